@@ -1,0 +1,1 @@
+"""gardien: the agent on a building's gateway."""

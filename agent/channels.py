@@ -1,0 +1,51 @@
+"""The channel table: `channels.yaml` as types. Profiles, drivers and batches share it."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from ruamel.yaml import YAML
+
+from agent.model import Channel, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@cache
+def _rows() -> Mapping[str, dict[str, object]]:
+    text = (files("agent") / "channels.yaml").read_text(encoding="utf-8")
+    rows: dict[str, dict[str, object]] = YAML(typ="safe", pure=True).load(text)
+    return rows
+
+
+@cache
+def channels() -> Mapping[str, Channel]:
+    """Every channel by its name."""
+    return MappingProxyType(
+        {
+            name: Channel(
+                name=name,
+                kind=Kind(str(row["kind"])),
+                unit=str(row["unit"]),
+                obis=str(row["obis"]) if "obis" in row else None,
+                personal=bool(row["personal"]),
+            )
+            for name, row in _rows().items()
+        }
+    )
+
+
+@cache
+def channel_of_quantity() -> Mapping[str, str]:
+    """The channel's name for each quantity name that device profiles use."""
+    return MappingProxyType(
+        {
+            str(quantity): name
+            for name, row in _rows().items()
+            for quantity in row.get("quantities", [])  # type: ignore[attr-defined]
+        }
+    )

@@ -1,0 +1,43 @@
+"""Every error the agent raises on purpose; one class per distinct reaction.
+
+AgentError
+├── Refused          tell the person what is wrong and what to do; nothing was changed
+│   └── ConfigError  the same, of the configuration: which lines to change
+├── LinkLost         close the link, wait, open it again
+├── SpoolFull        the rows were not taken: count them, say so upstream when there is room
+├── UplinkLost       close the uplink, wait, open it again; batches stay in the spool
+├── NotStored        keep the connection, wait, send the same batch again
+└── BatchRejected    the far side will never take this: quarantine it, go on with the next
+"""
+
+
+class AgentError(Exception):
+    """Base of every error the agent raises on purpose."""
+
+
+class Refused(AgentError):
+    """What a person asked for cannot be done as asked; the message says what to do instead."""
+
+
+class ConfigError(Refused):
+    """The configuration cannot be used as written."""
+
+
+class LinkLost(AgentError):
+    """The whole link is unusable, not just one device on it."""
+
+
+class SpoolFull(AgentError):
+    """The spool is at its cap; nothing of what was offered was stored."""
+
+
+class UplinkLost(AgentError):
+    """The connection to the far side is gone."""
+
+
+class NotStored(AgentError):
+    """The connection stands, but nobody has taken custody of the batch."""
+
+
+class BatchRejected(AgentError):
+    """The far side understood the batch and will never accept it."""

@@ -1,0 +1,194 @@
+"""The words of design.md as types: what a driver read, what the building did, what leaves.
+
+Times are whole seconds since 1970 UTC (`int`) where they are slots, and the same in `float` where
+they are moments; a step is a whole number of seconds. Values are exact decimals in the unit named
+beside them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import NamedTuple
+
+Value = Decimal | str
+
+
+class Kind(StrEnum):
+    """What a value states about its slot `t` (domain.md 5.2)."""
+
+    REG = "REG"
+    """cumulative index at t"""
+    INT = "INT"
+    """quantity over (t − step, t]"""
+    AVG = "AVG"
+    """mean over (t − step, t]"""
+    INS = "INS"
+    """instantaneous at t"""
+    EVT = "EVT"
+    """an event at t"""
+
+
+class Quality(StrEnum):
+    """How far a value can be trusted (domain.md 5.2)."""
+
+    MEASURED = "V"
+    RAW = "R"
+    SUSPECT = "S"
+    ESTIMATED = "E"
+    CORRECTED = "C"
+    CALCULATED = "K"
+    MISSING = "M"
+    WITHHELD = "W"
+
+
+class Why(StrEnum):
+    """Why a slot has no value: M first, then W (design.md 7)."""
+
+    SILENT = "silent"
+    LINK = "link"
+    AGENT = "agent"
+    BAD = "bad"
+    EARLY = "early"
+    BUSY = "busy"
+    SHED = "shed"
+    CLOCK = "clock"
+    CONSENT = "consent"
+    OCCUPANCY = "occupancy"
+    VACANT = "vacant"
+    FEW = "few"
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A quantity in our stable name, with its canonical unit; one row of channels.yaml."""
+
+    name: str
+    kind: Kind
+    unit: str
+    obis: str | None
+    personal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One value on a device, as configured."""
+
+    device: str
+    name: str
+    address: str
+    """of the device on its link, in the driver's notation (Modbus: the unit id)"""
+    at: str
+    """of the value on the device, in the driver's notation (`input/72/float32`)"""
+    every: int
+    """seconds between slots"""
+    channel: str | None = None
+    """None: read by people and for identity, never a reading"""
+    unit: str = "1"
+    """of raw × scale"""
+    scale: Decimal = Decimal(1)
+    """value = raw × scale"""
+    place: str | None = None
+    """common plant named in the configuration; None: the registry says whose it is"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a driver read: the raw value before `Point.scale`, or why there is none."""
+
+    point: Point
+    at: float
+    """when the answer (or the end of waiting for it) came"""
+    value: Value | None = None
+    why: Why | None = None
+    """SILENT or BAD; None: the value is good"""
+    detail: str = ""
+    """for people: "illegal data address" """
+
+
+class Series(NamedTuple):
+    """What the rows of one point have in common on their way to one recipient."""
+
+    place: str
+    channel: str
+    kind: str
+    unit: str
+    step: int
+    meter: str | None
+    occupancy: str | None
+    basis: str
+    """id of a consent or duty, `common`, or `rest`"""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the building did in one slot, or why nobody knows. One row of a batch."""
+
+    series: Series
+    t: int
+    value: Decimal | None
+    quality: str
+    delay: int = 0
+    """whole seconds from the slot to the actual read"""
+    why: str | None = None
+    span: int = 1
+    """this row stands for so many slots t, t + step, …; only on M"""
+    ver: int | None = None
+    """Unix second at which a row out of schedule was made; None: made on schedule"""
+    again: bool = False
+    """sealed before, and sealed anew (design.md 7, delivery rule 6)"""
+
+
+class Mark(NamedTuple):
+    """How far the slots of one device at one step are closed, for one spool."""
+
+    slot: int
+    """the last closed slot"""
+    heard: bool
+    """has the device ever answered? (else a missing slot is `early`)"""
+
+
+MarkKey = tuple[str, int]
+"""device name and step in seconds"""
+
+
+class Lane(StrEnum):
+    """Live = slots of the last two seal intervals; backfill = all older ones."""
+
+    LIVE = "live"
+    BACKFILL = "backfill"
+
+
+class BatchId(NamedTuple):
+    """The id of one delivery, everywhere (design.md 7, delivery rule 1)."""
+
+    gateway: str
+    recipient: str
+    epoch: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """One batch as it is sent, byte for byte, however often it is sent."""
+
+    id: BatchId
+    lane: Lane
+    payload: bytes
+    """zstd-compressed JSON"""
+    sha256: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The recipient's word on what it holds (design.md 7, delivery rule 3)."""
+
+    gateway: str
+    recipient: str
+    epoch: str
+    stored: tuple[tuple[int, str], ...] = ()
+    rejected: tuple[tuple[int, str, str], ...] = ()
+    slow_down: int = 0
+    """seconds the far side asks us to leave between batches"""

@@ -1,0 +1,1 @@
+"""From the spool to one recipient: forward, receipts, and the transports."""

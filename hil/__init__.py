@@ -1,0 +1,1 @@
+"""The pretend building, the pretend platform and the faults between them."""
