@@ -147,6 +147,8 @@ class Mark(NamedTuple):
     """the last closed slot"""
     heard: bool
     """has the device ever answered? (else a missing slot is `early`)"""
+    serial: str | None = None
+    """the serial number it last said, so that a silent device is still known after a restart"""
 
 
 MarkKey = tuple[str, int]
