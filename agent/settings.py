@@ -1,0 +1,148 @@
+"""The words that settings are written in: durations, sizes, references to secrets.
+
+Every part's settings model uses them, and `config` reads them out of the file. Code may give plain
+numbers (seconds, bytes); a file may not, because `60` alone does not say sixty of what.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from pydantic import BeforeValidator, ValidationInfo
+from pydantic_core import core_schema
+
+from agent.errors import Refused
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+
+FROM_A_FILE = {"written": True}
+"""validation context in which numbers without a unit are refused"""
+
+SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+SHOWN = 60
+"""characters of a value that a message quotes"""
+NUMBER_AND_UNIT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?([A-Za-z]{1,7})", re.ASCII)
+
+
+def duration(text: str) -> float:
+    """Seconds of `500ms`, `10s`, `15min`, `1h`, `14d`. Raises ValueError in words for people."""
+    number, unit = _split(text, SECONDS, "a duration such as 15min")
+    return number * SECONDS[unit]
+
+
+def size(text: str) -> int:
+    """Bytes of `200MB` (10⁶) or `200MiB` (2²⁰). Raises ValueError in words for people."""
+    number, unit = _split(text, BYTES, "a size such as 200MB")
+    return int(number * BYTES[unit])
+
+
+def _split(text: str, units: dict[str, Any], expected: str) -> tuple[float, str]:
+    found = NUMBER_AND_UNIT.fullmatch(text.strip())
+    if not found or found[2] not in units:
+        known = ", ".join(units)
+        raise ValueError(f"expected {expected} (units: {known}), found {shown(text)}")
+    return float(found[1]), found[2]
+
+
+def shown(value: object) -> str:
+    """Quote a value for a message: on one line, short, harmless to a terminal."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = str(value)
+    text = text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return f'"{safe}"' if isinstance(value, str) else safe
+
+
+def _duration(value: object, info: ValidationInfo) -> float:
+    if isinstance(value, str):
+        return duration(value)
+    return _number(value, info, "a duration such as 15min", "s")
+
+
+def _size(value: object, info: ValidationInfo) -> int:
+    if isinstance(value, str):
+        return size(value)
+    return int(_number(value, info, "a size such as 200MB", "MB"))
+
+
+def _number(value: object, info: ValidationInfo, expected: str, unit: str) -> float:
+    number = not isinstance(value, bool) and hasattr(value, "__float__")
+    if number and not info.context:
+        return float(value)  # type: ignore[arg-type] # hasattr is the proof
+    remedy = f'; write "{value}{unit}" if that is what you mean' if number else ""
+    raise ValueError(f"expected {expected}, found {shown(value)}{remedy}")
+
+
+Duration = Annotated[float, BeforeValidator(_duration, json_schema_input_type=str)]
+"""seconds; written `500ms`, `10s`, `15min`, `1h`, `14d`"""
+
+Bytes = Annotated[int, BeforeValidator(_size, json_schema_input_type=str)]
+"""written `200MB`"""
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """Where a secret stands, never the secret: `file:PATH`, `env:NAME` or `credential:NAME`."""
+
+    kind: str
+    name: str
+
+    @classmethod
+    def parse(cls, written: object) -> Self:
+        """Read a written reference; ValueError, without a word of what stood there, if it is none."""
+        if isinstance(written, cls):
+            return written
+        kind, colon, name = written.partition(":") if isinstance(written, str) else ("", "", "")
+        if kind not in {"file", "env", "credential"} or not colon or not name.strip():
+            raise ValueError(
+                "a secret never stands here in clear: put it into a file of its own that only"
+                " gardien can read, and write file:/path/to/it (or env:NAME, or credential:NAME"
+                " for systemd's LoadCredential=)"
+            )
+        if kind == "file" and not name.strip().startswith("/"):
+            raise ValueError("the path of a secret's file begins at the root: file:/path/to/it")
+        return cls(kind, name.strip())
+
+    def reveal(self) -> str:
+        """Fetch the secret, without a trailing newline. Raises Refused naming the reference."""
+        try:
+            return self._fetch().rstrip("\r\n")
+        except (OSError, KeyError, ValueError) as error:
+            raise Refused(f"the secret {self} cannot be read: {error}") from error
+
+    def _fetch(self) -> str:
+        if self.kind == "env":
+            return os.environ[self.name]
+        folder = Path(os.environ["CREDENTIALS_DIRECTORY"]) if self.kind == "credential" else Path()
+        return (folder / self.name).read_text(encoding="utf-8")
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}"
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls.parse, serialization=core_schema.to_string_ser_schema()
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"type": "string", "pattern": "^(file|env|credential):.+"}

@@ -1,0 +1,82 @@
+"""Units of measurement, and the exact factor between two of them.
+
+Names are UCUM's where it has one people know (`Cel`, `kWh`, `m3`). Only conversions that keep every
+decimal exact are given: 1 GJ is 277.7… kWh, so a meter in GJ is not read as kWh here.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from fractions import Fraction
+from functools import cache
+
+PREFIXES = {"": 0, "m": -3, "k": 3, "M": 6, "G": 9}
+
+PREFIXED = {
+    "W": ("power", Fraction(1)),
+    "Wh": ("energy", Fraction(3600)),
+    "J": ("energy", Fraction(1)),
+    "VA": ("apparent power", Fraction(1)),
+    "VAh": ("apparent energy", Fraction(1)),
+    "var": ("reactive power", Fraction(1)),
+    "varh": ("reactive energy", Fraction(1)),
+    "V": ("voltage", Fraction(1)),
+    "A": ("current", Fraction(1)),
+    "Hz": ("frequency", Fraction(1)),
+    "Pa": ("pressure", Fraction(1)),
+    "bar": ("pressure", Fraction(100_000)),
+}
+"""unit without prefix: what it measures, and how much of that dimension's base it is"""
+
+PLAIN = {
+    "m3": ("volume", Fraction(1)),
+    "hl": ("volume", Fraction(1, 10)),
+    "l": ("volume", Fraction(1, 1000)),
+    "ml": ("volume", Fraction(1, 1_000_000)),
+    "m3/h": ("flow", Fraction(1)),
+    "l/h": ("flow", Fraction(1, 1000)),
+    "l/min": ("flow", Fraction(60, 1000)),
+    "l/s": ("flow", Fraction(3600, 1000)),
+    "s": ("time", Fraction(1)),
+    "min": ("time", Fraction(60)),
+    "h": ("time", Fraction(3600)),
+    "1": ("number", Fraction(1)),
+    "%": ("number", Fraction(1, 100)),
+    "ppm": ("concentration", Fraction(1)),
+    "%RH": ("humidity", Fraction(1)),
+    "Cel": ("temperature", Fraction(1)),
+    "K": ("temperature difference", Fraction(1)),
+    "deg": ("angle", Fraction(1)),
+}
+
+
+@cache
+def units() -> dict[str, tuple[str, Fraction]]:
+    """Every unit by its name: what it measures, and its size in that dimension's base."""
+    prefixed = {
+        prefix + unit: (dimension, size * Fraction(10) ** power)
+        for unit, (dimension, size) in PREFIXED.items()
+        for prefix, power in PREFIXES.items()
+    }
+    return prefixed | PLAIN
+
+
+@cache
+def factor(from_unit: str, to_unit: str) -> Decimal | None:
+    """How many `to_unit` one `from_unit` is, exactly; None where that is no finite decimal, or
+    where the two do not measure the same thing, or where a unit is unknown.
+    """
+    if from_unit == to_unit:
+        return Decimal(1) if from_unit in units() else None
+    here, there = units().get(from_unit), units().get(to_unit)
+    if here is None or there is None or here[0] != there[0]:
+        return None
+    return _exact(here[1] / there[1])
+
+
+def _exact(ratio: Fraction) -> Decimal | None:
+    for places in range(19):
+        scaled = ratio * 10**places
+        if scaled.denominator == 1:
+            return Decimal(scaled.numerator).scaleb(-places)
+    return None
