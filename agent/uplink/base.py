@@ -19,6 +19,9 @@ class Uplink(Protocol):
         """Connect; close on leaving. Raises UplinkLost if it cannot."""
         ...
 
+    most_bytes: int
+    """the largest payload that the far side takes; sealing keeps below it"""
+
     async def send(self, batch: Sealed) -> None:
         """Hand one batch over; several may be under way.
 

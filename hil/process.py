@@ -1,0 +1,127 @@
+"""A process of ours that tests and the demo freeze, kill and start again. Never anybody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+TERM_SECONDS = 3.0
+
+
+class Child:
+    """One command that runs until it is stopped; leaving the block ends it, whatever state it is in.
+
+    With `says`, starting waits for a line of its standard output that begins so.
+    """
+
+    def __init__(self, command: Sequence[str], says: str = "") -> None:
+        self.command = tuple(command)
+        self._says = says.encode()
+        self._process: asyncio.subprocess.Process | None = None
+        self._drain: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.thaw()
+        await self.stop()
+
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        return self._running().pid
+
+    async def start(self, within: float = 10.0) -> None:
+        """Start, and wait until it says that it is ready. Raises RuntimeError if it ends instead."""
+        self._process = await asyncio.create_subprocess_exec(
+            *self.command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
+        )
+        async with asyncio.timeout(within):
+            await self._ready()
+        self._drain = asyncio.create_task(self._read_on())
+
+    def freeze(self) -> None:
+        """SIGSTOP: it stands still and its connections stand with it."""
+        self._running().send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        if self._process and self._process.returncode is None:
+            self._process.send_signal(signal.SIGCONT)
+
+    async def kill(self) -> None:
+        """Kill -9, and wait until it is gone."""
+        await self._end(signal.SIGKILL)
+
+    async def stop(self) -> None:
+        """SIGTERM, and SIGKILL if that does not help."""
+        if self._process and self._process.returncode is None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TERM_SECONDS):
+                    await self._end(signal.SIGTERM)
+        if self._process and self._process.returncode is None:
+            await self.kill()
+
+    async def _end(self, how: signal.Signals) -> None:
+        process = self._running()
+        with suppress(ProcessLookupError):
+            process.send_signal(how)
+        await process.wait()
+        if self._drain:
+            await self._drain
+        self._drain = None
+
+    async def _ready(self) -> None:
+        if not self._says:
+            return
+        output = self._running().stdout
+        assert output is not None
+        async for line in output:
+            if line.startswith(self._says):
+                return
+        raise RuntimeError(f"{self.command[0]} ended before it was ready")
+
+    async def _read_on(self) -> None:
+        output = self._running().stdout
+        assert output is not None
+        while await output.read(65_536):
+            pass  # a full pipe would stop it
+
+    def _running(self) -> asyncio.subprocess.Process:
+        if self._process is None or self._process.returncode is not None:
+            raise RuntimeError(f"{self.command[0]} does not run")
+        return self._process
+
+
+def free_port() -> int:
+    """A loopback port that nobody had a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def accepts(port: int, within: float = 10.0) -> None:
+    """Return once something accepts connections on the loopback port. Raises TimeoutError."""
+    async with asyncio.timeout(within):
+        while True:
+            with suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                await writer.wait_closed()
+                return
+            await asyncio.sleep(0.02)
