@@ -1,0 +1,61 @@
+"""A spool's one thread: SQLite's commits wait for the disk there, and the event loop does not."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractContextManager
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+
+class OneThread:
+    """Runs calls one after the other in a thread of its own, each to its end."""
+
+    def __init__(self, name: str) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+
+    async def run(self, call: Callable[..., T], *args: object) -> T:
+        """Run `call(*args)` in the thread.
+
+        A cancellation waits for the call to end before it is raised: a commit that nobody waited
+        for would otherwise be made a second time at shutdown.
+        """
+        future = asyncio.get_running_loop().run_in_executor(self._pool, call, *args)
+        cancelled: asyncio.CancelledError | None = None
+        while not future.done():
+            try:
+                await asyncio.wait([future])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            future.exception()
+            raise cancelled
+        return future.result()
+
+    def close(self) -> None:
+        """End the thread when its calls are done."""
+        self._pool.shutdown(wait=True)
+
+
+@asynccontextmanager
+async def in_own_thread(
+    name: str, open_it: Callable[[], AbstractContextManager[S]]
+) -> AsyncIterator[tuple[S, OneThread]]:
+    """Open a synchronous resource in a thread of its own and close it there."""
+    thread = OneThread(name)
+    try:
+        manager = open_it()
+        resource = await thread.run(manager.__enter__)
+        try:
+            yield resource, thread
+        finally:
+            await thread.run(manager.__exit__, None, None, None)
+    finally:
+        thread.close()

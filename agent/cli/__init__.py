@@ -1,0 +1,52 @@
+"""The command line: `gardien`. One file per command group; each imports its work where it runs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from agent.cli import check, consent, decode, key, meter, place, read, run, status
+from agent.errors import AgentError
+
+app = typer.Typer(
+    name="gardien",
+    help="The agent on a building's gateway: reads its meters, knows whose each reading is, "
+    "and delivers it exactly once to those who may have it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run.run)
+app.command("check")(check.check)
+app.command("read")(read.read)
+app.command("status")(status.status)
+app.add_typer(place.app, name="place")
+app.add_typer(meter.app, name="meter")
+app.add_typer(consent.app, name="consent")
+app.add_typer(key.app, name="key")
+app.add_typer(decode.app, name="decode")
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: bool = typer.Option(False, "--version", help="Say which version this is."),  # noqa: FBT003
+) -> None:
+    if version:
+        from importlib.metadata import version as installed  # noqa: PLC0415
+
+        typer.echo(f"gardien {installed('gardien')}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run one command. Exit status 0: fine; 1: what was asked about is not; 2: used wrongly."""
+    try:
+        app()
+    except AgentError as error:
+        for line in str(error).splitlines():
+            typer.echo(line if ": " in line[:200] else f"gardien: {line}", err=True)
+        sys.exit(1)
+    except (KeyboardInterrupt, BrokenPipeError):
+        sys.exit(1)

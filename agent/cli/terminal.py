@@ -1,0 +1,93 @@
+"""What all commands share: their options, how they ask, and how they show."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+DEFAULT_CONFIG = Path("/etc/gardien/config.yaml")
+DEFAULT_STATE = Path("/var/lib/gardien")
+
+Config = Annotated[
+    Path,
+    typer.Option("--config", "-c", envvar="GARDIEN_CONFIG", help="The building's one YAML file."),
+]
+State = Annotated[
+    Path | None,
+    typer.Option(
+        "--state",
+        envvar="GARDIEN_STATE",
+        help="The state directory; by default the one the configuration names.",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="For programs: JSON instead of a table.")]
+
+
+def state_of(config: Path, state: Path | None) -> Path:
+    """The state directory, found without loading the configuration, which may be broken."""
+    if state is not None:
+        return state
+    try:
+        text = config.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return DEFAULT_STATE
+    named = re.search(r"^state:[ \t]*[\"']?([^\"'#\n]+?)[\"']?[ \t]*(?:#.*)?$", text, re.MULTILINE)
+    return (config.parent / named[1]).resolve() if named else DEFAULT_STATE
+
+
+def ask(config: Path, state: Path | None, call: str, **args: Any) -> dict[str, Any]:
+    """The answer to a call, of the daemon or of this process; progress goes to standard error."""
+    from agent.local import ask as ask_either  # noqa: PLC0415
+
+    return ask_either(config, state_of(config, state), call, args, _progress)
+
+
+def _progress(words: dict[str, Any]) -> None:
+    typer.echo(words.get("text", json.dumps(words)), err=True)
+
+
+def as_json(answer: Any) -> None:
+    """Print an answer for programs."""
+    typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows for people; it fits the terminal, or 80 columns where there is none."""
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    width = None if "COLUMNS" in os.environ or os.isatty(1) else 80
+    shown = Table(*columns, box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for row in rows:
+        shown.add_row(*row)
+    Console(width=width, highlight=False, markup=False).print(shown)
+
+
+def plural(number: int, word: str) -> str:
+    """`1 meter`, `2 meters`."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def text_of(path: Path) -> str:
+    """A spreadsheet's text. Raises Refused where it cannot be read."""
+    from agent.errors import Refused  # noqa: PLC0415
+
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise Refused(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise Refused(
+            f"{path}:{line}: not UTF-8: in the spreadsheet program choose 'Save as', 'CSV UTF-8'"
+        ) from error

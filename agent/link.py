@@ -1,0 +1,68 @@
+"""One bus: its lock, and its driver kept open."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from agent.errors import LinkLost
+from agent.lifetime import keep_open
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from agent.drivers.base import Reads
+    from agent.model import Point, Sample
+
+
+class Link:
+    """A bus that is reopened for as long as `serve` runs, and read by one caller at a time."""
+
+    def __init__(self, name: str, open_it: Callable[[], AbstractAsyncContextManager[Reads]]) -> None:
+        self.name = name
+        self.opened = 0
+        """how often the bus has been opened: a new number means that devices may have changed"""
+        self.error = "not tried yet"
+        """why the bus is not open; empty while it is"""
+        self._open_it = open_it
+        self._driver: Reads | None = None
+        self._lost: asyncio.Future[None] | None = None
+        # fair, so a person's read waits for one device's, not for a whole round
+        self._turn = asyncio.Lock()
+
+    async def serve(self) -> None:
+        """Keep the bus open until cancelled."""
+        await keep_open(self.name, self._opening, self._hold, LinkLost)
+
+    async def read(self, points: Sequence[Point]) -> list[Sample]:
+        """Read points of one device when it is our turn. Raises LinkLost while the bus is down."""
+        async with self._turn:
+            if self._driver is None or self._lost is None:
+                raise LinkLost(f"{self.name} is not open: {self.error}")
+            try:
+                return await self._driver.read(points)
+            except LinkLost as error:
+                self._driver, self.error = None, str(error)
+                if not self._lost.done():
+                    self._lost.set_exception(error)
+                raise
+
+    @asynccontextmanager
+    async def _opening(self) -> AsyncIterator[Reads]:
+        try:
+            async with self._open_it() as driver:
+                yield driver
+        except LinkLost as error:
+            self.error = str(error)
+            raise
+
+    async def _hold(self, driver: Reads) -> None:
+        self._lost = asyncio.get_running_loop().create_future()
+        self._driver, self.error = driver, ""
+        self.opened += 1
+        try:
+            await self._lost
+        finally:
+            self._driver = None

@@ -1,0 +1,135 @@
+"""The door for the command line: JSON lines on a unix socket, or the same call in this process.
+
+One request a connection, `{"call": "place.list", "args": {}}`, answered by any number of
+`{"progress": {…}}` and one `{"result": {…}}` or `{"refused": "what to do instead"}`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import pwd
+import socket
+import struct
+from typing import TYPE_CHECKING, Any
+
+from agent.calls import CALLS, Asker
+from agent.errors import AgentError, Refused
+from agent.state import connect, listening, owned
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from agent.app import House
+
+log = logging.getLogger(__name__)
+
+LONGEST = 64 * 1024 * 1024
+"""bytes of one request: a spreadsheet of 50,000 dwellings has a few"""
+
+Say = "Callable[[dict[str, Any]], Awaitable[None]]"
+
+
+async def answer(house: House, request: bytes, asker: Asker) -> dict[str, Any]:
+    """Make the call a request names. What it cannot do comes back as `refused`, in words."""
+    try:
+        asked = json.loads(request)
+        call, arguments = CALLS[asked["call"]], dict(asked.get("args") or {})
+    except (ValueError, KeyError, TypeError) as error:
+        return {"refused": f"not a request this version knows: {error}"}
+    try:
+        return {"result": await call(house, asker, **arguments)}
+    except AgentError as error:
+        return {"refused": str(error)}
+
+
+async def open_door(house: House, state: Path) -> None:
+    """Answer on the state's socket until cancelled."""
+
+    async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def say(words: dict[str, Any]) -> None:
+            writer.write(json.dumps(words).encode() + b"\n")
+            await writer.drain()
+
+        try:
+            asker = Asker(_account(writer.get_extra_info("socket")), lambda p: say({"progress": p}))
+            await say(await answer(house, await reader.readline(), asker))
+        except (ConnectionError, ValueError) as error:
+            log.info("a visitor left or said too much: %s", error)
+        finally:
+            writer.close()
+
+    door = listening(state)
+    server = await asyncio.start_unix_server(visit, sock=door, limit=LONGEST)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        server.close()
+        (state / "gardien.sock").unlink(missing_ok=True)
+
+
+def _account(door: socket.socket) -> str:
+    """Who is at the other end, by the kernel's word."""
+    size = struct.calcsize("3i")
+    _, uid, _ = struct.unpack("3i", door.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return account(uid)
+
+
+def account(uid: int) -> str:
+    """The name of an account, or its number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def ask_daemon(
+    state: Path, call: str, args: dict[str, Any], progress: Callable[[dict[str, Any]], None]
+) -> dict[str, Any] | None:
+    """The daemon's answer; None where no daemon owns the state. Raises Refused in its words."""
+    door = connect(state)
+    if door is None:
+        return None
+    with door, door.makefile("rwb") as lines:
+        lines.write(json.dumps({"call": call, "args": args}).encode() + b"\n")
+        lines.flush()
+        for line in lines:
+            said: dict[str, Any] = json.loads(line)
+            if "progress" in said:
+                progress(said["progress"])
+            elif "refused" in said:
+                raise Refused(said["refused"])
+            else:
+                result: dict[str, Any] = said["result"]
+                return result
+    raise Refused("the daemon closed the connection before it answered: its log says why")
+
+
+def ask(
+    config: Path, state: Path, call: str, args: dict[str, Any],
+    progress: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    """The answer of the daemon or, where none runs, of this process with the same call.
+
+    Raises Refused; ConfigError where this process needs a configuration that is wrong.
+    """
+    answered = ask_daemon(state, call, args, progress)
+    if answered is not None:
+        return answered
+    with owned(state):
+        return asyncio.run(_in_this_process(config, call, args, progress))
+
+
+async def _in_this_process(
+    config: Path, call: str, args: dict[str, Any], progress: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    from agent.app import visited  # noqa: PLC0415 -- the daemon's parts cost start-up time
+
+    async def say(words: dict[str, Any]) -> None:
+        progress(words)
+
+    async with visited(config) as house:
+        return await CALLS[call](house, Asker(account(os.getuid()), say), **args)

@@ -1,0 +1,98 @@
+"""Bounded room between the readers and one spool: one append a flush interval, or 2,000 rows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from agent.errors import SpoolFull
+from agent.model import Mark, MarkKey, Quality, Reading, Series, Why
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+    Append = Callable[[Sequence[Reading], Mapping[MarkKey, Mark]], Awaitable[None]]
+
+log = logging.getLogger(__name__)
+
+ROOM = 20_000
+MOST = 2_000
+
+
+def shed(rows: Iterable[Reading]) -> list[Reading]:
+    """The same slots without their values: M `shed`, runs of one series as one row each.
+
+    Rows of one series must come in the order of their slots; what is not adjacent stays apart.
+    """
+    runs: dict[Series, list[Reading]] = {}
+    for row in rows:
+        run = runs.setdefault(row.series, [])
+        last = run[-1] if run else None
+        if last is not None and last.t + last.span * row.series.step == row.t:
+            run[-1] = replace(last, span=last.span + row.span)
+        else:
+            run.append(
+                Reading(row.series, row.t, None, Quality.MISSING, why=Why.SHED, span=row.span)
+            )
+    return [row for run in runs.values() for row in run]
+
+
+class Intake:
+    """Rows and marks on their way to one spool; a row counts as accepted once `append` returned."""
+
+    def __init__(self, append: Append, flush: float, room: int = ROOM, most: int = MOST) -> None:
+        self._append, self._flush, self._room, self._most = append, flush, room, most
+        self._rows: list[Reading] = []
+        self._marks: dict[MarkKey, Mark] = {}
+        self._full, self._emptied = asyncio.Event(), asyncio.Condition()
+        self._committing = asyncio.Lock()
+        self.shed_rows = 0
+        """rows whose values were dropped since the start because the spool was full"""
+
+    async def put(self, rows: Sequence[Reading], marks: Mapping[MarkKey, Mark]) -> None:
+        """Take rows with the marks they bring about; waits while there is no room."""
+        async with self._emptied:
+            await self._emptied.wait_for(lambda: len(self._rows) < self._room)
+        self._rows.extend(rows)
+        self._marks.update(marks)
+        if len(self._rows) >= self._most:
+            self._full.set()
+
+    async def serve(self) -> None:
+        """Commit every flush interval, sooner when much waits, until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(self._flush):
+                    await self._full.wait()
+            except TimeoutError:
+                pass
+            await self.commit()
+
+    async def commit(self) -> None:
+        """Bring all that waits to the disk; when the spool is full, drop values and keep account.
+
+        Marks move only with their rows, so a slot that could not be stored is still owed: as M
+        `shed` as soon as there is room again.
+        """
+        async with self._committing:
+            rows, marks = self._rows, self._marks
+            self._rows, self._marks = [], {}
+            self._full.clear()
+            if not marks and not rows:
+                return
+            try:
+                await self._append(rows, marks)
+            except SpoolFull:
+                self._dropped(rows, marks)
+            async with self._emptied:
+                self._emptied.notify_all()
+
+    def _dropped(self, rows: list[Reading], marks: dict[MarkKey, Mark]) -> None:
+        if lost := sum(row.why != Why.SHED for row in rows):
+            if not self.shed_rows:
+                log.error("the spool is full: readings are dropped and counted until there is room")
+            self.shed_rows += lost
+        self._rows = shed(rows) + self._rows
+        self._marks = marks | self._marks

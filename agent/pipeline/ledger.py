@@ -1,0 +1,116 @@
+"""One recipient's account of slots: each closes once, in order, by a value or by a reason."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from agent.channels import channels
+from agent.model import Mark, MarkKey, Quality, Reading, Series, Why
+from agent.pipeline.gate import Held
+from agent.pipeline.timetable import running_slot
+from agent.units import factor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from agent.model import Point, Sample
+    from agent.pipeline.gate import Gate
+
+
+def multiplier(point: Point) -> Decimal:
+    """From a point's raw value to its channel's canonical unit, exact."""
+    unit = channels()[point.channel].unit if point.channel else point.unit
+    return point.scale * (factor(point.unit, unit) or Decimal(1))
+
+
+class Ledger:
+    """The slots of all devices for one recipient, closed up to the marks."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        points: Mapping[MarkKey, Sequence[Point]],
+        marks: Mapping[MarkKey, Mark],
+    ) -> None:
+        self.gate = gate
+        self.marks = {key: mark for key, mark in marks.items() if key in points}
+        self.held: dict[str, str] = {}
+        """why the last row of a device was held back, by device"""
+        self._points = points
+        self._times = {
+            (point.device, point.name): multiplier(point)
+            for group in points.values()
+            for point in group
+        }
+
+    def resume(self, now: float) -> list[Reading]:
+        """Close as M `agent` every slot that went by since the marks, but the running one."""
+        rows: list[Reading] = []
+        for key in self.marks:
+            rows += self._gap(key, running_slot(key[1], now), Why.AGENT)
+        return rows
+
+    def close(
+        self,
+        key: MarkKey,
+        slot: int,
+        samples: Sequence[Sample],
+        serial: str | None,
+        skipped: Why,
+    ) -> list[Reading]:
+        """Close one slot with what was read, and the slots skipped before it for that reason.
+
+        A slot at or before the mark is closed already and yields nothing.
+        """
+        mark = self.marks.get(key)
+        if mark is not None and slot <= mark.slot:
+            return []
+        rows = self._gap(key, slot, skipped)
+        answered = any(sample.why in (None, Why.BAD) for sample in samples)
+        heard = answered or (mark is not None and mark.heard)
+        rows += [row for sample in samples if (row := self._row(sample, slot, serial, heard))]
+        self.marks[key] = Mark(slot, heard, serial or (mark.serial if mark else None))
+        return rows
+
+    def _row(
+        self, sample: Sample, slot: int, serial: str | None, heard: bool
+    ) -> Reading | None:
+        series = self.gate.series(sample.point, serial, slot)
+        if isinstance(series, Held):
+            self.held[sample.point.device] = series.words
+            return None
+        self.held.pop(sample.point.device, None)
+        if sample.why is None and isinstance(sample.value, Decimal):
+            value = sample.value * self._times[sample.point.device, sample.point.name]
+            delay = max(0, int(sample.at) - slot)
+            return Reading(series, slot, value, Quality.RAW, delay)
+        why = sample.why or Why.BAD
+        return Reading(series, slot, None, Quality.MISSING, why=why if heard else Why.EARLY)
+
+    def _gap(self, key: MarkKey, before: int, why: Why) -> list[Reading]:
+        """M for the slots after the mark and before `before`; moves the mark there."""
+        mark, step = self.marks.get(key), key[1]
+        if mark is None or mark.slot + step >= before:
+            return []
+        reason = why if mark.heard else Why.EARLY
+        rows = [
+            Reading(series, first, None, Quality.MISSING, why=reason, span=slots)
+            for point in self._points[key]
+            for series, first, slots in self._stretches(point, mark, before)
+        ]
+        self.marks[key] = mark._replace(slot=before - step)
+        return rows
+
+    def _stretches(
+        self, point: Point, mark: Mark, before: int
+    ) -> Iterator[tuple[Series, int, int]]:
+        """The slots of a gap as runs that belong to one series each: (series, first, how many)."""
+        step, first = point.every, mark.slot + point.every
+        for turn in [*self.gate.turns(first, before - 1), before]:
+            slots = -((first - turn) // step)
+            if slots > 0:
+                series = self.gate.series(point, mark.serial, first)
+                if not isinstance(series, Held):
+                    yield series, first, slots
+                first += slots * step

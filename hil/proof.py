@@ -1,0 +1,170 @@
+"""The proof: what the building answered against what the platform holds, slot by slot.
+
+Neither side is the agent's. The building logs each answer with its time and its four bytes, the
+platform keeps what it was sent; whose meter it is and who consented is known from the lists that
+were handed to the agent. A slot is proved by exactly one row that is either right or rightly
+missing.
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+SLACK = 0.05
+"""seconds by which the two clock readings (building's log, agent's stamp) may lie apart"""
+
+
+class Answer(NamedTuple):
+    """One answer of a meter, as the building logged it."""
+
+    t: float
+    raw: bytes
+
+
+class Row(NamedTuple):
+    """One row as the platform holds it."""
+
+    place: str
+    t: int
+    value: str | None
+    q: str
+    why: str | None
+    delay: int
+    span: int
+    basis: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that the proof rests on."""
+
+    answers: Mapping[str, Sequence[Answer]]
+    """by place, in the order of time"""
+    rows: Iterable[Row]
+    consented: Mapping[str, str]
+    """place -> id of its consent"""
+    last_slot: int
+    step: int
+    flush: float
+    downs: Sequence[tuple[float, float]] = ()
+    """(the agent was killed, it was started again)"""
+    silences: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    """place -> (told to be silent, told to speak)"""
+
+
+@dataclass
+class Verdict:
+    """Counts, and the first few findings in words."""
+
+    slots: int = 0
+    missing: int = 0
+    duplicate: int = 0
+    wrong: int = 0
+    without_basis: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    """M rows by reason, busy among them"""
+    findings: list[str] = field(default_factory=list)
+
+    @property
+    def proved(self) -> bool:
+        """Nothing is missing, doubled, wrong or without basis, and there was something to prove."""
+        return self.slots > 0 and not (
+            self.missing or self.duplicate or self.wrong or self.without_basis
+        )
+
+    def line(self) -> str:
+        """The one line that says it."""
+        return (
+            f"{'PROVED' if self.proved else 'NOT PROVED'}: {self.slots} slots, "
+            f"{self.missing} missing, {self.duplicate} duplicate, {self.wrong} wrong, "
+            f"{self.without_basis} without basis"
+        )
+
+    def find(self, words: str) -> None:
+        """Keep the first findings; the counts hold the rest."""
+        if len(self.findings) < 20:
+            self.findings.append(words)
+
+
+def prove(evidence: Evidence) -> Verdict:
+    """Go through every slot from each meter's first answer to the last one."""
+    verdict = Verdict()
+    held: dict[str, dict[int, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in evidence.rows:
+        if evidence.consented.get(row.place) != row.basis:
+            verdict.without_basis += 1
+            verdict.find(f"{row.place} {row.t}: left on the basis {row.basis!r}")
+            continue
+        for n in range(row.span):
+            held[row.place][row.t + n * evidence.step].append(row)
+    for place in evidence.consented:
+        _prove_meter(evidence, place, held[place], verdict)
+    return verdict
+
+
+def _prove_meter(
+    evidence: Evidence, place: str, held: Mapping[int, list[Row]], verdict: Verdict
+) -> None:
+    answers = evidence.answers.get(place, ())
+    if not answers:
+        verdict.missing += 1
+        verdict.find(f"{place}: the building never answered for it")
+        return
+    first = int(answers[0].t // evidence.step) * evidence.step
+    owed = set(range(first, evidence.last_slot + evidence.step, evidence.step))
+    for slot in sorted(owed | {t for t in held if t <= evidence.last_slot}):
+        rows = held.get(slot, [])
+        verdict.slots += slot in owed
+        if not rows:
+            verdict.missing += 1
+            verdict.find(f"{place} {slot}: no row")
+        elif len(rows) > 1:
+            verdict.duplicate += 1
+            verdict.find(f"{place} {slot}: {len(rows)} rows")
+        elif why_wrong := _why_wrong(evidence, place, slot, rows[0], answers):
+            verdict.wrong += 1
+            verdict.find(f"{place} {slot}: {why_wrong}")
+        elif rows[0].value is None:
+            verdict.reasons[str(rows[0].why)] += 1
+
+
+def _why_wrong(
+    evidence: Evidence, place: str, slot: int, row: Row, answers: Sequence[Answer]
+) -> str:
+    if row.value is not None:
+        raw, begin = struct.pack(">f", float(row.value)), slot + row.delay
+        around = _between(answers, begin - SLACK, begin + 1 + SLACK)
+        if not any(answer.raw == raw for answer in around):
+            return f"no answer of the building says {row.value} at {begin}"
+        return ""
+    if row.q != "M":
+        return f"no value, and quality {row.q}"
+    if row.why == "busy":
+        return ""
+    if row.why == "agent":
+        earliest = evidence.step + evidence.flush
+        down = ((dead - earliest, _first_after(answers, back)) for dead, back in evidence.downs)
+        return "" if any(a <= slot <= b for a, b in down) else "agent was not down"
+    if row.why == "silent":
+        told = evidence.silences.get(place, ())
+        quiet = ((begin, _first_after(answers, end)) for begin, end in told)
+        return "" if any(a - evidence.step <= slot <= b for a, b in quiet) else "was not silent"
+    return f"missing for {row.why!r}, which did not happen"
+
+
+def _between(answers: Sequence[Answer], begin: float, end: float) -> Sequence[Answer]:
+    first = bisect_left(answers, begin, key=lambda answer: answer.t)
+    last = bisect_left(answers, end, key=lambda answer: answer.t)
+    return answers[first:last]
+
+
+def _first_after(answers: Sequence[Answer], t: float) -> float:
+    at = bisect_left(answers, t, key=lambda answer: answer.t)
+    return answers[at].t if at < len(answers) else float("inf")

@@ -1,0 +1,106 @@
+import asyncio
+from decimal import Decimal
+
+import pytest
+
+from agent.errors import SpoolFull
+from agent.model import Mark, Reading, Series
+from agent.pipeline.intake import Intake, shed
+
+SERIES = Series("DX", "elec.imp", "REG", "kWh", 10, "1", "H1", "c1")
+OTHER = SERIES._replace(place="DY")
+
+
+def row(t, series=SERIES, **more):
+    return Reading(series, t, Decimal(t), "R", **more)
+
+
+class Disk:
+    """A spool that keeps what it is given, or is full on request."""
+
+    def __init__(self):
+        self.commits, self.full = [], False
+
+    async def append(self, rows, marks):
+        await asyncio.sleep(0)
+        if self.full:
+            raise SpoolFull("full")
+        self.commits.append((list(rows), dict(marks)))
+
+    @property
+    def rows(self):
+        return [row for rows, _ in self.commits for row in rows]
+
+
+def test_one_append_holds_what_came_in_a_flush_interval():
+    async def scenario():
+        disk = Disk()
+        intake = Intake(disk.append, flush=0.05)
+        serving = asyncio.create_task(intake.serve())
+        for t in range(0, 100, 10):
+            await intake.put([row(t)], {("a", 10): Mark(t, heard=True)})
+        await asyncio.sleep(0.2)
+        serving.cancel()
+        assert [len(rows) for rows, _ in disk.commits] == [10]
+        assert disk.commits[0][1] == {("a", 10): Mark(90, heard=True)}
+
+    asyncio.run(scenario())
+
+
+def test_the_reader_waits_while_there_is_no_room():
+    async def scenario():
+        disk = Disk()
+        intake = Intake(disk.append, flush=60, room=2)
+        await intake.put([row(0), row(10)], {})
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await intake.put([row(20)], {})
+        await intake.commit()
+        async with asyncio.timeout(1):
+            await intake.put([row(20)], {})
+
+    asyncio.run(scenario())
+
+
+def test_a_full_spool_costs_values_but_no_slot():
+    async def scenario():
+        disk = Disk()
+        intake = Intake(disk.append, flush=60)
+        await intake.put([row(0), row(0, OTHER)], {("a", 10): Mark(0, heard=True)})
+        await intake.commit()
+        disk.full = True
+        for t in (10, 20, 30):
+            await intake.put([row(t), row(t, OTHER)], {("a", 10): Mark(t, heard=True)})
+            await intake.commit()
+        disk.full = False
+        await intake.put([row(40), row(40, OTHER)], {("a", 10): Mark(40, heard=True)})
+        await intake.commit()
+        closed = sorted(
+            (r.series.place, r.t + n * 10, r.why) for r in disk.rows for n in range(r.span)
+        )
+        assert closed == sorted(
+            (place, t, "shed" if t in (10, 20, 30) else None)
+            for place in ("DX", "DY")
+            for t in (0, 10, 20, 30, 40)
+        )
+        assert intake.shed_rows == 6
+        assert disk.commits[-1][1] == {("a", 10): Mark(40, heard=True)}
+
+    asyncio.run(scenario())
+
+
+def test_marks_wait_for_the_rows_they_stand_for():
+    async def scenario():
+        disk = Disk()
+        disk.full = True
+        intake = Intake(disk.append, flush=60)
+        await intake.put([row(0)], {("a", 10): Mark(0, heard=True)})
+        await intake.commit()
+        assert disk.commits == []
+
+    asyncio.run(scenario())
+
+
+def test_shed_keeps_a_gap_between_runs():
+    rows = shed([row(0), row(10), row(40)])
+    assert [(r.t, r.span) for r in rows] == [(0, 2), (40, 1)]
