@@ -1,1 +1,25 @@
 """Field buses: one folder a driver, all behind the protocols of base.py."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.drivers.base import Reads
+
+DRIVERS: Mapping[str, str] = MappingProxyType(
+    {
+        "modbus-tcp": "agent.drivers.modbus.tcp:ModbusTcp",
+    }
+)
+"""the name written under `driver:`, and where its class is; imported only where it is used"""
+
+
+def driver(name: str) -> type[Reads]:
+    """Import the driver called `name`. Raises KeyError if there is none: see DRIVERS."""
+    module, _, attribute = DRIVERS[name].partition(":")
+    return cast("type[Reads]", getattr(import_module(module), attribute))

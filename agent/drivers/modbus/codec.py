@@ -1,0 +1,167 @@
+"""Where a value stands in a Modbus device, and what its registers say.
+
+`input/72/float32` is the notation: table, address as on the wire (0-based), type; a third slash
+`/little` where the device sends its low word first. `coil/5` and `discrete/5` are one bit.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, ROUND_UP, Context, Decimal
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.model import Value
+
+FUNCTIONS = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
+"""function code that reads each table (Modbus Application Protocol V1.1b3, 6.1 to 6.4)"""
+
+FORMATS = {
+    "uint16": "H",
+    "int16": "h",
+    "uint32": "I",
+    "int32": "i",
+    "uint64": "Q",
+    "int64": "q",
+    "float32": "f",
+    "float64": "d",
+}
+ADDRESSES = 0x10000
+NOTATION = re.compile(
+    r"(?P<table>[a-z]+)/(?P<address>[0-9]{1,5})(?:/(?P<type>[a-z0-9]+)(?:/(?P<order>[a-z]+))?)?",
+    re.ASCII,
+)
+STRING = re.compile(r"string([0-9]{1,3})", re.ASCII)
+LONGEST_STRING = 250
+"""characters: 125 registers of two"""
+
+SMALLEST_NORMAL = 2.0**-126
+MOST_FIGURES = 9
+"""that a float32 ever needs"""
+SURE_FIGURES = 6
+"""that a normal float32 always keeps: no shorter decimal can be missed by beginning here"""
+READABLE = 15
+"""a number with more figures before the point keeps its exponent"""
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """One value on a device: `width` cells (registers or bits) of `table` from `start` on."""
+
+    table: str
+    start: int
+    width: int
+    type: str
+    little: bool = False
+    """the low word comes first"""
+
+    @property
+    def end(self) -> int:
+        """One past the last cell."""
+        return self.start + self.width
+
+
+@lru_cache(maxsize=4096)
+def parse(at: str) -> Spot:
+    """Read the notation. Raises ValueError in words for the person who wrote it."""
+    found = NOTATION.fullmatch(at)
+    if not found:
+        raise ValueError(f'"{at}" is not TABLE/ADDRESS/TYPE, such as input/72/float32')
+    table, order = found["table"], found["order"]
+    if table not in FUNCTIONS:
+        raise ValueError(f'"{table}" is not a table of Modbus: {", ".join(FUNCTIONS)}')
+    if order not in {None, "big", "little"}:
+        raise ValueError(f'"{order}" is not an order of words: big, little')
+    bits = table in {"coil", "discrete"}
+    kind, width = _bit(table, found["type"]) if bits else _registers(found["type"])
+    spot = Spot(table, int(found["address"]), width, kind, order == "little")
+    if spot.end > ADDRESSES:
+        raise ValueError(f"{at} ends beyond the last address, {ADDRESSES - 1}")
+    return spot
+
+
+def _bit(table: str, kind: str | None) -> tuple[str, int]:
+    if kind is not None:
+        raise ValueError(f"a {table} is one bit and has no type: write {table}/ADDRESS")
+    return "bit", 1
+
+
+def _registers(kind: str | None) -> tuple[str, int]:
+    if kind in FORMATS:
+        return kind, struct.calcsize(FORMATS[kind]) // 2
+    string = STRING.fullmatch(kind or "")
+    if string and 1 <= (length := int(string[1])) <= LONGEST_STRING:
+        return "string", (length + 1) // 2
+    known = ", ".join(FORMATS)
+    said = f'"{kind}" is no type' if kind else "the type is missing"
+    raise ValueError(f"{said}: {known}, or stringN (N characters)")
+
+
+def decode(spot: Spot, cells: Sequence[int]) -> Value:
+    """Read the exact value out of `spot.width` registers or bits.
+
+    A float32 becomes the shortest decimal that reads back as the same float32: the figures the
+    meter shows. Raises ValueError where there is no number (NaN, infinity) or no text.
+    """
+    if spot.type == "bit":
+        return Decimal(cells[0])
+    words = reversed(cells) if spot.little else cells
+    raw = struct.pack(f">{spot.width}H", *words)
+    if spot.type == "string":
+        return _text(raw)
+    (number,) = struct.unpack(f">{FORMATS[spot.type]}", raw)
+    if isinstance(number, int):
+        return Decimal(number)
+    if not math.isfinite(number):
+        raise ValueError(f"not a number ({number})")
+    return shortest32(number) if spot.type == "float32" else plain(Decimal(repr(number)))
+
+
+def _text(raw: bytes) -> str:
+    text = raw.rstrip(b"\0 ").decode("ascii", errors="replace")
+    if not text or not text.isprintable() or "�" in text:
+        raise ValueError(f"not a text ({raw.hex()})")
+    return text.strip()
+
+
+ROUNDINGS = {
+    figures: [Context(prec=figures, rounding=way) for way in (ROUND_HALF_EVEN, ROUND_UP)]
+    for figures in range(1, MOST_FIGURES + 1)
+}
+
+
+def shortest32(number: float) -> Decimal:
+    """Give the decimal of fewest figures that reads back as the float32 `number` (finite).
+
+    Of several, the nearest. Away from zero is tried too: below a power of two float32 is twice as
+    dense as above, so the nearest decimal may miss where one farther away still hits.
+    """
+    exact = Decimal(number)
+    first = SURE_FIGURES if abs(number) >= SMALLEST_NORMAL else 1
+    for figures in range(first, MOST_FIGURES + 1):
+        for rounding in ROUNDINGS[figures]:
+            short = rounding.create_decimal(exact)
+            if _as_float32(short) == number:
+                return plain(short)
+    raise AssertionError(f"{number!r} is not a float32")
+
+
+def _as_float32(short: Decimal) -> float:
+    try:
+        return float(struct.unpack(">f", struct.pack(">f", float(short)))[0])
+    except OverflowError:  # rounded up beyond the largest float32
+        return math.inf
+
+
+def plain(number: Decimal) -> Decimal:
+    """Write the same number without zeros at its end and, where readable, without an exponent."""
+    number = number.normalize()
+    if number.as_tuple().exponent > 0 and number.adjusted() < READABLE:  # type: ignore[operator]
+        return number.quantize(Decimal(1))
+    return number
