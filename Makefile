@@ -1,0 +1,47 @@
+# make demo   the main job on screen          make test     everything a change must pass
+# make check  format, types, layers: seconds  make bench    what it costs, as tables
+# make torture  the long forms of the tests
+# Each does its own set-up: Debian packages when run as root, and a virtual environment in .venv.
+
+PYTHON ?= /usr/bin/python3
+BIN := .venv/bin
+DEBIAN := python3-venv mosquitto mosquitto-clients mbpoll strace
+COMMANDS := /usr/sbin/mosquitto /usr/bin/mosquitto_sub /usr/bin/mbpoll /usr/bin/strace
+CONSTRAINTS := packaging/constraints-debian13.txt
+
+.PHONY: setup demo test check bench torture clean
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml $(CONSTRAINTS) Makefile
+	@missing=; for command in $(COMMANDS); do [ -x $$command ] || missing=1; done; \
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing=1; \
+	if [ -z "$$missing" ]; then :; \
+	elif [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(DEBIAN) >/dev/null; \
+	else echo "Debian packages are missing. As root: apt-get install $(DEBIAN)" >&2; exit 1; fi
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[dev,hil]'
+	@touch $@
+
+demo: setup
+	$(BIN)/python -m hil.demo
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+test: check
+	$(BIN)/python -m pytest
+
+torture: setup
+	GARDIEN_TORTURE=1 $(BIN)/python -m pytest --timeout=7200
+
+bench: setup
+	@for program in bench/*.py; do \
+	  name=$$(basename $$program .py); [ $$name = __init__ ] || $(BIN)/python -m bench.$$name || exit 1; done
+
+clean:
+	rm -rf .venv build *.egg-info
