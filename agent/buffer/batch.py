@@ -1,0 +1,145 @@
+"""Rows as the JSON of one batch, zstd-compressed, and back (docs/batch.schema.json).
+
+Pure. Values are written from Decimal digit by digit and read back the same way, never via float.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import zstandard
+
+from agent.buffer.block import sparse
+from agent.clock import stamp
+from agent.model import Reading, Series
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from agent.model import BatchId, Lane
+
+SCHEMA = "gardien/batch/1"
+LEVEL = 9
+LARGEST_TEXT = 64 * 1024 * 1024
+"""bytes of JSON that a payload may open to"""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchHead:
+    """What every batch of one spool states beside its rows."""
+
+    gateway: str
+    recipient: str
+    """a DNS name"""
+    privacy: str
+    """name of the set of limits in force, as FR-1"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What one batch states about itself."""
+
+    id: BatchId
+    lane: Lane
+    created: float
+    """seconds since 1970 UTC"""
+    clock: str
+    privacy: str
+
+
+def write(label: Stamp, rows: Sequence[Reading]) -> bytes:
+    """The payload of a batch: rows of one series together, in their order; series by place."""
+    head = {
+        "schema": SCHEMA,
+        "gateway": label.id.gateway,
+        "recipient": label.id.recipient,
+        "epoch": label.id.epoch,
+        "seq": label.id.seq,
+        "lane": label.lane.value,
+        "created": stamp(label.created),
+        "clock": label.clock,
+        "privacy": label.privacy,
+    }
+    series = ",".join(_object(of[0].series, of) for of in _by_series(rows))
+    text = f'{_json(head)[:-1]},"series":[{series}]}}'
+    return zstandard.ZstdCompressor(level=LEVEL).compress(text.encode())
+
+
+def read(payload: bytes) -> list[Reading]:
+    """The rows of a payload of ours, series by series. Raises ValueError on anything else."""
+    try:
+        text = zstandard.ZstdDecompressor().decompress(payload, max_output_size=LARGEST_TEXT)
+        document = json.loads(text, parse_float=Decimal, parse_int=_number)
+        return [row for of in document["series"] for row in _rows(of)]
+    except (zstandard.ZstdError, LookupError, TypeError) as error:
+        raise ValueError(f"not a batch: {error!r}") from error
+
+
+class _Number(int):
+    """An integer that remembers its digits: -0 and 007 are not for arithmetic to tidy."""
+
+    text: str
+
+
+def _number(text: str) -> _Number:
+    number = _Number(text)
+    number.text = text
+    return number
+
+
+def _by_series(rows: Sequence[Reading]) -> list[list[Reading]]:
+    groups: dict[tuple[Series, bool], list[Reading]] = {}
+    for row in rows:
+        groups.setdefault((row.series, row.again), []).append(row)
+    return sorted(groups.values(), key=lambda of: (of[0].series.place, of[0].series.channel))
+
+
+def _object(series: Series, rows: Sequence[Reading]) -> str:
+    start = min(row.t for row in rows)
+    words = {name: word for name, word in series._asdict().items() if word is not None}
+    members: dict[str, Any] = words | {
+        "t0": stamp(start),
+        "t": [row.t - start for row in rows],
+        "q": "".join(row.quality for row in rows),
+    }
+    members |= {name: column for name, column in _sparse(rows) if column}
+    if rows[0].again:
+        members["again"] = True
+    values = ",".join("null" if row.value is None else str(row.value) for row in rows)
+    return f'{_json(members)[:-1]},"v":[{values}]}}'
+
+
+def _sparse(rows: Sequence[Reading]) -> Iterable[tuple[str, dict[str, Any]]]:
+    yield "d", sparse((i, row.delay) for i, row in enumerate(rows) if row.delay)
+    yield "why", sparse((i, row.why) for i, row in enumerate(rows) if row.why)
+    yield "span", sparse((i, row.span) for i, row in enumerate(rows) if row.span != 1)
+    yield "ver", sparse((i, row.ver) for i, row in enumerate(rows) if row.ver is not None)
+
+
+def _rows(of: dict[str, Any]) -> Iterable[Reading]:
+    words: dict[str, Any] = {name: of.get(name) for name in Series._fields}
+    series = Series(**words | {"step": int(of["step"])})
+    start = int(datetime.fromisoformat(of["t0"]).timestamp())
+    delay, why = of.get("d", {}), of.get("why", {})
+    span, ver = of.get("span", {}), of.get("ver", {})
+    for i, (t, value, quality) in enumerate(zip(of["t"], of["v"], of["q"], strict=True)):
+        made = ver.get(str(i))
+        yield Reading(
+            series=series,
+            t=start + int(t),
+            value=Decimal(value.text) if isinstance(value, _Number) else value,
+            quality=quality,
+            delay=int(delay.get(str(i), 0)),
+            why=why.get(str(i)),
+            span=int(span.get(str(i), 1)),
+            ver=None if made is None else int(made),
+            again=of.get("again", False),
+        )
+
+
+def _json(members: dict[str, Any]) -> str:
+    return json.dumps(members, ensure_ascii=False, separators=(",", ":"))

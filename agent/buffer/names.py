@@ -1,0 +1,77 @@
+"""The series a spool has met, each under a number that stands for it in the blocks."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from agent.buffer.block import check_series
+from agent.buffer.database import Damaged
+from agent.buffer.keys import Unreadable
+from agent.model import Series
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent.buffer.database import Database
+    from agent.buffer.keys import Keys
+
+ROOM = 300
+"""bytes that a series and its page's share take at most, in most cases"""
+
+
+class Names:
+    """Series to number and back, from memory; sealed on the disk, for they say who lives where."""
+
+    def __init__(self, database: Database, keys: Keys) -> None:
+        """Raises Damaged if one of them does not open: its rows could not be read."""
+        self._database = database
+        self._box = keys.box("series")
+        self.series_of: dict[int, Series] = {}
+        self.number_of: dict[Series, int] = {}
+        for number, body in database.read("SELECT number, body FROM series"):
+            self._learn(number, self._open(number, body))
+
+    def unknown(self, wanted: Iterable[Series]) -> list[Series]:
+        """Those without a number yet, once each. Raises ValueError on one that fits no message."""
+        new = [series for series in set(wanted) if series not in self.number_of]
+        for series in new:
+            check_series(series)
+        return new
+
+    def write(self, new: list[Series]) -> None:
+        """Put series under the next numbers, inside a transaction of the caller's."""
+        self._database.write_all(
+            "INSERT INTO series VALUES(?,?)",
+            [(number, self._seal(number, series)) for number, series in self._numbered(new)],
+        )
+
+    def learn(self, new: list[Series]) -> None:
+        """Know what `write` has put on the disk."""
+        for number, series in self._numbered(new):
+            self._learn(number, series)
+
+    def clear(self) -> None:
+        """Forget all when no block is left that uses them, inside a transaction: they are about
+        people.
+        """
+        if self.series_of:
+            self._database.write("DELETE FROM series")
+            self.series_of.clear()
+            self.number_of.clear()
+
+    def _numbered(self, new: list[Series]) -> list[tuple[int, Series]]:
+        return list(enumerate(new, max(self.series_of, default=0) + 1))
+
+    def _learn(self, number: int, series: Series) -> None:
+        self.series_of[number] = series
+        self.number_of[series] = number
+
+    def _seal(self, number: int, series: Series) -> bytes:
+        return self._box.seal(json.dumps(series).encode(), str(number))
+
+    def _open(self, number: int, body: bytes) -> Series:
+        try:
+            return Series(*json.loads(self._box.unseal(body, str(number))))
+        except Unreadable as error:
+            raise Damaged(f"series {number} of the spool does not open") from error

@@ -1,0 +1,144 @@
+"""The recipient's word, from bytes that anybody may have sent (docs/receipt.schema.json).
+
+Strict, because a receipt is what lets a batch go: whatever is not exactly a receipt is refused
+whole, and the batch stays.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from agent.model import Receipt
+
+SCHEMA = "gardien/receipt/1"
+LARGEST = 1_000_000
+"""bytes; a receipt that names 9 batches has less than a thousand"""
+LONGEST_PAUSE = 86_400
+LONGEST_REASON = 200
+LARGEST_SEQ = 2**53
+"""what every JSON reader counts exactly"""
+NEEDED = {"schema", "gateway", "recipient", "epoch"}
+ALLOWED = NEEDED | {"stored", "rejected", "retracted", "slow_down"}
+HASH = re.compile(r"[0-9a-f]{64}")
+WORD = re.compile(r"[A-Za-z0-9._-]{1,253}")
+
+
+def parse(body: bytes) -> Receipt:
+    """What a receipt says. Raises ValueError, in words for the far side, on anything else.
+
+    `retracted` is checked and left alone: retractions are not sent yet.
+    """
+    document = _document(body)
+    if unknown := document.keys() - ALLOWED:
+        raise ValueError(f"a receipt has no member {min(unknown)!r}")
+    if missing := NEEDED - document.keys():
+        raise ValueError(f"a receipt without {min(missing)!r}")
+    if document["schema"] != SCHEMA:
+        raise ValueError(f"not a receipt of schema {SCHEMA}")
+    stored = tuple(_stored(entry) for entry in _entries(document, "stored"))
+    rejected = tuple(_rejected(entry) for entry in _entries(document, "rejected"))
+    for entry in _entries(document, "retracted"):
+        _retracted(entry)
+    _each_once([seq for seq, _ in stored] + [seq for seq, _, _ in rejected])
+    return Receipt(
+        gateway=_word(document, "gateway"),
+        recipient=_word(document, "recipient"),
+        epoch=_word(document, "epoch"),
+        stored=stored,
+        rejected=rejected,
+        slow_down=_pause(document.get("slow_down", 0)),
+    )
+
+
+def _document(body: bytes) -> dict[str, Any]:
+    if len(body) > LARGEST:
+        raise ValueError(f"a receipt has at most {LARGEST} bytes")
+    try:
+        document = json.loads(
+            body.decode("utf-8"), object_pairs_hook=_members, parse_constant=_no_constant
+        )
+    except RecursionError:
+        raise ValueError("a receipt is not nested that deep") from None
+    if not isinstance(document, dict):
+        raise ValueError("a receipt is a JSON object")  # noqa: TRY004 -- one error for all of it
+    return document
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member stands twice")
+    return members
+
+
+def _no_constant(word: str) -> None:
+    raise ValueError(f"{word} is no number")
+
+
+def _entries(document: dict[str, Any], name: str) -> list[list[Any]]:
+    entries = document.get(name, [])
+    if not isinstance(entries, list) or not all(isinstance(entry, list) for entry in entries):
+        raise ValueError(f"`{name}` is a list of lists")
+    return entries
+
+
+def _stored(entry: list[Any]) -> tuple[int, str]:
+    match entry:
+        case [seq, digest]:
+            return _seq(seq), _hash(digest)
+    raise ValueError("an entry of `stored` is [seq, sha256]")
+
+
+def _rejected(entry: list[Any]) -> tuple[int, str, str]:
+    match entry:
+        case [seq, digest, str(reason)]:
+            return _seq(seq), _hash(digest), _printable(reason)
+    raise ValueError("an entry of `rejected` is [seq, sha256, reason]")
+
+
+def _retracted(entry: list[Any]) -> None:
+    match entry:
+        case [str(), rows] if _whole(rows):
+            return
+    raise ValueError("an entry of `retracted` is [id, rows]")
+
+
+def _whole(number: object) -> bool:
+    return type(number) is int and 0 <= number <= LARGEST_SEQ  # a bool is an int elsewhere
+
+
+def _seq(seq: Any) -> int:
+    if not _whole(seq):
+        raise ValueError("a seq is a whole number")
+    return int(seq)
+
+
+def _hash(digest: object) -> str:
+    if not isinstance(digest, str) or not HASH.fullmatch(digest):
+        raise ValueError("a sha256 is 64 digits 0-9 a-f")
+    return digest
+
+
+def _word(document: dict[str, Any], name: str) -> str:
+    word = document[name]
+    if not isinstance(word, str) or not WORD.fullmatch(word):
+        raise ValueError(f"`{name}` is not such a name")
+    return word
+
+
+def _pause(seconds: Any) -> int:
+    if not _whole(seconds) or seconds > LONGEST_PAUSE:
+        raise ValueError(f"`slow_down` is 0 to {LONGEST_PAUSE} whole seconds")
+    return int(seconds)
+
+
+def _printable(reason: str) -> str:
+    """It goes into our log: one line, no control characters, no half surrogates."""
+    return "".join(c if c.isprintable() else " " for c in reason[:LONGEST_REASON])
+
+
+def _each_once(seqs: list[int]) -> None:
+    if len(set(seqs)) != len(seqs):
+        raise ValueError("a receipt names each seq once")

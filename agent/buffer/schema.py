@@ -1,0 +1,112 @@
+"""The tables of a spool, and whose spool it is."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import zlib
+from typing import TYPE_CHECKING
+
+from agent.buffer.database import Damaged, Database
+from agent.errors import Refused
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.buffer.batch import BatchHead
+    from agent.buffer.keys import Keys
+
+APPLICATION = 0x67617264  # "gard"
+FORMAT = 1
+TABLES = (
+    "CREATE TABLE meta(name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE series(number INTEGER PRIMARY KEY, body BLOB NOT NULL)",
+    """CREATE TABLE block(no INTEGER PRIMARY KEY, t0 INTEGER NOT NULL, t1 INTEGER NOT NULL,
+    n INTEGER NOT NULL, slots INTEGER NOT NULL, body BLOB NOT NULL)""",
+    # covering: what waits is counted without touching a body
+    "CREATE INDEX block_lane ON block(t1, t0, n, slots)",
+    """CREATE TABLE mark(device TEXT, step INTEGER, slot INTEGER NOT NULL, heard INTEGER NOT NULL,
+    serial TEXT, PRIMARY KEY(device, step)) WITHOUT ROWID""",
+    """CREATE TABLE batch(no INTEGER PRIMARY KEY, epoch TEXT NOT NULL, seq INTEGER NOT NULL,
+    lane TEXT NOT NULL, state INTEGER NOT NULL, sha256 TEXT NOT NULL, rows INTEGER NOT NULL,
+    at REAL NOT NULL, reason TEXT, body BLOB NOT NULL, UNIQUE(epoch, seq))""",
+    "CREATE INDEX batch_state ON batch(state, at, rows)",
+    f"PRAGMA application_id={APPLICATION}",
+    f"PRAGMA user_version={FORMAT}",
+)
+
+
+def claim(database: Database, path: Path, keys: Keys, head: BatchHead) -> None:
+    """Make an empty file the spool of this gateway to this recipient, or see that it is.
+
+    Raises Refused if it is another's or under another key, Damaged if its own words do not hold.
+    """
+    application = database.one("PRAGMA application_id")
+    if application != APPLICATION:
+        if application or database.one("SELECT count(*) FROM sqlite_master"):
+            raise Refused(f"{path} is not a spool of gardien; move it away or name another place")
+        _create(database, keys, head)
+    if (version := database.one("PRAGMA user_version")) != FORMAT:
+        raise Refused(f"{path} was written by another version of gardien (format {version})")
+    _compare(Meta(database), path, keys, head)
+
+
+def _create(database: Database, keys: Keys, head: BatchHead) -> None:
+    identity = json.dumps([head.gateway, head.recipient, _fingerprint(keys)])
+    with database.transaction():
+        for table in TABLES:
+            database.write(table)
+        meta = Meta(database)
+        meta["identity"] = identity
+        meta["sum"] = zlib.crc32(identity.encode())
+        meta["epoch"] = new_epoch()
+        meta["seq"] = 1
+
+
+def _compare(meta: Meta, path: Path, keys: Keys, head: BatchHead) -> None:
+    identity = str(meta["identity"])
+    if zlib.crc32(identity.encode()) != meta["sum"]:  # rot must not look like a wrong key
+        raise Damaged(f"{path} no longer knows whose it is")
+    gateway, recipient, fingerprint = json.loads(identity)
+    if (gateway, recipient) != (head.gateway, head.recipient):
+        raise Refused(
+            f"{path} is the spool of gateway {gateway} to {recipient},"
+            f" not of {head.gateway} to {head.recipient}; move it away or restore its own state"
+        )
+    if fingerprint != _fingerprint(keys):
+        raise Refused(
+            f"{path} was written under another key of this gateway; put that key back,"
+            " or move the file away and lose what it holds"
+        )
+
+
+def _fingerprint(keys: Keys) -> str:
+    return keys.derive("fingerprint", 8).hex()
+
+
+def new_epoch() -> str:
+    """A name for a count of batches that no other count ever had: 48 random bits."""
+    return secrets.token_hex(6)
+
+
+class Meta:
+    """The few single facts of a spool, by name."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __getitem__(self, name: str) -> int | float | str:
+        value: int | float | str | None = self._database.one(
+            "SELECT value FROM meta WHERE name=?", name
+        )
+        if value is None:
+            raise Damaged(f"the spool does not know its {name}")
+        return value
+
+    def number(self, name: str) -> float | None:
+        """A number that need not be there."""
+        value: float | None = self._database.one("SELECT value FROM meta WHERE name=?", name)
+        return value
+
+    def __setitem__(self, name: str, value: float | str) -> None:
+        self._database.write("INSERT OR REPLACE INTO meta VALUES(?,?)", name, value)

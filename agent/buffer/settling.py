@@ -1,0 +1,120 @@
+"""A receipt applied: batches settled, quarantined, or their rows taken back (rules 3, 4, 8, 9)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from agent.buffer.batch import read
+from agent.buffer.schema import new_epoch
+from agent.buffer.verdict import Settled, Verdict, judge, may_begin_anew, seqs
+from agent.model import BatchId
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.buffer.batch import BatchHead
+    from agent.buffer.outbox import Outbox
+    from agent.buffer.schema import Meta
+    from agent.buffer.waiting import Waiting
+    from agent.model import Reading, Receipt
+
+UNREADABLE = "unreadable: damaged on the gateway's disk"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a receipt will do, worked out before anything is written."""
+
+    epoch: str
+    verdict: Verdict
+    returned: Mapping[int, list[Reading]]
+    """rows of contradicted batches, marked `again`; none if a batch does not open"""
+
+
+class Settling:
+    """Applies receipts to one spool."""
+
+    def __init__(self, waiting: Waiting, outbox: Outbox, meta: Meta, head: BatchHead) -> None:
+        self._waiting = waiting
+        self._outbox = outbox
+        self._meta = meta
+        self._head = head
+        self._looked_ahead = False
+
+    def plan(self, receipt: Receipt) -> Plan:
+        """Compare the receipt with what is held, and read what it sends back. Writes nothing."""
+        found = ((seq, self._outbox.held(receipt.epoch, seq)) for seq in seqs(receipt))
+        held = {seq: what for seq, what in found if what is not None}
+        current = receipt.epoch == self._meta["epoch"]
+        verdict = judge(receipt, held, int(self._meta["seq"]) if current else None)
+        rows = {seq: self._rows(receipt.epoch, seq) for seq in verdict.contradicted}
+        return Plan(receipt.epoch, verdict, rows)
+
+    def apply(self, plan: Plan, now: float) -> Settled:
+        """Write what was planned, inside one transaction of the caller's."""
+        for seq in plan.verdict.stored:
+            self._outbox.receipt(plan.epoch, seq, now)
+        for seq, reason in plan.verdict.rejected:
+            self._outbox.quarantine(plan.epoch, seq, reason)
+        before = self._meta["epoch"]
+        ahead, too_far = self._look_ahead(plan)
+        conflict, too_often = self._contradict(plan, now)
+        return Settled(
+            settled=self._ids(plan, plan.verdict.stored),
+            quarantined=self._ids(plan, [seq for seq, _ in plan.verdict.rejected]),
+            conflict=conflict,
+            ahead=ahead,
+            alarm=too_far or too_often,
+            new_epoch=self._meta["epoch"] != before,
+            ignored=plan.verdict.ignored,
+        )
+
+    def applied(self, settled: Settled) -> None:
+        """It is on the disk: a second look ahead in this run begins no second epoch (rule 9)."""
+        self._looked_ahead |= settled.ahead is not None
+
+    def _look_ahead(self, plan: Plan) -> tuple[str | None, str | None]:
+        if not plan.verdict.ahead:
+            return None, None
+        seen = f"{self._head.recipient} has batch {plan.epoch}/{max(plan.verdict.ahead)}"
+        if self._looked_ahead:
+            return None, f"{seen}, not made yet, and this happened before: is its state ours?"
+        self._begin_epoch()
+        self._waiting.mark_again()
+        return f"{seen}, which is not made yet: our state is older than that", None
+
+    def _contradict(self, plan: Plan, now: float) -> tuple[str | None, str | None]:
+        """An earlier epoch's conflict begins no epoch: ours has been begun anew since (rule 8)."""
+        if not plan.verdict.contradicted:
+            return None, None
+        named = ", ".join(f"{plan.epoch}/{seq}" for seq in plan.verdict.contradicted)
+        said = f"{self._head.recipient} holds other bytes than ours as {named}"
+        if plan.epoch == self._meta["epoch"]:
+            if not may_begin_anew(now, self._meta.number("conflict_at")):
+                return None, f"{said}, the second time within a day: they wait until it has passed"
+            self._begin_epoch()
+            self._meta["conflict_at"] = now
+        for seq in sorted(plan.verdict.contradicted, reverse=True):  # each before those after it
+            self._take_back(plan, seq)
+        return f"{said}: their rows will be sent again", None
+
+    def _take_back(self, plan: Plan, seq: int) -> None:
+        if plan.returned[seq]:
+            self._outbox.remove(plan.epoch, seq)
+            self._waiting.put_back(plan.returned[seq])
+        else:
+            self._outbox.quarantine(plan.epoch, seq, UNREADABLE)
+
+    def _begin_epoch(self) -> None:
+        self._meta["epoch"] = new_epoch()
+        self._meta["seq"] = 1
+
+    def _rows(self, epoch: str, seq: int) -> list[Reading]:
+        payload = self._outbox.payload(epoch, seq)
+        return [replace(row, again=True) for row in read(payload)] if payload else []
+
+    def _ids(self, plan: Plan, seqs: tuple[int, ...] | list[int]) -> tuple[BatchId, ...]:
+        return tuple(
+            BatchId(self._head.gateway, self._head.recipient, plan.epoch, seq) for seq in seqs
+        )
