@@ -129,7 +129,7 @@ async def _run(target: int, port: int) -> None:
             if word not in get_args(Mode) or not (rate or "0").isdigit():
                 print(f"expected one of: {', '.join(get_args(Mode))} [BYTES A SECOND]", flush=True)
                 continue
-            await proxy.set(word, int(rate or 0))  # type: ignore[arg-type] # it is one of them
+            await proxy.set(word, int(rate or 0))
             print(line.strip(), flush=True)
 
 

@@ -16,7 +16,7 @@ TERM_SECONDS = 3.0
 
 
 class Child:
-    """One command that runs until it is stopped; leaving the block ends it, whatever state it is in.
+    """One command that runs until it is stopped; leaving the block ends it, frozen or not.
 
     With `says`, starting waits for a line of its standard output that begins so.
     """
@@ -46,7 +46,7 @@ class Child:
         return self._running().pid
 
     async def start(self, within: float = 10.0) -> None:
-        """Start, and wait until it says that it is ready. Raises RuntimeError if it ends instead."""
+        """Start, and wait until it says that it is ready. RuntimeError if it ends instead."""
         self._process = await asyncio.create_subprocess_exec(
             *self.command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
         )
@@ -108,7 +108,7 @@ class Child:
 
 
 def free_port() -> int:
-    """A loopback port that nobody had a moment ago."""
+    """Find a loopback port that nobody had a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

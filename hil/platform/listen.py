@@ -1,0 +1,91 @@
+"""The platform at its broker: take a batch, keep it, say what is held, then acknowledge."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from paho.mqtt.client import Client, MQTTv5
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from hil.platform.unpack import UnreadableError, unpack
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import MQTTMessage
+
+    from hil.platform.ledger import Ledger
+    from hil.platform.unpack import Id
+
+UP = "gardien/+/+/up/+"
+WEEK = 7 * 86_400
+KEEPALIVE = 10
+AGAIN_SECONDS = 0.5
+"""between two attempts to reach the broker"""
+
+
+class Desk:
+    """One message in, at most one receipt out."""
+
+    def __init__(self, ledger: Ledger, slow_down: int = 0) -> None:
+        self._ledger = ledger
+        self._slow_down = slow_down
+
+    def answer(self, topic: str, payload: bytes) -> tuple[str, bytes] | None:
+        """Topic and bytes of the receipt, once what it says is on disk; None: nobody to answer."""
+        try:
+            parcel = unpack(payload)
+            if topic.split("/")[1:3] != [parcel.id.gateway, parcel.id.recipient]:
+                raise UnreadableError("the topic is another gateway's or recipient's")
+        except UnreadableError as error:
+            return self._refuse(error, payload)
+        held = self._ledger.store(parcel, len(payload))
+        return self._receipt(parcel.id, {"stored": [[parcel.id.seq, held]]})
+
+    def _refuse(self, error: UnreadableError, payload: bytes) -> tuple[str, bytes] | None:
+        self._ledger.count("rejected_batches" if error.id else "unreadable")
+        if error.id is None:
+            return None
+        digest = hashlib.sha256(payload).hexdigest()
+        return self._receipt(error.id, {"rejected": [[error.id.seq, digest, str(error)]]})
+
+    def _receipt(self, about: Id, word: dict[str, Any]) -> tuple[str, bytes]:
+        gateway, recipient, epoch, _ = about
+        members = {"schema": "gardien/receipt/1", "gateway": gateway, "recipient": recipient}
+        pause = {"slow_down": self._slow_down} if self._slow_down else {}
+        body = members | {"epoch": epoch} | word | pause
+        return f"gardien/{gateway}/{recipient}/down/receipts", json.dumps(body).encode()
+
+
+def listen(port: int, desk: Desk) -> None:
+    """Serve for ever, through any number of broker restarts; says `ready` when subscribed."""
+    client = Client(
+        CallbackAPIVersion.VERSION2, "pretend-platform", protocol=MQTTv5, manual_ack=True
+    )
+
+    def took(_client: Client, _userdata: object, message: MQTTMessage) -> None:
+        receipt = desk.answer(message.topic, message.payload)
+        if receipt:
+            client.publish(*receipt, qos=1)
+        client.ack(message.mid, message.qos)
+
+    def connected(*_facts: object) -> None:
+        client.subscribe(UP, qos=1)
+
+    def subscribed(*_facts: object) -> None:
+        print(f"ready {UP}", flush=True)
+
+    client.on_connect = connected
+    client.on_subscribe = subscribed
+    client.on_message = took
+    client.reconnect_delay_set(AGAIN_SECONDS, AGAIN_SECONDS)  # type: ignore[arg-type] # it only adds
+    client.connect_async("127.0.0.1", port, KEEPALIVE, clean_start=False, properties=_session())
+    client.loop_forever(retry_first_connection=True)
+
+
+def _session() -> Properties:
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.SessionExpiryInterval = WEEK
+    return properties

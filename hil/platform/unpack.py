@@ -1,0 +1,151 @@
+"""A batch as the published contract describes it (docs/batch.schema.json). Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import zstandard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LARGEST = 64 * 1024 * 1024
+
+
+class Id(NamedTuple):
+    """Of one delivery, for ever."""
+
+    gateway: str
+    recipient: str
+    epoch: str
+    seq: int
+
+
+class Row(NamedTuple):
+    """One slot, or a run of missing ones, as it was sent."""
+
+    place: str
+    channel: str
+    kind: str
+    unit: str
+    step: int
+    meter: str | None
+    occupancy: str | None
+    basis: str
+    t: int
+    v: str | None
+    """the number's own digits"""
+    q: str
+    d: int
+    why: str | None
+    span: int
+    ver: int | None
+    again: bool
+
+
+class Parcel(NamedTuple):
+    """One batch, opened."""
+
+    id: Id
+    sha256: str
+    lane: str
+    created: str
+    rows: list[Row]
+
+
+class UnreadableError(ValueError):
+    """Not a batch by the contract; `id` where at least that could be read."""
+
+    def __init__(self, reason: str, known: Id | None = None) -> None:
+        super().__init__(reason)
+        self.id = known
+
+
+class _Number(str):
+    """A JSON number, digit by digit."""
+
+    __slots__ = ()
+
+
+def unpack(payload: bytes) -> Parcel:
+    """Open one batch. Raises UnreadableError."""
+    document = _document(payload)
+    known = None
+    try:
+        known = _id(document)
+        if document["schema"] != "gardien/batch/1":
+            raise ValueError(f"unknown schema {document['schema']}")
+        return Parcel(
+            id=known,
+            sha256=hashlib.sha256(payload).hexdigest(),
+            lane=document["lane"],
+            created=document["created"],
+            rows=[row for series in document.get("series", []) for row in _rows(series)],
+        )
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UnreadableError(f"{type(error).__name__}: {error}", known) from error
+
+
+def _document(payload: bytes) -> dict[str, Any]:
+    try:
+        text = zstandard.ZstdDecompressor().decompress(payload, max_output_size=LARGEST)
+        document = json.loads(text, parse_float=_Number, parse_int=_Number, parse_constant=_no)
+    except (zstandard.ZstdError, ValueError) as error:
+        raise UnreadableError(str(error)) from error
+    if not isinstance(document, dict):
+        raise UnreadableError("not an object")
+    return document
+
+
+def _no(word: str) -> None:
+    raise ValueError(f"{word} is no JSON number")
+
+
+def _id(document: dict[str, Any]) -> Id:
+    words = [document[name] for name in ("gateway", "recipient", "epoch")]
+    if not all(isinstance(word, str) for word in words):
+        raise TypeError("an id is made of words")
+    gateway, recipient, epoch = words
+    return Id(gateway, recipient, epoch, _whole(document["seq"]))
+
+
+def _rows(series: dict[str, Any]) -> Iterator[Row]:
+    start = int(datetime.fromisoformat(series["t0"]).timestamp())
+    columns = zip(series["t"], series["v"], series["q"], strict=True)
+    for index, (t, v, q) in enumerate(columns):
+        at = str(index)
+        yield Row(
+            place=series["place"],
+            channel=series["channel"],
+            kind=series["kind"],
+            unit=series["unit"],
+            step=_whole(series["step"]),
+            meter=series.get("meter"),
+            occupancy=series.get("occupancy"),
+            basis=series["basis"],
+            t=start + _whole(t),
+            v=_value(v, q),
+            q=q,
+            d=_whole(series.get("d", {}).get(at, _Number(0))),
+            why=series.get("why", {}).get(at),
+            span=_whole(series.get("span", {}).get(at, _Number(1))),
+            ver=_whole(series["ver"][at]) if at in series.get("ver", {}) else None,
+            again=series.get("again", False),
+        )
+
+
+def _value(v: object, q: str) -> str | None:
+    if v is None and q in "MW":
+        return None
+    if not isinstance(v, _Number) or q in "MW":
+        raise ValueError(f"a value {v!r} of quality {q}")
+    return str(v)
+
+
+def _whole(number: object) -> int:
+    if not isinstance(number, _Number):
+        raise TypeError(f"expected a number, found {number!r}")
+    return int(number)
