@@ -43,6 +43,22 @@ def size(text: str) -> int:
     return int(number * BYTES[unit])
 
 
+def written(seconds: float) -> str:
+    """Write a duration as a file does, in the largest unit that needs no fraction."""
+    for unit in ("d", "h", "min", "s"):
+        if seconds >= SECONDS[unit] and seconds % SECONDS[unit] == 0:
+            return f"{int(seconds // SECONDS[unit])}{unit}"
+    return f"{seconds * 1000:g}ms"
+
+
+def written_size(number: int) -> str:
+    """Write a number of bytes as a file does: `200MB`."""
+    for unit in ("GB", "MB", "kB"):
+        if number >= BYTES[unit] and number % BYTES[unit] == 0:
+            return f"{number // BYTES[unit]}{unit}"
+    return f"{number}B"
+
+
 def _split(text: str, units: dict[str, Any], expected: str) -> tuple[float, str]:
     found = NUMBER_AND_UNIT.fullmatch(text.strip())
     if not found or found[2] not in units:
@@ -63,8 +79,12 @@ def shown(value: object) -> str:
         return str(value).lower()
     text = str(value)
     text = text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
-    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return f'"{safe}"' if isinstance(value, str) else safe
+    return f'"{harmless(text)}"' if isinstance(value, str) else harmless(text)
+
+
+def harmless(text: str) -> str:
+    """Escape what a terminal would obey and what cannot be printed, line ends too."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _duration(value: object, info: ValidationInfo) -> float:
@@ -103,7 +123,7 @@ class Secret:
 
     @classmethod
     def parse(cls, written: object) -> Self:
-        """Read a written reference; ValueError, without a word of what stood there, if it is none."""
+        """Read a written reference; ValueError, without a word of what stood there, if none."""
         if isinstance(written, cls):
             return written
         kind, colon, name = written.partition(":") if isinstance(written, str) else ("", "", "")

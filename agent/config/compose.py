@@ -1,0 +1,180 @@
+"""From plain data to sections: each built on its own, so that one mistake does not hide another."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import ValidationError
+
+from agent.config.explain import EXPECTED, no_such_option, options
+from agent.config.known import driver_settings, transport_settings
+from agent.config.models import (
+    Building,
+    ClockSource,
+    Device,
+    Link,
+    LinkOptions,
+    PointOptions,
+    Privacy,
+    Section,
+    SpoolLimits,
+    Top,
+    Uplink,
+    UplinkOptions,
+)
+from agent.settings import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pydantic import BaseModel
+
+    from agent.config.problem import Path
+    from agent.config.report import Report
+
+NAME = re.compile(r"[^\W_][\w-]{0,63}")
+SECTIONS = ("building", "links", "devices", "uplinks", "privacy", "clock", "spool")
+Single = TypeVar("Single", bound=Section)
+
+
+@dataclass(slots=True)
+class Draft:
+    """The sections that are right so far, and all that was written."""
+
+    report: Report
+    written: Mapping[str, Any]
+    building: Building | None = None
+    links: dict[str, Link] = field(default_factory=dict)
+    devices: dict[str, Device] = field(default_factory=dict)
+    uplinks: dict[str, Uplink] = field(default_factory=dict)
+    privacy: Privacy | None = None
+    clock: ClockSource | None = None
+    spool: SpoolLimits | None = None
+    top: Top | None = None
+
+    def entry(self, section: str, name: str) -> dict[str, Any]:
+        """Give what was written about one line, device or uplink that was built."""
+        entry: dict[str, Any] = self.written[section][name]
+        return entry
+
+    def names(self, section: str) -> list[str]:
+        """Name what was written in a section, also what is wrong in itself."""
+        entries = self.written.get(section)
+        return list(entries) if isinstance(entries, dict) else []
+
+
+def compose(written: Mapping[str, Any], report: Report) -> Draft:
+    """Build what can be built; what cannot is in the report."""
+    draft = Draft(report, written)
+    rest = {key: value for key, value in written.items() if key not in SECTIONS}
+    draft.top = report.build(Top, rest, (), beside=SECTIONS)
+    if "building" in written:
+        draft.building = report.build(Building, written["building"], ("building",))
+    else:
+        report.key((), "`building` is missing, such as `building: {name: Résidence Les Alpins}`")
+    draft.privacy = report.build(Privacy, written.get("privacy"), ("privacy",))
+    draft.clock = report.build(ClockSource, written.get("clock"), ("clock",))
+    draft.spool = report.build(SpoolLimits, written.get("spool"), ("spool",))
+    _compose_entries(draft)
+    return draft
+
+
+def _compose_entries(draft: Draft) -> None:
+    report = draft.report
+    for name, entry in _entries(draft, "links"):
+        if link := _link(report, entry, ("links", name)):
+            draft.links[name] = link
+    for name, entry in _entries(draft, "devices"):
+        if device := _device(report, entry, ("devices", name)):
+            draft.devices[name] = device
+    for name, entry in _entries(draft, "uplinks"):
+        if uplink := _uplink(report, entry, ("uplinks", name)):
+            draft.uplinks[name] = uplink
+
+
+def _entries(draft: Draft, section: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give a section's entries that are mappings; say so of those that are not."""
+    entries = draft.written.get(section)
+    if entries is None:
+        return
+    if not isinstance(entries, dict):
+        draft.report.value((section,), _no_mapping(entries))
+        return
+    for name, entry in entries.items():
+        if not NAME.fullmatch(name):
+            draft.report.key((section, name), ILL_NAMED)
+        if isinstance(entry, dict):
+            yield name, entry
+        else:
+            draft.report.value((section, name), _no_mapping(entry))
+
+
+ILL_NAMED = "a name has letters, digits, - and _ only, at most 64 of them"
+
+
+def _no_mapping(found: object) -> str:
+    return f"expected {EXPECTED['dict']}, found {shown(found)}"
+
+
+def _link(report: Report, entry: dict[str, Any], path: Path) -> Link | None:
+    ours, rest = _parted(entry, LinkOptions)
+    own = report.build(LinkOptions, ours, path)
+    settings = _settings(report, driver_settings(entry.get("driver")), rest, path, LinkOptions)
+    return Link(**dict(own), settings=settings) if own and settings else None
+
+
+def _uplink(report: Report, entry: dict[str, Any], path: Path) -> Uplink | None:
+    ours, rest = _parted(entry, UplinkOptions)
+    own = report.build(UplinkOptions, ours, path)
+    model = transport_settings(entry.get("transport"))
+    settings = _settings(report, model, rest, path, UplinkOptions)
+    return Uplink(**dict(own), settings=settings) if own and settings else None
+
+
+def _device(report: Report, entry: dict[str, Any], path: Path) -> Device | None:
+    """Build a device, each point on its own; with mistakes in it, what can still be checked."""
+    whole = {key: value for key, value in entry.items() if key != "points"}
+    device = report.build(Device, whole, path) or _salvaged(whole)
+    written = entry.get("points")
+    if written is not None and not isinstance(written, dict):
+        report.value((*path, "points"), _no_mapping(written))
+    points = {
+        name: point
+        for name, options in (written.items() if isinstance(written, dict) else ())
+        if (point := report.build(PointOptions, options, (*path, "points", name)))
+    }
+    return device.model_copy(update={"points": points}) if device else None
+
+
+def _salvaged(entry: dict[str, Any]) -> Device | None:
+    """Keep what says which device it is, so that its other mistakes are told as well."""
+    try:
+        return Device.model_validate({key: entry[key] for key in IDENTITY if key in entry})
+    except ValidationError:
+        return None
+
+
+IDENTITY = ("link", "address", "profile")
+
+
+def _parted(entry: dict[str, Any], model: type[Section]) -> tuple[dict[str, Any], dict[str, Any]]:
+    ours = {key: value for key, value in entry.items() if key in options(model)}
+    return ours, {key: value for key, value in entry.items() if key not in ours}
+
+
+def _settings(
+    report: Report,
+    model: type[BaseModel] | None,
+    rest: dict[str, Any],
+    path: Path,
+    beside: type[Section],
+) -> BaseModel | None:
+    """Build the settings that a driver or transport brings along; None if there is no such."""
+    if model is None:
+        return None
+    theirs = options(model)
+    for key in rest.keys() - theirs:
+        report.key((*path, key), no_such_option(key, [*options(beside), *theirs]))
+    return report.build(model, {key: rest[key] for key in rest if key in theirs}, path)

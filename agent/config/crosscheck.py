@@ -1,0 +1,110 @@
+"""What is wrong between sections that are each right on their own: lines, recipients, loopback."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from agent.config.problem import did_you_mean, or_list
+from agent.settings import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.config.compose import Draft
+    from agent.config.models import Device
+    from agent.config.problem import Path
+
+
+def crosscheck(draft: Draft) -> None:
+    """Add to the report what does not go together."""
+    _lines_exist(draft)
+    _one_link_a_line(draft)
+    _one_device_an_address(draft)
+    _one_uplink_a_recipient(draft)
+    _loopback_only(draft)
+
+
+def _lines_exist(draft: Draft) -> None:
+    names = draft.names("links")
+    for name, device in draft.devices.items():
+        if device.link not in names:
+            near = did_you_mean(device.link, names) or f"; under `links` there is {or_list(names)}"
+            draft.report.value(("devices", name, "link"), f"no line {shown(device.link)}{near}")
+
+
+def _one_link_a_line(draft: Draft) -> None:
+    """Two connections to one host would ask its devices at the same time."""
+    first: dict[tuple[str, str], str] = {}
+    for name, link in draft.links.items():
+        other = first.setdefault((link.driver, repr(link.settings)), name)
+        if other != name:
+            line = draft.report.line(("links", other))
+            what = f"the same line as {shown(other)} in line {line}: put its devices there"
+            draft.report.key(("links", name), what)
+
+
+def _one_device_an_address(draft: Draft) -> None:
+    first: dict[tuple[str, str], str] = {}
+    for name, device in draft.devices.items():
+        other = first.setdefault((device.link, _address(draft, device)), name)
+        if other != name:
+            line = draft.report.line(("devices", other))
+            what = (
+                f"{shown(device.address)} on {shown(device.link)} is already the address of"
+                f" {shown(other)} in line {line}: one of the two is wrong"
+            )
+            draft.report.value(("devices", name, "address"), what)
+
+
+def _address(draft: Draft, device: Device) -> str:
+    """Bring a unit id to one form: on Modbus `012` and `12` are one device."""
+    link = draft.links.get(device.link)
+    bare = device.address.lstrip("0") or "0"
+    return bare if link and link.driver.startswith("modbus") else device.address
+
+
+def _one_uplink_a_recipient(draft: Draft) -> None:
+    first: dict[str, str] = {}
+    for name, uplink in draft.uplinks.items():
+        recipient = uplink.settings.recipient
+        other = first.setdefault(recipient, name)
+        if other != name:
+            line = draft.report.line(("uplinks", other))
+            what = (
+                f"{shown(recipient)} already receives through {shown(other)} in line {line}:"
+                " one recipient has one uplink"
+            )
+            draft.report.value(("uplinks", name, "recipient"), what)
+
+
+def _loopback_only(draft: Draft) -> None:
+    """Allow what is for a demonstration only where nothing real can be read or reached."""
+    demo: list[tuple[Path, str]] = []
+    if draft.privacy and draft.privacy.policy == "DEMO-1":
+        demo.append((("privacy", "policy"), 'DEMO-1 is for a demonstration: write "FR-1"'))
+    if draft.clock and draft.clock.source == "system":
+        demo.append((("clock", "source"), '"system" is for a demonstration: write "ntp"'))
+    outside = next(_outside(draft), None)
+    for path, remedy in demo if outside else ():
+        draft.report.value(path, f"{remedy}, since {outside} is not on loopback")
+
+
+def _outside(draft: Draft) -> Iterator[str]:
+    for name, link in draft.links.items():
+        if not is_loopback(getattr(link.settings, "host", None)):
+            yield f"links.{name}"
+    for name, uplink in draft.uplinks.items():
+        if not is_loopback(urlsplit(getattr(uplink.settings, "url", "")).hostname):
+            yield f"uplinks.{name}"
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a host is this machine for sure: 127.0.0.0/8, ::1 or localhost, by no name server."""
+    if host is None or host == "localhost":
+        return host is not None
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

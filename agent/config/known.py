@@ -1,0 +1,53 @@
+"""The words that lead to other parts' settings: drivers and transports, imported when written."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+from agent.config.problem import did_you_mean, or_list
+from agent.drivers import DRIVERS, driver
+from agent.settings import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydantic import BaseModel
+
+TRANSPORTS = {"mqtt": "agent.uplink.mqtt:Settings"}
+"""the name written under `transport:`, and where its settings model is"""
+
+
+def driver_word(word: str) -> str:
+    """Return the name of a driver there is. Raises ValueError with the nearest one."""
+    if word not in DRIVERS:
+        raise ValueError(_unknown("driver", word, DRIVERS))
+    return word
+
+
+def transport_word(word: str) -> str:
+    """Return the name of a transport there is. Raises ValueError with the nearest one."""
+    if word not in TRANSPORTS:
+        raise ValueError(_unknown("transport", word, TRANSPORTS))
+    return word
+
+
+def driver_settings(word: object) -> type[BaseModel] | None:
+    """Return a driver's settings model; None if it is not the name of one."""
+    if not isinstance(word, str) or word not in DRIVERS:
+        return None
+    return cast("type[BaseModel]", driver(word).Settings)
+
+
+def transport_settings(word: object) -> type[BaseModel] | None:
+    """Return a transport's settings model; None if it is not the name of one."""
+    if not isinstance(word, str) or word not in TRANSPORTS:
+        return None
+    module, _, attribute = TRANSPORTS[word].partition(":")
+    return cast("type[BaseModel]", getattr(import_module(module), attribute))
+
+
+def _unknown(kind: str, word: str, known: Iterable[str]) -> str:
+    names = list(known)
+    near = did_you_mean(word, names) or f"; there is {or_list(names)}"
+    return f"no {kind} {shown(word)}{near}"

@@ -1,0 +1,224 @@
+"""What the file may say, section by section: each option with its meaning, default and example.
+
+Links and uplinks name a driver or transport, whose own settings model has the rest of the options.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from decimal import Decimal  # noqa: TC003 -- pydantic reads it
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from agent.config.known import driver_word, transport_word
+from agent.config.problem import did_you_mean
+from agent.errors import Refused
+from agent.registry.place import parse
+from agent.settings import Bytes, Duration, shown, written
+
+DAY = 86_400
+ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+
+
+def _place(text: str) -> str:
+    return _place_of(text, "DCB")
+
+
+def _building(text: str) -> str:
+    return _place_of(text, "B")
+
+
+def _place_of(text: str, prefixes: str) -> str:
+    try:
+        return parse(text, prefixes)
+    except Refused as error:
+        raise ValueError(str(error)) from error
+
+
+def _timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        near = did_you_mean(name, available_timezones())
+        raise ValueError(f"no time zone {shown(name)}{near}") from None
+    return name
+
+
+def _fitting(seconds: float) -> tuple[int, int]:
+    """Find the steps below and above that do cut a day, in whole hours or minutes where it can."""
+    unit = next(unit for unit in (3600, 60, 1) if seconds >= unit)
+    fits = [step for step in range(unit, DAY + 1, unit) if DAY % step == 0]
+    return max(step for step in fits if step <= seconds), min(s for s in fits if s >= seconds)
+
+
+def _every(seconds: float) -> int:
+    """Cut a day into equal slots, so that every slot has the same time each day."""
+    if seconds < 1:
+        raise ValueError("at least 1s: that is the finest step there is")
+    if seconds > DAY:
+        raise ValueError("at most 1d: every device is read once a day or more often")
+    if seconds != int(seconds) or DAY % int(seconds):
+        below, above = _fitting(seconds)
+        raise ValueError(
+            f"a day cannot be cut into equal parts of {written(seconds)}:"
+            f" take {written(below)} or {written(above)}"
+        )
+    return int(seconds)
+
+
+def _address(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _date(value: object) -> object:
+    if isinstance(value, dt.date) or (isinstance(value, str) and ISO_DATE.fullmatch(value)):
+        return value
+    raise ValueError(f"expected a date such as 2026-07-12, found {shown(value)}")
+
+
+def _scale(value: Decimal) -> Decimal:
+    if not value.is_finite() or value == 0:
+        raise ValueError(f"a scale is a number other than 0, found {value}")
+    return value
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError(f"expected a path from the root, /…, found {shown(str(path))}")
+    return path
+
+
+Every = Annotated[Duration, AfterValidator(_every)]
+Text = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Section(BaseModel):
+    """One mapping of the file: frozen, and a word it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Building(Section):
+    """The building this gateway stands in."""
+
+    name: Text = Field(examples=["Résidence Les Alpins"])
+    """what people call the building"""
+    place: Annotated[str, AfterValidator(_building)] | None = Field(
+        None, examples=["B6ASQ-Z1Y2K-SAA3Y"]
+    )
+    """the building's own place id, where it has one"""
+    timezone: Annotated[str, AfterValidator(_timezone)] = Field(
+        "Europe/Paris", examples=["Europe/Paris"]
+    )
+    """the building's time zone: its days begin at midnight there"""
+
+
+class PointOptions(Section):
+    """One value on a device. What the device's profile says need not be said again."""
+
+    at: Text | None = Field(None, examples=["input/72/float32"])
+    """where the value is on the device, in the driver's notation"""
+    channel: Text | None = Field(None, examples=["elec.imp"])
+    """the quantity, in gardien's name for it; without one the value is never sent to anybody"""
+    unit: Text | None = Field(None, examples=["kWh"])
+    """of the raw value times `scale`"""
+    scale: Annotated[Decimal, AfterValidator(_scale)] | None = Field(None, examples=["0.001"])
+    """what the raw value is multiplied by"""
+    every: Every | None = Field(None, examples=["15min"])
+    """how often it is read; as the device, if not said"""
+
+
+class Device(Section):
+    """A meter, sensor or controller on a line. Whose it is stands in the registry, not here."""
+
+    link: Text = Field(examples=["plant"])
+    """the line it is on, by its name under `links`"""
+    address: Annotated[Text, BeforeValidator(_address)] = Field(examples=["12"])
+    """its address on that line"""
+    profile: Text | None = Field(None, examples=["eastron-sdm120"])
+    """what kind of device it is: tells where its values are"""
+    every: Every = Field(900, examples=["15min"])
+    """how often it is read; a day must be a whole number of such steps"""
+    place: Annotated[str, AfterValidator(_place)] | None = Field(
+        None, examples=["CZS2Y-FSTBQ-Q5WDC"]
+    )
+    """the common plant (`C…`) or building (`B…`) that it measures, never a dwelling"""
+    points: dict[str, PointOptions] = Field({}, examples=[{"power": {"every": "1min"}}])
+    """its values, by name: further ones of the profile, or any others by their `at`"""
+
+
+class LinkOptions(Section):
+    """A field bus or host connection; beside these stand the driver's own options."""
+
+    driver: Annotated[str, AfterValidator(driver_word)] = Field(examples=["modbus-tcp"])
+    """what is spoken on this line"""
+
+
+class Link(LinkOptions):
+    """A line, with its driver's own settings."""
+
+    settings: Any
+    """an instance of the driver's `Settings`"""
+
+
+class UplinkOptions(Section):
+    """One recipient of readings; beside this stand the transport's own options."""
+
+    transport: Annotated[str, AfterValidator(transport_word)] = Field(examples=["mqtt"])
+    """how batches travel"""
+
+
+class Uplink(UplinkOptions):
+    """One recipient, with its transport's own settings."""
+
+    settings: Any
+    """an instance of the transport's settings model: recipient, receipt and seal in any case"""
+
+
+class Common(Section):
+    """By what right readings of common plant leave the building."""
+
+    basis: Text = Field(examples=["AG du 12 mai 2026, résolution 14"])
+    """the vote or contract that says so"""
+    from_: Annotated[dt.date, BeforeValidator(_date)] = Field(alias="from", examples=["2026-07-12"])
+    """the first day on which they may leave"""
+
+
+class Privacy(Section):
+    """What may leave the building at all."""
+
+    policy: Literal["FR-1", "DEMO-1"] = Field("FR-1", examples=["FR-1"])
+    """the set of limits that no consent can go beyond; DEMO-1 is for a demonstration only"""
+    common: Common | None = Field(None, examples=[{"basis": "AG du 12 mai", "from": "2026-07-12"}])
+    """by what right readings of common plant leave; without it they stay"""
+
+
+class ClockSource(Section):
+    """Whom to believe about the time."""
+
+    source: Literal["ntp", "system"] = Field("ntp", examples=["ntp"])
+    """`system` believes the computer's clock, for a demonstration on one machine only"""
+
+
+class SpoolLimits(Section):
+    """What is kept for each recipient until it has been received."""
+
+    max: Annotated[Bytes, Field(ge=4_000_000)] = Field(200_000_000, examples=["200MB"])
+    """the most that the file of one recipient may take"""
+    flush: Annotated[Duration, Field(ge=0.1, le=60)] = Field(5.0, examples=["5s"])
+    """how long a reading may wait in memory before it is on disk"""
+    keep: Annotated[Duration, Field(ge=0)] = Field(14 * DAY, examples=["14d"])
+    """how long a batch is kept after its receipt"""
+
+
+class Top(Section):
+    """What stands at the top of the file beside the sections."""
+
+    state: Annotated[Path, AfterValidator(_absolute)] = Field(
+        Path("/var/lib/gardien"), examples=["/var/lib/gardien"]
+    )
+    """the folder for everything that is kept: keys, registry, readings on their way"""

@@ -1,0 +1,67 @@
+"""What is read from a device: its profile's points, those written beside it, and both together."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from agent.channels import channel_of_quantity, channels
+from agent.config.models import PointOptions
+from agent.drivers.profile import Profile, profile, profiles
+from agent.model import Point
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.config.models import Device
+
+
+def profile_of(device: Device) -> Profile | None:
+    """Load the profile that a device names; None if it names none, or one there is not."""
+    return profile(device.profile) if device.profile in profiles() else None
+
+
+def wanted(device: Device) -> Mapping[str, PointOptions]:
+    """Merge what is written with what the profile says; what is written wins."""
+    known = profile_of(device)
+    names = [*(known.defaults if known else ()), *device.points]
+    return {name: _merged(name, device, known) for name in dict.fromkeys(names)}
+
+
+def _merged(name: str, device: Device, known: Profile | None) -> PointOptions:
+    written = device.points.get(name, PointOptions())
+    if known is None or name not in known.points:
+        return written
+    offer = known.points[name]
+    said = {
+        "at": offer.at,
+        "channel": channel_of_quantity().get(name),
+        "unit": offer.unit,
+        "scale": offer.scale,
+    }
+    over = {key: value for key, value in dict(written).items() if value is not None}
+    return PointOptions.model_construct(**(dict(written) | said | over))
+
+
+def point(device_name: str, device: Device, name: str, options: PointOptions) -> Point:
+    """Make the point that drivers read. `options.at` must be known."""
+    channel = channels().get(options.channel or "")
+    return Point(
+        device=device_name,
+        name=name,
+        address=device.address,
+        at=options.at or "",
+        every=int(options.every or device.every),
+        channel=options.channel,
+        unit=options.unit or (channel.unit if channel else "1"),
+        scale=Decimal(1) if options.scale is None else options.scale,
+        place=device.place,
+    )
+
+
+def serial_point(device_name: str, device: Device) -> Point | None:
+    """Make the point that says which meter it is; None if the profile knows of none."""
+    known = profile_of(device)
+    if known is None or known.serial is None:
+        return None
+    return Point(device_name, "serial", device.address, known.serial.at, every=0)

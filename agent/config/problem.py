@@ -1,0 +1,57 @@
+"""What is wrong with a file, as data: where it stands, and what to do about it."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.settings import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Path = tuple[str, ...]
+"""of keys from the top of the file; list items by their number"""
+
+
+class Place(NamedTuple):
+    """Where something stands in the file; both count from 1."""
+
+    line: int
+    column: int
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong, for the person who wrote it."""
+
+    path: str
+    """of the file, as the person named it"""
+    line: int
+    column: int
+    where: str
+    """the keys from the top, `devices.sdm-12.profile`; empty for the file itself"""
+    what: str
+    """what is wrong and what to write instead"""
+
+    def __str__(self) -> str:
+        where = f"{self.where}: " if self.where else ""
+        return f"{self.path}:{self.line}:{self.column}: {where}{self.what}"
+
+
+def dotted(path: Path) -> str:
+    """Write keys as people read them, whatever they contain."""
+    return ".".join(shown(key)[1:-1] if key else '""' for key in path)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `; did you mean "…"?` where one of the known words is near, else nothing."""
+    names = {name.lower(): name for name in islice(known, 1000)}
+    near = get_close_matches(word.lower()[:64], names, n=1, cutoff=0.6)
+    return f'; did you mean "{names[near[0]]}"?' if near else ""
+
+
+def or_list(known: Iterable[str]) -> str:
+    """Write `"a", "b" or "c"`."""
+    words = [f'"{word}"' for word in known]
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else "none"

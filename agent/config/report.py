@@ -1,0 +1,82 @@
+"""Everything that is wrong with one file, gathered while it is read on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from agent.config.explain import explain
+from agent.config.problem import Path, Place, Problem, dotted
+from agent.settings import FROM_A_FILE, harmless
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent.config.tree import Tree
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+MOST = 100
+"""problems that a person is told at once"""
+
+
+class Enough(Exception):  # noqa: N818 -- the reader's word, and no error of the agent's
+    """So much is wrong that more would help nobody."""
+
+
+class Report:
+    """Problems with their places; nothing is raised, so that one does not hide another."""
+
+    def __init__(self, name: str, tree: Tree) -> None:
+        self._name = name
+        self._tree = tree
+        self._problems: set[Problem] = set()
+
+    def tree(self) -> None:
+        """Take over what was wrong while the text was read. As all below, raises Enough at MOST."""
+        for path, place, what in self._tree.wrong:
+            self._add(path, place, what)
+
+    def problems(self) -> tuple[Problem, ...]:
+        """All of them, in the order of the file."""
+        return tuple(sorted(self._problems, key=lambda p: (p.line, p.column, p.where, p.what)))
+
+    def value(self, path: Path, what: str) -> None:
+        """Say what is wrong with a value."""
+        self._add(path, self._tree.place(path), what)
+
+    def key(self, path: Path, what: str) -> None:
+        """Say what is wrong with a key, or what its mapping lacks."""
+        self._add(path, self._tree.key_place(path), what)
+
+    def line(self, path: Path) -> int:
+        """Where a key stands, for a message that names two places."""
+        return self._tree.key_place(path).line
+
+    def build(
+        self, model: type[Model], data: object, path: Path, beside: Iterable[str] = ()
+    ) -> Model | None:
+        """Make a section of what was written, or say all that is wrong with it.
+
+        `beside`: options that stand in the same mapping and belong to somebody else.
+        """
+        try:
+            return model.model_validate({} if data is None else data, context=FROM_A_FILE)
+        except ValidationError as error:
+            for wrong in error.errors(include_url=False)[:MOST]:
+                self._explain(model, wrong, path, beside)
+            return None
+
+    def _explain(
+        self, model: type[BaseModel], wrong: Any, path: Path, beside: Iterable[str]
+    ) -> None:
+        keys, on_key, what = explain(model, wrong, beside)
+        (self.key if on_key else self.value)((*path, *keys), what)
+
+    def _add(self, path: Path, place: Place, what: str) -> None:
+        said = harmless(what)
+        self._problems.add(Problem(self._name, place.line, place.column, dotted(path), said))
+        if len(self._problems) >= MOST:
+            raise Enough
