@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path  # noqa: TC003 -- pydantic reads it
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
@@ -18,7 +21,9 @@ from agent.config.models import (
     Uplink,
 )
 from agent.config.summary import summary
-from agent.model import Point
+
+if TYPE_CHECKING:
+    from agent.model import Point
 
 
 class Config(Section):
@@ -45,6 +50,11 @@ class Config(Section):
         It has `every` 0 and no channel: read at each opening of the line, and never a reading.
         """
         return points.serial_point(device, self.devices[device])
+
+    def midnight(self, day: dt.date) -> int:
+        """Give the Unix second at which a day begins at the building."""
+        zone = ZoneInfo(self.building.timezone)
+        return int(dt.datetime.combine(day, dt.time(), zone).timestamp())
 
     def summary(self) -> str:
         """Say what is read, sent and kept, and what holds it up, for people."""

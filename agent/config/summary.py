@@ -6,12 +6,14 @@ from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
 from agent.registry import place
+from agent.registry.gate import FLOORS
 from agent.settings import written, written_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from agent.config.config import Config
+    from agent.model import Point
 
 DAY = 86_400
 Row = TypeVar("Row")
@@ -53,6 +55,9 @@ def _uplinks(config: Config) -> Iterator[tuple[str, str]]:
 def _rules(config: Config) -> Iterator[tuple[str, str]]:
     common = config.privacy.common
     yield "privacy", f"{config.privacy.policy}; dwellings by consent only"
+    floor = FLOORS[config.privacy.policy]
+    if fine := sum(point.every < floor for point in _of_dwellings(config)):
+        yield "", f"{_count(fine, 'value')} of dwellings never leave: steps under {written(floor)}"
     if common:
         yield "", f"common plant from {common.from_}: {common.basis}"
     elif any(device.place for device in config.devices.values()):
@@ -64,6 +69,11 @@ def _rules(config: Config) -> Iterator[tuple[str, str]]:
     spool = config.spool
     size = f"at most {written_size(spool.max)} for each recipient"
     yield "", f"{size}; received batches for {written(spool.keep)}"
+
+
+def _of_dwellings(config: Config) -> Iterator[Point]:
+    for points in config.points().values():
+        yield from (point for point in points if point.channel and point.place is None)
 
 
 def _titled(title: str, rows: Iterable[Row]) -> Iterator[tuple[str, Row]]:
