@@ -137,6 +137,8 @@ def _each(rows: Sequence[R], admit: Callable[[R], Iterator[Document]]) -> list[D
     problems, documents = Problems(), []
     for row in rows:
         try:
+            if row.fault:
+                raise Refused(row.fault)
             documents += list(admit(row))
         except (Refused, ValueError) as error:
             problems.add(row.where, str(error))

@@ -20,6 +20,8 @@ class NewPlace:
     """when its present occupancy began; None: now"""
     where: str = ""
     """`places.csv:17`; empty: a command's own words"""
+    fault: str = ""
+    """what the reader of the file found wrong with this row, for people"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class NewInstallation:
     channel: str | None = EVERY_CHANNEL
     since: int | None = None
     where: str = ""
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +56,4 @@ class NewConsent:
     until: int | None = None
     """None: 36 months after `since`, which is the most"""
     where: str = ""
+    fault: str = ""

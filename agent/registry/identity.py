@@ -1,0 +1,113 @@
+"""Who this gateway is: its id, its state id and its keys, made once, all together or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from agent.errors import Refused
+from agent.registry import place
+from agent.registry.storage import sync_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+KEYS = "keys"
+NAMES, SPOOL, SIGNING = "identity.json", "spool.key", "gateway.pem"
+SPOOL_KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What makes this gateway this one."""
+
+    gateway: str
+    """`G…`, for ever, whatever becomes of the machine"""
+    state: str
+    """of this state directory: a restored one gets another"""
+    spool_key: bytes = field(repr=False)
+    """AES-256: what waits on the disk is under it"""
+    signing_key: Ed25519PrivateKey = field(repr=False)
+
+
+def mint(state: Path) -> Identity:
+    """Make the identity under `<state>/keys`, for the owner's eyes only, durably.
+
+    Raises Refused where there is one already: a second one would orphan what waits in the spool.
+    """
+    keys = state / KEYS
+    if keys.exists():
+        raise Refused(f"{keys}: this gateway has its keys already")
+    signing = Ed25519PrivateKey.generate()
+    names = {"gateway": place.mint(place.GATEWAY), "state": secrets.token_hex(16)}
+    contents = {
+        NAMES: json.dumps(names).encode(),
+        SPOOL: secrets.token_bytes(SPOOL_KEY_BYTES),
+        SIGNING: signing.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+    }
+    try:
+        _write_together(keys, contents)
+    except OSError as error:
+        raise Refused(f"{keys} cannot be made: {error.strerror}") from error
+    return Identity(names["gateway"], names["state"], contents[SPOOL], signing)
+
+
+def load(state: Path) -> Identity:
+    """Read the identity. Raises Refused where there is none, or where it is damaged or open to
+    others.
+    """
+    keys = state / KEYS
+    if not keys.is_dir():
+        raise Refused(f"{state} has no keys yet: run `gardien key new`")
+    try:
+        names = json.loads(_private(keys / NAMES))
+        signing = serialization.load_pem_private_key(_private(keys / SIGNING), password=None)
+        spool_key = _private(keys / SPOOL)
+        gateway, state_id = place.parse(names["gateway"], place.GATEWAY), str(names["state"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise Refused(f"{keys} is damaged ({error}): put back a copy of it") from error
+    if len(spool_key) != SPOOL_KEY_BYTES or not isinstance(signing, Ed25519PrivateKey):
+        raise Refused(f"{keys} is damaged (a key of the wrong kind): put back a copy of it")
+    return Identity(gateway, state_id, spool_key, signing)
+
+
+def _private(path: Path) -> bytes:
+    if path.stat().st_mode & 0o077:
+        raise Refused(f"{path} may be read by others: chmod 600 it, and ask who has read it")
+    return path.read_bytes()
+
+
+def _write_together(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Make a folder with these files in it, all of them or none, whatever dies."""
+    if not folder.parent.exists():
+        folder.parent.mkdir(mode=0o700, parents=True)
+        sync_folder(folder.parent.parent)
+    new = folder.with_suffix(".new")
+    # what a mint that died has left; nobody has ever used it
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(mode=0o700)
+    for name, content in contents.items():
+        _write(new / name, content)
+    sync_folder(new)
+    new.rename(folder)
+    sync_folder(folder.parent)
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.touch(mode=0o600, exist_ok=False)
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
