@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 PAGE = 4096
 CHECKPOINT = 256
 """pages, 1 MB: where the log is folded into the file and begun anew"""
+HEADROOM = 160
+"""pages, 640 kB: what sealing and settling may need beyond the rows they begin with"""
 PRAGMAS = (
     "locking_mode=EXCLUSIVE",
     f"page_size={PAGE}",
@@ -54,7 +56,9 @@ class Database:
             with self._words():
                 for pragma in PRAGMAS:
                     self._connection.execute(f"PRAGMA {pragma}").fetchall()
-                self._connection.execute(f"PRAGMA max_page_count={max_bytes // PAGE}")
+                # a cap made smaller than the file must leave room to drain it
+                most = max(max_bytes // PAGE, self._page_count() + HEADROOM)
+                self._connection.execute(f"PRAGMA max_page_count={most}")
         except BaseException:
             self._connection.close()
             raise
@@ -111,7 +115,10 @@ class Database:
 
     def pages(self) -> int:
         """Pages in use: of the file, without those freed."""
-        return int(self.one("PRAGMA page_count")) - int(self.one("PRAGMA freelist_count"))
+        return self._page_count() - int(self.one("PRAGMA freelist_count"))
+
+    def _page_count(self) -> int:
+        return int(self.one("PRAGMA page_count"))
 
     @contextmanager
     def _words(self) -> Iterator[None]:
@@ -138,7 +145,7 @@ class Database:
 def _connect(path: Path) -> sqlite3.Connection:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        return sqlite3.connect(path, timeout=5, isolation_level=None)
+        return sqlite3.connect(path, timeout=1, isolation_level=None)
     except (OSError, sqlite3.OperationalError) as error:
         raise Refused(f"the spool {path} cannot be opened: {error}") from error
 

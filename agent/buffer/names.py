@@ -52,13 +52,11 @@ class Names:
             self._learn(number, series)
 
     def clear(self) -> None:
-        """Forget all when no block is left that uses them, inside a transaction: they are about
-        people.
-        """
-        if self.series_of:
+        """Forget all, in a commit, when no block is left that uses them: they are about people."""
+        with self._database.transaction():
             self._database.write("DELETE FROM series")
-            self.series_of.clear()
-            self.number_of.clear()
+        self.series_of.clear()
+        self.number_of.clear()
 
     def _numbered(self, new: list[Series]) -> list[tuple[int, Series]]:
         return list(enumerate(new, max(self.series_of, default=0) + 1))

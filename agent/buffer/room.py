@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from agent.buffer.database import PAGE
+from agent.buffer.database import HEADROOM, PAGE
 from agent.errors import SpoolFull
 
 if TYPE_CHECKING:
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from agent.buffer.waiting import Waiting
 
 T = TypeVar("T")
-RESERVE = 160
-"""pages that rows may not fill, at least: 9 batches of 60,000 B and what holds them"""
 RESERVE_SHARE = 16
+"""rows may not fill this part of the cap, nor the headroom: 9 batches of 60,000 B fit there"""
 BESIDE = 8
 """pages that change beside a body, at most: index, marks, splits"""
 AT_ONCE = 16
@@ -36,7 +35,7 @@ class Room:
         self._waiting = waiting
         self._ballast = ballast
         pages = cap // PAGE
-        self._for_rows = pages - max(RESERVE, pages // RESERVE_SHARE)
+        self._for_rows = pages - max(HEADROOM, pages // RESERVE_SHARE)
 
     def ensure(self, size: int) -> None:
         """Raise SpoolFull unless so many bytes of new rows fit below the reserve.

@@ -48,7 +48,9 @@ def claim(database: Database, path: Path, keys: Keys, head: BatchHead) -> None:
         _create(database, keys, head)
     if (version := database.one("PRAGMA user_version")) != FORMAT:
         raise Refused(f"{path} was written by another version of gardien (format {version})")
-    _compare(Meta(database), path, keys, head)
+    meta = Meta(database)
+    _compare(meta, path, keys, head)
+    _ = meta["epoch"], meta["seq"]  # or Damaged, here and not when a batch is due
 
 
 def _create(database: Database, keys: Keys, head: BatchHead) -> None:

@@ -6,7 +6,7 @@ something has it on the disk when it returns, or has changed nothing when it rai
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from agent.errors import Refused, SpoolFull
 from agent.model import Mark
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from agent.buffer.batch import BatchHead
@@ -80,6 +80,8 @@ class Spool:
         except Damaged:
             aside = set_aside(path)
             spool = cls(path, key, head, max_bytes)
+        except SpoolFull as error:
+            raise Refused(f"the disk has no room to begin the spool {path}; free some") from error
         spool.set_aside = aside
         try:
             yield spool
@@ -109,8 +111,9 @@ class Spool:
         self._sealing = Sealing(waiting, outbox, meta, head)
         self._settling = Settling(waiting, outbox, meta, head)
         self._refused = int(meta.number("refused") or 0)
-        if not waiting.total:
-            self._room.durably(self._names.clear)
+        if self._names.series_of and not waiting.total:
+            with suppress(SpoolFull):  # there will be another start
+                self._names.clear()
 
     @property
     def epoch(self) -> str:
@@ -180,7 +183,8 @@ class Spool:
         if (receipt.gateway, receipt.recipient) != (self._head.gateway, self._head.recipient):
             return Settled(ignored=len(receipt.stored) + len(receipt.rejected))
         plan = self._settling.plan(receipt)
-        self._meet(row.series for rows in plan.returned.values() for row in rows)
+        back = [row.series for rows in plan.returned.values() for row in rows]
+        self._meet(self._names.unknown(back))
         settled = self._room.durably(lambda: self._settling.apply(plan, now))
         self._settling.applied(settled)
         return settled
@@ -213,8 +217,9 @@ class Spool:
     def _append(self, rows: Sequence[Reading], marks: Mapping[MarkKey, Mark]) -> None:
         body = b""
         if rows:
-            self._room.ensure(0)
-            self._meet(row.series for row in rows)
+            new = self._names.unknown(row.series for row in rows)
+            self._room.ensure(len(new) * ROOM)
+            self._meet(new)
             body = self._waiting.body(rows)
             self._room.ensure(len(body))
 
@@ -233,9 +238,8 @@ class Spool:
             [(*key, *mark) for key, mark in marks.items()],
         )
 
-    def _meet(self, series: Iterable[Series]) -> None:
+    def _meet(self, new: list[Series]) -> None:
         """Number series not met before, so that rows of them can be packed."""
-        if new := self._names.unknown(series):
-            self._room.ensure(len(new) * ROOM)
+        if new:
             self._room.durably(lambda: self._names.write(new))
             self._names.learn(new)

@@ -1,0 +1,106 @@
+"""Guards design.md 2.9 (bounded) and 2.1 (what was accepted stays)."""
+
+import random
+
+import pytest
+
+from agent.buffer.batch import read
+from agent.errors import SpoolFull
+from agent.model import Mark
+from tests.contract.buffer.far import receipt_for, seal, seal_all
+from tests.unit.buffer.rows import NOON, reading
+
+CAP = 2 * 1024 * 1024
+
+
+def fill(spool, dice, first=0):
+    """Append polls until one is refused; the rows taken."""
+    taken = []
+    for slot in range(first, first + 10_000):
+        rows = [reading(n, slot, f"{dice.getrandbits(100)}") for n in range(200)]
+        try:
+            spool.append(rows, {("a", 60): Mark(NOON + slot * 60, True)})
+        except SpoolFull:
+            return taken
+        taken += rows
+    raise AssertionError("never full")
+
+
+def test_at_the_cap_rows_are_refused_whole_and_counted(opened):
+    with opened(max_bytes=CAP) as spool:
+        taken = fill(spool, random.Random(1))
+        assert len(taken) > 20_000
+        assert spool.marks() == {("a", 60): Mark(taken[-1].t, True)}
+        with pytest.raises(SpoolFull):
+            spool.append([reading(n, 0) for n in range(300)], {})
+        backlog = spool.backlog()
+        assert (backlog.rows, backlog.refused) == (len(taken), 500)
+        assert backlog.used <= backlog.cap
+
+
+def test_the_file_never_outgrows_the_cap(opened, tmp_path):
+    with opened(max_bytes=CAP) as spool:
+        dice = random.Random(2)
+        for round_ in range(4):
+            fill(spool, dice, first=round_ * 10_000)
+            spool.settle(receipt_for(seal(spool)), 0.0)
+    assert (tmp_path / "spool.db").stat().st_size <= CAP
+
+
+def test_a_full_spool_still_seals_and_settles_and_then_takes_rows_again(opened):
+    with opened(max_bytes=CAP) as spool:
+        taken = fill(spool, random.Random(3))
+        sealed = [seal(spool) for _ in range(9)]
+        assert spool.settle(receipt_for(*sealed), 0.0).settled == tuple(b.id for b in sealed)
+        late = [reading(n, 9999) for n in range(300)]
+        spool.append(late, {})
+        rest = seal_all(spool)
+        rows = [row for batch in (*sealed, *rest) for row in read(batch.payload)]
+        assert sorted(map(repr, rows)) == sorted(map(repr, taken + late))
+    with opened(max_bytes=CAP) as spool:
+        assert spool.backlog().refused == 200
+
+
+def test_receipted_batches_go_first_and_unreceipted_ones_never(opened):
+    with opened(max_bytes=CAP) as spool:
+        dice = random.Random(4)
+        fill(spool, dice)
+        kept = [seal(spool) for _ in range(2)]
+        batches = [seal(spool) for _ in range(6)]
+        spool.settle(receipt_for(*batches), 0.0)
+        taken = fill(spool, dice, first=20_000)
+        assert taken
+        assert spool.forget(1.0) == 0
+        assert spool.unreceipted() == kept
+
+
+def test_a_full_spool_can_be_contradicted(opened):
+    with opened(max_bytes=CAP) as spool:
+        taken = fill(spool, random.Random(5))
+        sealed = [seal(spool) for _ in range(9)]
+        wrong = receipt_for(*sealed, stored=tuple((batch.id.seq, "f" * 64) for batch in sealed))
+        assert spool.settle(wrong, 100_000.0).new_epoch
+        assert spool.backlog().rows == len(taken)
+        keys = {(row.series, row.t) for b in seal_all(spool) for row in read(b.payload)}
+        assert keys == {(row.series, row.t) for row in taken}
+
+
+def test_marks_alone_are_kept_at_the_cap(opened):
+    with opened(max_bytes=CAP) as spool:
+        fill(spool, random.Random(6))
+        spool.append([], {("b", 60): Mark(NOON, False)})
+        assert spool.marks()["b", 60] == Mark(NOON, False)
+
+
+def test_a_cap_made_smaller_than_what_is_held_loses_nothing(opened):
+    with opened(max_bytes=3 * CAP) as spool:
+        taken = fill(spool, random.Random(7))
+    with opened(max_bytes=CAP) as spool:
+        with pytest.raises(SpoolFull):
+            spool.append([reading()], {})
+        rows = 0
+        while batch := seal(spool):
+            rows += batch.rows
+            spool.settle(receipt_for(batch), 0.0)
+        assert rows == len(taken)
+        spool.append([reading()], {})

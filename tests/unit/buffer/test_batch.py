@@ -1,0 +1,111 @@
+import json
+from decimal import Decimal
+from pathlib import Path
+
+import jsonschema
+import pytest
+import zstandard
+from hypothesis import given
+
+from agent.buffer.batch import Stamp, read, write
+from agent.model import BatchId, Lane
+from tests.unit.buffer.rows import NOON, exact, reading, series, some_rows
+
+DOCS = Path(__file__).parents[3] / "docs"
+ID = BatchId("G7Q2MXW4T", "energie.metropole.example", "5f1c09a3b7e2", 42)
+LABEL = Stamp(ID, Lane.LIVE, NOON + 90.7, "trusted", "FR-1")
+
+
+def opened(payload):
+    return json.loads(zstandard.ZstdDecompressor().decompress(payload), parse_float=Decimal)
+
+
+def published():
+    schema = json.loads((DOCS / "batch.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+def by_series(rows):
+    groups = {}
+    for row in rows:
+        groups.setdefault((row.series, row.again), []).append(row)
+    return {key: exact(of) for key, of in groups.items()}
+
+
+@given(some_rows)
+def test_a_batch_gives_back_the_rows_of_each_series_digit_for_digit_and_in_order(rows):
+    assert by_series(read(write(LABEL, rows))) == by_series(rows)
+
+
+@given(some_rows)
+def test_every_batch_is_as_published(rows):
+    text = zstandard.ZstdDecompressor().decompress(write(LABEL, rows))
+    published().validate(json.loads(text))
+
+
+def test_the_published_example_is_as_published_and_is_read():
+    text = (DOCS / "batch.example.json").read_text()
+    published().validate(json.loads(text))
+    rows = read(zstandard.compress(text.encode()))
+    assert [str(row.value) for row in rows[:4]] == ["19.5", "19.50", "19.6", "1234.567"]
+    assert rows[4].span == 6
+    assert rows[6].again
+
+
+@pytest.mark.parametrize("member", ["epoch", "series", "clock"])
+def test_the_published_schema_misses_a_member_that_is_not_there(member):
+    example = json.loads((DOCS / "batch.example.json").read_text())
+    del example[member]
+    with pytest.raises(jsonschema.ValidationError):
+        published().validate(example)
+
+
+def test_a_batch_says_exactly_this():
+    rows = [
+        reading(0, 2, "1234.50", delay=43),
+        reading(1, 0, None, why="silent", span=6),
+        reading(0, 0, "1234.5"),
+        reading(0, 1, "7", again=True, ver=NOON),
+    ]
+    document = opened(write(LABEL, rows))
+    members = document.pop("series")
+    assert document == {
+        "schema": "gardien/batch/1",
+        "gateway": "G7Q2MXW4T",
+        "recipient": "energie.metropole.example",
+        "epoch": "5f1c09a3b7e2",
+        "seq": 42,
+        "lane": "live",
+        "created": "2023-11-14T22:01:30Z",
+        "clock": "trusted",
+        "privacy": "FR-1",
+    }
+    first = series(0)._asdict() | {"t0": "2023-11-14T22:00:00Z", "t": [120, 0], "q": "VV"}
+    assert members[0] == first | {"d": {"0": 43}, "v": [Decimal("1234.50"), Decimal("1234.5")]}
+    assert members[1]["again"] is True
+    assert members[1]["ver"] == {"0": NOON}
+    assert members[2] == series(1)._asdict() | {
+        "t0": "2023-11-14T22:00:00Z",
+        "t": [0],
+        "q": "M",
+        "why": {"0": "silent"},
+        "span": {"0": 6},
+        "v": [None],
+    }
+
+
+def test_a_meter_that_is_not_there_is_no_member():
+    row = reading()
+    bare = row.series._replace(meter=None, occupancy=None, basis="common")
+    members = opened(write(LABEL, [type(row)(bare, row.t, row.value, "V")]))["series"][0]
+    assert "meter" not in members
+    assert "occupancy" not in members
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"{}", zstandard.compress(b"{}"), zstandard.compress(b"[")]
+)
+def test_what_is_no_batch_is_a_value_error(payload):
+    with pytest.raises(ValueError):
+        read(payload)

@@ -1,0 +1,64 @@
+import pytest
+
+from agent.buffer.outbox import State
+from agent.buffer.verdict import judge, may_begin_anew
+from agent.model import Receipt
+
+A, B = "a" * 64, "b" * 64
+SENT, RECEIPTED, QUARANTINED = State.UNRECEIPTED, State.RECEIPTED, State.QUARANTINED
+
+
+def verdict(held, stored=(), rejected=(), next_seq=10):
+    return judge(Receipt("G", "r", "e", tuple(stored), tuple(rejected)), held, next_seq)
+
+
+@pytest.mark.parametrize("state", [SENT, QUARANTINED])
+def test_a_batch_is_settled_by_its_own_hash_also_out_of_quarantine(state):
+    assert verdict({1: (A, state)}, [(1, A)]).stored == (1,)
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_other_bytes_under_an_id_we_hold_are_a_contradiction(state):
+    found = verdict({1: (A, state)}, [(1, B)])
+    assert found.contradicted == (1,)
+    assert found.stored == ()
+
+
+def test_what_is_no_longer_held_is_neither_settled_nor_contradicted():
+    found = verdict({}, [(1, A)], [(2, A, "no")])
+    assert (found.stored, found.contradicted, found.rejected, found.ahead) == ((), (), (), ())
+    assert found.ignored == 2
+
+
+def test_a_second_receipt_changes_nothing():
+    assert verdict({1: (A, RECEIPTED)}, [(1, A)]).ignored == 1
+
+
+def test_a_rejection_concerns_only_those_bytes():
+    assert verdict({1: (A, SENT)}, rejected=[(1, A, "no")]).rejected == ((1, "no"),)
+    other = verdict({1: (A, SENT)}, rejected=[(1, B, "no")])
+    assert (other.rejected, other.contradicted, other.ignored) == ((), (), 1)
+
+
+@pytest.mark.parametrize("state", [RECEIPTED, QUARANTINED])
+def test_a_rejection_does_not_take_back_what_was_said_before(state):
+    assert verdict({1: (A, state)}, rejected=[(1, A, "no")]).rejected == ()
+
+
+def test_ids_not_made_yet_are_seen_in_the_current_epoch_only():
+    assert verdict({}, [(9, A), (10, A)], [(11, A, "no")]).ahead == (10, 11)
+    assert verdict({}, [(10, A)], next_seq=None).ahead == ()
+
+
+@pytest.mark.parametrize(
+    ("last", "allowed"),
+    [
+        (None, True),
+        (0.0, True),
+        (100_000 - 86_399, False),
+        (100_000 - 86_400, True),
+        (150_000, False),
+    ],
+)
+def test_a_conflict_begins_at_most_one_epoch_a_day_even_if_the_clock_steps_back(last, allowed):
+    assert may_begin_anew(100_000.0, last) is allowed
