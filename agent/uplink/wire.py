@@ -74,6 +74,7 @@ class Wire:
         self._connack: asyncio.Future[tuple[ReasonCode, Properties | None]]
         self._connack = self._loop.create_future()
         self._answers: dict[int, asyncio.Future[int]] = {}
+        self._answered = 0.0
         self._inbox: deque[bytes] = deque(maxlen=INBOX)
         self._news = asyncio.Event()
         self._client = self._paho()
@@ -186,6 +187,7 @@ class Wire:
             self._connack.set_result((code, properties))
 
     def _got(self, mid: int, code: int) -> None:
+        self._answered = self._loop.time()
         answer = self._answers.get(mid)
         if answer and not answer.done():
             answer.set_result(code)
@@ -210,13 +212,17 @@ class Wire:
 
     async def _answer(self, mid: int) -> int:
         answer: asyncio.Future[int] = self._loop.create_future()
-        self._answers[mid] = answer
+        self._answers[mid], asked = answer, self._loop.time()
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                return await answer
-        except TimeoutError:
-            raise UplinkLost(f"{self._where}: no answer in {ANSWER_SECONDS:.0f} s") from None
+            while not answer.done():
+                # counted from the last answer: on a slow line a full window takes minutes
+                left = max(asked, self._answered) + ANSWER_SECONDS - self._loop.time()
+                if left <= 0:
+                    raise UplinkLost(f"{self._where}: no answer in {ANSWER_SECONDS:.0f} s")
+                await asyncio.wait([answer], timeout=left)
+            return answer.result()
         finally:
+            answer.cancel()
             del self._answers[mid]
 
 

@@ -1,0 +1,107 @@
+"""How long to wait for what. Pure; every number is of the fleet simulation in design note 006.
+
+Two thousand gateways come back at once after a platform's bad days. What keeps it alive is the
+closed loop (one unreceipted backfill batch a gateway, with a gap that follows the receipts), not
+jitter alone. A short outage shortens every wait with it, so that it is made good in seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+SPACING = 0.2
+"""seconds between two batches at least: no cloud service minds five a second"""
+LONGEST_SPACING = 600.0
+"""seconds; nobody slows us down for longer with one receipt"""
+PATIENCE = 30.0
+LONGEST_PATIENCE = 600.0
+QUICK_RECEIPT = 5.0
+SHORTEST_GAP, LONGEST_GAP = 1.0, 600.0
+LONGEST_BACKOFF = 300.0
+SMOOTHING = 0.125
+"""weight of the newest receipt time (as TCP does, RFC 6298 2.3)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """How often one uplink seals, and how much."""
+
+    seal: float = 60.0
+    """seconds"""
+    phase: float = 0.0
+    """seconds into the interval, so that gateways do not all send at the full minute"""
+    most_rows: int = 5_000
+    most_bytes: int = 48_000
+    most_live: int = 8
+    """live batches that may stand unreceipted; of backfill it is always one (rule 2)"""
+
+
+def phase(gateway: str, seal: float) -> float:
+    """This gateway's own moment in the seal interval, the same at every start; seconds."""
+    digest = hashlib.sha256(gateway.encode()).digest()
+    return seal * int.from_bytes(digest[:4], "big") / 2**32
+
+
+def until_seal(wall: float, rhythm: Rhythm) -> float:
+    """Seconds from the wall time `wall` to the next seal, in (0, seal]."""
+    return rhythm.seal - (wall - rhythm.phase) % rhythm.seal
+
+
+def live_after(wall: float, rhythm: Rhythm) -> int:
+    """Slots after this one are live: those of the last two seal intervals (rule 2)."""
+    return math.floor(wall - 2 * rhythm.seal)
+
+
+def look_every(rhythm: Rhythm) -> float:
+    """Seconds between two looks at how much waits."""
+    return min(5.0, rhythm.seal / 2)
+
+
+def full(rows: int, bytes_per_row: float, rhythm: Rhythm) -> bool:
+    """Whether so many rows fill a batch, judged by the size of those sealed before."""
+    return rows >= rhythm.most_rows or rows * bytes_per_row >= rhythm.most_bytes
+
+
+def patience(smoothed: float | None, resends: int) -> float:
+    """Seconds to wait for a receipt before sending again; twice as long at each further time."""
+    first = max(PATIENCE, 3 * (smoothed or 0.0))
+    return min(LONGEST_PATIENCE, first * 2.0 ** min(resends, 10))
+
+
+def smooth(smoothed: float | None, seconds: float) -> float:
+    """The receipt time after one more receipt."""
+    return seconds if smoothed is None else smoothed + SMOOTHING * (seconds - smoothed)
+
+
+def backoff(refusals: int, draw: float) -> float:
+    """Seconds to leave the far side alone after so many refusals in a row; `draw` in [0, 1)."""
+    return draw * min(LONGEST_BACKOFF, 2.0 ** min(refusals - 1, 10))
+
+
+def settling(outage: float, draw: float) -> float:
+    """Seconds from opening to the first backfill: the link proves itself, and not all at once."""
+    return min(60.0, outage / 4) + draw * min(900.0, outage / 4)
+
+
+def first_gap(outage: float) -> float:
+    """Seconds between two backfill batches to begin with."""
+    return min(10.0, max(SHORTEST_GAP, outage / 4))
+
+
+def next_gap(gap: float, receipt_time: float) -> float:
+    """The gap after a receipt: a little shorter if it came quickly, else twice as long."""
+    if receipt_time < QUICK_RECEIPT:
+        return max(SHORTEST_GAP, gap * 0.9)
+    return min(LONGEST_GAP, gap * 2)
+
+
+def jittered(gap: float, draw: float) -> float:
+    """The gap as it is kept once: half to one and a half of it; `draw` in [0, 1)."""
+    return gap * (0.5 + draw)
+
+
+def spacing(slow_down: float) -> float:
+    """Seconds between two batches, as the last receipt asked."""
+    return min(LONGEST_SPACING, max(SPACING, slow_down))
