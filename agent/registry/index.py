@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 K = TypeVar("K", bound="Hashable")
 V = TypeVar("V")
+D = TypeVar("D", Installation, Occupancy)
 
 
 class Unknown(StrEnum):
@@ -40,8 +41,8 @@ class Index:
         now = list(latest.values())
         self.places = {doc.id: doc for doc in now if isinstance(doc, Place)}
         self.labels = Labels(self.places)
-        self.installations = _by_date(doc for doc in now if isinstance(doc, Installation))
-        self.occupancies = _by_date(doc for doc in now if isinstance(doc, Occupancy))
+        self.installations = self._listed(doc for doc in now if isinstance(doc, Installation))
+        self.occupancies = self._listed(doc for doc in now if isinstance(doc, Occupancy))
         self.consents = [doc for doc in now if isinstance(doc, Consent)]
         self._by_device = _groups((doc.device, doc) for doc in self.installations if doc.device)
         self._by_serial = _groups(
@@ -52,6 +53,15 @@ class Index:
         self.consents.sort(key=lambda doc: (-doc.until, doc.id))
         self._by_occupancy = _groups(((doc.occupancy, doc.recipient), doc) for doc in self.consents)
         self._turns = _edges([*self.installations, *self.occupancies, *self.consents])
+
+    def _listed(self, documents: Iterable[D]) -> list[D]:
+        """In the order in which people look for them: by label and date."""
+
+        def order(document: D) -> tuple[str, int]:
+            place = self.places.get(document.place)
+            return (place.label if place else document.place, document.since)
+
+        return sorted(documents, key=order)
 
     def whose(
         self, device: str, serial: str | None, channel: str, t: int
@@ -99,10 +109,6 @@ def _in_force(documents: Sequence[Installation], channel: str, t: int) -> Instal
         if covers(document, t) and document.channel in (None, channel):
             return document
     return None
-
-
-def _by_date(documents: Iterable[V]) -> list[V]:
-    return sorted(documents, key=lambda doc: (doc.place, doc.since))  # type: ignore[attr-defined]
 
 
 def _groups(pairs: Iterable[tuple[K, V]]) -> Mapping[K, tuple[V, ...]]:

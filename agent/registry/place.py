@@ -29,9 +29,13 @@ def check_characters(body: str) -> str:
     return ALPHABET[left // RADIX] + ALPHABET[left % RADIX]
 
 
-def agrees(text: str) -> bool:
-    """Whether the last two characters of an upper-case text check the rest."""
-    return all(character in _VALUE for character in text) and _remainder(text) == 1
+def agrees(squeezed: str) -> bool:
+    """Whether this is an id, of whatever kind: its last two characters check the rest."""
+    return (
+        len(squeezed) == LENGTH
+        and all(character in _VALUE for character in squeezed)
+        and _remainder(squeezed) == 1
+    )
 
 
 def mint(prefix: str) -> str:

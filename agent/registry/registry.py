@@ -6,6 +6,7 @@ answer when the call returns.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from tinydb import TinyDB
@@ -23,7 +24,7 @@ from agent.registry.index import Index, Unknown
 from agent.registry.storage import AtomicStorage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from agent.registry.documents import Document
@@ -36,9 +37,9 @@ TABLE = "documents"
 class Registry:
     """Who, whose and since when, with the author of every fact."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fsync: Callable[[int], None] = os.fsync) -> None:
         self._path = path
-        self._storage = AtomicStorage(path)
+        self._storage = AtomicStorage(path, fsync)
         self._table = TinyDB(storage=lambda: self._storage).table(TABLE)
         self._load()
 
@@ -66,11 +67,11 @@ class Registry:
         return self._index.labels.find(text)
 
     def installations(self) -> list[Installation]:
-        """All installations in their latest version, by place and date."""
+        """All installations in their latest version, by label and date."""
         return list(self._index.installations)
 
     def occupancies(self) -> list[Occupancy]:
-        """All occupancies in their latest version, by place and date."""
+        """All occupancies in their latest version, by label and date."""
         return list(self._index.occupancies)
 
     def consents(self) -> list[Consent]:

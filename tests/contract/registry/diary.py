@@ -1,4 +1,4 @@
-"""A child that adds documents through the registry's storage and says so after each one.
+"""A child that records places, one call each, and says so after each one.
 
 argv: folder, how many, and what is broken on purpose: nothing | file (its bytes are never made
 durable) | folder (its names are not).
@@ -9,9 +9,8 @@ import stat
 import sys
 from pathlib import Path
 
-from tinydb import TinyDB
-
-from agent.registry.storage import AtomicStorage
+from agent.registry.entries import NewPlace
+from agent.registry.registry import Registry
 from tests.powercut import ack
 
 
@@ -25,12 +24,10 @@ def fsync(broken):
 
 
 def main(folder, many, broken):
-    with TinyDB(
-        Path(folder) / "registry.json", storage=AtomicStorage, fsync=fsync(broken)
-    ) as store:
-        for number in range(int(many)):
-            store.insert({"number": number, "padding": "x" * 700})
-            ack(str(number))
+    registry = Registry(Path(folder) / "registry.json", fsync(broken))
+    for number in range(int(many)):
+        registry.add_places([NewPlace(str(number), "dwelling")], "alice", "x" * 700, 1_790_000_000)
+        ack(str(number))
 
 
 if __name__ == "__main__":

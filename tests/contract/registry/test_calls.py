@@ -1,0 +1,135 @@
+"""What the commands get, through the same door as everybody."""
+
+import json
+
+import pytest
+
+from agent.errors import Refused
+from agent.registry import calls
+from agent.registry.registry import Registry
+
+BY = {"who": "alice", "now": 1_790_000_000.0}
+PLACES = "Label;Type;id\nA-3-12;dwelling;D84G7-ZWYRD-6ZLGQ\nA-3-13;logement;\nHall;commun;\n"
+
+
+@pytest.fixture
+def registry(tmp_path):
+    registry = Registry.open(tmp_path / "registry.json")
+    calls.place_import(registry, **BY, text=PLACES, name="places.csv")
+    return registry
+
+
+def test_places_come_from_a_table_and_are_listed(registry):
+    listed = calls.place_list(registry, **BY)
+    json.dumps(listed)
+    assert [(place["label"], place["type"]) for place in listed["places"]] == [
+        ("A-3-12", "dwelling"),
+        ("A-3-13", "dwelling"),
+        ("Hall", "common"),
+    ]
+    assert listed["places"][0]["shown"] == "D84G7-ZWYRD-6Z1GQ"
+    assert listed["places"][0]["occupied_since"] == "2026-09-21T14:13:20Z"
+    assert listed["places"][0]["source"] == "places.csv:2"
+    assert listed["places"][2]["occupancy"] is None
+
+
+def test_a_wrong_line_17_is_told_and_nothing_is_recorded(registry):
+    rows = [f"B-{n};dwelling" for n in range(2, 40)]
+    rows[15] = "B-17;dweling"
+    text = "\n".join(["label;type", *rows])
+    with pytest.raises(Refused) as refused:
+        calls.place_import(registry, **BY, text=text, name="places.csv")
+    assert str(refused.value) == (
+        'places.csv:17: type: "dweling" is not a type; did you mean "dwelling"?'
+    )
+    assert len(calls.place_list(registry, **BY)["places"]) == 3
+
+
+def test_all_wrong_lines_are_told_in_order_whatever_is_wrong_with_them(registry):
+    text = "label;type;since\nC-1;dwelling;12/07/2026\nC-2;flat;\nC-3;D;;x\n;D;\n"
+    with pytest.raises(Refused) as refused:
+        calls.place_import(registry, **BY, text=text, name="p.csv")
+    lines = str(refused.value).splitlines()
+    assert [line.split()[0] for line in lines] == [
+        "p.csv:2:",
+        "p.csv:3:",
+        "p.csv:4:",
+        "p.csv:5:",
+        "nothing",
+    ]
+
+
+def test_a_new_place_gets_an_id_and_a_date_at_the_buildings_midnight(registry):
+    added = calls.place_new(
+        registry, **BY, label="B-1", type="D", since="2026-07-12", zone="Europe/Paris"
+    )
+    (place,) = added["places"]
+    assert place["occupied_since"] == "2026-07-11T22:00:00Z"
+    assert calls.place_check(registry, **BY, text=place["id"])["label"] == "B-1"
+
+
+def test_check_tells_an_id_of_another_building_from_a_wrong_one(registry):
+    foreign = calls.place_check(registry, **BY, text="drdvi-ewzep-eexy9")
+    assert (foreign["shown"], foreign["label"]) == ("DRDV1-EWZEP-EEXY9", None)
+    assert calls.place_check(registry, **BY, text="a-3-12")["id"] == "D84G7ZWYRD6Z1GQ"
+    with pytest.raises(Refused, match="check characters do not match"):
+        calls.place_check(registry, **BY, text="DRDV1-EWZEP-EEXY8")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "serial;dwelling\n45;A-3-12\n46;A-3-13\n",
+        "device,dwelling\nsdm-1,A-3-12\nsdm-2,A-3-13\n",
+        "device;serial;dwelling;channel;since\nsdm-1;45;a-3-12;heat;2026-07-12T00:00Z\n;46;A-3-13;;\n",
+    ],
+)
+def test_meters_come_from_a_table(registry, table):
+    done = calls.meter_import(registry, **BY, text=table, name="meters.csv")
+    json.dumps(done)
+    assert [meter["label"] for meter in done["meters"]] == ["A-3-12", "A-3-13"]
+    assert calls.meter_list(registry, **BY) == done
+
+
+def test_an_assigned_device_says_what_it_waits_for(registry):
+    (waits,) = calls.meter_assign(registry, **BY, device="sdm", dwelling="A-3-12")["meters"]
+    assert waits["state"] == "waits for the serial number that the device says"
+    assigned = {"device": "sdm2", "dwelling": "A-3-13", "serial": "45"}
+    (known,) = calls.meter_assign(registry, **BY, **assigned)["meters"]
+    assert known["state"] == "serial number recorded"
+
+
+def give(registry, **more):
+    asked = {"recipient": "A.example", "channels": ["heat"], "step": "30min", "purpose": "advice"}
+    return calls.consent_give(registry, **BY, **{**asked, **more})
+
+
+def test_several_places_and_a_file_consent_in_one_go(registry):
+    done = give(registry, places=["A-3-12"], text="label\nA-3-13\n", name="homes.csv")
+    json.dumps(done)
+    assert [(each["label"], each["recipient"], each["step"]) for each in done["consents"]] == [
+        ("A-3-12", "a.example", 1800),
+        ("A-3-13", "a.example", 1800),
+    ]
+    assert [each["source"] for each in done["consents"]] == ["gardien consent give", "homes.csv:2"]
+    listed = calls.consent_list(registry, **BY)["consents"]
+    assert sorted(each["label"] for each in listed) == ["A-3-12", "A-3-13"]
+    assert all(each["in_force"] for each in listed)
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({}, "whose consent"),
+        ({"places": ["A-3-12"], "step": "30"}, "step: "),
+        ({"places": ["A-3-12"], "step": "1.5s"}, "whole number of seconds"),
+        ({"places": ["A-3-12"], "step": "1s"}, "policy FR-1"),
+        ({"places": ["A-3-12"], "policy": "none"}, "no privacy policy"),
+        ({"places": ["A-3-12"], "until": "2026-12-01"}, "no time zone"),
+        ({"text": "place\nA-9\n", "name": "h.csv"}, 'h.csv:2: there is no place "A-9"'),
+    ],
+)
+def test_a_wrong_consent_is_refused_and_nothing_is_recorded(registry, more, why):
+    with pytest.raises(Refused, match=why):
+        give(registry, **more)
+    assert registry.consents() == []

@@ -1,0 +1,276 @@
+"""The registry on a real disk: one write a change, everything or nothing, never overwritten."""
+
+import json
+import os
+import stat
+import time
+
+import pytest
+
+from agent.channels import channels
+from agent.errors import Refused
+from agent.registry.documents import Installation
+from agent.registry.entries import NewConsent, NewInstallation, NewPlace
+from agent.registry.gate import Basis, may_leave, policy
+from agent.registry.index import Unknown
+from agent.registry.registry import Registry
+
+NOW = 1_790_000_000.5
+HOME = "D84G7ZWYRD6Z1GQ"
+FR, DEMO = policy("FR-1"), policy("DEMO-1")
+BY = ("alice", "a test", NOW)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "registry.json"
+
+
+@pytest.fixture
+def registry(path):
+    registry = Registry.open(path)
+    registry.add_places([NewPlace("A-3-12", "dwelling", HOME), NewPlace("A-3-13", "logement")], *BY)
+    return registry
+
+
+def consent(place="A-3-12", step=1800, **more):
+    return NewConsent(place, "a.example", ("heat",), step, "advice", **more)
+
+
+def everything(registry):
+    lists = (registry.places, registry.occupancies, registry.installations, registry.consents)
+    return registry.revision, [each() for each in lists]
+
+
+def test_what_was_recorded_is_there_when_it_is_opened_again(registry, path):
+    registry.install([NewInstallation("A-3-12", serial="45")], *BY)
+    registry.consent([consent()], *BY, FR)
+    assert everything(Registry.open(path)) == everything(registry)
+    assert registry.revision == 3
+
+
+def test_a_registry_that_is_not_there_is_empty_and_makes_no_file(path):
+    assert everything(Registry.open(path)) == (0, [[], [], [], []])
+    assert not path.exists()
+
+
+def test_a_meter_and_a_consent_make_a_reading_leave(registry):
+    t = int(NOW) + 1800
+    registry.install([NewInstallation("A-3-12", serial="45")], *BY)
+    found = registry.whose("m", "45", "heat", t)
+    assert isinstance(found, Installation)
+    gate = (registry, FR, found.place, channels()["heat"], 1800, t, "a.example")
+    assert not isinstance(may_leave(*gate), Basis)
+    (given,) = registry.consent([consent()], *BY, FR)
+    assert may_leave(*gate) == Basis(given.id, given.occupancy)
+
+
+def test_every_fact_bears_its_author_date_source_and_revision(registry):
+    (meter,) = registry.install(
+        [NewInstallation("A-3-12", serial="45", where="meters.csv:2")], "bob", "meters.csv", NOW
+    )
+    assert (meter.word.who, meter.word.when) == ("bob", int(NOW))
+    assert (meter.word.source, meter.word.revision) == ("meters.csv:2", 2)
+
+
+def test_one_wrong_row_and_nothing_is_recorded(registry, path):
+    before = path.read_bytes()
+    rows = [
+        NewInstallation("A-3-12", serial="45", where="m.csv:2"),
+        NewInstallation("A-3-14", serial="46", where="m.csv:3"),
+        NewInstallation("A-3-13", serial="0045", where="m.csv:4"),
+        NewInstallation("A-3-13", where="m.csv:5"),
+        NewInstallation("A-3-13", serial="47", channel="heta", where="m.csv:6"),
+    ]
+    with pytest.raises(Refused) as refused:
+        registry.install(rows, *BY)
+    lines = str(refused.value).splitlines()
+    assert [line.partition(": ")[0] for line in lines[:4]] == [f"m.csv:{n}" for n in (3, 4, 5, 6)]
+    assert lines[4] == "nothing was changed"
+    assert 'did you mean "A-3-13" or "A-3-12"' in lines[0]
+    assert "meter 0045 measures A-3-13" in lines[1]
+    assert "meter 45 measures A-3-12" in lines[1]
+    assert "m.csv:2" in lines[1]
+    assert 'did you mean "heat"' in lines[3]
+    assert path.read_bytes() == before
+    assert registry.installations() == []
+
+
+def test_of_many_wrong_rows_twenty_are_told(registry):
+    rows = [NewInstallation("nowhere", serial=str(n), where=f"m.csv:{n}") for n in range(50)]
+    with pytest.raises(Refused) as refused:
+        registry.install(rows, *BY)
+    lines = str(refused.value).splitlines()
+    assert len(lines) == 21
+    assert lines[-1] == "… and 30 more; nothing was changed"
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        (NewPlace("a-3-12", "D"), r"already A-3-12 \(D84G7-ZWYRD-6Z1GQ\)"),
+        (NewPlace("B", "D", HOME), r"already A-3-12 \(D84G7-ZWYRD-6Z1GQ\)"),
+        (NewPlace("B", "dweling"), '"dweling" is not a type; did you mean "dwelling"'),
+        (NewPlace("B", "common", HOME), "names a dwelling, not a common"),
+        (NewPlace("B", "D", "D84G7ZWYRD6Z1GV"), "check characters"),
+        (NewPlace(" ", "D"), "label: it is empty"),
+        (NewPlace("a\x00b", "D"), "cannot be printed"),
+        (NewPlace("CZS2Y-FSTBQ-Q5WDC", "C"), "is an id"),
+        (NewPlace("B", "D", since=60), "2000 and 2100"),
+    ],
+)
+def test_a_wrong_place_is_refused(registry, row, why):
+    with pytest.raises(Refused, match=why):
+        registry.add_places([NewPlace("fine", "D"), row], *BY)
+    assert len(registry.places()) == 2
+
+
+def test_a_label_may_be_any_number(registry):
+    registry.add_places([NewPlace(str(number), "D") for number in range(200)], *BY)
+    assert registry.place("1").label == "1"
+
+
+def test_only_a_dwelling_gets_an_occupancy_and_it_begins_when_said(registry):
+    added = registry.add_places(
+        [NewPlace("Hall", "C"), NewPlace("B-1", "D", since=1_700_000_000)], *BY
+    )
+    homes = {home.place: home.since for home in registry.occupancies()}
+    assert added[0].id not in homes
+    assert homes[added[1].id] == 1_700_000_000
+    assert homes[HOME] == int(NOW)
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        (consent(step=599), "finer than the 600 s that policy FR-1 allows"),
+        (consent("Hall"), 'no place "Hall"'),
+        (consent(since=1_700_000_000), "nobody is known to live there at 2023-11-14"),
+        (consent(until=int(NOW) + 37 * 31 * 86400), "36 months at most"),
+        (consent(until=int(NOW)), "is not between"),
+        (NewConsent("A-3-12", "a example", ("heat",), 1800, "x"), "no DNS name"),
+        (NewConsent("A-3-12", "a.example", (), 1800, "x"), "names its channels"),
+        (NewConsent("A-3-12", "a.example", ("het",), 1800, "x"), 'did you mean "heat"'),
+        (NewConsent("A-3-12", "a.example", ("heat",), 1800, ""), "purpose: it is empty"),
+    ],
+)
+def test_a_wrong_consent_is_refused(registry, row, why):
+    with pytest.raises(Refused, match=why):
+        registry.consent([row], *BY, FR)
+
+
+def test_a_consent_lasts_36_months_and_the_demo_may_go_finer(registry):
+    (given,) = registry.consent([consent(step=1)], *BY, DEMO)
+    assert (given.since, given.until - given.since) == (int(NOW), 1096 * 86400)
+
+
+def test_a_common_area_does_not_consent(registry):
+    registry.add_places([NewPlace("Hall", "C")], *BY)
+    with pytest.raises(Refused, match="only dwellings consent"):
+        registry.consent([consent("Hall")], *BY, FR)
+
+
+def test_a_consent_given_twice_is_refused(registry):
+    registry.consent([consent()], *BY, FR)
+    with pytest.raises(Refused, match=r"A-3-12 .* lets a.example have heat .* but A-3-12"):
+        registry.consent([consent()], *BY, FR)
+
+
+def test_a_device_is_bound_to_the_serial_number_it_said_first(registry, path):
+    t = int(NOW)
+    registry.install([NewInstallation("A-3-12", device="sdm")], *BY)
+    assert registry.whose("sdm", "45", "heat", t) is Unknown.NOT_PINNED
+    (pinned,) = registry.pin("sdm", "45", "gardien", "said by the device", NOW)
+    assert registry.whose("sdm", "45", "heat", t) == pinned
+    assert registry.pin("sdm", "46", "gardien", "said by the device", NOW) == []
+    assert registry.whose("sdm", "46", "heat", t) is Unknown.SERIAL_DIFFERS
+    assert Registry.open(path).whose("sdm", "45", "heat", t) == pinned
+
+
+def test_a_pin_that_changes_nothing_writes_nothing(registry, path):
+    before = path.stat().st_ino
+    assert registry.pin("sdm", "45", *BY) == []
+    assert (path.stat().st_ino, registry.revision) == (before, 1)
+
+
+def test_a_device_that_says_the_serial_number_of_another_homes_meter_is_not_bound(registry):
+    registry.install(
+        [NewInstallation("A-3-12", device="sdm"), NewInstallation("A-3-13", serial="45")], *BY
+    )
+    with pytest.raises(Refused, match=r"measures A-3-12 .* but meter 45 measures A-3-13"):
+        registry.pin("sdm", "45", *BY)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"documents":{},"other":{}}',
+        b'{"documents":{"1":{"kind":"grant"}}}',
+        b'{"documents":{"1":{"kind":"place","id":"D"}}}',
+        b'{"documents":[1]}',
+        b'{"documents":null}',
+    ],
+)
+def test_a_file_that_is_no_registry_is_refused_and_left_alone(path, content):
+    path.write_bytes(content)
+    with pytest.raises(Refused, match=r"registry.json: this is not a registry"):
+        Registry.open(path)
+    assert path.read_bytes() == content
+
+
+def full(which):
+    def fsync(descriptor):
+        if which(os.fstat(descriptor).st_mode):
+            raise OSError(28, "No space left on device")
+        os.fsync(descriptor)
+
+    return fsync
+
+
+def test_a_full_disk_changes_nothing_and_is_said(registry, path):
+    before = path.read_bytes()
+    blocked = Registry(path, full(stat.S_ISREG))
+    with pytest.raises(Refused, match="could not be written"):
+        blocked.add_places([NewPlace("B", "D")], *BY)
+    assert everything(blocked) == everything(registry)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.usefixtures("registry")
+def test_after_a_write_in_doubt_the_answers_are_those_of_the_file(path):
+    doubtful = Registry(path, full(stat.S_ISDIR))
+    with pytest.raises(Refused, match="look whether it was recorded"):
+        doubtful.add_places([NewPlace("B", "D")], *BY)
+    assert everything(doubtful) == everything(Registry.open(path))
+    with pytest.raises(Refused, match="already B"):
+        doubtful.add_places([NewPlace("B", "D")], *BY)
+
+
+def test_2000_documents_open_in_half_a_second_and_answer_in_15_microseconds(path):
+    registry = Registry.open(path)
+    homes = [f"A-{n}" for n in range(200)]
+    names = ("elec.imp", "heat", "cw", "dhw")
+    registry.add_places([NewPlace(home, "D") for home in homes], *BY)
+    meters = [(home, name) for home in homes for name in names]
+    registry.install([NewInstallation(h, serial=h + c, channel=c) for h, c in meters], *BY)
+    registry.consent([NewConsent(h, "a.b", (c,), 1800, "x") for h, c in meters], *BY, FR)
+
+    began = time.perf_counter()
+    registry = Registry.open(path)
+    assert time.perf_counter() - began < 0.5
+    assert len(json.loads(path.read_bytes())["documents"]) == 2000
+    assert min(answered(registry, meters) for _ in range(5)) < 15e-6
+
+
+def answered(registry, meters):
+    """Seconds for one answer of `whose` and `may_leave` together."""
+    t, heats = int(NOW), channels()
+    began = time.perf_counter()
+    for home, name in meters:
+        found = registry.whose("m", home + name, name, t)
+        basis = may_leave(registry, FR, found.place, heats[name], 1800, t, "a.b")
+        assert isinstance(basis, Basis)
+    return (time.perf_counter() - began) / len(meters)

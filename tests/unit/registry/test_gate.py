@@ -1,0 +1,143 @@
+"""Invariant 3: a dwelling's row leaves only with a basis that covers it. Default: no."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.channels import channels
+from agent.errors import Refused
+from agent.model import Kind, Why
+from agent.registry.gate import Basis, Common, may_leave, policy
+from tests.unit.registry.building import (
+    FR,
+    HEAT,
+    HOME,
+    LATER_PEOPLE,
+    NEIGHBOUR,
+    NOW,
+    PEOPLE,
+    PLANT,
+    US,
+    WHOLE,
+    agreed,
+    facts,
+    lived,
+)
+
+
+def answer(*documents, place=HOME, channel=HEAT, step=1800, t=NOW + 1800, to=US, under=FR):  # noqa: PLR0913
+    return may_leave(facts(*documents), under, place, channel, step, t, to)
+
+
+def test_a_covered_row_leaves_with_the_consent_as_its_basis():
+    assert answer(lived(), agreed()) == Basis("c1", PEOPLE)
+
+
+def test_nothing_leaves_without_a_consent():
+    assert answer(lived()) is Why.CONSENT
+
+
+@pytest.mark.parametrize(
+    ("consent", "asked"),
+    [
+        (agreed(), {"to": "other.example"}),
+        (agreed(), {"channel": channels()["cw"]}),
+        (agreed(), {"step": 900}),
+        (agreed(since=NOW + 1801), {}),
+        (agreed(until=NOW + 1800), {}),
+        (agreed(of=LATER_PEOPLE), {}),
+        (agreed(), {"place": NEIGHBOUR}),
+    ],
+    ids=["recipient", "channel", "finer step", "before", "expired", "other people", "other home"],
+)
+def test_a_consent_covers_only_what_it_says(consent, asked):
+    assert answer(lived(), lived(NEIGHBOUR, id_="H9"), consent, **asked) is Why.CONSENT
+
+
+@pytest.mark.parametrize("t", [NOW, NOW + 8999])
+def test_a_consent_covers_its_first_second_and_not_its_last(t):
+    assert answer(lived(), agreed(), t=t) == Basis("c1", PEOPLE)
+    assert answer(lived(), agreed(), t=NOW + 9000) is Why.CONSENT
+    assert answer(lived(since=0), agreed(), t=NOW - 1) is Why.CONSENT
+
+
+def test_nobody_said_who_lives_there():
+    assert answer(agreed()) is Why.OCCUPANCY
+    assert answer(lived(since=NOW + 3600), agreed(), t=NOW + 1800) is Why.OCCUPANCY
+
+
+def test_between_two_occupancies_a_dwelling_is_vacant():
+    homes = [lived(until=NOW + 1800), lived(since=NOW + 3600, id_=LATER_PEOPLE)]
+    assert answer(*homes, agreed()) is Why.VACANT
+    assert answer(*homes, agreed(), t=NOW + 1799) == Basis("c1", PEOPLE)
+
+
+def test_a_consent_ends_with_its_occupancy():
+    homes = [lived(until=NOW + 1800), lived(since=NOW + 1800, id_=LATER_PEOPLE)]
+    assert answer(*homes, agreed()) is Why.CONSENT
+
+
+def test_an_impersonal_channel_of_a_dwelling_needs_consent_too():
+    frequency = channels()["elec.frequency"]
+    assert answer(lived(), channel=frequency) is Why.CONSENT
+    consent = agreed(channels=("elec.frequency",))
+    assert answer(lived(), consent, channel=frequency) == Basis("c1", PEOPLE)
+
+
+def test_nothing_finer_than_the_policy_leaves_whatever_a_consent_says():
+    consent = agreed(step=1)
+    assert answer(lived(), consent, step=599) is Why.CONSENT
+    assert answer(lived(), consent, step=600) == Basis("c1", PEOPLE)
+    assert answer(lived(), consent, step=1, under=policy("DEMO-1")) == Basis("c1", PEOPLE)
+
+
+def test_a_quantity_over_a_period_belongs_to_those_who_lived_there_for_all_of_it():
+    over = replace(HEAT, kind=Kind.INT)
+    assert answer(lived(), agreed(), channel=over, t=NOW + 1800) == Basis("c1", PEOPLE)
+    assert answer(lived(), agreed(), channel=over, t=NOW + 1799) is Why.CONSENT
+    assert answer(lived(since=NOW - 9000), agreed(), channel=over, t=NOW + 900) is Why.CONSENT
+
+
+@pytest.mark.parametrize("place", [PLANT, WHOLE])
+def test_common_areas_leave_on_the_common_basis_from_its_date_on(place):
+    assert answer(place=place, t=NOW) == Basis("common", None)
+    assert answer(place=place, t=NOW - 1) is Why.CONSENT
+    assert answer(place=place, under=policy("FR-1")) is Why.CONSENT
+    assert answer(place=place, under=policy("FR-1", Common("", 0))) is Why.CONSENT
+
+
+@pytest.mark.parametrize("place", ["", "HOME", "G84G7ZWYRD6Z1GQ", "d84"])
+def test_what_is_no_place_never_leaves(place):
+    assert answer(lived(), agreed(), place=place) is Why.CONSENT
+
+
+def test_of_two_bases_the_one_that_lasts_longest_carries_the_row():
+    short, long = agreed(until=NOW + 2000), agreed(until=NOW + 9000, id_="c2")
+    assert answer(lived(), short, long) == Basis("c2", PEOPLE)
+    assert answer(lived(), long, short) == Basis("c2", PEOPLE)
+
+
+def test_an_unknown_policy_is_refused():
+    with pytest.raises(Refused, match='did you mean "FR-1"'):
+        policy("FR1")
+
+
+moments = st.integers(NOW - 50, NOW + 50)
+
+
+@given(moments, moments, st.integers(1, 60), st.integers(1, 60), st.data())
+def test_between_two_turns_no_answer_changes(start, begin, lives, lasts, data):
+    """What a caller may keep until the next turn, and what a consent says, second by second."""
+    known = facts(lived(since=start, until=start + lives), agreed(since=begin, until=begin + lasts))
+
+    def leaves(t):
+        return may_leave(known, FR, HOME, HEAT, 1800, t, US)
+
+    t = data.draw(moments)
+    covered = start <= t < start + lives and begin <= t < begin + lasts
+    assert isinstance(leaves(t), Basis) == covered
+    later = data.draw(st.integers(t, t + 100))
+    if not known.turns(t, later):
+        assert leaves(later) == leaves(t)

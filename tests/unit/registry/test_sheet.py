@@ -1,0 +1,68 @@
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.errors import Refused
+from agent.registry import sheet
+
+COLUMNS = {name: name for name in ("label", "type", "since")}
+
+
+def read(text):
+    return sheet.read(text, "places.csv", COLUMNS, ("label", "type"))
+
+
+@pytest.mark.parametrize("separator", [";", ",", "\t"])
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_table_is_read_as_spreadsheets_write_it(separator, start, end):
+    text = start + f"LABEL;Type{end}A-3-12; dwelling {end}{end}".replace(";", separator)
+    (line,) = read(text)
+    assert (line.where, line.fault) == ("places.csv:2", "")
+    assert line.cells == {"label": "A-3-12", "type": "dwelling"}
+
+
+def test_a_row_bears_the_line_on_which_it_begins():
+    lines = read('label;type\n"two\nlines";D\n\nA;D\n')
+    assert [line.where for line in lines] == ["places.csv:2", "places.csv:5"]
+
+
+def test_an_empty_cell_is_absent():
+    assert read("label;type;since\nA;D;\n")[0].cells == {"label": "A", "type": "D"}
+
+
+def test_a_cell_under_no_heading_is_the_rows_fault():
+    first, second = read("label,type\nCave, lot 3,D\nA,D\n")
+    assert '"D" stands under no heading' in first.fault
+    assert second.fault == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "places.csv:1: the first line must be the headings"),
+        ("label;type\n", "no line below"),
+        ("label;tpye\nA;D", 'places.csv:1: there is no column "tpye"; did you mean "type"'),
+        ("label\nA", 'places.csv:1: the column "type" is missing'),
+        ("label;type;Type\nA;D;D", 'a second column says "type"'),
+        ('label;type\nA;D\n"B;D', "places.csv:3: from here on this is no table"),
+    ],
+)
+def test_a_file_that_is_no_such_table_is_refused(text, why):
+    with pytest.raises(Refused, match=why):
+        read(text)
+
+
+def test_bytes_that_are_not_utf_8_are_refused_with_their_line():
+    with pytest.raises(Refused, match=r'places.csv:3: this is not UTF-8; save it as "CSV UTF-8"'):
+        sheet.decode("label;type\nA;D\nÉté;D\n".encode("latin-1"), "places.csv")
+    assert sheet.decode(b"\xef\xbb\xbflabel", "places.csv") == "label"
+
+
+@given(st.text())
+def test_no_text_makes_it_raise_anything_but_refused(text):
+    for head in ("", "label;type\n"):
+        with suppress(Refused):
+            read(head + text)
