@@ -31,7 +31,7 @@ LARGEST_PAYLOAD = 60_000
 """bytes; every broker and cloud service we know takes as much"""
 FRAME = 16
 """bytes of a PUBLISH beside topic and payload, rounded up (MQTT 5.0, 3.3)"""
-DNS_NAME = r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"
+DNS_NAME = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"
 
 
 def address(url: str) -> tuple[str, int]:
@@ -60,6 +60,7 @@ class Settings(BaseModel):
 
     recipient: str = Field(
         pattern=f"^{DNS_NAME}$",
+        max_length=253,
         description="who receives the data; a DNS name in lower case, which consents name",
         examples=["energie.metropole.example"],
     )
