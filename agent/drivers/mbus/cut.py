@@ -1,0 +1,148 @@
+"""A payload cut into data blocks: where each DIB, VIB and its data begin and end, nothing more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.drivers.mbus.dib import CODINGS, lvar
+from agent.drivers.mbus.vib import CODE, FB, FD, FURTHER, PLAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FILLER = 0x2F
+LAST, MORE = 0x0F, 0x1F
+"""manufacturer data to the end of the telegram; MORE: the meter has another telegram"""
+SPECIAL = 0x0F
+EXTENDED = 0x80
+MOST_EXTENSIONS = 10
+
+
+class Block(NamedTuple):
+    """One data block, uninterpreted."""
+
+    start: int
+    """offset in the payload"""
+    dib: bytes
+    vib: bytes
+    data: bytes
+    """without LVAR"""
+    codes: bytes = b""
+    """the VIB without its plain text"""
+    text: str = ""
+    """the plain text of the VIB"""
+    lvar: int = -1
+    """-1: the data field says how long the data is"""
+    error: str = ""
+    """why the payload cannot be cut from here on; `data` is all that is left"""
+
+
+class _CutShort(Exception):  # noqa: N818 -- it says what happened, and never leaves this module
+    """The block does not end inside the payload."""
+
+
+def cut(payload: bytes, *, text_first: bool) -> Iterator[Block]:
+    """The data blocks of a payload, in order, idle filler (2F) left out.
+
+    Where the rest makes no sense the last block says so in `error`; nothing is raised. In a
+    plain-text VIB the text stands before or behind the VIFEs: `text_first` says which is tried
+    first, the other order is taken where that one does not fit.
+    """
+    at = 0
+    while at < len(payload):
+        if payload[at] == FILLER:
+            at += 1
+            continue
+        try:
+            block, at = _block(payload, at, text_first)
+        except _CutShort as why:
+            block, at = Block(at, b"", b"", payload[at:], error=str(why)), len(payload)
+        yield block
+
+
+def _block(payload: bytes, at: int, text_first: bool) -> tuple[Block, int]:
+    dif = payload[at]
+    if dif & SPECIAL == SPECIAL:
+        if dif not in (LAST, MORE):
+            raise _CutShort(f"DIF {dif:02X} is reserved")
+        return Block(at, payload[at : at + 1], b"", payload[at + 1 :]), len(payload)
+    vif = _chain(payload, at, "DIFE")
+    if vif < len(payload) and payload[vif] & CODE == PLAIN:
+        return _plain(payload, at, vif, text_first)
+    end = _chain(payload, vif, "VIFE")
+    codes = payload[vif:end]
+    if codes[0] >= FURTHER and len(codes) < _least(codes):
+        raise _CutShort(f"VIF {codes.hex(' ').upper()} lacks the code it leads to")
+    return _with_data(payload, Block(at, payload[at:vif], codes, b"", codes), end)
+
+
+def _least(codes: bytes) -> int:
+    if codes[0] == FD and codes[1:2] == bytes((FD,)):
+        return 3
+    return 2 if codes[0] in (FB, FD, FURTHER) else 1
+
+
+def _chain(payload: bytes, at: int, name: str) -> int:
+    """Where the byte at `at` and its extensions end."""
+    stop = at
+    try:
+        while payload[stop] & EXTENDED:
+            stop += 1
+    except IndexError:
+        raise _CutShort("the telegram ends inside a record's header") from None
+    if stop - at > MOST_EXTENSIONS:
+        raise _CutShort(f"more than {MOST_EXTENSIONS} {name}s")
+    return stop + 1
+
+
+def _with_data(payload: bytes, block: Block, at: int) -> tuple[Block, int]:
+    length, said = CODINGS[block.dib[0] & SPECIAL].length, -1
+    if length < 0:
+        if at >= len(payload):
+            raise _CutShort("the telegram ends before the LVAR of variable data")
+        said, at = payload[at], at + 1
+        coding = lvar(said)
+        if coding is None:
+            raise _CutShort(f"LVAR {said:02X} is reserved")
+        length = coding.length
+    end = at + length
+    if end > len(payload):
+        raise _CutShort(f"a record of {length} bytes has only {len(payload) - at} left")
+    return block._replace(data=payload[at:end], lvar=said), end
+
+
+def _plain(payload: bytes, at: int, vif: int, text_first: bool) -> tuple[Block, int]:
+    """A block whose VIF is a text: both orders occur in the field, so try one, then the other."""
+    for first in (text_first, not text_first):
+        try:
+            block, end = _plain_block(payload, at, vif, first)
+        except _CutShort as error:
+            why = error
+        else:
+            return _with_data(payload, block, end)
+    raise why
+
+
+def _plain_block(payload: bytes, at: int, vif: int, text_first: bool) -> tuple[Block, int]:
+    if text_first or payload[vif] == PLAIN:
+        text, codes_at = _text(payload, vif + 1)
+        end = _chain(payload, codes_at, "VIFE") if payload[vif] & EXTENDED else codes_at
+        codes = payload[vif : vif + 1] + payload[codes_at:end]
+    else:
+        codes_at = _chain(payload, vif, "VIFE")
+        text, end = _text(payload, codes_at)
+        codes = payload[vif:codes_at]
+    block = Block(at, payload[at:vif], payload[vif:end], b"", codes, text)
+    _with_data(payload, block, end)
+    return block, end
+
+
+def _text(payload: bytes, at: int) -> tuple[str, int]:
+    """The text at `at`, whose length is its first byte and whose last character comes first."""
+    if at >= len(payload):
+        raise _CutShort("the telegram ends before the text of a VIF")
+    end = at + 1 + payload[at]
+    text = payload[end - 1 : at : -1].decode("latin-1")
+    if end > len(payload) or not text.isprintable():
+        raise _CutShort("the text of a VIF is cut short or not printable")
+    return text, end

@@ -1,0 +1,126 @@
+"""One telegram of a wired meter, decoded: `decode(bytes)`. Pure, no dependency, no state.
+
+What a record is over time is its DIB and VIB, byte for byte; names and units are for people and
+for the mapping to channels. A bad value is no value with an error, never 0.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.drivers.mbus import dib as dibs
+from agent.drivers.mbus.cut import LAST, MORE, Block, cut
+from agent.drivers.mbus.dib import Function
+from agent.drivers.mbus.errors import ApplicationError, MbusError
+from agent.drivers.mbus.fixed import Counter, counters
+from agent.drivers.mbus.frame import unwrap
+from agent.drivers.mbus.header import FIXED, MSB_FIRST, read
+from agent.drivers.mbus.novalue import NoValue
+from agent.drivers.mbus.sealed import claimed, plain
+from agent.drivers.mbus.telegram import ENCRYPTED, MALFORMED, MANUFACTURER_DATA, Record, Telegram
+from agent.drivers.mbus.value import bcd, integer, scaled, value
+from agent.drivers.mbus.vib import meaning
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+__all__ = ["ApplicationError", "Function", "MbusError", "Record", "Telegram", "decode"]
+
+TEXT_BEFORE_VIFES = frozenset({"ELV"})
+"""manufacturers whose plain-text VIFs have the text first, against the standard (Elvaco)"""
+
+
+def decode(frame: bytes) -> Telegram:
+    """Decode exactly one frame, from 68h to 16h.
+
+    Raises MbusError for anything that is not a sound readout (its subclass ApplicationError where
+    the meter itself reports an error), and nothing else whatever the bytes. A malformed tail does
+    not raise: a last record with an error stands for it. Encrypted payloads are not decoded: one
+    record says so. Sources: EN 13757-2, EN 13757-3, EN 13757-7.
+    """
+    link = unwrap(bytes(frame))
+    header, payload = read(link.ci, link.payload)
+    if link.ci in FIXED:
+        both = counters(payload, msb_first=link.ci in MSB_FIRST)
+        records, more, encrypted = tuple(map(_counted, both)), False, ""
+    else:
+        reverse, text_first = link.ci in MSB_FIRST, header.manufacturer in TEXT_BEFORE_VIFES
+        records, more = _records(payload, text_first, reverse)
+        mode, count = claimed(header.configuration, len(payload))
+        encrypted = f"mode {mode}, {count} bytes" if mode and not plain(records) else ""
+        if encrypted:
+            clear, more = _records(payload[count:], text_first, reverse)
+            records = (
+                _no_record(ENCRYPTED, f"encrypted ({encrypted}), no key", payload[:count]),
+                *clear,
+            )
+    return Telegram(link.address, link.ci, *header, records, more, encrypted)
+
+
+def _records(payload: bytes, text_first: bool, reverse: bool) -> tuple[tuple[Record, ...], bool]:
+    records = tuple(record(b, reverse=reverse) for b in cut(payload, text_first=text_first))
+    return records, bool(records) and records[-1].dib == bytes((MORE,))
+
+
+def record(block: Block, *, reverse: bool = False) -> Record:
+    """The meaning of one block; `reverse`: its data has the most significant byte first."""
+    if block.error:
+        return _no_record(MALFORMED, block.error, block.data)
+    if block.dib[0] in (LAST, MORE):
+        return _manufacturers(block)
+    head, said = dibs.read(block.dib), meaning(block.codes, block.text)
+    content: Decimal | str | None = None
+    error: str | None = said.error or None
+    if error is None:
+        try:
+            data = block.data[::-1] if reverse else block.data
+            content = value(head.coding, data, said, block.lvar)
+        except NoValue as why:
+            error = str(why)
+    return Record(
+        head.function,
+        head.storage,
+        head.tariff,
+        head.subunit,
+        said.quantity,
+        said.unit,
+        said.vif_unit,
+        content,
+        said.modifiers,
+        error,
+        block.dib,
+        block.vib,
+        block.data,
+    )
+
+
+def _manufacturers(block: Block) -> Record:
+    """Data after 0F or 1F: kept, never interpreted."""
+    return _no_record(MANUFACTURER_DATA, None, block.data)._replace(
+        dib=block.dib, value=block.data.hex(" ").upper()
+    )
+
+
+def _no_record(quantity: str, error: str | None, data: bytes) -> Record:
+    return Record(
+        Function.INSTANTANEOUS, 0, 0, 0, quantity, "", "", None, (), error, b"", b"", data
+    )
+
+
+def _counted(counter: Counter) -> Record:
+    content: Decimal | None = None
+    error: str | None = None
+    try:
+        number = integer(counter.data, signed=True) if counter.binary else bcd(counter.data)
+        content = scaled(number, counter.unit.exponent)
+    except NoValue as why:
+        error = str(why)
+    empty = _no_record(counter.unit.quantity, error, counter.data)
+    return empty._replace(
+        unit=counter.unit.unit,
+        vif_unit=counter.unit.unit,
+        storage=counter.storage,
+        value=content,
+        dib=bytes((counter.number,)),
+        vib=bytes((counter.code,)),
+    )

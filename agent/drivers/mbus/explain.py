@@ -1,0 +1,126 @@
+"""A frame byte by byte: which bytes, and what they mean. For installers and for bug reports."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from agent.drivers.mbus import dib as dibs
+from agent.drivers.mbus.cut import FILLER, LAST, MORE, Block, cut
+from agent.drivers.mbus.decode import TEXT_BEFORE_VIFES, record
+from agent.drivers.mbus.frame import unwrap
+from agent.drivers.mbus.header import BARE, FIXED, LONG, MSB_FIRST, Header, read
+from agent.drivers.mbus.words import medium, status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.drivers.mbus.telegram import Record
+
+ROW = 8
+"""bytes a line"""
+
+
+def explained(data: bytes) -> Iterator[str]:
+    """Lines `bytes  meaning` for one frame, in the order of its bytes, until it makes no sense.
+
+    Raises MbusError where `decode` does, after the lines that could be explained.
+    """
+    link = unwrap(data)
+    yield from _line(data[:4], f"start, {data[1]} bytes follow")
+    yield from _line(data[4:5], "C: answer of a meter")
+    yield from _line(data[5:6], f"A: primary address {link.address}")
+    yield from _line(data[6:7], f"CI: {_ci(link.ci)}")
+    header, payload = read(link.ci, link.payload)
+    yield from _header(link.payload, link.ci, header)
+    if link.ci in FIXED:
+        yield from _fixed(payload)
+    else:
+        text_first = header.manufacturer in TEXT_BEFORE_VIFES
+        yield from _blocks(payload, text_first, link.ci in MSB_FIRST)
+    yield from _line(data[-2:-1], "checksum, right")
+    yield from _line(data[-1:], "stop")
+
+
+def _line(data: bytes, meaning: str) -> Iterator[str]:
+    yield f"{data[:ROW].hex(' ').upper():{3 * ROW}} {meaning}"
+    for at in range(ROW, len(data), ROW):
+        yield data[at : at + ROW].hex(" ").upper()
+
+
+def _ci(ci: int) -> str:
+    kind = "fixed data structure" if ci in FIXED else "records"
+    order = ", most significant byte first" if ci in MSB_FIRST else ""
+    long = "long header" if ci in LONG else "no header" if ci in BARE else "short header"
+    return f"{kind}{order}" if ci in FIXED else f"{long}, {kind}{order}"
+
+
+def _header(payload: bytes, ci: int, header: Header) -> Iterator[str]:
+    at = 0
+    if ci in LONG:
+        yield from _line(payload[:4], f"id {header.id}")
+        yield from _line(payload[4:6], f"manufacturer {header.manufacturer}")
+        yield from _line(payload[6:7], f"version {header.version}")
+        yield from _line(payload[7:8], f"medium: {medium(header.medium)}")
+        at = 8
+    if ci in BARE or ci in FIXED:
+        return
+    yield from _line(payload[at : at + 1], f"access number {header.access}")
+    yield from _line(payload[at + 1 : at + 2], f"status: {status(header.status)}")
+    yield from _line(payload[at + 2 : at + 4], f"configuration word {header.configuration:04X}h")
+
+
+def _fixed(payload: bytes) -> Iterator[str]:
+    yield from _line(payload[:4], "id")
+    yield from _line(payload[4:5], "access number")
+    yield from _line(payload[5:6], "status")
+    yield from _line(payload[6:8], "units of both counters, medium in their upper bits")
+    yield from _line(payload[8:12], "first counter")
+    yield from _line(payload[12:16], "second counter")
+
+
+def _blocks(payload: bytes, text_first: bool, reverse: bool) -> Iterator[str]:
+    at = 0
+    for block in cut(payload, text_first=text_first):
+        while payload[at] == FILLER and at < block.start:
+            yield from _line(payload[at : at + 1], "filler")
+            at += 1
+        said = record(block, reverse=reverse)
+        yield from _block(block, said)
+        at = block.start + _length(block)
+    yield from _line(payload[at:], "filler") if at < len(payload) else ()
+
+
+def _length(block: Block) -> int:
+    return len(block.dib) + len(block.vib) + len(block.data) + (block.lvar >= 0)
+
+
+def _block(block: Block, said: Record) -> Iterator[str]:
+    if block.error:
+        yield from _line(block.data, f"cannot be read: {block.error}")
+        return
+    if block.dib[0] in (LAST, MORE):
+        more = ", another telegram follows" if block.dib[0] == MORE else ""
+        yield from _line(block.dib, f"DIF: the rest is the manufacturer's{more}")
+        yield from _line(block.data, "manufacturer data") if block.data else ()
+        return
+    yield from _line(block.dib, f"DIF: {_dib(block, said)}")
+    yield from _line(block.vib, f"VIF: {', '.join((said.quantity, *said.modifiers))}")
+    if block.lvar >= 0:
+        yield from _line(bytes((block.lvar,)), f"LVAR: {len(block.data)} bytes")
+    yield from _line(block.data, f"= {_value(said)}") if block.data or said.error else ()
+
+
+def _dib(block: Block, said: Record) -> str:
+    coding = dibs.read(block.dib).coding
+    length = f" of {coding.length} bytes" if coding.length > 0 else ""
+    numbers = (("storage", said.storage), ("tariff", said.tariff), ("subunit", said.subunit))
+    where = [f"{name} {number}" for name, number in numbers if number]
+    return ", ".join([f"{coding.name}{length}", str(said.function), *where])
+
+
+def _value(said: Record) -> str:
+    if said.value is None:
+        return f"no value: {said.error}"
+    plain = format(said.value, "f") if isinstance(said.value, Decimal) else said.value
+    return f"{plain} {said.unit}".rstrip()

@@ -1,0 +1,44 @@
+"""Compact profiles: many values of one register in one record (EN 13757-3 annex F)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.drivers.mbus.dib import CODINGS, Coding
+from agent.drivers.mbus.novalue import NoValue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MODES = ("values", "increments", "decrements", "differences")
+UNITS = ("s", "min", "h", "d")
+SIGNED = ("values", "differences")
+CONTROL = 2
+"""bytes before the elements: spacing control and spacing value"""
+LONGEST_SPACING = 250
+"""higher codes are parts of months"""
+
+
+def spelled(data: bytes, element: Callable[[Coding, bytes, bool], str]) -> str:
+    """The list in words: `increments every 1 h: 12 13 -`.
+
+    element: says one element of this coding, signed or not. What the first value belongs to stands
+    in the records with the same storage number. Raises NoValue where the data is no such list.
+    """
+    if len(data) < CONTROL:
+        raise NoValue("a profile without spacing")
+    control, spacing = data[:CONTROL]
+    coding = CODINGS[control & 0x0F]
+    rest = data[CONTROL:]
+    if coding.length <= 0 or len(rest) % coding.length:
+        raise NoValue(f"a profile of {len(rest)} bytes is not made of its {coding.length}")
+    mode = MODES[control >> 6]
+    parts = (rest[at : at + coding.length] for at in range(0, len(rest), coding.length))
+    said = " ".join(element(coding, part, mode in SIGNED) for part in parts)
+    return f"{mode} every {_spacing(control >> 4 & 3, spacing)}: {said}"
+
+
+def _spacing(unit: int, spacing: int) -> str:
+    if spacing > LONGEST_SPACING:
+        return f"part of a month (code {spacing})"
+    return f"{spacing} {UNITS[unit]}"

@@ -1,0 +1,171 @@
+"""From the bytes of a record to its value: exact decimals, text, dates (EN 13757-3, annex A)."""
+
+from __future__ import annotations
+
+import struct
+from decimal import Decimal
+from math import isfinite
+from typing import TYPE_CHECKING
+
+from agent.drivers.mbus.dates import date_or_time
+from agent.drivers.mbus.dib import Coding, lvar
+from agent.drivers.mbus.novalue import NoValue
+from agent.drivers.mbus.profile import spelled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.drivers.mbus.vib import Meaning
+
+UNSIGNED = "CD"
+WIDEST = 8
+"""bytes of the widest integer that is a number; what is longer is shown as bytes"""
+SMALLEST_NORMAL = 2.0**-126
+FLOAT = struct.Struct("<f")
+
+
+def value(coding: Coding, data: bytes, said: Meaning, mark: int) -> Decimal | str:
+    """The value of a record whose VIB means `said`; `mark` is its LVAR byte or -1.
+
+    Numbers are exact decimals in `said.unit`; dates, texts and bytes are texts. Raises NoValue,
+    saying why, where the data holds none: never a 0 in its place.
+    """
+    name = _name(coding, mark)
+    if said.kind == "P":
+        return _list(data, said)
+    if name == "text":
+        return _text(data)
+    if said.kind in _KINDS and data:
+        return _KINDS[said.kind](name, data, said)
+    if name == "integer" and len(data) > WIDEST:
+        return _bytes(name, data, said)
+    return _number(name, data, said)
+
+
+def _name(coding: Coding, mark: int) -> str:
+    if coding.name != "variable":
+        return coding.name
+    known = lvar(mark)
+    return known.name if known else "none"
+
+
+def _number(name: str, data: bytes, said: Meaning) -> Decimal:
+    digits, exponent = _real(data) if name == "real" else (_NUMBERS[name](data, said), 0)
+    return scaled(digits * said.factor, exponent + said.exponent, said.add)
+
+
+def scaled(digits: int, exponent: int, add: int | None = None) -> Decimal:
+    """Take digits x 10^exponent + 10^add, by exponents, never by multiplication of floats."""
+    if add is None:
+        return exact(digits, exponent)
+    least = min(exponent, add)
+    return exact(digits * 10 ** (exponent - least) + 10 ** (add - least), least)
+
+
+def exact(digits: int, exponent: int) -> Decimal:
+    """Take digits x 10^exponent, all digits kept whatever the context, never in E notation."""
+    if exponent >= 0:
+        return Decimal(digits * 10**exponent)
+    return Decimal(f"{digits}E{exponent}")
+
+
+def integer(data: bytes, *, signed: bool) -> int:
+    """Types B, C and D; 80…00h of a signed one means "not available"."""
+    number = int.from_bytes(data, "little", signed=signed)
+    if signed and number == -(1 << (8 * len(data) - 1)):
+        raise NoValue("not available (80…00h)")
+    return number
+
+
+def bcd(data: bytes) -> int:
+    """Type A; the highest digit F is a minus sign, any other digit above 9 an error."""
+    digits = data[::-1].hex()
+    if digits.isdecimal():
+        return int(digits)
+    if digits[:1] == "f" and digits[1:].isdecimal():
+        return -int(digits[1:])
+    raise NoValue(f"BCD error digits {digits.upper()}" if data else "no data")
+
+
+def shortest(number: float) -> tuple[int, int]:
+    """The shortest decimal that reads back as the same float32: digits and exponent.
+
+    Six digits always survive decimal, float32, decimal, so the search begins there; a subnormal
+    has fewer.
+    """
+    if number == 0:
+        return 0, 0
+    text, packed = "", FLOAT.pack(number)
+    for digits in range(5 if abs(number) >= SMALLEST_NORMAL else 0, 9):
+        text = f"{number:.{digits}e}"
+        if FLOAT.pack(float(text)) == packed:
+            break
+    mantissa, _, exponent = text.partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    fraction = fraction.rstrip("0")
+    return int(whole + fraction), int(exponent) - len(fraction)
+
+
+def _real(data: bytes) -> tuple[int, int]:
+    number: float = FLOAT.unpack(data)[0]
+    if not isfinite(number):
+        raise NoValue("not a number")
+    return shortest(number)
+
+
+def _integer(data: bytes, said: Meaning) -> int:
+    if not data:
+        raise NoValue("no data")
+    return integer(data, signed=said.kind not in UNSIGNED)
+
+
+def _none(data: bytes, said: Meaning) -> int:
+    del data, said
+    raise NoValue("no data")
+
+
+_NUMBERS: dict[str, Callable[[bytes, Meaning], int]] = {
+    "integer": _integer,
+    "BCD": lambda data, _: bcd(data),
+    "negative BCD": lambda data, _: -bcd(data),
+    "none": _none,
+    "selection": _none,
+}
+
+
+def _text(data: bytes) -> str:
+    """ISO 8859-1, the last character first; NULs and blanks around it are padding."""
+    return data[::-1].decode("latin-1").strip("\0 ")
+
+
+def _date(name: str, data: bytes, said: Meaning) -> str:
+    del said
+    if name != "integer":
+        raise NoValue(f"{name} data is no date")
+    return date_or_time(data)
+
+
+def _identification(name: str, data: bytes, said: Meaning) -> Decimal | str:
+    """Digits as printed on the meter, zeros in front kept; letters occur in the field."""
+    if name == "BCD":
+        return data[::-1].hex().upper()
+    return _number(name, data, said)
+
+
+def _bytes(name: str, data: bytes, said: Meaning) -> str:
+    del name, said
+    return data.hex(" ").upper()
+
+
+def _list(data: bytes, said: Meaning) -> str:
+    def element(coding: Coding, part: bytes, signed: bool) -> str:
+        kind = "B" if signed else "C"
+        try:
+            return format(_number(coding.name, part, said._replace(kind=kind)), "f")
+        except NoValue:
+            return "-"
+
+    return spelled(data, element)
+
+
+_KINDS = {"T": _date, "I": _identification, "X": _bytes}
