@@ -125,6 +125,13 @@ def test_a_wrong_place_is_refused(registry, row, why):
     assert len(registry.places()) == 2
 
 
+@pytest.mark.parametrize("second", [NewPlace("b", "D"), NewPlace("C", "D", "DRDV1EWZEPEEXY9")])
+def test_two_rows_of_one_file_may_not_name_one_place(registry, second):
+    first = NewPlace("B", "D", "DRDV1EWZEPEEXY9", where="p.csv:2")
+    with pytest.raises(Refused, match='there is already "B" of p.csv:2'):
+        registry.add_places([first, second], *BY)
+
+
 def test_a_label_may_be_any_number(registry):
     registry.add_places([NewPlace(str(number), "D") for number in range(200)], *BY)
     assert registry.place("1").label == "1"

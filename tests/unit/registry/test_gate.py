@@ -98,6 +98,7 @@ def test_a_quantity_over_a_period_belongs_to_those_who_lived_there_for_all_of_it
     assert answer(lived(), agreed(), channel=over, t=NOW + 1800) == Basis("c1", PEOPLE)
     assert answer(lived(), agreed(), channel=over, t=NOW + 1799) is Why.CONSENT
     assert answer(lived(since=NOW - 9000), agreed(), channel=over, t=NOW + 900) is Why.CONSENT
+    assert answer(lived(), agreed(since=NOW - 9000), channel=over, t=NOW + 900) is Why.CONSENT
 
 
 @pytest.mark.parametrize("place", [PLANT, WHOLE])
