@@ -111,6 +111,7 @@ class Spool:
         self._sealing = Sealing(waiting, outbox, meta, head)
         self._settling = Settling(waiting, outbox, meta, head)
         self._refused = int(meta.number("refused") or 0)
+        self.marks(), self.backlog()  # whatever is small is read once, or Damaged here
         if self._names.series_of and not waiting.total:
             with suppress(SpoolFull):  # there will be another start
                 self._names.clear()

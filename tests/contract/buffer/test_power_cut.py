@@ -1,0 +1,62 @@
+"""Guards design.md 2.1: what was accepted survives a power cut."""
+
+import random
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent.buffer.database import Damaged
+from agent.errors import AgentError
+from tests.contract.buffer.life import faults
+from tests.contract.buffer.power import cuts, record
+
+ROOT = Path(__file__).parents[3]
+CUTS = 150
+
+pytestmark = pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+
+
+@pytest.fixture
+def survey(opened, tmp_path):
+    """Record a life, cut its power at many points; what each cut has broken."""
+
+    def survey(careless):
+        folder = tmp_path / "life"
+        folder.mkdir()
+        life = [
+            sys.executable,
+            "-m",
+            "tests.contract.buffer.life",
+            folder,
+            "5",
+            "0",
+            "200",
+            careless,
+        ]
+        calls = record(list(map(str, life)), tmp_path / "calls", ROOT)
+        assert sum(name in {"fdatasync", "fsync"} for name, *_ in calls) > 3
+        dice, broken, heard = random.Random(6), [], 0
+        for number, disk in enumerate(cuts(calls, folder, dice, CUTS)):
+            into = tmp_path / f"cut{number}"
+            into.mkdir()
+            disk.cut(dice, into)
+            heard += bool(disk.said)
+            try:
+                with opened(path=into / "spool.db") as spool:
+                    broken += [faults(spool, disk.said)]
+            except (AgentError, Damaged) as error:
+                broken += [[repr(error)]]
+        assert heard > CUTS / 2
+        return [fault for fault in broken if fault]
+
+    return survey
+
+
+def test_whatever_was_accepted_before_a_power_cut_is_there_exactly_once(survey):
+    assert survey("no") == []
+
+
+def test_the_power_cuts_find_a_spool_that_does_not_sync(survey):
+    assert len(survey("careless")) > CUTS / 4
