@@ -128,7 +128,7 @@ def test_a_wrong_place_is_refused(registry, row, why):
 @pytest.mark.parametrize("second", [NewPlace("b", "D"), NewPlace("C", "D", "DRDV1EWZEPEEXY9")])
 def test_two_rows_of_one_file_may_not_name_one_place(registry, second):
     first = NewPlace("B", "D", "DRDV1EWZEPEEXY9", where="p.csv:2")
-    with pytest.raises(Refused, match='there is already "B" of p.csv:2'):
+    with pytest.raises(Refused, match=r'there is already "B" of p\.csv:2'):
         registry.add_places([first, second], *BY)
 
 
