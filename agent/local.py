@@ -1,7 +1,8 @@
 """The door for the command line: JSON lines on a unix socket, or the same call in this process.
 
 One request a connection, `{"call": "place.list", "args": {}}`, answered by any number of
-`{"progress": {…}}` and one `{"result": {…}}` or `{"refused": "what to do instead"}`.
+`{"progress": {…}}` and one `{"result": {…}}` or `{"refused": "what to do instead"}`. Asking the
+daemon costs none of its parts' start-up time: they are imported where a call is made.
 """
 
 from __future__ import annotations
@@ -15,26 +16,26 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any
 
-from agent.calls import CALLS, Asker
 from agent.errors import AgentError, Refused
 from agent.state import connect, listening, owned
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
     from pathlib import Path
 
-    from agent.app import House
+    from agent.calls import Asker
+    from agent.house import House
 
 log = logging.getLogger(__name__)
 
 LONGEST = 64 * 1024 * 1024
 """bytes of one request: a spreadsheet of 50,000 dwellings has a few"""
 
-Say = "Callable[[dict[str, Any]], Awaitable[None]]"
-
 
 async def answer(house: House, request: bytes, asker: Asker) -> dict[str, Any]:
     """Make the call a request names. What it cannot do comes back as `refused`, in words."""
+    from agent.calls import CALLS  # noqa: PLC0415 -- see the module
+
     try:
         asked = json.loads(request)
         call, arguments = CALLS[asked["call"]], dict(asked.get("args") or {})
@@ -48,6 +49,7 @@ async def answer(house: House, request: bytes, asker: Asker) -> dict[str, Any]:
 
 async def open_door(house: House, state: Path) -> None:
     """Answer on the state's socket until cancelled."""
+    from agent.calls import Asker  # noqa: PLC0415 -- see the module
 
     async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async def say(words: dict[str, Any]) -> None:
@@ -126,7 +128,8 @@ def ask(
 async def _in_this_process(
     config: Path, call: str, args: dict[str, Any], progress: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
-    from agent.app import visited  # noqa: PLC0415 -- the daemon's parts cost start-up time
+    from agent.app import visited  # noqa: PLC0415 -- see the module
+    from agent.calls import CALLS, Asker  # noqa: PLC0415
 
     async def say(words: dict[str, Any]) -> None:
         progress(words)

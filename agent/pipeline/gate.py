@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent.channels import channels
 from agent.model import Series, Why
 from agent.registry.gate import Basis, may_leave
-from agent.registry.registry import Unknown
+from agent.registry.index import Unknown
 
 if TYPE_CHECKING:
     from agent.model import Point
@@ -53,14 +53,15 @@ class Gate:
             or not known.since <= t < known.until
         ):
             answer = self._ask(point, serial, t)
-            turns = self.registry.turns(t, t + TEN_YEARS)
-            until = turns[0] if turns else t + TEN_YEARS
+            until = self.turns(t, t + TEN_YEARS)[0]
             known = self._known[key] = _Known(self.registry.revision, t, until, answer)
         return known.answer
 
     def turns(self, start: int, end: int) -> list[int]:
-        """Instants in (start, end] at which an answer may change."""
-        return self.registry.turns(start, end)
+        """Instants in (start, end] at which an answer may change, and `end` itself."""
+        common = self.policy.common
+        begins = [common.since] if common is not None and start < common.since < end else []
+        return sorted({*self.registry.turns(start, end), *begins, end})
 
     def _ask(self, point: Point, serial: str | None, t: int) -> Series | Held:
         if point.channel is None:
@@ -70,8 +71,8 @@ class Gate:
         if place is None:
             installation = self.registry.whose(point.device, serial, channel.name, t)
             if isinstance(installation, Unknown):
-                return Held(installation.words)
-            place, meter = installation.place, installation.meter or serial
+                return Held(installation.value)
+            place, meter = installation.place, installation.serial or serial
         basis = may_leave(
             self.registry, self.policy, place, channel, point.every, t, self.recipient
         )

@@ -107,7 +107,7 @@ class Ledger:
     ) -> Iterator[tuple[Series, int, int]]:
         """The slots of a gap as runs that belong to one series each: (series, first, how many)."""
         step, first = point.every, mark.slot + point.every
-        for turn in [*self.gate.turns(first, before - 1), before]:
+        for turn in self.gate.turns(first, before):
             slots = -((first - turn) // step)
             if slots > 0:
                 series = self.gate.series(point, mark.serial, first)

@@ -1,0 +1,191 @@
+"""What can be asked of a gardien, by name: the same calls for every door."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from agent.channels import channels
+from agent.clock import monotonic, stamp
+from agent.errors import LinkLost, Refused
+from agent.pipeline.ledger import multiplier
+from agent.registry import calls as registry_calls
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from agent.house import House, Line, Outlet
+    from agent.model import Point, Sample
+    from agent.pipeline.poll import Device
+    from agent.uplink.delivery import Delivery
+
+    Call = Callable[..., Awaitable[dict[str, Any]]]
+
+PATIENCE = 10.0
+"""seconds that a call waits for a line that is being opened"""
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Who asks, by the kernel's word, and how to tell them how far the work is."""
+
+    who: str
+    progress: Callable[[dict[str, Any]], Awaitable[None]]
+
+
+async def status(house: House, asker: Asker) -> dict[str, Any]:
+    """How everything is, as far as a person can act on it."""
+    del asker
+    return {
+        "version": version("gardien"),
+        "gateway": house.identity.gateway if house.identity else None,
+        "building": house.config.building.name,
+        "started": stamp(house.started),
+        "now": stamp(house.clock.now()),
+        "clock": house.clock.trust.value,
+        "links": {name: _link(line) for name, line in house.lines.items()},
+        "devices": {
+            name: _device(house, line, device)
+            for line in house.lines.values()
+            for name, device in line.devices.items()
+        },
+        "uplinks": {name: await _uplink(house, one) for name, one in house.outlets.items()},
+    }
+
+
+def _link(line: Line) -> dict[str, Any]:
+    return {
+        "open": not line.link.error,
+        "error": line.link.error,
+        "opened": line.link.opened,
+        "devices": len(line.devices),
+        "silent": sum(device.failures > 0 for device in line.devices.values()),
+    }
+
+
+def _device(house: House, line: Line, device: Device) -> dict[str, Any]:
+    held = {
+        name: one.ledger.held[device.name]
+        for name, one in house.outlets.items()
+        if device.name in one.ledger.held
+    }
+    return {
+        "link": line.link.name,
+        "serial": device.serial,
+        "answered": stamp(device.answered) if device.answered else None,
+        "failures": device.failures,
+        "rests_s": round(max(0.0, device.rests_until - monotonic())),
+        "said": device.said,
+        "held": held,
+        "latest": {name: shown(sample) for name, sample in device.latest.items()},
+    }
+
+
+async def _uplink(house: House, outlet: Outlet) -> dict[str, Any]:
+    backlog = await outlet.thread.run(outlet.spool.backlog)
+    return {
+        "recipient": outlet.settings.recipient,
+        "epoch": outlet.spool.epoch,
+        "backlog": asdict(backlog),
+        "shed_rows": outlet.intake.shed_rows,
+        "held_devices": len(outlet.ledger.held),
+        "delivery": _delivery(house, outlet.delivery),
+    }
+
+
+def _delivery(house: House, delivery: Delivery) -> dict[str, Any]:
+    last, since = delivery.last_receipt, delivery.connected_since
+    return {
+        "connected_since": stamp(since) if since else None,
+        "last_receipt": stamp(last) if last else None,
+        "receipt_s": delivery.receipt_seconds,
+        "sent": delivery.sent,
+        "resent": delivery.resent,
+        "settled": delivery.settled,
+        "rejected": delivery.rejected,
+        "conflicts": delivery.conflicts,
+        "last_error": delivery.last_error,
+        "alarm": delivery.alarm(house.clock.now()),
+    }
+
+
+async def read(house: House, asker: Asker, *, device: str, point: str = "") -> dict[str, Any]:
+    """Read a device now, between the daemon's own requests. Raises Refused."""
+    del asker
+    line, found = house.device(device)
+    wanted: list[Point] = [p for p in found.points if point in ("", p.name)]
+    if not wanted:
+        names = ", ".join(p.name for p in found.points)
+        raise Refused(f'{device} has no point "{point}"; it has: {names}')
+    serial = [found.serial_point] if found.serial_point else []
+    samples = await _patiently(line, [*serial, *wanted])
+    return {
+        "device": device,
+        "link": line.link.name,
+        "points": {sample.point.name: shown(sample) for sample in samples},
+        "ok": all(sample.why is None for sample in samples[len(serial) :]),
+    }
+
+
+async def _patiently(line: Line, points: list[Point]) -> list[Sample]:
+    """Read as soon as the line is open; one that cannot be opened says so at once."""
+    deadline = monotonic() + PATIENCE
+    while line.link.error == "not tried yet" and monotonic() < deadline:
+        await asyncio.sleep(0.02)
+    try:
+        return await line.link.read(points)
+    except LinkLost as error:
+        raise Refused(f"{error}") from error
+
+
+def shown(sample: Sample) -> dict[str, Any]:
+    """A sample for people: in the channel's unit, its digits as the meter gave them."""
+    value, point = sample.value, sample.point
+    unit = channels()[point.channel].unit if point.channel else point.unit
+    if isinstance(value, Decimal):
+        value = format((value * multiplier(point)).normalize(), "f")
+    return {
+        "value": value,
+        "unit": unit,
+        "channel": point.channel,
+        "at": stamp(sample.at),
+        "why": sample.why,
+        "detail": sample.detail,
+    }
+
+
+def _of_the_registry(call: Callable[..., dict[str, Any]], *, zone: bool = False) -> Call:
+    """A call of the registry, made by whoever asks, at the building's own time."""
+
+    async def made(house: House, asker: Asker, **args: Any) -> dict[str, Any]:
+        if zone:
+            args["zone"] = house.config.building.timezone
+        return call(house.registry, who=asker.who, now=house.clock.now(), **args)
+
+    return made
+
+
+async def consent_give(house: House, asker: Asker, **args: Any) -> dict[str, Any]:
+    """Record consents within the building's privacy policy."""
+    policy = house.config.privacy.policy
+    give = _of_the_registry(registry_calls.consent_give, zone=True)
+    return await give(house, asker, policy=policy, **args)
+
+
+CALLS: Mapping[str, Call] = {
+    "status": status,
+    "read": read,
+    "place.new": _of_the_registry(registry_calls.place_new, zone=True),
+    "place.check": _of_the_registry(registry_calls.place_check),
+    "place.import": _of_the_registry(registry_calls.place_import, zone=True),
+    "place.list": _of_the_registry(registry_calls.place_list),
+    "meter.import": _of_the_registry(registry_calls.meter_import, zone=True),
+    "meter.assign": _of_the_registry(registry_calls.meter_assign, zone=True),
+    "meter.list": _of_the_registry(registry_calls.meter_list),
+    "consent.give": consent_give,
+    "consent.list": _of_the_registry(registry_calls.consent_list),
+}
+"""every call by its name"""

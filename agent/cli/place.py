@@ -1,0 +1,88 @@
+"""`gardien place`: dwellings, common areas and buildings, and their ids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agent.cli.terminal import (
+    DEFAULT_CONFIG,
+    Config,
+    Json,
+    State,
+    as_json,
+    ask,
+    plural,
+    table,
+    text_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+app = typer.Typer(
+    no_args_is_help=True, help="What readings are about: dwellings, common areas, buildings."
+)
+
+
+def _show(places: Sequence[dict[str, Any]]) -> None:
+    rows = [(p["label"], p["shown"], p["type"], p["occupied_since"] or "") for p in places]
+    table(("label", "id", "type", "occupied since"), rows)
+
+
+@app.command()
+def new(  # noqa: PLR0913
+    label: Annotated[str, typer.Argument(help="What people call it, such as A-3-12.")],
+    type: Annotated[str, typer.Option(help="dwelling, common or building.")] = "dwelling",  # noqa: A002
+    id: Annotated[str | None, typer.Option(help="An id minted elsewhere.")] = None,  # noqa: A002
+    since: Annotated[
+        str | None, typer.Option(help="When its present occupants moved in; default: now.")
+    ] = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Record one place and mint its id."""
+    answer = ask(config, state, "place.new", label=label, type=type, id=id, since=since)
+    as_json(answer) if json else _show(answer["places"])
+
+
+@app.command()
+def check(
+    place: Annotated[str, typer.Argument(help="An id as somebody wrote it, or a label.")],
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Say what an id or a label names, and whether the id's check characters are right."""
+    answer = ask(config, state, "place.check", text=place)
+    if json:
+        as_json(answer)
+    else:
+        known = answer["label"] or "right, but not of this building"
+        typer.echo(f"{answer['shown']}  {answer['type']}  {known}")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="CSV with the columns label;type, UTF-8.")],
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Record the places of a spreadsheet and mint their ids: the whole file or nothing."""
+    answer = ask(config, state, "place.import", text=text_of(file), name=str(file))
+    if json:
+        as_json(answer)
+    else:
+        _show(answer["places"])
+        typer.echo(f"{plural(len(answer['places']), 'place')} recorded")
+
+
+@app.command("list")
+def list_(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
+    """List all places."""
+    answer = ask(config, state, "place.list")
+    as_json(answer) if json else _show(answer["places"])

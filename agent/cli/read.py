@@ -1,0 +1,32 @@
+"""`gardien read`: what a device says now."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from agent.cli.terminal import DEFAULT_CONFIG, Config, Json, State, as_json, ask, table
+
+Wanted = Annotated[
+    str, typer.Argument(metavar="DEVICE[/POINT]", help="A device of the configuration.")
+]
+
+
+def read(
+    what: Wanted, config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False
+) -> None:
+    """Read a device now, between the daemon's own requests; exit status 1 if a value is missing."""
+    device, _, point = what.partition("/")
+    answer = ask(config, state, "read", device=device, point=point)
+    if json:
+        as_json(answer)
+    else:
+        typer.echo(f"{answer['device']} on {answer['link']}")
+        rows = [
+            (name, str(one["value"] if one["value"] is not None else "–"), one["unit"],
+             one["channel"] or "", f"{one['why']}: {one['detail']}" if one["why"] else one["at"])
+            for name, one in answer["points"].items()
+        ]  # fmt: skip
+        table(("point", "value", "unit", "channel", "read at"), rows)
+    raise typer.Exit(0 if answer["ok"] else 1)
