@@ -1,0 +1,77 @@
+"""The control port of the pretend building: how a test tells it to misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from hil.building import Building
+
+GRAMMAR = """\
+The control port (127.0.0.1) takes one order a line and answers each with a line of JSON.
+LINE counts from 0, UNIT from 1:
+
+    silence LINE UNIT           the meter answers nothing more
+    speak LINE UNIT             it answers again, at once
+    slow LINE UNIT SECONDS      it holds every answer back
+    refuse LINE UNIT ADDRESS    it refuses every block with this address
+    allow LINE UNIT             it refuses nothing
+    count                       how many requests came, answered or not
+"""
+
+
+def obey(building: Building, order: str) -> dict[str, Any]:
+    """Carry out one order; one not understood is answered with `error`, and changes nothing."""
+    try:
+        return _carry_out(building, order.split())
+    except (KeyError, ValueError) as error:
+        return {"error": f"not understood: {order.strip()!r} ({error})"}
+
+
+def _carry_out(building: Building, words: list[str]) -> dict[str, Any]:
+    match words:
+        case ["silence", line, unit]:
+            return building.silence(int(line), int(unit))
+        case ["speak", line, unit]:
+            return building.speak(int(line), int(unit))
+        case ["slow", line, unit, seconds]:
+            return building.slow(int(line), int(unit), float(seconds))
+        case ["refuse", line, unit, address]:
+            return building.refuse(int(line), int(unit), int(address))
+        case ["allow", line, unit]:
+            return building.allow(int(line), int(unit))
+        case ["count"]:
+            return {"requests": building.requests}
+    raise ValueError("no such order")
+
+
+@asynccontextmanager
+async def taking_orders(building: Building, port: int = 0) -> AsyncIterator[int]:
+    """Take orders on 127.0.0.1; gives the port."""
+    open_now: set[asyncio.StreamWriter] = set()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_now.add(writer)
+        try:
+            while order := await reader.readline():
+                writer.write(json.dumps(obey(building, order.decode())).encode() + b"\n")
+                await writer.drain()
+        except ConnectionError:
+            pass  # whoever gave the orders is gone; they stand
+        finally:
+            open_now.discard(writer)
+            writer.close()
+
+    server = await asyncio.start_server(listen, "127.0.0.1", port)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for writer in list(open_now):
+            writer.transport.abort()
+        await server.wait_closed()
