@@ -70,7 +70,7 @@ class Outbox:
     def payload(self, epoch: str, seq: int) -> bytes | None:
         """What was sealed; None if it does not open."""
         body = self._database.one("SELECT body FROM batch WHERE epoch=? AND seq=?", epoch, seq)
-        return self._open(epoch, seq, body)
+        return None if body is None else self._open(epoch, seq, body)
 
     def receipt(self, epoch: str, seq: int, now: float) -> None:
         """The recipient holds it: kept for a while in case it is asked for again."""

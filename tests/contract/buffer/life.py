@@ -48,7 +48,8 @@ def left(spool):
     count = Counter()
     for seq, sha256, state in spool._database.read("SELECT seq, sha256, state FROM batch"):
         kept[seq] = (sha256, state)
-        for row in read(spool._outbox.payload(spool.epoch, seq)):
+        payload = spool._outbox.payload(spool.epoch, seq)
+        for row in read(payload) if payload else ():
             count[row.series.place, row.t] += 1
     for batch in seal_all(spool, Lane.BACKFILL, FOREVER):
         for row in read(batch.payload):
