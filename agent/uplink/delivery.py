@@ -28,6 +28,7 @@ class Delivery:
     """in quarantine by the word of the recipient or of the transport"""
     conflicts: int = 0
     last_error: str = ""
+    last_error_at: float | None = None
     owed_since: float | None = None
     """since when something is sent and no receipt has come for anything"""
     nobody_since: float | None = None

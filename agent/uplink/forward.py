@@ -162,7 +162,7 @@ class _Forwarder:
             await self._outbox.quarantine(id_, str(error))
             self._course.ended(id_, monotonic(), self._rng.random())
             delivery.rejected += 1
-            delivery.last_error = str(error)
+            self._remember(str(error))
             log.error(  # noqa: TRY400 -- no bug: a trace would say nothing more
                 "batch %s/%d is in quarantine: %s", id_.epoch, id_.seq, error
             )
@@ -173,7 +173,10 @@ class _Forwarder:
     def _complain(self, error: AgentError) -> None:
         if self._delivery.last_error != str(error):
             log.warning("trying again for as long as it takes: %s", error)
-        self._delivery.last_error = str(error)
+        self._remember(str(error))
+
+    def _remember(self, error: str) -> None:
+        self._delivery.last_error, self._delivery.last_error_at = error, self._clock.now()
 
     def _count(self, flight: Flight) -> None:
         delivery = self._delivery
@@ -200,7 +203,7 @@ class _Forwarder:
         delivery.rejected += len(settled.quarantined)
         delivery.conflicts += settled.conflict is not None
         for event in filter(None, (settled.conflict, settled.ahead, settled.alarm)):
-            delivery.last_error = event
+            self._remember(event)
             log.error("%s", event)
         if settled.conflict or settled.new_epoch:
             await self._find()

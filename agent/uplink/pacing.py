@@ -45,7 +45,7 @@ def phase(gateway: str, seal: float) -> float:
 
 
 def until_seal(wall: float, rhythm: Rhythm) -> float:
-    """Seconds from the wall time `wall` to the next seal, in (0, seal]."""
+    """Seconds from the wall time `wall` to the next seal, at most `rhythm.seal`."""
     return rhythm.seal - (wall - rhythm.phase) % rhythm.seal
 
 

@@ -151,7 +151,9 @@ class Wire:
         client.will_set(self._hello.status, self._hello.offline, qos=1, retain=True)
         client.on_socket_open = _no_delay
         client.on_connect = lambda _c, _u, _f, code, props: self._tell(self._connected, code, props)
-        client.on_disconnect = lambda _c, _u, _f, code, _p: self._tell(self._lose, str(code))
+        client.on_disconnect = lambda _c, _u, flags, code, _p: self._tell(
+            self._lose, _parting(code, told=flags.is_disconnect_packet_from_server)
+        )
         client.on_publish = lambda _c, _u, mid, code, _p: self._tell(self._got, mid, code.value)
         client.on_subscribe = lambda _c, _u, mid, codes, _p: self._tell(
             self._got, mid, max(code.value for code in codes)
@@ -247,6 +249,13 @@ async def _connection(hello: Hello) -> AsyncIterator[Wire]:
         yield wire
     finally:
         await wire.close()
+
+
+def _parting(code: ReasonCode, *, told: bool) -> str:
+    if told:
+        return f"the broker ends the connection: {code}"
+    silent = code == "Keep alive timeout"
+    return "no sign of life from the broker" if silent else "the connection broke off"
 
 
 def _fail(answer: asyncio.Future[Any], why: str) -> None:

@@ -1,0 +1,214 @@
+import pytest
+
+from agent.model import BatchId, Lane, Sealed
+from agent.uplink.course import Course
+from agent.uplink.pacing import Rhythm
+
+T = 1_000.0
+
+
+def batch(seq: int, lane: Lane = Lane.LIVE, rows: int = 10, size: int = 100) -> Sealed:
+    return Sealed(BatchId("G", "r", "e", seq), lane, b"x" * size, "", rows)
+
+
+def course(outage: float = 0.0, seal: float = 60.0) -> Course:
+    return Course(Rhythm(seal=seal), T, outage, 0.5)
+
+
+def seal(at: Course, lane: Lane, what: Sealed | None, now: float) -> None:
+    at.sealed(lane, what, now, now + at.rhythm.seal)
+
+
+def fly(at: Course, now: float, *batches: Sealed) -> float:
+    """Send all of them, have them taken; when that was."""
+    for one in batches:
+        seal(at, one.lane, one, now)
+        flight = at.due(now)
+        assert flight is not None
+        assert flight.batch is one
+        at.sent(flight, now)
+        at.taken(flight, now)
+        now += 0.2
+    return now
+
+
+def test_what_stands_unreceipted_is_sent_again_in_order_at_opening():
+    c = course()
+    c.found([batch(4), batch(5, Lane.BACKFILL), batch(7)], (), T)
+    seen, now = [], T
+    while flight := c.due(now):
+        seen.append(flight.batch.id.seq)
+        c.sent(flight, now)
+        assert c.due(now) is None, "a little room is left between two batches"
+        now += 0.2
+    assert seen == [4, 5, 7]
+
+
+def test_nothing_is_sealed_before_its_time_and_live_is_sealed_at_it():
+    c = course()
+    c.waiting[Lane.LIVE] = 10
+    assert c.lane_to_seal(T + 59) is None
+    assert c.lane_to_seal(T + 60) is Lane.LIVE
+
+
+def test_a_full_batch_does_not_wait_for_the_interval():
+    c = course()
+    c.waiting[Lane.LIVE] = 5_000
+    assert c.lane_to_seal(T + 1) is Lane.LIVE
+    fly(c, T + 1, batch(1, rows=2_000, size=40_000))
+    c.waiting[Lane.LIVE] = 2_400
+    assert c.lane_to_seal(T + 2) is Lane.LIVE, "20 bytes a row, it has learnt"
+
+
+def test_the_rest_of_a_full_live_batch_follows_at_once():
+    c = course()
+    fly(c, T + 60, batch(1, rows=5_000))
+    assert c.lane_to_seal(T + 60.2) is Lane.LIVE
+    fly(c, T + 60.2, batch(2, rows=7))
+    assert c.lane_to_seal(T + 60.4) is None
+
+
+def test_eight_live_batches_stand_unreceipted_at_most():
+    c = course()
+    now = fly(c, T + 60, *(batch(seq, rows=5_000) for seq in range(8)))
+    assert c.lane_to_seal(now) is None
+    c.ended(batch(3).id, now, 0.5)
+    assert c.lane_to_seal(now) is Lane.LIVE
+
+
+def test_one_backfill_batch_stands_unreceipted_and_the_next_waits_for_the_gap():
+    c = course()
+    c.waiting[Lane.BACKFILL] = 50_000
+    assert c.lane_to_seal(T) is Lane.BACKFILL
+    fly(c, T, batch(1, Lane.BACKFILL, rows=5_000))
+    assert c.lane_to_seal(T + 20) is None
+    c.ended(batch(1).id, T + 20.0, 0.5)
+    assert c.lane_to_seal(T + 21.9) is None, "the receipt was slow: two seconds"
+    assert c.lane_to_seal(T + 22.1) is Lane.BACKFILL
+
+
+def test_live_goes_before_backfill():
+    c = course()
+    c.waiting = {Lane.LIVE: 10, Lane.BACKFILL: 5_000}
+    assert c.lane_to_seal(T + 60) is Lane.LIVE
+
+
+def test_backfill_waits_until_the_link_has_proved_itself_after_a_long_outage():
+    c = course(outage=86_400.0)
+    c.next_seal = T + 1_000
+    c.waiting[Lane.BACKFILL] = 5_000
+    assert c.lane_to_seal(T + 59) is None
+    assert c.lane_to_seal(T + 509) is None
+    assert c.lane_to_seal(T + 511) is Lane.BACKFILL
+
+
+def test_a_trickle_of_late_rows_goes_once_an_interval():
+    c = course()
+    c.waiting[Lane.BACKFILL] = 1
+    fly(c, T, batch(1, Lane.BACKFILL, rows=1))
+    c.ended(batch(1).id, T, 0.5)
+    assert c.lane_to_seal(T + 59) is None
+    c.next_seal = T + 1_000
+    assert c.lane_to_seal(T + 60) is Lane.BACKFILL
+
+
+def test_without_a_receipt_a_batch_is_sent_again_after_a_while():
+    c = course()
+    fly(c, T, batch(1))
+    assert c.due(T + 29) is None
+    flight = c.due(T + 30)
+    assert flight is not None
+    c.sent(flight, T + 30)
+    c.taken(flight, T + 30)
+    assert c.due(T + 89) is None
+    assert c.due(T + 90) is flight
+
+
+def test_the_receipt_of_what_was_sent_twice_says_nothing_about_the_receipt_time():
+    c = course()
+    fly(c, T, batch(1), batch(2))
+    flight = c.due(T + 30)
+    assert flight is not None
+    c.sent(flight, T + 30)
+    c.ended(batch(1).id, T + 31, 0.5)
+    assert c.smoothed is None
+    c.ended(batch(2).id, T + 32.2, 0.5)
+    assert c.smoothed == pytest.approx(32.0)
+
+
+def test_after_a_refusal_one_batch_asks_and_the_others_wait():
+    c = course()
+    c.found([batch(1), batch(2)], (), T)
+    first = c.due(T)
+    assert first is not None
+    c.sent(first, T)
+    second = c.due(T + 0.2)
+    assert second is not None
+    c.sent(second, T + 0.2)
+    c.refused(first, T + 0.3, 0.5)
+    c.refused(second, T + 0.3, 0.5)
+    assert c.refusals == 1, "both were under way when it began"
+    assert c.due(T + 0.7) is None
+    probe = c.due(T + 0.9)
+    assert probe is first
+    c.sent(probe, T + 0.9)
+    assert c.due(T + 1.2) is None, "one at a time"
+    c.taken(probe, T + 1.2)
+    assert c.due(T + 1.2) is second
+
+
+def test_nothing_is_sealed_while_nobody_takes_anything():
+    c = course()
+    seal(c, Lane.LIVE, batch(1), T)
+    flight = c.due(T)
+    assert flight is not None
+    c.sent(flight, T)
+    c.refused(flight, T, 0.0)
+    c.waiting[Lane.LIVE] = 5_000
+    assert c.lane_to_seal(T + 100) is None
+
+
+def test_a_late_receipt_after_a_refusal_does_not_leave_the_course_standing():
+    c = course()
+    seal(c, Lane.LIVE, batch(1), T)
+    flight = c.due(T)
+    assert flight is not None
+    c.sent(flight, T)
+    c.refused(flight, T, 0.0)
+    c.ended(flight.batch.id, T + 1, 0.5)
+    assert c.lane_to_seal(T + 60) is Lane.LIVE
+
+
+def test_slow_down_is_kept_from_the_last_batch_on_until_it_is_taken_back():
+    c = course()
+    now = fly(c, T, batch(1))
+    c.heard(30)
+    seal(c, Lane.LIVE, batch(2), now)
+    assert c.due(T + 29.9) is None
+    assert c.due(T + 30.1) is not None
+    c.heard(0)
+    assert c.due(now) is not None
+
+
+def test_what_the_spool_no_longer_holds_is_not_sent_but_what_was_sealed_meanwhile_is():
+    c = course()
+    c.found([batch(1), batch(2)], (), T)
+    had = tuple(c.flights)
+    seal(c, Lane.LIVE, batch(3), T)
+    c.found([batch(2)], had, T)
+    assert [id_.seq for id_ in c.flights] == [2, 3]
+
+
+def test_an_estimate_that_finds_nothing_is_not_believed_again_at_once():
+    c = course()
+    c.waiting = {Lane.LIVE: 5_000, Lane.BACKFILL: 5_000}
+    seal(c, Lane.LIVE, None, T)
+    seal(c, Lane.BACKFILL, None, T)
+    assert c.lane_to_seal(T + 1) is None
+
+
+def test_it_sleeps_until_the_next_moment_and_never_longer_than_the_next_look():
+    c = course()
+    assert c.sleep(T) == 5
+    assert c.sleep(T + 59.5) == pytest.approx(0.5)
+    assert course(seal=1.0).sleep(T) == 0.5

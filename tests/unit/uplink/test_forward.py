@@ -1,0 +1,229 @@
+"""The loop around the decisions, with a spool and a far side in memory and real (short) times."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+
+import pytest
+
+from agent.buffer.verdict import Settled
+from agent.clock import Clock
+from agent.errors import BatchRejected, NotStored, SpoolFull, UplinkLost
+from agent.lifetime import end
+from agent.model import BatchId, Lane, Receipt, Sealed
+from agent.uplink.delivery import Delivery
+from agent.uplink.forward import forward
+from agent.uplink.pacing import Rhythm
+from agent.uplink.reasons import NobodyThere
+
+
+def batch(seq: int, lane: Lane = Lane.LIVE) -> Sealed:
+    return Sealed(BatchId("G", "r", "e", seq), lane, f"batch {seq}".encode(), f"sha {seq}", 1)
+
+
+class Outbox:
+    """Keeps what the real one keeps on disk."""
+
+    def __init__(self, *standing: Sealed, live: int = 0, backfill: int = 0) -> None:
+        self.standing = {one.id: one for one in standing}
+        self.rows = {Lane.LIVE: live, Lane.BACKFILL: backfill}
+        self.sealed = len(standing)
+        self.quarantined: dict[BatchId, str] = {}
+        self.full = False
+
+    async def seal(
+        self,
+        lane: Lane,
+        live_after: int,  # noqa: ARG002 -- the contract's
+        most_rows: int,  # noqa: ARG002
+        most_bytes: int,  # noqa: ARG002
+    ) -> Sealed | None:
+        if self.full:
+            raise SpoolFull("no room")
+        if not self.rows[lane]:
+            return None
+        self.rows[lane] -= 1
+        self.sealed += 1
+        one = batch(self.sealed, lane)
+        self.standing[one.id] = one
+        return one
+
+    async def unreceipted(self) -> list[Sealed]:
+        return list(self.standing.values())
+
+    async def settle(self, receipt: Receipt) -> Settled:
+        named = [BatchId(receipt.gateway, receipt.recipient, receipt.epoch, seq)
+                 for seq, sha in receipt.stored if sha == f"sha {seq}"]  # fmt: skip
+        ours = tuple(id_ for id_ in named if self.standing.pop(id_, None))
+        wrong = [seq for seq, sha in receipt.stored if sha != f"sha {seq}"]
+        for seq in wrong:
+            del self.standing[BatchId("G", "r", "e", seq)]
+        return Settled(settled=ours, conflict=f"conflict {wrong}" if wrong else None)
+
+    async def quarantine(self, id: BatchId, reason: str) -> None:  # noqa: A002
+        del self.standing[id]
+        self.quarantined[id] = reason
+
+    async def waiting(self, live_after: int) -> tuple[int, int]:  # noqa: ARG002
+        return self.rows[Lane.LIVE], self.rows[Lane.BACKFILL]
+
+
+class Uplink:
+    """A far side that answers as it is told; by default it takes all and stores all at once."""
+
+    most_bytes = 60_000
+
+    def __init__(self, answer: Callable[[Sealed, int], Exception | None] | None = None) -> None:
+        self.sent: list[Sealed] = []
+        self.mail: asyncio.Queue[Receipt | None] = asyncio.Queue()
+        self.stores = True
+        self._answer = answer or (lambda _batch, _nth: None)
+
+    async def send(self, batch: Sealed) -> None:
+        self.sent.append(batch)
+        await asyncio.sleep(0)
+        if error := self._answer(batch, len(self.sent)):
+            raise error
+        if self.stores:
+            self.word(batch.id.seq)
+
+    def word(self, seq: int, sha256: str = "", slow_down: int = 0) -> None:
+        stored = ((seq, sha256 or f"sha {seq}"),)
+        self.mail.put_nowait(Receipt("G", "r", "e", stored=stored, slow_down=slow_down))
+
+    async def receipts(self) -> AsyncIterator[Receipt]:
+        while receipt := await self.mail.get():
+            yield receipt
+        raise UplinkLost("told to")
+
+    @property
+    def seqs(self) -> list[int]:
+        return [one.id.seq for one in self.sent]
+
+
+def run(outbox: Outbox, uplink: Uplink, until: Callable[[], bool], seal: float = 0.05) -> Delivery:
+    """Forward until it is so, 5 s at most."""
+
+    async def scenario() -> Delivery:
+        delivery = Delivery()
+        job = forward(outbox, uplink, Rhythm(seal=seal), delivery, Clock("system"),
+                      random.Random(1))  # fmt: skip
+        task = asyncio.ensure_future(job)
+        try:
+            async with asyncio.timeout(5):
+                while not until() and not task.done():  # noqa: ASYNC110 -- any fact may be it
+                    await asyncio.sleep(0.01)
+        finally:
+            await end([task])
+        with suppress(asyncio.CancelledError):
+            task.result()
+        return delivery
+
+    return asyncio.run(scenario())
+
+
+def test_what_was_sealed_before_is_sent_first_byte_for_byte_and_in_order():
+    outbox, uplink = Outbox(batch(1), batch(2, Lane.BACKFILL), batch(3), live=1), Uplink()
+    run(outbox, uplink, lambda: not outbox.standing and not outbox.rows[Lane.LIVE])
+    assert uplink.sent[:3] == [batch(1), batch(2, Lane.BACKFILL), batch(3)]
+    assert uplink.seqs == [1, 2, 3, 4]
+
+
+def test_only_a_receipt_ends_the_wait_for_a_batch():
+    outbox, uplink = Outbox(batch(1)), Uplink()
+    uplink.stores = False
+    delivery = run(outbox, uplink, lambda: len(uplink.sent) == 1 and uplink.mail.empty())
+    assert outbox.standing
+    assert delivery.settled == 0
+
+
+def test_live_goes_before_backfill_and_both_get_through():
+    outbox, uplink = Outbox(live=2, backfill=2), Uplink()
+    delivery = run(outbox, uplink, lambda: outbox.sealed == 4 and not outbox.standing)
+    assert uplink.sent[0].lane is Lane.LIVE or uplink.sent[1].lane is Lane.LIVE
+    assert (delivery.sent, delivery.resent, delivery.settled) == (4, 0, 4)
+
+
+def test_what_nobody_took_is_sent_again_and_nothing_is_sealed_meanwhile():
+    outbox = Outbox(live=9)
+    uplink = Uplink(lambda _, nth: NobodyThere("nobody") if nth <= 2 else None)
+    delivery = run(outbox, uplink, lambda: len(uplink.sent) > 3)
+    assert uplink.seqs[:3] == [1, 1, 1]
+    assert delivery.nobody_since is None
+    assert delivery.last_error == "nobody"
+
+
+def test_an_alarm_stands_while_the_broker_has_nobody_to_give_it_to():
+    uplink = Uplink(lambda _batch, _nth: NobodyThere("nobody"))
+    delivery = run(Outbox(batch(1)), uplink, lambda: len(uplink.sent) == 1)
+    assert "not subscribed" in delivery.alarm(0)
+
+
+def test_a_batch_that_is_rejected_goes_into_quarantine_and_the_next_goes_on():
+    outbox = Outbox(batch(1), batch(2))
+    uplink = Uplink(lambda b, _: BatchRejected("too large") if b.id.seq == 1 else None)
+    delivery = run(outbox, uplink, lambda: not outbox.standing)
+    assert outbox.quarantined == {batch(1).id: "too large"}
+    assert (delivery.rejected, delivery.settled) == (1, 1)
+
+
+def test_a_loss_while_sending_ends_it():
+    uplink = Uplink(lambda _batch, _nth: UplinkLost("gone"))
+    with pytest.raises(UplinkLost, match="gone"):
+        run(Outbox(batch(1)), uplink, lambda: False)
+
+
+def test_a_loss_while_idle_ends_it():
+    uplink = Uplink()
+    uplink.mail.put_nowait(None)
+    with pytest.raises(UplinkLost, match="told to"):
+        run(Outbox(), uplink, lambda: False)
+
+
+def test_a_conflict_is_counted_and_the_batch_is_sent_no_more():
+    outbox, uplink = Outbox(batch(1), batch(2)), Uplink()
+    uplink.stores = False
+    uplink.word(1, "another hash")
+    delivery = run(outbox, uplink, lambda: uplink.seqs == [1, 2])
+    assert list(outbox.standing) == [batch(2).id]
+    assert delivery.conflicts == 1
+    assert delivery.last_error == "conflict [1]"
+
+
+def test_a_receipt_for_nothing_of_ours_is_no_sign_of_life():
+    outbox, uplink = Outbox(batch(1)), Uplink(lambda _batch, _nth: NotStored("no"))
+    uplink.word(99)
+    delivery = run(outbox, uplink, lambda: len(uplink.sent) == 1 and uplink.mail.empty())
+    assert not delivery.good()
+    assert delivery.last_receipt is None
+
+
+def test_slow_down_is_obeyed():
+    outbox, uplink = Outbox(batch(1), live=5), Uplink()
+    uplink.stores = False
+
+    def answered() -> bool:
+        if uplink.seqs == [1] and uplink.mail.empty() and outbox.standing:
+            uplink.word(1, slow_down=60)
+        return not outbox.standing
+
+    run(outbox, uplink, answered)
+    assert uplink.seqs == [1]
+
+
+def test_a_spool_without_room_to_seal_is_tried_again_not_a_crash():
+    outbox, uplink = Outbox(live=1), Uplink()
+    outbox.full = True
+
+    def recovered() -> bool:
+        outbox.full = False
+        return outbox.sealed == 1 and not outbox.standing
+
+    assert run(outbox, uplink, recovered).settled == 1
+
+
+def test_delivery_forgets_nothing_between_connections():
+    delivery = Delivery(owed_since=1_000.0)
+    assert delivery.alarm(1_200.0) == ""
+    assert delivery.alarm(1_360.0) == "the platform is not consuming: no receipt for 6 min"

@@ -1,0 +1,24 @@
+import pytest
+
+from agent.errors import BatchRejected, NotStored
+from agent.uplink.reasons import NobodyThere, judge
+
+
+def test_only_a_plain_yes_means_that_the_broker_took_it():
+    judge(0x00)
+
+
+def test_no_matching_subscribers_is_no_success():
+    with pytest.raises(NobodyThere):
+        judge(0x10)
+
+
+@pytest.mark.parametrize("code", [0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0xFF])
+def test_a_refusal_that_may_pass_is_not_stored(code):
+    with pytest.raises(NotStored):
+        judge(code)
+
+
+def test_a_refused_payload_is_rejected_for_good():
+    with pytest.raises(BatchRejected):
+        judge(0x99)
