@@ -4,6 +4,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from tests.contract.buffer.life import METERS, faults
@@ -26,12 +27,13 @@ def life(folder, seed, first):
     return subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
-def killed(child, lines):
-    """Let it say so many lines, then kill it; all it has said."""
+def killed(child, lines, more):
+    """Let it say so many lines, then kill it some seconds later; all it has said."""
     said = []
     for line in child.stdout:
         said.append(line)
         if len(said) == lines:
+            time.sleep(more)  # or it would always be hit in what follows saying something
             child.send_signal(signal.SIGKILL)
     child.wait()
     child.stdout.close()
@@ -46,7 +48,9 @@ def test_whatever_was_accepted_before_kill_9_is_there_exactly_once(opened, tmp_p
         folder.mkdir()
         said, first = [], 0
         for again in range(2):  # the second life begins with what the first one left
-            said += killed(life(folder, seed * 2 + again, first), dice.randint(1, 400))
+            said += killed(
+                life(folder, seed * 2 + again, first), dice.randint(1, 300), dice.random() / 100
+            )
             first = 1 + max(int(line.split()[1]) for line in said if line.startswith("rows"))
             with opened(path=folder / "spool.db") as spool:
                 first = max(first, spool.marks()["a", 60].slot + 1)
