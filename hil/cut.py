@@ -105,6 +105,7 @@ class Cut:
                     await asyncio.sleep(len(data) / self.rate)
                 writer.write(data)
                 await writer.drain()
+        await self._flows.wait()  # a frozen line does not hand on a farewell either
 
     def _piece(self) -> int:
         return max(1, self.rate // SLOW_CHUNKS) if self.mode == "slow" else CHUNK

@@ -252,6 +252,8 @@ async def _connection(hello: Hello) -> AsyncIterator[Wire]:
 
 
 def _parting(code: ReasonCode, *, told: bool) -> str:
+    if told and code == "Normal disconnection":  # paho 2.1 loses the reason of a short packet
+        return "the broker ends the connection; perhaps somebody else connects by our name"
     if told:
         return f"the broker ends the connection: {code}"
     silent = code == "Keep alive timeout"

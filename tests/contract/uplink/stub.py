@@ -1,0 +1,93 @@
+"""A broker of ours that does what a real one does only in its worst hours (MQTT 5.0).
+
+It speaks just enough: CONNACK with given properties, SUBACK, and for each PUBLISH the reason code
+that it was told, or none at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK = 0x10, 0x20, 0x30, 0x40, 0x80, 0x90
+RECEIVE_MAXIMUM, SERVER_KEEP_ALIVE, MAXIMUM_PACKET = 0x21, 0x13, 0x27
+
+
+class Stub:
+    """What it saw, and what it is to say."""
+
+    def __init__(self, properties: bytes, answer: Callable[[str], int | None]) -> None:
+        self.port = 0
+        self.keepalives: list[int] = []
+        """of each CONNECT"""
+        self.published: list[tuple[str, int]] = []
+        """topic and packet id of each PUBLISH"""
+        self.unanswered: list[int] = []
+        self._properties = properties
+        self._answer = answer
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                kind, body = await _packet(reader)
+                self._react(kind & 0xF0, body, writer)
+        writer.transport.abort()
+
+    def puback(self, packet_id: int, code: int) -> None:
+        assert self._writer is not None
+        self._writer.write(bytes([PUBACK, 4]) + packet_id.to_bytes(2, "big") + bytes([code, 0]))
+
+    def _react(self, kind: int, body: bytes, writer: asyncio.StreamWriter) -> None:
+        if kind == CONNECT:
+            self.keepalives.append(int.from_bytes(body[8:10], "big"))
+            rest = bytes([0, 0, len(self._properties)]) + self._properties
+            writer.write(bytes([CONNACK, len(rest)]) + rest)
+        elif kind == SUBSCRIBE:
+            writer.write(bytes([SUBACK, 4]) + body[:2] + bytes([0, 1]))
+        elif kind == PUBLISH:
+            size = int.from_bytes(body[:2], "big")
+            topic = body[2 : 2 + size].decode()
+            packet_id = int.from_bytes(body[2 + size : 4 + size], "big")
+            self.published.append((topic, packet_id))
+            code = 0 if topic.endswith("/status") else self._answer(topic)
+            if code is None:
+                self.unanswered.append(packet_id)
+            else:
+                self.puback(packet_id, code)
+
+    @property
+    def batches(self) -> list[int]:
+        return [packet_id for topic, packet_id in self.published if "/up/" in topic]
+
+
+async def _packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    kind, size, shift = (await reader.readexactly(1))[0], 0, 0
+    while True:
+        byte = (await reader.readexactly(1))[0]
+        size |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return kind, await reader.readexactly(size)
+
+
+@asynccontextmanager
+async def stub(
+    properties: bytes = b"", answer: Callable[[str], int | None] = lambda _: 0
+) -> AsyncIterator[Stub]:
+    """Listen on loopback for as long as the block."""
+    it = Stub(properties, answer)
+    server = await asyncio.start_server(it.serve, "127.0.0.1", 0)
+    it.port = server.sockets[0].getsockname()[1]
+    try:
+        yield it
+    finally:
+        server.close()
+        if it._writer:
+            it._writer.transport.abort()
+        await asyncio.sleep(0)
