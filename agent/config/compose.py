@@ -24,6 +24,7 @@ from agent.config.models import (
     Uplink,
     UplinkOptions,
 )
+from agent.config.problem import did_you_mean
 from agent.settings import shown
 
 if TYPE_CHECKING:
@@ -119,18 +120,39 @@ def _no_mapping(found: object) -> str:
 
 
 def _link(report: Report, entry: dict[str, Any], path: Path) -> Link | None:
-    ours, rest = _parted(entry, LinkOptions)
-    own = report.build(LinkOptions, ours, path)
-    settings = _settings(report, driver_settings(entry.get("driver")), rest, path, LinkOptions)
-    return Link(**dict(own), settings=settings) if own and settings else None
+    model = driver_settings(entry.get("driver"))
+    found = _with_settings(report, entry, path, LinkOptions, model)
+    return Link(**found) if found else None
 
 
 def _uplink(report: Report, entry: dict[str, Any], path: Path) -> Uplink | None:
-    ours, rest = _parted(entry, UplinkOptions)
-    own = report.build(UplinkOptions, ours, path)
     model = transport_settings(entry.get("transport"))
-    settings = _settings(report, model, rest, path, UplinkOptions)
-    return Uplink(**dict(own), settings=settings) if own and settings else None
+    found = _with_settings(report, entry, path, UplinkOptions, model)
+    return Uplink(**found) if found else None
+
+
+def _with_settings(
+    report: Report,
+    entry: dict[str, Any],
+    path: Path,
+    ours: type[Section],
+    model: type[BaseModel] | None,
+) -> dict[str, Any] | None:
+    """Build both halves of an entry: our options, and those of the driver or transport named."""
+    words, theirs = options(ours), options(model)
+    unknown = [key for key in entry if key not in words and key not in theirs]
+    if model is None:
+        # whose options these are is not known: only a misspelt `driver` or `transport` can be told
+        unknown = [key for key in unknown if did_you_mean(key, words) and not entry.keys() & words]
+    for key in unknown:
+        report.key((*path, key), no_such_option(key, [*words, *theirs]))
+    own = report.build(ours, _only(entry, words), path, unknown=unknown)
+    settings = model and report.build(model, _only(entry, theirs), path, unknown=unknown)
+    return dict(own) | {"settings": settings} if own and settings else None
+
+
+def _only(entry: dict[str, Any], keys: list[str]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key in keys}
 
 
 def _device(report: Report, entry: dict[str, Any], path: Path) -> Device | None:
@@ -157,24 +179,3 @@ def _salvaged(entry: dict[str, Any]) -> Device | None:
 
 
 IDENTITY = ("link", "address", "profile")
-
-
-def _parted(entry: dict[str, Any], model: type[Section]) -> tuple[dict[str, Any], dict[str, Any]]:
-    ours = {key: value for key, value in entry.items() if key in options(model)}
-    return ours, {key: value for key, value in entry.items() if key not in ours}
-
-
-def _settings(
-    report: Report,
-    model: type[BaseModel] | None,
-    rest: dict[str, Any],
-    path: Path,
-    beside: type[Section],
-) -> BaseModel | None:
-    """Build the settings that a driver or transport brings along; None if there is no such."""
-    if model is None:
-        return None
-    theirs = options(model)
-    for key in rest.keys() - theirs:
-        report.key((*path, key), no_such_option(key, [*options(beside), *theirs]))
-    return report.build(model, {key: rest[key] for key in rest if key in theirs}, path)

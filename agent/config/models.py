@@ -74,10 +74,13 @@ def _address(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _date(value: object) -> object:
-    if isinstance(value, dt.date) or (isinstance(value, str) and ISO_DATE.fullmatch(value)):
-        return value
-    raise ValueError(f"expected a date such as 2026-07-12, found {shown(value)}")
+def _date(value: object) -> dt.date:
+    if not isinstance(value, str) or not ISO_DATE.fullmatch(value):
+        raise ValueError(f"expected a date such as 2026-07-12, found {shown(value)}")
+    try:
+        return dt.date.fromisoformat(value)
+    except ValueError:
+        raise ValueError(f"no such day: {shown(value)}") from None
 
 
 def _scale(value: Decimal) -> Decimal:

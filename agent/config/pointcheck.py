@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from agent.channels import channels
 from agent.config.compose import ILL_NAMED, NAME
+from agent.config.explain import options
+from agent.config.models import Device
 from agent.config.points import point, profile_of, wanted
 from agent.config.problem import did_you_mean, or_list
 from agent.drivers import driver
@@ -16,7 +18,7 @@ from agent.units import factor, units
 
 if TYPE_CHECKING:
     from agent.config.compose import Draft
-    from agent.config.models import Device, PointOptions
+    from agent.config.models import PointOptions
     from agent.config.problem import Path
 
 Slot = tuple[str, str, int]
@@ -30,10 +32,10 @@ def pointcheck(draft: Draft) -> None:
         _no_dwelling(draft, name, device)
         if not _profile_fits(draft, name, device):
             continue
-        for point_name, options in wanted(device).items():
+        for point_name, merged in wanted(device).items():
             path = _path(name, device, point_name)
-            _point(draft, path, (name, device, point_name, options))
-            _once(draft, measured, path, (name, device, options))
+            _point(draft, path, (name, device, point_name, merged))
+            _once(draft, measured, path, (name, device, merged))
 
 
 def _no_dwelling(draft: Draft, name: str, device: Device) -> None:
@@ -58,7 +60,7 @@ def _profile_fits(draft: Draft, name: str, device: Device) -> bool:
         draft.report.value(path, f"{shown(device.profile)} is {what}")
         return False
     said = draft.entry("devices", name)
-    if not said.get("profile") and not said.get("points"):
+    if not said.get("profile") and not said.get("points") and said.keys() <= set(options(Device)):
         what = "nothing says what to read: name its `profile`, or its values under `points`"
         draft.report.key(("devices", name), what)
     return True
@@ -72,20 +74,20 @@ def _path(name: str, device: Device, point_name: str) -> Path:
 
 
 def _point(draft: Draft, path: Path, written_as: tuple[str, Device, str, PointOptions]) -> None:
-    name, device, point_name, options = written_as
+    name, device, point_name, merged = written_as
     if not NAME.fullmatch(point_name):
         draft.report.key(path, ILL_NAMED)
-    if options.at is None:
+    if merged.at is None:
         draft.report.key(path, _no_at(device, point_name))
     elif link := draft.links.get(device.link):
         try:
-            driver(link.driver).check(point(name, device, point_name, options))
+            driver(link.driver).check(point(name, device, point_name, merged))
         except ValueError as error:
             what = str(error)
             # a driver checks address and notation at once, and quotes what is wrong
-            whose = shown(device.address) in what and device.address != options.at
+            whose = shown(device.address) in what and device.address != merged.at
             draft.report.value(("devices", name, "address") if whose else (*path, "at"), what)
-    _quantity(draft, path, options)
+    _quantity(draft, path, merged)
 
 
 def _no_at(device: Device, point_name: str) -> str:
@@ -99,20 +101,20 @@ def _no_at(device: Device, point_name: str) -> str:
     )
 
 
-def _quantity(draft: Draft, path: Path, options: PointOptions) -> None:
-    if options.unit is not None and options.unit not in units():
-        draft.report.value((*path, "unit"), _no_unit(options.unit))
-    if options.channel is None:
+def _quantity(draft: Draft, path: Path, merged: PointOptions) -> None:
+    if merged.unit is not None and merged.unit not in units():
+        draft.report.value((*path, "unit"), _no_unit(merged.unit))
+    if merged.channel is None:
         return
-    known = channels().get(options.channel)
+    known = channels().get(merged.channel)
     if known is None:
-        near = did_you_mean(options.channel, channels()) or f"; there is {or_list(channels())}"
-        draft.report.value((*path, "channel"), f"no channel {shown(options.channel)}{near}")
-    elif options.unit is None:
+        near = did_you_mean(merged.channel, channels()) or f"; there is {or_list(channels())}"
+        draft.report.value((*path, "channel"), f"no channel {shown(merged.channel)}{near}")
+    elif merged.unit is None:
         what = f"`unit` is missing: what the device counts in, such as `unit: {known.unit}`"
         draft.report.key(path, what)
-    elif options.unit in units() and factor(options.unit, known.unit) is None:
-        what = f"{options.unit} cannot be converted to {known.unit}, the unit of {known.name}"
+    elif merged.unit in units() and factor(merged.unit, known.unit) is None:
+        what = f"{merged.unit} cannot be converted to {known.unit}, the unit of {known.name}"
         draft.report.value((*path, "unit"), what)
 
 
@@ -132,14 +134,14 @@ def _once(
     of: tuple[str, Device, PointOptions],
 ) -> None:
     """Two values for one slot of one series could not be told apart at the platform."""
-    name, device, options = of
-    if options.channel is None:
+    name, device, merged = of
+    if merged.channel is None:
         return
-    step = int(options.every or device.every)
-    other = measured.setdefault((device.place or name, options.channel, step), path)
+    step = int(merged.every or device.every)
+    other = measured.setdefault((device.place or name, merged.channel, step), path)
     if other != path:
         what = (
-            f"{options.channel} of this place is read every {written(step)} already by"
+            f"{merged.channel} of this place is read every {written(step)} already by"
             f" {'.'.join(other)} in line {draft.report.line(other)}"
         )
         draft.report.key(path, what)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from agent.config.explain import explain
-from agent.config.problem import Path, Place, Problem, dotted
+from agent.config.problem import Path, Place, Problem, did_you_mean, dotted
 from agent.settings import FROM_A_FILE, harmless
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from pydantic_core import ErrorDetails
 
     from agent.config.tree import Tree
 
@@ -56,17 +58,25 @@ class Report:
         return self._tree.key_place(path).line
 
     def build(
-        self, model: type[Model], data: object, path: Path, beside: Iterable[str] = ()
+        self,
+        model: type[Model],
+        data: object,
+        path: Path,
+        beside: Iterable[str] = (),
+        unknown: Iterable[str] = (),
     ) -> Model | None:
         """Make a section of what was written, or say all that is wrong with it.
 
-        `beside`: options that stand in the same mapping and belong to somebody else.
+        `beside`: options that stand in the same mapping and belong to somebody else; `unknown`:
+        what stands there, belongs to nobody, and has been complained of.
         """
         try:
             return model.model_validate({} if data is None else data, context=FROM_A_FILE)
         except ValidationError as error:
-            for wrong in error.errors(include_url=False)[:MOST]:
-                self._explain(model, wrong, path, beside)
+            found = error.errors(include_url=False)[:MOST]
+            for wrong in found:
+                if not _misspelt(wrong, found, unknown):
+                    self._explain(model, wrong, path, beside)
             return None
 
     def _explain(
@@ -80,3 +90,11 @@ class Report:
         self._problems.add(Problem(self._name, place.line, place.column, dotted(path), said))
         if len(self._problems) >= MOST:
             raise Enough
+
+
+def _misspelt(wrong: ErrorDetails, found: list[ErrorDetails], unknown: Iterable[str]) -> bool:
+    """Whether a missing option stands there under a wrong name, which is told already."""
+    name = wrong["loc"][-1] if wrong["loc"] else ""
+    beside = [str(other["loc"][-1]) for other in found if other["type"] == "extra_forbidden"]
+    near = (did_you_mean(stranger, [str(name)]) for stranger in [*unknown, *beside])
+    return wrong["type"] == "missing" and any(near)

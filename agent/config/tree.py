@@ -16,17 +16,21 @@ from ruamel.yaml.error import YAMLError
 
 from agent.config.problem import Place
 from agent.config.yamlerror import Unreadable, in_own_words, no_reader_expected
-from agent.settings import shown
+from agent.settings import harmless, shown
 
 if TYPE_CHECKING:
     from agent.config.problem import Path
 
 CORE = "tag:yaml.org,2002:"
+SCALARS = {CORE + kind for kind in ("str", "null", "bool", "int", "float", "timestamp", "value")}
 MOST_NODES = 100_000
 """keys and values after unfolding aliases; a building of 1,000 devices has some 10,000"""
 MOST_DEPTH = 20
 WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})", re.ASCII)
 DECIMAL = re.compile(r"[-+]?[0-9]{1,20}(\.[0-9]{0,20})?([eE][-+]?[0-9]{1,2})?", re.ASCII)
+
+
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(slots=True)
@@ -109,7 +113,7 @@ class _Builder:
             what = "a key is one word; if `{{ … }}` stands here, a template was not filled in"
             self._complain(path, key, what)
             return None
-        name = cast("str", key.value)
+        name = SURROGATE.sub("?", cast("str", key.value))
         if name in found:
             first = self.tree.keys[*path, name].line
             what = f"given twice: first in line {first}, and again here; keep one of them"
@@ -130,10 +134,13 @@ class _Builder:
 
     def _scalar(self, node: Node, path: Path) -> Any:
         tag = str(node.tag)
-        if not isinstance(node, ScalarNode) or not tag.startswith(CORE):
+        if not isinstance(node, ScalarNode) or tag not in SCALARS:
             self._complain(path, node, f"the tag {shown(tag)} means nothing here")
             return None
         text = cast("str", node.value)
+        if SURROGATE.search(text):
+            self._complain(path, node, "half a character stands here: write the character itself")
+            return harmless(text)
         match tag.removeprefix(CORE):
             case "null":
                 return None

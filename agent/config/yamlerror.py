@@ -30,8 +30,8 @@ NOT_IN_LINE = (
 )
 WORDS = {
     r"mapping values are not allowed": (
-        "a `key:` cannot stand here: either this line is indented deeper than the line before, or"
-        " a value that contains `: ` needs quotes around it"
+        "a `key:` cannot stand here: this line is indented deeper than the line before, or that"
+        " line lacks its `:`, or a value that contains `: ` needs quotes around it"
     ),
     r"expected ',' or '\]'": "a `,` or the closing `]` is missing before this",
     r"expected ',' or '\}'": "a `,` or the closing `}` is missing before this",
@@ -77,6 +77,9 @@ def in_own_words(error: YAMLError, text: str) -> Unreadable:
     if "quoted scalar" in str(getattr(error, "context", "")) and "end of stream" in found:
         opened = _place(error.context_mark)  # type: ignore[attr-defined] # every marked error's
         return Unreadable(opened, "the quote that opens here is never closed")
+    if "expected ':'" in found:
+        # it looks for the `:` until the next line that has one: the key is what lacks it
+        place = _place(getattr(error, "context_mark", None))
     return Unreadable(place, _words(found))
 
 

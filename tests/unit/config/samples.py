@@ -1,0 +1,39 @@
+"""The sample and small files made from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+EXAMPLE = Path(__file__).parents[3] / "config.example.yaml"
+
+SMALL = """\
+building: {name: Les Alpins}
+links:
+  plant: {driver: modbus-tcp, host: 192.168.10.20}
+devices:
+  sdm-12: {link: plant, address: 12, profile: eastron-sdm120}
+uplinks:
+  metropole: {recipient: energie.metropole.example, transport: mqtt, url: "mqtt://192.168.10.5"}
+"""
+
+LOOPBACK = """\
+building: {name: Demo}
+links:
+  one: {driver: modbus-tcp, host: 127.0.0.1, port: 1502}
+  two: {driver: modbus-tcp, host: "::1"}
+  three: {driver: modbus-tcp, host: localhost}
+devices:
+  sdm-1: {link: one, address: 1, profile: eastron-sdm120, every: 1s}
+uplinks:
+  here: {recipient: platform.example, transport: mqtt, url: "mqtt://127.0.0.1:1883", seal: 1s}
+privacy: {policy: DEMO-1}
+clock: {source: system}
+state: /tmp/gardien-demo
+spool: {flush: 1s}
+"""
+
+
+def changed(before: str, after: str, text: str = SMALL) -> str:
+    """The text with one thing changed; fails where there is nothing to change."""
+    assert text.count(before) == 1, before
+    return text.replace(before, after)

@@ -1,0 +1,132 @@
+"""Whatever a file holds, the answer is a configuration or a ConfigError, and it comes soon."""
+
+from __future__ import annotations
+
+import string
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.config import Config, parse
+from agent.config.load import examine, load
+from agent.config.problem import Problem
+from agent.errors import ConfigError
+from tests.unit.config.samples import EXAMPLE, LOOPBACK
+
+SAMPLE = EXAMPLE.read_text(encoding="utf-8")
+WORDS = SAMPLE.split()
+
+SNIPPETS = st.sampled_from(
+    [
+        *WORDS,
+        "\n", "  ", "\t", ": ", "- ", "? ", "{", "}", "[", "]", ", ", "#", "'", '"', "|\n", ">\n",
+        "&a ", "*a", "<<: *a", "!!int ", "!!set ", "!x ", "%YAML 1.1\n---\n", "---", "...", "\\",
+        "null", "~", "true", "yes", ".nan", "-.inf", "1e9999999999", "0x1F", "0o17", "1_0", "1:30",
+        "2026-13-45", "9" * 5000, "\ufeff", "\x85", "\u2028", "\x00", "é",
+        '"\\uD800"', '"\\x1b[2J"',
+    ]
+)  # fmt: skip
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
+    st.sampled_from(WORDS),
+    st.dates(),
+)
+
+
+def answered(text):
+    found = examine(text, "config.yaml")
+    if isinstance(found, Config):
+        assert found.summary()
+        assert found.points().keys() == found.devices.keys()
+        return
+    assert found
+    for problem in found:
+        assert isinstance(problem, Problem)
+        assert str(problem).isprintable()
+        assert str(problem).encode()
+        assert problem.line >= 1
+        assert problem.column >= 1
+
+
+@given(st.text(st.characters(exclude_categories=[]), max_size=200))
+def test_random_text_is_answered(text):
+    answered(text)
+
+
+@given(st.lists(SNIPPETS, max_size=40).map("".join))
+def test_random_pieces_of_yaml_are_answered(text):
+    answered(text)
+
+
+@given(st.sampled_from([SAMPLE, LOOPBACK]), st.data())
+def test_a_sample_with_pieces_put_in_and_taken_out_is_answered(text, data):
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(text)))
+        end = min(len(text), start + data.draw(st.integers(0, 40)))
+        text = text[:start] + data.draw(SNIPPETS) + text[end:]
+    answered(text)
+
+
+@given(st.sampled_from([SAMPLE, LOOPBACK]), st.data())
+def test_a_sample_with_one_value_replaced_by_any_other_is_answered(text, data):
+    lines = text.splitlines()
+    number = data.draw(st.integers(0, len(lines) - 1))
+    key, colon, _ = lines[number].partition(":")
+    lines[number] = f"{key}{colon} {data.draw(st.one_of(SCALARS, SNIPPETS))!s}"
+    answered("\n".join(lines))
+
+
+@given(st.sampled_from([SAMPLE, LOOPBACK]), st.data())
+def test_a_sample_with_lines_moved_or_indented_is_answered(text, data):
+    lines = text.splitlines()
+    here = data.draw(st.integers(0, len(lines) - 1))
+    line = lines.pop(here)
+    indented = data.draw(st.sampled_from(["", " ", "  ", "\t"])) + line
+    lines.insert(data.draw(st.integers(0, len(lines))), indented)
+    answered("\n".join(lines))
+
+
+@given(st.binary(max_size=100))
+def test_random_bytes_in_a_file_are_answered(tmp_path_factory, written):
+    file = tmp_path_factory.getbasetemp() / "random.yaml"
+    file.write_bytes(written)
+    with pytest.raises(ConfigError):
+        load(file)
+
+
+LONG = 40_000
+ATTACKS = {
+    "a bomb of aliases": "a: &a [x,x,x,x,x,x,x,x,x]\n"
+    + "".join(
+        f"{here}: &{here} [{','.join(['*' + before] * 9)}]\n"
+        for before, here in zip(string.ascii_lowercase, string.ascii_lowercase[1:], strict=False)
+    ),
+    "a bomb of merges": "a: &a {x: {y: {z: 1}}}\nb:\n" + "  <<: *a\n" * 4_000,
+    "aliases in a ring": "a: &a {b: &b {c: *a, d: *b}}\n",
+    "open brackets": "[" * LONG,
+    "dashes": "- " * LONG,
+    "question marks": "? " * LONG,
+    "a number of many digits": "building: {name: " + "9" * LONG + "}",
+    "a number that is too large": "links: {a: {driver: modbus-tcp, host: x, port: 1e9999999999}}",
+    "many keys": "".join(f"k{number}: 1\n" for number in range(LONG // 10)),
+    "many devices with each a mistake": "devices:\n"
+    + "".join(f"  d{n}: {{link: l{n}, address: {n}, profile: p{n}}}\n" for n in range(LONG // 50)),
+    "one key many times": "a: 1\n" * (LONG // 5),
+    "a long flow": "a: [" + "x," * (LONG // 2) + "]",
+    "exclamation marks": "!" * LONG,
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_what_would_grow_or_run_for_ever_is_refused_soon(attack):
+    began = time.process_time()
+    with pytest.raises(ConfigError):
+        parse(ATTACKS[attack], "config.yaml")
+    assert time.process_time() - began < 5
