@@ -110,7 +110,7 @@ class Spool:
         self._room = Room(database, outbox, waiting, Ballast(path), self._cap)
         self._sealing = Sealing(waiting, outbox, meta, head)
         self._settling = Settling(waiting, outbox, meta, head)
-        self._refused = int(meta.number("refused") or 0)
+        self._refused = self._refused_on_disk = int(meta.number("refused") or 0)
         self.marks(), self.backlog()  # whatever is small is read once, or Damaged here
         if self._names.series_of and not waiting.total:
             with suppress(SpoolFull):  # there will be another start
@@ -228,10 +228,11 @@ class Spool:
             if rows:
                 self._waiting.add(rows, body)
             self._put_marks(marks)
-            if self._refused:
+            if self._refused != self._refused_on_disk:  # a page less to write in most commits
                 self._meta["refused"] = self._refused
 
         self._room.once(change)
+        self._refused_on_disk = self._refused
 
     def _put_marks(self, marks: Mapping[MarkKey, Mark]) -> None:
         self._database.write_all(
