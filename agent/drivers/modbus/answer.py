@@ -64,6 +64,9 @@ def in_step(left: bytes) -> bool:
 
     What is not leaves the stream without a beginning to hold on to: only a new connection helps.
     """
-    while len(left) >= MBAP and left[2:4] == b"\0\0":
-        left = left[MBAP + int.from_bytes(left[4:6], "big") :]
-    return not left
+    while left:
+        end = MBAP + int.from_bytes(left[4:6], "big")
+        if len(left) < max(MBAP, end) or left[2:4] != b"\0\0":
+            return False
+        left = left[end:]
+    return True

@@ -1,0 +1,144 @@
+"""Blocks cover all points exactly, keep every limit, and no plan of fewer blocks exists."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.drivers.modbus.codec import Spot, parse
+from agent.drivers.modbus.plan import HOLE, LONGEST, Block, Cut, cut, plan
+from agent.drivers.profile import profile
+
+
+@st.composite
+def spots(draw: st.DrawFn, most: int = 30, last: int = 600) -> tuple[Spot, ...]:
+    one = st.builds(
+        Spot,
+        st.sampled_from(["holding", "input"]),
+        st.integers(0, last),
+        st.sampled_from([1, 2, 4, 30, 125]),
+        st.just("uint16"),
+    )
+    return tuple(draw(st.lists(one, max_size=most)))
+
+
+CUTS = st.frozensets(
+    st.tuples(st.sampled_from(["holding", "input"]), st.integers(0, 600)), max_size=4
+)
+
+
+@given(spots(), CUTS)
+def test_every_point_is_whole_in_exactly_one_block(
+    wanted: tuple[Spot, ...], cuts: frozenset[Cut]
+) -> None:
+    blocks = plan(wanted, cuts)
+    assert sorted(i for block in blocks for i in block.points) == list(range(len(wanted)))
+    for block in blocks:
+        for spot in (wanted[i] for i in block.points):
+            assert spot.table == block.table
+            assert block.start <= spot.start
+            assert spot.end <= block.start + block.count
+
+
+@given(spots(), CUTS)
+def test_no_block_is_too_long_crosses_a_wide_hole_or_a_cut(
+    wanted: tuple[Spot, ...], cuts: frozenset[Cut]
+) -> None:
+    assert all(legal(wanted, list(block.points), cuts) for block in plan(wanted, cuts))
+
+
+@settings(max_examples=200, deadline=None)
+@given(spots(most=6, last=160), CUTS)
+def test_no_other_grouping_needs_fewer_blocks(
+    wanted: tuple[Spot, ...], cuts: frozenset[Cut]
+) -> None:
+    assert len(plan(wanted, cuts)) == fewest(wanted, cuts)
+
+
+def legal(wanted: tuple[Spot, ...], group: list[int], cuts: frozenset[Cut]) -> bool:
+    """Whether one request may read this group: written anew, from the rules."""
+    these = [wanted[i] for i in group]
+    if len({spot.table for spot in these}) > 1:
+        return False
+    covered = sorted({cell for spot in these for cell in range(spot.start, spot.end)})
+    starts = [spot.start for spot in these]
+    return (
+        covered[-1] - covered[0] < 125
+        and all(b - a - 1 <= HOLE for a, b in pairwise(covered))
+        and not any(
+            table == these[0].table and min(starts) < at <= max(starts) for table, at in cuts
+        )
+    )
+
+
+def fewest(wanted: tuple[Spot, ...], cuts: frozenset[Cut]) -> int:
+    """Try every grouping there is."""
+    best = len(wanted)
+
+    def place(index: int, groups: list[list[int]]) -> None:
+        nonlocal best
+        if index == len(wanted):
+            if all(legal(wanted, group, cuts) for group in groups):
+                best = min(best, len(groups))
+            return
+        for group in groups:
+            group.append(index)
+            place(index + 1, groups)
+            group.pop()
+        place(index + 1, [*groups, [index]])
+
+    place(0, [])
+    return best
+
+
+def test_the_sdm120_is_read_in_three_requests() -> None:
+    sdm120 = profile("eastron-sdm120")
+    assert sdm120.serial
+    ats = [offer.at for offer in (*sdm120.points.values(), sdm120.serial)]
+    blocks = plan(tuple(parse(at) for at in ats))
+    assert [(b.table, b.start, b.count) for b in blocks] == [
+        ("holding", 64512, 2),
+        ("input", 0, 80),
+        ("input", 342, 4),
+    ]
+
+
+def test_a_block_of_bits_may_be_longer() -> None:
+    bits = tuple(Spot("coil", n, 1, "bit") for n in range(0, LONGEST["coil"], 20))
+    assert len(plan(bits)) == 1
+
+
+def test_a_refused_block_is_cut_at_its_widest_hole() -> None:
+    wanted = tuple(parse(f"input/{at}/uint16") for at in (0, 1, 2, 12, 13, 15))
+    (block,) = plan(wanted)
+    assert cut(wanted, block) == ("input", 12)
+
+
+def test_a_refused_block_without_holes_is_cut_in_the_middle() -> None:
+    wanted = tuple(parse(f"input/{at}/uint16") for at in range(8))
+    (block,) = plan(wanted)
+    assert cut(wanted, block) == ("input", 4)
+
+
+@given(spots())
+def test_a_cut_leaves_points_on_both_sides(wanted: tuple[Spot, ...]) -> None:
+    for block in plan(wanted):
+        starts = {wanted[i].start for i in block.points}
+        if len(starts) > 1:
+            _, at = cut(wanted, block)
+            assert min(starts) < at <= max(starts)
+
+
+def test_nothing_is_asked_for_no_points() -> None:
+    assert plan(()) == ()
+
+
+@pytest.mark.parametrize("hole", [0, 5, 10])
+def test_the_widest_hole_is_the_one_stated(hole: int) -> None:
+    wanted = (Spot("input", 0, 2, "uint32"), Spot("input", 2 + hole, 2, "uint32"))
+    assert plan(wanted, hole=hole) == (Block("input", 0, 4 + hole, (0, 1)),)
+    if hole:
+        assert len(plan(wanted, hole=hole - 1)) == 2
