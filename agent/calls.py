@@ -85,10 +85,11 @@ def _device(house: House, line: Line, device: Device) -> dict[str, Any]:
 
 
 async def _uplink(house: House, outlet: Outlet) -> dict[str, Any]:
-    backlog = await outlet.thread.run(outlet.spool.backlog)
+    spool = outlet.spool
+    backlog, epoch = await outlet.thread.run(lambda: (spool.backlog(), spool.epoch))
     return {
         "recipient": outlet.settings.recipient,
-        "epoch": outlet.spool.epoch,
+        "epoch": epoch,
         "backlog": asdict(backlog),
         "shed_rows": outlet.intake.shed_rows,
         "held_devices": len(outlet.ledger.held),
@@ -163,7 +164,9 @@ def _of_the_registry(call: Callable[..., dict[str, Any]], *, zone: bool = False)
     async def made(house: House, asker: Asker, **args: Any) -> dict[str, Any]:
         if zone:
             args["zone"] = house.config.building.timezone
-        return call(house.registry, who=asker.who, now=house.clock.now(), **args)
+        answer = call(house.registry, who=asker.who, now=house.clock.now(), **args)
+        house.pin_all()
+        return answer
 
     return made
 

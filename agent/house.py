@@ -80,8 +80,15 @@ class House:
         known = ", ".join(sorted(self.config.devices)[:10]) or "none"
         raise Refused(f'no device "{name}" is configured; there are: {known}')
 
-    async def identified(self, device: str, serial: str) -> None:
-        """A device said its serial number: an assignment that names only the device gets it."""
+    def pin_all(self) -> None:
+        """Bind assignments that name only a device to the serial number it has said already."""
+        for line in self.lines.values():
+            for device in line.devices.values():
+                if device.serial:
+                    self.identified(device.name, device.serial)
+
+    def identified(self, device: str, serial: str) -> None:
+        """Bind assignments that name only this device to the serial number that it says."""
         try:
             pinned = self.registry.pin(
                 device, serial, "gardien", f"{device} said so", self.clock.now()

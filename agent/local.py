@@ -111,7 +111,10 @@ def ask_daemon(
 
 
 def ask(
-    config: Path, state: Path, call: str, args: dict[str, Any],
+    config: Path,
+    state: Path,
+    call: str,
+    args: dict[str, Any],
     progress: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
     """The answer of the daemon or, where none runs, of this process with the same call.

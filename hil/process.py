@@ -24,6 +24,8 @@ class Child:
     def __init__(self, command: Sequence[str], says: str = "") -> None:
         self.command = tuple(command)
         self._says = says.encode()
+        self.first = ""
+        """the line by which it said that it is ready"""
         self._process: asyncio.subprocess.Process | None = None
         self._drain: asyncio.Task[None] | None = None
 
@@ -92,6 +94,7 @@ class Child:
         assert output is not None
         async for line in output:
             if line.startswith(self._says):
+                self.first = line.decode()
                 return
         raise RuntimeError(f"{self.command[0]} ended before it was ready")
 

@@ -38,6 +38,7 @@ class Ledger:
         self.held: dict[str, str] = {}
         """why the last row of a device was held back, by device"""
         self._points = points
+        self._claims: dict[tuple[str, str, int], tuple[str, int]] = {}
         self._times = {
             (point.device, point.name): multiplier(point)
             for group in points.values()
@@ -73,10 +74,8 @@ class Ledger:
         self.marks[key] = Mark(slot, heard, serial or (mark.serial if mark else None))
         return rows
 
-    def _row(
-        self, sample: Sample, slot: int, serial: str | None, heard: bool
-    ) -> Reading | None:
-        series = self.gate.series(sample.point, serial, slot)
+    def _row(self, sample: Sample, slot: int, serial: str | None, heard: bool) -> Reading | None:
+        series = self._series(sample.point, serial, slot, slot)
         if isinstance(series, Held):
             self.held[sample.point.device] = series.words
             return None
@@ -87,6 +86,22 @@ class Ledger:
             return Reading(series, slot, value, Quality.RAW, delay)
         why = sample.why or Why.BAD
         return Reading(series, slot, None, Quality.MISSING, why=why if heard else Why.EARLY)
+
+    def _series(self, point: Point, serial: str | None, first: int, last: int) -> Series | Held:
+        """The series of the slots from first to last, unless another device speaks for them.
+
+        Two devices assigned to one dwelling may turn out to measure the same quantity; the
+        platform could not tell their rows apart, so the second one's are held.
+        """
+        series = self.gate.series(point, serial, first)
+        if isinstance(series, Held):
+            return series
+        key = (series.place, series.channel, series.step)
+        speaker, until = self._claims.get(key, (point.device, first - 1))
+        if speaker != point.device and until >= first:
+            return Held(f"{speaker} measures {series.channel} of the same place")
+        self._claims[key] = (point.device, last)
+        return series
 
     def _gap(self, key: MarkKey, before: int, why: Why) -> list[Reading]:
         """M for the slots after the mark and before `before`; moves the mark there."""
@@ -110,7 +125,8 @@ class Ledger:
         for turn in self.gate.turns(first, before):
             slots = -((first - turn) // step)
             if slots > 0:
-                series = self.gate.series(point, mark.serial, first)
+                last = first + (slots - 1) * step
+                series = self._series(point, mark.serial, first, last)
                 if not isinstance(series, Held):
                     yield series, first, slots
                 first += slots * step

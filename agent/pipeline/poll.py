@@ -13,7 +13,7 @@ from agent.model import MarkKey, Sample, Why
 from agent.pipeline.timetable import choose
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from agent.clock import Clock
     from agent.link import Link
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from agent.pipeline.intake import Intake
     from agent.pipeline.ledger import Ledger
 
-    Identified = Callable[[str, str], Awaitable[None]]
+    Identified = Callable[[str, str], None]
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ class Poller:
             return self._nothing(points, Why.LINK, str(error))
         self._judge(device, samples)
         if identify:
-            await self._identify(device, samples.pop(0), opening)
+            self._identify(device, samples.pop(0), opening)
         device.latest.update((sample.point.name, sample) for sample in samples)
         return samples
 
@@ -146,17 +146,19 @@ class Poller:
         device.answered = max(sample.at for sample in samples)
         device.said = next((f"{s.point.name}: {s.detail}" for s in samples if s.why), "")
 
-    async def _identify(self, device: Device, sample: Sample, opening: int) -> None:
+    def _identify(self, device: Device, sample: Sample, opening: int) -> None:
         if sample.why is Why.SILENT:
             return
         device.asked_at_opening = opening
         if sample.value is None:
+            # it has no such register: then only what people recorded says which meter it is
+            device.serial = None
             return
         serial = str(sample.value)
         if device.serial not in (None, serial):
             log.error("%s was %s and now says it is %s", device.name, device.serial, serial)
         device.serial = serial
-        await self._identified(device.name, serial)
+        self._identified(device.name, serial)
 
     async def _close(
         self, device: Device, slots: Mapping[int, int], samples: Sequence[Sample]

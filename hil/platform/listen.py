@@ -88,4 +88,7 @@ def listen(port: int, desk: Desk) -> None:
 def _session() -> Properties:
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.SessionExpiryInterval = WEEK
+    # one at a time: the rest waits at the broker and is lost with it; in our socket's buffer it
+    # would outlive a dead broker, and an agent that takes a PUBACK for a delivery would pass
+    properties.ReceiveMaximum = 1
     return properties

@@ -1,0 +1,314 @@
+"""Everything on stage: building, broker, cut, platform and the agent, each its own process.
+
+The agent is set up as a user would set it up, with its commands and spreadsheets; what happens to
+it afterwards (killed, cut off, its broker killed) is for the demo and the tests to direct.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from collections import defaultdict
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.local import ask_daemon
+from hil.broker import Broker, broker
+from hil.cut import Cut, cut
+from hil.platform.child import Platform
+from hil.platform.report import rows as platform_rows
+from hil.process import Child
+from hil.proof import Answer, Evidence, Row, Verdict, prove
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+RECIPIENT = "energie.metropole.example"
+GARDIEN = Path(sys.executable).with_name("gardien")
+PATIENCE = 60.0
+
+CONFIG = """\
+building: {{name: Résidence Les Alpins, timezone: Europe/Paris}}
+links:
+{links}
+devices:
+{devices}
+uplinks:
+  metropole:
+    {{recipient: {recipient}, transport: mqtt, url: "{url}", receipt: platform, seal: 1s}}
+privacy: {{policy: DEMO-1}}
+clock: {{source: system}}
+state: {state}
+spool: {{max: 50MB, flush: 1s}}
+"""
+
+
+@dataclass
+class Dwelling:
+    """One dwelling with its meter, as the lists that were handed to the agent say."""
+
+    label: str
+    line: int
+    unit: int
+    serial: str
+    consents: bool
+    place: str = ""
+    consent: str = ""
+
+
+@dataclass
+class Stage:
+    """The pieces, and what was done to them and when."""
+
+    folder: Path
+    building: dict[str, Any]
+    """ports, serial numbers and control port, as the building said at its start"""
+    broker: Broker
+    cut: Cut
+    platform: Platform
+    dwellings: list[Dwelling]
+    agent: asyncio.subprocess.Process | None = None
+    downs: list[tuple[float, float]] = field(default_factory=list)
+    killed: float = 0.0
+    silences: dict[str, list[tuple[float, float]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+
+    @property
+    def config(self) -> Path:
+        """The agent's configuration file."""
+        return self.folder / "config.yaml"
+
+    @property
+    def state(self) -> Path:
+        """The agent's state directory."""
+        return self.folder / "state"
+
+    @property
+    def log(self) -> Path:
+        """The agent's log."""
+        return self.folder / "agent.log"
+
+    async def command(self, *words: str) -> Any:
+        """What a command of gardien answers with --json. Raises RuntimeError if it fails."""
+        process = await asyncio.create_subprocess_exec(
+            GARDIEN, *words, "--config", str(self.config), "--json",
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, err = await process.communicate()
+        if process.returncode:
+            raise RuntimeError(f"gardien {' '.join(words)}: {err.decode()}")
+        return json.loads(out)
+
+    async def start_agent(self) -> None:
+        """Start the daemon; returns once it runs, which says nothing of being ready."""
+        with self.log.open("ab") as log:
+            self.agent = await asyncio.create_subprocess_exec(
+                GARDIEN, "run", "--config", str(self.config), stdout=log, stderr=log
+            )
+        if self.killed:
+            self.downs.append((self.killed, time.time()))
+            self.killed = 0.0
+
+    async def kill_agent(self) -> None:
+        """Kill -9."""
+        assert self.agent is not None
+        self.killed = time.time()
+        self.agent.kill()
+        await self.agent.wait()
+        self.agent = None
+
+    async def stop_agent(self) -> int | None:
+        """SIGTERM; its exit status."""
+        if self.agent is None:
+            return None
+        self.agent.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(PATIENCE):
+            status = await self.agent.wait()
+        self.agent = None
+        return status
+
+    async def status(self) -> dict[str, Any] | None:
+        """What `gardien status` says; None while no agent answers."""
+        try:
+            return await asyncio.to_thread(ask_daemon, self.state, "status", {}, lambda _: None)
+        except (OSError, ValueError):
+            return None
+
+    async def tell(self, words: str) -> dict[str, Any]:
+        """Give the building an order, such as `silent 0 3`."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.building["control"])
+        writer.write(words.encode() + b"\n")
+        answer: dict[str, Any] = json.loads(await reader.readline())
+        writer.close()
+        return answer
+
+    async def silence(self, dwelling: Dwelling, seconds: float) -> None:
+        """Let a meter be silent for a while, and note when."""
+        begin = (await self.tell(f"silent {dwelling.line} {dwelling.unit}"))["t"]
+        await asyncio.sleep(seconds)
+        end = (await self.tell(f"speak {dwelling.line} {dwelling.unit}"))["t"]
+        self.silences[dwelling.place].append((begin, end))
+
+    async def backlog(self) -> int | None:
+        """Values that the platform has not receipted; None while no agent answers."""
+        status = await self.status()
+        if status is None:
+            return None
+        waits = status["uplinks"]["metropole"]["backlog"]
+        return int(waits["slots"]) + int(waits["batch_rows"])
+
+    async def delivered(self, last_slot: int) -> None:
+        """Return once the platform holds the last slot of every consented dwelling."""
+        wanted = {one.place for one in self.dwellings if one.consents}
+        async with asyncio.timeout(PATIENCE):
+            while wanted:
+                held = await asyncio.to_thread(self._places_at, last_slot)
+                wanted -= held
+                await asyncio.sleep(0.2)
+
+    def _places_at(self, slot: int) -> set[str]:
+        return {
+            row.place
+            for row in platform_rows(self.platform.db)
+            if row.t <= slot < row.t + row.span * row.step
+        }
+
+    def evidence(self, last_slot: int) -> Evidence:
+        """All that was seen, for the proof."""
+        place_of = {one.serial: one.place for one in self.dwellings}
+        answers: dict[str, list[Answer]] = defaultdict(list)
+        for line in (self.folder / "answers.jsonl").read_text().splitlines():
+            said = json.loads(line)
+            if "raw" in said:
+                answer = Answer(said["t"], bytes.fromhex(said["raw"]))
+                answers[place_of[said["serial"]]].append(answer)
+        return Evidence(
+            answers={place: sorted(said) for place, said in answers.items()},
+            rows=[
+                Row(row.place, row.t, row.value, row.q, row.why, row.delay, row.span, row.basis)
+                for row in platform_rows(self.platform.db)
+            ],
+            consented={one.place: one.consent for one in self.dwellings if one.consents},
+            last_slot=last_slot,
+            step=1,
+            flush=1.0,
+            downs=self.downs,
+            silences=self.silences,
+        )
+
+    def prove(self, last_slot: int) -> Verdict:
+        """The verdict on every slot up to the last one."""
+        return prove(self.evidence(last_slot))
+
+
+@asynccontextmanager
+async def stage(
+    folder: Path, lines: int = 4, meters: int = 15, without_consent: int = 3
+) -> AsyncIterator[Stage]:
+    """Set everything up, agent not started; on leaving, everything is ended."""
+    log = folder / "answers.jsonl"
+    async with (
+        broker() as mosquitto,
+        cut(mosquitto.port) as proxy,
+        _Building(lines, meters, log) as building,
+        Platform(mosquitto.port, folder / "platform.db") as platform,
+    ):
+        plan = _dwellings(building.said, without_consent)
+        on = Stage(folder, building.said, mosquitto, proxy, platform, plan)
+        try:
+            await _set_up(on)
+            yield on
+        finally:
+            await _end(on)
+
+
+class _Building(Child):
+    """The pretend building as a process; what it said at its start."""
+
+    def __init__(self, lines: int, meters: int, log: Path) -> None:
+        super().__init__(
+            (sys.executable, "-m", "hil.building", "--lines", str(lines),
+             "--meters", str(meters), "--log", str(log)), "{",
+        )  # fmt: skip
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """Ports, serial numbers and control port."""
+        described: dict[str, Any] = json.loads(self.first)
+        return described
+
+
+def _dwellings(building: dict[str, Any], without_consent: int) -> list[Dwelling]:
+    homes = [
+        (line["line"], meter["unit"], meter["serial"])
+        for line in building["lines"]
+        for meter in line["meters"]
+    ]
+    refusing = {len(homes) * n // max(1, without_consent) for n in range(without_consent)}
+    return [
+        Dwelling(f"{'ABCDEFGH'[line]}-{unit:02d}", line, unit, serial, n not in refusing)
+        for n, (line, unit, serial) in enumerate(homes)
+    ]
+
+
+async def _set_up(on: Stage) -> None:
+    """Write the configuration and the spreadsheets, and run the commands that a person would."""
+    on.config.write_text(
+        CONFIG.format(
+            links="\n".join(
+                f"  riser-{line['line']}: {{driver: modbus-tcp, host: 127.0.0.1, "
+                f"port: {line['port']}, timeout: 500ms}}"
+                for line in on.building["lines"]
+            ),
+            devices="\n".join(
+                f"  meter-{one.label}: {{link: riser-{one.line}, address: {one.unit}, "
+                f"profile: eastron-sdm120, every: 1s}}"
+                for one in on.dwellings
+            ),
+            recipient=RECIPIENT,
+            url=f"mqtt://127.0.0.1:{on.cut.port}",
+            state=on.state,
+        ),
+        encoding="utf-8",
+    )
+    places = _sheet(on, "places.csv", "label;type", [f"{o.label};dwelling" for o in on.dwellings])
+    meters = _sheet(
+        on, "meters.csv", "serial;dwelling", [f"{o.serial};{o.label}" for o in on.dwellings]
+    )
+    agreed = _sheet(on, "consents.csv", "place", [o.label for o in on.dwellings if o.consents])
+    minting = await asyncio.create_subprocess_exec(
+        GARDIEN, "key", "new", "--config", str(on.config), stdout=asyncio.subprocess.DEVNULL
+    )
+    if await minting.wait():
+        raise RuntimeError("gardien key new failed")
+    ids = {
+        place["label"]: place["id"]
+        for place in (await on.command("place", "import", places))["places"]
+    }
+    await on.command("meter", "import", meters)
+    given = await on.command(
+        "consent", "give", "--file", agreed, "--recipient", RECIPIENT,
+        "--channel", "elec.imp", "--step", "1s", "--purpose", "advice on consumption",
+    )  # fmt: skip
+    consents = {one["place"]: one["id"] for one in given["consents"]}
+    for one in on.dwellings:
+        one.place = ids[one.label]
+        one.consent = consents.get(one.place, "")
+
+
+def _sheet(on: Stage, name: str, header: str, rows: Sequence[str]) -> str:
+    path = on.folder / name
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return str(path)
+
+
+async def _end(on: Stage) -> None:
+    if on.agent is not None and on.agent.returncode is None:
+        on.agent.kill()
+        await on.agent.wait()
