@@ -73,7 +73,8 @@ def _block(payload: bytes, at: int, text_first: bool) -> tuple[Block, int]:
     codes = payload[vif:end]
     if codes[0] >= FURTHER and len(codes) < _least(codes):
         raise _CutShort(f"VIF {codes.hex(' ').upper()} lacks the code it leads to")
-    return _with_data(payload, Block(at, payload[at:vif], codes, b"", codes), end)
+    data, mark, stop = _data(payload, dif, end)
+    return Block(at, payload[at:vif], codes, data, codes, "", mark), stop
 
 
 def _least(codes: bytes) -> int:
@@ -95,31 +96,30 @@ def _chain(payload: bytes, at: int, name: str) -> int:
     return stop + 1
 
 
-def _with_data(payload: bytes, block: Block, at: int) -> tuple[Block, int]:
-    length, said = CODINGS[block.dib[0] & SPECIAL].length, -1
+def _data(payload: bytes, dif: int, at: int) -> tuple[bytes, int, int]:
+    """The data at `at`, its LVAR or -1, and where it ends."""
+    length, mark = CODINGS[dif & SPECIAL].length, -1
     if length < 0:
         if at >= len(payload):
             raise _CutShort("the telegram ends before the LVAR of variable data")
-        said, at = payload[at], at + 1
-        coding = lvar(said)
+        mark, at = payload[at], at + 1
+        coding = lvar(mark)
         if coding is None:
-            raise _CutShort(f"LVAR {said:02X} is reserved")
+            raise _CutShort(f"LVAR {mark:02X} is reserved")
         length = coding.length
     end = at + length
     if end > len(payload):
         raise _CutShort(f"a record of {length} bytes has only {len(payload) - at} left")
-    return block._replace(data=payload[at:end], lvar=said), end
+    return payload[at:end], mark, end
 
 
 def _plain(payload: bytes, at: int, vif: int, text_first: bool) -> tuple[Block, int]:
     """A block whose VIF is a text: both orders occur in the field, so try one, then the other."""
     for first in (text_first, not text_first):
         try:
-            block, end = _plain_block(payload, at, vif, first)
+            return _plain_block(payload, at, vif, first)
         except _CutShort as error:
             why = error
-        else:
-            return _with_data(payload, block, end)
     raise why
 
 
@@ -132,9 +132,8 @@ def _plain_block(payload: bytes, at: int, vif: int, text_first: bool) -> tuple[B
         codes_at = _chain(payload, vif, "VIFE")
         text, end = _text(payload, codes_at)
         codes = payload[vif:codes_at]
-    block = Block(at, payload[at:vif], payload[vif:end], b"", codes, text)
-    _with_data(payload, block, end)
-    return block, end
+    data, mark, stop = _data(payload, payload[at], end)
+    return Block(at, payload[at:vif], payload[vif:end], data, codes, text, mark), stop
 
 
 def _text(payload: bytes, at: int) -> tuple[str, int]:

@@ -30,21 +30,19 @@ def value(coding: Coding, data: bytes, said: Meaning, mark: int) -> Decimal | st
     Numbers are exact decimals in `said.unit`; dates, texts and bytes are texts. Raises NoValue,
     saying why, where the data holds none: never a 0 in its place.
     """
-    name = _name(coding, mark)
+    name = coding.name if mark < 0 else _variable(mark)
     if said.kind == "P":
         return _list(data, said)
     if name == "text":
         return _text(data)
     if said.kind in _KINDS and data:
         return _KINDS[said.kind](name, data, said)
-    if name == "integer" and len(data) > WIDEST:
+    if len(data) > WIDEST and name == "integer":
         return _bytes(name, data, said)
     return _number(name, data, said)
 
 
-def _name(coding: Coding, mark: int) -> str:
-    if coding.name != "variable":
-        return coding.name
+def _variable(mark: int) -> str:
     known = lvar(mark)
     return known.name if known else "none"
 

@@ -12,14 +12,16 @@ def type_g(year, month, day):
     return bytes((day | (year & 7) << 5, month | (year >> 3) << 4))
 
 
-def type_f(year, month, day, hour, minute, century=0, invalid=0, summer=0):
+def type_f(date, hour, minute, **bits):
+    century, invalid, summer = (bits.get(name, 0) for name in ("century", "invalid", "summer"))
     first = bytes((minute | invalid << 7, hour | century << 5 | summer << 7))
-    return first + type_g(year, month, day)
+    return first + type_g(*date)
 
 
-def type_i(year, month, day, hour, minute, second, invalid=0, flags=0):  # noqa: PLR0913
+def type_i(date, time, invalid=0, flags=0):
+    hour, minute, second = time
     head = bytes((second | flags << 6, minute | invalid << 7, hour | 3 << 5))
-    return head + type_g(year, month, day) + b"\x2a"
+    return head + type_g(*date) + b"\x2a"
 
 
 @pytest.mark.parametrize(
@@ -31,14 +33,14 @@ def type_i(year, month, day, hour, minute, second, invalid=0, flags=0):  # noqa:
         (type_g(81, 1, 1), "1981-01-01"),
         (type_g(99, 2, 28), "1999-02-28"),
         (type_g(24, 2, 29), "2024-02-29"),
-        (type_f(11, 1, 5, 15, 26, century=1), "2011-01-05T15:26"),
-        (type_f(11, 1, 5, 15, 26), "2011-01-05T15:26"),
-        (type_f(11, 7, 5, 15, 26, summer=1), "2011-07-05T15:26"),
-        (type_f(99, 12, 31, 23, 59), "1999-12-31T23:59"),
-        (type_f(99, 12, 31, 23, 59, century=1), "2099-12-31T23:59"),
-        (type_f(1, 1, 1, 0, 0, century=2), "2101-01-01T00:00"),
-        (type_i(24, 10, 31, 0, 0, 9), "2024-10-31T00:00:09"),
-        (type_i(24, 2, 29, 23, 59, 59, flags=3), "2024-02-29T23:59:59"),
+        (type_f((11, 1, 5), 15, 26, century=1), "2011-01-05T15:26"),
+        (type_f((11, 1, 5), 15, 26), "2011-01-05T15:26"),
+        (type_f((11, 7, 5), 15, 26, summer=1), "2011-07-05T15:26"),
+        (type_f((99, 12, 31), 23, 59), "1999-12-31T23:59"),
+        (type_f((99, 12, 31), 23, 59, century=1), "2099-12-31T23:59"),
+        (type_f((1, 1, 1), 0, 0, century=2), "2101-01-01T00:00"),
+        (type_i((24, 10, 31), (0, 0, 9)), "2024-10-31T00:00:09"),
+        (type_i((24, 2, 29), (23, 59, 59), flags=3), "2024-02-29T23:59:59"),
         (b"\x1e\x0f\x0c", "12:15:30"),
         (b"\x00\x00\x00", "00:00:00"),
     ],
@@ -61,14 +63,14 @@ def test_a_moment_is_iso_8601(data, text):
         (type_g(13, 0, 28), "impossible or recurring"),
         (type_g(13, 9, 0), "impossible or recurring"),
         (type_g(23, 2, 29), "impossible or recurring"),
-        (type_f(11, 1, 5, 15, 26, invalid=1), "invalid"),
-        (type_f(127, 1, 5, 15, 26), "every year"),
-        (type_f(11, 1, 5, 31, 26), "every hour"),
-        (type_f(11, 1, 5, 15, 63), "every hour"),
-        (type_f(11, 1, 5, 24, 0), "impossible or recurring"),
-        (type_f(11, 1, 5, 15, 60), "impossible or recurring"),
-        (type_i(24, 2, 29, 23, 59, 59, invalid=1), "invalid"),
-        (type_i(24, 2, 29, 23, 59, 63), "every hour"),
+        (type_f((11, 1, 5), 15, 26, invalid=1), "invalid"),
+        (type_f((127, 1, 5), 15, 26), "every year"),
+        (type_f((11, 1, 5), 31, 26), "every hour"),
+        (type_f((11, 1, 5), 15, 63), "every hour"),
+        (type_f((11, 1, 5), 24, 0), "impossible or recurring"),
+        (type_f((11, 1, 5), 15, 60), "impossible or recurring"),
+        (type_i((24, 2, 29), (23, 59, 59), invalid=1), "invalid"),
+        (type_i((24, 2, 29), (23, 59, 63)), "every hour"),
         (b"\xff\xff\xff", "every hour"),
         (b"\x01", "no date has 1 bytes"),
         (bytes(8), "no date has 8 bytes|empty"),

@@ -1,0 +1,114 @@
+"""Frames a second of the M-Bus decoder, beside pymeterbus and pymbusparser where installed.
+
+    python -m bench.mbus [FOLDER]
+
+FOLDER: files `*.hex` with one frame each; without it, telegrams like those of common meters that
+are put together here. Another library is measured in this same interpreter where it can be
+imported, and reported as skipped where it cannot; what it refuses counts as done.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.drivers.mbus.decode import decode
+from agent.drivers.mbus.frame import checksum
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SECONDS, ROUNDS = 1.0, 5
+
+HEAT = (
+    "17588506 2D2C 08 04 04 00 0000 0C7817588506 0406E7910000 04142CDB0000 0422D9030000"
+    "0459B9270000 045D08120000 0461B1150000 042D5B010000 142DC0010000 043B1F020000"
+    "143B74020000 84100600000000 84200600000000 84401400000000 8480401400000000 046D1A2F6511"
+    "440651820000 4414B2C30000 542D26020000 543B03040000 426C5F1C 0F00000000E7E40000"
+)
+WATER = (
+    "76570200 2D48 03 07 8B 00 0000 041384270000 046D2815B21A 426CBC19 4413C9200000 42EC7EDC19"
+    "0C7876570200" + "".join(f"8{n}016CBE19 8{n}01134F210000" for n in (2, 4)) + "0F0100"
+)
+POWER = (
+    "29260300 B515 10 02 02 00 0000 0C7829260300 84100354050000 84200300000000 04ABFF01FEFFFFFF"
+    "04ABFF0200000000 042BFEFFFFFF 02FDC8FF01D108 02FDC8FF020000 03FDD9FF01BEFFFF 02FF52F401"
+    "052EB1D12EBE 053EF5B84E40 055BB82DF941 01FD1700"
+)
+
+
+def built(payload: str) -> bytes:
+    """A long frame around this payload, from primary address 1."""
+    counted = bytes.fromhex("080172" + payload)
+    head = bytes((0x68, len(counted), len(counted), 0x68))
+    return head + counted + bytes((checksum(counted), 0x16))
+
+
+def frames_of(folder: str | None) -> list[bytes]:
+    if folder is None:
+        return [built(payload) for payload in (HEAT, WATER, POWER)]
+    paths = sorted(Path(folder).glob("*.hex"))
+    return [bytes.fromhex("".join(path.read_text("ascii").split())) for path in paths]
+
+
+def rate(one: Callable[[bytes], object], frames: list[bytes]) -> float:
+    """Frames a second: the best of some rounds, since other work only ever slows one down."""
+    best = 0.0
+    for _ in range(ROUNDS):
+        began, done = time.perf_counter(), 0
+        while (spent := time.perf_counter() - began) < SECONDS:
+            for frame in frames:
+                one(frame)
+            done += len(frames)
+        best = max(best, done / spent)
+    return best
+
+
+def pymeterbus() -> Callable[[bytes], object]:
+    """Its reader, and the value and unit of each record, which it makes only when asked."""
+    meterbus = import_module("meterbus")
+
+    def one(frame: bytes) -> object:
+        try:
+            return [(r.parsed_value, r.unit) for r in meterbus.load(frame).records]
+        except Exception as error:  # noqa: BLE001 -- theirs to raise, ours only to go on
+            return error
+
+    return one
+
+
+def pymbusparser() -> Callable[[bytes], object]:
+    """Its parser, with its answer as Python objects."""
+    parser = import_module("pymbusparser")
+
+    def one(frame: bytes) -> object:
+        try:
+            return parser.parse(frame)
+        except Exception as error:  # noqa: BLE001 -- theirs to raise, ours only to go on
+            return error
+
+    return one
+
+
+def main() -> int:
+    frames = frames_of(sys.argv[1] if len(sys.argv) > 1 else None)
+    records = sum(len(decode(frame).records) for frame in frames)
+    print(f"{len(frames)} frames, {records / len(frames):.1f} records each, best of {ROUNDS}")
+    ours = rate(decode, frames)
+    print(f"gardien       {ours:10,.0f} frames/s")
+    for name, make in (("pymeterbus", pymeterbus), ("pymbusparser", pymbusparser)):
+        try:
+            one = make()
+        except ImportError:
+            print(f"{name:13} skipped: not installed here")
+            continue
+        theirs = rate(one, frames)
+        print(f"{name:13} {theirs:10,.0f} frames/s, gardien is {ours / theirs:.1f} times as fast")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
