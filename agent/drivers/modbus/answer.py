@@ -27,6 +27,8 @@ EXCEPTIONS = {
 RANGE = frozenset({2, 3})
 """the device refuses this address or this count: a part of the block may still be read"""
 NOBODY_THERE = 11
+REGISTERS = frozenset({3, 4})
+"""functions whose cells are two bytes each"""
 MBAP = 6
 """bytes before the counted part of a frame (Modbus Messaging on TCP/IP V1.0b, 3.1.3)"""
 
@@ -53,10 +55,12 @@ def refusal(code: int, at: float) -> Answer:
 
 
 def whole(pdu: bytes) -> bool:
-    """Whether an answer's own byte count agrees with its length (functions 1 to 4)."""
+    """Whether an answer's own byte count agrees with its length and function (1 to 4)."""
     if pdu and pdu[0] & 0x80:
         return len(pdu) > 1
-    return len(pdu) > 1 and len(pdu) == 2 + pdu[1]
+    if len(pdu) <= 1 or len(pdu) != 2 + pdu[1]:
+        return False
+    return pdu[0] not in REGISTERS or not pdu[1] & 1
 
 
 def in_step(left: bytes) -> bool:

@@ -16,6 +16,7 @@ from agent.settings import Duration  # noqa: TC001 -- pydantic evaluates it
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from agent.drivers.modbus.wire import Wire
     from agent.model import Point, Sample
 
 UNIT = re.compile(r"[0-9]{1,3}", re.ASCII)
@@ -48,15 +49,16 @@ class ModbusTcp:
 
     Settings = TcpSettings
 
-    def __init__(self, master: Master) -> None:
-        self.master = master
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.master = Master(wire.ask)
 
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: TcpSettings) -> AsyncIterator[Self]:
         """Connect; close on leaving. Raises LinkLost if it cannot within the timeout."""
         async with connected(settings.host, settings.port, settings.timeout) as wire:
-            yield cls(Master(wire.ask))
+            yield cls(wire)
 
     @staticmethod
     def check(point: Point) -> None:

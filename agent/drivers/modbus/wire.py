@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -88,9 +89,8 @@ class Wire:
                 )
         except TimeoutError as error:
             raise LinkLost(f"{self.name} does not answer within {self.timeout:g} s") from error
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise LinkLost(f"{self.name} cannot be reached: {reason}") from error
+        except (OSError, UnicodeError) as error:  # a host name with an empty label is the latter
+            raise LinkLost(f"{self.name} cannot be reached: {_reason(error)}") from error
         transport.get_extra_info("socket").setsockopt(
             socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED
         )
@@ -131,6 +131,11 @@ class Wire:
             detail = f"{len(cells)} values in the answer, {expected} asked for"
             return Answer(at, why=Why.BAD, detail=detail)
         return Answer(at, cells)
+
+
+def _reason(error: OSError | UnicodeError) -> str:
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number) if number and number > 0 else str(error)
 
 
 @asynccontextmanager
