@@ -28,6 +28,6 @@ class Platform(Child):
     async def holds(self, rows: int, within: float = 30.0) -> dict[str, Any]:
         """Wait until it holds so many rows; the report then. Raises TimeoutError."""
         async with asyncio.timeout(within):
-            while (counted := await self.report())["rows"] < rows:  # noqa: ASYNC110 -- as below
+            while (counted := await self.report())["rows"] < rows:
                 await asyncio.sleep(0.1)  # another process writes it
         return counted
