@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 WIDTH = 80
 INNER = 75
 """columns of an indented value: whole bytes of three columns"""
-WHAT, VALUE = 34, 22
+WHAT, VALUE = 26, 22
 """columns of what a record is and of its value; the rest is its storage, tariff and subunit"""
 
 
@@ -69,17 +69,19 @@ def table(telegram: Telegram) -> Iterator[str]:
         yield from _rows(record)
     if telegram.more:
         yield "more records follow in the next telegram"
+    yield ""
 
 
 def _rows(record: Record) -> Iterator[str]:
-    what, value = _what(record), _value(record)
-    if len(what) <= WHAT and len(value) <= VALUE:
-        yield f"{what:{WHAT}}  {value:>{VALUE}}  {_where(record)}"
+    what, value, where = _what(record), _value(record), _where(record)
+    line = f"{what:{WHAT}}  {value:>{VALUE}}  {where}"
+    if len(line) <= WIDTH and len(what) <= WHAT and len(value) <= VALUE:
+        yield line
         return
     yield what[:WIDTH]
     for at in range(0, len(value), INNER):
         yield f"    {value[at : at + INNER]}"
-    if where := _where(record):
+    if where:
         yield f"    {where}"
 
 
@@ -91,12 +93,12 @@ def _value(record: Record) -> str:
     if record.value is None:
         return f"none: {record.error}"
     plain = format(record.value, "f") if isinstance(record.value, Decimal) else record.value
-    return f"{plain} {record.unit}".rstrip()
+    return plain if record.unit in ("", "1") else f"{plain} {record.unit}"
 
 
 def _where(record: Record) -> str:
     said = [] if record.function == "instantaneous" else [str(record.function)]
-    numbers = (("st", record.storage), ("tr", record.tariff), ("su", record.subunit))
+    numbers = (("storage", record.storage), ("tariff", record.tariff), ("subunit", record.subunit))
     return " ".join(said + [f"{name} {number}" for name, number in numbers if number])
 
 

@@ -123,4 +123,4 @@ def _value(said: Record) -> str:
     if said.value is None:
         return f"no value: {said.error}"
     plain = format(said.value, "f") if isinstance(said.value, Decimal) else said.value
-    return f"{plain} {said.unit}".rstrip()
+    return plain if said.unit in ("", "1") else f"{plain} {said.unit}"
