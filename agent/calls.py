@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from importlib.metadata import version
@@ -23,10 +22,6 @@ if TYPE_CHECKING:
     from agent.uplink.delivery import Delivery
 
     Call = Callable[..., Awaitable[dict[str, Any]]]
-
-PATIENCE = 10.0
-"""seconds that a call waits for a line that is being opened"""
-
 
 @dataclass(frozen=True)
 class Asker:
@@ -122,24 +117,17 @@ async def read(house: House, asker: Asker, *, device: str, point: str = "") -> d
         names = ", ".join(p.name for p in found.points)
         raise Refused(f'{device} has no point "{point}"; it has: {names}')
     serial = [found.serial_point] if found.serial_point else []
-    samples = await _patiently(line, [*serial, *wanted])
+    await line.link.tried.wait()
+    try:
+        samples = await line.link.read([*serial, *wanted])
+    except LinkLost as error:
+        raise Refused(str(error)) from error
     return {
         "device": device,
         "link": line.link.name,
         "points": {sample.point.name: shown(sample) for sample in samples},
         "ok": all(sample.why is None for sample in samples[len(serial) :]),
     }
-
-
-async def _patiently(line: Line, points: list[Point]) -> list[Sample]:
-    """Read as soon as the line is open; one that cannot be opened says so at once."""
-    deadline = monotonic() + PATIENCE
-    while line.link.error == "not tried yet" and monotonic() < deadline:
-        await asyncio.sleep(0.02)
-    try:
-        return await line.link.read(points)
-    except LinkLost as error:
-        raise Refused(f"{error}") from error
 
 
 def shown(sample: Sample) -> dict[str, Any]:

@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 class Link:
     """A bus that is reopened for as long as `serve` runs, and read by one caller at a time."""
 
-    def __init__(self, name: str, open_it: Callable[[], AbstractAsyncContextManager[Reads]]) -> None:
+    def __init__(
+        self, name: str, open_it: Callable[[], AbstractAsyncContextManager[Reads]]
+    ) -> None:
         self.name = name
         self.opened = 0
         """how often the bus has been opened: a new number means that devices may have changed"""
         self.error = "not tried yet"
         """why the bus is not open; empty while it is"""
+        self.tried = asyncio.Event()
+        """the first attempt to open has ended, well or not: before, a read would be told nothing"""
         self._open_it = open_it
         self._driver: Reads | None = None
         self._lost: asyncio.Future[None] | None = None
@@ -56,12 +60,14 @@ class Link:
                 yield driver
         except LinkLost as error:
             self.error = str(error)
+            self.tried.set()
             raise
 
     async def _hold(self, driver: Reads) -> None:
         self._lost = asyncio.get_running_loop().create_future()
         self._driver, self.error = driver, ""
         self.opened += 1
+        self.tried.set()
         try:
             await self._lost
         finally:

@@ -94,7 +94,8 @@ class Poller:
         return max((mark.slot for mark in marks if mark is not None), default=None)
 
     async def run(self) -> None:
-        """Read and close, for ever."""
+        """Read and close, for ever, once the line has been tried."""
+        await self.link.tried.wait()
         while self._closed:
             now = self.clock.now()
             self._watch_for_steps(now)
