@@ -15,7 +15,7 @@ from ruamel.yaml import YAML, MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.error import YAMLError
 
 from agent.config.problem import Place
-from agent.config.yamlerror import Unreadable, in_own_words, no_reader_expected
+from agent.config.yamlerror import NO_READER_EXPECTED, Unreadable, in_own_words, stumbled
 from agent.settings import harmless, shown
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ def read(text: str) -> Tree:
         node = yaml.compose(text)
     except YAMLError as error:
         raise in_own_words(error, text) from error
-    except no_reader_expected as error:
-        raise Unreadable.at(yaml.reader, error) from error
+    except NO_READER_EXPECTED as error:
+        raise stumbled(text, deepest=MOST_DEPTH) from error
     tree = Tree()
     if node is not None:
         tree.data = _Builder(tree).build(node, (), ())

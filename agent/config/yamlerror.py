@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from agent.config.problem import Place
 from agent.settings import shown
 
-if TYPE_CHECKING:
-    from ruamel.yaml.error import YAMLError
-
-no_reader_expected = (
+NO_READER_EXPECTED = (
     ValueError,
     OverflowError,
     RecursionError,
@@ -57,13 +57,20 @@ class Unreadable(Exception):  # noqa: N818 -- what the text is; it becomes a Pro
         self.place = place
         self.what = what
 
-    @classmethod
-    def at(cls, reader: Any, error: Exception) -> Self:
-        """Say where the reader stood when it gave up in no words of its own."""
-        what = "something here that no configuration needs, and that cannot be read"
-        if isinstance(error, RecursionError):
-            what = "nested deeper than anything in a configuration"
-        return cls(Place(reader.line + 1, reader.column + 1), what)
+
+def stumbled(text: str, deepest: int) -> Unreadable:
+    """Say where the reader gave up in no words of its own: it has forgotten, so look again."""
+    place, depth = Place(1, 1), 0
+    try:
+        for token in YAML(pure=True).scan(text):
+            kind = type(token).__name__
+            depth += kind.endswith("StartToken") - kind.endswith("EndToken")
+            if depth > deepest:
+                return Unreadable(place, "nested deeper than anything in a configuration")
+            place = _place(token.end_mark)
+    except (YAMLError, *NO_READER_EXPECTED):
+        pass
+    return Unreadable(place, "after this comes something that cannot be read: write it otherwise")
 
 
 def in_own_words(error: YAMLError, text: str) -> Unreadable:

@@ -5,6 +5,11 @@ from __future__ import annotations
 import pytest
 
 from agent.config import load, parse
+from agent.config.compose import compose
+from agent.config.models import Link
+from agent.config.pointcheck import pointcheck
+from agent.config.report import Report
+from agent.config.tree import read
 from agent.errors import ConfigError
 from tests.unit.config.samples import EXAMPLE, LOOPBACK, SMALL, changed
 
@@ -372,6 +377,14 @@ NOT_YAML = {
             " quotes"
         ),
     ),
+    "a character that does not exist": (
+        SMALL + 'state: "\\UFFFFFFFF"\n',
+        "8:6: after this comes something that cannot be read: write it otherwise",
+    ),
+    "brackets without end": (
+        SMALL + "state: " + "[" * 2000 + "\n",
+        "8:26: nested deeper than anything in a configuration",
+    ),
     "an alias of nothing": (
         changed("Les Alpins", "*name"),
         "1:18: no `&name` stands before this `*name`",
@@ -452,6 +465,18 @@ def test_after_a_hundred_problems_the_rest_is_left_out():
     assert len(told(many)) == 100
 
 
+def test_a_profile_for_another_driver_is_refused_with_both_named():
+    report = Report("config.yaml", read(SMALL))
+    draft = compose(read(SMALL).data, report)
+    draft.links["plant"] = Link.model_construct(driver="mbus", settings=None)
+    pointcheck(draft)
+    (problem,) = report.problems()
+    assert str(problem) == (
+        "config.yaml:5:47: devices.sdm-12.profile:"
+        ' "eastron-sdm120" is a profile for modbus-tcp, but "plant" speaks mbus'
+    )
+
+
 def test_a_password_in_a_url_is_refused_without_a_word_of_it():
     lines = told(changed("mqtt://192.168.10.5", "mqtt://user:hunter2@192.168.10.5"))
     assert len(lines) == 1
@@ -460,7 +485,13 @@ def test_a_password_in_a_url_is_refused_without_a_word_of_it():
 
 
 def test_what_a_value_holds_cannot_command_a_terminal_or_break_a_line():
-    lines = told(changed("Les Alpins", '"x", place: "\\e[31m\\nB\\uD800"'))
+    lines = told(changed("Les Alpins", '"x", place: "\\e[31m\\nB"'))
+    assert len(lines) == 1
+    assert lines[0].isprintable()
+
+
+def test_half_a_character_is_told_and_does_no_harm():
+    lines = told(changed("Les Alpins", '"x", place: "B\\uD800"'))
     assert "half a character stands here" in lines[1]
     assert all(line.isprintable() for line in lines)
 
