@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from agent.channels import channels
 from agent.clock import monotonic, stamp
+from agent.drivers.base import Found, Wish
 from agent.errors import LinkLost, Refused
 from agent.pipeline.ledger import multiplier
 from agent.registry import calls as registry_calls
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from agent.house import House, Line, Outlet
     from agent.model import Point, Sample
@@ -130,6 +131,38 @@ async def read(house: House, asker: Asker, *, device: str, point: str = "") -> d
     }
 
 
+async def scan(  # noqa: PLR0913 -- as many wishes
+    house: House,
+    asker: Asker,
+    *,
+    link: str,
+    first: str = "",
+    last: str = "",
+    expected: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Search a line for devices, telling how far it is. Raises Refused."""
+    if link not in house.lines:
+        known = ", ".join(sorted(house.lines)) or "none"
+        raise Refused(f'no line "{link}" is configured; there are: {known}')
+    line, devices = house.lines[link], []
+    await line.link.tried.wait()
+    try:
+        async for found in line.link.discover(Wish(first, last, tuple(expected))):
+            if isinstance(found, Found):
+                await asker.progress({"text": f"found {found.about}"})
+                devices.append(asdict(found) | {"entry": {"link": link, **found.entry}})
+            else:
+                await asker.progress(asdict(found))
+    except LinkLost as error:
+        raise Refused(str(error)) from error
+    known_addresses = {
+        device.address for device in house.config.devices.values() if device.link == link
+    }
+    for device in devices:
+        device["configured"] = str(device["entry"].get("address")) in known_addresses
+    return {"link": link, "devices": devices}
+
+
 def shown(sample: Sample) -> dict[str, Any]:
     """A sample for people: in the channel's unit, its digits as the meter gave them."""
     value, point = sample.value, sample.point
@@ -169,6 +202,7 @@ async def consent_give(house: House, asker: Asker, **args: Any) -> dict[str, Any
 CALLS: Mapping[str, Call] = {
     "status": status,
     "read": read,
+    "scan": scan,
     "place.new": _of_the_registry(registry_calls.place_new, zone=True),
     "place.check": _of_the_registry(registry_calls.place_check),
     "place.import": _of_the_registry(registry_calls.place_import, zone=True),

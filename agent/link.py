@@ -6,14 +6,15 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from agent.errors import LinkLost
+from agent.drivers.base import Discovers
+from agent.errors import LinkLost, Refused
 from agent.lifetime import keep_open
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from agent.drivers.base import Reads
+    from agent.drivers.base import Found, Progress, Reads, Wish
     from agent.model import Point, Sample
 
 
@@ -52,6 +53,17 @@ class Link:
                 if not self._lost.done():
                     self._lost.set_exception(error)
                 raise
+
+    async def discover(self, wish: Wish) -> AsyncIterator[Found | Progress]:
+        """Search the bus; readings wait meanwhile. Raises LinkLost while the bus is down."""
+        async with self._turn:
+            driver = self._driver
+            if driver is None:
+                raise LinkLost(f"{self.name} is not open: {self.error}")
+            if not isinstance(driver, Discovers):
+                raise Refused(f"{self.name}: this kind of line cannot be searched")
+            async for found in driver.discover(wish):
+                yield found
 
     @asynccontextmanager
     async def _opening(self) -> AsyncIterator[Reads]:
