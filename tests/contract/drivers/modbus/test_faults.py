@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from decimal import Decimal
@@ -217,6 +218,30 @@ def test_a_connection_closed_while_idle_loses_the_line_and_leaves_no_complaint(
                 await driver.read([VALUE])
 
     asyncio.run(attack())
+    assert [r.getMessage() for r in caplog.records if r.levelno > logging.DEBUG] == []
+
+
+def test_a_connection_closed_before_the_first_request_leaves_no_complaint(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def attack() -> None:
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        async with server, ModbusTcp.open(settings(server.sockets[0].getsockname()[1])) as driver:
+            await asyncio.sleep(0.05)
+            with pytest.raises(LinkLost):
+                await driver.read([VALUE])
+        del driver
+        gc.collect()
+
+    asyncio.run(attack())
+    assert [r.getMessage() for r in caplog.records if r.levelno > logging.DEBUG] == []
+
+
+def test_a_device_that_answers_late_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def behave(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(request.frame(1, transaction=request.transaction + 7) + request.frame(2))
+
+    assert read(behave, VALUE.at)[0].value == Decimal(2)
     assert [r.getMessage() for r in caplog.records if r.levelno > logging.DEBUG] == []
 
 
