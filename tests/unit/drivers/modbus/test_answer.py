@@ -29,12 +29,14 @@ def test_another_protocol_leaves_it_out_of_step() -> None:
     assert not in_step(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
 
-@pytest.mark.parametrize("pdu", [b"\4\2\0\1", b"\x84\2", b"\3\0"])
+@pytest.mark.parametrize("pdu", [b"\4\2\0\1", b"\1\3\0\1\0", b"\x84\2", b"\3\0"])
 def test_a_pdu_that_agrees_with_itself_is_whole(pdu: bytes) -> None:
     assert whole(pdu)
 
 
-@pytest.mark.parametrize("pdu", [b"", b"\4", b"\x84", b"\4\4\0\1", b"\4\2\0\1\0\1", b"\4\2\0"])
+@pytest.mark.parametrize(
+    "pdu", [b"", b"\4", b"\4\3\0\1\0", b"\x84", b"\4\4\0\1", b"\4\2\0\1\0\1", b"\4\2\0"]
+)
 def test_a_pdu_that_contradicts_itself_is_not_whole(pdu: bytes) -> None:
     assert not whole(pdu)
 
