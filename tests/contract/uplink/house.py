@@ -45,10 +45,12 @@ class House:
         self.outbox = SpoolOutbox(spool, thread, CLOCK)
         self.delivery = Delivery()
         self.rows = 0
+        self.last = 0
 
     async def read(self, dwellings: int = 10, slot: int | None = None) -> None:
         """One reading of each dwelling, accepted by the spool."""
-        t = int(time.time()) if slot is None else slot
+        t = max(int(time.time()), self.last + 1) if slot is None else slot
+        self.last = max(self.last, t)
         rows = [Reading(series(n), t, Decimal(t) / 1000, "V") for n in range(dwellings)]
         await self.thread.run(self.spool.append, rows, {})
         self.rows += dwellings
