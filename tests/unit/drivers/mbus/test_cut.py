@@ -84,6 +84,11 @@ def test_a_plain_text_unit_follows_its_vif():
     assert record.vib == bytes.fromhex("7C 03 48 52 25")
 
 
+def test_a_plain_text_unit_may_be_the_last_byte():
+    record = one("00 7C 03 48 52 25")
+    assert (record.unit, record.error) == ("%RH", "no data")
+
+
 @pytest.mark.parametrize("header", [HEADER, OF_ELVACO])
 @pytest.mark.parametrize("vib", ["FC 03 48 52 25 74", "FC 74 03 48 52 25"])
 def test_text_and_vifes_are_read_in_either_order(header, vib):

@@ -42,6 +42,15 @@ def test_a_record_is_told_in_words():
     assert "id 12345678" in text
 
 
+def test_data_of_variable_length_and_of_the_manufacturer_is_told():
+    text = "\n".join(explained(long_frame(bytes.fromhex(HEADER + "0D FD 10 02 42 41 1F 07"))))
+    assert "DIF: variable, instantaneous" in text
+    assert "LVAR: 2 bytes" in text
+    assert "= AB" in text
+    assert "the rest is the manufacturer's, another telegram follows" in text
+    assert "follows" not in "".join(explained(long_frame(bytes.fromhex(HEADER + "0F 07"))))
+
+
 def test_what_could_be_told_comes_before_the_error():
     lines = []
     with pytest.raises(MbusError, match="application error"):

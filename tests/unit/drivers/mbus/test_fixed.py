@@ -74,7 +74,9 @@ def test_every_unit_code(first, last, unit, start):
         assert (now.unit, now.value) == (unit, 7 * start * (10**n if unit else 1))
 
 
-@pytest.mark.parametrize(("coded", "medium"), [(3, 3), (8, 8), (10, 3), (11, 4), (13, 7), (9, 15)])
+@pytest.mark.parametrize(
+    ("coded", "medium"), [(3, 3), (8, 8), (9, 15), (10, 3), (11, 4), (12, 6), (13, 7), (14, 8)]
+)
 def test_media_of_mode_2_are_the_same_media(coded, medium):
     first, second = (coded & 3) << 6 | 5, (coded >> 2) << 6 | 5
     payload = f"78 56 34 12 0A 00 {first:02X} {second:02X} 07 00 00 00 00 00 00 00"

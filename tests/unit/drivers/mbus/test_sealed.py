@@ -10,6 +10,7 @@ from tests.unit.drivers.mbus.wire import HEADER, long_frame, telegram
 
 MODE_5_TWO_BLOCKS = HEADER[:-5] + "20 05"
 VOLUME = "0C 13 27 04 85 02"
+FIVE = VOLUME + "0B 3B 00 00 00 0A 5B 44 00 0A 5F 40 00 0A 62 40 00"
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,9 @@ VOLUME = "0C 13 27 04 85 02"
         (0x0421, 64, (0, 0)),
         (0x0208, 32, (2, 8)),
         (0x0309, 32, (0, 0)),
+        (0x0310, 32, (3, 16)),
+        (0x0800, 20, (8, 20)),
+        (0x0900, 20, (9, 20)),
         (0x0A00, 20, (10, 20)),
         (0x0D00, 20, (13, 20)),
         (0x0600, 32, (0, 0)),
@@ -46,10 +50,39 @@ def test_an_encrypted_payload_is_said_to_be_so_and_not_decoded():
 
 
 def test_a_signature_of_an_old_meter_is_not_taken_for_encryption():
-    records = VOLUME + "0B 3B 00 00 00 0A 5B 44 00 0A 5F 40 00 0A 62 40 00 2F 2F 2F 2F 2F"
-    found = telegram(records, header=MODE_5_TWO_BLOCKS)
+    found = telegram(FIVE + "2F 2F 2F 2F 2F", header=MODE_5_TWO_BLOCKS)
     assert found.encrypted == ""
     assert [r.quantity for r in found.records][:2] == ["volume", "volume flow"]
+
+
+FOUR = FIVE[: -len("0A 62 40 00")]
+FILL = "2F" * 16
+
+
+@pytest.mark.parametrize(
+    ("records", "encrypted"),
+    [
+        (FIVE, False),
+        (FOUR, True),
+        (FOUR + "0F", True),
+        (FIVE + "0C", True),
+        (FIVE + "01 6F 00", True),
+        (FIVE + "01 93 44 00", True),
+        (FIVE + "0A 5B FF FF", True),
+        (FIVE + "0A 5B FF FF" + "01 13 01" * 2, True),
+        (FIVE + "0A 5B FF FF" + "01 13 01" * 3, False),
+        (FIVE + "C1 BF 00 13 01", False),
+        (FIVE + "C1 BF 03 13 01", False),
+        (FIVE + "81 80 04 13 01", True),
+        (FIVE + "81 B0 30 13 01", False),
+        (FIVE + "81 80 80 10 13 01", True),
+        (FIVE + "81 C0 C0 C0 40 13 01", False),
+        (FIVE + "81 80 80 80 80 40 13 01", True),
+    ],
+)
+def test_a_claim_is_believed_unless_the_records_make_sense(records, encrypted):
+    found = telegram(records + FILL, header=MODE_5_TWO_BLOCKS)
+    assert bool(found.encrypted) is encrypted
 
 
 def test_noise_is_hardly_ever_taken_for_records():
