@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -54,7 +55,10 @@ async def broker(port: int = 0, more: Sequence[str] = ()) -> AsyncIterator[Broke
 async def _run(port: int, more: Sequence[str]) -> None:
     async with broker(port, more) as running:
         print(f"ready {running.url}", flush=True)
-        await asyncio.Event().wait()
+        ended = asyncio.Event()
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(sign, ended.set)
+        await ended.wait()  # so that no broker outlives us
 
 
 def main() -> None:
@@ -64,10 +68,7 @@ def main() -> None:
     parser.add_argument("--with", dest="more", action="append", default=[], metavar="LINE",
                         help="one more line of mosquitto.conf")  # fmt: skip
     chosen = parser.parse_args()
-    try:
-        asyncio.run(_run(chosen.port, chosen.more))
-    except KeyboardInterrupt:
-        return
+    asyncio.run(_run(chosen.port, chosen.more))
 
 
 if __name__ == "__main__":
