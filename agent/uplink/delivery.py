@@ -36,11 +36,15 @@ class Delivery:
     heard: float = field(default_factory=monotonic)
     """monotonic: when the recipient's last word came, else the start; an outage begins there"""
     heard_here: bool = False
-    """a receipt has come over the present or last connection"""
+    """a receipt has come since the last opening, or since `good` was asked"""
 
     def good(self) -> bool:
-        """Whether the present connection has delivered: the sign of health for `keep_open`."""
-        return self.heard_here
+        """Whether the connection just lost had delivered: the sign of health for `keep_open`.
+
+        True once only, or attempts that do not even open would count as healthy ones.
+        """
+        heard, self.heard_here = self.heard_here, False
+        return heard
 
     def alarm(self, now: float) -> str:
         """What somebody must look at, in words; empty if nothing. `now` as the moments."""

@@ -223,6 +223,12 @@ def test_a_spool_without_room_to_seal_is_tried_again_not_a_crash():
     assert run(outbox, uplink, recovered).settled == 1
 
 
+def test_a_connection_that_delivered_is_good_once_so_that_failing_attempts_still_back_off():
+    outbox = Outbox(batch(1))
+    delivery = run(outbox, Uplink(), lambda: not outbox.standing)
+    assert [delivery.good(), delivery.good()] == [True, False]
+
+
 def test_delivery_forgets_nothing_between_connections():
     delivery = Delivery(owed_since=1_000.0)
     assert delivery.alarm(1_200.0) == ""
