@@ -112,7 +112,7 @@ def run(outbox: Outbox, uplink: Uplink, until: Callable[[], bool], seal: float =
         task = asyncio.ensure_future(job)
         try:
             async with asyncio.timeout(5):
-                while not until() and not task.done():  # noqa: ASYNC110 -- any fact may be it
+                while not until() and not task.done():
                     await asyncio.sleep(0.01)
         finally:
             await end([task])
