@@ -39,7 +39,7 @@ class Rhythm:
 
 
 def phase(gateway: str, seal: float) -> float:
-    """This gateway's own moment in the seal interval, the same at every start; seconds."""
+    """A gateway's own moment in the seal interval, the same at every start; seconds."""
     digest = hashlib.sha256(gateway.encode()).digest()
     return seal * int.from_bytes(digest[:4], "big") / 2**32
 
