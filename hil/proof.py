@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 SLACK = 0.05
 """seconds by which the two clock readings (building's log, agent's stamp) may lie apart"""
@@ -138,25 +138,35 @@ def _prove_meter(
 def _why_wrong(
     evidence: Evidence, place: str, slot: int, row: Row, answers: Sequence[Answer]
 ) -> str:
+    """Why a row must not be as it is; empty if it is right."""
     if row.value is not None:
         raw, begin = struct.pack(">f", float(row.value)), slot + row.delay
         around = _between(answers, begin - SLACK, begin + 1 + SLACK)
-        if not any(answer.raw == raw for answer in around):
-            return f"no answer of the building says {row.value} at {begin}"
-        return ""
+        said = any(answer.raw == raw for answer in around)
+        return "" if said else f"no answer of the building says {row.value} at {begin}"
     if row.q != "M":
         return f"no value, and quality {row.q}"
+    excuses = {"agent": _downs, "silent": _silences}
     if row.why == "busy":
         return ""
-    if row.why == "agent":
-        earliest = evidence.step + evidence.flush
-        down = ((dead - earliest, _first_after(answers, back)) for dead, back in evidence.downs)
-        return "" if any(a <= slot <= b for a, b in down) else "agent was not down"
-    if row.why == "silent":
-        told = evidence.silences.get(place, ())
-        quiet = ((begin, _first_after(answers, end)) for begin, end in told)
-        return "" if any(a - evidence.step <= slot <= b for a, b in quiet) else "was not silent"
-    return f"missing for {row.why!r}, which did not happen"
+    if row.why not in excuses:
+        return f"missing for {row.why!r}, which did not happen"
+    spans = excuses[row.why](evidence, place, answers)
+    return "" if any(a <= slot <= b for a, b in spans) else f"{row.why!r} at another time"
+
+
+def _downs(evidence: Evidence, _: str, answers: Sequence[Answer]) -> Iterator[tuple[float, float]]:
+    """From one poll and one flush before each kill to the first read after the start."""
+    for dead, back in evidence.downs:
+        yield dead - evidence.step - evidence.flush, _first_after(answers, back)
+
+
+def _silences(
+    evidence: Evidence, place: str, answers: Sequence[Answer]
+) -> Iterator[tuple[float, float]]:
+    """From the slot running when it was told to be silent to its first answer afterwards."""
+    for begin, end in evidence.silences.get(place, ()):
+        yield begin - evidence.step, _first_after(answers, end)
 
 
 def _between(answers: Sequence[Answer], begin: float, end: float) -> Sequence[Answer]:

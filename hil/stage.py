@@ -141,16 +141,18 @@ class Stage:
             return None
 
     async def tell(self, words: str) -> dict[str, Any]:
-        """Give the building an order, such as `silent 0 3`."""
+        """Give the building an order, such as `silence 0 3`."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.building["control"])
         writer.write(words.encode() + b"\n")
         answer: dict[str, Any] = json.loads(await reader.readline())
         writer.close()
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
         return answer
 
     async def silence(self, dwelling: Dwelling, seconds: float) -> None:
         """Let a meter be silent for a while, and note when."""
-        begin = (await self.tell(f"silent {dwelling.line} {dwelling.unit}"))["t"]
+        begin = (await self.tell(f"silence {dwelling.line} {dwelling.unit}"))["t"]
         await asyncio.sleep(seconds)
         end = (await self.tell(f"speak {dwelling.line} {dwelling.unit}"))["t"]
         self.silences[dwelling.place].append((begin, end))

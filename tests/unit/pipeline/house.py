@@ -1,0 +1,47 @@
+"""A registry of dwellings whose people consented, and points on their meters: real parts."""
+
+from decimal import Decimal
+
+from agent.model import Point, Sample
+from agent.pipeline.gate import Gate
+from agent.registry.entries import NewConsent, NewInstallation, NewPlace
+from agent.registry.gate import policy
+from agent.registry.registry import Registry
+
+RECIPIENT = "energie.metropole.example"
+LONG_AGO = 1_760_000_000
+NOW = 1_800_000_000
+
+
+class Town:
+    """Dwellings D1…, each with a meter of its own serial number; all or some consent."""
+
+    def __init__(self, folder, dwellings=2, consents=None, step=10, since=LONG_AGO):
+        self.registry = Registry.open(folder / "registry.json")
+        self.policy = policy("DEMO-1")
+        labels = [f"D{n}" for n in range(1, dwellings + 1)]
+        places = [NewPlace(label, "dwelling", since=since) for label in labels]
+        self.registry.add_places(places, "test", "test", NOW)
+        meters = [NewInstallation(label, serial=f"100{label[1:]}", since=since) for label in labels]
+        self.registry.install(meters, "test", "test", NOW)
+        for label in labels if consents is None else consents:
+            self.consent(label, step=step, since=since)
+
+    def consent(self, label, step=10, since=LONG_AGO, until=None):
+        new = NewConsent(label, RECIPIENT, ("elec.imp",), step, "advice", since=since, until=until)
+        self.registry.consent([new], "test", "test", NOW, self.policy)
+
+    def gate(self):
+        return Gate(self.registry, self.policy, RECIPIENT)
+
+    def place(self, label):
+        return self.registry.place(label).id
+
+
+def point(device="m1", name="energy", every=10, channel="elec.imp", unit="kWh", **more):
+    return Point(device, name, "1", "input/72/float32", every, channel, unit, **more)
+
+
+def sample(of, value="1.5", at=None, why=None):
+    raw = None if value is None else Decimal(value)
+    return Sample(of, NOW + 0.0 if at is None else at, raw, why)

@@ -1,0 +1,152 @@
+"""Guards invariants 2, 3 and 4: every slot once, only with a basis, only of the right dwelling."""
+
+from decimal import Decimal
+
+import pytest
+
+from agent.model import Mark, Why
+from agent.pipeline.ledger import Ledger
+from tests.unit.pipeline.house import LONG_AGO, NOW, Town, point, sample
+
+A, B = point("m1"), point("m2")
+KEY_A, KEY_B = ("m1", 10), ("m2", 10)
+POINTS = {KEY_A: [A], KEY_B: [B]}
+
+
+@pytest.fixture
+def town(tmp_path):
+    return Town(tmp_path)
+
+
+def ledger_of(town, marks=None, points=POINTS):
+    return Ledger(town.gate(), points, marks or {})
+
+
+def slots(rows, label, town):
+    place = town.place(label)
+    return [
+        (row.t + n * row.series.step, row.why)
+        for row in rows
+        if row.series.place == place
+        for n in range(row.span)
+    ]
+
+
+def test_a_slot_closes_with_the_value_and_the_delay_to_its_reading(town):
+    ledger = ledger_of(town)
+    (row,) = ledger.close(KEY_A, NOW, [sample(A, "12.5", at=NOW + 3.7)], "1001", Why.BUSY)
+    assert (row.t, row.value, row.delay, row.why) == (NOW, Decimal("12.5"), 3, None)
+    assert row.series.place == town.place("D1")
+    assert row.series.meter == "1001"
+    assert row.series.basis in {one.id for one in town.registry.consents()}
+
+
+def test_a_value_is_scaled_exactly_into_the_unit_of_its_channel(town):
+    wh = point("m1", unit="Wh", scale=Decimal("0.1"))
+    ledger = ledger_of(town, points={KEY_A: [wh]})
+    (row,) = ledger.close(KEY_A, NOW, [sample(wh, "123456789")], "1001", Why.BUSY)
+    assert str(row.value) == "12345.6789"
+
+
+def test_skipped_slots_close_in_order_with_their_reason(town):
+    ledger = ledger_of(town, {KEY_A: Mark(NOW - 40, heard=True)})
+    rows = ledger.close(KEY_A, NOW, [sample(A)], "1001", Why.CLOCK)
+    assert slots(rows, "D1", town) == [
+        (NOW - 30, "clock"), (NOW - 20, "clock"), (NOW - 10, "clock"), (NOW, None)
+    ]  # fmt: skip
+
+
+def test_a_slot_at_or_before_the_mark_is_never_closed_again(town):
+    ledger = ledger_of(town, {KEY_A: Mark(NOW, heard=True)})
+    assert ledger.close(KEY_A, NOW, [sample(A)], "1001", Why.BUSY) == []
+    assert ledger.close(KEY_A, NOW - 10, [sample(A)], "1001", Why.BUSY) == []
+
+
+def test_each_device_resumes_from_its_own_mark(town):
+    """Breaks when one mark is kept for all devices: the slower one's slots would be lost."""
+    marks = {KEY_A: Mark(NOW - 60, True, "1001"), KEY_B: Mark(NOW - 30, True, "1002")}
+    rows = ledger_of(town, marks).resume(NOW + 5)
+    assert slots(rows, "D1", town) == [(NOW - s, "agent") for s in (50, 40, 30, 20, 10)]
+    assert slots(rows, "D2", town) == [(NOW - s, "agent") for s in (20, 10)]
+
+
+def test_a_gap_is_one_row_however_long(town):
+    marks = {KEY_A: Mark(NOW - 10_000_000, True, "1001")}
+    rows = ledger_of(town, marks).resume(NOW)
+    assert [(row.t, row.span) for row in rows] == [(NOW - 9_999_990, 999_999)]
+
+
+def test_a_gap_is_cut_where_the_basis_changes(tmp_path):
+    town = Town(tmp_path, consents=[])
+    town.consent("D1", until=NOW - 35)
+    town.consent("D1", since=NOW - 15)
+    rows = ledger_of(town, {KEY_A: Mark(NOW - 60, True, "1001")}).resume(NOW + 1)
+    assert slots(rows, "D1", town) == [
+        (NOW - 50, "agent"),
+        (NOW - 40, "agent"),
+        (NOW - 10, "agent"),
+    ]
+    assert len({row.series.basis for row in rows}) == 2
+
+
+def test_what_never_answered_is_early_not_silent(town):
+    ledger = ledger_of(town)
+    silent = sample(A, None, why=Why.SILENT)
+    (row,) = ledger.close(KEY_A, NOW, [silent], "1001", Why.BUSY)
+    assert row.why == "early"
+    ledger.close(KEY_A, NOW + 10, [sample(A)], "1001", Why.BUSY)
+    (row,) = ledger.close(KEY_A, NOW + 20, [silent], "1001", Why.BUSY)
+    assert row.why == "silent"
+
+
+def test_without_consent_nothing_comes_out(tmp_path):
+    """Breaks when consent is always true."""
+    town = Town(tmp_path, consents=["D2"])
+    ledger = ledger_of(town)
+    assert ledger.close(KEY_A, NOW, [sample(A)], "1001", Why.BUSY) == []
+    assert ledger.held == {"m1": "no consent covers it"}
+    assert ledger.close(KEY_B, NOW, [sample(B)], "1002", Why.BUSY)
+
+
+def test_a_consent_given_now_counts_from_the_next_reading_on(tmp_path):
+    town = Town(tmp_path, consents=[])
+    ledger = ledger_of(town)
+    assert ledger.close(KEY_A, NOW, [sample(A)], "1001", Why.BUSY) == []
+    town.consent("D1", since=NOW + 5)
+    rows = ledger.close(KEY_A, NOW + 10, [sample(A)], "1001", Why.BUSY)
+    assert slots(rows, "D1", town) == [(NOW + 10, None)]
+    assert ledger.held == {}
+
+
+def test_a_meter_that_is_not_the_installed_one_is_held(town):
+    ledger = ledger_of(town)
+    assert ledger.close(KEY_A, NOW, [sample(A)], "9999", Why.BUSY) == []
+    assert "no installation" in ledger.held["m1"]
+
+
+def test_a_device_before_it_said_its_serial_number_is_held(town):
+    ledger = ledger_of(town)
+    assert ledger.close(KEY_A, NOW, [sample(A)], None, Why.BUSY) == []
+
+
+def test_two_meters_cannot_speak_for_one_quantity_of_a_dwelling(town):
+    """The platform's key knows no meter: a second one's rows would be taken for duplicates."""
+    ledger = ledger_of(town)
+    assert ledger.close(KEY_A, NOW, [sample(A)], "1001", Why.BUSY)
+    assert ledger.close(KEY_B, NOW, [sample(B)], "1001", Why.BUSY) == []
+    assert "m1 measures elec.imp" in ledger.held["m2"]
+
+
+def test_a_basis_is_asked_for_the_time_of_the_slot_not_of_its_arrival(tmp_path):
+    town = Town(tmp_path, consents=[])
+    town.consent("D1", since=LONG_AGO, until=NOW)
+    ledger = ledger_of(town)
+    assert ledger.close(KEY_A, NOW - 10, [sample(A)], "1001", Why.BUSY)
+    assert ledger.close(KEY_A, NOW, [sample(A)], "1001", Why.BUSY) == []
+
+
+def test_the_recipient_is_part_of_the_question(town):
+    gate = town.gate()
+    gate.recipient = "other.example"
+    rows = Ledger(gate, POINTS, {}).close(KEY_A, NOW, [sample(A)], "1001", Why.BUSY)
+    assert rows == []

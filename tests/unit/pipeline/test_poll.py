@@ -1,0 +1,134 @@
+"""Guards invariant 7: a silent device costs the others one timeout a minute at most."""
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from decimal import Decimal
+
+from agent.clock import Clock
+from agent.errors import LinkLost
+from agent.link import Link
+from agent.model import Sample, Why
+from agent.pipeline import poll
+from agent.pipeline.intake import Intake
+from agent.pipeline.ledger import Ledger
+from agent.pipeline.poll import Account, Device, Poller
+from tests.unit.pipeline.house import Town, point
+
+SERIAL = point("m1", "serial", every=0, channel=None)
+
+
+class Bus:
+    """A field bus in memory: what hil's meters are on a wire, with every request counted."""
+
+    def __init__(self):
+        self.asked, self.silent, self.lost = [], set(), False
+        self.serials = {"m1": "1001", "m2": "1002"}
+
+    @asynccontextmanager
+    async def open(self):
+        if self.lost:
+            raise LinkLost("no carrier")
+        yield self
+
+    async def read(self, points):
+        await asyncio.sleep(0)
+        if self.lost:
+            raise LinkLost("no carrier")
+        device = points[0].device
+        self.asked.append((device, [p.name for p in points]))
+        if device in self.silent:
+            return [Sample(p, time.time(), why=Why.SILENT, detail="no answer") for p in points]
+        said = {"serial": self.serials[device]}
+        return [Sample(p, time.time(), Decimal(said.get(p.name, "1.5"))) for p in points]
+
+
+class Rig:
+    def __init__(self, folder, devices=("m1", "m2"), serial_point=True):
+        self.town, self.bus = Town(folder, step=1), Bus()
+        self.rows = []
+        groups = {(name, 1): [point(name, every=1)] for name in devices}
+        ledger = Ledger(self.town.gate(), groups, {})
+        intake = Intake(self.append, flush=0.05)
+        self.intake = intake
+        self.devices = [
+            Device(name, groups[name, 1], point(name, "serial", 0, None) if serial_point else None)
+            for name in devices
+        ]
+        self.link = Link("riser", self.bus.open)
+        self.poller = Poller(
+            self.link, self.devices, [Account(ledger, intake)], Clock("system"), lambda *_: None
+        )
+
+    async def append(self, rows, _marks):
+        self.rows += rows
+
+    async def run(self, seconds, meanwhile=None):
+        jobs = [self.link.serve(), self.poller.run(), self.intake.serve()]
+        tasks = [asyncio.create_task(job) for job in jobs]
+        try:
+            if meanwhile is not None:
+                await meanwhile()
+            await asyncio.sleep(seconds)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await self.intake.commit()
+
+
+def test_the_serial_number_rides_in_the_first_read_only(tmp_path):
+    rig = Rig(tmp_path)
+    asyncio.run(rig.run(2.2))
+    mine = [names for device, names in rig.bus.asked if device == "m1"]
+    assert mine[0] == ["serial", "energy"]
+    assert all(names == ["energy"] for names in mine[1:])
+    assert len(mine) >= 3
+    assert rig.rows
+
+
+def test_a_silent_device_rests_and_its_slots_say_so(tmp_path):
+    rig = Rig(tmp_path)
+    rig.bus.silent.add("m1")
+    asyncio.run(rig.run(2.2))
+    assert [device for device, _ in rig.bus.asked].count("m1") == 1
+    assert rig.devices[0].failures == 1
+    assert [row.why for row in rig.rows if row.series.place == rig.town.place("D2")] in (
+        [None] * 3,
+        [None] * 4,
+    )
+
+
+def test_a_device_back_from_silence_is_asked_who_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(poll, "REST", 0.5)
+    rig = Rig(tmp_path, devices=("m1",))
+
+    async def exchange():
+        await asyncio.sleep(1.1)
+        rig.bus.silent.add("m1")
+        await asyncio.sleep(1.1)
+        rig.bus.silent.discard("m1")
+        rig.bus.serials["m1"] = "9999"  # another meter stands there now
+
+    asyncio.run(rig.run(2.2, exchange))
+    assert rig.devices[0].serial == "9999"
+    values = [row for row in rig.rows if row.why is None]
+    assert len(values) in (2, 3)
+
+
+def test_a_lost_line_closes_its_slots_with_link(tmp_path):
+    rig = Rig(tmp_path, devices=("m1",))
+
+    async def cut():
+        await asyncio.sleep(1.1)
+        rig.bus.lost = True
+
+    asyncio.run(rig.run(2.2, cut))
+    assert [row.why for row in rig.rows[:1]] == [None]
+    assert {row.why for row in rig.rows[2:]} == {"link"}
+
+
+def test_the_first_read_waits_for_the_line_to_have_been_tried(tmp_path):
+    rig = Rig(tmp_path, devices=("m1",))
+    asyncio.run(rig.run(0.2))
+    assert {row.why for row in rig.rows} == {None}
