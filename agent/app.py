@@ -10,7 +10,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agent.clock import Clock, Trust
+from agent import pulse
+from agent.clock import Clock, Trust, monotonic
 from agent.config import load
 from agent.errors import UplinkLost
 from agent.house import House, Outlet, lines_of, open_outlet, resume, start_polling
@@ -70,7 +71,7 @@ async def run(
             start_polling(house)
             jobs = [*_reading(house), *_delivering(house), door(house, config.state)]
             notify("READY=1")
-            await together(*jobs, _watchdog(), _told_to_end())
+            await together(*jobs, _watchdog(house), _told_to_end())
             notify("STOPPING=1")
 
 
@@ -116,13 +117,28 @@ async def _forget(house: House) -> None:
         await asyncio.sleep(FORGET_EVERY)
 
 
-async def _watchdog() -> None:
-    """Tell systemd that the loop turns, twice as often as it asks."""
-    period = watchdog_period()
+async def _watchdog(house: House) -> None:
+    """Tell systemd that all goes round, twice as often as it asks; say nothing once a part hangs.
+
+    Then systemd ends us (SIGABRT) and starts us anew: the disk has all that was accepted.
+    """
+    period, hung = watchdog_period(), False
     while True:
         await asyncio.sleep(period or FORGET_EVERY)
-        if period:
+        late = pulse.late(house, monotonic())
+        if late and not hung:
+            log.error("hangs, and is started anew if it stays so: %s", ", ".join(late))
+        hung = bool(late)
+        if period and not hung:
             notify("WATCHDOG=1")
+
+
+def _listen_for_the_end() -> asyncio.Event:
+    """Note SIGTERM and SIGINT from now on: one may come the moment after READY is said."""
+    told, loop = asyncio.Event(), asyncio.get_running_loop()
+    for word in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(word, told.set)
+    return told
 
 
 async def _told_to_end() -> None:

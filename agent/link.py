@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from agent.clock import monotonic
 from agent.drivers.base import Discovers
 from agent.errors import LinkLost, Refused
 from agent.lifetime import keep_open
@@ -31,6 +32,8 @@ class Link:
         """why the bus is not open; empty while it is"""
         self.tried = asyncio.Event()
         """the first attempt to open has ended, well or not: before, a read would be told nothing"""
+        self.turned = monotonic()
+        """when it was last seen at work: a request ended, an attempt to open it began or ended"""
         self._open_it = open_it
         self._driver: Reads | None = None
         self._lost: asyncio.Future[None] | None = None
@@ -53,6 +56,8 @@ class Link:
                 if not self._lost.done():
                     self._lost.set_exception(error)
                 raise
+            finally:
+                self.turned = monotonic()
 
     async def discover(self, wish: Wish) -> AsyncIterator[Found | Progress]:
         """Search the bus; readings wait meanwhile. Raises LinkLost while the bus is down."""
@@ -63,10 +68,12 @@ class Link:
             if not isinstance(driver, Discovers):
                 raise Refused(f"{self.name}: this kind of line cannot be searched")
             async for found in driver.discover(wish):
+                self.turned = monotonic()
                 yield found
 
     @asynccontextmanager
     async def _opening(self) -> AsyncIterator[Reads]:
+        self.turned = monotonic()
         try:
             async with self._open_it() as driver:
                 yield driver
@@ -77,7 +84,7 @@ class Link:
 
     async def _hold(self, driver: Reads) -> None:
         self._lost = asyncio.get_running_loop().create_future()
-        self._driver, self.error = driver, ""
+        self._driver, self.error, self.turned = driver, "", monotonic()
         self.opened += 1
         self.tried.set()
         try:

@@ -1,8 +1,8 @@
 """The door for the command line: JSON lines on a unix socket, or the same call in this process.
 
-One request a connection, `{"call": "place.list", "args": {}}`, answered by any number of
-`{"progress": {…}}` and one `{"result": {…}}` or `{"refused": "what to do instead"}`. Asking the
-daemon costs none of its parts' start-up time: they are imported where a call is made.
+One request a connection, `{"call": "place.list", "args": {}}`, answered by `{"here": <pid>}`, any
+number of `{"progress": {…}}` and one `{"result": {…}}` or `{"refused": "what to do instead"}`.
+Asking the daemon costs none of its parts' start-up time: they are imported where a call is made.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+GREETING_WITHIN = 10.0
+"""seconds until the daemon has said that it is here: systemd's socket takes calls also while the
+daemon is starting, or cannot start"""
 LONGEST = 64 * 1024 * 1024
 """bytes of one request: a spreadsheet of 50,000 dwellings has a few"""
 
@@ -57,6 +60,7 @@ async def open_door(house: House, state: Path) -> None:
             await writer.drain()
 
         try:
+            await say({"here": os.getpid()})
             asker = Asker(_account(writer.get_extra_info("socket")), lambda p: say({"progress": p}))
             await say(await answer(house, await reader.readline(), asker))
         except (ConnectionError, ValueError) as error:
@@ -98,6 +102,7 @@ def ask_daemon(
     with door, door.makefile("rwb") as lines:
         lines.write(json.dumps({"call": call, "args": args}).encode() + b"\n")
         lines.flush()
+        _greeted(door, lines.readline)
         for line in lines:
             said: dict[str, Any] = json.loads(line)
             if "progress" in said:
@@ -108,6 +113,20 @@ def ask_daemon(
                 result: dict[str, Any] = said["result"]
                 return result
     raise Refused("the daemon closed the connection before it answered: its log says why")
+
+
+def _greeted(door: socket.socket, line: Callable[[], bytes]) -> None:
+    """Return when the daemon has said that it is here."""
+    door.settimeout(GREETING_WITHIN)
+    try:
+        if not line():
+            raise Refused("the daemon closed the connection before it answered: its log says why")
+    except TimeoutError:
+        raise Refused(
+            "the daemon does not answer: it is starting, or it cannot start;"
+            " `systemctl status gardien` and `journalctl -u gardien` say why"
+        ) from None
+    door.settimeout(None)
 
 
 def ask(

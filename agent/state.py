@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pwd
 import socket
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+PACKAGED, PACKAGED_DOOR = Path("/var/lib/gardien"), "/run/gardien.sock"
+"""the state of the packaged daemon, and the socket that systemd holds open for it"""
+HANDED_OVER = 3
+"""the first descriptor that a service manager hands over (sd_listen_fds(3))"""
 PATIENCE = 30.0
 """seconds that a starting daemon waits for a command that holds the lock"""
 
@@ -24,13 +29,41 @@ def owned(state: Path, patience: float = PATIENCE) -> Iterator[None]:
     """Be the only owner of the state directory; it is made (mode 0700) where it is missing.
 
     The lock is the kernel's (flock), so an owner that was killed leaves none behind. Raises
-    Refused at once where a daemon owns it, else after `patience` seconds.
+    Refused at once where a daemon owns it, else after `patience` seconds. Root acts as the account
+    that owns the directory meanwhile, or the daemon could not read what root has written.
     """
+    with _as_its_account(state), _locked(state, patience):
+        yield
+
+
+@contextmanager
+def _as_its_account(state: Path) -> Iterator[None]:
+    account = state.stat().st_uid if not os.geteuid() and state.exists() else 0
+    if not account:
+        yield
+        return
+    named = pwd.getpwuid(account)
+    group, groups = os.getegid(), os.getgroups()
+    os.initgroups(named.pw_name, named.pw_gid)
+    os.setegid(named.pw_gid)
+    os.seteuid(account)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
+
+
+@contextmanager
+def _locked(state: Path, patience: float) -> Iterator[None]:
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise Refused(f"{state}: {error.strerror}: is `state:` right, and are you allowed?") from error
+        raise Refused(
+            f"{state}: {error.strerror}: is `state:` right, and are you allowed?"
+        ) from error
     try:
         _wait_for(handle, state, patience)
         os.truncate(handle, 0)
@@ -66,17 +99,35 @@ def short_path(state: Path) -> Iterator[str]:
 
 def connect(state: Path) -> socket.socket | None:
     """A connection to the daemon that owns the state, or None where none answers."""
-    door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    if state == PACKAGED and (door := _knock(PACKAGED_DOOR)):
+        return door
     try:
         with short_path(state) as path:
-            door.connect(path)
-    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+            return _knock(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError as error:
+        raise _not_for_you(state) from error
+
+
+def _knock(path: str) -> socket.socket | None:
+    door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        door.connect(path)
+    except (FileNotFoundError, ConnectionRefusedError):
         door.close()
         return None
     except PermissionError as error:
         door.close()
-        raise Refused(f"{state}: the daemon's socket is not for this account") from error
+        raise _not_for_you(path) from error
     return door
+
+
+def _not_for_you(what: Path | str) -> Refused:
+    return Refused(
+        f"{what} is not for this account: become root (sudo), or a member of the group"
+        " gardien-admin (`sudo adduser NAME gardien-admin`, then log in anew)"
+    )
 
 
 def daemon_answers(state: Path) -> bool:
@@ -88,10 +139,19 @@ def daemon_answers(state: Path) -> bool:
 
 
 def listening(state: Path) -> socket.socket:
-    """A socket for the daemon to listen on; only the owner of the state may call this."""
+    """A socket for the daemon to listen on; only the owner of the state may call this.
+
+    Where systemd holds one open (gardien.socket, whose group may differ from ours), that one; the
+    name in the state directory then leads to it.
+    """
+    (state / "gardien.sock").unlink(missing_ok=True)
+    if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
+        door = socket.socket(fileno=HANDED_OVER)
+        door.set_inheritable(False)
+        (state / "gardien.sock").symlink_to(door.getsockname())
+        return door
     door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with short_path(state) as path:
-        (state / "gardien.sock").unlink(missing_ok=True)
         before = os.umask(0o177)
         try:
             door.bind(path)

@@ -7,6 +7,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from agent.clock import monotonic
 from agent.errors import SpoolFull
 from agent.model import Mark, MarkKey, Quality, Reading, Series, Why
 
@@ -48,6 +49,8 @@ class Intake:
         self._marks: dict[MarkKey, Mark] = {}
         self._full, self._emptied = asyncio.Event(), asyncio.Condition()
         self._committing = asyncio.Lock()
+        self.turned = monotonic()
+        """when what waited was last brought to the disk"""
         self.shed_rows = 0
         """rows whose values were dropped since the start because the spool was full"""
 
@@ -69,6 +72,7 @@ class Intake:
             except TimeoutError:
                 pass
             await self.commit()
+            self.turned = monotonic()
 
     async def commit(self) -> None:
         """Bring all that waits to the disk; when the spool is full, drop values and keep account.

@@ -86,6 +86,8 @@ class Poller:
         self._closed: dict[MarkKey, int | None] = {
             key: self._last_closed(key) for device in devices for key in sorted(device.keys)
         }
+        self.turned = monotonic()
+        """when it last came round: it does so at every look, and with each device"""
         self._apart: float | None = None
         self._stepped: set[MarkKey] = set()
 
@@ -97,11 +99,12 @@ class Poller:
         """Read and close, for ever, once the line has been tried."""
         await self.link.tried.wait()
         while self._closed:
+            self.turned = monotonic()
             now = self.clock.now()
             self._watch_for_steps(now)
             chosen = choose(self._closed, now)
             if isinstance(chosen, float):
-                await self.clock.until(chosen)
+                await self.clock.until(min(chosen, now + REST))
                 continue
             name, slots = chosen
             device = self.devices[name]

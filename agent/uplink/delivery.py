@@ -35,14 +35,18 @@ class Delivery:
     """since when the broker says that nobody is subscribed"""
     heard: float = field(default_factory=monotonic)
     """monotonic: when the recipient's last word came, else the start; an outage begins there"""
+    turned: float = field(default_factory=monotonic)
+    """monotonic: when its sender was last seen at work, or an attempt to open it ended"""
     heard_here: bool = False
     """a receipt has come since the last opening, or since `good` was asked"""
 
     def good(self) -> bool:
-        """Whether the connection just lost had delivered: the sign of health for `keep_open`.
+        """Whether the connection just lost had delivered: the sign of health for `keep_open`, which
+        asks after every attempt.
 
         True once only, or attempts that do not even open would count as healthy ones.
         """
+        self.turned = monotonic()
         heard, self.heard_here = self.heard_here, False
         return heard
 

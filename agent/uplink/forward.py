@@ -115,6 +115,7 @@ class _Forwarder:
         await self._find()
         while True:
             self._wake.clear()
+            self._delivery.turned = monotonic()
             self._raise_losses()
             if flight := self._course.due(monotonic()):
                 self._launch(flight)

@@ -1,0 +1,39 @@
+"""Whether every part still comes round: what the word to systemd's watchdog stands for.
+
+A loop that turns is not enough: one task may wait for ever beside it. So each says when it last
+came round, and has a bound of its own. A link or an uplink that tries again comes round.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.house import House
+
+LINE_WITHIN = 300.0
+"""seconds: one device of many blocks on a slow serial line, behind a search, or one try to open"""
+COMMIT_WITHIN = 180.0
+"""seconds beyond the flush interval: cards stop for a minute to tidy themselves up"""
+UPLINK_WITHIN = 900.0
+"""seconds: the longest wait between two attempts, and the longest attempt"""
+
+
+def late(house: House, now: float) -> list[str]:
+    """Name the parts that have not come round within their bound; `now` is monotonic."""
+    return [name for name, within, turned in _rounds(house) if now - turned > within]
+
+
+def _rounds(house: House) -> Iterator[tuple[str, float, float]]:
+    for name, line in house.lines.items():
+        if line.link.error:
+            yield f"opening line {name}", LINE_WITHIN, line.link.turned
+        elif line.poller is not None and line.devices:
+            turned = max(line.poller.turned, line.link.turned)
+            yield f"reading line {name}", LINE_WITHIN, turned
+    for name, outlet in house.outlets.items():
+        within = house.config.spool.flush + COMMIT_WITHIN
+        yield f"storing for {name}", within, outlet.intake.turned
+        yield f"sending to {name}", UPLINK_WITHIN, outlet.delivery.turned
