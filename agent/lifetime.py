@@ -27,8 +27,10 @@ async def together(*jobs: Coroutine[Any, Any, None]) -> None:
     tasks = [asyncio.ensure_future(job) for job in jobs]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        # all are looked at: an exception that nobody reads is complained of at some later time
+        failed = [error for task in done if (error := task.exception())]
+        if failed:
+            raise failed[0]
     finally:
         await end(tasks)
 
