@@ -28,7 +28,7 @@ async def together(*jobs: Coroutine[Any, Any, None]) -> None:
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         # all are looked at: an exception that nobody reads is complained of at some later time
-        failed = [error for task in done if (error := task.exception())]
+        failed = [e for task in done if not task.cancelled() and (e := task.exception())]
         if failed:
             raise failed[0]
     finally:
