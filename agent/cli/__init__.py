@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from agent.cli import check, consent, key, meter, place, read, run, status
+from agent.cli import check, consent, decode, key, meter, place, read, run, status
 from agent.errors import AgentError
 
 app = typer.Typer(
@@ -26,11 +26,12 @@ app.add_typer(place.app, name="place")
 app.add_typer(meter.app, name="meter")
 app.add_typer(consent.app, name="consent")
 app.add_typer(key.app, name="key")
+app.add_typer(decode.app, name="decode")
 
 
 @app.callback(invoke_without_command=True)
 def _version(
-    version: bool = typer.Option(False, "--version", help="Say which version this is."),  # noqa: FBT003
+    version: bool = typer.Option(False, "--version", help="Say which version this is."),
 ) -> None:
     if version:
         from importlib.metadata import version as installed  # noqa: PLC0415

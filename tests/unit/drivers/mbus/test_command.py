@@ -5,7 +5,11 @@ from __future__ import annotations
 import io
 import json
 
-from agent.cli.decode import run
+import pytest
+from typer.testing import CliRunner
+
+from agent.cli import app
+from agent.cli.decoded import run
 from tests.unit.drivers.mbus.test_anything import VALID
 from tests.unit.drivers.mbus.wire import HEADER, long_frame
 
@@ -60,3 +64,9 @@ def test_an_encrypted_telegram_is_said_to_be_so():
     sealed = long_frame(bytes.fromhex(HEADER[:-5] + "10 05" + "A7" * 16))
     _, text = answer([sealed.hex()])
     assert "encrypted (mode 5, 16 bytes): no key, not decoded" in text
+
+
+@pytest.mark.parametrize("words", [[FRAME], []])
+def test_frames_come_as_arguments_or_on_standard_input(words):
+    done = CliRunner().invoke(app, ["decode", "mbus", "--json", *words], input=f"{FRAME}\n\n")
+    assert (done.exit_code, json.loads(done.output)["id"]) == (0, "12345678")
