@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agent import pulse
-from agent.clock import Clock, Trust, monotonic
+from agent.clock import Clock, monotonic
 from agent.config import load
 from agent.errors import UplinkLost
 from agent.house import House, Outlet, lines_of, open_outlet, resume, start_polling
@@ -51,33 +51,33 @@ async def visited(config_path: Path) -> AsyncIterator[House]:
         await end(lines)
 
 
-async def run(
-    config_path: Path, door: Callable[[House, Path], Coroutine[Any, Any, None]]
-) -> None:
+async def run(config_path: Path, door: Callable[[House, Path], Coroutine[Any, Any, None]]) -> None:
     """Run the agent until SIGTERM or SIGINT; what waits is committed before the end.
 
     READY is said once the stores are open: no device, broker or clock is needed for it. Raises
     Refused where the configuration is wrong or another daemon owns the state.
     """
     config = load(config_path)
+    told = _listen_for_the_end()
     with owned(config.state):
         async with AsyncExitStack() as stack:
             house = _house(config)
             for name in config.uplinks:
                 outlet = await stack.enter_async_context(open_outlet(house, name))
                 house.outlets[name] = outlet
-                if house.clock.trust is Trust.TRUSTED:
+                if house.clock.dates:
                     await resume(outlet, house.clock.now())
             start_polling(house)
             jobs = [*_reading(house), *_delivering(house), door(house, config.state)]
             notify("READY=1")
-            await together(*jobs, _watchdog(house), _told_to_end())
+            await together(*jobs, house.clock.serve(), _watchdog(house), _told_to_end(told))
             notify("STOPPING=1")
+            house.clock.remember()
 
 
 def _house(config: Config) -> House:
     who = identity.load(config.state) if (config.state / identity.KEYS).exists() else None
-    clock = Clock(config.clock.source)
+    clock = Clock(config.clock.source, config.state / "clock.json")
     registry = Registry.open(config.state / "registry.json")
     return House(config, who, registry, clock, lines_of(config), {}, clock.now())
 
@@ -141,10 +141,6 @@ def _listen_for_the_end() -> asyncio.Event:
     return told
 
 
-async def _told_to_end() -> None:
-    """Return when somebody wants us to end."""
-    told, loop = asyncio.Event(), asyncio.get_running_loop()
-    for word in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(word, told.set)
+async def _told_to_end(told: asyncio.Event) -> None:
     await told.wait()
     log.info("told to end: committing what waits")

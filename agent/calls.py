@@ -42,6 +42,7 @@ async def status(house: House, asker: Asker) -> dict[str, Any]:
         "started": stamp(house.started),
         "now": stamp(house.clock.now()),
         "clock": house.clock.trust.value,
+        "clock_said": house.clock.said,
         "links": {name: _link(line) for name, line in house.lines.items()},
         "devices": {
             name: _device(house, line, device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
@@ -22,6 +23,10 @@ def _rows() -> Mapping[str, dict[str, object]]:
     return rows
 
 
+def _number(written: object) -> Decimal | None:
+    return None if written is None else Decimal(str(written))
+
+
 @cache
 def channels() -> Mapping[str, Channel]:
     """Every channel by its name."""
@@ -33,6 +38,10 @@ def channels() -> Mapping[str, Channel]:
                 unit=str(row["unit"]),
                 obis=str(row["obis"]) if "obis" in row else None,
                 personal=bool(row["personal"]),
+                least=_number(row.get("least")),
+                most=_number(row.get("most")),
+                jump=_number(row.get("jump")),
+                still=float(str(row["still"])) * 3600 if "still" in row else None,
             )
             for name, row in _rows().items()
         }

@@ -1,17 +1,45 @@
-"""What time it is, and whether that may be believed.
+"""What time it is, and whether that may be believed (domain words: docs/clock.md).
 
 Slots, consents and batches are dated by the wall clock, so every part asks here and nowhere else.
-`system` believes the operating system's clock, which is for loopback only; with any other source
-the time is untrusted until a source that proves it is built.
+`ntp` believes it while a time service keeps it, or kept it not long ago and it has not stepped
+since; `system` believes it always, which is for loopback only.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
+import os
 import time
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from agent import timesync
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from agent.timesync import Evidence
+
+log = logging.getLogger(__name__)
+
+DAY = 86_400.0
+TRUSTED_FOR = DAY
+"""seconds for which a clock is trusted after a time service has last kept it"""
+HELD_FOR = 7 * DAY
+"""seconds for which it is held over after that"""
+STEP = 2.0
+"""seconds by which wall and monotonic time may part between two looks before it is a clock step"""
+SLACK = 120.0
+"""seconds by which a clock may lie before the last proved time, or beside the RTC (holdover)"""
+BUILT = 1_767_225_600.0
+"""2026-01-01: this version did not exist before"""
+REMEMBER_EVERY = 3600.0
+"""seconds between two writes of what the clock remembers: flash wears out"""
 
 
 class Trust(StrEnum):
@@ -37,22 +65,180 @@ def stamp(at: float) -> str:
     return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is known of the clock from earlier looks; survives on disk."""
+
+    boot: str
+    proved: float | None
+    """monotonic: when a time service last kept it in this boot; None: never, or it stepped since"""
+    apart: float
+    """wall − monotonic, at the last look"""
+    floor: float
+    """the latest wall time that was proved: no earlier one is believed"""
+
+
+def step(before: Memory, wall: float, steady: float) -> float:
+    """Seconds by which the wall clock was moved since the last look; 0: it was not."""
+    moved = (wall - steady) - before.apart
+    return moved if abs(moved) > STEP else 0.0
+
+
+def look(before: Memory, wall: float, steady: float, proved: float | None) -> Memory:
+    """What is known after one look; `proved`: monotonic time for which there is evidence. Pure.
+
+    A step that nobody vouches for takes the trust away until a time service keeps the clock again;
+    so does a time before the last proved one, whoever vouches for it.
+    """
+    known = before.proved if not step(before, wall, steady) else None
+    if proved is not None and wall >= before.floor - SLACK:
+        known = proved if known is None else max(known, proved)
+    floor = max(before.floor, wall) if known is not None and known == proved else before.floor
+    return Memory(before.boot, known, wall - steady, floor)
+
+
+def judge(now: Memory, wall: float, steady: float, rtc: float | None) -> Trust:
+    """How far the clock may be believed. Pure.
+
+    After a boot, an RTC that agrees is holdover, seven days from the last proved time at most.
+    """
+    if wall < now.floor - SLACK:
+        return Trust.UNTRUSTED
+    if now.proved is not None:
+        age = steady - now.proved
+        if age <= TRUSTED_FOR:
+            return Trust.TRUSTED
+        return Trust.HOLDOVER if age <= HELD_FOR else Trust.UNTRUSTED
+    agrees = rtc is not None and abs(rtc - wall) <= SLACK
+    return Trust.HOLDOVER if agrees and wall <= now.floor + HELD_FOR else Trust.UNTRUSTED
+
+
 class Clock:
     """The agent's clock; its trust decides whether slots may be closed and commands begun."""
 
-    def __init__(self, source: Literal["system", "ntp"]) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 -- each a clock of its own, to be moved by tests
+        self,
+        source: Literal["system", "ntp"],
+        file: Path | None = None,
+        wall: Callable[[], float] = seconds,
+        steady: Callable[[], float] = monotonic,
+        evidence: Callable[[], Evidence] = timesync.evidence,
+        rtc: Callable[[], float | None] = timesync.rtc,
+    ) -> None:
         self.source = source
+        self._file, self._wall, self._steady = file, wall, steady
+        self._evidence, self._rtc = evidence, rtc
+        self._touched: int | None = None
+        self._memory = _recall(file, timesync.boot_id(), wall() - steady())
+        self._first = True
+        self._trust = Trust.TRUSTED if source == "system" else Trust.UNTRUSTED
+        self.steps: list[float] = []
+        """seconds by which the wall clock was moved since the start, each time"""
 
     @property
     def trust(self) -> Trust:
         """Whether the wall clock may be believed now."""
-        return Trust.TRUSTED if self.source == "system" else Trust.UNTRUSTED
+        self.look()
+        return self._trust
+
+    @property
+    def dates(self) -> bool:
+        """Whether readings may be dated by it now.
+
+        By holdover only in the boot in which it was proved: an RTC may be hours wrong, and what was
+        sent with a wrong date is not taken back. Until then readings wait.
+        """
+        trusted = self.trust is not Trust.UNTRUSTED
+        return trusted and (self.source == "system" or self._memory.proved is not None)
+
+    @property
+    def said(self) -> str:
+        """Why it may not be believed, for people; empty while it may."""
+        if self.dates:
+            return ""
+        if self.now() < self._memory.floor - SLACK:
+            last = stamp(self._memory.floor)
+            return f"the clock says {stamp(self.now())}, but it has been {last} already"
+        return (
+            "no time service keeps the clock: see `timedatectl`, and whether the network lets NTP"
+            " through (UDP port 123)"
+        )
 
     def now(self) -> float:
         """The wall clock: seconds since 1970 UTC."""
-        return seconds()
+        return self._wall()
+
+    def steady(self) -> float:
+        """Seconds that never step; comparable within one boot only."""
+        return self._steady()
 
     async def until(self, when: float) -> None:
         """Return at the wall time `when`, or within a second of a step of the clock beyond it."""
         while (left := when - self.now()) > 0:
             await asyncio.sleep(min(left, 1.0))
+
+    def look(self) -> None:
+        """Look whether it stepped, and who keeps it."""
+        wall, steady = self._wall(), self._steady()
+        if moved := step(self._memory, wall, steady):
+            self.steps.append(moved)
+            log.error("the clock stepped by %+.0f s", moved)
+        if self.source == "system":
+            self._memory = replace(self._memory, apart=wall - steady)
+            return
+        self._memory = look(self._memory, wall, steady, self._proof(wall, steady))
+        # an RTC is slow to read, and asked only where nothing else can answer
+        rtc = self._rtc() if self._memory.proved is None else None
+        trust = judge(self._memory, wall, steady, rtc)
+        if trust is not self._trust:
+            log.warning("the clock is %s now (was %s): %s", trust, self._trust, stamp(wall))
+        self._trust = trust
+
+    def _proof(self, wall: float, steady: float) -> float | None:
+        """The monotonic time for which there is evidence, if this look brought any."""
+        found = self._evidence()
+        touched, self._touched = self._touched, found.touched
+        first, self._first = self._first, False
+        if found.kernel or (not first and found.touched not in (None, touched)):
+            return steady
+        if first and found.touched is not None and self._memory.proved is None:
+            # it was kept before we came, in this boot; how long ago only the wall clock can say
+            age = wall - found.touched / 1e9
+            return steady - age if 0 <= age < steady else None
+        return None
+
+    async def serve(self) -> None:
+        """Look every second and remember every hour, for ever."""
+        remembered = None
+        while True:
+            proved = self.trust is Trust.TRUSTED
+            due = remembered is None or self.steady() - remembered >= REMEMBER_EVERY
+            if self.source == "ntp" and proved and due:
+                self.remember()
+                remembered = self.steady()
+            await asyncio.sleep(1.0)
+
+    def remember(self) -> None:
+        """Write what is known, durably, so that a restart or a boot begins from it."""
+        if self._file is None or self.source == "system":
+            return
+        fresh = self._file.with_suffix(".new")
+        try:
+            with fresh.open("w", encoding="ascii") as file:
+                json.dump(asdict(self._memory), file)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(self._file)
+        except OSError as error:
+            log.warning("%s could not be written: %s", self._file, error)
+
+
+def _recall(file: Path | None, boot: str, apart: float) -> Memory:
+    """What was remembered; of an earlier boot only the floor."""
+    empty = Memory(boot, None, apart, BUILT)
+    try:
+        known = Memory(**json.loads(file.read_text(encoding="ascii"))) if file else empty
+        floor = max(BUILT, float(known.floor))
+    except (OSError, ValueError, TypeError):
+        return empty
+    return known if known.boot == boot else replace(empty, floor=floor)

@@ -126,7 +126,8 @@ async def open_outlet(house: House, name: str) -> AsyncIterator[Outlet]:
         if spool.set_aside:
             log.error("the spool of %s was damaged and set aside as %s", name, spool.set_aside)
         gate = Gate(house.registry, policy_of(config), settings.recipient)
-        ledger = Ledger(gate, points_by_key(config.points()), await thread.run(spool.marks))
+        marks = await thread.run(spool.marks)
+        ledger = Ledger(gate, points_by_key(config.points()), marks, config.zone)
         append = partial(thread.run, spool.append)
         intake = Intake(append, config.spool.flush)
         word = config.uplinks[name].transport
@@ -152,7 +153,12 @@ def start_polling(house: House) -> None:
                 if name in line.devices and mark.serial:
                     line.devices[name].serial = mark.serial
         line.poller = Poller(
-            line.link, list(line.devices.values()), accounts, house.clock, house.identified
+            line.link,
+            list(line.devices.values()),
+            accounts,
+            house.clock,
+            house.identified,
+            house.config.zone,
         )
 
 

@@ -43,6 +43,33 @@ class Quality(StrEnum):
     WITHHELD = "W"
 
 
+class Flag(StrEnum):
+    """What must be known of a value beside its quality, in the order they are written."""
+
+    CLOCK = "CLK"
+    """dated after the fact: the clock was not to be believed when it was read"""
+    ROLLED = "ROLL"
+    """the index has begun again at 0 since the reading before"""
+    EXCHANGED = "EXCH"
+    """another meter measures since the reading before"""
+    RESET = "RST"
+    """the index fell, and not because it rolled over"""
+    RANGE = "RNG"
+    """outside what the quantity or its sensor can be"""
+    FROZEN = "FRZ"
+    """has not changed for longer than is likely"""
+    SPIKE = "SPK"
+    """changed faster than is possible"""
+    LATE = "LATE"
+    """read after its slot had been declared missing"""
+    DAYLIGHT = "DST"
+    """the day that ends here has 23 or 25 hours"""
+    MANUAL = "MAN"
+    """written down by a person"""
+    PART = "PART"
+    """read so late that it speaks for another time than its slot's"""
+
+
 class Why(StrEnum):
     """Why a slot has no value: M first, then W (design.md 7)."""
 
@@ -69,6 +96,14 @@ class Channel:
     unit: str
     obis: str | None
     personal: bool
+    least: Decimal | None = None
+    """no smaller value is believed; momentary ones only, as the three below"""
+    most: Decimal | None = None
+    """no greater value is believed"""
+    jump: Decimal | None = None
+    """the most by which it can change in a minute"""
+    still: float | None = None
+    """seconds for which a sensor may say the very same before it is said to be frozen"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +126,12 @@ class Point:
     """value = raw × scale"""
     place: str | None = None
     """common plant named in the configuration; None: the registry says whose it is"""
+    rating: Decimal | None = None
+    """the most that can flow in an hour, in the channel's unit; registers only"""
+    rolls_at: Decimal | None = None
+    """where the index begins again at 0, in the channel's unit; registers only"""
+    derived: bool = False
+    """not read: the difference of the indexes of the same channel and step (kind INT)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +146,12 @@ class Sample:
     """SILENT or BAD; None: the value is good"""
     detail: str = ""
     """for people: "illegal data address" """
+    quality: str = Quality.RAW
+    """of a good value; judged by pipeline/judge.py"""
+    flags: tuple[str, ...] = ()
+    """what speaks against it, or must be known of it (`Flag`)"""
+    delta: Decimal | None = None
+    """what flowed since the last good value, in the channel's unit, where the two compare"""
 
 
 class Series(NamedTuple):
@@ -138,6 +185,8 @@ class Reading:
     """Unix second at which a row out of schedule was made; None: made on schedule"""
     again: bool = False
     """sealed before, and sealed anew (design.md 7, delivery rule 6)"""
+    flags: str = ""
+    """`Flag`s joined by +"""
 
 
 class Mark(NamedTuple):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from agent.model import BatchId, Lane
 
 SCHEMA = "gardien/batch/1"
+POLICY = "MDP-1"
+"""what is done about missing, late and implausible values: docs/policy.md"""
 LEVEL = 9
 LARGEST_TEXT = 64 * 1024 * 1024
 """bytes of JSON that a payload may open to"""
@@ -62,6 +64,7 @@ def write(label: Stamp, rows: Sequence[Reading]) -> bytes:
         "lane": label.lane.value,
         "created": stamp(label.created),
         "clock": label.clock,
+        "policy": POLICY,
         "privacy": label.privacy,
     }
     series = ",".join(_object(of[0].series, of) for of in _by_series(rows))
@@ -115,6 +118,7 @@ def _object(series: Series, rows: Sequence[Reading]) -> str:
 
 def _sparse(rows: Sequence[Reading]) -> Iterable[tuple[str, dict[str, Any]]]:
     yield "d", sparse((i, row.delay) for i, row in enumerate(rows) if row.delay)
+    yield "flags", sparse((i, row.flags) for i, row in enumerate(rows) if row.flags)
     yield "why", sparse((i, row.why) for i, row in enumerate(rows) if row.why)
     yield "span", sparse((i, row.span) for i, row in enumerate(rows) if row.span != 1)
     yield "ver", sparse((i, row.ver) for i, row in enumerate(rows) if row.ver is not None)
@@ -125,7 +129,7 @@ def _rows(of: dict[str, Any]) -> Iterable[Reading]:
     series = Series(**words | {"step": int(of["step"])})
     start = int(datetime.fromisoformat(of["t0"]).timestamp())
     delay, why = of.get("d", {}), of.get("why", {})
-    span, ver = of.get("span", {}), of.get("ver", {})
+    span, ver, flags = of.get("span", {}), of.get("ver", {}), of.get("flags", {})
     for i, (t, value, quality) in enumerate(zip(of["t"], of["v"], of["q"], strict=True)):
         made = ver.get(str(i))
         yield Reading(
@@ -138,6 +142,7 @@ def _rows(of: dict[str, Any]) -> Iterable[Reading]:
             span=int(span.get(str(i), 1)),
             ver=None if made is None else int(made),
             again=of.get("again", False),
+            flags=flags.get(str(i), ""),
         )
 
 

@@ -60,6 +60,7 @@ def pack(rows: Sequence[Reading], number_of: Mapping[Series, int]) -> bytes:
         "why": sparse((i, row.why) for i, row in enumerate(rows) if row.why),
         "span": sparse((i, row.span) for i, row in enumerate(rows) if row.span != 1),
         "ver": sparse((i, row.ver) for i, row in enumerate(rows) if row.ver is not None),
+        "flags": sparse((i, row.flags) for i, row in enumerate(rows) if row.flags),
         "again": [i for i, row in enumerate(rows) if row.again],
     }
     _check(rows, columns)
@@ -71,6 +72,7 @@ def unpack(body: bytes, series: Mapping[int, Series]) -> list[Reading]:
     columns = json.loads(zlib.decompress(body))
     start, again = columns["t0"], set(columns["again"])
     why, span, ver = columns["why"], columns["span"], columns["ver"]
+    flags = columns.get("flags", {})  # a block of version 0.1 has none
     return [
         Reading(
             series=series[number],
@@ -82,6 +84,7 @@ def unpack(body: bytes, series: Mapping[int, Series]) -> list[Reading]:
             span=span.get(str(i), 1),
             ver=ver.get(str(i)),
             again=i in again,
+            flags=flags.get(str(i), ""),
         )
         for i, (number, t, text, quality, delay) in enumerate(
             zip(

@@ -27,7 +27,7 @@ def status(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
 
 def _worries(answer: dict[str, Any]) -> list[str]:
     """What somebody must look at, a sentence each."""
-    said = [] if answer["clock"] == "trusted" else ["the clock is not trusted: nothing is kept"]
+    said = [f"readings wait to be dated: {why}"] if (why := answer["clock_said"]) else []
     for name, link in answer["links"].items():
         if not link["open"]:
             said.append(f"line {name} is down: {link['error']}")

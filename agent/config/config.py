@@ -51,10 +51,14 @@ class Config(Section):
         """
         return points.serial_point(device, self.devices[device])
 
+    @property
+    def zone(self) -> ZoneInfo:
+        """Give the time zone at whose midnight the building's days begin."""
+        return ZoneInfo(self.building.timezone)
+
     def midnight(self, day: dt.date) -> int:
         """Give the Unix second at which a day begins at the building."""
-        zone = ZoneInfo(self.building.timezone)
-        return int(dt.datetime.combine(day, dt.time(), zone).timestamp())
+        return int(dt.datetime.combine(day, dt.time(), self.zone).timestamp())
 
     def summary(self) -> str:
         """Say what is read, sent and kept, and what holds it up, for people."""

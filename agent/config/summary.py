@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from agent.model import Point
 
 DAY = 86_400
+CLOCKS = {
+    "ntp": "ntp: readings are dated once a time service keeps the clock",
+    "system": "system: believed as it is, for a demonstration only",
+}
 Row = TypeVar("Row")
 
 
@@ -62,9 +66,7 @@ def _rules(config: Config) -> Iterator[tuple[str, str]]:
         yield "", f"common plant from {common.from_}: {common.basis}"
     elif any(device.place for device in config.devices.values()):
         yield "", "common plant stays here until `privacy.common` says by what right it leaves"
-    yield "clock", config.clock.source
-    if config.clock.source == "ntp":
-        yield "", "not believed yet in this version: readings are shown, but not kept"
+    yield "clock", CLOCKS[config.clock.source]
     yield "kept in", str(config.state)
     spool = config.spool
     size = f"at most {written_size(spool.max)} for each recipient"

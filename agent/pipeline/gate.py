@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.channels import channels
-from agent.model import Series, Why
+from agent.model import Kind, Series, Why
 from agent.registry.gate import Basis, may_leave
 from agent.registry.index import Unknown
 
@@ -53,20 +53,29 @@ class Gate:
             or not known.since <= t < known.until
         ):
             answer = self._ask(point, serial, t)
-            until = self.turns(t, t + TEN_YEARS)[0]
+            until = self.turns(t, t + TEN_YEARS, point)[0]
             known = self._known[key] = _Known(self.registry.revision, t, until, answer)
         return known.answer
 
-    def turns(self, start: int, end: int) -> list[int]:
-        """Instants in (start, end] at which an answer may change, and `end` itself."""
-        common = self.policy.common
-        begins = [common.since] if common is not None and start < common.since < end else []
-        return sorted({*self.registry.turns(start, end), *begins, end})
+    def turns(self, start: int, end: int, point: Point | None = None) -> list[int]:
+        """Instants in (start, end] at which an answer may change, and `end` itself.
+
+        A quantity over a period must lie whole within its basis, so of a derived point's each
+        instant counts again a step later.
+        """
+        common, step = self.policy.common, point.every if point and point.derived else 0
+        found = {*self.registry.turns(start - step, end)}
+        if common is not None:
+            found.add(common.since)
+        found |= {turn + step for turn in found}
+        return sorted({*(turn for turn in found if start < turn < end), end})
 
     def _ask(self, point: Point, serial: str | None, t: int) -> Series | Held:
         if point.channel is None:
             return Held("no channel is configured for it")
         channel = channels()[point.channel]
+        if point.derived:
+            channel = replace(channel, kind=Kind.INT)
         place, meter = point.place, None
         if place is None:
             installation = self.registry.whose(point.device, serial, channel.name, t)

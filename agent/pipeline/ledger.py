@@ -61,7 +61,7 @@ class Ledger:
         """Close the slots of one device up to, and without, the one running at `now`."""
         return self._gap(key, running_slot(key[1], now, self.zone), why)
 
-    def close(
+    def close(  # noqa: PLR0913, PLR0917 -- a read, its slot and its circumstances
         self,
         key: MarkKey,
         slot: int,

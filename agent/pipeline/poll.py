@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from dataclasses import replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.clock import Trust, monotonic
 from agent.errors import LinkLost
 from agent.model import MarkKey, Sample, Why
-from agent.pipeline.timetable import choose
+from agent.pipeline.device import Device
+from agent.pipeline.interval import Intervals
+from agent.pipeline.judge import Judge
+from agent.pipeline.ledger import multiplier
+from agent.pipeline.timetable import choose, running_slot
+from agent.pipeline.undated import Read, Undated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from zoneinfo import ZoneInfo
 
     from agent.clock import Clock
     from agent.link import Link
@@ -27,8 +33,9 @@ log = logging.getLogger(__name__)
 
 REST = 60.0
 """seconds that a silent device is left alone: it costs the others one timeout a minute at most"""
-STEP = 1.0
-"""seconds by which wall and monotonic time may part between two looks before it is a clock step"""
+LOOK = 1.0
+"""seconds between two looks at the clock while nothing is due"""
+__all__ = ["Account", "Device", "Poller"]
 
 
 class Account(NamedTuple):
@@ -38,58 +45,40 @@ class Account(NamedTuple):
     intake: Intake
 
 
-@dataclass(slots=True)
-class Device:
-    """A device on a link, and what is known of its health."""
-
-    name: str
-    points: Sequence[Point]
-    serial_point: Point | None = None
-    serial: str | None = None
-    """the serial number it last said"""
-    asked_at_opening: int = 0
-    """the opening of the link at which it last said its serial number; 0: to be asked"""
-    rests_until: float = 0.0
-    """monotonic"""
-    answered: float | None = None
-    """wall time of its last answer"""
-    failures: int = 0
-    """reads without an answer since the last one"""
-    said: str = ""
-    """what was wrong at the last read, for people"""
-    latest: dict[str, Sample] = field(default_factory=dict)
-
-    @property
-    def keys(self) -> set[MarkKey]:
-        """Its steps, each an account of its own."""
-        return {(self.name, point.every) for point in self.points}
-
-    def due(self, slots: Mapping[int, int]) -> list[Point]:
-        """The points whose step has a slot due."""
-        return [point for point in self.points if point.every in slots]
-
-
 class Poller:
-    """Reads the devices of one link by the timetable and closes their slots in every account."""
+    """Reads the devices of one link by the timetable and closes their slots in every account.
 
-    def __init__(
+    While the clock is not to be believed it reads by monotonic time, and dates what it has read
+    once the clock is proved right.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 -- what it works with
         self,
         link: Link,
         devices: Sequence[Device],
         accounts: Sequence[Account],
         clock: Clock,
         identified: Identified,
+        zone: ZoneInfo | None = None,
     ) -> None:
-        self.link, self.accounts, self.clock = link, accounts, clock
+        self.link, self.accounts, self.clock, self.zone = link, accounts, clock, zone
         self.devices = {device.name: device for device in devices}
         self._identified = identified
+        self._judge, self._intervals = Judge(), Intervals(zone)
         self._closed: dict[MarkKey, int | None] = {
             key: self._last_closed(key) for device in devices for key in sorted(device.keys)
         }
-        self.turned = monotonic()
+        self.undated = Undated()
+        self._aside: dict[MarkKey, int | None] = dict.fromkeys(self._closed)
+        self._began = clock.steady()
+        self._resumed = clock.dates
+        """the slots that went by before our start are accounted for"""
+        self.turned = self.clock.steady()
         """when it last came round: it does so at every look, and with each device"""
-        self._apart: float | None = None
+        self._steps = len(clock.steps)
         self._stepped: set[MarkKey] = set()
+        self._owed: dict[MarkKey, tuple[int, float]] = {}
+        """slots closed for want of an answer, and when to ask for them again (monotonic)"""
 
     def _last_closed(self, key: MarkKey) -> int | None:
         marks = (account.ledger.marks.get(key) for account in self.accounts)
@@ -99,34 +88,46 @@ class Poller:
         """Read and close, for ever, once the line has been tried."""
         await self.link.tried.wait()
         while self._closed:
-            self.turned = monotonic()
-            now = self.clock.now()
-            self._watch_for_steps(now)
-            chosen = choose(self._closed, now)
+            self.turned = self.clock.steady()
+            dated = self.clock.dates
+            if dated:
+                await self._date_all()
+            now = self.clock.now() if dated else self.clock.steady()
+            chosen = self._choose(now, dated=dated)
             if isinstance(chosen, float):
-                await self.clock.until(min(chosen, now + REST))
+                if not (dated and await self._ask_again(now)):
+                    await asyncio.sleep(min(max(0.0, chosen - now), LOOK))
                 continue
             name, slots = chosen
             device = self.devices[name]
             samples = await self.ask(device, device.due(slots))
-            await self._close(device, slots, samples)
+            if dated and self.clock.dates:
+                await self._close(device, slots, samples)
+            else:
+                self._set_aside(device, tuple(slots), samples)
         await asyncio.Event().wait()
+
+    def _choose(self, now: float, *, dated: bool) -> tuple[str, dict[int, int]] | float:
+        if dated:
+            return choose(self._closed, now, self.zone)
+        return choose(self._aside, now)
 
     async def ask(self, device: Device, points: Sequence[Point]) -> list[Sample]:
         """Read points of a device, or say without asking why there is nothing to be had."""
-        if monotonic() < device.rests_until:
+        if self.clock.steady() < device.rests_until:
             return self._nothing(points, Why.SILENT, "rests after silence")
         identify = device.serial_point is not None and device.asked_at_opening != self.link.opened
         asked = [device.serial_point, *points] if identify and device.serial_point else [*points]
-        opening = self.link.opened
+        opening, began = self.link.opened, self.clock.steady()
         try:
-            samples = await self.link.read(asked)
+            samples = self._timed(await self.link.read(asked), began)
         except LinkLost as error:
             device.said = str(error)
             return self._nothing(points, Why.LINK, str(error))
-        self._judge(device, samples)
+        self._note_health(device, samples)
         if identify:
             self._identify(device, samples.pop(0), opening)
+        samples = [self._weighed(sample) for sample in samples]
         device.latest.update((sample.point.name, sample) for sample in samples)
         return samples
 
@@ -134,12 +135,29 @@ class Poller:
         now = self.clock.now()
         return [Sample(point, now, why=why, detail=detail) for point in points]
 
-    def _judge(self, device: Device, samples: Sequence[Sample]) -> None:
+    def _timed(self, samples: Sequence[Sample], began: float) -> list[Sample]:
+        """The samples at the times of their answers, though the wall clock stepped meanwhile."""
+        now, longest = self.clock.now(), self.clock.steady() - began + LOOK
+        ages = (now - sample.at for sample in samples)
+        sane = [age if 0 <= age <= longest else 0.0 for age in ages]
+        return [replace(sample, at=now - age) for sample, age in zip(samples, sane, strict=True)]
+
+    def _weighed(self, sample: Sample) -> Sample:
+        if sample.why is not None or not isinstance(sample.value, Decimal):
+            return sample
+        if sample.point.channel is None:
+            return sample
+        at = self.clock.steady() - (self.clock.now() - sample.at)
+        value = sample.value * multiplier(sample.point)
+        verdict = self._judge.weigh(sample.point, value, at)
+        return replace(sample, quality=verdict.quality, flags=verdict.flags, delta=verdict.delta)
+
+    def _note_health(self, device: Device, samples: Sequence[Sample]) -> None:
         """Note what the read says of the device's health; a silent one rests."""
         if any(sample.why is Why.SILENT for sample in samples):
             device.failures += 1
             device.said = next(s.detail for s in samples if s.why is Why.SILENT) or "no answer"
-            device.rests_until = monotonic() + REST
+            device.rests_until = self.clock.steady() + REST
             device.asked_at_opening = 0  # who answers next may be another meter
             if device.failures == 1:
                 log.warning("%s on %s is silent: %s", device.name, self.link.name, device.said)
@@ -161,29 +179,105 @@ class Poller:
         serial = str(sample.value)
         if device.serial not in (None, serial):
             log.error("%s was %s and now says it is %s", device.name, device.serial, serial)
+            self._judge.forget(device.name)
         device.serial = serial
         self._identified(device.name, serial)
 
     async def _close(
         self, device: Device, slots: Mapping[int, int], samples: Sequence[Sample]
     ) -> None:
+        self._watch_for_steps()
         for step, slot in slots.items():
             key = (device.name, step)
-            mine = [sample for sample in samples if sample.point.every == step]
+            mine = self._of_the_step(device, step, slot, samples)
             self._closed[key] = slot
-            if self.clock.trust is not Trust.TRUSTED:
-                self._stepped.add(key)
-                continue
+            self._owe(key, slot, mine)
             skipped = Why.CLOCK if key in self._stepped else Why.BUSY
             self._stepped.discard(key)
             for ledger, intake in self.accounts:
                 rows = ledger.close(key, slot, mine, device.serial, skipped)
                 await intake.put(rows, {key: ledger.marks[key]})
 
-    def _watch_for_steps(self, now: float) -> None:
-        """A wall clock that parts from the monotonic one explains the slots that it skips."""
-        apart = now - monotonic()
-        if self._apart is not None and abs(apart - self._apart) > STEP:
-            log.error("the clock stepped by %+.0f s", apart - self._apart)
+    def _of_the_step(
+        self, device: Device, step: int, slot: int, samples: Sequence[Sample]
+    ) -> list[Sample]:
+        mine = [sample for sample in samples if sample.point.every == step]
+        return mine + self._intervals.derive(device.derived(step), slot, mine)
+
+    def _owe(self, key: MarkKey, slot: int, samples: Sequence[Sample]) -> None:
+        """A slot without an answer is asked for again while it runs, where there is time for it."""
+        self._owed.pop(key, None)
+        if key[1] > 2 * REST and any(s.why in (Why.SILENT, Why.LINK) for s in samples):
+            self._owed[key] = slot, self.clock.steady() + REST
+
+    async def _ask_again(self, now: float) -> bool:
+        """Ask one device for what it owes; its values come late, as new versions (rule 3)."""
+        steady = self.clock.steady()
+        for key, (slot, when) in list(self._owed.items()):
+            device, step = self.devices[key[0]], key[1]
+            if running_slot(step, now, self.zone) != slot:
+                del self._owed[key]
+            elif steady >= max(when, device.rests_until) and not self.link.error:
+                samples = await self.ask(device, device.due((step,)))
+                if self.clock.dates and any(sample.why is None for sample in samples):
+                    del self._owed[key]
+                    await self._late(key, slot, samples)
+                else:
+                    self._owed[key] = slot, self.clock.steady() + REST
+                return True
+        return False
+
+    async def _late(self, key: MarkKey, slot: int, samples: Sequence[Sample]) -> None:
+        serial, made = self.devices[key[0]].serial, int(self.clock.now())
+        for ledger, intake in self.accounts:
+            rows = ledger.late(key, slot, samples, serial, made)
+            await intake.put(rows, {key: ledger.marks[key]})
+
+    def _set_aside(self, device: Device, steps: tuple[int, ...], samples: Sequence[Sample]) -> None:
+        """Keep what cannot be dated now."""
+        steady = self.clock.steady()
+        for step in steps:
+            self._aside[device.name, step] = running_slot(step, steady)
+        ages = [self.clock.now() - sample.at for sample in samples]
+        at = steady - max(0.0, min(ages, default=0.0))
+        self.undated.add(Read(device.name, steps, at, samples, device.serial))
+        self._stepped.update((device.name, step) for step in steps)
+
+    async def _date_all(self) -> None:
+        """Close the slots of what was read undated, now that the clock is proved right."""
+        if not self._resumed:
+            self._resumed = True
+            began = self.clock.now() - (self.clock.steady() - self._began)
+            for key in self._closed:
+                await self._catch_up(key, began)
+        for read in self.undated.take():
+            at = self.clock.now() - (self.clock.steady() - read.steady)
+            samples = [replace(sample, at=at) for sample in read.samples]
+            for step in read.steps:
+                await self._close_dated(self.devices[read.device], step, at, samples, read.serial)
+
+    async def _catch_up(self, key: MarkKey, began: float) -> None:
+        for ledger, intake in self.accounts:
+            if key in ledger.marks:
+                rows = ledger.catch_up(key, began, Why.AGENT)
+                await intake.put(rows, {key: ledger.marks[key]})
+        self._closed[key] = self._last_closed(key)
+
+    async def _close_dated(
+        self, device: Device, step: int, at: float, samples: Sequence[Sample], serial: str | None
+    ) -> None:
+        key, slot, made = (device.name, step), running_slot(step, at, self.zone), self.clock.now()
+        closed = self._closed[key]
+        if closed is not None and slot <= closed:
+            return
+        mine = self._of_the_step(device, step, slot, samples)
+        self._closed[key] = slot
+        for ledger, intake in self.accounts:
+            rows = ledger.close(key, slot, mine, serial, Why.CLOCK, int(made))
+            await intake.put(rows, {key: ledger.marks[key]})
+
+    def _watch_for_steps(self) -> None:
+        """A step of the wall clock explains the slots that it skips."""
+        if len(self.clock.steps) != self._steps:
+            self._steps = len(self.clock.steps)
             self._stepped.update(self._closed)
-        self._apart = apart

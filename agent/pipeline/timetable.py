@@ -1,31 +1,72 @@
 """When to read what. Pure: time goes in, slots come out.
 
-Slots are multiples of their step in UTC, so quarter hours fall on quarter hours. A slot still
-running (younger than its step) is read late; older ones are skipped and accounted for, not queued.
+Slots are multiples of their step in UTC, so quarter hours fall on quarter hours; daily ones are the
+midnights of the building's `zone` (None: of UTC), so a day has 23, 24 or 25 hours (MDP-1, rule 9).
+A slot still running (younger than its step) is read late; older ones are skipped and accounted for,
+not queued.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from zoneinfo import ZoneInfo
 
     from agent.model import MarkKey
 
+DAY = 86_400
 
-def running_slot(step: int, now: float) -> int:
+
+def running_slot(step: int, now: float, zone: ZoneInfo | None = None) -> int:
     """The slot that began last."""
-    return int(now // step) * step
+    if step != DAY or zone is None:
+        return int(now // step) * step
+    day = dt.datetime.fromtimestamp(now, zone)
+    return _midnight(day.date(), zone)
 
 
-def next_slot(closed: int | None, step: int, now: float) -> int:
+def following(slot: int, step: int, zone: ZoneInfo | None = None) -> int:
+    """The slot after a slot."""
+    if step != DAY or zone is None:
+        return slot + step
+    # noon, for the slots of an earlier time zone of the building may lie beside midnight
+    day = dt.datetime.fromtimestamp(slot + DAY // 2, zone).date()
+    return _midnight(day + dt.timedelta(days=1), zone)
+
+
+def length(slot: int, zone: ZoneInfo | None = None) -> int:
+    """Seconds of the day that ends at a daily slot."""
+    return slot - running_slot(DAY, slot - 1, zone)
+
+
+def spans(
+    first: int, before: int, step: int, zone: ZoneInfo | None = None
+) -> Iterator[tuple[int, int]]:
+    """The slots from `first` to before `before`, as runs (first slot, how many) `step` s apart."""
+    if step != DAY or zone is None:
+        if first < before:
+            yield first, -((first - before) // step)
+        return
+    while first < before:
+        slot, count = following(first, step, zone), 1
+        while slot < before and slot == first + count * step:
+            slot, count = following(slot, step, zone), count + 1
+        yield first, count
+        first = slot
+
+
+def next_slot(closed: int | None, step: int, now: float, zone: ZoneInfo | None = None) -> int:
     """The slot to read next: after the last closed one, never one that is over, never one twice."""
-    running = running_slot(step, now)
-    return running if closed is None else max(closed + step, running)
+    running = running_slot(step, now, zone)
+    return running if closed is None else max(following(closed, step, zone), running)
 
 
-def choose(closed: Mapping[MarkKey, int | None], now: float) -> tuple[str, dict[int, int]] | float:
+def choose(
+    closed: Mapping[MarkKey, int | None], now: float, zone: ZoneInfo | None = None
+) -> tuple[str, dict[int, int]] | float:
     """The device to read now with its slots {step: slot}, or the moment at which one falls due.
 
     Of the devices due, the one whose slot reaches its middle first (ties in the order given):
@@ -34,9 +75,13 @@ def choose(closed: Mapping[MarkKey, int | None], now: float) -> tuple[str, dict[
     always lose, since a frequent one has a new slot by then). All steps of a device that are due
     ride along. `closed` must not be empty.
     """
-    slots = {(device, step): next_slot(last, step, now) for (device, step), last in closed.items()}
+    slots = {key: next_slot(last, key[1], now, zone) for key, last in closed.items()}
     due = [key for key, slot in slots.items() if slot <= now]
     if not due:
         return float(min(slots.values()))
     first, _ = min(due, key=lambda key: slots[key] + key[1] / 2)
     return first, {step: slots[device, step] for device, step in due if device == first}
+
+
+def _midnight(day: dt.date, zone: ZoneInfo) -> int:
+    return int(dt.datetime.combine(day, dt.time(), zone).timestamp())

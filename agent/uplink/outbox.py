@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.clock import Trust
+
 if TYPE_CHECKING:
     from agent.buffer.spool import Spool
     from agent.buffer.thread import OneThread
@@ -21,8 +23,13 @@ class SpoolOutbox:
     async def seal(
         self, lane: Lane, live_after: int, most_rows: int, most_bytes: int
     ) -> Sealed | None:
-        """Make the next batch of a lane, durably; None if the lane is empty."""
+        """Make the next batch of a lane, durably; None if the lane is empty.
+
+        Nothing is sealed while the time is unknown: whether a basis holds is a question of time.
+        """
         now, trust = self._clock.now(), self._clock.trust
+        if trust is Trust.UNTRUSTED:
+            return None
         return await self._thread.run(
             self._spool.seal, lane, now, trust.value, live_after, most_rows, most_bytes
         )

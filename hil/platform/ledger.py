@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS row (
     unit TEXT NOT NULL, q TEXT NOT NULL, d INTEGER NOT NULL, why TEXT, span INTEGER NOT NULL,
     meter TEXT, occupancy TEXT, basis TEXT NOT NULL, again INTEGER NOT NULL,
     gateway TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL,
+    flags TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (recipient, place, channel, kind, step, t, ver)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS tally (what TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
 """
@@ -78,9 +79,16 @@ class Ledger:
         ver = ON_SCHEDULE if row.ver is None else row.ver
         key = (parcel.id.recipient, row.place, row.channel, row.kind, row.step, row.t, ver)
         facts = (row.v, row.unit, row.q, row.d, row.why, row.span, row.meter, row.occupancy)
-        origin = (row.basis, row.again, parcel.id.gateway, parcel.id.epoch, parcel.id.seq)
+        origin = (
+            row.basis,
+            row.again,
+            parcel.id.gateway,
+            parcel.id.epoch,
+            parcel.id.seq,
+            row.flags,
+        )
         added = self._db.execute(
-            f"INSERT OR IGNORE INTO row VALUES ({','.join('?' * 20)})", (*key, *facts, *origin)
+            f"INSERT OR IGNORE INTO row VALUES ({','.join('?' * 21)})", (*key, *facts, *origin)
         )
         if not added.rowcount:
             self._count("duplicate_rows" if row.again or self._again(key) else "alarms")

@@ -44,6 +44,7 @@ class Row(NamedTuple):
     span: int
     ver: int | None
     again: bool
+    flags: str = ""
 
 
 class Parcel(NamedTuple):
@@ -134,6 +135,7 @@ def _rows(series: dict[str, Any]) -> Iterator[Row]:
             span=_whole(series.get("span", {}).get(at, _Number(1))),
             ver=_whole(series["ver"][at]) if at in series.get("ver", {}) else None,
             again=series.get("again", False),
+            flags=series.get("flags", {}).get(at, ""),
         )
 
 

@@ -68,6 +68,7 @@ def any_reading(draw, of=any_series):
         span=1 if value is not None else draw(st.integers(1, 50_000)),
         ver=draw(st.none() | st.integers(0, 4_000_000_000)),
         again=draw(st.booleans()),
+        flags=draw(st.sampled_from(["", "CLK", "ROLL+PART"])) if value is not None else "",
     )
 
 

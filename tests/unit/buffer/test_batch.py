@@ -79,6 +79,7 @@ def test_a_batch_says_exactly_this():
         "lane": "live",
         "created": "2023-11-14T22:01:30Z",
         "clock": "trusted",
+        "policy": "MDP-1",
         "privacy": "FR-1",
     }
     first = series(0)._asdict() | {"t0": "2023-11-14T22:00:00Z", "t": [120, 0], "q": "VV"}

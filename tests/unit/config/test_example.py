@@ -125,7 +125,7 @@ def test_the_summary_fits_a_screen_and_says_what_stands_in_the_way():
     assert all(len(line) <= 80 for line in text.splitlines()), text
     assert "riser-a: modbus-tcp, 2 devices" in text
     assert "2 values every 15min: 192 readings a day" in text
-    assert "readings are shown, but not kept" in text
+    assert "readings are dated once a time service keeps the clock" in text
     sample = EXAMPLE.read_text(encoding="utf-8")
     without = sample[: sample.index("  common:")] + sample[sample.index("# The clock must") :]
     assert "common plant stays here" in parse(without, "x").summary()

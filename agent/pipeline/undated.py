@@ -1,0 +1,62 @@
+"""What was read while the clock could not be believed: kept by monotonic time, dated afterwards.
+
+In memory only, and bounded: what is read in a boot whose clock is never proved right cannot be
+dated by anybody, and its slots are M `clock` or `agent` (MDP-1, rule 9).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.model import Sample
+
+ROOM = 50_000
+"""samples of one line: 60 devices every minute for 14 hours"""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One answer of one device, or that there was none."""
+
+    device: str
+    steps: tuple[int, ...]
+    """whose slots it is for, seconds"""
+    steady: float
+    """monotonic time of the answer"""
+    samples: Sequence[Sample]
+    serial: str | None
+
+
+class Undated:
+    """Reads in the order of time; the oldest give way when there is no room."""
+
+    def __init__(self, room: int = ROOM) -> None:
+        self._reads: deque[Read] = deque()
+        self._room = room
+        self._samples = 0
+        self.dropped = 0
+        """samples that gave way since the start"""
+
+    def __len__(self) -> int:
+        return self._samples
+
+    def add(self, read: Read) -> None:
+        """Keep a read until the clock is known."""
+        self._reads.append(read)
+        self._samples += len(read.samples)
+        while self._samples > self._room and len(self._reads) > 1:
+            gone = len(self._reads.popleft().samples)
+            self._samples -= gone
+            self.dropped += gone
+
+    def take(self) -> list[Read]:
+        """All of them, the oldest first; none are left."""
+        reads = list(self._reads)
+        self._reads.clear()
+        self._samples = 0
+        return reads

@@ -1,0 +1,204 @@
+"""The clock of a gateway in its first minutes, after a boot, and when somebody moves it."""
+
+import asyncio
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.clock import BUILT, DAY, SLACK, Clock, Memory, Trust, judge, look, stamp
+from agent.timesync import Evidence, boot_id, evidence, rtc
+
+NOW = 1_795_500_000.0
+
+
+class Machine:
+    """A wall clock, a monotonic one and a time service, all in the test's hands."""
+
+    def __init__(self, wall=NOW, up=100.0):
+        self.wall, self.up = wall, up
+        self.kernel, self.touched, self.rtc = False, None, None
+
+    def clock(self, file=None, source="ntp"):
+        return Clock(
+            source,
+            file,
+            lambda: self.wall,
+            lambda: self.up,
+            lambda: Evidence(self.kernel, self.touched),
+            lambda: self.rtc,
+        )
+
+    def passes(self, seconds):
+        self.wall += seconds
+        self.up += seconds
+
+    def synchronizes(self, wall):
+        self.wall = wall
+        self.touched = int(wall * 1e9)
+
+
+def test_nothing_is_dated_before_a_time_service_keeps_the_clock():
+    machine = Machine(wall=3600.0)
+    clock = machine.clock()
+    assert clock.trust is Trust.UNTRUSTED
+    assert not clock.dates
+    machine.kernel = True
+    machine.wall = NOW
+    assert clock.trust is Trust.TRUSTED
+    assert clock.dates
+    assert clock.said == ""
+
+
+def test_timesyncds_file_alone_is_enough_where_the_kernel_cannot_be_asked():
+    machine = Machine()
+    clock = machine.clock()
+    assert clock.trust is Trust.UNTRUSTED
+    machine.synchronizes(NOW)
+    assert clock.trust is Trust.TRUSTED
+
+
+def test_a_synchronization_of_this_boot_before_our_start_counts():
+    machine = Machine(up=5000.0)
+    machine.touched = int((NOW - 4000) * 1e9)
+    assert machine.clock().trust is Trust.TRUSTED
+
+
+def test_a_file_older_than_this_boot_counts_for_nothing():
+    machine = Machine(up=50.0)
+    machine.touched = int((NOW - 4000) * 1e9)
+    assert machine.clock().trust is Trust.UNTRUSTED
+
+
+def test_without_the_time_service_it_is_trusted_a_day_and_held_over_a_week():
+    machine = Machine()
+    machine.kernel = True
+    clock = machine.clock()
+    assert clock.trust is Trust.TRUSTED
+    machine.kernel = False
+    for seconds, trust in ((DAY - 1, "trusted"), (2, "holdover"), (6 * DAY, "untrusted")):
+        machine.passes(seconds)
+        assert clock.trust == trust
+        assert clock.dates is (trust != "untrusted")
+
+
+def test_a_step_that_nobody_vouches_for_takes_the_trust_away():
+    for hours in (2, -2, 24 * 3650):
+        machine = Machine()
+        machine.kernel = True
+        clock = machine.clock()
+        assert clock.dates
+        machine.kernel = False  # the kernel forgets when somebody sets the clock
+        machine.wall += hours * 3600
+        assert not clock.dates
+        machine.passes(3600)
+        assert not clock.dates
+        machine.synchronizes(NOW + 3600)
+        assert clock.dates
+        assert [round(step) for step in clock.steps] == [hours * 3600, -hours * 3600]
+
+
+def test_a_step_of_the_time_service_itself_is_believed():
+    machine = Machine()
+    machine.kernel = True
+    clock = machine.clock()
+    assert clock.dates
+    machine.wall += 3600
+    assert clock.dates
+    assert len(clock.steps) == 1
+
+
+def test_no_time_before_the_last_proved_one_is_believed_whoever_says_so(tmp_path):
+    machine = Machine()
+    machine.kernel = True
+    clock = machine.clock(tmp_path / "clock.json")
+    assert clock.dates
+    clock.remember()
+    later = Machine(wall=NOW - 3600)
+    later.kernel = True
+    again = later.clock(tmp_path / "clock.json")
+    assert again.trust is Trust.UNTRUSTED
+    assert stamp(NOW) in again.said
+
+
+def test_a_version_does_not_believe_a_time_before_it_was_made():
+    machine = Machine(wall=BUILT - 2 * SLACK)
+    machine.kernel = True
+    assert machine.clock().trust is Trust.UNTRUSTED
+
+
+def test_a_restart_in_the_same_boot_goes_on_with_what_was_proved(tmp_path):
+    machine = Machine()
+    machine.kernel = True
+    clock = machine.clock(tmp_path / "clock.json")
+    assert clock.dates
+    clock.remember()
+    machine.kernel = False
+    machine.passes(600)
+    assert machine.clock(tmp_path / "clock.json").dates
+    machine.wall += 7200  # moved while the agent was down
+    assert not machine.clock(tmp_path / "clock.json").dates
+
+
+def test_after_a_boot_an_rtc_is_held_over_but_dates_no_reading(tmp_path):
+    machine = Machine()
+    machine.kernel = True
+    clock = machine.clock(tmp_path / "clock.json")
+    assert clock.dates
+    clock.remember()
+    known = json.loads((tmp_path / "clock.json").read_text())
+    (tmp_path / "clock.json").write_text(json.dumps(known | {"boot": "another"}))
+    booted = Machine(wall=NOW + 3600, up=20.0)
+    for says, trust in ((NOW + 3601, "holdover"), (NOW - 3600, "untrusted"), (None, "untrusted")):
+        booted.rtc = says
+        again = booted.clock(tmp_path / "clock.json")
+        assert again.trust == trust
+        assert not again.dates
+
+
+def test_a_memory_that_is_damaged_is_no_memory(tmp_path):
+    for text in ("", "{}", '{"boot": 1}', "[1, 2", '{"boot":"x","proved":1,"apart":2,"floor":"x"}'):
+        (tmp_path / "clock.json").write_text(text)
+        assert Machine().clock(tmp_path / "clock.json").trust is Trust.UNTRUSTED
+
+
+def test_the_clock_of_a_demonstration_is_believed_as_it_is():
+    machine = Machine(wall=5.0)
+    clock = machine.clock(source="system")
+    assert clock.dates
+    machine.wall += 100
+    assert clock.dates
+    clock.look()
+    assert [round(step) for step in clock.steps] == [100]
+
+
+def test_what_is_remembered_is_written_while_it_serves(tmp_path):
+    machine = Machine()
+    machine.kernel = True
+    clock = machine.clock(tmp_path / "clock.json")
+
+    async def a_moment():
+        serving = asyncio.ensure_future(clock.serve())
+        await asyncio.sleep(0.05)
+        serving.cancel()
+
+    asyncio.run(a_moment())
+    assert json.loads((tmp_path / "clock.json").read_text())["floor"] == NOW
+
+
+def test_this_machine_can_be_asked():
+    found = evidence()
+    assert isinstance(found.kernel, bool)
+    assert boot_id()
+    assert rtc() is None or rtc() > 0
+
+
+moments = st.floats(0, 4e9, allow_nan=False)
+
+
+@given(moments, moments, st.none() | moments, st.none() | moments, st.none() | moments)
+def test_no_clock_before_its_floor_is_trusted(wall, steady, proved, before, rtc_says):
+    now = look(Memory("b", before, wall - steady, NOW), wall, steady, proved)
+    assert now.floor >= NOW
+    if wall < NOW - SLACK:
+        assert judge(now, wall, steady, rtc_says) is Trust.UNTRUSTED
