@@ -1,0 +1,119 @@
+#!/bin/sh
+# Upgrade gardien, and go back by itself where the new version does not come up: gardien-upgrade(8).
+set -eu
+export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+
+KEPT=/var/cache/gardien/previous    # the version before, to go back to without a network
+STEADY=${GARDIEN_UPGRADE_STEADY:-20}    # seconds for which it must stand
+WITHIN=${GARDIEN_UPGRADE_WITHIN:-90}    # seconds within which it must have begun to
+
+say() { echo "gardien-upgrade: $*"; }
+# shellcheck disable=SC2016 # dpkg-query's own variables
+version() { dpkg-query -W -f '${Version}' gardien 2>/dev/null; }
+state() { systemctl show gardien.service -p "$1" --value; }
+
+usage() {
+    cat <<WORDS
+gardien-upgrade [FILE.deb]   the newest version of the archive, or this file
+gardien-upgrade --back       the version before
+Exit status: 0 upgraded (or nothing newer); 1 went back to the version before, or could not;
+2 used wrongly.
+WORDS
+}
+
+# The installed package as a .deb, made of what is on the disk: it is there without a network, also
+# where it came from a file that is long gone.
+keep_installed() {
+    [ "$(dpkg-query -W -f '${db:Status-Status}' gardien)" = installed ] || return 1
+    rm -rf "$KEPT.new"
+    mkdir -p "$KEPT.new/tree/DEBIAN"
+    dpkg-query -L gardien | while IFS= read -r path; do
+        if [ -L "$path" ] || [ -f "$path" ]; then cp -a --parents "$path" "$KEPT.new/tree"; fi
+    done
+    dpkg-query -s gardien | grep -v -E '^(Status|Config-Version): ' >"$KEPT.new/tree/DEBIAN/control"
+    for part in preinst postinst prerm postrm triggers md5sums conffiles; do
+        path=/var/lib/dpkg/info/gardien.$part
+        if [ -e "$path" ]; then cp -p "$path" "$KEPT.new/tree/DEBIAN/$part"; fi
+    done
+    dpkg-deb --root-owner-group -Zgzip -b "$KEPT.new/tree" "$KEPT.new/gardien_$1_all.deb" >/dev/null
+    rm -rf "$KEPT.new/tree" "$KEPT"
+    mv "$KEPT.new" "$KEPT"
+}
+
+install_it() {
+    apt-get install -y -q --no-install-recommends --allow-downgrades \
+        -o Dpkg::Options::=--force-confold "$1" </dev/null
+}
+
+answers() {
+    systemctl is-active --quiet gardien.service &&
+        gardien status --json 2>/dev/null | grep -q "\"version\": \"${1%%[-+~]*}"
+}
+
+# It stands if it is active, answers with its own version, and goes on so without another start.
+stands() {
+    end=$(($(date +%s) + WITHIN))
+    while [ "$(date +%s)" -lt "$end" ]; do
+        if answers "$1"; then
+            pid=$(state MainPID)
+            sleep "$STEADY"
+            if answers "$1" && [ "$(state MainPID)" = "$pid" ]; then return 0; fi
+        fi
+        sleep 1
+    done
+    return 1
+}
+
+go_back() {
+    before=$(find "$KEPT" -name 'gardien_*_all.deb' 2>/dev/null | head -n 1)
+    if [ -z "$before" ]; then
+        say "there is no version before: install one by hand"
+        exit 1
+    fi
+    systemctl stop gardien.service || true
+    dpkg --force-downgrade --force-confold -i "$before" >/dev/null
+    systemctl start gardien.service || true
+    back=$(version)
+    if stands "$back"; then say "$back runs again; nothing is lost"; else
+        say "$back does not come up either: systemctl status gardien, journalctl -u gardien"
+    fi
+}
+
+case "${1:-}" in
+-h | --help) usage; exit 0 ;;
+-*) [ "$1" = --back ] || { usage >&2; exit 2; } ;;
+esac
+[ "$#" -le 1 ] || { usage >&2; exit 2; }
+[ "$(id -u)" = 0 ] || { say "as root: sudo gardien-upgrade" >&2; exit 2; }
+exec 9>/run/gardien-upgrade.lock
+flock -n 9 || { say "another upgrade is under way" >&2; exit 1; }
+
+if [ "${1:-}" = --back ]; then go_back; exit 0; fi
+old=$(version) || { say "gardien is not installed" >&2; exit 1; }
+if [ -n "${1:-}" ]; then
+    [ -r "$1" ] || { say "$1 cannot be read" >&2; exit 2; }
+    what=$(readlink -f "$1")
+    new=$(dpkg-deb -f "$what" Version) || exit 2
+    [ "$(dpkg-deb -f "$what" Package)" = gardien ] || { say "$1 is not gardien" >&2; exit 2; }
+else
+    apt-get update -q >/dev/null
+    new=$(apt-cache policy gardien | sed -n 's/^ *Candidate: //p')
+    what=gardien=$new
+fi
+if [ "$new" = "$old" ]; then say "$old is the newest"; exit 0; fi
+
+ran=$(systemctl is-active gardien.service || true)
+keep_installed "$old"
+say "$old to $new"
+if ! install_it "$what"; then
+    say "$new could not be installed"
+    go_back
+    exit 1
+fi
+if [ "$ran" != active ]; then say "$new is installed; it did not run before and is not started"; exit 0; fi
+if stands "$new"; then say "$new runs"; exit 0; fi
+say "$new does not come up; its last words:"
+journalctl -u gardien.service -n 5 -o cat --no-pager 2>/dev/null || true
+go_back
+exit 1

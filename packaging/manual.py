@@ -1,0 +1,133 @@
+"""The manual page and the completion, out of the command line's own help: never another text.
+
+PYTHONPATH=. python3 packaging/manual.py man|completion
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+import typer
+from agent.cli import app
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FILES = (
+    ("/etc/gardien/config.yaml", "how the building is read: the one file to edit"),
+    ("/etc/gardien/credentials/", "secrets, one a file, for credential:gardien_NAME"),
+    ("/var/lib/gardien/", "keys, registry, and readings on their way"),
+    ("/run/gardien.sock", "the local door, for root and the group gardien-admin"),
+    ("/usr/share/gardien/config.example.yaml", "a configuration with everything in it"),
+)
+Tree = list[tuple[str, click.Command]]
+
+
+def commands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every command below a group, by the words that call it."""
+    for name, command in sorted(group.commands.items()):
+        if command.hidden:
+            continue
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
+
+
+def roff(text: str) -> str:
+    """Text as troff takes it: no escapes, no requests, hyphens that can be copied."""
+    safe = " ".join(text.split()).replace("\\", "\\e").replace("-", "\\-")
+    return "\\&" + safe if safe[:1] in {".", "'"} else safe
+
+
+def _options(command: click.Command) -> Iterator[str]:
+    for one in command.params:
+        if isinstance(one, click.Argument):
+            shown, words = (one.human_readable_name, getattr(one, "help", None) or "")
+        elif isinstance(one, click.Option) and not one.hidden:
+            shown = ", ".join((*one.opts, *one.secondary_opts))
+            kind = "" if one.is_flag else f" {one.make_metavar()}"
+            shown, words = shown + kind, one.help or ""
+        else:
+            continue
+        yield f".TP\n.B {roff(shown)}\n{roff(words) or '.'}"
+
+
+def man(tree: Tree) -> str:
+    """The page, as troff."""
+    lines = [
+        '.TH GARDIEN 1 "" "gardien" "User Commands"',
+        ".SH NAME",
+        "gardien \\- the agent on a building's gateway",
+        ".SH SYNOPSIS",
+        ".B gardien\n.I COMMAND\n[\\fIOPTIONS\\fR]",
+        ".SH DESCRIPTION",
+        roff(app.info.help or ""),
+        ".SH COMMANDS",
+    ]
+    for words, command in tree:
+        lines += [f".SS gardien {roff(words)}"]
+        for paragraph in (command.help or "").split("\n\n"):
+            lines += [roff(paragraph), ".PP"]
+        lines += list(_options(command))
+    lines += [".SH EXIT STATUS", "0: fine. 1: what was asked about is not. 2: used wrongly."]
+    lines += [".SH FILES", *(f".TP\n.I {roff(path)}\n{roff(said)}" for path, said in FILES)]
+    lines += [".SH SEE ALSO", ".BR gardien\\-upgrade (8),", ".BR journalctl (1)"]
+    return "\n".join(lines) + "\n"
+
+
+COMPLETION = """\
+# bash completion for gardien, made out of its help
+
+_gardien() {{
+    local cur=${{COMP_WORDS[COMP_CWORD]}} path= word
+    for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
+        case $word in -*) ;; *) case " $_gardien_groups " in
+            *" ${{path:+$path/}}$word "*) path=${{path:+$path/}}$word ;; esac ;; esac
+    done
+    local offer=
+    case $path in
+{cases}
+    esac
+    if [[ ${{COMP_WORDS[COMP_CWORD-1]}} == --config || -z $offer ]]; then
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+    else
+        mapfile -t COMPREPLY < <(compgen -W "$offer" -- "$cur")
+    fi
+}}
+_gardien_groups="{groups}"
+complete -o filenames -F _gardien gardien
+"""
+
+
+def completion(tree: Tree) -> str:
+    """The words of bash, command by command."""
+    offers: dict[str, list[str]] = {}
+    for words, command in tree:
+        path = words.split()
+        for depth, word in enumerate(path):
+            offers.setdefault("/".join(path[:depth]), []).append(word)
+        offers["/".join(path)] = [
+            one for option in command.params if isinstance(option, click.Option)
+            for one in option.opts if one.startswith("--")
+        ]  # fmt: skip
+    cases = [f'    "{path}") offer="{" ".join(dict.fromkeys(o))}" ;;' for path, o in offers.items()]
+    groups = " ".join(path for path in offers if path)
+    return COMPLETION.format(cases="\n".join(cases), groups=groups)
+
+
+def main() -> None:
+    """Print what the command line says."""
+    root = typer.main.get_command(app)
+    assert isinstance(root, click.Group)
+    tree = list(commands(root))
+    forms = {"man": man, "completion": completion}
+    if len(sys.argv) != 2 or sys.argv[1] not in forms:
+        raise SystemExit(__doc__)
+    sys.stdout.write(forms[sys.argv[1]](tree))
+
+
+if __name__ == "__main__":
+    main()
