@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agent.cli.terminal import Json
+from agent.cli.terminal import Json  # noqa: TC001 -- typer evaluates it
 
 app = typer.Typer(no_args_is_help=True, help="Say what a frame from a meter means.")
 
