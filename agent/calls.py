@@ -114,7 +114,7 @@ async def read(house: House, asker: Asker, *, device: str, point: str = "") -> d
     """Read a device now, between the daemon's own requests. Raises Refused."""
     del asker
     line, found = house.device(device)
-    wanted: list[Point] = [p for p in found.points if point in ("", p.name)]
+    wanted: list[Point] = [p for p in found.points if point in ("", p.name) and not p.derived]
     if not wanted:
         names = ", ".join(p.name for p in found.points)
         raise Refused(f'{device} has no point "{point}"; it has: {names}')

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from agent.cli import check, consent, decode, key, meter, place, read, run, status
+from agent.cli import check, consent, decode, key, meter, place, policy, read, run, status
 from agent.errors import AgentError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.add_typer(meter.app, name="meter")
 app.add_typer(consent.app, name="consent")
 app.add_typer(key.app, name="key")
 app.add_typer(decode.app, name="decode")
+app.add_typer(policy.app, name="policy")
 
 
 @app.callback(invoke_without_command=True)

@@ -66,5 +66,9 @@ class Config(Section):
 
     def _points_of(self, name: str) -> tuple[Point, ...]:
         device = self.devices[name]
-        wanted = points.wanted(device).items()
-        return tuple(points.point(name, device, one, options) for one, options in wanted)
+        found = []
+        for one, options in points.wanted(device).items():
+            found.append(points.point(name, device, one, options))
+            if options.intervals:
+                found.append(points.derived(found[-1]))
+        return tuple(found)

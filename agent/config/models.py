@@ -89,6 +89,12 @@ def _scale(value: Decimal) -> Decimal:
     return value
 
 
+def _positive(value: Decimal) -> Decimal:
+    if not value.is_finite() or value <= 0:
+        raise ValueError(f"expected a number above 0, found {value}")
+    return value
+
+
 def _absolute(path: Path) -> Path:
     if not path.is_absolute():
         raise ValueError(f"expected a path from the root, /…, found {shown(str(path))}")
@@ -133,6 +139,15 @@ class PointOptions(Section):
     """what the raw value is multiplied by"""
     every: Every | None = Field(None, examples=["15min"])
     """how often it is read; as the device, if not said"""
+    rating: Annotated[Decimal, AfterValidator(_positive)] | None = Field(None, examples=["9"])
+    """the most that can flow in an hour, in the channel's unit (kWh in an hour = kW): an index that
+    rises faster is marked suspect"""
+    rolls_at: Annotated[Decimal, AfterValidator(_positive)] | None = Field(
+        None, examples=["100000"]
+    )
+    """where the index begins again at 0, in the channel's unit; a power of ten, if not said"""
+    intervals: bool = Field(False, examples=[True])
+    """whether the consumption of each step is sent beside the index"""
 
 
 class Device(Section):

@@ -12,6 +12,7 @@ from agent.config.points import point, profile_of, wanted
 from agent.config.problem import did_you_mean, or_list
 from agent.drivers import driver
 from agent.drivers.profile import profiles
+from agent.model import Kind
 from agent.registry import place
 from agent.settings import shown, written
 from agent.units import factor, units
@@ -105,6 +106,8 @@ def _quantity(draft: Draft, path: Path, merged: PointOptions) -> None:
     if merged.unit is not None and merged.unit not in units():
         draft.report.value((*path, "unit"), _no_unit(merged.unit))
     if merged.channel is None:
+        if what := _only_of_an_index(merged):
+            draft.report.value((*path, what), f"`{what}` needs a `channel`, such as elec.imp")
         return
     known = channels().get(merged.channel)
     if known is None:
@@ -113,9 +116,21 @@ def _quantity(draft: Draft, path: Path, merged: PointOptions) -> None:
     elif merged.unit is None:
         what = f"`unit` is missing: what the device counts in, such as `unit: {known.unit}`"
         draft.report.key(path, what)
+    elif known.kind is not Kind.REG and (what := _only_of_an_index(merged)):
+        kind = f"{known.name} is no index: only what a meter counts up has `{what}`"
+        draft.report.value((*path, what), kind)
     elif merged.unit in units() and factor(merged.unit, known.unit) is None:
         what = f"{merged.unit} cannot be converted to {known.unit}, the unit of {known.name}"
         draft.report.value((*path, "unit"), what)
+
+
+def _only_of_an_index(merged: PointOptions) -> str:
+    words = {
+        "rating": merged.rating,
+        "rolls_at": merged.rolls_at,
+        "intervals": merged.intervals or None,
+    }
+    return next((word for word, said in words.items() if said is not None), "")
 
 
 OTHER_SPELLINGS = {"°C": "Cel", "C": "Cel", "degC": "Cel", "m³": "m3", "L": "l", "°": "deg"}

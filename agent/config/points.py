@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,8 @@ def _merged(name: str, device: Device, known: Profile | None) -> PointOptions:
         "channel": channel_of_quantity().get(name),
         "unit": offer.unit,
         "scale": offer.scale,
+        "rating": offer.rating,
+        "rolls_at": offer.rolls_at,
     }
     over = {key: value for key, value in dict(written).items() if value is not None}
     return PointOptions.model_construct(**(dict(written) | said | over))
@@ -56,7 +59,16 @@ def point(device_name: str, device: Device, name: str, options: PointOptions) ->
         unit=options.unit or (channel.unit if channel else "1"),
         scale=Decimal(1) if options.scale is None else options.scale,
         place=device.place,
+        rating=options.rating,
+        rolls_at=options.rolls_at,
     )
+
+
+def derived(index: Point) -> Point:
+    """Make the point for what flowed in each step of an index; it is never read."""
+    unit = channels()[str(index.channel)].unit
+    name = f"{index.name}-interval"
+    return replace(index, name=name, at="", unit=unit, scale=Decimal(1), derived=True)
 
 
 def serial_point(device_name: str, device: Device) -> Point | None:

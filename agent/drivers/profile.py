@@ -30,6 +30,10 @@ class Offer:
     unit: str = "1"
     """of raw × scale"""
     scale: Decimal = Decimal(1)
+    rating: Decimal | None = None
+    """the most that can flow in an hour through a meter of this make, in the channel's unit"""
+    rolls_at: Decimal | None = None
+    """where its index begins again at 0, in the channel's unit"""
     verify: str = ""
     """what nobody has yet held against the maker's manual"""
 

@@ -51,7 +51,9 @@ def test_the_sdm120_reads_the_import_index_by_default_and_says_what_is_unverifie
     sdm120 = profile("eastron-sdm120")
     assert sdm120.defaults == ("energy_import",)
     assert sdm120.channel("energy_import") == "elec.imp"
-    assert sdm120.points["energy_import"] == Offer("input/72/float32", "kWh", Decimal(1))
+    assert sdm120.points["energy_import"] == Offer(
+        "input/72/float32", "kWh", Decimal(1), rating=Decimal("10.4")
+    )
     assert sdm120.serial == Offer("holding/64512/uint32", verify="from memory: VERIFY")
 
 

@@ -1,0 +1,39 @@
+"""The missing-data policy is clear and known: the same words in the command and in docs/."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from agent.buffer.batch import POLICY
+from agent.cli import app
+from agent.model import Flag, Why
+from agent.pipeline.policy import WORDS
+
+DOCS = Path(__file__).parents[3] / "docs" / "policy.md"
+
+
+@pytest.mark.parametrize("lang", WORDS)
+def test_the_command_says_what_the_page_says(lang):
+    said = CliRunner().invoke(app, ["policy", "show", "--lang", lang])
+    assert said.exit_code == 0
+    assert said.output == WORDS[lang]
+    assert WORDS[lang] in DOCS.read_text(encoding="utf-8")
+
+
+def test_the_language_is_the_terminals(monkeypatch):
+    monkeypatch.delenv("LC_ALL", raising=False)
+    monkeypatch.setenv("LANG", "fr_FR.UTF-8")
+    assert CliRunner().invoke(app, ["policy", "show"]).output == WORDS["fr"]
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    assert CliRunner().invoke(app, ["policy", "show"]).output == WORDS["en"]
+
+
+@pytest.mark.parametrize("lang", WORDS)
+def test_every_word_that_a_batch_may_hold_is_explained(lang):
+    text = WORDS[lang]
+    assert POLICY in text
+    for why in (Why.SILENT, Why.LINK, Why.AGENT, Why.BAD, Why.EARLY, Why.BUSY, Why.SHED, Why.CLOCK):
+        assert f"`{why}`" in text
+    for flag in set(Flag) - {Flag.MANUAL, Flag.EXCHANGED}:
+        assert flag in text
