@@ -3,6 +3,7 @@
 AgentError
 ├── Refused          tell the person what is wrong and what to do; nothing was changed
 │   └── ConfigError  the same, of the configuration: which lines to change
+├── WriteRefused     a device did not take a command: read what stands there before anything else
 ├── LinkLost         close the link, wait, open it again
 ├── SpoolFull        the rows were not taken: count them, say so upstream when there is room
 ├── UplinkLost       close the uplink, wait, open it again; batches stay in the spool
@@ -21,6 +22,10 @@ class Refused(AgentError):
 
 class ConfigError(Refused):
     """The configuration cannot be used as written."""
+
+
+class WriteRefused(AgentError):
+    """A device did not acknowledge what was written to it, or does not say what stands there."""
 
 
 class LinkLost(AgentError):

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 DRIVERS: Mapping[str, str] = MappingProxyType(
     {
+        "bacnet": "agent.drivers.bacnet.bus:Bacnet",
         "modbus-tcp": "agent.drivers.modbus.tcp:ModbusTcp",
+        "modbus-rtu": "agent.drivers.modbus.serialline:ModbusRtu",
+        "modbus-rtu-tcp": "agent.drivers.modbus.serialline:ModbusRtuTcp",
     }
 )
 """the name written under `driver:`, and where its class is; imported only where it is used"""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from agent.model import Point, Sample
+    from agent.model import Point, Sample, Value
 
 
 class Driver(Protocol):
@@ -45,6 +45,28 @@ class Reads(Driver, Protocol):
         does not answer is `silent` on all its points after ONE timeout; a point it refuses is `bad`.
         Raises LinkLost when the bus itself is gone.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """How a line was used since it was opened."""
+
+    seconds: float
+    """since then"""
+    busy: float
+    """seconds of them spent on requests"""
+    requests: int
+    answer_ms: Mapping[str, float]
+    """by the address of a device: how long its last answer took"""
+
+
+@runtime_checkable
+class Measures(Protocol):
+    """A bus that knows what it costs."""
+
+    def use(self) -> Use:
+        """Say how the line was used since it was opened."""
         ...
 
 
@@ -91,5 +113,58 @@ class Discovers(Protocol):
 
         Raises LinkLost when the bus is gone, Refused when it must not be searched now (another
         master is on the line).
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What stands at a commandable point, slot by slot (BACnet: its priority array)."""
+
+    ours: Mapping[int, Value | None]
+    """each of our slots; None: empty"""
+    minimum: Value | None = None
+    """what the device itself holds for its minimum on and off times: no override by a person"""
+    others: Mapping[int, Value] = field(default_factory=dict)
+    """what others hold, by slot; a smaller number is stronger"""
+
+    def outranking(self, slot: int) -> int | None:
+        """The strongest slot of somebody else that is stronger than this one of ours."""
+        return min((other for other in self.others if other < slot), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """One slot of ours that held a value when nothing should have, or a point nobody could see."""
+
+    point: Point
+    slot: int | None
+    """None: the point could not be looked at, so its sweep stays due"""
+    value: Value | None
+    empty: bool
+    """it was emptied, and read back empty"""
+    detail: str = ""
+
+
+@runtime_checkable
+class Writes(Protocol):
+    """A bus whose devices can be commanded; reading back is not the driver's business."""
+
+    async def write(self, point: Point, value: Value | None, slot: int | None) -> None:
+        """Write into one of our slots; None: NULL, which gives back that slot only.
+
+        Raises WriteRefused where the device did not acknowledge it (it may stand all the same),
+        Refused where the slot or the value is not ours to write; LinkLost.
+        """
+        ...
+
+    async def held(self, point: Point) -> Held:
+        """What stands there. Raises WriteRefused where the device does not say; LinkLost."""
+        ...
+
+    async def sweep(self, points: Sequence[Point]) -> list[Swept]:
+        """Give back what stands in our slots at these points, whoever left it there.
+
+        Raises LinkLost.
         """
         ...

@@ -1,0 +1,1 @@
+"""BACnet/IP: bacpypes3 carries packets, segments, routes; what they say is read here."""

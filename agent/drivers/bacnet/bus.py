@@ -1,0 +1,166 @@
+"""BACnet/IP as a driver: an open port of our own, and the devices that are read through it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+from agent import clock
+from agent.channels import channels
+from agent.drivers.bacnet import reading, where
+from agent.drivers.bacnet.commands import Commands
+from agent.drivers.bacnet.cov import Following
+from agent.drivers.bacnet.directory import Directory
+from agent.drivers.bacnet.names import PRESENT_VALUE, STATUS_FLAGS
+from agent.drivers.bacnet.samples import sample
+from agent.drivers.bacnet.scan import Scan
+from agent.drivers.bacnet.services import Content, Ref
+from agent.drivers.bacnet.settings import BacnetSettings, station
+from agent.drivers.bacnet.wire import NotAnsweredError, opened
+from agent.model import Kind, Sample, Why
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from bacpypes3.pdu import Address
+
+    from agent.drivers.bacnet.services import IAm
+    from agent.drivers.bacnet.wire import Wire
+    from agent.drivers.base import Found, Held, Progress, Swept, Wish
+    from agent.model import Point, Value
+
+FOLLOWED = 30
+"""seconds: what is read more seldom is not worth a subscription, for one read of many points
+costs no more than the renewal of one
+"""
+
+
+class Bacnet:
+    """An open BACnet/IP port. Its devices are instance numbers (`address`)."""
+
+    Settings = BacnetSettings
+    at_once = 16
+    """devices that may be asked at the same time"""
+
+    def __init__(self, wire: Wire, settings: BacnetSettings) -> None:
+        self.wire, self.settings = wire, settings
+        self.directory = Directory(wire, settings.ask)
+        self.following = Following(wire, self.directory, settings.cov)
+        self.scan = Scan(wire, self.directory)
+        self.commands = Commands(wire, self.directory, settings.slots)
+        self._turns: dict[int, asyncio.Lock] = {}
+        wire.announced, wire.notified = self._announced, self.following.notified
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: BacnetSettings) -> AsyncIterator[Self]:
+        """Take the port; let go of it on leaving. Raises LinkLost if it cannot be had."""
+        at = station(settings.address, settings.port)
+        async with opened(at, settings.timeout, settings.bbmd, int(settings.ttl)) as wire:
+            bus = cls(wire, settings)
+            try:
+                yield bus
+            finally:
+                await bus.following.close()
+
+    @staticmethod
+    def check(point: Point) -> None:
+        """Raise ValueError on an `address` that is no device or an `at` that is no property."""
+        where.address(point.address)
+        where.at(point.at)
+
+    async def read(self, points: Sequence[Point]) -> list[Sample]:
+        """Read points of one device; see `agent.drivers.base.Reads`.
+
+        What the device tells us by itself is not asked for, unless anything else is.
+        """
+        of = where.address(points[0].address)
+        refs = [where.at(point.at) for point in points]
+        for point, ref in zip(points, refs, strict=True):
+            if self.settings.cov and _followed(point, ref):
+                self.following.follow(of.instance, ref)
+        known = self._known(of.instance, refs)
+        said = ""
+        if known is None:
+            known, said = await self._ask(of, refs)
+        now = clock.seconds()
+        return [
+            Sample(point, now, why=Why.SILENT, detail=said)
+            if said and ref not in known
+            else sample(point, now, known[ref], known.get(Ref(ref.object, STATUS_FLAGS)))
+            for point, ref in zip(points, refs, strict=True)
+        ]
+
+    def _known(self, instance: int, refs: Sequence[Ref]) -> dict[Ref, Content] | None:
+        """What devices told us by themselves, if that is all that is wanted."""
+        found: dict[Ref, Content] = {}
+        for ref in refs:
+            said = self.following.known(instance, ref) if ref.property == PRESENT_VALUE else None
+            if said is None:
+                return None
+            found[ref] = said[PRESENT_VALUE]
+            if STATUS_FLAGS in said:
+                found[Ref(ref.object, STATUS_FLAGS)] = said[STATUS_FLAGS]
+        return found
+
+    async def _ask(self, of: where.Where, refs: Sequence[Ref]) -> tuple[dict[Ref, Content], str]:
+        """Read; with what was not answered comes the reason."""
+        found: dict[Ref, Content] = {}
+        async with self._turns.setdefault(of.instance, asyncio.Lock()):
+            try:
+                peer = await self.directory.find(of)
+                async with peer.turn:
+                    await reading.read(self.wire, peer, _with_flags(refs), found)
+            except NotAnsweredError as error:
+                self.directory.forget(of.instance)
+                self.following.silent(of.instance)
+                return found, str(error)
+        self.following.read(of.instance, found)
+        return found, ""
+
+    async def write(self, point: Point, value: Value | None, slot: int | None) -> None:
+        """Write into one of our slots, or NULL; see `agent.drivers.base.Writes`."""
+        await self.commands.write(point, value, slot)
+
+    async def held(self, point: Point) -> Held:
+        """What stands in the point's slots; see `agent.drivers.base.Writes`."""
+        return await self.commands.held(point)
+
+    async def sweep(self, points: Sequence[Point]) -> list[Swept]:
+        """Empty our slots that hold a value; see `agent.drivers.base.Writes`."""
+        return await self.commands.sweep(points)
+
+    def discover(self, wish: Wish) -> AsyncIterator[Found | Progress]:
+        """Search; see `agent.drivers.base.Discovers`."""
+        return self.scan.discover(wish)
+
+    def health(self) -> dict[str, Any]:
+        """How the line is beyond its devices, for `status`."""
+        bbmd = self.wire.registration
+        return {
+            **self.following.health(),
+            "strays": self.wire.strays,
+            **({"bbmd": bbmd} if bbmd else {}),
+        }
+
+    def _announced(self, address: Address, said: IAm) -> None:
+        self.directory.announced(address, said)
+        self.following.announced(said)
+        self.scan.announced(address, said)
+
+
+def _followed(point: Point, ref: Ref) -> bool:
+    """Whether to subscribe: an index must be exact at its slot, and a change may be too small."""
+    kind = channels()[point.channel].kind if point.channel else None
+    return ref.property == PRESENT_VALUE and 0 < point.every <= FOLLOWED and kind is not Kind.REG
+
+
+def _with_flags(refs: Sequence[Ref]) -> list[Ref]:
+    """Each present value with the flags that say whether it may be believed."""
+    wanted: dict[Ref, None] = {}
+    for ref in refs:
+        wanted[ref] = None
+        if ref.property == PRESENT_VALUE:
+            wanted[Ref(ref.object, STATUS_FLAGS)] = None
+    return list(wanted)

@@ -1,0 +1,170 @@
+"""Commands: our slots in a priority array (135-2020, clause 19.2), written, read and emptied.
+
+We write into our own slots only, never into another's, and NULL gives back only what is ours.
+"""
+
+from __future__ import annotations
+
+import struct
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from agent.drivers.bacnet import services, where
+from agent.drivers.bacnet.names import OBJECTS, PRESENT_VALUE, PRIORITY_ARRAY, type_name
+from agent.drivers.bacnet.reading import one
+from agent.drivers.bacnet.services import Ref
+from agent.drivers.bacnet.tags import (
+    DOUBLE,
+    ENUM,
+    NULL,
+    REAL,
+    SIGNED,
+    UNSIGNED,
+    ObjectId,
+    Refusal,
+    unsigned,
+    write,
+)
+from agent.drivers.bacnet.wire import DeniedError, NotAnsweredError
+from agent.drivers.base import Held, Swept
+from agent.errors import Refused, WriteRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.drivers.bacnet.directory import Directory
+    from agent.drivers.bacnet.reading import Peer
+    from agent.drivers.bacnet.settings import Slots
+    from agent.drivers.bacnet.tags import Item
+    from agent.drivers.bacnet.wire import Wire
+    from agent.model import Point, Value
+
+PRIORITIES = 16
+MINIMUM_ON_OFF = 6
+
+KINDS = {
+    **dict.fromkeys(("analog-output", "analog-value", "lighting-output"), REAL),
+    **dict.fromkeys(("binary-output", "binary-value", "binary-lighting-output"), ENUM),
+    **dict.fromkeys(
+        ("multi-state-output", "multi-state-value", "positive-integer-value"), UNSIGNED
+    ),
+    "large-analog-value": DOUBLE,
+    "integer-value": SIGNED,
+}
+"""what a commandable object takes"""
+TAGS = {OBJECTS[name]: kind for name, kind in KINDS.items()}
+
+
+class Commands:
+    """Writes through an open line, into the slots that the configuration names."""
+
+    def __init__(self, wire: Wire, directory: Directory, slots: Slots) -> None:
+        self.wire, self.directory, self.slots = wire, directory, slots
+
+    async def write(self, point: Point, value: Value | None, slot: int | None) -> None:
+        """Write a value, or NULL, into one of our slots. Raises WriteRefused where the device did
+        not acknowledge it, Refused where it is not ours to write; LinkLost.
+        """
+        if slot not in self.slots.ours:
+            raise Refused(f"priority {slot} is not one of ours, {self.slots.ours}")
+        ref = where.at(point.at)
+        asked = services.write(ref, encoded(ref, value), slot)
+        try:
+            peer = await self._peer(point)
+            async with peer.turn:
+                await self.wire.ask(peer.address, services.WRITE, asked)
+        except NotAnsweredError as error:
+            raise WriteRefused(f"{point.device}/{point.name}: {error}; it may stand") from error
+        except DeniedError as error:
+            raise WriteRefused(f"{point.device}/{point.name}: {error}") from error
+
+    async def held(self, point: Point) -> Held:
+        """What stands in the priority array. Raises WriteRefused where that cannot be read."""
+        ref = where.at(point.at)
+        try:
+            peer = await self._peer(point)
+            async with peer.turn:
+                array = await one(self.wire, peer, Ref(ref.object, PRIORITY_ARRAY))
+        except NotAnsweredError as error:
+            raise WriteRefused(f"{point.device}/{point.name}: {error}") from error
+        if isinstance(array, Refusal) or len(array) != PRIORITIES:
+            words = (
+                array.words if isinstance(array, Refusal) else "its priority array is not 16 long"
+            )
+            raise WriteRefused(f"{point.device}/{point.name} is not commandable: {words}")
+        standing = {n: _value(item) for n, item in enumerate(array, 1) if item is not None}
+        return Held(
+            ours={slot: standing.pop(slot, None) for slot in self.slots.ours},
+            minimum=standing.pop(MINIMUM_ON_OFF, None),
+            others=standing,
+        )
+
+    async def sweep(self, points: Sequence[Point]) -> list[Swept]:
+        """Empty each of our slots that holds a value, and read back.
+
+        One entry for each slot that held one, and for each point that could not be looked at.
+        Raises LinkLost.
+        """
+        return [entry for point in points for entry in await self._sweep(point)]
+
+    async def _sweep(self, point: Point) -> list[Swept]:
+        found: list[Swept] = []
+        try:
+            held = await self.held(point)
+            for slot, value in held.ours.items():
+                if value is not None:
+                    await self.write(point, None, slot)
+                    left = (await self.held(point)).ours[slot]
+                    found.append(
+                        Swept(
+                            point,
+                            slot,
+                            value,
+                            left is None,
+                            "" if left is None else f"{left} stands there",
+                        )
+                    )
+        except WriteRefused as error:
+            found.append(Swept(point, None, None, empty=False, detail=str(error)))
+        return found
+
+    async def _peer(self, point: Point) -> Peer:
+        of = where.address(point.address)
+        try:
+            return await self.directory.find(of)
+        except NotAnsweredError:
+            self.directory.forget(of.instance)
+            raise
+
+
+def encoded(ref: Ref, value: Value | None) -> bytes:
+    """A value as the object takes it. Raises Refused where it takes no such value."""
+    if ref.property != PRESENT_VALUE or ref.object.type not in TAGS:
+        raise Refused(f"{type_name(ref.object.type)} is not an object that can be commanded")
+    if value is None:
+        return write(NULL, b"")
+    kind = TAGS[ref.object.type]
+    if not isinstance(value, Decimal) or not value.is_finite():
+        raise Refused(f"{value} is not a number")
+    if kind in (REAL, DOUBLE):
+        return _floating(kind, value)
+    if value != value.to_integral_value() or (kind != SIGNED and value < 0):
+        raise Refused(f"{value} is not a whole number from 0 on")
+    number = int(value)
+    if kind == SIGNED:
+        return write(SIGNED, number.to_bytes(number.bit_length() // 8 + 1, "big", signed=True))
+    return write(kind, unsigned(number))
+
+
+def _floating(kind: int, value: Decimal) -> bytes:
+    try:
+        return write(kind, struct.pack(">f" if kind == REAL else ">d", float(value)))
+    except OverflowError as error:
+        raise Refused(f"{value} is too large") from error
+
+
+def _value(item: Item) -> Value:
+    """A slot's value; what cannot be read is in somebody's slot all the same."""
+    if isinstance(item, Refusal):
+        return item.words
+    return str(item) if isinstance(item, ObjectId) or item is None else item

@@ -1,0 +1,100 @@
+"""Where the devices are: by Who-Is, or at the address that was written."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from bacpypes3.pdu import Address
+
+from agent.drivers.bacnet import services
+from agent.drivers.bacnet.names import DEVICE, MAX_APDU, UNKNOWN_OBJECT
+from agent.drivers.bacnet.reading import Peer, one
+from agent.drivers.bacnet.services import IAm, Ref
+from agent.drivers.bacnet.tags import ObjectId, Refusal
+from agent.drivers.bacnet.wire import NotAnsweredError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.drivers.bacnet.where import Where
+    from agent.drivers.bacnet.wire import Wire
+
+ASKED = 3
+"""how often a Who-Is is said within the timeout"""
+
+
+class Directory:
+    """The devices that were found, by instance number."""
+
+    def __init__(self, wire: Wire, ask: Sequence[str] = ()) -> None:
+        self.wire = wire
+        self.ask = [Address(station) for station in ask]
+        """stations that are asked beside the broadcast"""
+        self.peers: dict[int, Peer] = {}
+        self._wanted: dict[int, asyncio.Future[tuple[Address, IAm]]] = {}
+        self._lines: dict[int, asyncio.Lock] = {}
+
+    async def find(self, where: Where) -> Peer:
+        """A device, found now if it is not known. Raises NotAnsweredError, also where another
+        device has its address; LinkLost.
+        """
+        known = self.peers.get(where.instance)
+        if known is None:
+            known = await (self._at(where) if where.station else self._look_for(where.instance))
+            self.peers[where.instance] = known
+        return known
+
+    def forget(self, instance: int) -> None:
+        """It does not answer: look for it anew next time, for its address may have changed."""
+        self.peers.pop(instance, None)
+
+    def announced(self, address: Address, said: IAm) -> None:
+        """Take an I-Am."""
+        waiting = self._wanted.get(said.instance)
+        if waiting is not None and not waiting.done():
+            waiting.set_result((address, said))
+
+    def peer(self, instance: int, address: Address, max_apdu: int) -> Peer:
+        """A device at an address; those of one remote network take turns."""
+        peer = Peer(instance, address, max_apdu)
+        if address.addrType == Address.remoteStationAddr:
+            peer.turn = self._lines.setdefault(address.addrNet, asyncio.Lock())
+        return peer
+
+    async def _at(self, where: Where) -> Peer:
+        peer = self.peer(where.instance, Address(where.station), 0)
+        ref = Ref(ObjectId(DEVICE, where.instance), MAX_APDU)
+        async with peer.turn:
+            content = await one(self.wire, peer, ref)
+        if isinstance(content, Refusal) and content.code == UNKNOWN_OBJECT:
+            raise NotAnsweredError(f"at {where.station} is another device, not {where.instance}")
+        try:
+            peer.room = int(content[0])  # type: ignore[index, arg-type] # anything else raises
+        except (TypeError, ValueError, IndexError):
+            peer.room = 480  # it would not say: what a slow line can carry, clause 20.1.2.5
+        return peer
+
+    async def _look_for(self, instance: int) -> Peer:
+        found = self._wanted.get(instance)
+        if found is None:
+            found = self._wanted[instance] = asyncio.get_running_loop().create_future()
+        try:
+            for _ in range(ASKED):
+                await self.who_is(instance, instance)
+                try:
+                    async with asyncio.timeout(self.wire.timeout / ASKED):
+                        address, said = await asyncio.shield(found)
+                        return self.peer(instance, address, said.max_apdu)
+                except TimeoutError:
+                    continue
+        finally:
+            self._wanted.pop(instance, None)
+        self.wire.there()
+        raise NotAnsweredError(f"nobody says to be device {instance}")
+
+    async def who_is(self, first: int, last: int) -> None:
+        """Ask who is there, everybody and those who are asked by name."""
+        question = services.who_is(first, last)
+        for to in (None, *self.ask):
+            await self.wire.say(to, services.WHO_IS, question)

@@ -1,0 +1,113 @@
+"""What an object measures, guessed from its unit and its name, for a person to check. Pure."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from agent.channels import channels
+from agent.drivers.bacnet.names import ENGINEERING_UNITS, OBJECTS, type_name
+from agent.units import factor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from agent.drivers.bacnet.tags import ObjectId
+
+VALUES = frozenset(
+    OBJECTS[name]
+    for name in (
+        "analog-input", "analog-output", "analog-value", "binary-input", "binary-output",
+        "binary-value", "multi-state-input", "multi-state-output", "multi-state-value",
+        "accumulator", "pulse-converter", "integer-value", "positive-integer-value",
+        "large-analog-value",
+    )
+)  # fmt: skip
+"""objects that have a number as their value"""
+
+WORDS: tuple[tuple[str, str], ...] = (
+    ("temp.supply", r"supply|flow temp|depart|vorlauf|\bvl\b|aller"),
+    ("temp.return", r"return|retour|rucklauf|\brl\b"),
+    ("dhw", r"dhw|ecs|hot water|eau chaude|warmwasser"),
+    ("cw", r"cold water|eau froide|kaltwasser|\befs?\b"),
+    ("gas", r"\bgas\b|\bgaz\b"),
+    ("cool", r"cool|froid|kalte|chilled"),
+    ("heat", r"heat|chal|chauff|warme|calor|thermi"),
+    ("elec.exp", r"export|inject|lieferung|einspeis"),
+    ("elec.imp", r"elec|import|energ|strom|kwh|soutir"),
+)
+"""channels by what their names say, the first that fits; only where the unit fits too"""
+ONLY = {
+    "Cel": "temp", "%RH": "rh", "ppm": "co2", "W": "elec.power", "V": "elec.voltage",
+    "A": "elec.current", "Hz": "elec.frequency", "VA": "elec.apparent", "var": "elec.reactive",
+}  # fmt: skip
+"""channels by a unit (or one of its multiples) that hardly anything else has"""
+
+
+class Thing(NamedTuple):
+    """An object as its controller describes it."""
+
+    object: ObjectId
+    name: str
+    description: str = ""
+    units: int | None = None
+    """BACnet's number of its engineering unit"""
+    commandable: bool = False
+
+
+def unit_of(thing: Thing) -> str | None:
+    """Our unit for it; None where there is none."""
+    return "1" if thing.units is None else ENGINEERING_UNITS.get(thing.units)
+
+
+def channel_of(thing: Thing) -> str | None:
+    """The channel that it probably is; None where nothing says."""
+    unit = unit_of(thing)
+    if unit is None or thing.units is None or thing.commandable:
+        return None
+    said = plain_words(f"{thing.name} {thing.description}")
+    for channel, words in WORDS:
+        known = channels().get(channel)
+        if known and re.search(words, said) and factor(unit, known.unit) is not None:
+            return channel
+    return next((name for one, name in ONLY.items() if factor(unit, one) is not None), None)
+
+
+def plain_words(text: str) -> str:
+    """Lower case without accents, words apart."""
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    return re.sub(r"[^a-z0-9]+", " ", "".join(c for c in plain if not unicodedata.combining(c)))
+
+
+def slug(text: str, otherwise: str) -> str:
+    """A name that fits the configuration."""
+    return re.sub(r"[^a-z0-9]+", "-", plain_words(text)).strip("-")[:48] or otherwise
+
+
+def points(things: Iterable[Thing]) -> tuple[dict[str, Mapping[str, Any]], list[str]]:
+    """The points of one device as the configuration would say, and what a person must look at.
+
+    Each channel once: a second object of the same kind is named without one.
+    """
+    made: dict[str, Mapping[str, Any]] = {}
+    taken: dict[str, str] = {}
+    warnings: list[str] = []
+    for thing in things:
+        channel, unit = channel_of(thing), unit_of(thing)
+        if thing.object.type not in VALUES or (channel is None and not thing.commandable):
+            continue
+        written = f"{type_name(thing.object.type)},{thing.object.instance}"
+        name = slug(thing.name, written.replace(",", "-"))
+        name = name if name not in made else f"{name[:40]}-{thing.object.instance}"
+        if channel in taken:
+            warnings.append(f"{name} may be {channel} too, as {taken[channel]} is: choose")
+            channel = None
+        made[name] = {
+            "at": written,
+            **({"channel": channel} if channel else {}),
+            "unit": unit or "1",
+        }
+        if channel:
+            taken[channel] = name
+    return made, warnings

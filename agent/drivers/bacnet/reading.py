@@ -1,0 +1,96 @@
+"""Reading properties of one device: as few requests as it allows, each value on its own."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent.drivers.bacnet import services
+from agent.drivers.bacnet.names import REJECTED, UNRECOGNIZED_SERVICE
+from agent.drivers.bacnet.services import HEADER, Content, Ref, chunks
+from agent.drivers.bacnet.tags import GarbledError, Refusal
+from agent.drivers.bacnet.wire import MAX_APDU, DeniedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bacpypes3.pdu import Address
+
+    from agent.drivers.bacnet.wire import Wire
+
+    Contents = dict[Ref, Content]
+
+SMALLEST = 50
+"""bytes of an answer that every device can send (clause 20.1.2.5)"""
+
+
+@dataclass(slots=True)
+class Peer:
+    """A device that was found, and what we learnt of its limits."""
+
+    instance: int
+    address: Address
+    room: int = MAX_APDU
+    """bytes of an answer that it can send in one piece"""
+    multiple: bool = True
+    """it reads several properties in one request"""
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """one request at a time; devices behind one router share it, for they share a slow line"""
+
+
+async def read(wire: Wire, peer: Peer, refs: Sequence[Ref], found: Contents) -> None:
+    """Read properties of one device into `found`; a Refusal stands for each that cannot be had.
+
+    Raises NotAnsweredError at the first request without an answer, with what came before it in
+    `found`; LinkLost.
+    """
+    for chunk in chunks(refs, min(peer.room, MAX_APDU) - HEADER):
+        await _chunk(wire, peer, chunk, found)
+
+
+async def _chunk(wire: Wire, peer: Peer, refs: Sequence[Ref], found: Contents) -> None:
+    if not peer.multiple or len(refs) == 1:
+        for ref in refs:
+            found[ref] = await one(wire, peer, ref)
+        return
+    try:
+        data = await wire.ask(peer.address, services.READ_MULTIPLE, services.read_multiple(refs))
+        answer = services.read_multiple_answer(data)
+    except GarbledError as error:
+        found.update(dict.fromkeys(refs, Refusal(str(error))))
+    except DeniedError as error:
+        _learn(peer, refs, error)
+        half = (len(refs) + 1) // 2
+        await _chunk(wire, peer, refs[:half], found)
+        await _chunk(wire, peer, refs[half:], found)
+    else:
+        found.update((ref, answer.get(ref, MISSING)) for ref in refs)
+
+
+MISSING = Refusal("left out of the answer")
+
+
+def _learn(peer: Peer, refs: Sequence[Ref], error: DeniedError) -> None:
+    """Why it refused to read these together says what it can do."""
+    if error.refusal.code == REJECTED - UNRECOGNIZED_SERVICE:
+        peer.multiple = False
+    elif error.whole:
+        peer.room = max(SMALLEST, min(peer.room, size(refs)) // 2 + HEADER)
+
+
+def size(refs: Sequence[Ref]) -> int:
+    """Bytes that the answer is reckoned to have."""
+    objects = len({ref.object for ref in refs})
+    return objects * services.SIZE_OF_OBJECT + len(refs) * services.SIZE_OF_VALUE
+
+
+async def one(wire: Wire, peer: Peer, ref: Ref) -> Content:
+    """Read one property by the service that every device has. Raises NotAnsweredError."""
+    try:
+        data = await wire.ask(peer.address, services.READ, services.read(ref))
+        return services.read_answer(data, ref)
+    except GarbledError as error:
+        return Refusal(str(error))
+    except DeniedError as error:
+        return error.refusal

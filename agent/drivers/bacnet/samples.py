@@ -1,0 +1,56 @@
+"""From what a device says of a property to a sample: the value, or why there is none. Pure."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from agent.drivers.bacnet.names import type_name
+from agent.drivers.bacnet.tags import ObjectId, Refusal
+from agent.model import Sample, Why
+
+if TYPE_CHECKING:
+    from agent.drivers.bacnet.services import Content
+    from agent.model import Point
+
+FAULT, OUT_OF_SERVICE = 1, 3
+"""status flags by their bit (21, BACnetStatusFlags); 0 is in-alarm, 2 is overridden"""
+LONGEST = 200
+"""characters of a text"""
+
+
+def sample(point: Point, at: float, content: Content, flags: Content | None = None) -> Sample:
+    """The sample of one property. A fault, or being out of service, makes a value bad, for then
+    what the object shows is not what it measures (12.2.10).
+    """
+    value, why = _value(content)
+    if why is None:
+        why = _flagged(flags)
+        if why is not None:
+            return Sample(point, at, why=Why.BAD, detail=f"{why}; it shows {value}")
+        return Sample(point, at, value)
+    return Sample(point, at, why=Why.BAD, detail=why)
+
+
+def _value(content: Content) -> tuple[Decimal | str, str | None]:
+    if isinstance(content, Refusal):
+        return "", content.words
+    if len(content) != 1:
+        return "", f"{len(content)} values where one was expected"
+    item = content[0]
+    if isinstance(item, Refusal):
+        return "", item.words
+    if item is None:
+        return "", "no value (NULL)"
+    if isinstance(item, ObjectId):
+        return f"{type_name(item.type)},{item.instance}", None
+    return (item if isinstance(item, Decimal) else item[:LONGEST]), None
+
+
+def _flagged(flags: Content | None) -> str | None:
+    if flags is None or isinstance(flags, Refusal) or not flags or not isinstance(flags[0], str):
+        return None
+    bits = flags[0].ljust(4, "0")
+    if bits[OUT_OF_SERVICE] == "1":
+        return "out of service"
+    return "fault" if bits[FAULT] == "1" else None

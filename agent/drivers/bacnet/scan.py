@@ -1,0 +1,213 @@
+"""Searching a BACnet network: who is there, what they have, and what that probably is."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, TypeVar
+
+from agent.drivers.bacnet import reading
+from agent.drivers.bacnet.guess import VALUES, Thing, points, slug
+from agent.drivers.bacnet.names import (
+    DESCRIPTION,
+    DEVICE,
+    OBJECT_LIST,
+    OBJECT_NAME,
+    PRIORITY_ARRAY,
+    PROPERTIES,
+    UNITS,
+)
+from agent.drivers.bacnet.services import Ref
+from agent.drivers.bacnet.tags import ObjectId, Refusal
+from agent.drivers.bacnet.where import LAST_INSTANCE
+from agent.drivers.bacnet.wire import NotAnsweredError
+from agent.drivers.base import Found, Progress
+from agent.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from bacpypes3.pdu import Address
+
+    from agent.drivers.bacnet.directory import Directory
+    from agent.drivers.bacnet.reading import Contents, Peer
+    from agent.drivers.bacnet.services import Content, IAm
+    from agent.drivers.bacnet.wire import Wire
+    from agent.drivers.base import Wish
+
+_T = TypeVar("_T")
+
+MANY = 30
+"""answers to one Who-Is above which some may have been lost: its range is asked again in halves"""
+OBJECTS_AT_ONCE = 40
+MOST_OBJECTS = 20_000
+MOST_DEVICES = 10_000
+ASK_FOR_COMMANDS = 16
+"""a slot that every priority array has"""
+ABOUT = ("object-name", "vendor-name", "model-name")
+
+
+class Scan:
+    """One search at a time."""
+
+    def __init__(self, wire: Wire, directory: Directory) -> None:
+        self.wire, self.directory = wire, directory
+        self._found: dict[int, tuple[Address, IAm]] | None = None
+        self._doubles: set[int] = set()
+
+    def announced(self, address: Address, said: IAm) -> None:
+        """Take an I-Am, if somebody is looking."""
+        if self._found is None or len(self._found) >= MOST_DEVICES:
+            return
+        other, _ = self._found.setdefault(said.instance, (address, said))
+        if other != address:
+            self._doubles.add(said.instance)
+
+    async def discover(self, wish: Wish) -> AsyncIterator[Found | Progress]:
+        """Search; see `agent.drivers.base.Discovers`."""
+        first, last = _instance(wish.first, 0), _instance(wish.last, LAST_INSTANCE)
+        self._found, self._doubles = {}, set()
+        try:
+            yield Progress(0, 1, "asking who is there")
+            await self._who_is(first, last)
+            found = sorted(self._found.items())
+        finally:
+            self._found = None
+        for number, (instance, (address, said)) in enumerate(found):
+            yield Progress(number, len(found), f"device {instance}")
+            peer = replace(self.directory.peer(instance, address, said.max_apdu))
+            async for step in self._device(peer):
+                yield step
+
+    async def _who_is(self, first: int, last: int) -> None:
+        """Ask a range, and where many answer each half of them again until none is new."""
+        assert self._found is not None
+        before = self._inside(first, last)
+        await self.directory.who_is(first, last)
+        await asyncio.sleep(self.wire.timeout / 2)
+        now = self._inside(first, last)
+        if len(now) > MANY and len(now) > len(before) and first < last:
+            middle = min(max(now[len(now) // 2], first), last - 1)
+            await self._who_is(first, middle)
+            await self._who_is(middle + 1, last)
+
+    def _inside(self, first: int, last: int) -> list[int]:
+        assert self._found is not None
+        return sorted(instance for instance in self._found if first <= instance <= last)
+
+    async def _device(self, peer: Peer) -> AsyncIterator[Found | Progress]:
+        try:
+            about = await self._about(peer)
+            listed, warnings = await self._objects(peer)
+            things: list[Thing] = []
+            for group in _groups([one for one in listed if one.type in VALUES]):
+                things += await self._things(peer, group)
+                words = f"device {peer.instance}: objects"
+                yield Progress(len(things), len(listed), words)
+        except NotAnsweredError as error:
+            yield _found(peer, {}, [], [str(error)])
+            return
+        if peer.instance in self._doubles:
+            warnings.append(f"two devices say that they are {peer.instance}: one must change")
+        if len(listed) >= MOST_OBJECTS:
+            warnings.append(f"only its first {MOST_OBJECTS} objects were looked at")
+        yield _found(peer, about, things, warnings)
+
+    async def _about(self, peer: Peer) -> dict[str, str]:
+        device = ObjectId(DEVICE, peer.instance)
+        contents = await self._read(peer, [Ref(device, PROPERTIES[name]) for name in ABOUT])
+        return {name: text(contents.get(Ref(device, PROPERTIES[name]))) for name in ABOUT}
+
+    async def _objects(self, peer: Peer) -> tuple[list[ObjectId], list[str]]:
+        """All objects at once where the device can say them so, else one by one by their index."""
+        whole = Ref(ObjectId(DEVICE, peer.instance), OBJECT_LIST)
+        async with peer.turn:
+            content = await reading.one(self.wire, peer, whole)
+        if not isinstance(content, Refusal):
+            return _ids(content), []
+        async with peer.turn:
+            count = await reading.one(self.wire, peer, whole._replace(element=0))
+        if isinstance(count, Refusal) or len(count) != 1 or not isinstance(count[0], Decimal):
+            return [], ["it does not say which objects it has"]
+        listed: list[ObjectId] = []
+        indexes = range(1, min(int(count[0]), MOST_OBJECTS) + 1)
+        for group in _groups([whole._replace(element=n) for n in indexes]):
+            contents = await self._read(peer, group)
+            listed += [one for ref in group for one in _ids(contents.get(ref, ()))]
+        return listed, []
+
+    async def _things(self, peer: Peer, objects: Sequence[ObjectId]) -> list[Thing]:
+        refs = [
+            ref
+            for of in objects
+            for ref in (
+                Ref(of, OBJECT_NAME),
+                Ref(of, DESCRIPTION),
+                Ref(of, UNITS),
+                Ref(of, PRIORITY_ARRAY, ASK_FOR_COMMANDS),
+            )
+        ]
+        contents = await self._read(peer, refs)
+        return [_thing(of, contents) for of in objects]
+
+    async def _read(self, peer: Peer, refs: Sequence[Ref]) -> Contents:
+        found: Contents = {}
+        async with peer.turn:
+            await reading.read(self.wire, peer, refs, found)
+        return found
+
+
+def _thing(of: ObjectId, contents: Contents) -> Thing:
+    units = contents.get(Ref(of, UNITS), ())
+    number = units[0] if not isinstance(units, Refusal) and units else None
+    slot = contents.get(Ref(of, PRIORITY_ARRAY, ASK_FOR_COMMANDS), Refusal(""))
+    return Thing(
+        of,
+        text(contents.get(Ref(of, OBJECT_NAME))),
+        text(contents.get(Ref(of, DESCRIPTION))),
+        int(number) if isinstance(number, Decimal) else None,
+        not isinstance(slot, Refusal),
+    )
+
+
+def _found(
+    peer: Peer, about: dict[str, str], things: Sequence[Thing], warnings: Sequence[str]
+) -> Found:
+    made, doubts = points(things)
+    name = about.get("object-name", "")
+    rest = len(things) - len(made)
+    words = " ".join(
+        one for one in (about.get("vendor-name"), about.get("model-name"), name) if one
+    )
+    return Found(
+        name=slug(name, f"bacnet-{peer.instance}"),
+        entry={"address": str(peer.instance), **({"points": made} if made else {})},
+        about=f"{words or 'BACnet device'} ({peer.instance} at {peer.address})"
+        + (f", {rest} further values" if rest else ""),
+        warnings=(*warnings, *doubts),
+    )
+
+
+def text(content: Content | None) -> str:
+    """A text property on one line; empty where there is none."""
+    if content is None or isinstance(content, Refusal) or not content:
+        return ""
+    return " ".join(content[0].split())[:80] if isinstance(content[0], str) else ""
+
+
+def _ids(content: Content) -> list[ObjectId]:
+    return [] if isinstance(content, Refusal) else [i for i in content if isinstance(i, ObjectId)]
+
+
+def _groups(everything: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    for start in range(0, len(everything), OBJECTS_AT_ONCE):
+        yield everything[start : start + OBJECTS_AT_ONCE]
+
+
+def _instance(written: str, otherwise: int) -> int:
+    if not written:
+        return otherwise
+    if not written.isdigit() or int(written) > LAST_INSTANCE:
+        raise Refused(f'"{written}" is no instance number, 0 to {LAST_INSTANCE}')
+    return int(written)

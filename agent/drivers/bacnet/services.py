@@ -1,0 +1,262 @@
+"""Requests and answers of the services we use, as bytes (135-2020, clauses 13, 15, 16). Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.drivers.bacnet.names import ABORTS, ERRORS
+from agent.drivers.bacnet.tags import (
+    CLOSE,
+    OPEN,
+    GarbledError,
+    Item,
+    ObjectId,
+    Refusal,
+    Tag,
+    closing,
+    context,
+    items,
+    number_of,
+    object_id,
+    object_of,
+    opening,
+    tags,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+CONFIRMED_COV, SUBSCRIBE_COV, READ, READ_MULTIPLE, WRITE = 1, 5, 12, 14, 15
+I_AM, UNCONFIRMED_COV, WHO_IS = 0, 2, 8
+
+Content = tuple[Item, ...] | Refusal
+"""the values of a property, one of which a plain property has; or why there are none"""
+
+
+class Ref(NamedTuple):
+    """One property of one object, or one element of it."""
+
+    object: ObjectId
+    property: int
+    element: int | None = None
+    """of an array, from 1; 0: how many there are"""
+
+
+class IAm(NamedTuple):
+    """A device that says that it is there."""
+
+    instance: int
+    max_apdu: int
+    segmentation: int
+    vendor: int
+
+
+class Notification(NamedTuple):
+    """What a device says of itself because we subscribed."""
+
+    process: int
+    device: int
+    object: ObjectId
+    values: Mapping[int, Content]
+
+
+def read(ref: Ref) -> bytes:
+    """A ReadProperty request (15.5)."""
+    index = b"" if ref.element is None else context(2, ref.element)
+    return object_id(0, ref.object) + context(1, ref.property) + index
+
+
+def read_multiple(refs: Sequence[Ref]) -> bytes:
+    """A ReadPropertyMultiple request (15.7); neighbours on one object share its entry."""
+    made: list[bytes] = []
+    last = None
+    for ref in refs:
+        if ref.object != last:
+            made += [closing(1)] if last else []
+            made += [object_id(0, ref.object), opening(1)]
+            last = ref.object
+        made.append(context(0, ref.property))
+        if ref.element is not None:
+            made.append(context(1, ref.element))
+    return b"".join([*made, closing(1)])
+
+
+def write(ref: Ref, value: bytes, priority: int | None) -> bytes:
+    """A WriteProperty request (15.9); `value` is tagged already."""
+    index = b"" if ref.element is None else context(2, ref.element)
+    return (
+        object_id(0, ref.object)
+        + context(1, ref.property)
+        + index
+        + opening(3)
+        + value
+        + closing(3)
+        + (b"" if priority is None else context(4, priority))
+    )
+
+
+def subscribe(process: int, of: ObjectId, lifetime: int | None) -> bytes:
+    """A SubscribeCOV request with confirmed notifications (13.14); `lifetime` None: no more."""
+    asked = context(0, process) + object_id(1, of)
+    return asked if lifetime is None else asked + context(2, 1) + context(3, lifetime)
+
+
+def who_is(first: int, last: int) -> bytes:
+    """A Who-Is for a range of device instances (16.10)."""
+    return context(0, first) + context(1, last)
+
+
+def read_answer(data: bytes, asked: Ref) -> Content:
+    """What a ReadProperty answer says. Raises GarbledError, also where it answers another."""
+    found = tags(data)
+    at = _Place(found)
+    ref, content = _property(at, object_of(at.next()), 1, 2, 3)
+    if ref != asked:
+        raise GarbledError("answer to another request")
+    return content
+
+
+def read_multiple_answer(data: bytes) -> dict[Ref, Content]:
+    """What a ReadPropertyMultiple answer says, by what it speaks of. Raises GarbledError."""
+    at, found = _Place(tags(data)), {}
+    while not at.ended:
+        of = object_of(at.next())
+        at.expect(OPEN, 1)
+        while not at.closes(1):
+            ref, content = _property(at, of, 2, 3, 4, error=5)
+            found[ref] = content
+        at.expect(CLOSE, 1)
+    return found
+
+
+def i_am(data: bytes) -> IAm:
+    """What an I-Am says. Raises GarbledError."""
+    found = tags(data)
+    if len(found) < len(IAm._fields):
+        raise GarbledError("an I-Am of fewer than four values")
+    device = object_of(found[0])
+    return IAm(device.instance, *(number_of(tag) for tag in found[1:4]))
+
+
+def notification(data: bytes) -> Notification:
+    """What a COV notification says (13.1). Raises GarbledError."""
+    at = _Place(tags(data))
+    process, device, of = number_of(at.next()), object_of(at.next()), object_of(at.next())
+    number_of(at.next())  # seconds that remain: we renew by our own clock
+    at.expect(OPEN, 4)
+    values = {}
+    while not at.closes(4):
+        ref, content = _property(at, of, 0, 1, 2)
+        values[ref.property] = content
+        if at.at(3):  # the priority at which it was commanded
+            at.next()
+    return Notification(process, device.instance, of, values)
+
+
+def error(data: bytes) -> Refusal:
+    """Why a device refused: class and code as the Error PDU says (21, Error)."""
+    try:
+        found = [number_of(tag) for tag in tags(data) if tag.kind not in (OPEN, CLOSE)]
+        code = found[1]
+    except (GarbledError, IndexError):
+        return Refusal("refused, in words that make no sense")
+    return Refusal(ERRORS.get(code, f"error {code} of class {found[0]}"), code)
+
+
+class _Place:
+    """A place in a list of tags; moving on from its end raises GarbledError."""
+
+    def __init__(self, found: Sequence[Tag]) -> None:
+        self.found, self.index = found, 0
+
+    @property
+    def ended(self) -> bool:
+        return self.index >= len(self.found)
+
+    def next(self) -> Tag:
+        if self.ended:
+            raise GarbledError("an answer is cut short")
+        self.index += 1
+        return self.found[self.index - 1]
+
+    def at(self, number: int) -> bool:
+        """Whether a context value of this number comes next."""
+        tag = None if self.ended else self.found[self.index]
+        return (
+            tag is not None
+            and tag.context
+            and tag.kind not in (OPEN, CLOSE)
+            and (tag.number == number)
+        )
+
+    def opens(self, number: int) -> bool:
+        return self._is(OPEN, number)
+
+    def closes(self, number: int) -> bool:
+        if self.ended:
+            raise GarbledError("an answer is cut short")
+        return self._is(CLOSE, number)
+
+    def expect(self, kind: int, number: int) -> None:
+        if not self._is(kind, number):
+            raise GarbledError("a bracket is missing")
+        self.index += 1
+
+    def inside(self, number: int) -> Sequence[Tag]:
+        """The tags between two brackets of this number."""
+        self.expect(OPEN, number)
+        start, depth = self.index, 1
+        while depth:
+            kind = self.next().kind
+            depth += 1 if kind == OPEN else -1 if kind == CLOSE else 0
+        return self.found[start : self.index - 1]
+
+    def _is(self, kind: int, number: int) -> bool:
+        if self.ended:
+            return False
+        tag = self.found[self.index]
+        return tag.kind == kind and tag.number == number
+
+
+def _property(  # noqa: PLR0913 -- the numbers that three services give the same four things
+    at: _Place, of: ObjectId, name: int, index: int, value: int, *, error: int = -1
+) -> tuple[Ref, Content]:
+    if not at.at(name):
+        raise GarbledError("a property was expected")
+    number = number_of(at.next())
+    ref = Ref(of, number, number_of(at.next()) if at.at(index) else None)
+    if at.opens(error):
+        return ref, _refused(at.inside(error))
+    return ref, items(at.inside(value))
+
+
+def _refused(found: Sequence[Tag]) -> Refusal:
+    code = number_of(found[1]) if len(found) > 1 else 0
+    return Refusal(ERRORS.get(code, f"error {code}"), code)
+
+
+def aborted(code: int) -> Refusal:
+    """Why a device gave up."""
+    return Refusal(ABORTS[code] if code < len(ABORTS) else f"abort {code}")
+
+
+def chunks(refs: Sequence[Ref], room: int) -> Iterator[tuple[Ref, ...]]:
+    """Cut what is to be read into requests whose answers fit `room` bytes as far as can be told."""
+    chunk: list[Ref] = []
+    size, last = 0, None
+    for ref in refs:
+        more = SIZE_OF_VALUE + (0 if ref.object == last else SIZE_OF_OBJECT)
+        if chunk and (size + more > room) and ref.object != last:
+            yield tuple(chunk)
+            chunk, size = [], 0
+            more = SIZE_OF_VALUE + SIZE_OF_OBJECT
+        chunk.append(ref)
+        size, last = size + more, ref.object
+    if chunk:
+        yield tuple(chunk)
+
+
+SIZE_OF_OBJECT, SIZE_OF_VALUE = 7, 9
+"""bytes of an object and of a real value in an answer; texts are longer, and found out by asking"""
+HEADER = 12
+"""bytes of an answer before its values"""

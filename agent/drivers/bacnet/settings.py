@@ -1,0 +1,149 @@
+"""Options of a `driver: bacnet` link."""
+
+from __future__ import annotations
+
+import fcntl
+import ipaddress
+import re
+import socket
+import struct
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from agent.errors import LinkLost
+from agent.settings import Duration  # noqa: TC001 -- pydantic evaluates it
+
+INTERFACE = re.compile(r"[A-Za-z][\w.@-]{0,14}", re.ASCII)
+SIOCGIFADDR, SIOCGIFNETMASK = 0x8915, 0x891B
+OPERATOR = 8
+"""the priority at which a person at the plant acts (135-2020, table 19-1)"""
+MINIMUM_ON_OFF = 6
+LAST_PORT = 65_535
+
+
+def _own(written: str) -> str:
+    if INTERFACE.fullmatch(written):
+        return written
+    try:
+        found = ipaddress.IPv4Interface(written)
+    except ValueError:
+        found = None
+    if found is None or "/" not in written:
+        raise ValueError(
+            f'"{written}" is neither an address with its network, such as 192.168.10.5/24, nor the'
+            " name of an interface, such as eth0"
+        )
+    return written
+
+
+def _station(written: str) -> str:
+    host, colon, port = written.partition(":")
+    try:
+        ipaddress.IPv4Address(host)
+        if colon and not 1 <= int(port) <= LAST_PORT:
+            raise ValueError(port)
+    except ValueError:
+        raise ValueError(
+            f'"{written}" is no address such as 192.168.20.1 or 192.168.20.1:47809'
+        ) from None
+    return written
+
+
+Station = Annotated[str, AfterValidator(_station)]
+
+
+class Slots(BaseModel):
+    """Where our commands stand in a priority array; 1 is the strongest, 16 the weakest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    demand_response: int = Field(
+        default=13, ge=1, le=16, description="Priority of ordinary commands.", examples=[13]
+    )
+    emergency: int = Field(
+        default=10, ge=1, le=16, description="Priority of emergency commands.", examples=[10]
+    )
+    reason: str = Field(
+        default="",
+        max_length=200,
+        description="Why we may overrule people at the plant, where a priority is 8 or stronger.",
+        examples=["agreed with the boiler's operator on 12 May 2026"],
+    )
+
+    @model_validator(mode="after")
+    def _never_above_people(self) -> Self:
+        both = (self.demand_response, self.emergency)
+        if MINIMUM_ON_OFF in both:
+            raise ValueError("priority 6 is the controller's own, for its minimum on and off times")
+        if both[0] == both[1]:
+            raise ValueError("demand_response and emergency need a priority each")
+        if min(both) <= OPERATOR and not self.reason.strip():
+            raise ValueError(
+                f"priority {min(both)} overrules the people at the plant, who act at 8: take 9 to"
+                " 16, or write as `reason` by whose word"
+            )
+        return self
+
+    @property
+    def ours(self) -> tuple[int, int]:
+        """Both priorities, ordinary first."""
+        return (self.demand_response, self.emergency)
+
+
+class BacnetSettings(BaseModel):
+    """Options of a `driver: bacnet` link."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    address: Annotated[str, AfterValidator(_own)] = Field(
+        description="Our own address with its network, or the interface whose address we take.",
+        examples=["192.168.10.5/24", "eth0"],
+    )
+    port: int = Field(default=47808, ge=1, le=65535, description="Our UDP port.", examples=[47808])
+    timeout: Annotated[Duration, Field(ge=0.1, le=60)] = Field(
+        default=3.0,
+        description="How long to wait for one answer; a request is sent three times within it.",
+        examples=["3s"],
+    )
+    bbmd: Station | None = Field(
+        default=None,
+        description="Register with this BBMD as a foreign device, where no broadcast reaches us.",
+        examples=["192.168.20.1"],
+    )
+    ttl: Annotated[Duration, Field(ge=10, le=65_535)] = Field(
+        default=600.0,
+        description="How long a registration with the BBMD lasts.",
+        examples=["10min"],
+    )
+    ask: tuple[Station, ...] = Field(
+        default=(),
+        description="Stations that are asked who they are beside the broadcast.",
+        examples=[["192.168.30.7"]],
+    )
+    cov: Annotated[Duration, Field(ge=0, le=86_400)] = Field(
+        default=300.0,
+        description="Lifetime of a subscription to changes of value; 0s: read only. Points read"
+        " every 30s or more often are subscribed.",
+        examples=["5min"],
+    )
+    slots: Slots = Field(
+        default_factory=Slots, description="Our priorities at controllers.", examples=[{}]
+    )
+
+
+def station(address: str, port: int) -> str:
+    """Our own station, `IP/BITS:PORT`. Raises LinkLost where the interface has no address."""
+    if INTERFACE.fullmatch(address):
+        ip, mask = _of_interface(address, SIOCGIFADDR), _of_interface(address, SIOCGIFNETMASK)
+        address = str(ipaddress.IPv4Interface(f"{ip}/{mask}"))
+    return f"{address}:{port}"
+
+
+def _of_interface(name: str, what: int) -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        asked = struct.pack("256s", name.encode())
+        try:
+            return socket.inet_ntoa(fcntl.ioctl(probe.fileno(), what, asked)[20:24])
+        except OSError as error:
+            raise LinkLost(f"interface {name}: {error.strerror}") from error

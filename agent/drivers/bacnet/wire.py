@@ -1,0 +1,310 @@
+"""One BACnet/IP port of our own, over bacpypes3, with the ways in which that can mislead us closed.
+
+We are a client and no device: nobody finds, reads or writes anything here. What comes in is answers
+to what we asked, I-Am, and notifications that we subscribed to; any other request is rejected.
+
+- bacpypes3 shares its port (SO_REUSEPORT): two programs on one port steal each other's answers, and
+  an address that is not there is tried for ever. So the port is bound alone, once, beforehand.
+- Its errors derive from BaseException and its decoders fail on a whole answer where one value makes
+  no sense: answers are handed up as bytes and read by `services`.
+- It keeps no time limit of its own that we could rely on: ours stands around each request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from bacpypes3.apdu import (
+    AbortPDU,
+    ComplexAckPDU,
+    ConfirmedRequestPDU,
+    ErrorPDU,
+    RejectPDU,
+    SimpleAckPDU,
+    UnconfirmedRequestPDU,
+)
+from bacpypes3.app import DeviceInfoCache
+from bacpypes3.appservice import ApplicationServiceAccessPoint
+from bacpypes3.basetypes import Segmentation
+from bacpypes3.comm import bind
+from bacpypes3.errors import ExecutionError
+from bacpypes3.ipv4.link import ForeignLinkLayer, NormalLinkLayer
+from bacpypes3.netservice import NetworkServiceAccessPoint, NetworkServiceElement
+from bacpypes3.pdu import Address, GlobalBroadcast, IPv4Address
+from bacpypes3.settings import settings as bacpypes_settings
+
+from agent.drivers.bacnet import services
+from agent.drivers.bacnet.names import REJECTED, REJECTS, UNRECOGNIZED_SERVICE, word
+from agent.drivers.bacnet.tags import GarbledError, Refusal
+from agent.errors import LinkLost
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from agent.drivers.bacnet.services import IAm, Notification
+
+    Announced = Callable[[Address, IAm], None]
+    Notified = Callable[[Address, Notification], bool]
+
+# It logs what strangers send, at any rate they like; what matters reaches people through samples.
+logging.getLogger("bacpypes3").setLevel(logging.CRITICAL + 1)
+# a device behind a router is asked through the router that it was heard from
+bacpypes_settings.route_aware = True
+
+MAX_APDU = 1476
+"""bytes of an answer that fits an Ethernet frame (clause 20.1.2.5)"""
+TRIES = 3
+"""how often a request is sent within its timeout: packets get lost"""
+OPENING_S = 2.0
+CONFIRMED, UNCONFIRMED = 0, 1
+"""PDU types (clause 20.1)"""
+SEGMENTED = 0x08
+
+
+class NotAnsweredError(Exception):
+    """The device did not answer in time, or cannot be reached; the message says which."""
+
+
+class DeniedError(Exception):
+    """The device refused a request."""
+
+    def __init__(self, refusal: Refusal, *, whole: bool) -> None:
+        super().__init__(refusal.words)
+        self.refusal = refusal
+        self.whole = whole
+        """the request as such was not liked (reject, abort), not what it named (error)"""
+
+
+class _Access(ApplicationServiceAccessPoint):  # type: ignore[misc] # bacpypes3 has no types
+    """bacpypes3's state machines for confirmed requests; what comes up stays bytes."""
+
+    def __init__(self, device: Any, wire: Wire) -> None:
+        super().__init__(device, DeviceInfoCache())
+        self.wire = wire
+
+    async def confirmation(self, pdu: Any) -> None:
+        first = pdu.pduData[0] if pdu.pduData else 0xFF
+        if first >> 4 == CONFIRMED:
+            await self.wire.requested(pdu.pduSource, bytes(pdu.pduData))
+        elif first >> 4 == UNCONFIRMED:
+            self.wire.heard(pdu.pduSource, bytes(pdu.pduData))
+        else:
+            await super().confirmation(pdu)
+
+    async def sap_response(self, apdu: Any) -> None:
+        self.wire.answered(apdu)
+
+
+class Wire:
+    """An open port. Several requests at once, also to one device."""
+
+    def __init__(self, address: IPv4Address, timeout: float) -> None:
+        self.address = address
+        self.timeout = timeout
+        self.announced: Announced = lambda _address, _iam: None
+        self.notified: Notified = lambda _address, _notification: False
+        self.strays = 0
+        """packets that made no sense or were none of our business"""
+        device = SimpleNamespace(
+            numberOfApduRetries=TRIES - 1,
+            apduTimeout=int(timeout * 1000 / TRIES),
+            apduSegmentTimeout=int(timeout * 1000 / TRIES),
+            segmentationSupported=Segmentation.segmentedBoth,
+            maxSegmentsAccepted=64,
+            maxApduLengthAccepted=MAX_APDU,
+        )
+        self._access = _Access(device, self)
+        self._network = NetworkServiceAccessPoint()
+        self._element = NetworkServiceElement()
+        bind(self._element, self._network)
+        bind(self._access, self._network)
+        self._waiting: dict[tuple[Address, int], asyncio.Future[Any]] = {}
+        self._next: dict[Address, int] = {}
+        self.link: Any = None
+
+    async def open(self, bbmd: str | None, ttl: int) -> None:
+        """Bind, or raise LinkLost with the reason."""
+        alone(self.address)
+        self.link = (
+            NormalLinkLayer(self.address) if bbmd is None else ForeignLinkLayer(self.address)
+        )
+        self._network.bind(self.link, address=self.address)
+        try:
+            async with asyncio.timeout(OPENING_S):
+                await asyncio.gather(*self.link.server._transport_tasks)  # noqa: SLF001 -- it has no word for being open
+        except TimeoutError as error:
+            raise LinkLost(f"{self.address} cannot be opened") from error
+        if bbmd is not None:
+            self.link.register(IPv4Address(bbmd), ttl)
+
+    @property
+    def registration(self) -> str:
+        """How the registration with the BBMD stands, in words; empty where there is none."""
+        if not isinstance(self.link, ForeignLinkLayer):
+            return ""
+        status = self.link.bbmdRegistrationStatus
+        words = {0: "registered", -1: "no answer yet", -2: "not registered"}
+        return words.get(status, f"refused (code {status})")
+
+    async def ask(self, to: Address, service: int, data: bytes) -> bytes:
+        """Send one request and give what its answer carries. Raises NotAnswered, Denied, and
+        LinkLost where our own address is gone.
+        """
+        key = (to, self._free_number(to))
+        request = ConfirmedRequestPDU(service, key[1])
+        request.put_data(data)
+        request.pduDestination = to
+        answer = self._waiting[key] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(self.timeout * 1.1):
+                await self._access.sap_indication(request)
+                return _contents(await answer, service)
+        except TimeoutError:
+            self.there()
+            raise NotAnsweredError(f"no answer in {self.timeout:g} s") from None
+        except ExecutionError:
+            raise NotAnsweredError("no way to its network is known") from None
+        finally:
+            del self._waiting[key]
+            self._forget(key)
+
+    async def say(self, to: Address | None, service: int, data: bytes) -> None:
+        """Send something that is not answered; None: to everybody."""
+        request = UnconfirmedRequestPDU(service)
+        request.put_data(data)
+        request.pduDestination = to or GlobalBroadcast()
+        await self._access.request(request)
+
+    def _free_number(self, to: Address) -> int:
+        """The request's number, not given again before 256 others: late answers find nobody."""
+        number = self._next.get(to, 0)
+        for _ in range(256):
+            if (to, number) not in self._waiting:
+                break
+            number = (number + 1) % 256
+        self._next[to] = (number + 1) % 256
+        return number
+
+    def _forget(self, key: tuple[Address, int]) -> None:
+        """End bacpypes3's own part of a request that we no longer wait for."""
+        for transaction in list(self._access.clientTransactions):
+            if (transaction.pdu_address, transaction.invokeID) == key:
+                transaction.stop_timer()
+                self._access.clientTransactions.remove(transaction)
+
+    def there(self) -> None:
+        """Raise LinkLost where our own address has gone from this machine."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind((self.address.addrTuple[0], 0))
+            except OSError as error:
+                raise LinkLost(f"{self.address} is no longer here: {error.strerror}") from error
+
+    def answered(self, apdu: Any) -> None:
+        """Take an answer to a request of ours."""
+        waiting = self._waiting.get((apdu.pduSource, apdu.apduInvokeID))
+        if waiting is None or waiting.done():
+            self.strays += 1
+        else:
+            waiting.set_result(apdu)
+
+    def heard(self, source: Address, data: bytes) -> None:
+        """Take what is said without being asked for an answer."""
+        try:
+            if data[1] == services.I_AM:
+                self.announced(source, services.i_am(data[2:]))
+            elif data[1] == services.UNCONFIRMED_COV:
+                self.notified(source, services.notification(data[2:]))
+        except (GarbledError, IndexError):
+            self.strays += 1
+
+    async def requested(self, source: Address, data: bytes) -> None:
+        """Acknowledge a notification that we subscribed to; reject any other request."""
+        header = 4
+        if len(data) < header or data[0] & SEGMENTED:
+            self.strays += 1
+            return
+        number, service = data[2], data[3]
+        answer: Any = RejectPDU(number, UNRECOGNIZED_SERVICE)
+        if service == services.CONFIRMED_COV:
+            try:
+                ours = self.notified(source, services.notification(data[header:]))
+            except GarbledError:
+                ours = False
+            if ours:
+                answer = SimpleAckPDU(service, number)
+        self.strays += isinstance(answer, RejectPDU)
+        answer.pduDestination = source
+        await self._access.request(answer)
+
+    async def close(self) -> None:
+        """Let go of the port."""
+        for transaction in self._access.clientTransactions:
+            transaction.stop_timer()
+        if isinstance(self.link, ForeignLinkLayer):
+            self.link.unregister()
+            await asyncio.sleep(0)
+        if self.link is not None:
+            for task in self.link.server._transport_tasks:  # noqa: SLF001 -- else they go on for ever
+                task.cancel()
+            self.link.close()
+            await asyncio.sleep(0)  # the transports close in the next turn of the loop
+
+
+def _contents(apdu: Any, service: int) -> bytes:
+    if isinstance(apdu, AbortPDU) and int(apdu.apduAbortRejectReason) == NO_RESPONSE:
+        raise TimeoutError
+    if isinstance(apdu, AbortPDU):
+        raise DeniedError(services.aborted(int(apdu.apduAbortRejectReason)), whole=True)
+    if isinstance(apdu, RejectPDU):
+        reason = int(apdu.apduAbortRejectReason)
+        raise DeniedError(Refusal(word(REJECTS, reason), REJECTED - reason), whole=True)
+    if isinstance(apdu, ErrorPDU):
+        raise DeniedError(services.error(bytes(apdu.pduData)), whole=False)
+    if apdu.apduService != service:
+        raise DeniedError(Refusal("answer to another request"), whole=False)
+    return bytes(apdu.pduData) if isinstance(apdu, ComplexAckPDU) else b""
+
+
+NO_RESPONSE = 65
+"""bacpypes3's own reason for giving up"""
+
+
+def alone(address: IPv4Address) -> None:
+    """Raise LinkLost unless we can have this address and port for ourselves."""
+    host, port = address.addrTuple
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise LinkLost(f"{host}, port {port}: {_reason(error)}") from error
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "another program has it; is a second gardien or a BACnet tool running?"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "not an address of this machine"
+    return error.strerror or str(error)
+
+
+@asynccontextmanager
+async def opened(
+    address: str,
+    timeout: float,  # noqa: ASYNC109 -- of each request, not of this block
+    bbmd: str | None = None,
+    ttl: int = 600,
+) -> AsyncIterator[Wire]:
+    """Open the port `IP/BITS:PORT`, close it on leaving. Raises LinkLost if it cannot be had."""
+    wire = Wire(IPv4Address(address), timeout)
+    try:
+        await wire.open(bbmd, ttl)
+        yield wire
+    finally:
+        await wire.close()
