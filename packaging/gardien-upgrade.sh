@@ -33,8 +33,8 @@ keep_installed() {
     done
     dpkg-query -s gardien | grep -v -E '^(Status|Config-Version): ' >"$KEPT.new/tree/DEBIAN/control"
     for part in preinst postinst prerm postrm triggers md5sums conffiles; do
-        path=/var/lib/dpkg/info/gardien.$part
-        if [ -e "$path" ]; then cp -p "$path" "$KEPT.new/tree/DEBIAN/$part"; fi
+        path=$(dpkg-query --control-path gardien "$part")
+        if [ -n "$path" ]; then cp -p "$path" "$KEPT.new/tree/DEBIAN/$part"; fi
     done
     dpkg-deb --root-owner-group -Zgzip -b "$KEPT.new/tree" "$KEPT.new/gardien_$1_all.deb" >/dev/null
     rm -rf "$KEPT.new/tree" "$KEPT"

@@ -1,0 +1,106 @@
+"""A Debian 13 that boots: a minimal root, made once and kept, with a thin layer on it for each run.
+
+systemd-nspawn with a network of its own: loopback only. What apt needs is in the root already.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[3]
+CACHE = Path(os.environ.get("GARDIEN_ROOT_CACHE", "/var/cache/gardien-package-test"))
+MIRROR = "http://deb.debian.org/debian"
+INCLUDE = ("systemd", "systemd-sysv", "dbus", "mosquitto", "python3-minimal", "bash-completion")
+"""of these only mosquitto is beside what a minimal Debian has; gardien's own are not among them"""
+TOOLS = {
+    "mmdebstrap": "mmdebstrap",
+    "systemd-nspawn": "systemd-container",
+    "dpkg-buildpackage": "dpkg-dev",
+    "dh": "debhelper",
+    "py3compile": "python3-minimal",
+    "dh_python3": "dh-python",
+}
+UNIT = """\
+[Unit]
+After=multi-user.target dbus.service
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/python3 /opt/test/inside.py
+StandardOutput=append:/opt/test/log
+StandardError=append:/opt/test/log
+ExecStopPost=/usr/bin/systemctl poweroff --no-block
+TimeoutStartSec=220
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def impossible():
+    """Why a machine cannot be booted here; empty if it can."""
+    if os.geteuid():
+        return "it boots a Debian of its own: run it as root"
+    if missing := sorted({pkg for tool, pkg in TOOLS.items() if not shutil.which(tool)}):
+        return "missing: apt-get install " + " ".join(missing)
+    if subprocess.run(("unshare", "-mpin", "true"), check=False, capture_output=True).returncode:
+        return "no namespaces here"
+    return ""
+
+
+def root(depends):
+    """The folder of the minimal root, with the packages `depends` downloaded, not installed."""
+    key = hashlib.sha256(repr((INCLUDE, sorted(depends))).encode()).hexdigest()[:12]
+    kept = CACHE / f"root-{key}"
+    if not kept.exists():
+        for old in CACHE.glob("root-*"):
+            shutil.rmtree(old)
+        CACHE.mkdir(parents=True, exist_ok=True)
+        _make(kept.with_suffix(".new"), depends)
+        kept.with_suffix(".new").rename(kept)
+    return kept
+
+
+def _make(new, depends):
+    shutil.rmtree(new, ignore_errors=True)
+    get = "apt-get -y -q --no-install-recommends -o APT::Keep-Downloaded-Packages=true"
+    wanted = " ".join(depends)
+    run(
+        ("mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(INCLUDE)}",
+         "--skip=cleanup/apt", "--skip=download/empty", "--format=directory",
+         f'--customize-hook=chroot "$1" {get} --download-only install {wanted}',
+         '--customize-hook=rm -rf "$1/usr/share/man/man1" "$1"/usr/share/doc/*/changelog*',
+         "trixie", str(new), MIRROR),
+    )  # fmt: skip
+
+
+@contextmanager
+def layered(base, work):
+    """The root with a thin layer, writable; the base stays as it is."""
+    for name in ("upper", "work", "machine"):
+        (work / name).mkdir()
+    options = f"lowerdir={base},upperdir={work / 'upper'},workdir={work / 'work'}"
+    run(("mount", "-t", "overlay", "overlay", "-o", options, str(work / "machine")))
+    try:
+        yield work / "machine"
+    finally:
+        run(("umount", str(work / "machine")))
+
+
+def boot(machine, within):
+    """Boot it; returns when it has powered itself off. Raises TimeoutExpired."""
+    subprocess.run(
+        ("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--private-network",
+         "--resolv-conf=off", "--timezone=off", "--console=pipe", "-D", str(machine), "-b"),
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
+        timeout=within, check=False,
+    )  # fmt: skip
+
+
+def run(command, **more):
+    """Run a command; what it said is in the exception if it fails."""
+    done = subprocess.run(command, check=False, text=True, capture_output=True, **more)
+    if done.returncode:
+        raise RuntimeError(f"{command[0]}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.stdout
