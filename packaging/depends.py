@@ -17,7 +17,7 @@ from typing import Any
 TOP = Path(__file__).resolve().parent.parent
 RENAMED = {"pyserial": "python3-serial"}
 """where Debian's name is not python3-NAME"""
-REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:>=([0-9.]+))?(?:,<[0-9.]+)?")
+REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:[>=]=([0-9.]+))?(?:,<[0-9.]+)?")
 
 
 def project() -> dict[str, Any]:
