@@ -1,14 +1,10 @@
-"""What came back for one request: registers, or in words why none. Pure."""
+"""What came back for one request: its bytes, or in words why none can be believed. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from agent.model import Why
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 EXCEPTIONS = {
     1: "illegal function",
@@ -27,8 +23,12 @@ EXCEPTIONS = {
 RANGE = frozenset({2, 3})
 """the device refuses this address or this count: a part of the block may still be read"""
 NOBODY_THERE = 11
+BITS = frozenset({1, 2})
 REGISTERS = frozenset({3, 4})
 """functions whose cells are two bytes each"""
+READS = BITS | REGISTERS
+REFUSED = 0x80
+"""set in the function of an exception"""
 MBAP = 6
 """bytes before the counted part of a frame (Modbus Messaging on TCP/IP V1.0b, 3.1.3)"""
 
@@ -39,28 +39,69 @@ class Answer:
 
     at: float
     """wall time at which it, or the end of waiting for it, came"""
-    cells: Sequence[int] = ()
-    """registers or bits, as many as were asked for; none unless `why` is None"""
+    pdu: bytes = b""
+    """function and data, of the shape that was asked for; nothing unless `why` is None"""
     why: Why | None = None
     detail: str = ""
     range_refused: bool = False
     """fewer cells may be read where all of them may not"""
+    code: int = 0
+    """of the exception, where it is one"""
+    garbled: bool = False
+    """something was heard that was no answer"""
 
 
 def refusal(code: int, at: float) -> Answer:
     """Put an exception code into words; a gateway that heard nobody means a silent device."""
     why = Why.SILENT if code == NOBODY_THERE else Why.BAD
     words = EXCEPTIONS.get(code, f"exception {code}")
-    return Answer(at, why=why, detail=words, range_refused=code in RANGE)
+    return Answer(at, why=why, detail=words, range_refused=code in RANGE, code=code)
+
+
+def expected_size(request: bytes) -> int | None:
+    """How long the answer to a request PDU is; None where only the answer itself says so."""
+    function, count = request[0], int.from_bytes(request[3:5], "big")
+    if function in BITS:
+        return 2 + -(-count // 8)
+    if function in REGISTERS:
+        return 2 + 2 * count
+    return 5 if function in {5, 6, 15, 16} else None
+
+
+def checked(request: bytes, pdu: bytes, at: float) -> Answer:
+    """Believe an answer PDU, or say why not."""
+    if not whole(pdu):
+        return Answer(at, why=Why.BAD, detail="garbled answer", garbled=True)
+    if pdu[0] & 0x7F != request[0]:
+        return Answer(at, why=Why.BAD, detail=f"answer to function {pdu[0] & 0x7F}", garbled=True)
+    if pdu[0] & REFUSED:
+        return refusal(pdu[1], at)
+    size = expected_size(request)
+    if size is not None and len(pdu) != size:
+        detail = f"{len(pdu) - 2} bytes of values in the answer, {size - 2} expected"
+        return Answer(at, why=Why.BAD, detail=detail, garbled=True)
+    # who writes is told back what was written where (Application Protocol 6.5, 6.6, 6.11, 6.12)
+    if request[0] not in READS and size is not None and pdu != request[:size]:
+        return Answer(at, why=Why.BAD, detail="confirmed another write", garbled=True)
+    return Answer(at, pdu)
+
+
+def cells(pdu: bytes, count: int) -> list[int]:
+    """Give the registers or bits of a believed answer to a read of `count` cells."""
+    if pdu[0] in BITS:
+        return [pdu[2 + n // 8] >> n % 8 & 1 for n in range(count)]
+    return [int.from_bytes(pdu[at : at + 2], "big") for at in range(2, 2 + 2 * count, 2)]
 
 
 def whole(pdu: bytes) -> bool:
-    """Whether an answer's own byte count agrees with its length and function (1 to 4)."""
-    if pdu and pdu[0] & 0x80:
-        return len(pdu) > 1
-    if len(pdu) <= 1 or len(pdu) != 2 + pdu[1]:
+    """Whether an answer's own byte count agrees with its length and function."""
+    if not pdu or len(pdu) == 1:
         return False
-    return pdu[0] not in REGISTERS or not pdu[1] & 1
+    if pdu[0] & REFUSED:
+        return True
+    if pdu[0] not in READS:
+        return True
+    return len(pdu) == 2 + pdu[1] and (pdu[0] not in REGISTERS or not pdu[1] & 1)
 
 
 def in_step(left: bytes) -> bool:

@@ -1,7 +1,9 @@
 """Where a value stands in a Modbus device, and what its registers say.
 
 `input/72/float32` is the notation: table, address as on the wire (0-based), type; a third slash
-`/little` where the device sends its low word first. `coil/5` and `discrete/5` are one bit.
+where the device sends its low word first (`/little`), each word's low byte first (`/swapped`), or
+both (`/reversed`). `coil/5` and `discrete/5` are one bit. `sunspec-203/16/int16` counts from where
+that SunSpec model begins. Behind it may stand, after spaces, what `agent.drivers.modbus.notes` says.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from agent.model import Value
 
+ORDERS = ("big", "little", "swapped", "reversed")
 FUNCTIONS = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
 """function code that reads each table (Modbus Application Protocol V1.1b3, 6.1 to 6.4)"""
 
@@ -33,8 +36,10 @@ FORMATS = {
     "float64": "d",
 }
 ADDRESSES = 0x10000
+SUNSPEC = "sunspec-"
+"""begins the name of a table that counts from where a SunSpec model begins"""
 NOTATION = re.compile(
-    r"(?P<table>[a-z]+)/(?P<address>[0-9]{1,5})(?:/(?P<type>[a-z0-9]+)(?:/(?P<order>[a-z]+))?)?",
+    r"(?P<table>[a-z]+(?:-[0-9]{1,5})?)/(?P<address>[0-9]{1,5})(?:/(?P<type>[a-z0-9]+)(?:/(?P<order>[a-z]+))?)?",
     re.ASCII,
 )
 STRING = re.compile(r"string([0-9]{1,3})", re.ASCII)
@@ -58,8 +63,7 @@ class Spot:
     start: int
     width: int
     type: str
-    little: bool = False
-    """the low word comes first"""
+    order: str = "big"
 
     @property
     def end(self) -> int:
@@ -73,14 +77,14 @@ def parse(at: str) -> Spot:
     found = NOTATION.fullmatch(at)
     if not found:
         raise ValueError(f'"{at}" is not TABLE/ADDRESS/TYPE, such as input/72/float32')
-    table, order = found["table"], found["order"]
-    if table not in FUNCTIONS:
+    table, order = found["table"], found["order"] or "big"
+    if table not in FUNCTIONS and not table.startswith(SUNSPEC):
         raise ValueError(f'"{table}" is not a table of Modbus: {", ".join(FUNCTIONS)}')
-    if order not in {None, "big", "little"}:
-        raise ValueError(f'"{order}" is not an order of words: big, little')
+    if order not in ORDERS:
+        raise ValueError(f'"{order}" is not an order of words: {", ".join(ORDERS)}')
     bits = table in {"coil", "discrete"}
     kind, width = _bit(table, found["type"]) if bits else _registers(found["type"])
-    spot = Spot(table, int(found["address"]), width, kind, order == "little")
+    spot = Spot(table, int(found["address"]), width, kind, order)
     if spot.end > ADDRESSES:
         raise ValueError(f"{at} ends beyond the last address, {ADDRESSES - 1}")
     return spot
@@ -111,8 +115,7 @@ def decode(spot: Spot, cells: Sequence[int]) -> Value:
     """
     if spot.type == "bit":
         return Decimal(cells[0])
-    words = reversed(cells) if spot.little else cells
-    raw = struct.pack(f">{spot.width}H", *words)
+    raw = raw_of(spot, cells)
     if spot.type == "string":
         return _text(raw)
     (number,) = struct.unpack(f">{FORMATS[spot.type]}", raw)
@@ -121,6 +124,13 @@ def decode(spot: Spot, cells: Sequence[int]) -> Value:
     if not math.isfinite(number):
         raise ValueError(f"not a number ({number})")
     return shortest32(number) if spot.type == "float32" else plain(Decimal(repr(number)))
+
+
+def raw_of(spot: Spot, cells: Sequence[int]) -> bytes:
+    """Bring the bytes of registers into the usual order, high ones first."""
+    words = reversed(cells) if spot.order in {"little", "reversed"} else cells
+    low_first = spot.order in {"swapped", "reversed"}
+    return b"".join(word.to_bytes(2, "little" if low_first else "big") for word in words)
 
 
 def _text(raw: bytes) -> str:

@@ -2,48 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+import asyncio
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Protocol
 
-from agent.drivers.modbus.answer import Answer
-from agent.drivers.modbus.codec import decode, parse
-from agent.drivers.modbus.plan import Block, Cut, block, cut, plan
+from agent.clock import monotonic
+from agent.drivers.modbus.answer import Answer, cells
+from agent.drivers.modbus.codec import FUNCTIONS, SUNSPEC, decode, raw_of
+from agent.drivers.modbus.notes import place
+from agent.drivers.modbus.plan import NETWORK, Block, Cut, Tariff, block, cut, plan
+from agent.drivers.modbus.sunspec import models
 from agent.model import Sample, Why
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from agent.drivers.modbus.codec import Spot
-    from agent.model import Point
+    from agent.drivers.modbus.notes import Place
+    from agent.model import Point, Value
 
-Ask = Callable[[int, Block], Awaitable[Answer]]
+
+class Wire(Protocol):
+    """One open line or connection; the calls never overlap."""
+
+    async def exchange(self, unit: int, pdu: bytes) -> Answer:
+        """Ask one unit. Raises LinkLost when the line is gone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """How one device is asked, as its points say."""
+
+    most: int = 125
+    pause: float = 0.0
+    alone: bool = False
+    never: frozenset[Cut] = frozenset()
 
 
 class Master:
     """Reads the devices of one open bus, and remembers for as long what they refused."""
 
-    def __init__(self, ask: Ask) -> None:
-        self.ask = ask
+    def __init__(self, wire: Wire, tariff: Callable[[int], Tariff] = lambda _: NETWORK) -> None:
+        self.wire = wire
+        self.tariff = tariff
+        """what requests to a unit cost"""
         self.cuts: dict[int, frozenset[Cut]] = {}
         """by unit: where a block was refused, so that it is not asked for again"""
+        self._models: dict[int, Mapping[int, int]] = {}
+        """by unit: where its SunSpec models begin"""
+        self._asked: dict[int, float] = {}
+        """by unit: when it was last asked, where it wants to be left alone"""
 
     async def read(self, points: Sequence[Point]) -> list[Sample]:
         """Read points of one device as `agent.drivers.base.Reads` promises."""
         unit = int(points[0].address)
-        spots = tuple(parse(point.at) for point in points)
-        samples: dict[int, Sample] = {}
-        todo = list(reversed(plan(spots, self.cuts.get(unit, frozenset()))))
+        places = [place(point.at) for point in points]
+        manners = manners_of(places)
+        found, silence = await self._located(unit, places, manners)
+        wanted = dict.fromkeys(spot for one in found for spot in (one.spots if one else ()))
+        got: dict[Spot, Answer | tuple[Answer, list[int]]] = {}
+        if silence is None:
+            silence = await self._read(unit, tuple(wanted), manners, got)
+        return [
+            _sample(point, one, got, silence) for point, one in zip(points, found, strict=True)
+        ]
+
+    async def ask(self, unit: int, asked: Block, manners: Manners) -> Answer:
+        """Read one block, no sooner than the device wants to be asked again."""
+        if manners.pause and (last := self._asked.get(unit)) is not None:
+            await asyncio.sleep(max(0.0, last + manners.pause - monotonic()))
+        answer = await self.wire.exchange(unit, pdu_of(asked))
+        if manners.pause:
+            self._asked[unit] = monotonic()
+        return answer
+
+    async def _read(
+        self,
+        unit: int,
+        spots: tuple[Spot, ...],
+        manners: Manners,
+        got: dict[Spot, Answer | tuple[Answer, list[int]]],
+    ) -> Answer | None:
+        """Read spots into `got`. The first silence ends it, and is returned."""
+        todo = list(reversed(self._plan(unit, spots, manners)))
         while todo:
             asked = todo.pop()
-            answer = await self.ask(unit, asked)
+            answer = await self.ask(unit, asked, manners)
             if answer.range_refused and _divisible(spots, asked):
                 todo.extend(reversed(self._divide(unit, spots, asked)))
                 continue
             if answer.why is Why.SILENT:
                 # One timeout a device: the rest of its points is as silent as this block.
-                return [samples.get(i) or _none(p, answer) for i, p in enumerate(points)]
-            samples.update(_samples(points, spots, asked, answer))
-        return [samples[i] for i in range(len(points))]
+                return answer
+            got.update(_cells(spots, asked, answer))
+        return None
+
+    def _plan(self, unit: int, spots: tuple[Spot, ...], manners: Manners) -> tuple[Block, ...]:
+        if manners.alone:
+            return tuple(block(spots, [i]) for i in range(len(spots)))
+        tariff = self.tariff(unit)
+        if manners.most < tariff.most:
+            tariff = replace(tariff, most=manners.most)
+        return plan(spots, self.cuts.get(unit, frozenset()) | manners.never, tariff)
 
     def _divide(self, unit: int, spots: tuple[Spot, ...], refused: Block) -> list[Block]:
         where = cut(spots, refused)
@@ -52,29 +114,112 @@ class Master:
         behind = [i for i in refused.points if spots[i].start >= where[1]]
         return [block(spots, before), block(spots, behind)]
 
+    async def _located(
+        self, unit: int, places: Sequence[Place], manners: Manners
+    ) -> tuple[list[Place | None], Answer | None]:
+        """Bring SunSpec places to where their models begin; None where there is no such model."""
+        if not any(one.spot.table.startswith(SUNSPEC) for one in places):
+            return list(places), None
+        if unit not in self._models:
+
+            async def ask(start: int, count: int) -> Answer:
+                return await self.ask(unit, Block("holding", start, count), manners)
+
+            known, silence = await models(ask)
+            if silence:
+                return [None] * len(places), silence
+            self._models[unit] = known
+        return [_based(one, self._models[unit]) for one in places], None
+
+
+def pdu_of(asked: Block) -> bytes:
+    """The request that reads a block (Modbus Application Protocol V1.1b3, 6.1 to 6.4)."""
+    function = FUNCTIONS[asked.table]
+    return bytes([function]) + asked.start.to_bytes(2, "big") + asked.count.to_bytes(2, "big")
+
+
+def manners_of(places: Sequence[Place]) -> Manners:
+    """Put together what all points of a device say of how it is to be asked."""
+    return Manners(
+        min((one.most for one in places if one.most), default=125),
+        max((one.pause for one in places), default=0.0),
+        any(one.alone for one in places),
+        frozenset((one.spot.table, one.never[1] + 1) for one in places if one.never),
+    )
+
+
+def _based(one: Place, known: Mapping[int, int]) -> Place | None:
+    table = one.spot.table
+    if not table.startswith(SUNSPEC):
+        return one
+    base = known.get(int(table.removeprefix(SUNSPEC)))
+    if base is None:
+        return None
+
+    def moved(spot: Spot | None) -> Spot | None:
+        return spot and replace(spot, table="holding", start=spot.start + base)
+
+    first = moved(one.spot)
+    assert first
+    return replace(one, spot=first, exponent=moved(one.exponent), code=moved(one.code))
+
 
 def _divisible(spots: tuple[Spot, ...], asked: Block) -> bool:
     return len({spots[i].start for i in asked.points}) > 1
 
 
-def _samples(
-    points: Sequence[Point], spots: tuple[Spot, ...], asked: Block, answer: Answer
-) -> Iterator[tuple[int, Sample]]:
+def _cells(
+    spots: tuple[Spot, ...], asked: Block, answer: Answer
+) -> Iterator[tuple[Spot, Answer | tuple[Answer, list[int]]]]:
+    if answer.why:
+        yield from ((spots[i], answer) for i in asked.points)
+        return
+    values = cells(answer.pdu, asked.count)
     for i in asked.points:
-        yield (
-            i,
-            _none(points[i], answer) if answer.why else _value(points[i], spots[i], asked, answer),
-        )
+        first = spots[i].start - asked.start
+        yield spots[i], (answer, values[first : first + spots[i].width])
 
 
-def _value(point: Point, spot: Spot, asked: Block, answer: Answer) -> Sample:
-    first = spot.start - asked.start
+def _sample(
+    point: Point,
+    one: Place | None,
+    got: Mapping[Spot, Answer | tuple[Answer, list[int]]],
+    silence: Answer | None,
+) -> Sample:
+    answers = [got.get(spot, silence) for spot in one.spots] if one else [silence]
+    if one is None and silence is None:
+        model = point.at.partition("/")[0]
+        at = max((a.at if isinstance(a, Answer) else a[0].at for a in got.values()), default=0.0)
+        return Sample(point, at, why=Why.BAD, detail=f"the device has no {model}")
+    for answer in answers:
+        if isinstance(answer, Answer):
+            return Sample(point, answer.at, why=answer.why, detail=answer.detail)
+    read = [answer for answer in answers if isinstance(answer, tuple)]
+    assert one
+    at = max(answer.at for answer, _ in read)
     try:
-        value = decode(spot, answer.cells[first : first + spot.width])
+        value = value_of(one, {s: c for s, (_, c) in zip(one.spots, read, strict=True)})
     except ValueError as error:
-        return Sample(point, answer.at, why=Why.BAD, detail=str(error))
-    return Sample(point, answer.at, value)
+        return Sample(point, at, why=Why.BAD, detail=str(error))
+    return Sample(point, at, value)
 
 
-def _none(point: Point, answer: Answer) -> Sample:
-    return Sample(point, answer.at, why=answer.why, detail=answer.detail)
+def value_of(one: Place, got: Mapping[Spot, Sequence[int]]) -> Value:
+    """Read the exact value at a place. Raises ValueError where there is none, in words."""
+    if raw_of(one.spot, got[one.spot]) in one.absent:
+        raise ValueError("the device says that it has no value")
+    value = decode(one.spot, got[one.spot])
+    if isinstance(value, str):
+        return value
+    if one.exponent:
+        power = int(Decimal(decode(one.exponent, got[one.exponent])))
+        if not -10 <= power <= 10:  # noqa: PLR2004 -- SunSpec's own range of sunssf
+            raise ValueError(f"the device says no power of ten to scale by ({power})")
+        value = value.scaleb(power)
+    if one.code:
+        code = int(Decimal(decode(one.code, got[one.code])))
+        factor = dict(one.factors).get(code)
+        if factor is None:
+            raise ValueError(f"its unit has the code {code}, which is not known")
+        value *= factor
+    return value

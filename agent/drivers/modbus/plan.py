@@ -1,7 +1,8 @@
-"""From the points of one device to the fewest blocks that read them.
+"""From the points of one device to the blocks that read them in the least time.
 
-A request costs more than the registers it carries, so neighbours share one; but never across a
-hole wider than HOLE, nor across a boundary at which the device refused a block before.
+What a request costs and what a register costs differ from line to line; so neighbours share a
+block, and a hole between them is read along, only where that is cheaper than another request; and
+never across a boundary at which the device refused a block before.
 """
 
 from __future__ import annotations
@@ -13,17 +14,35 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent.drivers.modbus.codec import Spot
 
-HOLE = 40
-"""registers or bits that nobody asked for, at most, between two that are read in one block: 80 B,
-which on Ethernet cost less than a request; what the SDM120's map needs for one block of its 0…79"""
-
 LONGEST = {"coil": 2000, "discrete": 2000, "holding": 125, "input": 125}
 """cells in one answer (Modbus Application Protocol V1.1b3, 6.1 to 6.4)"""
+LONGEST_OF = {1: 2000, 2: 2000, 3: 125, 4: 125}
+"""the same by function"""
+BITS = frozenset({"coil", "discrete"})
 
 Cut = tuple[str, int]
 """table and address: no block holds both a value that begins before it and one that begins at it
 or after
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """What this line and device cost, in any one unit, and what a device allows at once."""
+
+    request: float = 40.0
+    register: float = 1.0
+    """on Ethernet 40 registers, 80 B, cost less than a request: what the SDM120 needs for one
+    block of its 0…79"""
+    most: int = 125
+    """registers in one answer"""
+
+    def cost(self, table: str, count: int) -> float:
+        """Of one request for so many cells."""
+        return self.request + self.register * (count / 16 if table in BITS else count)
+
+
+NETWORK = Tariff()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,26 +52,58 @@ class Block:
     table: str
     start: int
     count: int
-    points: tuple[int, ...]
+    points: tuple[int, ...] = ()
     """indexes into the spots it was planned from, by address"""
 
 
 @lru_cache(maxsize=1024)
 def plan(
-    spots: tuple[Spot, ...], cuts: frozenset[Cut] = frozenset(), hole: int = HOLE
+    spots: tuple[Spot, ...], cuts: frozenset[Cut] = frozenset(), tariff: Tariff = NETWORK
 ) -> tuple[Block, ...]:
-    """Cover every spot whole, exactly once, by the fewest blocks. Pure.
+    """Cover every spot whole, exactly once, by the cheapest blocks; of equal ones, the fewest.
 
-    Taking them by address and breaking only where one must is the fewest: what begins later
-    never fits an earlier block that its predecessor did not fit, unless it lies inside the next.
+    Pure. Only runs of neighbours by address need be tried: a spot that begins inside a later block
+    and does not fit it holds that block's spots before it, which then are cheaper with it.
     """
-    groups: list[list[int]] = []
-    for index in sorted(range(len(spots)), key=lambda i: (spots[i].table, spots[i].start)):
-        if groups and _fits(spots, groups[-1], spots[index], cuts, hole):
-            groups[-1].append(index)
-        else:
-            groups.append([index])
+    order = sorted(range(len(spots)), key=lambda i: (spots[i].table, spots[i].start))
+    best: list[tuple[float, int, tuple[int, ...]]] = [(0.0, 0, ())]
+    for last in range(len(order)):
+        best.append(min(_endings(spots, order, last, best, cuts, tariff)))
+    bounds = (0, *best[-1][2])
+    groups = [order[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
     return tuple(block(spots, group) for group in groups)
+
+
+def _endings(  # noqa: PLR0913 -- the whole state of the search
+    spots: tuple[Spot, ...],
+    order: list[int],
+    last: int,
+    best: list[tuple[float, int, tuple[int, ...]]],
+    cuts: frozenset[Cut],
+    tariff: Tariff,
+) -> list[tuple[float, int, tuple[int, ...]]]:
+    """Every way to end with a block that holds the spot `last`, at its least cost."""
+    found, end, table = [], 0, spots[order[last]].table
+    latest = spots[order[last]].start
+    boundary = max((at for t, at in cuts if t == table and at <= latest), default=-1)
+    for first in range(last, -1, -1):
+        spot = spots[order[first]]
+        if spot.table != table or spot.start < boundary:
+            break
+        end = max(end, spot.end)
+        # one spot alone is never too long: the device will say so itself
+        if first < last and end - spot.start > _most(table, tariff):
+            if latest - spot.start > _most(table, tariff):
+                break
+            continue
+        cost, number, bounds = best[first]
+        more = tariff.cost(table, end - spot.start)
+        found.append((round(cost + more, 9), number + 1, (*bounds, last + 1)))
+    return found
+
+
+def _most(table: str, tariff: Tariff) -> int:
+    return LONGEST[table] if table in BITS else min(LONGEST[table], tariff.most)
 
 
 def block(spots: tuple[Spot, ...], group: list[int]) -> Block:
@@ -60,18 +111,6 @@ def block(spots: tuple[Spot, ...], group: list[int]) -> Block:
     first = spots[group[0]]
     end = max(spots[i].end for i in group)
     return Block(first.table, first.start, end - first.start, tuple(group))
-
-
-def _fits(
-    spots: tuple[Spot, ...], group: list[int], spot: Spot, cuts: frozenset[Cut], hole: int
-) -> bool:
-    first, end = spots[group[0]], max(spots[i].end for i in group)
-    return (
-        spot.table == first.table
-        and spot.start - end <= hole
-        and max(end, spot.end) - first.start <= LONGEST[spot.table]
-        and not any(t == spot.table and first.start < cut <= spot.start for t, cut in cuts)
-    )
 
 
 def cut(spots: tuple[Spot, ...], refused: Block) -> Cut:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from agent.drivers.modbus.codec import parse
-from agent.drivers.modbus.master import Master
-from agent.drivers.modbus.wire import connected
+from agent.drivers.modbus.bus import Bus
+from agent.drivers.modbus.stream import tcp_stream
+from agent.drivers.modbus.tcpwire import TcpWire
 from agent.settings import Duration  # noqa: TC001 -- pydantic evaluates it
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-
-    from agent.drivers.modbus.wire import Wire
-    from agent.model import Point, Sample
-
-UNIT = re.compile(r"[0-9]{1,3}", re.ASCII)
-LAST_UNIT = 255
-"""255 (or 0) is the host itself, 1 to 247 those behind it (Modbus Messaging on TCP/IP, 4.4.1.2)"""
+    from collections.abc import AsyncIterator
 
 
 class TcpSettings(BaseModel):
@@ -44,29 +36,16 @@ class TcpSettings(BaseModel):
     )
 
 
-class ModbusTcp:
-    """An open Modbus TCP connection. Its devices are unit ids (`address`, 0 to 255)."""
+class ModbusTcp(Bus):
+    """An open Modbus TCP connection. 255 (or 0) is the host itself, 1 to 247 those behind it
+    (Modbus Messaging on TCP/IP V1.0b, 4.4.1.2).
+    """
 
     Settings = TcpSettings
-
-    def __init__(self, wire: Wire) -> None:
-        self.wire = wire
-        self.master = Master(wire.ask)
 
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: TcpSettings) -> AsyncIterator[Self]:
         """Connect; close on leaving. Raises LinkLost if it cannot within the timeout."""
-        async with connected(settings.host, settings.port, settings.timeout) as wire:
-            yield cls(wire)
-
-    @staticmethod
-    def check(point: Point) -> None:
-        """Raise ValueError on an `address` that is no unit id or an `at` that is no register."""
-        if not UNIT.fullmatch(point.address) or int(point.address) > LAST_UNIT:
-            raise ValueError(f'"{point.address}" is not a unit id, 0 to {LAST_UNIT}')
-        parse(point.at)
-
-    async def read(self, points: Sequence[Point]) -> list[Sample]:
-        """Read points of one device; see `agent.drivers.base.Reads`."""
-        return await self.master.read(points)
+        async with tcp_stream(settings.host, settings.port, settings.timeout) as stream:
+            yield cls(TcpWire(stream, settings.timeout))

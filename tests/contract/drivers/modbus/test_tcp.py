@@ -175,7 +175,9 @@ def test_a_unit_that_is_not_there_is_silent() -> None:
 def test_the_kernel_gives_the_line_up_when_the_host_acknowledges_nothing() -> None:
     async def attack() -> None:
         async with opened() as (_, line):
-            ours = line.wire.client.ctx.transport.get_extra_info("socket")
+            transport = line.wire.stream._transport
+            assert transport
+            ours = transport.get_extra_info("socket")
             assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
 
     asyncio.run(attack())

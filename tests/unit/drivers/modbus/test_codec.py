@@ -107,7 +107,7 @@ def test_a_bit_is_nought_or_one() -> None:
     ("at", "spot"),
     [
         ("input/72/float32", Spot("input", 72, 2, "float32")),
-        ("holding/0/int32/little", Spot("holding", 0, 2, "int32", little=True)),
+        ("holding/0/int32/little", Spot("holding", 0, 2, "int32", "little")),
         ("holding/65535/uint16/big", Spot("holding", 65535, 1, "uint16")),
         ("holding/50058/string16", Spot("holding", 50058, 8, "string")),
         ("holding/1/string7", Spot("holding", 1, 4, "string")),

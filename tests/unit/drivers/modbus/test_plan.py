@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.drivers.modbus.codec import Spot, parse
-from agent.drivers.modbus.plan import HOLE, LONGEST, Block, Cut, cut, plan
+from agent.drivers.modbus.plan import LONGEST, Block, Cut, Tariff, cut, plan
 from agent.drivers.profile import profile
 
 
@@ -44,45 +42,47 @@ def test_every_point_is_whole_in_exactly_one_block(
 
 
 @given(spots(), CUTS)
-def test_no_block_is_too_long_crosses_a_wide_hole_or_a_cut(
+def test_no_block_is_too_long_or_crosses_a_cut(
     wanted: tuple[Spot, ...], cuts: frozenset[Cut]
 ) -> None:
     assert all(legal(wanted, list(block.points), cuts) for block in plan(wanted, cuts))
 
 
+TARIFFS = st.builds(Tariff, st.integers(0, 60).map(float), st.integers(1, 3).map(float))
+
+
 @settings(max_examples=200, deadline=None)
-@given(spots(most=6, last=160), CUTS)
-def test_no_other_grouping_needs_fewer_blocks(
-    wanted: tuple[Spot, ...], cuts: frozenset[Cut]
+@given(spots(most=6, last=160), CUTS, TARIFFS)
+def test_no_other_grouping_costs_less(
+    wanted: tuple[Spot, ...], cuts: frozenset[Cut], tariff: Tariff
 ) -> None:
-    assert len(plan(wanted, cuts)) == fewest(wanted, cuts)
+    blocks = plan(wanted, cuts, tariff)
+    costs = sum(tariff.cost(block.table, block.count) for block in blocks)
+    assert costs == pytest.approx(least(wanted, cuts, tariff))
 
 
 def legal(wanted: tuple[Spot, ...], group: list[int], cuts: frozenset[Cut]) -> bool:
     """Whether one request may read this group: written anew, from the rules."""
     these = [wanted[i] for i in group]
-    if len({spot.table for spot in these}) > 1:
-        return False
-    covered = sorted({cell for spot in these for cell in range(spot.start, spot.end)})
-    starts = [spot.start for spot in these]
+    starts, ends = [spot.start for spot in these], [spot.end for spot in these]
     return (
-        covered[-1] - covered[0] < 125
-        and all(b - a - 1 <= HOLE for a, b in pairwise(covered))
+        len({spot.table for spot in these}) == 1
+        and max(ends) - min(starts) <= 125
         and not any(
             table == these[0].table and min(starts) < at <= max(starts) for table, at in cuts
         )
     )
 
 
-def fewest(wanted: tuple[Spot, ...], cuts: frozenset[Cut]) -> int:
+def least(wanted: tuple[Spot, ...], cuts: frozenset[Cut], tariff: Tariff) -> float:
     """Try every grouping there is."""
-    best = len(wanted)
+    best = float("inf") if wanted else 0.0
 
     def place(index: int, groups: list[list[int]]) -> None:
         nonlocal best
         if index == len(wanted):
             if all(legal(wanted, group, cuts) for group in groups):
-                best = min(best, len(groups))
+                best = min(best, sum(price(wanted, group, tariff) for group in groups))
             return
         for group in groups:
             group.append(index)
@@ -92,6 +92,12 @@ def fewest(wanted: tuple[Spot, ...], cuts: frozenset[Cut]) -> int:
 
     place(0, [])
     return best
+
+
+def price(wanted: tuple[Spot, ...], group: list[int], tariff: Tariff) -> float:
+    these = [wanted[i] for i in group]
+    count = max(spot.end for spot in these) - min(spot.start for spot in these)
+    return tariff.request + tariff.register * count
 
 
 def test_the_sdm120_is_read_in_three_requests() -> None:
@@ -137,8 +143,13 @@ def test_nothing_is_asked_for_no_points() -> None:
 
 
 @pytest.mark.parametrize("hole", [0, 5, 10])
-def test_the_widest_hole_is_the_one_stated(hole: int) -> None:
+def test_a_hole_is_read_along_while_that_is_no_dearer_than_a_request(hole: int) -> None:
     wanted = (Spot("input", 0, 2, "uint32"), Spot("input", 2 + hole, 2, "uint32"))
-    assert plan(wanted, hole=hole) == (Block("input", 0, 4 + hole, (0, 1)),)
+    assert plan(wanted, tariff=Tariff(hole, 1)) == (Block("input", 0, 4 + hole, (0, 1)),)
     if hole:
-        assert len(plan(wanted, hole=hole - 1)) == 2
+        assert len(plan(wanted, tariff=Tariff(hole - 1, 1))) == 2
+
+
+def test_a_device_that_answers_less_at_once_is_asked_for_less() -> None:
+    wanted = tuple(Spot("input", n, 1, "uint16") for n in range(100))
+    assert sorted(b.count for b in plan(wanted, tariff=Tariff(most=60))) == [40, 60]

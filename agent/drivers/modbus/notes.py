@@ -1,0 +1,101 @@
+"""What stands behind an address: how the value is to be understood, and how its device is asked.
+
+    na=7fff          these raw digits mean that there is no value; several: na=7fff|8000
+    sf@6             the int16 at that address is the power of ten to multiply by (SunSpec)
+    unit@100:0=0.001,1=1   the uint16 at that address says the unit: by its code, what to multiply by
+    most=60          the device answers no more than so many registers at once
+    pause=100ms      so long it must be left alone between two requests
+    alone            it answers one value a request only
+    never=100-119    registers that no request may touch
+
+The last four hold for the whole device, at whichever of its points they stand.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+
+from agent.drivers.modbus.codec import Spot, parse
+from agent.settings import duration
+
+HEX = re.compile(r"(?:[0-9a-f]{2})+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value stands, with all that is written behind it."""
+
+    spot: Spot
+    absent: frozenset[bytes] = frozenset()
+    """raw bytes that mean that there is no value"""
+    exponent: Spot | None = None
+    """the power of ten to multiply by"""
+    code: Spot | None = None
+    """the unit's code"""
+    factors: tuple[tuple[int, Decimal], ...] = ()
+    """by the unit's code, what to multiply by"""
+    most: int = 0
+    """registers the device answers at once; 0: as many as Modbus allows"""
+    pause: float = 0.0
+    """seconds between two requests"""
+    alone: bool = False
+    never: tuple[int, int] | None = None
+    """first and last register that must not be touched"""
+
+    @property
+    def spots(self) -> tuple[Spot, ...]:
+        """Every spot that must be read to know the value."""
+        return tuple(spot for spot in (self.spot, self.exponent, self.code) if spot)
+
+
+@lru_cache(maxsize=8192)
+def place(at: str) -> Place:
+    """Read the whole notation. Raises ValueError in words for the person who wrote it."""
+    where, *notes = at.split()
+    if not where:
+        raise ValueError("nothing says where the value is, such as input/72/float32")
+    found = Place(parse(where))
+    for note in notes:
+        try:
+            found = _noted(found, note)
+        except (ValueError, InvalidOperation) as error:
+            known = "na= sf@ unit@ most= pause= alone never="
+            raise ValueError(f'"{note}" is not one of {known}, or not written so') from error
+    return found
+
+
+def _noted(found: Place, note: str) -> Place:
+    word, mark, rest = re.match(r"([a-z]+)([=@]?)(.*)", note, re.ASCII).groups()  # type: ignore[union-attr] # matches anything with a letter
+    table = found.spot.table
+    match word + mark:
+        case "na=":
+            return replace(found, absent=frozenset(map(_hex, rest.split("|"))))
+        case "sf@":
+            return replace(found, exponent=parse(f"{table}/{rest}/int16"))
+        case "unit@":
+            address, _, codes = rest.partition(":")
+            return replace(found, code=parse(f"{table}/{address}/uint16"), factors=_factors(codes))
+        case "most=" if 1 <= int(rest) <= 125:  # noqa: PLR2004 -- Modbus' own limit
+            return replace(found, most=int(rest))
+        case "pause=":
+            return replace(found, pause=duration(rest))
+        case "alone" if not rest:
+            return replace(found, alone=True)
+        case "never=":
+            first, _, last = rest.partition("-")
+            return replace(found, never=(int(first), int(last)))
+    raise ValueError(note)
+
+
+def _hex(text: str) -> bytes:
+    if not HEX.fullmatch(text):
+        raise ValueError(text)
+    return bytes.fromhex(text)
+
+
+def _factors(codes: str) -> tuple[tuple[int, Decimal], ...]:
+    pairs = (pair.split("=") for pair in codes.split(","))
+    return tuple((int(code), Decimal(factor)) for code, factor in pairs)

@@ -1,0 +1,117 @@
+"""What a serial line carries: characters, checksums and frames, and how long they take. Pure.
+
+Modbus over Serial Line V1.02, 2.5.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.drivers.modbus.answer import REFUSED, expected_size
+
+SHORTEST_GAP = 0.00175
+"""seconds of silence between frames above 19200 baud (2.5.1.1)"""
+GAP_CHARACTERS = 3.5
+SHORTEST = 5
+"""bytes: unit, function, code, checksum"""
+LONGEST = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How characters travel. A baud rate of 0: over a network, where they take no time of ours."""
+
+    baudrate: int
+    parity: str = "none"
+    stopbits: int = 1
+
+    @property
+    def character(self) -> float:
+        """Seconds that one character takes: start, 8 data, parity and stop bits."""
+        bits = 9 + (self.parity != "none") + self.stopbits
+        return bits / self.baudrate if self.baudrate else 0.0
+
+    @property
+    def gap(self) -> float:
+        """Seconds of silence that end a frame."""
+        return max(SHORTEST_GAP, GAP_CHARACTERS * self.character) if self.baudrate else 0.0
+
+    def __str__(self) -> str:
+        return f"{self.baudrate} 8{self.parity[0].upper()}{self.stopbits}"
+
+
+def _table() -> list[int]:
+    made = []
+    for byte in range(256):
+        crc = byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0xA001 if crc & 1 else 0)
+        made.append(crc)
+    return made
+
+
+_CRC = _table()
+
+
+def checksum(data: bytes | bytearray | memoryview) -> bytes:
+    """CRC-16 of a frame as it is sent, low byte first (6.2.2)."""
+    crc = 0xFFFF
+    for byte in data:
+        crc = crc >> 8 ^ _CRC[(crc ^ byte) & 0xFF]
+    return crc.to_bytes(2, "little")
+
+
+def framed(unit: int, pdu: bytes) -> bytes:
+    """A frame as it is sent."""
+    body = bytes([unit]) + pdu
+    return body + checksum(body)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What was found among the bytes of a line."""
+
+    pdu: bytes = b""
+    """the answer; empty: none yet"""
+    end: int = 0
+    """one past its last byte"""
+    missing: int = 1
+    """bytes that must still come, at least, before another look can find it"""
+    other: str = ""
+    """an answer of that unit and function that is none to this request"""
+
+
+def find(heard: bytes | bytearray, unit: int, request: bytes) -> Heard:
+    """Look for the answer to a request in whatever a line carried: noise and others' frames too.
+
+    It is believed only with the right unit, function, length and checksum.
+    """
+    size, function, other, missing = expected_size(request), request[0], "", LONGEST
+    for start in range(len(heard) - 1):
+        if heard[start] != unit or heard[start + 1] & 0x7F != function:
+            continue
+        for length in _lengths(heard, start, size):
+            end = start + length
+            if end > len(heard):
+                missing = min(missing, end - len(heard))
+            elif heard[end - 2 : end] == checksum(heard[start : end - 2]):
+                pdu = bytes(heard[start + 1 : end - 2])
+                if size is None or len(pdu) == size or pdu[0] & REFUSED:
+                    return Heard(pdu, end)
+                other = f"{len(pdu) - 2} bytes of values in the answer, {size - 2} expected"
+    if missing == LONGEST:
+        missing = SHORTEST
+    return Heard(missing=missing, other=other)
+
+
+def _lengths(heard: bytes | bytearray, start: int, size: int | None) -> list[int]:
+    """How many bytes a frame that begins here can have."""
+    if heard[start + 1] & REFUSED:
+        return [SHORTEST]
+    if size is None:  # its own length is known only to its end (43/14)
+        return list(range(SHORTEST, len(heard) - start + 1)) or [SHORTEST]
+    lengths = [size + 3]
+    if heard[start + 1] <= 4 and start + 2 < len(heard) and heard[start + 2] + 5 != size + 3:  # noqa: PLR2004 -- the four reads
+        own = heard[start + 2] + 5
+        lengths.append(own) if start + own <= len(heard) else None
+    return lengths

@@ -1,0 +1,100 @@
+"""Modbus RTU: on a serial port of this machine, or unchanged through a network converter."""
+
+from __future__ import annotations
+
+import math
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from agent.drivers.modbus.bus import Bus
+from agent.drivers.modbus.plan import NETWORK, Tariff
+from agent.drivers.modbus.rtu import Speed
+from agent.drivers.modbus.rtuwire import RtuWire
+from agent.drivers.modbus.stream import serial_stream, tcp_stream
+from agent.drivers.modbus.tcp import TcpSettings
+from agent.settings import Duration  # noqa: TC001 -- pydantic evaluates it
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+Parity = Literal["none", "even", "odd"]
+FRAME = 13
+"""characters of a request and of an answer without its registers"""
+TURNAROUND_MS = 16.0
+"""that a device takes to answer, until it has been seen to be faster or slower"""
+
+
+class RtuSettings(BaseModel):
+    """Options of a `driver: modbus-rtu` link."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    port: str = Field(
+        min_length=1,
+        description="The serial port; under /dev/serial/by-id it keeps its name when replugged.",
+        examples=["/dev/serial/by-id/usb-FTDI_FT232R_USB_UART_A50285BI-if00-port0", "/dev/ttyS1"],
+    )
+    baudrate: int = Field(
+        default=9600, ge=300, le=921600, description="Bits a second.", examples=[9600, 19200]
+    )
+    parity: Parity = Field(default="none", description="Parity.", examples=["none", "even"])
+    stopbits: Literal[1, 2] = Field(default=1, description="Stop bits.", examples=[1, 2])
+    timeout: Annotated[Duration, Field(gt=0, le=60)] = Field(
+        default=1.0,
+        description="How long to wait for the beginning of an answer.",
+        examples=["1s", "300ms"],
+    )
+
+    @property
+    def speed(self) -> Speed:
+        """How characters travel."""
+        return Speed(self.baudrate, self.parity, self.stopbits)
+
+
+class RtuTcpSettings(TcpSettings):
+    """Options of a `driver: modbus-rtu-tcp` link: a converter that only passes bytes on."""
+
+
+def tariff(speed: Speed, turnaround_ms: float = TURNAROUND_MS) -> Tariff:
+    """What requests and registers cost on a line, in milliseconds."""
+    character = speed.character * 1000
+    overhead = FRAME * character + 2 * speed.gap * 1000 + turnaround_ms
+    return Tariff(request=overhead, register=2 * character)
+
+
+class ModbusRtu(Bus):
+    """An open RS-485 line on a serial port. Its devices are unit ids, 1 to 247."""
+
+    Settings: type[BaseModel] = RtuSettings
+    UNITS = range(1, 248)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: RtuSettings) -> AsyncIterator[Self]:
+        """Open the port for us alone. Raises LinkLost if it is not there or in use."""
+        async with serial_stream(settings.port, settings.speed) as stream:
+            wire = RtuWire(stream, settings.speed, settings.timeout)
+            yield cls(wire, partial(_measured, wire))
+
+
+class ModbusRtuTcp(Bus):
+    """An open connection to a converter with an RS-485 line behind it."""
+
+    Settings = RtuTcpSettings
+    UNITS = range(1, 248)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: RtuTcpSettings) -> AsyncIterator[Self]:
+        """Connect; close on leaving. Raises LinkLost if it cannot within the timeout."""
+        async with tcp_stream(settings.host, settings.port, settings.timeout) as stream:
+            yield cls(RtuWire(stream, Speed(0), settings.timeout), lambda _: NETWORK)
+
+
+def _measured(wire: RtuWire, unit: int) -> Tariff:
+    """What a unit costs as seen so far, to the next power of two, so that plans stay the same."""
+    quickest = wire.turnaround.get(unit, TURNAROUND_MS / 1000) * 1000
+    return tariff(wire.speed, 2.0 ** math.ceil(math.log2(max(quickest, 1.0))))

@@ -1,0 +1,168 @@
+"""Bytes to and from a line: a serial port or a TCP connection, read as they come.
+
+Whoever reads takes what has arrived out of `received`; when the line is gone, `lost` says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+import serial
+
+from agent.clock import monotonic
+from agent.errors import LinkLost
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from agent.drivers.modbus.rtu import Speed
+
+MOST_KEPT = 4096
+"""bytes that nobody has taken: more is noise or somebody else's talk, and the oldest is dropped"""
+UNACKNOWLEDGED = 10_000
+"""ms for which the host may leave our bytes unacknowledged until the line counts as lost"""
+
+
+class Stream(asyncio.Protocol):
+    """What has arrived, when the last of it did, and a way to send; closed when `lost`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.received = bytearray()
+        self.heard_at = 0.0
+        """monotonic seconds at which bytes last came or went"""
+        self.lost = ""
+        self._news = asyncio.Event()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the way out."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The far side hung up, or the network did."""
+        self.end(f"{self.name} closed the connection" + (f": {exc}" if exc else ""))
+
+    def data_received(self, data: bytes) -> None:
+        """Keep what came, but no more of it than one could want."""
+        self.received += data
+        del self.received[:-MOST_KEPT]
+        self.heard_at = monotonic()
+        self._news.set()
+
+    def end(self, why: str) -> None:
+        """The line is gone; the first reason stands."""
+        self.lost = self.lost or why
+        self._news.set()
+
+    def send(self, frame: bytes) -> None:
+        """Hand bytes to the line, all at once. Raises LinkLost."""
+        if self.lost or self._transport is None:
+            raise LinkLost(self.lost or f"{self.name} is not open")
+        self._transport.write(frame)
+        self.heard_at = monotonic()
+
+    async def more(self, within: float) -> bool:
+        """Wait at most `within` seconds for further bytes. Raises LinkLost when the line goes."""
+        self._news.clear()
+        if not self.lost:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(within):
+                    await self._news.wait()
+        if self.lost:
+            raise LinkLost(self.lost)
+        return self._news.is_set()
+
+
+class _SerialStream(Stream):
+    """The same on the file of a serial port."""
+
+    def __init__(self, port: serial.Serial) -> None:
+        super().__init__(str(port.port))
+        self.port = port
+        self.handle = port.fileno()
+
+    def readable(self) -> None:
+        try:
+            data = os.read(self.handle, MOST_KEPT)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.end(f"{self.name} is gone: {error.strerror}: was the adapter unplugged?")
+        else:
+            if data:
+                self.data_received(data)
+                return
+            self.end(f"{self.name} is gone: was the adapter unplugged?")
+        asyncio.get_running_loop().remove_reader(self.handle)
+
+    def send(self, frame: bytes) -> None:
+        if self.lost:
+            raise LinkLost(self.lost)
+        try:
+            sent = os.write(self.handle, frame)
+        except OSError as error:
+            self.end(f"{self.name} cannot be written: {error.strerror}")
+            raise LinkLost(self.lost) from error
+        if sent != len(frame):
+            raise LinkLost(f"{self.name} takes no more bytes: nothing is sent on it")
+        self.heard_at = monotonic()
+
+
+@asynccontextmanager
+async def serial_stream(path: str, speed: Speed) -> AsyncIterator[Stream]:
+    """Open a serial port for us alone. Raises LinkLost if it is not there or somebody has it."""
+    try:
+        port = serial.Serial(
+            path,
+            speed.baudrate,
+            parity=speed.parity[0].upper(),
+            stopbits=speed.stopbits,
+            timeout=0,
+            exclusive=True,
+        )
+    except (OSError, ValueError) as error:
+        raise LinkLost(f"{path} cannot be opened: {_why(error)}") from error
+    loop = asyncio.get_running_loop()
+    stream = _SerialStream(port)
+    try:
+        os.set_blocking(stream.handle, False)
+        loop.add_reader(stream.handle, stream.readable)
+        yield stream
+    finally:
+        loop.remove_reader(stream.handle)
+        port.close()
+
+
+def _why(error: Exception) -> str:
+    text = str(error)
+    if "lock" in text:
+        return "another program has it open"
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if number else text
+
+
+@asynccontextmanager
+async def tcp_stream(host: str, port: int, within: float) -> AsyncIterator[Stream]:
+    """Connect within so many seconds. Raises LinkLost if it cannot."""
+    name = f"{host}:{port}"
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(within):
+            transport, stream = await loop.create_connection(lambda: Stream(name), host, port)
+    except TimeoutError as error:
+        raise LinkLost(f"{name} does not answer within {within:g} s") from error
+    except (OSError, UnicodeError) as error:
+        raise LinkLost(f"{name} cannot be reached: {_why(error)}") from error
+    transport.get_extra_info("socket").setsockopt(
+        socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED
+    )
+    try:
+        yield stream
+    finally:
+        transport.close()

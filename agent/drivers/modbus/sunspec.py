@@ -1,0 +1,55 @@
+"""Where the models of a SunSpec device begin: found by walking from one to the next.
+
+SunSpec Device Information Model Specification V1.1, 6.1 to 6.3: the marker "SunS" at 40000, 0 or
+50000, then models, each of which begins with its number and its length; 0xFFFF ends them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from agent.drivers.modbus.answer import Answer, cells
+from agent.model import Why
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+BASES = (40000, 0, 50000)
+MARKER = [0x5375, 0x6E53]
+"""SunS"""
+END = 0xFFFF
+MOST_MODELS = 64
+
+Ask = Callable[[int, int], Awaitable[Answer]]
+"""first holding register and count"""
+
+
+async def models(ask: Ask) -> tuple[Mapping[int, int], Answer | None]:
+    """Find where each model's number stands, the first of each kind; or the silence it met."""
+    for base in BASES:
+        answer = await ask(base, 4)
+        if answer.why is Why.SILENT:
+            return {}, answer
+        if not answer.why and cells(answer.pdu, 4)[:2] == MARKER:
+            return await _walk(ask, base + 2, cells(answer.pdu, 4)[2:])
+    return {}, None
+
+
+async def _walk(
+    ask: Ask, start: int, header: list[int]
+) -> tuple[Mapping[int, int], Answer | None]:
+    found: dict[int, int] = {}
+    for _ in range(MOST_MODELS):
+        number, length = header
+        if number == END or start + length + 4 > END:
+            break
+        found.setdefault(number, start)
+        start += 2 + length
+        answer = await ask(start, 2)
+        if answer.why is Why.SILENT:
+            return {}, answer
+        if answer.why:
+            break
+        header = cells(answer.pdu, 2)
+    return found, None

@@ -1,0 +1,69 @@
+"""One Modbus TCP connection: one request at a time, its answer known by transaction and unit.
+
+Modbus Messaging on TCP/IP V1.0b, 3.1.3. A late answer carries another transaction and is skipped;
+what is left of a frame cut short leaves no beginning to hold on to, so the line is lost.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from agent import clock
+from agent.drivers.modbus.answer import MBAP, Answer, checked, in_step
+from agent.drivers.modbus.use import Spent
+from agent.errors import LinkLost
+from agent.model import Why
+
+if TYPE_CHECKING:
+    from agent.drivers.modbus.stream import Stream
+
+HEADER = struct.Struct(">HHHB")
+"""transaction, protocol (0), bytes that follow (unit included), unit"""
+LONGEST = 254
+"""unit and the longest PDU"""
+
+
+class TcpWire:
+    """An open connection to one host."""
+
+    def __init__(self, stream: Stream, timeout: float) -> None:
+        self.stream = stream
+        self.timeout = timeout
+        self.spent = Spent()
+        self._transaction = 0
+
+    async def exchange(self, unit: int, pdu: bytes) -> Answer:
+        """Ask one unit. Raises LinkLost when the line is gone or out of step."""
+        if not in_step(bytes(self.stream.received)):
+            raise LinkLost(f"{self.stream.name} sent a broken frame")
+        self.stream.received.clear()
+        self._transaction = self._transaction % 0xFFFF + 1
+        began = clock.monotonic()
+        self.stream.send(HEADER.pack(self._transaction, 0, len(pdu) + 1, unit) + pdu)
+        found = await self._answer(unit, began + self.timeout)
+        self.spent.note(unit, began, found is not None)
+        if found is None:
+            detail = f"no answer in {self.timeout:g} s"
+            return Answer(clock.seconds(), why=Why.SILENT, detail=detail)
+        return checked(pdu, found, clock.seconds())
+
+    async def _answer(self, unit: int, deadline: float) -> bytes | None:
+        while (found := self._frame(unit)) is None:
+            left = deadline - clock.monotonic()
+            if left <= 0 or not await self.stream.more(left):
+                return None
+        return found
+
+    def _frame(self, unit: int) -> bytes | None:
+        """Take whole frames off the front until one is ours."""
+        received = self.stream.received
+        while len(received) >= HEADER.size:
+            transaction, protocol, length, who = HEADER.unpack_from(received)
+            if protocol or not 1 < length <= LONGEST or len(received) < MBAP + length:
+                return None
+            pdu = bytes(received[HEADER.size : MBAP + length])
+            del received[: MBAP + length]
+            if transaction == self._transaction and who == unit:
+                return pdu
+        return None
