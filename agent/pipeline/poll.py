@@ -127,7 +127,6 @@ class Poller:
         self._note_health(device, samples)
         if identify:
             self._identify(device, samples.pop(0), opening)
-        samples = [self._weighed(sample) for sample in samples]
         device.latest.update((sample.point.name, sample) for sample in samples)
         return samples
 
@@ -143,6 +142,7 @@ class Poller:
         return [replace(sample, at=now - age) for sample, age in zip(samples, sane, strict=True)]
 
     def _weighed(self, sample: Sample) -> Sample:
+        """Judged when its slot is known: what is never recorded must not be compared with."""
         if sample.why is not None or not isinstance(sample.value, Decimal):
             return sample
         if sample.point.channel is None:
@@ -201,7 +201,7 @@ class Poller:
     def _of_the_step(
         self, device: Device, step: int, slot: int, samples: Sequence[Sample]
     ) -> list[Sample]:
-        mine = [sample for sample in samples if sample.point.every == step]
+        mine = [self._weighed(sample) for sample in samples if sample.point.every == step]
         return mine + self._intervals.derive(device.derived(step), slot, mine)
 
     def _owe(self, key: MarkKey, slot: int, samples: Sequence[Sample]) -> None:
@@ -229,6 +229,7 @@ class Poller:
 
     async def _late(self, key: MarkKey, slot: int, samples: Sequence[Sample]) -> None:
         serial, made = self.devices[key[0]].serial, int(self.clock.now())
+        samples = [self._weighed(sample) for sample in samples]
         for ledger, intake in self.accounts:
             rows = ledger.late(key, slot, samples, serial, made)
             await intake.put(rows, {key: ledger.marks[key]})

@@ -1,0 +1,186 @@
+"""Guards invariants 1 and 2: thirty hours with everything that can happen to time and to meters.
+
+A boot in 1970, a summer that ends, a line that is cut, a meter that is silent, an index that rolls
+over, a restart, a clock set two hours ahead and three hours back; then an independent checker goes
+through every row at the platform."""
+
+import datetime as dt
+from decimal import Decimal
+
+import pytest
+
+from agent.model import Point
+from tests.contract.pipeline.checker import (
+    by_slot,
+    check_index,
+    check_interval,
+    check_slots,
+    rows_of,
+)
+from tests.contract.pipeline.world import BORN, RATE, ZONE, Meter, World, run, utc
+
+BEGIN, END = "2026-10-24T20:00:10", "2026-10-26T02:00:10"
+NOON = utc("2026-10-25T12:07:00")
+ROLLS = Decimal(100_000)
+SILENT = "2026-10-25T09:00:05", "2026-10-25T11:38:00"
+CUT = "2026-10-24T23:10:00", "2026-10-24T23:40:00"
+DOWN = "2026-10-25T02:00:00", "2026-10-25T02:50:00"
+
+
+def meter_point(name, every, **more):
+    return Point(name, "energy", "1", "x", every, "elec.imp", "kWh", rating=Decimal(9), **more)
+
+
+def points():
+    found = {f"m{n}": [meter_point(f"m{n}", 900)] for n in (1, 2)}
+    rolling = meter_point("m3", 900, rolls_at=ROLLS)
+    interval = Point(
+        "m3", "energy-interval", "1", "", 900, "elec.imp", "kWh", rolls_at=ROLLS, derived=True
+    )
+    found["m3"] = [rolling, interval]
+    found["m4"] = [meter_point("m4", 86_400)]
+    found["m5"] = [meter_point("m5", 60)]
+    return found
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("day")
+    meters = {f"m{n}": Meter(100 * n) for n in (1, 2, 4, 5)}
+    meters["m3"] = Meter(ROLLS - (NOON - BORN) * RATE, ROLLS)
+
+    async def story():
+        world = World(folder, meters, points(), utc(BEGIN))
+        async with world.agent():
+            world.set_clock(-world.true + 30)  # it is 1970
+            await world.until("2026-10-24T20:07:00")
+            world.synchronizes()
+            await world.until(CUT[0])
+            world.cut = True
+            await world.until(CUT[1])
+            world.cut = False
+            await world.until(DOWN[0])
+        await world.until(DOWN[1])
+        async with world.agent():
+            await world.until(SILENT[0])
+            meters["m2"].silent = True
+            await world.until(SILENT[1])
+            meters["m2"].silent = False
+            await world.until("2026-10-25T13:05:00")
+            world.set_clock(+2 * 3600)
+            await world.until("2026-10-25T13:35:00")
+            world.synchronizes()
+            await world.until("2026-10-25T15:00:30")
+            world.set_clock(-3 * 3600)
+            await world.until("2026-10-25T15:20:00")
+            world.synchronizes()
+            await world.until(END)
+        return {name: world.town.place(f"D{name[1:]}") for name in meters}
+
+    places = run(story())
+    rows = rows_of(folder / "platform.db")
+    return meters, places, by_slot(rows), rows
+
+
+def owed(step, first=BEGIN):
+    start = -(-utc(first) // step) * step - step
+    return range(start, utc(END) + 1, step)
+
+
+def why_of(held):
+    return {slot: row.why for slot, row in held.items() if row.why}
+
+
+@pytest.mark.parametrize(("name", "step"), [("m1", 900), ("m2", 900), ("m3", 900), ("m5", 60)])
+def test_every_slot_is_stated_once_with_what_the_meter_said_then(day, name, step):
+    meters, places, held, _ = day
+    series = (places[name], "REG", step)
+    check_slots(held, series, owed(step))
+    for slot, row in held[series].items():
+        check_index(row, slot, meters[name], RATE)
+
+
+def test_what_is_missing_is_what_could_not_be_read(day):
+    _, places, held, _ = day
+    missing = why_of(held[places["m1"], "REG", 900])
+    down = [utc(f"2026-10-25T02:{minute}:00") for minute in ("00", "15", "30")]
+    assert missing == dict.fromkeys(down, "agent") | {utc("2026-10-24T23:15:00"): "link"}
+    minutes = why_of(held[places["m5"], "REG", 60])
+    cut, down = (range(utc(a), utc(b) + 60, 60) for a, b in (CUT, DOWN))
+    for slot, why in minutes.items():
+        assert slot in (cut if why == "link" else down), (slot, why)
+    assert sum(why == "link" for why in minutes.values()) >= 29
+    assert sum(why == "agent" for why in minutes.values()) in (49, 50)
+    assert set(minutes.values()) == {"link", "agent"}
+
+
+def test_a_line_back_within_the_slot_brings_its_values_late(day):
+    _, places, held, rows = day
+    slot = utc("2026-10-24T23:30:00")
+    versions = [row for row in rows if row.place == places["m1"] and row.t == slot]
+    assert sorted((row.q, row.why, row.flags) for row in versions) == [
+        ("M", "link", ""), ("V", None, "LATE+PART"),
+    ]  # fmt: skip
+    assert held[places["m1"], "REG", 900][slot].q == "V"
+
+
+def test_a_dead_meter_is_silent_until_it_answers_in_the_midst_of_a_slot(day):
+    _, places, held, _ = day
+    missing = why_of(held[places["m2"], "REG", 900])
+    silent = [slot for slot, why in missing.items() if why == "silent"]
+    assert silent == list(range(utc("2026-10-25T09:15:00"), utc("2026-10-25T11:30:00"), 900))
+    assert "LATE" in held[places["m2"], "REG", 900][utc("2026-10-25T11:30:00")].flags
+
+
+def test_what_was_read_while_the_time_was_unknown_is_dated_afterwards(day):
+    _, places, held, _ = day
+    dated = [s for s, row in held[places["m5"], "REG", 60].items() if "CLK" in row.flags]
+    windows = [
+        (BEGIN, "2026-10-24T20:07:00"),
+        ("2026-10-25T13:05:00", "2026-10-25T13:35:00"),
+        ("2026-10-25T15:00:30", "2026-10-25T15:20:00"),
+    ]
+    for begin, end in windows:
+        within = [slot for slot in dated if utc(begin) - 60 < slot < utc(end)]
+        minutes = (utc(end) - utc(begin)) / 60
+        assert minutes - 1 <= len(within) <= minutes + 1
+        dated = [slot for slot in dated if slot not in within]
+    assert dated == []
+
+
+def test_an_index_that_rolls_over_is_flagged_and_its_intervals_stay_right(day):
+    _, places, held, _ = day
+    indexes, flows = held[places["m3"], "REG", 900], held[places["m3"], "INT", 900]
+    rolled = [slot for slot, row in indexes.items() if "ROLL" in row.flags]
+    assert rolled == [utc("2026-10-25T12:15:00")]
+    check_slots(held, (places["m3"], "INT", 900), owed(900))
+    for slot, row in flows.items():
+        check_interval(row, indexes.get(slot - 900), indexes[slot], ROLLS)
+    assert flows[rolled[0]].v == "0.4500"
+    assert sum(row.v is not None for row in flows.values()) >= 110
+
+
+def test_the_long_day_is_one_day_and_says_so(day):
+    meters, places, held, _ = day
+    daily = held[places["m4"], "REG", 86_400]
+    midnights = [dt.datetime(2026, 10, d, tzinfo=ZONE).timestamp() for d in (24, 25, 26)]
+    assert sorted(daily) == midnights
+    assert ["DST" in daily[slot].flags for slot in midnights] == [False, False, True]
+    for slot in midnights:
+        assert Decimal(daily[slot].v) in {
+            meters["m4"].index(slot + daily[slot].d + n) for n in (0, 1)
+        }
+
+
+def test_values_are_checked_as_soon_as_there_is_one_before(day):
+    _, places, held, _ = day
+    letters = [row.q for _, row in sorted(held[places["m1"], "REG", 900].items())]
+    assert letters[0] == "R"
+    assert letters.count("R") == 2  # at each start of the agent
+    assert set(letters) == {"R", "V", "M"}
+
+
+def test_no_row_says_more_than_once_what_nobody_asked(day):
+    _, _, _, rows = day
+    assert {row.q for row in rows} <= set("VRMK")
+    assert len(rows) < 3_000

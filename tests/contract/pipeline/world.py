@@ -1,0 +1,173 @@
+"""A building, its clock and its agent in virtual time: a day goes by in a second.
+
+Only time and the field bus are pretended. Poller, ledger, intake, registry and spool are the
+agent's own, and what the spool seals is opened by the pretend platform.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import selectors
+from contextlib import asynccontextmanager, suppress
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from agent.buffer.batch import BatchHead
+from agent.buffer.spool import Spool
+from agent.clock import Clock
+from agent.errors import LinkLost
+from agent.house import points_by_key
+from agent.lifetime import end
+from agent.link import Link
+from agent.model import Lane, Point, Sample, Why
+from agent.pipeline.intake import Intake
+from agent.pipeline.ledger import Ledger
+from agent.pipeline.poll import Account, Device, Poller
+from agent.timesync import Evidence
+from hil.platform.ledger import opened
+from hil.platform.unpack import unpack
+from tests.unit.pipeline.house import RECIPIENT, Town
+
+ZONE = ZoneInfo("Europe/Paris")
+BORN = 1_790_000_000
+"""true time at which every meter was at its first index"""
+RATE = Decimal("0.0005")
+"""kWh in a second: 1.8 kW"""
+
+
+def utc(text):
+    return int(dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC).timestamp())
+
+
+class Jumping(asyncio.SelectorEventLoop):
+    """A loop that does not wait: where nothing is to be done, its time jumps to what comes next."""
+
+    def __init__(self):
+        self._now = 1_000.0
+        super().__init__(_NoWait(self))
+
+    def time(self):
+        return self._now
+
+
+class _NoWait(selectors.SelectSelector):
+    def __init__(self, loop):
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout=None):
+        ready = super().select(0)
+        if not ready and timeout:
+            self._loop._now += timeout
+        return ready
+
+
+class Meter:
+    """An index that rises with true time and begins again at its end."""
+
+    def __init__(self, first="100", end=None):
+        self.first, self.end = Decimal(first), end
+        self.silent = False
+
+    def index(self, t):
+        value = self.first + (int(t) - BORN) * RATE
+        return value % self.end if self.end else value
+
+
+class World:
+    """True time, the wall clock beside it, the meters, and one agent after the other."""
+
+    def __init__(self, folder, meters, points, begin):
+        self.folder, self.meters, self.points = folder, meters, points
+        self.town = Town(folder, dwellings=len(meters))
+        self.origin, self.offset = begin - 1_000.0, 0.0
+        self.kernel, self.touched = False, None
+        self.cut, self.jobs = False, []
+
+    @property
+    def true(self):
+        return self.origin + asyncio.get_running_loop().time()
+
+    def wall(self):
+        return self.true + self.offset
+
+    async def until(self, moment):
+        """Sleep until a moment of true time."""
+        await asyncio.sleep(utc(moment) - self.true)
+
+    def synchronizes(self):
+        self.offset, self.kernel = 0.0, True
+
+    def set_clock(self, offset):
+        """Somebody sets the clock; the kernel knows that no time service did."""
+        self.offset, self.kernel = offset, False
+
+    @asynccontextmanager
+    async def bus(self):
+        if self.cut:
+            raise LinkLost("no carrier")
+        yield self
+
+    async def read(self, points):
+        await asyncio.sleep(0.2)
+        if self.cut:
+            raise LinkLost("no carrier")
+        meter = self.meters[points[0].device]
+        if meter.silent:
+            await asyncio.sleep(1)
+            return [Sample(p, self.wall(), why=Why.SILENT, detail="no answer") for p in points]
+        serial = Decimal(f"100{points[0].device[1:]}")
+        return [
+            Sample(p, self.wall(), serial if p.name == "serial" else meter.index(self.true))
+            for p in points
+        ]
+
+    @asynccontextmanager
+    async def agent(self):
+        """Run an agent; leaving the block is SIGTERM."""
+        path, head = self.folder / "spool.db", BatchHead("GTEST", RECIPIENT, "DEMO-1")
+        loop = asyncio.get_running_loop()
+        clock = Clock(
+            "ntp", self.folder / "clock.json", self.wall, loop.time,
+            lambda: Evidence(self.kernel, self.touched), lambda: None,
+        )  # fmt: skip
+        with Spool.open(path, bytes(32), head, 50_000_000) as spool:
+            ledger = Ledger(self.town.gate(), points_by_key(self.points), spool.marks(), ZONE)
+
+            async def append(rows, marks):
+                spool.append(rows, marks)
+
+            intake = Intake(append, flush=5.0)
+            if clock.dates:
+                await intake.put(ledger.resume(clock.now()), dict(ledger.marks))
+            devices = [
+                Device(name, points, Point(name, "serial", "1", "serial", 0))
+                for name, points in self.points.items()
+            ]
+            link = Link("riser", self.bus)
+            poller = Poller(link, devices, [Account(ledger, intake)], clock, lambda *_: None, ZONE)
+            jobs = [link.serve(), poller.run(), intake.serve(), clock.serve()]
+            tasks = [asyncio.ensure_future(job) for job in jobs]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    if task.done() and not task.cancelled():
+                        task.result()
+                await end(tasks)
+                await intake.commit()
+                clock.remember()
+                self._deliver(spool)
+
+    def _deliver(self, spool):
+        with opened(self.folder / "platform.db") as platform, suppress(StopIteration):
+            for lane in (Lane.LIVE, Lane.BACKFILL):
+                while batch := spool.seal(lane, self.wall(), "trusted", 0):
+                    platform.store(unpack(batch.payload), len(batch.payload))
+
+
+def run(story):
+    """Run a coroutine in virtual time."""
+    with asyncio.Runner(loop_factory=Jumping) as runner:
+        return runner.run(story)
