@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     Call = Callable[..., Awaitable[dict[str, Any]]]
 
+
 @dataclass(frozen=True)
 class Asker:
     """Who asks, by the kernel's word, and how to tell them how far the work is."""
@@ -60,6 +61,7 @@ def _link(line: Line) -> dict[str, Any]:
         "opened": line.link.opened,
         "devices": len(line.devices),
         "silent": sum(device.failures > 0 for device in line.devices.values()),
+        "health": dict(line.link.health()),
     }
 
 

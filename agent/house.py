@@ -22,10 +22,12 @@ from agent.registry.gate import Common, Policy, policy
 from agent.uplink.delivery import Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from agent.clock import Clock
     from agent.config import Config
+    from agent.drivers.base import Reads
     from agent.model import MarkKey, Point, Reading
     from agent.registry.identity import Identity
     from agent.registry.registry import Registry
@@ -103,13 +105,16 @@ class House:
 def lines_of(config: Config) -> dict[str, Line]:
     """Every configured line, nothing opened yet."""
     points = config.points()
-    lines = {
-        name: Line(Link(name, partial(driver(link.driver).open, link.settings)), {})
-        for name, link in config.links.items()
-    }
+    lines = {name: Line(Link(name, *_opening(link)), {}) for name, link in config.links.items()}
     for name, device in config.devices.items():
         lines[device.link].devices[name] = Device(name, points[name], config.serial_point(name))
     return lines
+
+
+def _opening(link: Any) -> tuple[Callable[[], AbstractAsyncContextManager[Reads]], int]:
+    """How a line is opened, and how many of its devices may be asked at once."""
+    found = driver(link.driver)
+    return partial(found.open, link.settings), getattr(found, "at_once", 1)
 
 
 @asynccontextmanager

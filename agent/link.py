@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.clock import monotonic
-from agent.drivers.base import Discovers
+from agent.drivers.base import Discovers, Watched
 from agent.errors import LinkLost, Refused
 from agent.lifetime import keep_open
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from agent.drivers.base import Found, Progress, Reads, Wish
@@ -20,12 +20,17 @@ if TYPE_CHECKING:
 
 
 class Link:
-    """A bus that is reopened for as long as `serve` runs, and read by one caller at a time."""
+    """A bus that is reopened for as long as `serve` runs, and read by `at_once` callers at most."""
 
     def __init__(
-        self, name: str, open_it: Callable[[], AbstractAsyncContextManager[Reads]]
+        self,
+        name: str,
+        open_it: Callable[[], AbstractAsyncContextManager[Reads]],
+        at_once: int = 1,
     ) -> None:
         self.name = name
+        self.at_once = at_once
+        """how many devices may be asked at the same time"""
         self.opened = 0
         """how often the bus has been opened: a new number means that devices may have changed"""
         self.error = "not tried yet"
@@ -38,7 +43,7 @@ class Link:
         self._driver: Reads | None = None
         self._lost: asyncio.Future[None] | None = None
         # fair, so a person's read waits for one device's, not for a whole round
-        self._turn = asyncio.Lock()
+        self._turn = asyncio.Semaphore(at_once)
 
     async def serve(self) -> None:
         """Keep the bus open until cancelled."""
@@ -47,17 +52,23 @@ class Link:
     async def read(self, points: Sequence[Point]) -> list[Sample]:
         """Read points of one device when it is our turn. Raises LinkLost while the bus is down."""
         async with self._turn:
-            if self._driver is None or self._lost is None:
+            driver, lost = self._driver, self._lost
+            if driver is None or lost is None:
                 raise LinkLost(f"{self.name} is not open: {self.error}")
             try:
-                return await self._driver.read(points)
+                return await driver.read(points)
             except LinkLost as error:
-                self._driver, self.error = None, str(error)
-                if not self._lost.done():
-                    self._lost.set_exception(error)
+                if self._driver is driver:  # else it has been opened anew since we asked
+                    self._driver, self.error = None, str(error)
+                if not lost.done():
+                    lost.set_exception(error)
                 raise
             finally:
                 self.turned = monotonic()
+
+    def health(self) -> Mapping[str, Any]:
+        """What the open bus says of itself beyond its devices; empty while it is down."""
+        return self._driver.health() if isinstance(self._driver, Watched) else {}
 
     async def discover(self, wish: Wish) -> AsyncIterator[Found | Progress]:
         """Search the bus; readings wait meanwhile. Raises LinkLost while the bus is down."""

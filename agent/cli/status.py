@@ -33,6 +33,8 @@ def _worries(answer: dict[str, Any]) -> list[str]:
             said.append(f"line {name} is down: {link['error']}")
         elif link["silent"]:
             said.append(f"line {name}: {plural(link['silent'], 'device')} silent")
+        if worry := link["health"].get("worry"):
+            said.append(f"line {name}: {worry}")
     for name, uplink in answer["uplinks"].items():
         delivery, backlog = uplink["delivery"], uplink["backlog"]
         if not delivery["connected_since"]:
@@ -61,6 +63,9 @@ def _show(answer: dict[str, Any]) -> None:
             ("line", "device", "serial", "last answer", "state"),
             [_device_row(name, one) for name, one in answer["devices"].items()],
         )
+    for name, link in answer["links"].items():
+        if words := link["health"].get("words"):
+            typer.echo(f"line {name}: {words}")
     for sentence in _worries(answer):
         typer.echo(f"! {sentence}")
 

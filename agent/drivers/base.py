@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 class Driver(Protocol):
-    """An open link to a field bus; exists only while connected; calls never overlap."""
+    """An open link to a field bus; exists only while connected.
+
+    Calls never overlap, but for a driver with a class attribute `at_once` above 1: then calls for so
+    many devices may.
+    """
 
     Settings: type[Any]
     """pydantic model of the link's options, without `driver:`"""
@@ -67,6 +71,17 @@ class Measures(Protocol):
 
     def use(self) -> Use:
         """Say how the line was used since it was opened."""
+        ...
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """A bus that has something to say of itself beyond its devices."""
+
+    def health(self) -> Mapping[str, Any]:
+        """Figures for programs, and for people a sentence `words` (how it is) and perhaps a
+        sentence `worry` (what somebody must look at).
+        """
         ...
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.errors import LinkLost
+from agent.lifetime import together
 from agent.model import MarkKey, Sample, Why
 from agent.pipeline.device import Device
 from agent.pipeline.interval import Intervals
@@ -18,7 +20,7 @@ from agent.pipeline.timetable import choose, running_slot
 from agent.pipeline.undated import Read, Undated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
     from agent.clock import Clock
@@ -79,19 +81,31 @@ class Poller:
         self._stepped: set[MarkKey] = set()
         self._owed: dict[MarkKey, tuple[int, float]] = {}
         """slots closed for want of an answer, and when to ask for them again (monotonic)"""
+        self._busy: set[str] = set()
+        """devices that are being read"""
+        self._dating = asyncio.Lock()
 
     def _last_closed(self, key: MarkKey) -> int | None:
         marks = (account.ledger.marks.get(key) for account in self.accounts)
         return max((mark.slot for mark in marks if mark is not None), default=None)
 
     async def run(self) -> None:
-        """Read and close, for ever, once the line has been tried."""
+        """Read and close, for ever, once the line has been tried; as many devices at once as the
+        line allows.
+        """
         await self.link.tried.wait()
+        hands = min(self.link.at_once, len({name for name, _ in self._closed}))
+        if hands <= 1:
+            await self._work()
+        await together(*(self._work() for _ in range(hands)))
+
+    async def _work(self) -> None:
         while self._closed:
             self.turned = self.clock.steady()
             dated = self.clock.dates
             if dated:
-                await self._date_all()
+                async with self._dating:
+                    await self._date_all()
             now = self.clock.now() if dated else self.clock.steady()
             chosen = self._choose(now, dated=dated)
             if isinstance(chosen, float):
@@ -99,18 +113,30 @@ class Poller:
                     await asyncio.sleep(min(max(0.0, chosen - now), LOOK))
                 continue
             name, slots = chosen
-            device = self.devices[name]
-            samples = await self.ask(device, device.due(slots))
-            if dated and self.clock.dates:
-                await self._close(device, slots, samples)
-            else:
-                self._set_aside(device, tuple(slots), samples)
+            with self._hold(name):
+                await self._read(self.devices[name], slots, dated=dated)
         await asyncio.Event().wait()
 
+    async def _read(self, device: Device, slots: Mapping[int, int], *, dated: bool) -> None:
+        samples = await self.ask(device, device.due(slots))
+        if dated and self.clock.dates:
+            await self._close(device, slots, samples)
+        else:
+            self._set_aside(device, tuple(slots), samples)
+
+    @contextmanager
+    def _hold(self, name: str) -> Iterator[None]:
+        """Keep a device to ourselves: its slots close in order."""
+        self._busy.add(name)
+        try:
+            yield
+        finally:
+            self._busy.discard(name)
+
     def _choose(self, now: float, *, dated: bool) -> tuple[str, dict[int, int]] | float:
-        if dated:
-            return choose(self._closed, now, self.zone)
-        return choose(self._aside, now)
+        closed = self._closed if dated else self._aside
+        free = {key: slot for key, slot in closed.items() if key[0] not in self._busy}
+        return choose(free, now, self.zone if dated else None)
 
     async def ask(self, device: Device, points: Sequence[Point]) -> list[Sample]:
         """Read points of a device, or say without asking why there is nothing to be had."""
@@ -217,13 +243,16 @@ class Poller:
             device, step = self.devices[key[0]], key[1]
             if running_slot(step, now, self.zone) != slot:
                 del self._owed[key]
+            elif device.name in self._busy:
+                continue
             elif steady >= max(when, device.rests_until) and not self.link.error:
-                samples = await self.ask(device, device.due((step,)))
-                if self.clock.dates and any(sample.why is None for sample in samples):
-                    del self._owed[key]
-                    await self._late(key, slot, samples)
-                else:
-                    self._owed[key] = slot, self.clock.steady() + REST
+                with self._hold(device.name):
+                    samples = await self.ask(device, device.due((step,)))
+                    if self.clock.dates and any(sample.why is None for sample in samples):
+                        self._owed.pop(key, None)
+                        await self._late(key, slot, samples)
+                    else:
+                        self._owed[key] = slot, self.clock.steady() + REST
                 return True
         return False
 

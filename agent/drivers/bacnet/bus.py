@@ -40,7 +40,7 @@ class Bacnet:
     """An open BACnet/IP port. Its devices are instance numbers (`address`)."""
 
     Settings = BacnetSettings
-    at_once = 16
+    at_once = 8
     """devices that may be asked at the same time"""
 
     def __init__(self, wire: Wire, settings: BacnetSettings) -> None:
@@ -137,12 +137,15 @@ class Bacnet:
 
     def health(self) -> dict[str, Any]:
         """How the line is beyond its devices, for `status`."""
-        bbmd = self.wire.registration
-        return {
-            **self.following.health(),
-            "strays": self.wire.strays,
-            **({"bbmd": bbmd} if bbmd else {}),
-        }
+        followed, bbmd = self.following.health(), self.wire.registration
+        said: dict[str, Any] = {**followed, "strays": self.wire.strays, "bbmd": bbmd}
+        said["words"] = (
+            f"{followed['followed']} values come by change, {followed['refused']} refused and read"
+            f" instead, {followed['waiting']} not subscribed yet"
+        )
+        if bbmd not in {"", "registered"}:
+            said["worry"] = f"the BBMD {self.settings.bbmd}: {bbmd}"
+        return said
 
     def _announced(self, address: Address, said: IAm) -> None:
         self.directory.announced(address, said)
