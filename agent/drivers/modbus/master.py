@@ -65,9 +65,7 @@ class Master:
         got: dict[Spot, Answer | tuple[Answer, list[int]]] = {}
         if silence is None:
             silence = await self._read(unit, tuple(wanted), manners, got)
-        return [
-            _sample(point, one, got, silence) for point, one in zip(points, found, strict=True)
-        ]
+        return [_sample(point, one, got, silence) for point, one in zip(points, found, strict=True)]
 
     async def ask(self, unit: int, asked: Block, manners: Manners) -> Answer:
         """Read one block, no sooner than the device wants to be asked again."""

@@ -3,7 +3,7 @@
 An RTU answer does not say which request it is for, only by whom it was sent, for which function,
 and how long it is. So after a timeout that unit owes us an answer, and until it has come, or can
 hardly come any more, the unit is never asked again for an answer of the same length: one cell more
-is read or, where the device will not have that, its late answer is waited for.
+is read or, where the device will not have that, it is left alone meanwhile.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from agent import clock
 from agent.clock import monotonic
-from agent.drivers.modbus.answer import BITS, READS, Answer, checked, expected_size
+from agent.drivers.modbus.answer import BITS, RANGE, READS, Answer, checked, expected_size
 from agent.drivers.modbus.plan import LONGEST_OF
 from agent.drivers.modbus.rtu import SHORTEST, Speed, find, framed
 from agent.drivers.modbus.use import Spent
@@ -27,6 +27,11 @@ OWED_FOR = 60.0
 """seconds after which an answer that never came is not feared any more"""
 REPEATS = 2
 """of a request whose answer was garbled"""
+LATEST = 10
+"""timeouts after which a device that reads no cell more than it is asked for is believed again"""
+REPEATED = 4
+"""timeouts within which a repeated question may be answered by the answer to the first"""
+NOT_ASKED = -1
 LONGEST_TALK = 0.5
 """seconds for which somebody else's talk is waited out before we speak all the same"""
 GARBLED = "garbled answer"
@@ -96,10 +101,28 @@ class RtuWire:
         longer = self._longer(unit, pdu, owed)
         if longer is not None:
             answer = await self._asked(unit, longer)
-            if not answer.range_refused:
+            if answer.code not in RANGE:
                 return _trimmed(answer, pdu)
             self._unpadded.add(unit)
-        await self._wait_out(unit)
+        return await self._only_if_safe(unit, pdu, owed)
+
+    async def _only_if_safe(
+        self, unit: int, pdu: bytes, owed: dict[int, tuple[float, bytes]]
+    ) -> Answer:
+        """Ask for an answer as long as one that is owed, if that is the same or hardly comes now.
+
+        Nobody waits for it: other devices are asked meanwhile.
+        """
+        size = expected_size(pdu) or 0
+        at, before = owed[size]
+        patience = min(OWED_FOR, max(LATEST * self.timeout, 2 * self.slowest))
+        if before == pdu and monotonic() - at < REPEATED * self.timeout:
+            answer = await self._asked(unit, pdu)
+            self._owed[unit][size] = (at, before)  # two were asked for, one may still come
+            return answer
+        if (left := at + patience - monotonic()) > 0:
+            detail = f"a late answer of it may still come: asked again in {left:.0f} s"
+            return Answer(clock.seconds(), why=Why.SILENT, detail=detail, code=NOT_ASKED)
         return await self._asked(unit, pdu)
 
     def _owing(self, unit: int) -> dict[int, tuple[float, bytes]]:
@@ -119,16 +142,6 @@ class RtuWire:
             if expected_size(longer) not in owed:
                 return longer
         return None
-
-    async def _wait_out(self, unit: int) -> None:
-        """Give late answers of a unit as long as its slowest took, twice; drop what comes."""
-        patience = max(self.timeout, 2 * self.slowest)
-        latest = max(at for at, _ in self._owed[unit].values())
-        while self._owed[unit] and (left := latest + self.timeout + patience - monotonic()) > 0:
-            await self.stream.more(left)
-            await asyncio.sleep(self.speed.gap)
-            self._strays()
-        self._owed[unit].clear()
 
     async def _asked(self, unit: int, pdu: bytes) -> Answer:
         """Send one request and wait for its answer. What was owed and came meanwhile is settled."""
@@ -229,4 +242,3 @@ def _trimmed(answer: Answer, pdu: bytes) -> Answer:
     if not answer.pdu or size is None:
         return answer
     return replace(answer, pdu=bytes([pdu[0], size - 2]) + answer.pdu[2:size])
-

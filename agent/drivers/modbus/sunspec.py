@@ -36,9 +36,7 @@ async def models(ask: Ask) -> tuple[Mapping[int, int], Answer | None]:
     return {}, None
 
 
-async def _walk(
-    ask: Ask, start: int, header: list[int]
-) -> tuple[Mapping[int, int], Answer | None]:
+async def _walk(ask: Ask, start: int, header: list[int]) -> tuple[Mapping[int, int], Answer | None]:
     found: dict[int, int] = {}
     for _ in range(MOST_MODELS):
         number, length = header

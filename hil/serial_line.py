@@ -1,0 +1,240 @@
+"""A pretend RS-485 line: a pseudo-terminal paced at wire speed, with devices and trouble on it.
+
+What is written to `port` takes its time on the wire, is heard by every device, and answered at the
+same pace; two who speak at once destroy each other's characters. It shares no code with the driver.
+Source: Modbus over Serial Line V1.02, 2.5.1 and 6.2.2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import random
+import time
+import tty
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+TICK = 0.002
+"""seconds between two looks at the wire"""
+
+Answerer = Callable[[bytes], bytes | None]
+"""request PDU → answer PDU, or None for silence"""
+
+
+def crc(data: bytes) -> bytes:
+    """The checksum, bit by bit as the specification has it."""
+    register = 0xFFFF
+    for byte in data:
+        register ^= byte
+        for _ in range(8):
+            carry = register & 1
+            register >>= 1
+            if carry:
+                register ^= 0xA001
+    return bytes([register & 0xFF, register >> 8])
+
+
+def frame(unit: int, pdu: bytes) -> bytes:
+    """A frame as it goes over the wire."""
+    return bytes([unit]) + pdu + crc(bytes([unit]) + pdu)
+
+
+@dataclass(slots=True)
+class Unit:
+    """One device on the line."""
+
+    unit: int
+    answer: Answerer
+    after: Callable[[], float] = lambda: 0.01
+    """seconds from the end of a question to the beginning of its answer"""
+    dead: bool = False
+    heard: int = 0
+    """questions"""
+
+
+@dataclass(slots=True)
+class Trouble:
+    """What goes wrong on the line."""
+
+    noise: Callable[[bytes], bytes] = lambda sent: sent
+    """what becomes of each frame, questions and answers, on its way"""
+    echo: bool = False
+    """the adapter hands back what it is given"""
+    baudrate: int = 0
+    """what the devices speak; 0: the same as the adapter"""
+
+
+@dataclass(slots=True)
+class _Speech:
+    """Characters on their way to the adapter."""
+
+    data: bytes
+    begins: float
+    done: int = 0
+
+
+class SerialLine:
+    """An open pretend line; `port` is what the agent opens."""
+
+    def __init__(self, master: int, slave: int, baudrate: int, seed: int) -> None:
+        self.units: list[Unit] = []
+        self.trouble = Trouble()
+        self.baudrate = baudrate
+        self.random = random.Random(seed)
+        self.port = os.ttyname(slave)
+        self.requests = 0
+        self.characters = 0
+        """on the wire, in both directions"""
+        self._master = master
+        self._speeches: list[_Speech] = []
+        self._asked = bytearray()
+        self._asked_at = 0.0
+        self._began = 0.0
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, baudrate: int = 9600, *, seed: int = 1) -> AsyncIterator[Self]:
+        """Open a line on which nobody is yet. A baud rate of 0: as fast as this machine."""
+        master, slave = pty.openpty()
+        tty.setraw(slave)
+        os.set_blocking(master, False)
+        line = cls(master, slave, baudrate, seed)
+        pacing = asyncio.ensure_future(line._pace())
+        try:
+            yield line
+        finally:
+            pacing.cancel()
+            await asyncio.wait([pacing])
+            os.close(slave)
+            line.unplug()
+
+    def unplug(self) -> None:
+        """Pull the adapter out."""
+        if self._master >= 0:
+            os.close(self._master)
+            self._master = -1
+
+    @property
+    def character(self) -> float:
+        """Seconds of one character, 8N1."""
+        return 10 / self.baudrate if self.baudrate else 0.0
+
+    def add(self, unit: int, answer: Answerer, after: Callable[[], float] | float = 0.01) -> Unit:
+        """Put a device on the line."""
+        wait = after if callable(after) else lambda: after
+        self.units.append(Unit(unit, answer, wait))
+        return self.units[-1]
+
+    def say(self, data: bytes, after: float = 0.0) -> None:
+        """Put characters on the wire that nobody asked for."""
+        self._speeches.append(_Speech(data, time.monotonic() + after))
+
+    async def _pace(self) -> None:
+        while self._master >= 0:
+            self._listen()
+            self._speak()
+            await asyncio.sleep(TICK if self.baudrate or not self._asked else 0)
+
+    def _listen(self) -> None:
+        now = time.monotonic()
+        try:
+            data = os.read(self._master, 4096)
+        except (BlockingIOError, OSError):
+            data = b""
+        if data:
+            if not self._asked:
+                self._began = now
+            self._asked += data
+            if self.trouble.echo:
+                self.say(data)
+        # the question has arrived when its characters have had their time and 3.5 more
+        over = self._began + (len(self._asked) + 3.5) * self.character
+        if self._asked and now >= over:
+            asked, self._asked = bytes(self._asked), bytearray()
+            self.characters += len(asked)
+            self._ask(self.trouble.noise(asked))
+
+    def _ask(self, asked: bytes) -> None:
+        self.requests += 1
+        if len(asked) < 4 or crc(asked[:-2]) != asked[-2:]:
+            return
+        if self.trouble.baudrate not in {0, self.baudrate}:
+            return
+        for one in self.units:
+            if one.unit == asked[0] and not one.dead:
+                one.heard += 1
+                answer = one.answer(asked[1:-2])
+                if answer is not None:
+                    self.say(self.trouble.noise(frame(one.unit, answer)), one.after())
+
+    def _speak(self) -> None:
+        now = time.monotonic()
+        speaking = [one for one in self._speeches if one.begins <= now]
+        due: list[bytes] = []
+        for one in speaking:
+            until = len(one.data)
+            if self.baudrate:
+                until = min(until, int((now - one.begins) / self.character))
+            due.append(one.data[one.done : until])
+            one.done = until
+        if len([piece for piece in due if piece]) > 1:
+            # both pull the wire: what arrives is neither's
+            longest = max(map(len, due))
+            due = [bytes(self.random.randrange(256) for _ in range(longest))]
+        for piece in due:
+            if piece and self._master >= 0:
+                self.characters += len(piece)
+                os.write(self._master, piece)
+        self._speeches = [one for one in self._speeches if one.done < len(one.data)]
+
+
+@dataclass
+class Registers:
+    """A device of nothing but cells, by function and address; what is not there it refuses."""
+
+    cells: dict[tuple[int, int], int] = field(default_factory=dict)
+    fills: bool = False
+    """addresses without a cell read 0"""
+
+    def __call__(self, pdu: bytes) -> bytes:
+        """Answer a request to read or write (Modbus Application Protocol V1.1b3, 6 and 7)."""
+        function, start, count = pdu[0], int.from_bytes(pdu[1:3], "big"), 1
+        count = int.from_bytes(pdu[3:5], "big")
+        if function in {5, 6, 15, 16}:
+            return self._write(pdu, function, start, count)
+        if function not in {1, 2, 3, 4}:
+            return bytes([function | 0x80, 1])
+        wanted = [(function, start + n) for n in range(count)]
+        if not 1 <= count <= (125 if function > 2 else 2000):
+            return bytes([function | 0x80, 3])
+        if start + count > 0x10000 or not (self.fills or all(one in self.cells for one in wanted)):
+            return bytes([function | 0x80, 2])
+        values = [self.cells.get(one, 0) for one in wanted]
+        if function > 2:
+            return bytes([function, 2 * count]) + b"".join(v.to_bytes(2, "big") for v in values)
+        packed = bytearray(-(-count // 8))
+        for n, value in enumerate(values):
+            packed[n // 8] |= (value & 1) << n % 8
+        return bytes([function, len(packed)]) + packed
+
+    def _write(self, pdu: bytes, function: int, start: int, count: int) -> bytes:
+        table = 1 if function in {5, 15} else 3
+        several = function in {15, 16}
+        wanted = [(table, start + n) for n in range(count if several else 1)]
+        if not all(one in self.cells for one in wanted):
+            return bytes([function | 0x80, 2])
+        for n, one in enumerate(wanted):
+            if function == 16:
+                self.cells[one] = int.from_bytes(pdu[6 + 2 * n : 8 + 2 * n], "big")
+            elif function == 15:
+                self.cells[one] = pdu[6 + n // 8] >> n % 8 & 1
+            else:
+                self.cells[one] = int(count == 0xFF00) if function == 5 else count
+        return pdu[:5]

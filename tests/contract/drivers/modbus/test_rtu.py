@@ -1,0 +1,208 @@
+"""The driver on a pretend RS-485 line: a pseudo-terminal at wire speed, and its troubles."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.drivers.modbus.serialline import ModbusRtu, RtuSettings
+from agent.errors import LinkLost
+from agent.model import Point, Why
+from hil.serial_line import Registers, SerialLine, frame
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+def cells(unit: int, count: int = 120, function: int = 4) -> Registers:
+    return Registers({(function, n): unit * 256 + n for n in range(count)})
+
+
+def points(unit: int, *ats: str) -> list[Point]:
+    return [Point(f"m{unit}", at, str(unit), at, 60) for at in ats]
+
+
+@asynccontextmanager
+async def opened(
+    baudrate: int = 19200, within: float = 0.2
+) -> AsyncIterator[tuple[SerialLine, ModbusRtu]]:
+    async with SerialLine.open(baudrate) as line:
+        settings = RtuSettings(port=line.port, baudrate=baudrate, timeout=within)
+        async with ModbusRtu.open(settings) as driver:
+            yield line, driver
+
+
+def test_two_devices_on_one_line_are_read_at_wire_speed() -> None:
+    async def attack() -> None:
+        async with opened(9600) as (line, driver):
+            for unit in (1, 2):
+                line.add(unit, cells(unit), after=0.005)
+            began = time.monotonic()
+            for unit in (1, 2):
+                samples = await driver.read(points(unit, "input/0/uint16", "input/9/uint16"))
+                assert [s.value for s in samples] == [unit * 256, unit * 256 + 9]
+            assert line.requests == 2
+            # 8 + 25 characters and twice 3.5, twice: no faster than the wire
+            assert 0.075 < time.monotonic() - began < 0.2
+
+    asyncio.run(attack())
+
+
+def test_a_unit_of_another_number_or_function_is_never_believed() -> None:
+    async def attack() -> None:
+        async with opened() as (line, driver):
+            line.add(1, lambda _: None)
+
+            async def foreign() -> None:
+                line.say(frame(2, b"\4\2\0\7"))
+                line.say(frame(1, b"\3\2\0\7"), after=0.05)
+                line.say(frame(1, b"\4\4\0\7\0\7"), after=0.1)
+
+            reading = asyncio.ensure_future(driver.read(points(1, "input/0/uint16")))
+            await asyncio.sleep(0.02)
+            await foreign()
+            (sample,) = await reading
+            assert sample.value is None
+
+    asyncio.run(attack())
+
+
+@pytest.mark.parametrize("late", [0.25, 0.35, 0.5, 0.9])
+def test_a_late_answer_is_never_taken_for_the_next_of_its_device(late: float) -> None:
+    async def attack() -> None:
+        async with opened(within=0.1) as (line, driver):
+            waits = iter([late])
+            line.add(1, cells(1), after=lambda: next(waits, 0.01))
+            assert (await driver.read(points(1, "input/0/uint16")))[0].why is Why.SILENT
+            for n in range(1, 12):
+                (sample,) = await driver.read(points(1, f"input/{n}/uint16"))
+                assert sample.value in {None, Decimal(256 + n)}
+            assert sample.value == Decimal(256 + 11)
+
+    asyncio.run(attack())
+
+
+def test_a_device_that_reads_no_cell_more_is_left_alone_while_a_late_answer_may_come() -> None:
+    async def attack() -> None:
+        async with opened(within=0.1) as (line, driver):
+            waits = iter([0.2])
+            cell = Registers({(4, 0): 1, (4, 2): 2, (4, 4): 3})
+            line.add(1, cell, after=lambda: next(waits, 0.01))
+            assert (await driver.read(points(1, "input/0/uint16")))[0].why is Why.SILENT
+            (sample,) = await driver.read(points(1, "input/2/uint16"))
+            assert (sample.why, sample.detail[:13]) == (Why.SILENT, "a late answer")
+            await asyncio.sleep(1)
+            for at, value in ((2, 2), (4, 3), (0, 1)):
+                (sample,) = await driver.read(points(1, f"input/{at}/uint16"))
+                assert sample.value == Decimal(value)
+
+    asyncio.run(attack())
+
+
+def test_noise_around_an_answer_costs_nothing_and_noise_in_it_a_repeat() -> None:
+    async def attack() -> None:
+        async with opened() as (line, driver):
+            line.add(1, cells(1))
+            await driver.read(points(1, "input/0/uint16"))
+            dice = random.Random(5)
+            turn = iter(range(10_000))
+
+            def noise(sent: bytes) -> bytes:
+                if next(turn) % 2:
+                    return sent
+                return dice.randbytes(3) + sent + dice.randbytes(2) if len(sent) != 8 else sent
+
+            line.trouble.noise = noise
+            for n in range(20):
+                assert (await driver.read(points(1, f"input/{n}/uint16")))[0].value == 256 + n
+            spoilt = iter([False, True] * 50)
+
+            def spoil(sent: bytes) -> bytes:
+                if len(sent) == 8 or not next(spoilt):
+                    return sent
+                return sent[:4] + bytes([sent[4] ^ 0x10]) + sent[5:]
+
+            line.trouble.noise = spoil
+            for n in range(10):
+                assert (await driver.read(points(1, f"input/{n}/uint16")))[0].value == 256 + n
+
+    asyncio.run(attack())
+
+
+def test_an_adapter_that_echoes_is_read_all_the_same() -> None:
+    async def attack() -> None:
+        async with opened() as (line, driver):
+            line.trouble.echo = True
+            line.add(1, cells(1))
+            for n in range(5):
+                assert (await driver.read(points(1, f"input/{n}/uint32")))[0].value is not None
+            assert driver.wire.echo
+
+    asyncio.run(attack())
+
+
+def test_a_dead_device_costs_one_timeout_and_its_neighbours_nothing() -> None:
+    async def attack() -> None:
+        async with opened(within=0.2) as (line, driver):
+            line.add(2, cells(2))
+            began = time.monotonic()
+            assert (await driver.read(points(1, "input/0/uint16")))[0].why is Why.SILENT
+            assert time.monotonic() - began < 0.3
+            assert (await driver.read(points(2, "input/0/uint16")))[0].value == 512
+
+    asyncio.run(attack())
+
+
+def test_an_answer_of_the_wrong_count_gives_no_value() -> None:
+    async def attack() -> None:
+        async with opened() as (line, driver):
+            line.add(1, lambda _: b"\4\4\0\1\0\2")
+            (sample,) = await driver.read(points(1, "input/0/uint16"))
+            assert (sample.value, sample.why) == (None, Why.BAD)
+            assert "4 bytes of values in the answer, 2 expected" in sample.detail
+
+    asyncio.run(attack())
+
+
+def test_an_adapter_that_is_unplugged_loses_the_line() -> None:
+    async def attack() -> None:
+        async with opened() as (line, driver):
+            line.add(1, cells(1))
+            assert (await driver.read(points(1, "input/0/uint16")))[0].value == 256
+            line.unplug()
+            with pytest.raises(LinkLost, match="gone|written"):
+                await driver.read(points(1, "input/0/uint16"))
+
+    asyncio.run(attack())
+
+
+def test_a_port_that_is_not_there_or_in_use_says_so() -> None:
+    async def attack() -> None:
+        with pytest.raises(LinkLost, match="cannot be opened: No such file"):
+            async with ModbusRtu.open(RtuSettings(port="/dev/serial/by-id/none")):
+                pass
+        async with opened() as (line, _):
+            with pytest.raises(LinkLost, match="another program"):
+                async with ModbusRtu.open(RtuSettings(port=line.port)):
+                    pass
+
+    asyncio.run(attack())
+
+
+def test_a_cancelled_read_leaves_its_answer_to_nobody() -> None:
+    async def attack() -> None:
+        async with opened() as (line, driver):
+            line.add(1, cells(1), after=0.06)
+            reading = asyncio.ensure_future(driver.read(points(1, "input/5/uint16")))
+            await asyncio.sleep(0.04)
+            reading.cancel()
+            await asyncio.wait([reading])
+            assert (await driver.read(points(1, "input/7/uint16")))[0].value == 256 + 7
+
+    asyncio.run(attack())
