@@ -105,6 +105,11 @@ class Controller(Application):  # type: ignore[misc]
             one for one in self.iter_objects() if str(one.objectIdentifier) == f"{kind},{instance}"
         )
 
+    def command(self, kind: str, instance: int, slot: int, value: float | None) -> None:
+        """Somebody else's hand: put a real value into a slot, or NULL."""
+        made = PriorityValue(null=()) if value is None else PriorityValue(real=value)
+        self.there(kind, instance).priorityArray[slot - 1] = made
+
     def reboot(self) -> None:
         """Forget who subscribed, and what was commanded."""
         for detection in list(self._cov_detections.values()):

@@ -90,7 +90,10 @@ class Following:
             if value is not None:
                 flags = contents.get(Ref(of, STATUS_FLAGS), Refusal("not read"))
                 found.said = {PRESENT_VALUE: value, STATUS_FLAGS: flags}
-                found.heard = monotonic()
+                found.heard = now = monotonic()
+                if now > found.until and not found.refused:
+                    found.due = 0.0  # it is there, and does not tell us yet
+                    self._woken[instance].set()
 
     def silent(self, instance: int) -> None:
         """It does not answer: believe nothing any more, and leave it alone until it does."""
@@ -147,11 +150,11 @@ class Following:
                 return  # the next read says so
 
     async def _subscribe(self, instance: int, found: Subscription) -> None:
-        found.asked = now = monotonic()
-        peer = self.directory.peers.get(instance)
-        if peer is None:  # it was silent: a read finds it again, in its own time
-            found.due = now + PAUSE
+        now, peer = monotonic(), self.directory.peers.get(instance)
+        if peer is None:  # a read finds it first, in its own time
+            found.due = now + BELIEVED
             return
+        found.asked = now
         asked = services.subscribe(PROCESS, found.object, int(self.lifetime))
         try:
             async with peer.turn:

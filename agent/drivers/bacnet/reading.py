@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.drivers.bacnet import services
 from agent.drivers.bacnet.names import REJECTED, UNRECOGNIZED_SERVICE
-from agent.drivers.bacnet.services import HEADER, Content, Ref, chunks
+from agent.drivers.bacnet.services import HEADER, Content, Ref, chunks, size
 from agent.drivers.bacnet.tags import GarbledError, Refusal
 from agent.drivers.bacnet.wire import MAX_APDU, DeniedError
 
@@ -57,9 +57,7 @@ async def _chunk(wire: Wire, peer: Peer, refs: Sequence[Ref], found: Contents) -
     try:
         data = await wire.ask(peer.address, services.READ_MULTIPLE, services.read_multiple(refs))
         answer = services.read_multiple_answer(data)
-    except GarbledError as error:
-        found.update(dict.fromkeys(refs, Refusal(str(error))))
-    except DeniedError as error:
+    except (GarbledError, DeniedError) as error:
         _learn(peer, refs, error)
         half = (len(refs) + 1) // 2
         await _chunk(wire, peer, refs[:half], found)
@@ -71,18 +69,14 @@ async def _chunk(wire: Wire, peer: Peer, refs: Sequence[Ref], found: Contents) -
 MISSING = Refusal("left out of the answer")
 
 
-def _learn(peer: Peer, refs: Sequence[Ref], error: DeniedError) -> None:
+def _learn(peer: Peer, refs: Sequence[Ref], error: GarbledError | DeniedError) -> None:
     """Why it refused to read these together says what it can do."""
+    if isinstance(error, GarbledError):
+        return  # one value spoils the answer: the halves will tell which
     if error.refusal.code == REJECTED - UNRECOGNIZED_SERVICE:
         peer.multiple = False
     elif error.whole:
         peer.room = max(SMALLEST, min(peer.room, size(refs)) // 2 + HEADER)
-
-
-def size(refs: Sequence[Ref]) -> int:
-    """Bytes that the answer is reckoned to have."""
-    objects = len({ref.object for ref in refs})
-    return objects * services.SIZE_OF_OBJECT + len(refs) * services.SIZE_OF_VALUE
 
 
 async def one(wire: Wire, peer: Peer, ref: Ref) -> Content:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.drivers.bacnet.names import ABORTS, ERRORS
@@ -241,19 +243,24 @@ def aborted(code: int) -> Refusal:
 
 
 def chunks(refs: Sequence[Ref], room: int) -> Iterator[tuple[Ref, ...]]:
-    """Cut what is to be read into requests whose answers fit `room` bytes as far as can be told."""
+    """Cut what is to be read into requests whose answers fit `room` bytes as far as can be told.
+
+    What is asked of one object stays together.
+    """
     chunk: list[Ref] = []
-    size, last = 0, None
-    for ref in refs:
-        more = SIZE_OF_VALUE + (0 if ref.object == last else SIZE_OF_OBJECT)
-        if chunk and (size + more > room) and ref.object != last:
+    for _, group in groupby(refs, key=attrgetter("object")):
+        mine = list(group)
+        if chunk and size([*chunk, *mine]) > room:
             yield tuple(chunk)
-            chunk, size = [], 0
-            more = SIZE_OF_VALUE + SIZE_OF_OBJECT
-        chunk.append(ref)
-        size, last = size + more, ref.object
+            chunk = []
+        chunk += mine
     if chunk:
         yield tuple(chunk)
+
+
+def size(refs: Sequence[Ref]) -> int:
+    """Bytes that the answer is reckoned to have beside its header."""
+    return len({ref.object for ref in refs}) * SIZE_OF_OBJECT + len(refs) * SIZE_OF_VALUE
 
 
 SIZE_OF_OBJECT, SIZE_OF_VALUE = 7, 9
