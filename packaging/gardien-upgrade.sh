@@ -42,7 +42,7 @@ keep_installed() {
 }
 
 install_it() {
-    apt-get install -y -q --no-install-recommends --allow-downgrades \
+    apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends --allow-downgrades \
         -o Dpkg::Options::=--force-confold "$1" </dev/null
 }
 

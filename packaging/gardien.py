@@ -5,6 +5,6 @@ import sys
 
 sys.path[0:0] = ["/usr/share/gardien", "/usr/share/gardien/vendor"]
 
-from agent.cli import main
+from agent.cli import main  # noqa: E402 -- the path first
 
 sys.exit(main())

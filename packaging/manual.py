@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 import typer
+
 from agent.cli import app
 
 if TYPE_CHECKING:

@@ -6,7 +6,21 @@ import sys
 
 import typer
 
-from agent.cli import check, consent, decode, key, meter, place, policy, read, run, status
+from agent.cli import (
+    bundle,
+    check,
+    consent,
+    decode,
+    doctor,
+    key,
+    meter,
+    place,
+    policy,
+    read,
+    reset,
+    run,
+    status,
+)
 from agent.errors import AgentError
 
 app = typer.Typer(
@@ -28,6 +42,9 @@ app.add_typer(consent.app, name="consent")
 app.add_typer(key.app, name="key")
 app.add_typer(decode.app, name="decode")
 app.add_typer(policy.app, name="policy")
+app.command("doctor")(doctor.doctor)
+app.command("support-bundle")(bundle.support_bundle)
+app.command("factory-reset")(reset.factory_reset)
 
 
 @app.callback(invoke_without_command=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parents[3]
 CACHE = Path(os.environ.get("GARDIEN_ROOT_CACHE", "/var/cache/gardien-package-test"))
 MIRROR = "http://deb.debian.org/debian"
-INCLUDE = ("systemd", "systemd-sysv", "dbus", "mosquitto", "python3-minimal", "bash-completion")
-"""of these only mosquitto is beside what a minimal Debian has; gardien's own are not among them"""
+INCLUDE = ("systemd", "systemd-sysv", "dbus", "mosquitto", "python3", "bash-completion")
+"""mosquitto and Python are for what happens inside; gardien's own are not among them"""
 TOOLS = {
     "mmdebstrap": "mmdebstrap",
     "systemd-nspawn": "systemd-container",
@@ -89,11 +89,22 @@ def layered(base, work):
 
 
 def boot(machine, within):
-    """Boot it; returns when it has powered itself off. Raises TimeoutExpired."""
+    """Boot it; returns when it has powered itself off. Raises TimeoutExpired.
+
+    Its console is kept beside it, as `console`.
+    """
+    with (machine.parent / "console").open("wb") as log:
+        _boot(machine, within, log)
+
+
+def _boot(machine, within, log):
     subprocess.run(
-        ("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--private-network",
-         "--resolv-conf=off", "--timezone=off", "--console=pipe", "-D", str(machine), "-b"),
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
+        # where /run is on a disk, nspawn refuses to tidy up in it
+        ("unshare", "--mount", "--propagation=private", "sh", "-c",
+         'mkdir -p /run/systemd && mount -t tmpfs tmpfs /run/systemd && exec "$@"', "sh",
+         "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--private-network",
+         "--resolv-conf=off", "--timezone=off", "-D", str(machine), "-b"),
+        stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
         timeout=within, check=False,
     )  # fmt: skip
 

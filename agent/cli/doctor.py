@@ -1,0 +1,86 @@
+"""`gardien doctor`: everything an installer would look at one by one, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from agent.cli.terminal import DEFAULT_CONFIG, Config, Json, State, as_json, state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from agent.cli.examine import Finding
+    from agent.config import Config as Loaded
+
+SIGNS = {True: "fine", False: "LOOK", None: "?"}
+
+
+def doctor(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
+    """Look at versions, configuration, keys, disk, ports, clock and network, and say what to do.
+
+    Nothing is changed. Exit status 1 if one of them is not fine.
+    """
+    found = []
+    for one in findings(config, state_of(config, state)):
+        found.append(one)
+        if not json:
+            typer.echo(f"{SIGNS[one.fine]:5} {one.what}: {one.said}")
+    if json:
+        as_json([{"what": one.what, "fine": one.fine, "said": one.said} for one in found])
+    bad = sum(one.fine is False for one in found)
+    if not json:
+        typer.echo(f"{bad} to look at" if bad else "all fine")
+    raise typer.Exit(1 if bad else 0)
+
+
+def findings(config: Path, state: Path) -> Iterator[Finding]:
+    """What there is to say, as it is found out."""
+    from agent.cli import examine, reach  # noqa: PLC0415 -- start-up time
+
+    yield from examine.versions()
+    loaded, said = _configuration(config)
+    yield said
+    yield from examine.keys(state)
+    yield from examine.disk(state, loaded)
+    yield from examine.wear(state)
+    status, said = _daemon(state)
+    yield said
+    yield from examine.clock(loaded, status)
+    if loaded is not None:
+        yield from examine.ports(loaded)
+        held = {name for name, one in (status or {}).get("links", {}).items() if one["open"]}
+        yield from reach.lines(loaded, held)
+        yield from reach.uplinks(loaded)
+
+
+def _configuration(config: Path) -> tuple[Loaded | None, Finding]:
+    from agent.cli.examine import Finding  # noqa: PLC0415
+    from agent.config import load  # noqa: PLC0415
+    from agent.errors import ConfigError  # noqa: PLC0415
+
+    try:
+        loaded = load(config)
+    except ConfigError as error:
+        first, *more = str(error).splitlines()
+        rest = f" (and {len(more)} more: gardien check)" if more else ""
+        return None, Finding("configuration", False, first + rest)
+    devices = f"{len(loaded.devices)} devices, {len(loaded.uplinks)} uplinks"
+    return loaded, Finding("configuration", True, f"{config}: {devices}")
+
+
+def _daemon(state: Path) -> tuple[dict[str, Any] | None, Finding]:
+    from agent.cli.examine import Finding  # noqa: PLC0415
+    from agent.errors import AgentError  # noqa: PLC0415
+    from agent.local import ask_daemon  # noqa: PLC0415
+
+    try:
+        status = ask_daemon(state, "status", {}, lambda _: None)
+    except AgentError as error:
+        return None, Finding("agent", False, str(error))
+    if status is None:
+        said = "it does not run: sudo systemctl enable --now gardien"
+        return None, Finding("agent", False, said)
+    return status, Finding("agent", True, f"runs since {status['started']}")

@@ -1,0 +1,164 @@
+"""What `gardien doctor` looks at, short of the network: configuration, keys, disk, ports, clock."""
+
+from __future__ import annotations
+
+import grp
+import os
+import platform
+import pwd
+import shutil
+import stat
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent import timesync
+from agent.errors import AgentError
+from agent.registry import identity
+from agent.registry.place import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.config import Config
+
+LIBRARIES = ("cryptography", "paho-mqtt", "pydantic", "pymodbus", "tinydb", "zstandard")
+FOR_GROUP = stat.S_IRGRP | stat.S_IWGRP
+WORN = 0x08
+"""of eMMC's life time estimate, in tenths: 80 % of the writes it can take (JESD84-B51, 7.4.28)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the answer."""
+
+    what: str
+    fine: bool | None
+    """None: nobody can say"""
+    said: str
+    """how it is, or what to do"""
+
+
+def versions() -> Iterator[Finding]:
+    """What runs here."""
+    held = {name: _version(name) for name in LIBRARIES}
+    lacking = [name for name, one in held.items() if one is None]
+    python = ".".join(map(str, sys.version_info[:3]))
+    listed = ", ".join(f"{name} {one}" for name, one in held.items() if one)
+    said = f"gardien {_version('gardien')}, Python {python}, {platform.machine()}; {listed}"
+    if lacking:
+        said = f"{', '.join(lacking)} missing: sudo apt install --reinstall gardien"
+    yield Finding("versions", not lacking, said)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def keys(state: Path) -> Iterator[Finding]:
+    """Whether the gateway has its identity, and where the keys lie."""
+    if not os.access(state, os.R_OK | os.X_OK):
+        yield Finding("keys", None, f"{state} is not for this account: sudo gardien doctor")
+        return
+    try:
+        who = identity.load(state)
+    except AgentError as error:
+        yield Finding("keys", False, str(error))
+        return
+    device, kind = _mounted(state / identity.KEYS)
+    yield Finding(
+        "keys",
+        True,
+        f"gateway {shown(who.gateway)}; plain in {state / identity.KEYS}, on {device} ({kind}):"
+        " who has the disk has them",
+    )
+
+
+def disk(state: Path, config: Config | None) -> Iterator[Finding]:
+    """Whether what may be kept has room."""
+    if not state.exists():
+        yield Finding("disk", False, f"{state} does not exist: `gardien key new` makes it")
+        return
+    free = shutil.disk_usage(state).free
+    wanted = len(config.uplinks) * config.spool.max if config else 0
+    kept = sum(one.stat().st_size for one in state.glob("spool-*.db")) if _open(state) else 0
+    lacking = wanted - kept - free
+    said = f"{free // 10**6} MB free on {_mounted(state)[0]}, {wanted // 10**6} MB may be needed"
+    if lacking > 0:
+        said += ": make room, or write a smaller `spool: {max: …}`"
+    yield Finding("disk", lacking <= 0, said)
+
+
+def _open(folder: Path) -> bool:
+    return os.access(folder, os.R_OK | os.X_OK)
+
+
+def wear(state: Path, blocks: Path = Path("/sys/class/block")) -> Iterator[Finding]:
+    """How worn the card is, where it says so: eMMC does, SD cards do not."""
+    name = Path(_mounted(state)[0]).name
+    if not name.startswith("mmcblk"):
+        return
+    card = name.partition("p")[0]
+    try:
+        told = (blocks / card / "device/life_time").read_text(encoding="ascii").split()
+        tenths = max(int(word, 16) for word in told)
+    except (OSError, ValueError):
+        yield Finding("card wear", None, f"{card} does not say (SD cards do not): keep a spare one")
+        return
+    said = f"{card} has used {tenths * 10 - 10} to {tenths * 10} % of its life"
+    yield Finding("card wear", tenths <= WORN, said + ("" if tenths <= WORN else ": replace it"))
+
+
+def _mounted(path: Path, mounts: Path = Path("/proc/self/mounts")) -> tuple[str, str]:
+    """Device and file system on which a path lies."""
+    best = ("", "unknown", "unknown")
+    where = str(path.resolve())
+    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
+        device, point, kind = line.split(" ")[:3]
+        inside = where == point or where.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best[0]):
+            best = (point, device, kind)
+    return best[1], best[2]
+
+
+def ports(config: Config) -> Iterator[Finding]:
+    """Whether the serial ports of the lines are there and may be opened by the agent."""
+    for name, link in config.links.items():
+        port = getattr(link.settings, "port", None)
+        if isinstance(port, str | Path) and str(port).startswith("/dev/"):
+            yield _port(f"line {name}", Path(port))
+
+
+def _port(what: str, port: Path) -> Finding:
+    if not port.exists():
+        there = sorted(str(one) for one in Path("/dev/serial/by-id").glob("*"))
+        seen = f"; there are: {', '.join(there)}" if there else "; no USB adapter is plugged in"
+        return Finding(what, False, f"{port} is not there{seen}")
+    facts = port.stat()
+    group = grp.getgrgid(facts.st_gid).gr_name
+    try:
+        ours = {entry.gr_name for entry in grp.getgrall() if "gardien" in entry.gr_mem}
+        ours.add(grp.getgrgid(pwd.getpwnam("gardien").pw_gid).gr_name)
+    except KeyError:
+        return Finding(what, None, f"{port} is there; the account gardien is not on this machine")
+    if group in ours and facts.st_mode & FOR_GROUP == FOR_GROUP:
+        return Finding(what, True, f"{port} is there and for gardien")
+    return Finding(what, False, f"{port} is for the group {group}: sudo adduser gardien {group}")
+
+
+def clock(config: Config | None, status: dict[str, Any] | None) -> Iterator[Finding]:
+    """Whether the time is kept by a time service, and believed."""
+    if config is not None and config.clock.source == "system":
+        yield Finding("clock", True, "believed as it is (`clock: {source: system}`)")
+        return
+    found = timesync.evidence()
+    kept = found.kernel or found.touched is not None
+    remedy = "no time service keeps it: sudo apt install systemd-timesyncd, and let UDP 123 out"
+    yield Finding("clock", kept, "kept by a time service" if kept else remedy)
+    if status is not None and status["clock"] == "untrusted":
+        yield Finding("clock", False, "the agent does not trust it yet: readings wait undated")
