@@ -14,7 +14,7 @@ from agent import pulse
 from agent.clock import Clock, monotonic
 from agent.config import load
 from agent.errors import UplinkLost
-from agent.house import House, Outlet, lines_of, open_outlet, resume, start_polling
+from agent.house import House, Outlet, directory_of, lines_of, open_outlet, resume, start_polling
 from agent.lifetime import end, keep_open, together
 from agent.registry import identity
 from agent.registry.registry import Registry
@@ -96,7 +96,8 @@ def _delivering(house: House) -> list[Coroutine[Any, Any, None]]:
 async def _deliver(house: House, outlet: Outlet) -> None:
     gateway = house.identity.gateway if house.identity else ""
     opening = partial(transport(outlet.transport).open, outlet.settings, gateway)
-    outbox = SpoolOutbox(outlet.spool, outlet.thread, house.clock)
+    about = partial(directory_of, house, outlet)
+    outbox = SpoolOutbox(outlet.spool, outlet.thread, house.clock, about)
 
     seal, delivery = outlet.settings.seal, outlet.delivery
     rhythm = pacing.Rhythm(seal=seal, phase=pacing.phase(gateway, seal))

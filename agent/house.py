@@ -14,6 +14,7 @@ from agent.buffer.thread import OneThread, in_own_thread
 from agent.drivers import driver
 from agent.errors import Refused
 from agent.link import Link
+from agent.pipeline.directory import directory
 from agent.pipeline.gate import Gate
 from agent.pipeline.intake import Intake
 from agent.pipeline.ledger import Ledger
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from agent.buffer.announced import Item
     from agent.clock import Clock
     from agent.config import Config
     from agent.drivers.base import Reads
@@ -58,6 +60,8 @@ class Outlet:
     ledger: Ledger
     intake: Intake
     delivery: Delivery
+    told: Mapping[str, Item]
+    """what its recipient had been told of the building when this outlet was opened"""
 
 
 @dataclass
@@ -136,7 +140,8 @@ async def open_outlet(house: House, name: str) -> AsyncIterator[Outlet]:
         append = partial(thread.run, spool.append)
         intake = Intake(append, config.spool.flush)
         word = config.uplinks[name].transport
-        outlet = Outlet(name, settings, word, spool, thread, ledger, intake, Delivery())
+        told = await thread.run(spool.announced)
+        outlet = Outlet(name, settings, word, spool, thread, ledger, intake, Delivery(), told)
         try:
             yield outlet
         finally:
@@ -147,6 +152,18 @@ async def resume(outlet: Outlet, now: float) -> None:
     """Close the slots that went by while the agent was down, in one commit with the new marks."""
     rows: list[Reading] = outlet.ledger.resume(now)
     await outlet.thread.run(outlet.spool.append, rows, dict(outlet.ledger.marks))
+
+
+def directory_of(house: House, outlet: Outlet) -> Mapping[str, Item]:
+    """What its recipient needs to read the rows, as it stands now."""
+    return directory(
+        house.registry,
+        outlet.ledger.gate.policy,
+        outlet.settings.recipient,
+        outlet.ledger.owed,
+        outlet.told,
+        house.config.building.timezone,
+    )
 
 
 def start_polling(house: House) -> None:

@@ -55,7 +55,17 @@ class Stamp:
 
 def write(label: Stamp, rows: Sequence[Reading]) -> bytes:
     """The payload of a batch: rows of one series together, in their order; series by place."""
-    head = {
+    series = ",".join(_object(of[0].series, of) for of in _by_series(rows))
+    return _compressed(f'{_json(_head(label))[:-1]},"series":[{series}]}}')
+
+
+def write_directory(label: Stamp, directory: dict[str, Any]) -> bytes:
+    """The payload of a batch without rows that says what is needed to read the rows of others."""
+    return _compressed(_json(_head(label) | {"series": [], "directory": directory}))
+
+
+def _head(label: Stamp) -> dict[str, Any]:
+    return {
         "schema": SCHEMA,
         "gateway": label.id.gateway,
         "recipient": label.id.recipient,
@@ -67,8 +77,9 @@ def write(label: Stamp, rows: Sequence[Reading]) -> bytes:
         "policy": POLICY,
         "privacy": label.privacy,
     }
-    series = ",".join(_object(of[0].series, of) for of in _by_series(rows))
-    text = f'{_json(head)[:-1]},"series":[{series}]}}'
+
+
+def _compressed(text: str) -> bytes:
     return zstandard.ZstdCompressor(level=LEVEL).compress(text.encode())
 
 

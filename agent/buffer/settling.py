@@ -107,6 +107,10 @@ class Settling:
             self._outbox.quarantine(plan.epoch, seq, UNREADABLE)
 
     def _begin_epoch(self) -> None:
+        self._meta["before_epoch"], self._meta["before_seq"] = (
+            self._meta["epoch"],
+            int(self._meta["seq"]) - 1,
+        )
         self._meta["epoch"] = new_epoch()
         self._meta["seq"] = 1
 

@@ -10,7 +10,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.buffer.announced import Announced
 from agent.buffer.ballast import Ballast
+from agent.buffer.batch import Stamp
 from agent.buffer.database import PAGE, Damaged, Database, set_aside, suspicion
 from agent.buffer.keys import Keys
 from agent.buffer.names import ROOM, Names
@@ -22,14 +24,15 @@ from agent.buffer.settling import UNREADABLE, Settling
 from agent.buffer.verdict import Settled
 from agent.buffer.waiting import Waiting
 from agent.errors import Refused, SpoolFull
-from agent.model import Mark
+from agent.model import BatchId, Lane, Mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from agent.buffer.announced import Item
     from agent.buffer.batch import BatchHead
-    from agent.model import BatchId, Lane, MarkKey, Reading, Receipt, Sealed, Series
+    from agent.model import MarkKey, Reading, Receipt, Sealed, Series
 
 SMALLEST = 2 * 1024 * 1024
 
@@ -110,6 +113,7 @@ class Spool:
         self._room = Room(database, outbox, waiting, Ballast(path), self._cap)
         self._sealing = Sealing(waiting, outbox, meta, head)
         self._settling = Settling(waiting, outbox, meta, head)
+        self._announced = Announced(database, keys, meta, self._label)
         self._refused = self._refused_on_disk = int(meta.number("refused") or 0)
         self.marks(), self.backlog()  # whatever is small is read once, or Damaged here
         if self._names.series_of and not waiting.total:
@@ -165,6 +169,35 @@ class Spool:
         """
         order = Order(lane, now, trust, live_after, most_rows, most_bytes)
         return self._room.durably(lambda: self._sealing.seal(order))
+
+    def announced(self) -> dict[str, Item]:
+        """What the recipient was last told of the building, by key, in whatever epoch."""
+        return self._announced.all()
+
+    def announce(self, directory: Mapping[str, Item], now: float, trust: str) -> Sealed | None:
+        """Tell the recipient what has changed in the directory, in one commit; None: nothing.
+
+        At most a batch full at a time: what is left comes with the next call. A new epoch is told
+        all anew. Raises SpoolFull as `seal` does.
+        """
+        if not self._announced.differs(directory):
+            return None
+        batch, told = self._room.durably(lambda: self._announce(directory, now, trust))
+        self._announced.learn(batch.id.epoch, told)
+        return batch
+
+    def _announce(
+        self, directory: Mapping[str, Item], now: float, trust: str
+    ) -> tuple[Sealed, dict[str, str]]:
+        batch, told = self._announced.tell(directory, now, trust)
+        self._outbox.add(batch, now)
+        self._meta["seq"] = batch.id.seq + 1
+        return batch, told
+
+    def _label(self, now: float, trust: str) -> Stamp:
+        epoch, seq = str(self._meta["epoch"]), int(self._meta["seq"])
+        id_ = BatchId(self._head.gateway, self._head.recipient, epoch, seq)
+        return Stamp(id_, Lane.LIVE, now, trust, self._head.privacy)
 
     def unreceipted(self) -> list[Sealed]:
         """Batches without a receipt, of all epochs, in the order sealed, byte for byte as sealed.

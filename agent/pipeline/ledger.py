@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.channels import channels
 from agent.model import Flag, Kind, Mark, MarkKey, Quality, Reading, Series, Why
@@ -26,6 +26,16 @@ def multiplier(point: Point) -> Decimal:
     return point.scale * (factor(point.unit, unit) or Decimal(1))
 
 
+class Owed(NamedTuple):
+    """A series of which the recipient is owed every slot."""
+
+    place: str
+    channel: str
+    kind: str
+    unit: str
+    step: int
+
+
 class Ledger:
     """The slots of all devices for one recipient, closed up to the marks."""
 
@@ -42,6 +52,8 @@ class Ledger:
         self.marks = {key: mark for key, mark in marks.items() if key in points}
         self.held: dict[str, str] = {}
         """why the last row of a device was held back, by device"""
+        self.owed: dict[Owed, int] = {}
+        """the first slot that was closed of each series since the start"""
         self._points = points
         self._claims: dict[tuple[str, str, str, int], tuple[str, int]] = {}
         self._times = {
@@ -140,6 +152,8 @@ class Ledger:
         if speaker != point.device and until >= first:
             return Held(f"{speaker} measures {series.channel} of the same place")
         self._claims[key] = (point.device, last)
+        owed = Owed(series.place, series.channel, series.kind, series.unit, series.step)
+        self.owed[owed] = min(first, self.owed.get(owed, first))
         return series
 
     def _gap(self, key: MarkKey, before: int, why: Why) -> list[Reading]:

@@ -102,7 +102,8 @@ class Course:
             self.waiting[lane] = 0
         else:
             self.flights[batch.id] = Flight(batch, due=now)
-            self._bytes_per_row = max(1.0, len(batch.payload) / max(1, batch.rows))
+            if batch.rows:  # a directory says nothing of how large rows are
+                self._bytes_per_row = max(1.0, len(batch.payload) / batch.rows)
         if lane is Lane.BACKFILL:
             self._draining = filled
             self._trickle_from = now + self.rhythm.seal

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from agent.clock import Trust
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from agent.buffer.announced import Item
     from agent.buffer.spool import Spool
     from agent.buffer.thread import OneThread
     from agent.buffer.verdict import Settled
@@ -17,8 +20,16 @@ if TYPE_CHECKING:
 class SpoolOutbox:
     """Every call runs to its end in the spool's thread, also when the caller is cancelled."""
 
-    def __init__(self, spool: Spool, thread: OneThread, clock: Clock) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        thread: OneThread,
+        clock: Clock,
+        directory: Callable[[], Mapping[str, Item]] = dict,
+    ) -> None:
         self._spool, self._thread, self._clock = spool, thread, clock
+        self._directory = directory
+        """what is needed to read the rows: told before any of them"""
 
     async def seal(
         self, lane: Lane, live_after: int, most_rows: int, most_bytes: int
@@ -30,6 +41,9 @@ class SpoolOutbox:
         now, trust = self._clock.now(), self._clock.trust
         if trust is Trust.UNTRUSTED:
             return None
+        told = await self._thread.run(self._spool.announce, self._directory(), now, trust.value)
+        if told is not None:
+            return told
         return await self._thread.run(
             self._spool.seal, lane, now, trust.value, live_after, most_rows, most_bytes
         )

@@ -5,10 +5,11 @@ Id, hash and rows of a batch are one transaction; only then is there a receipt.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,9 @@ CREATE TABLE IF NOT EXISTS row (
     gateway TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL,
     flags TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (recipient, place, channel, kind, step, t, ver)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS directory (
+    gateway TEXT, recipient TEXT, list TEXT, id TEXT, body TEXT NOT NULL,
+    PRIMARY KEY (gateway, recipient, list, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS tally (what TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
 """
 ON_SCHEDULE = -1
@@ -74,6 +78,20 @@ class Ledger:
         self._db.execute("INSERT INTO batch VALUES (?,?,?,?,?,?,?,?,?,?)", (*parcel.id, *facts))
         for row in parcel.rows:
             self._add(parcel, row)
+        for name, items in parcel.directory.items():
+            if name != "before":
+                for item in items:
+                    self._learn(parcel, name, item)
+
+    def _learn(self, parcel: Parcel, name: str, item: dict[str, Any]) -> None:
+        """The latest word on one thing of the directory."""
+        of = [str(item.get(word, "")) for word in ("place", "channel", "kind", "step")]
+        key = str(item.get("id", "/".join(of)))
+        who = (parcel.id.gateway, parcel.id.recipient)
+        self._db.execute(
+            "INSERT OR REPLACE INTO directory VALUES (?,?,?,?,?)",
+            (*who, name, key, json.dumps(item)),
+        )
 
     def _add(self, parcel: Parcel, row: Row) -> None:
         ver = ON_SCHEDULE if row.ver is None else row.ver

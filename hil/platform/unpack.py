@@ -55,6 +55,8 @@ class Parcel(NamedTuple):
     lane: str
     created: str
     rows: list[Row]
+    directory: dict[str, list[dict[str, Any]]] = {}  # noqa: RUF012 -- a tuple's default, never changed
+    """what changed of it, by list"""
 
 
 class UnreadableError(ValueError):
@@ -85,6 +87,7 @@ def unpack(payload: bytes) -> Parcel:
             lane=document["lane"],
             created=document["created"],
             rows=[row for series in document.get("series", []) for row in _rows(series)],
+            directory=_plain(document.get("directory", {})),
         )
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise UnreadableError(f"{type(error).__name__}: {error}", known) from error
@@ -137,6 +140,14 @@ def _rows(series: dict[str, Any]) -> Iterator[Row]:
             again=series.get("again", False),
             flags=series.get("flags", {}).get(at, ""),
         )
+
+
+def _plain(of: Any) -> Any:
+    if isinstance(of, dict):
+        return {key: _plain(value) for key, value in of.items()}
+    if isinstance(of, list):
+        return [_plain(one) for one in of]
+    return int(of) if isinstance(of, _Number) else of
 
 
 def _value(v: object, q: str) -> str | None:

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from hil.platform.plan import judge
 from hil.stage import stage
 
 ROUNDS = 5 if os.environ.get("GARDIEN_TORTURE") else 1
@@ -50,6 +51,9 @@ def test_every_slot_arrives_once_though_agent_and_broker_are_killed(tmp_path, at
     verdict, report, on = asyncio.run(killed_all_over(tmp_path))
     print(verdict.line(), dict(verdict.reasons), report)
     assert verdict.proved, verdict.line() + "\n" + "\n".join(verdict.findings)
+    plan = judge(tmp_path / "platform.db")
+    assert (plan.unknown, plan.unstated, plan.unowed) == ([], [], [])
+    assert plan.series == 57
     assert len(on.downs) == 5
     assert verdict.reasons["agent"] > 0
     assert report["differing_batches"] == 0

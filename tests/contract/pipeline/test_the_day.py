@@ -5,11 +5,15 @@ over, a restart, a clock set two hours ahead and three hours back; then an indep
 through every row at the platform."""
 
 import datetime as dt
+import shutil
+import sqlite3
+from contextlib import closing
 from decimal import Decimal
 
 import pytest
 
 from agent.model import Point
+from hil.platform.plan import judge
 from tests.contract.pipeline.checker import (
     by_slot,
     check_index,
@@ -80,6 +84,36 @@ def day(tmp_path_factory):
     places = run(story())
     rows = rows_of(folder / "platform.db")
     return meters, places, by_slot(rows), rows
+
+
+def test_the_platform_knows_from_batches_alone_whose_each_row_is_and_what_it_is_owed(
+    day, tmp_path_factory
+):
+    _, _, _, rows = day
+    found = judge(folder_of(tmp_path_factory) / "platform.db")
+    assert (found.series, found.rows) == (6, len(rows))
+    assert (found.unknown, found.unstated, found.unowed) == ([], [], [])
+
+
+def test_the_platform_would_notice_a_slot_that_is_not_stated(day, tmp_path, tmp_path_factory):
+    _, places, _, _ = day
+    copy = shutil.copy(folder_of(tmp_path_factory) / "platform.db", tmp_path / "copy.db")
+    with closing(sqlite3.connect(copy)) as db:
+        slot = utc("2026-10-25T06:00:00")
+        db.execute("DELETE FROM row WHERE place = ? AND t = ?", (places["m1"], slot))
+        db.execute("UPDATE row SET meter = '9' WHERE place = ? AND t = ?", (places["m2"], slot))
+        db.execute(
+            "DELETE FROM directory WHERE list = 'series' AND id LIKE ?", (f"{places['m4']}%",)
+        )
+        db.commit()
+    found = judge(copy)
+    assert found.unstated == [f"{(places['m1'], 'elec.imp', 'REG', 900)} {slot}"]
+    assert found.unknown == [f"{(places['m2'], 'elec.imp', 'REG', 900)} {slot}: meter"]
+    assert found.unowed == [f"{(places['m4'], 'elec.imp', 'REG', 86400)}: not in the plan"]
+
+
+def folder_of(factory):
+    return factory.getbasetemp() / "day0"
 
 
 def owed(step, first=BEGIN):

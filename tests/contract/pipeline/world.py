@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import selectors
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
@@ -21,6 +21,7 @@ from agent.house import points_by_key
 from agent.lifetime import end
 from agent.link import Link
 from agent.model import Lane, Point, Sample, Why
+from agent.pipeline.directory import directory
 from agent.pipeline.intake import Intake
 from agent.pipeline.ledger import Ledger
 from agent.pipeline.poll import Account, Device, Poller
@@ -149,6 +150,7 @@ class World:
             poller = Poller(link, devices, [Account(ledger, intake)], clock, lambda *_: None, ZONE)
             jobs = [link.serve(), poller.run(), intake.serve(), clock.serve()]
             tasks = [asyncio.ensure_future(job) for job in jobs]
+            told = spool.announced()
             try:
                 yield
             finally:
@@ -158,10 +160,15 @@ class World:
                 await end(tasks)
                 await intake.commit()
                 clock.remember()
-                self._deliver(spool)
+                self._deliver(spool, ledger, told)
 
-    def _deliver(self, spool):
-        with opened(self.folder / "platform.db") as platform, suppress(StopIteration):
+    def _deliver(self, spool, ledger, told):
+        about = directory(
+            self.town.registry, self.town.policy, RECIPIENT, ledger.owed, told, str(ZONE)
+        )
+        with opened(self.folder / "platform.db") as platform:
+            while batch := spool.announce(about, self.wall(), "trusted"):
+                platform.store(unpack(batch.payload), len(batch.payload))
             for lane in (Lane.LIVE, Lane.BACKFILL):
                 while batch := spool.seal(lane, self.wall(), "trusted", 0):
                     platform.store(unpack(batch.payload), len(batch.payload))

@@ -1,0 +1,101 @@
+"""What a recipient was told of the building: places, meters, occupancies, bases, series owed.
+
+A directory is a set of items by key; only what has changed since is told, and all of it anew in a
+new epoch (design note 001, batches). The texts are sealed on the disk like readings.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from agent.buffer.batch import write_directory
+from agent.buffer.keys import Unreadable
+from agent.buffer.outbox import digest
+from agent.model import Lane, Sealed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from agent.buffer.batch import Stamp
+    from agent.buffer.database import Database
+    from agent.buffer.keys import Keys
+    from agent.buffer.schema import Meta
+
+Item = dict[str, Any]
+"""plain data; its key begins with the name of the list it belongs to: `places/D84G7…`"""
+MOST_TEXT = 40_000
+"""characters of items in one batch: they compress, so this never nears what a message may be"""
+
+
+class Announced:
+    """The items as last told. Every change belongs inside a transaction of the caller's."""
+
+    def __init__(
+        self, database: Database, keys: Keys, meta: Meta, label: Callable[[float, str], Stamp]
+    ) -> None:
+        self._database, self._meta, self._label = database, meta, label
+        self._box = keys.box("announced")
+        database.write(
+            "CREATE TABLE IF NOT EXISTS announced"
+            "(key TEXT PRIMARY KEY, epoch TEXT NOT NULL, body BLOB NOT NULL) WITHOUT ROWID"
+        )
+        self._told: dict[str, tuple[str, str]] = {}
+        for key, epoch, body in database.read("SELECT key, epoch, body FROM announced"):
+            try:
+                text = zlib.decompress(self._box.unseal(body, key)).decode()
+            except (Unreadable, zlib.error, ValueError):
+                continue  # told again, as if it never was
+            self._told[key] = epoch, text
+
+    def all(self) -> dict[str, Item]:
+        """Every item as it was last told."""
+        return {key: json.loads(text) for key, (_, text) in self._told.items()}
+
+    def differs(self, directory: Mapping[str, Item]) -> bool:
+        """Whether something is still to be told."""
+        return any(self._changed(directory))
+
+    def tell(
+        self, directory: Mapping[str, Item], now: float, trust: str
+    ) -> tuple[Sealed, dict[str, str]]:
+        """A batch with the next of the changed items, as many as fit; there must be some.
+
+        Beside it what `learn` is to be told once the transaction stands.
+        """
+        label, first = self._label(now, trust), self._first()
+        chosen: dict[str, str] = {}
+        size = 0
+        for key, text in self._changed(directory):
+            if chosen and size + len(text) > MOST_TEXT:
+                break
+            chosen[key], size = text, size + len(text)
+        lists: dict[str, Any] = {}
+        for key, text in chosen.items():
+            lists.setdefault(key.partition("/")[0], []).append(json.loads(text))
+        payload = write_directory(label, (self._before() if first else {}) | lists)
+        for key, text in chosen.items():
+            self._keep(key, label.id.epoch, text)
+        return Sealed(label.id, Lane.LIVE, payload, digest(payload), 0), chosen
+
+    def learn(self, epoch: str, told: Mapping[str, str]) -> None:
+        """The recipient was told so, and it is on the disk."""
+        self._told.update({key: (epoch, text) for key, text in told.items()})
+
+    def _changed(self, directory: Mapping[str, Item]) -> list[tuple[str, str]]:
+        epoch = str(self._meta["epoch"])
+        texts = ((key, json.dumps(item, ensure_ascii=False)) for key, item in directory.items())
+        return [(key, text) for key, text in texts if self._told.get(key) != (epoch, text)]
+
+    def _first(self) -> bool:
+        epoch = str(self._meta["epoch"])
+        return not any(told == epoch for told, _ in self._told.values())
+
+    def _before(self) -> Item:
+        seq = self._meta.number("before_seq")
+        return {} if seq is None else {"before": [str(self._meta["before_epoch"]), int(seq)]}
+
+    def _keep(self, key: str, epoch: str, text: str) -> None:
+        body = self._box.seal(zlib.compress(text.encode(), 1), key)
+        self._database.write("INSERT OR REPLACE INTO announced VALUES(?,?,?)", key, epoch, body)

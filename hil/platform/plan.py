@@ -1,0 +1,116 @@
+"""What the platform knows of a building from batches alone: whose each row is, and what is owed."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DAY = 86_400
+
+
+@dataclass
+class Plan:
+    """What is wrong with the rows by the directory; nothing, where both are right."""
+
+    series: int = 0
+    rows: int = 0
+    unknown: list[str] = field(default_factory=list)
+    """rows whose place, meter, occupancy or basis the directory does not know for that time"""
+    unstated: list[str] = field(default_factory=list)
+    """slots owed, of which no row says anything"""
+    unowed: list[str] = field(default_factory=list)
+    """slots stated that nobody is owed"""
+
+
+def judge(path: Path) -> Plan:
+    """Hold every row against the directory, and every series owed against the rows."""
+    with closing(sqlite3.connect(path)) as db:
+        known: dict[str, dict[str, dict[str, Any]]] = {}
+        for name, key, body in db.execute("SELECT list, id, body FROM directory"):
+            known.setdefault(name, {})[key] = json.loads(body)
+        rows = db.execute(
+            "SELECT place, channel, kind, step, t, span, meter, occupancy, basis FROM row"
+        ).fetchall()
+    plan = Plan(series=len(known.get("series", {})), rows=len(rows))
+    stated: dict[Any, set[int]] = {}
+    for *words, step, t, span, meter, occupancy, basis in rows:
+        key = (*words, step)
+        _whose(plan, known, key, t, meter, occupancy, basis)
+        stated.setdefault(key, set()).update(t + n * step for n in range(span))
+    _owed(plan, known, stated)
+    return plan
+
+
+def _whose(  # noqa: PLR0913, PLR0917 -- what a row says
+    plan: Plan, known: Any, key: Any, t: int, meter: str | None, occupancy: str | None, basis: str
+) -> None:
+    place, channel, _, step = key
+    wrong = []
+    if place not in known.get("places", {}):
+        wrong.append("place")
+    installed = [
+        one
+        for one in known.get("installations", {}).values()
+        if (one["place"], one["meter"]) == (place, meter) and _covers(one, t)
+    ]
+    if meter is not None and not installed:
+        wrong.append("meter")
+    home = known.get("occupancies", {}).get(occupancy)
+    if occupancy is not None and not (home and home["place"] == place and _covers(home, t)):
+        wrong.append("occupancy")
+    by = known.get("bases", {}).get(basis)
+    if not (by and _covers(by, t) and channel in by.get("channels", [channel])):
+        wrong.append("basis")
+    elif step < by.get("step", 0):
+        wrong.append("step")
+    if wrong:
+        plan.unknown.append(f"{key} {t}: {', '.join(wrong)}")
+
+
+def _owed(plan: Plan, known: Any, stated: dict[Any, set[int]]) -> None:
+    """Between the first slot owed and the last stated, every slot that a basis covers is stated."""
+    zone = ZoneInfo(known.get("zone", {"": {"timezone": "UTC"}}).popitem()[1]["timezone"])
+    for one in known.get("series", {}).values():
+        key = (one["place"], one["channel"], one["kind"], one["step"])
+        mine = stated.pop(key, set())
+        bases = [
+            by
+            for by in known.get("bases", {}).values()
+            if by.get("place", one["place"]) == one["place"]
+            and one["channel"] in by.get("channels", [one["channel"]])
+        ]
+        expected = {
+            slot
+            for slot in _slots(_second(one["since"]), max(mine, default=0), one["step"], zone)
+            if any(_covers(by, slot) for by in bases)
+        }
+        plan.unstated += [f"{key} {slot}" for slot in sorted(expected - mine)]
+        plan.unowed += [f"{key} {slot}" for slot in sorted(mine - expected)]
+    plan.unowed += [f"{key}: not in the plan" for key in stated]
+
+
+def _slots(first: int, last: int, step: int, zone: ZoneInfo) -> set[int]:
+    if step != DAY:
+        return set(range(first, last + 1, step))
+    day, slots = dt.datetime.fromtimestamp(first, zone).date(), set()
+    while (slot := int(dt.datetime.combine(day, dt.time(), zone).timestamp())) <= last:
+        slots.add(slot)
+        day += dt.timedelta(days=1)
+    return slots
+
+
+def _covers(one: dict[str, Any], t: int) -> bool:
+    until = one.get("until")
+    return _second(one["since"]) <= t and (until is None or t < _second(until))
+
+
+def _second(written: str) -> int:
+    return int(dt.datetime.fromisoformat(written).timestamp())

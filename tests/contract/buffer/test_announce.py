@@ -1,0 +1,105 @@
+"""Guards invariant 2: the platform is told what it is owed, once, and all anew in an epoch."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import zstandard
+
+from agent.buffer.batch import BatchHead
+from agent.buffer.spool import Spool
+from agent.errors import SpoolFull
+from agent.model import Receipt
+from hil.platform.unpack import unpack
+
+HEAD = BatchHead("GTEST", "r.example", "FR-1")
+NOW = 1_795_500_000.0
+SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "batch.schema.json").read_text())
+
+
+def opened(folder, most=50_000_000):
+    return Spool.open(folder / "spool.db", bytes(32), HEAD, most)
+
+
+def items(count, label="A"):
+    return {
+        f"places/D{n:014}": {"id": f"D{n:014}", "type": "dwelling", "label": f"{label}-{n}"}
+        for n in range(count)
+    }
+
+
+def told(spool, directory):
+    """Everything that is told of a directory, batch by batch."""
+    found = []
+    while batch := spool.announce(directory, NOW, "trusted"):
+        document = json.loads(zstandard.ZstdDecompressor().decompress(batch.payload))
+        jsonschema.validate(document, SCHEMA)
+        assert len(batch.payload) < 60_000
+        found.append(unpack(batch.payload).directory)
+    return found
+
+
+def test_only_what_changed_is_told(tmp_path):
+    with opened(tmp_path) as spool:
+        (first,) = told(spool, items(3))
+        assert [place["label"] for place in first["places"]] == ["A-0", "A-1", "A-2"]
+        assert told(spool, items(3)) == []
+        changed = items(3)
+        changed["places/D00000000000001"] = {
+            "id": "D00000000000001",
+            "type": "dwelling",
+            "label": "new",
+        }
+        (second,) = told(spool, changed)
+        assert [place["label"] for place in second["places"]] == ["new"]
+
+
+def test_a_restart_remembers_what_was_told(tmp_path):
+    with opened(tmp_path) as spool:
+        told(spool, items(3))
+    with opened(tmp_path) as spool:
+        assert spool.announced() == items(3)
+        assert told(spool, items(3)) == []
+        assert len(told(spool, items(4))) == 1
+
+
+def test_a_large_building_is_told_in_several_batches_and_none_twice(tmp_path):
+    with opened(tmp_path) as spool:
+        batches = told(spool, items(5_000))
+        assert len(batches) > 3
+        ids = [place["id"] for batch in batches for place in batch["places"]]
+        assert len(ids) == len(set(ids)) == 5_000
+        seqs = [batch.id.seq for batch in spool.unreceipted()]
+        assert seqs == list(range(1, len(batches) + 1))
+
+
+def test_a_new_epoch_is_told_all_anew_and_names_the_one_before(tmp_path):
+    with opened(tmp_path) as spool:
+        told(spool, items(3))
+        old = spool.epoch
+        spool.settle(Receipt("GTEST", "r.example", old, ((7, "0" * 64),)), NOW)
+        assert spool.epoch != old
+        (again,) = told(spool, items(3))
+        assert again.pop("before") == [old, 1]
+        assert len(again["places"]) == 3
+
+
+def test_what_could_not_be_written_is_told_later(tmp_path, monkeypatch):
+    with opened(tmp_path) as spool:
+
+        def full(*_):
+            raise SpoolFull("no room")
+
+        monkeypatch.setattr(spool._outbox, "add", full)
+        with pytest.raises(SpoolFull):
+            spool.announce(items(3), NOW, "trusted")
+        monkeypatch.undo()
+        assert spool.announced() == {}
+        assert len(told(spool, items(3))) == 1
+
+
+def test_nothing_of_it_can_be_read_on_the_disk(tmp_path):
+    with opened(tmp_path) as spool:
+        told(spool, items(1, label="Escalier"))
+    assert all(b"Escalier" not in path.read_bytes() for path in tmp_path.iterdir())
