@@ -92,6 +92,13 @@ def memory_mb(pid):
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
+async def running(agent):
+    """A moment later; RuntimeError if the agent has ended meanwhile."""
+    await asyncio.sleep(0.01)
+    if agent.returncode is not None:
+        raise RuntimeError("the agent ended: run it by hand to see why")
+
+
 async def one_run(folder, seconds):
     device = Device()
     servers = [await asyncio.start_server(device.serve, "127.0.0.1", 0) for _ in range(PORTS)]
@@ -107,10 +114,10 @@ async def one_run(folder, seconds):
             GARDIEN, "run", "--config", folder / "config.yaml", stderr=-3
         )
         while not (folder / "state" / "gardien.sock").exists():
-            await asyncio.sleep(0.01)
+            await running(agent)
         ready = time.time() - began
         while device.first is None:
-            await asyncio.sleep(0.01)
+            await running(agent)
         first = device.first - began
         await asyncio.sleep(EVERY)
         cpu, requests, since = cpu_seconds(agent.pid), device.requests, time.monotonic()
