@@ -12,6 +12,7 @@ from agent.cli import (
     consent,
     decode,
     doctor,
+    ede,
     key,
     meter,
     place,
@@ -36,6 +37,7 @@ app.command("run")(run.run)
 app.command("check")(check.check)
 app.command("read")(read.read)
 app.command("status")(status.status)
+app.command("ede")(ede.ede)
 app.add_typer(place.app, name="place")
 app.add_typer(meter.app, name="meter")
 app.add_typer(consent.app, name="consent")

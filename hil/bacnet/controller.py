@@ -78,6 +78,8 @@ class Controller(Application):  # type: ignore[misc]
     """A controller with its objects; made by `controller`."""
 
     faults: Faults
+    station = ""
+    """where it is, `IP:PORT`"""
     requests = 0
     """packets that came, answered or not"""
 
@@ -150,7 +152,10 @@ async def controller(  # noqa: PLR0913 -- as many ways to be a controller
     )
     port = NetworkPortObject(address, objectIdentifier=("network-port", 1), objectName="port")
     made: Controller = Controller.from_object_list([device, port, *objects])
-    made.faults = faults or Faults()
+    made.faults, made.station = (
+        faults or Faults(),
+        address.partition("/")[0] + ":" + address.rpartition(":")[2],
+    )
     server = made.link_layers[port.objectIdentifier].server
     await asyncio.gather(*server._transport_tasks)  # noqa: SLF001 -- it has no word for being open
     _misbehave(made, server)

@@ -1,0 +1,69 @@
+"""`gardien ede`: what an integrator's list of BACnet objects says, as YAML ready to paste."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agent.cli.terminal import Json, as_json, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def ede(
+    file: Annotated[Path, typer.Argument(help="The EDE file with the objects, a CSV.")],
+    link: Annotated[str, typer.Option(help="The BACnet line of the configuration.")] = "bms",
+    json: Json = False,
+) -> None:
+    """Turn an EDE file into devices and points; nothing is asked of any device.
+
+    Prints what the configuration would say under `devices:`, with the channels that units and
+    names suggest. Exit status 1 if the file has no object in it.
+    """
+    from agent.drivers.bacnet.ede import read, text_of  # noqa: PLC0415 -- start-up time
+    from agent.errors import Refused  # noqa: PLC0415
+
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise Refused(f"{file}: {error.strerror}") from error
+    found = read(text_of(content), file.name)
+    entries = [
+        {"name": one.name, "entry": {"link": link, **one.entry}, "about": one.about,
+         "warnings": list(one.warnings)}
+        for one in found
+    ]  # fmt: skip
+    if json:
+        as_json({"devices": entries})
+        return
+    for one in found:
+        for warning in one.warnings:
+            typer.echo(f"! {one.name}: {warning}", err=True)
+    typer.echo(f"{plural(len(found), 'device')} in {file}", err=True)
+    typer.echo(yaml_of(entries), nl=False)
+
+
+def yaml_of(devices: Sequence[dict[str, Any]]) -> str:
+    """What the configuration would say: a line for each point, a comment for each device."""
+    from ruamel.yaml import YAML  # noqa: PLC0415 -- start-up time
+    from ruamel.yaml.comments import CommentedMap  # noqa: PLC0415
+
+    written, entries = YAML(), CommentedMap()
+    written.width = 1000
+    for one in devices:
+        entry = CommentedMap(one["entry"])
+        points = CommentedMap()
+        for name, options in one["entry"].get("points", {}).items():
+            points[name] = CommentedMap(options)
+            points[name].fa.set_flow_style()
+        if points:
+            entry["points"] = points
+        entries[one["name"]] = entry
+        entries.yaml_add_eol_comment(one["about"], one["name"])
+    out = io.StringIO()
+    written.dump(CommentedMap(devices=entries), out)
+    return out.getvalue()
