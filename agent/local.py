@@ -69,7 +69,8 @@ async def open_door(house: House, state: Path) -> None:
             writer.close()
 
     door = listening(state)
-    server = await asyncio.start_unix_server(visit, sock=door, limit=LONGEST)
+    # not start_unix_server: at the end it would remove the name, which may be systemd's
+    server = await asyncio.start_server(visit, sock=door, limit=LONGEST)
     try:
         await asyncio.Event().wait()
     finally:
