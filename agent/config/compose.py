@@ -25,6 +25,7 @@ from agent.config.models import (
     UplinkOptions,
 )
 from agent.config.problem import did_you_mean
+from agent.drivers import TAKEN_FOR, family
 from agent.settings import shown
 
 if TYPE_CHECKING:
@@ -90,9 +91,19 @@ def _compose_entries(draft: Draft) -> None:
     for name, entry in _entries(draft, "devices"):
         if device := _device(report, entry, ("devices", name)):
             draft.devices[name] = device
+    _take_for(draft)
     for name, entry in _entries(draft, "uplinks"):
         if uplink := _uplink(report, entry, ("uplinks", name)):
             draft.uplinks[name] = uplink
+
+
+def _take_for(draft: Draft) -> None:
+    """Give devices that name no profile the one that their line has for such."""
+    for name, device in draft.devices.items():
+        link = draft.links.get(device.link)
+        if link and device.profile is None and (known := TAKEN_FOR.get(family(link.driver))):
+            profile = known[bool(device.points)]
+            draft.devices[name] = device.model_copy(update={"profile": profile})
 
 
 def _entries(draft: Draft, section: str) -> Iterator[tuple[str, dict[str, Any]]]:

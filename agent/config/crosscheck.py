@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from agent.config.problem import did_you_mean, or_list
+from agent.drivers import family
 from agent.settings import shown
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from agent.config.compose import Draft
     from agent.config.models import Device
     from agent.config.problem import Path
+
+PRIMARY_DIGITS = 3
+"""of an M-Bus address that is no meter's number"""
 
 
 def crosscheck(draft: Draft) -> None:
@@ -59,10 +63,12 @@ def _one_device_an_address(draft: Draft) -> None:
 
 
 def _address(draft: Draft, device: Device) -> str:
-    """Bring a unit id to one form: on Modbus `012` and `12` are one device."""
+    """Bring an address to one form: on Modbus `012` and `12` are one device."""
     link = draft.links.get(device.link)
-    bare = device.address.lstrip("0") or "0"
-    return bare if link and link.driver.startswith("modbus") else device.address
+    spoken = family(link.driver) if link else ""
+    if spoken == "modbus" or (spoken == "mbus" and len(device.address) <= PRIMARY_DIGITS):
+        return device.address.lstrip("0") or "0"
+    return device.address.upper() if spoken == "mbus" else device.address
 
 
 def _one_uplink_a_recipient(draft: Draft) -> None:

@@ -8,6 +8,7 @@ from agent.config.compose import Draft, compose
 from agent.config.config import Config
 from agent.config.crosscheck import crosscheck
 from agent.config.explain import EXPECTED
+from agent.config.linecheck import linecheck
 from agent.config.pointcheck import pointcheck
 from agent.config.problem import Place, Problem
 from agent.config.report import Enough, Report
@@ -70,6 +71,7 @@ def _checked(tree: Tree, report: Report) -> Draft:
     draft = compose(tree.data, report)
     pointcheck(draft)
     crosscheck(draft)
+    linecheck(draft)
     return draft
 
 

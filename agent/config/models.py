@@ -161,6 +161,8 @@ class Device(Section):
     """what kind of device it is: tells where its values are"""
     every: Every = Field(900, examples=["15min"])
     """how often it is read; a day must be a whole number of such steps"""
+    reads_a_day: Annotated[int, Field(ge=1)] | None = Field(None, examples=[24])
+    """how often a day its battery lets it be read; as its profile, if not said"""
     place: Annotated[str, AfterValidator(_place)] | None = Field(
         None, examples=["CZS2Y-FSTBQ-Q5WDC"]
     )

@@ -10,7 +10,7 @@ from agent.config.explain import options
 from agent.config.models import Device
 from agent.config.points import point, profile_of, wanted
 from agent.config.problem import did_you_mean, or_list
-from agent.drivers import driver
+from agent.drivers import driver, family
 from agent.drivers.profile import profiles
 from agent.model import Kind
 from agent.registry import place
@@ -56,12 +56,12 @@ def _profile_fits(draft: Draft, name: str, device: Device) -> bool:
         draft.report.value(path, f"no profile {shown(device.profile)}{near}")
         return False
     known, link = profile_of(device), draft.links.get(device.link)
-    if known and link and known.driver != link.driver:
+    if known and link and family(known.driver) != family(link.driver):
         what = f"a profile for {known.driver}, but {shown(device.link)} speaks {link.driver}"
         draft.report.value(path, f"{shown(device.profile)} is {what}")
         return False
     said = draft.entry("devices", name)
-    if not said.get("profile") and not said.get("points") and said.keys() <= set(options(Device)):
+    if not device.profile and not said.get("points") and said.keys() <= set(options(Device)):
         what = "nothing says what to read: name its `profile`, or its values under `points`"
         draft.report.key(("devices", name), what)
     return True

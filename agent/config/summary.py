@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
+from agent.config.linecheck import took
+from agent.drivers.base import Budgets
 from agent.registry import place
 from agent.registry.gate import FLOORS
 from agent.settings import written, written_size
@@ -40,11 +42,21 @@ def _lines(config: Config) -> Iterator[tuple[str, str]]:
         yield "lines", "none: nothing is read"
     on = Counter(device.link for device in config.devices.values())
     for title, (name, link) in _titled("lines", config.links.items()):
-        yield title, f"{name}: {link.driver}, {_count(on[name], 'device')}"
+        yield title, f"{name}: {link.driver}, {_count(on[name], 'device')}{_round(config, name)}"
     every = Counter(point.every for of in config.points().values() for point in of if point.channel)
     for title, (step, number) in _titled("read", sorted(every.items())):
         a_day = f"{number * DAY // step:,} readings a day"
         yield title, f"{_count(number, 'value')} every {written(step)}: {a_day}"
+
+
+def _round(config: Config, link: str) -> str:
+    """How long one reading of all devices on a line takes, where its driver knows."""
+    of = [points for points in config.points().values() if points]
+    settings = config.links[link].settings
+    mine = [points for points in of if config.devices[points[0].device].link == link]
+    if not isinstance(settings, Budgets) or not mine:
+        return ""
+    return f", all read in {took(sum(settings.seconds(points) for points in mine))} at best"
 
 
 def _uplinks(config: Config) -> Iterator[tuple[str, str]]:

@@ -75,6 +75,15 @@ class Measures(Protocol):
 
 
 @runtime_checkable
+class Budgets(Protocol):
+    """Settings of a line that know how long its devices take at best, before it is opened."""
+
+    def seconds(self, points: Sequence[Point]) -> float:
+        """How long the line is taken by reading points of one device once."""
+        ...
+
+
+@runtime_checkable
 class Watched(Protocol):
     """A bus that has something to say of itself beyond its devices."""
 

@@ -47,7 +47,7 @@ class Profile:
     manufacturer: str
     model: str
     driver: str
-    """name of the driver that its notation is for"""
+    """the driver, or family of drivers, that its notation is for"""
     source: str
     """where its figures were found"""
     confidence: str
@@ -55,6 +55,8 @@ class Profile:
     """by quantity; `channel` gives our name of it"""
     defaults: tuple[str, ...]
     """quantities that are read when a device names only the profile"""
+    reads_a_day: int | None = None
+    """what its battery was made for; None: it does not matter how often it is read"""
     serial: Offer | None = None
     """the serial number, which says that it is the meter we take it for"""
     test: dict[str, Any] = field(default_factory=dict)

@@ -43,7 +43,7 @@ MISTAKES = {
         changed("profile:", "colour: red, profile:"),
         (
             "5:38: devices.sdm-12.colour: no such option;"
-            " known: link, address, profile, every, place, points"
+            " known: link, address, profile, every, reads_a_day, place, points"
         ),
     ),
     "a profile that is not there": (
@@ -473,7 +473,7 @@ def test_a_profile_for_another_driver_is_refused_with_both_named():
     (problem,) = report.problems()
     assert str(problem) == (
         "config.yaml:5:47: devices.sdm-12.profile:"
-        ' "eastron-sdm120" is a profile for modbus-tcp, but "plant" speaks mbus'
+        ' "eastron-sdm120" is a profile for modbus, but "plant" speaks mbus'
     )
 
 

@@ -1,0 +1,101 @@
+"""How a device is named on the line: by its primary address, or by the number on its plate."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from agent.drivers.mbus.telegram import Telegram
+
+LAST_PRIMARY = 250
+"""251 to 255 are reserved, select, ask whoever is there, or speak to all (EN 13757-2, 5.7.5)"""
+BAUD_RATES = (300, 600, 1200, 2400, 4800, 9600, 19200, 38400)
+WILD = "F"
+"""the digit that stands for any digit in a selection"""
+
+PRIMARY = re.compile(r"([0-9]{1,3})(?:/([0-9]{1,3}))?(?:@([0-9]{3,5}))?", re.ASCII)
+SECONDARY = re.compile(
+    r"([0-9A-Fa-f]{8})(?:-([A-Z]{3})(?:-([0-9A-Fa-f]{2})(?:-([0-9A-Fa-f]{2}))?)?)?"
+    r"(?:\+([0-9]{8}))?(?:/([0-9]{1,3}))?(?:@([0-9]{3,5}))?",
+    re.ASCII,
+)
+HINT = (
+    "the eight digits on the meter (45123456), with maker, version and medium where two meters"
+    " share them (45123456-KAM-1B-04), or a primary address, 0 to 250"
+)
+
+
+class Address(NamedTuple):
+    """One meter on the line, or one input of a pulse collector."""
+
+    primary: int | None = None
+    """None: addressed by its number"""
+    id: str = ""
+    """eight hexadecimal digits, capital letters; "" with a primary address"""
+    manufacturer: str | None = None
+    version: int | None = None
+    medium: int | None = None
+    fabrication: str = ""
+    """a second number of eight digits, for meters that share all the rest (enhanced selection)"""
+    input: int | None = None
+    """of a collector of pulses: the subunit that counts for this meter"""
+    baudrate: int | None = None
+    """None: the line's"""
+
+    @property
+    def station(self) -> str:
+        """What is addressed on the wire, for people and as a key."""
+        if self.primary is not None:
+            return str(self.primary)
+        kind = "" if self.manufacturer is None else f"-{self.manufacturer}"
+        kind += "" if self.version is None else f"-{self.version:02X}"
+        kind += "" if self.medium is None else f"-{self.medium:02X}"
+        return self.id + kind + (f"+{self.fabrication}" if self.fabrication else "")
+
+    def fits(self, telegram: Telegram) -> bool:
+        """Whether a telegram is this meter's, by all that the address says of it.
+
+        By primary address the address field decides; which meter that is is the serial's business.
+        """
+        if self.primary is not None:
+            return telegram.address == self.primary
+        wanted = (self.manufacturer, self.version, self.medium)
+        said = (telegram.manufacturer, telegram.version, telegram.medium)
+        same = all(w is None or w == s for w, s in zip(wanted, said, strict=True))
+        return telegram.id == self.id and same
+
+
+def parse(text: str) -> Address:
+    """Read an address as configured. Raises ValueError in words for the person who wrote it."""
+    if found := PRIMARY.fullmatch(text):
+        number = int(found[1])
+        if number > LAST_PRIMARY:
+            raise ValueError(f'"{text}": primary addresses are 0 to {LAST_PRIMARY}')
+        return Address(number, input=_number(found[2]), baudrate=_baudrate(text, found[3]))
+    if not (found := SECONDARY.fullmatch(text)):
+        raise ValueError(f'"{text}" is no M-Bus address: write {HINT}')
+    digits = found[1].upper()
+    if WILD in digits:
+        raise ValueError(f'"{text}": F stands for any digit: write the meter\'s own number')
+    return Address(
+        None,
+        digits,
+        found[2],
+        int(found[3], 16) if found[3] else None,
+        int(found[4], 16) if found[4] else None,
+        found[5] or "",
+        _number(found[6]),
+        _baudrate(text, found[7]),
+    )
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text else None
+
+
+def _baudrate(text: str, digits: str | None) -> int | None:
+    rate = _number(digits)
+    if rate is not None and rate not in BAUD_RATES:
+        raise ValueError(f'"{text}": M-Bus speaks {", ".join(map(str, BAUD_RATES))} baud')
+    return rate

@@ -1,0 +1,83 @@
+"""A meter that a scan found, as the configuration would name it and as people would."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from agent.drivers.base import Found
+from agent.drivers.mbus.registers import MEDIA
+from agent.drivers.mbus.words import medium, status
+
+if TYPE_CHECKING:
+    from agent.drivers.mbus.address import Address
+    from agent.drivers.mbus.telegram import Telegram
+
+PROFILES = {
+    "electricity": "mbus-electricity",
+    "gas": "mbus-gas",
+    "heat": "mbus-heat",
+    "cooling": "mbus-cooling",
+    "warm-water": "mbus-warm-water",
+    "cold-water": "mbus-cold-water",
+    "hca": "mbus-hca",
+}
+"""by what a meter says it measures; the order of MEDIA: heat and cooling in one is heat first"""
+SHOWN = ("energy", "volume", "HCA units", "counter")
+
+
+def entry(address: Address, telegram: Telegram) -> Found:
+    """What the configuration would say, and what the meter is and shows."""
+    profile = next(
+        (PROFILES[word] for word, codes in MEDIA.items() if telegram.medium in codes), ""
+    )
+    said: dict[str, str] = {"address": address.station}
+    warnings = []
+    if profile:
+        said["profile"] = profile
+    else:
+        warnings.append(
+            f"{medium(telegram.medium)}: no profile fits; name what to read under `points`"
+        )
+    if telegram.encrypted:
+        warnings.append("its telegram is encrypted: it cannot be read")
+    if telegram.status:
+        warnings.append(f"it reports: {status(telegram.status)}")
+    said["every"] = "1h"
+    return Found(_name(address), said, _about(telegram), tuple(warnings))
+
+
+def unreadable(address: Address) -> Found:
+    """Somebody answers, and nobody can tell what."""
+    warning = (
+        "answers, but its telegram cannot be read: are there two meters with this"
+        f" {'number' if address.primary is None else 'primary address'}, or is the line disturbed?"
+    )
+    found = {"address": address.station, "every": "1h"}
+    return Found(_name(address), found, f"unreadable, at {address.station}", (warning,))
+
+
+def told_apart(found: Found) -> Found:
+    """The same, of a meter that shares its number with another one."""
+    warning = "another meter has the same number: they are told apart by maker, version and medium"
+    return replace(found, warnings=(*found.warnings, warning))
+
+
+def _name(address: Address) -> str:
+    return f"mbus-{address.station}".replace("+", "-")
+
+
+def _about(telegram: Telegram) -> str:
+    name = " ".join(part for part in (telegram.manufacturer, telegram.id) if part)
+    return ", ".join([name or "a meter", medium(telegram.medium), *_index(telegram)])
+
+
+def _index(telegram: Telegram) -> list[str]:
+    for record in telegram.records:
+        if record.quantity in SHOWN and not record.storage and isinstance(record.value, Decimal):
+            value, unit = record.value, record.unit
+            if unit == "Wh":
+                value, unit = value / 1000, "kWh"
+            return [f"{value.normalize():f} {unit}"]
+    return []

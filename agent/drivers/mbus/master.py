@@ -1,0 +1,177 @@
+"""A meter read out: selected, asked, asked again, and never taken for another one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent import clock
+from agent.drivers.mbus import request
+from agent.drivers.mbus.decode import decode
+from agent.drivers.mbus.errors import ApplicationError, MbusError
+from agent.drivers.mbus.frame import ACKNOWLEDGE
+from agent.model import Why
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from agent.drivers.mbus.address import Address
+    from agent.drivers.mbus.line import Answer, Line
+    from agent.drivers.mbus.telegram import Telegram
+
+    Enough = Callable[[Sequence[Telegram]], bool]
+
+ATTEMPTS = 3
+"""a question is repeated twice (EN 13757-2, 5.7.4)"""
+MOST_TELEGRAMS = 32
+"""of one readout: a meter that has always more to say is cut off"""
+PAUSE = 1.0
+"""seconds for which a meter that says it is busy is left alone"""
+DFC = 0x10
+"""the bit of an answer's C field by which a meter asks for a pause"""
+TOO_BUSY = 0x08
+"""application error: ask again later"""
+NO_DATA = bytes((ACKNOWLEDGE,))
+
+
+class Readout(NamedTuple):
+    """What one meter said, or why nothing."""
+
+    at: float
+    """wall time of the first telegram, or of the end of waiting for it"""
+    telegrams: tuple[Telegram, ...] = ()
+    why: Why | None = None
+    """SILENT or BAD where there is no telegram at all"""
+    detail: str = ""
+    """what went wrong, also where some telegrams came"""
+
+
+class _Failed(Exception):  # noqa: N818 -- it says what happened, and never leaves this module
+    """No telegram, and why."""
+
+    def __init__(self, why: Why, detail: str) -> None:
+        super().__init__(detail)
+        self.why, self.detail = why, detail
+
+
+class Master:
+    """Reads meters on one open line, and knows for as long where each stands."""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self._fcb: dict[int, bool] = {}
+        """by station: the frame count bit of the next question; who is not in it begins anew"""
+        self._who: dict[int, str | None] = {}
+        """by primary address: the number that was said last"""
+        self._pause = False
+
+    async def readout(self, address: Address, enough: Enough) -> Readout:
+        """Read a meter until it has said enough or all. Raises LinkLost."""
+        try:
+            telegrams = [await self._first(address)]
+        except _Failed as failed:
+            self._fcb.pop(_station(address), None)
+            return Readout(clock.seconds(), why=failed.why, detail=failed.detail)
+        at, detail = clock.seconds(), ""
+        try:
+            while telegrams[-1].more and not enough(telegrams) and len(telegrams) < MOST_TELEGRAMS:
+                telegrams.append(await self._asked(address))
+        except _Failed as failed:
+            detail = f"telegram {len(telegrams) + 1} did not come: {failed.detail}"
+        if telegrams[0].more:
+            # whatever it would say next is not its first telegram
+            self._fcb.pop(_station(address), None)
+        return Readout(at, tuple(telegrams), detail=detail)
+
+    async def _first(self, address: Address) -> Telegram:
+        if address.primary is not None:
+            if address.primary not in self._fcb:
+                await self._reset(address)
+            return await self._asked(address)
+        failed = _Failed(Why.SILENT, "")
+        for _ in range(ATTEMPTS):
+            await self._select(address)
+            try:
+                return await self._asked(address, attempts=1)
+            except _Failed as error:
+                failed = error
+                if error.why is Why.BAD:
+                    break
+        raise failed
+
+    async def _reset(self, address: Address) -> None:
+        await self._acknowledged(request.reset(_station(address)), address, "does not answer")
+        self._fcb[_station(address)] = True
+
+    async def _select(self, address: Address) -> None:
+        """Select; the meter forgets its frame count bit, so the next question has it set."""
+        silent = "does not answer when it is selected"
+        await self._acknowledged(request.select(address), address, silent)
+        self._fcb[request.SELECTED] = True
+
+    async def _acknowledged(self, question: bytes, address: Address, silent: str) -> None:
+        for _ in range(ATTEMPTS):
+            answer = await self.line.acknowledged(question, address.baudrate)
+            if answer.data:
+                return
+        raise _Failed(Why.SILENT, silent)
+
+    async def _asked(self, address: Address, attempts: int = ATTEMPTS) -> Telegram:
+        """The next telegram of a meter; every repetition asks with the same frame count bit."""
+        station = _station(address)
+        failed = _Failed(Why.SILENT, "")
+        for _ in range(attempts):
+            if self._pause:
+                await asyncio.sleep(PAUSE)
+            question = request.ask(station, self._fcb[station])
+            answer = await self.line.frame(question, address.baudrate)
+            self._pause = bool(answer.data) and bool(answer.data[4] & DFC)
+            try:
+                telegram = self._heard(answer, address)
+            except _Failed as error:
+                failed = error
+                if error.why is Why.BAD and not self._pause:
+                    break
+            else:
+                self._fcb[station] = not self._fcb[station]
+                return telegram
+        raise failed
+
+    def _heard(self, answer: Answer, address: Address) -> Telegram:
+        if answer.noise == NO_DATA:
+            raise _Failed(Why.BAD, "it acknowledges, but has no data")
+        if not answer.data:
+            heard = f": {len(answer.noise)} bytes that make no sense" if answer.noise else ""
+            raise _Failed(Why.SILENT, f"does not answer{heard}")
+        try:
+            telegram = decode(answer.data)
+        except MbusError as error:
+            # an answer without a number: whose it is only a primary address can say
+            if address.primary is None or answer.data[5] == address.primary:
+                self._pause = isinstance(error, ApplicationError) and error.code == TOO_BUSY
+                raise _Failed(Why.BAD, str(error)) from error
+            raise _Failed(Why.SILENT, "another meter answered") from error
+        if not address.fits(telegram):
+            raise _Failed(Why.SILENT, f"another meter answered: {_name(telegram)}")
+        self._same_as_before(address, telegram)
+        return telegram
+
+    def _same_as_before(self, address: Address, telegram: Telegram) -> None:
+        """Whoever answers to a primary address must be who answered before.
+
+        One that is not is silent once, after which the poller asks for its serial number anew.
+        """
+        if address.primary is None:
+            return
+        before = self._who.get(address.primary, telegram.id)
+        self._who[address.primary] = telegram.id
+        if before != telegram.id:
+            raise _Failed(Why.SILENT, f"was {before}, and is {telegram.id} now")
+
+
+def _station(address: Address) -> int:
+    return request.SELECTED if address.primary is None else address.primary
+
+
+def _name(telegram: Telegram) -> str:
+    return telegram.id or f"without a number, address {telegram.address}"

@@ -1,0 +1,185 @@
+"""Which record of a telegram a point means: the `at` of M-Bus, and its value in the point's unit.
+
+id                        the number of the meter, its serial number
+energy                    of the energy records: now, no tariff, no subunit, nothing added
+heat:energy               the same, and only of a meter that says it measures heat
+volume/storage=1          the one of the last due date
+power/maximum             a function: maximum, minimum, error
+energy/tariff=2/subunit=1
+volume/leakage            with what a VIFE adds, in `gardien decode`'s words
+raw=0406                  DIB and VIB, byte for byte
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from agent.drivers.mbus import fixed, tables, vife
+from agent.drivers.mbus.dib import Function
+from agent.drivers.mbus.vib import meaning
+from agent.drivers.mbus.words import medium as medium_words
+from agent.units import factor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.drivers.mbus.telegram import Record, Telegram
+    from agent.model import Value
+
+ID = "id"
+MEDIA = {
+    "electricity": (0x02,),
+    "gas": (0x03,),
+    "heat": (0x04, 0x0C, 0x0D),
+    "cooling": (0x0A, 0x0B, 0x0D),
+    "warm-water": (0x06, 0x15),
+    "cold-water": (0x07, 0x16),
+    "hca": (0x08,),
+}
+"""what a meter may say it is (EN 13757-7, device types) to be read as this"""
+NUMBERED = re.compile(r"(storage|tariff|subunit)=([0-9]{1,9})", re.ASCII)
+RAW = re.compile(r"raw=((?:[0-9A-Fa-f]{2}){2,64})", re.ASCII)
+
+
+class Unfit(ValueError):  # noqa: N818 -- it says what the telegrams are
+    """The telegrams hold no value for a point; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """One register, as a point's `at` names it."""
+
+    quantity: str
+    """in the decoder's words; `id`; "" with `identity`"""
+    medium: str = ""
+    """a word of MEDIA; "": any"""
+    function: Function = Function.INSTANTANEOUS
+    storage: int = 0
+    tariff: int = 0
+    subunit: int = 0
+    modifiers: tuple[str, ...] = ()
+    identity: bytes = b""
+    """DIB and VIB, where the register is named by them"""
+
+    def of(self, telegrams: Sequence[Telegram]) -> list[Record]:
+        """The records that are this register."""
+        return [one for telegram in telegrams for one in telegram.records if self._is(one)]
+
+    def _is(self, record: Record) -> bool:
+        if self.identity:
+            return record.identity == self.identity
+        where = (record.function, record.storage, record.tariff, record.subunit)
+        return (
+            record.quantity == self.quantity
+            and where == (self.function, self.storage, self.tariff, self.subunit)
+            and sorted(record.modifiers) == sorted(self.modifiers)
+        )
+
+
+@cache
+def parse(at: str) -> Register:
+    """Read a point's `at`. Raises ValueError in words for the person who wrote it."""
+    before, colon, rest = at.partition(":")
+    medium, rest = (before, rest) if colon else ("", at)
+    if colon and medium not in MEDIA:
+        raise ValueError(f'"{at}": a meter measures {", ".join(MEDIA)}, not "{medium}"')
+    if found := RAW.fullmatch(rest):
+        return Register("", medium, identity=bytes.fromhex(found[1]))
+    name, *words = rest.split("/")
+    quantity = quantities().get(name)
+    if quantity is None:
+        raise ValueError(f'"{at}": no quantity "{name}"; `gardien decode mbus` shows their names')
+    register = Register(quantity, medium)
+    for word in words:
+        register = _with(register, word, at)
+    return register
+
+
+def _with(register: Register, word: str, at: str) -> Register:
+    if found := NUMBERED.fullmatch(word):
+        numbers: dict[str, Any] = {found[1]: int(found[2])}
+        return replace(register, **numbers)
+    if word in Function:
+        return replace(register, function=Function(word))
+    if modifier := modifiers().get(word):
+        return replace(register, modifiers=(*register.modifiers, modifier))
+    raise ValueError(
+        f'"{at}": "{word}" is neither storage=, tariff=, subunit=, maximum, minimum, error, nor'
+        " anything that a meter adds to a value"
+    )
+
+
+@cache
+def quantities() -> dict[str, str]:
+    """The decoder's words for quantities, by how `at` writes them."""
+    pages = (tables.PRIMARY_PAGE, tables.FB_PAGE, tables.FD_PAGE, tables.FDFD_PAGE)
+    words = {row.quantity for page in pages for row in page}
+    words |= {unit.quantity for unit in fixed.UNITS.values()}
+    return {written(word): word for word in sorted(words | {ID}) if word != "reserved"}
+
+
+@cache
+def modifiers() -> dict[str, str]:
+    """What VIFEs may add, by how `at` writes it."""
+    both = (*vife.COMBINABLE_PAGE, *vife.EXTENSION_PAGE)
+    return {written(one.words): one.words for one in both if one.words and one.effect != "error"}
+
+
+def written(words: str) -> str:
+    """As `at` writes the decoder's words: without blanks and commas."""
+    return words.replace(",", "").replace(" ", "-").lower()
+
+
+def value(register: Register, telegrams: Sequence[Telegram], unit: str) -> Value:
+    """The register's value in `unit`, exact, with the meter's own digits. Raises Unfit.
+
+    Where several records fit, none is taken: which one it was yesterday nobody could say.
+    """
+    head = telegrams[0]
+    if register.medium and head.medium not in MEDIA[register.medium]:
+        raise Unfit(f"the meter measures {medium_words(head.medium)}, not {register.medium}")
+    if register.quantity == ID:
+        if head.id is None:
+            raise Unfit("the meter does not say its number")
+        return head.id
+    records = register.of(telegrams)
+    if not records:
+        said = next((one.encrypted for one in telegrams if one.encrypted), "")
+        raise Unfit(f"encrypted ({said}): no key" if said else "the meter has no such register")
+    fit = [one for one in records if factor(one.unit, unit) is not None] or records
+    values = {_in(one, unit) for one in fit}
+    if len(values) > 1:
+        names = ", ".join(f"raw={one.identity.hex().upper()}" for one in fit)
+        raise Unfit(f"{len(fit)} registers fit; say which: {names}")
+    return values.pop()
+
+
+def _in(record: Record, unit: str) -> Value:
+    if record.value is None:
+        raise Unfit(record.error or "no value")
+    if not isinstance(record.value, Decimal):
+        return record.value
+    times = factor(record.unit or "1", unit)
+    if times is None:
+        raise Unfit(f"the meter counts in {record.unit or 'no unit'}, which is not made {unit}")
+    return _own_digits(record, record.value * times, times)
+
+
+def _own_digits(record: Record, converted: Decimal, times: Decimal) -> Decimal:
+    """Drop the zeros that only the way through the VIF's base unit has added."""
+    exponent, shift = meaning(record.vib, "").exponent, times.adjusted()
+    if record.vib[:1] in (b"", b"\x7c", b"\xfc") or times != Decimal(1).scaleb(shift):
+        return converted
+    last = Decimal(1).scaleb(min(0, exponent + shift))
+    rounded = converted.quantize(last)
+    return rounded if rounded == converted else converted
+
+
+def at(written_at: str, input_number: int | None) -> Register:
+    """The register of an `at`; on one input of a collector, that input's."""
+    register = parse(written_at)
+    return register if input_number is None else replace(register, subunit=input_number)

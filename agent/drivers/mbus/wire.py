@@ -1,0 +1,168 @@
+"""Bytes to and from the line: a serial port, or a converter on the network."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import termios
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from serial import PARITY_EVEN, Serial, SerialException
+
+from agent.errors import LinkLost
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+MOST_KEPT = 4096
+"""bytes that nobody asked for: of more, the oldest are forgotten"""
+UNACKNOWLEDGED = 10_000
+"""ms for which the converter may leave our bytes unacknowledged until the line counts as lost"""
+CONNECT_WITHIN = 5.0
+
+
+class Wire(asyncio.Protocol):
+    """What has come, and a way to send. Anything but `feed` and `end` raises LinkLost when lost."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.received = bytearray()
+        self._lost = ""
+        self._news = asyncio.Event()
+        self._write: Callable[[bytes], object] = lambda _: None
+        self._tune: Callable[[int], None] = lambda _: None
+
+    def goes_to(
+        self, write: Callable[[bytes], object], tune: Callable[[int], None] | None = None
+    ) -> None:
+        """Say where bytes go, and how the baud rate is changed where that can be."""
+        self._write, self._tune = write, tune or self._tune
+
+    def send(self, data: bytes, baudrate: int) -> None:
+        """Forget what came before, and send."""
+        self._check()
+        try:
+            self._tune(baudrate)
+            self.received.clear()
+            self._write(data)
+        except (OSError, termios.error) as error:
+            self.end(_reason(error))
+            self._check()
+
+    async def news(self, within: float) -> bool:
+        """Whether anything more came within so many seconds."""
+        self._check()
+        self._news.clear()
+        try:
+            async with asyncio.timeout(within):
+                await self._news.wait()
+        except TimeoutError:
+            return False
+        self._check()
+        return True
+
+    def _check(self) -> None:
+        if self._lost:
+            raise LinkLost(self._lost)
+
+    def feed(self, data: bytes) -> None:
+        """Bytes have come."""
+        self.received += data
+        del self.received[:-MOST_KEPT]
+        self._news.set()
+
+    def end(self, why: str) -> None:
+        """The line is gone; the first reason stands."""
+        self._lost = self._lost or f"{self.name}: {why}"
+        self._news.set()
+
+    def data_received(self, data: bytes) -> None:
+        """As asyncio calls it."""
+        self.feed(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As asyncio calls it."""
+        self.end(_reason(exc) if exc else "closed the connection")
+
+
+@asynccontextmanager
+async def over_tcp(host: str, port: int) -> AsyncIterator[Wire]:
+    """Connect to a converter. Raises LinkLost if it cannot."""
+    wire, name = Wire(f"{host}:{port}"), f"{host}:{port}"
+    try:
+        async with asyncio.timeout(CONNECT_WITHIN):
+            transport, _ = await asyncio.get_running_loop().create_connection(
+                lambda: wire, host, port
+            )
+    except TimeoutError as error:
+        raise LinkLost(f"{name} does not answer within {CONNECT_WITHIN:g} s") from error
+    except (OSError, UnicodeError) as error:  # a host name with an empty label is the latter
+        raise LinkLost(f"{name} cannot be reached: {_reason(error)}") from error
+    plug = transport.get_extra_info("socket")
+    plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED)
+    plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    wire.goes_to(transport.write)
+    try:
+        yield wire
+    finally:
+        transport.abort()
+
+
+@asynccontextmanager
+async def over_serial(port: str, baudrate: int) -> AsyncIterator[Wire]:
+    """Open a serial port, 8E1, for us alone. Raises LinkLost if it cannot."""
+    try:
+        opened = Serial(port, baudrate, parity=PARITY_EVEN, timeout=0, exclusive=True)
+    except (SerialException, OSError, ValueError, termios.error) as error:
+        raise LinkLost(f"{port} cannot be opened: {_reason(error)}") from error
+    wire, loop, fd = Wire(port), asyncio.get_running_loop(), opened.fileno()
+
+    def arrived() -> None:
+        try:
+            data = os.read(fd, MOST_KEPT)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            data, why = b"", _reason(error)
+        else:
+            why = "the port is gone"
+        if data:
+            wire.feed(data)
+        else:
+            loop.remove_reader(fd)
+            wire.end(why)
+
+    def tune(rate: int) -> None:
+        if opened.baudrate != rate:
+            termios.tcdrain(fd)
+            opened.baudrate = rate
+            _heed_parity(fd)
+
+    try:
+        _heed_parity(fd)
+        loop.add_reader(fd, arrived)
+        wire.goes_to(lambda data: os.write(fd, data), tune)
+        yield wire
+    except termios.error as error:
+        raise LinkLost(f"{port}: {_reason(error)}") from error
+    finally:
+        loop.remove_reader(fd)
+        opened.close()
+
+
+def _heed_parity(fd: int) -> None:
+    """A byte with wrong parity shall come as 00, which the checksum finds, not as it is.
+
+    pyserial switches the kernel's check off. Two wrong bits of two bytes may cancel in a checksum.
+    """
+    attributes = termios.tcgetattr(fd)
+    attributes[0] |= termios.INPCK
+    attributes[0] &= ~(termios.IGNPAR | termios.PARMRK)
+    termios.tcsetattr(fd, termios.TCSANOW, attributes)
+
+
+def _reason(error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if isinstance(number, int) and number > 0 else str(error)
