@@ -13,6 +13,7 @@ from agent.drivers.base import Found, Wish
 from agent.errors import LinkLost, Refused
 from agent.pipeline.ledger import multiplier
 from agent.registry import calls as registry_calls
+from agent.registry.documents import Installation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -73,6 +74,7 @@ def _device(house: House, line: Line, device: Device) -> dict[str, Any]:
     }
     return {
         "link": line.link.name,
+        "place": _label(house, device),
         "serial": device.serial,
         "answered": stamp(device.answered) if device.answered else None,
         "failures": device.failures,
@@ -81,6 +83,20 @@ def _device(house: House, line: Line, device: Device) -> dict[str, Any]:
         "held": held,
         "latest": {name: shown(sample) for name, sample in device.latest.items()},
     }
+
+
+def _label(house: House, device: Device) -> str | None:
+    """What people call the place that a device measures now; None where nobody knows."""
+    for point in device.points:
+        place = point.place
+        if place is None and point.channel is not None:
+            now = int(house.clock.now())
+            found = house.registry.whose(device.name, device.serial, point.channel, now)
+            place = found.place if isinstance(found, Installation) else None
+        if place is not None:
+            labels = (one.label for one in house.registry.places() if one.id == place)
+            return next(labels, place)
+    return None
 
 
 async def _uplink(house: House, outlet: Outlet) -> dict[str, Any]:
@@ -132,6 +148,15 @@ async def read(house: House, asker: Asker, *, device: str, point: str = "") -> d
         "points": {sample.point.name: shown(sample) for sample in samples},
         "ok": all(sample.why is None for sample in samples[len(serial) :]),
     }
+
+
+async def reload(house: House, asker: Asker) -> dict[str, Any]:
+    """Take the configuration anew. Raises Refused, and the old one stays."""
+    del asker
+    if house.reload is None:
+        raise Refused("gardien is not running: the next start takes the configuration as it is")
+    answer: dict[str, Any] = await house.reload()
+    return answer
 
 
 async def scan(  # noqa: PLR0913 -- as many wishes
@@ -205,6 +230,7 @@ async def consent_give(house: House, asker: Asker, **args: Any) -> dict[str, Any
 CALLS: Mapping[str, Call] = {
     "status": status,
     "read": read,
+    "reload": reload,
     "scan": scan,
     "place.new": _of_the_registry(registry_calls.place_new, zone=True),
     "place.check": _of_the_registry(registry_calls.place_check),

@@ -17,6 +17,7 @@ from agent.cli.terminal import (
     plural,
     table,
     text_of,
+    when,
 )
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ app = typer.Typer(
 def _show(consents: Sequence[dict[str, Any]]) -> None:
     rows = [
         (c["label"], c["recipient"], ", ".join(c["channels"]), f"{c['step']} s",
-         c["until"] if c["in_force"] else "not in force")
+         when(c["until"]) if c["in_force"] else "not in force")
         for c in consents
     ]  # fmt: skip
     table(("place", "recipient", "channels", "finest", "until"), rows)

@@ -17,6 +17,7 @@ from agent.cli.terminal import (
     plural,
     table,
     text_of,
+    when,
 )
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ app = typer.Typer(no_args_is_help=True, help="Which meter measures which dwellin
 
 def _show(meters: Sequence[dict[str, Any]]) -> None:
     rows = [
-        (m["serial"] or "–", m["device"] or "", m["label"], m["channel"] or "all", m["since"],
+        (m["serial"] or "–", m["device"] or "", m["label"], m["channel"] or "all", when(m["since"]),
          m["state"] if m["in_force"] else "not in force")
         for m in meters
     ]  # fmt: skip

@@ -17,6 +17,7 @@ from agent.cli.terminal import (
     plural,
     table,
     text_of,
+    when,
 )
 
 if TYPE_CHECKING:
@@ -28,7 +29,15 @@ app = typer.Typer(
 
 
 def _show(places: Sequence[dict[str, Any]]) -> None:
-    rows = [(p["label"], p["shown"], p["type"], p["occupied_since"] or "") for p in places]
+    rows = [
+        (
+            p["label"],
+            p["shown"],
+            p["type"],
+            when(p["occupied_since"]) if p["occupied_since"] else "",
+        )
+        for p in places
+    ]
     table(("label", "id", "type", "occupied since"), rows)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from agent.cli.terminal import DEFAULT_CONFIG, Config, Json, State, as_json, ask, table
+from agent.cli.terminal import DEFAULT_CONFIG, Config, Json, State, as_json, ask, table, when
 
 Wanted = Annotated[
     str, typer.Argument(metavar="DEVICE[/POINT]", help="A device of the configuration.")
@@ -25,7 +25,7 @@ def read(
         typer.echo(f"{answer['device']} on {answer['link']}")
         rows = [
             (name, str(one["value"] if one["value"] is not None else "–"), one["unit"],
-             one["channel"] or "", f"{one['why']}: {one['detail']}" if one["why"] else one["at"])
+             one["channel"] or "", f"{one['why']}: {one['detail']}" if one["why"] else when(one["at"]))
             for name, one in answer["points"].items()
         ]  # fmt: skip
         table(("point", "value", "unit", "channel", "read at"), rows)

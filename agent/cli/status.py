@@ -6,7 +6,17 @@ from typing import Any
 
 import typer
 
-from agent.cli.terminal import DEFAULT_CONFIG, Config, Json, State, as_json, plural, state_of, table
+from agent.cli.terminal import (
+    DEFAULT_CONFIG,
+    Config,
+    Json,
+    State,
+    as_json,
+    plural,
+    state_of,
+    table,
+    when,
+)
 
 
 def status(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
@@ -51,8 +61,10 @@ def _worries(answer: dict[str, Any]) -> list[str]:
 def _show(answer: dict[str, Any]) -> None:
     typer.echo(
         f"{answer['building']}  gateway {answer['gateway']}  {answer['version']}\n"
-        f"running since {answer['started']}, clock {answer['clock']}"
+        f"running since {when(answer['started'])}, clock {answer['clock']}"
     )
+    for name, one in answer["uplinks"].items():
+        typer.echo(f"uplink {name} delivers to {one['recipient']}")
     if answer["uplinks"]:
         table(
             ("uplink", "connected", "last receipt", "waiting", "in batches", "held back"),
@@ -60,7 +72,7 @@ def _show(answer: dict[str, Any]) -> None:
         )
     if answer["devices"]:
         table(
-            ("line", "device", "serial", "last answer", "state"),
+            ("line", "device", "place", "serial", "last answer", "state"),
             [_device_row(name, one) for name, one in answer["devices"].items()],
         )
     for name, link in answer["links"].items():
@@ -73,9 +85,9 @@ def _show(answer: dict[str, Any]) -> None:
 def _uplink_row(name: str, one: dict[str, Any]) -> tuple[str, ...]:
     delivery, backlog = one["delivery"], one["backlog"]
     return (
-        f"{name} to {one['recipient']}",
+        name,
         "yes" if delivery["connected_since"] else "no",
-        delivery["last_receipt"] or "never",
+        when(delivery["last_receipt"]),
         f"{plural(backlog['slots'], 'value')}",
         str(backlog["batches"]),
         plural(one["held_devices"], "device"),
@@ -89,4 +101,6 @@ def _device_row(name: str, one: dict[str, Any]) -> tuple[str, ...]:
         state = "; ".join(sorted(set(one["held"].values())))
     else:
         state = one["said"] or ("fine" if one["answered"] else "not asked yet")
-    return one["link"], name, one["serial"] or "–", one["answered"] or "never", state
+    return (
+        one["link"], name, one["place"] or "–", one["serial"] or "–", when(one["answered"]), state
+    )  # fmt: skip

@@ -73,6 +73,17 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     Console(width=width, highlight=False, markup=False).print(shown)
 
 
+def when(stamp: str | None) -> str:
+    """A moment as people here say it: today by the time alone, else by the day; `never`."""
+    from datetime import datetime
+
+    if stamp is None:
+        return "never"
+    here = datetime.fromisoformat(stamp).astimezone()
+    today = here.date() == datetime.now().astimezone().date()
+    return here.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M")
+
+
 def plural(number: int, word: str) -> str:
     """`1 meter`, `2 meters`."""
     return f"{number} {word}" if number == 1 else f"{number} {word}s"

@@ -63,9 +63,9 @@ def _place(place: Place, home: Occupancy | None) -> Answer:
 
 def _meter(meter: Installation, label: str, now: float) -> Answer:
     if meter.serial is None:
-        state = "waits for the serial number that the device says"
+        state = "not yet said by the device"
     else:
-        state = "serial number said by the device" if meter.pinned else "serial number recorded"
+        state = "as the device said" if meter.pinned else "as people recorded"
     return {
         "id": meter.id,
         "device": meter.device,

@@ -93,10 +93,10 @@ def test_meters_come_from_a_table(registry, table):
 
 def test_an_assigned_device_says_what_it_waits_for(registry):
     (waits,) = calls.meter_assign(registry, **BY, device="sdm", dwelling="A-3-12")["meters"]
-    assert waits["state"] == "waits for the serial number that the device says"
+    assert waits["state"] == "not yet said by the device"
     assigned = {"device": "sdm2", "dwelling": "A-3-13", "serial": "45"}
     (known,) = calls.meter_assign(registry, **BY, **assigned)["meters"]
-    assert known["state"] == "serial number recorded"
+    assert known["state"] == "as people recorded"
 
 
 def give(registry, **more):
