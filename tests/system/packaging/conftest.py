@@ -40,6 +40,7 @@ def seen(built):
             shutil.copytree(machine.TOP / "hil", test / "hil")
             shutil.copy(built, test / "new.deb")
             shutil.copy(variant(built, "0.0.9", work), test / "old.deb")
+            shutil.copy(variant(built, "0.1.1", work), test / "newer.deb")
             shutil.copy(variant(built, "9.9.9", work, broken=True), test / "broken.deb")
             (here / "etc/systemd/system/test.service").write_text(machine.UNIT)
             wants = here / "etc/systemd/system/multi-user.target.wants"

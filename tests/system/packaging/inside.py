@@ -255,9 +255,16 @@ def bundle():
     secret = Path("/etc/gardien/credentials/broker-password")
     secret.write_text("planted-secret-93\n")
     secret.chmod(0o600)
+    other = Path("/etc/gardien/devices.yaml")
+    other.write_text(
+        "# the old broker was mqtts://marie:planted-in-url@10.0.0.1\n"
+        "password: planted-in-yaml\nnote: planted-secret-93 stands here too\n"
+    )
+    planted = other.read_text() + secret.read_text()
     done = sh("gardien", "support-bundle", "--out", "/opt/test/bundle.tar.gz", check=False)
     secret.unlink()
-    return {"status": done.returncode, "said": done.stdout + done.stderr}
+    other.unlink()
+    return {"status": done.returncode, "said": done.stdout + done.stderr, "planted": planted}
 
 
 @step
@@ -369,6 +376,24 @@ def library_update():
 
 
 @step
+def back():
+    """To a newer version that runs for a while, and back to the one before."""
+    done = sh("gardien-upgrade", "/opt/test/newer.deb", check=False, env=quick())
+    version = status()["version"] if status() else None
+    time.sleep(4)
+    went = sh("gardien-upgrade", "--back", check=False, env=quick())
+    last = int(time.time())
+    until(lambda: min(newest().values()) >= last and not gaps(last), 60)
+    return {
+        "status": done.returncode or went.returncode,
+        "said": done.stdout[-500:] + went.stdout[-500:],
+        "version": version,
+        "back_to": status()["version"],
+        "gaps": gaps(last),
+    }
+
+
+@step
 def remove():
     sh("apt-get", "remove", "-y", "gardien")
     return {
@@ -399,7 +424,9 @@ def reset():
         "said": done.stdout + done.stderr,
         "active": sh("systemctl", "is-active", "gardien", check=False).stdout.strip(),
         "left": sorted(str(p) for p in Path("/var/lib/gardien").rglob("*")),
-        "config": CONFIG.exists(),
+        "gateway": json.loads(Path("/var/lib/gardien/keys/identity.json").read_text())["gateway"],
+        "sample": CONFIG.read_bytes()
+        == Path("/usr/share/gardien/config.example.yaml").read_bytes(),
     }
 
 

@@ -1,0 +1,224 @@
+"""The life of the package on a Debian 13 that boots (systemd-nspawn), and the package as a file.
+
+Guards invariants 1 and 2 (design note 001) through watchdog, SIGKILL, upgrade and rollback, and 10.
+"""
+
+import gzip
+import io
+import json
+import subprocess
+import tarfile
+
+import pytest
+
+from tests.system.packaging import machine
+
+pytestmark = pytest.mark.timeout(400)
+
+
+def step(seen, name):
+    """What a step saw; its failure, with the machine's log, where it failed."""
+    found = seen.get(name, {"failed": "never reached"})
+    assert "failed" not in found, f"{name}: {found['failed']}\n{seen['log'][-3000:]}"
+    return found
+
+
+def test_the_same_commit_gives_the_same_bytes(built, tmp_path):
+    machine.run((str(machine.TOP / "packaging/build-deb.sh"), str(tmp_path)))
+    again = tmp_path / built.name
+    assert again.read_bytes() == built.read_bytes()
+    bom = built.with_suffix(".cdx.json").name
+    assert (tmp_path / bom).read_bytes() == (built.parent / bom).read_bytes()
+
+
+def test_it_is_small_and_its_checksums_hold(built):
+    assert built.stat().st_size < 700_000
+    done = subprocess.run(
+        ("sha256sum", "--strict", "-c", "SHA256SUMS"), cwd=built.parent, check=False
+    )
+    assert done.returncode == 0
+
+
+def test_the_sbom_names_what_travels_inside_with_its_hash(built):
+    bom = json.loads(built.with_suffix(".cdx.json").read_text())
+    inside = {one["name"] for one in bom["components"] if one["purl"].startswith("pkg:pypi/")}
+    assert inside >= {"pymodbus", "bacpypes3"}
+    assert all(one["hashes"] for one in bom["components"] if one["name"] in inside)
+    assert any(one["name"] == "python3-pydantic" for one in bom["components"])
+
+
+def test_lintian_has_nothing_to_say(built):
+    try:
+        done = subprocess.run(
+            ("lintian", "--no-tag-display-limit", "--allow-root", str(built)),
+            check=False, text=True, capture_output=True,
+        )  # fmt: skip
+    except FileNotFoundError:
+        pytest.skip("missing: apt-get install lintian")
+    assert done.stdout == ""
+    assert done.returncode == 0
+
+
+def test_the_manual_page_tells_every_command_and_no_other(built, tmp_path):
+    machine.run(("dpkg-deb", "-x", str(built), str(tmp_path)))
+    page = gzip.decompress((tmp_path / "usr/share/man/man1/gardien.1.gz").read_bytes()).decode()
+    for word in ("run", "check", "doctor", "support\\-bundle", "factory\\-reset", "place import"):
+        assert f".SS gardien {word}\n" in page
+
+
+def test_the_first_installation_mints_an_identity_and_starts_nothing(seen):
+    found = step(seen, "install")
+    assert (found["keys_owner"], found["keys_mode"]) == ("gardien", "0o700")
+    assert found["config_mode"] == "0o640 gardien"
+    assert found["sample"]
+    assert (found["enabled"], found["active"]) == ("disabled", "inactive")
+
+
+def test_the_first_installation_says_the_next_three_commands(seen):
+    said = step(seen, "install")["said"]
+    for words in ("sudoedit /etc/gardien/config.yaml", "gardien check", "enable --now gardien"):
+        assert words in said
+
+
+def test_the_installation_is_quick_and_small(seen):
+    found = step(seen, "install")
+    assert found["seconds"] < 60
+    assert found["gardien_kB"] < 6_000
+
+
+def test_the_units_are_right_and_the_sandbox_is_tight(seen):
+    found = step(seen, "install")
+    assert found["verify"] == ""
+    score = float(found["score"].split(": ")[1].split()[0])
+    assert score <= 1.5
+
+
+def test_what_root_writes_before_the_daemon_runs_belongs_to_the_daemon(seen):
+    assert step(seen, "commissioning")["owners"] == ["gardien"]
+
+
+def test_readings_are_delivered_from_within_the_sandbox(seen):
+    found = step(seen, "start")
+    assert found["rows"] >= 20
+    assert found["user"] == "gardien"
+    assert (found["caps"].strip("0"), found["no_new_privs"], found["seccomp"]) == ("", "1", "2")
+
+
+def test_it_is_ready_soon_and_small_in_memory(seen):
+    found = step(seen, "start")
+    print(found)
+    assert found["ready_s"] < 3
+    assert found["rss_MB"] < 75
+
+
+def test_it_listens_on_nothing_but_its_local_door(seen):
+    assert step(seen, "start")["listens"] == []
+
+
+def test_the_door_is_for_root_and_gardien_admin_only(seen):
+    found = step(seen, "door")
+    assert found["root"] == found["member"] == "Résidence Les Alpins"
+    status, said = found["stranger"]
+    assert status == 1
+    assert "gardien-admin" in said
+
+
+def test_the_doctor_finds_all_fine(seen):
+    found = step(seen, "doctor")
+    assert found["status"] == 0, found["said"]
+    for what in ("versions", "keys", "disk", "clock", "line riser", "uplink metropole"):
+        assert f"fine  {what}: " in found["said"]
+
+
+def test_the_support_bundle_has_no_secret_and_no_reading(seen):
+    assert step(seen, "bundle")["status"] == 0
+    with tarfile.open(fileobj=io.BytesIO(seen["bundle_bytes"])) as tar:
+        texts = {one.name: tar.extractfile(one).read().decode() for one in tar}
+    assert "gardien-support/log.txt" in texts
+    assert step(seen, "bundle")["planted"].count("planted") == 4
+    assert "gardien-support/config/devices.yaml" in texts
+    assert all("planted" not in text for text in texts.values())
+    device = json.loads(texts["gardien-support/status.json"])["devices"]["m1"]
+    assert device["latest"]
+    assert all(isinstance(name, str) for name in device["latest"])
+    assert '"value"' not in texts["gardien-support/status.json"]
+
+
+def test_one_that_hangs_is_ended_by_the_watchdog_and_started_anew(seen):
+    found = step(seen, "watchdog")
+    assert found["watchdog"]
+    assert found["back_s"] < 15
+
+
+def test_one_that_is_killed_comes_back(seen):
+    found = step(seen, "killed")
+    assert found["waits"]
+    assert found["back_s"] < 20
+
+
+def test_an_upgrade_keeps_configuration_and_backlog(seen):
+    found = step(seen, "upgrade")
+    assert found["status"] == 0, found["said"]
+    assert found["version"] != "0.0.9"
+    assert found["config_kept"]
+    assert 0 < found["backlog"] < found["backlog_after"]
+
+
+def test_a_version_that_does_not_come_up_is_rolled_back(seen):
+    found = step(seen, "failed_upgrade")
+    assert found["status"] == 1
+    assert "9.9.9 does not come up" in found["said"]
+    assert "planted" in found["said"]
+    assert found["version"] == step(seen, "upgrade")["version"]
+    assert found["installed"].endswith("install ok installed")
+
+
+def test_nothing_was_lost_through_all_of_that(seen):
+    found = step(seen, "nothing_lost")
+    report = found["report"]
+    assert found["gaps"] == []
+    assert found["why"]["value"] > found["why"].get("agent", 0)
+    for tally in ("differing_batches", "duplicate_rows", "alarms", "overlapping_slots", "seq_gaps"):
+        assert report[tally] == 0, report
+    assert len(report["epochs"]) == 1
+
+
+def test_an_update_of_a_library_restarts_the_agent(seen):
+    assert step(seen, "library_update")["restarted"]
+
+
+def test_going_back_by_hand_loses_nothing(seen):
+    found = step(seen, "back")
+    assert found["status"] == 0, found["said"]
+    assert found["version"] == "0.1.1"
+    assert found["back_to"] != "0.1.1"
+    assert found["gaps"] == []
+
+
+def test_removal_keeps_what_cannot_be_made_again(seen):
+    found = step(seen, "remove")
+    assert found["config"]
+    assert found["keys"]
+    assert found["active"] == "inactive"
+    assert not found["socket"]
+    assert not found["code"]
+
+
+def test_installed_again_it_goes_on_as_the_same_gateway(seen):
+    assert step(seen, "reinstalled")["gateway"] == step(seen, "door")["gateway"]
+
+
+def test_factory_reset_leaves_a_new_gateway_and_nothing_of_the_building(seen):
+    found = step(seen, "reset")
+    assert found["status"] == 0, found["said"]
+    assert found["active"] == "inactive"
+    names = {path.removeprefix("/var/lib/gardien/").partition("/")[0] for path in found["left"]}
+    assert names == {"keys", "lock"}
+    assert found["sample"]
+    assert found["gateway"] != step(seen, "door")["gateway"]
+
+
+def test_purge_leaves_nothing_behind(seen):
+    found = step(seen, "purge")
+    assert found["left"] == []
+    assert found["units"] == ""
