@@ -4,40 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import signal
-from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from agent import pulse
 from agent.clock import Clock, monotonic
 from agent.config import load
-from agent.errors import UplinkLost
-from agent.house import House, Outlet, directory_of, lines_of, open_outlet, resume, start_polling
-from agent.lifetime import end, keep_open, together
+from agent.errors import Refused
+from agent.house import House, lines_of
+from agent.lifetime import end, together
 from agent.registry import identity
 from agent.registry.registry import Registry
+from agent.running import Running, running
 from agent.sdnotify import notify, watchdog_period
 from agent.state import owned
-from agent.uplink import pacing, transport
-from agent.uplink.forward import forward
-from agent.uplink.outbox import SpoolOutbox
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
     from typing import Any
 
     from agent.config import Config
-    from agent.uplink.base import Uplink
 
 log = logging.getLogger(__name__)
 
-FORGET_EVERY = 3600.0
-"""seconds between two looks for receipted batches that were kept long enough"""
-LONGEST_WAIT = 300.0
-"""seconds between two attempts at an uplink: a fleet must not come back all at once"""
+LONGEST_REST = 3600.0
+"""seconds between two looks of the watchdog where nobody asks for more"""
 
 
 @asynccontextmanager
@@ -54,25 +47,21 @@ async def visited(config_path: Path) -> AsyncIterator[House]:
 async def run(config_path: Path, door: Callable[[House, Path], Coroutine[Any, Any, None]]) -> None:
     """Run the agent until SIGTERM or SIGINT; what waits is committed before the end.
 
-    READY is said once the stores are open: no device, broker or clock is needed for it. Raises
-    Refused where the configuration is wrong or another daemon owns the state.
+    READY is said once the stores are open: no device, broker or clock is needed for it. SIGHUP
+    reads the configuration again. Raises Refused where the configuration is wrong or another
+    daemon owns the state.
     """
     config = load(config_path)
-    told = _listen_for_the_end()
+    told, again = _listen(signal.SIGTERM, signal.SIGINT), _listen(signal.SIGHUP)
     with owned(config.state):
-        async with AsyncExitStack() as stack:
-            house = _house(config)
-            for name in config.uplinks:
-                outlet = await stack.enter_async_context(open_outlet(house, name))
-                house.outlets[name] = outlet
-                if house.clock.dates:
-                    await resume(outlet, house.clock.now())
-            start_polling(house)
-            jobs = [*_reading(house), *_delivering(house), door(house, config.state)]
+        async with running(_house(config), config_path) as here:
+            jobs = [here.jobs.serve(), door(here.house, config.state), _reloads(here, again)]
             notify("READY=1")
-            await together(*jobs, house.clock.serve(), _watchdog(house), _told_to_end(told))
+            await together(
+                *jobs, here.house.clock.serve(), _watchdog(here.house), _told_to_end(told)
+            )
             notify("STOPPING=1")
-            house.clock.remember()
+            here.house.clock.remember()
 
 
 def _house(config: Config) -> House:
@@ -82,40 +71,16 @@ def _house(config: Config) -> House:
     return House(config, who, registry, clock, lines_of(config), {}, clock.now())
 
 
-def _reading(house: House) -> list[Coroutine[Any, Any, None]]:
-    jobs = [line.link.serve() for line in house.lines.values()]
-    jobs += [line.poller.run() for line in house.lines.values() if line.poller]
-    return jobs + [outlet.intake.serve() for outlet in house.outlets.values()]
-
-
-def _delivering(house: House) -> list[Coroutine[Any, Any, None]]:
-    outlets = house.outlets.values()
-    return [_deliver(house, outlet) for outlet in outlets] + [_forget(house)]
-
-
-async def _deliver(house: House, outlet: Outlet) -> None:
-    gateway = house.identity.gateway if house.identity else ""
-    opening = partial(transport(outlet.transport).open, outlet.settings, gateway)
-    about = partial(directory_of, house, outlet)
-    outbox = SpoolOutbox(outlet.spool, outlet.thread, house.clock, about)
-
-    seal, delivery = outlet.settings.seal, outlet.delivery
-    rhythm = pacing.Rhythm(seal=seal, phase=pacing.phase(gateway, seal))
-
-    def serve(uplink: Uplink) -> Awaitable[None]:
-        return forward(outbox, uplink, rhythm, delivery, house.clock, random.Random())
-
-    name = f"uplink {outlet.name}"
-    await keep_open(name, opening, serve, UplinkLost, LONGEST_WAIT, delivery.good)
-
-
-async def _forget(house: House) -> None:
-    """Delete receipted batches once they have been kept as long as configured."""
+async def _reloads(here: Running, again: asyncio.Event) -> None:
+    """Reload at each SIGHUP; a file that cannot be taken is told in the log, and the old stays."""
     while True:
-        for outlet in house.outlets.values():
-            before = house.clock.now() - house.config.spool.keep
-            await outlet.thread.run(outlet.spool.forget, before)
-        await asyncio.sleep(FORGET_EVERY)
+        await again.wait()
+        again.clear()
+        try:
+            await here.reload()
+        except Refused as error:
+            for line in str(error).splitlines():
+                log.error("not reloaded: %s", line)  # noqa: TRY400 -- no bug
 
 
 async def _watchdog(house: House) -> None:
@@ -125,7 +90,7 @@ async def _watchdog(house: House) -> None:
     """
     period, hung = watchdog_period(), False
     while True:
-        await asyncio.sleep(period or FORGET_EVERY)
+        await asyncio.sleep(period or LONGEST_REST)
         late = pulse.late(house, monotonic())
         if late and not hung:
             log.error("hangs, and is started anew if it stays so: %s", ", ".join(late))
@@ -134,10 +99,10 @@ async def _watchdog(house: House) -> None:
             notify("WATCHDOG=1")
 
 
-def _listen_for_the_end() -> asyncio.Event:
-    """Note SIGTERM and SIGINT from now on: one may come the moment after READY is said."""
+def _listen(*words: signal.Signals) -> asyncio.Event:
+    """Note signals from now on: one may come the moment after READY is said."""
     told, loop = asyncio.Event(), asyncio.get_running_loop()
-    for word in (signal.SIGTERM, signal.SIGINT):
+    for word in words:
         loop.add_signal_handler(word, told.set)
     return told
 

@@ -23,7 +23,7 @@ from agent.registry.gate import Common, Policy, policy
 from agent.uplink.delivery import Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from agent.buffer.announced import Item
@@ -77,6 +77,8 @@ class House:
     outlets: dict[str, Outlet]
     started: float
     """wall time"""
+    reload: Callable[[], Awaitable[dict[str, Any]]] | None = None
+    """takes the configuration anew; None: no daemon runs"""
 
     def device(self, name: str) -> tuple[Line, Device]:
         """A configured device with its line. Raises Refused where there is none of that name."""
@@ -166,22 +168,27 @@ def directory_of(house: House, outlet: Outlet) -> Mapping[str, Item]:
     )
 
 
-def start_polling(house: House) -> None:
-    """Give every line its poller; devices are known by the serial numbers they last said."""
+def new_poller(house: House, line: Line, before: Poller | None = None) -> Poller:
+    """A line's poller; devices are known by the serial numbers they last said.
+
+    `before`: the one whose work it goes on with.
+    """
     accounts = [Account(outlet.ledger, outlet.intake) for outlet in house.outlets.values()]
-    for line in house.lines.values():
-        for outlet in house.outlets.values():
-            for (name, _), mark in outlet.ledger.marks.items():
-                if name in line.devices and mark.serial:
-                    line.devices[name].serial = mark.serial
-        line.poller = Poller(
-            line.link,
-            list(line.devices.values()),
-            accounts,
-            house.clock,
-            house.identified,
-            house.config.zone,
-        )
+    for account in accounts:
+        for (name, _), mark in account.ledger.marks.items():
+            if name in line.devices and mark.serial and line.devices[name].serial is None:
+                line.devices[name].serial = mark.serial
+    poller = Poller(
+        line.link,
+        list(line.devices.values()),
+        accounts,
+        house.clock,
+        house.identified,
+        house.config.zone,
+    )
+    if before is not None:
+        poller.go_on_from(before)
+    return poller
 
 
 def policy_of(config: Config) -> Policy:

@@ -35,6 +35,50 @@ async def together(*jobs: Coroutine[Any, Any, None]) -> None:
         await end(tasks)
 
 
+class Jobs:
+    """Jobs by name that run together, and each of which may be ended before the others."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._changed = asyncio.Event()
+
+    def start(self, name: str, job: Coroutine[Any, Any, None]) -> None:
+        """Begin a job; one that ends by itself ends `serve`."""
+        assert name not in self._tasks, name
+        self._tasks[name] = asyncio.ensure_future(job)
+        self._changed.set()
+
+    async def stop(self, name: str, patience: float = 0.0) -> None:
+        """End a job, after giving it `patience` seconds to end by itself; none of that name: fine.
+
+        Raises what it raised.
+        """
+        task = self._tasks.pop(name, None)
+        self._changed.set()
+        if task is not None:
+            if patience:
+                await asyncio.wait([task], timeout=patience)
+            await end([task])
+            if not task.cancelled():
+                task.result()
+
+    async def serve(self) -> None:
+        """Return, or raise, as the first job does that ends by itself; then all are ended."""
+        try:
+            while True:
+                self._changed.clear()
+                changed = asyncio.ensure_future(self._changed.wait())
+                await asyncio.wait(
+                    [changed, *self._tasks.values()], return_when=asyncio.FIRST_COMPLETED
+                )
+                changed.cancel()
+                for task in [task for task in self._tasks.values() if task.done()]:
+                    task.result()
+                    return
+        finally:
+            await end(self._tasks.values())
+
+
 async def end(tasks: Iterable[asyncio.Future[Any]]) -> None:
     """Cancel again and again until all are done.
 

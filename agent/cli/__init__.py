@@ -18,6 +18,7 @@ from agent.cli import (
     place,
     policy,
     read,
+    reload,
     reset,
     run,
     status,
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("check")(check.check)
 app.command("read")(read.read)
+app.command("reload")(reload.reload)
 app.command("status")(status.status)
 app.command("ede")(ede.ede)
 app.add_typer(place.app, name="place")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.channels import channels
 from agent.model import Flag, Kind, Mark, MarkKey, Quality, Reading, Series, Why
-from agent.pipeline.gate import Held
+from agent.pipeline.gate import Gate, Held
 from agent.pipeline.timetable import DAY, following, length, running_slot, spans
 from agent.units import factor
 
@@ -17,13 +17,17 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from agent.model import Point, Sample
-    from agent.pipeline.gate import Gate
+    from agent.registry.gate import Policy
 
 
 def multiplier(point: Point) -> Decimal:
     """From a point's raw value to its channel's canonical unit, exact."""
     unit = channels()[point.channel].unit if point.channel else point.unit
     return point.scale * (factor(point.unit, unit) or Decimal(1))
+
+
+def _multipliers(points: Mapping[MarkKey, Sequence[Point]]) -> dict[tuple[str, str], Decimal]:
+    return {(one.device, one.name): multiplier(one) for group in points.values() for one in group}
 
 
 class Owed(NamedTuple):
@@ -56,11 +60,20 @@ class Ledger:
         """the first slot that was closed of each series since the start"""
         self._points = points
         self._claims: dict[tuple[str, str, str, int], tuple[str, int]] = {}
-        self._times = {
-            (point.device, point.name): multiplier(point)
-            for group in points.values()
-            for point in group
-        }
+        self._times = _multipliers(points)
+
+    def renew(
+        self,
+        points: Mapping[MarkKey, Sequence[Point]],
+        marks: Mapping[MarkKey, Mark],
+        policy: Policy,
+        zone: ZoneInfo | None,
+    ) -> None:
+        """Go on with other points, from the marks that stand on the disk, under other rules."""
+        self.gate = Gate(self.gate.registry, policy, self.gate.recipient)
+        self.marks = {key: mark for key, mark in marks.items() if key in points}
+        self.zone, self._points, self._times = zone, points, _multipliers(points)
+        self.held.clear()
 
     def resume(self, now: float) -> list[Reading]:
         """Close as M `agent` every slot that went by since the marks, but the running one."""

@@ -77,6 +77,7 @@ class Poller:
         """the slots that went by before our start are accounted for"""
         self.turned = self.clock.steady()
         """when it last came round: it does so at every look, and with each device"""
+        self._finished = False
         self._steps = len(clock.steps)
         self._stepped: set[MarkKey] = set()
         self._owed: dict[MarkKey, tuple[int, float]] = {}
@@ -97,10 +98,11 @@ class Poller:
         hands = min(self.link.at_once, len({name for name, _ in self._closed}))
         if hands <= 1:
             await self._work()
+            return
         await together(*(self._work() for _ in range(hands)))
 
     async def _work(self) -> None:
-        while self._closed:
+        while self._closed and not self._finished:
             self.turned = self.clock.steady()
             dated = self.clock.dates
             if dated:
@@ -115,7 +117,9 @@ class Poller:
             name, slots = chosen
             with self._hold(name):
                 await self._read(self.devices[name], slots, dated=dated)
-        await asyncio.Event().wait()
+        while not self._finished:
+            self.turned = self.clock.steady()
+            await asyncio.sleep(LOOK)
 
     async def _read(self, device: Device, slots: Mapping[int, int], *, dated: bool) -> None:
         samples = await self.ask(device, device.due(slots))
@@ -132,6 +136,21 @@ class Poller:
             yield
         finally:
             self._busy.discard(name)
+
+    def finish(self) -> None:
+        """Let `run` return after the read under way."""
+        self._finished = True
+
+    def go_on_from(self, before: Poller) -> None:
+        """Take over what an earlier poller of this line had not finished, of devices that stay."""
+        self._judge, self._intervals = before._judge, before._intervals
+        self._began, self._resumed = before._began, before._resumed
+        for read in before.undated.take():
+            if read.device in self.devices:
+                self.undated.add(read)
+        stays = self._closed.keys()
+        self._owed.update({k: v for k, v in before._owed.items() if k in stays})
+        self._aside.update({k: v for k, v in before._aside.items() if k in stays})
 
     def _choose(self, now: float, *, dated: bool) -> tuple[str, dict[int, int]] | float:
         closed = self._closed if dated else self._aside
