@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache
 from importlib.resources import files
@@ -57,6 +57,10 @@ class Profile:
     """quantities that are read when a device names only the profile"""
     reads_a_day: int | None = None
     """what its battery was made for; None: it does not matter how often it is read"""
+    verify: str = ""
+    """what nobody has yet held against the maker's manual, of the whole"""
+    manners: str = ""
+    """how the device wants to be asked, in the driver's notation: stands behind every `at`"""
     serial: Offer | None = None
     """the serial number, which says that it is the meter we take it for"""
     test: dict[str, Any] = field(default_factory=dict)
@@ -85,4 +89,13 @@ def profile(name: str) -> Profile:
     if name not in profiles():
         raise KeyError(name)
     text = (_folder() / f"{name}{SUFFIX}").read_text(encoding="utf-8")
-    return TypeAdapter(Profile).validate_python(YAML(typ="safe", pure=True).load(text))
+    made = TypeAdapter(Profile).validate_python(YAML(typ="safe", pure=True).load(text))
+    return _mannered(made) if made.manners else made
+
+
+def _mannered(made: Profile) -> Profile:
+    def told(offer: Offer) -> Offer:
+        return replace(offer, at=f"{offer.at} {made.manners}")
+
+    points = {quantity: told(offer) for quantity, offer in made.points.items()}
+    return replace(made, points=points, serial=made.serial and told(made.serial))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.drivers.modbus.master import Master, manners_of
 from agent.drivers.modbus.notes import place
 from agent.drivers.modbus.plan import NETWORK, plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from agent.drivers.base import Use
     from agent.drivers.modbus.plan import Tariff
     from agent.drivers.modbus.rtuwire import RtuWire
     from agent.drivers.modbus.tcpwire import TcpWire
@@ -45,9 +44,9 @@ class Bus:
         """Read points of one device; see `agent.drivers.base.Reads`."""
         return await self.master.read(points)
 
-    def use(self) -> Use:
-        """How the line is used; see `agent.drivers.base.Measures`."""
-        return self.wire.spent.use()
+    def health(self) -> Mapping[str, Any]:
+        """How the line is used; see `agent.drivers.base.Watched`."""
+        return self.wire.spent.health()
 
 
 def cost(points: Sequence[Point], tariff: Tariff) -> float:

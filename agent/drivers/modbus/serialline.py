@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from agent.drivers.modbus.bus import Bus
+from agent.drivers.modbus.bus import Bus, cost
 from agent.drivers.modbus.plan import NETWORK, Tariff
 from agent.drivers.modbus.rtu import Speed
 from agent.drivers.modbus.rtuwire import RtuWire
@@ -18,7 +18,9 @@ from agent.drivers.modbus.tcp import TcpSettings
 from agent.settings import Duration  # noqa: TC001 -- pydantic evaluates it
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
+
+    from agent.model import Point
 
 Parity = Literal["none", "even", "odd"]
 FRAME = 13
@@ -52,6 +54,10 @@ class RtuSettings(BaseModel):
     def speed(self) -> Speed:
         """How characters travel."""
         return Speed(self.baudrate, self.parity, self.stopbits)
+
+    def seconds(self, points: Sequence[Point]) -> float:
+        """How long one device takes the line; see `agent.drivers.base.Budgets`."""
+        return cost(points, tariff(self.speed)) / 1000
 
 
 class RtuTcpSettings(TcpSettings):

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
 from agent.clock import monotonic
-from agent.drivers.base import Use
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RECENT = 900.0
+"""seconds that the use of a line is told of"""
+FULL = 0.9
+"""of the time: beyond it, one more silent device breaks the schedule"""
 
 
 class Spent:
@@ -13,16 +23,43 @@ class Spent:
         self.since = monotonic()
         self.busy = 0.0
         self.answer_ms: dict[str, float] = {}
+        self.failed: dict[str, int] = {}
+        """by unit: requests without an answer since it was opened"""
         self.requests = 0
+        self._parts: deque[tuple[float, float]] = deque()
 
     def note(self, unit: int, began: float, answered: bool) -> None:
         """One request has ended, now."""
-        taken = monotonic() - began
-        self.busy += taken
+        now = monotonic()
         self.requests += 1
+        self._parts.append((now, now - began))
+        self.busy += now - began
+        while self._parts[0][0] < now - RECENT:
+            self.busy -= self._parts.popleft()[1]
         if answered:
-            self.answer_ms[str(unit)] = taken * 1000
+            self.answer_ms[str(unit)] = round((now - began) * 1000, 1)
+        else:
+            self.failed[str(unit)] = self.failed.get(str(unit), 0) + 1
 
-    def use(self) -> Use:
-        """What it comes to."""
-        return Use(monotonic() - self.since, self.busy, self.requests, dict(self.answer_ms))
+    def health(self) -> Mapping[str, Any]:
+        """What it comes to; see `agent.drivers.base.Watched`."""
+        share = min(1.0, self.busy / max(min(RECENT, monotonic() - self.since), 1.0))
+        told: dict[str, Any] = {
+            "requests": self.requests,
+            "busy": round(share, 4),
+            "answer_ms": dict(self.answer_ms),
+            "failed": dict(self.failed),
+            "words": self._words(share),
+        }
+        if share > FULL and monotonic() - self.since > RECENT:
+            told["worry"] = f"busy {share:.0%} of the time: read something less often"
+        return told
+
+    def _words(self, share: float) -> str:
+        if not self.answer_ms:
+            return "nobody has answered yet"
+        slowest = max(self.answer_ms, key=lambda unit: self.answer_ms[unit])
+        return (
+            f"busy {share:.0%} of the time, head-room {1 - share:.0%};"
+            f" slowest device: {slowest} with {self.answer_ms[slowest]:.0f} ms"
+        )

@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.drivers import driver
+from agent.drivers.modbus.codec import parse
+from agent.drivers.modbus.plan import plan
 from agent.drivers.modbus.tcp import ModbusTcp, TcpSettings
 from agent.drivers.profile import profile, profiles
 from agent.errors import LinkLost
 from agent.lifetime import keep_open, together
 from agent.model import Point, Why
 from hil.building import Building
-from hil.modbus_server import READ_HOLDING, Reply, asked, serving
+from hil.modbus_server import READ_HOLDING, Reply, serving
+from hil.serial_line import Registers
 from tests.contract.drivers.modbus.peer import point, settings
 
 if TYPE_CHECKING:
@@ -241,33 +244,58 @@ def test_it_is_a_driver_that_reads() -> None:
     assert found is ModbusTcp
 
 
-@pytest.mark.parametrize("name", profiles())
+MODBUS = [name for name in profiles() if profile(name).driver == "modbus"]
+
+
+@pytest.mark.parametrize("name", MODBUS)
 def test_every_profile_reads_its_test_cells_as_it_says(name: str) -> None:
     """A pretend device of nothing but the cells in the profile's own test."""
     made = profile(name)
-    cells = {
-        (function, first + n): cell
-        for table, function in (("holding", READ_HOLDING), ("input", READ_HOLDING + 1))
-        for first, run in made.test.get(table, {}).items()
-        for n, cell in enumerate(run)
-    }
-
-    def answer(_: int, pdu: bytes) -> Reply:
-        request = asked(pdu)
-        assert not isinstance(request, bytes)
-        function, first, count = request
-        got = [cells.get((function, first + n), 0) for n in range(count)]
-        return Reply(struct.pack(f">BB{count}H", function, 2 * count, *got))
+    tables = (("holding", READ_HOLDING), ("input", READ_HOLDING + 1))
+    device = Registers(
+        {
+            (function, first + n): cell
+            for table, function in tables
+            for first, run in made.test.get(table, {}).items()
+            for n, cell in enumerate(run)
+        },
+        fills=True,
+    )
 
     async def attack() -> dict[str, object]:
-        offers = {**made.points, "serial": made.serial}
-        wanted = {n: o for n, o in offers.items() if o and n in made.test["reads"]}
-        async with serving(answer) as port, ModbusTcp.open(settings(port)) as line:
-            samples = await line.read([Point("m", n, "1", o.at, 60) for n, o in wanted.items()])
-        return {s.point.name: s.value * wanted[s.point.name].scale for s in samples}  # type: ignore[operator]
+        wanted = {n: o for n, o in {**made.points, "serial": made.serial}.items() if o}
+        asked = [Point("m", n, "1", o.at, 60) for n, o in wanted.items()]
+        async with (
+            serving(lambda _, pdu: Reply(device(pdu))) as port,
+            ModbusTcp.open(settings(port)) as line,
+        ):
+            samples = await line.read(asked)
+        assert [s.detail for s in samples if s.why] == []
+        return {
+            s.point.name: s.value * wanted[s.point.name].scale
+            if isinstance(s.value, Decimal)
+            else s.value
+            for s in samples
+        }
 
-    expected = {n: Decimal(str(value)) for n, value in made.test["reads"].items()}
+    expected = {
+        n: value if isinstance(value, str) else Decimal(str(value))
+        for n, value in made.test["reads"].items()
+    }
     assert asyncio.run(attack()) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [("eastron-sdm630", 4), ("schneider-iem3155", 6), ("abb-b23-b24", 4), ("finder-7m38", 2)],
+)
+def test_a_whole_meter_is_read_in_at_least_five_times_fewer_requests_than_values(
+    name: str, most: int
+) -> None:
+    offers = profile(name).points.values()
+    blocks = plan(tuple(parse(offer.at.split()[0]) for offer in offers))
+    assert len(blocks) <= most
+    assert 5 * len(blocks) <= len(offers) or len(blocks) <= 4
 
 
 @pytest.mark.skipif(not shutil.which("mbpoll"), reason="mbpoll is not installed")
