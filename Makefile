@@ -1,15 +1,19 @@
 # make demo   the main job on screen          make test     everything a change must pass
 # make check  format, types, layers: seconds  make bench    what it costs, as tables
 # make torture  the long forms of the tests
+# make package-test  the Debian package: built, installed, upgraded and removed in a machine of its own
 # Each does its own set-up: Debian packages when run as root, and a virtual environment in .venv.
 
 PYTHON ?= /usr/bin/python3
 BIN := .venv/bin
 DEBIAN := python3-venv mosquitto mosquitto-clients mbpoll strace
+# with these the Debian package is built, and tried in a machine of its own
+DEBIAN += dpkg-dev debhelper dh-python python3-all python3-typer lintian mmdebstrap systemd-container
 COMMANDS := /usr/sbin/mosquitto /usr/bin/mosquitto_sub /usr/bin/mbpoll /usr/bin/strace
+COMMANDS += /usr/bin/dh /usr/bin/dh_python3 /usr/bin/py3compile /usr/bin/lintian /usr/bin/mmdebstrap /usr/bin/systemd-nspawn
 CONSTRAINTS := packaging/constraints-debian13.txt
 
-.PHONY: setup demo test check bench torture clean
+.PHONY: setup demo test package-test check bench torture clean
 
 setup: .venv/ready
 
@@ -35,6 +39,9 @@ check: setup
 
 test: check
 	$(BIN)/python -m pytest
+
+package-test: setup
+	$(BIN)/python -m pytest tests/unit/packaging tests/system/packaging
 
 torture: setup
 	GARDIEN_TORTURE=1 $(BIN)/python -m pytest --timeout=7200

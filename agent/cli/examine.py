@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 
     from agent.config import Config
 
-LIBRARIES = ("cryptography", "paho-mqtt", "pydantic", "pymodbus", "tinydb", "zstandard")
+LIBRARIES = (
+    "cryptography",
+    "bacpypes3",
+    "paho-mqtt",
+    "pydantic",
+    "pyserial",
+    "tinydb",
+    "zstandard",
+)
 FOR_GROUP = stat.S_IRGRP | stat.S_IWGRP
 WORN = 0x08
 """of eMMC's life time estimate, in tenths: 80 % of the writes it can take (JESD84-B51, 7.4.28)"""

@@ -27,7 +27,7 @@ def built(tmp_path_factory):
 @pytest.fixture(scope="session")
 def seen(built):
     """What was seen inside a machine that went through the life of the package."""
-    from depends import debian  # noqa: PLC0415 -- a script of packaging/
+    from depends import debian
 
     # overlayfs on overlayfs does not work, and /tmp may be one
     with tempfile.TemporaryDirectory(prefix="gardien-machine-", dir="/var/tmp") as folder:

@@ -41,7 +41,7 @@ def step(call):
 def sh(*command, check=True, **more):
     done = subprocess.run(command, check=False, text=True, capture_output=True, **more)
     said = ("$", *command, "->", done.returncode, done.stdout[-1500:], done.stderr[-1500:])
-    print(*said, flush=True)  # noqa: T201 -- the machine's log
+    print(*said, flush=True)
     if check and done.returncode:
         raise RuntimeError(f"{command}: {done.stdout}{done.stderr}")
     return done

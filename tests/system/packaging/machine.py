@@ -44,6 +44,8 @@ def impossible():
         return "it boots a Debian of its own: run it as root"
     if missing := sorted({pkg for tool, pkg in TOOLS.items() if not shutil.which(tool)}):
         return "missing: apt-get install " + " ".join(missing)
+    if not Path("/usr/lib/python3/dist-packages/typer").exists():
+        return "missing: apt-get install python3-typer"
     if subprocess.run(("unshare", "-mpin", "true"), check=False, capture_output=True).returncode:
         return "no namespaces here"
     return ""

@@ -42,7 +42,7 @@ def test_it_is_small_and_its_checksums_hold(built):
 def test_the_sbom_names_what_travels_inside_with_its_hash(built):
     bom = json.loads(built.with_suffix(".cdx.json").read_text())
     inside = {one["name"] for one in bom["components"] if one["purl"].startswith("pkg:pypi/")}
-    assert inside >= {"pymodbus", "bacpypes3"}
+    assert "bacpypes3" in inside
     assert all(one["hashes"] for one in bom["components"] if one["name"] in inside)
     assert any(one["name"] == "python3-pydantic" for one in bom["components"])
 
@@ -177,7 +177,8 @@ def test_nothing_was_lost_through_all_of_that(seen):
     found = step(seen, "nothing_lost")
     report = found["report"]
     assert found["gaps"] == []
-    assert found["why"]["value"] > found["why"].get("agent", 0)
+    assert set(found["why"]) == {"value", "agent"}
+    assert found["why"]["value"] >= 60
     for tally in ("differing_batches", "duplicate_rows", "alarms", "overlapping_slots", "seq_gaps"):
         assert report[tally] == 0, report
     assert len(report["epochs"]) == 1

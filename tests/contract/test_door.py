@@ -1,0 +1,111 @@
+"""The local door: systemd's socket, ours, and who may knock."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from agent import local, state
+from agent.errors import Refused
+
+HANDED = """
+import os, socket, sys
+from pathlib import Path
+from agent import state
+os.environ["LISTEN_PID"] = str(os.getpid())
+door = state.listening(Path(sys.argv[1]))
+print(door.fileno(), door.getsockname(), door.get_inheritable(), flush=True)
+"""
+
+
+def test_a_socket_that_systemd_hands_over_is_taken_and_the_state_leads_to_it(tmp_path):
+    folder = tmp_path / "state"
+    folder.mkdir()
+    with socket.socket(socket.AF_UNIX) as held:
+        held.bind(str(tmp_path / "door.sock"))
+        held.listen()
+        # descriptor 3, as sd_listen_fds(3) has it
+        done = subprocess.run(
+            ("bash", "-c", f'exec "$@" 3<&{held.fileno()}', "bash",
+             sys.executable, "-c", HANDED, str(folder)),
+            env=os.environ | {"LISTEN_FDS": "1"}, pass_fds=(held.fileno(),),
+            check=True, text=True, capture_output=True,
+        )  # fmt: skip
+        assert done.stdout.split() == ["3", str(tmp_path / "door.sock"), "False"]
+        assert (folder / "gardien.sock").readlink() == tmp_path / "door.sock"
+        door = state.connect(folder)
+        assert door is not None
+        door.close()
+
+
+def test_a_socket_that_was_handed_to_another_process_is_not_taken(tmp_path, monkeypatch):
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    monkeypatch.setenv("LISTEN_PID", "1")
+    door = state.listening(tmp_path)
+    assert (tmp_path / "gardien.sock").is_socket()
+    assert not (tmp_path / "gardien.sock").is_symlink()
+    door.close()
+
+
+def knocking(folder, answers):
+    """A daemon that answers one knock with these lines, then hangs until told."""
+    door = state.listening(folder)
+    done = threading.Event()
+
+    def serve():
+        visitor, _ = door.accept()
+        with visitor:
+            for line in answers:
+                visitor.sendall(json.dumps(line).encode() + b"\n")
+            done.wait(10)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return door, done
+
+
+def test_a_daemon_that_cannot_start_is_told_instead_of_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "GREETING_WITHIN", 0.3)
+    door, done = knocking(tmp_path, [])
+    with door, pytest.raises(Refused, match="journalctl -u gardien"):
+        local.ask_daemon(tmp_path, "status", {}, lambda _: None)
+    done.set()
+
+
+def test_a_daemon_that_is_here_may_take_its_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "GREETING_WITHIN", 0.3)
+    door = state.listening(tmp_path)
+
+    def serve():
+        visitor, _ = door.accept()
+        with visitor:
+            visitor.sendall(b'{"here": 1}\n')
+            threading.Event().wait(0.8)
+            visitor.sendall(b'{"progress": {"text": "x"}}\n{"result": {"a": 1}}\n')
+
+    threading.Thread(target=serve, daemon=True).start()
+    said = []
+    with door:
+        assert local.ask_daemon(tmp_path, "read", {}, said.append) == {"a": 1}
+    assert said == [{"text": "x"}]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another account")
+def test_root_writes_as_the_account_that_owns_the_state(tmp_path):
+    folder = tmp_path / "state"
+    folder.mkdir()
+    tmp_path.chmod(0o755)
+    os.chown(folder, 65534, 65534)
+    for parent in folder.parents:
+        if parent.owner() == "root" and parent.name.startswith("pytest"):
+            parent.chmod(0o755)
+    with state.owned(folder):
+        (folder / "made").touch()
+        assert os.geteuid() == 65534
+    assert os.geteuid() == 0
+    assert os.getegid() == 0
+    assert (folder / "made").stat().st_uid == 65534
+    assert (folder / "lock").stat().st_uid == 65534

@@ -1,0 +1,58 @@
+"""The package's papers agree with the project's: one list of what it needs, one version."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(TOP / "packaging"))
+
+import depends  # noqa: E402
+
+
+def test_every_dependency_is_vendored_or_comes_from_debian_at_a_version_debian_13_has():
+    constraints = (TOP / "packaging/constraints-debian13.txt").read_text()
+    pinned = dict(re.findall(r"^([\w.-]+)==(\S+)$", constraints, re.MULTILINE))
+    for name, bound in depends.required().items():
+        if name in depends.vendored():
+            continue
+        assert bound, f"{name}: say the lowest version"
+        held = tuple(int(part) for part in re.findall(r"\d+", pinned[name])[:3])
+        assert held >= tuple(int(part) for part in bound.split(".")), name
+
+
+def test_what_is_vendored_is_needed_and_its_licence_is_told():
+    told = (TOP / "packaging/debian/copyright").read_text()
+    for name in depends.vendored():
+        assert name in depends.required()
+        assert f"Files: packaging/vendor/{name}*" in told
+
+
+def test_what_is_vendored_is_at_the_version_that_the_tests_run_with():
+    constraints = (TOP / "packaging/constraints-debian13.txt").read_text()
+    for name, (version, _) in depends.vendored().items():
+        if re.search(rf"^{name}==", constraints, re.MULTILINE):
+            assert f"{name}=={version}\n" in constraints
+
+
+def test_changelog_and_project_say_the_same_version():
+    first = (TOP / "packaging/debian/changelog").read_text().splitlines()[0]
+    assert first.split()[1] == f"({depends.project()['version']})"
+
+
+def test_the_completion_offers_commands_groups_and_options():
+    done = subprocess.run(
+        (sys.executable, "packaging/manual.py", "completion"),
+        cwd=TOP, env={"PYTHONPATH": str(TOP)}, check=True, text=True, capture_output=True,
+    )  # fmt: skip
+    script = (
+        done.stdout
+        + """
+    COMP_WORDS=(gardien doc); COMP_CWORD=1; _gardien; echo "${COMPREPLY[@]}"
+    COMP_WORDS=(gardien place im); COMP_CWORD=2; _gardien; echo "${COMPREPLY[@]}"
+    COMP_WORDS=(gardien status --j); COMP_CWORD=2; _gardien; echo "${COMPREPLY[@]}"
+    """
+    )
+    said = subprocess.run(("bash", "-c", script), check=True, text=True, capture_output=True)
+    assert said.stdout.split() == ["doctor", "import", "--json"]
