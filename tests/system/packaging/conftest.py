@@ -14,6 +14,13 @@ sys.path.insert(0, str(machine.TOP / "packaging"))
 HERE = Path(__file__).parent
 
 
+def needed():
+    """The Debian packages that ours stands on."""
+    from depends import debian
+
+    return [*debian(), "openssl", "python3"]
+
+
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
     """The package as `packaging/build-deb.sh` makes it: {deb, folder}."""
@@ -27,12 +34,10 @@ def built(tmp_path_factory):
 @pytest.fixture(scope="session")
 def seen(built):
     """What was seen inside a machine that went through the life of the package."""
-    from depends import debian
-
     # overlayfs on overlayfs does not work, and /tmp may be one
     with tempfile.TemporaryDirectory(prefix="gardien-machine-", dir="/var/tmp") as folder:
         work = Path(folder)
-        base = machine.root([*debian(), "openssl", "python3"])
+        base = machine.root(needed())
         with machine.layered(base, work) as here:
             test = here / "opt/test"
             test.mkdir(parents=True)

@@ -111,6 +111,18 @@ def _boot(machine, within, log):
     )  # fmt: skip
 
 
+def inside(machine, script):
+    """Run a script of the shell in it, not booted, without a network; what it said."""
+    return run(
+        ("unshare", "--mount", "--propagation=private", "sh", "-c",
+         'mkdir -p /run/systemd && mount -t tmpfs tmpfs /run/systemd && exec "$@"', "sh",
+         "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--private-network",
+         "--resolv-conf=off", "--timezone=off", "--console=pipe", "-D", str(machine),
+         "sh", "-ec", script),
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
 def run(command, **more):
     """Run a command; what it said is in the exception if it fails."""
     done = subprocess.run(command, check=False, text=True, capture_output=True, **more)

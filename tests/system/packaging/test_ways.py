@@ -1,0 +1,80 @@
+"""The ways on which the package reaches a gateway: one file without a network, a signed archive."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.system.packaging import machine
+from tests.system.packaging.conftest import needed
+from tests.system.packaging.variants import variant
+
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture
+def bare():
+    """A Debian without a network, and with nothing that apt has fetched before."""
+    with tempfile.TemporaryDirectory(prefix="gardien-machine-", dir="/var/tmp") as folder:
+        base = machine.root(needed())
+        with machine.layered(base, Path(folder)) as here:
+            for kept in (here / "var/cache/apt/archives", here / "var/lib/apt/lists"):
+                shutil.rmtree(kept)
+                (kept / "partial").mkdir(parents=True)
+            (here / "opt/in").mkdir()
+            yield here
+
+
+def test_one_file_installs_it_without_a_network(built, bare):
+    machine.run((str(machine.TOP / "packaging/offline.sh"), str(built), str(bare / "opt/in")))
+    made = next((bare / "opt/in").glob("*.sh"))
+    assert made.stat().st_size < 60_000_000
+    said = machine.inside(bare, f"sh /opt/in/{made.name} && gardien --version && gardien check")
+    assert "Three commands are left" in said
+    assert "config.yaml is fine" in said
+
+
+def test_one_file_that_was_damaged_on_the_way_installs_nothing(built, bare):
+    machine.run((str(machine.TOP / "packaging/offline.sh"), str(built), str(bare / "opt/in")))
+    made = next((bare / "opt/in").glob("*.sh"))
+    content = bytearray(made.read_bytes())
+    content[len(content) // 2] ^= 1
+    made.write_bytes(content)
+    with pytest.raises(RuntimeError, match="damaged"):
+        machine.inside(bare, f"sh /opt/in/{made.name}")
+    assert not (bare / "usr/share/gardien").exists()
+
+
+def test_a_signed_archive_offers_every_version_and_one_signed_by_another_is_refused(
+    built, bare, tmp_path, monkeypatch
+):
+    if not shutil.which("apt-ftparchive") or not shutil.which("gpg"):
+        pytest.skip("missing: apt-get install apt-utils gpg")
+    newer = variant(built, "0.1.1", tmp_path)
+    # a socket of gpg's agent must have a short path
+    with tempfile.TemporaryDirectory(prefix="gpg-") as keyring:
+        monkeypatch.setenv("GNUPGHOME", keyring)
+        for name in ("ours", "theirs"):
+            machine.run(
+                ("gpg", "--batch", "--quiet", "--passphrase", "", "--quick-generate-key",
+                 name, "ed25519", "sign", "never"),
+            )  # fmt: skip
+        shelf = bare / "opt/in/archive"
+        repo = str(machine.TOP / "packaging/repo.sh")
+        machine.run((repo, "ours", str(shelf), str(built)))
+        machine.run((repo, "ours", str(shelf), str(newer)))
+        shutil.copytree(bare / "opt/in/archive", bare / "opt/in/forged")
+        machine.run((repo, "theirs", str(bare / "opt/in/forged"), str(built)))
+        machine.run(("gpgconf", "--kill", "all"), env=os.environ | {"GNUPGHOME": keyring})
+    update = (
+        "rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*; echo 'deb"
+        " [signed-by=/opt/in/archive/gardien.gpg] file:/opt/in/{} trixie main'"
+        " >/etc/apt/sources.list.d/gardien.list; apt-get update && apt-cache policy gardien"
+    )
+    said = machine.inside(bare, update.format("archive"))
+    assert "Candidate: 0.1.1" in said
+    assert " 0.1.0 " in said
+    with pytest.raises(RuntimeError, match=r"is not signed|NO_PUBKEY|verif"):
+        machine.inside(bare, update.format("forged"))
