@@ -51,12 +51,12 @@ def impossible():
     return ""
 
 
-def root(depends):
+def root(depends, name="root"):
     """The folder of the minimal root, with the packages `depends` downloaded, not installed."""
     key = hashlib.sha256(repr((INCLUDE, sorted(depends))).encode()).hexdigest()[:12]
-    kept = CACHE / f"root-{key}"
+    kept = CACHE / f"{name}-{key}"
     if not kept.exists():
-        for old in CACHE.glob("root-*"):
+        for old in CACHE.glob(f"{name}-*"):
             shutil.rmtree(old)
         CACHE.mkdir(parents=True, exist_ok=True)
         _make(kept.with_suffix(".new"), depends)
