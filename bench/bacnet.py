@@ -1,8 +1,9 @@
 """What reading BACnet costs us, beside BAC0 and bare bacpypes3: `python -m bench.bacnet`.
 
-The controllers run in a process of their own; each client is a process of its own, for BAC0 changes
-the whole process it is imported into. Every way reads the same present values from the same
-controller, one request after the other; CPU is the client's alone; medians over repetitions in turn.
+The controllers run in a process of their own; each client is a process of its own, since BAC0
+changes the whole process that it is imported into. Every way reads the same present values from
+the same controller, one request after the other; CPU is the client's alone; medians over
+repetitions in turn.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ async def gardien(there: str, values: int, requests: int, *, flags: bool) -> dic
     from agent.model import Point
 
     if not flags:
-        bus._with_flags = list
+        bus._with_flags = list  # noqa: SLF001 -- what the others read
     points = [Point("d", f"p{n}", "1001", f"analog-input,{n}", 60) for n in range(1, values + 1)]
     settings = BacnetSettings(address="127.0.0.1/8", port=free_udp_port(), ask=(there,), cov=0)
     async with Bacnet.open(settings) as line:
@@ -159,7 +160,7 @@ async def house(devices: int, values: int, minutes: int) -> None:
     port = free_udp_port()
     command = [sys.executable, "-m", "bench.bacnet", "--serve", str(port)]
     command += ["--values", str(values), "--devices", str(devices)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:  # noqa: ASYNC220
         try:
             assert server.stdout.readline() == "ready\n"
             groups = [
@@ -187,8 +188,8 @@ async def house(devices: int, values: int, minutes: int) -> None:
         finally:
             server.kill()
     print(
-        f"{devices} devices x {values} values (with flags) a minute: {cpu * 1e3:.0f} ms CPU a round,"
-        f" {cpu / 60:.2%} of a core; a round takes {wall:.2f} s"
+        f"{devices} devices x {values} values (with flags) a minute: {cpu * 1e3:.0f} ms CPU a"
+        f" round, {cpu / 60:.2%} of a core; a round takes {wall:.2f} s"
     )
 
 

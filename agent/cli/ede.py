@@ -24,8 +24,8 @@ def ede(
     Prints what the configuration would say under `devices:`, with the channels that units and
     names suggest. Exit status 1 if the file has no object in it.
     """
-    from agent.drivers.bacnet.ede import read, text_of  # noqa: PLC0415 -- start-up time
-    from agent.errors import Refused  # noqa: PLC0415
+    from agent.drivers.bacnet.ede import read, text_of
+    from agent.errors import Refused
 
     try:
         content = file.read_bytes()
@@ -49,8 +49,8 @@ def ede(
 
 def yaml_of(devices: Sequence[dict[str, Any]]) -> str:
     """What the configuration would say: a line for each point, a comment for each device."""
-    from ruamel.yaml import YAML  # noqa: PLC0415 -- start-up time
-    from ruamel.yaml.comments import CommentedMap  # noqa: PLC0415
+    from ruamel.yaml import YAML
+    from ruamel.yaml.comments import CommentedMap
 
     written, entries = YAML(), CommentedMap()
     written.width = 1000

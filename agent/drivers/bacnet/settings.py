@@ -131,6 +131,11 @@ class BacnetSettings(BaseModel):
         default_factory=Slots, description="Our priorities at controllers.", examples=[{}]
     )
 
+    @property
+    def host(self) -> str:
+        """Our own address: who is bound to loopback reaches nothing beyond it."""
+        return self.address.partition("/")[0]
+
 
 def station(address: str, port: int) -> str:
     """Our own station, `IP/BITS:PORT`. Raises LinkLost where the interface has no address."""

@@ -175,7 +175,9 @@ class Wire:
             self._forget(key)
 
     async def say(self, to: Address | None, service: int, data: bytes) -> None:
-        """Send something that is not answered; None: to everybody."""
+        """Send something that is not answered; None: to everybody, if we can reach them."""
+        if to is None and self.registration not in {"", "registered"}:
+            return  # bacpypes3 would wait for the BBMD, for longer than our timeout
         request = UnconfirmedRequestPDU(service)
         request.put_data(data)
         request.pduDestination = to or GlobalBroadcast()

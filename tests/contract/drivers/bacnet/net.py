@@ -1,4 +1,4 @@
-"""Controllers and our driver on loopback: each controller an address, all on one port, ours another."""
+"""Controllers and our driver on loopback: each controller has an address, all of them one port."""
 
 from __future__ import annotations
 

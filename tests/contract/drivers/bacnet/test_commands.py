@@ -1,5 +1,5 @@
-"""Guards invariant 6 (given back) on the driver's side. BAC0, not our driver, looks at what stands in
-the controller: another library's word, in a process of its own."""
+"""Guards invariant 6 (given back) on the driver's side. BAC0, not our driver, looks at what stands
+in the controller: another library's word, in a process of its own."""
 
 import asyncio
 import json
@@ -47,7 +47,9 @@ async def main(ours, controller):
         for name in ("analogValue 7", "binaryValue 3", "multiStateValue 1"):
             array = await it.read(f"{controller} {name} priorityArray")
             said[name] = {
-                n: str(getattr(one, one._choice)) for n, one in enumerate(array, 1) if one._choice != "null"
+                n: str(getattr(one, one._choice))
+                for n, one in enumerate(array, 1)
+                if one._choice != "null"
             }
             said[name]["now"] = str(await it.read(f"{controller} {name} presentValue"))
         print("SAID " + json.dumps(said), flush=True)

@@ -112,14 +112,13 @@ def test_a_device_that_falls_silent_is_reported_and_the_others_are_found():
     assert good.entry["points"]
 
 
-def test_a_list_of_five_thousand_is_read_by_index_where_it_must(tmp_path):
+def test_a_list_of_five_thousand_is_read_by_index_where_it_must():
     async def attack():
         async with net() as on:
             many = [analog_input(n, f"x{n}", n, "no-units") for n in range(1, 5001)]
             await on.add(1201, many, segments=False)
             line = await on.driver(timeout=3)
-            steps = [step async for step in line.discover(Wish())]
-            return steps
+            return [step async for step in line.discover(Wish())]
 
     steps = asyncio.run(attack())
     (found,) = [step for step in steps if isinstance(step, Found)]
