@@ -57,6 +57,11 @@ def energy_kwh(kwh: int, storage: int = 0) -> bytes:
     return _dib(0x0C, storage) + b"\x06" + bcd(kwh, 4)
 
 
+def energy_wh(wh: int) -> bytes:
+    """Energy in Wh, eight digits BCD (VIF 03: 10^(3-3) Wh)."""
+    return b"\x0c\x03" + bcd(wh, 4)
+
+
 def volume_litres(litres: int, storage: int = 0) -> bytes:
     """Volume in litres, eight digits BCD (VIF 13: 10^(3-6) m³)."""
     return _dib(0x0C, storage) + b"\x13" + bcd(litres, 4)

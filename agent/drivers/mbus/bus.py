@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from agent.clock import monotonic
 from agent.drivers.mbus import address as addresses
 from agent.drivers.mbus import registers
 from agent.drivers.mbus.line import BITS, Line
@@ -17,7 +18,7 @@ from agent.model import Sample, Why
 from agent.settings import Duration  # noqa: TC001 -- pydantic evaluates it
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from agent.drivers.base import Found, Progress, Wish
     from agent.drivers.mbus.master import Readout
@@ -30,6 +31,9 @@ SELECTED, ASKED, ANSWERED = 18, 5, 115
 """bytes of a selection with its E5, of a question, and of what a meter commonly answers"""
 REACTION_BITS = 33
 """bit times for which a meter commonly thinks"""
+
+FULL, SURE_AFTER = 0.9, 3600.0
+"""share of the time from which a line is too full, and seconds before that is said"""
 
 
 def _rate(value: int) -> int:
@@ -100,6 +104,8 @@ class Mbus:
         self.line = Line(wire, settings.baudrate, latency)
         self.master = Master(self.line)
         self.listen = settings.listen
+        self._since = monotonic()
+        self._answer_ms: dict[str, float] = {}
 
     @staticmethod
     def check(point: Point) -> None:
@@ -111,8 +117,21 @@ class Mbus:
         """Read points of one meter; see `agent.drivers.base.Reads`."""
         address = addresses.parse(points[0].address)
         wanted = [registers.at(point.at, address.input) for point in points]
+        began = monotonic()
         readout = await self.master.readout(address, lambda said: _all_in(wanted, said))
+        if readout.telegrams:
+            self._answer_ms[points[0].address] = (monotonic() - began) * 1000
         return [_sample(*pair, readout) for pair in zip(points, wanted, strict=True)]
+
+    def health(self) -> Mapping[str, Any]:
+        """How the line is used since it was opened; see `agent.drivers.base.Watched`."""
+        share = min(1.0, self.line.busy / max(1.0, monotonic() - self._since))
+        told: dict[str, Any] = {"requests": self.line.asked, "busy": round(share, 4)}
+        told["answer_ms"] = dict(self._answer_ms)
+        told["words"] = f"busy {share:.0%} of the time, head-room {1 - share:.0%}"
+        if share > FULL and monotonic() - self._since > SURE_AFTER:
+            told["worry"] = f"busy {share:.0%} of the time: read something less often"
+        return told
 
     async def discover(self, wish: Wish) -> AsyncIterator[Found | Progress]:
         """Search the line; see `agent.drivers.base.Discovers`."""

@@ -37,7 +37,7 @@ class Block(NamedTuple):
     """why the payload cannot be cut from here on; `data` is all that is left"""
 
 
-class _CutShort(Exception):  # noqa: N818 -- it says what happened, and never leaves this module
+class _CutShort(Exception):
     """The block does not end inside the payload."""
 
 

@@ -34,15 +34,19 @@ class Answer(NamedTuple):
 class Line:
     """An open line with its times; one question at a time."""
 
-    def __init__(self, wire: Wire, baudrate: int, latency: float) -> None:
-        self.wire, self.baudrate, self.latency = wire, baudrate, latency
+    def __init__(
+        self, wire: Wire, baudrate: int, latency: float, patience: float = PATIENCE
+    ) -> None:
+        self.wire, self.baudrate, self.latency, self.patience = wire, baudrate, latency, patience
         self.asked = 0
         """questions so far"""
+        self.busy = 0.0
+        """seconds spent on them"""
 
     def window(self, request: bytes, baudrate: int) -> float:
         """Seconds from sending a request until an answer must have begun."""
         bits = len(request) * BITS + PATIENCE_BITS + BITS
-        return bits / baudrate + PATIENCE + self.latency
+        return bits / baudrate + self.patience + self.latency
 
     async def acknowledged(self, request: bytes, baudrate: int | None = None) -> Answer:
         """Ask for an acknowledgement (E5)."""
@@ -67,7 +71,16 @@ class Line:
     async def _exchange(
         self, request: bytes, baudrate: int, wanted: Callable[[bytes], bytes | None]
     ) -> Answer:
-        self.asked += 1
+        began = monotonic()
+        try:
+            return await self._answered(request, baudrate, wanted)
+        finally:
+            self.asked += 1
+            self.busy += monotonic() - began
+
+    async def _answered(
+        self, request: bytes, baudrate: int, wanted: Callable[[bytes], bytes | None]
+    ) -> Answer:
         self.wire.send(request, baudrate)
         began = monotonic()
         begun_by = began + self.window(request, baudrate)

@@ -46,12 +46,13 @@ class Readout(NamedTuple):
     """what went wrong, also where some telegrams came"""
 
 
-class _Failed(Exception):  # noqa: N818 -- it says what happened, and never leaves this module
+class _Failed(Exception):
     """No telegram, and why."""
 
-    def __init__(self, why: Why, detail: str) -> None:
+    def __init__(self, why: Why, detail: str, *, final: bool = False) -> None:
         super().__init__(detail)
-        self.why, self.detail = why, detail
+        self.why, self.detail, self.final = why, detail, final
+        """final: asking again would not help, or would hide it"""
 
 
 class Master:
@@ -95,7 +96,7 @@ class Master:
                 return await self._asked(address, attempts=1)
             except _Failed as error:
                 failed = error
-                if error.why is Why.BAD:
+                if error.final:
                     break
         raise failed
 
@@ -130,7 +131,7 @@ class Master:
                 telegram = self._heard(answer, address)
             except _Failed as error:
                 failed = error
-                if error.why is Why.BAD and not self._pause:
+                if error.final:
                     break
             else:
                 self._fcb[station] = not self._fcb[station]
@@ -139,7 +140,7 @@ class Master:
 
     def _heard(self, answer: Answer, address: Address) -> Telegram:
         if answer.noise == NO_DATA:
-            raise _Failed(Why.BAD, "it acknowledges, but has no data")
+            raise _Failed(Why.BAD, "it acknowledges, but has no data", final=True)
         if not answer.data:
             heard = f": {len(answer.noise)} bytes that make no sense" if answer.noise else ""
             raise _Failed(Why.SILENT, f"does not answer{heard}")
@@ -149,7 +150,7 @@ class Master:
             # an answer without a number: whose it is only a primary address can say
             if address.primary is None or answer.data[5] == address.primary:
                 self._pause = isinstance(error, ApplicationError) and error.code == TOO_BUSY
-                raise _Failed(Why.BAD, str(error)) from error
+                raise _Failed(Why.BAD, str(error), final=not self._pause) from error
             raise _Failed(Why.SILENT, "another meter answered") from error
         if not address.fits(telegram):
             raise _Failed(Why.SILENT, f"another meter answered: {_name(telegram)}")
@@ -166,7 +167,7 @@ class Master:
         before = self._who.get(address.primary, telegram.id)
         self._who[address.primary] = telegram.id
         if before != telegram.id:
-            raise _Failed(Why.SILENT, f"was {before}, and is {telegram.id} now")
+            raise _Failed(Why.SILENT, f"was {before}, and is {telegram.id} now", final=True)
 
 
 def _station(address: Address) -> int:

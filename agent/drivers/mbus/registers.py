@@ -45,7 +45,7 @@ NUMBERED = re.compile(r"(storage|tariff|subunit)=([0-9]{1,9})", re.ASCII)
 RAW = re.compile(r"raw=((?:[0-9A-Fa-f]{2}){2,64})", re.ASCII)
 
 
-class Unfit(ValueError):  # noqa: N818 -- it says what the telegrams are
+class Unfit(ValueError):
     """The telegrams hold no value for a point; the message says why."""
 
 

@@ -101,28 +101,28 @@ async def scan(line: Line, wish: Wish, listen: float) -> AsyncIterator[Found | P
     async for progress in _listened(line, listen):
         yield progress
     search = Search(line)
-    if primaries is None:
+    if prefix is not None:
         for number in wish.expected:
             async for found in _expected(search, number):
                 yield found
         async for found in _below(search, prefix):
             yield found
-    if not prefix:
-        async for found in _primary(search, primaries or range(1, LAST_PRIMARY + 1)):
+    if primaries:
+        async for found in _primary(search, primaries):
             yield found
 
 
-def _bounds(wish: Wish) -> tuple[range | None, str]:
-    """The primary addresses, or the beginning of the numbers, to be searched."""
+def _bounds(wish: Wish) -> tuple[range, str | None]:
+    """The primary addresses and the beginning of the numbers to be searched; None: no numbers."""
     first, last = wish.first, wish.last
     if len(first) == LENGTH and not last and set(first.upper()) <= {*DIGITS, WILD}:
-        return None, first.upper().rstrip(WILD)
+        return range(0), first.upper().rstrip(WILD)
     if not first and not last:
-        return None, ""
+        return range(1, LAST_PRIMARY + 1), ""
     if (first or "0").isdecimal() and (last or "0").isdecimal():
         wanted = range(int(first or 0), int(last or LAST_PRIMARY) + 1)
         if wanted and wanted[-1] <= LAST_PRIMARY:
-            return wanted, ""
+            return wanted, None
     raise Refused(
         f"an M-Bus line is searched from --first to --last of 0 to {LAST_PRIMARY}, or below a"
         " beginning of the number: --first 45FFFFFF"
@@ -257,8 +257,7 @@ async def _primary(search: Search, addresses: range) -> AsyncIterator[Found | Pr
     search.done, search.total = 0, len(addresses)
     for number in addresses:
         search.done += 1
-        answer = await search.line.acknowledged(request.reset(number))
-        if not answer.data and not answer.noise:
+        if not await search.anybody(request.reset(number)):
             yield search.progress(f"nobody at address {number}")
             continue
         address = Address(number)

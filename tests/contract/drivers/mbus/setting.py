@@ -1,0 +1,72 @@
+"""A pretend line and the driver on it, for the tests."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+
+from agent.drivers.mbus.bus import MbusSerial, MbusTcp, SerialSettings, TcpSettings
+from agent.drivers.mbus.line import Line
+from agent.drivers.mbus.wire import over_tcp
+from agent.model import Point
+from hil.mbus.encode import HEAT, WATER, Plate, energy_kwh, flow_temperature, volume_litres
+from hil.mbus.line import Bus
+from hil.mbus.serve import pty, tcp
+from hil.mbus.slave import Slave
+
+LATENCY = 0.01
+
+
+def heat(number: str, primary: int = 0, base: int = 7_351_000, **more) -> Slave:
+    """A heat meter whose index rises by 1 kWh with each new answer."""
+    return _meter(Plate(number, medium=HEAT, **more), primary, base)
+
+
+def water(number: str, primary: int = 0, base: int = 7_351_000, **more) -> Slave:
+    return _meter(Plate(number, medium=WATER, **more), primary, base)
+
+
+def _meter(plate, primary, base):
+    made = Slave(plate, list, primary)
+
+    def says():
+        now = base + made.answers
+        if plate.medium == WATER:
+            return [volume_litres(now) + volume_litres(base - 1000, storage=1)]
+        return [energy_kwh(now) + volume_litres(now) + flow_temperature(653) + energy_kwh(9, 1)]
+
+    made.says = says
+    return made
+
+
+def points(address: str, *ats: str, unit: str = "kWh") -> list[Point]:
+    wanted = ats or ("heat:energy",)
+    units = {"volume": "m3", "id": "1"}
+    return [
+        Point("meter", at, address, at, 60, unit=units.get(at.split("/")[0].split(":")[-1], unit))
+        for at in wanted
+    ]
+
+
+@asynccontextmanager
+async def on_tcp(bus: Bus, baudrate: int = 38_400, latency: float = LATENCY):
+    async with tcp(bus) as port:
+        settings = TcpSettings(
+            host="127.0.0.1", port=port, baudrate=baudrate, listen=0, latency=latency
+        )
+        async with MbusTcp.open(settings) as driver:
+            yield driver
+
+
+@asynccontextmanager
+async def on_serial(bus: Bus, baudrate: int = 38_400):
+    async with pty(bus) as port:
+        settings = SerialSettings(port=port, baudrate=baudrate, listen=0, latency=LATENCY)
+        async with MbusSerial.open(settings) as driver:
+            yield driver
+
+
+@asynccontextmanager
+async def bare_line(bus: Bus):
+    """A line whose silences are short, since the pretend one answers at once."""
+    async with tcp(bus) as port, over_tcp("127.0.0.1", port) as wire:
+        yield Line(wire, 1_000_000, 0.008, patience=0)
