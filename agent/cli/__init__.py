@@ -21,6 +21,7 @@ from agent.cli import (
     reload,
     reset,
     run,
+    scan,
     status,
 )
 from agent.errors import AgentError
@@ -38,6 +39,7 @@ app.command("run")(run.run)
 app.command("check")(check.check)
 app.command("read")(read.read)
 app.command("reload")(reload.reload)
+app.command("scan")(scan.scan)
 app.command("status")(status.status)
 app.command("ede")(ede.ede)
 app.add_typer(place.app, name="place")

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 from agent.drivers.modbus.master import Master, manners_of
 from agent.drivers.modbus.notes import place
 from agent.drivers.modbus.plan import NETWORK, plan
+from agent.drivers.modbus.rtuwire import RtuWire
+from agent.drivers.modbus.scan import search
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
+    from agent.drivers.base import Found, Progress, Wish
     from agent.drivers.modbus.plan import Tariff
-    from agent.drivers.modbus.rtuwire import RtuWire
     from agent.drivers.modbus.tcpwire import TcpWire
     from agent.model import Point, Sample
 
@@ -43,6 +45,14 @@ class Bus:
     async def read(self, points: Sequence[Point]) -> list[Sample]:
         """Read points of one device; see `agent.drivers.base.Reads`."""
         return await self.master.read(points)
+
+    async def discover(self, wish: Wish) -> AsyncIterator[Found | Progress]:
+        """Search the line; see `agent.drivers.base.Discovers`."""
+        speed = (
+            self.wire.speed if isinstance(self.wire, RtuWire) and self.wire.speed.baudrate else None
+        )
+        async for one in search(self, wish, speed):
+            yield one
 
     def health(self) -> Mapping[str, Any]:
         """How the line is used; see `agent.drivers.base.Watched`."""

@@ -3,7 +3,7 @@
 `input/72/float32` is the notation: table, address as on the wire (0-based), type; a third slash
 where the device sends its low word first (`/little`), each word's low byte first (`/swapped`), or
 both (`/reversed`). `coil/5` and `discrete/5` are one bit. `sunspec-203/16/int16` counts from where
-that SunSpec model begins. Behind it may stand, after spaces, what `agent.drivers.modbus.notes` says.
+that SunSpec model begins. Behind it may stand, after a space, what `notes.py` says.
 """
 
 from __future__ import annotations

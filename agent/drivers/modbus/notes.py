@@ -2,7 +2,7 @@
 
     na=7fff          these raw digits mean that there is no value; several: na=7fff|8000
     sf@6             the int16 at that address is the power of ten to multiply by (SunSpec)
-    unit@100:0=0.001,1=1   the uint16 at that address says the unit: by its code, what to multiply by
+    unit@100:0=0.001,1=1   the uint16 at that address says the unit: what to multiply by, by code
     most=60          the device answers no more than so many registers at once
     pause=100ms      so long it must be left alone between two requests
     alone            it answers one value a request only
@@ -67,7 +67,7 @@ def place(at: str) -> Place:
     return found
 
 
-def _noted(found: Place, note: str) -> Place:
+def _noted(found: Place, note: str) -> Place:  # noqa: PLR0911 -- one a note
     word, mark, rest = re.match(r"([a-z]+)([=@]?)(.*)", note, re.ASCII).groups()  # type: ignore[union-attr] # matches anything with a letter
     table = found.spot.table
     match word + mark:

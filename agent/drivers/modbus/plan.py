@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -66,28 +67,26 @@ def plan(
     and does not fit it holds that block's spots before it, which then are cheaper with it.
     """
     order = sorted(range(len(spots)), key=lambda i: (spots[i].table, spots[i].start))
-    best: list[tuple[float, int, tuple[int, ...]]] = [(0.0, 0, ())]
+    best: Ways = [(0.0, 0, ())]
     for last in range(len(order)):
-        best.append(min(_endings(spots, order, last, best, cuts, tariff)))
+        run = [spots[i] for i in order[: last + 1]]
+        best.append(min(_endings(run, best, cuts, tariff)))
     bounds = (0, *best[-1][2])
-    groups = [order[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    groups = [order[a:b] for a, b in pairwise(bounds)]
     return tuple(block(spots, group) for group in groups)
 
 
-def _endings(  # noqa: PLR0913 -- the whole state of the search
-    spots: tuple[Spot, ...],
-    order: list[int],
-    last: int,
-    best: list[tuple[float, int, tuple[int, ...]]],
-    cuts: frozenset[Cut],
-    tariff: Tariff,
-) -> list[tuple[float, int, tuple[int, ...]]]:
-    """Every way to end with a block that holds the spot `last`, at its least cost."""
-    found, end, table = [], 0, spots[order[last]].table
-    latest = spots[order[last]].start
+Ways = list[tuple[float, int, tuple[int, ...]]]
+"""cost, number of blocks, and where each ends"""
+
+
+def _endings(run: list[Spot], best: Ways, cuts: frozenset[Cut], tariff: Tariff) -> Ways:
+    """Every way to end a run of spots with a block that holds its last, each at its least cost."""
+    found: Ways = []
+    last, end, table, latest = len(run) - 1, 0, run[-1].table, run[-1].start
     boundary = max((at for t, at in cuts if t == table and at <= latest), default=-1)
     for first in range(last, -1, -1):
-        spot = spots[order[first]]
+        spot = run[first]
         if spot.table != table or spot.start < boundary:
             break
         end = max(end, spot.end)

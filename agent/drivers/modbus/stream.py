@@ -67,6 +67,9 @@ class Stream(asyncio.Protocol):
         self._transport.write(frame)
         self.heard_at = monotonic()
 
+    def tune(self, speed: Speed) -> None:
+        """Go on at another speed; a network has none."""
+
     async def more(self, within: float) -> bool:
         """Wait at most `within` seconds for further bytes. Raises LinkLost when the line goes."""
         self._news.clear()
@@ -86,6 +89,12 @@ class _SerialStream(Stream):
         super().__init__(str(port.port))
         self.port = port
         self.handle = port.fileno()
+
+    def tune(self, speed: Speed) -> None:
+        self.port.baudrate = speed.baudrate
+        self.port.parity = speed.parity[0].upper()
+        self.port.stopbits = speed.stopbits
+        self.received.clear()
 
     def readable(self) -> None:
         try:

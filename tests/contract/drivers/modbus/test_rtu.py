@@ -176,7 +176,7 @@ def test_an_adapter_that_is_unplugged_loses_the_line() -> None:
             line.add(1, cells(1))
             assert (await driver.read(points(1, "input/0/uint16")))[0].value == 256
             line.unplug()
-            with pytest.raises(LinkLost, match="gone|written"):
+            with pytest.raises(LinkLost, match=r"gone|written"):
                 await driver.read(points(1, "input/0/uint16"))
 
     asyncio.run(attack())

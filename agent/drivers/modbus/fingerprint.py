@@ -1,0 +1,104 @@
+"""What kind of device answers: the profile whose values it gives, all in bounds of the possible."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from agent.drivers.modbus.master import Master
+from agent.drivers.profile import profile, profiles
+from agent.model import Point, Why
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.drivers.modbus.master import Wire
+    from agent.drivers.profile import Profile
+    from agent.model import Sample
+
+BOUNDS = {
+    "voltage": (80, 300),
+    "frequency": (45, 65),
+    "power_factor": (-1, 1),
+    "temperature": (-30, 60),
+    "supply_temperature": (1, 180),
+    "return_temperature": (1, 180),
+    "humidity": (1, 100),
+    "co2": (250, 10_000),
+}
+"""what quantities, by the beginning of their name, can be; a 0 where nothing is says nothing"""
+ENOUGH = 3
+"""values in bounds, of two kinds at least: fewer fit by chance"""
+SILENCES = 2
+"""after which a device that falls silent at strange questions is asked no more"""
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What a device looks like."""
+
+    profile: str = ""
+    model: str = ""
+    serial: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+async def fitting(wire: Wire, unit: int) -> Looks:
+    """Hold a device against all profiles. Raises LinkLost."""
+    fits: list[tuple[int, str]] = []
+    silences, master = 0, Master(wire)
+    for name in profiles():
+        made = profile(name)
+        points = list(_points(unit, made)) if made.driver == "modbus" else []
+        if not points or silences >= SILENCES:
+            continue
+        samples = await master.read(points)
+        if samples[0].why is Why.SILENT:
+            silences += 1
+        elif number := _fit(samples):
+            fits.append((number, name))
+    if not fits:
+        return Looks()
+    best = max(number for number, _ in fits)
+    names = [name for number, name in fits if number == best]
+    return await _looks(master, unit, names)
+
+
+def _points(unit: int, made: Profile) -> Iterator[Point]:
+    for quantity, offer in made.points.items():
+        if _bounds(quantity) or quantity in made.defaults:
+            scale = offer.scale / 100 if offer.unit == "%" else offer.scale
+            yield Point("", quantity, str(unit), offer.at, 60, scale=scale)
+
+
+def _bounds(quantity: str) -> tuple[int, int] | None:
+    return next((b for word, b in BOUNDS.items() if quantity.startswith(word)), None)
+
+
+def _fit(samples: list[Sample]) -> int:
+    """How many values are in bounds; 0: one is not, or there are too few to say."""
+    kinds: set[tuple[int, int]] = set()
+    number = 0
+    for sample in samples:
+        if not isinstance(sample.value, Decimal):
+            return 0
+        bounds = _bounds(sample.point.name)
+        if bounds is None:
+            continue
+        if not bounds[0] <= sample.value * sample.point.scale <= bounds[1]:
+            return 0
+        kinds.add(bounds)
+        number += 1
+    return number if number >= min(ENOUGH, len(samples)) and len(kinds) > 1 else 0
+
+
+async def _looks(master: Master, unit: int, names: list[str]) -> Looks:
+    made = profile(names[0])
+    serial, warnings = "", ["its values look like it, which proves nothing: compare the plate"]
+    if names[1:]:
+        warnings.append(f"it may as well be {', '.join(names[1:])}")
+    if made.serial:
+        (sample,) = await master.read([Point("", "serial", str(unit), made.serial.at, 0)])
+        serial = str(sample.value) if sample.value is not None else ""
+    return Looks(names[0], f"{made.manufacturer} {made.model}", serial, tuple(warnings))

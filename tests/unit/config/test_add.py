@@ -1,0 +1,85 @@
+"""Devices that a scan found are written behind those there are, and nothing else is touched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.config import load
+from agent.config.add import add_devices
+from agent.errors import Refused
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BEFORE = """\
+# our house
+building: {name: Test}
+links:
+  riser: {driver: modbus-tcp, host: 192.168.10.20}
+devices:
+  # the first
+  one: {link: riser, address: 1, profile: eastron-sdm120}   # in the cellar
+
+state: /var/lib/gardien
+"""
+NEW = {
+    "one": {"link": "riser", "address": 2, "profile": "eastron-sdm630"},
+    "again": {"link": "riser", "address": 1, "profile": "eastron-sdm120"},
+    "unknown": {"link": "riser", "address": 3},
+}
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o640)
+    return path
+
+
+def test_what_is_new_stands_behind_what_is_there_and_all_else_as_it_was(tmp_path: Path) -> None:
+    path = written(tmp_path, BEFORE)
+    assert add_devices(path, NEW) == ["one-2"]
+    line = "  one-2: {link: riser, address: 2, profile: eastron-sdm630}\n"
+    assert path.read_text().replace(line, "") == BEFORE
+    assert path.read_text().splitlines()[7] == line.rstrip()
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert load(path).devices["one-2"].profile == "eastron-sdm630"
+    assert add_devices(path, NEW) == []
+
+
+@pytest.mark.parametrize(
+    "devices",
+    [
+        "devices:\n",
+        "",
+        "devices:\n    one:\n        link: riser\n        address: 1\n        profile: eastron-sdm120",
+        "devices:\n  one: {link: riser, address: 1,\n    profile: eastron-sdm120}\n# done\n",
+    ],
+)
+def test_it_is_right_however_devices_were_written(tmp_path: Path, devices: str) -> None:
+    head = BEFORE.partition("devices:")[0]
+    path = written(tmp_path, "state: /var/lib/gardien\n" + head + devices)
+    add_devices(path, {"two": NEW["one"]})
+    assert load(path).devices["two"].address == "2"
+
+
+@pytest.mark.parametrize(
+    "devices",
+    ["devices: {}\n", "devices: {one: {link: riser, address: 1, profile: eastron-sdm120}}\n"],
+)
+def test_devices_on_one_line_are_left_to_the_person(tmp_path: Path, devices: str) -> None:
+    text = BEFORE.partition("devices:")[0] + devices
+    path = written(tmp_path, text)
+    with pytest.raises(Refused, match="paste them yourself"):
+        add_devices(path, {"two": NEW["one"]})
+    assert path.read_text() == text
+
+
+def test_a_file_that_would_be_wrong_is_not_written(tmp_path: Path) -> None:
+    path = written(tmp_path, BEFORE)
+    with pytest.raises(Refused, match="was not changed"):
+        add_devices(path, {"two": {**NEW["one"], "profile": "no-such"}})
+    assert path.read_text() == BEFORE
+    assert [one.name for one in tmp_path.iterdir()] == ["config.yaml"]
