@@ -11,9 +11,11 @@ from agent.cli.terminal import (
     DEFAULT_CONFIG,
     Config,
     Json,
+    Preview,
     State,
     as_json,
     ask,
+    not_read,
     plural,
     table,
     text_of,
@@ -39,23 +41,27 @@ def _show(meters: Sequence[dict[str, Any]]) -> None:
 def import_(
     file: Annotated[
         Path,
-        typer.Argument(help="CSV with the columns serial;dwelling or device;dwelling, UTF-8."),
+        typer.Argument(help="CSV or .xlsx with the columns serial;dwelling or device;dwelling."),
     ],
+    preview: Preview = False,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
     """Record the meters of a spreadsheet: the whole file or nothing."""
-    answer = ask(config, state, "meter.import", text=text_of(file), name=str(file))
+    words = {"text": text_of(file), "name": str(file), "preview": preview}
+    answer = ask(config, state, "meter.import", **words)
     if json:
         as_json(answer)
     else:
         _show(answer["meters"])
-        typer.echo(f"{plural(len(answer['meters']), 'meter')} recorded")
+        done = "would be recorded" if preview else "recorded"
+        typer.echo(f"{plural(len(answer['meters']), 'meter')} {done}")
+        not_read(answer)
 
 
 @app.command()
-def assign(  # noqa: PLR0913
+def assign(
     device: Annotated[str, typer.Argument(help="A device of the configuration.")],
     dwelling: Annotated[str, typer.Argument(help="The dwelling's label or id.")],
     serial: Annotated[

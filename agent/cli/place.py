@@ -11,9 +11,11 @@ from agent.cli.terminal import (
     DEFAULT_CONFIG,
     Config,
     Json,
+    Preview,
     State,
     as_json,
     ask,
+    not_read,
     plural,
     table,
     text_of,
@@ -42,7 +44,7 @@ def _show(places: Sequence[dict[str, Any]]) -> None:
 
 
 @app.command()
-def new(  # noqa: PLR0913
+def new(
     label: Annotated[str, typer.Argument(help="What people call it, such as A-3-12.")],
     type: Annotated[str, typer.Option(help="dwelling, common or building.")] = "dwelling",  # noqa: A002
     id: Annotated[str | None, typer.Option(help="An id minted elsewhere.")] = None,  # noqa: A002
@@ -76,18 +78,22 @@ def check(
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="CSV with the columns label;type, UTF-8.")],
+    file: Annotated[Path, typer.Argument(help="CSV or .xlsx with the columns label;type.")],
+    preview: Preview = False,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
     """Record the places of a spreadsheet and mint their ids: the whole file or nothing."""
-    answer = ask(config, state, "place.import", text=text_of(file), name=str(file))
+    words = {"text": text_of(file), "name": str(file), "preview": preview}
+    answer = ask(config, state, "place.import", **words)
     if json:
         as_json(answer)
     else:
         _show(answer["places"])
-        typer.echo(f"{plural(len(answer['places']), 'place')} recorded")
+        done = "would be recorded; ids are minted then" if preview else "recorded"
+        typer.echo(f"{plural(len(answer['places']), 'place')} {done}")
+        not_read(answer)
 
 
 @app.command("list")

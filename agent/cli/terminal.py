@@ -46,7 +46,7 @@ def state_of(config: Path, state: Path | None) -> Path:
 
 def ask(config: Path, state: Path | None, call: str, **args: Any) -> dict[str, Any]:
     """The answer to a call, of the daemon or of this process; progress goes to standard error."""
-    from agent.local import ask as ask_either  # noqa: PLC0415
+    from agent.local import ask as ask_either
 
     return ask_either(config, state_of(config, state), call, args, _progress)
 
@@ -62,9 +62,9 @@ def as_json(answer: Any) -> None:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows for people; it fits the terminal, or 80 columns where there is none."""
-    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
 
     width = None if "COLUMNS" in os.environ or os.isatty(1) else 80
     shown = Table(*columns, box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
@@ -90,15 +90,23 @@ def plural(number: int, word: str) -> str:
 
 
 def text_of(path: Path) -> str:
-    """A spreadsheet's text. Raises Refused where it cannot be read."""
-    from agent.errors import Refused  # noqa: PLC0415
+    """A spreadsheet's text, whatever program wrote it. Raises Refused where it cannot be read."""
+    from agent.errors import Refused
+    from agent.registry.workbook import text_of as text_in
 
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        content = path.read_bytes()
     except OSError as error:
         raise Refused(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise Refused(
-            f"{path}:{line}: not UTF-8: in the spreadsheet program choose 'Save as', 'CSV UTF-8'"
-        ) from error
+    return text_in(content, str(path))
+
+
+Preview = Annotated[
+    bool, typer.Option("--preview", help="Check the file and show what it would change; no more.")
+]
+
+
+def not_read(answer: dict[str, Any]) -> None:
+    """Say which columns were left alone."""
+    if names := answer.get("not_read"):
+        typer.echo("columns not read: " + ", ".join(names))

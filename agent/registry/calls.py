@@ -6,6 +6,7 @@ text and its name. Raises Refused, for people, and then nothing was changed.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from agent.errors import Refused
@@ -22,9 +23,27 @@ if TYPE_CHECKING:
     from agent.registry.answers import Answer
     from agent.registry.registry import Registry
 
-PLACE_COLUMNS = {name: name for name in ("label", "type", "id", "since")}
-METER_COLUMNS = {name: name for name in ("serial", "device", "dwelling", "channel", "since")}
-CONSENT_COLUMNS = {"place": "place", "label": "place"}
+PLACE_COLUMNS = {
+    **{name: name for name in ("label", "type", "id", "since")},
+    **dict.fromkeys(("libellé", "logement", "appartement", "désignation", "dwelling"), "label"),
+    **dict.fromkeys(("identifiant", "place"), "id"),
+    **dict.fromkeys(("depuis", "date d'entrée", "entrée"), "since"),
+}
+METER_COLUMNS = {
+    **{name: name for name in ("serial", "device", "dwelling", "channel", "since")},
+    **dict.fromkeys(
+        ("serial number", "n° de série", "numéro de série", "n° série", "n° compteur",
+         "numéro de compteur", "matricule"), "serial",
+    ),
+    **dict.fromkeys(("logement", "appartement", "label", "place"), "dwelling"),
+    **dict.fromkeys(("appareil",), "device"),
+    **dict.fromkeys(("grandeur",), "channel"),
+    **dict.fromkeys(("depuis", "date de pose", "pose"), "since"),
+}  # fmt: skip
+CONSENT_COLUMNS = {"place": "place", "label": "place", "logement": "place", "appartement": "place"}
+EATEN = re.compile(r"[0-9]+(?:[.,][0-9]+)?[eE]\+?[0-9]+")
+"""what a spreadsheet program makes of a long number: 4,51E+07"""
+FRENCH_DAY = re.compile(r"([0-9]{1,2})/([0-9]{1,2})/([0-9]{4})")
 
 
 def place_new(  # noqa: PLR0913 -- as many options
@@ -55,9 +74,19 @@ def place_check(registry: Registry, *, who: str, now: float, text: str) -> Answe
 
 
 def place_import(  # noqa: PLR0913
-    registry: Registry, *, who: str, now: float, text: str, name: str, zone: str | None = None
+    registry: Registry,
+    *,
+    who: str,
+    now: float,
+    text: str,
+    name: str,
+    zone: str | None = None,
+    preview: bool = False,
 ) -> Answer:
-    """Record the places of a table `label;type`, optionally `id` and `since`: all or none."""
+    """Record the places of a table `label;type`, optionally `id` and `since`: all or none.
+
+    `preview`: check all of it, show what would be recorded, and record nothing.
+    """
     rows = []
     for line in sheet.read(text, name, PLACE_COLUMNS, ("label", "type")):
         cells, (since, fault) = line.cells, _dated(line, zone)
@@ -65,7 +94,11 @@ def place_import(  # noqa: PLR0913
             cells.get("label", ""), cells.get("type", ""), cells.get("id"), since, line.where, fault
         )
         rows.append(row)
-    return answers.places_added(registry, registry.add_places(rows, who, name, now))
+    unread = {"not_read": sheet.unread(text, name, PLACE_COLUMNS)}
+    if preview:
+        would = registry.would_add(rows, who, name, now)
+        return answers.places(registry, would, [None] * len(would)) | unread
+    return answers.places_added(registry, registry.add_places(rows, who, name, now)) | unread
 
 
 def place_list(registry: Registry, *, who: str, now: float) -> Answer:  # noqa: ARG001
@@ -75,11 +108,18 @@ def place_list(registry: Registry, *, who: str, now: float) -> Answer:  # noqa: 
 
 
 def meter_import(  # noqa: PLR0913
-    registry: Registry, *, who: str, now: float, text: str, name: str, zone: str | None = None
+    registry: Registry,
+    *,
+    who: str,
+    now: float,
+    text: str,
+    name: str,
+    zone: str | None = None,
+    preview: bool = False,
 ) -> Answer:
     """Record the meters of a table `serial;dwelling`, `device;dwelling` or with both: all or none.
 
-    Optional columns are `channel` and `since`.
+    Optional columns are `channel` and `since`. `preview` as for places.
     """
     rows = []
     for line in sheet.read(text, name, METER_COLUMNS, ("dwelling",)):
@@ -91,10 +131,12 @@ def meter_import(  # noqa: PLR0913
             channel=cells.get("channel"),
             since=since,
             where=line.where,
-            fault=fault,
+            fault=fault or _eaten(cells.get("serial", "")),
         )
         rows.append(row)
-    return answers.meters(registry, registry.install(rows, who, name, now), now)
+    unread = {"not_read": sheet.unread(text, name, METER_COLUMNS)}
+    found = (registry.would_install if preview else registry.install)(rows, who, name, now)
+    return answers.meters(registry, found, now) | unread
 
 
 def meter_assign(  # noqa: PLR0913
@@ -181,7 +223,19 @@ def _step(text: str) -> int:
 
 def _dated(line: sheet.Line, zone: str | None) -> tuple[int | None, str]:
     """When the row's fact begins, and what is wrong with the row."""
+    written = line.cells.get("since")
+    if written and (day := FRENCH_DAY.fullmatch(written)):
+        written = f"{day[3]}-{int(day[2]):02}-{int(day[1]):02}"
     try:
-        return _since(line.cells.get("since"), zone), line.fault
+        return _since(written, zone), line.fault
     except Refused as error:
         return None, f"since: {error}"
+
+
+def _eaten(serial: str) -> str:
+    if not EATEN.fullmatch(serial):
+        return ""
+    return (
+        f'serial: the spreadsheet program has made "{serial}" of a long number, and its last digits'
+        " are lost: format the column as text and type the serial number again"
+    )

@@ -27,13 +27,17 @@ DNS_NAME = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z
 TYPES = {
     "dwelling": "D",
     "logement": "D",
+    "appartement": "D",
     "d": "D",
     "common": "C",
     "commun": "C",
+    "partie commune": "C",
+    "parties communes": "C",
     "c": "C",
     "building": "B",
     "bâtiment": "B",
     "batiment": "B",
+    "immeuble": "B",
     "b": "B",
 }
 

@@ -88,6 +88,20 @@ class Registry:
         added = self._record(admit_places(self._index, rows, self._author(who, source, now)))
         return [document for document in added if isinstance(document, Place)]
 
+    def would_add(self, rows: Sequence[NewPlace], who: str, source: str, now: float) -> list[Place]:
+        """What `add_places` would record, without doing it; ids that are to be minted will be
+        others. Raises Refused as it does.
+        """
+        would = admit_places(self._index, rows, self._author(who, source, now))
+        return [document for document in would if isinstance(document, Place)]
+
+    def would_install(
+        self, rows: Sequence[NewInstallation], who: str, source: str, now: float
+    ) -> list[Installation]:
+        """What `install` would record, without doing it. Raises Refused as it does."""
+        would = admit_installations(self._index, rows, self._author(who, source, now))
+        return [document for document in would if isinstance(document, Installation)]
+
     def install(
         self, rows: Sequence[NewInstallation], who: str, source: str, now: float
     ) -> list[Installation]:

@@ -1,9 +1,14 @@
-"""Tables that people keep in a spreadsheet: UTF-8 CSV, with a line number in every complaint."""
+"""Tables that people keep in a spreadsheet, with a line number in every complaint.
+
+Headings may be French or English, with or without accents. Columns that are none of ours, such as
+names and telephones, are not read: `unread` says which.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 SEPARATORS = ";,\t"
+STRANGE = "?"
+"""the name of a column that is not read"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +34,11 @@ class Line:
     """why the row cannot be read, for people; empty: it can"""
 
 
-def decode(content: bytes, name: str) -> str:
-    """Read a file's bytes as UTF-8. Raises Refused, naming the line that is not."""
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise Refused(f'{name}:{line}: this is not UTF-8; save it as "CSV UTF-8"') from error
-
-
 def read(text: str, name: str, columns: Mapping[str, str], required: Sequence[str]) -> list[Line]:
     """Rows of a table separated by semicolons, commas or tabs.
 
     `columns` maps each heading a person may write, in lower case, to our name for it; `required`
-    are names of ours. Raises Refused on a heading that is unknown, double or missing, and on a
+    are names of ours. Raises Refused on a heading that is misspelt, double or missing, and on a
     file without rows; a row that is wrong comes back with its `fault`.
     """
     first, rows = _headed(text.removeprefix("\ufeff"), name)
@@ -49,6 +47,20 @@ def read(text: str, name: str, columns: Mapping[str, str], required: Sequence[st
     if not lines:
         raise Refused(f"{name}: there is no line below the headings")
     return lines
+
+
+def unread(text: str, name: str, columns: Mapping[str, str]) -> list[str]:
+    """The headings whose columns are not read."""
+    first, _ = _headed(text.removeprefix("\ufeff"), name)
+    known = {plain(heading) for heading in columns}
+    return [heading for heading in first if heading and plain(heading) not in known]
+
+
+def plain(heading: str) -> str:
+    """A heading as it is compared: `N° de Série` is `n de serie`."""
+    bare = unicodedata.normalize("NFD", heading.casefold().replace("°", " "))
+    letters = "".join(c if c.isalnum() else " " for c in bare if not unicodedata.combining(c))
+    return " ".join(letters.split())
 
 
 def _headed(text: str, name: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
@@ -77,12 +89,14 @@ def _names(
     first: list[str], name: str, columns: Mapping[str, str], required: Sequence[str]
 ) -> list[str]:
     problems, names = Problems(), []
+    known = {plain(heading): ours for heading, ours in columns.items()}
+    said = {known.get(plain(heading)) for heading in first}
+    open_ones = [heading for heading, ours in columns.items() if ours not in said]
     for heading in first:
-        ours = columns.get(heading.casefold(), "")
-        if heading and not ours:
-            problems.add(
-                f"{name}:1", f'there is no column "{heading}"{did_you_mean(heading, columns)}'
-            )
+        ours = known.get(plain(heading), STRANGE if heading else "")
+        if ours == STRANGE:
+            if near := did_you_mean(heading, open_ones):
+                problems.add(f"{name}:1", f'there is no column "{heading}"{near}')
         elif ours in names and ours:
             problems.add(f"{name}:1", f'a second column says "{ours}": "{heading}"')
         names.append(ours)
@@ -98,4 +112,5 @@ def _line(where: str, row: list[str], names: list[str]) -> Line:
     if beyond:
         fault = f'"{beyond[0]}" stands under no heading; quote a cell that contains a separator'
         return Line(where, {}, fault)
-    return Line(where, {ours: cell for ours, cell in zip(names, row, strict=False) if cell})
+    cells = zip(names, row, strict=False)
+    return Line(where, {ours: cell for ours, cell in cells if cell and ours != STRANGE})

@@ -88,6 +88,7 @@ def test_meters_come_from_a_table(registry, table):
     done = calls.meter_import(registry, **BY, text=table, name="meters.csv")
     json.dumps(done)
     assert [meter["label"] for meter in done["meters"]] == ["A-3-12", "A-3-13"]
+    assert done.pop("not_read") == []
     assert calls.meter_list(registry, **BY) == done
 
 
@@ -133,3 +134,28 @@ def test_a_wrong_consent_is_refused_and_nothing_is_recorded(registry, more, why)
     with pytest.raises(Refused, match=why):
         give(registry, **more)
     assert registry.consents() == []
+
+
+def test_a_preview_records_nothing_and_finds_what_an_import_would(registry):
+    before = registry.revision
+    text = "Libellé;type;Nom\nA-9-1;appartement;Dupont\nCave 9;parties communes;\n"
+    would = calls.place_import(registry, **BY, text=text, name="p.csv", preview=True)
+    assert [place["label"] for place in would["places"]] == ["A-9-1", "Cave 9"]
+    assert would["not_read"] == ["Nom"]
+    assert registry.revision == before
+    done = calls.place_import(registry, **BY, text=text, name="p.csv")
+    assert registry.revision == before + 1
+    assert [place["type"] for place in done["places"]] == ["dwelling", "common"]
+    with pytest.raises(Refused, match="there is already"):
+        calls.place_import(registry, **BY, text=text, name="p.csv", preview=True)
+    meters = "N° de série;Logement;Pose\n4,51E+07;A-9-1;\n"
+    with pytest.raises(Refused, match=r'm\.csv:2: serial: .*"4,51E\+07"'):
+        calls.meter_import(registry, **BY, text=meters, name="m.csv", preview=True)
+    meters = "N° de série;Logement;Pose\n01234567;A-9-1;12/05/2026\n"
+    (meter,) = calls.meter_import(registry, **BY, text=meters, name="m.csv", zone="Europe/Paris")[
+        "meters"
+    ]
+    assert meter["since"] == "2026-05-11T22:00:00Z"
+    place = meter["place"]
+    # the meter itself says it without the zero that people wrote
+    assert registry.whose("any", "1234567", "elec.imp", 1_795_000_000).place == place

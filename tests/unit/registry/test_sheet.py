@@ -55,10 +55,19 @@ def test_a_file_that_is_no_such_table_is_refused(text, why):
         read(text)
 
 
-def test_bytes_that_are_not_utf_8_are_refused_with_their_line():
-    with pytest.raises(Refused, match=r'places.csv:3: this is not UTF-8; save it as "CSV UTF-8"'):
-        sheet.decode("label;type\nA;D\nÉté;D\n".encode("latin-1"), "places.csv")
-    assert sheet.decode(b"\xef\xbb\xbflabel", "places.csv") == "label"
+def test_columns_that_are_none_of_ours_are_not_read_and_said_so():
+    text = "Libellé;type;Nom;Téléphone\nA;D;Dupont;06 12 34 56 78\n"
+    columns = COLUMNS | {"libelle": "label"}
+    (line,) = sheet.read(text, "places.csv", columns, ("label", "type"))
+    assert line.cells == {"label": "A", "type": "D"}
+    assert sheet.unread(text, "places.csv", columns) == ["Nom", "Téléphone"]
+
+
+@pytest.mark.parametrize("heading", ["N° de série", "n de serie", "N° DE SÉRIE ", "n°_de_serie"])
+def test_a_heading_is_known_however_it_is_accented(heading):
+    columns = {"n° de série": "serial"}
+    (line,) = sheet.read(f"{heading}\n0123\n", "m.csv", columns, ("serial",))
+    assert line.cells == {"serial": "0123"}
 
 
 @given(st.text())

@@ -1,0 +1,70 @@
+"""Files as they come out of Excel in France."""
+
+import datetime as dt
+import io
+import os
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openpyxl import Workbook
+
+from agent.errors import Refused
+from agent.registry.workbook import text_of
+
+
+def workbook(*rows, formats=()):
+    book = Workbook()
+    for row in rows:
+        book.active.append(row)
+    for cell, form in formats:
+        book.active[cell].number_format = form
+    content = io.BytesIO()
+    book.save(content)
+    return content.getvalue()
+
+
+def test_a_workbook_is_read_as_it_is_seen():
+    content = workbook(
+        ["N° de série", "logement", "depuis"],
+        [45123456, "A-1", dt.date(2026, 5, 12)],
+        ["01234567", "A-2", None],
+        [1234567.0, "A; 3", None],
+        formats=[("A4", "00000000")],
+    )
+    assert text_of(content, "m.xlsx").splitlines() == [
+        "N° de série;logement;depuis",
+        "45123456;A-1;2026-05-12",
+        "01234567;A-2;",
+        '01234567;"A; 3";',
+    ]
+
+
+def test_a_text_of_windows_is_read():
+    assert text_of("libellé;type\nÉtage;D\n".encode("cp1252"), "p.csv") == "libellé;type\nÉtage;D\n"
+    assert text_of("\ufefflibellé".encode(), "p.csv") == "libellé"
+
+
+@pytest.mark.parametrize(
+    "content", [b"a;b\n\x81;c", b"PK\x03\x04nothing", b"\xff\xfea\0", b"\xd0\xcf\x11\xe0\0"]
+)
+def test_what_is_no_table_is_refused_with_a_remedy(content):
+    with pytest.raises(Refused, match=r"p\.csv.*save it as"):
+        text_of(content, "p.csv")
+
+
+@given(st.binary(), st.sampled_from([b"", b"PK\x03\x04"]))
+def test_no_bytes_make_it_raise_anything_but_refused(content, head):
+    with suppress(Refused):
+        text_of(head + content, "p.csv")
+
+
+def test_a_damaged_workbook_is_refused():
+    whole = workbook(["label", "type"], ["A", "D"])
+    for _ in range(40):
+        at = int.from_bytes(os.urandom(4)) % len(whole)
+        with suppress(Refused):
+            text_of(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :], "p.xlsx")
+        with suppress(Refused):
+            text_of(whole[:at], "p.xlsx")
