@@ -1,0 +1,72 @@
+"""The whole agent on a boiler room that speaks BACnet: it reads, it follows, and says so."""
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+from hil.bacnet.controller import free_udp_port
+from hil.bacnet.process import BoilerRoom
+
+GARDIEN = Path(sys.executable).with_name("gardien")
+
+
+async def gardien(config, *words):
+    process = await asyncio.create_subprocess_exec(
+        GARDIEN, *words, "--config", str(config),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    return out.decode(), err.decode()
+
+
+async def until_followed(config, running, count):
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        out, _ = await gardien(config, "status", "--json")
+        if out.startswith("{"):
+            said = json.loads(out)
+            if said["links"]["bms"]["health"].get("followed", 0) >= count:
+                return said
+        assert running.returncode is None
+        await asyncio.sleep(0.3)
+    raise AssertionError(out)
+
+
+def test_a_boiler_room_is_read_and_followed_and_status_says_so(tmp_path):
+    async def attack():
+        async with BoilerRoom() as room:
+            config = tmp_path / "config.yaml"
+            config.write_text(
+                "building: {name: Les Alpins}\n"
+                f"links:\n{room.link(free_udp_port())}\ndevices:\n{room.devices()}\n"
+                f"privacy: {{policy: DEMO-1}}\nclock: {{source: system}}\nstate: {tmp_path}/state\n"
+            )
+            out, err = await gardien(config, "check")
+            assert "bms: bacnet, 3 devices" in out, err
+            running = await asyncio.create_subprocess_exec(
+                GARDIEN, "run", "--config", str(config), stderr=asyncio.subprocess.PIPE
+            )
+            try:
+                said = await until_followed(config, running, 6)
+                read, _ = await gardien(config, "read", "boiler", "--json")
+                words, _ = await gardien(config, "status")
+                running.send_signal(signal.SIGTERM)
+                assert await running.wait() == 0
+                return said, json.loads(read), words
+            finally:
+                if running.returncode is None:
+                    running.kill()
+                    await running.wait()
+
+    said, read, words = asyncio.run(attack())
+    assert {name: device["failures"] for name, device in said["devices"].items()} == {
+        "boiler": 0,
+        "stairs": 0,
+        "boiler-room-meter": 0,
+    }
+    assert 50 < float(read["points"]["supply"]["value"]) < 56
+    assert float(read["points"]["heat"]["value"]) >= 48_211
+    assert "values come by change, 0 refused and read instead" in words
