@@ -5,20 +5,24 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from agent.drivers.base import Held
+from agent.drivers.modbus.command import requests
 from agent.drivers.modbus.master import Master, manners_of
 from agent.drivers.modbus.notes import place
 from agent.drivers.modbus.plan import NETWORK, plan
 from agent.drivers.modbus.rtuwire import RtuWire
 from agent.drivers.modbus.scan import search
+from agent.errors import Refused, WriteRefused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-    from agent.drivers.base import Found, Progress, Wish
+    from agent.drivers.base import Found, Progress, Swept, Wish
     from agent.drivers.modbus.plan import Tariff
     from agent.drivers.modbus.tcpwire import TcpWire
-    from agent.model import Point, Sample
+    from agent.model import Point, Sample, Value
 
+ILLEGAL_FUNCTION = 1
 UNIT = re.compile(r"[0-9]{1,3}", re.ASCII)
 
 
@@ -45,6 +49,32 @@ class Bus:
     async def read(self, points: Sequence[Point]) -> list[Sample]:
         """Read points of one device; see `agent.drivers.base.Reads`."""
         return await self.master.read(points)
+
+    async def write(self, point: Point, value: Value | None, slot: int | None) -> None:
+        """Write a raw value, as `read` gives it; see `agent.drivers.base.Writes`. No slots here."""
+        if slot is not None:
+            raise Refused("Modbus has no priorities: a register holds one value, whoever wrote it")
+        pdus = list(requests(place(point.at), value))
+        if isinstance(self.wire, RtuWire) and self.wire.echo is None:
+            await self.held(point)  # an echo of what we write would look like its confirmation
+        for pdu in pdus:
+            answer = await self.wire.exchange(int(point.address), pdu)
+            if answer.code != ILLEGAL_FUNCTION:
+                break
+        if answer.why:
+            raise WriteRefused(f"{point.device} did not take it: {answer.detail}")
+
+    async def held(self, point: Point) -> Held:
+        """What stands in the register, as slot 0: see `agent.drivers.base.Writes`."""
+        (sample,) = await self.master.read([point])
+        if sample.why:
+            raise WriteRefused(f"{point.device} does not say what stands there: {sample.detail}")
+        return Held({0: sample.value})
+
+    async def sweep(self, points: Sequence[Point]) -> list[Swept]:
+        """Nothing is swept: a register does not say who wrote it, so only the hold restores it."""
+        del points
+        return []
 
     async def discover(self, wish: Wish) -> AsyncIterator[Found | Progress]:
         """Search the line; see `agent.drivers.base.Discovers`."""

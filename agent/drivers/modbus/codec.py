@@ -126,6 +126,25 @@ def decode(spot: Spot, cells: Sequence[int]) -> Value:
     return shortest32(number) if spot.type == "float32" else plain(Decimal(repr(number)))
 
 
+def encode(spot: Spot, value: Decimal) -> list[int]:
+    """Give the registers that read back as `value`, a float to its own precision.
+
+    Raises ValueError, in words, on a number the type cannot hold, and on texts and bits.
+    """
+    if spot.type not in FORMATS:
+        raise ValueError(f"a {spot.type} is not written")
+    whole = spot.type.startswith(("int", "uint"))
+    if not value.is_finite() or (whole and value != value.to_integral_value()):
+        raise ValueError(f"{value} is no value of the type {spot.type}")
+    try:
+        raw = struct.pack(f">{FORMATS[spot.type]}", int(value) if whole else float(value))
+    except (struct.error, OverflowError) as error:
+        raise ValueError(f"{value} does not fit into {spot.type}") from error
+    words = [int.from_bytes(raw[at : at + 2], "big") for at in range(0, len(raw), 2)]
+    ordered = raw_of(spot, words)
+    return [int.from_bytes(ordered[at : at + 2], "big") for at in range(0, len(ordered), 2)]
+
+
 def raw_of(spot: Spot, cells: Sequence[int]) -> bytes:
     """Bring the bytes of registers into the usual order, high ones first."""
     words = reversed(cells) if spot.order in {"little", "reversed"} else cells

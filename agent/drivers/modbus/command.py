@@ -1,0 +1,53 @@
+"""Writing one point: functions 5, 6, 15 and 16 (Modbus Application Protocol V1.1b3, 6.5 to 6.12)."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from agent.drivers.modbus.codec import encode
+from agent.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.drivers.modbus.codec import Spot
+    from agent.drivers.modbus.notes import Place
+    from agent.model import Value
+
+ON = 0xFF00
+
+
+def requests(place: Place, value: Value | None) -> Iterator[bytes]:
+    """The request PDUs that write a value, the usual one first; the second for a device that does
+    not know the function of the first. Raises Refused where it cannot be written.
+    """
+    spot = place.spot
+    if place.exponent or place.code:
+        raise Refused("a value scaled by another register is not written")
+    if not isinstance(value, Decimal):
+        raise Refused("a register has no empty state: a number is written to it, or nothing")
+    start = spot.start.to_bytes(2, "big")
+    if spot.table == "coil":
+        yield from _coil(start, value)
+    elif spot.table == "holding":
+        yield from _registers(start, spot, value)
+    else:
+        raise Refused(f"{spot.table} is a table that can only be read")
+
+
+def _coil(start: bytes, value: Decimal) -> Iterator[bytes]:
+    if value not in {0, 1}:
+        raise Refused(f"a coil is 0 or 1, not {value}")
+    yield b"\x05" + start + (ON if value else 0).to_bytes(2, "big")
+    yield b"\x0f" + start + b"\0\1\1" + bytes([int(value)])
+
+
+def _registers(start: bytes, spot: Spot, value: Decimal) -> Iterator[bytes]:
+    try:
+        data = b"".join(cell.to_bytes(2, "big") for cell in encode(spot, value))
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    if spot.width == 1:
+        yield b"\x06" + start + data
+    yield b"\x10" + start + spot.width.to_bytes(2, "big") + bytes([len(data)]) + data
