@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from agent.cli.scan import yaml_of
 from agent.cli.terminal import Json, as_json, plural
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 def ede(
@@ -45,25 +42,3 @@ def ede(
             typer.echo(f"! {one.name}: {warning}", err=True)
     typer.echo(f"{plural(len(found), 'device')} in {file}", err=True)
     typer.echo(yaml_of(entries), nl=False)
-
-
-def yaml_of(devices: Sequence[dict[str, Any]]) -> str:
-    """What the configuration would say: a line for each point, a comment for each device."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.comments import CommentedMap
-
-    written, entries = YAML(), CommentedMap()
-    written.width = 1000
-    for one in devices:
-        entry = CommentedMap(one["entry"])
-        points = CommentedMap()
-        for name, options in one["entry"].get("points", {}).items():
-            points[name] = CommentedMap(options)
-            points[name].fa.set_flow_style()
-        if points:
-            entry["points"] = points
-        entries[one["name"]] = entry
-        entries.yaml_add_eol_comment(one["about"], one["name"])
-    out = io.StringIO()
-    written.dump(CommentedMap(devices=entries), out)
-    return out.getvalue()

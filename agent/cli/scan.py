@@ -89,13 +89,24 @@ def yaml_of(devices: Sequence[dict[str, Any]]) -> str:
     written.width = 1000
     for one in devices:
         entry = CommentedMap(one["entry"])
-        entry.fa.set_flow_style()
+        if points := one["entry"].get("points"):
+            entry["points"] = CommentedMap({key: _on_one_line(of) for key, of in points.items()})
+        else:
+            entry.fa.set_flow_style()
         entries[one["name"]] = entry
         entries.yaml_add_eol_comment(one["about"], one["name"])
     out = io.StringIO()
     written.indent(mapping=2)
     written.dump(CommentedMap(devices=entries), out)
     return out.getvalue()
+
+
+def _on_one_line(options: dict[str, Any]) -> Any:
+    from ruamel.yaml.comments import CommentedMap
+
+    made = CommentedMap(options)
+    made.fa.set_flow_style()
+    return made
 
 
 def _serials(path: Path) -> list[str]:

@@ -31,7 +31,7 @@ def add_devices(path: Path, new: Mapping[str, Mapping[str, Any]]) -> list[str]:
     added: dict[str, Mapping[str, Any]] = {}
     for name, entry in new.items():
         spoken = family(config.links[entry["link"]].driver)
-        if "profile" not in entry and spoken not in TAKEN_FOR:
+        if not entry.keys() & {"profile", "points"} and spoken not in TAKEN_FOR:
             continue  # nobody knows yet what is to be read from it
         if (entry["link"], str(entry["address"])) not in known:
             added[_unlike(name, {*config.devices, *added})] = entry
@@ -63,7 +63,7 @@ def inserted(text: str, entries: Mapping[str, Mapping[str, Any]], name: str) -> 
         row = len(lines)
     while row > 0 and (not lines[row - 1].strip() or lines[row - 1].startswith("#")):
         row -= 1
-    written = [f"{' ' * indent}{key}: {_flow(entry)}\n" for key, entry in entries.items()]
+    written = [_written(key, entry, " " * indent) for key, entry in entries.items()]
     return "".join([*lines[:row], *written, *lines[row:]])
 
 
@@ -81,6 +81,17 @@ def _end_of_devices(text: str, name: str) -> tuple[int | None, int]:
         last = value.value[-1][1].end_mark
         return last.line + (1 if last.column else 0), value.value[0][0].start_mark.column
     return None, 2
+
+
+def _written(name: str, entry: Mapping[str, Any], indent: str) -> str:
+    """A device on one line; one with points of its own on a line for each."""
+    points = entry.get("points")
+    if not points:
+        return f"{indent}{name}: {_flow(entry)}\n"
+    rest = [f"{key}: {_scalar(value)}" for key, value in entry.items() if key != "points"]
+    lines = [f"{name}:", *(f"  {one}" for one in rest), "  points:"]
+    lines += [f"    {key}: {_flow(options)}" for key, options in points.items()]
+    return "".join(f"{indent}{line}\n" for line in lines)
 
 
 def _flow(entry: Mapping[str, Any]) -> str:

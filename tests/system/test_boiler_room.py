@@ -35,6 +35,25 @@ async def until_followed(config, running, count):
     raise AssertionError(out)
 
 
+def test_what_a_scan_adds_is_a_right_configuration(tmp_path):
+    async def attack():
+        async with BoilerRoom() as room:
+            config = tmp_path / "config.yaml"
+            config.write_text(
+                f"building: {{name: Les Alpins}}\nlinks:\n{room.link(free_udp_port())}\n"
+                f"privacy: {{policy: DEMO-1}}\nclock: {{source: system}}\nstate: {tmp_path}/state\n"
+            )
+            out, err = await gardien(config, "scan", "bms", "--add")
+            checked, _ = await gardien(config, "check")
+            return out, err, checked, config.read_text()
+
+    out, err, checked, text = asyncio.run(attack())
+    assert "4 devices added" in err
+    assert "t-depart: {at: 'analog-input,1', channel: temp.supply, unit: Cel}" in out
+    assert 't-depart: {at: "analog-input,1", channel: "temp.supply", unit: Cel}' in text
+    assert "bms: bacnet, 4 devices" in checked
+
+
 def test_a_boiler_room_is_read_and_followed_and_status_says_so(tmp_path):
     async def attack():
         async with BoilerRoom() as room:

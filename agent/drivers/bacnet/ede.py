@@ -7,7 +7,7 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING
 
-from agent.drivers.bacnet.guess import Thing, points, slug
+from agent.drivers.bacnet.guess import Thing, name_of, points
 from agent.drivers.bacnet.names import DEVICE, OBJECTS
 from agent.drivers.bacnet.tags import ObjectId
 from agent.drivers.bacnet.where import LAST_INSTANCE
@@ -55,7 +55,8 @@ def read(text: str, name: str) -> list[Found]:
             devices.setdefault(device, []).append(thing)
     if not devices:
         raise Refused(f"{name}: no object in it; is it an EDE file, and the one with the objects?")
-    found = [_found(one, names.get(one, ""), devices[one]) for one in sorted(devices)]
+    taken: set[str] = set()
+    found = [_found(one, names.get(one, ""), devices[one], taken) for one in sorted(devices)]
     return [_warned(found[0], wrong), *found[1:]]
 
 
@@ -102,11 +103,11 @@ def _whole(cell: str, most: int) -> int | None:
     return int(cell) if cell.isdecimal() and cell.isascii() and int(cell) <= most else None
 
 
-def _found(device: int, name: str, things: Sequence[Thing]) -> Found:
+def _found(device: int, name: str, things: Sequence[Thing], taken: set[str]) -> Found:
     made, doubts = points(things)
     rest = len(things) - len(made)
     return Found(
-        name=slug(name, f"bacnet-{device}"),
+        name=name_of(name, device, taken),
         entry={"address": str(device), **({"points": made} if made else {})},
         about=f"{name or 'BACnet device'} ({device})"
         + (f", {rest} further objects" if rest else ""),

@@ -29,13 +29,15 @@ VALUES = frozenset(
 WORDS: tuple[tuple[str, str], ...] = (
     ("temp.supply", r"supply|flow temp|depart|vorlauf|\bvl\b|aller"),
     ("temp.return", r"return|retour|rucklauf|\brl\b"),
+    ("elec.exp", r"elec.*(export|inject)|export.*elec|lieferung|einspeis"),
+    ("elec.imp", r"\belec|strom"),
     ("dhw", r"dhw|ecs|hot water|eau chaude|warmwasser"),
     ("cw", r"cold water|eau froide|kaltwasser|\befs?\b"),
     ("gas", r"\bgas\b|\bgaz\b"),
     ("cool", r"cool|froid|kalte|chilled"),
     ("heat", r"heat|chal|chauff|warme|calor|thermi"),
-    ("elec.exp", r"export|inject|lieferung|einspeis"),
-    ("elec.imp", r"elec|import|energ|strom|kwh|soutir"),
+    ("elec.exp", r"export|inject"),
+    ("elec.imp", r"import|energ|kwh|soutir"),
 )
 """channels by what their names say, the first that fits; only where the unit fits too"""
 ONLY = {
@@ -83,6 +85,14 @@ def plain_words(text: str) -> str:
 def slug(text: str, otherwise: str) -> str:
     """A name that fits the configuration."""
     return re.sub(r"[^a-z0-9]+", "-", plain_words(text)).strip("-")[:48] or otherwise
+
+
+def name_of(said: str, instance: int, taken: set[str]) -> str:
+    """A name for a device that fits the configuration, unlike those taken; then it is taken."""
+    plain = slug(said, f"bacnet-{instance}")
+    name = plain if plain not in taken else f"{plain}-{instance}"
+    taken.add(name)
+    return name
 
 
 def points(things: Iterable[Thing]) -> tuple[dict[str, Mapping[str, Any]], list[str]]:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
 from agent.drivers.bacnet import reading
-from agent.drivers.bacnet.guess import VALUES, Thing, points, slug
+from agent.drivers.bacnet.guess import VALUES, Thing, name_of, points
 from agent.drivers.bacnet.names import (
     DESCRIPTION,
     DEVICE,
@@ -55,6 +55,7 @@ class Scan:
         self.wire, self.directory = wire, directory
         self._found: dict[int, tuple[Address, IAm]] | None = None
         self._doubles: set[int] = set()
+        self._names: set[str] = set()
 
     def announced(self, address: Address, said: IAm) -> None:
         """Take an I-Am, if somebody is looking."""
@@ -67,7 +68,7 @@ class Scan:
     async def discover(self, wish: Wish) -> AsyncIterator[Found | Progress]:
         """Search; see `agent.drivers.base.Discovers`."""
         first, last = _instance(wish.first, 0), _instance(wish.last, LAST_INSTANCE)
-        self._found, self._doubles = {}, set()
+        self._found, self._doubles, self._names = {}, set(), set()
         try:
             yield Progress(0, 1, "asking who is there")
             await self._who_is(first, last)
@@ -106,13 +107,13 @@ class Scan:
                 words = f"device {peer.instance}: objects"
                 yield Progress(len(things), len(listed), words)
         except NotAnsweredError as error:
-            yield _found(peer, {}, [], [str(error)])
+            yield self._said(peer, {}, [], [str(error)])
             return
         if peer.instance in self._doubles:
             warnings.append(f"two devices say that they are {peer.instance}: one must change")
         if len(listed) >= MOST_OBJECTS:
             warnings.append(f"only its first {MOST_OBJECTS} objects were looked at")
-        yield _found(peer, about, things, warnings)
+        yield self._said(peer, about, things, warnings)
 
     async def _about(self, peer: Peer) -> dict[str, str]:
         device = ObjectId(DEVICE, peer.instance)
@@ -157,6 +158,23 @@ class Scan:
             await reading.read(self.wire, peer, refs, found)
         return found
 
+    def _said(
+        self, peer: Peer, about: dict[str, str], things: Sequence[Thing], warnings: Sequence[str]
+    ) -> Found:
+        made, doubts = points(things)
+        name = about.get("object-name", "")
+        rest = len(things) - len(made)
+        words = " ".join(
+            one for one in (about.get("vendor-name"), about.get("model-name"), name) if one
+        )
+        return Found(
+            name=name_of(name, peer.instance, self._names),
+            entry={"address": str(peer.instance), **({"points": made} if made else {})},
+            about=f"{words or 'BACnet device'} ({peer.instance} at {peer.address})"
+            + (f", {rest} further values" if rest else ""),
+            warnings=(*warnings, *doubts),
+        )
+
 
 def _thing(of: ObjectId, contents: Contents) -> Thing:
     units = contents.get(Ref(of, UNITS), ())
@@ -168,24 +186,6 @@ def _thing(of: ObjectId, contents: Contents) -> Thing:
         text(contents.get(Ref(of, DESCRIPTION))),
         int(number) if isinstance(number, Decimal) else None,
         not isinstance(slot, Refusal),
-    )
-
-
-def _found(
-    peer: Peer, about: dict[str, str], things: Sequence[Thing], warnings: Sequence[str]
-) -> Found:
-    made, doubts = points(things)
-    name = about.get("object-name", "")
-    rest = len(things) - len(made)
-    words = " ".join(
-        one for one in (about.get("vendor-name"), about.get("model-name"), name) if one
-    )
-    return Found(
-        name=slug(name, f"bacnet-{peer.instance}"),
-        entry={"address": str(peer.instance), **({"points": made} if made else {})},
-        about=f"{words or 'BACnet device'} ({peer.instance} at {peer.address})"
-        + (f", {rest} further values" if rest else ""),
-        warnings=(*warnings, *doubts),
     )
 
 

@@ -83,6 +83,17 @@ def test_a_range_is_searched_and_a_wrong_one_refused():
     assert asyncio.run(attack()) == ["20"]
 
 
+def test_devices_of_one_name_are_told_apart_by_their_number():
+    async def attack():
+        async with net() as on:
+            await on.add(7, boiler(), name="AHU")
+            await on.add(8, boiler(), name="AHU")
+            return await found_by(on)
+
+    found, _ = asyncio.run(attack())
+    assert [one.name for one in found] == ["ahu", "ahu-8"]
+
+
 def test_two_devices_with_one_number_are_warned_of():
     async def attack():
         async with net() as on:
