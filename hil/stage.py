@@ -12,8 +12,9 @@ import signal
 import sys
 import time
 from collections import defaultdict
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from hil.broker import Broker, broker
 from hil.cut import Cut, cut
 from hil.platform.child import Platform
 from hil.platform.report import rows as platform_rows
-from hil.process import Child
+from hil.process import Child, free_port
 from hil.proof import Answer, Evidence, Row, Verdict, prove
 
 if TYPE_CHECKING:
@@ -46,6 +47,22 @@ clock: {{source: system}}
 state: {state}
 spool: {{max: 50MB, flush: 1s}}
 """
+CELLAR = """\
+  heat: {{driver: mbus-tcp, host: 127.0.0.1, port: {mbus}}}
+  boiler-room: {{driver: bacnet, address: 127.0.0.1/8, port: {bacnet}}}
+"""
+BOILER = """\
+  boiler:
+    link: boiler-room
+    address: "{address}"
+    place: {place}
+    every: 5s
+    points:
+      supply: {{at: "analog-input,1", channel: temp.supply, unit: Cel}}
+      return: {{at: "analog-input,2", channel: temp.return, unit: Cel}}
+"""
+COMMON = "privacy: {policy: DEMO-1, common: {basis: vote of the assembly, from: 2026-01-01}}"
+CHANNELS = ("elec.imp", "heat", "cw", "dhw")
 
 
 @dataclass
@@ -78,6 +95,8 @@ class Stage:
     silences: dict[str, list[tuple[float, float]]] = field(
         default_factory=lambda: defaultdict(list)
     )
+    mbus: list[dict[str, Any]] = field(default_factory=list)
+    """the meters on the M-Bus line, where there is one"""
 
     @property
     def config(self) -> Path:
@@ -178,7 +197,7 @@ class Stage:
         return {
             row.place
             for row in platform_rows(self.platform.db)
-            if row.t <= slot < row.t + row.span * row.step
+            if row.channel == "elec.imp" and row.t <= slot < row.t + row.span * row.step
         }
 
     def evidence(self, last_slot: int) -> Evidence:
@@ -195,6 +214,7 @@ class Stage:
             rows=[
                 Row(row.place, row.t, row.value, row.q, row.why, row.delay, row.span, row.basis)
                 for row in platform_rows(self.platform.db)
+                if row.channel == "elec.imp"
             ],
             consented={one.place: one.consent for one in self.dwellings if one.consents},
             last_slot=last_slot,
@@ -204,6 +224,30 @@ class Stage:
             silences=self.silences,
         )
 
+    def mbus_verdict(self) -> tuple[int, int]:
+        """Values of M-Bus meters at the platform, and how many of them no meter ever said."""
+        said: dict[tuple[str, str], set[Decimal]] = defaultdict(set)
+        home = {
+            meter["serial"]: one.place
+            for meter, one in zip(self.mbus, self.dwellings, strict=False)
+        }
+        log = self.folder / "mbus.jsonl"
+        for line in log.read_text().splitlines() if log.exists() else ():
+            one = json.loads(line)
+            said[home[one["serial"]], one["channel"]].add(Decimal(one["thousandths"]) / 1000)
+        rows = [
+            row
+            for row in platform_rows(self.platform.db)
+            if row.channel in CHANNELS[1:] and row.value is not None
+        ]
+        wrong = sum(Decimal(row.value or 0) not in said[row.place, row.channel] for row in rows)
+        return len(rows), wrong
+
+    def boiler_values(self) -> int:
+        """Values of the boiler room at the platform."""
+        rows = platform_rows(self.platform.db)
+        return sum(row.channel.startswith("temp.") and row.value is not None for row in rows)
+
     def prove(self, last_slot: int) -> Verdict:
         """The verdict on every slot up to the last one."""
         return prove(self.evidence(last_slot))
@@ -211,39 +255,62 @@ class Stage:
 
 @asynccontextmanager
 async def stage(
-    folder: Path, lines: int = 4, meters: int = 15, without_consent: int = 3
+    folder: Path,
+    lines: int = 4,
+    meters: int = 15,
+    without_consent: int = 3,
+    *,
+    cellar: bool = False,
 ) -> AsyncIterator[Stage]:
-    """Set everything up, agent not started; on leaving, everything is ended."""
+    """Set everything up, agent not started; on leaving, everything is ended.
+
+    With `cellar`, an M-Bus line of heat and water meters and a boiler room on BACnet are there too.
+    """
     log = folder / "answers.jsonl"
-    async with (
-        broker() as mosquitto,
-        cut(mosquitto.port) as proxy,
-        _Building(lines, meters, log) as building,
-        Platform(mosquitto.port, folder / "platform.db") as platform,
-    ):
-        plan = _dwellings(building.said, without_consent)
-        on = Stage(folder, building.said, mosquitto, proxy, platform, plan)
+    async with AsyncExitStack() as open_now:
+        mosquitto = await open_now.enter_async_context(broker())
+        proxy = await open_now.enter_async_context(cut(mosquitto.port))
+        building = await open_now.enter_async_context(_building(lines, meters, log))
+        platform = Platform(mosquitto.port, folder / "platform.db")
+        await open_now.enter_async_context(platform)
+        said = json.loads(building.first)
+        on = Stage(folder, said, mosquitto, proxy, platform, _dwellings(said, without_consent))
         try:
             await _set_up(on)
+            if cellar:
+                await _open_the_cellar(on, open_now)
             yield on
         finally:
             await _end(on)
 
 
-class _Building(Child):
-    """The pretend building as a process; what it said at its start."""
+def _building(lines: int, meters: int, log: Path) -> Child:
+    wanted = ("--lines", str(lines), "--meters", str(meters), "--log", str(log))
+    return Child((sys.executable, "-m", "hil.building", *wanted), "{")
 
-    def __init__(self, lines: int, meters: int, log: Path) -> None:
-        super().__init__(
-            (sys.executable, "-m", "hil.building", "--lines", str(lines),
-             "--meters", str(meters), "--log", str(log)), "{",
-        )  # fmt: skip
 
-    @property
-    def said(self) -> dict[str, Any]:
-        """Ports, serial numbers and control port."""
-        described: dict[str, Any] = json.loads(self.first)
-        return described
+async def _open_the_cellar(on: Stage, open_now: AsyncExitStack) -> None:
+    """Twelve meters on M-Bus, assigned to the first dwellings, and the boiler, common plant."""
+    log = on.folder / "mbus.jsonl"
+    mbus = Child((sys.executable, "-m", "hil.mbus", "--meters", "12", "--log", str(log)), "{")
+    boilers = Child((sys.executable, "-m", "hil.bacnet"), "{")
+    said = json.loads((await open_now.enter_async_context(mbus)).first)
+    room = json.loads((await open_now.enter_async_context(boilers)).first)["controllers"][0]
+    on.mbus = said["meters"]
+    (plant,) = (await on.command("place", "new", "Chaufferie", "--type", "common"))["places"]
+    devices = "".join(
+        f'  {one["channel"]}-{one["serial"]}: {{link: heat, address: "{one["serial"]}", '
+        f"profile: {one['profile']}, every: 10s, reads_a_day: 20000}}\n"
+        for one in on.mbus
+    ) + BOILER.format(address=room["address"], place=plant["id"])
+    links = CELLAR.format(mbus=said["port"], bacnet=free_port())
+    text = on.config.read_text(encoding="utf-8")
+    text = text.replace("devices:\n", f"{links}devices:\n{devices}")
+    text = text.replace("privacy: {policy: DEMO-1}", COMMON)
+    on.config.write_text(text, encoding="utf-8")
+    pairs = zip(on.mbus, on.dwellings, strict=False)
+    rows = [f"{meter['serial']};{home.label}" for meter, home in pairs]
+    await on.command("meter", "import", _sheet(on, "mbus.csv", "serial;dwelling", rows))
 
 
 def _dwellings(building: dict[str, Any], without_consent: int) -> list[Dwelling]:
@@ -296,7 +363,8 @@ async def _set_up(on: Stage) -> None:
     await on.command("meter", "import", meters)
     given = await on.command(
         "consent", "give", "--file", agreed, "--recipient", RECIPIENT,
-        "--channel", "elec.imp", "--step", "1s", "--purpose", "advice on consumption",
+        *(word for channel in CHANNELS for word in ("--channel", channel)),
+        "--step", "1s", "--purpose", "advice on consumption",
     )  # fmt: skip
     consents = {one["place"]: one["id"] for one in given["consents"]}
     for one in on.dwellings:
