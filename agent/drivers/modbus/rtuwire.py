@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 OWED_FOR = 60.0
 """seconds after which an answer that never came is not feared any more"""
 REPEATS = 2
-"""of a request whose answer was garbled"""
+"""of a request that noise may have spoilt"""
 LATEST = 10
 """timeouts after which a device that reads no cell more than it is asked for is believed again"""
 REPEATED = 4
@@ -59,20 +59,20 @@ class RtuWire:
     async def exchange(self, unit: int, pdu: bytes) -> Answer:
         """Ask one unit, again where noise spoilt the answer. Raises LinkLost when the line is gone.
 
-        A unit that answered last time is asked twice, since noise may as well have spoilt the
+        A unit that answered last time is asked three times, since noise may as well have spoilt the
         question; one that did not costs one timeout.
         """
-        repeats = REPEATS
+        live, repeats = unit in self._live, REPEATS
+        self._live.discard(unit)
         while True:
             answer = await self._unmistakable(unit, pdu)
-            silent, live = answer.why is Why.SILENT and not answer.garbled, unit in self._live
+            silent = answer.why is Why.SILENT and not answer.garbled
             if not silent and not answer.garbled:
                 self._live.add(unit)
                 return answer
-            self._live.discard(unit)
             if not repeats or (silent and (answer.code or not live)):
                 return answer
-            repeats = 0 if silent else repeats - 1
+            repeats -= 1
 
     async def once(self, unit: int, pdu: bytes, linger: float = 0.0) -> tuple[Answer, int]:
         """Ask once, for a scan; also how many bytes came within `linger` seconds behind it."""
