@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from agent.errors import AgentError
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+    from contextlib import AbstractAsyncContextManager
+
+    from agent.errors import AgentError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -91,7 +93,7 @@ async def end(tasks: Iterable[asyncio.Future[Any]]) -> None:
         await asyncio.wait(left, timeout=1)
 
 
-async def keep_open(  # noqa: PLR0913 -- its ceiling and its sign of health are the caller's
+async def keep_open(  # noqa: PLR0913, PLR0917 -- its ceiling and its sign of health are the caller's
     name: str,
     open_it: Callable[[], AbstractAsyncContextManager[T]],
     serve: Callable[[T], Awaitable[None]],

@@ -58,7 +58,7 @@ def _version(
     version: bool = typer.Option(False, "--version", help="Say which version this is."),
 ) -> None:
     if version:
-        from importlib.metadata import version as installed  # noqa: PLC0415
+        from importlib.metadata import version as installed
 
         typer.echo(f"gardien {installed('gardien')}")
         raise typer.Exit

@@ -31,7 +31,7 @@ def show(
     ] = None,
 ) -> None:
     """Say MDP-1 in words, in English or French."""
-    from agent.pipeline.policy import WORDS  # noqa: PLC0415 -- start-up time
+    from agent.pipeline.policy import WORDS
 
     here = "fr" if os.environ.get("LC_ALL", os.environ.get("LANG", "")).startswith("fr") else "en"
     typer.echo(WORDS[lang or here], nl=False)

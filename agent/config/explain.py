@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import BaseModel
 
 from agent.config.problem import did_you_mean, or_list
-from agent.settings import BYTES, SECONDS, shown, written, written_size
+from agent.settings import BYTES, SECONDS, harmless, shown, written, written_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -103,6 +103,8 @@ def _literal(found: object, field: FieldInfo | None) -> str:
 
 
 def _but(found: object, field: FieldInfo | None) -> str:
+    if isinstance(found, str):  # pydantic 2.14 gives what was written, 2.10 what it was read as
+        return f", found {harmless(found)}"
     return f", found {_in_unit(float(found), field)}" if isinstance(found, (int, float)) else ""
 
 
