@@ -12,7 +12,7 @@ from tests.system.packaging.conftest import needed
 
 MORE = (
     "python3-pytest", "python3-pytest-timeout", "python3-hypothesis", "python3-jsonschema",
-    "python3-tomli", "strace", "mbpoll", "procps",
+    "python3-tomli", "mosquitto-clients", "strace", "mbpoll", "procps",
 )  # fmt: skip
 RUN = """
 apt-get install -y -qq --no-install-recommends /opt/in/gardien.deb {more} >/opt/in/apt.log 2>&1
@@ -20,7 +20,7 @@ cp -r /opt/in/project /root/project && cd /root/project
 export PYTHONPATH=/usr/share/gardien:/usr/share/gardien/vendor:/root/project HOME=/root
 ip link set lo up 2>/dev/null || true
 python3 -c 'import agent; assert agent.__file__.startswith("/usr/share/gardien/"), agent.__file__'
-python3 -m pytest -p no:cacheprovider -q {tests} 2>&1 | tail -40
+python3 -m pytest -p no:cacheprovider {tests} 2>&1 | tail -40
 """
 
 

@@ -1,5 +1,6 @@
 """The package's papers agree with the project's: one list of what it needs, one version."""
 
+import os
 import re
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def test_changelog_and_project_say_the_same_version():
 def test_the_completion_offers_commands_groups_and_options():
     done = subprocess.run(
         (sys.executable, "packaging/manual.py", "completion"),
-        cwd=TOP, env={"PYTHONPATH": str(TOP)}, check=True, text=True, capture_output=True,
+        cwd=TOP, env=os.environ | {"PYTHONPATH": f"{TOP}:{os.environ.get('PYTHONPATH', '')}"}, check=True, text=True, capture_output=True,
     )  # fmt: skip
     script = (
         done.stdout
