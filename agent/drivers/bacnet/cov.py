@@ -16,7 +16,7 @@ from agent.drivers.bacnet import services
 from agent.drivers.bacnet.names import PRESENT_VALUE, STATUS_FLAGS
 from agent.drivers.bacnet.services import Content, Ref
 from agent.drivers.bacnet.tags import Refusal
-from agent.drivers.bacnet.wire import DeniedError, NotAnsweredError
+from agent.drivers.bacnet.wire import DeniedError, NotAnsweredError, station
 from agent.errors import LinkLost
 from agent.lifetime import end
 
@@ -104,7 +104,12 @@ class Following:
         """Take a notification; False where we did not ask for it."""
         found = self._subscriptions.get(said.device, {}).get(said.object)
         peer = self.directory.peers.get(said.device)
-        if found is None or said.process != PROCESS or peer is None or peer.address != source:
+        if (
+            found is None
+            or said.process != PROCESS
+            or peer is None
+            or station(peer.address) != station(source)
+        ):
             return False
         if PRESENT_VALUE in said.values:
             self.notifications += 1

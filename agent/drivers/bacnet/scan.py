@@ -21,7 +21,7 @@ from agent.drivers.bacnet.names import (
 from agent.drivers.bacnet.services import Ref
 from agent.drivers.bacnet.tags import ObjectId, Refusal
 from agent.drivers.bacnet.where import LAST_INSTANCE
-from agent.drivers.bacnet.wire import NotAnsweredError
+from agent.drivers.bacnet.wire import NotAnsweredError, station
 from agent.drivers.base import Found, Progress
 from agent.errors import Refused
 
@@ -62,7 +62,7 @@ class Scan:
         if self._found is None or len(self._found) >= MOST_DEVICES:
             return
         other, _ = self._found.setdefault(said.instance, (address, said))
-        if other != address:
+        if station(other) != station(address):
             self._doubles.add(said.instance)
 
     async def discover(self, wish: Wish) -> AsyncIterator[Found | Progress]:

@@ -62,6 +62,7 @@ MAX_APDU = 1476
 TRIES = 3
 """how often a request is sent within its timeout: packets get lost"""
 OPENING_S = 2.0
+Station = tuple[int, int | None, bytes | None]
 CONFIRMED, UNCONFIRMED = 0, 1
 """PDU types (clause 20.1)"""
 SEGMENTED = 0x08
@@ -124,8 +125,8 @@ class Wire:
         self._element = NetworkServiceElement()
         bind(self._element, self._network)
         bind(self._access, self._network)
-        self._waiting: dict[tuple[Address, int], asyncio.Future[Any]] = {}
-        self._next: dict[Address, int] = {}
+        self._waiting: dict[tuple[Station, int], asyncio.Future[Any]] = {}
+        self._next: dict[Station, int] = {}
         self.link: Any = None
 
     async def open(self, bbmd: str | None, ttl: int) -> None:
@@ -156,7 +157,7 @@ class Wire:
         """Send one request and give what its answer carries. Raises NotAnswered, Denied, and
         LinkLost where our own address is gone.
         """
-        key = (to, self._free_number(to))
+        key = (station(to), self._free_number(station(to)))
         request = ConfirmedRequestPDU(service, key[1])
         request.put_data(data)
         request.pduDestination = to
@@ -183,7 +184,7 @@ class Wire:
         request.pduDestination = to or GlobalBroadcast()
         await self._access.request(request)
 
-    def _free_number(self, to: Address) -> int:
+    def _free_number(self, to: Station) -> int:
         """The request's number, not given again before 256 others: late answers find nobody."""
         number = self._next.get(to, 0)
         for _ in range(256):
@@ -193,10 +194,10 @@ class Wire:
         self._next[to] = (number + 1) % 256
         return number
 
-    def _forget(self, key: tuple[Address, int]) -> None:
+    def _forget(self, key: tuple[Station, int]) -> None:
         """End bacpypes3's own part of a request that we no longer wait for."""
         for transaction in list(self._access.clientTransactions):
-            if (transaction.pdu_address, transaction.invokeID) == key:
+            if (station(transaction.pdu_address), transaction.invokeID) == key:
                 transaction.stop_timer()
                 self._access.clientTransactions.remove(transaction)
 
@@ -210,7 +211,7 @@ class Wire:
 
     def answered(self, apdu: Any) -> None:
         """Take an answer to a request of ours."""
-        waiting = self._waiting.get((apdu.pduSource, apdu.apduInvokeID))
+        waiting = self._waiting.get((station(apdu.pduSource), apdu.apduInvokeID))
         if waiting is None or waiting.done():
             self.strays += 1
         else:
@@ -257,6 +258,11 @@ class Wire:
                 task.cancel()
             self.link.close()
             await asyncio.sleep(0)  # the transports close in the next turn of the loop
+
+
+def station(address: Address) -> Station:
+    """Who an address is of, by whatever router it was heard from or is to be asked through."""
+    return address.addrType, address.addrNet, address.addrAddr
 
 
 def _contents(apdu: Any, service: int) -> bytes:

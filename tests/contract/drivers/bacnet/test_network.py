@@ -37,6 +37,11 @@ def test_devices_behind_a_router_are_read_one_at_a_time():
                 got = await asyncio.gather(*(line.read(one) for one in asked))
                 assert [values(one) for one in got] == [[Decimal(20 + n)] for n in range(3)]
                 assert seen.most_at_once == 1
+                # as I-Am-Router-To-Network would have said
+                await line.wire._network.update_router_references(None, Address(router), [2001])
+                line.directory.forget(702)
+                bare = await line.read([point("analog-input,1", "702@2001:0x02")])
+                assert values(bare) == [Decimal(21)]
                 found = await on.driver(port=free_udp_port(), timeout=1.5)
                 # in place of the broadcast that loopback has not
                 found.directory.ask.append(Address(f"2001:*@{router}"))
