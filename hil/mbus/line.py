@@ -49,13 +49,19 @@ class Bus:
         if self.noise and self.random.random() < self.noise / 2:
             self.damaged += 1
             return 0.0, b""  # nobody understood the question
-        said = [(one.late, answer) for one in self.slaves if (answer := one.hears(frame))]
+        hearing = [one for one in self.slaves if not self._missed_by(one)]
+        said = [(one.late, answer) for one in hearing if (answer := one.hears(frame))]
         if not said:
             return 0.0, self._noise_alone()
         first = min(late for late, _ in said)
         answer = collided([(round((late - first) / BITS), data) for late, data in said])
         self.collisions += len(said) > 1
         return FIRST_BITS + first, self._disturbed(answer)
+
+    def _missed_by(self, slave: Slave) -> bool:
+        """One that is selected does not hear that another one is, and goes on answering with it."""
+        deaf = slave.selected and self.noise and self.random.random() < self.noise / 2
+        return bool(deaf)
 
     def _noise_alone(self) -> bytes:
         happens = self.noise and self.random.random() < self.noise / 10
