@@ -6,10 +6,10 @@
 
 PYTHON ?= /usr/bin/python3
 BIN := .venv/bin
-DEBIAN := python3-venv mosquitto mosquitto-clients mbpoll strace
+DEBIAN := python3-venv mosquitto mosquitto-clients mbpoll strace gcc libc6-dev libmodbus-dev
 # with these the Debian package is built, and tried in a machine of its own
 DEBIAN += dpkg-dev debhelper dh-python python3-all python3-typer lintian mmdebstrap systemd-container
-COMMANDS := /usr/sbin/mosquitto /usr/bin/mosquitto_sub /usr/bin/mbpoll /usr/bin/strace
+COMMANDS := /usr/sbin/mosquitto /usr/bin/mosquitto_sub /usr/bin/mbpoll /usr/bin/strace /usr/bin/gcc /usr/include/modbus/modbus.h
 COMMANDS += /usr/bin/dh /usr/bin/dh_python3 /usr/bin/py3compile /usr/bin/lintian /usr/bin/mmdebstrap /usr/bin/systemd-nspawn
 CONSTRAINTS := packaging/constraints-debian13.txt
 
@@ -18,7 +18,7 @@ CONSTRAINTS := packaging/constraints-debian13.txt
 setup: .venv/ready
 
 .venv/ready: pyproject.toml $(CONSTRAINTS) Makefile
-	@missing=; for command in $(COMMANDS); do [ -x $$command ] || missing=1; done; \
+	@missing=; for command in $(COMMANDS); do [ -e $$command ] || missing=1; done; \
 	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing=1; \
 	if [ -z "$$missing" ]; then :; \
 	elif [ "$$(id -u)" = 0 ]; then \

@@ -1,4 +1,7 @@
-"""Writing one point: functions 5, 6, 15 and 16 (Modbus Application Protocol V1.1b3, 6.5 to 6.12)."""
+"""Writing one point: functions 5, 6, 15 and 16.
+
+Modbus Application Protocol V1.1b3, 6.5, 6.6, 6.11 and 6.12.
+"""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 OWED_FOR = 60.0
 """seconds after which an answer that never came is not feared any more"""
-REPEATS = 2
-"""of a request that noise may have spoilt"""
+REPEATS = 4
+"""of a request whose answer was garbled; half as many where nothing at all was heard"""
 LATEST = 10
 """timeouts after which a device that reads no cell more than it is asked for is believed again"""
 REPEATED = 4
@@ -70,9 +70,9 @@ class RtuWire:
             if not silent and not answer.garbled:
                 self._live.add(unit)
                 return answer
-            if not repeats or (silent and (answer.code or not live)):
+            if repeats <= 0 or (silent and (answer.code or not live)):
                 return answer
-            repeats -= 1
+            repeats -= 2 if silent else 1
 
     async def once(self, unit: int, pdu: bytes, linger: float = 0.0) -> tuple[Answer, int]:
         """Ask once, for a scan; also how many bytes came within `linger` seconds behind it."""

@@ -54,7 +54,7 @@ def test_what_is_new_stands_behind_what_is_there_and_all_else_as_it_was(tmp_path
     [
         "devices:\n",
         "",
-        "devices:\n    one:\n        link: riser\n        address: 1\n        profile: eastron-sdm120",
+        "devices:\n    one:\n      link: riser\n      address: 1\n      profile: eastron-sdm120",
         "devices:\n  one: {link: riser, address: 1,\n    profile: eastron-sdm120}\n# done\n",
     ],
 )

@@ -1,4 +1,4 @@
-"""Independent peers in C: Debian's libmodbus answers the driver, and mbpoll reads what we pretend."""
+"""Independent peers in C: libmodbus answers the driver, and mbpoll reads what we pretend."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A line as bad as they get, read by the daemon's own rules: no wrong value, nobody left out.
 
-Guards design rule 7 (fair) and issue 5: 20 devices, 3 dead, 2 slow, 1 late by random times, noise on
-every second frame.
+Guards design rule 7 (fair) and issue 5: 20 devices, 3 dead, 2 slow, 1 late by random times, noise
+on every second frame.
 """
 
 from __future__ import annotations
@@ -136,7 +136,5 @@ def test_a_line_of_dead_slow_late_and_noisy_devices_gives_no_wrong_value() -> No
     assert tally.good > READS
     missed = sum(tally.missed.get(unit, 0) for unit in live)
     asked = sum(tally.asked[unit] for unit in live)
-    print(
-        f"{tally.good} values, 0 wrong; {missed} of {asked} reads of the living missed; {taken:.0f} s"
-    )
-    assert missed <= asked * 0.05
+    print(f"{tally.good} values, 0 wrong; {missed} of {asked} missed; {taken:.0f} s")
+    assert missed <= asked * 0.03

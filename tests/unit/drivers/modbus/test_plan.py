@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 
 from agent.drivers.modbus.codec import Spot, parse
 from agent.drivers.modbus.plan import LONGEST, Block, Cut, Tariff, cut, plan
+from agent.drivers.modbus.rtu import Speed
+from agent.drivers.modbus.serialline import RtuSettings, tariff
 from agent.drivers.profile import profile
+from agent.model import Point
 
 
 @st.composite
@@ -153,3 +156,16 @@ def test_a_hole_is_read_along_while_that_is_no_dearer_than_a_request(hole: int) 
 def test_a_device_that_answers_less_at_once_is_asked_for_less() -> None:
     wanted = tuple(Spot("input", n, 1, "uint16") for n in range(100))
     assert sorted(b.count for b in plan(wanted, tariff=Tariff(most=60))) == [40, 60]
+
+
+def test_on_a_serial_line_holes_are_dear_and_slow_lines_dearer() -> None:
+    sdm120 = tuple(parse(offer.at) for offer in profile("eastron-sdm120").points.values())
+    assert len(plan(sdm120, tariff=tariff(Speed(9600)))) == 3
+    assert len(plan(sdm120, tariff=tariff(Speed(115200)))) == 2
+
+
+def test_what_a_device_costs_a_line_is_told_before_it_is_opened() -> None:
+    points = [Point("m", "p", "1", f"input/{n}/uint16", 60) for n in range(0, 20, 2)]
+    settings = RtuSettings(port="/dev/none", baudrate=9600)
+    # 13 characters and 19 registers of 1.04 ms, twice 3.5 characters, and the turnaround
+    assert settings.seconds(points) == pytest.approx(0.0135 + 0.0396 + 0.0073 + 0.016, abs=0.001)
