@@ -43,9 +43,10 @@ def test_changelog_and_project_say_the_same_version():
 
 
 def test_the_completion_offers_commands_groups_and_options():
+    path = f"{TOP}:{os.environ.get('PYTHONPATH', '')}"
     done = subprocess.run(
         (sys.executable, "packaging/manual.py", "completion"),
-        cwd=TOP, env=os.environ | {"PYTHONPATH": f"{TOP}:{os.environ.get('PYTHONPATH', '')}"}, check=True, text=True, capture_output=True,
+        cwd=TOP, env=os.environ | {"PYTHONPATH": path}, check=True, text=True, capture_output=True,
     )  # fmt: skip
     script = (
         done.stdout
