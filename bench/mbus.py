@@ -1,4 +1,5 @@
-"""Frames a second of the M-Bus decoder, beside pymeterbus and pymbusparser where installed.
+"""Frames a second of the M-Bus decoder, beside pymeterbus and pymbusparser where installed; and
+the share of the wire's time that the master makes use of.
 
     python -m bench.mbus [FOLDER]
 
@@ -9,14 +10,21 @@ imported, and reported as skipped where it cannot; what it refuses counts as don
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.drivers.mbus.bus import MbusTcp, TcpSettings
 from agent.drivers.mbus.decode import decode
 from agent.drivers.mbus.frame import checksum
+from agent.model import Point
+from hil.mbus.encode import Plate
+from hil.mbus.line import Bus
+from hil.mbus.serve import tcp
+from hil.mbus.slave import Slave
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,6 +101,25 @@ def pymbusparser() -> Callable[[bytes], object]:
     return one
 
 
+async def share(baudrate: int) -> tuple[float, float]:
+    """Share of the time in which bytes are on the wire, and readings a second, of some meters."""
+    meters = [
+        Slave(Plate(f"{45_120_000 + n}"), lambda: [bytes.fromhex(HEAT)[12:]])
+        for n in range(max(2, baudrate // 600))
+    ]
+    bus = Bus(meters, baudrate, paced=True)
+    async with tcp(bus) as port:
+        settings = TcpSettings(host="127.0.0.1", port=port, baudrate=baudrate)
+        async with MbusTcp.open(settings) as driver:
+            began = time.perf_counter()
+            for meter in meters:
+                point = Point("m", "e", meter.plate.id, "heat:energy", 60, unit="kWh")
+                (sample,) = await driver.read([point])
+                assert sample.value is not None, sample.detail
+            spent = time.perf_counter() - began
+    return bus.busy / spent, len(meters) / spent
+
+
 def main() -> int:
     frames = frames_of(sys.argv[1] if len(sys.argv) > 1 else None)
     records = sum(len(decode(frame).records) for frame in frames)
@@ -107,6 +134,9 @@ def main() -> int:
             continue
         theirs = rate(one, frames)
         print(f"{name:13} {theirs:10,.0f} frames/s, gardien is {ours / theirs:.1f} times as fast")
+    for baudrate in (300, 2400, 9600):
+        used, reads = asyncio.run(share(baudrate))
+        print(f"{baudrate:5} baud: bytes on the wire {used:.0%} of the time, {reads:.2f} meters/s")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from agent.config.points import point, profile_of, wanted
@@ -48,10 +49,10 @@ def _battery(draft: Draft, name: str, device: Device) -> None:
 
 
 def _capacity(draft: Draft, name: str, link: Link) -> None:
-    reads = [
-        (link.settings.seconds(points), min(one.every for one in points))
-        for points in _devices_on(draft, name)
-    ]
+    reads = []
+    for points in _devices_on(draft, name):
+        with suppress(ValueError):  # an address that is none: pointcheck has told
+            reads.append((link.settings.seconds(points), min(one.every for one in points)))
     load = sum(seconds / step for seconds, step in reads)
     if load <= 1:
         return
