@@ -103,7 +103,7 @@ def _with(register: Register, word: str, at: str) -> Register:
     if found := NUMBERED.fullmatch(word):
         numbers: dict[str, Any] = {found[1]: int(found[2])}
         return replace(register, **numbers)
-    if word in Function:
+    if word in list(Function):
         return replace(register, function=Function(word))
     if modifier := modifiers().get(word):
         return replace(register, modifiers=(*register.modifiers, modifier))
