@@ -76,6 +76,7 @@ def _device(house: House, line: Line, device: Device) -> dict[str, Any]:
         "link": line.link.name,
         "place": _label(house, device),
         "serial": device.serial,
+        "answer_ms": _answer_ms(line, device),
         "answered": stamp(device.answered) if device.answered else None,
         "failures": device.failures,
         "rests_s": round(max(0.0, device.rests_until - monotonic())),
@@ -97,6 +98,12 @@ def _label(house: House, device: Device) -> str | None:
             labels = (one.label for one in house.registry.places() if one.id == place)
             return next(labels, place)
     return None
+
+
+def _answer_ms(line: Line, device: Device) -> float | None:
+    """How long its last answer took, where the bus knows."""
+    known = line.link.health().get("answer_ms", {})
+    return known.get(device.points[0].address) if device.points else None
 
 
 async def _uplink(house: House, outlet: Outlet) -> dict[str, Any]:

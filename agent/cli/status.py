@@ -101,6 +101,8 @@ def _device_row(name: str, one: dict[str, Any]) -> tuple[str, ...]:
         state = "; ".join(sorted(set(one["held"].values())))
     else:
         state = one["said"] or ("fine" if one["answered"] else "not asked yet")
+        if one["answer_ms"] and state == "fine":
+            state = f"fine, {one['answer_ms']:.0f} ms"
     return (
         one["link"], name, one["place"] or "–", one["serial"] or "–", when(one["answered"]), state
     )  # fmt: skip
