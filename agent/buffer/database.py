@@ -41,7 +41,7 @@ DAMAGE = {
 }
 
 
-class Damaged(Exception):  # noqa: N818 -- reads as a word, like those of errors.py
+class Damaged(Exception):
     """The file cannot be trusted any more. Let it end the process: the next start sets it aside."""
 
 

@@ -17,7 +17,7 @@ NONCE = 12
 SHORTEST_KEY = 16
 
 
-class Unreadable(Exception):  # noqa: N818 -- reads as a word, like those of errors.py
+class Unreadable(Exception):
     """A sealed body does not open: it was damaged on the disk, or it belongs elsewhere."""
 
 

@@ -39,8 +39,8 @@ def support_bundle(
 
     Readings, keys and passwords are not in it; names of devices and numbers of meters are.
     """
-    from agent.cli.redact import redact  # noqa: PLC0415 -- start-up time
-    from agent.errors import Refused  # noqa: PLC0415
+    from agent.cli.redact import redact
+    from agent.errors import Refused
 
     folder = state_of(config, state)
     known = list(_secrets(config))
@@ -66,7 +66,7 @@ def _add(tar: tarfile.TarFile, name: str, text: str) -> None:
 
 
 def _parts(config: Path, state: Path) -> Iterator[tuple[str, str]]:
-    import json  # noqa: PLC0415
+    import json
 
     for path in sorted({config, *config.parent.glob("*.yaml")}):
         yield f"config/{path.name}", _read(path)
@@ -79,8 +79,8 @@ def _parts(config: Path, state: Path) -> Iterator[tuple[str, str]]:
 
 def _status(state: Path) -> Any:
     """The daemon's status without a single reading."""
-    from agent.errors import AgentError  # noqa: PLC0415
-    from agent.local import ask_daemon  # noqa: PLC0415
+    from agent.errors import AgentError
+    from agent.local import ask_daemon
 
     try:
         status = ask_daemon(state, "status", {}, lambda _: None)
@@ -92,10 +92,10 @@ def _status(state: Path) -> Any:
 
 
 def _doctor(config: Path, state: Path) -> str:
-    import json  # noqa: PLC0415
-    from dataclasses import asdict  # noqa: PLC0415
+    import json
+    from dataclasses import asdict
 
-    from agent.cli.doctor import findings  # noqa: PLC0415
+    from agent.cli.doctor import findings
 
     return json.dumps([asdict(one) for one in findings(config, state)], indent=1)
 
@@ -124,7 +124,7 @@ def _read(path: Path) -> str:
 
 def _secrets(config: Path) -> Iterator[str]:
     """Every secret that lies where secrets lie, so that none is in any text, wherever it went."""
-    import re  # noqa: PLC0415
+    import re
 
     for path in (config.parent / "credentials").glob("*"):
         yield from _read(path).splitlines() if path.is_file() else ()

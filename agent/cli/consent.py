@@ -38,7 +38,7 @@ def _show(consents: Sequence[dict[str, Any]]) -> None:
 
 
 @app.command()
-def give(  # noqa: PLR0913
+def give(
     places: Annotated[
         list[str] | None, typer.Argument(help="Labels or ids of dwellings.", show_default=False)
     ] = None,

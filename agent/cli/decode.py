@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agent.cli.terminal import Json  # noqa: TC001 -- typer evaluates it
+from agent.cli.terminal import Json
 
 app = typer.Typer(no_args_is_help=True, help="Say what a frame from a meter means.")
 
@@ -32,6 +32,6 @@ def mbus(
     ] = False,
 ) -> None:
     """Decode frames of wired meters (M-Bus). Exit status 1 if one of them is none."""
-    from agent.cli.decoded import run  # noqa: PLC0415 -- start-up time
+    from agent.cli.decoded import run
 
     raise typer.Exit(run(frames or sys.stdin, json, explain, sys.stdout))

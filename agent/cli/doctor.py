@@ -38,7 +38,7 @@ def doctor(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
 
 def findings(config: Path, state: Path) -> Iterator[Finding]:
     """What there is to say, as it is found out."""
-    from agent.cli import examine, reach  # noqa: PLC0415 -- start-up time
+    from agent.cli import examine, reach
 
     yield from examine.versions()
     loaded, said = _configuration(config)
@@ -57,9 +57,9 @@ def findings(config: Path, state: Path) -> Iterator[Finding]:
 
 
 def _configuration(config: Path) -> tuple[Loaded | None, Finding]:
-    from agent.cli.examine import Finding  # noqa: PLC0415
-    from agent.config import load  # noqa: PLC0415
-    from agent.errors import ConfigError  # noqa: PLC0415
+    from agent.cli.examine import Finding
+    from agent.config import load
+    from agent.errors import ConfigError
 
     try:
         loaded = load(config)
@@ -72,9 +72,9 @@ def _configuration(config: Path) -> tuple[Loaded | None, Finding]:
 
 
 def _daemon(state: Path) -> tuple[dict[str, Any] | None, Finding]:
-    from agent.cli.examine import Finding  # noqa: PLC0415
-    from agent.errors import AgentError  # noqa: PLC0415
-    from agent.local import ask_daemon  # noqa: PLC0415
+    from agent.cli.examine import Finding
+    from agent.errors import AgentError
+    from agent.local import ask_daemon
 
     try:
         status = ask_daemon(state, "status", {}, lambda _: None)

@@ -17,9 +17,9 @@ def _group() -> None:
 @app.command()
 def new(config: Config = DEFAULT_CONFIG, state: State = None) -> None:
     """Mint this gateway's id and keys, once, in its state directory."""
-    from agent.registry import identity  # noqa: PLC0415 -- start-up time
-    from agent.registry.place import shown  # noqa: PLC0415
-    from agent.state import owned  # noqa: PLC0415
+    from agent.registry import identity
+    from agent.registry.place import shown
+    from agent.state import owned
 
     folder = state_of(config, state)
     with owned(folder, patience=5):

@@ -25,7 +25,8 @@ def read(
         typer.echo(f"{answer['device']} on {answer['link']}")
         rows = [
             (name, str(one["value"] if one["value"] is not None else "–"), one["unit"],
-             one["channel"] or "", f"{one['why']}: {one['detail']}" if one["why"] else when(one["at"]))
+             one["channel"] or "",
+             f"{one['why']}: {one['detail']}" if one["why"] else when(one["at"]))
             for name, one in answer["points"].items()
         ]  # fmt: skip
         table(("point", "value", "unit", "channel", "read at"), rows)

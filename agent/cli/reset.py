@@ -26,8 +26,8 @@ def factory_reset(
 
     What the platform has not received is lost. The package stays installed.
     """
-    from agent.cli.terminal import plural  # noqa: PLC0415
-    from agent.errors import Refused  # noqa: PLC0415
+    from agent.cli.terminal import plural
+    from agent.errors import Refused
 
     folder = state_of(config, state)
     if not folder.is_dir():
@@ -50,8 +50,8 @@ def factory_reset(
 
 
 def _waits(state: Path) -> int:
-    from agent.errors import AgentError  # noqa: PLC0415
-    from agent.local import ask_daemon  # noqa: PLC0415
+    from agent.errors import AgentError
+    from agent.local import ask_daemon
 
     try:
         status = ask_daemon(state, "status", {}, lambda _: None) or {}
@@ -73,9 +73,9 @@ def _wipe(state: Path) -> str:
     Raises Refused while a daemon owns it. Flash keeps old pages until it needs them: who must be
     sure destroys the card.
     """
-    from agent.registry import identity  # noqa: PLC0415
-    from agent.registry.place import shown  # noqa: PLC0415
-    from agent.state import owned  # noqa: PLC0415
+    from agent.registry import identity
+    from agent.registry.place import shown
+    from agent.state import owned
 
     with owned(state, patience=5):
         shutil.rmtree(state / identity.KEYS, ignore_errors=True)

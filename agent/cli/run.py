@@ -12,9 +12,9 @@ FORMAT = "%(levelname)s %(message)s"
 
 def run(config: Config = DEFAULT_CONFIG) -> None:
     """Run the agent until it is told to end (SIGTERM, Ctrl-C)."""
-    import asyncio  # noqa: PLC0415 -- start-up time of the other commands
+    import asyncio
 
-    from agent import app, local  # noqa: PLC0415
+    from agent import app, local
 
     # a journal has its own clock; a terminal does not
     date = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "

@@ -24,7 +24,7 @@ def status(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
 
     It asks the daemon and does not load the configuration, which may be broken.
     """
-    from agent.local import ask_daemon  # noqa: PLC0415 -- start-up time
+    from agent.local import ask_daemon
 
     folder = state_of(config, state)
     answer = ask_daemon(folder, "status", {}, lambda _: None)

@@ -24,7 +24,7 @@ MOST = 100
 """problems that a person is told at once"""
 
 
-class Enough(Exception):  # noqa: N818 -- the reader's word, and no error of the agent's
+class Enough(Exception):
     """So much is wrong that more would help nobody."""
 
 

@@ -49,7 +49,7 @@ WORDS = {
 LINE_END = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 
 
-class Unreadable(Exception):  # noqa: N818 -- what the text is; it becomes a Problem at once
+class Unreadable(Exception):
     """The text cannot be read as YAML; with the place, and what to do, in words for people."""
 
     def __init__(self, place: Place, what: str) -> None:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Driver(Protocol):
     """An open link to a field bus; exists only while connected.
 
-    Calls never overlap, but for a driver with a class attribute `at_once` above 1: then calls for so
-    many devices may.
+    Calls never overlap, but for a driver with a class attribute `at_once` above 1: then calls for
+    so many devices may.
     """
 
     Settings: type[Any]
@@ -46,7 +46,7 @@ class Reads(Driver, Protocol):
         """Read points of one device in as few requests as the bus allows.
 
         One sample a point, in order, each stamped with the wall time of its answer. A device that
-        does not answer is `silent` on all its points after ONE timeout; a point it refuses is `bad`.
+        does not answer is `silent` on all its points after ONE timeout; one it refuses is `bad`.
         Raises LinkLost when the bus itself is gone.
         """
         ...

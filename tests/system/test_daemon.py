@@ -52,7 +52,7 @@ class House:
 
     def up(self):
         daemon = self.start()
-        until(lambda: (self.state / "gardien.sock").exists())
+        until((self.state / "gardien.sock").exists)
         return daemon
 
 
@@ -64,7 +64,7 @@ def until(happens, within=20):
 
 
 @pytest.fixture(scope="module")
-def building(tmp_path_factory):
+def building():
     process = subprocess.Popen(
         [sys.executable, "-m", "hil.building", "--lines", "1", "--meters", "1"],
         stdout=subprocess.PIPE, text=True,
@@ -189,7 +189,7 @@ def test_a_sheet_with_a_wrong_line_17_changes_nothing(house, tmp_path):
     assert '"places": []' in house("place", "list", "--json")
 
 
-def test_a_word_that_is_no_command_is_used_wrongly(house):
+def test_a_word_that_is_no_command_is_used_wrongly():
     done = subprocess.run([GARDIEN, "raed"], capture_output=True, text=True)
     assert done.returncode == 2
     assert "raed" in done.stderr

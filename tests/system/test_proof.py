@@ -47,7 +47,7 @@ async def lose_what_the_broker_took(on):
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("attempt", range(ROUNDS))
-def test_every_slot_arrives_once_though_agent_and_broker_are_killed(tmp_path, attempt):
+def test_every_slot_arrives_once_though_agent_and_broker_are_killed(tmp_path, attempt):  # noqa: ARG001 -- how often
     verdict, report, on = asyncio.run(killed_all_over(tmp_path))
     print(verdict.line(), dict(verdict.reasons), report)
     assert verdict.proved, verdict.line() + "\n" + "\n".join(verdict.findings)
