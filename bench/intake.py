@@ -93,7 +93,7 @@ def main():
     ratio = statistics.median(a / b for a, b in zip(alone, whole, strict=True))
     print(f"from sample to committed block, {len(samples):,} readings, medians of 5")
     print(
-        f"  whole path      {len(samples) / statistics.median(whole):>10,.0f} readings/s  aim 20,000"
+        f"  whole path      {len(samples) / statistics.median(whole):>10,.0f} readings/s aim 20,000"
     )
     print(f"  blocks alone    {len(samples) / statistics.median(alone):>10,.0f} readings/s")
     print(f"  ratio           {ratio:>10.2f}")

@@ -128,6 +128,13 @@ def test_two_meters_with_one_number_are_told_apart_by_maker_version_and_medium()
     assert both[0].value is None
 
 
+def test_meters_that_share_all_but_the_fabrication_number_are_selected_by_it():
+    meters = [heat("45120042"), heat("45120042", base=5)]
+    meters[0].fabrication, meters[1].fabrication = "00000017", "00000018"
+    one, two = read(meters, points("45120042+00000017"), points("45120042+00000018"))
+    assert (one[0].value, two[0].value) == (7_351_000, 5)
+
+
 def test_meters_at_one_primary_address_are_never_taken_for_one():
     ((one,),) = read([heat("45120042", primary=5), heat("45120043", 5, 1_234)], points("5"))
     assert one.value is None
