@@ -21,6 +21,7 @@ from functools import lru_cache
 from agent.drivers.modbus.codec import Spot, parse
 from agent.settings import duration
 
+NOTE = re.compile(r"^([a-z]*)([=@]?)(.*)$", re.ASCII | re.DOTALL)
 HEX = re.compile(r"(?:[0-9a-f]{2})+", re.ASCII)
 
 
@@ -54,9 +55,9 @@ class Place:
 @lru_cache(maxsize=8192)
 def place(at: str) -> Place:
     """Read the whole notation. Raises ValueError in words for the person who wrote it."""
-    where, *notes = at.split()
-    if not where:
+    if not at.strip():
         raise ValueError("nothing says where the value is, such as input/72/float32")
+    where, *notes = at.split()
     found = Place(parse(where))
     for note in notes:
         try:
@@ -68,7 +69,7 @@ def place(at: str) -> Place:
 
 
 def _noted(found: Place, note: str) -> Place:  # noqa: PLR0911 -- one a note
-    word, mark, rest = re.match(r"([a-z]+)([=@]?)(.*)", note, re.ASCII).groups()  # type: ignore[union-attr] # matches anything with a letter
+    word, mark, rest = NOTE.findall(note)[0]
     table = found.spot.table
     match word + mark:
         case "na=":
