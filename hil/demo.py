@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from hil.cellar import cellar
 from hil.stage import RECIPIENT, stage
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def tell(verdict: Verdict, report: dict[str, Any], console: Console) -> None:
 async def demo(folder: Path, console: Console) -> bool:
     """Set up, play, prove; whether it was proved."""
     console.print("setting up by gardien's commands: keys, places, meters, 57 consents …")
-    async with stage(folder, cellar=True) as on:
+    async with stage(folder) as on, cellar(on) as below:
         scene = Scene()
         with Live(console=console, refresh_per_second=4, transient=not console.is_terminal) as live:
             screen = asyncio.create_task(shown(on, scene, live))
@@ -177,13 +178,13 @@ async def demo(folder: Path, console: Console) -> bool:
                     await screen
         ended_well = await on.stop_agent() == 0
         verdict, report = on.prove(last_slot), await on.platform.report()
-        mbus, wrong, boiler = *on.mbus_verdict(), on.boiler_values()
+        mbus, wrong, boiler = *below.verdict(), below.boiler_values()
     if not console.is_terminal:
         for words in scene.done:
             console.print(f"✓ {words}")
     tell(verdict, report, console)
     console.print(
-        f"{mbus:>6} values of {len(on.mbus)} heat and water meters on M-Bus, {wrong} wrong"
+        f"{mbus:>6} values of {len(below.meters)} heat and water meters on M-Bus, {wrong} wrong"
     )
     console.print(f"{boiler:>6} values of the boiler room on BACnet, on the common basis")
     sound = (

@@ -14,7 +14,6 @@ import time
 from collections import defaultdict
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,7 @@ from hil.broker import Broker, broker
 from hil.cut import Cut, cut
 from hil.platform.child import Platform
 from hil.platform.report import rows as platform_rows
-from hil.process import Child, free_port
+from hil.process import Child
 from hil.proof import Answer, Evidence, Row, Verdict, prove
 
 if TYPE_CHECKING:
@@ -47,21 +46,6 @@ clock: {{source: system}}
 state: {state}
 spool: {{max: 50MB, flush: 1s}}
 """
-CELLAR = """\
-  heat: {{driver: mbus-tcp, host: 127.0.0.1, port: {mbus}}}
-  boiler-room: {{driver: bacnet, address: 127.0.0.1/8, port: {bacnet}}}
-"""
-BOILER = """\
-  boiler:
-    link: boiler-room
-    address: "{address}"
-    place: {place}
-    every: 5s
-    points:
-      supply: {{at: "analog-input,1", channel: temp.supply, unit: Cel}}
-      return: {{at: "analog-input,2", channel: temp.return, unit: Cel}}
-"""
-COMMON = "privacy: {policy: DEMO-1, common: {basis: vote of the assembly, from: 2026-01-01}}"
 CHANNELS = ("elec.imp", "heat", "cw", "dhw")
 
 
@@ -95,8 +79,6 @@ class Stage:
     silences: dict[str, list[tuple[float, float]]] = field(
         default_factory=lambda: defaultdict(list)
     )
-    mbus: list[dict[str, Any]] = field(default_factory=list)
-    """the meters on the M-Bus line, where there is one"""
 
     @property
     def config(self) -> Path:
@@ -224,30 +206,6 @@ class Stage:
             silences=self.silences,
         )
 
-    def mbus_verdict(self) -> tuple[int, int]:
-        """Values of M-Bus meters at the platform, and how many of them no meter ever said."""
-        said: dict[tuple[str, str], set[Decimal]] = defaultdict(set)
-        home = {
-            meter["serial"]: one.place
-            for meter, one in zip(self.mbus, self.dwellings, strict=False)
-        }
-        log = self.folder / "mbus.jsonl"
-        for line in log.read_text().splitlines() if log.exists() else ():
-            one = json.loads(line)
-            said[home[one["serial"]], one["channel"]].add(Decimal(one["thousandths"]) / 1000)
-        rows = [
-            row
-            for row in platform_rows(self.platform.db)
-            if row.channel in CHANNELS[1:] and row.value is not None
-        ]
-        wrong = sum(Decimal(row.value or 0) not in said[row.place, row.channel] for row in rows)
-        return len(rows), wrong
-
-    def boiler_values(self) -> int:
-        """Values of the boiler room at the platform."""
-        rows = platform_rows(self.platform.db)
-        return sum(row.channel.startswith("temp.") and row.value is not None for row in rows)
-
     def prove(self, last_slot: int) -> Verdict:
         """The verdict on every slot up to the last one."""
         return prove(self.evidence(last_slot))
@@ -259,13 +217,8 @@ async def stage(
     lines: int = 4,
     meters: int = 15,
     without_consent: int = 3,
-    *,
-    cellar: bool = False,
 ) -> AsyncIterator[Stage]:
-    """Set everything up, agent not started; on leaving, everything is ended.
-
-    With `cellar`, an M-Bus line of heat and water meters and a boiler room on BACnet are there too.
-    """
+    """Set everything up, agent not started; on leaving, everything is ended."""
     log = folder / "answers.jsonl"
     async with AsyncExitStack() as open_now:
         mosquitto = await open_now.enter_async_context(broker())
@@ -277,8 +230,6 @@ async def stage(
         on = Stage(folder, said, mosquitto, proxy, platform, _dwellings(said, without_consent))
         try:
             await _set_up(on)
-            if cellar:
-                await _open_the_cellar(on, open_now)
             yield on
         finally:
             await _end(on)
@@ -287,30 +238,6 @@ async def stage(
 def _building(lines: int, meters: int, log: Path) -> Child:
     wanted = ("--lines", str(lines), "--meters", str(meters), "--log", str(log))
     return Child((sys.executable, "-m", "hil.building", *wanted), "{")
-
-
-async def _open_the_cellar(on: Stage, open_now: AsyncExitStack) -> None:
-    """Twelve meters on M-Bus, assigned to the first dwellings, and the boiler, common plant."""
-    log = on.folder / "mbus.jsonl"
-    mbus = Child((sys.executable, "-m", "hil.mbus", "--meters", "12", "--log", str(log)), "{")
-    boilers = Child((sys.executable, "-m", "hil.bacnet"), "{")
-    said = json.loads((await open_now.enter_async_context(mbus)).first)
-    room = json.loads((await open_now.enter_async_context(boilers)).first)["controllers"][0]
-    on.mbus = said["meters"]
-    (plant,) = (await on.command("place", "new", "Chaufferie", "--type", "common"))["places"]
-    devices = "".join(
-        f'  {one["channel"]}-{one["serial"]}: {{link: heat, address: "{one["serial"]}", '
-        f"profile: {one['profile']}, every: 10s, reads_a_day: 20000}}\n"
-        for one in on.mbus
-    ) + BOILER.format(address=room["address"], place=plant["id"])
-    links = CELLAR.format(mbus=said["port"], bacnet=free_port())
-    text = on.config.read_text(encoding="utf-8")
-    text = text.replace("devices:\n", f"{links}devices:\n{devices}")
-    text = text.replace("privacy: {policy: DEMO-1}", COMMON)
-    on.config.write_text(text, encoding="utf-8")
-    pairs = zip(on.mbus, on.dwellings, strict=False)
-    rows = [f"{meter['serial']};{home.label}" for meter, home in pairs]
-    await on.command("meter", "import", _sheet(on, "mbus.csv", "serial;dwelling", rows))
 
 
 def _dwellings(building: dict[str, Any], without_consent: int) -> list[Dwelling]:
@@ -346,11 +273,11 @@ async def _set_up(on: Stage) -> None:
         ),
         encoding="utf-8",
     )
-    places = _sheet(on, "places.csv", "label;type", [f"{o.label};dwelling" for o in on.dwellings])
-    meters = _sheet(
+    places = sheet(on, "places.csv", "label;type", [f"{o.label};dwelling" for o in on.dwellings])
+    meters = sheet(
         on, "meters.csv", "serial;dwelling", [f"{o.serial};{o.label}" for o in on.dwellings]
     )
-    agreed = _sheet(on, "consents.csv", "place", [o.label for o in on.dwellings if o.consents])
+    agreed = sheet(on, "consents.csv", "place", [o.label for o in on.dwellings if o.consents])
     minting = await asyncio.create_subprocess_exec(
         GARDIEN, "key", "new", "--config", str(on.config), stdout=asyncio.subprocess.DEVNULL
     )
@@ -372,7 +299,8 @@ async def _set_up(on: Stage) -> None:
         one.consent = consents.get(one.place, "")
 
 
-def _sheet(on: Stage, name: str, header: str, rows: Sequence[str]) -> str:
+def sheet(on: Stage, name: str, header: str, rows: Sequence[str]) -> str:
+    """Write a spreadsheet for a command of gardien to read; its path."""
     path = on.folder / name
     path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
     return str(path)
