@@ -2,20 +2,23 @@
 # make check  format, types, layers: seconds  make bench    what it costs, as tables
 # make torture  the long forms of the tests
 # make package-test  the Debian package: built, installed, upgraded and removed in a machine of its own
+# make archive-tests  what piuparts and autopkgtest say of it
 # Each does its own set-up: Debian packages when run as root, and a virtual environment in .venv.
 
 PYTHON ?= /usr/bin/python3
 BIN := .venv/bin
-DEBIAN := python3-venv mosquitto mosquitto-clients mbpoll strace gcc libc6-dev libmodbus-dev
+DEBIAN := python3-venv mosquitto mosquitto-clients openssh-server mbpoll strace gcc libc6-dev libmodbus-dev
 # with these the Debian package is built, and tried in a machine of its own
-DEBIAN += dpkg-dev debhelper dh-python python3-all python3-typer lintian mmdebstrap systemd-container
-COMMANDS := /usr/sbin/mosquitto /usr/bin/mosquitto_sub /usr/bin/mbpoll /usr/bin/strace /usr/bin/gcc /usr/include/modbus/modbus.h
-COMMANDS += /usr/bin/dh /usr/bin/dh_python3 /usr/bin/py3compile /usr/bin/lintian /usr/bin/mmdebstrap /usr/bin/systemd-nspawn
+DEBIAN += apt-utils gpg dpkg-dev debhelper python3-typer lintian mmdebstrap systemd-container
+COMMANDS := /usr/sbin/mosquitto /usr/sbin/sshd /usr/bin/mosquitto_sub /usr/bin/mbpoll /usr/bin/strace /usr/bin/gcc /usr/include/modbus/modbus.h
+COMMANDS += /usr/bin/apt-ftparchive /usr/bin/gpg /usr/bin/dh /usr/bin/lintian /usr/bin/mmdebstrap /usr/bin/systemd-nspawn
 OTHER := $(firstword $(wildcard $(filter-out $(realpath $(PYTHON)),/usr/bin/python3.11 /usr/bin/python3.12 /usr/bin/python3.13)))
 NEWEST_TESTS := tests/unit tests/contract/pipeline tests/contract/registry
+# tests wait more than they compute; those of one file share what is costly to build
+SIDE_BY_SIDE := -n 4 --dist loadfile
 CONSTRAINTS := packaging/constraints-debian13.txt
 
-.PHONY: setup demo test newest package-test check bench torture clean
+.PHONY: setup demo test newest package-test archive-tests check bench torture clean
 
 setup: .venv/ready
 
@@ -38,16 +41,20 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/gardien check -c config.example.yaml >/dev/null
+	$(BIN)/python packaging/catalogue.py fr | diff /dev/null - # else: translate these
+	$(BIN)/gardien config schema | diff docs/config.schema.json - # else: … > docs/config.schema.json
 
 test: check newest
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not alone"
+	$(BIN)/python -m pytest -m alone
 
 # the second leg: another Python where there is one, with the newest of what the index has. The .deb
 # is built of Debian's versions, so its own tests are not among these
 newest:
 	@if [ -z "$(OTHER)" ]; then echo "no other Python from 3.11 to 3.13 here: one leg only"; else \
 	$(MAKE) --no-print-directory .venv-newest/ready && \
-	.venv-newest/bin/python -m pytest -p no:cacheprovider --ignore tests/unit/packaging $(NEWEST_TESTS); fi
+	.venv-newest/bin/python -m pytest $(SIDE_BY_SIDE) -p no:cacheprovider --ignore tests/unit/packaging $(NEWEST_TESTS); fi
 
 .venv-newest/ready: pyproject.toml
 	$(OTHER) -m venv .venv-newest
@@ -56,6 +63,9 @@ newest:
 
 package-test: setup
 	$(BIN)/python -m pytest tests/unit/packaging tests/system/packaging
+
+archive-tests: setup
+	packaging/archive-tests.sh
 
 torture: setup
 	GARDIEN_TORTURE=1 $(BIN)/python -m pytest --timeout=7200

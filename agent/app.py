@@ -5,23 +5,37 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
-from agent import pulse
+from agent import calls, pulse, recovery
+from agent.buildingfile import BuildingFile
 from agent.clock import Clock, monotonic
+from agent.closing import Closing
 from agent.config import load
 from agent.errors import Refused
-from agent.house import House, lines_of
+from agent.house import House, open_steering, policy_of
 from agent.lifetime import end, together
+from agent.lines import lines_of
+from agent.moving import Moves
+from agent.reception.papers import Papers
+from agent.reception.wiring import machine_id, open_notes, open_reception
 from agent.registry import identity
+from agent.registry.looks import Looks
 from agent.registry.registry import Registry
+from agent.reloading import reload
+from agent.restored import Restored
 from agent.running import Running, running
 from agent.sdnotify import notify, watchdog_period
 from agent.state import owned
+from agent.steering.wiring import FILE
+from agent.traffic import Traffic
+from agent.uplink import cursors
+from agent.uplink.cursors import Cursors
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
     from pathlib import Path
     from typing import Any
 
@@ -34,14 +48,30 @@ LONGEST_REST = 3600.0
 
 
 @asynccontextmanager
-async def visited(config_path: Path) -> AsyncIterator[House]:
-    """The house without a daemon, for one call: registry open, lines open, nothing polled."""
-    house = _house(load(config_path))
-    lines = [asyncio.ensure_future(line.link.serve()) for line in house.lines.values()]
-    try:
-        yield house
-    finally:
-        await end(lines)
+async def visited(config_path: Path, state: Path | None = None) -> AsyncIterator[House]:
+    """The house without a daemon, for one call: registry open, nothing polled, of the lines only
+    those open that the call uses.
+
+    `state`: another one than the configuration names.
+    """
+    with _house(_at(load(config_path), state)) as house:
+        lines = [
+            asyncio.ensure_future(line.link.serve_if_wanted()) for line in house.lines.values()
+        ]
+        try:
+            if not house.config.controls and not (house.config.state / FILE).exists():
+                yield house
+                return
+            async with open_steering(house) as house.steering:
+                yield house
+        finally:
+            await end(lines)
+
+
+def _at(config: Config, state: Path | None) -> Config:
+    if state is None or state.resolve() == config.state.resolve():
+        return config
+    return config.model_copy(update={"state": state})
 
 
 async def run(config_path: Path, door: Callable[[House, Path], Coroutine[Any, Any, None]]) -> None:
@@ -53,22 +83,60 @@ async def run(config_path: Path, door: Callable[[House, Path], Coroutine[Any, An
     """
     config = load(config_path)
     told, again = _listen(signal.SIGTERM, signal.SIGINT), _listen(signal.SIGHUP)
-    with owned(config.state):
-        async with running(_house(config), config_path) as here:
+    with owned(config.state), _house(config) as house:
+        async with running(house, config_path) as here:
+            house.reload = partial(reload, here)
+            house.describe = partial(calls.status, house, calls.NOBODY)
             jobs = [here.jobs.serve(), door(here.house, config.state), _reloads(here, again)]
+            jobs.append(recovery.keep(house, config_path))
             notify("READY=1")
             await together(
-                *jobs, here.house.clock.serve(), _watchdog(here.house), _told_to_end(told)
+                *jobs, here.house.clock.serve(), _watchdog(here.house), _told_to_end(told, here)
             )
             notify("STOPPING=1")
             here.house.clock.remember()
+            here.house.traffic.remember(here.house.clock.now())
 
 
-def _house(config: Config) -> House:
-    who = identity.load(config.state) if (config.state / identity.KEYS).exists() else None
+def _trusted(house: House) -> str:
+    trust = house.reception.book.trust if house.reception else None
+    return trust.sha256 if trust else ""
+
+
+@contextmanager
+def _house(config: Config) -> Iterator[House]:
+    who, moved = None, False
+    if (config.state / identity.KEYS).exists():
+        who, moved = identity.bind(config.state, machine_id())
     clock = Clock(config.clock.source, config.state / "clock.json")
     registry = Registry.open(config.state / "registry.json")
-    return House(config, who, registry, clock, lines_of(config), {}, clock.now())
+    moves = Moves(config.state)
+    traffic = Traffic(config.state, config.zone)
+    house = House(
+        config,
+        who,
+        registry,
+        clock,
+        lines_of(config),
+        {},
+        clock.now(),
+        traffic,
+        moves,
+        Closing(config.state),
+        Looks(config.state / "looks.jsonl", clock.now()),
+    )
+    house.restored = Restored(config.state)
+    house.building = BuildingFile(config.state)
+    house.notes = open_notes(config.state, clock, who, moved=moved)
+    house.notes.registry_changed(registry)
+    house.cursors = Cursors(config.state / cursors.FILE, lambda: _trusted(house))
+    if who is None:
+        yield house
+        return
+    papers = Papers(registry, policy_of(config))
+    opening = (config.state, who, config.building.place, config.trust, papers, clock, house.notes)
+    with open_reception(*opening) as house.reception:
+        yield house
 
 
 async def _reloads(here: Running, again: asyncio.Event) -> None:
@@ -77,7 +145,7 @@ async def _reloads(here: Running, again: asyncio.Event) -> None:
         await again.wait()
         again.clear()
         try:
-            await here.reload()
+            await reload(here)
         except Refused as error:
             for line in str(error).splitlines():
                 log.error("not reloaded: %s", line)  # noqa: TRY400 -- no bug
@@ -107,6 +175,9 @@ def _listen(*words: signal.Signals) -> asyncio.Event:
     return told
 
 
-async def _told_to_end(told: asyncio.Event) -> None:
+async def _told_to_end(told: asyncio.Event, here: Running) -> None:
+    """Return when told to; what is commanded is given back while the lines are still open."""
     await told.wait()
+    if here.house.steering is not None:
+        await here.house.steering.end()
     log.info("told to end: committing what waits")

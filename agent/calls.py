@@ -2,60 +2,101 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import json
+from contextlib import aclosing
+from dataclasses import asdict
 from decimal import Decimal
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from agent import clerk, commission, loadtrial, notary, panel, privacy, recovery, witness
 from agent.channels import channels
+from agent.clerk import Asker
 from agent.clock import monotonic, stamp
-from agent.drivers.base import Found, Wish
+from agent.config.add import unlike
+from agent.config.outage import left
+from agent.drivers import driver
+from agent.drivers.base import Found, Seeks, Wish
 from agent.errors import LinkLost, Refused
+from agent.outlet import ways
+from agent.pipeline import meterclock
 from agent.pipeline.ledger import multiplier
-from agent.registry import calls as registry_calls
-from agent.registry.documents import Installation
+from agent.restored import waits
+from agent.steering import calls as control_calls
+from agent.upstream import keys, offering, uplinks
+from agent.upstream.events import events
+from agent.upstream.itself import itself, moved
+from agent.version import version
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from agent.house import House, Line, Outlet
+    from agent.clerk import Call
+    from agent.house import House, Outlet
+    from agent.lines import Line
     from agent.model import Point, Sample
-    from agent.pipeline.poll import Device
+    from agent.pipeline.device import Device
     from agent.uplink.delivery import Delivery
 
-    Call = Callable[..., Awaitable[dict[str, Any]]]
+
+async def _nobody(_: dict[str, Any]) -> None:
+    """Nobody to tell."""
 
 
-@dataclass(frozen=True)
-class Asker:
-    """Who asks, by the kernel's word, and how to tell them how far the work is."""
-
-    who: str
-    progress: Callable[[dict[str, Any]], Awaitable[None]]
+NOBODY = Asker("gardien", _nobody)
+"""the agent itself"""
 
 
 async def status(house: House, asker: Asker) -> dict[str, Any]:
     """How everything is, as far as a person can act on it."""
     del asker
-    return {
-        "version": version("gardien"),
+    links = {name: _link(house, name, line) for name, line in house.lines.items()}
+    answer = {
+        "version": version(),
         "gateway": house.identity.gateway if house.identity else None,
         "building": house.config.building.name,
         "started": stamp(house.started),
         "now": stamp(house.clock.now()),
         "clock": house.clock.trust.value,
         "clock_said": house.clock.said,
-        "links": {name: _link(line) for name, line in house.lines.items()},
+        "links": links,
         "devices": {
-            name: _device(house, line, device)
-            for line in house.lines.values()
+            name: _device(house, device, of, links[of]["health"])
+            for of, line in house.lines.items()
             for name, device in line.devices.items()
         },
+        "authority": notary.standing(house),
+        "restored": _restored(house),
+        "backup_said": house.backup_said,
         "uplinks": {name: await _uplink(house, one) for name, one in house.outlets.items()},
+        **itself(house),
+        "controls": control_calls.held(house.steering) if house.steering else {},
+        "holds": house.steering.holds() if house.steering else [],
+    }
+    answer["events"] = [event._asdict() for event in events(answer)]
+    return answer
+
+
+def _restored(house: House) -> dict[str, Any] | None:
+    """How it stands with what was said since the building file; None: nothing is waited for."""
+    found = house.restored
+    if found is None or found.made is None or not house.outlets:
+        return None
+    now, stand = house.clock.now(), ways(house)
+    return {
+        "made": found.made,
+        "listens": found.listens,
+        "uplinks": {
+            name: {
+                "complete": outlet.delivery.complete,
+                "waits": round(waits(stand[str(outlet.settings.recipient)], now)),
+                "unproved": outlet.settings.recipient in (found.unproved or ()),
+            }
+            for name, outlet in house.outlets.items()
+        },
     }
 
 
-def _link(line: Line) -> dict[str, Any]:
+def _link(house: House, name: str, line: Line) -> dict[str, Any]:
     return {
         "open": not line.link.error,
         "error": line.link.error,
@@ -63,20 +104,23 @@ def _link(line: Line) -> dict[str, Any]:
         "devices": len(line.devices),
         "silent": sum(device.failures > 0 for device in line.devices.values()),
         "health": dict(line.link.health()),
+        "proposals": house.proposals.get(name, []),
     }
 
 
-def _device(house: House, line: Line, device: Device) -> dict[str, Any]:
+def _device(house: House, device: Device, link: str, health: Mapping[str, Any]) -> dict[str, Any]:
     held = {
         name: one.ledger.held[device.name]
         for name, one in house.outlets.items()
         if device.name in one.ledger.held
     }
     return {
-        "link": line.link.name,
-        "place": _label(house, device),
+        "link": link,
+        "place": house.label(device),
         "serial": device.serial,
-        "answer_ms": _answer_ms(line, device),
+        "answer_ms": _told(health, device, "answer_ms"),
+        "failed": _told(health, device, "failed"),
+        "clock": _clock(house, health, device),
         "answered": stamp(device.answered) if device.answered else None,
         "failures": device.failures,
         "rests_s": round(max(0.0, device.rests_until - monotonic())),
@@ -86,23 +130,19 @@ def _device(house: House, line: Line, device: Device) -> dict[str, Any]:
     }
 
 
-def _label(house: House, device: Device) -> str | None:
-    """What people call the place that a device measures now; None where nobody knows."""
-    for point in device.points:
-        place = point.place
-        if place is None and point.channel is not None:
-            now = int(house.clock.now())
-            found = house.registry.whose(device.name, device.serial, point.channel, now)
-            place = found.place if isinstance(found, Installation) else None
-        if place is not None:
-            labels = (one.label for one in house.registry.places() if one.id == place)
-            return next(labels, place)
-    return None
+def _clock(house: House, health: Mapping[str, Any], device: Device) -> dict[str, Any] | None:
+    """The meter's own clock, where the bus knows."""
+    if (found := _told(health, device, "clocks")) is None:
+        return None
+    said, at = found
+    seconds = meterclock.drift(said, at, house.config.zone)
+    words = meterclock.words(seconds) if house.clock.dates else ""
+    return {"said": said, "drift_s": seconds, "words": words}
 
 
-def _answer_ms(line: Line, device: Device) -> float | None:
-    """How long its last answer took, where the bus knows."""
-    known = line.link.health().get("answer_ms", {})
+def _told(health: Mapping[str, Any], device: Device, what: str) -> Any:
+    """What the bus knows of a device: how long its last answer took, how often it gave none."""
+    known = health.get(what, {})
     return known.get(device.points[0].address) if device.points else None
 
 
@@ -113,7 +153,12 @@ async def _uplink(house: House, outlet: Outlet) -> dict[str, Any]:
         "recipient": outlet.settings.recipient,
         "epoch": epoch,
         "backlog": asdict(backlog),
-        "shed_rows": outlet.intake.shed_rows,
+        "weaker": getattr(outlet.settings, "weaker", ""),
+        "receipt": "broker" if outlet.delivery.by_broker else "platform",
+        "data": moved(house, outlet),
+        "building": offering.told(house, outlet),
+        "shed_rows": outlet.intake.shed_rows + backlog.lately_shed,
+        "bears_days": left(house.config, backlog.rows + backlog.batch_rows),
         "held_devices": len(outlet.ledger.held),
         "delivery": _delivery(house, outlet.delivery),
     }
@@ -130,6 +175,7 @@ def _delivery(house: House, delivery: Delivery) -> dict[str, Any]:
         "settled": delivery.settled,
         "rejected": delivery.rejected,
         "conflicts": delivery.conflicts,
+        "lost": "" if since else delivery.lost,
         "last_error": delivery.last_error,
         "alarm": delivery.alarm(house.clock.now()),
     }
@@ -144,7 +190,7 @@ async def read(house: House, asker: Asker, *, device: str, point: str = "") -> d
         names = ", ".join(p.name for p in found.points)
         raise Refused(f'{device} has no point "{point}"; it has: {names}')
     serial = [found.serial_point] if found.serial_point else []
-    await line.link.tried.wait()
+    await line.link.tried()
     try:
         samples = await line.link.read([*serial, *wanted])
     except LinkLost as error:
@@ -166,6 +212,12 @@ async def reload(house: House, asker: Asker) -> dict[str, Any]:
     return answer
 
 
+async def configuration(house: House, asker: Asker) -> dict[str, Any]:
+    """What the file said when it was last taken."""
+    del asker
+    return {"written": json.loads(json.dumps(house.config.written, default=str))}
+
+
 async def scan(  # noqa: PLR0913 -- as many wishes
     house: House,
     asker: Asker,
@@ -179,23 +231,42 @@ async def scan(  # noqa: PLR0913 -- as many wishes
     if link not in house.lines:
         known = ", ".join(sorted(house.lines)) or "none"
         raise Refused(f'no line "{link}" is configured; there are: {known}')
-    line, devices = house.lines[link], []
-    await line.link.tried.wait()
+    line, devices, remarks = house.lines[link], [], []
+    there, taken = _configured(house, link), set(house.config.devices)
+    await line.link.tried()
     try:
-        async for found in line.link.discover(Wish(first, last, tuple(expected))):
-            if isinstance(found, Found):
-                await asker.progress({"text": f"found {found.about}"})
-                devices.append(asdict(found) | {"entry": {"link": link, **found.entry}})
-            else:
-                await asker.progress(asdict(found))
+        async with aclosing(line.link.discover(Wish(first, last, tuple(expected)))) as search:
+            async for found in search:
+                if isinstance(found, Found):
+                    name = there.get(str(found.entry.get("address")))
+                    device = asdict(found) | {
+                        "entry": {"link": link, **found.entry},
+                        "configured": name is not None,
+                        "name": name or unlike(found.name, taken),
+                    }
+                    taken.add(device["name"])
+                    devices.append(device)
+                    await asker.progress({"text": f"found {found.about}", "device": device})
+                elif found.stays:
+                    remarks.append(found.words)
+                    await asker.progress({"text": found.words})
+                else:
+                    await asker.progress(asdict(found))
     except LinkLost as error:
         raise Refused(str(error)) from error
-    known_addresses = {
-        device.address for device in house.config.devices.values() if device.link == link
-    }
-    for device in devices:
-        device["configured"] = str(device["entry"].get("address")) in known_addresses
-    return {"link": link, "devices": devices}
+    return {"link": link, "devices": devices, "remarks": remarks}
+
+
+def _configured(house: House, link: str) -> dict[str, str]:
+    """The devices of a line, by address and, where that holds more than one, by number."""
+    found: dict[str, str] = {}
+    kind = driver(house.config.links[link].driver)
+    for name, device in house.config.devices.items():
+        if device.link == link:
+            number = kind.number(device.address) if issubclass(kind, Seeks) else None
+            found.setdefault(number or device.address, name)
+            found[device.address] = name
+    return found
 
 
 def shown(sample: Sample) -> dict[str, Any]:
@@ -214,39 +285,32 @@ def shown(sample: Sample) -> dict[str, Any]:
     }
 
 
-def _of_the_registry(call: Callable[..., dict[str, Any]], *, zone: bool = False) -> Call:
-    """A call of the registry, made by whoever asks, at the building's own time."""
+def at_home(call: Call) -> Call:
+    """The same call; its answer says in which zone its moments are read."""
 
     async def made(house: House, asker: Asker, **args: Any) -> dict[str, Any]:
-        if zone:
-            args["zone"] = house.config.building.timezone
-        answer = call(house.registry, who=asker.who, now=house.clock.now(), **args)
-        house.pin_all()
-        return answer
+        return await call(house, asker, **args) | {"timezone": house.config.building.timezone}
 
     return made
 
 
-async def consent_give(house: House, asker: Asker, **args: Any) -> dict[str, Any]:
-    """Record consents within the building's privacy policy."""
-    policy = house.config.privacy.policy
-    give = _of_the_registry(registry_calls.consent_give, zone=True)
-    return await give(house, asker, policy=policy, **args)
-
-
-CALLS: Mapping[str, Call] = {
-    "status": status,
-    "read": read,
+ALL: Mapping[str, Call] = {
+    "status": privacy.seen("status", status),
+    "read": privacy.seen("read", read),
     "reload": reload,
+    "configuration": configuration,
     "scan": scan,
-    "place.new": _of_the_registry(registry_calls.place_new, zone=True),
-    "place.check": _of_the_registry(registry_calls.place_check),
-    "place.import": _of_the_registry(registry_calls.place_import, zone=True),
-    "place.list": _of_the_registry(registry_calls.place_list),
-    "meter.import": _of_the_registry(registry_calls.meter_import, zone=True),
-    "meter.assign": _of_the_registry(registry_calls.meter_assign, zone=True),
-    "meter.list": _of_the_registry(registry_calls.meter_list),
-    "consent.give": consent_give,
-    "consent.list": _of_the_registry(registry_calls.consent_list),
+    **clerk.CALLS,
+    **commission.CALLS,
+    **notary.CALLS,
+    **recovery.CALLS,
+    "meter.verify": privacy.seen("meter.verify", commission.meter_verify),
+    "meter.load": privacy.seen("meter.load", loadtrial.meter_load),
+    **privacy.CALLS,
+    **keys.CALLS,
+    **uplinks.CALLS,
+    **panel.CALLS,
+    **witness.CALLS,
 }
+CALLS: Mapping[str, Call] = {name: at_home(call) for name, call in ALL.items()}
 """every call by its name"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @cache
 def _rows() -> Mapping[str, dict[str, object]]:
-    text = (files("agent") / "channels.yaml").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("channels.yaml").read_text(encoding="utf-8")
     rows: dict[str, dict[str, object]] = YAML(typ="safe", pure=True).load(text)
     return rows
 
@@ -41,6 +41,8 @@ def channels() -> Mapping[str, Channel]:
                 least=_number(row.get("least")),
                 most=_number(row.get("most")),
                 jump=_number(row.get("jump")),
+                en=None if row.get("en") is None else str(row["en"]),
+                fr=None if row.get("fr") is None else str(row["fr"]),
                 still=float(str(row["still"])) * 3600 if "still" in row else None,
             )
             for name, row in _rows().items()

@@ -207,6 +207,33 @@ class Clock:
             return steady - age if 0 <= age < steady else None
         return None
 
+    def at_least(self, moment: float) -> None:
+        """No earlier time is believed: somebody whose word counts was at work then."""
+        if self.source == "ntp" and moment > self._memory.floor:
+            self._memory = replace(self._memory, floor=moment)
+            self.remember()
+
+    def told(self, moment: float) -> str:
+        """The platform says, signed, what time it is; what that changes, in words.
+
+        A wall clock that agrees is kept by it as by a time service. One that does not agree is not
+        moved: that is not ours to do. The floor falls only where a time service agrees, too.
+        """
+        wall, steady = self._wall(), self._steady()
+        if self.source == "system":
+            return "the clock is believed as it is"
+        if abs(wall - moment) > SLACK:
+            return f"the clock is {wall - moment:+.0f} s off and is not believed for it"
+        if wall < self._memory.floor - SLACK:
+            if not self._evidence().kernel:
+                return f"it has been {stamp(self._memory.floor)} already: a time service must agree"
+            log.warning("the clock's floor is set back to %s", stamp(moment))
+        floor = wall if wall < self._memory.floor - SLACK else max(self._memory.floor, moment)
+        self._memory = replace(self._memory, proved=steady, apart=wall - steady, floor=floor)
+        self.look()
+        self.remember()
+        return "the clock agrees"
+
     async def serve(self) -> None:
         """Look every second and remember every hour, for ever."""
         remembered = None

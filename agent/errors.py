@@ -2,7 +2,8 @@
 
 AgentError
 ├── Refused          tell the person what is wrong and what to do; nothing was changed
-│   └── ConfigError  the same, of the configuration: which lines to change
+│   ├── ConfigError  the same, of the configuration: which lines to change
+│   └── NotYet       the same, today: keep what was asked for, try again when something has changed
 ├── WriteRefused     a device did not take a command: read what stands there before anything else
 ├── LinkLost         close the link, wait, open it again
 ├── SpoolFull        the rows were not taken: count them, say so upstream when there is room
@@ -22,6 +23,10 @@ class Refused(AgentError):
 
 class ConfigError(Refused):
     """The configuration cannot be used as written."""
+
+
+class NotYet(Refused):
+    """What was asked for builds on a fact that may still come."""
 
 
 class WriteRefused(AgentError):

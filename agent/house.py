@@ -1,50 +1,69 @@
-"""The building as configured, put together: lines with their devices, outlets with their spools."""
+"""The building as configured, put together: its lines, its outlets with their spools."""
 
 from __future__ import annotations
 
 import logging
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from functools import partial
+import math
+from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from agent.buffer.batch import BatchHead
-from agent.buffer.spool import Spool
-from agent.buffer.thread import OneThread, in_own_thread
-from agent.drivers import driver
+from agent.authority.compact import MAP
+from agent.authority.key import Key
+from agent.config.sums import sums_asked
 from agent.errors import Refused
-from agent.link import Link
-from agent.pipeline.directory import directory
-from agent.pipeline.gate import Gate
-from agent.pipeline.intake import Intake
-from agent.pipeline.ledger import Ledger
-from agent.pipeline.poll import Account, Device, Poller
+from agent.pipeline.account import Account
+from agent.pipeline.indexes import Indexes
+from agent.pipeline.poll import Poller
+from agent.pipeline.timetable import running_slot
+from agent.registry.dates import DAY
+from agent.registry.documents import Installation, covers, serial_key
 from agent.registry.gate import Common, Policy, policy
-from agent.uplink.delivery import Delivery
+from agent.registry.mapping import Met, mapping
+from agent.steering.wiring import open_steering as opened
+from agent.uplink.cursors import Cursors
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from agent.buffer.announced import Item
+    from agent.buffer.spool import Spool
+    from agent.buffer.thread import OneThread
+    from agent.buildingfile import BuildingFile
     from agent.clock import Clock
+    from agent.closing import Closing
     from agent.config import Config
-    from agent.drivers.base import Reads
-    from agent.model import MarkKey, Point, Reading
+    from agent.control.row import Place
+    from agent.lines import Line
+    from agent.link import Link
+    from agent.model import MarkKey, Point, Sample
+    from agent.moving import Moves
+    from agent.pipeline.device import Device
+    from agent.pipeline.intake import Intake
+    from agent.pipeline.ledger import Ledger
+    from agent.pipeline.registers import Registers
+    from agent.pipeline.sums import Asked, Sums
+    from agent.pipeline.totals import Totals
+    from agent.pipeline.unclaimed import Unclaimed
+    from agent.reception.reception import Reception
+    from agent.reception.wiring import Notes
     from agent.registry.identity import Identity
+    from agent.registry.looks import Looks
     from agent.registry.registry import Registry
+    from agent.restored import Restored
+    from agent.steering.wiring import Steering
+    from agent.traffic import Traffic
+    from agent.uplink.delivery import Delivery
+    from agent.uplink.outbox import SpoolOutbox
 
 log = logging.getLogger(__name__)
 
-
-@dataclass
-class Line:
-    """One link with the devices on it."""
-
-    link: Link
-    devices: dict[str, Device]
-    poller: Poller | None = None
-    """None: nothing is polled, a person only asks"""
+BY_HAND = "hand"
+"""how a person brings a signed object: of these only an order says that the centre lives"""
+OF_THE_CONTROLS = ("dr-command+jwt", "dr-grant+jwt", "dr-revoke+jwt")
+"""signed objects that the desk of the controls takes"""
 
 
 @dataclass
@@ -57,11 +76,16 @@ class Outlet:
     transport: str
     spool: Spool
     thread: OneThread
+    outbox: SpoolOutbox
     ledger: Ledger
     intake: Intake
     delivery: Delivery
     told: Mapping[str, Item]
     """what its recipient had been told of the building when this outlet was opened"""
+    sums: Sums
+    """over dwellings that are not sent one by one"""
+    totals: Totals
+    """indexes of the whole building that stay here for good"""
 
 
 @dataclass
@@ -77,8 +101,50 @@ class House:
     outlets: dict[str, Outlet]
     started: float
     """wall time"""
+    traffic: Traffic
+    """what each recipient's line has moved"""
+    moves: Moves
+    """uplinks on their way to another address"""
+    closing: Closing
+    """recipients for whom nothing more is kept"""
+    looks: Looks | None = None
+    """who has seen what of dwellings here; None: nothing is shown to anybody"""
+    steering: Steering | None = None
+    """None: nothing may be commanded here, or nothing is open yet"""
+    notes: Notes | None = None
+    """writes decisions into the audit chain"""
+    reception: Reception | None = None
+    """takes signed objects; None: this gateway has no identity yet"""
+    unclaimed: Unclaimed | None = None
+    """keeps readings of meters that nobody knows whose they are; None: nothing is polled"""
+    registers: Registers | None = None
+    """keeps what a duty may need of midnights that passed; None: nothing is polled"""
+    restored: Restored | None = None
+    """whether what was said since a building file was written has come; None: nothing is sent"""
+    building: BuildingFile | None = None
+    """all that people told, sealed, and who holds it; None: no identity yet"""
+    backup_said: str = ""
+    """why the building file is not up to date; empty: it is, or nobody wants one"""
     reload: Callable[[], Awaitable[dict[str, Any]]] | None = None
     """takes the configuration anew; None: no daemon runs"""
+    reopen: Callable[[], Awaitable[None]] | None = None
+    """tries uplinks that are not connected again at once; None: no daemon runs"""
+    close: Callable[[str, bool], Awaitable[int]] | None = None
+    """keeps nothing more for an uplink and, if so asked, destroys what waits: how many values.
+    None: no daemon runs"""
+    indexes: Indexes = field(init=False)
+    """what the sums over dwellings are made of"""
+    _asked: tuple[Config | None, Mapping[str, Asked]] = (None, MappingProxyType({}))
+    cursors: Cursors = field(default_factory=Cursors)
+    """how far signed objects were fetched where they do not come by themselves"""
+    proposals: dict[str, list[str]] = field(default_factory=dict)
+    """by line: which new meter may have taken a silent one's place"""
+    describe: Callable[[], Awaitable[dict[str, Any]]] | None = None
+    """how everything is, as `gardien status` says; None: no daemon runs"""
+
+    def __post_init__(self) -> None:
+        """In memory only, for all recipients."""
+        self.indexes = Indexes(self.registry)
 
     def device(self, name: str) -> tuple[Line, Device]:
         """A configured device with its line. Raises Refused where there is none of that name."""
@@ -87,6 +153,163 @@ class House:
                 return line, line.devices[name]
         known = ", ".join(sorted(self.config.devices)[:10]) or "none"
         raise Refused(f'no device "{name}" is configured; there are: {known}')
+
+    async def read_guards(self, name: str) -> None:
+        """Ask the guards of a control, and its off switch, out of turn. Raises LinkLost."""
+        control = self.config.controls[name]
+        for reference in (*(one.point for one in control.guards), control.inhibit):
+            if reference is not None:
+                point = self.config.point(reference)
+                line, device = self.device(point.device)
+                await line.link.tried()
+                (device.latest[point.name],) = await line.link.read([point])
+
+    def link_of(self, place: Place) -> Link | None:
+        """The configured line that a place is on; None: there is none with these settings."""
+        for name, link in self.config.links.items():
+            if (link.driver, link.settings.model_dump_json()) == (place.driver, place.settings):
+                return self.lines[name].link
+        return None
+
+    def label(self, device: Device) -> str | None:
+        """What people call the place that a device measures now; None where nobody knows."""
+        for point in device.points:
+            place = point.place
+            if place is None and point.channel is not None:
+                now = int(self.clock.now())
+                found = self.registry.whose(device.name, device.serial, point.channel, now)
+                place = found.place if isinstance(found, Installation) else None
+            if place is not None:
+                return self.registry.label(place) or place
+        return None
+
+    def latest(self, device: str, point: str) -> Sample | None:
+        """What a point last said; None: nothing yet."""
+        for line in self.lines.values():
+            if device in line.devices:
+                return line.devices[device].latest.get(point)
+        return None
+
+    def home(self, occupancy: str, device: str) -> tuple[float, float] | None:
+        """From when until when somebody lives there; None: nobody knows of such an occupancy, or
+        the device is in a dwelling that is another's.
+        """
+        found = next((one for one in self.registry.occupancies() if one.id == occupancy), None)
+        if found is None:
+            return None
+        dwellings = self._dwellings(device)
+        if dwellings and found.place not in dwellings:
+            return None
+        return found.since, math.inf if found.until is None else found.until
+
+    def _dwellings(self, name: str) -> set[str]:
+        """The dwellings, by id, in which a device is installed now; none of common plant."""
+        now, said = int(self.clock.now()), None
+        for line in self.lines.values():
+            if name in line.devices:
+                said = line.devices[name].serial
+        serial = serial_key(said) if said else None
+        return {
+            one.place
+            for one in self.registry.installations()
+            if one.place[0] == "D"
+            and covers(one, now)
+            and (one.device == name or (serial and one.serial and serial_key(one.serial) == serial))
+        }
+
+    def audit(self, kind: str, body: Mapping[str, Any]) -> None:
+        """Write a decision down for ever; ids only, never readings or names."""
+        if self.notes is not None:
+            self.notes(kind, body)
+
+    def last_hash(self) -> str | None:
+        """The hash of the last decision that was written down."""
+        return self.notes.chain.last if self.notes else None
+
+    async def accept(self, raw: bytes, via: str) -> dict[str, Any]:
+        """Take a signed object that came by `via`; what became of it. Raises Forged."""
+        reception = self.reception_open()
+        if self.steering is not None:
+            reception.seats.update(dict.fromkeys(OF_THE_CONTROLS, self.steering.desk.take))
+        answer = await reception.accept(raw, via)
+        lives = via != BY_HAND or answer.get("typ") == OF_THE_CONTROLS[0]
+        if self.steering is not None and lives and not answer.get("again"):
+            self.steering.keeper.heard()
+        await self.registry_changed()
+        return answer | ({"report": self.mapped()} if answer.get("typ") == MAP else {})
+
+    async def carried(self, raw: bytes, via: str) -> None:
+        """Take a signed object from a transport; when this returns, it is dealt with."""
+        try:
+            await self.accept(raw, via)
+        except Refused as error:
+            log.debug("%s brought what was not taken: %s", via, error)
+
+    def reception_open(self) -> Reception:
+        """What takes signed objects. Raises Refused where nobody could address us yet."""
+        if self.reception is None:
+            raise Refused("this gateway has no identity yet: run `gardien key new`")
+        return self.reception
+
+    async def registry_changed(self) -> None:
+        """Write down what the registry has recorded; take what has waited for it."""
+        if self.notes is not None:
+            self.notes.registry_changed(self.registry)
+        if self.reception is not None and await self.reception.again() and self.notes is not None:
+            self.notes.registry_changed(self.registry)
+
+    def mapped(self) -> dict[str, Any]:
+        """How the places and the meters of the building fit."""
+        met = [
+            Met(one.name, one.serial, {point.channel for point in one.points if point.channel})
+            for line in self.lines.values()
+            for one in line.devices.values()
+            if not any(point.place for point in one.points)
+        ]
+        return mapping(self.registry, met, int(self.clock.now()))
+
+    def accounts(self) -> list[Account]:
+        """The recipients for whom rows are kept."""
+        return [
+            Account(outlet.ledger, outlet.intake)
+            for outlet in self.outlets.values()
+            if outlet.settings.recipient not in self.closing
+        ]
+
+    def point(self, device: str, name: str) -> Point | None:
+        """A configured point; None: it is configured no more."""
+        points = self.config.points().get(device, ())
+        return next((one for one in points if one.name == name), None)
+
+    async def add_up(self) -> None:
+        """Close the slots of sums over dwellings that are due."""
+        asked = self.sums_asked()
+        steps = {channel: step for one in asked.values() for channel, step in one.steps().items()}
+        self.indexes.want(steps, self.config.zone)
+        for outlet in list(self.outlets.values()):
+            if self.clock.dates and outlet.settings.recipient not in self.closing:
+                now, words = self.clock.now(), (outlet.ledger, outlet.intake)
+                whole = asked[outlet.name].whole
+                outlet.totals.look(outlet.ledger.gate, whole, int(now))
+                await outlet.sums.tend(asked[outlet.name], now, *words)
+
+    def sums_asked(self) -> Mapping[str, Asked]:
+        """By uplink, the sums that its recipient is to have."""
+        known, asked = self._asked
+        if known is not self.config:
+            asked = {name: sums_asked(self.config, name) for name in self.config.uplinks}
+            self._asked = self.config, asked
+        return asked
+
+    def serial(self, name: str) -> str | None:
+        """What a device says it is; None: nothing yet."""
+        found = (line.devices.get(name) for line in self.lines.values())
+        return next((one.serial for one in found if one is not None), None)
+
+    async def obey(self) -> None:
+        """Apply what the registry takes back, everywhere: done when it returns."""
+        for outlet in list(self.outlets.values()):
+            await outlet.outbox.catch_up()
 
     def pin_all(self) -> None:
         """Bind assignments that name only a device to the serial number it has said already."""
@@ -108,64 +331,14 @@ class House:
             log.info("%s is meter %s from now on", device, serial)
 
 
-def lines_of(config: Config) -> dict[str, Line]:
-    """Every configured line, nothing opened yet."""
-    points = config.points()
-    lines = {name: Line(Link(name, *_opening(link)), {}) for name, link in config.links.items()}
-    for name, device in config.devices.items():
-        lines[device.link].devices[name] = Device(name, points[name], config.serial_point(name))
-    return lines
-
-
-def _opening(link: Any) -> tuple[Callable[[], AbstractAsyncContextManager[Reads]], int]:
-    """How a line is opened, and how many of its devices may be asked at once."""
-    found = driver(link.driver)
-    return partial(found.open, link.settings), getattr(found, "at_once", 1)
-
-
-@asynccontextmanager
-async def open_outlet(house: House, name: str) -> AsyncIterator[Outlet]:
-    """Open one recipient's spool; what intake still holds is committed on leaving."""
-    config, who = house.config, house.identity
-    if who is None:
-        raise Refused("this gateway has no identity yet: run `gardien key new`")
-    settings = config.uplinks[name].settings
-    head = BatchHead(who.gateway, settings.recipient, config.privacy.policy)
-    path = config.state / f"spool-{settings.recipient}.db"
-    opening = partial(Spool.open, path, who.spool_key, head, config.spool.max)
-    async with in_own_thread(f"spool {name}", opening) as (spool, thread):
-        if spool.set_aside:
-            log.error("the spool of %s was damaged and set aside as %s", name, spool.set_aside)
-        gate = Gate(house.registry, policy_of(config), settings.recipient)
-        marks = await thread.run(spool.marks)
-        ledger = Ledger(gate, points_by_key(config.points()), marks, config.zone)
-        append = partial(thread.run, spool.append)
-        intake = Intake(append, config.spool.flush)
-        word = config.uplinks[name].transport
-        told = await thread.run(spool.announced)
-        outlet = Outlet(name, settings, word, spool, thread, ledger, intake, Delivery(), told)
-        try:
-            yield outlet
-        finally:
-            await intake.commit()
-
-
-async def resume(outlet: Outlet, now: float) -> None:
-    """Close the slots that went by while the agent was down, in one commit with the new marks."""
-    rows: list[Reading] = outlet.ledger.resume(now)
-    await outlet.thread.run(outlet.spool.append, rows, dict(outlet.ledger.marks))
-
-
-def directory_of(house: House, outlet: Outlet) -> Mapping[str, Item]:
-    """What its recipient needs to read the rows, as it stands now."""
-    return directory(
-        house.registry,
-        outlet.ledger.gate.policy,
-        outlet.settings.recipient,
-        outlet.ledger.owed,
-        outlet.told,
-        house.config.building.timezone,
-    )
+def open_steering(house: House) -> AbstractAsyncContextManager[Steering]:
+    """Open the journal of the controls; nothing is written to any device yet."""
+    own = Key.of(house.identity.signing_key.public_key()).kid if house.identity else ""
+    return opened(
+        house.config, house.clock, house.link_of, house.latest, house.audit, home=house.home,
+        ask=house.read_guards,
+        witness=own,
+    )  # fmt: skip
 
 
 def new_poller(house: House, line: Line, before: Poller | None = None) -> Poller:
@@ -173,7 +346,7 @@ def new_poller(house: House, line: Line, before: Poller | None = None) -> Poller
 
     `before`: the one whose work it goes on with.
     """
-    accounts = [Account(outlet.ledger, outlet.intake) for outlet in house.outlets.values()]
+    accounts = house.accounts()
     for account in accounts:
         for (name, _), mark in account.ledger.marks.items():
             if name in line.devices and mark.serial and line.devices[name].serial is None:
@@ -185,6 +358,9 @@ def new_poller(house: House, line: Line, before: Poller | None = None) -> Poller
         house.clock,
         house.identified,
         house.config.zone,
+        house.unclaimed,
+        house.registers,
+        house.indexes,
     )
     if before is not None:
         poller.go_on_from(before)
@@ -193,10 +369,15 @@ def new_poller(house: House, line: Line, before: Poller | None = None) -> Poller
 
 def policy_of(config: Config) -> Policy:
     """The privacy policy with the building's own basis for common areas."""
-    common = config.privacy.common
-    if common is None:
-        return policy(config.privacy.policy)
-    return policy(config.privacy.policy, Common(common.basis, config.midnight(common.from_)))
+    common, written = None, config.privacy.common
+    if written is not None:
+        common = Common(written.basis, config.midnight(written.from_))
+    return policy(config.privacy.policy, common, config.zone, config.privacy.fewest)
+
+
+def midnights(config: Config) -> Callable[[int], int]:
+    """When the building's day began in which a moment lies."""
+    return lru_cache(10_000)(lambda t: running_slot(DAY, t, config.zone))
 
 
 def points_by_key(points: Mapping[str, Sequence[Point]]) -> dict[MarkKey, list[Point]]:

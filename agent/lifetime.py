@@ -100,11 +100,14 @@ async def keep_open(  # noqa: PLR0913, PLR0917 -- its ceiling and its sign of he
     lost: type[AgentError],
     longest: float = LONGEST_WAIT,
     good: Callable[[], bool] = lambda: False,
+    tell: Callable[[str], None] = lambda _: None,
+    level: int = logging.WARNING,
 ) -> None:
     """Open and serve, for ever; when lost, wait (full jitter, doubling to `longest` s), open again.
 
     The wait starts over after a connection that stood for a minute or that `good()` vouches for.
-    A loss is logged when it begins and when its reason changes, not at every attempt.
+    A loss is logged, at `level`, when it begins and when its reason changes, not at every attempt;
+    `tell` hears of each.
     """
     now, wait, said = asyncio.get_running_loop().time, 1.0, ""
     while True:
@@ -112,14 +115,15 @@ async def keep_open(  # noqa: PLR0913, PLR0917 -- its ceiling and its sign of he
         try:
             async with open_it() as resource:
                 if said:
-                    log.warning("%s is open again", name)
+                    log.log(level, "%s is open again", name)
                     said = ""
                 await serve(resource)
         except lost as error:
             if now() - began > LONGEST_WAIT or good():
                 wait = 1.0
+            tell(str(error))
             if str(error) != said:
                 said = str(error)
-                log.warning("%s lost, trying again for as long as it takes: %s", name, error)
+                log.log(level, "%s lost, trying again for as long as it takes: %s", name, error)
         await asyncio.sleep(random.uniform(0, wait))
         wait = min(wait * 2, longest)

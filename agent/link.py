@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+import logging
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from agent.clock import monotonic
-from agent.drivers.base import Discovers, Watched
+from agent.drivers.base import Discovers, Recalls, Seeks, Watched, Writes
 from agent.errors import LinkLost, Refused
 from agent.lifetime import keep_open
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from agent.drivers.base import Found, Progress, Reads, Wish
-    from agent.model import Point, Sample
+    from agent.drivers.base import Found, Held, Kept, Progress, Reads, Swept, Wish
+    from agent.model import Point, Sample, Value
+
+IDLE = 10.0
+"""seconds without a request after which a bus may have gone without anybody's notice"""
+OPENED_WITHIN = 5.0
+"""seconds that a read waits for a bus to be opened again that went while it was idle"""
 
 
 class Link:
@@ -35,22 +41,57 @@ class Link:
         """how often the bus has been opened: a new number means that devices may have changed"""
         self.error = "not tried yet"
         """why the bus is not open; empty while it is"""
-        self.tried = asyncio.Event()
-        """the first attempt to open has ended, well or not: before, a read would be told nothing"""
+        self._tried = asyncio.Event()
+        """the first attempt to open has ended, well or not"""
+        self._wanted = asyncio.Event()
+        """somebody wants to use it"""
         self.turned = monotonic()
         """when it was last seen at work: a request ended, an attempt to open it began or ended"""
         self._open_it = open_it
         self._driver: Reads | None = None
         self._lost: asyncio.Future[None] | None = None
+        self._open = asyncio.Event()
+        self._searched = False
         # fair, so a person's read waits for one device's, not for a whole round
         self._turn = asyncio.Semaphore(at_once)
 
-    async def serve(self) -> None:
-        """Keep the bus open until cancelled."""
-        await keep_open(self.name, self._opening, self._hold, LinkLost)
+    async def serve(self, level: int = logging.WARNING) -> None:
+        """Keep the bus open until cancelled; losses are logged at `level`."""
+        await keep_open(self.name, self._opening, self._hold, LinkLost, level=level)
+
+    async def serve_if_wanted(self) -> None:
+        """The same, from when on somebody wants to use it; he hears why it is not open."""
+        await self._wanted.wait()
+        await self.serve(logging.DEBUG)
+
+    async def tried(self) -> None:
+        """Wait until the first attempt to open has ended, well or not: before, a read would be told
+        nothing.
+        """
+        self._wanted.set()
+        await self._tried.wait()
 
     async def read(self, points: Sequence[Point]) -> list[Sample]:
-        """Read points of one device when it is our turn. Raises LinkLost while the bus is down."""
+        """Read points of one device when it is our turn. Raises LinkLost while the bus is down.
+
+        Who reads once an hour finds that the converter has hung up on an idle caller, or that the
+        adapter was out for a moment: then the bus is opened first, and no slot is lost for it.
+        """
+        idle = self._driver is not None and monotonic() - self.turned > IDLE
+        try:
+            return await self._read(points)
+        except LinkLost:
+            if not idle or not await self._opened_again():
+                raise
+        return await self._read(points)
+
+    async def _opened_again(self) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(OPENED_WITHIN):
+                await self._open.wait()
+        return self._open.is_set()
+
+    async def _read(self, points: Sequence[Point]) -> list[Sample]:
         async with self._turn:
             driver, lost = self._driver, self._lost
             if driver is None or lost is None:
@@ -58,29 +99,123 @@ class Link:
             try:
                 return await driver.read(points)
             except LinkLost as error:
-                if self._driver is driver:  # else it has been opened anew since we asked
-                    self._driver, self.error = None, str(error)
-                if not lost.done():
-                    lost.set_exception(error)
+                self._is_lost(driver, lost, error)
                 raise
             finally:
                 self.turned = monotonic()
+
+    async def write(self, point: Point, value: Value | None, slot: int | None) -> None:
+        """Write when it is our turn; see `Writes`. Raises LinkLost while the bus is down."""
+        async with self._writing() as driver:
+            await driver.write(point, value, slot)
+
+    async def held(self, point: Point) -> Held:
+        """What stands at a point that may be commanded; see `Writes`."""
+        async with self._writing() as driver:
+            return await driver.held(point)
+
+    async def sweep(self, points: Sequence[Point]) -> list[Swept]:
+        """Give back what stands in our slots; see `Writes`."""
+        async with self._writing() as driver:
+            return await driver.sweep(points)
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[Writes]:
+        async with self._turn:
+            driver, lost = self._driver, self._lost
+            if driver is None or lost is None:
+                raise LinkLost(f"{self.name} is not open: {self.error}")
+            if not isinstance(driver, Writes):
+                raise Refused(f"{self.name}: this kind of line cannot be written to")
+            try:
+                yield driver
+            except LinkLost as error:
+                self._is_lost(driver, lost, error)
+                raise
+            finally:
+                self.turned = monotonic()
+
+    async def quiet(self, seconds: float) -> None:
+        """Let them pass while nobody speaks on the bus; whoever waits for his turn waits on."""
+        taken = 0
+        try:
+            for _ in range(self.at_once):
+                await self._turn.acquire()
+                taken += 1
+            until = monotonic() + seconds
+            while (left := until - monotonic()) > 0:
+                await asyncio.sleep(min(1.0, left))
+                self.turned = monotonic()
+        finally:
+            for _ in range(taken):
+                self._turn.release()
+
+    def _is_lost(self, driver: Reads, lost: asyncio.Future[None], error: LinkLost) -> None:
+        if self._driver is driver:  # else it has been opened anew since we asked
+            self._driver, self.error = None, str(error)
+            self._open.clear()
+        if not lost.done():
+            lost.set_exception(error)
+
+    def kept(self, point: Point) -> Kept | None:
+        """Where the device may keep values of a point from before, where the bus has such."""
+        return self._driver.kept(point) if isinstance(self._driver, Recalls) else None
 
     def health(self) -> Mapping[str, Any]:
         """What the open bus says of itself beyond its devices; empty while it is down."""
         return self._driver.health() if isinstance(self._driver, Watched) else {}
 
-    async def discover(self, wish: Wish) -> AsyncIterator[Found | Progress]:
-        """Search the bus; readings wait meanwhile. Raises LinkLost while the bus is down."""
-        async with self._turn:
-            driver = self._driver
-            if driver is None:
-                raise LinkLost(f"{self.name} is not open: {self.error}")
-            if not isinstance(driver, Discovers):
-                raise Refused(f"{self.name}: this kind of line cannot be searched")
-            async for found in driver.discover(wish):
-                self.turned = monotonic()
+    async def discover(self, wish: Wish) -> AsyncGenerator[Found | Progress]:
+        """Search the bus step by step; readings and orders go between.
+
+        Raises LinkLost while the bus is down, and where it was opened anew meanwhile; Refused where
+        somebody else is searching it.
+        """
+        driver = self._open_driver()
+        if not isinstance(driver, Discovers):
+            raise Refused(f"{self.name}: this kind of line cannot be searched")
+        if self._searched:
+            raise Refused(f"{self.name} is being searched already: wait until that is over")
+        self._searched = True
+        try:
+            async for found, _ in self._stepwise(driver.discover(wish)):
                 yield found
+        finally:
+            self._searched = False
+
+    async def seek(self) -> AsyncIterator[Found | Progress]:
+        """Search in free time: as `discover`, and each step is followed by as long a rest."""
+        driver = self._open_driver()
+        if not isinstance(driver, Seeks):
+            raise Refused(f"{self.name}: this kind of line cannot be searched")
+        async for found, seconds in self._stepwise(driver.seek()):
+            yield found
+            await asyncio.sleep(seconds)
+
+    def _open_driver(self) -> Reads:
+        if self._driver is None:
+            raise LinkLost(f"{self.name} is not open: {self.error}")
+        return self._driver
+
+    async def _stepwise(
+        self, steps: AsyncIterator[Found | Progress]
+    ) -> AsyncIterator[tuple[Found | Progress, float]]:
+        """Each step when it is its turn, and the seconds that it took."""
+        opened = self.opened
+        while True:
+            async with self._turn:
+                if self.opened != opened or self._driver is None or self._lost is None:
+                    raise LinkLost(f"{self.name} is not open: {self.error}")
+                began = monotonic()
+                try:
+                    found = await anext(steps, None)
+                except LinkLost as error:
+                    self._is_lost(self._driver, self._lost, error)
+                    raise
+                self.turned = monotonic()
+            if found is None:
+                return
+            yield found, self.turned - began
 
     @asynccontextmanager
     async def _opening(self) -> AsyncIterator[Reads]:
@@ -90,15 +225,17 @@ class Link:
                 yield driver
         except LinkLost as error:
             self.error = str(error)
-            self.tried.set()
+            self._tried.set()
             raise
 
     async def _hold(self, driver: Reads) -> None:
         self._lost = asyncio.get_running_loop().create_future()
         self._driver, self.error, self.turned = driver, "", monotonic()
         self.opened += 1
-        self.tried.set()
+        self._tried.set()
+        self._open.set()
         try:
             await self._lost
         finally:
             self._driver = None
+            self._open.clear()

@@ -20,14 +20,15 @@ from agent.errors import AgentError, Refused
 from agent.state import connect, listening, owned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from agent.calls import Asker
+    from agent.clerk import Asker
     from agent.house import House
 
 log = logging.getLogger(__name__)
 
+CLOSED = "the daemon closed the connection before it answered: its log says why"
 GREETING_WITHIN = 10.0
 """seconds until the daemon has said that it is here: systemd's socket takes calls also while the
 daemon is starting, or cannot start"""
@@ -45,14 +46,16 @@ async def answer(house: House, request: bytes, asker: Asker) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         return {"refused": f"not a request this version knows: {error}"}
     try:
-        return {"result": await call(house, asker, **arguments)}
+        result = await call(house, asker, **arguments)
+        await house.obey()  # a withdrawal is done when the answer says so
     except AgentError as error:
         return {"refused": str(error)}
+    return {"result": result}
 
 
 async def open_door(house: House, state: Path) -> None:
     """Answer on the state's socket until cancelled."""
-    from agent.calls import Asker  # noqa: PLC0415 -- see the module
+    from agent.clerk import Asker  # noqa: PLC0415 -- see the module
 
     async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async def say(words: dict[str, Any]) -> None:
@@ -100,20 +103,32 @@ def ask_daemon(
     door = connect(state)
     if door is None:
         return None
-    with door, door.makefile("rwb") as lines:
-        lines.write(json.dumps({"call": call, "args": args}).encode() + b"\n")
-        lines.flush()
-        _greeted(door, lines.readline)
-        for line in lines:
-            said: dict[str, Any] = json.loads(line)
-            if "progress" in said:
-                progress(said["progress"])
-            elif "refused" in said:
-                raise Refused(said["refused"])
-            else:
-                result: dict[str, Any] = said["result"]
+    try:
+        with door, door.makefile("rwb") as lines:
+            lines.write(json.dumps({"call": call, "args": args}).encode() + b"\n")
+            lines.flush()
+            _greeted(door, lines.readline)
+            if (result := _answer(lines, progress)) is not None:
                 return result
-    raise Refused("the daemon closed the connection before it answered: its log says why")
+    except (ConnectionError, json.JSONDecodeError):
+        pass  # it died while it answered
+    raise Refused(CLOSED)
+
+
+def _answer(
+    lines: Iterable[bytes], progress: Callable[[dict[str, Any]], None]
+) -> dict[str, Any] | None:
+    """The result behind all progress; None where the lines end before it. Raises Refused."""
+    for line in lines:
+        said: dict[str, Any] = json.loads(line)
+        if "progress" in said:
+            progress(said["progress"])
+        elif "refused" in said:
+            raise Refused(said["refused"])
+        else:
+            result: dict[str, Any] = said["result"]
+            return result
+    return None
 
 
 def _greeted(door: socket.socket, line: Callable[[], bytes]) -> None:
@@ -121,7 +136,7 @@ def _greeted(door: socket.socket, line: Callable[[], bytes]) -> None:
     door.settimeout(GREETING_WITHIN)
     try:
         if not line():
-            raise Refused("the daemon closed the connection before it answered: its log says why")
+            raise Refused(CLOSED)
     except TimeoutError:
         raise Refused(
             "the daemon does not answer: it is starting, or it cannot start;"
@@ -145,17 +160,22 @@ def ask(
     if answered is not None:
         return answered
     with owned(state):
-        return asyncio.run(_in_this_process(config, call, args, progress))
+        return asyncio.run(_in_this_process(config, state, call, args, progress))
 
 
 async def _in_this_process(
-    config: Path, call: str, args: dict[str, Any], progress: Callable[[dict[str, Any]], None]
+    config: Path,
+    state: Path,
+    call: str,
+    args: dict[str, Any],
+    progress: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
     from agent.app import visited  # noqa: PLC0415 -- see the module
-    from agent.calls import CALLS, Asker  # noqa: PLC0415
+    from agent.calls import CALLS  # noqa: PLC0415
+    from agent.clerk import Asker  # noqa: PLC0415
 
     async def say(words: dict[str, Any]) -> None:
         progress(words)
 
-    async with visited(config) as house:
+    async with visited(config, state) as house:
         return await CALLS[call](house, Asker(account(os.getuid()), say), **args)

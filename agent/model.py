@@ -27,7 +27,7 @@ class Kind(StrEnum):
     INS = "INS"
     """instantaneous at t"""
     EVT = "EVT"
-    """an event at t"""
+    """a state from t on until the next row of its series: told when it changes, not each slot"""
 
 
 class Quality(StrEnum):
@@ -47,7 +47,9 @@ class Flag(StrEnum):
     """What must be known of a value beside its quality, in the order they are written."""
 
     CLOCK = "CLK"
-    """dated after the fact: the clock was not to be believed when it was read"""
+    """dated after the fact, our clock was not to be believed when it was read (then `ver` says
+    when); or the meter's own clock is wrong
+    """
     ROLLED = "ROLL"
     """the index has begun again at 0 since the reading before"""
     EXCHANGED = "EXCH"
@@ -104,6 +106,20 @@ class Channel:
     """the most by which it can change in a minute"""
     still: float | None = None
     """seconds for which a sensor may say the very same before it is said to be frozen"""
+    en: str | None = None
+    """what people are told it is, in English; None: of a dwelling it never leaves"""
+    fr: str | None = None
+    """the same in French"""
+
+    @property
+    def derived(self) -> Kind:
+        """What is derived of it: of an index what flowed, else the mean."""
+        return Kind.INT if self.kind is Kind.REG else Kind.AVG
+
+    @property
+    def at_changes(self) -> bool:
+        """Whether rows come when it changes, and not in each slot."""
+        return self.kind is Kind.EVT
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +146,13 @@ class Point:
     """the most that can flow in an hour, in the channel's unit; registers only"""
     rolls_at: Decimal | None = None
     """where the index begins again at 0, in the channel's unit; registers only"""
+    writable: bool = False
+    """may be commanded; a driver writes to no other point"""
     derived: bool = False
-    """not read: the difference of the indexes of the same channel and step (kind INT)"""
+    """not read: what flowed in the step of an index (kind INT), or the mean over a longer step of a
+    momentary value (kind AVG)"""
+    of: str = ""
+    """of a derived one: the name of the point that it is derived from"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +186,7 @@ class Series(NamedTuple):
     meter: str | None
     occupancy: str | None
     basis: str
-    """id of a consent or duty, `common`, or `rest`"""
+    """id of a consent or duty, `common`, or `rest`; empty: there is none (W)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +208,14 @@ class Reading:
     """sealed before, and sealed anew (design.md 7, delivery rule 6)"""
     flags: str = ""
     """`Flag`s joined by +"""
+    n: int | None = None
+    """of a sum over dwellings: how many are in it"""
+    method: str = ""
+    """how a calculated value came about: SUM"""
+
+
+Told = tuple[tuple[str, str], ...]
+"""states by name, each as it was last told to one recipient (pipeline/states.py)"""
 
 
 class Mark(NamedTuple):
@@ -198,10 +227,55 @@ class Mark(NamedTuple):
     """has the device ever answered? (else a missing slot is `early`)"""
     serial: str | None = None
     """the serial number it last said, so that a silent device is still known after a restart"""
+    told: Told = ()
+    """what was last told of its states"""
 
 
 MarkKey = tuple[str, int]
 """device name and step in seconds"""
+
+
+@dataclass(frozen=True, slots=True)
+class Retraction:
+    """Rows that are taken back: the spool destroys them, the platform erases and refuses them for
+    ever, save those whose `ver` is higher (design.md 7). A member that is None: whatever it is.
+    """
+
+    id: str
+    """the same change gives the same id, whoever works it out, and whenever"""
+    recipient: str | None
+    """None: all that may have any of them"""
+    place: str
+    channel: str | None
+    occupancy: str | None
+    basis: str | None
+    meter: str | None
+    """as in `Series`: what another meter of the same place measured stays"""
+    since: int
+    until: int | None
+    """None: open"""
+    ver: int
+    """Unix second; a row made anew needs a higher one"""
+    reason: str
+    """`withdrawn`, `moved`, `exchanged`, `corrected`"""
+
+    def covers(self, recipient: str, series: Series, t: int) -> bool:
+        """Whether a row of slot t is taken back, whatever its `ver`.
+
+        INT and AVG are of (t − step, t], so theirs are the slots in (since, until]; all others are
+        of the instant t, in [since, until) (domain.md 1.3).
+        """
+        at = t - 1 if series.kind in (Kind.INT, Kind.AVG) else t
+        return (
+            self.since <= at
+            and (self.until is None or at < self.until)
+            and self.place == series.place
+            and self.recipient in (None, recipient)
+            and self.channel in (None, series.channel)
+            and self.occupancy in (None, series.occupancy)
+            and self.basis in (None, series.basis)
+            and self.meter in (None, series.meter)
+        )
 
 
 class Lane(StrEnum):
@@ -209,6 +283,16 @@ class Lane(StrEnum):
 
     LIVE = "live"
     BACKFILL = "backfill"
+
+
+class Void(StrEnum):
+    """Why a batch was destroyed under its id (design.md 7, delivery rules 4, 5 and 10)."""
+
+    WITHDRAWN = "withdrawn"
+    RETRACTED = "retracted"
+    EXPIRED = "expired"
+    REJECTED = "rejected"
+    GONE = "gone"
 
 
 class BatchId(NamedTuple):
@@ -227,9 +311,15 @@ class Sealed:
     id: BatchId
     lane: Lane
     payload: bytes
-    """zstd-compressed JSON"""
+    """the bytes that are sent, and that `sha256` and a receipt speak of"""
     sha256: str
     rows: int
+    form: str = ""
+    """how the transport packed it; empty: zstd-compressed JSON, as it was sealed"""
+    void: Void | None = None
+    """why the id has no payload any more: `payload` says just that (delivery rule 5)"""
+    original: str | None = None
+    """of a void: the sha256 of what was sealed under this id before, where that is known"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,5 +331,9 @@ class Receipt:
     epoch: str
     stored: tuple[tuple[int, str], ...] = ()
     rejected: tuple[tuple[int, str, str], ...] = ()
+    retracted: tuple[tuple[str, int], ...] = ()
+    """id of a retraction, and how many rows it removed there"""
     slow_down: int = 0
     """seconds the far side asks us to leave between batches"""
+    by_broker: bool = False
+    """a broker's word for what it took: it never says what the recipient holds (rule 11)"""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 LINE_WITHIN = 300.0
 """seconds: one device of many blocks on a slow serial line, behind a search, or one try to open"""
+CONTROL_WITHIN = 300.0
+"""seconds: a control's guards are looked at every ten, a device may be slow to answer"""
 COMMIT_WITHIN = 180.0
 """seconds beyond the flush interval: cards stop for a minute to tidy themselves up"""
 UPLINK_WITHIN = 900.0
@@ -33,6 +35,8 @@ def _rounds(house: House) -> Iterator[tuple[str, float, float]]:
         elif line.poller is not None and line.devices:
             turned = max(line.poller.turned, line.link.turned)
             yield f"reading line {name}", LINE_WITHIN, turned
+    if house.steering is not None and (keeper := house.steering.keeper).fits and keeper.turned:
+        yield "looking after the controls", CONTROL_WITHIN, keeper.turned
     for name, outlet in house.outlets.items():
         within = house.config.spool.flush + COMMIT_WITHIN
         yield f"storing for {name}", within, outlet.intake.turned

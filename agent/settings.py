@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import BeforeValidator, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 from pydantic_core import core_schema
 
 from agent.errors import Refused
+from agent.words import _
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -28,18 +30,35 @@ SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 SHOWN = 60
 """characters of a value that a message quotes"""
+BLANKS = str.maketrans("\u00a0\u202f", "  ")
+"""what French keyboards and word processors put before a unit"""
+AMOUNT = re.compile(
+    r"([0-9]{1,6})(?:[.,]([0-9]{1,3})|/([1-9][0-9]{0,3}))? *([A-Za-z]{1,8})\.?", re.ASCII
+)
+ON_A_CLOCK = re.compile(r"([0-9]{1,2}) *[:h] *([0-9]{2})", re.ASCII)
+ALSO = {
+    **dict.fromkeys(("sec", "second", "seconds", "seconde", "secondes"), "s"),
+    **dict.fromkeys(("m", "mn", "minute", "minutes", "mins"), "min"),
+    **dict.fromkeys(("hour", "hours", "heure", "heures", "hr"), "h"),
+    **dict.fromkeys(("j", "jour", "jours", "day", "days"), "d"),
+    **dict.fromkeys(("ko", "kb"), "kB"),
+    **dict.fromkeys(("mo", "mb"), "MB"),
+    **dict.fromkeys(("go", "gb"), "GB"),
+    "o": "B",
+}
+"""what people write for a unit, in small letters"""
 NUMBER_AND_UNIT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?([A-Za-z]{1,7})", re.ASCII)
 
 
 def duration(text: str) -> float:
     """Seconds of `500ms`, `10s`, `15min`, `1h`, `14d`. Raises ValueError in words for people."""
-    number, unit = _split(text, SECONDS, "a duration such as 15min")
+    number, unit = _split(text, SECONDS, _("a duration such as 15min"))
     return number * SECONDS[unit]
 
 
 def size(text: str) -> int:
     """Bytes of `200MB` (10⁶) or `200MiB` (2²⁰). Raises ValueError in words for people."""
-    number, unit = _split(text, BYTES, "a size such as 200MB")
+    number, unit = _split(text, BYTES, _("a size such as 200MB"))
     return int(number * BYTES[unit])
 
 
@@ -51,6 +70,19 @@ def written(seconds: float) -> str:
     return f"{seconds * 1000:g}ms"
 
 
+MINUTES_FROM, HOURS_FROM = 120, 7200
+"""seconds from which on a time is told in these"""
+
+
+def took(seconds: float) -> str:
+    """Write a time as people say it: `22 min`."""
+    if seconds < MINUTES_FROM:
+        return f"{seconds:.3g} s"
+    if seconds < HOURS_FROM:
+        return f"{round(seconds / 60, 1):g} min"
+    return f"{seconds / 3600:.1f} h"
+
+
 def written_size(number: int) -> str:
     """Write a number of bytes as a file does: `200MB`."""
     for unit in ("GB", "MB", "kB"):
@@ -60,21 +92,41 @@ def written_size(number: int) -> str:
 
 
 def _split(text: str, units: dict[str, Any], expected: str) -> tuple[float, str]:
-    found = NUMBER_AND_UNIT.fullmatch(text.strip())
+    plain = text.translate(BLANKS).strip()
+    found = NUMBER_AND_UNIT.fullmatch(plain)
     if not found or found[2] not in units:
-        known = ", ".join(units)
-        raise ValueError(f"expected {expected} (units: {known}), found {shown(text)}")
+        known, meant = ", ".join(units), _meant(plain, units)
+        found_that = _(
+            "expected {expected} (units: {known}), found {text}",
+            expected=expected,
+            known=known,
+            text=shown(text),
+        )
+        raise ValueError(found_that + (_("; write {number}", number=meant) if meant else ""))
     return float(found[1]), found[2]
+
+
+def _meant(text: str, units: dict[str, Any]) -> str:
+    """As it should have been written, of `1/4 h`, `0,25h`, `1h30`, `60 sec` or `200 Mo`."""
+    if units is SECONDS and (clock := ON_A_CLOCK.fullmatch(text)):
+        return written(int(clock[1]) * 3600 + int(clock[2]) * 60)
+    if not (said := AMOUNT.fullmatch(text)):
+        return ""
+    unit = said[4] if said[4] in units else ALSO.get(said[4].lower(), "")
+    if unit not in units:
+        return ""
+    number = float(f"{said[1]}.{said[2] or 0}") / int(said[3] or 1) * units[unit]
+    return written(round(number, 3)) if units is SECONDS else written_size(round(number))
 
 
 def shown(value: object) -> str:
     """Quote a value for a message: on one line, short, harmless to a terminal."""
     if value is None:
-        return "nothing"
+        return _("nothing")
     if isinstance(value, dict):
-        return "a mapping"
+        return _("a mapping")
     if isinstance(value, list):
-        return "a list"
+        return _("a list")
     if isinstance(value, bool):
         return str(value).lower()
     text = str(value)
@@ -87,24 +139,45 @@ def harmless(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def is_loopback(host: str | None) -> bool:
+    """Whether a host is this machine for sure: 127.0.0.0/8, ::1 or localhost, by no name server."""
+    if host is None or host == "localhost":
+        return host is not None
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _duration(value: object, info: ValidationInfo) -> float:
     if isinstance(value, str):
         return duration(value)
-    return _number(value, info, "a duration such as 15min", "s")
+    return _number(value, info, _("a duration such as 15min"), "s")
 
 
 def _size(value: object, info: ValidationInfo) -> int:
     if isinstance(value, str):
         return size(value)
-    return int(_number(value, info, "a size such as 200MB", "MB"))
+    return int(_number(value, info, _("a size such as 200MB"), "MB"))
 
 
 def _number(value: object, info: ValidationInfo, expected: str, unit: str) -> float:
     number = not isinstance(value, bool) and hasattr(value, "__float__")
     if number and not info.context:
         return float(value)  # type: ignore[arg-type] # hasattr is the proof
-    remedy = f'; write "{value}{unit}" if that is what you mean' if number else ""
-    raise ValueError(f"expected {expected}, found {shown(value)}{remedy}")
+    remedy = (
+        _('; write "{value}{unit}" if that is what you mean', value=value, unit=unit)
+        if number
+        else ""
+    )
+    raise ValueError(
+        _(
+            "expected {expected}, found {value}{remedy}",
+            expected=expected,
+            value=shown(value),
+            remedy=remedy,
+        )
+    )
 
 
 Duration = Annotated[float, BeforeValidator(_duration, json_schema_input_type=str)]
@@ -112,6 +185,24 @@ Duration = Annotated[float, BeforeValidator(_duration, json_schema_input_type=st
 
 Bytes = Annotated[int, BeforeValidator(_size, json_schema_input_type=str)]
 """written `200MB`"""
+
+
+def _from_the_root(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError(
+            _("expected a path from the root, /…, found {path}", path=shown(str(path)))
+        )
+    return path
+
+
+FromTheRoot = Annotated[Path, AfterValidator(_from_the_root)]
+"""a path that means the same whoever reads it"""
+
+
+def from_the_root(path: str) -> str:
+    """The path of a device file, as it is written. Raises ValueError in words for people."""
+    _from_the_root(Path(path))
+    return path
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +220,14 @@ class Secret:
         kind, colon, name = written.partition(":") if isinstance(written, str) else ("", "", "")
         if kind not in {"file", "env", "credential"} or not colon or not name.strip():
             raise ValueError(
-                "a secret never stands here in clear: put it into a file of its own that only"
-                " gardien can read, and write file:/path/to/it (or env:NAME, or credential:NAME"
-                " for systemd's LoadCredential=)"
+                _(
+                    "a secret never stands here in clear: put it into a file of its own that"
+                    " only gardien can read, and write file:/path/to/it (or env:NAME, or"
+                    " credential:NAME for systemd's LoadCredential=)"
+                )
             )
         if kind == "file" and not name.strip().startswith("/"):
-            raise ValueError("the path of a secret's file begins at the root: file:/path/to/it")
+            raise ValueError(_("the path of a secret's file begins at the root: file:/path/to/it"))
         return cls(kind, name.strip())
 
     def reveal(self) -> str:
@@ -142,7 +235,9 @@ class Secret:
         try:
             return self._fetch().rstrip("\r\n")
         except (OSError, KeyError, ValueError) as error:
-            raise Refused(f"the secret {self} cannot be read: {error}") from error
+            raise Refused(
+                _("the secret {name} cannot be read: {error}", name=self, error=error)
+            ) from error
 
     def _fetch(self) -> str:
         if self.kind == "env":

@@ -16,12 +16,23 @@ from agent.errors import Refused
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+DEFAULT_CONFIG = Path("/etc/gardien/config.yaml")
 PACKAGED, PACKAGED_DOOR = Path("/var/lib/gardien"), "/run/gardien.sock"
 """the state of the packaged daemon, and the socket that systemd holds open for it"""
+JUDGED = "upgrade"
+"""a file in the state directory that gardien-upgrade leaves there while it judges a new version"""
 HANDED_OVER = 3
 """the first descriptor that a service manager hands over (sd_listen_fds(3))"""
 PATIENCE = 30.0
 """seconds that a starting daemon waits for a command that holds the lock"""
+
+
+def judged(state: Path) -> bool:
+    """Whether this version is under judgement: what it keeps must be readable for the one before.
+
+    The formats of what is kept change only afterwards.
+    """
+    return (state / JUDGED).exists()
 
 
 @contextmanager

@@ -52,6 +52,9 @@ PLAIN = {
     "deg": ("angle", Fraction(1)),
 }
 
+SPOKEN = {"Cel": "°C", "m3": "m³", "m3/h": "m³/h", "%RH": "% RH", "1": ""}
+"""how people write a unit, where it is not its name"""
+
 
 @cache
 def units() -> dict[str, tuple[str, Fraction]]:
@@ -62,6 +65,11 @@ def units() -> dict[str, tuple[str, Fraction]]:
         for prefix, power in PREFIXES.items()
     }
     return prefixed | PLAIN
+
+
+def spoken(unit: str) -> str:
+    """A unit as people write it."""
+    return SPOKEN.get(unit, unit)
 
 
 @cache

@@ -111,8 +111,9 @@ async def one_run(folder, seconds):
         await key.wait()
         began = time.time()
         agent = await asyncio.create_subprocess_exec(
-            GARDIEN, "run", "--config", folder / "config.yaml", stderr=-3
-        )
+            GARDIEN, "run", "--config", folder / "config.yaml", stderr=-3,
+            env=os.environ | {"MALLOC_ARENA_MAX": "1"},  # as the unit of the package has it
+        )  # fmt: skip
         while not (folder / "state" / "gardien.sock").exists():
             await running(agent)
         ready = time.time() - began

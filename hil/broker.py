@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hil.process import Child, accepts, free_port
+from hil.process import START_SECONDS, Child, accepts, free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -34,7 +34,7 @@ class Broker(Child):
         """As the agent's configuration writes it."""
         return f"mqtt://127.0.0.1:{self.port}"
 
-    async def start(self, within: float = 10.0) -> None:
+    async def start(self, within: float = START_SECONDS) -> None:
         """Start, and wait until it accepts connections. Raises TimeoutError."""
         await super().start(within)
         await accepts(self.port, within)

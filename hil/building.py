@@ -16,11 +16,12 @@ import os
 import signal
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from hil.curves import DAY, load
+from hil.curves import DAY, Switched, load
 from hil.meter import Meter, serial_of
 from hil.modbus_server import NOBODY_THERE, Reply, refuse, serving
 from hil.orders import GRAMMAR, taking_orders
@@ -136,6 +137,13 @@ class Building:
         """Let one meter refuse nothing any more."""
         self.meters[line, unit].refused.clear()
         return self._event("allow", line, unit)
+
+    def draw(self, line: int, unit: int, watts: float) -> dict[str, Any]:
+        """Let somebody switch something on behind one meter."""
+        meter = self.meters[line, unit]
+        parts = (*meter.load.parts, Switched(time.time(), watts))
+        meter.load = replace(meter.load, parts=parts)
+        return self._event("draw", line, unit)
 
     def _event(self, event: str, line: int, unit: int) -> dict[str, Any]:
         serial = self.serial(line, unit)

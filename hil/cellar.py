@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from hil.demand import CONTROLS, Demand
 from hil.platform.report import rows as platform_rows
 from hil.process import Child, free_port
 from hil.stage import CHANNELS, sheet
@@ -36,6 +37,15 @@ BOILER = """\
     points:
       supply: {{at: "analog-input,1", channel: temp.supply, unit: Cel}}
       return: {{at: "analog-input,2", channel: temp.return, unit: Cel}}
+      offset: {{at: "analog-value,7", channel: state.offset, unit: K, writable: true}}
+  stairs:
+    link: boiler-room
+    address: "{stairs}"
+    points: {{temp: {{at: "analog-input,4", unit: Cel, every: 1s}}}}
+"""
+FASTER = 900.0
+"""how much faster time runs in the boiler room: a quarter of an hour a second, so that an order of
+seconds is felt
 """
 COMMON = "privacy: {policy: DEMO-1, common: {basis: vote of the assembly, from: 2026-01-01}}"
 METERS = 12
@@ -47,6 +57,8 @@ class Cellar:
 
     on: Stage
     meters: list[dict[str, Any]]
+    demand: Demand
+    """orders for the boiler"""
 
     def verdict(self) -> tuple[int, int]:
         """Values of M-Bus meters at the platform, and how many of them no meter ever said."""
@@ -81,21 +93,23 @@ async def cellar(on: Stage) -> AsyncIterator[Cellar]:
         mbus = Child(
             (sys.executable, "-m", "hil.mbus", "--meters", str(METERS), "--log", str(log)), "{"
         )
-        boilers = Child((sys.executable, "-m", "hil.bacnet"), "{")
+        boilers = Child((sys.executable, "-m", "hil.bacnet", "--faster", str(FASTER)), "{")
         said = json.loads((await open_now.enter_async_context(mbus)).first)
-        room = json.loads((await open_now.enter_async_context(boilers)).first)["controllers"][0]
+        rooms = json.loads((await open_now.enter_async_context(boilers)).first)["controllers"]
         (plant,) = (await on.command("place", "new", "Chaufferie", "--type", "common"))["places"]
         devices = "".join(
             f'  {one["channel"]}-{one["serial"]}: {{link: heat, address: "{one["serial"]}", '
             f"profile: {one['profile']}, every: 10s, reads_a_day: 20000}}\n"
             for one in said["meters"]
-        ) + BOILER.format(address=room["address"], place=plant["id"])
+        ) + BOILER.format(
+            address=rooms[0]["address"], place=plant["id"], stairs=rooms[1]["address"]
+        )
         links = LINES.format(mbus=said["port"], bacnet=free_port())
         text = on.config.read_text(encoding="utf-8")
         text = text.replace("devices:\n", f"{links}devices:\n{devices}")
-        text = text.replace("privacy: {policy: DEMO-1}", COMMON)
+        text = text.replace("privacy: {policy: DEMO-1}", f"{CONTROLS}{COMMON}")
         on.config.write_text(text, encoding="utf-8")
         pairs = zip(said["meters"], on.dwellings, strict=False)
         rows = [f"{meter['serial']};{home.label}" for meter, home in pairs]
         await on.command("meter", "import", sheet(on, "mbus.csv", "serial;dwelling", rows))
-        yield Cellar(on, said["meters"])
+        yield Cellar(on, said["meters"], Demand(on, [one["station"] for one in rooms]))

@@ -90,6 +90,22 @@ class Peak:
 
 
 @dataclass(frozen=True, slots=True)
+class Switched:
+    """Something that a person switched on, and left on."""
+
+    since: float
+    watts: float
+
+    def power(self, t: float) -> float:
+        """Watts at `t`."""
+        return self.watts if t >= self.since else 0.0
+
+    def energy(self, t: float) -> float:
+        """Watt-hours to `t`."""
+        return max(0.0, t - self.since) * self.watts / HOUR
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """One dwelling behind one meter."""
 

@@ -4,6 +4,8 @@ pass    hand every byte on
 cut     drop all connections (reset) and refuse new ones
 freeze  keep connections open and hand nothing on, as a dead radio link does
 slow    hand on so many bytes a second, each way
+
+Beside these it can break after so many bytes, once, and let every byte wait for half a round trip.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 Mode = Literal["pass", "cut", "freeze", "slow"]
 CHUNK = 65_536
+MOST_UNDER_WAY = 256
+"""pieces on a late line"""
 SLOW_CHUNKS = 10
 """pieces a second while slow"""
 
@@ -32,6 +36,13 @@ class Cut:
         self.rate = 2_000
         """bytes a second while slow"""
         self.mode: Mode = "pass"
+        self.delay = 0.0
+        """seconds that each byte is under way, each direction"""
+        self.passed = 0
+        """bytes handed on, both ways together"""
+        self.broken = asyncio.Event()
+        """set once it has broken after the bytes that `break_after` allowed"""
+        self._left: int | None = None
         self._flows = asyncio.Event()
         self._flows.set()
         self._server: asyncio.Server | None = None
@@ -49,6 +60,11 @@ class Cut:
             await self._shut()
         elif self._server is None:
             await self.listen()
+
+    def break_after(self, count: int) -> None:
+        """Drop all connections once so many more bytes have passed, both ways together."""
+        self._left = count
+        self.broken.clear()
 
     async def listen(self, port: int = 0) -> None:
         """Accept on loopback: on `port`, on the one we had, or on a free one."""
@@ -84,15 +100,16 @@ class Cut:
             self._writers.discard(writer)
         both = {writer, far_writer}
         self._writers |= both
+        pump = self._late_pump if self.delay else self._pump
         pumps = [
-            asyncio.create_task(self._pump(reader, far_writer)),
-            asyncio.create_task(self._pump(far_reader, writer)),
+            asyncio.create_task(pump(reader, far_writer)),
+            asyncio.create_task(pump(far_reader, writer)),
         ]
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for pump in pumps:
-                pump.cancel()
+            for one in pumps:
+                one.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
             far_writer.transport.abort()
             self._writers -= both
@@ -103,9 +120,51 @@ class Cut:
                 await self._flows.wait()
                 if self.mode == "slow":
                     await asyncio.sleep(len(data) / self.rate)
+                data = self._allowed(data)
+                self.passed += len(data)
                 writer.write(data)
                 await writer.drain()
+                if self._left == 0:
+                    self._break()
         await self._flows.wait()  # a frozen line does not hand on a farewell either
+
+    async def _late_pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """As a long line does: everything later by the same time, as much at once as comes."""
+        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(MOST_UNDER_WAY)
+        clock = asyncio.get_running_loop().time
+
+        async def arrive() -> None:
+            while True:
+                due, data = await under_way.get()
+                await asyncio.sleep(max(0.0, due - clock()))
+                self.passed += len(data)
+                writer.write(data)
+                await writer.drain()
+                if not data:
+                    return
+
+        arriving = asyncio.create_task(arrive())
+        try:
+            with suppress(OSError):
+                while data := await reader.read(CHUNK):
+                    await under_way.put((clock() + self.delay, data))
+                await under_way.put((clock() + self.delay, b""))
+                await arriving
+        finally:
+            arriving.cancel()
+
+    def _allowed(self, data: bytes) -> bytes:
+        if self._left is None:
+            return data
+        data = data[: self._left]
+        self._left -= len(data)
+        return data
+
+    def _break(self) -> None:
+        self._left = None
+        self.broken.set()
+        for writer in tuple(self._writers):
+            writer.transport.abort()
 
     def _piece(self) -> int:
         return max(1, self.rate // SLOW_CHUNKS) if self.mode == "slow" else CHUNK

@@ -19,14 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.padding import Padding
 from rich.table import Table
 
 from hil.cellar import cellar
+from hil.demand import HELD_S, WANTED
 from hil.stage import RECIPIENT, stage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from hil.demand import Demand
     from hil.proof import Verdict
     from hil.stage import Stage
 
@@ -44,7 +47,7 @@ class Scene:
     """the largest backlog since the last scene began"""
 
 
-async def play(on: Stage, scene: Scene) -> int:
+async def play(on: Stage, demand: Demand, scene: Scene) -> int:
     """Direct the whole piece; returns the last slot that is to be proved."""
 
     async def act(words: str, doing: Awaitable[Any]) -> None:
@@ -57,8 +60,10 @@ async def play(on: Stage, scene: Scene) -> int:
         await asyncio.sleep(CUT_S)
 
     async def kill() -> None:
+        await demand.ordered_for_long()
         await on.kill_agent()
-        await asyncio.sleep(DOWN_S)
+        await demand.given_back()
+        await asyncio.sleep(max(0.0, on.killed + DOWN_S - time.time()))
         await on.start_agent()
         await asyncio.sleep(5)
 
@@ -68,11 +73,13 @@ async def play(on: Stage, scene: Scene) -> int:
 
     quiet = next(one for one in on.dwellings if one.consents)
     await on.start_agent()
-    await act("readings flow to the platform", asyncio.sleep(12))
+    await act("readings flow; the boiler's control is tested, grants come in", demand.prepare())
+    await act(f"an authorized order: {WANTED} K on the boiler for {HELD_S} s", demand.obeyed())
+    await act("a forged order, and one beyond what was voted", demand.refused())
     await act(f"the meter of {quiet.label} is silent for {SILENT_S} s", on.silence(quiet, SILENT_S))
     await act(f"cut off for {CUT_S} s: the backlog grows", cut_off())
     await act("the platform is back: it drains to zero", reconnect())
-    await act(f"the agent is killed -9, away for {DOWN_S} s", kill())
+    await act(f"the agent is killed -9 during an order, away for {DOWN_S} s", kill())
     await act("it says what it missed, delivers the rest", drained(on))
     last_slot = int(time.time()) + 5
     await act("the last slot is waited for", waited_for(on, last_slot))
@@ -157,8 +164,7 @@ def tell(verdict: Verdict, report: dict[str, Any], console: Console) -> None:
         console.print(f"{slots:>6} slots are rightly missing, with the reason '{reason}'")
     console.print(
         f"{report['resent_batches']:>6} batches were sent again, "
-        f"{report['differing_batches']} of them with other bytes; "
-        f"{report['seq_gaps']} gaps in the count of batches"
+        f"{report['differing_batches']} with other bytes; {report['seq_gaps']} gaps in the count"
     )
     console.print("counted by the building's log of its answers and by the platform's own table")
 
@@ -171,7 +177,7 @@ async def demo(folder: Path, console: Console) -> bool:
         with Live(console=console, refresh_per_second=4, transient=not console.is_terminal) as live:
             screen = asyncio.create_task(shown(on, scene, live))
             try:
-                last_slot = await play(on, scene)
+                last_slot = await play(on, below.demand, scene)
             finally:
                 screen.cancel()
                 with suppress(asyncio.CancelledError):
@@ -183,6 +189,10 @@ async def demo(folder: Path, console: Console) -> bool:
         for words in scene.done:
             console.print(f"✓ {words}")
     tell(verdict, report, console)
+    for words in below.demand.told:
+        console.print(Padding(words, (0, 0, 0, 7)))
+    for words in below.demand.wrong:
+        console.print(f"  {words}", style="red")
     console.print(
         f"{mbus:>6} values of {len(below.meters)} heat and water meters on M-Bus, {wrong} wrong"
     )
@@ -191,6 +201,7 @@ async def demo(folder: Path, console: Console) -> bool:
         mbus
         and boiler
         and not wrong
+        and not below.demand.wrong
         and not (report["differing_batches"] or report["seq_gaps"] or report["alarms"])
     )
     console.print(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from hil.visits import visits
+
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator
 
     from hil.building import Building
@@ -21,6 +23,7 @@ LINE counts from 0, UNIT from 1:
     slow LINE UNIT SECONDS      it holds every answer back
     refuse LINE UNIT ADDRESS    it refuses every block with this address
     allow LINE UNIT             it refuses nothing
+    draw LINE UNIT WATTS        something is switched on behind it, and stays on
     count                       how many requests came, answered or not
 """
 
@@ -36,42 +39,32 @@ def obey(building: Building, order: str) -> dict[str, Any]:
 def _carry_out(building: Building, words: list[str]) -> dict[str, Any]:
     match words:
         case ["silence", line, unit]:
-            return building.silence(int(line), int(unit))
+            done = building.silence(int(line), int(unit))
         case ["speak", line, unit]:
-            return building.speak(int(line), int(unit))
+            done = building.speak(int(line), int(unit))
         case ["slow", line, unit, seconds]:
-            return building.slow(int(line), int(unit), float(seconds))
+            done = building.slow(int(line), int(unit), float(seconds))
         case ["refuse", line, unit, address]:
-            return building.refuse(int(line), int(unit), int(address))
+            done = building.refuse(int(line), int(unit), int(address))
         case ["allow", line, unit]:
-            return building.allow(int(line), int(unit))
+            done = building.allow(int(line), int(unit))
+        case ["draw", line, unit, watts]:
+            done = building.draw(int(line), int(unit), float(watts))
         case ["count"]:
-            return {"requests": building.requests}
-    raise ValueError("no such order")
+            done = {"requests": building.requests}
+        case _:
+            raise ValueError("no such order")
+    return done
 
 
 @asynccontextmanager
 async def taking_orders(building: Building, port: int = 0) -> AsyncIterator[int]:
     """Take orders on 127.0.0.1; gives the port."""
-    open_now: set[asyncio.StreamWriter] = set()
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        open_now.add(writer)
-        try:
-            while order := await reader.readline():
-                writer.write(json.dumps(obey(building, order.decode())).encode() + b"\n")
-                await writer.drain()
-        except ConnectionError:
-            pass  # whoever gave the orders is gone; they stand
-        finally:
-            open_now.discard(writer)
-            writer.close()
+        while order := await reader.readline():
+            writer.write(json.dumps(obey(building, order.decode())).encode() + b"\n")
+            await writer.drain()
 
-    server = await asyncio.start_server(listen, "127.0.0.1", port)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for writer in list(open_now):
-            writer.transport.abort()
-        await server.wait_closed()
+    async with visits(listen, port) as taken:
+        yield taken

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 from contextlib import suppress
+from itertools import count
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -13,6 +15,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 TERM_SECONDS = 3.0
+START_SECONDS = 60.0
+"""a busy machine takes so long at most, and a child that ends instead is told of at once"""
+FIRST_PORT, FIRST_ANY_PORT = 10_000, 32_768
+_ports = count(os.getpid() * 997)
 
 
 class Child:
@@ -23,6 +29,8 @@ class Child:
 
     def __init__(self, command: Sequence[str], says: str = "") -> None:
         self.command = tuple(command)
+        self.port = 0
+        """on 127.0.0.1, where it listens on one"""
         self._says = says.encode()
         self.first = ""
         """the line by which it said that it is ready"""
@@ -47,7 +55,7 @@ class Child:
         """Of the running process."""
         return self._running().pid
 
-    async def start(self, within: float = 10.0) -> None:
+    async def start(self, within: float = START_SECONDS) -> None:
         """Start, and wait until it says that it is ready. RuntimeError if it ends instead."""
         self._process = await asyncio.create_subprocess_exec(
             *self.command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
@@ -110,15 +118,19 @@ class Child:
         return self._process
 
 
-def free_port() -> int:
-    """Find a loopback port that nobody had a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM, host: str = "127.0.0.1") -> int:
+    """Find a port that nobody has, below those that Linux hands to whoever asks for any.
+
+    Each process looks from elsewhere on: nobody else finds the same one before it is bound.
+    """
+    while True:
+        port = FIRST_PORT + next(_ports) % (FIRST_ANY_PORT - FIRST_PORT)
+        with socket.socket(socket.AF_INET, kind) as probe, suppress(OSError):
+            probe.bind((host, port))
+            return port
 
 
-async def accepts(port: int, within: float = 10.0) -> None:
+async def accepts(port: int, within: float = START_SECONDS) -> None:
     """Return once something accepts connections on the loopback port. Raises TimeoutError."""
     async with asyncio.timeout(within):
         while True:

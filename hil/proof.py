@@ -3,7 +3,7 @@
 Neither side is the agent's. The building logs each answer with its time and its four bytes, the
 platform keeps what it was sent; whose meter it is and who consented is known from the lists that
 were handed to the agent. A slot is proved by exactly one row that is either right or rightly
-missing.
+missing; no answer makes two rows right.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 SLACK = 0.05
-"""seconds by which the two clock readings (building's log, agent's stamp) may lie apart"""
+"""seconds by which the agent's clock may be behind the building's"""
 
 
 class Answer(NamedTuple):
@@ -119,6 +119,7 @@ def _prove_meter(
         return
     first = int(answers[0].t // evidence.step) * evidence.step
     owed = set(range(first, evidence.last_slot + evidence.step, evidence.step))
+    free = 0  # the first answer that no row has been taken from
     for slot in sorted(owed | {t for t in held if t <= evidence.last_slot}):
         rows = held.get(slot, [])
         verdict.slots += slot in owed
@@ -128,22 +129,35 @@ def _prove_meter(
         elif len(rows) > 1:
             verdict.duplicate += 1
             verdict.find(f"{place} {slot}: {len(rows)} rows")
+        elif (value := rows[0].value) is not None:
+            begin = slot + rows[0].delay
+            taken = _taken_from(answers, free, value, begin)
+            if taken is None:
+                verdict.wrong += 1
+                verdict.find(f"{place} {slot}: no answer of the building says {value} at {begin}")
+            else:
+                free = taken + 1
         elif why_wrong := _why_wrong(evidence, place, slot, rows[0], answers):
             verdict.wrong += 1
             verdict.find(f"{place} {slot}: {why_wrong}")
-        elif rows[0].value is None:
+        else:
             verdict.reasons[str(rows[0].why)] += 1
+
+
+def _taken_from(answers: Sequence[Answer], free: int, value: str, begin: int) -> int | None:
+    """Which answer a value stamped in this second was taken from; None if there is none.
+
+    One of that second, or the last before it: on a busy machine an answer is under way for a while.
+    """
+    raw, last_before = struct.pack(">f", float(value)), _index(answers, begin) - 1
+    among = range(max(free, last_before), _index(answers, begin + 1 + SLACK))
+    return next((n for n in among if answers[n].raw == raw), None)
 
 
 def _why_wrong(
     evidence: Evidence, place: str, slot: int, row: Row, answers: Sequence[Answer]
 ) -> str:
-    """Why a row must not be as it is; empty if it is right."""
-    if row.value is not None:
-        raw, begin = struct.pack(">f", float(row.value)), slot + row.delay
-        around = _between(answers, begin - SLACK, begin + 1 + SLACK)
-        said = any(answer.raw == raw for answer in around)
-        return "" if said else f"no answer of the building says {row.value} at {begin}"
+    """Why a row without a value must not be as it is; empty if it is right."""
     if row.q != "M":
         return f"no value, and quality {row.q}"
     excuses = {"agent": _downs, "silent": _silences}
@@ -169,12 +183,11 @@ def _silences(
         yield begin - evidence.step, _first_after(answers, end)
 
 
-def _between(answers: Sequence[Answer], begin: float, end: float) -> Sequence[Answer]:
-    first = bisect_left(answers, begin, key=lambda answer: answer.t)
-    last = bisect_left(answers, end, key=lambda answer: answer.t)
-    return answers[first:last]
-
-
 def _first_after(answers: Sequence[Answer], t: float) -> float:
-    at = bisect_left(answers, t, key=lambda answer: answer.t)
+    at = _index(answers, t)
     return answers[at].t if at < len(answers) else float("inf")
+
+
+def _index(answers: Sequence[Answer], t: float) -> int:
+    """How many came before."""
+    return bisect_left(answers, t, key=lambda answer: answer.t)

@@ -11,10 +11,11 @@ import asyncio
 import os
 import pty
 import random
+import termios
 import time
 import tty
 from collections.abc import Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 TICK = 0.002
-"""seconds between two looks at the wire"""
+"""seconds between two looks at characters on their way; begins and ends are looked at in time"""
+
+RATES = (300, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200)
 
 Answerer = Callable[[bytes], bytes | None]
 """request PDU → answer PDU, or None for silence"""
@@ -67,8 +70,8 @@ class Trouble:
     """what becomes of each frame, questions and answers, on its way"""
     echo: bool = False
     """the adapter hands back what it is given"""
-    baudrate: int = 0
-    """what the devices speak; 0: the same as the adapter"""
+    deaf: Callable[[], bool] = lambda: False
+    """whether the devices understand nothing now, because the adapter speaks otherwise than they"""
 
 
 @dataclass(slots=True)
@@ -92,11 +95,13 @@ class SerialLine:
         self.requests = 0
         self.characters = 0
         """on the wire, in both directions"""
-        self._master = master
+        self._master, self._slave = master, slave
         self._speeches: list[_Speech] = []
         self._asked = bytearray()
         self._asked_at = 0.0
         self._began = 0.0
+        self._news = asyncio.Event()
+        """somebody has begun to speak"""
 
     @classmethod
     @asynccontextmanager
@@ -106,6 +111,7 @@ class SerialLine:
         tty.setraw(slave)
         os.set_blocking(master, False)
         line = cls(master, slave, baudrate, seed)
+        asyncio.get_running_loop().add_reader(master, line._listen)
         pacing = asyncio.ensure_future(line._pace())
         try:
             yield line
@@ -118,8 +124,16 @@ class SerialLine:
     def unplug(self) -> None:
         """Pull the adapter out."""
         if self._master >= 0:
+            asyncio.get_running_loop().remove_reader(self._master)
             os.close(self._master)
             self._master = -1
+            self._news.set()
+
+    @property
+    def adapter(self) -> int:
+        """The baud rate that the adapter is set to."""
+        speed = termios.tcgetattr(self._slave)[4]
+        return next(rate for rate in RATES if getattr(termios, f"B{rate}") == speed)
 
     @property
     def character(self) -> float:
@@ -135,28 +149,49 @@ class SerialLine:
     def say(self, data: bytes, after: float = 0.0) -> None:
         """Put characters on the wire that nobody asked for."""
         self._speeches.append(_Speech(data, time.monotonic() + after))
+        self._news.set()
 
     async def _pace(self) -> None:
         while self._master >= 0:
-            self._listen()
+            self._news.clear()
+            self._hear()
             self._speak()
-            await asyncio.sleep(TICK if self.baudrate or not self._asked else 0)
+            if (wait := self._next()) is None:
+                await self._news.wait()
+            else:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait):
+                        await self._news.wait()
+
+    def _next(self) -> float | None:
+        """Seconds until something happens on the wire; None: not before somebody speaks."""
+        now, moments = time.monotonic(), [self._over] if self._asked else []
+        for one in self._speeches:
+            end = one.begins + len(one.data) * self.character
+            moments.append(one.begins if one.begins > now else min(end, now + TICK))
+        return max(0.0, min(moments) - now) if moments else None
 
     def _listen(self) -> None:
-        now = time.monotonic()
         try:
             data = os.read(self._master, 4096)
         except (BlockingIOError, OSError):
             data = b""
-        if data:
-            if not self._asked:
-                self._began = now
-            self._asked += data
-            if self.trouble.echo:
-                self.say(data)
-        # the question has arrived when its characters have had their time and 3.5 more
-        over = self._began + (len(self._asked) + 3.5) * self.character
-        if self._asked and now >= over:
+        if not data:
+            return
+        if not self._asked:
+            self._began = time.monotonic()
+        self._asked += data
+        if self.trouble.echo:
+            self.say(data)
+        self._news.set()
+
+    @property
+    def _over(self) -> float:
+        """When the question has arrived: its characters have had their time and 3.5 more."""
+        return self._began + (len(self._asked) + 3.5) * self.character
+
+    def _hear(self) -> None:
+        if self._asked and time.monotonic() >= self._over:
             asked, self._asked = bytes(self._asked), bytearray()
             self.characters += len(asked)
             self._ask(self.trouble.noise(asked))
@@ -165,7 +200,7 @@ class SerialLine:
         self.requests += 1
         if len(asked) < 4 or crc(asked[:-2]) != asked[-2:]:
             return
-        if self.trouble.baudrate not in {0, self.baudrate}:
+        if self.trouble.deaf():
             return
         for one in self.units:
             if one.unit == asked[0] and not one.dead:
@@ -181,7 +216,7 @@ class SerialLine:
         for one in speaking:
             until = len(one.data)
             if self.baudrate:
-                until = min(until, int((now - one.begins) / self.character))
+                until = min(until, int((now - one.begins) / self.character + 1e-6))
             due.append(one.data[one.done : until])
             one.done = until
         if len([piece for piece in due if piece]) > 1:

@@ -8,29 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 import time
 from collections import defaultdict
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.errors import Refused
 from agent.local import ask_daemon
-from hil.broker import Broker, broker
-from hil.cut import Cut, cut
-from hil.platform.child import Platform
+from hil.behind import behind
 from hil.platform.report import rows as platform_rows
 from hil.process import Child
 from hil.proof import Answer, Evidence, Row, Verdict, prove
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from hil.behind import Behind
+    from hil.cut import Cut
+    from hil.platform.child import Keeper
+    from hil.platform.report import Held
 
 RECIPIENT = "energie.metropole.example"
 GARDIEN = Path(sys.executable).with_name("gardien")
-PATIENCE = 60.0
+PATIENCE = 100.0
 
 CONFIG = """\
 building: {{name: Résidence Les Alpins, timezone: Europe/Paris}}
@@ -40,7 +45,7 @@ devices:
 {devices}
 uplinks:
   metropole:
-    {{recipient: {recipient}, transport: mqtt, url: "{url}", receipt: platform, seal: 1s}}
+    {{recipient: {recipient}, {uplink}, seal: 1s}}
 privacy: {{policy: DEMO-1}}
 clock: {{source: system}}
 state: {state}
@@ -69,9 +74,10 @@ class Stage:
     folder: Path
     building: dict[str, Any]
     """ports, serial numbers and control port, as the building said at its start"""
-    broker: Broker
+    broker: Child
+    """what takes batches for the platform: a broker, an sshd; over HTTPS the platform itself"""
     cut: Cut
-    platform: Platform
+    platform: Keeper
     dwellings: list[Dwelling]
     agent: asyncio.subprocess.Process | None = None
     downs: list[tuple[float, float]] = field(default_factory=list)
@@ -100,6 +106,7 @@ class Stage:
         process = await asyncio.create_subprocess_exec(
             GARDIEN, *words, "--config", str(self.config), "--json",
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "GARDIEN_AS": "stage manager"},
         )  # fmt: skip
         out, err = await process.communicate()
         if process.returncode:
@@ -138,8 +145,8 @@ class Stage:
         """What `gardien status` says; None while no agent answers."""
         try:
             return await asyncio.to_thread(ask_daemon, self.state, "status", {}, lambda _: None)
-        except (OSError, ValueError):
-            return None
+        except (OSError, ValueError, Refused):
+            return None  # there is none, or it was killed while it answered
 
     async def tell(self, words: str) -> dict[str, Any]:
         """Give the building an order, such as `silence 0 3`."""
@@ -166,20 +173,44 @@ class Stage:
         waits = status["uplinks"]["metropole"]["backlog"]
         return int(waits["slots"]) + int(waits["batch_rows"])
 
-    async def delivered(self, last_slot: int) -> None:
-        """Return once the platform holds the last slot of every consented dwelling."""
-        wanted = {one.place for one in self.dwellings if one.consents}
-        async with asyncio.timeout(PATIENCE):
-            while wanted:
-                held = await asyncio.to_thread(self._places_at, last_slot)
-                wanted -= held
-                await asyncio.sleep(0.2)
+    async def begun(self) -> None:
+        """Return once the platform holds anything of every consented dwelling.
 
-    def _places_at(self, slot: int) -> set[str]:
+        When the agent reads for the first time is the machine's affair: slots before that nobody
+        owes. AssertionError as `delivered`.
+        """
+        await self._held("anything", lambda _: True)
+
+    async def delivered(self, last_slot: int) -> None:
+        """Return once the platform holds the last slot of every consented dwelling.
+
+        What waited before it goes behind what is live, and is given its time; what is lost stays
+        missing. AssertionError, with what the agent says of itself, where it does not come to that.
+        """
+        await self._held(
+            f"slot {last_slot}", lambda row: row.t <= last_slot < row.t + row.span * row.step
+        )
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while (await asyncio.to_thread(self.prove, last_slot)).missing:
+                    await asyncio.sleep(0.5)
+
+    async def _held(self, what: str, fits: Callable[[Held], bool]) -> None:
+        wanted = {one.place for one in self.dwellings if one.consents}
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while wanted:
+                    wanted -= await asyncio.to_thread(self._places, fits)
+                    await asyncio.sleep(0.2)
+        except TimeoutError as error:
+            says = json.dumps(await self.status(), indent=1)
+            raise AssertionError(f"{len(wanted)} dwellings never had {what}: {says}") from error
+
+    def _places(self, fits: Callable[[Held], bool]) -> set[str]:
         return {
             row.place
             for row in platform_rows(self.platform.db)
-            if row.channel == "elec.imp" and row.t <= slot < row.t + row.span * row.step
+            if row.channel == "elec.imp" and fits(row)
         }
 
     def evidence(self, last_slot: int) -> Evidence:
@@ -212,24 +243,27 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(
+async def stage(  # noqa: PLR0913, PLR0917 -- the play has as many parts
     folder: Path,
     lines: int = 4,
     meters: int = 15,
     without_consent: int = 3,
+    broker_says: Sequence[str] = (),
+    transport: str = "mqtt",
 ) -> AsyncIterator[Stage]:
-    """Set everything up, agent not started; on leaving, everything is ended."""
+    """Set everything up, agent not started; on leaving, everything is ended.
+
+    `broker_says`: further lines of the broker's configuration. `transport`: as hil.behind has it.
+    """
     log = folder / "answers.jsonl"
     async with AsyncExitStack() as open_now:
-        mosquitto = await open_now.enter_async_context(broker())
-        proxy = await open_now.enter_async_context(cut(mosquitto.port))
+        far = await open_now.enter_async_context(behind(transport, folder, broker_says))
         building = await open_now.enter_async_context(_building(lines, meters, log))
-        platform = Platform(mosquitto.port, folder / "platform.db")
-        await open_now.enter_async_context(platform)
         said = json.loads(building.first)
-        on = Stage(folder, said, mosquitto, proxy, platform, _dwellings(said, without_consent))
+        homes = _dwellings(said, without_consent)
+        on = Stage(folder, said, far.server, far.line, far.platform, homes)
         try:
-            await _set_up(on)
+            await _set_up(on, far)
             yield on
         finally:
             await _end(on)
@@ -253,7 +287,7 @@ def _dwellings(building: dict[str, Any], without_consent: int) -> list[Dwelling]
     ]
 
 
-async def _set_up(on: Stage) -> None:
+async def _set_up(on: Stage, far: Behind) -> None:
     """Write the configuration and the spreadsheets, and run the commands that a person would."""
     on.config.write_text(
         CONFIG.format(
@@ -268,7 +302,7 @@ async def _set_up(on: Stage) -> None:
                 for one in on.dwellings
             ),
             recipient=RECIPIENT,
-            url=f"mqtt://127.0.0.1:{on.cut.port}",
+            uplink=far.uplink,
             state=on.state,
         ),
         encoding="utf-8",
@@ -283,6 +317,9 @@ async def _set_up(on: Stage) -> None:
     )
     if await minting.wait():
         raise RuntimeError("gardien key new failed")
+    if far.fleet:
+        names = json.loads((on.state / "keys/identity.json").read_text())
+        far.fleet.gateway(names["gateway"], on.state)
     ids = {
         place["label"]: place["id"]
         for place in (await on.command("place", "import", places))["places"]

@@ -3,7 +3,7 @@
 #
 # Makes in OUTDIR (default: dist) the .deb, its SBOM (CycloneDX) and SHA256SUMS. The same commit
 # gives the same bytes. What is vendored is fetched by hash beforehand; the build itself needs no
-# network. Needs: apt-get install --no-install-recommends debhelper dh-python python3-all python3-typer
+# network. Needs: apt-get install --no-install-recommends debhelper python3-typer
 set -eu
 umask 022
 export LC_ALL=C.UTF-8 TZ=UTC

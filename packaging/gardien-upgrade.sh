@@ -4,6 +4,7 @@ set -eu
 export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
+CONFIG=/etc/gardien/config.yaml
 KEPT=/var/cache/gardien/previous    # the version before, to go back to without a network
 STEADY=${GARDIEN_UPGRADE_STEADY:-20}    # seconds for which it must stand
 WITHIN=${GARDIEN_UPGRADE_WITHIN:-90}    # seconds within which it must have begun to
@@ -17,9 +18,23 @@ usage() {
     cat <<WORDS
 gardien-upgrade [FILE.deb]   the newest version of the archive, or this file
 gardien-upgrade --back       the version before
-Exit status: 0 upgraded (or nothing newer); 1 went back to the version before, or could not;
+gardien-upgrade --timely     the newest version, where `updates` in the configuration lets it
+Exit status: 0 upgraded (or nothing to do); 1 went back to the version before, or could not;
 2 used wrongly.
 WORDS
+}
+
+# A file in the state directory while a new version is judged: it keeps the formats of the one before
+# until then, so that going back loses nothing.
+judged() {
+    folder=$(sed -n 's/^state:[[:space:]]*["'"'"']\{0,1\}\([^"'"'"'#[:space:]]*\).*/\1/p' "$CONFIG" 2>/dev/null | head -n 1)
+    echo "${folder:-/var/lib/gardien}/upgrade"
+}
+
+# What is commanded must not be cut off, nor begin with a version that nobody has seen run.
+may() {
+    why=$(gardien updates --config "$CONFIG" "$@" 2>&1) && return 0
+    return 1
 }
 
 # The installed package as a .deb, made of what is on the disk: it is there without a network, also
@@ -65,6 +80,20 @@ stands() {
     return 1
 }
 
+# Judge the version that was just started: it stands, or the one before is put back.
+judge() {
+    if stands "$1"; then
+        rm -f "$(judged)"
+        say "$1 runs"
+        return 0
+    fi
+    say "$1 does not come up; its last words:"
+    # its own, not what systemd says of it
+    journalctl _SYSTEMD_UNIT=gardien.service -n 10 -o cat --no-pager 2>/dev/null || true
+    go_back
+    return 1
+}
+
 go_back() {
     before=$(find "$KEPT" -name 'gardien_*_all.deb' 2>/dev/null | head -n 1)
     if [ -z "$before" ]; then
@@ -73,6 +102,7 @@ go_back() {
     fi
     systemctl stop gardien.service || true
     dpkg --force-downgrade --force-confold -i "$before" >/dev/null
+    rm -f "$(judged)"
     systemctl start gardien.service || true
     back=$(version)
     if stands "$back"; then say "$back runs again; nothing is lost"; else
@@ -82,16 +112,28 @@ go_back() {
 
 case "${1:-}" in
 -h | --help) usage; exit 0 ;;
--*) [ "$1" = --back ] || { usage >&2; exit 2; } ;;
+--back | --timely) ;;
+-*) usage >&2; exit 2 ;;
 esac
 [ "$#" -le 1 ] || { usage >&2; exit 2; }
 [ "$(id -u)" = 0 ] || { say "as root: sudo gardien-upgrade" >&2; exit 2; }
 exec 9>/run/gardien-upgrade.lock
 flock -n 9 || { say "another upgrade is under way" >&2; exit 1; }
 
-if [ "${1:-}" = --back ]; then go_back; exit 0; fi
 old=$(version) || { say "gardien is not installed" >&2; exit 1; }
-if [ -n "${1:-}" ]; then
+if [ -e "$(judged)" ]; then
+    say "$old was being judged when this machine went down: it is judged now"
+    judge "$old" || exit 1
+fi
+if [ "${1:-}" = --timely ]; then
+    grep -q '^updates:' "$CONFIG" 2>/dev/null || exit 0
+    may --published 1970-01-01 || exit 0
+elif ! may --by-hand; then
+    say "not now: $why" >&2
+    exit 1
+fi
+if [ "${1:-}" = --back ]; then go_back; exit 0; fi
+if [ -n "${1:-}" ] && [ "$1" != --timely ]; then
     [ -r "$1" ] || { say "$1 cannot be read" >&2; exit 2; }
     what=$(readlink -f "$1")
     new=$(dpkg-deb -f "$what" Version) || exit 2
@@ -102,18 +144,20 @@ else
     what=gardien=$new
 fi
 if [ "$new" = "$old" ]; then say "$old is the newest"; exit 0; fi
+if [ "${1:-}" = --timely ]; then
+    if dpkg --compare-versions "$new" lt "$old"; then exit 0; fi
+    day=$(apt-cache show "$what" | sed -n 's/^Gardien-Published: //p' | head -n 1)
+    may ${day:+--published "$day"} || { say "$new: $why"; exit 0; }
+fi
 
 ran=$(systemctl is-active gardien.service || true)
 keep_installed "$old"
 say "$old to $new"
+if [ "$ran" = active ]; then echo "$old to $new" >"$(judged)"; fi
 if ! install_it "$what"; then
     say "$new could not be installed"
     go_back
     exit 1
 fi
 if [ "$ran" != active ]; then say "$new is installed; it did not run before and is not started"; exit 0; fi
-if stands "$new"; then say "$new runs"; exit 0; fi
-say "$new does not come up; its last words:"
-journalctl -u gardien.service -n 5 -o cat --no-pager 2>/dev/null || true
-go_back
-exit 1
+judge "$new"

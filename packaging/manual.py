@@ -88,11 +88,11 @@ _gardien() {{
         case $word in -*) ;; *) case " $_gardien_groups " in
             *" ${{path:+$path/}}$word "*) path=${{path:+$path/}}$word ;; esac ;; esac
     done
-    local offer=
+    local offer= file=
     case $path in
 {cases}
     esac
-    if [[ ${{COMP_WORDS[COMP_CWORD-1]}} == --config || -z $offer ]]; then
+    if [[ " {files} " == *" ${{COMP_WORDS[COMP_CWORD-1]}} "* || $file && $cur != -* ]]; then
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
     else
         mapfile -t COMPREPLY < <(compgen -W "$offer" -- "$cur")
@@ -106,6 +106,7 @@ complete -o filenames -F _gardien gardien
 def completion(tree: Tree) -> str:
     """The words of bash, command by command."""
     offers: dict[str, list[str]] = {}
+    takes: dict[str, str] = {}
     for words, command in tree:
         path = words.split()
         for depth, word in enumerate(path):
@@ -114,9 +115,21 @@ def completion(tree: Tree) -> str:
             one for option in command.params if isinstance(option, click.Option)
             for one in option.opts if one.startswith("--")
         ]  # fmt: skip
-    cases = [f'    "{path}") offer="{" ".join(dict.fromkeys(o))}" ;;' for path, o in offers.items()]
+        named = [one for one in command.params if isinstance(one, click.Argument)]
+        if any(isinstance(one.type, click.Path) for one in named):
+            takes["/".join(path)] = "file=1 "
+    cases = [
+        f'    "{path}") {takes.get(path, "")}offer="{" ".join(dict.fromkeys(words))}" ;;'
+        for path, words in offers.items()
+    ]
     groups = " ".join(path for path in offers if path)
-    return COMPLETION.format(cases="\n".join(cases), groups=groups)
+    options = (one for _, command in tree for one in command.params)
+    files = {opt for one in options if isinstance(one.type, click.Path) for opt in one.opts}
+    return COMPLETION.format(
+        cases="\n".join(cases),
+        groups=groups,
+        files=" ".join(sorted(opt for opt in files if opt.startswith("-"))),
+    )
 
 
 def main() -> None:

@@ -33,10 +33,19 @@ for deb in "$@"; do
 done
 
 cd "$dir"
+# when a version appeared here: gateways of later rings count from it
+touch published
+for deb in "$pool"/*.deb; do
+    grep -q "^$deb " published || echo "$deb ${GARDIEN_PUBLISHED:-$(date -u +%FT%TZ)}" >>published
+done
+
 for arch in amd64 arm64 armhf; do
     to=$dist/main/binary-$arch
     mkdir -p "$to"
-    apt-ftparchive --arch all packages pool >"$to/Packages"
+    apt-ftparchive --arch all packages pool |
+        awk 'NR == FNR { day[$1] = $2; next }
+             { print }
+             $1 == "Filename:" { print "Gardien-Published: " day[$2] }' published - >"$to/Packages"
     gzip -9nkf "$to/Packages"
 done
 rm -f "$dist/Release" "$dist/InRelease" "$dist/Release.gpg"

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Item = dict[str, Any]
 """plain data; its key begins with the name of the list it belongs to: `places/D84G7…`"""
+GROWING = ("outcomes/",)
+"""lists of which the latest items are offered, and each is told once"""
 MOST_TEXT = 40_000
 """characters of items in one batch: they compress, so this never nears what a message may be"""
 
@@ -74,10 +76,17 @@ class Announced:
         lists: dict[str, Any] = {}
         for key, text in chosen.items():
             lists.setdefault(key.partition("/")[0], []).append(json.loads(text))
+        for key in self._passed(directory):
+            self._database.write("DELETE FROM announced WHERE key=?", key)
         payload = write_directory(label, (self._before() if first else {}) | lists)
         for key, text in chosen.items():
             self._keep(key, label.id.epoch, text)
         return Sealed(label.id, Lane.LIVE, payload, digest(payload), 0), chosen
+
+    def again(self) -> None:
+        """Take nothing for told: all of it is told anew, as in a new epoch."""
+        self._database.write("UPDATE announced SET epoch=''")
+        self._told = {key: ("", text) for key, (_, text) in self._told.items()}
 
     def learn(self, epoch: str, told: Mapping[str, str]) -> None:
         """The recipient was told so, and it is on the disk."""
@@ -87,6 +96,10 @@ class Announced:
         epoch = str(self._meta["epoch"])
         texts = ((key, json.dumps(item, ensure_ascii=False)) for key, item in directory.items())
         return [(key, text) for key, text in texts if self._told.get(key) != (epoch, text)]
+
+    def _passed(self, directory: Mapping[str, Item]) -> list[str]:
+        """What was told of a list that only ever grows, and is offered no more."""
+        return [key for key in self._told if key.startswith(GROWING) and key not in directory]
 
     def _first(self) -> bool:
         epoch = str(self._meta["epoch"])

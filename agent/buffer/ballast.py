@@ -7,6 +7,7 @@ neighbours filled the disk could never drain. Measured: 2 MB more, and it goes o
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,9 +19,15 @@ SIZE = 2 * 1024 * 1024
 class Ballast:
     """Stands while there is room on the disk; while it does not, no new rows are taken."""
 
-    def __init__(self, spool: Path) -> None:
+    def __init__(self, spool: Path, reserve: int = 0) -> None:
+        """`reserve`: bytes of the disk that are not for readings."""
+        self._folder, self._reserve = spool.parent, reserve
         self._path = spool.with_name(f"{spool.name}.ballast")
         self._standing = self._path.exists() and self._path.stat().st_size == SIZE
+
+    def spare(self) -> int:
+        """Bytes that the disk has beyond the reserve."""
+        return max(0, shutil.disk_usage(self._folder).free - self._reserve)
 
     def stand(self) -> bool:
         """Whether it stands, put up again if the disk has room for it."""

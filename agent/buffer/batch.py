@@ -18,9 +18,9 @@ from agent.clock import stamp
 from agent.model import Reading, Series
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from agent.model import BatchId, Lane
+    from agent.model import BatchId, Lane, Void
 
 SCHEMA = "gardien/batch/1"
 POLICY = "MDP-1"
@@ -39,6 +39,8 @@ class BatchHead:
     """a DNS name"""
     privacy: str
     """name of the set of limits in force, as FR-1"""
+    audit: Callable[[], str | None] = lambda: None
+    """hash of the last record of the audit chain"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Stamp:
     """seconds since 1970 UTC"""
     clock: str
     privacy: str
+    audit: str | None = None
 
 
 def write(label: Stamp, rows: Sequence[Reading]) -> bytes:
@@ -64,18 +67,34 @@ def write_directory(label: Stamp, directory: dict[str, Any]) -> bytes:
     return _compressed(_json(_head(label) | {"series": [], "directory": directory}))
 
 
+def write_retractions(label: Stamp, retractions: Sequence[dict[str, Any]]) -> bytes:
+    """The payload of a batch without rows that takes back rows of others."""
+    return _compressed(_json(_head(label) | {"series": [], "retract": retractions}))
+
+
+def write_void(id_: BatchId, reason: Void) -> bytes:
+    """The payload that stands for a batch that was destroyed, always the same (rule 5)."""
+    return _compressed(_json(_id(id_) | {"void": reason.value}))
+
+
 def _head(label: Stamp) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "gateway": label.id.gateway,
-        "recipient": label.id.recipient,
-        "epoch": label.id.epoch,
-        "seq": label.id.seq,
+    found = _id(label.id) | {
         "lane": label.lane.value,
         "created": stamp(label.created),
         "clock": label.clock,
         "policy": POLICY,
         "privacy": label.privacy,
+    }
+    return found | {"audit": label.audit} if label.audit else found
+
+
+def _id(id_: BatchId) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "gateway": id_.gateway,
+        "recipient": id_.recipient,
+        "epoch": id_.epoch,
+        "seq": id_.seq,
     }
 
 
@@ -84,13 +103,26 @@ def _compressed(text: str) -> bytes:
 
 
 def read(payload: bytes) -> list[Reading]:
-    """The rows of a payload of ours, series by series. Raises ValueError on anything else."""
+    """The rows of a payload of ours, series by series; a void has none.
+
+    Raises ValueError on anything else.
+    """
     try:
-        text = zstandard.ZstdDecompressor().decompress(payload, max_output_size=LARGEST_TEXT)
-        document = json.loads(text, parse_float=Decimal, parse_int=_number)
-        return [row for of in document["series"] for row in _rows(of)]
+        document = json.loads(_text(payload), parse_float=Decimal, parse_int=_number)
+        series = [] if "void" in document else document["series"]
+        return [row for of in series for row in _rows(of)]
     except (zstandard.ZstdError, LookupError, TypeError) as error:
         raise ValueError(f"not a batch: {error!r}") from error
+
+
+def read_retractions(payload: bytes) -> list[dict[str, Any]]:
+    """What a payload of ours takes back, as it was told."""
+    retract: list[dict[str, Any]] = json.loads(_text(payload)).get("retract", [])
+    return retract
+
+
+def _text(payload: bytes) -> bytes:
+    return zstandard.ZstdDecompressor().decompress(payload, max_output_size=LARGEST_TEXT)
 
 
 class _Number(int):
@@ -133,6 +165,8 @@ def _sparse(rows: Sequence[Reading]) -> Iterable[tuple[str, dict[str, Any]]]:
     yield "why", sparse((i, row.why) for i, row in enumerate(rows) if row.why)
     yield "span", sparse((i, row.span) for i, row in enumerate(rows) if row.span != 1)
     yield "ver", sparse((i, row.ver) for i, row in enumerate(rows) if row.ver is not None)
+    yield "n", sparse((i, row.n) for i, row in enumerate(rows) if row.n is not None)
+    yield "method", sparse((i, row.method) for i, row in enumerate(rows) if row.method)
 
 
 def _rows(of: dict[str, Any]) -> Iterable[Reading]:
@@ -141,8 +175,9 @@ def _rows(of: dict[str, Any]) -> Iterable[Reading]:
     start = int(datetime.fromisoformat(of["t0"]).timestamp())
     delay, why = of.get("d", {}), of.get("why", {})
     span, ver, flags = of.get("span", {}), of.get("ver", {}), of.get("flags", {})
+    n, method = of.get("n", {}), of.get("method", {})
     for i, (t, value, quality) in enumerate(zip(of["t"], of["v"], of["q"], strict=True)):
-        made = ver.get(str(i))
+        made, many = ver.get(str(i)), n.get(str(i))
         yield Reading(
             series=series,
             t=start + int(t),
@@ -154,6 +189,8 @@ def _rows(of: dict[str, Any]) -> Iterable[Reading]:
             ver=None if made is None else int(made),
             again=of.get("again", False),
             flags=flags.get(str(i), ""),
+            n=None if many is None else int(many),
+            method=method.get(str(i), ""),
         )
 
 

@@ -63,6 +63,8 @@ def pack(rows: Sequence[Reading], number_of: Mapping[Series, int]) -> bytes:
         "flags": sparse((i, row.flags) for i, row in enumerate(rows) if row.flags),
         "again": [i for i, row in enumerate(rows) if row.again],
     }
+    if sums := sparse((i, [row.n, row.method]) for i, row in enumerate(rows) if row.method):
+        columns["sum"] = sums
     _check(rows, columns)
     return zlib.compress(json.dumps(columns, separators=(",", ":")).encode(), 1)
 
@@ -73,6 +75,7 @@ def unpack(body: bytes, series: Mapping[int, Series]) -> list[Reading]:
     start, again = columns["t0"], set(columns["again"])
     why, span, ver = columns["why"], columns["span"], columns["ver"]
     flags = columns.get("flags", {})  # a block of version 0.1 has none
+    sums = columns.get("sum", {})
     return [
         Reading(
             series=series[number],
@@ -85,6 +88,8 @@ def unpack(body: bytes, series: Mapping[int, Series]) -> list[Reading]:
             ver=ver.get(str(i)),
             again=i in again,
             flags=flags.get(str(i), ""),
+            n=sums.get(str(i), (None, ""))[0],
+            method=sums.get(str(i), (None, ""))[1],
         )
         for i, (number, t, text, quality, delay) in enumerate(
             zip(

@@ -29,8 +29,7 @@ class Names:
         self._box = keys.box("series")
         self.series_of: dict[int, Series] = {}
         self.number_of: dict[Series, int] = {}
-        for number, body in database.read("SELECT number, body FROM series"):
-            self._learn(number, self._open(number, body))
+        self.reload()
 
     def unknown(self, wanted: Iterable[Series]) -> list[Series]:
         """Those without a number yet, once each. Raises ValueError on one that fits no message."""
@@ -57,6 +56,19 @@ class Names:
             self._database.write("DELETE FROM series")
         self.series_of.clear()
         self.number_of.clear()
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        """Forget some that no row uses any more, inside a transaction of the caller's."""
+        for number in list(numbers):
+            self._database.write("DELETE FROM series WHERE number=?", number)
+            del self.number_of[self.series_of.pop(number)]
+
+    def reload(self) -> None:
+        """Know what is on the disk: after a transaction that failed."""
+        self.series_of.clear()
+        self.number_of.clear()
+        for number, body in self._database.read("SELECT number, body FROM series"):
+            self._learn(number, self._open(number, body))
 
     def _numbered(self, new: list[Series]) -> list[tuple[int, Series]]:
         return list(enumerate(new, max(self.series_of, default=0) + 1))

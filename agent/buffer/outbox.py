@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import replace
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.buffer.keys import Unreadable
-from agent.model import BatchId, Lane, Sealed
+from agent.buffer.packed import Packed
+from agent.buffer.voids import Voids
+from agent.model import BatchId, Lane, Sealed, Void
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from agent.buffer.database import Database
     from agent.buffer.keys import Keys
+
+Pack = Callable[[Sealed], tuple[str, bytes]]
+"""name of the form, and the batch's payload in it: the bytes that are sent and that the sha256 of a
+receipt names (design note 024)"""
+
+
+FOUND = "SELECT epoch, seq, lane, sha256, rows, body FROM batch WHERE state=?"
 
 
 class State(IntEnum):
@@ -20,6 +33,18 @@ class State(IntEnum):
     UNRECEIPTED = 0
     RECEIPTED = 1
     QUARANTINED = 2
+    ASKED = 3
+    """receipted, and asked for again: to be sent when its turn comes"""
+
+
+class Held(NamedTuple):
+    """What is held under an id."""
+
+    sha256: str
+    state: State
+    void: Void | None = None
+    original: str | None = None
+    """of a void: the hash of what was sealed before; None: not known any more"""
 
 
 class Outbox:
@@ -28,49 +53,182 @@ class Outbox:
     def __init__(self, database: Database, keys: Keys, gateway: str, recipient: str) -> None:
         self._database = database
         self._box = keys.box("batch")
+        self._packed = Packed(database, keys)
+        self.voids = Voids(database, keys, gateway, recipient)
         self._of = (gateway, recipient)
+        self.packing: Pack | None = None
+        """None: batches are sent as they are sealed"""
 
-    def add(self, batch: Sealed, now: float) -> None:
-        """Keep a batch that was just sealed."""
+    def add(
+        self,
+        batch: Sealed,
+        now: float,
+        owners: Iterable[int] = (),
+        state: State = State.UNRECEIPTED,
+    ) -> Sealed:
+        """Keep a batch that was just sealed, zstd-compressed JSON; how it is to be sent.
+
+        Where batches are packed, the packed bytes are made and kept beside it here, once.
+        `owners`: whose rows are in it.
+        """
+        sealed, batch = batch, self._pack(batch)
         self._database.write(
             "INSERT INTO batch(epoch, seq, lane, state, sha256, rows, at, body)"
             " VALUES(?,?,?,?,?,?,?,?)",
             batch.id.epoch,
             batch.id.seq,
             batch.lane.value,
-            State.UNRECEIPTED,
+            state,
             batch.sha256,
             batch.rows,
             now,
-            self._box.seal(batch.payload, _name(batch.id.epoch, batch.id.seq)),
+            self._box.seal(sealed.payload, _name(batch.id.epoch, batch.id.seq)),
         )
+        self._keep_beside(batch)
+        self.voids.note_owners(batch.id, owners)
+        return batch
+
+    def _keep_beside(self, batch: Sealed) -> None:
+        if batch.form:
+            self._packed.add(batch)
+        if batch.void is not None:
+            self.voids.add(batch)
+
+    def _pack(self, batch: Sealed) -> Sealed:
+        if self.packing is None:
+            return batch
+        form, payload = self.packing(batch)
+        return replace(batch, form=form, payload=payload, sha256=digest(payload))
+
+    def void(self, id_: BatchId, reason: Void, touched: Iterable[str] = ()) -> Sealed:
+        """Destroy what is held under an id; the void that is delivered in its place.
+
+        It is sealed once: nothing changes it afterwards. A quarantined one is to be sent again.
+        """
+        lane, state, sha256 = self._database.read(
+            "SELECT lane, state, sha256 FROM batch WHERE epoch=? AND seq=?", id_.epoch, id_.seq
+        )[0]
+        sealed = self.voids.make(id_, Lane(lane), reason, sha256)
+        void = self._pack(sealed)
+        self._database.write(
+            "UPDATE batch SET state=?, sha256=?, rows=0, reason=NULL, body=?"
+            " WHERE epoch=? AND seq=?",
+            State.UNRECEIPTED if state == State.QUARANTINED else state,
+            void.sha256,
+            self._box.seal(sealed.payload, _name(id_.epoch, id_.seq)),
+            id_.epoch,
+            id_.seq,
+        )
+        self._keep_beside(void)
+        self.voids.note_touched(id_, touched)
+        return void
 
     def unreceipted(self) -> tuple[list[Sealed], list[BatchId]]:
         """Batches to be sent, in the order they were sealed; beside them those that do not open."""
+        return self._found(f"{FOUND} ORDER BY no", State.UNRECEIPTED)
+
+    def quarantined(self) -> list[Sealed]:
+        """Batches that were rejected, as they were sent."""
+        return self._found(f"{FOUND} ORDER BY no", State.QUARANTINED)[0]
+
+    def asked(self, lane: Lane) -> tuple[list[Sealed], list[BatchId]]:
+        """The first batch of a lane that was asked for again, as `unreceipted`."""
+        one = f"{FOUND} AND lane=? ORDER BY no LIMIT 1"
+        return self._found(one, State.ASKED, lane.value)
+
+    def _found(self, sql: str, *values: int | str) -> tuple[list[Sealed], list[BatchId]]:
         batches, broken = [], []
-        for epoch, seq, lane, sha256, rows, body in self._database.read(
-            "SELECT epoch, seq, lane, sha256, rows, body FROM batch WHERE state=? ORDER BY no",
-            State.UNRECEIPTED,
-        ):
-            payload = self._open(epoch, seq, body)
+        for epoch, seq, lane, sha256, rows, body in self._database.read(sql, *values):
+            id_ = BatchId(*self._of, epoch, seq)
+            form, payload = self._packed.get(id_) or ("", self._open(epoch, seq, body))
             if payload is None:
-                broken.append(BatchId(*self._of, epoch, seq))
-            else:
-                batch = Sealed(BatchId(*self._of, epoch, seq), Lane(lane), payload, sha256, rows)
-                batches.append(batch)
+                broken.append(id_)
+                continue
+            void, original = self.voids.of(epoch, seq)
+            batches.append(Sealed(id_, Lane(lane), payload, sha256, rows, form, void, original))
         return batches, broken
 
-    def held(self, epoch: str, seq: int) -> tuple[str, State] | None:
-        """The hash and state of a batch; None if it is not here (any more)."""
+    def held(self, epoch: str, seq: int) -> Held | None:
+        """What is held under an id; None if nothing is (any more)."""
         rows = self._database.read(
             "SELECT sha256, state FROM batch WHERE epoch=? AND seq=?", epoch, seq
         )
-        return (rows[0][0], State(rows[0][1])) if rows else None
+        if not rows:
+            return None
+        return Held(rows[0][0], State(rows[0][1]), *self.voids.of(epoch, seq))
 
     def payload(self, epoch: str, seq: int) -> bytes | None:
-        """What was sealed; None if it does not open."""
+        """What was sealed, before it was packed; None if it does not open."""
         body = self._database.one("SELECT body FROM batch WHERE epoch=? AND seq=?", epoch, seq)
         return None if body is None else self._open(epoch, seq, body)
+
+    def with_rows_of(self, owners: Iterable[int] | None) -> list[tuple[BatchId, State]]:
+        """Batches, voids apart, in which one of these may have rows (None: whoever has any)."""
+        return [
+            (BatchId(*self._of, epoch, seq), State(state))
+            for epoch, seq, state in self.voids.candidates(owners)
+        ]
+
+    def in_state(self, state: State, before: float) -> list[BatchId]:
+        """Those in a state since before that time."""
+        return [
+            BatchId(*self._of, epoch, seq)
+            for epoch, seq in self._database.read(
+                "SELECT epoch, seq FROM batch WHERE state=? AND at<?", state, before
+            )
+        ]
+
+    def goes(self, id_: BatchId) -> bool:
+        """Whether what is kept is of the kind that is sent now: packed, or as it was sealed."""
+        return self._packed.holds(id_) == (self.packing is not None)
+
+    def otherwise(self) -> list[BatchId]:
+        """Unreceipted ones that the transport of now does not take."""
+        rows = self._database.read(
+            "SELECT epoch, seq FROM batch WHERE state=? ORDER BY no", State.UNRECEIPTED
+        )
+        ids = (BatchId(*self._of, epoch, seq) for epoch, seq in rows)
+        return [id_ for id_ in ids if not self.goes(id_)]
+
+    def remake(self, id_: BatchId) -> None:
+        """A void, in the bytes that the transport of now takes: another hash of the same word.
+
+        Should the recipient hold the void in its other bytes, that is a conflict (rule 8), and its
+        rows come again.
+        """
+        (lane,) = self._database.read(
+            "SELECT lane FROM batch WHERE epoch=? AND seq=?", id_.epoch, id_.seq
+        )[0]
+        reason, original = self.voids.of(id_.epoch, id_.seq)
+        assert reason is not None
+        sealed = self.voids.make(id_, Lane(lane), reason, original)
+        void = self._pack(sealed)
+        self._database.write(
+            "UPDATE batch SET sha256=?, body=? WHERE epoch=? AND seq=?",
+            void.sha256,
+            self._box.seal(sealed.payload, _name(id_.epoch, id_.seq)),
+            id_.epoch,
+            id_.seq,
+        )
+        if void.form:
+            self._packed.add(void)
+
+    def ask(self, epoch: str, seq: int) -> None:
+        """One that was receipted is to be sent again."""
+        self._move(epoch, seq, State.RECEIPTED, State.ASKED)
+
+    def promote(self, id_: BatchId) -> None:
+        """One that was asked for is being sent from here on."""
+        self._move(id_.epoch, id_.seq, State.ASKED, State.UNRECEIPTED)
+
+    def _move(self, epoch: str, seq: int, before: State, after: State) -> None:
+        self._database.write(
+            "UPDATE batch SET state=? WHERE epoch=? AND seq=? AND state=?",
+            after,
+            epoch,
+            seq,
+            before,
+        )
 
     def receipt(self, epoch: str, seq: int, now: float) -> None:
         """The recipient holds it: kept for a while in case it is asked for again."""
@@ -82,12 +240,13 @@ class Outbox:
             seq,
         )
 
-    def quarantine(self, epoch: str, seq: int, reason: str) -> bool:
+    def quarantine(self, epoch: str, seq: int, reason: str, now: float) -> bool:
         """The recipient will not take it: kept under its id, not sent. False if not unreceipted."""
         changed = self._database.write(
-            "UPDATE batch SET state=?, reason=? WHERE epoch=? AND seq=? AND state=?",
+            "UPDATE batch SET state=?, reason=?, at=? WHERE epoch=? AND seq=? AND state=?",
             State.QUARANTINED,
             reason,
+            now,
             epoch,
             seq,
             State.UNRECEIPTED,

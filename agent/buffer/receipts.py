@@ -26,10 +26,7 @@ WORD = re.compile(r"[A-Za-z0-9._-]{1,253}")
 
 
 def parse(body: bytes) -> Receipt:
-    """What a receipt says. Raises ValueError, in words for the far side, on anything else.
-
-    `retracted` is checked and left alone: retractions are not sent yet.
-    """
+    """What a receipt says. Raises ValueError, in words for the far side, on anything else."""
     document = _document(body)
     if unknown := document.keys() - ALLOWED:
         raise ValueError(f"a receipt has no member {min(unknown)!r}")
@@ -39,8 +36,7 @@ def parse(body: bytes) -> Receipt:
         raise ValueError(f"not a receipt of schema {SCHEMA}")
     stored = tuple(_stored(entry) for entry in _entries(document, "stored"))
     rejected = tuple(_rejected(entry) for entry in _entries(document, "rejected"))
-    for entry in _entries(document, "retracted"):
-        _retracted(entry)
+    retracted = tuple(_retracted(entry) for entry in _entries(document, "retracted"))
     _each_once([seq for seq, _ in stored] + [seq for seq, _, _ in rejected])
     return Receipt(
         gateway=_word(document, "gateway"),
@@ -48,6 +44,7 @@ def parse(body: bytes) -> Receipt:
         epoch=_word(document, "epoch"),
         stored=stored,
         rejected=rejected,
+        retracted=retracted,
         slow_down=_pause(document.get("slow_down", 0)),
     )
 
@@ -98,10 +95,10 @@ def _rejected(entry: list[Any]) -> tuple[int, str, str]:
     raise ValueError("an entry of `rejected` is [seq, sha256, reason]")
 
 
-def _retracted(entry: list[Any]) -> None:
+def _retracted(entry: list[Any]) -> tuple[str, int]:
     match entry:
-        case [str(), rows] if _whole(rows):
-            return
+        case [str(id_), rows] if WORD.fullmatch(id_) and _whole(rows):
+            return id_, int(rows)
     raise ValueError("an entry of `retracted` is [id, rows]")
 
 

@@ -17,14 +17,21 @@ if TYPE_CHECKING:
     from agent.buffer.keys import Keys
 
 APPLICATION = 0x67617264  # "gard"
-FORMAT = 1
+FORMAT = 2
+"""of the file; its number says which versions can read it"""
+OLDEST = 2
+"""what the release before this one wrote: a file begins with it, and this version can go on so.
+While an upgrade is judged it does, so that going back loses nothing (note 012).
+"""
+# covering: what waits is counted, and whose it is found, without touching a body
+LANES = "CREATE INDEX block_lane ON block(t1, t0, n, slots, owner, mixed)"
 TABLES = (
     "CREATE TABLE meta(name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID",
     "CREATE TABLE series(number INTEGER PRIMARY KEY, body BLOB NOT NULL)",
     """CREATE TABLE block(no INTEGER PRIMARY KEY, t0 INTEGER NOT NULL, t1 INTEGER NOT NULL,
-    n INTEGER NOT NULL, slots INTEGER NOT NULL, body BLOB NOT NULL)""",
-    # covering: what waits is counted without touching a body
-    "CREATE INDEX block_lane ON block(t1, t0, n, slots)",
+    n INTEGER NOT NULL, slots INTEGER NOT NULL, body BLOB NOT NULL,
+    owner INTEGER NOT NULL, mixed INTEGER NOT NULL)""",
+    LANES,
     """CREATE TABLE mark(device TEXT, step INTEGER, slot INTEGER NOT NULL, heard INTEGER NOT NULL,
     serial TEXT, PRIMARY KEY(device, step)) WITHOUT ROWID""",
     """CREATE TABLE batch(no INTEGER PRIMARY KEY, epoch TEXT NOT NULL, seq INTEGER NOT NULL,
@@ -32,13 +39,25 @@ TABLES = (
     at REAL NOT NULL, reason TEXT, body BLOB NOT NULL, UNIQUE(epoch, seq))""",
     "CREATE INDEX batch_state ON batch(state, at, rows)",
     f"PRAGMA application_id={APPLICATION}",
-    f"PRAGMA user_version={FORMAT}",
+    f"PRAGMA user_version={OLDEST}",
 )
+"""of a file in the format OLDEST"""
+STEPS = {
+    1: (
+        "ALTER TABLE block ADD COLUMN owner INTEGER NOT NULL DEFAULT 0",
+        # 2: their numbers leave no room to be parted, so they are drained as they are
+        "ALTER TABLE block ADD COLUMN mixed INTEGER NOT NULL DEFAULT 2",
+        "DROP INDEX block_lane",
+        LANES,
+    ),
+}
+"""what brings a file from each format to the next"""
 
 
-def claim(database: Database, path: Path, keys: Keys, head: BatchHead) -> None:
+def claim(database: Database, path: Path, keys: Keys, head: BatchHead, *, judged: bool) -> None:
     """Make an empty file the spool of this gateway to this recipient, or see that it is.
 
+    `judged`: this version is under judgement, and leaves the file in the format of the one before.
     Raises Refused if it is another's or under another key, Damaged if its own words do not hold.
     """
     application = database.one("PRAGMA application_id")
@@ -46,11 +65,26 @@ def claim(database: Database, path: Path, keys: Keys, head: BatchHead) -> None:
         if application or database.one("SELECT count(*) FROM sqlite_master"):
             raise Refused(f"{path} is not a spool of gardien; move it away or name another place")
         _create(database, keys, head)
-    if (version := database.one("PRAGMA user_version")) != FORMAT:
-        raise Refused(f"{path} was written by another version of gardien (format {version})")
+    _bring_up(database, path, judged=judged)
     meta = Meta(database)
     _compare(meta, path, keys, head)
     _ = meta["epoch"], meta["seq"]  # or Damaged, here and not when a batch is due
+
+
+def _bring_up(database: Database, path: Path, *, judged: bool) -> None:
+    """Bring a file of an older format up to ours, each step in one transaction."""
+    version = int(database.one("PRAGMA user_version"))
+    if version > FORMAT:
+        raise Refused(
+            f"{path} was written by a newer gardien (format {version}, this one knows {FORMAT}):"
+            " install that version again"
+        )
+    while version < FORMAT and not (judged and version >= OLDEST):
+        with database.transaction():
+            for change in STEPS[version]:
+                database.write(change)
+            version += 1
+            database.write(f"PRAGMA user_version={version}")
 
 
 def _create(database: Database, keys: Keys, head: BatchHead) -> None:
@@ -109,6 +143,15 @@ class Meta:
         """A number that need not be there."""
         value: float | None = self._database.one("SELECT value FROM meta WHERE name=?", name)
         return value
+
+    def text(self, name: str) -> str | None:
+        """A text that need not be there."""
+        value: str | None = self._database.one("SELECT value FROM meta WHERE name=?", name)
+        return value
+
+    def add(self, name: str, count: int) -> None:
+        """Count on, from 0."""
+        self[name] = int(self.number(name) or 0) + count
 
     def __setitem__(self, name: str, value: float | str) -> None:
         self._database.write("INSERT OR REPLACE INTO meta VALUES(?,?)", name, value)

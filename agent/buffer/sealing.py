@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol
 
 from agent.buffer.batch import Stamp, write
 from agent.buffer.outbox import digest
+from agent.buffer.owners import owner_of
 from agent.model import BatchId, Lane, Sealed
 
 if TYPE_CHECKING:
@@ -14,13 +16,24 @@ if TYPE_CHECKING:
 
     from agent.buffer.batch import BatchHead
     from agent.buffer.outbox import Outbox
+    from agent.buffer.owners import Owners
     from agent.buffer.schema import Meta
-    from agent.buffer.waiting import Waiting
-    from agent.model import Reading
+    from agent.buffer.waiting import Choice, Waiting
+    from agent.model import Reading, Series
 
-LARGEST_PAYLOAD = 60_000
-"""bytes, whatever a caller asks for: no MQTT message of ours exceeds it"""
 SHRINK = 0.95
+
+
+class Bases(Protocol):
+    """What the registry says, asked from the spool's thread."""
+
+    def revision(self) -> int:
+        """The number of its last change."""
+        ...
+
+    def stands(self, series: Series, t: int) -> bool:
+        """Whether a row of a dwelling may still leave, on the basis that it carries."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,36 +49,51 @@ class Order:
     """rows of later slots are live, the others backfill"""
     most_rows: int
     most_bytes: int
+    bases: Bases | None = None
+    """None: what waits was checked, and nothing can change"""
 
 
 class Sealing:
     """Makes batches; each call belongs inside one transaction of the caller's."""
 
-    def __init__(self, waiting: Waiting, outbox: Outbox, meta: Meta, head: BatchHead) -> None:
+    def __init__(
+        self, waiting: Waiting, outbox: Outbox, owners: Owners, meta: Meta, head: BatchHead
+    ) -> None:
         self._waiting = waiting
+        self._owners = owners
         self._outbox = outbox
         self._meta = meta
         self._head = head
 
     def seal(self, order: Order) -> Sealed | None:
-        """The next batch, its rows no longer waiting; None if there are none of that lane.
+        """The next batch, its rows no longer waiting; None if there are none of that lane, or if
+        a change of the registry waits to be applied.
 
-        Blocks that the disk has damaged are written off on the way, and their rows counted.
+        Blocks that the disk has damaged are written off on the way, and their rows counted; so are
+        rows whose basis does not stand any more.
         """
+        if order.bases is not None and order.bases.revision() != int(
+            self._meta.number("applied") or 0
+        ):
+            return None
         choices, broken = self._waiting.choose(order.lane, order.live_after, order.most_rows)
-        self._write_off(broken)
-        rows = [choice.rows[i] for choice in choices for i in choice.wanted][: order.most_rows]
+        self.write_off(broken)
+        choices = [self._standing(choice, order.bases) for choice in choices]
+        chosen = (choice.block.rows[i] for choice in choices for i in choice.wanted)
+        rows = list(islice(chosen, order.most_rows))
         if not rows:
             return None
         batch = self._fit(order, rows)
         self._waiting.take(choices, batch.rows)
-        self._outbox.add(batch, order.now)
+        series = {row.series for row in rows[: batch.rows]}
+        whose = {self._owners.number(one) for one in series}
+        batch = self._outbox.add(batch, order.now, whose)
         self._meta["seq"] = batch.id.seq + 1
         return batch
 
     def _fit(self, order: Order, rows: Sequence[Reading]) -> Sealed:
         """As many of the first rows as the payload has room for; one in any case."""
-        most = min(order.most_bytes, LARGEST_PAYLOAD)
+        most = order.most_bytes
         label = self._label(order)
         while len(payload := write(label, rows)) > most and len(rows) > 1:
             fitting = int(len(rows) * SHRINK * most / len(payload))
@@ -75,9 +103,31 @@ class Sealing:
     def _label(self, order: Order) -> Stamp:
         epoch, seq = str(self._meta["epoch"]), int(self._meta["seq"])
         id_ = BatchId(self._head.gateway, self._head.recipient, epoch, seq)
-        return Stamp(id_, order.lane, order.now, order.trust, self._head.privacy)
+        return Stamp(
+            id_, order.lane, order.now, order.trust, self._head.privacy, self._head.audit()
+        )
 
-    def _write_off(self, broken: Sequence[tuple[int, int]]) -> None:
+    def _standing(self, choice: Choice, bases: Bases | None) -> Choice:
+        """Without the rows of dwellings whose basis is gone, which are gone too then."""
+        if bases is None:
+            return choice
+        rows = choice.block.rows
+        gone = {
+            i
+            for i in choice.wanted
+            if owner_of(rows[i].series) and not bases.stands(rows[i].series, rows[i].t)
+        }
+        if not gone:
+            return choice
+        self._meta.add("unbased", len(gone))
+        stay = [i for i in range(len(rows)) if i not in gone]
+        block = replace(choice.block, rows=[rows[i] for i in stay])
+        self._waiting.keep(choice.block, block.rows)
+        wanted = set(choice.wanted)
+        return replace(choice, block=block, wanted=[n for n, i in enumerate(stay) if i in wanted])
+
+    def write_off(self, broken: Sequence[tuple[int, int]]) -> None:
+        """Drop blocks that do not open, and count their rows."""
         for no, rows in broken:
             self._waiting.drop(no, rows)
-            self._meta["unreadable"] = int(self._meta.number("unreadable") or 0) + rows
+            self._meta.add("unreadable", rows)

@@ -1,24 +1,29 @@
-"""A receipt applied: batches settled, quarantined, or their rows taken back (rules 3, 4, 8, 9)."""
+"""A receipt applied: batches settled, quarantined, or their rows taken back (rules 3-5, 8, 9)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from agent.buffer.batch import read
+from agent.buffer.batch import read, read_retractions
+from agent.buffer.outbox import State
 from agent.buffer.schema import new_epoch
 from agent.buffer.verdict import Settled, Verdict, judge, may_begin_anew, seqs
 from agent.model import BatchId
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from agent.buffer.aside import Aside
     from agent.buffer.batch import BatchHead
+    from agent.buffer.disclosed import Disclosed
     from agent.buffer.outbox import Outbox
+    from agent.buffer.retracting import Retracting
     from agent.buffer.schema import Meta
     from agent.buffer.waiting import Waiting
     from agent.model import Reading, Receipt
 
+NOT_YET_RECEIVED = (State.UNRECEIPTED, State.QUARANTINED)
 UNREADABLE = "unreadable: damaged on the gateway's disk"
 
 
@@ -28,16 +33,29 @@ class Plan:
 
     epoch: str
     verdict: Verdict
-    returned: Mapping[int, list[Reading]]
-    """rows of contradicted batches, marked `again`; none if a batch does not open"""
+    returned: Mapping[int, list[Reading] | None]
+    """rows of contradicted batches, marked `again`; None if a batch does not open"""
+    retracted: Sequence[tuple[str, int]] = ()
 
 
 class Settling:
     """Applies receipts to one spool."""
 
-    def __init__(self, waiting: Waiting, outbox: Outbox, meta: Meta, head: BatchHead) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 -- what a receipt may change
+        self,
+        waiting: Waiting,
+        outbox: Outbox,
+        aside: Aside,
+        retracting: Retracting,
+        disclosed: Disclosed,
+        meta: Meta,
+        head: BatchHead,
+    ) -> None:
         self._waiting = waiting
         self._outbox = outbox
+        self._aside = aside
+        self._retracting = retracting
+        self._disclosed = disclosed
         self._meta = meta
         self._head = head
         self._looked_ahead = False
@@ -49,19 +67,25 @@ class Settling:
         current = receipt.epoch == self._meta["epoch"]
         verdict = judge(receipt, held, int(self._meta["seq"]) if current else None)
         rows = {seq: self._rows(receipt.epoch, seq) for seq in verdict.contradicted}
-        return Plan(receipt.epoch, verdict, rows)
+        return Plan(receipt.epoch, verdict, rows, receipt.retracted)
 
     def apply(self, plan: Plan, now: float) -> Settled:
         """Write what was planned, inside one transaction of the caller's."""
         for seq in plan.verdict.stored:
+            self._stored(plan.epoch, seq, now)
+        for seq in plan.verdict.originals:  # it holds what was sealed before: nothing is owed
+            self._disclosed.rows(self._aside.rows(plan.epoch, seq), now)
             self._outbox.receipt(plan.epoch, seq, now)
+            self._aside.drop(plan.epoch, seq)
         for seq, reason in plan.verdict.rejected:
-            self._outbox.quarantine(plan.epoch, seq, reason)
+            self._outbox.quarantine(plan.epoch, seq, reason, now)
+        if plan.retracted:
+            self._retracting.erased(plan.retracted)
         before = self._meta["epoch"]
         ahead, too_far = self._look_ahead(plan)
         conflict, too_often = self._contradict(plan, now)
         return Settled(
-            settled=self._ids(plan, plan.verdict.stored),
+            settled=self._ids(plan, (*plan.verdict.stored, *plan.verdict.originals)),
             quarantined=self._ids(plan, [seq for seq, _ in plan.verdict.rejected]),
             conflict=conflict,
             ahead=ahead,
@@ -74,14 +98,29 @@ class Settling:
         """It is on the disk: a second look ahead in this run begins no second epoch (rule 9)."""
         self._looked_ahead |= settled.ahead is not None
 
+    def begin_epoch(self) -> None:
+        """Count anew, and mark all rows that wait: the recipient may have them (rule 9)."""
+        self._begin_epoch()
+        self._waiting.mark_again()
+
+    def _stored(self, epoch: str, seq: int, now: float) -> None:
+        """Of a void: it stands there, so the rows that may leave are sealed anew (rule 5)."""
+        held = self._outbox.held(epoch, seq)
+        if held is not None and held.void is None and held.state in NOT_YET_RECEIVED:
+            self._disclosed.payload(self._outbox.payload(epoch, seq), now)
+        self._outbox.receipt(epoch, seq, now)
+        self._retracting.stored(epoch, seq)
+        if rows := self._aside.rows(epoch, seq):
+            self._waiting.put_back(rows)
+        self._aside.drop(epoch, seq)
+
     def _look_ahead(self, plan: Plan) -> tuple[str | None, str | None]:
         if not plan.verdict.ahead:
             return None, None
         seen = f"{self._head.recipient} has batch {plan.epoch}/{max(plan.verdict.ahead)}"
         if self._looked_ahead:
             return None, f"{seen}, not made yet, and this happened before: is its state ours?"
-        self._begin_epoch()
-        self._waiting.mark_again()
+        self.begin_epoch()
         return f"{seen}, which is not made yet: our state is older than that", None
 
     def _contradict(self, plan: Plan, now: float) -> tuple[str | None, str | None]:
@@ -96,15 +135,19 @@ class Settling:
             self._begin_epoch()
             self._meta["conflict_at"] = now
         for seq in sorted(plan.verdict.contradicted, reverse=True):  # each before those after it
-            self._take_back(plan, seq)
+            self._take_back(plan, seq, now)
         return f"{said}: their rows will be sent again", None
 
-    def _take_back(self, plan: Plan, seq: int) -> None:
-        if plan.returned[seq]:
-            self._outbox.remove(plan.epoch, seq)
-            self._waiting.put_back(plan.returned[seq])
-        else:
-            self._outbox.quarantine(plan.epoch, seq, UNREADABLE)
+    def _take_back(self, plan: Plan, seq: int, now: float) -> None:
+        rows, payload = plan.returned[seq], self._outbox.payload(plan.epoch, seq)
+        if rows is None or payload is None:
+            self._outbox.quarantine(plan.epoch, seq, UNREADABLE, now)
+            return
+        self._retracting.put(read_retractions(payload))
+        self._outbox.remove(plan.epoch, seq)
+        self._aside.drop(plan.epoch, seq)
+        if rows:
+            self._waiting.put_back(rows)
 
     def _begin_epoch(self) -> None:
         self._meta["before_epoch"], self._meta["before_seq"] = (
@@ -114,9 +157,12 @@ class Settling:
         self._meta["epoch"] = new_epoch()
         self._meta["seq"] = 1
 
-    def _rows(self, epoch: str, seq: int) -> list[Reading]:
+    def _rows(self, epoch: str, seq: int) -> list[Reading] | None:
         payload = self._outbox.payload(epoch, seq)
-        return [replace(row, again=True) for row in read(payload)] if payload else []
+        if payload is None:
+            return None
+        rows = [replace(row, again=True) for row in read(payload)]
+        return rows + self._aside.rows(epoch, seq)
 
     def _ids(self, plan: Plan, seqs: tuple[int, ...] | list[int]) -> tuple[BatchId, ...]:
         return tuple(

@@ -7,60 +7,50 @@ something has it on the disk when it returns, or has changed nothing when it rai
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.buffer.announced import Announced
+from agent.buffer.aside import Aside
+from agent.buffer.backlog import Count
 from agent.buffer.ballast import Ballast
 from agent.buffer.batch import Stamp
-from agent.buffer.database import PAGE, Damaged, Database, set_aside, suspicion
+from agent.buffer.database import Damaged, Database, set_aside, suspicion
+from agent.buffer.disclosed import Disclosed
+from agent.buffer.holdings import Holdings
 from agent.buffer.keys import Keys
 from agent.buffer.names import ROOM, Names
-from agent.buffer.outbox import Outbox, State
+from agent.buffer.outbox import Outbox
+from agent.buffer.owners import Owners
+from agent.buffer.purge import Purge
+from agent.buffer.resending import Resending
+from agent.buffer.retracting import Retracting
 from agent.buffer.room import Room
 from agent.buffer.schema import Meta, claim
 from agent.buffer.sealing import Order, Sealing
 from agent.buffer.settling import UNREADABLE, Settling
+from agent.buffer.shedding import Shedding
+from agent.buffer.states import States
+from agent.buffer.upkeep import Upkeep
 from agent.buffer.verdict import Settled
 from agent.buffer.waiting import Waiting
 from agent.errors import Refused, SpoolFull
-from agent.model import BatchId, Lane, Mark
+from agent.model import BatchId, Lane, Mark, Void
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from agent.buffer.announced import Item
+    from agent.buffer.backlog import Backlog
     from agent.buffer.batch import BatchHead
-    from agent.model import MarkKey, Reading, Receipt, Sealed, Series
+    from agent.buffer.disclosed import Disclosure
+    from agent.buffer.outbox import Pack
+    from agent.buffer.sealing import Bases
+    from agent.buffer.thin import Midnight
+    from agent.model import MarkKey, Reading, Receipt, Retraction, Sealed, Series
 
 SMALLEST = 2 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What the spool holds."""
-
-    rows: int
-    """waiting to be sealed"""
-    slots: int
-    """that those rows stand for"""
-    batches: int
-    """sealed, without a receipt"""
-    batch_rows: int
-    """rows of those batches"""
-    quarantined: int
-    """batches the recipient will not take"""
-    oldest: int | None
-    """slot of the oldest waiting row (of a span its last), seconds since 1970"""
-    used: int
-    """bytes of the file in use"""
-    cap: int
-    """bytes the file may have"""
-    refused: int
-    """rows refused for want of room since this spool was begun"""
-    unreadable: int
-    """rows lost to a damaged disk since this spool was begun"""
 
 
 class Spool:
@@ -68,21 +58,32 @@ class Spool:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path, key: bytes, head: BatchHead, max_bytes: int) -> Iterator[Spool]:
+    def open(  # noqa: PLR0913 -- two limits
+        cls,
+        path: Path,
+        key: bytes,
+        head: BatchHead,
+        max_bytes: int,
+        reserve: int = 0,
+        *,
+        judged: bool = False,
+    ) -> Iterator[Spool]:
         """Open, or begin, the spool of one gateway to one recipient under the gateway's key.
 
-        `max_bytes` caps the file; its log and ballast come on top, 4 MB at most. A damaged file is
-        set aside (see `set_aside`) and a new one begun. Raises Refused, with what to do, if the
-        file is another's, under another key, in use, or no spool.
+        `max_bytes` caps the file; its log and ballast come on top, 4 MB at most. Where the disk has
+        no more than `reserve` bytes left, the file does not grow for rows. A damaged file is set
+        aside (see `set_aside`) and a new one begun. `judged`: an upgrade is under judgement,
+        and the file stays in the format of the version before. Raises Refused, with what to do, if
+        the file is another's, under another key, in use, or no spool.
         """
         if max_bytes < SMALLEST:
             raise Refused(f"a spool of {max_bytes} bytes is too small; give it at least 2 MB")
         aside = set_aside(path) if suspicion(path).exists() else None
         try:
-            spool = cls(path, key, head, max_bytes)
+            spool = cls(path, key, head, max_bytes, reserve, judged=judged)
         except Damaged:
             aside = set_aside(path)
-            spool = cls(path, key, head, max_bytes)
+            spool = cls(path, key, head, max_bytes, reserve, judged=judged)
         except SpoolFull as error:
             raise Refused(f"the disk has no room to begin the spool {path}; free some") from error
         spool.set_aside = aside
@@ -91,34 +92,158 @@ class Spool:
         finally:
             spool._database.close()
 
-    def __init__(self, path: Path, key: bytes, head: BatchHead, max_bytes: int) -> None:
+    def __init__(  # noqa: PLR0913 -- as `open`
+        self, path: Path, key: bytes, head: BatchHead, max_bytes: int, reserve: int, *, judged: bool
+    ) -> None:
         self.set_aside: Path | None = None
         """where a damaged spool was put that this one replaces"""
         self._head = head
         self._cap = max_bytes
         self._database = Database(path, max_bytes)
         try:
-            self._furnish(path, Keys(key, head.gateway, head.recipient))
+            keys, ballast = Keys(key, head.gateway, head.recipient), Ballast(path, reserve)
+            self._furnish(path, keys, ballast, judged=judged)
         except BaseException:
             self._database.close()
             raise
 
-    def _furnish(self, path: Path, keys: Keys) -> None:
+    def _furnish(self, path: Path, keys: Keys, ballast: Ballast, *, judged: bool) -> None:
         database, head = self._database, self._head
-        claim(database, path, keys, head)
+        claim(database, path, keys, head, judged=judged)
         meta = self._meta = Meta(database)
-        self._names = Names(database, keys)
-        self._waiting = waiting = Waiting(database, keys, self._names, meta)
+        names = self._names = Names(database, keys)
+        self._states = States(database, keys)
+        owners = Owners(database, keys)
+        self._waiting = waiting = Waiting(database, keys, names, owners, meta)
+        self._aside = aside = Aside(database, keys, names, owners)
         self._outbox = outbox = Outbox(database, keys, head.gateway, head.recipient)
-        self._room = Room(database, outbox, waiting, Ballast(path), self._cap)
-        self._sealing = Sealing(waiting, outbox, meta, head)
-        self._settling = Settling(waiting, outbox, meta, head)
+        self._room = Room(database, outbox, waiting, ballast, self._cap)
+        self._sealing = Sealing(waiting, outbox, owners, meta, head)
+        self._retracting = Retracting(database, keys)
+        self._disclosed = disclosed = Disclosed(database)
+        self._settling = Settling(waiting, outbox, aside, self._retracting, disclosed, meta, head)
+        write_off = self._sealing.write_off
+        self._purge = purge = Purge(waiting, aside, outbox, names, owners, meta, write_off)
+        self._holdings = Holdings(waiting, aside, outbox, owners)
+        self._upkeep = Upkeep(waiting, aside, outbox, self._sealing, self._retracting, purge)
+        self._resending = Resending(outbox, aside, self._retracting, meta, head)
+        self._count = Count(database, waiting, aside, outbox, self._retracting, meta)
+        self._shedding = Shedding(database, waiting, meta, write_off)
+        self._room.shed = self._shedding.step
         self._announced = Announced(database, keys, meta, self._label)
         self._refused = self._refused_on_disk = int(meta.number("refused") or 0)
         self.marks(), self.backlog()  # whatever is small is read once, or Damaged here
-        if self._names.series_of and not waiting.total:
+        if names.series_of and not waiting.total and not aside.count()[0]:
             with suppress(SpoolFull):  # there will be another start
-                self._names.clear()
+                names.clear()
+
+    def packs(self, packing: Pack | None) -> None:
+        """From now on batches are sent, kept and named by their hash as `packing` makes them."""
+        self._outbox.packing = packing
+
+    def days(self, midnight: Midnight) -> None:
+        """From now on days begin at the building's `midnight`s: the indexes of then are kept when
+        room is short. Until this is called they are those of UTC.
+        """
+        self._shedding.midnight = midnight
+
+    @property
+    def applied(self) -> int:
+        """The number of the last change of the registry that was applied here; 0: none."""
+        return int(self._meta.number("applied") or 0)
+
+    def apply(
+        self, revision: int, retractions: Sequence[Retraction], now: float
+    ) -> tuple[BatchId, ...]:
+        """Apply what a change of the registry takes back, in one commit (delivery rules 5, 7, 10).
+
+        Destroyed: the rows among those that wait or were put aside; each batch that holds one, of
+        which a void remains. The recipient will be told, whether or not a row was found. A change
+        that was applied already is not applied again. The batches that are voids now: sending one
+        of them must be cut. No file of the spool holds the bytes of what was destroyed any more.
+        """
+        if revision <= self.applied:
+            return ()
+        mine = [one for one in retractions if one.recipient in (None, self._head.recipient)]
+        voided = self._room.durably(lambda: self._apply(revision, mine, now))
+        self._database.fold()
+        return tuple(voided)
+
+    def _apply(self, revision: int, retractions: Sequence[Retraction], now: float) -> list[BatchId]:
+        voided: list[BatchId] = []
+        if retractions:
+            voided = self._purge.retract(retractions, self._head.recipient)
+            self._retracting.add(retractions)
+            self._purge.tidy()
+        self._meta["applied"] = revision
+        self._meta["applied_at"] = now
+        return voided
+
+    def tend(self, now: float, expires: float) -> tuple[BatchId, ...]:
+        """What is to be done every half hour; the batches that are voids now.
+
+        Rows of people that came before the last time are put under their own keys; what nobody
+        has receipted `expires` seconds after its slot is destroyed; a batch that has been in
+        quarantine for a day becomes a void, so that its rows are tried under another id.
+        """
+        upkeep, durably = self._upkeep, self._room.durably
+        while durably(upkeep.part):
+            pass
+        upkeep.parted()
+        voided = durably(lambda: upkeep.expire(int(now - expires)))
+        voided += durably(lambda: upkeep.end_quarantine(now))
+        durably(upkeep.tidy)
+        if voided:
+            self._database.fold()
+        return tuple(voided)
+
+    def resend(self, epoch: str, first: int, last: int, now: float) -> int:
+        """Send batches again that the recipient asks for, when their turn comes; how many.
+
+        Byte for byte what was sealed, or its void; an id no longer kept is a void (`gone`), as is
+        one whose bytes another kind of transport took: its rows come again once that is receipted.
+        An id that was never made is left out. Raises ValueError on more than 100,000 ids.
+        """
+        asked = self._resending.ids(epoch, first, last)
+        return self._room.durably(lambda: sum(self._resending.ask(epoch, n, now) for n in asked))
+
+    def asked(self, lane: Lane) -> Sealed | None:
+        """The next batch of a lane to be sent again by request: unreceipted from here on."""
+        found, broken = self._outbox.asked(lane)
+        for id_ in broken:
+            self._room.durably(partial(self._outbox.void, id_, Void.GONE))
+        for batch in found:
+            self._room.durably(partial(self._outbox.promote, batch.id))
+        return found[0] if found else None
+
+    def belongs_to(self, state: str) -> bool:
+        """Note which state of the gateway this is part of: its random id.
+
+        Another one than before means a restored or copied state: a new epoch begins, all rows that
+        wait are marked `again`, and it is True (design.md 7, delivery rule 9).
+        """
+        known = self._meta.text("state")
+        if known == state:
+            return False
+
+        def change() -> None:
+            self._meta["state"] = state
+            if known is not None:
+                self._settling.begin_epoch()
+
+        self._room.durably(change)
+        return known is not None
+
+    def retract(self, now: float, trust: str) -> Sealed | None:
+        """Tell the recipient what it must erase, in one commit; None: it has been told all."""
+        if not self._retracting.waiting():
+            return None
+        return self._room.durably(lambda: self._retract(now, trust))
+
+    def _retract(self, now: float, trust: str) -> Sealed:
+        batch = self._outbox.add(self._retracting.tell(self._label(now, trust)), now)
+        self._meta["seq"] = batch.id.seq + 1
+        return batch
 
     @property
     def epoch(self) -> str:
@@ -128,8 +253,9 @@ class Spool:
     def append(self, rows: Sequence[Reading], marks: Mapping[MarkKey, Mark]) -> None:
         """Keep rows and marks, in one commit: on the disk when it returns.
 
-        Raises SpoolFull when the cap or the disk leaves no room: nothing was kept, and the rows
-        are counted as refused. Raises ValueError on a row that no batch could carry.
+        At the cap, and on a full disk, what is worth least of all that waits makes room (see
+        `shedding`). Raises SpoolFull when that is not enough: nothing was kept, and the rows are
+        counted as refused. Raises ValueError on a row that no batch could carry.
         """
         try:
             self._append(rows, marks)
@@ -139,8 +265,9 @@ class Spool:
 
     def marks(self) -> dict[MarkKey, Mark]:
         """How far the slots of each device are closed, as last appended."""
+        told = self._states.read()
         return {
-            (device, step): Mark(slot, bool(heard), serial)
+            (device, step): Mark(slot, bool(heard), serial, told.get((device, step), ()))
             for device, step, slot, heard, serial in self._database.read(
                 "SELECT device, step, slot, heard, serial FROM mark"
             )
@@ -160,14 +287,19 @@ class Spool:
         live_after: int,
         most_rows: int = 5000,
         most_bytes: int = 48_000,
+        bases: Bases | None = None,
     ) -> Sealed | None:
         """Make the next batch of a lane out of rows that wait, in one commit; None if none do.
 
         Live rows are those whose slot is after `live_after`, backfill the others; oldest first,
-        and in their order for each series. The payload has at most `most_bytes` (and 60,000).
+        and in their order for each series. The payload has at most `most_bytes` before it is
+        packed, and never so many that those unreceipted would not find room.
+        Rows of dwellings are asked for in `bases`, inside the transaction; one whose basis does not
+        stand is destroyed, and nothing is sealed while a change of the registry is not applied.
         Raises SpoolFull only if the disk has no room even without the ballast.
         """
-        order = Order(lane, now, trust, live_after, most_rows, most_bytes)
+        most = min(most_bytes, self._room.for_a_batch)
+        order = Order(lane, now, trust, live_after, most_rows, most, bases)
         return self._room.durably(lambda: self._sealing.seal(order))
 
     def announced(self) -> dict[str, Item]:
@@ -186,28 +318,41 @@ class Spool:
         self._announced.learn(batch.id.epoch, told)
         return batch
 
+    def tell_again(self) -> None:
+        """Tell the recipient all of the directory anew, in a commit."""
+        self._room.durably(self._announced.again)
+
     def _announce(
         self, directory: Mapping[str, Item], now: float, trust: str
     ) -> tuple[Sealed, dict[str, str]]:
         batch, told = self._announced.tell(directory, now, trust)
-        self._outbox.add(batch, now)
+        batch = self._outbox.add(batch, now)
         self._meta["seq"] = batch.id.seq + 1
         return batch, told
 
     def _label(self, now: float, trust: str) -> Stamp:
         epoch, seq = str(self._meta["epoch"]), int(self._meta["seq"])
         id_ = BatchId(self._head.gateway, self._head.recipient, epoch, seq)
-        return Stamp(id_, Lane.LIVE, now, trust, self._head.privacy)
+        return Stamp(id_, Lane.LIVE, now, trust, self._head.privacy, self._head.audit())
 
     def unreceipted(self) -> list[Sealed]:
         """Batches without a receipt, of all epochs, in the order sealed, byte for byte as sealed.
 
-        One that the disk has damaged is quarantined instead, for its bytes cannot be sent again.
+        One that the disk has damaged is quarantined instead, for its bytes cannot be sent again;
+        one that was made for another kind of transport is a void from here on, and its rows wait.
+        Raises UplinkLost where a void cannot be packed now.
         """
+        with suppress(SpoolFull):  # then it waits as it is
+            if others := self._outbox.otherwise():
+                self._room.durably(lambda: self._resending.adapt(others))
         found, broken = self._outbox.unreceipted()
         for id_ in broken:
             self.quarantine(id_, UNREADABLE)
         return found
+
+    def quarantined(self) -> list[Sealed]:
+        """Batches that were rejected: a receipt may still call one stored (delivery rule 4)."""
+        return self._outbox.quarantined()
 
     def settle(self, receipt: Receipt, now: float) -> Settled:
         """Apply the recipient's word, in one commit (delivery rules 3, 4, 8, 9).
@@ -217,36 +362,36 @@ class Spool:
         if (receipt.gateway, receipt.recipient) != (self._head.gateway, self._head.recipient):
             return Settled(ignored=len(receipt.stored) + len(receipt.rejected))
         plan = self._settling.plan(receipt)
-        back = [row.series for rows in plan.returned.values() for row in rows]
+        back = [row.series for rows in plan.returned.values() for row in rows or ()]
         self._meet(self._names.unknown(back))
         settled = self._room.durably(lambda: self._settling.apply(plan, now))
         self._settling.applied(settled)
         return settled
 
-    def quarantine(self, id: BatchId, reason: str) -> None:  # noqa: A002 -- it is one
-        """Send a batch no more, because the transport or the far side never will take it."""
-        self._room.durably(lambda: self._outbox.quarantine(id.epoch, id.seq, reason))
+    def quarantine(self, id: BatchId, reason: str, now: float = 0.0) -> None:  # noqa: A002 -- it is one
+        """Send a batch no more, because the transport or the far side will not take it."""
+        self._room.durably(lambda: self._outbox.quarantine(id.epoch, id.seq, reason, now))
 
     def forget(self, before: float) -> int:
         """Delete batches receipted before that time, seconds since 1970; how many."""
-        return self._room.durably(lambda: self._outbox.forget(before))
+
+        def change() -> int:
+            self._disclosed.forget(before)
+            return self._outbox.forget(before)
+
+        return self._room.durably(change)
+
+    def disclosures(self) -> list[Disclosure]:
+        """How many values of dwellings the recipient has received, day by day, for five years."""
+        return self._disclosed.all()
+
+    def held_of(self, occupancy: str) -> list[Reading]:
+        """The rows of those people that have not been received yet: for them to read."""
+        return self._holdings.of(occupancy)
 
     def backlog(self) -> Backlog:
         """What is in here now."""
-        slots, oldest = self._database.read("SELECT coalesce(sum(slots), 0), min(t0) FROM block")[0]
-        unreceipted, batch_rows = self._outbox.count(State.UNRECEIPTED)
-        return Backlog(
-            rows=self._waiting.total,
-            slots=slots,
-            batches=unreceipted,
-            batch_rows=batch_rows,
-            quarantined=self._outbox.count(State.QUARANTINED)[0],
-            oldest=oldest,
-            used=self._database.pages() * PAGE,
-            cap=self._cap,
-            refused=self._refused,
-            unreadable=int(self._meta.number("unreadable") or 0),
-        )
+        return self._count.now(self._cap, self._refused)
 
     def _append(self, rows: Sequence[Reading], marks: Mapping[MarkKey, Mark]) -> None:
         body = b""
@@ -264,14 +409,15 @@ class Spool:
             if self._refused != self._refused_on_disk:  # a page less to write in most commits
                 self._meta["refused"] = self._refused
 
-        self._room.once(change)
+        self._room.admit(change)
         self._refused_on_disk = self._refused
 
     def _put_marks(self, marks: Mapping[MarkKey, Mark]) -> None:
         self._database.write_all(
             "INSERT OR REPLACE INTO mark VALUES(?,?,?,?,?)",
-            [(*key, *mark) for key, mark in marks.items()],
+            [(*key, mark.slot, mark.heard, mark.serial) for key, mark in marks.items()],
         )
+        self._states.write(marks)
 
     def _meet(self, new: list[Series]) -> None:
         """Number series not met before, so that rows of them can be packed."""

@@ -34,10 +34,14 @@ class OneThread:
                 await asyncio.wait([future])
             except asyncio.CancelledError as error:
                 cancelled = error
+                self._given_up()
         if cancelled is not None:
             future.exception()
             raise cancelled
         return future.result()
+
+    def _given_up(self) -> None:
+        """Nobody waits any more for the call that is being made: most are soon over."""
 
     def close(self) -> None:
         """End the thread when its calls are done."""
@@ -46,10 +50,12 @@ class OneThread:
 
 @asynccontextmanager
 async def in_own_thread(
-    name: str, open_it: Callable[[], AbstractContextManager[S]]
+    name: str,
+    open_it: Callable[[], AbstractContextManager[S]],
+    thread: OneThread | None = None,
 ) -> AsyncIterator[tuple[S, OneThread]]:
     """Open a synchronous resource in a thread of its own and close it there."""
-    thread = OneThread(name)
+    thread = thread or OneThread(name)
     try:
         manager = open_it()
         resource = await thread.run(manager.__enter__)

@@ -10,6 +10,7 @@ from agent.buffer.outbox import State
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from agent.buffer.outbox import Held
     from agent.model import BatchId, Receipt
 
 CONFLICT_GAP = 86_400
@@ -40,33 +41,55 @@ class Verdict:
     """Which batches of the receipt's epoch it settles, rejects, contradicts, or only foresees."""
 
     stored: tuple[int, ...]
+    """what we hold is what the recipient holds: of a void, the void"""
+    originals: tuple[int, ...]
+    """voids; the recipient holds what was sealed before"""
     rejected: tuple[tuple[int, str], ...]
     contradicted: tuple[int, ...]
     ahead: tuple[int, ...]
     ignored: int
 
 
-def judge(receipt: Receipt, held: Mapping[int, tuple[str, State]], next_seq: int | None) -> Verdict:
-    """Compare a receipt with what is held of its epoch: hash and state by seq.
+def judge(receipt: Receipt, held: Mapping[int, Held], next_seq: int | None) -> Verdict:
+    """Compare a receipt with what is held of its epoch, by seq.
 
     `next_seq` of the current epoch; None for an earlier one, whose count says nothing any more.
     A `rejected` of other bytes than ours says nothing about ours (rule 4), nor does one of bytes
-    that a receipt called stored.
+    that a receipt called stored. A void is never rejected; which of it and its original stands at
+    the recipient is settled once, and a word for the other one changes nothing any more; a broker's
+    word for what was sealed before the void says nothing of which one stands there.
     """
-    stored, contradicted, rejected = [], [], []
+    stored, originals, contradicted, rejected = [], [], [], []
     for seq, sha256 in receipt.stored:
-        match held.get(seq):
-            case (ours, state) if ours != sha256:
-                contradicted.append(seq)
-            case (_, state) if state is not State.RECEIPTED:
+        if (ours := held.get(seq)) is None:
+            continue
+        if sha256 == ours.sha256:
+            if ours.state is not State.RECEIPTED:
                 stored.append(seq)
+        elif ours.void is not None and ours.original in (sha256, None):
+            if ours.state is not State.RECEIPTED and not receipt.by_broker:
+                originals.append(seq)
+        else:
+            contradicted.append(seq)
     for seq, sha256, reason in receipt.rejected:
-        if held.get(seq) == (sha256, State.UNRECEIPTED):
+        ours = held.get(seq)
+        if (
+            ours is not None
+            and ours.void is None
+            and (ours.sha256, ours.state) == (sha256, State.UNRECEIPTED)
+        ):
             rejected.append((seq, reason))
     named = seqs(receipt)
     ahead = tuple(seq for seq in named if next_seq is not None and seq >= next_seq)
-    changed = len(stored) + len(rejected) + len(contradicted) + len(ahead)
-    return Verdict(tuple(stored), tuple(rejected), tuple(contradicted), ahead, len(named) - changed)
+    changed = len(stored) + len(originals) + len(rejected) + len(contradicted) + len(ahead)
+    return Verdict(
+        stored=tuple(stored),
+        originals=tuple(originals),
+        rejected=tuple(rejected),
+        contradicted=tuple(contradicted),
+        ahead=ahead,
+        ignored=len(named) - changed,
+    )
 
 
 def seqs(receipt: Receipt) -> list[int]:

@@ -1,4 +1,8 @@
-"""The rows that wait to be sealed, as blocks in the order they came."""
+"""The rows that wait to be sealed, as blocks in the order they came.
+
+A block is as intake wrote it, of many dwellings under the gateway's key; within the hour (or when
+it comes back from a batch) it is parted into blocks of one owner each, under their own keys.
+"""
 
 from __future__ import annotations
 
@@ -9,41 +13,66 @@ from typing import TYPE_CHECKING
 
 from agent.buffer.block import Extent, extent, lane_slot, pack, unpack
 from agent.buffer.keys import Unreadable
+from agent.buffer.owners import NOBODY, owner_of
 from agent.model import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterable, Sequence
 
     from agent.buffer.database import Database
-    from agent.buffer.keys import Keys
+    from agent.buffer.keys import Box, Keys
     from agent.buffer.names import Names
+    from agent.buffer.owners import Owners
     from agent.buffer.schema import Meta
     from agent.model import Reading
+
+STEP = 1 << 20
+"""between the numbers of two blocks: room for the blocks of one owner each that take their place"""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block, opened."""
+
+    no: int
+    owner: int
+    rows: list[Reading]
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
     """Rows of one block that may be sealed now, and the others beside them."""
 
-    no: int
-    rows: list[Reading]
+    block: Block
     wanted: list[int]
     """indexes of those of the lane"""
+
+
+Broken = list[tuple[int, int]]
+"""number and rows of each block that does not open"""
 
 
 class Waiting:
     """Blocks of rows. Every change belongs inside a transaction of the caller's."""
 
-    def __init__(self, database: Database, keys: Keys, names: Names, meta: Meta) -> None:
+    def __init__(
+        self, database: Database, keys: Keys, names: Names, owners: Owners, meta: Meta
+    ) -> None:
         self._database = database
         self._box = keys.box("block")
-        self._names = names
+        self._names, self._owners = names, owners
         self._meta = meta
         self.total: int = database.one("SELECT coalesce(sum(n), 0) FROM block")
         """rows; the caller restores it when its transaction fails"""
         last = database.one("SELECT max(no) FROM block") or 0
         self._again_to = int(meta.number("again_to") or 0)
-        self._next = max(last, self._again_to) + 1
+        self._next = max(last, self._again_to) + STEP
+
+    def restore(self, total: int) -> None:
+        """A transaction failed: know what is on the disk."""
+        self.total = total
+        self._owners.reload()
+        self._names.reload()
 
     def body(self, rows: Sequence[Reading]) -> bytes:
         """Rows as `add` takes them. Raises ValueError on a row that no batch could carry."""
@@ -51,15 +80,49 @@ class Waiting:
 
     def add(self, rows: Sequence[Reading], body: bytes) -> None:
         """At the end."""
-        self._insert(self._next, extent(rows), body)
-        self._next += 1
+        self._insert(self._next, extent(rows), body, NOBODY, mixed=True)
+        self._next += STEP
 
     def put_back(self, rows: Sequence[Reading]) -> None:
         """At the front: they were sealed before all that waits."""
         first = self._database.one("SELECT min(no) FROM block")
-        no = self._next if first is None else first - 1
-        self._next = max(self._next, no + 1)
-        self._insert(no, extent(rows), self.body(rows))
+        no = self._next if first is None else first - STEP
+        self._next = max(self._next, no + STEP)
+        self._part(no, rows)
+
+    @property
+    def last(self) -> int:
+        """The number of the last block that was added."""
+        return self._next - STEP
+
+    def part(self, up_to: int, most: int) -> tuple[int, Broken]:
+        """Part blocks up to that number, up to `most` rows and the first of them over.
+
+        How many rows were parted, and the blocks that do not open.
+        """
+        blocks, broken = self.opened(self.alike(self._unparted(up_to), most))
+        if blocks:
+            self._move(blocks)
+        return sum(len(block.rows) for block in blocks), broken
+
+    def alike(self, blocks: Iterable[tuple[int, int]], most: int) -> list[int]:
+        """The first of these blocks, by number and rows, that may become one: up to `most` rows,
+        and one in any case.
+        """
+        found: list[int] = []
+        rows = 0
+        for no, n in blocks:
+            if found and (rows + n > most or found[0] <= self._again_to < no):
+                break  # what is `again` by its number must not lend it to what is not
+            found.append(no)
+            rows += n
+        return found
+
+    def join(self, owner: int, blocks: Sequence[Block], rows: Sequence[Reading]) -> None:
+        """Put one block of these rows, at least one, in the place of an owner's blocks."""
+        for block in blocks:
+            self.drop(block.no, len(block.rows))
+        self._insert(blocks[0].no, extent(rows), self.body(rows), owner)
 
     def mark_again(self) -> None:
         """All rows that wait now are `again` rows from here on, without touching a body."""
@@ -75,22 +138,20 @@ class Waiting:
         )[0]
         return live, self.total - only_live
 
-    def choose(
-        self, lane: Lane, live_after: int, most_rows: int
-    ) -> tuple[list[Choice], list[tuple[int, int]]]:
+    def choose(self, lane: Lane, live_after: int, most_rows: int) -> tuple[list[Choice], Broken]:
         """Blocks with the lane's rows, oldest first, until `most_rows` are reached.
 
         Beside them the number and rows of each block that does not open.
         """
         choices, broken, found = [], [], 0
         with closing(self._candidates(lane, live_after)) as candidates:
-            for no, n, body in candidates:
-                rows = self._open(no, body)
+            for no, owner, n, body in candidates:
+                rows = self._open(no, owner, body)
                 if rows is None:
                     broken.append((no, n))
                     continue
                 wanted = [i for i, row in enumerate(rows) if lane_of(row, live_after) is lane]
-                choices.append(Choice(no, rows, wanted))
+                choices.append(Choice(Block(no, owner, rows), wanted))
                 found += len(wanted)
                 if found >= most_rows:
                     break
@@ -101,55 +162,132 @@ class Waiting:
         for choice in choices:
             taken = set(choice.wanted[:count])
             count -= len(taken)
-            left = [row for i, row in enumerate(choice.rows) if i not in taken]
             if taken:
-                self._replace(choice.no, left)
-                self.total -= len(taken)
+                rows = choice.block.rows
+                self.keep(choice.block, [row for i, row in enumerate(rows) if i not in taken])
+
+    def of(self, owner: int) -> tuple[list[Block], Broken]:
+        """All blocks of an owner; NOBODY: also those that are not parted yet."""
+        return self._found("SELECT no FROM block INDEXED BY block_lane WHERE owner=?", owner)
+
+    def mixed(self) -> tuple[list[Block], Broken]:
+        """All blocks that are not parted yet."""
+        return self._found("SELECT no FROM block INDEXED BY block_lane WHERE mixed>?", 0)
+
+    def older(self, before: int) -> tuple[list[Block], Broken]:
+        """All blocks with a row of an earlier slot."""
+        return self._found("SELECT no FROM block INDEXED BY block_lane WHERE t0<?", before)
+
+    def numbers_of(self, owner: int) -> int:
+        """How many blocks an owner has."""
+        found: int = self._database.one(
+            "SELECT count(*) FROM block INDEXED BY block_lane WHERE owner=?", owner
+        )
+        return found
+
+    def keep(self, block: Block, left: Sequence[Reading]) -> None:
+        """Keep only these rows of a block, in its place, under its owner's key of now."""
+        self.total += len(left) - len(block.rows)
+        if not left:
+            self._database.write("DELETE FROM block WHERE no=?", block.no)
+            return
+        self._database.write(
+            "UPDATE block SET t0=?, t1=?, n=?, slots=?, body=? WHERE no=?",
+            *extent(left),
+            self._seal(block.no, block.owner, self.body(left)),
+            block.no,
+        )
 
     def drop(self, no: int, n: int) -> None:
         """Remove a block whole."""
         self._database.write("DELETE FROM block WHERE no=?", no)
         self.total -= n
 
-    def _insert(self, no: int, over: Extent, body: bytes) -> None:
-        sealed = self._box.seal(body, str(no))
-        self._database.write("INSERT INTO block VALUES(?,?,?,?,?,?)", no, *over, sealed)
+    def _unparted(self, up_to: int) -> list[tuple[int, int]]:
+        found = self._database.read(
+            "SELECT no, n FROM block INDEXED BY block_lane WHERE mixed=1 AND no<=?", up_to
+        )
+        return sorted(found)
+
+    def _move(self, blocks: Sequence[Block]) -> None:
+        """Put blocks of one owner each in the place of these, each series in its order."""
+        for block in blocks:
+            self.drop(block.no, len(block.rows))
+        self._part(blocks[0].no, [row for block in blocks for row in block.rows])
+
+    def _part(self, no: int, rows: Iterable[Reading]) -> None:
+        groups: dict[str | None, list[Reading]] = {}
+        for row in rows:
+            groups.setdefault(owner_of(row.series), []).append(row)
+        for i, group in enumerate(groups.values()):
+            group.sort(key=lambda row: self._names.number_of[row.series])  # alike beside alike
+            number = self._owners.number(group[0].series)
+            self._insert(no + i, extent(group), self.body(group), number)
+
+    def _insert(
+        self, no: int, over: Extent, body: bytes, owner: int, *, mixed: bool = False
+    ) -> None:
+        self._database.write(
+            "INSERT INTO block(no, t0, t1, n, slots, body, owner, mixed) VALUES(?,?,?,?,?,?,?,?)",
+            no,
+            *over,
+            self._seal(no, owner, body),
+            owner,
+            mixed,
+        )
         self.total += over.n
 
-    def _replace(self, no: int, left: Sequence[Reading]) -> None:
-        if not left:
-            self._database.write("DELETE FROM block WHERE no=?", no)
-            return
-        self._database.write(
-            "UPDATE block SET t0=?, t1=?, n=?, slots=?, body=? WHERE no=?",
-            *extent(left),
-            self._box.seal(self.body(left), str(no)),
-            no,
-        )
-
-    def _candidates(self, lane: Lane, live_after: int) -> Generator[tuple[int, int, bytes]]:
+    def _candidates(self, lane: Lane, live_after: int) -> Generator[tuple[int, int, int, bytes]]:
         if lane is Lane.BACKFILL:  # they stand in front
             yield from self._database.each(
-                "SELECT no, n, body FROM block NOT INDEXED WHERE t0 <= ? ORDER BY no", live_after
+                "SELECT no, owner, n, body FROM block NOT INDEXED WHERE t0 <= ? ORDER BY no",
+                live_after,
             )
             return
         # few among many: by the index, or a long backlog would be read through for each of them
         live = self._database.read(
             "SELECT no FROM block INDEXED BY block_lane WHERE t1 > ?", live_after
         )
-        for (no,) in sorted(live):
-            yield from self._database.read("SELECT no, n, body FROM block WHERE no=?", no)
+        yield from self._bodies(no for (no,) in live)
 
-    def _open(self, no: int, body: bytes) -> list[Reading] | None:
+    def _bodies(self, numbers: Iterable[int]) -> Generator[tuple[int, int, int, bytes]]:
+        for no in sorted(numbers):
+            yield from self._database.read("SELECT no, owner, n, body FROM block WHERE no=?", no)
+
+    def _found(self, sql: str, value: int) -> tuple[list[Block], Broken]:
+        return self.opened([no for (no,) in self._database.read(sql, value)])
+
+    def opened(self, numbers: Iterable[int]) -> tuple[list[Block], Broken]:
+        """Blocks by their numbers, in their order; beside them those that do not open."""
+        blocks, broken = [], []
+        for no, owner, n, body in self._bodies(numbers):
+            if (rows := self._open(no, owner, body)) is None:
+                broken.append((no, n))
+            else:
+                blocks.append(Block(no, owner, rows))
+        return blocks, broken
+
+    def _open(self, no: int, owner: int, body: bytes) -> list[Reading] | None:
         try:
-            rows = unpack(self._box.unseal(body, str(no)), self._names.series_of)
+            text = self._under(owner).unseal(body, _name(no, owner))
+            rows = unpack(text, self._names.series_of)
         except (Unreadable, LookupError, ValueError, zlib.error):
             return None
         if no <= self._again_to:
             return [replace(row, again=True) for row in rows]
         return rows
 
+    def _seal(self, no: int, owner: int, body: bytes) -> bytes:
+        return self._under(owner).seal(body, _name(no, owner))
+
+    def _under(self, owner: int) -> Box:
+        return self._box if owner == NOBODY else self._owners.box(owner)
+
 
 def lane_of(row: Reading, live_after: int) -> Lane:
     """Live = its slot is after `live_after`, which lies two seal intervals back."""
     return Lane.LIVE if lane_slot(row) > live_after else Lane.BACKFILL
+
+
+def _name(no: int, owner: int) -> str:
+    return str(no) if owner == NOBODY else f"{owner} {no}"

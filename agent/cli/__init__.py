@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-import sys
+from typing import Any
 
 import typer
 
 from agent.cli import (
+    audit,
+    batch,
+    building,
     bundle,
     check,
+    configuration,
     consent,
+    control,
     decode,
     doctor,
+    duty,
     ede,
     key,
     meter,
+    occupancy,
     place,
     policy,
+    privacy,
+    profile,
     read,
     reload,
     reset,
     run,
     scan,
+    sign,
+    signed,
     status,
+    trust,
+    updates,
+    uplink,
 )
-from agent.errors import AgentError
 
 app = typer.Typer(
     name="gardien",
@@ -35,22 +48,58 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run")(run.run)
-app.command("check")(check.check)
-app.command("read")(read.read)
-app.command("reload")(reload.reload)
-app.command("scan")(scan.scan)
-app.command("status")(status.status)
-app.command("ede")(ede.ede)
-app.add_typer(place.app, name="place")
-app.add_typer(meter.app, name="meter")
-app.add_typer(consent.app, name="consent")
-app.add_typer(key.app, name="key")
-app.add_typer(decode.app, name="decode")
-app.add_typer(policy.app, name="policy")
-app.command("doctor")(doctor.doctor)
-app.command("support-bundle")(bundle.support_bundle)
-app.command("factory-reset")(reset.factory_reset)
+RUNNING, BUILDING, WHOSE = "The agent", "Lines and devices", "Dwellings and their people"
+ORDERS, FAR, TROUBLE = "Orders, and whose word counts", "The far side", "In the field"
+
+COMMANDS: dict[str, dict[str, Any]] = {
+    RUNNING: {
+        "run": run.run,
+        "check": check.check,
+        "config": configuration.app,
+        "reload": reload.reload,
+        "status": status.status,
+        "updates": updates.updates,
+    },
+    BUILDING: {
+        "scan": scan.scan,
+        "read": read.read,
+        "decode": decode.app,
+        "ede": ede.ede,
+        "profile": profile.app,
+    },
+    WHOSE: {
+        "place": place.app,
+        "meter": meter.app,
+        "occupancy": occupancy.app,
+        "consent": consent.app,
+        "duty": duty.app,
+        "privacy": privacy.app,
+        "policy": policy.app,
+    },
+    ORDERS: {
+        "control": control.app,
+        "trust": trust.app,
+        "object": signed.app,
+        "sign": sign.app,
+        "audit": audit.app,
+    },
+    FAR: {"uplink": uplink.app, "key": key.app, "batch": batch.app},
+    TROUBLE: {
+        "doctor": doctor.doctor,
+        "support-bundle": bundle.support_bundle,
+        "backup": building.backup,
+        "restore": building.restore,
+        "factory-reset": reset.factory_reset,
+    },
+}
+"""by the heading that they stand under in the help"""
+
+for panel, commands in COMMANDS.items():
+    for word, work in commands.items():
+        if isinstance(work, typer.Typer):
+            app.add_typer(work, name=word, rich_help_panel=panel)
+        else:
+            app.command(word, rich_help_panel=panel)(work)
 
 
 @app.callback(invoke_without_command=True)
@@ -58,19 +107,7 @@ def _version(
     version: bool = typer.Option(False, "--version", help="Say which version this is."),
 ) -> None:
     if version:
-        from importlib.metadata import version as installed
+        from agent.version import version as installed
 
-        typer.echo(f"gardien {installed('gardien')}")
+        typer.echo(f"gardien {installed()}")
         raise typer.Exit
-
-
-def main() -> None:
-    """Run one command. Exit status 0: fine; 1: what was asked about is not; 2: used wrongly."""
-    try:
-        app()
-    except AgentError as error:
-        for line in str(error).splitlines():
-            typer.echo(line if ": " in line[:200] else f"gardien: {line}", err=True)
-        sys.exit(1)
-    except (KeyboardInterrupt, BrokenPipeError):
-        sys.exit(1)

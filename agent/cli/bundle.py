@@ -68,8 +68,9 @@ def _add(tar: tarfile.TarFile, name: str, text: str) -> None:
 def _parts(config: Path, state: Path) -> Iterator[tuple[str, str]]:
     import json
 
-    for path in sorted({config, *config.parent.glob("*.yaml")}):
-        yield f"config/{path.name}", _read(path)
+    folder = config.parent
+    for path in sorted({config, *folder.glob("*.yaml"), *folder.glob("profiles/*.yaml")}):
+        yield f"config/{path.relative_to(folder)}", _read(path)
     yield "status.json", json.dumps(_status(state), indent=1, ensure_ascii=False)
     yield "doctor.json", _doctor(config, state)
     yield "state.txt", _listing(state)
@@ -88,6 +89,10 @@ def _status(state: Path) -> Any:
         return {"refused": str(error)}
     for device in (status or {}).get("devices", {}).values():
         device["latest"] = sorted(device.get("latest") or ())
+    for control in (status or {}).get("controls", {}).values():
+        said = control["guards"].items()
+        control["guards"] = {name: "unknown" if one == "unknown" else "known" for name, one in said}
+        control["forbidden"] = bool(control["forbidden"])  # it may say what a guard has seen
     return status
 
 

@@ -9,15 +9,18 @@ import typer
 
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
+    As,
     Config,
     Json,
+    Preview,
     State,
     as_json,
     ask,
+    day,
+    not_read,
     plural,
     table,
     text_of,
-    when,
 )
 
 if TYPE_CHECKING:
@@ -30,11 +33,34 @@ app = typer.Typer(
 
 def _show(consents: Sequence[dict[str, Any]]) -> None:
     rows = [
-        (c["label"], c["recipient"], ", ".join(c["channels"]), f"{c['step']} s",
-         when(c["until"]) if c["in_force"] else "not in force")
+        (c["label"], c["recipient"], ", ".join(c["channels"]), _scope(c), _until(c), c["id"])
         for c in consents
-    ]  # fmt: skip
-    table(("place", "recipient", "channels", "finest", "until"), rows)
+    ]
+    table(("place", "recipient", "channels", "scope", "until", "id"), rows)
+
+
+def _scope(consent: dict[str, Any]) -> str:
+    if consent["scope"] != "loadcurve":
+        return str(consent["scope"])
+    step = int(consent["step"])
+    return f"{step // 60} min" if step % 60 == 0 else f"{step} s"
+
+
+def _until(consent: dict[str, Any]) -> str:
+    if consent["withdrawn"]:
+        return "withdrawn"
+    return "never" if consent.get("never") else day(consent["until"])[:10]
+
+
+def _shown(answer: dict[str, Any], json: bool, done: str) -> None:
+    if json:
+        as_json(answer)
+        return
+    _show(answer["consents"])
+    typer.echo(f"{plural(len(answer['consents']), 'consent')} {done}")
+    for name in answer.get("without_uplink", ()):
+        typer.echo(f"no uplink delivers to {name}: nothing leaves on that until one does")
+    not_read(answer)
 
 
 @app.command()
@@ -42,36 +68,108 @@ def give(
     places: Annotated[
         list[str] | None, typer.Argument(help="Labels or ids of dwellings.", show_default=False)
     ] = None,
-    recipient: Annotated[str, typer.Option(help="Who may have it, by its DNS name.")] = ...,  # type: ignore[assignment]
-    channel: Annotated[list[str], typer.Option(help="A quantity; may be repeated.")] = ...,  # type: ignore[assignment]
-    purpose: Annotated[str, typer.Option(help="For what, one purpose.")] = ...,  # type: ignore[assignment]
-    step: Annotated[str, typer.Option(help="Nothing finer than this.")] = "30min",
+    recipient: Annotated[
+        str | None, typer.Option(help="Who may have it, by its DNS name.", show_default=False)
+    ] = None,
+    channel: Annotated[
+        list[str] | None, typer.Option(help="A quantity; may be repeated.", show_default=False)
+    ] = None,
+    purpose: Annotated[
+        str | None, typer.Option(help="For what, one purpose.", show_default=False)
+    ] = None,
+    scope: Annotated[
+        str | None, typer.Option(help="monthly, daily or loadcurve.", show_default=False)
+    ] = None,
+    step: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a load curve: nothing finer; default 30min, 10min at the least.",
+            show_default=False,
+        ),
+    ] = None,
     file: Annotated[
-        Path | None, typer.Option(help="CSV with a column place or label, UTF-8.")
+        Path | None,
+        typer.Option(help="CSV or .xlsx with a column place; others say more than the options."),
     ] = None,
     since: Annotated[str | None, typer.Option(help="From when on; default: now.")] = None,
     until: Annotated[
         str | None, typer.Option(help="Until when; default and most: 36 months.")
     ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="End what stands against it, and narrow it so.")
+    ] = False,
+    as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
     """Record what the people living in one or more dwellings have agreed to."""
     answer = ask(
-        config, state, "consent.give",
-        places=places or [], recipient=recipient, channels=channel, purpose=purpose, step=step,
-        text=text_of(file) if file else None, name=str(file or ""), since=since, until=until,
+        config, state, "consent.give", named=as_,
+        places=places or [], recipient=recipient, channels=channel or [], purpose=purpose,
+        scope=scope, step=step, text=text_of(file) if file else None, name=str(file or ""),
+        since=since, until=until, replace=replace,
     )  # fmt: skip
-    if json:
-        as_json(answer)
-    else:
-        _show(answer["consents"])
-        typer.echo(f"{plural(len(answer['consents']), 'consent')} recorded")
+    _shown(answer, json, "recorded")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV or .xlsx with the columns place;recipient;channels;scope;purpose."
+        ),
+    ],
+    replace: Annotated[bool, typer.Option("--replace", help="End what stands against it.")] = False,
+    preview: Preview = False,
+    as_: As = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Record the consents of a spreadsheet: the whole file or nothing."""
+    words = {"text": text_of(file), "name": str(file), "replace": replace, "preview": preview}
+    answer = ask(config, state, "consent.give", named=as_, **words)
+    _shown(answer, json, "would be recorded" if preview else "recorded")
+
+
+@app.command()
+def withdraw(
+    place: Annotated[
+        str, typer.Argument(help="The dwelling's label or id.", show_default=False)
+    ] = "",
+    id: Annotated[  # noqa: A002 -- the word people write
+        str | None, typer.Option("--id", help="This one consent.", show_default=False)
+    ] = None,
+    recipient: Annotated[
+        str | None, typer.Option(help="Only what this one may have.", show_default=False)
+    ] = None,
+    purpose: Annotated[
+        str | None, typer.Option(help="Only for this purpose.", show_default=False)
+    ] = None,
+    channel: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this quantity; may be repeated.", show_default=False),
+    ] = None,
+    as_: As = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Record that who lives there agrees no longer: at once, and for all that was sent."""
+    words = {"place": place, "id": id, "recipient": recipient, "purpose": purpose}
+    answer = ask(config, state, "consent.withdraw", named=as_, channels=channel or [], **words)
+    _shown(answer, json, "withdrawn; what is delivered on them is taken back")
 
 
 @app.command("list")
-def list_(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
+def list_(
+    place: Annotated[str, typer.Argument(help="Only of this dwelling.", show_default=False)] = "",
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
     """List all consents, those in force and those that are not."""
-    answer = ask(config, state, "consent.list")
+    answer = ask(config, state, "consent.list", place=place)
     as_json(answer) if json else _show(answer["consents"])

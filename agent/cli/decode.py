@@ -23,7 +23,8 @@ def mbus(
         list[str] | None,
         typer.Argument(
             metavar="[FRAME]...",
-            help="Each a frame in hex, 68 … 16; without any: one a line on standard input.",
+            help="Each a frame in hex, or one byte by byte, 68 … 16; without any: one a line on"
+            " standard input.",
         ),
     ] = None,
     json: Json = False,
@@ -34,4 +35,6 @@ def mbus(
     """Decode frames of wired meters (M-Bus). Exit status 1 if one of them is none."""
     from agent.cli.decoded import run
 
+    if frames and all(len(word) == len("16") for word in frames):
+        frames = ["".join(frames)]  # one, as a log has it, byte by byte
     raise typer.Exit(run(frames or sys.stdin, json, explain, sys.stdout))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from agent.cli.terminal import DEFAULT_CONFIG, Config, Json, State, as_json, state_of
+from agent.cli.terminal import DEFAULT_CONFIG, Config, Json, State, as_json, plural, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,8 @@ SIGNS = {True: "fine", False: "LOOK", None: "?"}
 
 
 def doctor(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
-    """Look at versions, configuration, keys, disk, ports, clock and network, and say what to do.
+    """Look at versions, configuration, keys, secrets, disk, ports, clock and network, and say what
+    to do.
 
     Nothing is changed. Exit status 1 if one of them is not fine.
     """
@@ -44,6 +45,8 @@ def findings(config: Path, state: Path) -> Iterator[Finding]:
     loaded, said = _configuration(config)
     yield said
     yield from examine.keys(state)
+    yield from examine.secrets(config)
+    yield from examine.certificate(state)
     yield from examine.disk(state, loaded)
     yield from examine.wear(state)
     status, said = _daemon(state)
@@ -53,7 +56,7 @@ def findings(config: Path, state: Path) -> Iterator[Finding]:
         yield from examine.ports(loaded)
         held = {name for name, one in (status or {}).get("links", {}).items() if one["open"]}
         yield from reach.lines(loaded, held)
-        yield from reach.uplinks(loaded)
+        yield from reach.uplinks(loaded, state)
 
 
 def _configuration(config: Path) -> tuple[Loaded | None, Finding]:
@@ -67,8 +70,8 @@ def _configuration(config: Path) -> tuple[Loaded | None, Finding]:
         first, *more = str(error).splitlines()
         rest = f" (and {len(more)} more: gardien check)" if more else ""
         return None, Finding("configuration", False, first + rest)
-    devices = f"{len(loaded.devices)} devices, {len(loaded.uplinks)} uplinks"
-    return loaded, Finding("configuration", True, f"{config}: {devices}")
+    said = f"{plural(len(loaded.devices), 'device')}, {plural(len(loaded.uplinks), 'uplink')}"
+    return loaded, Finding("configuration", True, f"{config}: {said}")
 
 
 def _daemon(state: Path) -> tuple[dict[str, Any] | None, Finding]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agent.cli.scan import yaml_of
+from agent.cli.scanned import warn, yaml_of
 from agent.cli.terminal import Json, as_json, plural
 
 
@@ -37,8 +37,6 @@ def ede(
     if json:
         as_json({"devices": entries})
         return
-    for one in found:
-        for warning in one.warnings:
-            typer.echo(f"! {one.name}: {warning}", err=True)
+    warn(entries)
     typer.echo(f"{plural(len(found), 'device')} in {file}", err=True)
     typer.echo(yaml_of(entries), nl=False)

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import timesync
+from agent.clock import seconds
+from agent.enrolment import credential, judge
 from agent.errors import AgentError
 from agent.registry import identity
 from agent.registry.place import shown
@@ -34,6 +36,8 @@ LIBRARIES = (
     "zstandard",
 )
 FOR_GROUP = stat.S_IRGRP | stat.S_IWGRP
+FOR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+MOUNTS = Path("/proc/self/mounts")
 WORN = 0x08
 """of eMMC's life time estimate, in tenths: 80 % of the writes it can take (JESD84-B51, 7.4.28)"""
 
@@ -87,13 +91,48 @@ def keys(state: Path) -> Iterator[Finding]:
     )
 
 
+def secrets(config: Path) -> Iterator[Finding]:
+    """Whether the files of secrets beside the configuration are for root alone."""
+    folder = config.parent / "credentials"
+    if not folder.exists():
+        return
+    if not os.access(folder, os.R_OK | os.X_OK):
+        yield Finding("secrets", None, f"{folder} is not for this account: sudo gardien doctor")
+        return
+    held = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    wide = [str(path) for path in held if path.stat().st_mode & FOR_OTHERS]
+    said = f"{len(held)} in {folder}, for their owner alone"
+    if wide:
+        said = f"others may read what only root should: sudo chmod 600 {' '.join(wide)}"
+    yield Finding("secrets", not wide, said)
+
+
+def certificate(state: Path) -> Iterator[Finding]:
+    """Whether the gateway can prove who it is, for how long, and where its key lies."""
+    file = credential.path(state)
+    if not os.access(state, os.R_OK | os.X_OK):
+        return
+    try:
+        own, who = credential.load(state), identity.load(state)
+    except AgentError as error:
+        told = None if not file.exists() else False
+        yield Finding("certificate", told, str(error))
+        return
+    now = seconds()
+    said = judge.unfit(own.certificate, who.gateway) or judge.alarm(own.certificate, now)
+    how = judge.validity(own.certificate, now)
+    device, kind = _mounted(file)
+    where = f"; its key is plain in {file}, on {device} ({kind})"
+    yield Finding("certificate", not said, (said or how) + where)
+
+
 def disk(state: Path, config: Config | None) -> Iterator[Finding]:
     """Whether what may be kept has room."""
     if not state.exists():
         yield Finding("disk", False, f"{state} does not exist: `gardien key new` makes it")
         return
     free = shutil.disk_usage(state).free
-    wanted = len(config.uplinks) * config.spool.max if config else 0
+    wanted = len(config.uplinks) * config.spool.max + config.spool.reserve if config else 0
     kept = sum(one.stat().st_size for one in state.glob("spool-*.db")) if _open(state) else 0
     lacking = wanted - kept - free
     said = f"{free // 10**6} MB free on {_mounted(state)[0]}, {wanted // 10**6} MB may be needed"
@@ -106,9 +145,11 @@ def _open(folder: Path) -> bool:
     return os.access(folder, os.R_OK | os.X_OK)
 
 
-def wear(state: Path, blocks: Path = Path("/sys/class/block")) -> Iterator[Finding]:
+def wear(
+    state: Path, blocks: Path = Path("/sys/class/block"), mounts: Path = MOUNTS
+) -> Iterator[Finding]:
     """How worn the card is, where it says so: eMMC does, SD cards do not."""
-    name = Path(_mounted(state)[0]).name
+    name = Path(_mounted(state, mounts)[0]).name
     if not name.startswith("mmcblk"):
         return
     card = name.partition("p")[0]
@@ -122,7 +163,7 @@ def wear(state: Path, blocks: Path = Path("/sys/class/block")) -> Iterator[Findi
     yield Finding("card wear", tenths <= WORN, said + ("" if tenths <= WORN else ": replace it"))
 
 
-def _mounted(path: Path, mounts: Path = Path("/proc/self/mounts")) -> tuple[str, str]:
+def _mounted(path: Path, mounts: Path = MOUNTS) -> tuple[str, str]:
     """Device and file system on which a path lies."""
     best = ("", "unknown", "unknown")
     where = str(path.resolve())

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent.cli import alias
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
+    As,
     Config,
     Json,
     Preview,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, help="What readings are about: dwellings, common areas, buildings."
 )
+app.add_typer(alias.app, name="alias")
 
 
 def _show(places: Sequence[dict[str, Any]]) -> None:
@@ -37,10 +40,11 @@ def _show(places: Sequence[dict[str, Any]]) -> None:
             p["shown"],
             p["type"],
             when(p["occupied_since"]) if p["occupied_since"] else "",
+            ", ".join(p["aliases"]),
         )
         for p in places
     ]
-    table(("label", "id", "type", "occupied since"), rows)
+    table(("label", "id", "type", "occupied since", "also called"), rows)
 
 
 @app.command()
@@ -51,12 +55,14 @@ def new(
     since: Annotated[
         str | None, typer.Option(help="When its present occupants moved in; default: now.")
     ] = None,
+    as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
     """Record one place and mint its id."""
-    answer = ask(config, state, "place.new", label=label, type=type, id=id, since=since)
+    words = {"label": label, "type": type, "id": id, "since": since}
+    answer = ask(config, state, "place.new", named=as_, **words)
     as_json(answer) if json else _show(answer["places"])
 
 
@@ -79,20 +85,31 @@ def check(
 @app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="CSV or .xlsx with the columns label;type.")],
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Take only rows of this type, such as appartement; may be repeated."),
+    ] = None,
     preview: Preview = False,
+    as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record the places of a spreadsheet and mint their ids: the whole file or nothing."""
-    words = {"text": text_of(file), "name": str(file), "preview": preview}
-    answer = ask(config, state, "place.import", **words)
+    """Record the places of a spreadsheet and mint their ids: the whole file or nothing.
+
+    With a column `lot`, cellars and parking spaces become further names of their dwelling.
+    """
+    words = {"text": text_of(file), "name": str(file), "types": only or [], "preview": preview}
+    answer = ask(config, state, "place.import", named=as_, **words)
     if json:
         as_json(answer)
     else:
         _show(answer["places"])
         done = "would be recorded; ids are minted then" if preview else "recorded"
-        typer.echo(f"{plural(len(answer['places']), 'place')} {done}")
+        lots = f" and {plural(answer['lots'], 'lot')}" if answer["lots"] else ""
+        typer.echo(f"{plural(len(answer['places']), 'place')}{lots} {done}")
+        for type_, many in answer["not_taken"].items():
+            typer.echo(f"not taken: {many} of type {type_ or '(empty)'}")
         not_read(answer)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from typing import Annotated
 
@@ -32,6 +31,6 @@ def show(
 ) -> None:
     """Say MDP-1 in words, in English or French."""
     from agent.pipeline.policy import WORDS
+    from agent.words import language
 
-    here = "fr" if os.environ.get("LC_ALL", os.environ.get("LANG", "")).startswith("fr") else "en"
-    typer.echo(WORDS[lang or here], nl=False)
+    typer.echo(WORDS[lang or language()], nl=False)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from agent.cli.examine import Finding
+from agent.clock import seconds
+from agent.enrolment import credential, tls
+from agent.errors import LinkLost, UplinkLost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from agent.config import Config
 
@@ -24,7 +30,7 @@ SOON = 30
 
 
 def lines(config: Config, held: set[str]) -> Iterator[Finding]:
-    """Whether each line that is a host can be reached.
+    """Whether each line that is a host can be reached, and a BACnet port of ours be had.
 
     Those that the agent holds open are left alone: many take one connection only.
     """
@@ -32,13 +38,16 @@ def lines(config: Config, held: set[str]) -> Iterator[Finding]:
         if name in held:
             yield Finding(f"line {name}", True, "the agent has it open")
             continue
+        if link.driver == "bacnet":
+            yield _ours(f"line {name}", link.settings.address, link.settings.port)
+            continue
         host = getattr(link.settings, "host", None)
         port = getattr(link.settings, "port", None)
         if isinstance(host, str) and isinstance(port, int):
             yield _reached(f"line {name}", host, port, "is it powered, and in this network?")
 
 
-def uplinks(config: Config) -> Iterator[Finding]:
+def uplinks(config: Config, state: Path) -> Iterator[Finding]:
     """Whether each recipient can be reached, and proves to be who it should be."""
     for name, uplink in config.uplinks.items():
         parts = urlsplit(str(getattr(uplink.settings, "url", "")))
@@ -50,7 +59,21 @@ def uplinks(config: Config) -> Iterator[Finding]:
         yield found
         if found.fine and parts.scheme in TLS:
             ca = getattr(uplink.settings, "ca", None)
-            yield _proved(what, parts.hostname, port, str(ca) if ca else None)
+            yield _proved(what, parts.hostname, port, ca, credential.path(state))
+
+
+def _ours(what: str, address: str, port: int) -> Finding:
+    from bacpypes3.pdu import IPv4Address  # both take a while to import
+
+    from agent.drivers.bacnet.settings import station
+    from agent.drivers.bacnet.wire import alone
+
+    try:
+        at = station(address, port)
+        alone(IPv4Address(at))
+    except LinkLost as error:
+        return Finding(what, False, str(error))
+    return Finding(what, True, f"{at} is an address of ours, and free")
 
 
 def _reached(what: str, host: str, port: int, remedy: str) -> Finding:
@@ -68,22 +91,35 @@ def _reached(what: str, host: str, port: int, remedy: str) -> Finding:
     return Finding(what, True, f"{host} ({address}) port {port} takes connections")
 
 
-def _proved(what: str, host: str, port: int, ca: str | None) -> Finding:
+def _proved(what: str, host: str, port: int, ca: Path | None, own: Path) -> Finding:
+    """Whether both sides prove who they are; nothing is sent."""
     try:
-        context = ssl.create_default_context(cafile=ca)
+        context = tls.context(ca, own if os.access(own, os.R_OK) else None)
         with (
             socket.create_connection((host, port), timeout=WITHIN) as plain,
             context.wrap_socket(plain, server_hostname=host) as secure,
         ):
             told = secure.getpeercert() or {}
             how = secure.version()
-    except ssl.SSLCertVerificationError as error:
-        return Finding(what, False, f"{host} does not prove who it is: {error.verify_message}")
+            _heard(secure)
+    except UplinkLost as error:
+        return Finding(what, False, str(error))
     except (OSError, ValueError) as error:
-        return Finding(what, False, f"{host} port {port} does not speak TLS: {error}")
+        return Finding(what, False, tls.explain(error, f"{host}:{port}", seconds()))
     ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(told["notAfter"])), UTC)
     left = (ends - datetime.now(UTC)).days
-    said = f"{how}, certificate good for {left} days"
+    said = f"{how}, its certificate is good for {left} days"
     return Finding(
         what, left > SOON, said + ("" if left > SOON else ": the platform must renew it")
     )
+
+
+def _heard(secure: ssl.SSLSocket) -> None:
+    """Listen for a moment: what it thinks of our certificate is said only now (RFC 8446, 4.4.2.4).
+
+    Raises OSError.
+    """
+    secure.settimeout(1.0)
+    with suppress(TimeoutError):
+        if not secure.recv(1):
+            raise OSError("it ends the connection; perhaps it refuses our certificate")

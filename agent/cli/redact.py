@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 GONE = "<taken out>"
 SHORTEST = 4
 """characters; a shorter one would take out half of every text"""
-WORDS = r"pass(?:word|wd|phrase)?|secret|token|psk|pin|api[-_]?key|private[-_]?key|key"
+WORDS = r"pass(?:e|word|wd|phrase)?|secret|token|psk|pin|api[-_]?key|private[-_]?key|key"
 REFERENCE = r"(?:file|env|credential):"
 NAMED = re.compile(
-    rf"(?i)([\"']?[\w-]*(?:{WORDS})[\"']?\s*[:=]\s*)(?!\s*{REFERENCE})(\"[^\"]*\"|'[^']*'|[^\s,}}#]+)"
+    rf"(?i)([\"']?[\w-]*(?:{WORDS})[\"']?(?:\s*[:=]\s*|\s+(?:is|est)\s+))(?!\s*{REFERENCE})(\"[^\"]*\"|'[^']*'|[^\s,}}#]+)"
 )
 IN_URL = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s@\"']+@")
 PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)", re.DOTALL)

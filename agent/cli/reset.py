@@ -24,7 +24,8 @@ def factory_reset(
 ) -> None:
     """Destroy keys, registry and readings, secrets and configuration; the gateway gets a new id.
 
-    What the platform has not received is lost. The package stays installed.
+    What the platform has not received is lost. What is adjusted is given back first. The package
+    stays installed.
     """
     from agent.cli.terminal import plural
     from agent.errors import Refused
@@ -40,10 +41,11 @@ def factory_reset(
         typer.confirm(f"destroy everything in {folder}{lost}?", abort=True)
     if config == DEFAULT_CONFIG:
         _stop()
+    _give_back(folder)
     who = _wipe(folder)
     if config == DEFAULT_CONFIG:
         _forget_building(config)
-        typer.echo(f"{config} is the sample again, and its credentials are gone")
+        typer.echo(f"{config} is the sample again, and what lay beside it is gone")
     else:
         typer.echo(f"{config} was left as it is")
     typer.echo(f"{folder} is empty; this gateway is {who} from now on")
@@ -67,6 +69,20 @@ def _stop() -> None:
         subprocess.run(command, check=False, capture_output=True, timeout=WITHIN)  # noqa: S603
 
 
+def _give_back(state: Path) -> None:
+    """Nobody will know afterwards what stood in the equipment, limits too. Raises Refused."""
+    from agent.cli.control import given_back
+    from agent.errors import Refused
+
+    late = [one for one in given_back(state, limits=True) if not one.done]
+    if late:
+        told = "\n".join(f"{one.control}: {one.words}" for one in late)
+        raise Refused(
+            f"{told}\nnothing was destroyed; once the equipment answers, ask again, or close it by"
+            f' hand: gardien control release {late[0].control} --abandon "why"'
+        )
+
+
 def _wipe(state: Path) -> str:
     """Empty the state directory, keys first, and mint a new identity in it.
 
@@ -88,10 +104,9 @@ def _wipe(state: Path) -> str:
 
 
 def _forget_building(config: Path) -> None:
-    for path in (config.parent / "credentials").glob("*"):
-        path.unlink()
-    for path in config.parent.glob("*.yaml*"):
-        if path != config:
+    """Whatever lies there may be of it: what is included, lists, keys that a path names."""
+    for path in config.parent.rglob("*"):
+        if path != config and not path.is_dir():
             path.unlink()
     if SAMPLE.exists() and config.exists():
         config.write_bytes(SAMPLE.read_bytes())  # in place: owner and mode stay

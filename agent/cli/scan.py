@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent.cli.scanned import Ticker, warn, yaml_of
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
     Config,
@@ -19,6 +18,7 @@ from agent.cli.terminal import (
     state_of,
     text_of,
 )
+from agent.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 
 def scan(
     link: Annotated[str, typer.Argument(help="A line of the configuration.")],
-    first: Annotated[str, typer.Option(help="The address to begin with.")] = "",
+    first: Annotated[
+        str,
+        typer.Option(
+            help="The address to begin with; on M-Bus also a beginning of the number: 45FFFFFF."
+        ),
+    ] = "",
     last: Annotated[str, typer.Option(help="The address to end with.")] = "",
     expect: Annotated[
         Path | None,
@@ -45,22 +50,35 @@ def scan(
     """
     from agent.local import ask
 
+    ticker, found = Ticker(), []
+
+    def heard(words: dict[str, Any]) -> None:
+        if "device" in words:
+            found.append(words["device"])
+        ticker(words)
+
     expected = _serials(expect) if expect else []
     args = {"link": link, "first": first, "last": last, "expected": expected}
-    answer = ask(config, state_of(config, state), "scan", args, show_progress)
-    if sys.stderr.isatty():
-        typer.echo("\r\x1b[K", err=True, nl=False)
+    try:
+        answer = ask(config, state_of(config, state), "scan", args, heard)
+    except (KeyboardInterrupt, Refused):
+        ticker.end()
+        if found and not json:
+            _show(found, ["the search was not brought to its end: this is what was found so far"])
+        raise
+    finally:
+        ticker.end()
     devices = answer["devices"]
     if json:
         as_json(answer)
     else:
-        _show(devices)
+        _show(devices, answer["remarks"])
     if add:
         from agent.config.add import add_devices
 
         new = {one["name"]: one["entry"] for one in devices if not one["configured"]}
-        added = add_devices(config, new)
-        typer.echo(f"{plural(len(added), 'device')} added to {config}", err=True)
+        added, home = add_devices(config, new)
+        typer.echo(f"{plural(len(added), 'device')} added to {home}", err=True)
         if left := len(new) - len(added):
             typer.echo(f"{left} left out: say what to read from them, and add them", err=True)
         if added:
@@ -68,10 +86,10 @@ def scan(
     raise typer.Exit(0 if devices else 1)
 
 
-def _show(devices: Sequence[dict[str, Any]]) -> None:
-    for one in devices:
-        for warning in one["warnings"]:
-            typer.echo(f"! {one['name']}: {warning}", err=True)
+def _show(devices: Sequence[dict[str, Any]], remarks: Sequence[str]) -> None:
+    for remark in remarks:
+        typer.echo(f"! {remark}", err=True)
+    warn(devices)
     new = [one for one in devices if not one["configured"]]
     typer.echo(
         f"{plural(len(devices), 'device')} found, {len(new)} not in the configuration yet", err=True
@@ -80,45 +98,8 @@ def _show(devices: Sequence[dict[str, Any]]) -> None:
         typer.echo(yaml_of(new), nl=False)
 
 
-def yaml_of(devices: Sequence[dict[str, Any]]) -> str:
-    """What the configuration would say, each device with a comment that says what it is."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.comments import CommentedMap
-
-    written, entries = YAML(), CommentedMap()
-    written.width = 1000
-    for one in devices:
-        entry = CommentedMap(one["entry"])
-        if points := one["entry"].get("points"):
-            entry["points"] = CommentedMap({key: _on_one_line(of) for key, of in points.items()})
-        else:
-            entry.fa.set_flow_style()
-        entries[one["name"]] = entry
-        entries.yaml_add_eol_comment(one["about"], one["name"])
-    out = io.StringIO()
-    written.indent(mapping=2)
-    written.dump(CommentedMap(devices=entries), out)
-    return out.getvalue()
-
-
-def _on_one_line(options: dict[str, Any]) -> Any:
-    from ruamel.yaml.comments import CommentedMap
-
-    made = CommentedMap(options)
-    made.fa.set_flow_style()
-    return made
-
-
 def _serials(path: Path) -> list[str]:
     from agent.registry.sheet import read
 
     lines = read(text_of(path), str(path), {"serial": "serial"}, ("serial",))
     return [line.cells["serial"] for line in lines if line.cells.get("serial")]
-
-
-def show_progress(words: dict[str, Any]) -> None:
-    """One line that is written over while it grows, or a line a step where nobody looks."""
-    if "text" in words:
-        typer.echo(words["text"], err=True)
-    elif sys.stderr.isatty():
-        typer.echo(f"\r{words['done']}/{words['total']} {words['words']}\x1b[K", err=True, nl=False)

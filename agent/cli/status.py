@@ -13,10 +13,15 @@ from agent.cli.terminal import (
     State,
     as_json,
     plural,
+    read_here,
     state_of,
     table,
     when,
 )
+from agent.units import spoken
+
+LONG = 365
+"""days of outage that nobody need be told of"""
 
 
 def status(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
@@ -29,47 +34,21 @@ def status(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
     folder = state_of(config, state)
     answer = ask_daemon(folder, "status", {}, lambda _: None)
     if answer is None:
-        typer.echo(f"gardien is not running on {folder}: `gardien run` starts it", err=True)
+        how = "sudo systemctl enable --now gardien" if config == DEFAULT_CONFIG else "gardien run"
+        typer.echo(f"gardien is not running on {folder}: `{how}` starts it", err=True)
         raise typer.Exit(1)
-    as_json(answer) if json else _show(answer)
-    raise typer.Exit(1 if _worries(answer) else 0)
-
-
-def _worries(answer: dict[str, Any]) -> list[str]:
-    """What somebody must look at, a sentence each."""
-    said = [f"readings wait to be dated: {why}"] if (why := answer["clock_said"]) else []
-    for name, link in answer["links"].items():
-        if not link["open"]:
-            said.append(f"line {name} is down: {link['error']}")
-        elif link["silent"]:
-            said.append(f"line {name}: {plural(link['silent'], 'device')} silent")
-        if worry := link["health"].get("worry"):
-            said.append(f"line {name}: {worry}")
-    for name, uplink in answer["uplinks"].items():
-        delivery, backlog = uplink["delivery"], uplink["backlog"]
-        if not delivery["connected_since"]:
-            said.append(f"uplink {name} is not connected")
-        if delivery["alarm"]:
-            said.append(f"uplink {name}: {delivery['alarm']}")
-        if backlog["quarantined"]:
-            said.append(f"uplink {name}: {backlog['quarantined']} batches refused")
-        if uplink["shed_rows"]:
-            said.append(f"uplink {name}: {plural(uplink['shed_rows'], 'value')} dropped for space")
-    return said
+    as_json(answer) if json else _show(read_here(answer))
+    raise typer.Exit(1 if answer["events"] else 0)
 
 
 def _show(answer: dict[str, Any]) -> None:
     typer.echo(
-        f"{answer['building']}  gateway {answer['gateway']}  {answer['version']}\n"
+        f"{answer['building']}  gateway {answer['gateway'] or 'without keys'}"
+        f"  {answer['version']}\n"
         f"running since {when(answer['started'])}, clock {answer['clock']}"
     )
-    for name, one in answer["uplinks"].items():
-        typer.echo(f"uplink {name} delivers to {one['recipient']}")
     if answer["uplinks"]:
-        table(
-            ("uplink", "connected", "last receipt", "waiting", "in batches", "held back"),
-            [_uplink_row(name, one) for name, one in answer["uplinks"].items()],
-        )
+        _show_uplinks(answer["uplinks"])
     if answer["devices"]:
         table(
             ("line", "device", "place", "serial", "last answer", "state"),
@@ -78,8 +57,63 @@ def _show(answer: dict[str, Any]) -> None:
     for name, link in answer["links"].items():
         if words := link["health"].get("words"):
             typer.echo(f"line {name}: {words}")
-    for sentence in _worries(answer):
-        typer.echo(f"! {sentence}")
+    for name, one in answer["controls"].items():
+        if one["value"] is not None:
+            until = f" until {when(one['until'])}" if one["until"] else ""
+            typer.echo(
+                f"control {name}: {one['value']} {spoken(one['unit'])}{until},"
+                f" {one['state']}, {one['by']}"
+            )
+    if one := answer["certificate"]:
+        typer.echo(f"certificate {one['validity']}")
+    _waiting(answer.get("authority") or {"waiting": 0})
+    for event in answer["events"]:
+        typer.echo(f"! {event['text']}")
+
+
+def _waiting(authority: dict[str, Any]) -> None:
+    if number := authority["waiting"]:
+        typer.echo(f"{plural(number, 'signed object')} waiting: gardien object list says for what")
+
+
+def _show_uplinks(uplinks: dict[str, Any]) -> None:
+    for name, one in uplinks.items():
+        typer.echo(f"uplink {name} delivers to {one['recipient']}")
+        said = (_weaker(one), one.get("weaker"), _data(one), _building(one), _bears(one))
+        for line in filter(None, said):
+            typer.echo(f"  {line}")
+    table(
+        ("uplink", "connected", "last receipt", "waiting", "in batches", "held back"),
+        [_uplink_row(name, one) for name, one in uplinks.items()],
+    )
+
+
+def _weaker(one: dict[str, Any]) -> str:
+    broker = one["receipt"] == "broker"
+    return "on its broker's word alone, which is weaker" if broker else ""
+
+
+def _building(one: dict[str, Any]) -> str:
+    file = one.get("building")
+    if file is None:
+        return ""
+    how = "is kept there" if file["held"] else "is not kept there yet"
+    return f"the building file of {when(file['made'])} (change {file['revision']}) {how}"
+
+
+def _data(one: dict[str, Any]) -> str:
+    data = one["data"]
+    if not data["used"] and data["budget"] is None:
+        return ""
+    of = f" of {data['budget'] / 1e6:,.0f}" if data["budget"] else ""
+    return f"{data['used'] / 1e6:,.1f}{of} MB moved this month"
+
+
+def _bears(one: dict[str, Any]) -> str:
+    found = one["bears_days"]
+    if found is None or found >= LONG:
+        return ""
+    return f"room for {plural(found, 'day')} of outage before anything is given up"
 
 
 def _uplink_row(name: str, one: dict[str, Any]) -> tuple[str, ...]:
@@ -96,13 +130,17 @@ def _uplink_row(name: str, one: dict[str, Any]) -> tuple[str, ...]:
 
 def _device_row(name: str, one: dict[str, Any]) -> tuple[str, ...]:
     if one["failures"]:
-        state = f"silent, asked again in {one['rests_s']} s"
+        times = "once" if one["failures"] == 1 else f"{one['failures']} times"
+        state = f"silent {times}, asked again in {one['rests_s']} s"
     elif one["held"]:
         state = "; ".join(sorted(set(one["held"].values())))
     else:
         state = one["said"] or ("fine" if one["answered"] else "not asked yet")
         if one["answer_ms"] and state == "fine":
             state = f"fine, {one['answer_ms']:.0f} ms"
+            state += f", {one['failed']} failed" if one["failed"] else ""
+        if one["clock"] and one["clock"]["words"]:
+            state += f"; {one['clock']['words']}"
     return (
         one["link"], name, one["place"] or "–", one["serial"] or "–", when(one["answered"]), state
     )  # fmt: skip

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent import state as packaged
+from agent.errors import Refused
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from zoneinfo import ZoneInfo
 
-DEFAULT_CONFIG = Path("/etc/gardien/config.yaml")
-DEFAULT_STATE = Path("/var/lib/gardien")
+DEFAULT_CONFIG, DEFAULT_STATE = packaged.DEFAULT_CONFIG, packaged.PACKAGED
 
 Config = Annotated[
     Path,
@@ -29,17 +32,41 @@ State = Annotated[
         show_default=False,
     ),
 ]
+As = Annotated[
+    str | None,
+    typer.Option(
+        "--as",
+        envvar=["GARDIEN_AS", "SUDO_USER"],
+        metavar="NAME",
+        help="Who says so, where several people use this account (root).",
+        show_default=False,
+    ),
+]
+Since = Annotated[
+    str | None,
+    typer.Option(help="From when on: 2026-07-12 (00:00) or 2026-07-12T09:30+02:00; default: now."),
+]
+At = Annotated[
+    str | None,
+    typer.Option(help="When: 2026-07-12 (00:00) or 2026-07-12T09:30+02:00; default: now."),
+]
 Json = Annotated[bool, typer.Option("--json", help="For programs: JSON instead of a table.")]
 
 
 def state_of(config: Path, state: Path | None) -> Path:
-    """The state directory, found without loading the configuration, which may be broken."""
+    """The state directory, found without loading the configuration, which may be broken.
+
+    Raises Refused where a configuration was named that cannot be read: not another gateway's state
+    is meant.
+    """
     if state is not None:
         return state
     try:
         text = config.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return DEFAULT_STATE
+    except OSError as error:
+        if config == DEFAULT_CONFIG:
+            return DEFAULT_STATE
+        raise Refused(f"{config}: cannot be read: {error.strerror}") from error
     named = re.search(r"^state:[ \t]*[\"']?([^\"'#\n]+?)[\"']?[ \t]*(?:#.*)?$", text, re.MULTILINE)
     return (config.parent / named[1]).resolve() if named else DEFAULT_STATE
 
@@ -48,7 +75,17 @@ def ask(config: Path, state: Path | None, call: str, **args: Any) -> dict[str, A
     """The answer to a call, of the daemon or of this process; progress goes to standard error."""
     from agent.local import ask as ask_either
 
-    return ask_either(config, state_of(config, state), call, args, _progress)
+    return read_here(ask_either(config, state_of(config, state), call, args, _progress))
+
+
+def read_here(answer: dict[str, Any]) -> dict[str, Any]:
+    """An answer, whose moments are shown in the building's zone from now on."""
+    _building.update({"timezone": answer["timezone"]} if "timezone" in answer else {})
+    return answer
+
+
+_building: dict[str, str] = {}
+"""what answers say of where their dates are read"""
 
 
 def _progress(words: dict[str, Any]) -> None:
@@ -67,21 +104,50 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.table import Table
 
     width = None if "COLUMNS" in os.environ or os.isatty(1) else 80
-    shown = Table(*columns, box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for column in columns:
+        shown.add_column(column, overflow="fold")  # an id that is cut off is of no use
     for row in rows:
         shown.add_row(*row)
     Console(width=width, highlight=False, markup=False).print(shown)
 
 
+def wrapped(sentence: str) -> str:
+    """A long sentence in lines that fit the terminal; whole where there is none, for a search."""
+    from shutil import get_terminal_size
+    from textwrap import fill
+
+    if not os.isatty(1):
+        return sentence
+    return fill(sentence, get_terminal_size((80, 24)).columns, subsequent_indent="    ")
+
+
 def when(stamp: str | None) -> str:
-    """A moment as people here say it: today by the time alone, else by the day; `never`."""
+    """A moment as the building has it: today by the time alone, else by the day; `never`."""
     from datetime import datetime
 
     if stamp is None:
         return "never"
-    here = datetime.fromisoformat(stamp).astimezone()
-    today = here.date() == datetime.now().astimezone().date()
+    here = datetime.fromisoformat(stamp).astimezone(_zone())
+    today = here.date() == datetime.now(here.tzinfo).date()
     return here.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M")
+
+
+def _zone() -> ZoneInfo | None:
+    """The building's; None, the machine's, where no answer has named it."""
+    from zoneinfo import ZoneInfo
+
+    return ZoneInfo(_building["timezone"]) if "timezone" in _building else None
+
+
+def day(stamp: str | None) -> str:
+    """A date as people at the building say it: with the time only where it is not midnight."""
+    from datetime import datetime
+
+    if stamp is None:
+        return ""
+    here = datetime.fromisoformat(stamp).astimezone(_zone())
+    return here.strftime("%Y-%m-%d" if here.strftime("%H%M%S") == "000000" else "%Y-%m-%d %H:%M")
 
 
 def plural(number: int, word: str) -> str:

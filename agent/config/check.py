@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.buffer.leftover import leftovers
 from agent.config.load import load
+from agent.config.summary import summary
 from agent.errors import ConfigError
+from agent.words import _, n_
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,6 +20,23 @@ def check(path: Path) -> tuple[int, str]:
         config = load(path)
     except ConfigError as error:
         problems = str(error).splitlines()
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        return 1, f"{error}\n{count}; nothing was changed"
-    return 0, f"{path} is fine\n\n{config.summary()}"
+        count = n_(
+            "{number} problem; nothing was changed",
+            "{number} problems; nothing was changed",
+            len(problems),
+        )
+        return 1, f"{error}\n{count}"
+    left = leftovers(config.state, {one.settings.recipient for one in config.uplinks.values()})
+    if said := [f"{path}: {_left(*one)}" for one in left]:
+        return 1, "\n".join([*said, _("nothing was changed")])
+    return 0, f"{_('{path} is fine', path=path)}\n\n{summary(config)}"
+
+
+def _left(recipient: str, waits: int) -> str:
+    return _(
+        "uplinks: {number} values still wait for {recipient}, which no uplink names any more: put"
+        " it back until they are delivered (gardien uplink close NAME --drain), or give them up"
+        " (gardien uplink close {recipient} --drop)",
+        number=waits,
+        recipient=recipient,
+    )

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
-from agent.config.explain import EXPECTED, no_such_option, options
+from agent.authority.settings import Trust
+from agent.config.explain import no_mapping, no_such_option, options
 from agent.config.known import driver_settings, transport_settings
 from agent.config.models import (
+    Backup,
     Building,
     ClockSource,
     Device,
+    DeviceOptions,
     Link,
     LinkOptions,
     PointOptions,
@@ -21,12 +23,17 @@ from agent.config.models import (
     Section,
     SpoolLimits,
     Top,
+    Updates,
     Uplink,
     UplinkOptions,
 )
+from agent.config.names import ILL_NAMED, NAME
 from agent.config.problem import did_you_mean
+from agent.control.settings import Control
 from agent.drivers import TAKEN_FOR, family
-from agent.settings import shown
+from agent.drivers.profile import Profile
+from agent.enrolment.settings import Enrolment
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,9 +42,22 @@ if TYPE_CHECKING:
 
     from agent.config.problem import Path
     from agent.config.report import Report
+    from agent.config.shelf import Shelf
 
-NAME = re.compile(r"[^\W_][\w-]{0,63}")
-SECTIONS = ("building", "links", "devices", "uplinks", "privacy", "clock", "spool")
+SECTIONS = (
+    "building",
+    "links",
+    "devices",
+    "uplinks",
+    "privacy",
+    "controls",
+    "clock",
+    "spool",
+    "enrolment",
+    "trust",
+    "backup",
+    "updates",
+)
 Single = TypeVar("Single", bound=Section)
 
 
@@ -47,13 +67,19 @@ class Draft:
 
     report: Report
     written: Mapping[str, Any]
+    shelf: Shelf
     building: Building | None = None
     links: dict[str, Link] = field(default_factory=dict)
     devices: dict[str, Device] = field(default_factory=dict)
     uplinks: dict[str, Uplink] = field(default_factory=dict)
+    controls: dict[str, Control] = field(default_factory=dict)
     privacy: Privacy | None = None
     clock: ClockSource | None = None
     spool: SpoolLimits | None = None
+    updates: Updates | None = None
+    enrolment: Enrolment | None = None
+    trust: Trust | None = None
+    backup: Backup | None = None
     top: Top | None = None
 
     def entry(self, section: str, name: str) -> dict[str, Any]:
@@ -67,18 +93,29 @@ class Draft:
         return list(entries) if isinstance(entries, dict) else []
 
 
-def compose(written: Mapping[str, Any], report: Report) -> Draft:
+def compose(written: Mapping[str, Any], report: Report, shelf: Shelf) -> Draft:
     """Build what can be built; what cannot is in the report."""
-    draft = Draft(report, written)
+    draft = Draft(report, written, shelf)
     rest = {key: value for key, value in written.items() if key not in SECTIONS}
+    for key in [key for key, value in rest.items() if _misplaced(value)]:
+        section = _misplaced(rest.pop(key))
+        what = _("stands too far left: indent it below `{section}:`", section=section)
+        report.key((key,), what)
     draft.top = report.build(Top, rest, (), beside=SECTIONS)
     if "building" in written:
         draft.building = report.build(Building, written["building"], ("building",))
     else:
-        report.key((), "`building` is missing, such as `building: {name: Résidence Les Alpins}`")
+        report.key((), _("`building` is missing, such as `building: {name: Résidence Les Alpins}`"))
     draft.privacy = report.build(Privacy, written.get("privacy"), ("privacy",))
     draft.clock = report.build(ClockSource, written.get("clock"), ("clock",))
     draft.spool = report.build(SpoolLimits, written.get("spool"), ("spool",))
+    draft.trust = report.build(Trust, written.get("trust"), ("trust",))
+    if written.get("updates") is not None:
+        draft.updates = report.build(Updates, written["updates"], ("updates",))
+    if "enrolment" in written:
+        draft.enrolment = report.build(Enrolment, written["enrolment"], ("enrolment",))
+    if "backup" in written:
+        draft.backup = report.build(Backup, written["backup"], ("backup",))
     _compose_entries(draft)
     return draft
 
@@ -91,19 +128,29 @@ def _compose_entries(draft: Draft) -> None:
     for name, entry in _entries(draft, "devices"):
         if device := _device(report, entry, ("devices", name)):
             draft.devices[name] = device
-    _take_for(draft)
+    for name, device in draft.devices.items():
+        draft.devices[name] = _with_profile(draft, device)
     for name, entry in _entries(draft, "uplinks"):
         if uplink := _uplink(report, entry, ("uplinks", name)):
             draft.uplinks[name] = uplink
+    for name, entry in _entries(draft, "controls"):
+        if control := report.build(Control, entry, ("controls", name)):
+            draft.controls[name] = control
 
 
-def _take_for(draft: Draft) -> None:
-    """Give devices that name no profile the one that their line has for such."""
-    for name, device in draft.devices.items():
-        link = draft.links.get(device.link)
-        if link and device.profile is None and (known := TAKEN_FOR.get(family(link.driver))):
-            profile = known[bool(device.points)]
-            draft.devices[name] = device.model_copy(update={"profile": profile})
+def _with_profile(draft: Draft, device: Device) -> Device:
+    """Give a device the profile that it names, or else the one that its line has for such."""
+    link, name = draft.links.get(device.link), device.profile
+    if link and name is None and (known := TAKEN_FOR.get(family(link.driver))):
+        name = known[bool(device.points)]
+    if name is None or name not in draft.shelf.names():
+        return device
+    found = draft.shelf.take(name)
+    if isinstance(found, Profile):
+        return device.model_copy(update={"profile": name, "made": found})
+    for problem in found:
+        draft.report.add(problem)
+    return device
 
 
 def _entries(draft: Draft, section: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -112,22 +159,37 @@ def _entries(draft: Draft, section: str) -> Iterator[tuple[str, dict[str, Any]]]
     if entries is None:
         return
     if not isinstance(entries, dict):
-        draft.report.value((section,), _no_mapping(entries))
+        draft.report.value((section,), no_mapping(entries))
         return
+    if outdented := _outdented(entries):
+        name, strays = outdented
+        what = _(
+            "what belongs to it stands too far left: indent {names} below it",
+            names=", ".join(strays),
+        )
+        draft.report.key((section, name), what)
+        entries = {key: entry for key, entry in entries.items() if key not in {name, *strays}}
     for name, entry in entries.items():
         if not NAME.fullmatch(name):
-            draft.report.key((section, name), ILL_NAMED)
+            draft.report.key((section, name), _(ILL_NAMED))
         if isinstance(entry, dict):
             yield name, entry
         else:
-            draft.report.value((section, name), _no_mapping(entry))
+            draft.report.value((section, name), no_mapping(entry))
 
 
-ILL_NAMED = "a name has letters, digits, - and _ only, at most 64 of them"
+def _outdented(entries: Mapping[str, Any]) -> tuple[str, list[str]] | None:
+    """The first name below which nothing stands, and what stands beside it and should be there."""
+    hollow = next((name for name, entry in entries.items() if entry is None), None)
+    strays = [n for n, e in entries.items() if e is not None and not isinstance(e, (dict, list))]
+    return (hollow, strays) if hollow is not None and strays else None
 
 
-def _no_mapping(found: object) -> str:
-    return f"expected {EXPECTED['dict']}, found {shown(found)}"
+def _misplaced(value: object) -> str | None:
+    """The section below which a mapping at the top should stand, by the options it has."""
+    words = value if isinstance(value, dict) else {}
+    signs = {"driver": "links", "transport": "uplinks", "link": "devices", "guards": "controls"}
+    return next((section for word, section in signs.items() if word in words), None)
 
 
 def _link(report: Report, entry: dict[str, Any], path: Path) -> Link | None:
@@ -169,22 +231,22 @@ def _only(entry: dict[str, Any], keys: list[str]) -> dict[str, Any]:
 def _device(report: Report, entry: dict[str, Any], path: Path) -> Device | None:
     """Build a device, each point on its own; with mistakes in it, what can still be checked."""
     whole = {key: value for key, value in entry.items() if key != "points"}
-    device = report.build(Device, whole, path) or _salvaged(whole)
+    device = report.build(DeviceOptions, whole, path) or _salvaged(whole)
     written = entry.get("points")
     if written is not None and not isinstance(written, dict):
-        report.value((*path, "points"), _no_mapping(written))
+        report.value((*path, "points"), no_mapping(written))
     points = {
         name: point
         for name, options in (written.items() if isinstance(written, dict) else ())
         if (point := report.build(PointOptions, options, (*path, "points", name)))
     }
-    return device.model_copy(update={"points": points}) if device else None
+    return Device(**(dict(device) | {"points": points})) if device else None
 
 
-def _salvaged(entry: dict[str, Any]) -> Device | None:
+def _salvaged(entry: dict[str, Any]) -> DeviceOptions | None:
     """Keep what says which device it is, so that its other mistakes are told as well."""
     try:
-        return Device.model_validate({key: entry[key] for key in IDENTITY if key in entry})
+        return DeviceOptions.model_validate({key: entry[key] for key in IDENTITY if key in entry})
     except ValidationError:
         return None
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+from functools import cached_property
 from pathlib import Path  # noqa: TC003 -- pydantic reads it
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
+from agent.authority.settings import Trust
 from agent.config import points
 from agent.config.models import (
+    Backup,
     Building,
     ClockSource,
     Device,
@@ -18,11 +22,18 @@ from agent.config.models import (
     Privacy,
     Section,
     SpoolLimits,
+    Updates,
     Uplink,
 )
-from agent.config.summary import summary
+from agent.control.agreed import modality
+from agent.control.settings import Control, split
+from agent.enrolment.settings import Enrolment  # noqa: TC001 -- pydantic reads it
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.control.model import Modality
+    from agent.drivers.watchdog import Watchdog
     from agent.model import Point
 
 
@@ -33,16 +44,29 @@ class Config(Section):
     links: dict[str, Link]
     devices: dict[str, Device]
     uplinks: dict[str, Uplink]
+    controls: dict[str, Control] = Field(default_factory=dict)
     privacy: Privacy = Field(default_factory=Privacy)
     clock: ClockSource = Field(default_factory=ClockSource)
     spool: SpoolLimits = Field(default_factory=SpoolLimits)
+    enrolment: Enrolment | None = None
+    updates: Updates | None = None
+    """None: only people bring it up to date"""
+    trust: Trust = Field(default_factory=Trust)
+    backup: Backup | None = None
     state: Path
+    written: dict[str, Any] = Field({}, repr=False)
+    """what stood in the file, as plain data"""
 
-    def points(self) -> dict[str, tuple[Point, ...]]:
+    def points(self) -> Mapping[str, tuple[Point, ...]]:
         """Give each device's points, as profile and file together say; serial points not among
         them.
         """
-        return {name: self._points_of(name) for name in self.devices}
+        return self._points
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What stands for a configuration as it was understood, however it was written."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()
 
     def serial_point(self, device: str) -> Point | None:
         """Give the point at which a device says its serial number, if its profile knows one.
@@ -50,6 +74,22 @@ class Config(Section):
         It has `every` 0 and no channel: read at each opening of the line, and never a reading.
         """
         return points.serial_point(device, self.devices[device])
+
+    def point(self, reference: str) -> Point:
+        """Give the point that DEVICE/POINT names. Raises KeyError."""
+        device, name = split(reference)
+        return {one.name: one for one in self._points[device]}[name]
+
+    def modality(self, control: str) -> Modality:
+        """Give what was agreed for a control, with periods and units of what it names."""
+        options = self.controls[control]
+        named = [one.point for one in options.guards]
+        every = {one: (self.point(one).every, self.point(one).unit) for one in named}
+        return modality(control, options, self.point(options.point).unit, every)
+
+    def watchdog(self, device: str) -> Watchdog | None:
+        """Give a device's own watchdog, if its profile knows one: refreshed while it is held."""
+        return points.watchdog(device, self.devices[device])
 
     @property
     def zone(self) -> ZoneInfo:
@@ -60,9 +100,9 @@ class Config(Section):
         """Give the Unix second at which a day begins at the building."""
         return int(dt.datetime.combine(day, dt.time(), self.zone).timestamp())
 
-    def summary(self) -> str:
-        """Say what is read, sent and kept, and what holds it up, for people."""
-        return summary(self)
+    @cached_property
+    def _points(self) -> Mapping[str, tuple[Point, ...]]:
+        return {name: self._points_of(name) for name in self.devices}
 
     def _points_of(self, name: str) -> tuple[Point, ...]:
         device = self.devices[name]
@@ -71,4 +111,6 @@ class Config(Section):
             found.append(points.point(name, device, one, options))
             if options.intervals:
                 found.append(points.derived(found[-1]))
+            if options.mean:
+                found.append(points.mean(found[-1], options.mean))
         return tuple(found)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from agent.config.problem import did_you_mean, or_list
 from agent.drivers import family
-from agent.settings import shown
+from agent.settings import is_loopback, shown
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,14 +28,44 @@ def crosscheck(draft: Draft) -> None:
     _one_device_an_address(draft)
     _one_uplink_a_recipient(draft)
     _loopback_only(draft)
+    _backups_go_somewhere(draft)
+    _sums_have_a_place(draft)
+
+
+def _backups_go_somewhere(draft: Draft) -> None:
+    names = draft.names("uplinks")
+    for name in (draft.backup and draft.backup.uplinks) or ():
+        if name not in names:
+            near = did_you_mean(name, names) or _(
+                "; under `uplinks` there is {names}", names=or_list(names)
+            )
+            draft.report.value(
+                ("backup", "uplinks"),
+                _("no uplink {uplink}{near}", uplink=shown(name), near=near),
+            )
+
+
+def _sums_have_a_place(draft: Draft) -> None:
+    """A sum is of the building: without its id there is nothing to say it of."""
+    if draft.building is None or draft.building.place is not None:
+        return
+    for name, uplink in draft.uplinks.items():
+        if uplink.sums:
+            what = _("a sum over dwellings is of the building: write its id as `building.place`")
+            draft.report.value(("uplinks", name, "sums"), what)
 
 
 def _lines_exist(draft: Draft) -> None:
     names = draft.names("links")
     for name, device in draft.devices.items():
         if device.link not in names:
-            near = did_you_mean(device.link, names) or f"; under `links` there is {or_list(names)}"
-            draft.report.value(("devices", name, "link"), f"no line {shown(device.link)}{near}")
+            near = did_you_mean(device.link, names) or _(
+                "; under `links` there is {names}", names=or_list(names)
+            )
+            draft.report.value(
+                ("devices", name, "link"),
+                _("no line {link}{near}", link=shown(device.link), near=near),
+            )
 
 
 def _one_link_a_line(draft: Draft) -> None:
@@ -45,7 +75,11 @@ def _one_link_a_line(draft: Draft) -> None:
         other = first.setdefault((link.driver, repr(link.settings)), name)
         if other != name:
             line = draft.report.line(("links", other))
-            what = f"the same line as {shown(other)} in line {line}: put its devices there"
+            what = _(
+                "the same line as {other} in {line}: put its devices there",
+                other=shown(other),
+                line=line,
+            )
             draft.report.key(("links", name), what)
 
 
@@ -55,9 +89,13 @@ def _one_device_an_address(draft: Draft) -> None:
         other = first.setdefault((device.link, _address(draft, device)), name)
         if other != name:
             line = draft.report.line(("devices", other))
-            what = (
-                f"{shown(device.address)} on {shown(device.link)} is already the address of"
-                f" {shown(other)} in line {line}: one of the two is wrong"
+            what = _(
+                "{address} on {link} is already the address of {other} in {line}: one of"
+                " the two is wrong",
+                address=shown(device.address),
+                link=shown(device.link),
+                other=shown(other),
+                line=line,
             )
             draft.report.value(("devices", name, "address"), what)
 
@@ -78,9 +116,12 @@ def _one_uplink_a_recipient(draft: Draft) -> None:
         other = first.setdefault(recipient, name)
         if other != name:
             line = draft.report.line(("uplinks", other))
-            what = (
-                f"{shown(recipient)} already receives through {shown(other)} in line {line}:"
-                " one recipient has one uplink"
+            what = _(
+                "{recipient} already receives through {other} in {line}: one recipient"
+                " has one uplink",
+                recipient=shown(recipient),
+                other=shown(other),
+                line=line,
             )
             draft.report.value(("uplinks", name, "recipient"), what)
 
@@ -89,12 +130,14 @@ def _loopback_only(draft: Draft) -> None:
     """Allow what is for a demonstration only where nothing real can be read or reached."""
     demo: list[tuple[Path, str]] = []
     if draft.privacy and draft.privacy.policy == "DEMO-1":
-        demo.append((("privacy", "policy"), 'DEMO-1 is for a demonstration: write "FR-1"'))
+        demo.append((("privacy", "policy"), _('DEMO-1 is for a demonstration: write "FR-1"')))
     if draft.clock and draft.clock.source == "system":
-        demo.append((("clock", "source"), '"system" is for a demonstration: write "ntp"'))
+        demo.append((("clock", "source"), _('"system" is for a demonstration: write "ntp"')))
     outside = next(_outside(draft), None)
     for path, remedy in demo if outside else ():
-        draft.report.value(path, f"{remedy}, since {outside} is not on loopback")
+        draft.report.value(
+            path, _("{remedy}, since {outside} is not on loopback", remedy=remedy, outside=outside)
+        )
 
 
 def _outside(draft: Draft) -> Iterator[str]:
@@ -104,13 +147,3 @@ def _outside(draft: Draft) -> Iterator[str]:
     for name, uplink in draft.uplinks.items():
         if not is_loopback(urlsplit(getattr(uplink.settings, "url", "")).hostname):
             yield f"uplinks.{name}"
-
-
-def is_loopback(host: str | None) -> bool:
-    """Whether a host is this machine for sure: 127.0.0.0/8, ::1 or localhost, by no name server."""
-    if host is None or host == "localhost":
-        return host is not None
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

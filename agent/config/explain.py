@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, get_args
 
-from pydantic import BaseModel
-
-from agent.config.problem import did_you_mean, or_list
+from agent.config.problem import did_you_mean, no_blank, or_list
 from agent.settings import BYTES, SECONDS, harmless, shown, written, written_size
+from agent.words import N_, _
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -16,62 +16,115 @@ if TYPE_CHECKING:
 
     from agent.config.problem import Path
 
+Model = type[Any]
+"""a pydantic model or dataclass"""
+
 EXPECTED = {
-    "string": "text",
-    "int": "a whole number",
-    "float": "a number",
-    "decimal": "a number",
-    "bool": "true or false",
-    "dict": "a mapping, one `name: …` a line",
-    "model": "a mapping, one `name: …` a line",
-    "list": "a list, one `- …` a line",
-    "tuple": "a list, one `- …` a line",
-    "path": "a path such as /var/lib/gardien",
+    "string": N_("text"),
+    "int": N_("a whole number"),
+    "float": N_("a number"),
+    "decimal": N_("a number"),
+    "bool": N_("true or false"),
+    "dict": N_("a mapping, one `name: …` a line"),
+    "model": N_("a mapping, one `name: …` a line"),
+    "list": N_("a list, one `- …` a line"),
+    "tuple": N_("a list, one `- …` a line"),
+    "path": N_("a path such as /var/lib/gardien"),
 }
 """the first word of pydantic's error types, `int_parsing`, `string_type`, …"""
 
+UNKNOWN = {"extra_forbidden", "unexpected_keyword_argument"}
+"""what pydantic calls a word too many, in a model and in a dataclass"""
+
 LIMITS = {
-    "greater_than_equal": ("at least", "ge"),
-    "greater_than": ("more than", "gt"),
-    "less_than_equal": ("at most", "le"),
-    "less_than": ("less than", "lt"),
-    "string_too_short": ("at least so many characters:", "min_length"),
-    "string_too_long": ("at most so many characters:", "max_length"),
+    "greater_than_equal": (N_("at least"), "ge"),
+    "greater_than": (N_("more than"), "gt"),
+    "less_than_equal": (N_("at most"), "le"),
+    "less_than": (N_("less than"), "lt"),
+    "string_too_short": (N_("at least so many characters:"), "min_length"),
+    "string_too_long": (N_("at most so many characters:"), "max_length"),
 }
+
+COMMA = re.compile(r"-?[0-9]{1,12},[0-9]{1,12}", re.ASCII)
+"""a number as it is written in French"""
+GROUPED = re.compile("[0-9]{1,3}(?:[ \u00a0\u202f.'’][0-9]{3})+")
+"""a whole number with its thousands set apart"""
+QUOTED = re.compile("[“”„«‘’].*[“”»‘’]")
+"""text in what a word processor takes for quotation marks; YAML takes them for letters"""
+YES_AND_NO = {"oui": "true", "vrai": "true", "non": "false", "faux": "false"}
+NO_BLANK = re.compile(r"([\w-]+):(\S.*)")
+"""an option whose value stands at its very colon: YAML takes both for one word"""
 
 
 def explain(
-    model: type[BaseModel], wrong: Mapping[str, Any], beside: Iterable[str]
+    model: Model, wrong: Mapping[str, Any], beside: Iterable[str]
 ) -> tuple[Path, bool, str]:
     """Say which keys below the model, whether it is about the last key itself, and what."""
     keys = tuple(str(key) for key in wrong["loc"])
     kind = wrong["type"]
-    if kind == "extra_forbidden":
+    if kind in UNKNOWN:
         known = [*beside, *options(_model_at(model, keys[:-1]))]
         return keys, True, no_such_option(keys[-1], known)
     if kind == "missing":
         return keys[:-1], True, _missing(keys[-1], _field(model, keys))
+    found = wrong["input"]
+    if isinstance(found, str) and QUOTED.fullmatch(found):
+        what = _(
+            'the marks around {found} are letters here: put those of the keyboard, "…", or none',
+            found=shown(found)[1:-1],
+        )
+        return keys, False, what
     return keys, False, _wrong(kind, wrong, _field(model, keys))
 
 
-def options(model: type[BaseModel] | None) -> list[str]:
+def no_mapping(found: object) -> str:
+    """Say that one value stands where options should."""
+    return _(
+        "expected {expected}, found {found}{quotes}",
+        expected=_(EXPECTED["dict"]),
+        found=shown(found),
+        quotes=_no_blank_in(found),
+    )
+
+
+def _no_blank_in(found: object) -> str:
+    pair = NO_BLANK.fullmatch(found) if isinstance(found, str) else None
+    return f"; {no_blank(pair[1], pair[2])}" if pair and "://" not in pair[0] else ""
+
+
+def options(model: Model | None) -> list[str]:
     """Name the options of a section as the file writes them."""
-    fields = model.model_fields.items() if model else ()
-    return [field.alias or name for name, field in fields]
+    return [field.alias or name for name, field in _fields(model).items()]
 
 
 def no_such_option(key: str, known: Iterable[str]) -> str:
     """Say that an option does not exist, and which one may be meant."""
-    return f"no such option{did_you_mean(key, known) or '; known: ' + ', '.join(known)}"
+    known = list(known)
+    if (pair := NO_BLANK.fullmatch(key)) and pair[1] in known:
+        return no_blank(pair[1], pair[2])
+    return _(
+        "no such option{near}",
+        near=did_you_mean(key, known) or _("; known: {names}", names=", ".join(known)),
+    )
 
 
 def _missing(key: str, field: FieldInfo | None) -> str:
-    says = f" ({field.description})" if field and field.description else ""
-    return f"`{key}` is missing{says}{_such_as(key, field)}"
+    says = f" ({_aside(field.description)})" if field and field.description else ""
+    return _("`{key}` is missing{says}{such_as}", key=key, says=says, such_as=_such_as(key, field))
+
+
+def _aside(description: str) -> str:
+    """A sentence as it reads in brackets."""
+    said = _(description).rstrip(".")
+    return said[:1].lower() + said[1:] if said[1:2].islower() else said
 
 
 def _such_as(key: str, field: FieldInfo | None) -> str:
-    return f", such as `{key}: {field.examples[0]}`" if field and field.examples else ""
+    return (
+        _(", such as `{key}: {example}`", key=key, example=field.examples[0])
+        if field and field.examples
+        else ""
+    )
 
 
 def _wrong(kind: str, wrong: Mapping[str, Any], field: FieldInfo | None) -> str:
@@ -82,14 +135,43 @@ def _wrong(kind: str, wrong: Mapping[str, Any], field: FieldInfo | None) -> str:
         return _literal(wrong["input"], field)
     if kind in LIMITS:
         words, limit = LIMITS[kind]
-        return f"expected {words} {_in_unit(context[limit], field)}{_but(wrong['input'], field)}"
+        return _(
+            "expected {words} {limit}{but}",
+            words=_(words),
+            limit=_in_unit(context[limit], field),
+            but=_but(wrong["input"], field),
+        )
     if kind == "string_pattern_mismatch":
-        example = f"something such as {field.examples[0]}" if field and field.examples else "else"
-        return f"expected {example}, found {found}"
+        example = (
+            _("something such as {example}", example=field.examples[0])
+            if field and field.examples
+            else _("something else")
+        )
+        return _("expected {example}, found {found}", example=example, found=found)
     if expected := EXPECTED.get(kind.split("_", maxsplit=1)[0]):
-        quotes = f'; write it in quotes: "{wrong["input"]}"' if _needs_quotes(kind, wrong) else ""
-        return f"expected {expected}, found {found}{quotes}"
-    return f"{wrong['msg'][:1].lower()}{wrong['msg'][1:]}; found {found}"
+        return _(
+            "expected {expected}, found {found}{quotes}",
+            expected=_(expected),
+            found=found,
+            quotes=_remedy(kind, wrong),
+        )
+    said = f"{wrong['msg'][:1].lower()}{wrong['msg'][1:]}"
+    return _("{said}; found {found}", said=said, found=found)
+
+
+def _remedy(kind: str, wrong: Mapping[str, Any]) -> str:
+    text = str(wrong["input"])
+    if _needs_quotes(kind, wrong):
+        return _('; write it in quotes: "{text}"', text=text)
+    if COMMA.fullmatch(text):
+        return _("; write {number}", number=text.replace(",", "."))
+    if kind.startswith("bool") and text.lower() in YES_AND_NO:
+        return _("; write {number}", number=YES_AND_NO[text.lower()])
+    if kind.startswith(("dict", "model")):
+        return _no_blank_in(wrong["input"])
+    if kind.startswith("int") and GROUPED.fullmatch(text):
+        return _("; write {number}", number=re.sub("[^0-9]", "", text))
+    return ""
 
 
 def _needs_quotes(kind: str, wrong: Mapping[str, Any]) -> bool:
@@ -99,13 +181,19 @@ def _needs_quotes(kind: str, wrong: Mapping[str, Any]) -> bool:
 def _literal(found: object, field: FieldInfo | None) -> str:
     known = [str(word) for word in get_args(field.annotation)] if field else []
     near = did_you_mean(str(found), known)
-    return f"expected {or_list(known)}, found {shown(found)}{near}"
+    return _(
+        "expected {known}, found {found}{near}", known=or_list(known), found=shown(found), near=near
+    )
 
 
 def _but(found: object, field: FieldInfo | None) -> str:
     if isinstance(found, str):  # pydantic 2.14 gives what was written, 2.10 what it was read as
-        return f", found {harmless(found)}"
-    return f", found {_in_unit(float(found), field)}" if isinstance(found, (int, float)) else ""
+        return _(", found {found}", found=harmless(found))
+    return (
+        _(", found {found}", found=_in_unit(float(found), field))
+        if isinstance(found, (int, float))
+        else ""
+    )
 
 
 def _in_unit(limit: float, field: FieldInfo | None) -> str:
@@ -117,27 +205,31 @@ def _in_unit(limit: float, field: FieldInfo | None) -> str:
     return written_size(int(limit)) if unit in BYTES else f"{limit:g}"
 
 
-def _field(model: type[BaseModel], keys: Path) -> FieldInfo | None:
-    owner = _model_at(model, keys[:-1])
-    fields = owner.model_fields if owner else {}
+def _field(model: Model, keys: Path) -> FieldInfo | None:
+    fields = _fields(_model_at(model, keys[:-1]))
     return next((f for n, f in fields.items() if keys and keys[-1] in {n, f.alias}), None)
 
 
-def _model_at(model: type[BaseModel] | None, keys: Path) -> type[BaseModel] | None:
+def _fields(model: Model | None) -> Mapping[str, FieldInfo]:
+    found: Mapping[str, FieldInfo] = getattr(model, "__pydantic_fields__", {})
+    return found
+
+
+def _model_at(model: Model | None, keys: Path) -> Model | None:
     """Follow keys through nested models and mappings of models."""
     if not keys or model is None:
         return model
-    field = next((f for n, f in model.model_fields.items() if keys[0] in {n, f.alias}), None)
+    field = next((f for n, f in _fields(model).items() if keys[0] in {n, f.alias}), None)
     if field is None:
         return None
     nested, is_mapping = _nested(field.annotation)
     return _model_at(nested, keys[2:] if is_mapping else keys[1:])
 
 
-def _nested(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def _nested(annotation: Any) -> tuple[Model | None, bool]:
+    if _fields(annotation):
         return annotation, False
     for inner in get_args(annotation):
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
+        if _fields(inner):
             return inner, getattr(annotation, "__origin__", None) is dict
     return None, False

@@ -8,27 +8,32 @@ from typing import TYPE_CHECKING, cast
 from agent.config.problem import did_you_mean, or_list
 from agent.drivers import DRIVERS, driver
 from agent.settings import shown
+from agent.words import N_, _
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pydantic import BaseModel
 
-TRANSPORTS = {"mqtt": "agent.uplink.mqtt:Settings"}
+TRANSPORTS = {
+    "files": "agent.uplink.settings.files:Settings",
+    "https": "agent.uplink.settings.https:Settings",
+    "mqtt": "agent.uplink.settings.mqtt:Settings",
+}
 """the name written under `transport:`, and where its settings model is"""
 
 
 def driver_word(word: str) -> str:
     """Return the name of a driver there is. Raises ValueError with the nearest one."""
     if word not in DRIVERS:
-        raise ValueError(_unknown("driver", word, DRIVERS))
+        raise ValueError(_unknown(N_("driver"), word, DRIVERS))
     return word
 
 
 def transport_word(word: str) -> str:
     """Return the name of a transport there is. Raises ValueError with the nearest one."""
     if word not in TRANSPORTS:
-        raise ValueError(_unknown("transport", word, TRANSPORTS))
+        raise ValueError(_unknown(N_("transport"), word, TRANSPORTS))
     return word
 
 
@@ -49,5 +54,5 @@ def transport_settings(word: object) -> type[BaseModel] | None:
 
 def _unknown(kind: str, word: str, known: Iterable[str]) -> str:
     names = list(known)
-    near = did_you_mean(word, names) or f"; there is {or_list(names)}"
-    return f"no {kind} {shown(word)}{near}"
+    near = did_you_mean(word, names) or _("; there is {names}", names=or_list(names))
+    return _("no {kind} {word}{near}", kind=_(kind), word=shown(word), near=near)

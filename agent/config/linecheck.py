@@ -4,48 +4,69 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
-from agent.config.points import point, profile_of, wanted
+from agent.config.batteries import DAY, batteries
+from agent.config.midnightcheck import misses
+from agent.config.points import point, wanted
 from agent.drivers.base import Budgets
-from agent.settings import shown, written
+from agent.settings import shown, took, written
+from agent.words import _
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from agent.config.compose import Draft
     from agent.config.models import Device, Link
     from agent.model import Point
 
-DAY = 86_400
 STEPS = (60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 14_400, 21_600, 43_200, DAY)
 """what to ask for instead: steps that people think in"""
 
 
 def linecheck(draft: Draft) -> None:
     """Add to the report what is read more often than its line or its battery can bear."""
-    for name, device in draft.devices.items():
-        _battery(draft, name, device)
+    for together, most in batteries(draft.devices, draft.links):
+        _battery(draft, together, most)
     for name, link in draft.links.items():
         if isinstance(link.settings, Budgets):
             _capacity(draft, name, link)
 
 
-def _battery(draft: Draft, name: str, device: Device) -> None:
-    profile = profile_of(device)
-    most = device.reads_a_day or (profile.reads_a_day if profile else None)
-    steps = [int(one.every or device.every) for one in wanted(device).values()]
-    if not most or not steps or DAY // min(steps) <= most:
+def _battery(draft: Draft, together: Sequence[str], most: int) -> None:
+    devices = [draft.devices[name] for name in together]
+    number = sum(map(_reads_a_day, devices))
+    if number <= most:
         return
-    slower = next((step for step in STEPS if DAY // step <= most), DAY)
-    what = (
-        f"{DAY // min(steps)} readings a day empty the battery of this meter, which is made for"
-        f" {most}: write `every: {written(slower)}`, or `reads_a_day:` as its maker says"
+    slower = next(
+        step for step in _steps(draft) if len(devices) * DAY <= most * step or step == DAY
     )
-    path = ("devices", name, "every") if "every" in draft.entry("devices", name) else ()
-    if path:
-        draft.report.value(path, what)
+    what = _(
+        "{number} readings a day empty the battery of this meter, which is made for"
+        " {most}: write `every: {slower}`, or `reads_a_day:` as its maker says",
+        number=number,
+        most=most,
+        slower=written(slower),
+    )
+    if len(together) > 1:
+        what += _(" (of {names} together: it is one device)", names=", ".join(together))
+    name = together[-1]
+    if "every" in draft.entry("devices", name):
+        draft.report.value(("devices", name, "every"), what)
     else:
         draft.report.key(("devices", name), what)
+
+
+def _reads_a_day(device: Device) -> int:
+    """How often it is read: points that are due at one time are read together."""
+    steps = {int(one.every or device.every) for one in wanted(device).values()}
+    return len({slot for step in steps for slot in range(0, DAY, step)})
+
+
+def _steps(draft: Draft) -> list[int]:
+    """The steps to propose: those with a slot at midnight, summer and winter."""
+    zone = ZoneInfo(draft.building.timezone if draft.building else "UTC")
+    return [step for step in STEPS if step == DAY or not misses(step, zone)]
 
 
 def _capacity(draft: Draft, name: str, link: Link) -> None:
@@ -57,10 +78,15 @@ def _capacity(draft: Draft, name: str, link: Link) -> None:
     if load <= 1:
         return
     around, asked = sum(seconds for seconds, _ in reads), min(step for _, step in reads)
-    slower = next((step for step in STEPS if around <= step), DAY)
-    what = (
-        f"{shown(name)} needs {took(around)} to read its {len(reads)} devices once, and is asked"
-        f" for more than that: every {written(asked)}; read them `every: {written(slower)}`"
+    slower = next(step for step in _steps(draft) if around <= step or step == DAY)
+    what = _(
+        "{name} needs {around} to read its {number} devices once, and is asked"
+        " for more than that: every {asked}; read them `every: {slower}`, or split the line",
+        name=shown(name),
+        around=took(around),
+        number=len(reads),
+        asked=written(asked),
+        slower=written(slower),
     )
     draft.report.key(("links", name), what)
 
@@ -71,11 +97,3 @@ def _devices_on(draft: Draft, link: str) -> Iterator[list[Point]]:
         points = [point(name, device, one, said) for one, said in options if said.at]
         if points:
             yield points
-
-
-def took(seconds: float) -> str:
-    """Write a time as people say it."""
-    for limit, size, unit in ((120, 1, "s"), (7200, 60, "min")):
-        if seconds < limit:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds / 3600:.1f} h"

@@ -4,74 +4,84 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.config.afford import datacheck
 from agent.config.compose import Draft, compose
 from agent.config.config import Config
+from agent.config.controlcheck import controlcheck
 from agent.config.crosscheck import crosscheck
 from agent.config.explain import EXPECTED
+from agent.config.files import Files
 from agent.config.linecheck import linecheck
 from agent.config.pointcheck import pointcheck
-from agent.config.problem import Place, Problem
+from agent.config.problem import Problem, at
 from agent.config.report import Enough, Report
-from agent.config.tree import Tree, read
+from agent.config.shelf import FOLDER, Shelf
+from agent.config.tree import Include, Tree, no_files, read
 from agent.config.yamlerror import Unreadable
 from agent.errors import ConfigError
 from agent.settings import harmless, shown
+from agent.words import _
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-LARGEST = 1_000_000
-"""bytes of a file; 10,000 devices are some 800,000"""
-
 
 def load(path: Path) -> Config:
-    """Read and check a file, opening no connection.
+    """Read and check a file and those it includes, opening no connection.
 
     Raises ConfigError with all that is wrong, one a line: `config.yaml:12:9: devices.…: …`.
     """
-    try:
-        with path.open("rb") as file:
-            written = file.read(LARGEST + 1)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    return parse(_text(written, str(path)), str(path))
+    return checked(Files(path))
 
 
-def parse(text: str, name: str) -> Config:
+def checked(files: Files) -> Config:
+    """Check what `load` checks, of texts that may not be in their files yet."""
+    return parse(files.text(), str(files.path), files.include, Shelf(files.path.parent / FOLDER))
+
+
+def parse(text: str, name: str, include: Include = no_files, shelf: Shelf | None = None) -> Config:
     """Check a text as `load` does; `name` stands for the file in messages."""
-    found = examine(text, name)
+    found = examine(text, name, include, shelf)
     if isinstance(found, Config):
         return found
     raise ConfigError("\n".join(str(problem) for problem in found))
 
 
-def examine(text: str, name: str) -> Config | tuple[Problem, ...]:
-    """Make a configuration of a text, or give all its problems in the order of the file."""
+def examine(
+    text: str, name: str, include: Include = no_files, shelf: Shelf | None = None
+) -> Config | tuple[Problem, ...]:
+    """Make a configuration of a text, or give all its problems in the order of the files."""
     try:
-        tree = read(text)
+        tree = read(text, include)
     except Unreadable as error:
-        return (Problem(name, *error.place, "", harmless(error.what)),)
+        return (at(error.place, name, "", harmless(error.what)),)
     report = Report(name, tree)
     try:
-        draft = _checked(tree, report)
+        draft = _checked(tree, report, shelf or Shelf())
     except Enough:
         return report.problems()
     return report.problems() or _config(draft)
 
 
-def _checked(tree: Tree, report: Report) -> Draft:
+def _checked(tree: Tree, report: Report, shelf: Shelf) -> Draft:
     report.tree()
     if not tree.data and not tree.wrong:
-        report.value((), "the file is empty: begin with a copy of config.example.yaml")
+        report.value((), _("the file is empty: begin with a copy of config.example.yaml"))
     elif tree.data and not isinstance(tree.data, dict):
-        what = f"expected {EXPECTED['dict']} from the first column on, found {shown(tree.data)}"
+        what = _(
+            "expected {expected} from the first column on, found {data}",
+            expected=_(EXPECTED["dict"]),
+            data=shown(tree.data),
+        )
         report.value((), what)
     if report.problems() and not isinstance(tree.data, dict):
         raise Enough
-    draft = compose(tree.data, report)
+    draft = compose(tree.data, report, shelf)
     pointcheck(draft)
     crosscheck(draft)
+    controlcheck(draft)
     linecheck(draft)
+    datacheck(draft)
     return draft
 
 
@@ -83,32 +93,15 @@ def _config(draft: Draft) -> Config:
             "links": draft.links,
             "devices": draft.devices,
             "uplinks": draft.uplinks,
+            "controls": draft.controls,
             "privacy": draft.privacy,
             "clock": draft.clock,
             "spool": draft.spool,
+            "enrolment": draft.enrolment,
+            "updates": draft.updates,
+            "trust": draft.trust,
+            "backup": draft.backup,
             "state": draft.top and draft.top.state,
+            "written": draft.written,
         }
     )
-
-
-def _text(written: bytes, name: str) -> str:
-    if len(written) > LARGEST:
-        raise ConfigError(f"{name}: larger than {LARGEST:,} bytes: this is no configuration")
-    try:
-        return written.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        place, what = _not_utf8(written, error.start)
-        raise ConfigError(str(Problem(name, *place, "", what))) from error
-
-
-def _not_utf8(written: bytes, start: int) -> tuple[Place, str]:
-    before = written[:start]
-    line_start = before.rfind(b"\n") + 1
-    column = len(before[line_start:].decode("utf-8", "replace")) + 1
-    character = written[start : start + 1].decode("cp1252", "replace")
-    what = (
-        f'not UTF-8 from here on (perhaps "{harmless(character)}" of Windows-1252): save as UTF-8'
-    )
-    if written[:2] in {b"\xff\xfe", b"\xfe\xff"}:
-        what = "this file is in UTF-16: save it as UTF-8"
-    return Place(before.count(b"\n") + 1, column), what

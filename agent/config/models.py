@@ -15,11 +15,18 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from agent.config.known import driver_word, transport_word
-from agent.config.problem import did_you_mean
+from agent.config.problem import did_you_mean, or_list
+from agent.control import hours
+from agent.drivers.profile import Profile  # noqa: TC001 -- pydantic reads it
 from agent.errors import Refused
 from agent.registry.place import parse
-from agent.settings import Bytes, Duration, shown, written
+from agent.registry.rest import FEWEST, FLOOR, STEPS
+from agent.settings import Bytes, Duration, FromTheRoot, shown, written
+from agent.uplink.budget import Allowance  # noqa: TC001 -- pydantic reads it
+from agent.words import _
 
+FORMAT = 1
+"""of the file, by its number; see `migrate`"""
 DAY = 86_400
 ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 
@@ -43,8 +50,10 @@ def _timezone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        near = did_you_mean(name, available_timezones())
-        raise ValueError(f"no time zone {shown(name)}{near}") from None
+        known = available_timezones()
+        cities = [zone for zone in sorted(known) if zone.lower().endswith(f"/{name.lower()}")]
+        near = did_you_mean(cities[0] if cities else name, known)
+        raise ValueError(_("no time zone {name}{near}", name=shown(name), near=near)) from None
     return name
 
 
@@ -58,14 +67,18 @@ def _fitting(seconds: float) -> tuple[int, int]:
 def _every(seconds: float) -> int:
     """Cut a day into equal slots, so that every slot has the same time each day."""
     if seconds < 1:
-        raise ValueError("at least 1s: that is the finest step there is")
+        raise ValueError(_("at least 1s: that is the finest step there is"))
     if seconds > DAY:
-        raise ValueError("at most 1d: every device is read once a day or more often")
+        raise ValueError(_("at most 1d: every device is read once a day or more often"))
     if seconds != int(seconds) or DAY % int(seconds):
         below, above = _fitting(seconds)
         raise ValueError(
-            f"a day cannot be cut into equal parts of {written(seconds)}:"
-            f" take {written(below)} or {written(above)}"
+            _(
+                "a day cannot be cut into equal parts of {seconds}: take {below} or {above}",
+                seconds=written(seconds),
+                below=written(below),
+                above=written(above),
+            )
         )
     return int(seconds)
 
@@ -76,31 +89,53 @@ def _address(value: object) -> object:
 
 def _date(value: object) -> dt.date:
     if not isinstance(value, str) or not ISO_DATE.fullmatch(value):
-        raise ValueError(f"expected a date such as 2026-07-12, found {shown(value)}")
+        raise ValueError(_("expected a date such as 2026-07-12, found {value}", value=shown(value)))
     try:
         return dt.date.fromisoformat(value)
     except ValueError:
-        raise ValueError(f"no such day: {shown(value)}") from None
+        raise ValueError(_("no such day: {value}", value=shown(value))) from None
 
 
 def _scale(value: Decimal) -> Decimal:
     if not value.is_finite() or value == 0:
-        raise ValueError(f"a scale is a number other than 0, found {value}")
+        raise ValueError(_("a scale is a number other than 0, found {value}", value=value))
     return value
 
 
 def _positive(value: Decimal) -> Decimal:
     if not value.is_finite() or value <= 0:
-        raise ValueError(f"expected a number above 0, found {value}")
+        raise ValueError(_("expected a number above 0, found {value}", value=value))
     return value
 
 
-def _absolute(path: Path) -> Path:
-    if not path.is_absolute():
-        raise ValueError(f"expected a path from the root, /…, found {shown(str(path))}")
-    return path
+def _format(number: int) -> int:
+    if number > FORMAT:
+        raise ValueError(
+            _(
+                "written for a newer gardien (form {number}, this one knows {format}):"
+                " upgrade it, or take back the file that it kept",
+                number=number,
+                format=FORMAT,
+            )
+        )
+    return number
 
 
+def _summed(channel: str) -> str:
+    if channel not in STEPS:
+        raise ValueError(
+            _("{channel} does not add up over dwellings; these do: {names}",
+              channel=shown(channel), names=or_list(STEPS))
+        )  # fmt: skip
+    return channel
+
+
+def _window(text: str) -> str:
+    hours.window(text)
+    return text
+
+
+Summed = Annotated[str, AfterValidator(_summed)]
 Every = Annotated[Duration, AfterValidator(_every)]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -108,7 +143,9 @@ Text = Annotated[str, Field(min_length=1, max_length=200)]
 class Section(BaseModel):
     """One mapping of the file: frozen, and a word it does not know is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, defer_build=True
+    )
 
 
 class Building(Section):
@@ -124,6 +161,9 @@ class Building(Section):
         "Europe/Paris", examples=["Europe/Paris"]
     )
     """the building's time zone: its days begin at midnight there"""
+    shared_accounts: tuple[Text, ...] = Field((), examples=[["installer"]])
+    """accounts of this computer that several people use, beside root: whoever changes what the
+    registry says from one of them gives a name"""
 
 
 class PointOptions(Section):
@@ -146,16 +186,22 @@ class PointOptions(Section):
         None, examples=["100000"]
     )
     """where the index begins again at 0, in the channel's unit; a power of ten, if not said"""
+    writable: bool = Field(False, examples=[True])
+    """whether it may be commanded, by what stands under `controls` alone"""
     intervals: bool = Field(False, examples=[True])
     """whether the consumption of each step is sent beside the index"""
+    mean: Every | None = Field(None, examples=["1h"])
+    """over how long a mean is sent beside a momentary value that is read more often"""
 
 
-class Device(Section):
+class DeviceOptions(Section):
     """A meter, sensor or controller on a line. Whose it is stands in the registry, not here."""
 
     link: Text = Field(examples=["plant"])
     """the line it is on, by its name under `links`"""
-    address: Annotated[Text, BeforeValidator(_address)] = Field(examples=["12"])
+    address: Annotated[Text, BeforeValidator(_address, json_schema_input_type=str | int)] = Field(
+        examples=["12"]
+    )
     """its address on that line"""
     profile: Text | None = Field(None, examples=["eastron-sdm120"])
     """what kind of device it is: tells where its values are"""
@@ -169,6 +215,13 @@ class Device(Section):
     """the common plant (`C…`) or building (`B…`) that it measures, never a dwelling"""
     points: dict[str, PointOptions] = Field({}, examples=[{"power": {"every": "1min"}}])
     """its values, by name: further ones of the profile, or any others by their `at`"""
+
+
+class Device(DeviceOptions):
+    """A device, with the profile that it names."""
+
+    made: Profile | None = None
+    """None: it names none, or one that is not there or not right"""
 
 
 class LinkOptions(Section):
@@ -190,6 +243,14 @@ class UplinkOptions(Section):
 
     transport: Annotated[str, AfterValidator(transport_word)] = Field(examples=["mqtt"])
     """how batches travel"""
+    data: Allowance | None = Field(None, examples=["50MB/month"])
+    """what the line may move; what is sent goes more slowly to keep within it"""
+    withheld: bool = Field(False, examples=[True])
+    """whether a row without value says where something of a dwelling is held back, and why"""
+    sums: tuple[Summed, ...] = Field((), examples=[["elec.imp", "heat"]])
+    """quantities of which the sum over all dwellings that are not sent one by one is sent:
+    docs/dwellings.md
+    """
 
 
 class Uplink(UplinkOptions):
@@ -215,6 +276,8 @@ class Privacy(Section):
     """the set of limits that no consent can go beyond; DEMO-1 is for a demonstration only"""
     common: Common | None = Field(None, examples=[{"basis": "AG du 12 mai", "from": "2026-07-12"}])
     """by what right readings of common plant leave; without it they stay"""
+    fewest: Annotated[int, Field(ge=FLOOR)] = Field(FEWEST, examples=[15])
+    """how many dwellings a sum has at least that may leave"""
 
 
 class ClockSource(Section):
@@ -229,16 +292,42 @@ class SpoolLimits(Section):
 
     max: Annotated[Bytes, Field(ge=4_000_000)] = Field(200_000_000, examples=["200MB"])
     """the most that the file of one recipient may take"""
+    reserve: Annotated[Bytes, Field(ge=0)] = Field(50_000_000, examples=["50MB"])
+    """what readings leave free of the disk: for consents, orders, receipts and what is decided"""
     flush: Annotated[Duration, Field(ge=0.1, le=60)] = Field(5.0, examples=["5s"])
     """how long a reading may wait in memory before it is on disk"""
     keep: Annotated[Duration, Field(ge=0)] = Field(14 * DAY, examples=["14d"])
     """how long a batch is kept after its receipt"""
 
 
+class Backup(Section):
+    """The building file, written anew after each change of what people told: docs/replace.md."""
+
+    to: FromTheRoot = Field(examples=["/etc/gardien/recovery.crt"])
+    """the recovery certificate (PEM); its key lies in a safe"""
+    folder: FromTheRoot | None = Field(None, examples=["/media/backup"])
+    """where it is written: a stick, or a folder that another machine fetches it from"""
+    uplinks: tuple[str, ...] | None = Field(None, examples=[["metropole"]])
+    """whose platforms keep it, too: all of them, if not said; none with []"""
+
+
+class Updates(Section):
+    """Whether and when the gateway brings itself up to date; without it, only people do."""
+
+    ring: Annotated[int, Field(ge=0, le=3)] = Field(2, examples=[2])
+    """how long after its publication a version is taken: 0 at once, 1 a day, 2 four days, 3 two
+    weeks later
+    """
+    window: Annotated[str, AfterValidator(_window)] = Field(
+        "01:00-05:00", examples=["Mon-Fri 01:00-05:00"]
+    )
+    """the hours in which it may, on the building's clock"""
+
+
 class Top(Section):
     """What stands at the top of the file beside the sections."""
 
-    state: Annotated[Path, AfterValidator(_absolute)] = Field(
-        Path("/var/lib/gardien"), examples=["/var/lib/gardien"]
-    )
+    format: Annotated[int, Field(ge=0), AfterValidator(_format)] = Field(FORMAT, examples=[1])
+    """the form of this file; `gardien config migrate` brings an older one up to date"""
+    state: FromTheRoot = Field(Path("/var/lib/gardien"), examples=["/var/lib/gardien"])
     """the folder for everything that is kept: keys, registry, readings on their way"""

@@ -8,23 +8,19 @@ from typing import TYPE_CHECKING
 
 from agent.channels import channel_of_quantity, channels
 from agent.config.models import PointOptions
-from agent.drivers.profile import Profile, profile, profiles
+from agent.drivers.watchdog import Watchdog
 from agent.model import Point
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.config.models import Device
-
-
-def profile_of(device: Device) -> Profile | None:
-    """Load the profile that a device names; None if it names none, or one there is not."""
-    return profile(device.profile) if device.profile in profiles() else None
+    from agent.drivers.profile import Profile
 
 
 def wanted(device: Device) -> Mapping[str, PointOptions]:
     """Merge what is written with what the profile says; what is written wins."""
-    known = profile_of(device)
+    known = device.made
     names = [*(known.defaults if known else ()), *device.points]
     return {name: _merged(name, device, known) for name in dict.fromkeys(names)}
 
@@ -61,6 +57,7 @@ def point(device_name: str, device: Device, name: str, options: PointOptions) ->
         place=device.place,
         rating=options.rating,
         rolls_at=options.rolls_at,
+        writable=options.writable,
     )
 
 
@@ -68,12 +65,32 @@ def derived(index: Point) -> Point:
     """Make the point for what flowed in each step of an index; it is never read."""
     unit = channels()[str(index.channel)].unit
     name = f"{index.name}-interval"
-    return replace(index, name=name, at="", unit=unit, scale=Decimal(1), derived=True)
+    return replace(
+        index, name=name, at="", unit=unit, scale=Decimal(1), derived=True, of=index.name
+    )
+
+
+def mean(source: Point, step: float) -> Point:
+    """Make the point for the mean of a momentary value over each step; it is never read."""
+    flow = derived(source)
+    return replace(flow, name=f"{source.name}-mean", every=int(step), writable=False)
+
+
+def watchdog(device_name: str, device: Device) -> Watchdog | None:
+    """Find the watchdog that the device's profile names; None if it names none."""
+    known = device.made
+    if known is None or known.watchdog is None:
+        return None
+    told, fallback = (
+        replace(point(device_name, device, name, _merged(name, device, known)), writable=True)
+        for name in (known.watchdog.point, known.watchdog.fallback)
+    )
+    return Watchdog(told, Decimal(known.watchdog.timeout), fallback)
 
 
 def serial_point(device_name: str, device: Device) -> Point | None:
     """Make the point that says which meter it is; None if the profile knows of none."""
-    known = profile_of(device)
+    known = device.made
     if known is None or known.serial is None:
         return None
     return Point(device_name, "serial", device.address, known.serial.at, every=0)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from itertools import islice
+from pathlib import PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.settings import shown
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,10 +18,12 @@ Path = tuple[str, ...]
 
 
 class Place(NamedTuple):
-    """Where something stands in the file; both count from 1."""
+    """Where something stands; line and column count from 1."""
 
     line: int
     column: int
+    file: str = ""
+    """the name it is included by; empty for the main file"""
 
 
 class Problem(NamedTuple):
@@ -39,6 +43,12 @@ class Problem(NamedTuple):
         return f"{self.path}:{self.line}:{self.column}: {where}{self.what}"
 
 
+def at(place: Place, main: str, where: str, what: str) -> Problem:
+    """Make a problem of a place, the included file named as it lies beside the main one."""
+    path = str(PurePath(main).parent / place.file) if place.file else main
+    return Problem(path, place.line, place.column, where, what)
+
+
 def dotted(path: Path) -> str:
     """Write keys as people read them, whatever they contain."""
     return ".".join(shown(key)[1:-1] if key else '""' for key in path)
@@ -48,10 +58,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean "…"?` where one of the known words is near, else nothing."""
     names = {name.lower(): name for name in islice(known, 1000)}
     near = get_close_matches(word.lower()[:64], names, n=1, cutoff=0.6)
-    return f'; did you mean "{names[near[0]]}"?' if near else ""
+    return _('; did you mean "{other}"?', other=names[near[0]]) if near else ""
+
+
+def no_blank(key: str, value: str) -> str:
+    """Say that what stands there is one word, and meant to be two."""
+    return _("a blank is missing after the `:`: write `{key}: {value}`", key=key, value=value)
 
 
 def or_list(known: Iterable[str]) -> str:
     """Write `"a", "b" or "c"`."""
     words = [f'"{word}"' for word in known]
-    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else "none"
+    if len(words) < 2:  # noqa: PLR2004 -- nothing to choose from
+        return words[0] if words else _("none")
+    return _("{names} or {last}", names=", ".join(words[:-1]), last=words[-1])

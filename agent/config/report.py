@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from agent.config.explain import explain
-from agent.config.problem import Path, Place, Problem, did_you_mean, dotted
+from agent.config.explain import UNKNOWN, explain
+from agent.config.problem import Path, Place, Problem, at, did_you_mean, dotted
 from agent.settings import FROM_A_FILE, harmless
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
     from agent.config.tree import Tree
 
-Model = TypeVar("Model", bound=BaseModel)
+Model = TypeVar("Model")
+"""a pydantic model or dataclass"""
 
 
 MOST = 100
@@ -42,8 +44,8 @@ class Report:
             self._add(path, place, what)
 
     def problems(self) -> tuple[Problem, ...]:
-        """All of them, in the order of the file."""
-        return tuple(sorted(self._problems, key=lambda p: (p.line, p.column, p.where, p.what)))
+        """All of them, in the order of the files, the main one first."""
+        return tuple(sorted(self._problems, key=lambda p: (p.path != self._name, p)))
 
     def value(self, path: Path, what: str) -> None:
         """Say what is wrong with a value."""
@@ -53,9 +55,12 @@ class Report:
         """Say what is wrong with a key, or what its mapping lacks."""
         self._add(path, self._tree.key_place(path), what)
 
-    def line(self, path: Path) -> int:
-        """Where a key stands, for a message that names two places."""
-        return self._tree.key_place(path).line
+    def line(self, path: Path) -> str:
+        """Where a key stands, for a message that names two places: `line 12`."""
+        place = self._tree.key_place(path)
+        if place.file:
+            return _("line {line} of {file}", line=place.line, file=place.file)
+        return _("line {line}", line=place.line)
 
     def build(
         self,
@@ -70,24 +75,29 @@ class Report:
         `beside`: options that stand in the same mapping and belong to somebody else; `unknown`:
         what stands there, belongs to nobody, and has been complained of.
         """
+        validator: Any = model.__pydantic_validator__  # type: ignore[attr-defined] # both have it
         try:
-            return model.model_validate({} if data is None else data, context=FROM_A_FILE)
+            made: Model = validator.validate_python(
+                {} if data is None else data, context=FROM_A_FILE
+            )
         except ValidationError as error:
             found = error.errors(include_url=False)[:MOST]
             for wrong in found:
                 if not _misspelt(wrong, found, unknown):
                     self._explain(model, wrong, path, beside)
             return None
+        return made
 
-    def _explain(
-        self, model: type[BaseModel], wrong: Any, path: Path, beside: Iterable[str]
-    ) -> None:
+    def _explain(self, model: type[Any], wrong: Any, path: Path, beside: Iterable[str]) -> None:
         keys, on_key, what = explain(model, wrong, beside)
         (self.key if on_key else self.value)((*path, *keys), what)
 
     def _add(self, path: Path, place: Place, what: str) -> None:
-        said = harmless(what)
-        self._problems.add(Problem(self._name, place.line, place.column, dotted(path), said))
+        self.add(at(place, self._name, dotted(path), harmless(what)))
+
+    def add(self, problem: Problem) -> None:
+        """Say what is wrong somewhere else, in a file that this one needs."""
+        self._problems.add(problem)
         if len(self._problems) >= MOST:
             raise Enough
 
@@ -95,6 +105,6 @@ class Report:
 def _misspelt(wrong: ErrorDetails, found: list[ErrorDetails], unknown: Iterable[str]) -> bool:
     """Whether a missing option stands there under a wrong name, which is told already."""
     name = wrong["loc"][-1] if wrong["loc"] else ""
-    beside = [str(other["loc"][-1]) for other in found if other["type"] == "extra_forbidden"]
+    beside = [str(other["loc"][-1]) for other in found if other["type"] in UNKNOWN]
     near = (did_you_mean(stranger, [str(name)]) for stranger in [*unknown, *beside])
     return wrong["type"] == "missing" and any(near)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
-from agent.config.linecheck import took
+from agent.config import afford
+from agent.config.outage import outage
+from agent.config.updates import AFTER
+from agent.config.wear import wear
 from agent.drivers.base import Budgets
 from agent.registry import place
 from agent.registry.gate import FLOORS
-from agent.settings import written, written_size
+from agent.settings import took, written, written_size
+from agent.words import N_, _, n_
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,70 +23,153 @@ if TYPE_CHECKING:
 
 DAY = 86_400
 CLOCKS = {
-    "ntp": "ntp: readings are dated once a time service keeps the clock",
-    "system": "system: believed as it is, for a demonstration only",
+    "ntp": N_("ntp: readings are dated once a time service keeps the clock"),
+    "system": N_("system: believed as it is, for a demonstration only"),
 }
 Row = TypeVar("Row")
 
 
 def summary(config: Config) -> str:
     """Say in some ten lines of at most 80 columns what is read, sent, kept and what holds it up."""
-    rows = [*_building(config), *_lines(config), *_uplinks(config), *_rules(config)]
+    rows = [
+        *_building(config),
+        *_lines(config),
+        *_uplinks(config),
+        *_controls(config),
+        *_rules(config),
+    ]
     return "\n".join(f"{title:<10} {text}".rstrip() for title, text in rows)
+
+
+def _backup(config: Config) -> str:
+    """Who keeps the building file."""
+    options = config.backup
+    if options is None:
+        return _("none: who replaces this gateway must be told everything anew")
+    named = config.uplinks if options.uplinks is None else options.uplinks
+    keepers = [*named, *([str(options.folder)] if options.folder else [])]
+    if not keepers:
+        return _("none: there is neither an uplink nor a `folder` for it")
+    return _("after each change to {keepers}", keepers=", ".join(keepers))
 
 
 def _building(config: Config) -> Iterator[tuple[str, str]]:
     building = config.building
     shown = f" ({place.shown(building.place)})" if building.place else ""
-    yield "building", f"{building.name}{shown}, {building.timezone}"
+    yield _("building"), f"{building.name}{shown}, {building.timezone}"
 
 
 def _lines(config: Config) -> Iterator[tuple[str, str]]:
     if not config.links:
-        yield "lines", "none: nothing is read"
+        yield _("lines"), _("none: nothing is read")
     on = Counter(device.link for device in config.devices.values())
-    for title, (name, link) in _titled("lines", config.links.items()):
-        yield title, f"{name}: {link.driver}, {_count(on[name], 'device')}{_round(config, name)}"
+    for title, (name, link) in _titled(_("lines"), config.links.items()):
+        devices = n_("{number:,} device", "{number:,} devices", on[name])
+        yield title, f"{name}: {link.driver}, {devices}{_round(config, name)}"
     every = Counter(point.every for of in config.points().values() for point in of if point.channel)
-    for title, (step, number) in _titled("read", sorted(every.items())):
-        a_day = f"{number * DAY // step:,} readings a day"
-        yield title, f"{_count(number, 'value')} every {written(step)}: {a_day}"
+    for title, (step, number) in _titled(_("read"), sorted(every.items())):
+        a_day = _("{number:,} readings a day", number=number * DAY // step)
+        values = n_("{number:,} value", "{number:,} values", number)
+        yield (
+            title,
+            _("{values} every {step}: {a_day}", values=values, step=written(step), a_day=a_day),
+        )
 
 
 def _round(config: Config, link: str) -> str:
     """How long one reading of all devices on a line takes, where its driver knows."""
-    of = [points for points in config.points().values() if points]
-    settings = config.links[link].settings
-    mine = [points for points in of if config.devices[points[0].device].link == link]
+    settings, on = config.links[link].settings, config.devices
+    of = {name: points for name, points in config.points().items() if on[name].link == link}
+    read = ([one for one in points if not one.derived] for points in of.values())
+    mine = [points for points in read if points]
     if not isinstance(settings, Budgets) or not mine:
         return ""
-    return f", all read in {took(sum(settings.seconds(points) for points in mine))} at best"
+    return _(
+        ", all read in {time} at best", time=took(sum(settings.seconds(points) for points in mine))
+    )
 
 
 def _uplinks(config: Config) -> Iterator[tuple[str, str]]:
     if not config.uplinks:
-        yield "uplinks", "none: nothing is kept and nothing leaves"
-    for title, (name, uplink) in _titled("uplinks", config.uplinks.items()):
+        yield _("uplinks"), _("none: nothing is kept and nothing leaves")
+    for title, (name, uplink) in _titled(_("uplinks"), config.uplinks.items()):
         settings = uplink.settings
-        sealed = f"a batch every {written(settings.seal)}"
-        yield title, f"{name}: {settings.recipient} over {uplink.transport}, {sealed}"
+        words = _(
+            "{recipient} over {transport}, a batch every {seal}",
+            recipient=settings.recipient,
+            transport=uplink.transport,
+            seal=written(settings.seal),
+        )
+        yield title, f"{name}: {words}"
+        if getattr(settings, "receipt", "platform") == "broker":
+            yield "", _("on the broker's word alone, which is weaker: what it loses is lost")
+        if weaker := getattr(settings, "weaker", ""):
+            yield "", weaker
+        if uplink.sums:
+            yield (
+                "",
+                _(
+                    "sums over {fewest} dwellings or more: {channels}",
+                    fewest=config.privacy.fewest,
+                    channels=", ".join(uplink.sums),
+                ),
+            )
+        for line in afford.said(uplink, config.devices):
+            yield "", line
+
+
+def _controls(config: Config) -> Iterator[tuple[str, str]]:
+    for title, (name, control) in _titled(_("controls"), config.controls.items()):
+        said, unit = control.modality, config.point(control.point).unit
+        bounds = (
+            _("a choice")
+            if said.choices
+            else _("{least} to {most} {unit}", least=said.min, most=said.max, unit=unit)
+        )
+        at_most = _("{time} at most", time=written(said.max_duration))
+        yield title, f"{name}: {said.action} {bounds}, {at_most}"
+        if control.device_watchdog.accepted:
+            device = control.point.partition("/")[0]
+            accepted = N_("! {device} keeps our value when this gateway is gone for good: accepted")
+            yield "", _(accepted, device=device)
 
 
 def _rules(config: Config) -> Iterator[tuple[str, str]]:
     common = config.privacy.common
-    yield "privacy", f"{config.privacy.policy}; dwellings by consent only"
+    yield _("privacy"), _("{policy}; dwellings by consent only", policy=config.privacy.policy)
     floor = FLOORS[config.privacy.policy]
     if fine := sum(point.every < floor for point in _of_dwellings(config)):
-        yield "", f"{_count(fine, 'value')} of dwellings never leave: steps under {written(floor)}"
+        words = n_(
+            "{number:,} value of dwellings never leaves: steps under {floor}",
+            "{number:,} values of dwellings never leave: steps under {floor}",
+            fine,
+            floor=written(floor),
+        )
+        yield "", words
     if common:
-        yield "", f"common plant from {common.from_}: {common.basis}"
+        yield "", _("common plant from {day}: {basis}", day=common.from_, basis=common.basis)
     elif any(device.place for device in config.devices.values()):
-        yield "", "common plant stays here until `privacy.common` says by what right it leaves"
-    yield "clock", CLOCKS[config.clock.source]
-    yield "kept in", str(config.state)
+        yield "", _("common plant stays here until `privacy.common` says by what right it leaves")
+    yield _("clock"), _(CLOCKS[config.clock.source])
+    yield _("kept in"), str(config.state)
     spool = config.spool
-    size = f"at most {written_size(spool.max)} for each recipient"
-    yield "", f"{size}; received batches for {written(spool.keep)}"
+    yield (
+        "",
+        _(
+            "at most {size} for each recipient; received batches for {time}",
+            size=written_size(spool.max),
+            time=written(spool.keep),
+        ),
+    )
+    yield from _titled("", outage(config))
+    yield _("backup"), _backup(config)
+    yield from _titled(_("flash"), wear(config))
+    if of := config.updates:
+        days = AFTER[of.ring]
+        waits = n_("{number} day after it appears", "{number} days after it appears", days)
+        yield _("updates"), _("each version {waits}, {window}", waits=waits, window=of.window)
+    else:
+        yield _("updates"), _("by people only: sudo gardien-upgrade")
 
 
 def _of_dwellings(config: Config) -> Iterator[Point]:
@@ -94,7 +181,3 @@ def _titled(title: str, rows: Iterable[Row]) -> Iterator[tuple[str, Row]]:
     for row in rows:
         yield title, row
         title = ""
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -7,6 +7,7 @@ written (`12:` is the name "12"), keeps decimals exact, and lets nothing run or 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
@@ -15,22 +16,37 @@ from ruamel.yaml import YAML, MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.error import YAMLError
 
 from agent.config.problem import Place
-from agent.config.yamlerror import NO_READER_EXPECTED, Unreadable, in_own_words, stumbled
+from agent.config.yamlerror import (
+    MOST_DEPTH,
+    NO_READER_EXPECTED,
+    TOO_DEEP,
+    Bounded,
+    Unreadable,
+    in_own_words,
+    stumbled,
+)
+from agent.errors import Refused
 from agent.settings import harmless, shown
+from agent.words import _
 
 if TYPE_CHECKING:
     from agent.config.problem import Path
 
+Include = Callable[[str], str]
+"""the text of a file by the name it is included by; raises Refused"""
+
+INCLUDE = "!include"
 CORE = "tag:yaml.org,2002:"
 SCALARS = {CORE + kind for kind in ("str", "null", "bool", "int", "float", "timestamp", "value")}
 MOST_NODES = 100_000
 """keys and values after unfolding aliases; a building of 1,000 devices has some 10,000"""
-MOST_DEPTH = 20
 WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})", re.ASCII)
 DECIMAL = re.compile(r"[-+]?[0-9]{1,20}(\.[0-9]{0,20})?([eE][-+]?[0-9]{1,2})?", re.ASCII)
 
 
 SURROGATE = re.compile("[\ud800-\udfff]")
+CUT_OFF = re.compile(r"[0-9]{1,6}[A-Za-z]{0,3}", re.ASCII)
+"""what stands behind the comma of `1,5GB` where a comma begins the next option"""
 
 
 @dataclass(slots=True)
@@ -54,46 +70,70 @@ class Tree:
         return self.keys.get(path) or self.place(path)
 
 
-def read(text: str) -> Tree:
-    """Read a file's text. Raises Unreadable at the first thing that is not YAML."""
+def no_files(name: str) -> str:
+    """Include nothing: a text that lies nowhere has no files beside it. Raises Refused."""
+    raise Refused(_("{name} cannot be included here", name=shown(name)))
+
+
+def read(text: str, include: Include = no_files) -> Tree:
+    """Read a file's text, and by `include` those of the files it includes.
+
+    Raises Unreadable at the first thing that is not YAML.
+    """
+    tree = Tree()
+    if (node := composed(text)) is not None:
+        tree.data = _Builder(tree, include).build(node, (), ())
+    return tree
+
+
+def composed(text: str) -> Node | None:
+    """Make nodes of a text, each with its place in it; None of an empty one. Raises Unreadable."""
     yaml = YAML(pure=True)
+    yaml.Scanner = Bounded
     yaml.composer.warn_double_anchors = False
     try:
-        node = yaml.compose(text)
+        return cast("Node | None", yaml.compose(text))
     except YAMLError as error:
         raise in_own_words(error, text) from error
     except NO_READER_EXPECTED as error:
-        raise stumbled(text, deepest=MOST_DEPTH) from error
-    tree = Tree()
-    if node is not None:
-        tree.data = _Builder(tree).build(node, (), ())
-    return tree
+        raise stumbled(text) from error
 
 
 @dataclass(slots=True)
 class _Builder:
     tree: Tree
+    include: Include
+    file: str = ""
+    """that is being read, by the name it is included by"""
     nodes: int = 0
 
     def build(self, node: Node, path: Path, within: tuple[Node, ...]) -> Any:
         self._bound(node, within)
-        self.tree.values[path] = _place(node)
+        self.tree.values[path] = self._place(node)
         inner = (*within, node)
         if isinstance(node, MappingNode) and node.tag == CORE + "map":
             return self._mapping(node, path, inner)
         if isinstance(node, SequenceNode) and node.tag == CORE + "seq":
             items = enumerate(node.value, start=1)
             return [self.build(item, (*path, str(number)), inner) for number, item in items]
+        if isinstance(node, ScalarNode) and node.tag == INCLUDE:
+            return self._included(node, path, inner)
         return self._scalar(node, path)
 
     def _bound(self, node: Node, within: tuple[Node, ...]) -> None:
         self.nodes += 1
         if any(node is outer for outer in within):
-            raise Unreadable(_place(node), "this is an alias of something that contains it")
+            raise Unreadable(
+                self._place(node),
+                _("this is an alias of something that contains it: write out what is meant"),
+            )
         if self.nodes > MOST_NODES:
-            raise Unreadable(_place(node), f"the file unfolds to more than {MOST_NODES:,} values")
-        if len(within) > MOST_DEPTH:
-            raise Unreadable(_place(node), "nested deeper than anything in a configuration")
+            raise Unreadable(
+                self._place(node),
+                _("the file unfolds to more than {most:,} values", most=MOST_NODES),
+            )
+        if len(within) > MOST_DEPTH:  # aliases nest too
+            raise Unreadable(self._place(node), _(TOO_DEEP))
 
     def _mapping(self, node: MappingNode, path: Path, inner: tuple[Node, ...]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -104,19 +144,35 @@ class _Builder:
                 continue
             if (name := self._key(key, path, found)) is None:
                 continue
-            self.tree.keys[*path, name] = _place(key)
+            if node.flow_style and found and self._cut_off(name, value, path, found):
+                continue
+            self.tree.keys[*path, name] = self._place(key)
             found[name] = self.build(value, (*path, name), inner)
         return merged | found
 
+    def _cut_off(self, name: str, value: Node, path: Path, found: dict[str, Any]) -> bool:
+        """Whether a key is the other half of a number with a comma, which is told and mended."""
+        last = next(reversed(found))
+        whole = isinstance(found[last], int) and not isinstance(found[last], bool)
+        if not whole or value.value or not CUT_OFF.fullmatch(name):
+            return False
+        meant = f"{found[last]}.{name}"
+        what = _("inside braces a comma begins the next option: write {number}", number=meant)
+        self.tree.wrong.append(((*path, last), self.tree.values[*path, last], what))
+        found[last] = _number(meant)
+        return True
+
     def _key(self, key: Node, path: Path, found: dict[str, Any]) -> str | None:
         if not isinstance(key, ScalarNode):
-            what = "a key is one word; if `{{ … }}` stands here, a template was not filled in"
+            what = _("a key is one word; if `{{ … }}` stands here, a template was not filled in")
             self._complain(path, key, what)
             return None
         name = SURROGATE.sub("?", cast("str", key.value))
         if name in found:
             first = self.tree.keys[*path, name].line
-            what = f"given twice: first in line {first}, and again here; keep one of them"
+            what = _(
+                "given twice: first in line {first}, and again here; keep one of them", first=first
+            )
             self._complain((*path, name), key, what)
             return None
         return name
@@ -126,20 +182,45 @@ class _Builder:
         sources = value.value if isinstance(value, SequenceNode) else [value]
         for source in reversed(sources):
             if not isinstance(source, MappingNode):
-                self._complain(path, source, "`<<:` takes an alias of a mapping, such as *meter")
+                self._complain(path, source, _("`<<:` takes an alias of a mapping, such as *meter"))
                 continue
             merged |= self.build(source, path, inner)
-            self.tree.values[path] = _place(inner[-1])
+            self.tree.values[path] = self._place(inner[-1])
         return merged
+
+    def _included(self, node: ScalarNode, path: Path, inner: tuple[Node, ...]) -> Any:
+        name = cast("str", node.value)
+        if self.file:
+            self._complain(
+                path, node, _("{file} is included itself: it includes no others", file=self.file)
+            )
+            return None
+        try:
+            text = self.include(name)
+        except Refused as error:
+            self._complain(path, node, str(error))
+            return None
+        self.file = name
+        try:
+            found = composed(text)
+            return None if found is None else self.build(found, path, inner)
+        except Unreadable as error:
+            raise Unreadable(error.place._replace(file=name), error.what) from error
+        finally:
+            self.file = ""
 
     def _scalar(self, node: Node, path: Path) -> Any:
         tag = str(node.tag)
         if not isinstance(node, ScalarNode) or tag not in SCALARS:
-            self._complain(path, node, f"the tag {shown(tag)} means nothing here")
+            self._complain(
+                path, node, _("the tag {tag} means nothing here: delete it", tag=shown(tag))
+            )
             return None
         text = cast("str", node.value)
         if SURROGATE.search(text):
-            self._complain(path, node, "half a character stands here: write the character itself")
+            self._complain(
+                path, node, _("half a character stands here: write the character itself")
+            )
             return harmless(text)
         match tag.removeprefix(CORE):
             case "null":
@@ -152,7 +233,10 @@ class _Builder:
                 return text
 
     def _complain(self, path: Path, node: Node, what: str) -> None:
-        self.tree.wrong.append((path, _place(node), what))
+        self.tree.wrong.append((path, self._place(node), what))
+
+    def _place(self, node: Node) -> Place:
+        return Place(node.start_mark.line + 1, node.start_mark.column + 1, self.file)
 
 
 def _number(text: str) -> int | Decimal | str:
@@ -163,7 +247,3 @@ def _number(text: str) -> int | Decimal | str:
     if DECIMAL.fullmatch(plain) and not plain.lstrip("+-").isdigit():
         return Decimal(plain)
     return text
-
-
-def _place(node: Node) -> Place:
-    return Place(node.start_mark.line + 1, node.start_mark.column + 1)

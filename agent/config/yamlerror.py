@@ -7,9 +7,11 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.scanner import RoundTripScanner
 
-from agent.config.problem import Place
+from agent.config.problem import Place, no_blank
 from agent.settings import shown
+from agent.words import N_, _
 
 NO_READER_EXPECTED = (
     ValueError,
@@ -22,30 +24,42 @@ NO_READER_EXPECTED = (
     AssertionError,
     NotImplementedError,
 )
-"""what the reader itself trips over: `"\\UFFFFFFFF"`, 500 open brackets, …"""
+"""what the reader itself trips over: `"\\UFFFFFFFF"`, `!<tag`, …"""
 
-NOT_IN_LINE = (
-    "this line does not line up with the lines before it: lines that belong together begin in the"
-    " same column"
+MOST_DEPTH = 20
+TOO_DEEP = N_("nested deeper than anything in a configuration")
+
+NOT_IN_LINE = N_(
+    "this line does not line up with the lines before it: lines that belong"
+    " together begin in the same column"
 )
 WORDS = {
     r"mapping values are not allowed": (
-        "a `key:` cannot stand here: this line is indented deeper than the line before, or that"
-        " line lacks its `:`, or a value that contains `: ` needs quotes around it"
+        N_(
+            "a `key:` cannot stand here: this line is indented deeper than the line"
+            " before, or that line lacks its `:`, or a value that contains `: `"
+            " needs quotes around it"
+        )
     ),
-    r"expected ',' or '\]'": "a `,` or the closing `]` is missing before this",
-    r"expected ',' or '\}'": "a `,` or the closing `}` is missing before this",
+    r"expected ',' or '\]'": N_("a `,` or the closing `]` is missing before this"),
+    r"expected ',' or '\}'": N_("a `,` or the closing `}` is missing before this"),
     r"expected <block end>": NOT_IN_LINE,
     r"expected '<document start>'": NOT_IN_LINE,
-    r"could not find expected ':'": "a `:` is missing: each line reads `key: value`",
-    r"but found another document": "a second document begins here (`---`): the file holds one",
+    r"could not find expected ':'": N_("a `:` is missing: each line reads `key: value`"),
+    r"but found another document": N_("a second document begins here (`---`): the file holds one"),
     r"escape (character|sequence)": (
-        r"in double quotes `\` begins an escape: write `\\`, or put the text in single quotes"
+        N_("in double quotes `\\` begins an escape: write `\\\\`, or put the text in single quotes")
     ),
-    r"sequence entries are not allowed": "a `- ` cannot stand here: begin a line with it",
+    r"sequence entries are not allowed": N_("a `- ` cannot stand here: begin a line with it"),
 }
 """by what the reader says"""
 
+BEHIND_A_QUOTE = N_(
+    "nothing can stand behind the closing quote: write a `'` inside '…' twice, and"
+    ' a `"` inside "…" as `\\"`, or leave the outer quotes out'
+)
+BLANK = re.compile(r"[ \t]*(?:- )?([\w-]+):(\S.*)")
+"""a line whose value stands at its very colon"""
 LINE_END = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 
 
@@ -58,19 +72,30 @@ class Unreadable(Exception):
         self.what = what
 
 
-def stumbled(text: str, deepest: int) -> Unreadable:
+class Bounded(RoundTripScanner):
+    """The reader's first half, ended before it runs long: each open bracket makes all others dear.
+
+    Raises Unreadable.
+    """
+
+    def fetch_more_tokens(self) -> Any:
+        """Read on by one word or sign, unless it stands too deep."""
+        if max(self.flow_level, len(self.indents)) > MOST_DEPTH:
+            raise Unreadable(_place(self.reader.get_mark()), _(TOO_DEEP))
+        return super().fetch_more_tokens()
+
+
+def stumbled(text: str) -> Unreadable:
     """Say where the reader gave up in no words of its own: it has forgotten, so look again."""
-    place, depth = Place(1, 1), 0
+    place = Place(1, 1)
     try:
         for token in YAML(pure=True).scan(text):
-            kind = type(token).__name__
-            depth += kind.endswith("StartToken") - kind.endswith("EndToken")
-            if depth > deepest:
-                return Unreadable(place, "nested deeper than anything in a configuration")
             place = _place(token.end_mark)
     except (YAMLError, *NO_READER_EXPECTED):
         pass
-    return Unreadable(place, "after this comes something that cannot be read: write it otherwise")
+    return Unreadable(
+        place, _("after this comes something that cannot be read: write it otherwise")
+    )
 
 
 def in_own_words(error: YAMLError, text: str) -> Unreadable:
@@ -79,40 +104,69 @@ def in_own_words(error: YAMLError, text: str) -> Unreadable:
         return _forbidden_character(text, position)
     place = _place(getattr(error, "problem_mark", None) or getattr(error, "context_mark", None))
     found = str(getattr(error, "problem", None) or getattr(error, "context", None) or "")
-    if tab := _tab(text, place.line):
-        return Unreadable(tab, "indented with a tab: put spaces, two for each step inward")
+    if odd := _odd_blank(text, place.line):
+        return odd
     if "quoted scalar" in str(getattr(error, "context", "")) and "end of stream" in found:
         opened = _place(error.context_mark)  # type: ignore[attr-defined] # every marked error's
-        return Unreadable(opened, "the quote that opens here is never closed")
+        return Unreadable(opened, _("the quote that opens here is never closed"))
     if "expected ':'" in found:
         # it looks for the `:` until the next line that has one: the key is what lacks it
         place = _place(getattr(error, "context_mark", None))
-    return Unreadable(place, _words(found))
+    return Unreadable(place, _of_the_line(found, place, text) or _words(found))
+
+
+def _of_the_line(found: str, place: Place, text: str) -> str:
+    """What the line itself tells better than the reader does; empty: nothing."""
+    lines = LINE_END.split(text)
+    line = lines[place.line - 1] if place.line <= len(lines) else ""
+    before, there = line[: place.column - 1], line[place.column - 1 :]
+    if line.startswith("```"):
+        return _("a line of backquotes is no part of the file: delete it")
+    if "expected ':'" in found and (pair := BLANK.fullmatch(line)):
+        return no_blank(pair[1], pair[2].rstrip())
+    if "expected <block end>" in found and there.startswith("- "):
+        return _("a `- ` cannot stand here: the lines before it begin with a `key:`")
+    if "expected <block end>" in found and before.strip():
+        return _(BEHIND_A_QUOTE)
+    return ""
 
 
 def _words(found: str) -> str:
     for pattern, words in WORDS.items():
         if re.search(pattern, found):
-            return words
+            return _(words)
     if match := re.search(r"character '(.+)' that cannot start", found):
-        return f"a value cannot begin with `{match[1]}`: put it in quotes"
+        return _("a value cannot begin with `{sign}`: put it in quotes", sign=match[1])
     if match := re.search(r"undefined alias '?([^']+)", found):
-        return f"no `&{match[1]}` stands before this `*{match[1]}`"
-    return f"this is not YAML: {shown(found)[1:-1]}"
+        return _("no `&{name}` stands before this `*{name}`", name=match[1])
+    return _("this is not YAML: {found}", found=shown(found)[1:-1])
 
 
-def _tab(text: str, until: int) -> Place | None:
+def _odd_blank(text: str, until: int) -> Unreadable | None:
     for number, line in enumerate(LINE_END.split(text)[:until], start=1):
         indent = line[: len(line) - len(line.lstrip())]
-        if "\t" in indent and line.strip():
-            return Place(number, indent.index("\t") + 1)
+        odd = indent.lstrip(" ")[:1]
+        if odd and line.strip():
+            place = Place(number, indent.index(odd) + 1)
+            if odd == "\t":
+                what = _("indented with a tab: put spaces, two for each step inward")
+                return Unreadable(place, what)
+            what = _(
+                "indented with U+{code:04X}, which is no space: put spaces, two for each"
+                " step inward",
+                code=ord(odd),
+            )
+            return Unreadable(place, what)
     return None
 
 
 def _forbidden_character(text: str, position: int) -> Unreadable:
     before = text[:position]
     place = Place(before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
-    what = f"the character U+{ord(text[position]):04X} cannot stand in a configuration: delete it"
+    what = _(
+        "the character U+{code:04X} cannot stand in a configuration: delete it",
+        code=ord(text[position]),
+    )
     return Unreadable(place, what)
 
 

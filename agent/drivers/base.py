@@ -52,25 +52,16 @@ class Reads(Driver, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
-    """How a line was used since it was opened."""
-
-    seconds: float
-    """since then"""
-    busy: float
-    """seconds of them spent on requests"""
-    requests: int
-    answer_ms: Mapping[str, float]
-    """by the address of a device: how long its last answer took"""
-
-
 @runtime_checkable
-class Measures(Protocol):
-    """A bus that knows what it costs."""
+class Rehearses(Protocol):
+    """A bus that can tell without a device what one would be read as."""
 
-    def use(self) -> Use:
-        """Say how the line was used since it was opened."""
+    @staticmethod
+    def rehearse(test: Mapping[str, Any], points: Sequence[Point]) -> list[Sample]:
+        """Read points of a device that serves nothing but the cells of a profile's own test.
+
+        One sample a point, in order. No I/O. Raises ValueError where they are no such cells.
+        """
         ...
 
 
@@ -80,6 +71,19 @@ class Budgets(Protocol):
 
     def seconds(self, points: Sequence[Point]) -> float:
         """How long the line is taken by reading points of one device once."""
+        ...
+
+
+@runtime_checkable
+class Stations(Protocol):
+    """A bus on which several devices of the configuration may be one on the wire."""
+
+    @staticmethod
+    def station(address: str) -> str:
+        """What is asked at an address: the same for all inputs of a collector of pulses.
+
+        Raises ValueError where it is no address. No I/O.
+        """
         ...
 
 
@@ -112,6 +116,8 @@ class Progress:
     done: int
     total: int
     words: str
+    stays: bool = False
+    """the words are worth keeping when the search is over: who was expected and does not answer"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +132,8 @@ class Found:
     """for people: maker, model, medium, index"""
     warnings: tuple[str, ...] = field(default=())
     """what a person must look at: two devices on one address, an unknown profile"""
+    number: str | None = None
+    """its serial number, where it says one"""
 
 
 @runtime_checkable
@@ -133,11 +141,52 @@ class Discovers(Protocol):
     """A bus that can be searched. Never writes to a device."""
 
     def discover(self, wish: Wish) -> AsyncIterator[Found | Progress]:
-        """Search; each device once, progress between. Calls never overlap with `read`.
+        """Search; each device once, progress between. Calls never overlap with `read`, but others
+        read and write between two steps: a step takes seconds and leaves the bus as it was.
 
         Raises LinkLost when the bus is gone, Refused when it must not be searched now (another
         master is on the line).
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a device keeps of one point from before, all to be read with one `read`."""
+
+    point: Point
+    clock: Point
+    """what time the device says it is now"""
+    values: tuple[tuple[Point, Point], ...]
+    """each: what says when, and what says the value; times in ISO 8601, the device's own"""
+
+    @property
+    def points(self) -> list[Point]:
+        """All of them."""
+        return [self.clock, *(one for pair in self.values for one in pair)]
+
+
+@runtime_checkable
+class Recalls(Protocol):
+    """A bus whose devices remember values of before."""
+
+    @staticmethod
+    def kept(point: Point) -> Kept | None:
+        """Where a device may keep values of this point; None: nowhere. No I/O."""
+        ...
+
+
+@runtime_checkable
+class Seeks(Discovers, Protocol):
+    """A bus whose devices are addressed by their serial numbers, so that one can be missed."""
+
+    @staticmethod
+    def number(address: str) -> str | None:
+        """The serial number that an address holds; None: it is found otherwise."""
+        ...
+
+    def seek(self) -> AsyncIterator[Found | Progress]:
+        """Search as `discover` does, a few questions a step; between steps others may read."""
         ...
 
 

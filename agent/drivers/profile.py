@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from decimal import Decimal
 from functools import cache
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
+from pydantic.dataclasses import dataclass
 from ruamel.yaml import YAML
 
 from agent.channels import channel_of_quantity
 
-if TYPE_CHECKING:
-    from importlib.resources.abc import Traversable
-
-SUFFIX = ".yaml"
+FOLDER, SUFFIX = Path(__file__).parent / "profiles", ".yaml"
+STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Offer:
     """One value that the device offers."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     at: str
     """in the driver's notation"""
@@ -38,11 +35,21 @@ class Offer:
     """what nobody has yet held against the maker's manual"""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=STRICT)
+class Watchdog:
+    """What makes the device give back by itself when nobody speaks to it any more."""
+
+    point: str
+    """the quantity, in seconds, after which it falls back; written again and again during a hold"""
+    timeout: int
+    """seconds: what is written there"""
+    fallback: str
+    """the quantity that holds the value to which it falls back"""
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Profile:
     """One make of device."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     manufacturer: str
     model: str
@@ -63,6 +70,8 @@ class Profile:
     """how the device wants to be asked, in the driver's notation: stands behind every `at`"""
     serial: Offer | None = None
     """the serial number, which says that it is the meter we take it for"""
+    watchdog: Watchdog | None = None
+    """the device's own, where it has one"""
     test: dict[str, Any] = field(default_factory=dict)
     """cells by table and address, and what they must be `reads` as"""
 
@@ -72,28 +81,32 @@ class Profile:
         return channel_of_quantity()[quantity]
 
 
-def _folder() -> Traversable:
-    return files("agent.drivers") / "profiles"
-
-
 @cache
 def profiles() -> tuple[str, ...]:
     """Name all profiles there are, in order; read none."""
-    names = (entry.name for entry in _folder().iterdir())
+    names = (entry.name for entry in FOLDER.iterdir())
     return tuple(sorted(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)))
 
 
 @cache
 def profile(name: str) -> Profile:
     """Load one profile, once. Raises KeyError if there is none of that name."""
+    text = text_of(name)
+    return mannered(TypeAdapter(Profile).validate_python(YAML(typ="safe", pure=True).load(text)))
+
+
+def text_of(name: str) -> str:
+    """The file of a profile. Raises KeyError if there is none of that name."""
     if name not in profiles():
         raise KeyError(name)
-    text = (_folder() / f"{name}{SUFFIX}").read_text(encoding="utf-8")
-    made = TypeAdapter(Profile).validate_python(YAML(typ="safe", pure=True).load(text))
-    return _mannered(made) if made.manners else made
+    return (FOLDER / f"{name}{SUFFIX}").read_text(encoding="utf-8")
 
 
-def _mannered(made: Profile) -> Profile:
+def mannered(made: Profile) -> Profile:
+    """The profile with its manners behind every `at`, as its driver reads them."""
+    if not made.manners:
+        return made
+
     def told(offer: Offer) -> Offer:
         return replace(offer, at=f"{offer.at} {made.manners}")
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from agent.channels import channels
+from agent.model import Kind
+
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
@@ -24,10 +27,14 @@ class Device:
     """the opening of the link at which it last said its serial number; 0: to be asked"""
     rests_until: float = 0.0
     """monotonic"""
+    spacing: float = 0.0
+    """seconds between two readings that its battery bears; 0: as it comes"""
     answered: float | None = None
     """wall time of its last answer"""
     failures: int = 0
     """reads without an answer since the last one"""
+    clock_wrong: bool = False
+    """its own clock was off at its last answer, as far as the bus knows"""
     said: str = ""
     """what was wrong at the last read, for people"""
     latest: dict[str, Sample] = field(default_factory=dict)
@@ -41,6 +48,18 @@ class Device:
         """The points to read where these steps have a slot due; derived ones are not read."""
         return [point for point in self.points if point.every in steps and not point.derived]
 
-    def derived(self, step: int) -> list[Point]:
-        """The points of a step that are differences of others."""
-        return [point for point in self.points if point.every == step and point.derived]
+    def flows(self, step: int) -> list[Point]:
+        """The points of a step that are differences of indexes."""
+        return [point for point in self._derived(Kind.INT) if point.every == step]
+
+    def means(self, step: int | None = None) -> list[Point]:
+        """The points of a step, or of all, that are means of what is read more often."""
+        return [point for point in self._derived(Kind.AVG) if step in (None, point.every)]
+
+    def _derived(self, kind: Kind) -> list[Point]:
+        known = channels()
+        return [
+            point
+            for point in self.points
+            if point.derived and known[str(point.channel)].derived is kind
+        ]

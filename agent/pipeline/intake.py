@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from agent.clock import monotonic
 from agent.errors import SpoolFull
-from agent.model import Mark, MarkKey, Quality, Reading, Series, Why
+from agent.model import Kind, Mark, MarkKey, Quality, Reading, Series, Why
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
+    Recheck = Callable[[Sequence[Reading]], list[Reading]]
     Append = Callable[[Sequence[Reading], Mapping[MarkKey, Mark]], Awaitable[None]]
 
 log = logging.getLogger(__name__)
@@ -22,16 +23,28 @@ ROOM = 20_000
 MOST = 2_000
 
 
-def shed(rows: Iterable[Reading]) -> list[Reading]:
+DAILY = 86_400
+KEPT = 5_000
+"""daily indexes, and changes of states, that are kept in memory until there is room; ten days of
+500 meters
+"""
+
+
+def shed(rows: Iterable[Reading], most: int = KEPT) -> list[Reading]:
     """The same slots without their values: M `shed`, runs of one series as one row each.
 
-    Rows of one series must come in the order of their slots; what is not adjacent stays apart.
+    The first `most` indexes of a day or a month and changes of states keep their values (MDP-1,
+    rule 11). Rows of one series must come in the order of their slots; what is not adjacent stays
+    apart.
     """
     runs: dict[Series, list[Reading]] = {}
     for row in rows:
         run = runs.setdefault(row.series, [])
         last = run[-1] if run else None
-        if last is not None and last.t + last.span * row.series.step == row.t:
+        if row.value is not None and _precious(row.series) and most > 0:
+            most -= 1
+            run.append(row)
+        elif last is not None and last.value is None and _after(last) == row.t:
             run[-1] = replace(last, span=last.span + row.span)
         else:
             run.append(
@@ -40,11 +53,30 @@ def shed(rows: Iterable[Reading]) -> list[Reading]:
     return [row for run in runs.values() for row in run]
 
 
+def _precious(series: Series) -> bool:
+    return series.kind == Kind.EVT or (series.kind == Kind.REG and series.step >= DAILY)
+
+
+def _after(row: Reading) -> int:
+    return row.t + row.span * row.series.step
+
+
 class Intake:
     """Rows and marks on their way to one spool; a row counts as accepted once `append` returned."""
 
-    def __init__(self, append: Append, flush: float, room: int = ROOM, most: int = MOST) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 -- the last ones have defaults
+        self,
+        append: Append,
+        flush: float,
+        room: int = ROOM,
+        most: int = MOST,
+        revision: Callable[[], int] = int,
+        recheck: Recheck = list,
+    ) -> None:
         self._append, self._flush, self._room, self._most = append, flush, room, most
+        self._revision, self._recheck = revision, recheck
+        """number of the registry's last change, and the rows that still may be kept after it"""
+        self._seen = revision()
         self._rows: list[Reading] = []
         self._marks: dict[MarkKey, Mark] = {}
         self._full, self._emptied = asyncio.Event(), asyncio.Condition()
@@ -56,9 +88,11 @@ class Intake:
 
     async def put(self, rows: Sequence[Reading], marks: Mapping[MarkKey, Mark]) -> None:
         """Take rows with the marks they bring about; waits while there is no room."""
-        async with self._emptied:
-            await self._emptied.wait_for(lambda: len(self._rows) < self._room)
-        self._rows.extend(rows)
+        made = self._revision()
+        if len(self._rows) >= self._room:
+            async with self._emptied:
+                await self._emptied.wait_for(lambda: len(self._rows) < self._room)
+        self._rows.extend(rows if made == self._revision() else self._recheck(rows))
         self._marks.update(marks)
         if len(self._rows) >= self._most:
             self._full.set()
@@ -81,6 +115,7 @@ class Intake:
         `shed` as soon as there is room again.
         """
         async with self._committing:
+            self._look_again()
             rows, marks = self._rows, self._marks
             self._rows, self._marks = [], {}
             self._full.clear()
@@ -93,10 +128,20 @@ class Intake:
             async with self._emptied:
                 self._emptied.notify_all()
 
+    def _look_again(self) -> None:
+        """Let go of rows that may not be kept any more, if the registry has changed since."""
+        if self._seen != self._revision():
+            self._seen, self._rows = self._revision(), self._recheck(self._rows)
+
     def _dropped(self, rows: list[Reading], marks: dict[MarkKey, Mark]) -> None:
-        if lost := sum(row.why != Why.SHED for row in rows):
+        left = shed(rows)
+        if lost := _values(rows) - _values(left):
             if not self.shed_rows:
                 log.error("the spool is full: readings are dropped and counted until there is room")
             self.shed_rows += lost
-        self._rows = shed(rows) + self._rows
+        self._rows = left + self._rows
         self._marks = marks | self._marks
+
+
+def _values(rows: Sequence[Reading]) -> int:
+    return sum(row.value is not None for row in rows)

@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.channels import channels
 from agent.model import Flag, Kind, Mark, MarkKey, Quality, Reading, Series, Why
+from agent.pipeline.exchanged import Exchanges
 from agent.pipeline.gate import Gate, Held
-from agent.pipeline.timetable import DAY, following, length, running_slot, spans
+from agent.pipeline.recall import Gap
+from agent.pipeline.states import news, only
+from agent.pipeline.timetable import following, is_slot, length, running_slot, spans, within
+from agent.registry.dates import DAY, slot_before
+from agent.registry.documents import EXACT
 from agent.units import factor
 
 if TYPE_CHECKING:
@@ -17,7 +22,12 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from agent.model import Point, Sample
+    from agent.pipeline.gate import Answer
     from agent.registry.gate import Policy
+
+
+GOOD = (Quality.MEASURED, Quality.RAW)
+"""of what something is reckoned"""
 
 
 def multiplier(point: Point) -> Decimal:
@@ -40,6 +50,19 @@ class Owed(NamedTuple):
     step: int
 
 
+class _Slot(NamedTuple):
+    """A slot being closed, and what holds for every value of it."""
+
+    t: int
+    serial: str | None
+    """what the device said it is"""
+    heard: bool
+    """has it ever answered?"""
+    flags: tuple[Flag, ...] = ()
+    made: int | None = None
+    """the Unix second at which rows out of schedule are made"""
+
+
 class Ledger:
     """The slots of all devices for one recipient, closed up to the marks."""
 
@@ -56,11 +79,14 @@ class Ledger:
         self.marks = {key: mark for key, mark in marks.items() if key in points}
         self.held: dict[str, str] = {}
         """why the last row of a device was held back, by device"""
+        self.gaps: dict[MarkKey, Gap] = {}
+        """slots that went by while the agent was down: the meter itself may know them"""
         self.owed: dict[Owed, int] = {}
         """the first slot that was closed of each series since the start"""
         self._points = points
         self._claims: dict[tuple[str, str, str, int], tuple[str, int]] = {}
         self._times = _multipliers(points)
+        self._exchanges = Exchanges()
 
     def renew(
         self,
@@ -68,9 +94,13 @@ class Ledger:
         marks: Mapping[MarkKey, Mark],
         policy: Policy,
         zone: ZoneInfo | None,
+        *,
+        withholds: bool = False,
     ) -> None:
         """Go on with other points, from the marks that stand on the disk, under other rules."""
-        self.gate = Gate(self.gate.registry, policy, self.gate.recipient)
+        before = self.gate
+        words = (before.registry, policy, before.recipient)
+        self.gate = Gate(*words, withholds=withholds, held=before.held)
         self.marks = {key: mark for key, mark in marks.items() if key in points}
         self.zone, self._points, self._times = zone, points, _multipliers(points)
         self.held.clear()
@@ -78,8 +108,10 @@ class Ledger:
     def resume(self, now: float) -> list[Reading]:
         """Close as M `agent` every slot that went by since the marks, but the running one."""
         rows: list[Reading] = []
-        for key in self.marks:
-            rows += self.catch_up(key, now, Why.AGENT)
+        for key, mark in list(self.marks.items()):
+            if missed := self.catch_up(key, now, Why.AGENT):
+                rows += missed
+                self.gaps[key] = Gap(mark.slot + 1, self.marks[key].slot)
         return rows
 
     def catch_up(self, key: MarkKey, now: float, why: Why) -> list[Reading]:
@@ -106,68 +138,183 @@ class Ledger:
         if mark is not None and mark.serial is None:
             # not known yet when they were skipped; the device that answers now is who was there
             self.marks[key] = mark._replace(serial=serial)
-        rows = self._gap(key, slot, skipped)
+        gap = self._gap(key, slot, skipped)
         answered = any(sample.why in (None, Why.BAD) for sample in samples)
         heard = answered or (mark is not None and mark.heard)
-        late = () if made is None else (Flag.CLOCK,)
+        closing = _Slot(slot, serial, heard, () if made is None else (Flag.CLOCK,), made)
+        rows: list[Reading] = []
+        telling: list[Point] = []
         for sample in samples:
-            if row := self._row(sample, slot, serial, heard, late):
-                rows.append(replace(row, ver=made))
-        self.marks[key] = Mark(slot, heard, serial or (mark.serial if mark else None))
-        return rows
+            answer = self.gate.at(sample.point, serial, slot)
+            made_of = self._rows(sample, answer, closing)
+            made_of += self._withheld(sample.point, answer, closing)
+            rows += made_of
+            telling += [sample.point] if made_of else []
+        rows, told = news(rows, self.marks[key].told if mark else ())
+        known = serial or (mark.serial if mark else None)
+        self.marks[key] = Mark(slot, heard, known, only(told, telling))
+        return gap + rows
 
     def late(
         self, key: MarkKey, slot: int, samples: Sequence[Sample], serial: str | None, made: int
     ) -> list[Reading]:
-        """Values that came for a slot which was closed without them: new versions, made now."""
+        """Values that came for a slot which was closed without them: new versions, made now.
+
+        With an index comes what flowed since the one before, if that is known.
+        """
         mark = self.marks.get(key)
         if mark is None or slot > mark.slot:
             return []
-        rows = [self._row(one, slot, serial, True, (Flag.LATE,)) for one in samples]
-        self.marks[key] = mark._replace(heard=True, serial=serial or mark.serial)
-        return [replace(row, ver=made) for row in rows if row and row.value is not None]
+        closed = _Slot(slot, serial, heard=True, flags=(Flag.LATE,), made=made)
+        rows: list[Reading] = []
+        for sample in (*samples, *self._flows(key, samples)):
+            rows += self._rows(sample, self.gate.at(sample.point, serial, slot), closed)
+        rows, told = news([row for row in rows if row.value is not None], mark.told)
+        self.marks[key] = mark._replace(heard=True, serial=serial or mark.serial, told=told)
+        return rows
 
-    def _row(
-        self, sample: Sample, slot: int, serial: str | None, heard: bool, more: tuple[Flag, ...]
-    ) -> Reading | None:
-        series = self._series(sample.point, serial, slot, slot)
+    def _flows(self, key: MarkKey, samples: Sequence[Sample]) -> list[Sample]:
+        """Of good indexes that came late, the differences that are asked of them: yet unknown."""
+        return [
+            replace(one, point=point, value=None, flags=tuple({*one.flags} & {Flag.EXCHANGED}))
+            for point in self._points.get(key, ())
+            for one in samples
+            if point.derived and point.channel == one.point.channel
+            if one.why is None and one.quality in GOOD
+        ]
+
+    def registers(self, slot: int, sample: Sample, serial: str | None, made: int) -> list[Reading]:
+        """The index of a midnight that a duty came to want after it, as a late version."""
+        point = sample.point
+        if not isinstance(sample.value, Decimal):
+            return []
+        owed = (self.gate.boundary(point, serial, slot), self.gate.month_end(point, serial, slot))
+        shown = EXACT.multiply(sample.value, self._times[point.device, point.name])
+        value = self.gate.at(point, serial, slot).measured(point, shown)
+        delay = max(0, int(sample.at) - slot)
+        rows = []
+        for series in filter(None, owed):
+            flags = _said({*sample.flags, Flag.LATE, *self._of_the_slot(series, slot, delay)})
+            rows.append(Reading(series, slot, value, sample.quality, delay, flags=flags, ver=made))
+        return rows
+
+    def _rows(self, sample: Sample, answer: Answer, slot: _Slot) -> list[Reading]:
+        """One row for each step of which this is a slot, at which the recipient may have it."""
+        point = sample.point
+        series = self._series(point, answer, slot)
         if isinstance(series, Held):
-            self.held[sample.point.device] = series.words
-            return None
-        self.held.pop(sample.point.device, None)
+            self.held[point.device] = series.words
+            return []
+        self.held.pop(point.device, None)
+        said = self._value(sample, answer, slot.t)
+        if said is None:
+            why = (sample.why or Why.BAD) if slot.heard else Why.EARLY
+            return [
+                Reading(one, slot.t, None, Quality.MISSING, why=why, ver=slot.made)
+                for one in series
+            ]
+        value, quality, flags = said
+        delay = max(0, int(sample.at) - slot.t)
+        return [
+            Reading(
+                one,
+                slot.t,
+                value,
+                quality,
+                delay,
+                ver=slot.made,
+                flags=_said({*flags, *slot.flags, *self._of_the_slot(one, slot.t, delay)}),
+            )
+            for one in series
+        ]
+
+    def _withheld(self, point: Point, answer: Answer, slot: _Slot) -> list[Reading]:
+        """Rows without a value, where the recipient wants to know that there is something; not
+        beside the index of a midnight that a duty wants.
+        """
+        found = [(one, why) for one, why in answer.withheld if self._lies_at(one, point, slot.t)]
+        beside = self.gate.boundary(point, slot.serial, slot.t) if found else None
+        return [
+            Reading(series, slot.t, None, Quality.WITHHELD, why=why, ver=slot.made)
+            for series, why in found
+            if beside is None or series.step != beside.step
+            if self._claim(point, series, slot.t, slot.t)
+        ]
+
+    def _value(
+        self, sample: Sample, answer: Answer, t: int
+    ) -> tuple[Decimal, str, tuple[str, ...]] | None:
+        """What a sample means for the place, with its quality and flags; None: nothing.
+
+        The first index after an exchange of meters is told as such; what flowed in the step in
+        which it was made is reckoned from the indexes of both.
+        """
+        point, shown, flags = sample.point, None, sample.flags
         if sample.why is None and isinstance(sample.value, Decimal):
-            value = sample.value * self._times[sample.point.device, sample.point.name]
-            delay = max(0, int(sample.at) - slot)
-            flags = {*sample.flags, *more, *self._of_the_slot(series, slot, delay)}
-            said = "+".join(flag for flag in Flag if flag in flags)
-            return Reading(series, slot, value, sample.quality, delay, flags=said)
-        why = sample.why or Why.BAD
-        return Reading(series, slot, None, Quality.MISSING, why=why if heard else Why.EARLY)
+            shown = EXACT.multiply(sample.value, self._times[point.device, point.name])
+        if answer.meter is not None and answer.meters:
+            meters, place = answer.meters, answer.meter.place
+            if shown is not None and not point.derived and sample.quality in GOOD:
+                if self._exchanges.first_after(meters, place, point, t, shown):
+                    flags = (*flags, Flag.EXCHANGED)
+            elif shown is None and point.derived:
+                since = slot_before(t, point.every, self.zone)
+                found = self._exchanges.flowed(meters, place, point, since, t)
+                if found is None or (sample.why is not None and Flag.EXCHANGED not in found[2]):
+                    return None
+                return (*found[:2], (*flags, *found[2]))
+        if shown is None:
+            return None
+        return answer.measured(point, shown), sample.quality, flags
 
-    def _of_the_slot(self, series: Series, slot: int, delay: int) -> Iterator[Flag]:
+    def _of_the_slot(self, series: Series, slot: int, delay: int) -> list[Flag]:
         """What the slot itself adds: a short or long day, an index read late (MDP-1, rule 9)."""
+        found = []
         if series.step == DAY and length(slot, self.zone) != DAY:
-            yield Flag.DAYLIGHT
+            found.append(Flag.DAYLIGHT)
         if series.kind == Kind.REG and delay > series.step / 4:
-            yield Flag.PART
+            found.append(Flag.PART)
+        return found
 
-    def _series(self, point: Point, serial: str | None, first: int, last: int) -> Series | Held:
-        """The series of the slots from first to last, unless another device speaks for them.
+    def _series(self, point: Point, answer: Answer, slot: _Slot) -> Sequence[Series] | Held:
+        """The series that have a slot there, unless another device speaks for them all."""
+        boundary = self.gate.boundary(point, slot.serial, slot.t)
+        if isinstance(answer.series, Held) and boundary is None:
+            return answer.series
+        announced = () if isinstance(answer.series, Held) else answer.series
+        planned = [one for one in announced if self._lies_at(one, point, slot.t)]
+        if boundary is not None:  # of two bases the duty is the one harder to lose (rule 13)
+            for one in planned:
+                self._owe(one, slot.t)
+            planned = [*(one for one in planned if one.step != boundary.step), boundary]
+        mine = [one for one in planned if self._claim(point, one, slot.t, slot.t)]
+        for one in mine:
+            if one is not boundary:
+                self._owe(one, slot.t)
+        if planned and not mine:
+            speaker = self._claims[_key(planned[0])][0]
+            return Held(f"{speaker} measures {planned[0].channel} of the same place")
+        return mine
+
+    def _lies_at(self, series: Series, point: Point, t: int) -> bool:
+        """Whether the series has a slot at t, which is one of the point's own."""
+        return series.step == point.every or is_slot(t, series.step, self.zone)
+
+    def _claim(self, point: Point, series: Series, first: int, last: int) -> bool:
+        """Whether this device speaks for the series from slot first to last.
 
         Two devices assigned to one dwelling may turn out to measure the same quantity; the
         platform could not tell their rows apart, so the second one's are held.
         """
-        series = self.gate.series(point, serial, first)
-        if isinstance(series, Held):
-            return series
-        key = (series.place, series.channel, series.kind, series.step)
-        speaker, until = self._claims.get(key, (point.device, first - 1))
+        speaker, until = self._claims.get(_key(series), (point.device, first - 1))
         if speaker != point.device and until >= first:
-            return Held(f"{speaker} measures {series.channel} of the same place")
-        self._claims[key] = (point.device, last)
+            return False
+        self._claims[_key(series)] = (point.device, last)
+        return True
+
+    def _owe(self, series: Series, first: int) -> None:
         owed = Owed(series.place, series.channel, series.kind, series.unit, series.step)
         self.owed[owed] = min(first, self.owed.get(owed, first))
-        return series
 
     def _gap(self, key: MarkKey, before: int, why: Why) -> list[Reading]:
         """M for the slots after the mark and before `before`; moves the mark there."""
@@ -176,22 +323,48 @@ class Ledger:
             return []
         reason = why if mark.heard else Why.EARLY
         rows = [
-            Reading(series, first, None, Quality.MISSING, why=reason, span=slots)
+            Reading(series, first, None, quality, why=withheld or reason, span=slots)
             for point in self._points[key]
-            for series, first, slots in self._stretches(point, mark, before)
+            for series, first, slots, withheld in self._stretches(point, mark, before)
+            for quality in (Quality.WITHHELD if withheld else Quality.MISSING,)
         ]
-        self.marks[key] = mark._replace(slot=running_slot(step, before - 1, self.zone))
+        rows, told = news(rows, mark.told)
+        self.marks[key] = mark._replace(slot=running_slot(step, before - 1, self.zone), told=told)
         return rows
 
     def _stretches(
         self, point: Point, mark: Mark, before: int
-    ) -> Iterator[tuple[Series, int, int]]:
-        """The slots of a gap as runs that belong to one series each: (series, first, how many)."""
+    ) -> Iterator[tuple[Series, int, int, Why | None]]:
+        """The slots of a gap as runs that belong to one series each: (series, first, how many, why
+        they are withheld).
+        """
         step, first = point.every, following(mark.slot, point.every, self.zone)
         for turn in self.gate.turns(first, before, point):
             for start, slots in spans(first, turn, step, self.zone):
                 last = start + (slots - 1) * step
-                series = self._series(point, mark.serial, start, last)
-                if not isinstance(series, Held):
-                    yield series, start, slots
+                yield from self._runs(point, mark.serial, start, slots, last)
                 first = following(last, step, self.zone)
+
+    def _runs(
+        self, point: Point, serial: str | None, start: int, slots: int, last: int
+    ) -> Iterator[tuple[Series, int, int, Why | None]]:
+        """A run of the point's own slots, in which nothing changes, at each step wanted."""
+        answer = self.gate.at(point, serial, start)
+        found: list[tuple[Series, Why | None]] = [*answer.withheld]
+        found += [(one, None) for one in (() if isinstance(answer.series, Held) else answer.series)]
+        for series, withheld in found:
+            if not self._claim(point, series, start, last):
+                continue
+            each = ((slot, 1) for slot in within(series.step, start, last, point.every, self.zone))
+            for slot, count in ((start, slots),) if series.step == point.every else each:
+                if withheld is None:
+                    self._owe(series, slot)
+                yield series, slot, count, withheld
+
+
+def _key(series: Series) -> tuple[str, str, str, int]:
+    return (series.place, series.channel, series.kind, series.step)
+
+
+def _said(flags: set[str]) -> str:
+    return "+".join(flag for flag in Flag if flag in flags) if flags else ""

@@ -13,13 +13,18 @@ The version stands in every batch (`policy`). It is a promise about every slot o
 1. **Nothing is overwritten.** What a meter said is sent as it said it, with its own digits. A
    correction is a new version of the row (`ver`); the highest version counts. No value is not zero.
 2. **The index is the truth.** Consumption of a step (`INT`) is calculated from two indexes in
-   slots that follow each other, where `intervals: true` asks for it, and is marked K.
+   slots that follow each other, where `intervals: true` asks for it, and is marked K. A mean
+   (`AVG`) is made where `mean:` asks for it, of the good values read in its step, at least four
+   fifths of them, and is marked K too.
 3. **Every slot gives one row:** a value, or M with the reason. `silent`: the meter did not answer;
    `link`: its line was down; `agent`: gardien was down; `bad`: the meter says the value is
    invalid; `early`: before its first answer; `busy`: the line had no time left; `shed`: dropped
    because the disk was full; `clock`: the time was not known. A run of M is one row (`span`).
    A meter that was silent is asked again every minute while its slot runs, if a slot lasts longer
-   than two; what it then says is sent as a new version, flagged LATE.
+   than two, one with a battery once and then only as often as that bears; what it then says is
+   sent as a new version, flagged LATE. Only of a state (EVT: a door, an alarm, a fault) no row
+   repeats the one before: it comes when the state changes, when nobody knows it any more (M), and
+   when it is known again. It is dated by the slot in which that was seen.
 4. **Nothing is estimated.** A gap stays a gap; no index is ever made up.
 5. **Suspect values are kept and marked.** V: measured, all checks passed. R: measured, but
    something that would be needed for a check is not known (the value before, the meter's rating).
@@ -28,7 +33,8 @@ The version stands in every batch (`policy`). It is a promise about every slot o
    then flowed is possible; otherwise S and RST: the meter was reset or read wrongly. A value that
    the next one confirms counts from there on.
 7. **Another serial number** than the installed one: nothing leaves for that dwelling until
-   somebody says what happened.
+   somebody says what happened. The first index after an exchange is flagged EXCH; the consumption
+   of that step is reckoned from both meters: K with their indexes at the exchange, E without.
 8. **Plausibility.** An index that rises faster than 1.2 times the meter's `rating`: S and SPK. A
    value outside what its quantity can be: S and RNG; one that changes faster than it can: S and
    SPK. A sensor that says the very same for 24 h, an index that stands still for 30 days: FRZ,
@@ -38,11 +44,21 @@ The version stands in every batch (`policy`). It is a promise about every slot o
    many seconds after its slot a value was read; an index read later than a quarter of its step is
    flagged PART. While no time service keeps the clock readings are not dated: they wait in memory
    and get their dates once the clock is known (flag CLK, a new version). What waits at a restart
-   is lost and counted as M.
-10. **A value comes once.** A slot is closed once, by one meter of a place; the platform refuses a
-    second row with the same key and counts it.
-11. **Outage.** Reading goes on while the platform cannot be reached. When the space for it is
-    used up, values are dropped and their slots are M `shed`.
+   is lost and counted as M. A meter that tells its own time and is wrong by more than five minutes:
+   CLK too, without a new version, for information; what it stored by itself is as wrong.
+10. **A value comes once.** A slot is closed once, by the first value and by one meter of a place:
+    what is read for it again is left out, and a second meter for the same quantity is held back
+    and named in `gardien status`. The platform refuses a second row with the same key, and counts
+    it.
+11. **Outage.** Reading goes on while the platform cannot be reached; `gardien check` says for how
+    many days there is space. When it is used up, values are given up in this order: common areas
+    and plant keep one an hour, then one a day; then the oldest of everything go. The index at
+    midnight of a day is kept, of every meter, and so is every change of a state. What went
+    is M `shed`, and counted.
+12. **Sums over dwellings** (K, method SUM, `n`) are of what was read: who is missing lowers `n`,
+    nothing is estimated or scaled up, and a value that comes late makes no new version. A slot in
+    which fewer are known than the building has set, or than four fifths of the group, has no sum
+    (W `few`, where such rows are wanted).
 """
 
 FRENCH = """\
@@ -54,14 +70,19 @@ La version figure dans chaque lot (`policy`). C'est un engagement sur chaque pas
    Une correction est une nouvelle version de la ligne (`ver`) ; la plus haute fait foi. L'absence
    de valeur n'est pas zéro.
 2. **L'index fait foi.** La consommation d'un pas (`INT`) est calculée à partir de deux index qui se
-   suivent, là où `intervals: true` la demande ; elle porte la lettre K.
+   suivent, là où `intervals: true` la demande ; elle porte la lettre K. Une moyenne (`AVG`) est
+   faite là où `mean:` la demande, des bonnes valeurs lues dans son pas, les quatre cinquièmes au
+   moins ; elle porte K aussi.
 3. **Chaque pas donne une ligne :** une valeur, ou M avec le motif. `silent` : le compteur n'a pas
    répondu ; `link` : sa ligne était coupée ; `agent` : gardien était arrêté ; `bad` : le compteur
    déclare la valeur invalide ; `early` : avant sa première réponse ; `busy` : la ligne n'avait
    plus le temps ; `shed` : abandonnée faute de place sur le disque ; `clock` : l'heure n'était pas
    connue. Une suite de M tient en une ligne (`span`). Un compteur muet est interrogé de nouveau
-   chaque minute tant que dure son pas, si celui-ci dépasse deux minutes ; ce qu'il dit alors part
-   comme nouvelle version, marquée LATE.
+   chaque minute tant que dure son pas, si celui-ci dépasse deux minutes (un compteur à pile, une
+   fois puis pas plus souvent que la pile ne le permet) ; ce qu'il dit alors part comme nouvelle
+   version, marquée LATE. Seul un état (EVT : porte, alarme, défaut) n'est pas répété à chaque pas :
+   une ligne part quand il change, quand on ne le connaît plus (M), et quand on le connaît de
+   nouveau. Sa date est celle du pas où on l'a vu.
 4. **Rien n'est estimé.** Un trou reste un trou ; aucun index n'est inventé.
 5. **Les valeurs douteuses sont conservées et signalées.** V : mesurée, tous contrôles passés. R :
    mesurée, mais il manque de quoi contrôler (la valeur précédente, la puissance du compteur). S :
@@ -70,7 +91,9 @@ La version figure dans chaque lot (`policy`). C'est un engagement sur chaque pas
    qui s'est écoulé est possible ; sinon S et RST : compteur remis à zéro ou mal lu. Une valeur que
    la suivante confirme sert de nouveau départ.
 7. **Un autre numéro de série** que celui du compteur posé : rien ne part pour ce logement tant que
-   personne n'a dit ce qui s'est passé.
+   personne n'a dit ce qui s'est passé. Le premier index après un échange porte EXCH ; la
+   consommation de ce pas est calculée sur les deux compteurs : K avec leurs index à l'échange, E
+   sans.
 8. **Vraisemblance.** Un index qui monte plus vite que 1,2 fois la puissance (`rating`) : S et SPK.
    Une valeur hors de ce que la grandeur peut être : S et RNG ; une valeur qui change plus vite
    qu'elle ne le peut : S et SPK. Un capteur qui dit exactement la même chose pendant 24 h, un index
@@ -80,11 +103,21 @@ La version figure dans chaque lot (`policy`). C'est un engagement sur chaque pas
    le pas et la lecture ; un index lu après le quart de son pas porte PART. Tant qu'aucun service
    de temps ne tient l'horloge, les lectures ne sont pas datées : elles attendent en mémoire et
    reçoivent leur date quand l'heure est connue (CLK, nouvelle version). Ce qui attend lors d'un
-   redémarrage est perdu et compté M.
-10. **Une valeur arrive une fois.** Un pas est clos une seule fois, par un seul compteur d'un lieu ;
-    la plateforme refuse et compte une seconde ligne de même clé.
-11. **Coupure.** La lecture continue quand la plateforme est injoignable. Quand la place prévue est
-    épuisée, des valeurs sont abandonnées et leurs pas sont M `shed`.
+   redémarrage est perdu et compté M. Un compteur qui dit l'heure et se trompe de plus de cinq
+   minutes : CLK aussi, sans nouvelle version, pour information ; ce qu'il range seul l'est autant.
+10. **Une valeur arrive une fois.** Un pas est clos une seule fois, par la première valeur et par un
+    seul compteur d'un lieu : ce qui est relu pour lui est laissé, et un second compteur de la même
+    grandeur est retenu et nommé par `gardien status`. La plateforme refuse et compte une seconde
+    ligne de même clé.
+11. **Coupure.** La lecture continue quand la plateforme est injoignable ; `gardien check` dit pour
+    combien de jours il y a de la place. Quand elle est épuisée, des valeurs sont abandonnées dans
+    cet ordre : les parties communes gardent une valeur par heure, puis une par jour ; puis les plus
+    anciennes de toutes. L'index de minuit est gardé, de chaque compteur, et chaque changement
+    d'un état aussi. Ce qui est perdu est M `shed`, et compté.
+12. **Les sommes sur plusieurs logements** (K, méthode SUM, `n`) sont faites de ce qui a été lu : un
+    absent abaisse `n`, rien n'est estimé ni extrapolé, et une valeur tardive ne donne pas de
+    nouvelle version. Un pas dont on connaît moins de logements que l'immeuble ne l'a fixé, ou moins
+    des quatre cinquièmes du groupe, n'a pas de somme (W `few`, là où ces lignes sont voulues).
 """
 
 WORDS = {"en": ENGLISH, "fr": FRENCH}

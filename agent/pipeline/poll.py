@@ -3,48 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from agent.errors import LinkLost
 from agent.lifetime import together
-from agent.model import MarkKey, Sample, Why
-from agent.pipeline.device import Device
+from agent.model import Flag, MarkKey, Sample, Why
+from agent.pipeline import ask
+from agent.pipeline.ask import Asking
 from agent.pipeline.interval import Intervals
 from agent.pipeline.judge import Judge
 from agent.pipeline.ledger import multiplier
+from agent.pipeline.means import Means
+from agent.pipeline.recall import recalled
 from agent.pipeline.timetable import choose, running_slot
 from agent.pipeline.undated import Read, Undated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
     from agent.clock import Clock
+    from agent.drivers.base import Kept
     from agent.link import Link
-    from agent.model import Point
-    from agent.pipeline.intake import Intake
-    from agent.pipeline.ledger import Ledger
+    from agent.pipeline.account import Account
+    from agent.pipeline.ask import Identified
+    from agent.pipeline.device import Device
+    from agent.pipeline.indexes import Indexes
+    from agent.pipeline.recall import Gap
+    from agent.pipeline.registers import Registers
+    from agent.pipeline.unclaimed import Unclaimed
 
-    Identified = Callable[[str, str], None]
-
-log = logging.getLogger(__name__)
-
-REST = 60.0
-"""seconds that a silent device is left alone: it costs the others one timeout a minute at most"""
 LOOK = 1.0
 """seconds between two looks at the clock while nothing is due"""
-__all__ = ["Account", "Device", "Poller"]
-
-
-class Account(NamedTuple):
-    """One recipient: its slots and the room in front of its spool."""
-
-    ledger: Ledger
-    intake: Intake
 
 
 class Poller:
@@ -62,11 +55,18 @@ class Poller:
         clock: Clock,
         identified: Identified,
         zone: ZoneInfo | None = None,
+        unclaimed: Unclaimed | None = None,
+        registers: Registers | None = None,
+        indexes: Indexes | None = None,
     ) -> None:
+        self._unclaimed, self._registers = unclaimed, registers
+        """what is kept of readings that leave for nobody yet"""
+        self._indexes = indexes
+        """what sums over dwellings are made of"""
         self.link, self.accounts, self.clock, self.zone = link, accounts, clock, zone
         self.devices = {device.name: device for device in devices}
-        self._identified = identified
-        self._judge, self._intervals = Judge(), Intervals(zone)
+        self._judge, self._intervals, self._means = Judge(), Intervals(zone), Means(zone)
+        self._asking = Asking(link, clock, identified, self._begin_anew, zone)
         self._closed: dict[MarkKey, int | None] = {
             key: self._last_closed(key) for device in devices for key in sorted(device.keys)
         }
@@ -94,7 +94,7 @@ class Poller:
         """Read and close, for ever, once the line has been tried; as many devices at once as the
         line allows.
         """
-        await self.link.tried.wait()
+        await self.link.tried()
         hands = min(self.link.at_once, len({name for name, _ in self._closed}))
         if hands <= 1:
             await self._work()
@@ -111,7 +111,7 @@ class Poller:
             now = self.clock.now() if dated else self.clock.steady()
             chosen = self._choose(now, dated=dated)
             if isinstance(chosen, float):
-                if not (dated and await self._ask_again(now)):
+                if not (dated and (await self._ask_again(now) or await self._recall())):
                     await asyncio.sleep(min(max(0.0, chosen - now), LOOK))
                 continue
             name, slots = chosen
@@ -122,7 +122,8 @@ class Poller:
             await asyncio.sleep(LOOK)
 
     async def _read(self, device: Device, slots: Mapping[int, int], *, dated: bool) -> None:
-        samples = await self.ask(device, device.due(slots))
+        points = device.due(slots)
+        samples = await self._asking.ask(device, points) if points else []
         if dated and self.clock.dates:
             await self._close(device, slots, samples)
         else:
@@ -144,6 +145,7 @@ class Poller:
     def go_on_from(self, before: Poller) -> None:
         """Take over what an earlier poller of this line had not finished, of devices that stay."""
         self._judge, self._intervals = before._judge, before._intervals
+        self._means = before._means
         self._began, self._resumed = before._began, before._resumed
         for read in before.undated.take():
             if read.device in self.devices:
@@ -157,34 +159,9 @@ class Poller:
         free = {key: slot for key, slot in closed.items() if key[0] not in self._busy}
         return choose(free, now, self.zone if dated else None)
 
-    async def ask(self, device: Device, points: Sequence[Point]) -> list[Sample]:
-        """Read points of a device, or say without asking why there is nothing to be had."""
-        if self.clock.steady() < device.rests_until:
-            return self._nothing(points, Why.SILENT, "rests after silence")
-        identify = device.serial_point is not None and device.asked_at_opening != self.link.opened
-        asked = [device.serial_point, *points] if identify and device.serial_point else [*points]
-        opening, began = self.link.opened, self.clock.steady()
-        try:
-            samples = self._timed(await self.link.read(asked), began)
-        except LinkLost as error:
-            device.said = str(error)
-            return self._nothing(points, Why.LINK, str(error))
-        self._note_health(device, samples)
-        if identify:
-            self._identify(device, samples.pop(0), opening)
-        device.latest.update((sample.point.name, sample) for sample in samples)
-        return samples
-
-    def _nothing(self, points: Sequence[Point], why: Why, detail: str) -> list[Sample]:
-        now = self.clock.now()
-        return [Sample(point, now, why=why, detail=detail) for point in points]
-
-    def _timed(self, samples: Sequence[Sample], began: float) -> list[Sample]:
-        """The samples at the times of their answers, though the wall clock stepped meanwhile."""
-        now, longest = self.clock.now(), self.clock.steady() - began + LOOK
-        ages = (now - sample.at for sample in samples)
-        sane = [age if 0 <= age <= longest else 0.0 for age in ages]
-        return [replace(sample, at=now - age) for sample, age in zip(samples, sane, strict=True)]
+    def _begin_anew(self, device: str) -> None:
+        """Another meter stands there: its values are compared with nothing before."""
+        self._judge.forget(device)
 
     def _weighed(self, sample: Sample) -> Sample:
         """Judged when its slot is known: what is never recorded must not be compared with."""
@@ -195,65 +172,49 @@ class Poller:
         at = self.clock.steady() - (self.clock.now() - sample.at)
         value = sample.value * multiplier(sample.point)
         verdict = self._judge.weigh(sample.point, value, at)
-        return replace(sample, quality=verdict.quality, flags=verdict.flags, delta=verdict.delta)
-
-    def _note_health(self, device: Device, samples: Sequence[Sample]) -> None:
-        """Note what the read says of the device's health; a silent one rests."""
-        if any(sample.why is Why.SILENT for sample in samples):
-            device.failures += 1
-            device.said = next(s.detail for s in samples if s.why is Why.SILENT) or "no answer"
-            device.rests_until = self.clock.steady() + REST
-            device.asked_at_opening = 0  # who answers next may be another meter
-            if device.failures == 1:
-                log.warning("%s on %s is silent: %s", device.name, self.link.name, device.said)
-            return
-        if device.failures:
-            log.warning("%s on %s answers again", device.name, self.link.name)
-        device.failures = 0
-        device.answered = max(sample.at for sample in samples)
-        device.said = next((f"{s.point.name}: {s.detail}" for s in samples if s.why), "")
-
-    def _identify(self, device: Device, sample: Sample, opening: int) -> None:
-        if sample.why is Why.SILENT:
-            return
-        device.asked_at_opening = opening
-        if sample.value is None:
-            # it has no such register: then only what people recorded says which meter it is
-            device.serial = None
-            return
-        serial = str(sample.value)
-        if device.serial not in (None, serial):
-            log.error("%s was %s and now says it is %s", device.name, device.serial, serial)
-            self._judge.forget(device.name)
-        device.serial = serial
-        self._identified(device.name, serial)
+        off = self.devices[sample.point.device].clock_wrong
+        said = (*verdict.flags, Flag.CLOCK) if off else verdict.flags
+        return replace(sample, quality=verdict.quality, flags=said, delta=verdict.delta)
 
     async def _close(
         self, device: Device, slots: Mapping[int, int], samples: Sequence[Sample]
     ) -> None:
         self._watch_for_steps()
-        for step, slot in slots.items():
+        for step, slot in sorted(slots.items()):  # a mean is made of what the finer steps say
             key = (device.name, step)
             mine = self._of_the_step(device, step, slot, samples)
             self._closed[key] = slot
             self._owe(key, slot, mine)
             skipped = Why.CLOCK if key in self._stepped else Why.BUSY
             self._stepped.discard(key)
+            self._note(slot, mine, device.serial)
             for ledger, intake in self.accounts:
                 rows = ledger.close(key, slot, mine, device.serial, skipped)
                 await intake.put(rows, {key: ledger.marks[key]})
+
+    def _note(self, slot: int, samples: Sequence[Sample], serial: str | None) -> None:
+        """Keep what leaves for nobody now, and may later or in a sum."""
+        if self._unclaimed is not None:
+            self._unclaimed.note(slot, samples, serial)
+        if self._registers is not None:
+            self._registers.note(slot, samples, serial, self.accounts)
+        if self._indexes is not None:
+            self._indexes.note(slot, samples, serial)
 
     def _of_the_step(
         self, device: Device, step: int, slot: int, samples: Sequence[Sample]
     ) -> list[Sample]:
         mine = [self._weighed(sample) for sample in samples if sample.point.every == step]
-        return mine + self._intervals.derive(device.derived(step), slot, mine)
+        self._means.note(device.means(), slot, mine)
+        flows = self._intervals.derive(device.flows(step), slot, mine)
+        return mine + flows + self._means.derive(device.means(step), slot)
 
     def _owe(self, key: MarkKey, slot: int, samples: Sequence[Sample]) -> None:
         """A slot without an answer is asked for again while it runs, where there is time for it."""
         self._owed.pop(key, None)
-        if key[1] > 2 * REST and any(s.why in (Why.SILENT, Why.LINK) for s in samples):
-            self._owed[key] = slot, self.clock.steady() + REST
+        gone = (s.why in (Why.SILENT, Why.LINK) for s in samples if not s.point.derived)
+        if key[1] > 2 * ask.REST and any(gone):
+            self._owed[key] = slot, self.clock.steady() + ask.REST
 
     async def _ask_again(self, now: float) -> bool:
         """Ask one device for what it owes; its values come late, as new versions (rule 3)."""
@@ -266,21 +227,54 @@ class Poller:
                 continue
             elif steady >= max(when, device.rests_until) and not self.link.error:
                 with self._hold(device.name):
-                    samples = await self.ask(device, device.due((step,)))
+                    samples = await self._asking.ask(device, device.due((step,)))
                     if self.clock.dates and any(sample.why is None for sample in samples):
                         self._owed.pop(key, None)
                         await self._late(key, slot, samples)
                     else:
-                        self._owed[key] = slot, self.clock.steady() + REST
+                        # a battery does not bear a question a minute
+                        rest = max(ask.REST, device.spacing)
+                        self._owed[key] = slot, self.clock.steady() + rest
                 return True
         return False
 
     async def _late(self, key: MarkKey, slot: int, samples: Sequence[Sample]) -> None:
-        serial, made = self.devices[key[0]].serial, int(self.clock.now())
         samples = [self._weighed(sample) for sample in samples]
-        for ledger, intake in self.accounts:
-            rows = ledger.late(key, slot, samples, serial, made)
-            await intake.put(rows, {key: ledger.marks[key]})
+        self._means.note(self.devices[key[0]].means(), slot, samples)
+        self._note(slot, samples, self.devices[key[0]].serial)
+        for account in self.accounts:
+            await self._put_late(account, key, slot, samples)
+
+    async def _put_late(
+        self, account: Account, key: MarkKey, slot: int, samples: Sequence[Sample]
+    ) -> None:
+        serial, made = self.devices[key[0]].serial, int(self.clock.now())
+        rows = account.ledger.late(key, slot, samples, serial, made)
+        await account.intake.put(rows, {key: account.ledger.marks[key]})
+
+    async def _recall(self) -> bool:
+        """Ask one device what it has kept of the time in which the agent was down."""
+        for account in self.accounts:
+            for key, gap in list(account.ledger.gaps.items()):
+                device = self.devices.get(key[0])
+                if device is None or device.answered is None or device.name in self._busy:
+                    continue
+                del account.ledger.gaps[key]
+                kept = [one for one in map(self.link.kept, device.due(key[1:])) if one]
+                if kept and not self.link.error:
+                    await self._fill(account, key, gap, kept)
+                    return True
+        return False
+
+    async def _fill(self, account: Account, key: MarkKey, gap: Gap, kept: Sequence[Kept]) -> None:
+        with self._hold(key[0]):
+            try:
+                samples = await self.link.read([point for one in kept for point in one.points])
+            except LinkLost:
+                return  # told when it is read next; what is not known is missing, and said to be
+            for one in kept:
+                for slot, sample in recalled(one, samples, gap, self.zone):
+                    await self._put_late(account, key, slot, [sample])
 
     def _set_aside(self, device: Device, steps: tuple[int, ...], samples: Sequence[Sample]) -> None:
         """Keep what cannot be dated now."""
@@ -302,7 +296,7 @@ class Poller:
         for read in self.undated.take():
             at = self.clock.now() - (self.clock.steady() - read.steady)
             samples = [replace(sample, at=at) for sample in read.samples]
-            for step in read.steps:
+            for step in sorted(read.steps):
                 await self._close_dated(self.devices[read.device], step, at, samples, read.serial)
 
     async def _catch_up(self, key: MarkKey, began: float) -> None:
@@ -321,6 +315,7 @@ class Poller:
             return
         mine = self._of_the_step(device, step, slot, samples)
         self._closed[key] = slot
+        self._note(slot, mine, serial)
         for ledger, intake in self.accounts:
             rows = ledger.close(key, slot, mine, serial, Why.CLOCK, int(made))
             await intake.put(rows, {key: ledger.marks[key]})

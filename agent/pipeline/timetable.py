@@ -1,7 +1,8 @@
 """When to read what. Pure: time goes in, slots come out.
 
 Slots are multiples of their step in UTC, so quarter hours fall on quarter hours; daily ones are the
-midnights of the building's `zone` (None: of UTC), so a day has 23, 24 or 25 hours (MDP-1, rule 9).
+midnights of the building's `zone` (None: of UTC), so a day has 23, 24 or 25 hours (MDP-1, rule 9),
+and monthly ones those of each 1st.
 A slot still running (younger than its step) is read late; older ones are skipped and accounted for,
 not queued.
 """
@@ -9,7 +10,10 @@ not queued.
 from __future__ import annotations
 
 import datetime as dt
+from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from agent.registry.dates import DAY, MONTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,11 +21,12 @@ if TYPE_CHECKING:
 
     from agent.model import MarkKey
 
-DAY = 86_400
-
 
 def running_slot(step: int, now: float, zone: ZoneInfo | None = None) -> int:
     """The slot that began last."""
+    if step == MONTH:
+        day = dt.datetime.fromtimestamp(now, zone or dt.UTC).date()
+        return _midnight(day.replace(day=1), zone or dt.UTC)
     if step != DAY or zone is None:
         return int(now // step) * step
     day = dt.datetime.fromtimestamp(now, zone)
@@ -30,11 +35,30 @@ def running_slot(step: int, now: float, zone: ZoneInfo | None = None) -> int:
 
 def following(slot: int, step: int, zone: ZoneInfo | None = None) -> int:
     """The slot after a slot."""
+    if step == MONTH:  # a slot early in the month after
+        return running_slot(step, slot + 32 * DAY, zone)
     if step != DAY or zone is None:
         return slot + step
     # noon, for the slots of an earlier time zone of the building may lie beside midnight
     day = dt.datetime.fromtimestamp(slot + DAY // 2, zone).date()
     return _midnight(day + dt.timedelta(days=1), zone)
+
+
+@lru_cache  # the rows of one moment all ask the same
+def is_slot(t: int, step: int, zone: ZoneInfo | None = None) -> bool:
+    """Whether a slot of that step lies at t."""
+    return running_slot(step, t, zone) == t
+
+
+def within(
+    step: int, first: int, last: int, every: int, zone: ZoneInfo | None = None
+) -> Iterator[int]:
+    """The slots of a coarser step among those of `every`, from `first` to `last`."""
+    slot = running_slot(step, first, zone)
+    while slot <= last:
+        if slot >= first and (every >= DAY or (slot - first) % every == 0):
+            yield slot
+        slot = following(slot, step, zone)
 
 
 def length(slot: int, zone: ZoneInfo | None = None) -> int:
@@ -75,7 +99,10 @@ def choose(
     always lose, since a frequent one has a new slot by then). All steps of a device that are due
     ride along. `closed` must not be empty.
     """
-    slots = {key: next_slot(last, key[1], now, zone) for key, last in closed.items()}
+    # devices closed their last slots together: of a day's, a calendar is asked for each otherwise
+    after = {(last, step) for (_, step), last in closed.items()}
+    upcoming = {one: next_slot(*one, now, zone) for one in after}
+    slots = {key: upcoming[last, key[1]] for key, last in closed.items()}
     due = [key for key, slot in slots.items() if slot <= now]
     if not due:
         return float(min(slots.values()))
@@ -83,5 +110,5 @@ def choose(
     return first, {step: slots[device, step] for device, step in due if device == first}
 
 
-def _midnight(day: dt.date, zone: ZoneInfo) -> int:
+def _midnight(day: dt.date, zone: dt.tzinfo) -> int:
     return int(dt.datetime.combine(day, dt.time(), zone).timestamp())

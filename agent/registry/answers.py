@@ -6,22 +6,44 @@ from typing import TYPE_CHECKING, Any
 
 from agent.clock import stamp
 from agent.registry.documents import covers
-from agent.registry.place import shown
+from agent.registry.labels import label_key
+from agent.registry.place import parse, shown
+from agent.registry.schemes import scheme
+from agent.registry.written import scope_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Container, Mapping, Sequence
+    from typing import TypeVar
 
-    from agent.registry.documents import Consent, Installation, Occupancy, Place, Word
+    from agent.registry.documents import (
+        Alias,
+        Consent,
+        Dated,
+        Duty,
+        Indexes,
+        Installation,
+        Occupancy,
+        Place,
+        Word,
+    )
+    from agent.registry.entries import NewAlias
     from agent.registry.registry import Registry
+
+    T = TypeVar("T", Alias, Consent, Installation, Occupancy)
 
 Answer = dict[str, Any]
 
 
 def places(registry: Registry, rows: Sequence[Place], homes: Sequence[Occupancy | None]) -> Answer:
-    """Show places, each with one of its occupancies."""
+    """Show places, each with one of its occupancies and its aliases."""
+    names: dict[str, list[str]] = {}
+    for alias in registry.aliases():
+        if alias.until is None:
+            names.setdefault(alias.place, []).append(f"{scheme(alias.scheme).said} {alias.value}")
+    found = zip(rows, homes, strict=True)
     return {
         "revision": registry.revision,
-        "places": [_place(place, home) for place, home in zip(rows, homes, strict=True)],
+        "places": [_place(place, home, names.get(place.id, [])) for place, home in found],
     }
 
 
@@ -31,74 +53,156 @@ def places_added(registry: Registry, added: Sequence[Place]) -> Answer:
     return places(registry, added, [homes.get(place.id) for place in added])
 
 
-def meters(registry: Registry, rows: Sequence[Installation], now: float) -> Answer:
-    """Show installations."""
-    labels = {place.id: place.label for place in registry.places()}
-    return {
-        "revision": registry.revision,
-        "meters": [_meter(meter, labels.get(meter.place, ""), now) for meter in rows],
-    }
+def places_foreseen(
+    registry: Registry, added: Sequence[Place], told: Collection[str], lots: Sequence[NewAlias]
+) -> Answer:
+    """Show places as an import would record them; an id that nobody has `told` is minted then."""
+    ids = {parse(one) for one in told}
+    answer = places(registry, added, [None] * len(added))
+    for place in answer["places"]:
+        mine = label_key(place["label"])
+        place["aliases"] = [f"lot {lot.value}" for lot in lots if label_key(lot.place) == mine]
+        if place["id"] not in ids:
+            place["id"], place["shown"] = None, "new"
+    return answer
+
+
+def aliases(registry: Registry, rows: Sequence[Alias], now: float) -> Answer:
+    """Show other systems' names of places."""
+    return _listed(registry, "aliases", rows, now, _alias)
+
+
+def meters(
+    registry: Registry, rows: Sequence[Installation], now: float, said: Container[str] = ()
+) -> Answer:
+    """Show installations; `said`: the serial numbers that devices say themselves."""
+
+    def meter(one: Installation) -> Answer:
+        return _meter(one, said)
+
+    return _listed(registry, "meters", rows, now, meter)
+
+
+def occupancies(registry: Registry, rows: Sequence[Occupancy], now: float) -> Answer:
+    """Show occupancies."""
+    return _listed(registry, "occupancies", rows, now, _occupancy)
 
 
 def consents(registry: Registry, rows: Sequence[Consent], now: float) -> Answer:
     """Show consents."""
+    return _listed(registry, "consents", rows, now, _consent)
+
+
+def duties(registry: Registry, rows: Sequence[Duty], now: float) -> Answer:
+    """Show duties, which are of all dwellings."""
+    found = [{**_duty(one), **_interval(one, now), **_word(one.word)} for one in rows]
+    return {"revision": registry.revision, "duties": found}
+
+
+def _listed(
+    registry: Registry, name: str, rows: Sequence[T], now: float, show: Callable[[T], Answer]
+) -> Answer:
     labels = {place.id: place.label for place in registry.places()}
     return {
         "revision": registry.revision,
-        "consents": [_consent(each, labels.get(each.place, ""), now) for each in rows],
+        name: [_whole(one, labels, now, show(one)) for one in rows],
     }
 
 
-def _place(place: Place, home: Occupancy | None) -> Answer:
+def _whole(
+    one: Alias | Consent | Installation | Occupancy,
+    labels: Mapping[str, str],
+    now: float,
+    own: Answer,
+) -> Answer:
+    place = {"place": one.place, "label": labels.get(one.place, "")}
+    return {"id": one.id, **place, **_interval(one, now), **own, **_word(one.word)}
+
+
+def _place(place: Place, home: Occupancy | None, names: Sequence[str]) -> Answer:
     return {
         "id": place.id,
         "shown": shown(place.id),
         "label": place.label,
         "type": place.type,
+        "aliases": list(names),
         "occupancy": home.id if home else None,
         "occupied_since": stamp(home.since) if home else None,
+        "reference": home.reference if home else None,
         **_word(place.word),
     }
 
 
-def _meter(meter: Installation, label: str, now: float) -> Answer:
+def _alias(alias: Alias) -> Answer:
+    return {
+        "scheme": alias.scheme,
+        "said": scheme(alias.scheme).said,
+        "value": alias.value,
+        "note": alias.note,
+    }
+
+
+def _meter(meter: Installation, said: Container[str]) -> Answer:
     if meter.serial is None:
         state = "not yet said by the device"
     else:
         state = "as the device said" if meter.pinned else "as people recorded"
     return {
-        "id": meter.id,
         "device": meter.device,
         "serial": meter.serial,
         "channel": meter.channel,
-        "place": meter.place,
-        "label": label,
         "state": state,
-        **_interval(meter, now),
-        **_word(meter.word),
+        "multiplier": format(meter.multiplier, "f"),
+        "offset": format(meter.offset, "f"),
+        "opened": _indexes(meter.opened),
+        "closed": _indexes(meter.closed),
+        "proof": meter.proof(said),
     }
 
 
-def _consent(consent: Consent, label: str, now: float) -> Answer:
+def _indexes(indexes: Indexes) -> dict[str, str]:
+    return {channel: format(value, "f") for channel, value in indexes}
+
+
+def _occupancy(home: Occupancy) -> Answer:
+    return {"shown": shown(home.id), "reference": home.reference}
+
+
+def _consent(consent: Consent) -> Answer:
+    withdrawn = consent.withdrawn
     return {
-        "id": consent.id,
-        "place": consent.place,
-        "label": label,
         "occupancy": consent.occupancy,
         "recipient": consent.recipient,
         "channels": list(consent.channels),
+        "scope": scope_of(consent.step),
         "step": consent.step,
         "purpose": consent.purpose,
-        **_interval(consent, now),
-        **_word(consent.word),
+        "given": stamp(consent.said),
+        "method": consent.method,
+        "proof": consent.proof,
+        "withdrawn": None if withdrawn is None else stamp(withdrawn),
+        "replaced_by": consent.replaced,
+        **({"in_force": False} if withdrawn is not None else {}),
     }
 
 
-def _interval(document: Installation | Consent, now: float) -> Answer:
+def _duty(duty: Duty) -> Answer:
+    return {
+        "id": duty.id,
+        "reference": duty.reference,
+        "recipient": duty.recipient,
+        "channels": list(duty.channels),
+        "billing": list(duty.billing),
+    }
+
+
+def _interval(document: Dated, now: float) -> Answer:
+    until = document.until
     return {
         "since": stamp(document.since),
-        "until": None if document.until is None else stamp(document.until),
+        "until": None if until is None else stamp(until),
         "in_force": covers(document, int(now)),
+        **({"never": True} if until == document.since else {}),
     }
 
 

@@ -1,21 +1,20 @@
 """What the commands ask of the registry, in plain words; answers are plain data, to be shown.
 
 Every call takes the registry, who asks, and the time. What the CLI reads from a file comes as its
-text and its name. Raises Refused, for people, and then nothing was changed.
+text and its name. Raises Refused, for people, and then nothing was changed. Here: places and
+meters; calls_people.py and calls_bases.py have the others.
 """
 
 from __future__ import annotations
 
-import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.errors import Refused
-from agent.registry import answers, sheet
-from agent.registry.dates import moment
-from agent.registry.entries import NewConsent, NewInstallation, NewPlace
-from agent.registry.gate import policy as named_policy
+from agent.registry import answers, fields, lots, sheet, written
+from agent.registry.documents import serial_key
+from agent.registry.entries import NewAlias, NewExchange, NewInstallation, NewPlace
 from agent.registry.place import PLACES, agrees, parse, shown, squeeze
-from agent.settings import duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,13 +23,24 @@ if TYPE_CHECKING:
     from agent.registry.registry import Registry
 
 PLACE_COLUMNS = {
-    **{name: name for name in ("label", "type", "id", "since")},
+    **{name: name for name in ("label", "type", "id", "since", "lot")},
     **dict.fromkeys(("libellé", "logement", "appartement", "désignation", "dwelling"), "label"),
     **dict.fromkeys(("identifiant", "place"), "id"),
     **dict.fromkeys(("depuis", "date d'entrée", "entrée"), "since"),
+    **dict.fromkeys(("n° de lot", "numéro de lot", "n° lot"), "lot"),
+}
+ALIAS_COLUMNS = {
+    **{name: name for name in ("place", "scheme", "value", "since", "until", "note")},
+    **dict.fromkeys(("place_id", "label", "logement", "appartement", "dwelling"), "place"),
+    **dict.fromkeys(("référentiel", "système"), "scheme"),
+    **dict.fromkeys(("valeur", "identifiant", "numéro"), "value"),
+    **dict.fromkeys(("valid_from", "depuis"), "since"),
+    **dict.fromkeys(("valid_to", "jusqu'au"), "until"),
 }
 METER_COLUMNS = {
-    **{name: name for name in ("serial", "device", "dwelling", "channel", "since")},
+    **{name: name for name in (
+        "serial", "device", "dwelling", "channel", "since", "multiplier", "offset", "index",
+    )},
     **dict.fromkeys(
         ("serial number", "n° de série", "numéro de série", "n° série", "n° compteur",
          "numéro de compteur", "matricule"), "serial",
@@ -39,11 +49,9 @@ METER_COLUMNS = {
     **dict.fromkeys(("appareil",), "device"),
     **dict.fromkeys(("grandeur",), "channel"),
     **dict.fromkeys(("depuis", "date de pose", "pose"), "since"),
+    **dict.fromkeys(("coefficient", "rapport tc"), "multiplier"),
+    **dict.fromkeys(("index de pose", "index à la pose"), "index"),
 }  # fmt: skip
-CONSENT_COLUMNS = {"place": "place", "label": "place", "logement": "place", "appartement": "place"}
-EATEN = re.compile(r"[0-9]+(?:[.,][0-9]+)?[eE]\+?[0-9]+")
-"""what a spreadsheet program makes of a long number: 4,51E+07"""
-FRENCH_DAY = re.compile(r"([0-9]{1,2})/([0-9]{1,2})/([0-9]{4})")
 
 
 def place_new(  # noqa: PLR0913 -- as many options
@@ -58,7 +66,7 @@ def place_new(  # noqa: PLR0913 -- as many options
     zone: str | None = None,
 ) -> Answer:
     """Record one place, with an id minted here or, as `id`, elsewhere."""
-    row = NewPlace(label, type, id, _since(since, zone))
+    row = NewPlace(label, type, id, written.when(since, zone))
     return answers.places_added(registry, registry.add_places([row], who, "gardien place new", now))
 
 
@@ -66,8 +74,7 @@ def place_check(registry: Registry, *, who: str, now: float, text: str) -> Answe
     """Say what an id or a label names; an id may be right and yet not of this building."""
     if agrees(squeeze(text)):
         id_ = parse(text)
-        known = next((place for place in registry.places() if place.id == id_), None)
-        label = known.label if known else None
+        label = registry.label(id_)
         return {"id": id_, "shown": shown(id_), "type": PLACES[id_[0]], "label": label}
     place = registry.place(text)
     return {"id": place.id, "shown": shown(place.id), "type": place.type, "label": place.label}
@@ -80,31 +87,113 @@ def place_import(  # noqa: PLR0913
     now: float,
     text: str,
     name: str,
+    types: Sequence[str] = (),
     zone: str | None = None,
     preview: bool = False,
 ) -> Answer:
-    """Record the places of a table `label;type`, optionally `id` and `since`: all or none.
+    """Record the places of a table `label;type`, optionally `id`, `since` and `lot`: all or none.
 
+    A row whose type is a cellar or a parking space is no place: its lot is another name of the
+    dwelling of that label. `types`: only rows of these types are taken, the others are counted.
     `preview`: check all of it, show what would be recorded, and record nothing.
     """
+    lines = sheet.read(text, name, PLACE_COLUMNS, ("label", "type"))
+    taken, left = lots.only(lines, types)
+    places, parts = lots.apart(taken)
     rows = []
-    for line in sheet.read(text, name, PLACE_COLUMNS, ("label", "type")):
-        cells, (since, fault) = line.cells, _dated(line, zone)
+    for line in places:
+        cells = line.cells
+        (since,), fault = written.dated(line, zone, "since")
         row = NewPlace(
-            cells.get("label", ""), cells.get("type", ""), cells.get("id"), since, line.where, fault
-        )
+            cells.get("label", ""), cells.get("type", ""), cells.get("id"), since,
+            where=line.where, fault=fault or written.made_a_date(cells.get("label", ""), "label"),
+        )  # fmt: skip
         rows.append(row)
-    unread = {"not_read": sheet.unread(text, name, PLACE_COLUMNS)}
+    added = registry.add_places(rows, who, name, now, lots=parts, preview=preview)
     if preview:
-        would = registry.would_add(rows, who, name, now)
-        return answers.places(registry, would, [None] * len(would)) | unread
-    return answers.places_added(registry, registry.add_places(rows, who, name, now)) | unread
+        said = answers.places_foreseen(registry, added, {row.id for row in rows if row.id}, parts)
+    else:
+        said = answers.places_added(registry, added)
+    return said | {
+        "not_read": sheet.unread(text, name, PLACE_COLUMNS),
+        "lots": len(parts),
+        "not_taken": left,
+    }
 
 
 def place_list(registry: Registry, *, who: str, now: float) -> Answer:  # noqa: ARG001
     """List all places with who lives there now."""
     homes = [registry.occupancy_at(place.id, int(now)) for place in registry.places()]
     return answers.places(registry, registry.places(), homes)
+
+
+def alias_add(  # noqa: PLR0913
+    registry: Registry,
+    *,
+    who: str,
+    now: float,
+    place: str,
+    scheme: str,
+    value: str,
+    since: str | None = None,
+    until: str | None = None,
+    zone: str | None = None,
+) -> Answer:
+    """Record another system's name of a place."""
+    begins, ends = written.when(since, zone, "since"), written.when(until, zone, "until")
+    row = NewAlias(place, scheme, value, begins, ends)
+    named = registry.name([row], who, "gardien place alias add", now)
+    return answers.aliases(registry, named, now)
+
+
+def alias_end(  # noqa: PLR0913
+    registry: Registry,
+    *,
+    who: str,
+    now: float,
+    place: str,
+    scheme: str,
+    value: str | None = None,
+    at: str | None = None,
+    zone: str | None = None,
+) -> Answer:
+    """Record that another system's name of a place holds no more."""
+    row = NewAlias(place, scheme, value or "", until=written.when(at, zone, "at"), ends=True)
+    named = registry.name([row], who, "gardien place alias end", now)
+    return answers.aliases(registry, named, now)
+
+
+def alias_import(  # noqa: PLR0913
+    registry: Registry,
+    *,
+    who: str,
+    now: float,
+    text: str,
+    name: str,
+    zone: str | None = None,
+    preview: bool = False,
+) -> Answer:
+    """Record the aliases of a table `place;scheme;value`: all or none."""
+    rows = []
+    for line in sheet.read(text, name, ALIAS_COLUMNS, ("place", "scheme", "value")):
+        cells = line.cells
+        (since, until), fault = written.dated(line, zone, "since", "until")
+        row = NewAlias(
+            cells.get("place", ""), cells.get("scheme", ""), cells.get("value", ""), since, until,
+            cells.get("note", ""), where=line.where,
+            fault=fault or written.eaten(cells.get("value", ""), "value"),
+        )  # fmt: skip
+        rows.append(row)
+    named = registry.name(rows, who, name, now, preview=preview)
+    unread = {"not_read": sheet.unread(text, name, ALIAS_COLUMNS)}
+    return answers.aliases(registry, named, now) | unread
+
+
+def alias_list(registry: Registry, *, who: str, now: float, place: str = "") -> Answer:  # noqa: ARG001
+    """List all aliases, or those of one place, ended ones too."""
+    id_ = registry.place(place).id if place else None
+    rows = [one for one in registry.aliases() if id_ in (None, one.place)]
+    return answers.aliases(registry, rows, now)
 
 
 def meter_import(  # noqa: PLR0913
@@ -119,23 +208,13 @@ def meter_import(  # noqa: PLR0913
 ) -> Answer:
     """Record the meters of a table `serial;dwelling`, `device;dwelling` or with both: all or none.
 
-    Optional columns are `channel` and `since`. `preview` as for places.
+    Optional columns are `channel`, `since`, `multiplier`, `offset` and `index`, which need a
+    channel. `preview` as for places.
     """
-    rows = []
-    for line in sheet.read(text, name, METER_COLUMNS, ("dwelling",)):
-        cells, (since, fault) = line.cells, _dated(line, zone)
-        row = NewInstallation(
-            place=cells.get("dwelling", ""),
-            device=cells.get("device"),
-            serial=cells.get("serial"),
-            channel=cells.get("channel"),
-            since=since,
-            where=line.where,
-            fault=fault or _eaten(cells.get("serial", "")),
-        )
-        rows.append(row)
+    lines = sheet.read(text, name, METER_COLUMNS, ("dwelling",))
+    rows = [_meter(line, zone) for line in lines]
     unread = {"not_read": sheet.unread(text, name, METER_COLUMNS)}
-    found = (registry.would_install if preview else registry.install)(rows, who, name, now)
+    found = registry.install(rows, who, name, now, preview=preview)
     return answers.meters(registry, found, now) | unread
 
 
@@ -149,93 +228,119 @@ def meter_assign(  # noqa: PLR0913
     serial: str | None = None,
     channel: str | None = None,
     since: str | None = None,
+    multiplier: str | None = None,
+    offset: str | None = None,
+    index: Sequence[str] = (),
+    known: Sequence[str] = (),
     zone: str | None = None,
+    preview: bool = False,
 ) -> Answer:
     """Record whose one device is; `serial` is what people read on the meter.
 
-    Without it the installation waits for the serial number that the device says first.
+    Without it the installation waits for the serial number that the device says first. `index`:
+    what it showed at `since`, of its `known` quantities.
     """
-    row = NewInstallation(dwelling, device, serial, channel, _since(since, zone))
-    return answers.meters(registry, registry.install([row], who, "gardien meter assign", now), now)
+    row = NewInstallation(
+        dwelling, device, serial, channel, written.when(since, zone),
+        fields.multiplier(multiplier) if multiplier else None,
+        fields.offset(offset) if offset else None,
+        written.indexes(index, [channel] if channel else known, "index"),
+    )  # fmt: skip
+    source = "gardien meter assign"
+    found = registry.install([row], who, source, now, preview=preview)
+    return answers.meters(registry, found, now)
 
 
-def meter_list(registry: Registry, *, who: str, now: float) -> Answer:  # noqa: ARG001
-    """List all installations."""
-    return answers.meters(registry, registry.installations(), now)
-
-
-def consent_give(  # noqa: PLR0913
+def meter_exchange(  # noqa: PLR0913
     registry: Registry,
     *,
     who: str,
     now: float,
-    recipient: str,
-    channels: Sequence[str],
-    step: str,
-    purpose: str,
-    places: Sequence[str] = (),
-    text: str | None = None,
-    name: str = "",
-    since: str | None = None,
-    until: str | None = None,
+    place: str,
+    old: str | None = None,
+    channel: str | None = None,
+    device: str | None = None,
+    serial: str | None = None,
+    at: str | None = None,
+    closing: Sequence[str] = (),
+    opening: Sequence[str] = (),
+    multiplier: str | None = None,
+    offset: str | None = None,
+    known: Sequence[str] = (),
     zone: str | None = None,
-    policy: str = "FR-1",
 ) -> Answer:
-    """Record one consent for the people of each place, of `places` and of a table with a column
-    `place` or `label`: all or none. `step` as `30min`; `policy` by its name.
+    """Record that another meter took the place of one; the indexes are of its `known` quantities.
+
+    Without a closing index the old meter's last good reading stands for it, as an estimate.
     """
-    targets = [(place, "", "") for place in places]
-    if text is not None:
-        lines = sheet.read(text, name, CONSENT_COLUMNS, ("place",))
-        targets += [(line.cells.get("place", ""), line.where, line.fault) for line in lines]
-    if not targets:
-        raise Refused("whose consent? name places, or a file with a column `place` or `label`")
-    begins, ends, finest = _since(since, zone), _since(until, zone), _step(step)
-    rows = [
-        NewConsent(place, recipient, tuple(channels), finest, purpose, begins, ends, where, fault)
-        for place, where, fault in targets
-    ]
-    given = registry.consent(rows, who, "gardien consent give", now, named_policy(policy))
-    return answers.consents(registry, given, now)
+    quantities = [channel] if channel else known
+    row = NewExchange(
+        place, old, channel, device, serial, written.when(at, zone, "at"),
+        written.indexes(closing, quantities, "closing"),
+        written.indexes(opening, quantities, "opening"),
+        fields.multiplier(multiplier) if multiplier else None,
+        fields.offset(offset) if offset else None,
+    )  # fmt: skip
+    found = registry.exchange([row], who, "gardien meter exchange", now)
+    return answers.meters(registry, found, now)
 
 
-def consent_list(registry: Registry, *, who: str, now: float) -> Answer:  # noqa: ARG001
-    """List all consents, those in force and those that are not."""
-    return answers.consents(registry, registry.consents(), now)
+def meter_remove(  # noqa: PLR0913
+    registry: Registry,
+    *,
+    who: str,
+    now: float,
+    place: str,
+    old: str | None = None,
+    channel: str | None = None,
+    at: str | None = None,
+    never: bool = False,
+    closing: Sequence[str] = (),
+    known: Sequence[str] = (),
+    zone: str | None = None,
+) -> Answer:
+    """Record that a meter measures a place no more; `never`: that it never did."""
+    quantities = [channel] if channel else known
+    row = NewExchange(
+        place, old, channel, at=written.when(at, zone, "at"), followed=False, never=never,
+        closing=written.indexes(closing, quantities, "closing"),
+    )  # fmt: skip
+    found = registry.exchange([row], who, "gardien meter remove", now)
+    return answers.meters(registry, found, now)
 
 
-def _since(text: str | None, zone: str | None) -> int | None:
-    try:
-        return None if text is None else moment(text, zone)
-    except ValueError as error:
-        raise Refused(str(error)) from error
+def meter_list(
+    registry: Registry,
+    *,
+    who: str,  # noqa: ARG001
+    now: float,
+    said: Sequence[str] = (),
+) -> Answer:
+    """List all installations; `said`: the serial numbers that devices say themselves."""
+    keys = {serial_key(serial) for serial in said}
+    return answers.meters(registry, registry.installations(), now, keys)
 
 
-def _step(text: str) -> int:
-    try:
-        seconds = duration(text)
-    except ValueError as error:
-        raise Refused(f"step: {error}") from error
-    if seconds != int(seconds) or seconds < 1:
-        raise Refused(f"step: {text} is not a whole number of seconds")
-    return int(seconds)
-
-
-def _dated(line: sheet.Line, zone: str | None) -> tuple[int | None, str]:
-    """When the row's fact begins, and what is wrong with the row."""
-    written = line.cells.get("since")
-    if written and (day := FRENCH_DAY.fullmatch(written)):
-        written = f"{day[3]}-{int(day[2]):02}-{int(day[1]):02}"
-    try:
-        return _since(written, zone), line.fault
-    except Refused as error:
-        return None, f"since: {error}"
-
-
-def _eaten(serial: str) -> str:
-    if not EATEN.fullmatch(serial):
-        return ""
-    return (
-        f'serial: the spreadsheet program has made "{serial}" of a long number, and its last digits'
-        " are lost: format the column as text and type the serial number again"
+def _meter(line: sheet.Line, zone: str | None) -> NewInstallation:
+    cells = line.cells
+    (since,), fault = written.dated(line, zone, "since")
+    fault = fault or written.eaten(cells.get("serial", ""), "serial")
+    row = NewInstallation(
+        place=cells.get("dwelling", ""),
+        device=cells.get("device"),
+        serial=cells.get("serial"),
+        channel=cells.get("channel"),
+        since=since,
+        where=line.where,
+        fault=fault,
     )
+    known = [cells["channel"]] if "channel" in cells else []
+    try:
+        return replace(
+            row,
+            multiplier=fields.multiplier(cells["multiplier"]) if "multiplier" in cells else None,
+            offset=fields.offset(cells["offset"]) if "offset" in cells else None,
+            index=written.indexes(cells.get("index", "").split(), known, "index"),
+        )
+    except Refused as error:
+        return replace(row, fault=fault or str(error))

@@ -1,7 +1,7 @@
 """No two documents may say different things about the same thing at the same time.
 
-Every document claims something for an interval: a meter, a dwelling's inhabitants, a purpose. A
-claim that meets a standing one is refused, and both sides are named.
+Every document claims something for an interval: a meter, a dwelling's inhabitants, a name, a
+purpose. A claim that meets a standing one is refused, and both sides are named.
 """
 
 from __future__ import annotations
@@ -10,11 +10,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.clock import stamp
-from agent.registry.documents import Consent, Installation, Occupancy, serial_key
+from agent.registry.documents import (
+    Alias,
+    Consent,
+    Duty,
+    Installation,
+    Occupancy,
+    Withdrawal,
+    serial_key,
+)
 from agent.registry.place import shown
+from agent.registry.schemes import Names, scheme
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from agent.registry.documents import Document, Place
 
@@ -46,22 +55,37 @@ class Claim:
 class Claims:
     """All claims of the documents in force, and those of the ones about to be added."""
 
-    def __init__(self, places: Mapping[str, Place]) -> None:
+    def __init__(self, places: Mapping[str, Place], standing: Iterable[Document] = ()) -> None:
         self._places = places
         self._claims: dict[Thing, list[Claim]] = {}
+        self._of: dict[str, list[Claim]] = {}
+        for document in standing:
+            self._stand(document, list(_claims(document)))
 
     def add(self, document: Document) -> str | None:
-        """Claim what the document claims; else say, for people, which other document stands
-        against it.
+        """Claim what the document claims, in place of its earlier version; else say, for people,
+        which other document stands against it.
         """
-        claims = list(_claims(document))
-        for claim in claims:
+        against = self.against(document)
+        if against is not None:
+            return self.sentence(against)
+        for claim in self._of.pop(document.id, ()):
+            self._claims[claim.thing].remove(claim)
+        self._stand(document, list(_claims(document)))
+        return None
+
+    def against(self, document: Document) -> Document | None:
+        """Find a document that says otherwise."""
+        for claim in _claims(document):
             for other in self._claims.get(claim.thing, ()):
                 if claim.meets(other):
-                    return self.sentence(other.by)
+                    return other.by
+        return None
+
+    def _stand(self, document: Document, claims: list[Claim]) -> None:
+        self._of[document.id] = claims
         for claim in claims:
             self._claims.setdefault(claim.thing, []).append(claim)
-        return None
 
     def sentence(self, document: Document) -> str:
         """Add by whose word a document stands to what it states."""
@@ -73,13 +97,21 @@ class Claims:
             what = f" {document.channel}" if document.channel else ""
             said = f"meter {document.meter} measures{what} {self._named(document.place)}"
         elif isinstance(document, Occupancy):
-            said = f"{self._named(document.place)} is occupied by {shown(document.id)}"
+            reference = f" ({document.reference})" if document.reference else ""
+            said = f"{self._named(document.place)} is occupied by {shown(document.id)}{reference}"
         elif isinstance(document, Consent):
             channels = ", ".join(document.channels)
             said = (
                 f"{self._named(document.place)} lets {document.recipient} have {channels} for "
                 f'"{document.purpose}"'
             )
+        elif isinstance(document, Alias):
+            name = scheme(document.scheme).said
+            said = f"{self._named(document.place)} is {name} {document.value}"
+        elif isinstance(document, Duty):
+            said = f"{document.recipient} is building manager by {document.reference}"
+        elif isinstance(document, Withdrawal):
+            return f"consent {document.id} was withdrawn"
         else:
             return f"{self._named(document.id)} is a place"
         until = "" if document.until is None else f" until {stamp(document.until)}"
@@ -96,15 +128,36 @@ def _word(document: Document) -> str:
 
 
 def _claims(document: Document) -> Iterator[Claim]:
+    if isinstance(document, Installation | Occupancy | Consent | Alias | Duty):
+        until = document.until
+        if until is not None and until <= document.since:
+            return
+        channels: Iterable[str | None] = (None,)
+        if isinstance(document, Installation):
+            channels = (document.channel,)
+        elif isinstance(document, Consent):
+            channels = document.channels
+        for thing in _things(document):
+            for channel in channels:
+                yield Claim(thing, document.since, until, channel, document)
+
+
+def _things(document: Installation | Occupancy | Consent | Alias | Duty) -> Iterator[Thing]:
     if isinstance(document, Installation):
-        for thing in _meter_things(document):
-            yield Claim(thing, document.since, document.until, document.channel, document)
+        yield from _meter_things(document)
     elif isinstance(document, Occupancy):
-        yield Claim(("lives in", document.place), document.since, document.until, None, document)
+        yield ("lives in", document.place)
     elif isinstance(document, Consent):
-        thing = ("consents", document.occupancy, document.recipient, document.purpose)
-        for channel in document.channels:
-            yield Claim(thing, document.since, document.until, channel, document)
+        if document.withdrawn is None:
+            yield ("consents", document.occupancy, document.recipient, document.purpose)
+    elif isinstance(document, Alias):
+        names = scheme(document.scheme).names
+        if names is not Names.SHARED:
+            yield ("means", document.scheme, document.value)
+        if names is not Names.PARTS:
+            yield ("is called", document.place, document.scheme)
+    else:
+        yield ("duty", document.reference)
 
 
 def _meter_things(document: Installation) -> Iterator[Thing]:

@@ -1,30 +1,79 @@
-"""Dates as people write them in tables, as seconds since 1970 UTC."""
+"""Dates as people write them, as seconds since 1970 UTC; the building's days and months."""
 
 from __future__ import annotations
 
 import calendar
+import datetime as dt
+import re
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+DAY = 86_400
+MONTH = 30 * DAY
+"""the step of monthly rows by convention: their slots are the midnights of each 1st"""
 EXAMPLE = "2026-07-12T00:00+02:00"
 FIRST, LAST = 946_684_800, 4_102_444_800
 """2000 and 2100: a year outside is a slip of the hand"""
+CIVIL = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})")
+STAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+FRENCH = re.compile(r"([0-9]{1,2})[/.]([0-9]{1,2})[/.]([0-9]{4})")
 
 
 def moment(text: str, zone: str | None = None) -> int:
-    """Read `2026-07-12T00:00+02:00`, or `2026-07-12` as that midnight in the building's zone.
-
-    Raises ValueError, for people, on anything else.
+    """Read `2026-07-12T00:00+02:00`, or `2026-07-12` or `12/07/2026` as that midnight in the
+    building's zone. Raises ValueError, for people, on anything else.
     """
-    try:
-        read = datetime.fromisoformat(text.strip())
-    except ValueError:
-        raise ValueError(f'"{text}" is no date; write {EXAMPLE}') from None
+    written = text.strip()
+    if day := CIVIL.fullmatch(written):
+        read = _civil(text, int(day[1]), int(day[2]), int(day[3]))
+    elif day := FRENCH.fullmatch(written):
+        read = _civil(text, int(day[3]), int(day[2]), int(day[1]))
+    else:
+        try:
+            read = datetime.fromisoformat(written)
+        except ValueError:
+            raise ValueError(_no_date(text)) from None
     if read.tzinfo is None:
         if zone is None:
             raise ValueError(f'"{text}" says no time zone; write {EXAMPLE}')
         read = read.replace(tzinfo=ZoneInfo(zone))
     return sane(int(read.timestamp()))
+
+
+def _civil(text: str, year: int, month: int, day: int) -> datetime:
+    if not 1 <= month <= 12 or not 1 <= day <= 31:  # noqa: PLR2004 -- months and days
+        raise ValueError(_no_date(text))
+    last = calendar.monthrange(max(year, 1), month)[1]
+    if day > last:
+        name = f"{calendar.month_name[month]} {year}"
+        raise ValueError(f'"{text}": {name} has {last} days')
+    return datetime(max(year, 1), month, day)  # noqa: DTZ001 -- its zone is the caller's
+
+
+def _no_date(text: str) -> str:
+    if re.search(r"[0-9][oO]|[oO][0-9]", text):
+        return f'"{text}" is no date: it has a letter O where a zero belongs; write {EXAMPLE}'
+    if re.fullmatch("[0-9]{5}", text):
+        return f'"{text}" is no date: format the column as a date'
+    if re.fullmatch("[0-9]{1,2}[/.-][0-9]{1,2}[/.-][0-9]{2}", text.strip()):
+        return f'"{text}" is no date: write the year with four digits'
+    return f'"{text}" is no date; write 2026-07-12, 12/07/2026 or {EXAMPLE}'
+
+
+def said_here(words: str, zone: str) -> str:
+    """The same words with every `2026-07-11T22:00:00Z` in them as it is read at the building:
+    `2026-07-12` at its midnight, else `2026-07-12 09:30`.
+    """
+
+    def here(found: re.Match[str]) -> str:
+        at = datetime.fromisoformat(found[0]).astimezone(ZoneInfo(zone))
+        return f"{at:%Y-%m-%d}" if at.time() == dt.time() else f"{at:%Y-%m-%d %H:%M}"
+
+    return STAMP.sub(here, words)
 
 
 def sane(at: int) -> int:
@@ -40,3 +89,34 @@ def months_later(at: int, months: int) -> int:
     year, month = divmod(start.year * 12 + start.month - 1 + months, 12)
     day = min(start.day, calendar.monthrange(year, month + 1)[1])
     return int(start.replace(year=year, month=month + 1, day=day).timestamp())
+
+
+def day_of_the_year(text: str) -> str:
+    """Read a billing date, `06-30` or `30/06`, as `06-30`. Raises ValueError, for people."""
+    written = text.strip()
+    if found := re.fullmatch(r"([0-9]{1,2})/([0-9]{1,2})", written):
+        day, month = int(found[1]), int(found[2])
+    elif found := re.fullmatch(r"([0-9]{1,2})-([0-9]{1,2})", written):
+        month, day = int(found[1]), int(found[2])
+    else:
+        raise ValueError(f'"{text}" is no day of the year; write 06-30')
+    # of a year that is no leap year: a bill of 29 February would come every fourth year
+    try:
+        return dt.date(2001, month, day).strftime("%m-%d")
+    except ValueError:
+        raise ValueError(f'"{text}" is not a day of every year; write 06-30') from None
+
+
+def midnight_of(t: int, zone: tzinfo | None) -> str | None:
+    """The day of the year, as `06-30`, that begins at t; None: none begins then."""
+    here = datetime.fromtimestamp(t, zone or UTC)
+    return here.strftime("%m-%d") if here.time() == dt.time() else None
+
+
+def slot_before(t: int, step: int, zone: tzinfo | None) -> int:
+    """Where the period that ends at slot t began; days and months are the building's."""
+    if step < DAY or zone is None:
+        return t - step
+    here = datetime.fromtimestamp(t - 1, zone)
+    day = here.date() if step == DAY else here.date().replace(day=1)
+    return int(datetime.combine(day, dt.time(), zone).timestamp())

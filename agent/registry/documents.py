@@ -2,15 +2,27 @@
 
 A document is never changed: a later one with the same id takes its place, and the earlier one
 stays as what was known then. Intervals are half-open, [since, until), in seconds since 1970 UTC;
-`until` None: open.
+`until` None: open; an empty one: this never was. Members that came with a later version of gardien
+have a default, so that older files still load.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from decimal import Context, Decimal
+from typing import TYPE_CHECKING, ClassVar
 
 from agent.registry.place import PLACES
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+EXACT = Context(prec=80)
+"""a meter's 20 digits times a multiplier's nine, nothing rounded"""
+
+
+Indexes = tuple[tuple[str, Decimal], ...]
+"""by channel, in its unit, as the meter showed them"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +53,22 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Alias:
+    """Another system's name of a place (schemes.py says which there are)."""
+
+    kind: ClassVar[str] = "alias"
+    id: str
+    place: str
+    scheme: str
+    value: str
+    since: int
+    until: int | None
+    word: Word
+    note: str = ""
+    """what people said of it: of a lot, `cave` or `parking`"""
+
+
+@dataclass(frozen=True, slots=True)
 class Occupancy:
     """Somebody lives in a dwelling; nobody's name is known here."""
 
@@ -50,6 +78,8 @@ class Occupancy:
     since: int
     until: int | None
     word: Word
+    reference: str | None = None
+    """the manager's own, such as the number of a lease"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +98,16 @@ class Installation:
     since: int
     until: int | None
     word: Word
+    multiplier: Decimal = Decimal(1)
+    """of what the meter shows (current transformers); other than 1 only with a channel"""
+    offset: Decimal = Decimal(0)
+    """added after multiplying, in the channel's unit"""
+    opened: Indexes = ()
+    """what the meter showed at `since`"""
+    closed: Indexes = ()
+    """what it showed at `until`; nothing: nobody knows"""
+    verified: str = "none"
+    """`display` or `load`: how a person made sure of it (`proof` knows about `serial`)"""
 
     @property
     def meter(self) -> str:
@@ -75,6 +115,22 @@ class Installation:
         if self.serial is None:
             return str(self.device)
         return f"{self.serial} ({self.device})" if self.device else self.serial
+
+    def proof(self, said: Container[str]) -> str:
+        """How sure it is that this meter measures this place: `display` or `load`, as a person
+        tried; `serial`: the number that people recorded is the one it says itself; `none`.
+
+        `said`: the serial numbers, in their comparable form, that devices say.
+        """
+        if self.verified != "none" or self.serial is None or self.pinned:
+            return self.verified
+        return "serial" if serial_key(self.serial) in said else "none"
+
+    def measured(self, shown: Decimal) -> Decimal:
+        """What an index that the meter shows means for the place, exact."""
+        if self.multiplier == 1 and not self.offset:
+            return shown
+        return EXACT.add(EXACT.multiply(shown, self.multiplier), self.offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,28 +149,58 @@ class Consent:
     since: int
     until: int
     word: Word
+    given: int | None = None
+    """when the people said it; None: when it was recorded"""
+    method: str = ""
+    """`paper`, `web`, `app`, `oral-recorded`"""
+    proof: str = ""
+    """the collector's reference of what was signed"""
+    withdrawn: int | None = None
+    """since when it counts no more, for whatever time"""
+    replaced: str | None = None
+    """by which consent it was replaced, from its `until` on"""
+
+    @property
+    def said(self) -> int:
+        """When the people gave it."""
+        return self.word.when if self.given is None else self.given
 
 
-Document = Place | Occupancy | Installation | Consent
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """A consent was withdrawn before it was ever heard of: it will not be taken."""
 
-KINDS: dict[str, type[Document]] = {
-    cls.kind: cls for cls in (Place, Occupancy, Installation, Consent)
-}
-
-
-def to_row(document: Document) -> dict[str, Any]:
-    """Write a document as it is stored."""
-    return {"kind": document.kind, **asdict(document)}
+    kind: ClassVar[str] = "withdrawal"
+    id: str
+    """of the consent"""
+    word: Word
 
 
-def from_row(row: dict[str, Any]) -> Document:
-    """Read a stored document. Raises KeyError, TypeError or ValueError on what is none."""
-    members = dict(row)
-    cls = KINDS[members.pop("kind")]
-    word = Word(**members.pop("word"))
-    if "channels" in members:
-        members["channels"] = tuple(members["channels"])
-    return cls(**members, word=word)
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """What the law or a contract lets the building manager have of all dwellings.
+
+    The index at the end of each month, and at 00:00 of a change of occupant or a billing date.
+    """
+
+    kind: ClassVar[str] = "duty"
+    id: str
+    recipient: str
+    """the building manager; one at a time"""
+    reference: str
+    """`décret 2020-886`, or the contract"""
+    channels: tuple[str, ...]
+    since: int
+    until: int | None
+    word: Word
+    billing: tuple[str, ...] = ()
+    """days of the year, as `06-30`"""
+
+
+Document = Place | Alias | Occupancy | Installation | Consent | Withdrawal | Duty
+
+Dated = Alias | Occupancy | Installation | Consent | Duty
+"""what holds for an interval"""
 
 
 def serial_key(serial: str) -> str:
@@ -125,6 +211,6 @@ def serial_key(serial: str) -> str:
 _SEPARATORS = str.maketrans(dict.fromkeys("-_."))
 
 
-def covers(document: Occupancy | Installation | Consent, t: int) -> bool:
+def covers(document: Dated, t: int) -> bool:
     """Whether t lies in the document's interval."""
     return document.since <= t and (document.until is None or t < document.until)

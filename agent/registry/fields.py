@@ -6,12 +6,14 @@ Each function returns the field in its one form, or raises Refused or ValueError
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from agent.channels import channels as known_channels
 from agent.clock import stamp
 from agent.errors import Refused
-from agent.registry.dates import months_later
+from agent.model import Kind
+from agent.registry.dates import DAY, MONTH, months_later
 from agent.registry.problems import did_you_mean
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 LONGEST_LABEL = 80
 LONGEST_WORD = 200
+MOST = Decimal(10) ** 15
+"""no meter shows as much"""
 LONGEST_CONSENT = 36
 """months (domain.md 2.2)"""
 DNS_NAME = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9-]{1,63}")
@@ -54,6 +58,8 @@ def text(given: str, name: str, longest: int) -> str:
 
 def prefix(word: str) -> str:
     """Find the first letter of an id for a type as people write it."""
+    if not word.strip():
+        raise Refused("type: it is empty; of merged cells only the first line has what they say")
     first = TYPES.get(word.strip().casefold())
     if first is None:
         raise Refused(f'type: "{word}" is not a type{did_you_mean(word, TYPES)}')
@@ -72,8 +78,24 @@ def channel(name: str) -> str:
 def channels(names: Sequence[str]) -> tuple[str, ...]:
     """Let names of channels pass, each once."""
     if not names:
-        raise Refused("channels: a consent names its channels, one by one")
+        raise Refused("channels: name each of them, one by one")
     return tuple(sorted({channel(name) for name in names}))
+
+
+def personal(names: Sequence[str]) -> tuple[str, ...]:
+    """Let names of channels pass that the catalogue explains: nothing else of a dwelling leaves."""
+    for name in channels(names):
+        if known_channels()[name].en is None:
+            raise Refused(f"channels: {name} of a dwelling never leaves: no consent is needed")
+    return channels(names)
+
+
+def registers(names: Sequence[str]) -> tuple[str, ...]:
+    """Let names of channels pass that are cumulative indexes: a duty has no other."""
+    for name in channels(names):
+        if known_channels()[name].kind is not Kind.REG:
+            raise Refused(f"channels: {name} is no index, and a duty delivers indexes only")
+    return channels(names)
 
 
 def recipient(name: str) -> str:
@@ -85,7 +107,9 @@ def recipient(name: str) -> str:
 
 
 def step(step: int, policy: Policy) -> int:
-    """Let a step in seconds pass that the policy allows."""
+    """Let a step in seconds pass that the policy allows: parts of a day, DAY, or MONTH."""
+    if step > DAY and step != MONTH:
+        raise Refused(f"step: {step} s is neither a day, nor part of one, nor a month")
     if step < policy.floor:
         raise Refused(
             f"step: {step} s is finer than the {policy.floor} s that policy {policy.name} allows"
@@ -104,3 +128,35 @@ def until(until: int | None, since: int) -> int:
             f"a consent lasts {LONGEST_CONSENT} months at most"
         )
     return until
+
+
+def index(written: str, name: str) -> Decimal:
+    """Read what a meter shows, with a decimal point or comma."""
+    plain = "".join(written.split()).replace(",", ".")
+    value = _decimal(plain)
+    if value is None or not 0 <= value < MOST:
+        zeros = "; it has a letter O where a zero belongs" if "O" in written.upper() else ""
+        raise Refused(f'{name}: "{written}" is not what a meter shows, such as 8412.5{zeros}')
+    return value
+
+
+def multiplier(written: str) -> Decimal:
+    """Read by what a meter's index is multiplied."""
+    value = _decimal("".join(written.split()).replace(",", "."))
+    if value is None or not Decimal("0.000001") <= value <= 1_000_000:  # noqa: PLR2004 -- sane
+        raise Refused(f'multiplier: "{written}" is no number such as 10 or 0.1')
+    return value
+
+
+def offset(written: str) -> Decimal:
+    """Read what is added to a meter's index."""
+    value = _decimal("".join(written.split()).replace(",", "."))
+    if value is None or abs(value) >= MOST:
+        raise Refused(f'offset: "{written}" is no number such as -120.5')
+    return value
+
+
+def _decimal(plain: str) -> Decimal | None:
+    if not re.fullmatch(r"[+-]?[0-9]{1,20}(\.[0-9]{1,9})?", plain):
+        return None
+    return Decimal(plain)

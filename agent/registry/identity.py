@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives import serialization
@@ -38,16 +39,17 @@ class Identity:
     signing_key: Ed25519PrivateKey = field(repr=False)
 
 
-def mint(state: Path) -> Identity:
+def mint(state: Path, gateway: str | None = None) -> Identity:
     """Make the identity under `<state>/keys`, for the owner's eyes only, durably.
 
+    `gateway`: the id of the gateway that it takes the place of; None: a new one is drawn.
     Raises Refused where there is one already: a second one would orphan what waits in the spool.
     """
     keys = state / KEYS
     if keys.exists():
         raise Refused(f"{keys}: this gateway has its keys already")
     signing = Ed25519PrivateKey.generate()
-    names = {"gateway": place.mint(place.GATEWAY), "state": secrets.token_hex(16)}
+    names = {"gateway": gateway or place.mint(place.GATEWAY), "state": secrets.token_hex(16)}
     contents = {
         NAMES: json.dumps(names).encode(),
         SPOOL: secrets.token_bytes(SPOOL_KEY_BYTES),
@@ -81,6 +83,42 @@ def load(state: Path) -> Identity:
     if len(spool_key) != SPOOL_KEY_BYTES or not isinstance(signing, Ed25519PrivateKey):
         raise Refused(f"{keys} is damaged (a key of the wrong kind): put back a copy of it")
     return Identity(gateway, state_id, spool_key, signing)
+
+
+def bind(state: Path, machine: str) -> tuple[Identity, bool]:
+    """Read the identity on this machine; whether its state id had to be drawn anew.
+
+    A state that is found on another machine than it was made on is another state: what was signed
+    for the earlier one counts no more. `machine`: the machine-id, empty where there is none. Only
+    the owner of the state may call this. Raises Refused as `load` does.
+    """
+    who, file = load(state), state / KEYS / NAMES
+    names = json.loads(file.read_bytes())
+    here = _machine(machine, who.gateway)
+    before = names.get("machine")
+    if not machine or before == here:
+        return who, False
+    moved = before is not None
+    if moved:
+        who = replace(who, state=secrets.token_hex(16))
+    _replace(file, json.dumps({**names, "state": who.state, "machine": here}).encode())
+    return who, moved
+
+
+def _machine(machine: str, gateway: str) -> str:
+    """The machine-id is not for others to know (machine-id(5)): only whether it is the same."""
+    return hashlib.sha256(f"{gateway} {machine}".encode()).hexdigest()
+
+
+def _replace(file: Path, content: bytes) -> None:
+    new = file.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    try:
+        _write(new, content)
+        new.replace(file)
+        sync_folder(file.parent)
+    except OSError as error:
+        raise Refused(f"{file} could not be written: {error.strerror}") from error
 
 
 def _private(path: Path) -> bytes:

@@ -8,17 +8,27 @@ from bisect import bisect_right
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
-from agent.registry.documents import Consent, Installation, Occupancy, Place, covers, serial_key
+from agent.registry.documents import (
+    Alias,
+    Consent,
+    Duty,
+    Installation,
+    Occupancy,
+    Place,
+    Withdrawal,
+    covers,
+    serial_key,
+)
 from agent.registry.labels import Labels
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping, Sequence
 
-    from agent.registry.documents import Document
+    from agent.registry.documents import Dated, Document
 
 K = TypeVar("K", bound="Hashable")
 V = TypeVar("V")
-D = TypeVar("D", Installation, Occupancy)
+D = TypeVar("D", Alias, Installation, Occupancy)
 
 
 class Unknown(StrEnum):
@@ -38,21 +48,32 @@ class Index:
         latest: dict[tuple[str, str], Document] = {}
         for document in documents:
             latest[document.kind, document.id] = document
-        now = list(latest.values())
+        self._now = now = list(latest.values())
         self.places = {doc.id: doc for doc in now if isinstance(doc, Place)}
-        self.labels = Labels(self.places)
+        self.aliases = self._listed(doc for doc in now if isinstance(doc, Alias))
+        self.labels = Labels(self.places, self.aliases)
         self.installations = self._listed(doc for doc in now if isinstance(doc, Installation))
         self.occupancies = self._listed(doc for doc in now if isinstance(doc, Occupancy))
+        # the basis hardest to lose comes first (design.md 7, delivery rule 13)
         self.consents = [doc for doc in now if isinstance(doc, Consent)]
+        # of two that cover a row the coarser one: who withdraws the finer keeps what it covers
+        self.consents.sort(key=lambda doc: (-doc.step, -doc.until, doc.id))
+        self.duties = [doc for doc in now if isinstance(doc, Duty)]
+        self.duties.sort(key=lambda doc: (-doc.until if doc.until else -(2**62), doc.id))
+        self._by_channel = _groups((name, doc) for doc in self.duties for name in doc.channels)
+        self.withdrawn = {doc.id for doc in now if isinstance(doc, Withdrawal)}
         self._by_device = _groups((doc.device, doc) for doc in self.installations if doc.device)
         self._by_serial = _groups(
             (serial_key(doc.serial), doc) for doc in self.installations if doc.serial
         )
         self._by_place = _groups((doc.place, doc) for doc in self.occupancies)
-        # the basis hardest to lose comes first (design.md 7, delivery rule 13)
-        self.consents.sort(key=lambda doc: (-doc.until, doc.id))
-        self._by_occupancy = _groups(((doc.occupancy, doc.recipient), doc) for doc in self.consents)
-        self._turns = _edges([*self.installations, *self.occupancies, *self.consents])
+        self._by_occupancy = _groups(
+            ((doc.occupancy, doc.recipient), doc) for doc in self.consents if doc.withdrawn is None
+        )
+        self._ever_agreed = _groups(((doc.place, doc.recipient), doc) for doc in self.consents)
+        self._dwellings = tuple(sorted(id_ for id_ in self.places if id_[0] == "D"))
+        self._meters_of = _groups((doc.place, doc) for doc in self.installations)
+        self._turns = _edges([*self.installations, *self.occupancies, *self.consents, *self.duties])
 
     def _listed(self, documents: Iterable[D]) -> list[D]:
         """In the order in which people look for them: by label and date."""
@@ -62,6 +83,10 @@ class Index:
             return (place.label if place else document.place, document.since)
 
         return sorted(documents, key=order)
+
+    def and_with(self, documents: Iterable[Document]) -> Index:
+        """The state after these documents."""
+        return Index([*self._now, *documents])
 
     def whose(
         self, device: str, serial: str | None, channel: str, t: int
@@ -77,17 +102,39 @@ class Index:
             return Unknown.NO_INSTALLATION
         return named if named.device is None else Unknown.OTHER_DEVICE
 
+    def meters_of(self, place: str) -> Sequence[Installation]:
+        """Every meter that ever measured the place, in order."""
+        return self._meters_of.get(place, ())
+
     def occupancy_at(self, place: str, t: int) -> Occupancy | None:
         """Who lives there at t; None: nobody, or nobody knows."""
         return next((doc for doc in self._by_place.get(place, ()) if covers(doc, t)), None)
 
+    def occupancies_of(self, place: str) -> Sequence[Occupancy]:
+        """Everybody who ever lived there, in order."""
+        return self._by_place.get(place, ())
+
     def lived_in_before(self, place: str, t: int) -> bool:
         """Whether any occupancy of the place began at or before t."""
-        return any(doc.since <= t for doc in self._by_place.get(place, ()))
+        return any(
+            doc.since <= t and doc.until != doc.since for doc in self._by_place.get(place, ())
+        )
 
     def consents_of(self, occupancy: str, recipient: str) -> Sequence[Consent]:
-        """List the consents of these people to this recipient, the longest first."""
+        """List the consents of these people to this recipient, the one hardest to lose first."""
         return self._by_occupancy.get((occupancy, recipient), ())
+
+    def ever_agreed(self, place: str, recipient: str) -> Sequence[Consent]:
+        """See Registry.ever_agreed."""
+        return self._ever_agreed.get((place, recipient), ())
+
+    def dwellings(self) -> Sequence[str]:
+        """Every dwelling, by id."""
+        return self._dwellings
+
+    def duties_of(self, channel: str) -> Sequence[Duty]:
+        """List the duties that name a channel, the one hardest to lose first."""
+        return self._by_channel.get(channel, ())
 
     def turns(self, start: int, end: int) -> list[int]:
         """See Registry.turns."""
@@ -105,10 +152,15 @@ def _matched(installed: Installation, serial: str | None) -> Installation | Unkn
 
 
 def _in_force(documents: Sequence[Installation], channel: str, t: int) -> Installation | None:
+    """The one that covers t; else the one that ends then, whose closing index this is."""
+    closing = None
     for document in documents:
-        if covers(document, t) and document.channel in (None, channel):
-            return document
-    return None
+        if document.channel in (None, channel):
+            if covers(document, t):
+                return document
+            if document.until == t and document.since < t:
+                closing = document
+    return closing
 
 
 def _groups(pairs: Iterable[tuple[K, V]]) -> Mapping[K, tuple[V, ...]]:
@@ -118,6 +170,9 @@ def _groups(pairs: Iterable[tuple[K, V]]) -> Mapping[K, tuple[V, ...]]:
     return {key: tuple(values) for key, values in groups.items()}
 
 
-def _edges(documents: Sequence[Occupancy | Installation | Consent]) -> list[int]:
-    edges = {doc.since for doc in documents} | {doc.until for doc in documents if doc.until}
-    return sorted(edges)
+def _edges(documents: Sequence[Dated]) -> list[int]:
+    """Where answers change: at each end, and the second after it, for what ends at t may be
+    answered by what was in force until t.
+    """
+    ends = {doc.since for doc in documents} | {doc.until for doc in documents if doc.until}
+    return sorted(ends | {end + 1 for end in ends})

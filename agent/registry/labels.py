@@ -1,4 +1,4 @@
-"""Finding a place by what people call it."""
+"""Finding a place by what people and other systems call it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING
 from agent.errors import Refused
 from agent.registry.place import looks_like_id, parse, shown, squeeze
 from agent.registry.problems import did_you_mean
+from agent.registry.schemes import Names, scheme
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from agent.registry.documents import Place
+    from agent.registry.documents import Alias, Place
+
+
+HINTS = 50
+"""suggestions made until something changes"""
 
 
 def label_key(label: str) -> str:
@@ -25,29 +30,53 @@ def _loose_key(label: str) -> str:
 
 
 class Labels:
-    """The places of a building by id, label, and label without its punctuation."""
+    """The places of a building by id, label, label without its punctuation, and alias.
 
-    def __init__(self, places: Mapping[str, Place]) -> None:
+    A name that all places of a building share finds none of them.
+    """
+
+    def __init__(self, places: Mapping[str, Place], aliases: Iterable[Alias] = ()) -> None:
         self._places = places
         self.by_label = {label_key(place.label): place for place in places.values()}
         self._loosely: dict[str, list[Place]] = {}
         for place in places.values():
             self._loosely.setdefault(_loose_key(place.label), []).append(place)
+        self._hints_left = HINTS
+        self._by_alias: dict[str, list[Place]] = {}
+        for alias in aliases:
+            known = scheme(alias.scheme)
+            if known.names is not Names.SHARED and alias.place in places and _in_use(alias):
+                for words in (alias.value, known.said + alias.value, known.name + alias.value):
+                    found = self._by_alias.setdefault(_loose_key(words), [])
+                    if places[alias.place] not in found:
+                        found.append(places[alias.place])
 
     def find(self, text: str) -> Place:
         """Find the place that is meant. Raises Refused on none or several, with candidates."""
         known = self._places.get(squeeze(text)) or self.by_label.get(label_key(text))
         if known:
             return known
-        near = self._loosely.get(_loose_key(text), [])
+        near = self._loosely.get(_loose_key(text), []) or self._by_alias.get(_loose_key(text), [])
         if len(near) == 1:
             return near[0]
         if near:
             raise Refused(f'"{text}" may be {" or ".join(_named(place) for place in near)}')
         if looks_like_id(text):
             raise Refused(f"there is no place {shown(parse(text))} in this registry")
+        raise Refused(f'there is no place "{text}"{self._hint(text)}')
+
+    def _hint(self, text: str) -> str:
+        """What may have been meant; of a file whose every line is wrong, for those that are shown:
+        to look for what is near takes milliseconds.
+        """
+        self._hints_left -= 1
         labels = [place.label for place in self._places.values()]
-        raise Refused(f'there is no place "{text}"{did_you_mean(text, labels)}')
+        return did_you_mean(text, labels) if self._hints_left >= 0 else ""
+
+
+def _in_use(alias: Alias) -> bool:
+    """An alias that ended names nothing today, though it did in its time."""
+    return alias.until is None
 
 
 def _named(place: Place) -> str:

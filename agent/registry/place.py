@@ -9,8 +9,9 @@ from __future__ import annotations
 import secrets
 
 from agent.errors import Refused
+from agent.words import N_, _
 
-PLACES = {"D": "dwelling", "C": "common", "B": "building"}
+PLACES = {"D": N_("dwelling"), "C": N_("common"), "B": N_("building")}
 OCCUPANCY, GATEWAY = "H", "G"
 LENGTH = 15
 
@@ -41,7 +42,9 @@ def agrees(squeezed: str) -> bool:
 def mint(prefix: str) -> str:
     """Draw a new id, never given before and never to be given again: 60 random bits."""
     while True:
-        body = prefix + "".join(secrets.choice(SYMBOLS) for _ in range(LENGTH - 3))
+        # a byte has eight times as many values as there are symbols: each is as likely
+        drawn = secrets.token_bytes(LENGTH - 3)
+        body = prefix + "".join(SYMBOLS[byte % len(SYMBOLS)] for byte in drawn)
         check = check_characters(body)
         # a reader would take these for 1 and 0; one draw in five
         if not NEVER_MINTED & set(check):
@@ -63,13 +66,29 @@ def parse(text: str, prefixes: str = "DCB") -> str:
     """Read an id as a person wrote it: its 15 characters. Raises Refused with what is wrong."""
     squeezed = squeeze(text)
     if "U" in squeezed:
-        raise Refused(f'"{text}" is no id: ids have no letter U')
+        raise Refused(_('"{text}" is no id: ids have no letter U', text=text))
     if len(squeezed) != LENGTH:
-        raise Refused(f'"{text}" is no id: it has {len(squeezed)} characters, an id has {LENGTH}')
+        raise Refused(
+            _(
+                '"{text}" is no id: it has {squeezed} characters, an id has {length}',
+                text=text,
+                squeezed=len(squeezed),
+                length=LENGTH,
+            )
+        )
     if not agrees(squeezed):
-        raise Refused(f'"{text}" is no id: its check characters do not match; compare it again')
+        raise Refused(
+            _('"{text}" is no id: its check characters do not match; compare it again', text=text)
+        )
     if squeezed[0] not in prefixes:
-        raise Refused(f'"{text}" names a {_noun(squeezed[0])}, not a {_nouns(prefixes)}')
+        raise Refused(
+            _(
+                '"{text}" names a {noun}, not a {nouns}',
+                text=text,
+                noun=_noun(squeezed[0]),
+                nouns=_nouns(prefixes),
+            )
+        )
     return squeezed
 
 
@@ -86,9 +105,10 @@ def _remainder(text: str) -> int:
 
 
 def _noun(prefix: str) -> str:
-    others = {OCCUPANCY: "occupancy", GATEWAY: "gateway"}
-    return {**PLACES, **others}.get(prefix, f'thing unknown ("{prefix}")')
+    others = {OCCUPANCY: N_("occupancy"), GATEWAY: N_("gateway")}
+    known = {**PLACES, **others}.get(prefix)
+    return _(known) if known else _('thing unknown ("{prefix}")', prefix=prefix)
 
 
 def _nouns(prefixes: str) -> str:
-    return " or ".join(_noun(prefix) for prefix in prefixes)
+    return _(" or ").join(_noun(prefix) for prefix in prefixes)

@@ -41,7 +41,11 @@ class Problems:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean "dwelling"?`, or nothing where nothing known is near."""
-    near = {name.casefold(): name for name in known}
-    found = get_close_matches(word.casefold(), list(near), n=3)
-    names = " or ".join(f'"{near[name]}"' for name in found)
+    names = " or ".join(f'"{name}"' for name in nearest(word, known))
     return f"; did you mean {names}?" if names else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> list[str]:
+    """The known words, three at most, that look like it."""
+    near = {name.casefold(): name for name in known}
+    return [near[name] for name in get_close_matches(word.casefold(), list(near), n=3)]

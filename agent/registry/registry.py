@@ -7,35 +7,65 @@ answer when the call returns.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from tinydb import TinyDB
 
 from agent.errors import Refused
-from agent.registry.admit import (
-    Author,
+from agent.registry.admission import Author
+from agent.registry.admit_bases import (
     admit_consents,
+    admit_duties,
+    admit_end_of_duty,
+    admit_withdrawals,
+)
+from agent.registry.admit_meters import (
+    admit_exchanges,
     admit_installations,
     admit_pin,
-    admit_places,
+    admit_proof,
 )
-from agent.registry.documents import Consent, Installation, Occupancy, Place, from_row, to_row
+from agent.registry.admit_people import admit_occupancies
+from agent.registry.admit_places import admit_aliases, admit_places
+from agent.registry.documents import Alias, Consent, Duty, Installation, Occupancy, Place
+from agent.registry.effects import effects
 from agent.registry.index import Index, Unknown
 from agent.registry.storage import AtomicStorage
+from agent.registry.stored import from_row, to_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from agent.model import Retraction
     from agent.registry.documents import Document
-    from agent.registry.entries import NewConsent, NewInstallation, NewPlace
+    from agent.registry.entries import (
+        NewAlias,
+        NewConsent,
+        NewDuty,
+        NewExchange,
+        NewInstallation,
+        NewOccupancy,
+        NewPlace,
+        NewWithdrawal,
+    )
     from agent.registry.gate import Policy
+
+    Admit = Callable[..., list[Document]]
+
+D = TypeVar("D", Place, Alias, Occupancy, Installation, Consent, Duty)
 
 TABLE = "documents"
 
 
 class Registry:
-    """Who, whose and since when, with the author of every fact."""
+    """Who, whose and since when, with the author of every fact.
+
+    What changes it takes rows, who says so, by what door, and when: all rows are recorded or none.
+    It raises Refused that names every wrong row and what stands against it. `preview`: the answer
+    is what would be recorded, and nothing is; ids that are to be drawn will be others.
+    """
 
     def __init__(self, path: Path, fsync: Callable[[int], None] = os.fsync) -> None:
         self._path = path
@@ -56,15 +86,48 @@ class Registry:
         """Number of the last change; 0 before the first. Each change's documents carry its own."""
         return self._documents[-1].word.revision if self._documents else 0
 
+    def effects(self, after: int) -> Sequence[tuple[int, tuple[Retraction, ...]]]:
+        """List every change after revision `after`, in order, with what it takes away of what
+        was delivered or waits; most take nothing. The same whenever it is asked.
+        """
+        return effects(self._documents, after)
+
+    def ids_after(self, after: int) -> dict[int, list[str]]:
+        """The ids of the documents of each change after revision `after`, by its number."""
+        found: dict[int, list[str]] = {}
+        for document in self._documents:
+            if document.word.revision > after:
+                found.setdefault(document.word.revision, []).append(document.id)
+        return found
+
+    def first_told(self, id_: str) -> int:
+        """When something was first said, whatever was said of it later (Unix second)."""
+        return next(one.word.when for one in self._documents if one.id == id_)
+
+    def recorded(self, who: str, source: str) -> bool:
+        """Whether anything was ever recorded by their word, from just this source."""
+        return any((one.word.who, one.word.source) == (who, source) for one in self._documents)
+
+    # what is recorded
+
     def places(self) -> list[Place]:
         """All places, by label."""
         return sorted(self._index.places.values(), key=lambda place: place.label)
 
     def place(self, text: str) -> Place:
-        """Find a place by id or label, forgivingly. Raises Refused on none or several, with
-        candidates.
+        """Find a place by id, label or alias, forgivingly. Raises Refused on none or several,
+        with candidates.
         """
         return self._index.labels.find(text)
+
+    def label(self, place: str) -> str | None:
+        """What people call a place (by its exact id); None: it is not recorded here."""
+        known = self._index.places.get(place)
+        return known.label if known else None
+
+    def aliases(self) -> list[Alias]:
+        """All aliases in their latest version, by label and date."""
+        return list(self._index.aliases)
 
     def installations(self) -> list[Installation]:
         """All installations in their latest version, by label and date."""
@@ -75,54 +138,71 @@ class Registry:
         return list(self._index.occupancies)
 
     def consents(self) -> list[Consent]:
-        """All consents, the one that lasts longest first."""
+        """All consents, withdrawn ones too, the one hardest to lose first."""
         return list(self._index.consents)
 
-    def add_places(
-        self, rows: Sequence[NewPlace], who: str, source: str, now: float
+    def duties(self) -> list[Duty]:
+        """All duties, the one hardest to lose first."""
+        return list(self._index.duties)
+
+    # changes
+
+    def add_places(  # noqa: PLR0913 -- and the lots
+        self,
+        rows: Sequence[NewPlace],
+        who: str,
+        source: str,
+        now: float,
+        *,
+        lots: Sequence[NewAlias] = (),
+        preview: bool = False,
     ) -> list[Place]:
-        """Record places, and an occupancy from `since` for each dwelling: all rows or none.
-
-        Raises Refused, naming every wrong row, on a label or an id that is taken, too.
+        """Record places, an occupancy from `since` for each dwelling, and lots that belong to them
+        or to known ones.
         """
-        added = self._record(admit_places(self._index, rows, self._author(who, source, now)))
-        return [document for document in added if isinstance(document, Place)]
+        return self._change(
+            Place, partial(admit_places, rows=rows, lots=lots), (who, source, now), preview
+        )
 
-    def would_add(self, rows: Sequence[NewPlace], who: str, source: str, now: float) -> list[Place]:
-        """What `add_places` would record, without doing it; ids that are to be minted will be
-        others. Raises Refused as it does.
-        """
-        would = admit_places(self._index, rows, self._author(who, source, now))
-        return [document for document in would if isinstance(document, Place)]
+    def name(
+        self, rows: Sequence[NewAlias], who: str, source: str, now: float, *, preview: bool = False
+    ) -> list[Alias]:
+        """Record other systems' names of places."""
+        return self._change(Alias, partial(admit_aliases, rows=rows), (who, source, now), preview)
 
-    def would_install(
-        self, rows: Sequence[NewInstallation], who: str, source: str, now: float
-    ) -> list[Installation]:
-        """What `install` would record, without doing it. Raises Refused as it does."""
-        would = admit_installations(self._index, rows, self._author(who, source, now))
-        return [document for document in would if isinstance(document, Installation)]
+    def occupy(
+        self,
+        rows: Sequence[NewOccupancy],
+        who: str,
+        source: str,
+        now: float,
+        *,
+        preview: bool = False,
+    ) -> list[Occupancy]:
+        """Record who moves in and out, and corrections of it."""
+        return self._change(
+            Occupancy, partial(admit_occupancies, rows=rows), (who, source, now), preview
+        )
 
     def install(
-        self, rows: Sequence[NewInstallation], who: str, source: str, now: float
+        self,
+        rows: Sequence[NewInstallation],
+        who: str,
+        source: str,
+        now: float,
+        *,
+        preview: bool = False,
     ) -> list[Installation]:
-        """Record which meter measures which place: all rows or none.
+        """Record which meter measures which place."""
+        return self._change(
+            Installation, partial(admit_installations, rows=rows), (who, source, now), preview
+        )
 
-        Raises Refused, naming every wrong row and what stands against it.
-        """
-        author = self._author(who, source, now)
-        added = self._record(admit_installations(self._index, rows, author))
-        return [document for document in added if isinstance(document, Installation)]
-
-    def consent(
-        self, rows: Sequence[NewConsent], who: str, source: str, now: float, policy: Policy
-    ) -> list[Consent]:
-        """Record what the people of dwellings agreed to, within the policy: all rows or none.
-
-        Raises Refused, naming every wrong row and what stands against it.
-        """
-        author = self._author(who, source, now)
-        added = self._record(admit_consents(self._index, rows, author, policy))
-        return [document for document in added if isinstance(document, Consent)]
+    def exchange(
+        self, rows: Sequence[NewExchange], who: str, source: str, now: float
+    ) -> list[Installation]:
+        """Record which meter another one has followed: both are in the answer."""
+        return self._change(Installation, partial(admit_exchanges, rows=rows), (who, source, now))
 
     def pin(
         self, device: str, serial: str, who: str, source: str, now: float
@@ -131,56 +211,137 @@ class Registry:
 
         Nothing is written where there is none. Raises Refused if that meter is installed elsewhere.
         """
-        added = self._record(admit_pin(self._index, device, serial, self._author(who, source, now)))
-        return [document for document in added if isinstance(document, Installation)]
+        return self._change(
+            Installation, partial(admit_pin, device=device, serial=serial), (who, source, now)
+        )
+
+    def verify(
+        self, meters: Sequence[str], how: str, who: str, source: str, now: float
+    ) -> list[Installation]:
+        """Record that a person made sure of installations (by id): by `display` or by `load`."""
+        return self._change(
+            Installation, partial(admit_proof, meters=meters, how=how), (who, source, now)
+        )
+
+    def consent(  # noqa: PLR0913 -- and the policy
+        self,
+        rows: Sequence[NewConsent],
+        who: str,
+        source: str,
+        now: float,
+        policy: Policy,
+        *,
+        preview: bool = False,
+    ) -> list[Consent]:
+        """Record what the people of dwellings agreed to, within the policy.
+
+        Of a single row NotYet is raised where it may become possible once somebody lives there.
+        """
+        return self._change(
+            Consent, partial(admit_consents, rows=rows, policy=policy), (who, source, now), preview
+        )
+
+    def withdraw(
+        self, rows: Sequence[NewWithdrawal], who: str, source: str, now: float
+    ) -> list[Consent]:
+        """Record what people no longer agree to; the answer is what of it was known."""
+        return self._change(Consent, partial(admit_withdrawals, rows=rows), (who, source, now))
+
+    def oblige(
+        self, rows: Sequence[NewDuty], who: str, source: str, now: float, *, preview: bool = False
+    ) -> list[Duty]:
+        """Record duties of the building manager."""
+        return self._change(Duty, partial(admit_duties, rows=rows), (who, source, now), preview)
+
+    def end_duty(
+        self, duty: str, until: int | None, who: str, source: str, now: float
+    ) -> list[Duty]:
+        """Record that a duty, by id or reference, ends; None: now."""
+        return self._change(
+            Duty, partial(admit_end_of_duty, id_=duty, until=until), (who, source, now)
+        )
+
+    # what every reading asks
 
     def whose(
         self, device: str, serial: str | None, channel: str, t: int
     ) -> Installation | Unknown:
-        """Which installation a value of slot t (seconds UTC) belongs to, or why nobody knows.
+        """Which installation a value of the instant t (Unix seconds) belongs to, or why none.
 
         `serial` is what the device itself says; None: it says none. Where the device has an
         installation of its own name, that one alone decides; a serial number that differs from it
-        is Unknown, whatever else is installed (design.md 2, invariant 4).
+        is Unknown, whatever else is installed (design.md 2, invariant 4). At the instant of its end
+        a meter that no other follows still answers: its closing index. For a quantity over
+        (t − step, t] ask for t − 1.
         """
         return self._index.whose(device, serial, channel, t)
+
+    def meters_of(self, place: str) -> Sequence[Installation]:
+        """Every meter that ever measured a place (by id), in order."""
+        return self._index.meters_of(place)
 
     def occupancy_at(self, place: str, t: int) -> Occupancy | None:
         """Who lives in a place (by id) at t; None: nobody, or nobody knows."""
         return self._index.occupancy_at(place, t)
+
+    def occupancies_of(self, place: str) -> Sequence[Occupancy]:
+        """Everybody who ever lived in a place (by id), in order."""
+        return self._index.occupancies_of(place)
 
     def lived_in_before(self, place: str, t: int) -> bool:
         """Whether any occupancy of the place began at or before t."""
         return self._index.lived_in_before(place, t)
 
     def consents_of(self, occupancy: str, recipient: str) -> Sequence[Consent]:
-        """List the consents of an occupancy to a recipient, the one that lasts longest first."""
+        """List the consents of an occupancy to a recipient that were not withdrawn, the one hardest
+        to lose first.
+        """
         return self._index.consents_of(occupancy, recipient)
 
+    def ever_agreed(self, place: str, recipient: str) -> Sequence[Consent]:
+        """Every consent of whoever lived in a place (by id) to this recipient, withdrawn ones too,
+        the one hardest to lose first.
+        """
+        return self._index.ever_agreed(place, recipient)
+
+    def dwellings(self) -> Sequence[str]:
+        """Every dwelling, by id."""
+        return self._index.dwellings()
+
+    def duties_of(self, channel: str) -> Sequence[Duty]:
+        """List the duties that name a channel, the one hardest to lose first."""
+        return self._index.duties_of(channel)
+
     def turns(self, start: int, end: int) -> list[int]:
-        """Instants in (start, end], sorted, at which an answer may change: every since and until.
+        """Instants in (start, end], sorted, at which an answer may change: every since and until,
+        and the second after each.
 
         A policy's own `common.since` is not among them.
         """
         return self._index.turns(start, end)
 
-    def _author(self, who: str, source: str, now: float) -> Author:
-        return Author(who, source, now, self.revision + 1)
+    def _change(
+        self, cls: type[D], admit: Admit, by: tuple[str, str, float], preview: bool = False
+    ) -> list[D]:
+        documents = admit(self._index, author=Author(*by, self.revision + 1))
+        if not preview:
+            self._record(documents)
+        return [document for document in documents if isinstance(document, cls)]
 
-    def _record(self, documents: list[Document]) -> list[Document]:
-        if documents:
-            try:
-                self._table.insert_multiple(to_row(document) for document in documents)
-            except OSError as error:
-                # what the file says now is what a restart would believe
-                self._load()
-                raise Refused(
-                    f"{self._path} could not be written ({error}): look whether it was recorded "
-                    f"before you do it again"
-                ) from error
-            self._documents += documents
-            self._index = Index(self._documents)
-        return documents
+    def _record(self, documents: list[Document]) -> None:
+        if not documents:
+            return
+        try:
+            self._table.insert_multiple(to_row(document) for document in documents)
+        except OSError as error:
+            # what the file says now is what a restart would believe
+            self._load()
+            raise Refused(
+                f"{self._path} could not be written ({error}): look whether it was recorded "
+                f"before you do it again"
+            ) from error
+        self._documents += documents
+        self._index = Index(self._documents)
 
     def _load(self) -> None:
         stored = self._storage.read()
@@ -191,8 +352,10 @@ class Registry:
                 raise ValueError(f"unknown tables {sorted(tables)}")
             self._documents = [from_row(row) for row in rows.values()]
             self._index = Index(self._documents)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, ArithmeticError, KeyError, TypeError, ValueError) as error:
             raise Refused(
                 f"{self._path}: this is not a registry that this version can read "
                 f"({type(error).__name__}: {error}); it was left as it is"
             ) from error
+        except Refused as error:
+            raise Refused(f"{self._path}: {error}; it was left as it is") from error

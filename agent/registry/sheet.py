@@ -8,19 +8,31 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.errors import Refused
-from agent.registry.problems import Problems, did_you_mean
+from agent.registry.problems import Problems, did_you_mean, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 SEPARATORS = ";,\t"
 STRANGE = "?"
 """the name of a column that is not read"""
+ABOVE = 20
+"""lines among which the headings are looked for: a title may stand above them"""
+SURE = 2
+"""headings that one of them must have to be taken for the headings, though it is not the first"""
+BLANKS = str.maketrans("\u00a0\u202f", "  ")
+WRONG = re.compile(
+    r"#(REF|N/A|NAME|VALUE|DIV/0|NUM|NULL|NOM|VALEUR|NOMBRE|NUL)[!?]?|Err:5[0-9]{2}", re.ASCII
+)
+"""what stands in a cell whose formula went wrong"""
+NO_END = "unexpected end of data"
+"""the csv module's words for a quote without its other half"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +53,8 @@ def read(text: str, name: str, columns: Mapping[str, str], required: Sequence[st
     are names of ours. Raises Refused on a heading that is misspelt, double or missing, and on a
     file without rows; a row that is wrong comes back with its `fault`.
     """
-    first, rows = _headed(text.removeprefix("\ufeff"), name)
-    names = _names(first, name, columns, required)
+    at, first, rows = _headed(text, name, columns)
+    names = _names(first, f"{name}:{at}", columns, required)
     lines = [_line(f"{name}:{number}", row, names) for number, row in rows if any(row)]
     if not lines:
         raise Refused(f"{name}: there is no line below the headings")
@@ -51,7 +63,7 @@ def read(text: str, name: str, columns: Mapping[str, str], required: Sequence[st
 
 def unread(text: str, name: str, columns: Mapping[str, str]) -> list[str]:
     """The headings whose columns are not read."""
-    first, _ = _headed(text.removeprefix("\ufeff"), name)
+    _, first, _ = _headed(text, name, columns)
     known = {plain(heading) for heading in columns}
     return [heading for heading in first if heading and plain(heading) not in known]
 
@@ -63,14 +75,39 @@ def plain(heading: str) -> str:
     return " ".join(letters.split())
 
 
-def _headed(text: str, name: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-    head = text.partition("\n")[0]
-    separator = max(SEPARATORS, key=head.count)
-    rows = _numbered(text, separator, name)
-    _, first = next(rows, (1, []))
-    if not any(first):
+def _headed(
+    text: str, name: str, columns: Mapping[str, str]
+) -> tuple[int, list[str], list[tuple[int, list[str]]]]:
+    """The line of the headings, they themselves, and the rows below with their lines."""
+    known = {plain(heading) for heading in columns}
+    rows = list(_numbered(*_separated(text.removeprefix("\ufeff"), known), name))
+    filled = [number for number, (_, row) in enumerate(rows[:ABOVE]) if any(row)]
+    if not filled:
         raise Refused(f"{name}:1: the first line must be the headings; it is empty")
-    return first, rows
+    most, at = max((_like(rows[number][1], known), -number) for number in filled)
+    begins = -at if most >= SURE else filled[0]
+    line, first = rows[begins]
+    return line, first, rows[begins + 1 :]
+
+
+def _like(cells: Iterable[str], known: Container[str]) -> int:
+    """How many of these cells are headings."""
+    return sum(plain(cell) in known for cell in cells)
+
+
+def _separated(text: str, known: Container[str]) -> tuple[str, str]:
+    """The text and what separates its cells: what Excel's own `sep=;` says, or else what gives the
+    most headings in one line; where there are none, what the first line has most of.
+    """
+    head, end, below = text.partition("\n")
+    if head.strip().casefold() in {f"sep={one}" for one in SEPARATORS}:
+        return end + below, head.strip()[-1]
+
+    def good(separator: str) -> tuple[int, int]:
+        found = (_like(line.split(separator), known) for line in text.splitlines()[:ABOVE])
+        return max(found, default=0), head.count(separator)
+
+    return text, max(SEPARATORS, key=good)
 
 
 def _numbered(text: str, separator: str, name: str) -> Iterator[tuple[int, list[str]]]:
@@ -79,29 +116,33 @@ def _numbered(text: str, separator: str, name: str) -> Iterator[tuple[int, list[
     begins = 1
     try:
         for row in reader:
-            yield begins, [cell.strip() for cell in row]
+            yield begins, [cell.translate(BLANKS).strip() for cell in row]
             begins = reader.line_num + 1
     except csv.Error as error:
-        raise Refused(f"{name}:{begins}: from here on this is no table ({error})") from error
+        what = f"from here on this is no table ({error})"
+        if str(error) == NO_END:
+            what = 'a " that opens in this row is never closed'
+        raise Refused(f"{name}:{begins}: {what}") from error
 
 
 def _names(
-    first: list[str], name: str, columns: Mapping[str, str], required: Sequence[str]
+    first: list[str], where: str, columns: Mapping[str, str], required: Sequence[str]
 ) -> list[str]:
-    problems, names = Problems(), []
+    problems, names, meant = Problems(), [], set[str]()
     known = {plain(heading): ours for heading, ours in columns.items()}
     said = {known.get(plain(heading)) for heading in first}
     open_ones = [heading for heading, ours in columns.items() if ours not in said]
     for heading in first:
         ours = known.get(plain(heading), STRANGE if heading else "")
         if ours == STRANGE:
-            if near := did_you_mean(heading, open_ones):
-                problems.add(f"{name}:1", f'there is no column "{heading}"{near}')
+            if near := nearest(heading, open_ones):
+                meant |= {columns[one] for one in near}
+                problems.add(where, f'there is no column "{heading}"{did_you_mean(heading, near)}')
         elif ours in names and ours:
-            problems.add(f"{name}:1", f'a second column says "{ours}": "{heading}"')
+            problems.add(where, f'a second column says "{ours}": "{heading}"')
         names.append(ours)
-    for missing in [each for each in required if each not in names]:
-        problems.add(f"{name}:1", f'the column "{missing}" is missing')
+    for missing in [each for each in required if each not in {*names, *meant}]:
+        problems.add(where, f'the column "{missing}" is missing')
     problems.settle()
     return names
 
@@ -113,4 +154,7 @@ def _line(where: str, row: list[str], names: list[str]) -> Line:
         fault = f'"{beyond[0]}" stands under no heading; quote a cell that contains a separator'
         return Line(where, {}, fault)
     cells = zip(names, row, strict=False)
-    return Line(where, {ours: cell for ours, cell in cells if cell and ours != STRANGE})
+    mine = {ours: cell for ours, cell in cells if cell and ours != STRANGE}
+    wrong = next((cell for cell in mine.values() if WRONG.fullmatch(cell)), "")
+    fault = f'"{wrong}" is what a formula says that went wrong: correct it' if wrong else ""
+    return Line(where, {} if wrong else mine, fault)

@@ -9,6 +9,7 @@ import re
 import struct
 import zipfile
 import zlib
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import Refused
@@ -16,7 +17,8 @@ from agent.errors import Refused
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ZIP = b"PK\x03\x04"
+ZIP, OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 MOST_ROWS = 60_000
 LARGEST = 100_000_000
 """bytes of all parts of a workbook, opened"""
@@ -45,10 +47,19 @@ def text_of(content: bytes, name: str) -> str:
     """The table in a file's bytes. Raises Refused, for people, where there is none.
 
     A text that is not UTF-8 is taken for Windows-1252, which is what Excel writes in France; of a
-    workbook the first sheet is read, its numbers without the decimals that Excel puts behind them.
+    workbook the first sheet that is shown is read, its numbers without the decimals that Excel puts
+    behind them.
     """
     if content.startswith(ZIP):
         return _workbook(content, name)
+    if content.startswith(OLE):
+        raise Refused(
+            f"{name}: an .xls of before 2007, or a workbook under a password: save it as .xlsx"
+            " without one"
+        )
+    if content.startswith(UTF_16):  # what Excel calls a Unicode text
+        with suppress(UnicodeDecodeError):
+            return content.decode("utf-16")
     if b"\0" in content:
         raise Refused(f"{name}: this is no table; save it as .xlsx or as CSV")
     try:
@@ -73,7 +84,8 @@ def _workbook(content: bytes, name: str) -> str:
     try:
         _not_too_large(content)
         book = load_workbook(io.BytesIO(content), read_only=True, data_only=True)
-        rows = list(_rows(book.worksheets[0]))
+        shown = [one for one in book.worksheets if one.sheet_state == "visible"]
+        rows = list(_rows(shown[0]))
     except DAMAGED as error:
         raise Refused(f"{name}: this workbook cannot be read ({error}); save it as CSV") from error
     table = io.StringIO()

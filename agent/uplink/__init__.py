@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from agent.uplink.base import Uplink
 
-TRANSPORTS = {"mqtt": "agent.uplink.mqtt:MqttUplink"}
+TRANSPORTS = {
+    "files": "agent.uplink.files:FilesUplink",
+    "https": "agent.uplink.https:HttpsUplink",
+    "mqtt": "agent.uplink.mqtt:MqttUplink",
+}
 """the name written under `transport:`, and where its class is"""
 
 

@@ -2,21 +2,78 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from agent.uplink.cursors import Cursors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
+    from agent.buffer.outbox import Pack
     from agent.model import Receipt, Sealed
+
+log = logging.getLogger(__name__)
+
+
+def unwanted(sha256: str) -> None:
+    """Nobody has offered such a file."""
+    log.warning("a building file %s is said to be held, and was not offered", sha256[:8])
+
+
+def unheard() -> None:
+    """Nobody wants to know."""
+
+
+Turn = Callable[[], Awaitable[None]]
+"""returns when nothing more urgent is to be sent, or has had its time"""
+
+
+async def nobody(raw: bytes) -> None:
+    """Take a signed object where nobody is there who would."""
+    log.warning("a signed object of %d bytes came, and is not for this gateway", len(raw))
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """What a transport is told of the gateway that connects."""
+
+    gateway: str
+    """its id"""
+    credential: Path | None = None
+    """key and certificates in one file (agent.enrolment.credential); it may not be there yet, and
+    is to be read anew at each opening"""
+    objects: Callable[[bytes], Awaitable[None]] = nobody
+    """takes one signed object, byte for byte as it came; when it returns, the object is dealt with
+    and need not come again"""
+    cursors: Cursors = field(default_factory=Cursors)
+    """how far signed objects were fetched, where the transport counts"""
+    audience: str = ""
+    """how signed objects address this state of the gateway"""
+    kept: Callable[[str], None] = unwanted
+    """called with the sha256 of the building file that the far side says it holds"""
+    complete: Callable[[], None] = unheard
+    """called whenever all signed objects that the far side has for us have been dealt with"""
 
 
 class Uplink(Protocol):
     """An open connection to one recipient; exists only while connected."""
 
     @classmethod
-    def open(cls, settings: Any, gateway: str) -> AbstractAsyncContextManager[Self]:
+    def open(cls, settings: Any, station: Station) -> AbstractAsyncContextManager[Self]:
         """Connect; close on leaving. Raises UplinkLost if it cannot."""
+        ...
+
+    @classmethod
+    def packing(cls, settings: Any, station: Station) -> Pack | None:
+        """How a batch becomes the bytes that are sent and kept; None: it is sent as it is sealed.
+
+        What it returns is called in the spool's thread, inside the transaction that seals.
+        """
         ...
 
     most_bytes: int

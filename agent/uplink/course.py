@@ -74,7 +74,9 @@ class Course:
         for gone in set(had) - found.keys():
             self.flights.pop(gone, None)
         for id_, batch in found.items():
-            self.flights.setdefault(id_, Flight(batch, due=now, before=True))
+            flight = self.flights.get(id_)
+            if flight is None or flight.batch.sha256 != batch.sha256:  # or it is a void since
+                self.flights[id_] = Flight(batch, due=now, before=True)
 
     def due(self, now: float) -> Flight | None:
         """The batch to send now; None if none may be."""
@@ -107,7 +109,8 @@ class Course:
         if lane is Lane.BACKFILL:
             self._draining = filled
             self._trickle_from = now + self.rhythm.seal
-        elif not filled:
+        elif not filled and (batch is None or batch.rows):
+            # one without rows (a directory) has only taken the turn of those that wait behind it
             self.next_seal = next_seal
 
     def sent(self, flight: Flight, now: float) -> None:
@@ -121,7 +124,7 @@ class Course:
     def taken(self, flight: Flight, now: float) -> None:
         """The transport took it; its receipt is waited for."""
         flight.under_way = False
-        flight.due = now + pacing.patience(self.smoothed, flight.times - 1)
+        flight.due = now + pacing.patience(self.smoothed, flight.times - 1, self.rhythm)
         self._heed()
 
     def refused(self, flight: Flight, now: float, draw: float) -> None:
@@ -133,6 +136,10 @@ class Course:
             self._refused_at = now
             self._held_until = now + pacing.backoff(self.refusals, draw)
 
+    def hold(self, now: float, seconds: float) -> None:
+        """The far side asks to be left alone for so long."""
+        self._held_until = max(self._held_until, now + seconds)
+
     def ended(self, batch: BatchId, now: float, draw: float) -> None:
         """A receipt, or a rejection, ends the wait for it."""
         flight = self.flights.pop(batch, None)
@@ -142,7 +149,7 @@ class Course:
         if flight.times == 1:  # of one sent twice nobody knows which sending it answers
             self.smoothed = pacing.smooth(self.smoothed, seconds)
         if flight.batch.lane is Lane.BACKFILL:
-            self._gap = pacing.next_gap(self._gap, seconds)
+            self._gap = pacing.next_gap(self._gap, seconds, self.rhythm.quick)
             self._backfill_from = max(self._backfill_from, now + pacing.jittered(self._gap, draw))
 
     def heard(self, slow_down: int) -> None:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from agent.clock import monotonic
+from agent.uplink.pacing import ALARM
 
-CONSUMING_SECONDS = 300.0
-"""without a receipt for what was sent: somebody must look"""
+if TYPE_CHECKING:
+    from agent.buffer.verdict import Settled
+    from agent.model import BatchId
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Delivery:
     """Facts of one uplink since the start; moments in seconds since 1970 UTC, None: never."""
 
+    alarm_after: float = ALARM
+    """seconds without any receipt for what was sent: somebody must look"""
+    by_broker: bool = False
+    """the broker's word settles a batch: weaker, for what the broker loses is lost"""
     connected_since: float | None = None
     """None: not connected now"""
     last_receipt: float | None = None
@@ -27,6 +37,8 @@ class Delivery:
     rejected: int = 0
     """in quarantine by the word of the recipient or of the transport"""
     conflicts: int = 0
+    lost: str = ""
+    """why it is not connected, or was not the last time it was not"""
     last_error: str = ""
     last_error_at: float | None = None
     owed_since: float | None = None
@@ -37,6 +49,12 @@ class Delivery:
     """monotonic: when the recipient's last word came, else the start; an outage begins there"""
     turned: float = field(default_factory=monotonic)
     """monotonic: when its sender was last seen at work, or an attempt to open it ended"""
+    hurry: bool = False
+    """seal what waits at once, without waiting for the interval"""
+    idle: bool = False
+    """no batch is under way, and no backlog waits"""
+    complete: bool = False
+    """all signed objects that the platform has for us had been dealt with once since the start"""
     heard_here: bool = False
     """a receipt has come since the last opening, or since `good` was asked"""
 
@@ -50,11 +68,56 @@ class Delivery:
         heard, self.heard_here = self.heard_here, False
         return heard
 
+    def all_came(self) -> None:
+        """Note that the platform has no signed object that was not dealt with."""
+        self.complete = True
+
+    def complain(self, error: str, now: float) -> None:
+        """Note why something was not taken; logged once, as it may go on for days."""
+        if self.last_error != error:
+            log.warning("trying again for as long as it takes: %s", error)
+        self.last_error, self.last_error_at = error, now
+
+    def refuse(self, id_: BatchId, error: str, now: float) -> None:
+        """Note that the transport can never send a batch."""
+        self.rejected += 1
+        self.last_error, self.last_error_at = error, now
+        log.error("batch %s/%d is in quarantine: %s", id_.epoch, id_.seq, error)
+
+    def count(self, now: float, *, resent: bool, owed: bool) -> None:
+        """Note that the transport took a batch; `owed`: its receipt has not come yet."""
+        self.sent += 1
+        self.resent += resent
+        self.nobody_since = None
+        if self.owed_since is None and owed:
+            self.owed_since = now
+
+    def lives(self, receipt_seconds: float | None, owed: bool, now: float) -> None:
+        """Note a word of the recipient on what was sent; `owed`: more of it waits for one."""
+        self.last_receipt, self.heard, self.heard_here = now, monotonic(), True
+        self.receipt_seconds = receipt_seconds
+        self.owed_since = now if owed else None
+
+    def learn(self, settled: Settled, now: float) -> None:
+        """Note what a receipt has ended, and what it says that somebody must look at."""
+        for batch in settled.quarantined:
+            log.error("batch %s/%d is in quarantine by the recipient", batch.epoch, batch.seq)
+        self.settled += len(settled.settled)
+        self.rejected += len(settled.quarantined)
+        self.conflicts += settled.conflict is not None
+        for event in filter(None, (settled.conflict, settled.ahead, settled.alarm)):
+            self.last_error, self.last_error_at = event, now
+            log.error("%s", event)
+
+    def lose(self, why: str) -> None:
+        """Note why the connection is lost, or could not be opened."""
+        self.lost = why
+
     def alarm(self, now: float) -> str:
         """What somebody must look at, in words; empty if nothing. `now` as the moments."""
         if self.nobody_since is not None:
             return "the platform is not consuming: it is not subscribed at the broker"
-        if self.owed_since is not None and now - self.owed_since >= CONSUMING_SECONDS:
+        if self.owed_since is not None and now - self.owed_since >= self.alarm_after:
             minutes = int((now - self.owed_since) // 60)
             return f"the platform is not consuming: no receipt for {minutes} min"
         return ""

@@ -7,54 +7,27 @@ after every reopening, and only the recipient's receipt, which the spool judges,
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from agent.clock import monotonic
 from agent.errors import AgentError, BatchRejected, NotStored, SpoolFull
 from agent.lifetime import end, together
-from agent.model import Lane
+from agent.model import Lane, Receipt
 from agent.uplink import pacing
 from agent.uplink.course import Course, Flight
-from agent.uplink.reasons import NobodyThere
+from agent.uplink.reasons import Later, NobodyThere
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Collection
 
     from agent.buffer.verdict import Settled
     from agent.clock import Clock
-    from agent.model import BatchId, Receipt, Sealed
+    from agent.model import BatchId, Sealed
     from agent.uplink.base import Uplink
     from agent.uplink.delivery import Delivery
-
-log = logging.getLogger(__name__)
-
-
-class Outbox(Protocol):
-    """The sending side of a spool, as its one thread offers it to the loop."""
-
-    async def seal(
-        self, lane: Lane, live_after: int, most_rows: int, most_bytes: int
-    ) -> Sealed | None:
-        """Make the next batch of a lane, durably; None if the lane is empty."""
-        ...
-
-    async def unreceipted(self) -> list[Sealed]:
-        """All that was sealed and waits for its receipt, in the order of sealing."""
-        ...
-
-    async def settle(self, receipt: Receipt) -> Settled:
-        """Apply the recipient's word, durably."""
-        ...
-
-    async def quarantine(self, id: BatchId, reason: str) -> None:  # noqa: A002 -- it is one
-        """Keep a batch that the far side will never take, and send it no more."""
-        ...
-
-    async def waiting(self, live_after: int) -> tuple[int, int]:
-        """Rows that wait unsealed: live, backfill. Cheap."""
-        ...
+    from agent.uplink.sending import Outbox
 
 
 async def forward(  # noqa: PLR0913, PLR0917 -- what it works with, and what it must not make itself
@@ -99,24 +72,46 @@ class _Forwarder:
         self._clock = clock
         self._rng = rng
         self._wake = asyncio.Event()
-        self._sending: set[asyncio.Task[None]] = set()
+        self._sending: dict[asyncio.Task[None], BatchId] = {}
         self._looked = 0.0
+        self._find_anew = False
 
     async def serve(self) -> None:
         """Send and listen until the uplink is lost."""
+        self._outbox.told = self._cut
         try:
             await together(self._send(), self._listen())
         finally:
+            self._outbox.told = None
             await end(self._sending)
             for task in self._sending:
                 _ = task.cancelled() or task.exception()  # one loss is enough to be told of
 
+    def _cut(self, voided: Collection[BatchId]) -> None:
+        """Something was taken back: what is on its way of it stops, and the word of it leaves."""
+        for task, id_ in self._sending.items():
+            if id_ in voided:
+                task.cancel()
+        self._find_anew = True
+        self._course.next_seal = monotonic()
+        self._wake.set()
+
     async def _send(self) -> None:
+        if expect := getattr(self._uplink, "expect", None):
+            expect(await self._outbox.quarantined())
         await self._find()
         while True:
             self._wake.clear()
             self._delivery.turned = monotonic()
             self._raise_losses()
+            if self._delivery.hurry:
+                self._delivery.hurry, self._course.next_seal, self._looked = False, 0.0, 0.0
+            if self._outbox.behind:
+                await self._outbox.catch_up()
+            if self._find_anew:
+                self._find_anew = False
+                await self._find()
+                continue
             if flight := self._course.due(monotonic()):
                 self._launch(flight)
                 continue
@@ -145,10 +140,11 @@ class _Forwarder:
         self._course.found(await self._outbox.unreceipted(), had, monotonic())
 
     def _launch(self, flight: Flight) -> None:
+        self._delivery.idle = False
         self._course.sent(flight, monotonic())
         task = asyncio.create_task(self._hand_over(flight))
         task.add_done_callback(lambda _: self._wake.set())
-        self._sending.add(task)
+        self._sending[task] = flight.batch.id
 
     async def _hand_over(self, flight: Flight) -> None:
         delivery, id_ = self._delivery, flight.batch.id
@@ -156,63 +152,52 @@ class _Forwarder:
             await self._uplink.send(flight.batch)
         except NotStored as error:
             self._course.refused(flight, monotonic(), self._rng.random())
+            if isinstance(error, Later):
+                self._course.hold(monotonic(), error.seconds)
             if isinstance(error, NobodyThere) and delivery.nobody_since is None:
                 delivery.nobody_since = self._clock.now()
             self._complain(error)
         except BatchRejected as error:
             await self._outbox.quarantine(id_, str(error))
             self._course.ended(id_, monotonic(), self._rng.random())
-            delivery.rejected += 1
-            self._remember(str(error))
-            log.error(  # noqa: TRY400 -- no bug: a trace would say nothing more
-                "batch %s/%d is in quarantine: %s", id_.epoch, id_.seq, error
-            )
+            delivery.refuse(id_, str(error), self._clock.now())
         else:
             self._course.taken(flight, monotonic())
-            self._count(flight)
+            resent, owed = flight.before or flight.times > 1, id_ in self._course.flights
+            delivery.count(self._clock.now(), resent=resent, owed=owed)
+            if delivery.by_broker and self._course.flights.get(id_) is flight:
+                await self._believe(flight.batch)
+
+    async def _believe(self, batch: Sealed) -> None:
+        """Take the broker's word for the recipient's (rule 11), for what is still to be sent."""
+        gateway, recipient, epoch, seq = batch.id
+        word = Receipt(gateway, recipient, epoch, ((seq, batch.sha256),), by_broker=True)
+        try:
+            await self._apply(await self._outbox.settle(word))
+        except SpoolFull as error:
+            self._complain(error)  # it is sent again, and its next answer believed
+        else:
+            self._note_life()
 
     def _complain(self, error: AgentError) -> None:
-        if self._delivery.last_error != str(error):
-            log.warning("trying again for as long as it takes: %s", error)
-        self._remember(str(error))
-
-    def _remember(self, error: str) -> None:
-        self._delivery.last_error, self._delivery.last_error_at = error, self._clock.now()
-
-    def _count(self, flight: Flight) -> None:
-        delivery = self._delivery
-        delivery.sent += 1
-        delivery.resent += flight.before or flight.times > 1
-        delivery.nobody_since = None
-        if delivery.owed_since is None and flight.batch.id in self._course.flights:
-            delivery.owed_since = self._clock.now()
+        self._delivery.complain(str(error), self._clock.now())
 
     def _note_life(self) -> None:
-        delivery, now = self._delivery, self._clock.now()
-        delivery.last_receipt, delivery.heard, delivery.heard_here = now, monotonic(), True
-        delivery.receipt_seconds = self._course.smoothed
         owed = any(flight.times for flight in self._course.flights.values())
-        delivery.owed_since = now if owed else None
+        self._delivery.lives(self._course.smoothed, owed, self._clock.now())
 
     async def _apply(self, settled: Settled) -> None:
-        delivery, now = self._delivery, monotonic()
         for batch in (*settled.settled, *settled.quarantined):
-            self._course.ended(batch, now, self._rng.random())
-        for batch in settled.quarantined:
-            log.error("batch %s/%d is in quarantine by the recipient", batch.epoch, batch.seq)
-        delivery.settled += len(settled.settled)
-        delivery.rejected += len(settled.quarantined)
-        delivery.conflicts += settled.conflict is not None
-        for event in filter(None, (settled.conflict, settled.ahead, settled.alarm)):
-            self._remember(event)
-            log.error("%s", event)
+            self._course.ended(batch, monotonic(), self._rng.random())
+        self._delivery.learn(settled, self._clock.now())
         if settled.conflict or settled.new_epoch:
             await self._find()
 
     def _raise_losses(self) -> None:
         for task in [task for task in self._sending if task.done()]:
-            self._sending.discard(task)
-            task.result()
+            del self._sending[task]
+            if not task.cancelled():
+                task.result()
 
     async def _look(self) -> None:
         now = monotonic()
@@ -236,6 +221,7 @@ class _Forwarder:
 
     async def _rest(self) -> None:
         """Until a receipt, an answer, or the next moment at which something may be due."""
+        self._delivery.idle = not self._course.flights and not self._course.waiting[Lane.BACKFILL]
         with suppress(TimeoutError):
             async with asyncio.timeout(self._course.sleep(monotonic())):
                 await self._wake.wait()

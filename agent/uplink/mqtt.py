@@ -1,94 +1,44 @@
-"""MQTT 5: batches go up at QoS 1, receipts come down. What the broker says is never a receipt."""
+"""MQTT: batches go up at QoS 1, receipts come down. What the broker says is never a receipt."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from paho.mqtt.client import MQTTv5, MQTTv311
 
 from agent.buffer.receipts import parse
-from agent.errors import BatchRejected
+from agent.clock import seconds
+from agent.enrolment.tls import context, doubt
+from agent.errors import BatchRejected, Refused, UplinkLost
 from agent.model import Lane
-from agent.settings import Duration  # noqa: TC001 -- pydantic reads it
-from agent.uplink.reasons import judge
+from agent.uplink.condition import condition
+from agent.uplink.ended import all_sent
+from agent.uplink.hello import Hello
+from agent.uplink.keepsake import held, parts
+from agent.uplink.reasons import SealedOtherwise, judge
+from agent.uplink.settings.mqtt import Settings, address
 from agent.uplink.topics import Topics
-from agent.uplink.wire import Hello, Wire, connect
+from agent.uplink.wire import Wire, connect
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
+
+    from pydantic import BaseModel
 
     from agent.model import Receipt, Sealed
+    from agent.settings import Secret
+    from agent.uplink.base import Station, Turn
+    from agent.uplink.keepsake import Keepsake
 
 log = logging.getLogger(__name__)
 
-PORT = 1883
 LARGEST_PAYLOAD = 60_000
 """bytes; every broker and cloud service we know takes as much"""
 FRAME = 16
 """bytes of a PUBLISH beside topic and payload, rounded up (MQTT 5.0, 3.3)"""
-DNS_NAME = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"
-
-
-def address(url: str) -> tuple[str, int]:
-    """Host and port of `mqtt://host:port`. Raises ValueError in words for people."""
-    parts = urlsplit(url)
-    if parts.scheme == "mqtts":
-        raise ValueError("mqtts:// is not built yet: write mqtt:// for a broker on loopback")
-    if parts.scheme != "mqtt" or not parts.hostname:
-        raise ValueError('expected a broker such as "mqtt://127.0.0.1:1883"')
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("no user or password in a URL: it would be logged")
-    if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError("nothing may follow the port: topics are made from the ids")
-    return parts.hostname, PORT if parts.port is None else parts.port
-
-
-def _is_address(url: str) -> str:
-    address(url)
-    return url
-
-
-class Settings(BaseModel):
-    """One uplink over MQTT, without its `transport:` word."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    recipient: str = Field(
-        pattern=f"^{DNS_NAME}$",
-        max_length=253,
-        description="who receives the data; a DNS name in lower case, which consents name",
-        examples=["energie.metropole.example"],
-    )
-    url: Annotated[str, AfterValidator(_is_address)] = Field(
-        description="the broker", examples=["mqtt://127.0.0.1:1883"]
-    )
-    receipt: Literal["platform"] = Field(
-        default="platform",
-        description="whose word settles a batch: the platform's, for a broker loses what it took",
-        examples=["platform"],
-    )
-    seal: Duration = Field(
-        default=60.0,
-        ge=0.02,
-        le=86_400,
-        description="how often what is new is sent",
-        examples=["60s"],
-    )
-    window: int = Field(
-        default=8, ge=1, le=100, description="messages under way at most", examples=[8]
-    )
-    keepalive: Duration = Field(
-        default=30.0,
-        ge=1,
-        le=1200,
-        description="a dead connection is noticed after twice as long",
-        examples=["30s"],
-    )
 
 
 class MqttUplink:
@@ -96,23 +46,38 @@ class MqttUplink:
 
     Settings: type[BaseModel] = Settings
 
-    def __init__(self, wire: Wire, topics: Topics, window: int) -> None:
+    def __init__(self, wire: Wire, topics: Topics, settings: Any, station: Station) -> None:
         self._wire = wire
         self._topics = topics
-        self._window = asyncio.Semaphore(min(window, wire.limits.receive_maximum))
+        self._station = station
+        allowed = min(settings.limits.window, wire.limits.receive_maximum)
+        self._window = asyncio.Semaphore(min(settings.window, allowed))
+        self._retain = settings.limits.retain and wire.limits.retain
+        self._by_broker = settings.receipt == "broker"
         self._odd = 0
         longest = max(len(topics.up(lane)) for lane in Lane)
-        self.most_bytes = min(LARGEST_PAYLOAD, wire.limits.packet_size - longest - FRAME)
+        fits = wire.limits.packet_size - longest - FRAME
+        self.most_bytes = min(LARGEST_PAYLOAD, settings.limits.payload, fits)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Any, gateway: str) -> AsyncIterator[Self]:
-        """Connect, listen for receipts, say that we are here. Raises UplinkLost if it cannot."""
-        topics = Topics(gateway, settings.recipient)
-        async with connect(_hello(settings, topics)) as wire:
+    async def open(cls, settings: Any, station: Station) -> AsyncIterator[Self]:
+        """Connect, listen for receipts, say how we are. Raises UplinkLost if it cannot."""
+        topics = Topics(station.gateway, settings.recipient)
+        async with connect(_hello(settings, topics, station)) as wire:
+            uplink = cls(wire, topics, settings, station)
             await wire.subscribe(topics.receipts)
-            await wire.publish(topics.status, _status(topics, "online"), retain=True)
-            yield cls(wire, topics, settings.window)
+            if settings.objects:
+                await wire.subscribe(topics.objects)
+            else:
+                station.complete()  # none are wanted from here
+            await uplink.tell({})
+            yield uplink
+
+    @classmethod
+    def packing(cls, settings: Any, station: Station) -> None:
+        """Batches are sent as they are sealed."""
+        del settings, station
 
     async def send(self, batch: Sealed) -> None:
         """Hand one batch to the broker: at most `window` at a time, first come first served.
@@ -120,6 +85,8 @@ class MqttUplink:
         Raises BatchRejected if it is larger than the broker takes, NotStored (NobodyThere) or
         UplinkLost.
         """
+        if batch.form:
+            raise SealedOtherwise
         if len(batch.payload) > self.most_bytes:
             raise BatchRejected(f"{len(batch.payload)} B: at most {self.most_bytes} B can be sent")
         async with self._window:
@@ -127,30 +94,83 @@ class MqttUplink:
         judge(code)
 
     async def receipts(self) -> AsyncIterator[Receipt]:
-        """Receipts as they come; what is none is logged and passed over. Raises UplinkLost."""
-        async for payload in self._wire.messages():
-            try:
-                receipt = parse(payload)
-            except ValueError as error:
-                self._odd += 1
-                if self._odd == 1:
-                    log.warning("%s sent something that is no receipt: %s", self._topics[1], error)
-                continue
-            yield receipt
+        """Receipts as they come; what is none is logged and passed over. Raises UplinkLost.
+
+        Signed objects that come between them are handed on, and acknowledged once that is done.
+        """
+        async for message in self._wire.messages():
+            if message.topic == self._topics.objects:
+                await self._take(message.payload)
+            elif sha256 := held(message.payload, *self._topics):
+                self._station.kept(sha256)
+            elif receipt := self._receipt(message.payload):
+                yield receipt
+            self._wire.acknowledge(message)
+
+    async def _take(self, payload: bytes) -> None:
+        """Hand on a signed object, or the word that all have come."""
+        match all_sent(payload, self._station.audience):
+            case None:
+                await self._station.objects(payload)
+            case True:
+                self._station.complete()
+
+    async def tell(self, status: Mapping[str, Any]) -> None:
+        """Say how the gateway is, to be kept until it says so anew. Raises UplinkLost."""
+        body = condition(*self._topics, "online", status)
+        if len(body) <= self.most_bytes:
+            await self._wire.publish(self._topics.status, body, retain=self._retain)
+
+    async def offer(self, one: Keepsake, turn: Turn) -> None:
+        """Hand the building file over in parts, each when it is its `turn`.
+
+        Raises NotStored or UplinkLost.
+        """
+        for part in parts(one):
+            await turn()
+            async with self._window:
+                code = await self._wire.publish(self._topics.building, part)
+            judge(code)
+        if self._by_broker:
+            self._station.kept(one.sha256)
+
+    def used(self) -> int:
+        """Bytes on the wire since it was opened, in both directions."""
+        return self._wire.used()
+
+    def _receipt(self, payload: bytes) -> Receipt | None:
+        try:
+            return parse(payload)
+        except ValueError as error:
+            self._odd += 1
+            if self._odd == 1:
+                log.warning("%s sent something that is no receipt: %s", self._topics[1], error)
+            return None
 
 
-def _hello(settings: Settings, topics: Topics) -> Hello:
+def _hello(settings: Settings, topics: Topics, station: Station) -> Hello:
     host, port = address(settings.url)
+    secure = settings.url.startswith("mqtts:")
+    limits = settings.limits
     return Hello(
         host=host,
         port=port,
         client_id=f"gardien-{topics.gateway}-{topics.recipient}",
         keepalive=max(1, int(settings.keepalive)),
         status=topics.status,
-        offline=_status(topics, "offline"),
+        offline=condition(*topics, "offline", {}),
+        retain=limits.retain,
+        session=limits.session if settings.objects else 0,
+        tls=context(settings.ca, station.credential) if secure else None,
+        doubt=doubt(station.credential, topics.gateway, seconds()) if secure else "",
+        user=settings.user or (topics.gateway if limits.named else ""),
+        password=_revealed(settings.password),
+        version=MQTTv311 if settings.version == "3.1.1" else MQTTv5,
     )
 
 
-def _status(topics: Topics, state: Literal["online", "offline"]) -> bytes:
-    members = {"schema": "gardien/status/1", **topics._asdict(), "state": state}
-    return json.dumps(members, separators=(",", ":")).encode()
+def _revealed(password: Secret | None) -> str | None:
+    try:
+        return password.reveal() if password else None
+    except Refused as error:
+        raise UplinkLost(str(error)) from error

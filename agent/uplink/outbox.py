@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Protocol
 
 from agent.clock import Trust
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from agent.buffer.announced import Item
     from agent.buffer.spool import Spool
     from agent.buffer.thread import OneThread
     from agent.buffer.verdict import Settled
     from agent.clock import Clock
-    from agent.model import BatchId, Lane, Receipt, Sealed
+    from agent.model import BatchId, Lane, Receipt, Retraction, Sealed, Series
+
+    Told = Callable[[Collection[BatchId]], None]
+
+
+class Bases(Protocol):
+    """What the registry says of rows that are stored (pipeline/bases.py)."""
+
+    def revision(self) -> int:
+        """The number of its last change."""
+        ...
+
+    def stands(self, series: Series, t: int) -> bool:
+        """Whether a row of a dwelling may still leave."""
+        ...
+
+    def taken_back(self, after: int) -> tuple[int, Sequence[Retraction]]:
+        """What the changes after one take back here, and the number of the last."""
+        ...
 
 
 class SpoolOutbox:
@@ -26,10 +45,51 @@ class SpoolOutbox:
         thread: OneThread,
         clock: Clock,
         directory: Callable[[], Mapping[str, Item]] = dict,
+        bases: Bases | None = None,
     ) -> None:
         self._spool, self._thread, self._clock = spool, thread, clock
-        self._directory = directory
+        self.directory = directory
         """what is needed to read the rows: told before any of them"""
+        self.ready: Callable[[], bool] = lambda: True
+        """whether anything may be sealed now"""
+        self._bases = bases
+        self._applied: int | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self.told: Told | None = None
+        """called when something was taken back, with the batches that are voids since: whoever is
+        sending must cut those and ask for the others anew"""
+
+    @property
+    def behind(self) -> bool:
+        """Whether a change of the registry waits: nothing may be sealed or sent until it is
+        applied.
+        """
+        return self._bases is not None and self._applied != self._bases.revision()
+
+    async def catch_up(self) -> None:
+        """Apply what the registry takes back; on the disk when it returns."""
+        if self._bases is None:
+            return
+        async with self._one_at_a_time:
+            while self.behind:
+                applied = await self._thread.run(lambda: self._spool.applied)
+                revision, taken = self._bases.taken_back(applied)
+                now = self._clock.now()
+                voided = await self._thread.run(self._spool.apply, revision, taken, now)
+                self._applied = max(revision, applied)
+                if taken:
+                    self._tell(voided)
+
+    async def tend(self, expires: float) -> None:
+        """The spool's own upkeep, see Spool.tend; only while the time is known."""
+        if self._clock.trust is Trust.UNTRUSTED:
+            return
+        if voided := await self._thread.run(self._spool.tend, self._clock.now(), expires):
+            self._tell(voided)
+
+    def _tell(self, voided: Collection[BatchId]) -> None:
+        if self.told is not None:
+            self.told(voided)
 
     async def seal(
         self, lane: Lane, live_after: int, most_rows: int, most_bytes: int
@@ -39,18 +99,27 @@ class SpoolOutbox:
         Nothing is sealed while the time is unknown: whether a basis holds is a question of time.
         """
         now, trust = self._clock.now(), self._clock.trust
-        if trust is Trust.UNTRUSTED:
+        if trust is Trust.UNTRUSTED or not self.ready():
             return None
-        told = await self._thread.run(self._spool.announce, self._directory(), now, trust.value)
-        if told is not None:
-            return told
-        return await self._thread.run(
-            self._spool.seal, lane, now, trust.value, live_after, most_rows, most_bytes
-        )
+        await self.catch_up()
+        run, spool, word = self._thread.run, self._spool, trust.value
+        if first := await run(spool.retract, now, word):
+            return first
+        if first := await run(spool.announce, self.directory(), now, word):
+            return first
+        if first := await run(spool.asked, lane):
+            return first
+        order = (lane, now, word, live_after, most_rows, most_bytes, self._bases)
+        return await run(spool.seal, *order)
 
     async def unreceipted(self) -> list[Sealed]:
         """All that was sealed and waits for its receipt, in the order of sealing."""
+        await self.catch_up()
         return await self._thread.run(self._spool.unreceipted)
+
+    async def quarantined(self) -> list[Sealed]:
+        """What was rejected, and may still be called stored."""
+        return await self._thread.run(self._spool.quarantined)
 
     async def settle(self, receipt: Receipt) -> Settled:
         """Apply the recipient's word, durably."""
@@ -58,7 +127,7 @@ class SpoolOutbox:
 
     async def quarantine(self, id: BatchId, reason: str) -> None:  # noqa: A002 -- it is one
         """Keep a batch that the far side will never take, and send it no more."""
-        await self._thread.run(self._spool.quarantine, id, reason)
+        await self._thread.run(self._spool.quarantine, id, reason, self._clock.now())
 
     async def waiting(self, live_after: int) -> tuple[int, int]:
         """Rows that wait unsealed: live, backfill."""

@@ -17,8 +17,12 @@ LONGEST_SPACING = 600.0
 """seconds; nobody slows us down for longer with one receipt"""
 PATIENCE = 30.0
 LONGEST_PATIENCE = 600.0
+ALARM = 300.0
 QUICK_RECEIPT = 5.0
 SHORTEST_GAP, LONGEST_GAP = 1.0, 600.0
+GAP_PER_RECEIPT = 20.0
+"""a gap is at most so many receipt times: a platform that takes 6 s for everybody is not one that
+2,000 gateways press (python -m bench.herd)"""
 LONGEST_BACKOFF = 300.0
 SMOOTHING = 0.125
 """weight of the newest receipt time (as TCP does, RFC 6298 2.3)"""
@@ -36,6 +40,14 @@ class Rhythm:
     most_bytes: int = 48_000
     most_live: int = 8
     """live batches that may stand unreceipted; of backfill it is always one (rule 2)"""
+    patience: float = PATIENCE
+    """seconds until a batch without a receipt is sent again, the first time"""
+    longest_patience: float = LONGEST_PATIENCE
+    """seconds, however often it was sent"""
+    quick: float = QUICK_RECEIPT
+    """seconds within which a receipt comes from a platform that has nothing else to do"""
+    alarm: float = ALARM
+    """seconds without any receipt for what was sent, after which somebody must look"""
 
 
 def phase(gateway: str, seal: float) -> float:
@@ -64,10 +76,10 @@ def full(rows: int, bytes_per_row: float, rhythm: Rhythm) -> bool:
     return rows >= rhythm.most_rows or rows * bytes_per_row >= rhythm.most_bytes
 
 
-def patience(smoothed: float | None, resends: int) -> float:
+def patience(smoothed: float | None, resends: int, rhythm: Rhythm) -> float:
     """Seconds to wait for a receipt before sending again; twice as long at each further time."""
-    first = max(PATIENCE, 3 * (smoothed or 0.0))
-    return min(LONGEST_PATIENCE, first * 2.0 ** min(resends, 10))
+    first = max(rhythm.patience, 3 * (smoothed or 0.0))
+    return min(rhythm.longest_patience, first * 2.0 ** min(resends, 10))
 
 
 def smooth(smoothed: float | None, seconds: float) -> float:
@@ -90,11 +102,13 @@ def first_gap(outage: float) -> float:
     return min(10.0, max(SHORTEST_GAP, outage / 4))
 
 
-def next_gap(gap: float, receipt_time: float) -> float:
-    """The gap after a receipt: a little shorter if it came quickly, else twice as long."""
-    if receipt_time < QUICK_RECEIPT:
+def next_gap(gap: float, receipt_time: float, quick: float = QUICK_RECEIPT) -> float:
+    """The gap after a receipt: a little shorter if it came quickly, else twice as long, up to a
+    multiple of what the receipt took.
+    """
+    if receipt_time < quick:
         return max(SHORTEST_GAP, gap * 0.9)
-    return min(LONGEST_GAP, gap * 2)
+    return max(SHORTEST_GAP, min(LONGEST_GAP, gap * 2, GAP_PER_RECEIPT * receipt_time))
 
 
 def jittered(gap: float, draw: float) -> float:

@@ -12,10 +12,37 @@ NO_SUBSCRIBER = 0x10
 ERRORS = 0x80
 PAYLOAD_INVALID = 0x99
 """the only refusal that is about the payload; all others may pass, or are about rights"""
+WORDS = {
+    0x87: "this gateway has no right to write there: its operator must give it",
+    0x90: "it does not know this topic",
+    0x93: "it has too much under way",
+    0x96: "it is too much at once",
+    0x97: "a quota is used up, or its disk is full",
+}
 
 
 class NobodyThere(NotStored):
     """The broker has nobody to give the batch to: the platform is not subscribed."""
+
+
+class SealedOtherwise(NotStored):
+    """A batch waits that was made for another kind of transport; at the next opening it is made
+    anew (Spool.unreceipted).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a batch waits that was sealed for another `transport`, and there was no room to make"
+            " it anew: it is tried again"
+        )
+
+
+class Later(NotStored):
+    """The far side takes nothing now; it may have said for how long."""
+
+    def __init__(self, said: str, seconds: float = 0.0) -> None:
+        super().__init__(said)
+        self.seconds = seconds
 
 
 def judge(code: int) -> None:
@@ -29,4 +56,5 @@ def judge(code: int) -> None:
     if code == PAYLOAD_INVALID:
         raise BatchRejected("the broker refuses the payload")
     if code >= ERRORS:
-        raise NotStored(f"the broker refuses the message: reason 0x{code:02X}")
+        words = WORDS.get(code, "it does not take the message now")
+        raise NotStored(f"the broker answers 0x{code:02X}: {words}")

@@ -19,9 +19,19 @@ class Topics(NamedTuple):
         return f"gardien/{self.gateway}/{self.recipient}/up/{lane.value}"
 
     @property
+    def building(self) -> str:
+        """The building file, in parts (agent.uplink.keepsake)."""
+        return f"gardien/{self.gateway}/{self.recipient}/up/building"
+
+    @property
     def receipts(self) -> str:
         """The recipient's word on what it holds."""
         return f"gardien/{self.gateway}/{self.recipient}/down/receipts"
+
+    @property
+    def objects(self) -> str:
+        """Signed objects for the gateway, one a message."""
+        return f"gardien/{self.gateway}/{self.recipient}/down/objects"
 
     @property
     def status(self) -> str:

@@ -5,77 +5,78 @@ out at its own reconnects (so it never reconnects, and each attempt has a client
 callback that raises kills its thread without a word (so callbacks only hand over to the loop); a
 PUBACK may overtake the return of `publish` (so answers are matched on the loop, in order); without
 TCP_NODELAY small windows stall 40 ms a message; and it ignores the keep-alive a broker asks for.
+MQTT 5; a broker that does not speak it is spoken to in 3.1.1, where no answer has a reason.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections import deque
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from paho.mqtt.client import Client, MQTTv5, error_string
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.client import MQTTv5, MQTTv311, error_string
+from paho.mqtt.enums import LogLevel, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from agent.clock import seconds
+from agent.enrolment.tls import explain, refusal
 from agent.errors import UplinkLost
+from agent.uplink import client
+from agent.uplink.client import CONNECT_SECONDS
+from agent.uplink.hello import Hello, Limits, limits
+from agent.uplink.pending import Pending
+from agent.uplink.traffic import used
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-CONNECT_SECONDS = 10.0
-ANSWER_SECONDS = 60.0
+    from paho.mqtt.client import Client, MQTTMessage
+    from paho.mqtt.properties import Properties
+
 CLOSE_SECONDS = 2.0
 INBOX = 256
-"""messages held for a slow reader; the oldest goes first, and its sender will repeat it"""
-LARGEST_ANSWER = 1_048_576
-"""bytes of one packet that we accept"""
+"""messages held for a slow reader"""
+UNSPOKEN = "Unsupported protocol version"
+REFUSED = 0x80
+"""and above: a refusal (MQTT 5.0, 2.4; 3.1.1, 3.9.3)"""
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
-    """What a connection states about itself."""
+class Message(NamedTuple):
+    """One message as it came; to be acknowledged once it is dealt with."""
 
-    host: str
-    port: int
-    client_id: str
-    keepalive: int
-    """whole seconds; a dead link is noticed after twice as long"""
-    status: str
-    """topic of the will"""
-    offline: bytes
-    """what the broker says there, retained, once we are gone"""
+    topic: str
+    payload: bytes
+    mid: int
+    qos: int
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the broker asks of us in its CONNACK."""
-
-    receive_maximum: int = 65_535
-    packet_size: int = 268_435_460
-    keepalive: int = 65_535
+class _Unspoken(UplinkLost):
+    """The broker does not speak this version of MQTT."""
 
 
 class Wire:
-    """An open MQTT 5 connection; `connect` makes it."""
+    """An open connection; `connect` makes it."""
 
     def __init__(self, hello: Hello) -> None:
         self.limits = Limits()
         self._hello = hello
         self._loop = asyncio.get_running_loop()
         self._lost = ""
+        self._complaint = ""
+        """of the socket, in paho's words, before it gave up"""
+        self._used = 0
         self._gone = asyncio.Event()
         self._abandoned = threading.Event()
         self._connack: asyncio.Future[tuple[ReasonCode, Properties | None]]
         self._connack = self._loop.create_future()
-        self._answers: dict[int, asyncio.Future[int]] = {}
-        self._answered = 0.0
-        self._inbox: deque[bytes] = deque(maxlen=INBOX)
+        self._pending = Pending(self._where)
+        self._inbox: deque[Message] = deque()
         self._news = asyncio.Event()
         self._client = self._paho()
 
@@ -85,7 +86,7 @@ class Wire:
         info = self._client.publish(topic, payload, qos=1, retain=retain)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise UplinkLost(error_string(info.rc))
-        return await self._answer(info.mid)
+        return await self._pending.answer(info.mid)
 
     async def subscribe(self, topic: str) -> None:
         """Subscribe at QoS 1. Raises UplinkLost, also when the broker does not allow it."""
@@ -93,11 +94,14 @@ class Wire:
         rc, mid = self._client.subscribe(topic, qos=1)
         if mid is None or rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise UplinkLost(error_string(rc))
-        if (code := await self._answer(mid)) >= 0x80:  # noqa: PLR2004 -- MQTT 5.0, 2.4
+        if (code := await self._pending.answer(mid)) >= REFUSED:
             raise UplinkLost(f"the broker does not let us subscribe to {topic} (0x{code:02X})")
 
-    async def messages(self) -> AsyncIterator[bytes]:
-        """Payloads as they come, for ever. Raises UplinkLost when the link is gone, idle or not."""
+    async def messages(self) -> AsyncIterator[Message]:
+        """What comes, for ever. Raises UplinkLost when the link is gone, idle or not.
+
+        The broker sends again what was not acknowledged, at the next connection of a session.
+        """
         while True:
             while self._inbox:
                 yield self._inbox.popleft()
@@ -105,8 +109,19 @@ class Wire:
             self._news.clear()
             await self._news.wait()
 
+    def acknowledge(self, message: Message) -> None:
+        """Say that a message was dealt with."""
+        self._client.ack(message.mid, message.qos)
+
+    def used(self) -> int:
+        """Bytes on the wire in both directions since it was opened, with all headers."""
+        wire = self._client.socket()
+        if isinstance(wire, socket.socket):
+            self._used = used(wire) or self._used
+        return self._used
+
     async def dial(self) -> None:
-        """Connect within 10 s. Raises UplinkLost."""
+        """Connect within 10 s. Raises UplinkLost, in words for people."""
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await asyncio.to_thread(self._dial)
@@ -115,62 +130,70 @@ class Wire:
         except TimeoutError:
             raise UplinkLost(f"no answer from {self._where} in {CONNECT_SECONDS:.0f} s") from None
         except (OSError, UnicodeError) as error:
-            raise UplinkLost(f"cannot connect to {self._where}: {error}") from error
+            raise UplinkLost(self._doubted(self._undialled(error))) from error
+        if str(code) == UNSPOKEN and self._hello.version == MQTTv5:
+            raise _Unspoken(f"{self._where} does not speak MQTT 5")
         if code.is_failure:
-            raise UplinkLost(f"{self._where} refuses the connection: {code}")
-        self.limits = _limits(properties)
+            raise UplinkLost(self._doubted(f"{self._where} refuses the connection: {code}"))
+        self.limits = limits(properties)
 
     async def close(self) -> None:
         """Say goodbye so that the broker states the will; never longer than some seconds."""
         self._abandoned.set()
-        farewell = ReasonCode(PacketTypes.DISCONNECT, "Disconnect with will message")
         try:
             if not self._lost and self._connack.done():
-                self._client.disconnect(reasoncode=farewell)
-                with suppress(TimeoutError):
+                with suppress(TimeoutError, UplinkLost):
                     async with asyncio.timeout(CLOSE_SECONDS):
+                        await self._farewell()
                         await self._gone.wait()
         finally:
             self._hang_up()
             self._lose("closed")
             await asyncio.to_thread(self._client.loop_stop)
+            # paho leaves two descriptors a connection to the garbage collector
+            self._client._reset_sockets(sockpair_only=True)  # noqa: SLF001
+
+    async def _farewell(self) -> None:
+        hello = self._hello
+        if hello.version == MQTTv5:
+            reason = ReasonCode(PacketTypes.DISCONNECT, "Disconnect with will message")
+            self._client.disconnect(reasoncode=reason)
+            return
+        # in 3.1.1 a goodbye forgets the will
+        await self.publish(hello.status, hello.offline, retain=hello.retain)
+        self._client.disconnect()
 
     @property
     def _where(self) -> str:
         return f"{self._hello.host}:{self._hello.port}"
 
+    def _undialled(self, error: Exception) -> str:
+        cut = self._hello.tls is not None and isinstance(error, ConnectionResetError)
+        if cut or isinstance(error, ssl.SSLError):
+            return explain(error, self._where, seconds())
+        return f"cannot connect to {self._where}: {error}"
+
+    def _doubted(self, why: str) -> str:
+        return f"{why}; {self._hello.doubt}" if self._hello.doubt else why
+
     def _paho(self) -> Client:
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            self._hello.client_id,
-            protocol=MQTTv5,
-            reconnect_on_failure=False,
+        paho = client.made(self._hello)
+        paho.on_log = self._overheard
+        paho.on_connect = lambda _c, _u, _f, code, props: self._tell(self._connected, code, props)
+        paho.on_disconnect = lambda _c, _u, flags, code, _p: self._tell(
+            self._part, code, flags.is_disconnect_packet_from_server
         )
-        client.suppress_exceptions = True
-        client.connect_timeout = CONNECT_SECONDS
-        client.will_set(self._hello.status, self._hello.offline, qos=1, retain=True)
-        client.on_socket_open = _no_delay
-        client.on_connect = lambda _c, _u, _f, code, props: self._tell(self._connected, code, props)
-        client.on_disconnect = lambda _c, _u, flags, code, _p: self._tell(
-            self._lose, _parting(code, told=flags.is_disconnect_packet_from_server)
+        paho.on_publish = lambda _c, _u, mid, code, _p: self._tell(
+            self._pending.got, mid, code.value
         )
-        client.on_publish = lambda _c, _u, mid, code, _p: self._tell(self._got, mid, code.value)
-        client.on_subscribe = lambda _c, _u, mid, codes, _p: self._tell(
-            self._got, mid, max(code.value for code in codes)
+        paho.on_subscribe = lambda _c, _u, mid, codes, _p: self._tell(
+            self._pending.got, mid, max(code.value for code in codes)
         )
-        client.on_message = lambda _c, _u, message: self._tell(self._heard, message.payload)
-        return client
+        paho.on_message = lambda _c, _u, message: self._tell(self._heard, _copied(message))
+        return paho
 
     def _dial(self) -> None:
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.MaximumPacketSize = LARGEST_ANSWER
-        self._client.connect(
-            self._hello.host,
-            self._hello.port,
-            keepalive=self._hello.keepalive,
-            clean_start=True,
-            properties=properties,
-        )
+        client.dial(self._client, self._hello)
         if self._abandoned.is_set():
             self._hang_up()
 
@@ -178,7 +201,13 @@ class Wire:
         wire = self._client.socket()
         if isinstance(wire, socket.socket):
             with suppress(OSError):
-                wire.shutdown(socket.SHUT_RDWR)
+                # not TLS's own, which takes the session from under paho's thread
+                socket.socket.shutdown(wire, socket.SHUT_RDWR)
+
+    def _overheard(self, _client: Client, _userdata: object, level: int, said: str) -> None:
+        """In paho's thread: the only place where the reason of a lost socket is told."""
+        if level == LogLevel.MQTT_LOG_ERR and not self._complaint:
+            self._complaint = said
 
     def _tell(self, what: Callable[..., None], *facts: Any) -> None:
         with suppress(RuntimeError):  # the loop has ended before paho's thread
@@ -188,20 +217,25 @@ class Wire:
         if not self._connack.done():
             self._connack.set_result((code, properties))
 
-    def _got(self, mid: int, code: int) -> None:
-        self._answered = self._loop.time()
-        answer = self._answers.get(mid)
-        if answer and not answer.done():
-            answer.set_result(code)
+    def _heard(self, message: Message) -> None:
+        if len(self._inbox) < INBOX:
+            self._inbox.append(message)
+            self._news.set()
+        elif message.qos:
+            self._lose("it sends more than it may before we have acknowledged anything")
 
-    def _heard(self, payload: bytes) -> None:
-        self._inbox.append(payload)
-        self._news.set()
+    def _part(self, code: ReasonCode, told: bool) -> None:
+        early = self._hello.tls is not None and not self._connack.done() and not told
+        if "SSL" in self._complaint:
+            self._lose(self._doubted(refusal(self._complaint, self._where)))
+        elif early:
+            self._lose(self._doubted("it ends the connection; perhaps it refuses our certificate"))
+        else:
+            self._lose(_parting(code, told=told))
 
     def _lose(self, why: str) -> None:
-        self._lost = self._lost or f"{self._where}: {why}"
-        for answer in self._answers.values():
-            _fail(answer, self._lost)
+        self._lost = self._lost or (why if self._where in why else f"{self._where}: {why}")
+        self._pending.fail(self._lost)
         _fail(self._connack, self._lost)
         if not self._connack.cancelled():
             self._connack.exception()  # nobody may be waiting for it any more
@@ -212,27 +246,19 @@ class Wire:
         if self._lost:
             raise UplinkLost(self._lost)
 
-    async def _answer(self, mid: int) -> int:
-        answer: asyncio.Future[int] = self._loop.create_future()
-        self._answers[mid], asked = answer, self._loop.time()
-        try:
-            while not answer.done():
-                # counted from the last answer: on a slow line a full window takes minutes
-                left = max(asked, self._answered) + ANSWER_SECONDS - self._loop.time()
-                if left <= 0:
-                    raise UplinkLost(f"{self._where}: no answer in {ANSWER_SECONDS:.0f} s")
-                await asyncio.wait([answer], timeout=left)
-            return answer.result()
-        finally:
-            answer.cancel()
-            del self._answers[mid]
-
 
 @asynccontextmanager
 async def connect(hello: Hello) -> AsyncIterator[Wire]:
-    """Open a connection that keeps alive as often as the broker asks. Raises UplinkLost."""
+    """Open a connection as the broker speaks, and that keeps alive as often as it asks.
+
+    Raises UplinkLost.
+    """
     async with AsyncExitStack() as stack:
-        wire = await stack.enter_async_context(_connection(hello))
+        try:
+            wire = await stack.enter_async_context(_connection(hello))
+        except _Unspoken:
+            hello = replace(hello, version=MQTTv311)
+            wire = await stack.enter_async_context(_connection(hello))
         if wire.limits.keepalive < hello.keepalive:
             # paho 2.1 ignores the broker's word, and would be dropped: connect again as it wishes
             await stack.aclose()
@@ -265,13 +291,5 @@ def _fail(answer: asyncio.Future[Any], why: str) -> None:
         answer.set_exception(UplinkLost(why))
 
 
-def _no_delay(_client: Client, _userdata: object, wire: Any) -> None:
-    wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def _limits(properties: Properties | None) -> Limits:
-    return Limits(
-        receive_maximum=getattr(properties, "ReceiveMaximum", Limits().receive_maximum),
-        packet_size=getattr(properties, "MaximumPacketSize", Limits().packet_size),
-        keepalive=getattr(properties, "ServerKeepAlive", 0) or Limits().keepalive,
-    )
+def _copied(message: MQTTMessage) -> Message:
+    return Message(message.topic, message.payload, message.mid, message.qos)

@@ -16,6 +16,7 @@ import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from bacpypes3.apdu import ErrorRejectAbortNack
 from bacpypes3.basetypes import BinaryPV, PriorityValue
 from bacpypes3.primitivedata import Real
 
@@ -50,6 +51,11 @@ def objects() -> dict[int, tuple[str, list[Any]]]:
                 analog_input(4, "Compteur chaleur", 48_211, "kilowatt-hours"),
                 analog_command(7, "Decalage", 0, "delta-degrees-kelvin"),
                 binary_command(3, "DR inhibit"),
+                binary_command(4, "DR active"),
+                analog_command(8, "DR value", 0, "delta-degrees-kelvin"),
+                analog_command(9, "DR minutes", 0, "minutes"),
+                analog_command(10, "DR by", 0, "no-units"),
+                analog_command(11, "DR alive", 0, "no-units"),
                 timed_output(1, "Pompe", 5.0),
             ],
         ),
@@ -125,11 +131,18 @@ def describe(made: dict[int, Controller]) -> dict[str, Any]:
     }
 
 
+def _quiet(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A subscriber that was killed answers no notification: no reason to say anything."""
+    if not isinstance(context.get("exception"), ErrorRejectAbortNack):
+        loop.default_exception_handler(context)
+
+
 async def serve(faster: float) -> None:
     """Serve until SIGTERM or SIGINT."""
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    asyncio.get_running_loop().set_exception_handler(_quiet)
     async with boiler_room(faster) as made:
         print(json.dumps(describe(made)), flush=True)
         await ended.wait()

@@ -19,6 +19,8 @@ from bacpypes3.local.device import DeviceObject
 from bacpypes3.local.multistate import MultiStateValueObject
 from bacpypes3.local.networkport import NetworkPortObject
 
+from hil.process import free_port
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
@@ -183,11 +185,8 @@ def _misbehave(made: Controller, server: Any) -> None:
 
 
 def free_udp_port() -> int:
-    """A UDP port that nobody had a moment ago, on any loopback address."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("0.0.0.0", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A UDP port that nobody has, on any loopback address (hil.process.free_port)."""
+    return free_port(socket.SOCK_DGRAM, "0.0.0.0")
 
 
 def analog_input(instance: int, name: str, value: float, units: str, about: str = "") -> Any:
@@ -205,22 +204,19 @@ def analog_input(instance: int, name: str, value: float, units: str, about: str 
 
 def analog_output(instance: int, name: str, value: float, units: str) -> Any:
     """An actuator that may be commanded."""
-    return AnalogOutputObject(
-        objectIdentifier=("analog-output", instance),
-        objectName=name,
-        presentValue=value,
-        relinquishDefault=value,
-        units=EngineeringUnits(units),
-        description=name,
-        covIncrement=0.1,
-        **PLAIN,
-    )
+    return _commandable(AnalogOutputObject, ("analog-output", instance), name, value, units)
 
 
 def analog_command(instance: int, name: str, value: float, units: str) -> Any:
     """A setpoint that may be commanded."""
-    return CommandableAnalog(
-        objectIdentifier=("analog-value", instance),
+    return _commandable(CommandableAnalog, ("analog-value", instance), name, value, units)
+
+
+def _commandable(
+    kind: Any, identifier: tuple[str, int], name: str, value: float, units: str
+) -> Any:
+    return kind(
+        objectIdentifier=identifier,
         objectName=name,
         presentValue=value,
         relinquishDefault=value,

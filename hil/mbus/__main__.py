@@ -2,9 +2,11 @@
 
     python -m hil.mbus --meters 20 --seed 1 --log answers.jsonl
 
-It prints one line of JSON, `{"port": …, "meters": [{"serial", "profile", "channel"}]}`, and serves
-until it is ended. Every new answer is written to the log with its time and value in the moment
-before it is sent: one side of a proof, of which the other side knows nothing.
+It prints one line of JSON, `{"port": …, "meters": [{"serial", "profile", "channel"}], "inputs":
+[…]}`, and serves until it is ended. Each meter says what time it is and what it showed at the end
+of last month; the inputs are those of a collector of pulses. Every new answer of a meter is written
+to the log with its time and value in the moment before it is sent: one side of a proof, of which
+the other side knows nothing.
 """
 
 from __future__ import annotations
@@ -15,12 +17,25 @@ import json
 import os
 import signal
 import time
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from hil.curves import DAY, load
-from hil.mbus.encode import HEAT, WARM_WATER, WATER, Plate, energy_wh, volume_litres
+from hil.mbus.encode import (
+    HEAT,
+    PULSES,
+    WARM_WATER,
+    WATER,
+    Plate,
+    date,
+    date_time,
+    energy_wh,
+    pulses_litres,
+    volume_litres,
+)
 from hil.mbus.line import Bus
 from hil.mbus.serve import tcp
 from hil.mbus.slave import Slave
@@ -34,6 +49,10 @@ KINDS = (
     (WARM_WATER, "mbus-warm-water", "dhw"),
 )
 """medium, the profile that reads it, and the channel that comes of it"""
+INPUTS = (1, 2)
+"""of the collector of pulses, each in another dwelling"""
+HERE = ZoneInfo("Europe/Paris")
+"""the civil time that the meters keep"""
 
 
 def meters(count: int, seed: int, log: int | None) -> list[Slave]:
@@ -58,7 +77,25 @@ def _says(
     if log is not None:
         entry = {"t": now, "serial": plate.id, "channel": channel, "thousandths": thousandths}
         os.write(log, (json.dumps(entry) + "\n").encode())
-    return [energy_wh(thousandths) if channel == "heat" else volume_litres(thousandths)]
+    counts = energy_wh if channel == "heat" else volume_litres
+    here = datetime.fromtimestamp(now, HERE)
+    month = here.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    kept = int(energy(month.timestamp()) * 1000)
+    memory = date(month.date() - timedelta(days=1), 1) + counts(kept, 1)
+    return [counts(thousandths) + date_time(here) + memory]
+
+
+def collector(seed: int) -> Slave:
+    """Two water meters without a voice, whose pulses one device counts: litres, and ten of them."""
+    began = time.time() // DAY * DAY
+    loads = [load(seed, 98, number, began).energy for number in INPUTS]
+
+    def says() -> list[bytes]:
+        now = time.time()
+        counted = zip(INPUTS, loads, strict=True)
+        return [b"".join(pulses_litres(n, int(energy(now) * 1000)) for n, energy in counted)]
+
+    return Slave(Plate(f"{99_000_000 + seed:08d}", medium=PULSES), says)
 
 
 async def serve(wanted: argparse.Namespace) -> None:
@@ -68,8 +105,8 @@ async def serve(wanted: argparse.Namespace) -> None:
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     log = os.open(wanted.log, flags, 0o644) if wanted.log else None
-    slaves = meters(wanted.meters, wanted.seed, log)
-    bus = Bus(slaves, baudrate=wanted.baudrate, paced=wanted.paced)
+    slaves, pulses = meters(wanted.meters, wanted.seed, log), collector(wanted.seed)
+    bus = Bus([*slaves, pulses], baudrate=wanted.baudrate, paced=wanted.paced)
     async with tcp(bus, wanted.port) as port:
         said: list[dict[str, Any]] = [
             {"serial": one.plate.id, "profile": profile, "channel": channel}
@@ -77,7 +114,8 @@ async def serve(wanted: argparse.Namespace) -> None:
             for medium, profile, channel in KINDS
             if medium == one.plate.medium
         ]
-        print(json.dumps({"port": port, "meters": said}), flush=True)
+        inputs = [f"{pulses.plate.id}/{n}" for n in INPUTS]
+        print(json.dumps({"port": port, "meters": said, "inputs": inputs}), flush=True)
         await ended.wait()
 
 

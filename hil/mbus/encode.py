@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Sequence
 
 ELECTRICITY, GAS, HEAT, WARM_WATER, WATER, HCA, COOLING = 0x02, 0x03, 0x04, 0x06, 0x07, 0x08, 0x0A
+PULSES = 0x0F
+"""a collector of pulses says "unknown medium": each input may count another"""
 MORE_FOLLOWS = b"\x1f"
 
 
@@ -57,9 +60,9 @@ def energy_kwh(kwh: int, storage: int = 0) -> bytes:
     return _dib(0x0C, storage) + b"\x06" + bcd(kwh, 4)
 
 
-def energy_wh(wh: int) -> bytes:
+def energy_wh(wh: int, storage: int = 0) -> bytes:
     """Energy in Wh, eight digits BCD (VIF 03: 10^(3-3) Wh)."""
-    return b"\x0c\x03" + bcd(wh, 4)
+    return _dib(0x0C, storage) + b"\x03" + bcd(wh, 4)
 
 
 def volume_litres(litres: int, storage: int = 0) -> bytes:
@@ -90,6 +93,20 @@ def pulses_litres(channel: int, litres: int) -> bytes:
         else bytes((0x80 | 0x40 * (channel & 1), 0x40))
     )
     return bytes((0x8C,)) + dife + b"\x13" + bcd(litres, 4)
+
+
+def date_time(moment: dt.datetime) -> bytes:
+    """What time it is, type F (VIF 6D; EN 13757-3 annex A): minute, hour, day, month, year."""
+    year = moment.year - 2000
+    hour, day = moment.hour | 1 << 5, moment.day | (year & 7) << 5
+    return b"\x04\x6d" + bytes((moment.minute, hour, day, moment.month | year >> 3 << 4))
+
+
+def date(day: dt.date, storage: int) -> bytes:
+    """The day at whose end the values of this storage number were kept, type G (VIF 6C)."""
+    year = day.year - 2000
+    kept = bytes((day.day | (year & 7) << 5, day.month | year >> 3 << 4))
+    return _dib(0x02, storage) + b"\x6c" + kept
 
 
 def long_frame(address: int, payload: bytes, ci: int = 0x72, control: int = 0x08) -> bytes:

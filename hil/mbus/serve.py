@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from hil.mbus.line import Converter
+from hil.visits import visits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,29 +20,17 @@ if TYPE_CHECKING:
 @asynccontextmanager
 async def tcp(bus: Bus, port: int = 0) -> AsyncIterator[int]:
     """Serve one master after another on 127.0.0.1; gives the port."""
-    open_now: set[asyncio.StreamWriter] = set()
 
     async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        open_now.add(writer)
         converter = Converter(bus, writer.write)
         try:
             while data := await reader.read(4096):
                 converter.feed(data)
-        except ConnectionError:
-            pass  # the master is gone
         finally:
             converter.close()
-            open_now.discard(writer)
-            writer.close()
 
-    server = await asyncio.start_server(visit, "127.0.0.1", port)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for writer in list(open_now):
-            writer.transport.abort()
-        await server.wait_closed()
+    async with visits(visit, port) as taken:
+        yield taken
 
 
 @asynccontextmanager

@@ -83,7 +83,14 @@ class Slave:
                 return False
         if any(w not in (0xFF, m) for w, m in zip(wanted[4:8], mine[4:8], strict=True)):
             return False
-        return len(wanted) == 8 or wanted[8:] == b"\x0c\x78" + bytes.fromhex(self.fabrication)[::-1]
+        return len(wanted) == 8 or self._fabricated(wanted[8:])
+
+    def _fabricated(self, wanted: bytes) -> bool:
+        """Compare the fabrication number digit by digit, in an enhanced selection."""
+        if wanted[:2] != b"\x0c\x78" or not self.fabrication:
+            return False
+        asked = wanted[:1:-1].hex()
+        return all(a in {"f", d} for a, d in zip(asked, self.fabrication, strict=True))
 
     def _data(self, station: int, fcb: bool | None) -> bytes:
         if fcb is not None and self._last.get(station) is fcb and self._sent:

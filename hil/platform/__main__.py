@@ -1,4 +1,4 @@
-"""`python -m hil.platform run|report|rows`."""
+"""`python -m hil.platform run|files|https|report|rows`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 
 from hil import platform
+from hil.platform.files import Pickup, Reader, watch
+from hil.platform.https import Host
 from hil.platform.ledger import opened
 from hil.platform.listen import Desk, listen
 from hil.platform.report import report, rows
@@ -17,7 +19,13 @@ def main() -> None:
     chosen = _parser().parse_args()
     if chosen.do == "run":
         with opened(chosen.db) as ledger:
-            listen(chosen.port, Desk(ledger, chosen.slow_down))
+            listen(chosen.port, Desk(ledger, chosen.slow_down, chosen.db.parent))
+    elif chosen.do == "files":
+        reader = Reader(chosen.key, chosen.cert, chosen.ca) if chosen.key else None
+        with opened(chosen.db) as ledger:
+            watch(Pickup(chosen.root, ledger, reader), chosen.every)
+    elif chosen.do == "https":
+        Host(chosen.port, chosen.db, chosen.own, chosen.ca).serve()
     elif chosen.do == "report":
         print(json.dumps(report(chosen.db), indent=2))
     else:
@@ -32,6 +40,16 @@ def _parser() -> argparse.ArgumentParser:
     run = do.add_parser("run", help="take batches from the broker until killed")
     run.add_argument("--port", type=int, required=True, help="of the broker on 127.0.0.1")
     run.add_argument("--slow-down", type=int, default=0, help="seconds to ask for in each receipt")
+    files = do.add_parser("files", help="take batches from a folder until killed")
+    files.add_argument("--root", type=Path, required=True, help="the folder with in/ and out/")
+    files.add_argument("--every", type=float, default=1.0, help="seconds between two looks")
+    files.add_argument("--key", type=Path, help="private key to open them; none: they are open")
+    files.add_argument("--cert", type=Path, help="the certificate of that key")
+    files.add_argument("--ca", type=Path, help="the CA of the fleet's gateways")
+    https = do.add_parser("https", help="take batches over HTTPS until killed")
+    https.add_argument("--port", type=int, required=True, help="on 127.0.0.1")
+    https.add_argument("--own", type=Path, help="key and certificate in one file; none: http")
+    https.add_argument("--ca", type=Path, help="the CA of the fleet's gateways; none: anybody")
     do.add_parser("report", help="counts, as JSON")
     do.add_parser("rows", help="every row, one JSON object a line")
     return parser

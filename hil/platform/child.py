@@ -12,12 +12,13 @@ from hil.process import Child
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hil.platform.files import Reader
 
-class Platform(Child):
-    """`async with Platform(broker.port, folder / "platform.db")`; started once it is subscribed."""
 
-    def __init__(self, port: int, db: Path, slow_down: int = 0) -> None:
-        run = ("run", "--port", str(port), "--slow-down", str(slow_down))
+class Keeper(Child):
+    """What keeps batches in a file, however it takes them; started once it is ready."""
+
+    def __init__(self, db: Path, *run: str) -> None:
         super().__init__((sys.executable, "-m", "hil.platform", "--db", str(db), *run), "ready")
         self.db = db
 
@@ -25,9 +26,40 @@ class Platform(Child):
         """Count now; it may go on meanwhile, or be dead."""
         return await asyncio.to_thread(report, self.db)
 
-    async def holds(self, rows: int, within: float = 30.0) -> dict[str, Any]:
+    async def holds(self, rows: int, within: float = 60.0) -> dict[str, Any]:
         """Wait until it holds so many rows; the report then. Raises TimeoutError."""
         async with asyncio.timeout(within):
             while (counted := await self.report())["rows"] < rows:
                 await asyncio.sleep(0.1)  # another process writes it
         return counted
+
+
+class Platform(Keeper):
+    """`async with Platform(broker.port, folder / "platform.db")`: takes them from a broker."""
+
+    def __init__(self, port: int, db: Path, slow_down: int = 0) -> None:
+        super().__init__(db, "run", "--port", str(port), "--slow-down", str(slow_down))
+
+
+class Fetching(Keeper):
+    """Takes them from a folder; opens what was closed for `reader`."""
+
+    def __init__(self, root: Path, db: Path, reader: Reader | None, every: float = 0.1) -> None:
+        words = ["files", "--root", str(root), "--every", str(every)]
+        if reader:
+            words += ["--key", str(reader.key), "--cert", str(reader.certificate)]
+            words += ["--ca", str(reader.ca)]
+        super().__init__(db, *words)
+
+
+class Serving(Keeper):
+    """Takes them over HTTPS, as `own` (key and certificate), from gateways that `ca` knows."""
+
+    def __init__(
+        self, port: int, db: Path, own: Path | None = None, ca: Path | None = None
+    ) -> None:
+        words = ["https", "--port", str(port)]
+        words += ["--own", str(own)] if own else []
+        words += ["--ca", str(ca)] if ca else []
+        super().__init__(db, *words)
+        self.port = port

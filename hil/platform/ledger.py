@@ -1,6 +1,7 @@
 """What the platform holds: batches by id, rows by their key, in one SQLite file.
 
-Id, hash and rows of a batch are one transaction; only then is there a receipt.
+Id, hash and rows of a batch, and what it takes back of others, are one transaction; only then is
+there a receipt.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import time
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from hil.platform.unpack import Id, Retract, Row, UnreadableError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from hil.platform.unpack import Parcel, Row
+    from hil.platform.unpack import Parcel
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS batch (
@@ -29,14 +32,22 @@ CREATE TABLE IF NOT EXISTS row (
     unit TEXT NOT NULL, q TEXT NOT NULL, d INTEGER NOT NULL, why TEXT, span INTEGER NOT NULL,
     meter TEXT, occupancy TEXT, basis TEXT NOT NULL, again INTEGER NOT NULL,
     gateway TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL,
-    flags TEXT NOT NULL DEFAULT '',
+    flags TEXT NOT NULL DEFAULT '', n INTEGER,
     PRIMARY KEY (recipient, place, channel, kind, step, t, ver)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS directory (
     gateway TEXT, recipient TEXT, list TEXT, id TEXT, body TEXT NOT NULL,
     PRIMARY KEY (gateway, recipient, list, id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS retraction (
+    gateway TEXT, recipient TEXT, id TEXT, body TEXT NOT NULL, erased INTEGER NOT NULL,
+    epoch TEXT NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (gateway, recipient, id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lie (n INTEGER PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS tally (what TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
 """
 ON_SCHEDULE = -1
+TO_REJECT = "to_reject"
+"""the tally of batches that are still to be rejected"""
+COLUMNS = (*Row._fields, "epoch", "seq")
 
 
 class Ledger:
@@ -48,8 +59,10 @@ class Ledger:
     def store(self, parcel: Parcel, size: int) -> str:
         """Keep a batch unless its id is known; the sha256 of what is held under that id.
 
-        The first bytes stay, whatever comes later under the same id.
+        The first bytes stay, whatever comes later under the same id. Raises UnreadableError while
+        it was told to reject what comes (`tell`).
         """
+        self._obey(parcel)
         with self._transaction():
             held = self._db.execute(
                 "SELECT sha256 FROM batch WHERE (gateway, recipient, epoch, seq) = (?, ?, ?, ?)",
@@ -67,6 +80,35 @@ class Ledger:
         with self._transaction():
             self._count(what)
 
+    def _obey(self, parcel: Parcel) -> None:
+        with self._transaction():
+            left = self._db.execute(
+                "UPDATE tally SET n = n - 1 WHERE what = ? AND n > 0", (TO_REJECT,)
+            ).rowcount
+        if left:
+            raise UnreadableError("told to reject it", parcel.id)
+
+    def word(self, id_: Id, held: str) -> dict[str, Any]:
+        """What a receipt says of an id: the hash of what is held, what it took back, how many rows
+        went.
+        """
+        found = self._db.execute(
+            "SELECT id, erased FROM retraction WHERE (gateway, recipient, epoch, seq) = (?,?,?,?)",
+            id_,
+        )
+        retracted = [list(one) for one in found]
+        word: dict[str, Any] = {"stored": [[id_.seq, held]]}
+        return word | ({"retracted": retracted} if retracted else {})
+
+    def lie(self) -> Any:
+        """What it was told to say next in place of the truth (hil.platform.answer); None: truth."""
+        with self._transaction():
+            found = self._db.execute("SELECT n, body FROM lie ORDER BY n LIMIT 1").fetchone()
+            if found is None:
+                return None
+            self._db.execute("DELETE FROM lie WHERE n = ?", found[:1])
+        return json.loads(found[1])
+
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         self._db.execute("BEGIN IMMEDIATE")
@@ -76,12 +118,56 @@ class Ledger:
     def _keep(self, parcel: Parcel, size: int) -> None:
         facts = (parcel.sha256, parcel.lane, parcel.created, len(parcel.rows), size, time.time())
         self._db.execute("INSERT INTO batch VALUES (?,?,?,?,?,?,?,?,?,?)", (*parcel.id, *facts))
+        if parcel.void is not None:
+            self._count("voids")
+        for one in parcel.retract:
+            self._retract(parcel, one)
+        standing = self._standing(parcel.id)
         for row in parcel.rows:
-            self._add(parcel, row)
+            for left in _left(row, standing):
+                self._add(parcel, left)
+            if _left(row, standing) != [row]:
+                self._count("refused_rows")
         for name, items in parcel.directory.items():
             if name != "before":
                 for item in items:
                     self._learn(parcel, name, item)
+
+    def _standing(self, id_: Id) -> list[Retract]:
+        """What was taken back for ever: refused from whatever batch it comes in."""
+        found = self._db.execute(
+            "SELECT body FROM retraction WHERE gateway = ? AND recipient = ?",
+            (id_.gateway, id_.recipient),
+        )
+        return [Retract(*json.loads(body)) for (body,) in found]
+
+    def _retract(self, parcel: Parcel, one: Retract) -> None:
+        """Remove what it covers; the same id again is the same retraction."""
+        gateway, recipient, epoch, seq = parcel.id
+        erased = 0
+        for held in self._db.execute(
+            f"SELECT {', '.join(COLUMNS)} FROM row WHERE recipient = ? AND gateway = ?"
+            " AND place = ?",
+            (recipient, gateway, one.place),
+        ).fetchall():
+            row = _row(held)
+            left = _left(row, [one])
+            if left == [row]:
+                continue
+            erased += 1
+            self._db.execute(
+                "DELETE FROM row WHERE"
+                " (recipient, place, channel, kind, step, t, ver) = (?,?,?,?,?,?,?)",
+                _key(recipient, row),
+            )
+            origin = parcel._replace(id=Id(gateway, recipient, *held[-2:]))
+            for part in left:
+                self._add(origin, part)
+        self._db.execute(
+            "INSERT INTO retraction VALUES (?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET"
+            " erased = erased + excluded.erased, epoch = excluded.epoch, seq = excluded.seq",
+            (gateway, recipient, one.id, json.dumps(one), erased, epoch, seq),
+        )
 
     def _learn(self, parcel: Parcel, name: str, item: dict[str, Any]) -> None:
         """The latest word on one thing of the directory."""
@@ -94,8 +180,7 @@ class Ledger:
         )
 
     def _add(self, parcel: Parcel, row: Row) -> None:
-        ver = ON_SCHEDULE if row.ver is None else row.ver
-        key = (parcel.id.recipient, row.place, row.channel, row.kind, row.step, row.t, ver)
+        key = _key(parcel.id.recipient, row)
         facts = (row.v, row.unit, row.q, row.d, row.why, row.span, row.meter, row.occupancy)
         origin = (
             row.basis,
@@ -104,9 +189,10 @@ class Ledger:
             parcel.id.epoch,
             parcel.id.seq,
             row.flags,
+            row.n,
         )
         added = self._db.execute(
-            f"INSERT OR IGNORE INTO row VALUES ({','.join('?' * 21)})", (*key, *facts, *origin)
+            f"INSERT OR IGNORE INTO row VALUES ({','.join('?' * 22)})", (*key, *facts, *origin)
         )
         if not added.rowcount:
             self._count("duplicate_rows" if row.again or self._again(key) else "alarms")
@@ -125,6 +211,30 @@ class Ledger:
         )
 
 
+def _key(recipient: str, row: Row) -> tuple[object, ...]:
+    ver = ON_SCHEDULE if row.ver is None else row.ver
+    return (recipient, row.place, row.channel, row.kind, row.step, row.t, ver)
+
+
+def _row(held: tuple[Any, ...]) -> Row:
+    row = Row(*held[:-2])
+    return row._replace(ver=None if row.ver == ON_SCHEDULE else row.ver, again=bool(row.again))
+
+
+def _left(row: Row, standing: list[Retract]) -> list[Row]:
+    """What stays of a row: of a run of missing slots, each slot for itself."""
+    left: list[Row] = []
+    for n in range(row.span):
+        slot = row._replace(t=row.t + n * row.step, span=1)
+        if any(one.covers(slot) for one in standing):
+            continue
+        if left and left[-1].t + left[-1].span * row.step == slot.t:
+            left[-1] = left[-1]._replace(span=left[-1].span + 1)
+        else:
+            left.append(slot)
+    return left
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Ledger]:
     """Open the ledger at `path`, or begin one."""
@@ -133,3 +243,9 @@ def opened(path: Path) -> Iterator[Ledger]:
         db.execute("PRAGMA synchronous = FULL")
         db.executescript(TABLES)
         yield Ledger(db)
+
+
+def tell_to_reject(path: Path, batches: int) -> None:
+    """Let the platform of that ledger reject so many of the batches that come next."""
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("INSERT OR REPLACE INTO tally VALUES (?, ?)", (TO_REJECT, batches))

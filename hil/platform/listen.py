@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paho.mqtt.client import Client, MQTTv5
@@ -11,6 +12,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from hil.platform.answer import receipt
+from hil.platform.buildings import Buildings
 from hil.platform.unpack import UnreadableError, unpack
 
 if TYPE_CHECKING:
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from hil.platform.ledger import Ledger
     from hil.platform.unpack import Id
 
-UP = "gardien/+/+/up/+"
+UP, STATUS = "gardien/+/+/up/+", "gardien/+/+/status"
 WEEK = 7 * 86_400
 KEEPALIVE = 10
 AGAIN_SECONDS = 0.5
@@ -29,9 +32,14 @@ AGAIN_SECONDS = 0.5
 class Desk:
     """One message in, at most one receipt out."""
 
-    def __init__(self, ledger: Ledger, slow_down: int = 0) -> None:
+    def __init__(self, ledger: Ledger, slow_down: int = 0, home: Path | None = None) -> None:
         self._ledger = ledger
         self._slow_down = slow_down
+        home = home or Path("/nonexistent")
+        self._folder = home / "objects"
+        """with signed objects for gateways, in the order of their names"""
+        self.buildings = Buildings(home / "buildings")
+        self._told: set[str] = set()
 
     def answer(self, topic: str, payload: bytes) -> tuple[str, bytes] | None:
         """Topic and bytes of the receipt, once what it says is on disk; None: nobody to answer."""
@@ -39,10 +47,22 @@ class Desk:
             parcel = unpack(payload)
             if topic.split("/")[1:3] != [parcel.id.gateway, parcel.id.recipient]:
                 raise UnreadableError("the topic is another gateway's or recipient's")
+            held = self._ledger.store(parcel, len(payload))
         except UnreadableError as error:
             return self._refuse(error, payload)
-        held = self._ledger.store(parcel, len(payload))
-        return self._receipt(parcel.id, {"stored": [[parcel.id.seq, held]]})
+        return self._receipt(parcel.id, self._ledger.word(parcel.id, held))
+
+    def objects(self, topic: str, payload: bytes) -> list[tuple[str, bytes]]:
+        """All signed objects, and the word that these were all, where a restored gateway asks."""
+        wanted = json.loads(payload or b"{}").get("restored")
+        if wanted is None or wanted["audience"] in self._told:
+            return []
+        self._told.add(wanted["audience"])
+        down = topic.removesuffix("status") + "down/objects"
+        files = sorted(self._folder.iterdir()) if self._folder.is_dir() else []
+        end = {"schema": "gardien/objects-end/1", "audience": wanted["audience"]}
+        bodies = [file.read_bytes() for file in files]
+        return [(down, body) for body in (*bodies, json.dumps(end).encode())]
 
     def _refuse(self, error: UnreadableError, payload: bytes) -> tuple[str, bytes] | None:
         self._ledger.count("rejected_batches" if error.id else "unreadable")
@@ -52,11 +72,9 @@ class Desk:
         return self._receipt(error.id, {"rejected": [[error.id.seq, digest, str(error)]]})
 
     def _receipt(self, about: Id, word: dict[str, Any]) -> tuple[str, bytes]:
-        gateway, recipient, epoch, _ = about
-        members = {"schema": "gardien/receipt/1", "gateway": gateway, "recipient": recipient}
         pause = {"slow_down": self._slow_down} if self._slow_down else {}
-        body = members | {"epoch": epoch} | word | pause
-        return f"gardien/{gateway}/{recipient}/down/receipts", json.dumps(body).encode()
+        body = receipt(self._ledger, about, word | pause)
+        return f"gardien/{about.gateway}/{about.recipient}/down/receipts", body
 
 
 def listen(port: int, desk: Desk) -> None:
@@ -66,13 +84,18 @@ def listen(port: int, desk: Desk) -> None:
     )
 
     def took(_client: Client, _userdata: object, message: MQTTMessage) -> None:
-        receipt = desk.answer(message.topic, message.payload)
-        if receipt:
-            client.publish(*receipt, qos=1)
+        if message.topic.endswith("/status"):
+            for topic, body in desk.objects(message.topic, message.payload):
+                client.publish(topic, body, qos=1)
+        elif message.topic.endswith("/up/building"):
+            if kept := desk.buildings.part(message.topic, message.payload):
+                client.publish(*kept, qos=1)
+        elif answer := desk.answer(message.topic, message.payload):
+            client.publish(*answer, qos=1)
         client.ack(message.mid, message.qos)
 
     def connected(*_facts: object) -> None:
-        client.subscribe(UP, qos=1)
+        client.subscribe([(UP, 1), (STATUS, 1)])
 
     def subscribed(*_facts: object) -> None:
         print(f"ready {UP}", flush=True)

@@ -19,9 +19,12 @@ TALLIES = (
     "alarms",
     "rejected_batches",
     "unreadable",
+    "voids",
+    "refused_rows",
 )
 """batches that came again, with the same bytes or others; rows that hit a key where one of the two
-says `again`, or where neither does; what could not be read, with an id or without"""
+says `again`, or where neither does; what could not be read, with an id or without; ids without
+rows; rows that had been taken back before they came"""
 
 
 class Held(NamedTuple):

@@ -45,6 +45,37 @@ class Row(NamedTuple):
     ver: int | None
     again: bool
     flags: str = ""
+    n: int | None = None
+    """dwellings in a sum"""
+
+
+class Retract(NamedTuple):
+    """Rows taken back for ever. None: whatever it is."""
+
+    id: str
+    place: str
+    channel: str | None
+    occupancy: str | None
+    basis: str | None
+    meter: str | None
+    since: int
+    until: int | None
+    ver: int
+    reason: str
+
+    def covers(self, row: Row) -> bool:
+        """Whether this row of one slot is to go: not where its `ver` is higher."""
+        at = row.t - 1 if row.kind in ("INT", "AVG") else row.t
+        return (
+            (row.ver is None or row.ver <= self.ver)
+            and self.since <= at
+            and (self.until is None or at < self.until)
+            and self.place == row.place
+            and self.channel in (None, row.channel)
+            and self.occupancy in (None, row.occupancy)
+            and self.basis in (None, row.basis)
+            and self.meter in (None, row.meter)
+        )
 
 
 class Parcel(NamedTuple):
@@ -57,6 +88,9 @@ class Parcel(NamedTuple):
     rows: list[Row]
     directory: dict[str, list[dict[str, Any]]] = {}  # noqa: RUF012 -- a tuple's default, never changed
     """what changed of it, by list"""
+    retract: tuple[Retract, ...] = ()
+    void: str | None = None
+    """why nothing is delivered under this id any more"""
 
 
 class UnreadableError(ValueError):
@@ -75,29 +109,40 @@ class _Number(str):
 
 def unpack(payload: bytes) -> Parcel:
     """Open one batch. Raises UnreadableError."""
-    document = _document(payload)
+    try:
+        text = zstandard.ZstdDecompressor().decompress(payload, max_output_size=LARGEST)
+    except zstandard.ZstdError as error:
+        raise UnreadableError(str(error)) from error
+    return parcel_of(text, hashlib.sha256(payload).hexdigest())
+
+
+def parcel_of(text: bytes, sha256: str) -> Parcel:
+    """Read the JSON of one batch; `sha256` of the bytes that it came in. Raises UnreadableError."""
+    document = _document(text)
     known = None
     try:
         known = _id(document)
         if document["schema"] != "gardien/batch/1":
             raise ValueError(f"unknown schema {document['schema']}")
+        if "void" in document:
+            return Parcel(known, sha256, "", "", [], void=_reason(document))
         return Parcel(
             id=known,
-            sha256=hashlib.sha256(payload).hexdigest(),
+            sha256=sha256,
             lane=document["lane"],
             created=document["created"],
             rows=[row for series in document.get("series", []) for row in _rows(series)],
             directory=_plain(document.get("directory", {})),
+            retract=tuple(map(_retract, document.get("retract", []))),
         )
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise UnreadableError(f"{type(error).__name__}: {error}", known) from error
 
 
-def _document(payload: bytes) -> dict[str, Any]:
+def _document(text: bytes) -> dict[str, Any]:
     try:
-        text = zstandard.ZstdDecompressor().decompress(payload, max_output_size=LARGEST)
         document = json.loads(text, parse_float=_Number, parse_int=_Number, parse_constant=_no)
-    except (zstandard.ZstdError, ValueError) as error:
+    except ValueError as error:
         raise UnreadableError(str(error)) from error
     if not isinstance(document, dict):
         raise UnreadableError("not an object")
@@ -116,8 +161,38 @@ def _id(document: dict[str, Any]) -> Id:
     return Id(gateway, recipient, epoch, _whole(document["seq"]))
 
 
+def _reason(document: dict[str, Any]) -> str:
+    if document.keys() - {"schema", "gateway", "recipient", "epoch", "seq", "void"}:
+        raise ValueError("a void says nothing else")
+    if document["void"] not in ("withdrawn", "retracted", "expired", "rejected", "gone"):
+        raise ValueError(f"unknown void {document['void']}")
+    return str(document["void"])
+
+
+def _retract(one: dict[str, Any]) -> Retract:
+    words = ("id", "place", "channel", "occupancy", "basis", "meter", "from", "to", "ver", "reason")
+    if unknown := one.keys() - set(words):
+        raise ValueError(f"a retraction has no {min(unknown)}")
+    return Retract(
+        id=one["id"],
+        place=one["place"],
+        channel=one.get("channel"),
+        occupancy=one.get("occupancy"),
+        basis=one.get("basis"),
+        meter=one.get("meter"),
+        since=_second(one["from"]),
+        until=_second(one["to"]) if "to" in one else None,
+        ver=_whole(one["ver"]),
+        reason=one["reason"],
+    )
+
+
+def _second(moment: str) -> int:
+    return int(datetime.fromisoformat(moment).timestamp())
+
+
 def _rows(series: dict[str, Any]) -> Iterator[Row]:
-    start = int(datetime.fromisoformat(series["t0"]).timestamp())
+    start = _second(series["t0"])
     columns = zip(series["t"], series["v"], series["q"], strict=True)
     for index, (t, v, q) in enumerate(columns):
         at = str(index)
@@ -139,6 +214,7 @@ def _rows(series: dict[str, Any]) -> Iterator[Row]:
             ver=_whole(series["ver"][at]) if at in series.get("ver", {}) else None,
             again=series.get("again", False),
             flags=series.get("flags", {}).get(at, ""),
+            n=_whole(series["n"][at]) if at in series.get("n", {}) else None,
         )
 
 

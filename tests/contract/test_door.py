@@ -93,6 +93,20 @@ def test_a_daemon_that_is_here_may_take_its_time(tmp_path, monkeypatch):
     assert said == [{"text": "x"}]
 
 
+@pytest.mark.parametrize("said", [b"", b'{"here": 1}\n', b'{"here": 1}\n{"result": {"a', b"\0\n"])
+def test_a_daemon_that_dies_while_it_answers_is_told_in_words(tmp_path, said):
+    door = state.listening(tmp_path)
+
+    def serve():
+        visitor, _ = door.accept()
+        visitor.sendall(said)
+        visitor.close()  # what was asked is not read: the kernel resets the connection
+
+    threading.Thread(target=serve, daemon=True).start()
+    with door, pytest.raises(Refused, match="closed the connection before it answered"):
+        local.ask_daemon(tmp_path, "status", {"filler": "x" * 5_000}, lambda _: None)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another account")
 def test_root_writes_as_the_account_that_owns_the_state(tmp_path):
     folder = tmp_path / "state"
@@ -100,7 +114,7 @@ def test_root_writes_as_the_account_that_owns_the_state(tmp_path):
     tmp_path.chmod(0o755)
     os.chown(folder, 65534, 65534)
     for parent in folder.parents:
-        if parent.owner() == "root" and parent.name.startswith("pytest"):
+        if parent.owner() == "root" and parent.name.startswith(("pytest", "popen")):
             parent.chmod(0o755)
     with state.owned(folder):
         (folder / "made").touch()

@@ -56,7 +56,7 @@ class House:
         return daemon
 
 
-def until(happens, within=20):
+def until(happens, within=60):
     deadline = time.monotonic() + within
     while not happens():
         assert time.monotonic() < deadline, "it did not happen"
@@ -125,7 +125,7 @@ def test_a_second_daemon_on_the_same_state_is_refused(house):
     began = time.monotonic()
     said = house("run", status=1)
     assert f"in use by process {first.pid}" in said
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25, "it does not wait for the lock"
 
 
 def test_a_daemon_that_was_killed_leaves_nothing_behind_that_stops_the_next(house):

@@ -1,14 +1,18 @@
+import asyncio
+import socket
 from types import SimpleNamespace as Facts
 
 import pytest
 
-from agent.pulse import COMMIT_WITHIN, LINE_WITHIN, UPLINK_WITHIN, late
+from agent import app
+from agent.clock import monotonic
+from agent.pulse import COMMIT_WITHIN, CONTROL_WITHIN, LINE_WITHIN, UPLINK_WITHIN, late
 
 NOW = 10_000.0
 FLUSH = 5.0
 
 
-def house(*, error="", link=0.0, poller=0.0, intake=0.0, uplink=0.0, devices=1):  # noqa: PLR0913
+def house(*, error="", link=0.0, poller=0.0, intake=0.0, uplink=0.0, devices=1, control=0.0):  # noqa: PLR0913
     """One line and one uplink, each part seen so many seconds ago."""
     line = Facts(
         link=Facts(error=error, turned=NOW - link),
@@ -18,6 +22,7 @@ def house(*, error="", link=0.0, poller=0.0, intake=0.0, uplink=0.0, devices=1):
     outlet = Facts(intake=Facts(turned=NOW - intake), delivery=Facts(turned=NOW - uplink))
     return Facts(
         lines={"riser": line},
+        steering=Facts(keeper=Facts(fits={"it": 1}, turned=NOW - control)),
         outlets={"metropole": outlet},
         config=Facts(spool=Facts(flush=FLUSH)),
     )
@@ -34,6 +39,7 @@ def test_nothing_is_late_while_every_part_comes_round():
         ({"error": "no route", "link": LINE_WITHIN + 1}, ["opening line riser"]),
         ({"intake": FLUSH + COMMIT_WITHIN + 1}, ["storing for metropole"]),
         ({"uplink": UPLINK_WITHIN + 1}, ["sending to metropole"]),
+        ({"control": CONTROL_WITHIN + 1}, ["looking after the controls"]),
     ],
 )
 def test_a_part_that_does_not_come_round_within_its_bound_is_named(parts, named):
@@ -50,3 +56,49 @@ def test_a_line_that_is_tried_again_and_again_comes_round_though_it_is_down():
 
 def test_a_line_without_devices_has_nothing_to_come_round_for():
     assert late(house(link=1e6, poller=1e6, devices=0), NOW) == []
+
+
+def test_systemd_is_told_while_all_comes_round_and_hears_nothing_once_a_part_hangs(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "systemd"))
+    monkeypatch.setenv("WATCHDOG_USEC", "40000")
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    well = house()
+    for part in (well.lines["riser"].link, well.lines["riser"].poller, well.steering.keeper):
+        part.turned = monotonic()
+    outlet = well.outlets["metropole"]
+    outlet.intake.turned = outlet.delivery.turned = monotonic()
+
+    async def watched(systemd):
+        job = asyncio.ensure_future(app._watchdog(well))
+        try:
+            async with asyncio.timeout(5):
+                for _ in range(3):
+                    assert await asyncio.to_thread(systemd.recv, 64) == b"WATCHDOG=1"
+            outlet.delivery.turned -= UPLINK_WITHIN
+            await asyncio.sleep(0.05)
+            drain(systemd)
+            await asyncio.sleep(0.2)
+            assert drain(systemd) == 0
+            outlet.delivery.turned = monotonic()
+            await asyncio.sleep(0.1)
+            assert drain(systemd) > 0
+        finally:
+            job.cancel()
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "systemd"))
+        systemd.settimeout(5)
+        asyncio.run(watched(systemd))
+
+
+def drain(systemd):
+    """How many words lie there."""
+    systemd.setblocking(False)
+    heard = 0
+    try:
+        while systemd.recv(64):
+            heard += 1
+    except BlockingIOError:
+        return heard

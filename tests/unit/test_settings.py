@@ -17,6 +17,7 @@ from agent.settings import (
     harmless,
     shown,
     size,
+    took,
     written,
     written_size,
 )
@@ -62,6 +63,14 @@ def test_a_written_duration_reads_as_the_same_seconds(seconds):
 @given(st.integers(0, 10**11))
 def test_a_written_size_reads_as_the_same_bytes(number):
     assert size(written_size(number)) == number
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.127, "0.127 s"), (90, "90 s"), (494, "8.2 min"), (1320, "22 min"), (9000, "2.5 h")],
+)
+def test_a_time_is_told_as_people_say_it(seconds, said):
+    assert took(seconds) == said
 
 
 def test_decimal_and_binary_megabytes_are_told_apart():

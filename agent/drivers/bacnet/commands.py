@@ -67,6 +67,8 @@ class Commands:
         """
         if slot not in self.slots.ours:
             raise Refused(f"priority {slot} is not one of ours, {self.slots.ours}")
+        if not point.writable:
+            raise Refused(f"{point.device}/{point.name} is not marked writable")
         ref = where.at(point.at)
         asked = services.write(ref, encoded(ref, value), slot)
         try:

@@ -75,6 +75,9 @@ class Scan:
             found = sorted(self._found.items())
         finally:
             self._found = None
+        if not found:
+            words = "nobody answers: no broadcast crosses an IP router: name its BBMD or stations"
+            yield Progress(1, 1, f"{words} (`bbmd`, `ask`)", stays=True)
         for number, (instance, (address, said)) in enumerate(found):
             yield Progress(number, len(found), f"device {instance}")
             peer = replace(self.directory.peer(instance, address, said.max_apdu))

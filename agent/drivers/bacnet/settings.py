@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from agent.errors import LinkLost
 from agent.settings import Duration  # noqa: TC001 -- pydantic evaluates it
+from agent.words import _
 
 INTERFACE = re.compile(r"[A-Za-z][\w.@-]{0,14}", re.ASCII)
 SIOCGIFADDR, SIOCGIFNETMASK = 0x8915, 0x891B
@@ -31,8 +32,11 @@ def _own(written: str) -> str:
         found = None
     if found is None or "/" not in written:
         raise ValueError(
-            f'"{written}" is neither an address with its network, such as 192.168.10.5/24, nor the'
-            " name of an interface, such as eth0"
+            _(
+                '"{written}" is neither an address with its network, such as'
+                " 192.168.10.5/24, nor the name of an interface, such as eth0",
+                written=written,
+            )
         )
     return written
 
@@ -45,7 +49,10 @@ def _station(written: str) -> str:
             raise ValueError(port)
     except ValueError:
         raise ValueError(
-            f'"{written}" is no address such as 192.168.20.1 or 192.168.20.1:47809'
+            _(
+                '"{written}" is no address such as 192.168.20.1 or 192.168.20.1:47809',
+                written=written,
+            )
         ) from None
     return written
 
@@ -75,13 +82,18 @@ class Slots(BaseModel):
     def _never_above_people(self) -> Self:
         both = (self.demand_response, self.emergency)
         if MINIMUM_ON_OFF in both:
-            raise ValueError("priority 6 is the controller's own, for its minimum on and off times")
+            raise ValueError(
+                _("priority 6 is the controller's own, for its minimum on and off times")
+            )
         if both[0] == both[1]:
-            raise ValueError("demand_response and emergency need a priority each")
+            raise ValueError(_("demand_response and emergency need a priority each"))
         if min(both) <= OPERATOR and not self.reason.strip():
             raise ValueError(
-                f"priority {min(both)} overrules the people at the plant, who act at 8: take 9 to"
-                " 16, or write as `reason` by whose word"
+                _(
+                    "priority {min} overrules the people at the plant, who act at 8: take 9"
+                    " to 16, or write as `reason` by whose word",
+                    min=min(both),
+                )
             )
         return self
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from agent.drivers.bacnet.names import OBJECTS, PRESENT_VALUE, PROPERTIES
 from agent.drivers.bacnet.services import Ref
 from agent.drivers.bacnet.tags import ObjectId
+from agent.words import _
 
 LAST_INSTANCE = 4_194_302
 """4,194,303 stands for any device (clause 20.2.14)"""
@@ -36,9 +37,14 @@ def address(written: str) -> Where:
     found = ADDRESS.fullmatch(written)
     if not found or int(found["instance"]) > LAST_INSTANCE:
         raise ValueError(
-            f'"{written}" is no BACnet device: its instance number, 0 to {LAST_INSTANCE}, such as'
-            " 1201; where Who-Is does not reach it, with its address behind: 1201@10.0.0.7, or"
-            " behind a router NETWORK:STATION, 1201@2001:12"
+            _(
+                '"{written}" is no BACnet device: its instance number, 0 to'
+                " {last_instance}, such as 1201; where Who-Is does not reach it, with"
+                " its address behind: 1201@10.0.0.7, or behind a router NETWORK:STATION,"
+                " 1201@2001:12",
+                written=written,
+                last_instance=LAST_INSTANCE,
+            )
         )
     return Where(int(found["instance"]), found["where"] or "")
 
@@ -48,13 +54,22 @@ def at(written: str) -> Ref:
     found = AT.fullmatch(written)
     if not found:
         raise ValueError(
-            f'"{written}" is not OBJECT,INSTANCE, such as analog-input,1; another property than its'
-            " value stands behind: analog-input,1/units"
+            _(
+                '"{written}" is not OBJECT,INSTANCE, such as analog-input,1; another'
+                " property than its value stands behind: analog-input,1/units",
+                written=written,
+            )
         )
     kind = _number(found["type"], OBJECTS, "object type")
     instance, index = int(found["instance"]), found["index"]
     if kind > 1023 or instance > LAST_INSTANCE:  # noqa: PLR2004 -- ten bits and twenty-two
-        raise ValueError(f'"{written}": types go to 1023, instances to {LAST_INSTANCE}')
+        raise ValueError(
+            _(
+                '"{written}": types go to 1023, instances to {last_instance}',
+                written=written,
+                last_instance=LAST_INSTANCE,
+            )
+        )
     prop = (
         _number(found["property"], PROPERTIES, "property") if found["property"] else PRESENT_VALUE
     )
@@ -66,5 +81,11 @@ def _number(written: str, names: object, what: str) -> int:
         return int(written)
     known: dict[str, int] = dict(names)  # type: ignore[call-overload]
     if written not in known:
-        raise ValueError(f'"{written}" is no {what} known here (its number will do)')
+        raise ValueError(
+            _(
+                '"{written}" is no {what} known here (its number will do)',
+                written=written,
+                what=what,
+            )
+        )
     return known[written]

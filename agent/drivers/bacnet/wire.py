@@ -29,7 +29,6 @@ from bacpypes3.apdu import (
     SimpleAckPDU,
     UnconfirmedRequestPDU,
 )
-from bacpypes3.app import DeviceInfoCache
 from bacpypes3.appservice import ApplicationServiceAccessPoint
 from bacpypes3.basetypes import Segmentation
 from bacpypes3.comm import bind
@@ -82,11 +81,18 @@ class DeniedError(Exception):
         """the request as such was not liked (reject, abort), not what it named (error)"""
 
 
+class _Nobody:
+    """What bacpypes3 knows of its peers: nothing. We reckon with sizes ourselves (directory.py)."""
+
+    async def get_device_info(self, _address: Any) -> None:
+        """No device is known."""
+
+
 class _Access(ApplicationServiceAccessPoint):  # type: ignore[misc] # bacpypes3 has no types
     """bacpypes3's state machines for confirmed requests; what comes up stays bytes."""
 
     def __init__(self, device: Any, wire: Wire) -> None:
-        super().__init__(device, DeviceInfoCache())
+        super().__init__(device, _Nobody())
         self.wire = wire
 
     async def confirmation(self, pdu: Any) -> None:
@@ -136,13 +142,17 @@ class Wire:
             NormalLinkLayer(self.address) if bbmd is None else ForeignLinkLayer(self.address)
         )
         self._network.bind(self.link, address=self.address)
-        try:
-            async with asyncio.timeout(OPENING_S):
-                await asyncio.gather(*self.link.server._transport_tasks)  # noqa: SLF001 -- it has no word for being open
-        except TimeoutError as error:
-            raise LinkLost(f"{self.address} cannot be opened") from error
+        if await self._unbound():
+            raise LinkLost(f"{self.address} cannot be opened")
         if bbmd is not None:
             self.link.register(IPv4Address(bbmd), ttl)
+
+    async def _unbound(self) -> set[asyncio.Task[Any]]:
+        """Those of its sockets that cannot be bound in time; cancelled before that, they complain
+        aloud.
+        """
+        tasks = self.link.server._transport_tasks  # noqa: SLF001 -- it has no word for being open
+        return (await asyncio.wait(tasks, timeout=OPENING_S))[1] if tasks else set()
 
     @property
     def registration(self) -> str:
@@ -254,8 +264,8 @@ class Wire:
             self.link.unregister()
             await asyncio.sleep(0)
         if self.link is not None:
-            for task in self.link.server._transport_tasks:  # noqa: SLF001 -- else they go on for ever
-                task.cancel()
+            for task in await self._unbound():
+                task.cancel()  # else it tries for ever
             self.link.close()
             await asyncio.sleep(0)  # the transports close in the next turn of the loop
 

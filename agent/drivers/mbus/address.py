@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.words import _
+
 if TYPE_CHECKING:
     from agent.drivers.mbus.telegram import Telegram
 
@@ -71,13 +73,21 @@ def parse(text: str) -> Address:
     if found := PRIMARY.fullmatch(text):
         number = int(found[1])
         if number > LAST_PRIMARY:
-            raise ValueError(f'"{text}": primary addresses are 0 to {LAST_PRIMARY}')
+            raise ValueError(
+                _(
+                    '"{text}": primary addresses are 0 to {last_primary}',
+                    text=text,
+                    last_primary=LAST_PRIMARY,
+                )
+            )
         return Address(number, input=_number(found[2]), baudrate=_baudrate(text, found[3]))
     if not (found := SECONDARY.fullmatch(text)):
-        raise ValueError(f'"{text}" is no M-Bus address: write {HINT}')
+        raise ValueError(_('"{text}" is no M-Bus address: write {hint}', text=text, hint=HINT))
     digits = found[1].upper()
     if WILD in digits:
-        raise ValueError(f'"{text}": F stands for any digit: write the meter\'s own number')
+        raise ValueError(
+            _('"{text}": F stands for any digit: write the meter\'s own number', text=text)
+        )
     return Address(
         None,
         digits,
@@ -97,5 +107,11 @@ def _number(text: str | None) -> int | None:
 def _baudrate(text: str, digits: str | None) -> int | None:
     rate = _number(digits)
     if rate is not None and rate not in BAUD_RATES:
-        raise ValueError(f'"{text}": M-Bus speaks {", ".join(map(str, BAUD_RATES))} baud')
+        raise ValueError(
+            _(
+                '"{text}": M-Bus speaks {rates} baud',
+                text=text,
+                rates=", ".join(map(str, BAUD_RATES)),
+            )
+        )
     return rate

@@ -3,98 +3,35 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Self
-
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Self
 
 from agent.clock import monotonic
+from agent.drivers.base import Kept, Wish
 from agent.drivers.mbus import address as addresses
-from agent.drivers.mbus import registers
-from agent.drivers.mbus.line import BITS, Line
+from agent.drivers.mbus import registers, request
+from agent.drivers.mbus.line import Line
 from agent.drivers.mbus.master import Master
+from agent.drivers.mbus.rehearse import rehearse
 from agent.drivers.mbus.scan import scan
+from agent.drivers.mbus.settings import SerialSettings, TcpSettings
 from agent.drivers.mbus.wire import over_serial, over_tcp
 from agent.model import Sample, Why
-from agent.settings import Duration  # noqa: TC001 -- pydantic evaluates it
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from agent.drivers.base import Found, Progress, Wish
+    from agent.drivers.base import Found, Progress
     from agent.drivers.mbus.master import Readout
     from agent.drivers.mbus.registers import Register
+    from agent.drivers.mbus.settings import LineSettings
     from agent.drivers.mbus.telegram import Telegram
     from agent.drivers.mbus.wire import Wire
     from agent.model import Point
 
-SELECTED, ASKED, ANSWERED = 18, 5, 115
-"""bytes of a selection with its E5, of a question, and of what a meter commonly answers"""
-REACTION_BITS = 33
-"""bit times for which a meter commonly thinks"""
-
 FULL, SURE_AFTER = 0.9, 3600.0
 """share of the time from which a line is too full, and seconds before that is said"""
-
-
-def _rate(value: int) -> int:
-    if value not in addresses.BAUD_RATES:
-        raise ValueError(f"M-Bus speaks {', '.join(map(str, addresses.BAUD_RATES))} baud")
-    return value
-
-
-class LineSettings(BaseModel):
-    """What every M-Bus line has."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    baudrate: Annotated[int, AfterValidator(_rate)] = Field(
-        default=2400,
-        description="How fast the meters speak; one at another speed has @300 in its address.",
-        examples=[2400],
-    )
-    listen: Annotated[Duration, Field(ge=0, le=600)] = Field(
-        default=60.0,
-        description="How long a scan listens for another master before it says anything.",
-        examples=["60s"],
-    )
-
-    def seconds(self, points: Sequence[Point]) -> float:
-        """What reading one meter takes at best; see `agent.drivers.base.Budgets`."""
-        address = addresses.parse(points[0].address)
-        asked = ASKED if address.primary is not None else SELECTED + ASKED
-        waits = (2 if address.primary is None else 1) * REACTION_BITS
-        return ((asked + ANSWERED) * BITS + waits) / (address.baudrate or self.baudrate)
-
-
-class SerialSettings(LineSettings):
-    """Options of a `driver: mbus` link."""
-
-    port: str = Field(
-        min_length=1,
-        description="The serial port of the level converter.",
-        examples=["/dev/serial/by-id/usb-FTDI_FT232R-if00-port0"],
-    )
-    latency: Annotated[Duration, Field(ge=0, le=5)] = Field(
-        default=0.05,
-        description="What the converter and its driver add to the time of an answer.",
-        examples=["50ms"],
-    )
-
-
-class TcpSettings(LineSettings):
-    """Options of a `driver: mbus-tcp` link."""
-
-    host: str = Field(
-        min_length=1,
-        description="Name or address of the converter on the network.",
-        examples=["192.168.10.30"],
-    )
-    port: int = Field(ge=1, le=65535, description="Its TCP port.", examples=[10001])
-    latency: Annotated[Duration, Field(ge=0, le=5)] = Field(
-        default=0.2,
-        description="What the network and the converter add to the time of an answer.",
-        examples=["200ms"],
-    )
 
 
 class Mbus:
@@ -106,12 +43,18 @@ class Mbus:
         self.listen = settings.listen
         self._since = monotonic()
         self._answer_ms: dict[str, float] = {}
+        self._failed: dict[str, int] = {}
+        """by address: readings without an answer since it was opened"""
+        self._clocks: dict[str, tuple[str, float]] = {}
+        """by address: what time the meter said it was, and the wall time then"""
 
     @staticmethod
     def check(point: Point) -> None:
         """Raise ValueError on an `address` that is no meter's or an `at` that is no register."""
         addresses.parse(point.address)
         registers.parse(point.at)
+
+    rehearse = staticmethod(rehearse)
 
     async def read(self, points: Sequence[Point]) -> list[Sample]:
         """Read points of one meter; see `agent.drivers.base.Reads`."""
@@ -121,14 +64,22 @@ class Mbus:
         readout = await self.master.readout(address, lambda said: _all_in(wanted, said))
         if readout.telegrams:
             self._answer_ms[points[0].address] = (monotonic() - began) * 1000
+            if said := registers.clock(readout.telegrams):
+                self._clocks[points[0].address] = said, readout.at
+        else:
+            self._failed[points[0].address] = self._failed.get(points[0].address, 0) + 1
         return [_sample(*pair, readout) for pair in zip(points, wanted, strict=True)]
 
     def health(self) -> Mapping[str, Any]:
         """How the line is used since it was opened; see `agent.drivers.base.Watched`."""
         share = min(1.0, self.line.busy / max(1.0, monotonic() - self._since))
         told: dict[str, Any] = {"requests": self.line.asked, "busy": round(share, 4)}
-        told["answer_ms"] = dict(self._answer_ms)
+        told["answer_ms"], told["failed"] = dict(self._answer_ms), dict(self._failed)
+        told["clocks"] = dict(self._clocks)
         told["words"] = f"busy {share:.0%} of the time, head-room {1 - share:.0%}"
+        if self._answer_ms:
+            slowest = max(self._answer_ms, key=lambda one: self._answer_ms[one])
+            told["words"] += f"; slowest: {slowest}, {self._answer_ms[slowest]:.0f} ms"
         if share > FULL and monotonic() - self._since > SURE_AFTER:
             told["worry"] = f"busy {share:.0%} of the time: read something less often"
         return told
@@ -136,6 +87,42 @@ class Mbus:
     async def discover(self, wish: Wish) -> AsyncIterator[Found | Progress]:
         """Search the line; see `agent.drivers.base.Discovers`."""
         async for found in scan(self.line, wish, self.listen):
+            self.master.begin_anew()
+            yield found
+
+    @staticmethod
+    def station(address: str) -> str:
+        """The meter that is asked; see `agent.drivers.base.Stations`."""
+        return addresses.parse(address).station
+
+    @staticmethod
+    def number(address: str) -> str | None:
+        """The number in an address; see `agent.drivers.base.Seeks`. An input has none."""
+        wanted = addresses.parse(address)
+        return wanted.id if wanted.primary is None and wanted.input is None else None
+
+    @staticmethod
+    def kept(point: Point) -> Kept | None:
+        """Monthly and due-date values; see `agent.drivers.base.Recalls`."""
+        register = registers.parse(point.at)
+        if register.quantity not in registers.INDEXES or register.storage or register.identity:
+            return None
+
+        def time(storage: int) -> Point:
+            at = f"time-point/storage={storage}" if storage else "time-point"
+            return replace(point, name=at, at=at, unit="1", scale=Decimal(1), channel=None)
+
+        def value(storage: int) -> Point:
+            at = f"{point.at}/storage={storage}"
+            return replace(point, name=at, at=at)
+
+        pairs = ((time(n), value(n)) for n in range(1, registers.STORAGES))
+        return Kept(point, time(0), tuple(pairs))
+
+    async def seek(self) -> AsyncIterator[Found | Progress]:
+        """Search all numbers without listening first: this line is ours, and is read meanwhile."""
+        async for found in scan(self.line, Wish(first=request.ANY_ID), 0.0):
+            self.master.begin_anew()
             yield found
 
 
@@ -166,7 +153,7 @@ class MbusTcp(Mbus):
 
 
 def _all_in(wanted: Sequence[Register], said: Sequence[Telegram]) -> bool:
-    return all(one.quantity == registers.ID or one.of(said) for one in wanted)
+    return all(one.quantity in registers.HEADER or one.of(said) for one in wanted)
 
 
 def _sample(point: Point, wanted: Register, readout: Readout) -> Sample:
@@ -174,7 +161,8 @@ def _sample(point: Point, wanted: Register, readout: Readout) -> Sample:
         return Sample(point, readout.at, why=readout.why, detail=readout.detail)
     try:
         value = registers.value(wanted, readout.telegrams, point.unit)
-    except registers.Unfit as why:
-        detail = f"{why}; {readout.detail}" if readout.detail else str(why)
-        return Sample(point, readout.at, why=Why.BAD, detail=detail)
+    except registers.Unfit as unfit:
+        if readout.why and not wanted.of(readout.telegrams):  # it may stand in what did not come
+            return Sample(point, readout.at, why=readout.why, detail=readout.detail)
+        return Sample(point, readout.at, why=Why.BAD, detail=str(unfit))
     return Sample(point, readout.at, value)

@@ -66,7 +66,7 @@ def _block(payload: bytes, at: int, text_first: bool) -> tuple[Block, int]:
         if dif not in (LAST, MORE):
             raise _CutShort(f"DIF {dif:02X} is reserved")
         return Block(at, payload[at : at + 1], b"", payload[at + 1 :]), len(payload)
-    vif = _chain(payload, at, "DIFE")
+    vif = _chain(payload, at, "DIFE") if dif & EXTENDED else at + 1
     if vif < len(payload) and payload[vif] & CODE == PLAIN:
         return _plain(payload, at, vif, text_first)
     end = _chain(payload, vif, "VIFE")

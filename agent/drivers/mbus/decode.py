@@ -6,6 +6,7 @@ for the mapping to channels. A bad value is no value with an error, never 0.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from agent.drivers.mbus import dib as dibs
@@ -23,6 +24,8 @@ from agent.drivers.mbus.vib import meaning
 
 if TYPE_CHECKING:
     from decimal import Decimal
+
+    from agent.drivers.mbus.vib import Meaning
 
 __all__ = ["ApplicationError", "Function", "MbusError", "Record", "Telegram", "decode"]
 
@@ -64,34 +67,32 @@ def _records(payload: bytes, text_first: bool, reverse: bool) -> tuple[tuple[Rec
 
 def record(block: Block, *, reverse: bool = False) -> Record:
     """The meaning of one block; `reverse`: its data has the most significant byte first."""
-    if block.error:
-        return _no_record(MALFORMED, block.error, block.data)
-    if block.dib[0] in (LAST, MORE):
+    _, dib, vib, sent, codes, text, mark, fault = block
+    if fault:
+        return _no_record(MALFORMED, fault, sent)
+    if dib[0] in (LAST, MORE):
         return _manufacturers(block)
-    head, said = dibs.read(block.dib), meaning(block.codes, block.text)
+    front, coding, said = _front(dib, codes, text)
     content: Decimal | str | None = None
     error: str | None = said.error or None
     if error is None:
         try:
-            data = block.data[::-1] if reverse else block.data
-            content = value(head.coding, data, said, block.lvar)
+            content = value(coding, sent[::-1] if reverse else sent, said, mark)
         except NoValue as why:
             error = str(why)
-    return Record(
-        head.function,
-        head.storage,
-        head.tariff,
-        head.subunit,
-        said.quantity,
-        said.unit,
-        said.vif_unit,
-        content,
-        said.modifiers,
-        error,
-        block.dib,
-        block.vib,
-        block.data,
-    )
+    return Record(*front, content, said.modifiers, error, dib, vib, sent)
+
+
+Front = tuple[Function, int, int, int, str, str, str]
+"""the first members of a Record: all that its DIB and VIB say by themselves"""
+
+
+@lru_cache(maxsize=1024)
+def _front(dib: bytes, codes: bytes, text: str) -> tuple[Front, dibs.Coding, Meaning]:
+    """What the head of a block says. Cached: meters repeat themselves."""
+    head, said = dibs.read(dib), meaning(codes, text)
+    where = (head.function, head.storage, head.tariff, head.subunit)
+    return (*where, said.quantity, said.unit, said.vif_unit), head.coding, said
 
 
 def _manufacturers(block: Block) -> Record:

@@ -45,7 +45,7 @@ def entry(address: Address, telegram: Telegram) -> Found:
     if telegram.status:
         warnings.append(f"it reports: {status(telegram.status)}")
     said["every"] = "1h"
-    return Found(_name(address), said, _about(telegram), tuple(warnings))
+    return Found(_name(address), said, _about(telegram), tuple(warnings), telegram.id)
 
 
 def unreadable(address: Address) -> Found:
@@ -60,7 +60,7 @@ def unreadable(address: Address) -> Found:
 
 def told_apart(found: Found) -> Found:
     """The same, of a meter that shares its number with another one."""
-    warning = "another meter has the same number: they are told apart by maker, version and medium"
+    warning = "another meter has the same number: its address tells them apart"
     return replace(found, warnings=(*found.warnings, warning))
 
 

@@ -41,9 +41,9 @@ class Readout(NamedTuple):
     """wall time of the first telegram, or of the end of waiting for it"""
     telegrams: tuple[Telegram, ...] = ()
     why: Why | None = None
-    """SILENT or BAD where there is no telegram at all"""
+    """SILENT or BAD where no telegram came, or not all of them"""
     detail: str = ""
-    """what went wrong, also where some telegrams came"""
+    """what went wrong"""
 
 
 class _Failed(Exception):
@@ -73,16 +73,20 @@ class Master:
         except _Failed as failed:
             self._fcb.pop(_station(address), None)
             return Readout(clock.seconds(), why=failed.why, detail=failed.detail)
-        at, detail = clock.seconds(), ""
+        at, why, detail = clock.seconds(), None, ""
         try:
             while telegrams[-1].more and not enough(telegrams) and len(telegrams) < MOST_TELEGRAMS:
                 telegrams.append(await self._asked(address))
         except _Failed as failed:
-            detail = f"telegram {len(telegrams) + 1} did not come: {failed.detail}"
+            why, detail = failed.why, f"telegram {len(telegrams) + 1} did not come: {failed.detail}"
         if telegrams[0].more:
             # whatever it would say next is not its first telegram
             self._fcb.pop(_station(address), None)
-        return Readout(at, tuple(telegrams), detail=detail)
+        return Readout(at, tuple(telegrams), why, detail)
+
+    def begin_anew(self) -> None:
+        """Others have asked meanwhile: no meter's frame count bit is what it was."""
+        self._fcb.clear()
 
     async def _first(self, address: Address) -> Telegram:
         if address.primary is not None:

@@ -1,6 +1,7 @@
 """Which record of a telegram a point means: the `at` of M-Bus, and its value in the point's unit.
 
-id                        the number of the meter, its serial number
+id                        the number of the meter, its serial number; of an input 45120042/2
+status                    the status byte, whose bits are alarms: 0 is none
 energy                    of the energy records: now, no tariff, no subunit, nothing added
 heat:energy               the same, and only of a meter that says it measures heat
 volume/storage=1          the one of the last due date
@@ -23,6 +24,7 @@ from agent.drivers.mbus.dib import Function
 from agent.drivers.mbus.vib import meaning
 from agent.drivers.mbus.words import medium as medium_words
 from agent.units import factor
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
     from agent.drivers.mbus.telegram import Record, Telegram
     from agent.model import Value
 
-ID = "id"
+ID, STATUS = "id", "status"
+HEADER = (ID, STATUS)
+"""what a meter says without a record of it"""
 MEDIA = {
     "electricity": (0x02,),
     "gas": (0x03,),
@@ -41,6 +45,10 @@ MEDIA = {
     "hca": (0x08,),
 }
 """what a meter may say it is (EN 13757-7, device types) to be read as this"""
+INDEXES = frozenset({"energy", "volume", "mass", "HCA units", "counter"})
+"""what a meter counts up, and keeps at the ends of months"""
+STORAGES = 33
+"""one past the last storage number that is looked into: two years of months, and due dates"""
 NUMBERED = re.compile(r"(storage|tariff|subunit)=([0-9]{1,9})", re.ASCII)
 RAW = re.compile(r"raw=((?:[0-9A-Fa-f]{2}){2,64})", re.ASCII)
 
@@ -86,13 +94,26 @@ def parse(at: str) -> Register:
     before, colon, rest = at.partition(":")
     medium, rest = (before, rest) if colon else ("", at)
     if colon and medium not in MEDIA:
-        raise ValueError(f'"{at}": a meter measures {", ".join(MEDIA)}, not "{medium}"')
+        raise ValueError(
+            _(
+                '"{at}": a meter measures {media}, not "{medium}"',
+                at=at,
+                media=", ".join(MEDIA),
+                medium=medium,
+            )
+        )
     if found := RAW.fullmatch(rest):
         return Register("", medium, identity=bytes.fromhex(found[1]))
     name, *words = rest.split("/")
     quantity = quantities().get(name)
     if quantity is None:
-        raise ValueError(f'"{at}": no quantity "{name}"; `gardien decode mbus` shows their names')
+        raise ValueError(
+            _(
+                '"{at}": no quantity "{name}"; `gardien decode mbus` shows their names',
+                at=at,
+                name=name,
+            )
+        )
     register = Register(quantity, medium)
     for word in words:
         register = _with(register, word, at)
@@ -108,8 +129,12 @@ def _with(register: Register, word: str, at: str) -> Register:
     if modifier := modifiers().get(word):
         return replace(register, modifiers=(*register.modifiers, modifier))
     raise ValueError(
-        f'"{at}": "{word}" is neither storage=, tariff=, subunit=, maximum, minimum, error, nor'
-        " anything that a meter adds to a value"
+        _(
+            '"{at}": "{word}" is neither storage=, tariff=, subunit=, maximum,'
+            " minimum, error, nor anything that a meter adds to a value",
+            at=at,
+            word=word,
+        )
     )
 
 
@@ -119,7 +144,7 @@ def quantities() -> dict[str, str]:
     pages = (tables.PRIMARY_PAGE, tables.FB_PAGE, tables.FD_PAGE, tables.FDFD_PAGE)
     words = {row.quantity for page in pages for row in page}
     words |= {unit.quantity for unit in fixed.UNITS.values()}
-    return {written(word): word for word in sorted(words | {ID}) if word != "reserved"}
+    return {written(word): word for word in sorted(words.union(HEADER)) if word != "reserved"}
 
 
 @cache
@@ -145,7 +170,12 @@ def value(register: Register, telegrams: Sequence[Telegram], unit: str) -> Value
     if register.quantity == ID:
         if head.id is None:
             raise Unfit("the meter does not say its number")
-        return head.id
+        # each input of a collector is a meter of its own, of another dwelling
+        return f"{head.id}/{register.subunit}" if register.subunit else head.id
+    if register.quantity == STATUS:
+        if head.status is None:
+            raise Unfit("the meter does not say its status")
+        return Decimal(head.status)
     records = register.of(telegrams)
     if not records:
         said = next((one.encrypted for one in telegrams if one.encrypted), "")
@@ -177,6 +207,12 @@ def _own_digits(record: Record, converted: Decimal, times: Decimal) -> Decimal:
     last = Decimal(1).scaleb(min(0, exponent + shift))
     rounded = converted.quantize(last)
     return rounded if rounded == converted else converted
+
+
+def clock(telegrams: Sequence[Telegram]) -> str | None:
+    """The time that the meter says it is now, in ISO 8601 without zone; None: it does not say."""
+    said = (one.value for one in Register("time point").of(telegrams))
+    return next((one for one in said if isinstance(one, str) and "T" in one), None)
 
 
 def at(written_at: str, input_number: int | None) -> Register:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from agent.drivers.mbus.vib import Meaning
 
 UNSIGNED = "CD"
+COMMON, COUNTING = frozenset({"integer", "BCD"}), frozenset({"B", "C", "D"})
+"""what nearly all records are: codings, and kinds of VIF, of plain numbers"""
 WIDEST = 8
 """bytes of the widest integer that is a number; what is longer is shown as bytes"""
 SMALLEST_NORMAL = 2.0**-126
@@ -31,6 +33,10 @@ def value(coding: Coding, data: bytes, said: Meaning, mark: int) -> Decimal | st
     saying why, where the data holds none: never a 0 in its place.
     """
     name = coding.name if mark < 0 else _variable(mark)
+    if name in COMMON and said.kind in COUNTING and said.add is None and 0 < len(data) <= WIDEST:
+        signed = said.kind == "B"
+        number = bcd(data) if name == "BCD" else integer(data, signed=signed)
+        return exact(number * said.factor, said.exponent)
     if said.kind == "P":
         return _list(data, said)
     if name == "text":

@@ -44,6 +44,16 @@ MEDIA = {
     0x37: "radio converter (meter side)",
 }
 
+MAKERS = (
+    *("ABB", "ACW", "AMT", "APA", "AQU", "AXI", "BAR", "BER", "BHG", "BMT", "CET", "CLO"),
+    *("DME", "DZG", "EDC", "EFE", "EGM", "ELR", "ELS", "ELV", "EMH", "EMU", "ENT", "ESY"),
+    *("EVL", "GAV", "GDN", "GMC", "GWF", "HYD", "INV", "ISK", "IST", "ITR", "ITW", "JAN"),
+    *("KAM", "LGB", "LGZ", "LSE", "LUG", "MET", "NES", "NZR", "PAD", "PII", "QDS", "RAY"),
+    *("REL", "SBC", "SCH", "SEN", "SEO", "SIE", "SLB", "SON", "SPX", "SVM", "TCH", "TEC"),
+    *("TRL", "UAG", "VTK", "WEP", "WMO", "ZAG", "ZRI"),
+)
+"""who makes wired meters: a selection names a maker whole, or any"""
+
 _STATES = ("", "application busy", "application error", "alarm")
 _BITS = ((0x04, "power low"), (0x08, "permanent error"), (0x10, "temporary error"))
 

@@ -10,9 +10,11 @@ from agent.drivers.modbus.command import requests
 from agent.drivers.modbus.master import Master, manners_of
 from agent.drivers.modbus.notes import place
 from agent.drivers.modbus.plan import NETWORK, plan
+from agent.drivers.modbus.rehearse import rehearse
 from agent.drivers.modbus.rtuwire import RtuWire
 from agent.drivers.modbus.scan import search
 from agent.errors import Refused, WriteRefused
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -43,8 +45,17 @@ class Bus:
         """Raise ValueError on an `address` that is no unit id or an `at` that is no register."""
         if not UNIT.fullmatch(point.address) or int(point.address) not in cls.UNITS:
             first, last = cls.UNITS[0], cls.UNITS[-1]
-            raise ValueError(f'"{point.address}" is not a unit id, {first} to {last}')
+            raise ValueError(
+                _(
+                    '"{address}" is not a unit id, {first} to {last}',
+                    address=point.address,
+                    first=first,
+                    last=last,
+                )
+            )
         place(point.at)
+
+    rehearse = staticmethod(rehearse)
 
     async def read(self, points: Sequence[Point]) -> list[Sample]:
         """Read points of one device; see `agent.drivers.base.Reads`."""
@@ -54,11 +65,14 @@ class Bus:
         """Write a raw value, as `read` gives it; see `agent.drivers.base.Writes`. No slots here."""
         if slot is not None:
             raise Refused("Modbus has no priorities: a register holds one value, whoever wrote it")
-        pdus = list(requests(place(point.at), value))
+        if not point.writable:
+            raise Refused(f"{point.device}/{point.name} is not marked writable")
+        at = place(point.at)
+        pdus = list(requests(at, value))
         if isinstance(self.wire, RtuWire) and self.wire.echo is None:
             await self.held(point)  # an echo of what we write would look like its confirmation
         for pdu in pdus:
-            answer = await self.wire.exchange(int(point.address), pdu)
+            answer = await self.master.exchange(int(point.address), pdu, manners_of([at]))
             if answer.code != ILLEGAL_FUNCTION:
                 break
         if answer.why:

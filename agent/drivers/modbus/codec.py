@@ -16,6 +16,8 @@ from decimal import ROUND_HALF_EVEN, ROUND_UP, Context, Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from agent.words import _
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -76,23 +78,35 @@ def parse(at: str) -> Spot:
     """Read the notation. Raises ValueError in words for the person who wrote it."""
     found = NOTATION.fullmatch(at)
     if not found:
-        raise ValueError(f'"{at}" is not TABLE/ADDRESS/TYPE, such as input/72/float32')
+        raise ValueError(_('"{at}" is not TABLE/ADDRESS/TYPE, such as input/72/float32', at=at))
     table, order = found["table"], found["order"] or "big"
     if table not in FUNCTIONS and not table.startswith(SUNSPEC):
-        raise ValueError(f'"{table}" is not a table of Modbus: {", ".join(FUNCTIONS)}')
+        raise ValueError(
+            _(
+                '"{table}" is not a table of Modbus: {functions}',
+                table=table,
+                functions=", ".join(FUNCTIONS),
+            )
+        )
     if order not in ORDERS:
-        raise ValueError(f'"{order}" is not an order of words: {", ".join(ORDERS)}')
+        raise ValueError(
+            _('"{order}" is not an order of words: {orders}', order=order, orders=", ".join(ORDERS))
+        )
     bits = table in {"coil", "discrete"}
     kind, width = _bit(table, found["type"]) if bits else _registers(found["type"])
     spot = Spot(table, int(found["address"]), width, kind, order)
     if spot.end > ADDRESSES:
-        raise ValueError(f"{at} ends beyond the last address, {ADDRESSES - 1}")
+        raise ValueError(
+            _("{at} ends beyond the last address, {addresses}", at=at, addresses=ADDRESSES - 1)
+        )
     return spot
 
 
 def _bit(table: str, kind: str | None) -> tuple[str, int]:
     if kind is not None:
-        raise ValueError(f"a {table} is one bit and has no type: write {table}/ADDRESS")
+        raise ValueError(
+            _("a {table} is one bit and has no type: write {table}/ADDRESS", table=table)
+        )
     return "bit", 1
 
 
@@ -103,8 +117,8 @@ def _registers(kind: str | None) -> tuple[str, int]:
     if string and 1 <= (length := int(string[1])) <= LONGEST_STRING:
         return "string", (length + 1) // 2
     known = ", ".join(FORMATS)
-    said = f'"{kind}" is no type' if kind else "the type is missing"
-    raise ValueError(f"{said}: {known}, or stringN (N characters)")
+    said = _('"{kind}" is no type', kind=kind) if kind else _("the type is missing")
+    raise ValueError(_("{said}: {known}, or stringN (N characters)", said=said, known=known))
 
 
 def decode(spot: Spot, cells: Sequence[int]) -> Value:
@@ -122,7 +136,7 @@ def decode(spot: Spot, cells: Sequence[int]) -> Value:
     if isinstance(number, int):
         return Decimal(number)
     if not math.isfinite(number):
-        raise ValueError(f"not a number ({number})")
+        raise ValueError(_("not a number ({number})", number=number))
     return shortest32(number) if spot.type == "float32" else plain(Decimal(repr(number)))
 
 
@@ -132,14 +146,16 @@ def encode(spot: Spot, value: Decimal) -> list[int]:
     Raises ValueError, in words, on a number the type cannot hold, and on texts and bits.
     """
     if spot.type not in FORMATS:
-        raise ValueError(f"a {spot.type} is not written")
+        raise ValueError(_("a {type} is not written", type=spot.type))
     whole = spot.type.startswith(("int", "uint"))
     if not value.is_finite() or (whole and value != value.to_integral_value()):
-        raise ValueError(f"{value} is no value of the type {spot.type}")
+        raise ValueError(_("{value} is no value of the type {type}", value=value, type=spot.type))
     try:
         raw = struct.pack(f">{FORMATS[spot.type]}", int(value) if whole else float(value))
     except (struct.error, OverflowError) as error:
-        raise ValueError(f"{value} does not fit into {spot.type}") from error
+        raise ValueError(
+            _("{value} does not fit into {type}", value=value, type=spot.type)
+        ) from error
     words = [int.from_bytes(raw[at : at + 2], "big") for at in range(0, len(raw), 2)]
     ordered = raw_of(spot, words)
     return [int.from_bytes(ordered[at : at + 2], "big") for at in range(0, len(ordered), 2)]
@@ -155,7 +171,7 @@ def raw_of(spot: Spot, cells: Sequence[int]) -> bytes:
 def _text(raw: bytes) -> str:
     text = raw.rstrip(b"\0 ").decode("ascii", errors="replace")
     if not text or not text.isprintable() or "�" in text:
-        raise ValueError(f"not a text ({raw.hex()})")
+        raise ValueError(_("not a text ({hex})", hex=raw.hex()))
     return text.strip()
 
 

@@ -25,7 +25,7 @@ def requests(place: Place, value: Value | None) -> Iterator[bytes]:
     """The request PDUs that write a value, the usual one first; the second for a device that does
     not know the function of the first. Raises Refused where it cannot be written.
     """
-    spot = place.spot
+    spot = place.written or place.spot
     if place.exponent or place.code:
         raise Refused("a value scaled by another register is not written")
     if not isinstance(value, Decimal):

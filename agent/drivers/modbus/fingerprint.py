@@ -11,7 +11,7 @@ from agent.drivers.profile import profile, profiles
 from agent.model import Point, Why
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from agent.drivers.modbus.master import Wire
     from agent.drivers.profile import Profile
@@ -44,8 +44,11 @@ class Looks:
     warnings: tuple[str, ...] = ()
 
 
-async def fitting(wire: Wire, unit: int) -> Looks:
-    """Hold a device against all profiles. Raises LinkLost."""
+async def fitting(wire: Wire, unit: int) -> AsyncIterator[Looks | None]:
+    """Hold a device against all profiles: None after each, at the end what it looks like.
+
+    Raises LinkLost.
+    """
     fits: list[tuple[int, str]] = []
     silences, master = 0, Master(wire)
     for name in profiles():
@@ -58,11 +61,10 @@ async def fitting(wire: Wire, unit: int) -> Looks:
             silences += 1
         elif number := _fit(samples):
             fits.append((number, name))
-    if not fits:
-        return Looks()
-    best = max(number for number, _ in fits)
+        yield None
+    best = max((number for number, _ in fits), default=0)
     names = [name for number, name in fits if number == best]
-    return await _looks(master, unit, names)
+    yield await _looks(master, unit, names) if names else Looks()
 
 
 def _points(unit: int, made: Profile) -> Iterator[Point]:
@@ -100,5 +102,5 @@ async def _looks(master: Master, unit: int, names: list[str]) -> Looks:
         warnings.append(f"it may as well be {', '.join(names[1:])}")
     if made.serial:
         (sample,) = await master.read([Point("", "serial", str(unit), made.serial.at, 0)])
-        serial = str(sample.value) if sample.value is not None else ""
+        serial = str(sample.value or "")  # 0 stands where nobody has set one
     return Looks(names[0], f"{made.manufacturer} {made.model}", serial, tuple(warnings))

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from agent.model import Point, Value
 
 
+NEVER_COUNTED = {
+    "int64": frozenset({1 << 63, (1 << 63) - 1}),
+    "uint64": frozenset({1 << 63, (1 << 63) - 1, (1 << 64) - 1}),
+}
+"""raw numbers that no meter ever reaches: by these it says that it has no value"""
+
+
 class Wire(Protocol):
     """One open line or connection; the calls never overlap."""
 
@@ -69,9 +76,13 @@ class Master:
 
     async def ask(self, unit: int, asked: Block, manners: Manners) -> Answer:
         """Read one block, no sooner than the device wants to be asked again."""
+        return await self.exchange(unit, pdu_of(asked), manners)
+
+    async def exchange(self, unit: int, pdu: bytes, manners: Manners) -> Answer:
+        """Ask one unit anything, no sooner than it wants to be asked again."""
         if manners.pause and (last := self._asked.get(unit)) is not None:
             await asyncio.sleep(max(0.0, last + manners.pause - monotonic()))
-        answer = await self.wire.exchange(unit, pdu_of(asked))
+        answer = await self.wire.exchange(unit, pdu)
         if manners.pause:
             self._asked[unit] = monotonic()
         return answer
@@ -204,7 +215,9 @@ def _sample(
 
 def value_of(one: Place, got: Mapping[Spot, Sequence[int]]) -> Value:
     """Read the exact value at a place. Raises ValueError where there is none, in words."""
-    if raw_of(one.spot, got[one.spot]) in one.absent:
+    raw = raw_of(one.spot, got[one.spot])
+    never = NEVER_COUNTED.get(one.spot.type, ())
+    if raw in one.absent or int.from_bytes(raw, "big") in never:
         raise ValueError("the device says that it has no value")
     value = decode(one.spot, got[one.spot])
     if isinstance(value, str):

@@ -3,6 +3,7 @@
     na=7fff          these raw digits mean that there is no value; several: na=7fff|8000
     sf@6             the int16 at that address is the power of ten to multiply by (SunSpec)
     unit@100:0=0.001,1=1   the uint16 at that address says the unit: what to multiply by, by code
+    write@5004/uint16      it is written there, and read where it stands
     most=60          the device answers no more than so many registers at once
     pause=100ms      so long it must be left alone between two requests
     alone            it answers one value a request only
@@ -20,6 +21,7 @@ from functools import lru_cache
 
 from agent.drivers.modbus.codec import Spot, parse
 from agent.settings import duration
+from agent.words import _
 
 NOTE = re.compile(r"^([a-z]*)([=@]?)(.*)$", re.ASCII | re.DOTALL)
 HEX = re.compile(r"(?:[0-9a-f]{2})+", re.ASCII)
@@ -38,6 +40,8 @@ class Place:
     """the unit's code"""
     factors: tuple[tuple[int, Decimal], ...] = ()
     """by the unit's code, what to multiply by"""
+    written: Spot | None = None
+    """where it is written, if not where it is read"""
     most: int = 0
     """registers the device answers at once; 0: as many as Modbus allows"""
     pause: float = 0.0
@@ -56,15 +60,17 @@ class Place:
 def place(at: str) -> Place:
     """Read the whole notation. Raises ValueError in words for the person who wrote it."""
     if not at.strip():
-        raise ValueError("nothing says where the value is, such as input/72/float32")
+        raise ValueError(_("nothing says where the value is, such as input/72/float32"))
     where, *notes = at.split()
     found = Place(parse(where))
     for note in notes:
         try:
             found = _noted(found, note)
         except (ValueError, InvalidOperation) as error:
-            known = "na= sf@ unit@ most= pause= alone never="
-            raise ValueError(f'"{note}" is not one of {known}, or not written so') from error
+            known = "na= sf@ unit@ write@ most= pause= alone never="
+            raise ValueError(
+                _('"{note}" is not one of {known}, or not written so', note=note, known=known)
+            ) from error
     return found
 
 
@@ -79,6 +85,8 @@ def _noted(found: Place, note: str) -> Place:  # noqa: PLR0911 -- one a note
         case "unit@":
             address, _, codes = rest.partition(":")
             return replace(found, code=parse(f"{table}/{address}/uint16"), factors=_factors(codes))
+        case "write@":
+            return replace(found, written=parse(f"{table}/{rest}"))
         case "most=" if 1 <= int(rest) <= 125:  # noqa: PLR2004 -- Modbus' own limit
             return replace(found, most=int(rest))
         case "pause=":

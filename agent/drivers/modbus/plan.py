@@ -31,10 +31,9 @@ or after
 class Tariff:
     """What this line and device cost, in any one unit, and what a device allows at once."""
 
-    request: float = 40.0
+    request: float = 10_000.0
     register: float = 1.0
-    """on Ethernet 40 registers, 80 B, cost less than a request: what the SDM120 needs for one
-    block of its 0…79"""
+    """on Ethernet a register is 0.2 µs and a request some milliseconds: the fewest are best"""
     most: int = 125
     """registers in one answer"""
 
@@ -102,7 +101,8 @@ def _endings(run: list[Spot], best: Ways, cuts: frozenset[Cut], tariff: Tariff) 
 
 
 def _most(table: str, tariff: Tariff) -> int:
-    return LONGEST[table] if table in BITS else min(LONGEST[table], tariff.most)
+    # a SunSpec model stands among the holding registers
+    return LONGEST[table] if table in BITS else min(LONGEST["holding"], tariff.most)
 
 
 def block(spots: tuple[Spot, ...], group: list[int]) -> Block:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.drivers.modbus.answer import REFUSED, expected_size
+from agent.drivers.modbus.answer import READS, REFUSED, REGISTERS, expected_size
 
 SHORTEST_GAP = 0.00175
 """seconds of silence between frames above 19200 baud (2.5.1.1)"""
@@ -15,6 +15,8 @@ GAP_CHARACTERS = 3.5
 SHORTEST = 5
 """bytes: unit, function, code, checksum"""
 LONGEST = 256
+QUESTION = 8
+"""bytes of a question to read"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,28 @@ def find(heard: bytes | bytearray, unit: int, request: bytes) -> Heard:
     if missing == LONGEST:
         missing = SHORTEST
     return Heard(missing=missing, other=other)
+
+
+def began_in(heard: bytes | bytearray, unit: int, request: bytes) -> bool:
+    """Whether the answer to a request has at least begun among what a line carried.
+
+    Not the answer of another length to an earlier one, which may be spoilt as well.
+    """
+    size = expected_size(request)
+    told = bytes([size - 2]) if request[0] in READS and size else request[1:3]
+    return size is not None and bytes([unit, request[0]]) + told in heard
+
+
+def asked_in(heard: bytes | bytearray, ours: bytes) -> bool:
+    """Whether among what a line carried is a question to read registers that is not `ours`.
+
+    No answer to such a question is as long as it: eight bytes would be three of values.
+    """
+    for at in range(len(heard) - QUESTION + 1):
+        frame = heard[at : at + QUESTION]
+        if frame[1] in REGISTERS and frame != ours and checksum(frame[:-2]) == frame[-2:]:
+            return True
+    return False
 
 
 def _lengths(heard: bytes | bytearray, start: int, size: int | None) -> list[int]:

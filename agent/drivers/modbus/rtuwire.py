@@ -1,9 +1,8 @@
 """Modbus RTU on a stream: trust nothing late.
 
-An RTU answer does not say which request it is for, only by whom it was sent, for which function,
-and how long it is. So after a timeout that unit owes us an answer, and until it has come, or can
-hardly come any more, the unit is never asked again for an answer of the same length: one cell more
-is read or, where the device will not have that, it is left alone meanwhile.
+After a timeout a unit owes us an answer, and until it has come, or can hardly come any more, it is
+never asked again for an answer of the same length: one cell more is read or, where the device will
+not have that, it is left alone meanwhile.
 """
 
 from __future__ import annotations
@@ -14,23 +13,26 @@ from typing import TYPE_CHECKING
 
 from agent import clock
 from agent.clock import monotonic
-from agent.drivers.modbus.answer import BITS, RANGE, READS, Answer, checked, expected_size
-from agent.drivers.modbus.plan import LONGEST_OF
-from agent.drivers.modbus.rtu import SHORTEST, Speed, find, framed
+from agent.drivers.modbus.answer import RANGE, READS, REFUSED, Answer, checked, expected_size
+from agent.drivers.modbus.owed import Owed
+from agent.drivers.modbus.pace import Pace
+from agent.drivers.modbus.rtu import SHORTEST, Speed, asked_in, began_in, find, framed
 from agent.drivers.modbus.use import Spent
 from agent.model import Why
 
 if TYPE_CHECKING:
+    from agent.drivers.modbus.owed import Debts
     from agent.drivers.modbus.stream import Stream
 
-OWED_FOR = 60.0
-"""seconds after which an answer that never came is not feared any more"""
-REPEATS = 4
-"""of a request whose answer was garbled; half as many where nothing at all was heard"""
-LATEST = 10
-"""timeouts after which a device that reads no cell more than it is asked for is believed again"""
+ANSWERED, UNKNOWN, SILENT = 8, 3, 2
+"""how much a unit is forgiven in one exchange, as it was last time: one that answered, one never
+asked before, one that was silent"""
+GARBLED_COSTS, SILENCE_COSTS = 1, 3
+"""of that: three attempts at one that answered, one at one that was silent"""
 REPEATED = 4
 """timeouts within which a repeated question may be answered by the answer to the first"""
+OVERSLEEP = 0.001
+"""seconds by which the event loop may wake us late"""
 NOT_ASKED = -1
 LONGEST_TALK = 0.5
 """seconds for which somebody else's talk is waited out before we speak all the same"""
@@ -43,43 +45,48 @@ class RtuWire:
     def __init__(self, stream: Stream, speed: Speed, timeout: float) -> None:
         self.stream, self.speed, self.timeout = stream, speed, timeout
         self.spent = Spent()
+        self.pace = Pace()
+        self.quiet_until = monotonic() + timeout
+        """until then nothing is asked: what was asked before we opened it may still be answered"""
         self.echo: bool | None = None
         """whether the adapter hands us back what we send; None: not known yet"""
-        self.slowest = 0.0
-        """seconds of the slowest answer so far, late ones too"""
         self.turnaround: dict[int, float] = {}
         """by unit: the least seconds between a question and its answer, without their characters"""
-        self._owed: dict[int, dict[int, tuple[float, bytes]]] = {}
-        """by unit and length of the answer: when it was asked for, and how"""
-        self._unpadded: set[int] = set()
-        """units that refused a cell more than was wanted"""
-        self._live: set[int] = set()
-        """units that answered last time"""
+        self._owed = Owed()
+        self._forgiven: dict[int, int] = {}
+        """by unit: how much, as it was last time"""
+        self._sent = b""
+        """our last question: it may come back late, as an echo"""
+        self._noisy = False
+        """something was heard that nobody could read: a question may have been spoilt as well"""
 
     async def exchange(self, unit: int, pdu: bytes) -> Answer:
         """Ask one unit, again where noise spoilt the answer. Raises LinkLost when the line is gone.
 
         A unit that answered last time is asked three times, since noise may as well have spoilt the
-        question; one that did not costs one timeout.
+        question; one that did not costs one timeout, and so does one that was never asked, on a
+        line without noise.
         """
-        live, repeats = unit in self._live, REPEATS
-        self._live.discard(unit)
+        left = self._forgiven.get(unit, UNKNOWN)
+        known = unit in self._forgiven
+        self._forgiven[unit] = SILENT
         while True:
             answer = await self._unmistakable(unit, pdu)
             silent = answer.why is Why.SILENT and not answer.garbled
             if not silent and not answer.garbled:
-                self._live.add(unit)
+                self._forgiven[unit] = ANSWERED
                 return answer
-            if repeats <= 0 or (silent and (answer.code or not live)):
+            left -= SILENCE_COSTS if silent else GARBLED_COSTS
+            if left < 0 or (silent and (answer.code or not (known or self._noisy))):
                 return answer
-            repeats -= 2 if silent else 1
 
     async def once(self, unit: int, pdu: bytes, linger: float = 0.0) -> tuple[Answer, int]:
         """Ask once, for a scan; also how many bytes came within `linger` seconds behind it."""
         answer = await self._asked(unit, pdu)
         before = len(self.stream.received)
-        if linger and answer.why is not Why.SILENT:
-            await asyncio.sleep(linger)
+        until = monotonic() + (0.0 if answer.why is Why.SILENT else linger)
+        while (left := until - monotonic()) > 0:
+            await self.stream.more(left)
         return answer, len(self.stream.received) - (0 if answer.pdu else before)
 
     async def overhear(self, seconds: float) -> int:
@@ -94,83 +101,67 @@ class RtuWire:
 
     async def _unmistakable(self, unit: int, pdu: bytes) -> Answer:
         """Ask so that an answer still owed cannot be taken for this one."""
-        size = expected_size(pdu)
-        owed = self._owing(unit)
-        if size not in owed:
+        if expected_size(pdu) not in (owed := self._owed.of(unit)):
             return await self._asked(unit, pdu)
-        longer = self._longer(unit, pdu, owed)
+        longer = self._owed.longer(unit, pdu)
         if longer is not None:
             answer = await self._asked(unit, longer)
             if answer.code not in RANGE:
                 return _trimmed(answer, pdu)
-            self._unpadded.add(unit)
+            self._owed.refused_more(unit)
         return await self._only_if_safe(unit, pdu, owed)
 
-    async def _only_if_safe(
-        self, unit: int, pdu: bytes, owed: dict[int, tuple[float, bytes]]
-    ) -> Answer:
+    async def _only_if_safe(self, unit: int, pdu: bytes, owed: Debts) -> Answer:
         """Ask for an answer as long as one that is owed, if that is the same or hardly comes now.
 
         Nobody waits for it: other devices are asked meanwhile.
         """
-        size = expected_size(pdu) or 0
-        at, before = owed[size]
-        patience = min(OWED_FOR, max(LATEST * self.timeout, 2 * self.slowest))
+        at, before = owed[expected_size(pdu) or 0]
         if before == pdu and monotonic() - at < REPEATED * self.timeout:
             answer = await self._asked(unit, pdu)
-            self._owed[unit][size] = (at, before)  # two were asked for, one may still come
+            self._owed.asked(unit, before, at)  # two were asked for, one may still come
             return answer
-        if (left := at + patience - monotonic()) > 0:
+        if (left := at + self._owed.patience(self.timeout) - monotonic()) > 0:
             detail = f"a late answer of it may still come: asked again in {left:.0f} s"
             return Answer(clock.seconds(), why=Why.SILENT, detail=detail, code=NOT_ASKED)
         return await self._asked(unit, pdu)
 
-    def _owing(self, unit: int) -> dict[int, tuple[float, bytes]]:
-        since = monotonic() - OWED_FOR
-        left = {size: one for size, one in self._owed.get(unit, {}).items() if one[0] > since}
-        self._owed[unit] = left
-        return left
-
-    def _longer(self, unit: int, pdu: bytes, owed: dict[int, tuple[float, bytes]]) -> bytes | None:
-        """The same read with an answer of a length that is not owed; None where there is none."""
-        if pdu[0] not in READS or unit in self._unpadded:
-            return None
-        start, count = int.from_bytes(pdu[1:3], "big"), int.from_bytes(pdu[3:5], "big")
-        step, most = 8 if pdu[0] in BITS else 1, LONGEST_OF[pdu[0]]
-        for more in range(count + step, min(most, 0x10000 - start) + 1, step):
-            longer = pdu[:3] + more.to_bytes(2, "big")
-            if expected_size(longer) not in owed:
-                return longer
-        return None
-
     async def _asked(self, unit: int, pdu: bytes) -> Answer:
         """Send one request and wait for its answer. What was owed and came meanwhile is settled."""
+        if (left := self.quiet_until - monotonic()) > 0:
+            await asyncio.sleep(left)
         await self._silence()
-        frame, size = framed(unit, pdu), expected_size(pdu)
-        began = monotonic()
-        owing = bool(self._owing(unit))
-        self._owed[unit][size or 0] = (began, pdu)
+        frame, began = framed(unit, pdu), monotonic()
+        owing = bool(self._owed.of(unit))
+        self._owed.asked(unit, pdu, began)
         self.stream.send(frame)
-        length = len(frame) + (size or SHORTEST) + 3
+        self._sent = frame
+        length = len(frame) + (expected_size(pdu) or SHORTEST) + 3
         found, other = await self._wait(
             unit, pdu, frame, began + self.timeout + length * self.speed.character
         )
         heard = len(self.stream.received)
         self.spent.note(unit, began, found is not None)
         if found is not None:
-            self._owed[unit].pop(size or 0, None)
+            if found[0] & REFUSED:
+                self._owed.refused(unit, pdu[0])
+            else:
+                self._owed.answered(unit, pdu)
             taken = monotonic() - began
-            self.slowest = max(self.slowest, taken)
+            self._owed.took(taken)
             idle = max(0.0, taken - (len(frame) + len(found) + 3) * self.speed.character)
             self.turnaround[unit] = min(idle, self.turnaround.get(unit, idle))
             answer = checked(pdu, found, clock.seconds())
+            self.pace.note(unit, pdu, answer, taken)
             return replace(answer, range_refused=answer.range_refused and not owing)
-        if heard >= (size or SHORTEST):
-            self._owed[unit].pop(size or 0, None)  # it has answered, and nobody can read it
+        late = self._settle(self.stream.received)
+        if began_in(self.stream.received, unit, pdu) or (other and not late):
+            self._owed.answered(unit, pdu)  # it has answered, and nobody can read it
         at = clock.seconds()
         if other:
             return Answer(at, why=Why.BAD, detail=other, garbled=True)
         if heard:
+            self._noisy = True
             return Answer(at, why=Why.SILENT, detail=GARBLED, garbled=True)
         return Answer(at, why=Why.SILENT, detail=f"no answer in {self.timeout:g} s")
 
@@ -194,9 +185,9 @@ class RtuWire:
             looked = len(received)
             if looked and heard.missing > 1:
                 # no use in looking at each byte of a long answer
-                await asyncio.sleep(min(left, (heard.missing - 1) * self.speed.character))
+                rest = (heard.missing - 1) * self.speed.character - OVERSLEEP
+                await asyncio.sleep(max(0.0, min(left, rest)))
             if len(received) == looked and not await self.stream.more(left):
-                self._settle(received)
                 return None, heard.other
 
     def _skip_echo(self, frame: bytes) -> bool:
@@ -225,15 +216,13 @@ class RtuWire:
         self._settle(self.stream.received)
         self.stream.received.clear()
 
-    def _settle(self, heard: bytes | bytearray) -> None:
-        """Take answers that came late off what their units owe."""
-        if not heard:
-            return
-        for unit, owed in self._owed.items():
-            for size, (at, pdu) in list(owed.items()):
-                if find(heard, unit, pdu).pdu:
-                    self.slowest = max(self.slowest, min(monotonic() - at, OWED_FOR))
-                    del owed[size]
+    def _settle(self, heard: bytes | bytearray) -> bool:
+        """Take note of answers that came late; whether there were any."""
+        if asked_in(heard, self._sent):
+            self.spent.stranger()
+        settled = self._owed.settle(heard)
+        self._noisy |= bool(heard) and not settled
+        return settled
 
 
 def _trimmed(answer: Answer, pdu: bytes) -> Answer:

@@ -2,44 +2,43 @@
 
 from __future__ import annotations
 
-import re
+import math
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.drivers.base import Found, Progress
 from agent.drivers.modbus.fingerprint import fitting
+from agent.drivers.modbus.found import IDENTIFY, crowd, everywhere, found, identification
 from agent.drivers.modbus.rtu import Speed
 from agent.drivers.modbus.rtuwire import RtuWire
 from agent.errors import Refused
 from agent.model import Why
+from agent.settings import took
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     from agent.drivers.base import Wish
-    from agent.drivers.modbus.answer import Answer
     from agent.drivers.modbus.bus import Bus
-    from agent.drivers.modbus.fingerprint import Looks
     from agent.drivers.modbus.tcpwire import TcpWire
 
 LISTEN = 3.0
 """seconds for which another master is listened for: one that polls speaks more often"""
 PROBES = (b"\x03\0\0\0\x01", b"\x04\0\0\0\x01")
 """any answer will do, a refusal too"""
-IDENTIFY = b"\x2b\x0e\x01\0"
-"""maker, product, version (Application Protocol V1.1b3, 6.21)"""
 LINGER = 0.08
 """seconds in which a second answer of one address is listened for"""
 ATTEMPTS = 3
 BAUDRATES = (9600, 19200, 38400, 115200, 4800, 2400)
 PARITIES = ("none", "even", "odd")
 LAST = 247
-UNNAMED = re.compile(r"[^a-z0-9]+", re.ASCII)
 
 
 async def search(bus: Bus, wish: Wish, speed: Speed | None) -> AsyncIterator[Found | Progress]:
     """Search as `agent.drivers.base.Discovers` promises; `speed` of a serial port of ours.
 
-    Where nobody answers at that speed, the other usual ones are tried.
+    Where nobody answers at that speed, the other usual ones are tried that the port knows.
     """
     units = range_of(wish)
     if isinstance(bus.wire, RtuWire):
@@ -49,20 +48,64 @@ async def search(bus: Bus, wish: Wish, speed: Speed | None) -> AsyncIterator[Fou
                 f"another master speaks on this line ({heard} bytes in {LISTEN:.0f} s): stop it,"
                 " then scan again"
             )
-    found = 0
-    for tried in _speeds(speed):
-        if tried is not None:
-            bus.wire.stream.tune(tried)
-        async for one in _units(bus, units, tried if tried != speed else None):
-            found += isinstance(one, Found)
-            yield one
-        if found:
-            break
-    if speed is not None:
-        bus.wire.stream.tune(speed)
+    known_at: dict[str, int] = {}
+    trying = list(speeds(speed))
+    for at, tried in enumerate(trying):
+        other = None if tried == speed else tried
+        if at == 1:
+            yield _nothing(f"nobody answers at {speed}: the other usual speeds are tried")
+        later = len(units) * (len(trying) - at - 1) if other else 0
+        with _tuned(bus, speed, other) as known:
+            pass
+        for number, unit in enumerate(units if known else ()):
+            yield (progress := _progress(bus, number, units, other, later))
+            async for one in _at_speed(bus, speed, other, _unit(bus, unit, other, progress)):
+                if isinstance(one, Found):
+                    first = known_at.setdefault(one.number or one.name, unit)
+                    if first != unit and not isinstance(bus.wire, RtuWire):
+                        yield everywhere(unit, first, units)
+                        return
+                yield one
+        if known_at:
+            return
+    yield _nothing(
+        "nobody answers: is everything powered, are the wires A and B not crossed?"
+        if isinstance(bus.wire, RtuWire)
+        else "nobody answers: has this host or its gateway any devices, and are they powered?"
+    )
 
 
-def _speeds(speed: Speed | None) -> Iterator[Speed | None]:
+def _nothing(words: str) -> Progress:
+    return Progress(1, 1, words, stays=True)
+
+
+async def _at_speed(
+    bus: Bus, own: Speed | None, other: Speed | None, steps: AsyncIterator[Found | Progress]
+) -> AsyncIterator[Found | Progress]:
+    """Each step at the other speed; between them others read at the line's own."""
+    while True:
+        with _tuned(bus, own, other):
+            one = await anext(steps, None)
+        if one is None:
+            return
+        yield one
+
+
+@contextmanager
+def _tuned(bus: Bus, own: Speed | None, other: Speed | None) -> Iterator[bool]:
+    """Speak otherwise than the line is set to; whether its port can."""
+    if own is None or other is None:
+        yield True
+        return
+    stream = bus.wire.stream
+    try:
+        yield stream.tune(other)
+    finally:
+        stream.tune(own)
+
+
+def speeds(speed: Speed | None) -> Iterator[Speed | None]:
+    """The speeds to try, the line's own first."""
     yield speed
     if speed is not None:
         for baudrate in BAUDRATES:
@@ -80,20 +123,29 @@ def range_of(wish: Wish) -> range:
     return range(int(first), int(last) + 1)
 
 
-async def _units(
-    bus: Bus, units: Sequence[int], other: Speed | None
+def _progress(
+    bus: Bus, number: int, units: Sequence[int], other: Speed | None, later: int
+) -> Progress:
+    """How far it is at this speed; `later`: what is still to be asked at others."""
+    where = f" at {other}" if other else ""
+    left = took(math.ceil((len(units) - number + later) * bus.wire.timeout * len(PROBES)))
+    words = f"unit {units[number]}{where}; the rest takes at most {left}"
+    return Progress(number, len(units), words)
+
+
+async def _unit(
+    bus: Bus, unit: int, other: Speed | None, progress: Progress
 ) -> AsyncIterator[Found | Progress]:
-    wire, where = bus.wire, f" at {other}" if other else ""
-    for number, unit in enumerate(units):
-        left = (len(units) - number) * wire.timeout * len(PROBES)
-        words = f"unit {unit}{where}; the rest takes at most {left / 60:.0f} min"
-        yield Progress(number, len(units), words)
-        answers, crowd = await _probed(wire, unit)
-        if crowd:
-            yield _crowd(unit)
-        elif answers:
-            looks = await fitting(bus.master.wire, unit)
-            yield _found(unit, looks, await _said(wire, unit), other)
+    """Who answers at one unit id, if anybody does; the last step says it."""
+    answers, several = await _probed(bus.wire, unit)
+    if several:
+        yield crowd(unit)
+    elif answers:
+        async for looks in fitting(bus.master.wire, unit):
+            if looks is None:
+                yield replace(progress, words=f"unit {unit} answers: is compared with the profiles")
+            else:
+                yield found(unit, looks, await _said(bus.wire, unit), other)
 
 
 async def _probed(wire: TcpWire | RtuWire, unit: int) -> tuple[bool, bool]:
@@ -123,39 +175,3 @@ async def _said(wire: TcpWire | RtuWire, unit: int) -> str:
     """What a device says of itself, where it can."""
     answer = await wire.exchange(unit, IDENTIFY)
     return identification(answer)
-
-
-def identification(answer: Answer) -> str:
-    """The texts of an answer to 43/14, in their order; empty where it is none."""
-    pdu, texts, at = answer.pdu, [], 7
-    if len(pdu) < at or pdu[:2] != IDENTIFY[:2]:
-        return ""
-    for _ in range(pdu[6]):
-        if at + 2 > len(pdu):
-            break
-        text = pdu[at + 2 : at + 2 + pdu[at + 1]].decode("ascii", "replace").strip("\0 ")
-        texts.append("".join(c for c in text if c.isprintable()))
-        at += 2 + pdu[at + 1]
-    return " ".join(text for text in texts if text)
-
-
-def _crowd(unit: int) -> Found:
-    warning = (
-        f"more than one device answers at {unit}: switch the others off and set their addresses"
-    )
-    return Found(f"modbus-{unit}", {"address": unit}, f"unit {unit}, several", (warning,))
-
-
-def _found(unit: int, looks: Looks, said: str, other: Speed | None) -> Found:
-    warnings = list(looks.warnings)
-    if other:
-        warnings.append(f"it speaks {other}, not what this line is set to: set one of the two")
-    entry: dict[str, str | int] = {"address": unit}
-    if looks.profile:
-        entry["profile"] = looks.profile
-    else:
-        warnings.append("no profile fits: name one, or its values under `points`")
-    base = UNNAMED.sub("-", looks.profile.partition("-")[2] or "modbus").strip("-")
-    name = f"{base}-{UNNAMED.sub('-', looks.serial.lower()).strip('-') or unit}"[:64]
-    about = ", ".join(part for part in (f"unit {unit}", looks.model, said, looks.serial) if part)
-    return Found(name, entry, about, tuple(warnings))

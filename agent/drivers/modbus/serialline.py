@@ -7,15 +7,15 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from agent.drivers.modbus.bus import Bus, cost
-from agent.drivers.modbus.plan import NETWORK, Tariff
+from agent.drivers.modbus.plan import Tariff
 from agent.drivers.modbus.rtu import Speed
 from agent.drivers.modbus.rtuwire import RtuWire
 from agent.drivers.modbus.stream import serial_stream, tcp_stream
 from agent.drivers.modbus.tcp import TcpSettings
-from agent.settings import Duration  # noqa: TC001 -- pydantic evaluates it
+from agent.settings import Duration, from_the_root
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -34,7 +34,7 @@ class RtuSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    port: str = Field(
+    port: Annotated[str, AfterValidator(from_the_root)] = Field(
         min_length=1,
         description="The serial port; under /dev/serial/by-id it keeps its name when replugged.",
         examples=["/dev/serial/by-id/usb-FTDI_FT232R_USB_UART_A50285BI-if00-port0", "/dev/ttyS1"],
@@ -97,7 +97,8 @@ class ModbusRtuTcp(Bus):
     async def open(cls, settings: RtuTcpSettings) -> AsyncIterator[Self]:
         """Connect; close on leaving. Raises LinkLost if it cannot within the timeout."""
         async with tcp_stream(settings.host, settings.port, settings.timeout) as stream:
-            yield cls(RtuWire(stream, Speed(0), settings.timeout), lambda _: NETWORK)
+            wire = RtuWire(stream, Speed(0), settings.timeout)
+            yield cls(wire, wire.pace.tariff)
 
 
 def _measured(wire: RtuWire, unit: int) -> Tariff:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import termios
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 MOST_KEPT = 4096
 """bytes that nobody has taken: more is noise or somebody else's talk, and the oldest is dropped"""
+UNKNOWN = (OSError, ValueError, termios.error)
+"""how a port says that it is not there or does not know a speed"""
 UNACKNOWLEDGED = 10_000
 """ms for which the host may leave our bytes unacknowledged until the line counts as lost"""
 
@@ -67,8 +70,10 @@ class Stream(asyncio.Protocol):
         self._transport.write(frame)
         self.heard_at = monotonic()
 
-    def tune(self, speed: Speed) -> None:
-        """Go on at another speed; a network has none."""
+    def tune(self, speed: Speed) -> bool:
+        """Go on at another speed; whether that can be. A network has none."""
+        del speed
+        return False
 
     async def more(self, within: float) -> bool:
         """Wait at most `within` seconds for further bytes. Raises LinkLost when the line goes."""
@@ -90,11 +95,18 @@ class _SerialStream(Stream):
         self.port = port
         self.handle = port.fileno()
 
-    def tune(self, speed: Speed) -> None:
-        self.port.baudrate = speed.baudrate
-        self.port.parity = speed.parity[0].upper()
-        self.port.stopbits = speed.stopbits
+    def tune(self, speed: Speed) -> bool:
         self.received.clear()
+        # the port keeps each word even if the adapter refuses it, and tries all anew with the next
+        with suppress(*UNKNOWN):
+            self.port.parity = speed.parity[0].upper()
+        with suppress(*UNKNOWN):
+            self.port.stopbits = speed.stopbits
+        try:
+            self.port.baudrate = speed.baudrate
+        except UNKNOWN:
+            return False
+        return True
 
     def readable(self) -> None:
         try:
@@ -135,7 +147,7 @@ async def serial_stream(path: str, speed: Speed) -> AsyncIterator[Stream]:
             timeout=0,
             exclusive=True,
         )
-    except (OSError, ValueError) as error:
+    except UNKNOWN as error:
         raise LinkLost(f"{path} cannot be opened: {_why(error)}") from error
     loop = asyncio.get_running_loop()
     stream = _SerialStream(port)
@@ -152,6 +164,8 @@ def _why(error: Exception) -> str:
     text = str(error)
     if "lock" in text:
         return "another program has it open"
+    if isinstance(error, termios.error):
+        return "it does not know this baud rate, parity or number of stop bits"
     number = getattr(error, "errno", None)
     return os.strerror(number) if number else text
 

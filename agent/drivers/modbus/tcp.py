@@ -48,4 +48,5 @@ class ModbusTcp(Bus):
     async def open(cls, settings: TcpSettings) -> AsyncIterator[Self]:
         """Connect; close on leaving. Raises LinkLost if it cannot within the timeout."""
         async with tcp_stream(settings.host, settings.port, settings.timeout) as stream:
-            yield cls(TcpWire(stream, settings.timeout))
+            wire = TcpWire(stream, settings.timeout)
+            yield cls(wire, wire.pace.tariff)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from agent import clock
 from agent.drivers.modbus.answer import MBAP, Answer, checked, in_step
+from agent.drivers.modbus.pace import Pace
 from agent.drivers.modbus.use import Spent
 from agent.errors import LinkLost
 from agent.model import Why
@@ -31,6 +32,7 @@ class TcpWire:
         self.stream = stream
         self.timeout = timeout
         self.spent = Spent()
+        self.pace = Pace()
         self._transaction = 0
 
     async def exchange(self, unit: int, pdu: bytes) -> Answer:
@@ -46,7 +48,9 @@ class TcpWire:
         if found is None:
             detail = f"no answer in {self.timeout:g} s"
             return Answer(clock.seconds(), why=Why.SILENT, detail=detail)
-        return checked(pdu, found, clock.seconds())
+        answer = checked(pdu, found, clock.seconds())
+        self.pace.note(unit, pdu, answer, clock.monotonic() - began)
+        return answer
 
     async def _answer(self, unit: int, deadline: float) -> bytes | None:
         while (found := self._frame(unit)) is None:

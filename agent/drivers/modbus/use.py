@@ -16,6 +16,10 @@ FULL = 0.9
 """of the time: beyond it, one more silent device breaks the schedule"""
 
 
+SURE = 3
+"""questions of another master within RECENT that no noise would make up"""
+
+
 class Spent:
     """Time spent on one open line."""
 
@@ -27,6 +31,7 @@ class Spent:
         """by unit: requests without an answer since it was opened"""
         self.requests = 0
         self._parts: deque[tuple[float, float]] = deque()
+        self._strangers: deque[float] = deque(maxlen=SURE)
 
     def note(self, unit: int, began: float, answered: bool) -> None:
         """One request has ended, now."""
@@ -41,6 +46,10 @@ class Spent:
         else:
             self.failed[str(unit)] = self.failed.get(str(unit), 0) + 1
 
+    def stranger(self) -> None:
+        """Somebody else has asked something on this line, now."""
+        self._strangers.append(monotonic())
+
     def health(self) -> Mapping[str, Any]:
         """What it comes to; see `agent.drivers.base.Watched`."""
         share = min(1.0, self.busy / max(min(RECENT, monotonic() - self.since), 1.0))
@@ -53,6 +62,11 @@ class Spent:
         }
         if share > FULL and monotonic() - self.since > RECENT:
             told["worry"] = f"busy {share:.0%} of the time: read something less often"
+        if len(self._strangers) == SURE and self._strangers[0] > monotonic() - RECENT:
+            told["worry"] = (
+                "another master asks the devices on this line: an answer to it may pass for one to"
+                " us: stop it, or take the readings from it"
+            )
         return told
 
     def _words(self, share: float) -> str:
@@ -61,5 +75,5 @@ class Spent:
         slowest = max(self.answer_ms, key=lambda unit: self.answer_ms[unit])
         return (
             f"busy {share:.0%} of the time, head-room {1 - share:.0%};"
-            f" slowest device: {slowest} with {self.answer_ms[slowest]:.0f} ms"
+            f" slowest: address {slowest}, {self.answer_ms[slowest]:.0f} ms"
         )

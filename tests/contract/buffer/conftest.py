@@ -11,7 +11,7 @@ KEY = b"k" * 32
 def opened(tmp_path):
     """Open the spool of this test; again and again, if it likes."""
 
-    def open_it(key=KEY, head=HEAD, max_bytes=20_000_000, path=tmp_path / "spool.db"):
-        return Spool.open(path, key, head, max_bytes)
+    def open_it(key=KEY, head=HEAD, max_bytes=20_000_000, path=tmp_path / "spool.db", reserve=0):
+        return Spool.open(path, key, head, max_bytes, reserve)
 
     return open_it

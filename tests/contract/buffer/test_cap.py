@@ -1,25 +1,29 @@
 """Guards design.md 2.9 (bounded) and 2.1 (what was accepted stays)."""
 
 import random
+import sqlite3
+from contextlib import closing
 
 import pytest
 
 from agent.buffer.batch import read
+from agent.buffer.database import PAGE
 from agent.errors import SpoolFull
 from agent.model import Mark
 from tests.contract.buffer.far import receipt_for, seal, seal_all
 from tests.unit.buffer.rows import NOON, reading
 
 CAP = 2 * 1024 * 1024
+DAY = 86_400
 
 
 def fill(spool, dice, first=0):
-    """Append polls until one is refused; the rows taken."""
+    """Append indexes of midnights, never given up, until some are refused; those taken."""
     taken = []
     for slot in range(first, first + 10_000):
-        rows = [reading(n, slot, f"{dice.getrandbits(100)}") for n in range(200)]
+        rows = [reading(n, slot, f"{dice.getrandbits(100)}", DAY) for n in range(200)]
         try:
-            spool.append(rows, {("a", 60): Mark(NOON + slot * 60, True)})
+            spool.append(rows, {("a", DAY): Mark(NOON + slot * DAY, True)})
         except SpoolFull:
             return taken
         taken += rows
@@ -30,21 +34,24 @@ def test_at_the_cap_rows_are_refused_whole_and_counted(opened):
     with opened(max_bytes=CAP) as spool:
         taken = fill(spool, random.Random(1))
         assert len(taken) > 20_000
-        assert spool.marks() == {("a", 60): Mark(taken[-1].t, True)}
+        assert spool.marks() == {("a", DAY): Mark(taken[-1].t, True)}
         with pytest.raises(SpoolFull):
-            spool.append([reading(n, 0) for n in range(300)], {})
+            spool.append([reading(n, 0, step=DAY) for n in range(300)], {})
         backlog = spool.backlog()
         assert (backlog.rows, backlog.refused) == (len(taken), 500)
         assert backlog.used <= backlog.cap
 
 
-def test_the_file_never_outgrows_the_cap(opened, tmp_path):
+@pytest.mark.parametrize("page", [PAGE, 4096])
+def test_the_file_never_outgrows_the_cap(opened, tmp_path, page):
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as file:  # an older version's had others
+        file.executescript(f"PRAGMA page_size={page}; VACUUM")
     with opened(max_bytes=CAP) as spool:
         dice = random.Random(2)
-        for round_ in range(4):
+        for round_ in range(2):
             fill(spool, dice, first=round_ * 10_000)
             spool.settle(receipt_for(seal(spool)), 0.0)
-    assert (tmp_path / "spool.db").stat().st_size <= CAP
+    assert CAP / 2 < (tmp_path / "spool.db").stat().st_size <= CAP
 
 
 def test_a_full_spool_still_seals_and_settles_and_then_takes_rows_again(opened):
@@ -93,7 +100,7 @@ def test_marks_alone_are_kept_at_the_cap(opened):
 
 
 def test_a_cap_made_smaller_than_what_is_held_loses_nothing(opened):
-    with opened(max_bytes=3 * CAP) as spool:
+    with opened(max_bytes=2 * CAP) as spool:
         taken = fill(spool, random.Random(7))
     with opened(max_bytes=CAP) as spool:
         with pytest.raises(SpoolFull):

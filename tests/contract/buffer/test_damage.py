@@ -1,6 +1,7 @@
 """A disk that rots costs rows, counted; never the start, never the rows beside them."""
 
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -50,10 +51,12 @@ def test_damage_found_while_running_ends_the_run_and_not_the_next_one(opened, tm
     with opened() as spool:
         for slot in range(200):
             spool.append(poll(slot, 200), {})
-    size = path.stat().st_size
+    with closing(sqlite3.connect(path)) as file:  # a page that no start reads: of a block's body
+        ((page,),) = file.execute("PRAGMA page_size")
+        ((body,),) = file.execute("SELECT body FROM block LIMIT 1 OFFSET 100")
     with path.open("r+b") as file:
-        file.seek(size // 2 // 4096 * 4096)
-        file.write(b"\xff" * (size // 4))
+        file.seek(path.read_bytes().index(body[:60]) // page * page)
+        file.write(b"\xff" * page)
     with pytest.raises(Damaged), opened() as spool:
         seal_all(spool)
     with opened() as spool:
@@ -65,7 +68,10 @@ def test_a_block_that_does_not_open_is_counted_and_the_others_go_on(opened, tmp_
     with opened() as spool:
         for slot in range(3):
             spool.append(poll(slot), {})
-    tamper(tmp_path / "spool.db", "UPDATE block SET body=zeroblob(60) WHERE no=2")
+    tamper(
+        tmp_path / "spool.db",
+        "UPDATE block SET body=zeroblob(60) WHERE no=(SELECT no FROM block LIMIT 1 OFFSET 1)",
+    )
     with opened() as spool:
         assert read(seal(spool, most_rows=10).payload) == poll(0)
         assert read(seal(spool).payload) == poll(2)
@@ -91,7 +97,8 @@ def test_a_body_copied_to_another_place_does_not_open(opened, tmp_path):
     with opened() as spool:
         spool.append(poll(0), {})
         spool.append(poll(1), {})
-    copy = "UPDATE block SET body=(SELECT body FROM block WHERE no=2) WHERE no=1"
+    other = "SELECT body FROM block ORDER BY no DESC LIMIT 1"
+    copy = f"UPDATE block SET body=({other}) WHERE no=(SELECT min(no) FROM block)"
     tamper(tmp_path / "spool.db", copy)
     with opened() as spool:
         assert read(seal(spool).payload) == poll(1)

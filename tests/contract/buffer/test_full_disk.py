@@ -2,14 +2,18 @@
 
 import os
 import random
+import shutil
 import subprocess
+from collections import Counter
 
 import pytest
 
 from agent.buffer.batch import read
+from agent.buffer.shelf import Shelf
 from agent.errors import Refused, SpoolFull
-from tests.contract.buffer.conftest import HEAD
+from tests.contract.buffer.conftest import HEAD, KEY
 from tests.contract.buffer.far import receipt_for, seal
+from tests.contract.buffer.test_shelf import ONE, kept
 from tests.unit.buffer.rows import reading
 
 
@@ -75,6 +79,48 @@ def test_a_full_disk_refuses_rows_drains_and_takes_rows_again_when_there_is_room
         assert spool.set_aside is None
 
 
+def test_a_spool_that_has_grown_to_its_cap_goes_on_on_a_full_disk_and_says_what_it_gave_up(
+    small_disk, opened
+):
+    dice = random.Random(3)
+    with opened(path=small_disk / "spool.db", max_bytes=2 * 1024 * 1024) as spool:
+        taken = 0
+        while spool.backlog().shed < 20_000:  # for a while already: its log has its size, too
+            spool.append(rows_of(taken, dice), {})
+            taken += 1
+        hog(small_disk)
+        for _ in range(60):
+            spool.append(rows_of(taken, dice), {})
+            taken += 1
+        backlog = spool.backlog()
+        assert (backlog.refused, backlog.slots) == (0, taken * 200)
+        assert backlog.shed > 10_000
+        seen, shed = Counter(), 0
+        while batch := seal(spool):
+            for row in read(batch.payload):
+                seen.update((row.series, row.t + n * 60) for n in range(row.span))
+                shed += row.span if row.why == "shed" else 0
+            spool.settle(receipt_for(batch), 0.0)
+        assert (len(seen), set(seen.values()), shed) == (taken * 200, {1}, backlog.shed)
+
+
+def test_readings_leave_the_reserve_of_the_disk_to_consents_orders_and_receipts(small_disk, opened):
+    dice, reserve = random.Random(4), 11_500_000
+    with opened(path=small_disk / "spool.db", reserve=reserve) as spool:
+        taken = 0
+        while not spool.backlog().shed:
+            spool.append(rows_of(taken, dice), {})
+            taken += 1
+        log = 2_000_000
+        assert shutil.disk_usage(small_disk).free > reserve - log
+        (small_disk / "registry.new").write_bytes(bytes(reserve - log))
+        for _ in range(20):  # a neighbour has taken it: the spool goes on inside its file
+            spool.append(rows_of(taken, dice), {})
+            taken += 1
+        assert (spool.backlog().refused, spool.backlog().slots) == (0, taken * 200)
+        assert spool.settle(receipt_for(seal(spool)), 0.0).settled
+
+
 def test_a_spool_on_a_full_disk_opens_and_drains(small_disk, opened):
     dice = random.Random(2)
     with opened(path=small_disk / "spool.db") as spool:
@@ -90,3 +136,20 @@ def test_a_new_spool_on_a_full_disk_is_refused_with_words(small_disk, opened):
     hog(small_disk)
     with pytest.raises(Refused, match="room"), opened(path=small_disk / "spool.db"):
         pass
+
+
+def test_a_shelf_on_a_full_disk_says_what_it_gives_up_and_goes_on_after_it(small_disk, caplog):
+    with Shelf.open(small_disk / "shelf.db", KEY) as shelf:
+        hog(small_disk)
+        given_up = 0
+        for slot in range(40):  # what the file and its log had room for is kept
+            before = shelf.count()
+            shelf.add_each({ONE: [kept(slot, random.randbytes(20_000).hex())]})
+            given_up += "given up" in caplog.text
+            caplog.clear()
+            assert shelf.count() <= before + 1
+        assert given_up
+        (small_disk / "hog").unlink()
+        shelf.add([kept(100)])
+        assert [one.slot for _, values in shelf.each() for one in values][-1] == 100
+    assert not caplog.text

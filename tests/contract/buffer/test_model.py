@@ -4,6 +4,7 @@ Messages may be lost, repeated, late; the far side may hold other bytes under an
 start anew at any time. What must hold is checked by the platform's own unique key.
 """
 
+import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -149,7 +150,7 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(
-    max_examples=120,
+    max_examples=500 if os.environ.get("GARDIEN_TORTURE") else 60,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

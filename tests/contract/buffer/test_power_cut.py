@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def survey(opened, tmp_path):
             try:
                 with opened(path=into / "spool.db") as spool:
                     broken += [faults(spool, disk.said)]
-            except (AgentError, Damaged) as error:
+            except (AgentError, Damaged, sqlite3.Error) as error:  # what contradicts itself, too
                 broken += [[repr(error)]]
         assert heard > CUTS / 2
         return [fault for fault in broken if fault]

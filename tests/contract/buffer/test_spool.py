@@ -3,6 +3,7 @@
 import random
 import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 
@@ -25,6 +26,23 @@ def test_rows_and_marks_are_there_after_a_restart(opened):
         assert spool.epoch == epoch
         assert spool.backlog().rows == 10
         assert read(seal(spool).payload) == poll(0)
+
+
+def test_what_was_told_of_states_moves_with_the_marks_and_rot_there_tells_it_anew(opened, tmp_path):
+    door, heat = ("door", 10), ("heat", 60)
+    shut, ajar = (("state.door", "0"),), (("state.door", "1"), ("state.alarm", "link"))
+    with opened() as spool:
+        spool.append([], {door: Mark(NOON, True, None, shut), heat: Mark(NOON, True, None, shut)})
+        spool.append([], {door: Mark(NOON + 10, True, None, ajar), heat: Mark(NOON + 60, True)})
+    with opened() as spool:
+        marks = {door: Mark(NOON + 10, True, None, ajar), heat: Mark(NOON + 60, True)}
+        assert spool.marks() == marks
+    assert b"state.door" not in (tmp_path / "spool.db").read_bytes(), "sealed like the rows"
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as db:
+        db.execute("UPDATE told SET body=substr(body, 2)")
+        db.commit()
+    with opened() as spool:
+        assert spool.marks()[door] == Mark(NOON + 10, True)
 
 
 def test_seq_is_one_gapless_count_for_both_lanes_through_restarts(opened):

@@ -6,6 +6,7 @@ highest version, by a value that the meter had at the time the row says, or by a
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections import defaultdict
 from decimal import Decimal
@@ -57,7 +58,7 @@ def check_slots(held, series, slots):
     assert sorted(held[series]) == list(slots), series
 
 
-def check_index(row, slot, meter, rate):
+def check_index(row, slot, meter, rate, *, own_clock_wrong=False):
     """A value is the meter's own at the slot and `d` seconds, or there is a reason."""
     assert (row.v is None) == (row.q == "M"), row
     assert (row.why is None) == (row.q != "M"), row
@@ -69,7 +70,32 @@ def check_index(row, slot, meter, rate):
     told = {meter.index(slot + row.d), meter.index(slot + row.d + 1)}
     assert Decimal(row.v) in told, f"misdated: {row} not in {told} at {rate}"
     assert ("PART" in row.flags.split("+")) == (row.d > row.step / 4), row
-    assert ("CLK" in row.flags or "LATE" in row.flags) == (row.ver >= 0), row
+    if row.ver >= 0 or not own_clock_wrong:
+        assert ("CLK" in row.flags or "LATE" in row.flags) == (row.ver >= 0), row
+
+
+def check_momentary(row, slot, sensor):
+    """What a sensor said between the slot and the end of it, to the digit, or a reason."""
+    assert (row.v is None) == (row.q == "M") == (row.why is not None), row
+    if row.v is not None:
+        assert row.v in {str(sensor.index(slot + row.d + n)) for n in (0, 1)}, row
+        assert (row.q == "S") == ("RNG" in row.flags or "SPK" in row.flags), row
+
+
+def check_state(rows, slots, sensor):
+    """The row in force says of each slot what the sensor was within it, or a reason; and a row
+    comes only where something is new.
+    """
+    told = sorted(rows.items())
+    assert all(row.span == 1 for _, row in told)
+    news = [(row.v, row.why) for _, row in told]
+    assert all(one != other for one, other in itertools.pairwise(news)), news
+    assert told[0][0] == slots[0]
+    for slot in slots:
+        row = next(row for t, row in reversed(told) if t <= slot)
+        assert (row.v is None) == (row.q == "M") == (row.why is not None), row
+        seen = {str(sensor.index(slot + n)) for n in range(slots.step)}
+        assert row.v is None or row.v in seen, (slot, row)
 
 
 def check_interval(row, before, now, end):

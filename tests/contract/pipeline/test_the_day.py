@@ -1,8 +1,9 @@
-"""Guards invariants 1 and 2: thirty hours with everything that can happen to time and to meters.
+"""Guards invariants 1 and 2: thirty-two hours with all that can happen to time and to meters.
 
 A boot in 1970, a summer that ends, a line that is cut, a meter that is silent, an index that rolls
-over, a restart, a clock set two hours ahead and three hours back; then an independent checker goes
-through every row at the platform."""
+over, one that is reset, one that jumps, a meter whose own clock is wrong, sensors that are out of
+range, jump and stand still, a restart, a clock set two hours ahead and three hours back; then an
+independent checker goes through every row at the platform."""
 
 import datetime as dt
 import shutil
@@ -13,17 +14,21 @@ from decimal import Decimal
 import pytest
 
 from agent.model import Point
+from agent.registry.entries import NewPlace
+from agent.registry.gate import Common, policy
 from hil.platform.plan import judge
 from tests.contract.pipeline.checker import (
     by_slot,
     check_index,
     check_interval,
+    check_momentary,
     check_slots,
+    check_state,
     rows_of,
 )
-from tests.contract.pipeline.world import BORN, RATE, ZONE, Meter, World, run, utc
+from tests.contract.pipeline.world import BORN, RATE, ZONE, Meter, Odd, Sensor, World, run, utc
 
-BEGIN, END = "2026-10-24T20:00:10", "2026-10-26T02:00:10"
+BEGIN, END = "2026-10-24T20:00:10", "2026-10-26T04:00:10"
 NOON = utc("2026-10-25T12:07:00")
 ROLLS = Decimal(100_000)
 SILENT = "2026-10-25T09:00:05", "2026-10-25T11:38:00"
@@ -32,7 +37,7 @@ DOWN = "2026-10-25T02:00:00", "2026-10-25T02:50:00"
 
 
 def meter_point(name, every, **more):
-    return Point(name, "energy", "1", "x", every, "elec.imp", "kWh", rating=Decimal(9), **more)
+    return Point(name, "energy", name, "x", every, "elec.imp", "kWh", rating=Decimal(9), **more)
 
 
 def points():
@@ -44,7 +49,29 @@ def points():
     found["m3"] = [rolling, interval]
     found["m4"] = [meter_point("m4", 86_400)]
     found["m5"] = [meter_point("m5", 60)]
+    found |= {name: [meter_point(name, 900)] for name in ("m6", "m7", "m8")}
+    for name in SENSORS:
+        found[name] = [Point(name, "air", name, "x", 900, "temp", "Cel")]
+    found["m11"] = [Point("m11", "contact", "m11", "x", 60, "state.door", place=CELLAR)]
     return found
+
+
+CELLAR = "CZS2YFSTBQQ5WDC"
+DOOR = Sensor(
+    ("2026-10-24T20:00:00", "0"), ("2026-10-24T20:03:30", "1"), ("2026-10-24T20:20:30", "0"),
+    ("2026-10-24T22:10:30", "1"), ("2026-10-24T23:20:30", "0"), ("2026-10-25T05:10:30", "1"),
+    ("2026-10-25T13:15:30", "0"), ("2026-10-25T20:00:30", "1"), ("2026-10-25T20:01:30", "0"),
+)  # fmt: skip
+"""of a common area: opened and shut while the time is unknown and the line is cut, too"""
+RESET, JUMPED = "2026-10-25T06:07:00", "2026-10-25T16:07:00"
+QUIET = "2026-10-24T20:00:00"
+SENSORS = {
+    "m9": Sensor((QUIET, "20.5"), ("2026-10-25T05:10:00", "99.5"), ("2026-10-25T05:20:00", "20.7"),
+                 ("2026-10-25T17:10:00", "-39"), ("2026-10-25T17:25:00", "68"),
+                 ("2026-10-25T17:40:00", "21.0")),
+    "m10": Sensor((QUIET, "19.90")),
+}  # fmt: skip
+"""one out of range, then hotter than it can have become; one that says the very same all day"""
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +79,25 @@ def day(tmp_path_factory):
     folder = tmp_path_factory.mktemp("day")
     meters = {f"m{n}": Meter(100 * n) for n in (1, 2, 4, 5)}
     meters["m3"] = Meter(ROLLS - (NOON - BORN) * RATE, ROLLS)
+    meters["m6"] = Odd(600, RESET, "2027-01-01", -500)
+    meters["m7"] = Odd(700, JUMPED, "2026-10-25T16:22:00", 9_000)
+    meters["m8"] = Meter(800, clock=-1_500)
+    meters |= SENSORS | {"m11": DOOR}
 
     async def story():
         world = World(folder, meters, points(), utc(BEGIN))
+        cellar = NewPlace("cellar", "common", id=CELLAR, since=BORN)
+        world.town.registry.add_places([cellar], "test", "test", BORN)
+        world.town.policy = policy("DEMO-1", Common("vote", BORN))
+        for name in SENSORS:
+            world.town.consent(f"D{name[1:]}", channel="temp")
         async with world.agent():
             world.set_clock(-world.true + 30)  # it is 1970
             await world.until("2026-10-24T20:07:00")
             world.synchronizes()
+            await world.until("2026-10-24T22:00:20")
+        await world.until("2026-10-24T22:00:40")  # no slot of a minute went by
+        async with world.agent():
             await world.until(CUT[0])
             world.cut = True
             await world.until(CUT[1])
@@ -91,7 +130,7 @@ def test_the_platform_knows_from_batches_alone_whose_each_row_is_and_what_it_is_
 ):
     _, _, _, rows = day
     found = judge(folder_of(tmp_path_factory) / "platform.db")
-    assert (found.series, found.rows) == (6, len(rows))
+    assert (found.series, found.rows) == (12, len(rows))
     assert (found.unknown, found.unstated, found.unowed) == ([], [], [])
 
 
@@ -121,17 +160,42 @@ def owed(step, first=BEGIN):
     return range(start, utc(END) + 1, step)
 
 
+def test_a_door_is_told_when_it_is_opened_and_shut_and_when_nobody_knows(day):
+    _, _, held, _ = day
+    rows = held[CELLAR, "EVT", 60]
+    check_state(rows, owed(60), DOOR)
+    said = {f"{dt.datetime.fromtimestamp(t, dt.UTC):%d %H:%M}": row for t, row in rows.items()}
+    assert {at: (row.v or row.why, row.flags) for at, row in said.items()} == {
+        "24 20:00": ("0", "CLK"), "24 20:03": ("1", "CLK"), "24 20:21": ("0", ""),
+        "24 22:11": ("1", ""), "24 23:10": ("link", ""), "24 23:41": ("0", ""),
+        "25 02:00": ("agent", ""), "25 02:50": ("0", ""), "25 05:11": ("1", ""),
+        "25 13:15": ("0", "CLK"), "25 20:01": ("1", ""), "25 20:02": ("0", ""),
+    }  # fmt: skip
+
+
 def why_of(held):
     return {slot: row.why for slot, row in held.items() if row.why}
 
 
-@pytest.mark.parametrize(("name", "step"), [("m1", 900), ("m2", 900), ("m3", 900), ("m5", 60)])
+EVERY = [*((f"m{n}", 900) for n in (1, 2, 3, 6, 7, 8)), ("m5", 60)]
+
+
+@pytest.mark.parametrize(("name", "step"), EVERY)
 def test_every_slot_is_stated_once_with_what_the_meter_said_then(day, name, step):
     meters, places, held, _ = day
     series = (places[name], "REG", step)
     check_slots(held, series, owed(step))
     for slot, row in held[series].items():
-        check_index(row, slot, meters[name], RATE)
+        check_index(row, slot, meters[name], RATE, own_clock_wrong=name == "m8")
+
+
+@pytest.mark.parametrize("name", SENSORS)
+def test_every_slot_of_a_sensor_is_stated_once_with_what_it_said_then(day, name):
+    meters, places, held, _ = day
+    series = (places[name], "INS", 900)
+    check_slots(held, series, owed(900))
+    for slot, row in held[series].items():
+        check_momentary(row, slot, meters[name])
 
 
 def test_what_is_missing_is_what_could_not_be_read(day):
@@ -194,6 +258,46 @@ def test_an_index_that_rolls_over_is_flagged_and_its_intervals_stay_right(day):
     assert sum(row.v is not None for row in flows.values()) >= 110
 
 
+def flagged(held, flag):
+    return {slot: row.q for slot, row in sorted(held.items()) if flag in row.flags.split("+")}
+
+
+def test_an_index_that_is_reset_is_suspect_once_and_counts_from_there_on(day):
+    _, places, held, _ = day
+    rows = held[places["m6"], "REG", 900]
+    slot = utc("2026-10-25T06:15:00")
+    assert flagged(rows, "RST") == {slot: "S"}
+    assert [rows[slot + 900 * n].q for n in (-1, 1, 2)] == ["V", "R", "V"]
+
+
+def test_an_index_that_jumps_beyond_its_rating_is_suspect_and_what_follows_is_not(day):
+    _, places, held, _ = day
+    rows = held[places["m7"], "REG", 900]
+    slot = utc("2026-10-25T16:15:00")
+    assert flagged(rows, "SPK") == {slot: "S"}
+    assert [rows[slot + 900 * n].q for n in (-1, 1)] == ["V", "V"]
+
+
+def test_a_meter_whose_own_clock_is_wrong_is_flagged_without_a_new_version(day):
+    _, places, held, _ = day
+    rows = held[places["m8"], "REG", 900].values()
+    read = [row for row in rows if row.v is not None]
+    at_once = [row for row in read if row.ver < 0]
+    assert {"CLK" in row.flags for row in at_once} == {True}
+    assert len(at_once) > 80
+
+
+def test_a_sensor_out_of_range_jumping_and_standing_still_is_flagged(day):
+    _, places, held, _ = day
+    rows = held[places["m9"], "INS", 900]
+    assert flagged(rows, "RNG") == {utc("2026-10-25T05:15:00"): "S"}
+    assert flagged(rows, "SPK") == {utc("2026-10-25T17:30:00"): "S"}
+    still = flagged(held[places["m10"], "INS", 900], "FRZ")
+    assert min(still) == utc("2026-10-26T03:00:00")  # a day after the start of the agent
+    assert len(still) == (utc(END) - min(still)) // 900 + 1
+    assert set(still.values()) == {"V"}
+
+
 def test_the_long_day_is_one_day_and_says_so(day):
     meters, places, held, _ = day
     daily = held[places["m4"], "REG", 86_400]
@@ -210,11 +314,11 @@ def test_values_are_checked_as_soon_as_there_is_one_before(day):
     _, places, held, _ = day
     letters = [row.q for _, row in sorted(held[places["m1"], "REG", 900].items())]
     assert letters[0] == "R"
-    assert letters.count("R") == 2  # at each start of the agent
+    assert letters.count("R") == 3  # at each start of the agent
     assert set(letters) == {"R", "V", "M"}
 
 
 def test_no_row_says_more_than_once_what_nobody_asked(day):
     _, _, _, rows = day
-    assert {row.q for row in rows} <= set("VRMK")
-    assert len(rows) < 3_000
+    assert {row.q for row in rows} <= set("VRSMK")
+    assert len(rows) < 3_600

@@ -21,10 +21,12 @@ from agent.house import points_by_key
 from agent.lifetime import end
 from agent.link import Link
 from agent.model import Lane, Point, Sample, Why
+from agent.pipeline.account import Account
+from agent.pipeline.device import Device
 from agent.pipeline.directory import directory
 from agent.pipeline.intake import Intake
 from agent.pipeline.ledger import Ledger
-from agent.pipeline.poll import Account, Device, Poller
+from agent.pipeline.poll import Poller
 from agent.timesync import Evidence
 from hil.platform.ledger import opened
 from hil.platform.unpack import unpack
@@ -67,13 +69,37 @@ class _NoWait(selectors.SelectSelector):
 class Meter:
     """An index that rises with true time and begins again at its end."""
 
-    def __init__(self, first="100", end=None):
-        self.first, self.end = Decimal(first), end
+    def __init__(self, first="100", end=None, clock=None):
+        self.first, self.end, self.ahead = Decimal(first), end, clock
         self.silent = False
 
     def index(self, t):
         value = self.first + (int(t) - BORN) * RATE
         return value % self.end if self.end else value
+
+
+class Odd(Meter):
+    """A meter that says something else between two moments: its index plus `more`, from `since`."""
+
+    def __init__(self, first, since, until, more):
+        super().__init__(first)
+        self.since, self.till, self.more = utc(since), utc(until), Decimal(more)
+
+    def index(self, t):
+        return super().index(t) + (self.more if self.since <= t < self.till else 0)
+
+
+class Sensor:
+    """A sensor that says what stands in a table, from each moment on."""
+
+    silent = False
+    ahead = None
+
+    def __init__(self, *says):
+        self.says = [(utc(since), Decimal(value)) for since, value in says]
+
+    def index(self, t):
+        return [value for since, value in self.says if since <= t][-1]
 
 
 class World:
@@ -85,6 +111,7 @@ class World:
         self.origin, self.offset = begin - 1_000.0, 0.0
         self.kernel, self.touched = False, None
         self.cut, self.jobs = False, []
+        self.clocks = {}
 
     @property
     def true(self):
@@ -119,10 +146,17 @@ class World:
             await asyncio.sleep(1)
             return [Sample(p, self.wall(), why=Why.SILENT, detail="no answer") for p in points]
         serial = Decimal(f"100{points[0].device[1:]}")
+        if meter.ahead is not None:
+            local = dt.datetime.fromtimestamp(self.true + meter.ahead, ZONE)
+            shown = local.replace(tzinfo=None).isoformat(timespec="minutes")
+            self.clocks[points[0].address] = shown, self.wall()
         return [
             Sample(p, self.wall(), serial if p.name == "serial" else meter.index(self.true))
             for p in points
         ]
+
+    def health(self):
+        return {"clocks": self.clocks}
 
     @asynccontextmanager
     async def agent(self):

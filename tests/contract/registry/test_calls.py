@@ -5,7 +5,7 @@ import json
 import pytest
 
 from agent.errors import Refused
-from agent.registry import calls
+from agent.registry import calls, calls_bases
 from agent.registry.registry import Registry
 
 BY = {"who": "alice", "now": 1_790_000_000.0}
@@ -43,6 +43,17 @@ def test_a_wrong_line_17_is_told_and_nothing_is_recorded(registry):
         'places.csv:17: type: "dweling" is not a type; did you mean "dwelling"?'
     )
     assert len(calls.place_list(registry, **BY)["places"]) == 3
+
+
+@pytest.mark.parametrize("label", ["03-janv", "1-Dec", "15-août.", "2026-01-03", "03/01/2026"])
+def test_a_name_that_excel_made_a_date_of_is_no_name(registry, label):
+    with pytest.raises(Refused, match=rf'p\.csv:2: label: .*made the date "{label}" of what was'):
+        calls.place_import(registry, **BY, text=f"label;type\n{label};D\n", name="p.csv")
+
+
+def test_an_empty_type_speaks_of_merged_cells(registry):
+    with pytest.raises(Refused, match="type: it is empty; of merged cells"):
+        calls.place_import(registry, **BY, text="label;type\nA-9;\n", name="p.csv")
 
 
 def test_all_wrong_lines_are_told_in_order_whatever_is_wrong_with_them(registry):
@@ -102,7 +113,7 @@ def test_an_assigned_device_says_what_it_waits_for(registry):
 
 def give(registry, **more):
     asked = {"recipient": "A.example", "channels": ["heat"], "step": "30min", "purpose": "advice"}
-    return calls.consent_give(registry, **BY, **{**asked, **more})
+    return calls_bases.give(registry, **BY, **{**asked, **more})
 
 
 def test_several_places_and_a_file_consent_in_one_go(registry):
@@ -113,7 +124,7 @@ def test_several_places_and_a_file_consent_in_one_go(registry):
         ("A-3-13", "a.example", 1800),
     ]
     assert [each["source"] for each in done["consents"]] == ["gardien consent give", "homes.csv:2"]
-    listed = calls.consent_list(registry, **BY)["consents"]
+    listed = calls_bases.list_(registry, **BY)["consents"]
     assert sorted(each["label"] for each in listed) == ["A-3-12", "A-3-13"]
     assert all(each["in_force"] for each in listed)
 
@@ -138,6 +149,12 @@ def test_a_wrong_consent_is_refused_and_nothing_is_recorded(registry, more, why)
 
 def test_a_preview_records_nothing_and_finds_what_an_import_would(registry):
     before = registry.revision
+    lots = "lot;label;type\n12;A-9-1;appartement\n112;A-9-1;cave\n"
+    (home,) = calls.place_import(registry, **BY, text=lots, name="l.csv", preview=True)["places"]
+    assert (home["id"], home["shown"], home["aliases"]) == (None, "new", ["lot 12", "lot 112"])
+    cellar = "lot;label;type\n112;Cave 9;cave\n"
+    with pytest.raises(Refused, match=r"l\.csv:2: .*a cave is another name of a dwelling: write"):
+        calls.place_import(registry, **BY, text=cellar, name="l.csv")
     text = "Libellé;type;Nom\nA-9-1;appartement;Dupont\nCave 9;parties communes;\n"
     would = calls.place_import(registry, **BY, text=text, name="p.csv", preview=True)
     assert [place["label"] for place in would["places"]] == ["A-9-1", "Cave 9"]

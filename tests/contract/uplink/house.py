@@ -6,8 +6,9 @@ import asyncio
 import random
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.buffer.batch import BatchHead
 from agent.buffer.spool import Spool
@@ -16,20 +17,21 @@ from agent.clock import Clock
 from agent.errors import UplinkLost
 from agent.lifetime import end, keep_open
 from agent.model import Reading, Series
+from agent.uplink.base import Station
 from agent.uplink.delivery import Delivery
 from agent.uplink.forward import forward
-from agent.uplink.mqtt import MqttUplink, Settings
+from agent.uplink.mqtt import MqttUplink
 from agent.uplink.outbox import SpoolOutbox
-from agent.uplink.pacing import Rhythm
+from agent.uplink.settings.mqtt import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from agent.uplink.forward import Outbox
+    from agent.uplink.base import Uplink
+    from agent.uplink.sending import Outbox
 
 GATEWAY, RECIPIENT = "GTEST", "r.example"
-CLOCK = Clock("system")
 SEAL = 0.2
 
 
@@ -42,7 +44,10 @@ class House:
 
     def __init__(self, spool: Spool, thread: OneThread) -> None:
         self.spool, self.thread = spool, thread
-        self.outbox = SpoolOutbox(spool, thread, CLOCK)
+        self.wrong = 0.0
+        """seconds by which our clock lies, without knowing it"""
+        self.clock = Clock("system", wall=lambda: time.time() + self.wrong)
+        self.outbox = SpoolOutbox(spool, thread, self.clock)
         self.delivery = Delivery()
         self.rows = 0
         self.last = 0
@@ -61,7 +66,7 @@ class House:
         for slot in range(start, start + slots):
             await self.read(dwellings, slot)
 
-    async def until(self, fact: Callable[[], bool], within: float = 20.0) -> None:
+    async def until(self, fact: Callable[[], bool], within: float = 60.0) -> None:
         """Wait for something to be so."""
         async with asyncio.timeout(within):
             while not fact():
@@ -75,7 +80,7 @@ class House:
         backlog = await self.thread.run(self.spool.backlog)
         return backlog.rows + backlog.batch_rows
 
-    async def settled(self, within: float = 30.0) -> None:
+    async def settled(self, within: float = 60.0) -> None:
         """Wait until the spool owes nothing."""
         async with asyncio.timeout(within):
             while await self.unsettled():
@@ -93,20 +98,36 @@ async def house(folder: Path) -> AsyncIterator[House]:
 
 @asynccontextmanager
 async def delivering(
-    at: House, port: int, outbox: Outbox | None = None, keepalive: float = 5.0
+    at: House,
+    port: int,
+    outbox: Outbox | None = None,
+    keepalive: float = 5.0,
+    station: Station | None = None,
+    **more: object,
 ) -> AsyncIterator[None]:
     """Keep an uplink open for as long as the block; what ends it early is raised at the end."""
-    settings = Settings(
-        recipient=RECIPIENT, url=f"mqtt://127.0.0.1:{port}", seal=SEAL, keepalive=keepalive
-    )
-    rng = random.Random(1)
+    told = {"recipient": RECIPIENT, "url": f"mqtt://127.0.0.1:{port}", "seal": SEAL}
+    settings = Settings.model_validate(told | {"keepalive": keepalive} | more)
+    here = station or Station(GATEWAY)
+    async with serving(at, MqttUplink, settings, here, outbox):
+        yield
 
-    async def serve(uplink: MqttUplink) -> None:
-        rhythm = Rhythm(seal=SEAL)
-        await forward(outbox or at.outbox, uplink, rhythm, at.delivery, CLOCK, rng)
+
+@asynccontextmanager
+async def serving(
+    at: House, kind: type[Uplink], settings: Any, station: Station, outbox: Outbox | None = None
+) -> AsyncIterator[None]:
+    """Keep an uplink of any transport open for as long as the block."""
+    at.delivery.by_broker = getattr(settings, "receipt", "") == "broker"
+    rng = random.Random(1)
+    await at.thread.run(at.spool.packs, kind.packing(settings, station))
+    rhythm = replace(settings.rhythm, seal=SEAL, patience=3.0)
+
+    async def serve(uplink: Uplink) -> None:
+        await forward(outbox or at.outbox, uplink, rhythm, at.delivery, at.clock, rng)
 
     job = asyncio.ensure_future(
-        keep_open("uplink", lambda: MqttUplink.open(settings, GATEWAY), serve, UplinkLost,
+        keep_open("uplink", lambda: kind.open(settings, station), serve, UplinkLost,
                   longest=2.0, good=at.delivery.good)
     )  # fmt: skip
     try:

@@ -1,8 +1,6 @@
-"""Spool, forward, MQTT, a real broker and a platform in a process of its own: delivered once."""
+"""What only a broker does to a delivery; all else is in test_transports.py, for every transport."""
 
 import asyncio
-import hashlib
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -12,8 +10,7 @@ from agent.model import Receipt
 from hil.broker import broker
 from hil.cut import cut
 from hil.platform.child import Platform
-from hil.platform.unpack import unpack
-from tests.contract.uplink.house import GATEWAY, RECIPIENT, House, delivering, house
+from tests.contract.uplink.house import House, delivering, house
 
 
 async def proved(at: House, platform: Platform) -> dict[str, Any]:
@@ -24,25 +21,6 @@ async def proved(at: House, platform: Platform) -> dict[str, Any]:
     for never in ("differing_batches", "alarms", "overlapping_slots", "seq_gaps", "unreadable"):
         assert counted[never] == 0, never
     return counted
-
-
-def test_readings_arrive_and_are_settled_by_the_platforms_receipts(tmp_path: Path):
-    async def scenario() -> None:
-        async with (
-            broker() as b,
-            Platform(b.port, tmp_path / "platform.db") as platform,
-            house(tmp_path) as at,
-            delivering(at, b.port),
-        ):
-            for _ in range(3):
-                await at.read()
-                await asyncio.sleep(1)
-            counted = await proved(at, platform)
-            assert counted["batches"] >= 3
-            assert at.delivery.resent == counted["resent_batches"] == 0
-            assert at.delivery.good()
-
-    asyncio.run(scenario())
 
 
 def test_what_the_broker_took_and_lost_arrives_after_all(tmp_path: Path):
@@ -71,29 +49,6 @@ def test_what_the_broker_took_and_lost_arrives_after_all(tmp_path: Path):
             await b.start()
             await proved(at, platform)
             assert at.delivery.resent >= 4
-
-    asyncio.run(scenario())
-
-
-def test_nothing_is_lost_or_doubled_while_broker_and_platform_die_in_turn(tmp_path: Path):
-    async def scenario() -> None:
-        async with (
-            broker() as b,
-            Platform(b.port, tmp_path / "platform.db") as platform,
-            house(tmp_path) as at,
-            delivering(at, b.port),
-        ):
-            start = int(time.time())
-            for turn in range(16):
-                await at.read(slot=start + turn)
-                await asyncio.sleep(0.2)
-                if turn % 8 == 3:
-                    await b.kill()
-                    await b.start()
-                if turn % 8 == 6:
-                    await platform.kill()
-                    await platform.start()
-            await proved(at, platform)
 
     asyncio.run(scenario())
 
@@ -132,7 +87,7 @@ def test_a_backlog_drains_behind_the_live_rows_after_the_line_was_cut(tmp_path: 
             await at.settled()
             await line.set("cut")
             await at.until(lambda: at.delivery.connected_since is None)
-            await at.backlog(1_200)
+            await at.backlog(300, dwellings=25)
             await line.set("pass")
             await at.until(lambda: at.delivery.connected_since is not None)
             began = time.monotonic()
@@ -140,71 +95,40 @@ def test_a_backlog_drains_behind_the_live_rows_after_the_line_was_cut(tmp_path: 
             await platform.holds(20)
             live = time.monotonic() - began
             await proved(at, platform)
-            assert live < 3
-            assert time.monotonic() - began < 15
+            assert live < 15
+            assert time.monotonic() - began < 60
 
     asyncio.run(scenario())
 
 
-def test_a_slow_line_carries_on(tmp_path: Path):
-    async def scenario() -> None:
+LIMITS = {
+    "aws": ("max_packet_size 149504", "max_inflight_messages 100", "max_keepalive 1200"),
+    "azure-event-grid": ("retain_available false", "max_keepalive 1160"),
+    "hivemq": ("max_inflight_messages 10", "max_queued_messages 1000"),
+    "emqx": ("max_packet_size 1048576", "max_inflight_messages 32"),
+}
+"""what their documents say, as far as mosquitto can be told to keep to it"""
+
+
+def test_each_preset_delivers_through_a_broker_with_its_limits(tmp_path: Path):
+    """Not the providers' own brokers: those were never tried."""
+
+    async def through(preset: str) -> None:
+        folder = tmp_path / preset
+        folder.mkdir()
         async with (
-            broker() as b,
-            cut(b.port) as line,
-            Platform(b.port, tmp_path / "platform.db") as platform,
-            house(tmp_path) as at,
+            broker(more=LIMITS[preset]) as b,
+            Platform(b.port, folder / "platform.db") as platform,
+            house(folder) as at,
+            delivering(at, b.port, keepalive=30.0, preset=preset),
         ):
-            await line.set("slow", 20_000)
-            async with delivering(at, line.port, keepalive=2):
-                await at.backlog(1_000)
-                await at.read()
-                await proved(at, platform)
-                assert at.delivery.resent == 0, "the line was never taken for lost"
-
-    asyncio.run(scenario())
-
-
-def test_a_rejected_batch_is_put_aside_and_the_next_ones_get_through(tmp_path: Path):
-    async def scenario() -> None:
-        async with broker() as b, house(tmp_path) as at, delivering(at, b.port):
-            refuse = asyncio.create_task(_answer_as(b.port, "rejected", "no"))
-            await asyncio.sleep(0.3)
+            await at.backlog(5, dwellings=100)
             await at.read()
-            await refuse
-            await at.until(lambda: at.delivery.rejected == 1)
-            async with Platform(b.port, tmp_path / "platform.db") as platform:
-                await at.read(slot=int(time.time()) + 1)
-                counted = await platform.holds(10)
-                await at.settled()
-            assert counted["batches"] == 1
-            backlog = await at.thread.run(at.spool.backlog)
-            assert (backlog.quarantined, backlog.batches) == (1, 0)
+            await proved(at, platform)
+            assert at.delivery.lost == "", preset
 
-    asyncio.run(scenario())
-
-
-def test_receipts_for_what_was_never_sent_or_is_anothers_change_nothing(tmp_path: Path):
     async def scenario() -> None:
-        async with (
-            broker() as b,
-            Platform(b.port, tmp_path / "platform.db") as platform,
-            house(tmp_path) as at,
-            delivering(at, b.port),
-        ):
-            epoch = await at.epoch()
-            strangers = [
-                {"epoch": "000000000000", "stored": [[1, "0" * 64]]},
-                {"epoch": epoch, "gateway": "GOTHER", "stored": [[1, "0" * 64]]},
-                {"epoch": epoch, "recipient": "other.example", "stored": [[1, "0" * 64]]},
-            ]
-            await at.until(lambda: at.delivery.connected_since is not None)
-            for members in strangers:
-                await _tell(b.port, members)
-            await at.read()
-            counted = await proved(at, platform)
-            assert await at.epoch() == epoch
-            assert at.delivery.conflicts == 0
-            assert counted["duplicate_rows"] == 0
+        await asyncio.gather(*map(through, LIMITS))
 
     asyncio.run(scenario())
 
@@ -216,28 +140,11 @@ class DeafOnce:
         self.missed = 0
         inner = at.outbox
         self.seal, self.unreceipted = inner.seal, inner.unreceipted
+        self.quarantined = inner.quarantined
         self.quarantine, self.waiting = inner.quarantine, inner.waiting
+        self.behind, self.catch_up, self.told = False, inner.catch_up, None
 
     async def settle(self, receipt: Receipt) -> Settled:
         assert receipt
         self.missed += 1
         return Settled()
-
-
-async def _tell(port: int, members: dict[str, Any]) -> None:
-    document = {"schema": "gardien/receipt/1", "gateway": GATEWAY, "recipient": RECIPIENT}
-    topic = f"gardien/{GATEWAY}/{RECIPIENT}/down/receipts"
-    tell = ("mosquitto_pub", "-p", str(port), "-q", "1", "-t", topic, "-s")
-    client = await asyncio.create_subprocess_exec(*tell, stdin=asyncio.subprocess.PIPE)
-    await client.communicate(json.dumps(document | members).encode())
-
-
-async def _answer_as(port: int, word: str, *more: str) -> None:
-    """Wait for one batch and say something of it."""
-    listen = ("mosquitto_sub", "-p", str(port), "-t", "gardien/+/+/up/+", "-C", "1", "-F", "%x")
-    client = await asyncio.create_subprocess_exec(*listen, stdout=asyncio.subprocess.PIPE)
-    printed, _ = await client.communicate()
-    payload = bytes.fromhex(printed.decode().strip())
-    id_ = unpack(payload).id
-    entry = [id_.seq, hashlib.sha256(payload).hexdigest(), *more]
-    await _tell(port, {"epoch": id_.epoch, word: [entry]})

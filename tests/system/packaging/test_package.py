@@ -1,6 +1,7 @@
 """The life of the package on a Debian 13 that boots (systemd-nspawn), and the package as a file.
 
-Guards invariants 1 and 2 (design note 001) through watchdog, SIGKILL, upgrade and rollback, and 10.
+Guards invariants 1, 2 and 6 (design note 001) through watchdog, SIGKILL, upgrade and rollback, and
+10.
 """
 
 import gzip
@@ -12,8 +13,11 @@ import tarfile
 import pytest
 
 from tests.system.packaging import machine
+from tests.system.packaging.boiler import BEFORE, NAME, ORDERED
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [
+    pytest.mark.timeout(800), pytest.mark.alone, pytest.mark.usefixtures("living"),
+]  # fmt: skip
 
 
 def step(seen, name):
@@ -82,8 +86,12 @@ def test_the_first_installation_says_the_next_three_commands(seen):
 
 def test_the_installation_is_quick_and_small(seen):
     found = step(seen, "install")
-    assert found["seconds"] < 60
-    assert found["gardien_kB"] < 6_000
+    assert found["cpu_s"] < 60  # what it takes where nothing else is to be done
+    assert found["seconds"] < 240
+    print(found)
+    assert found["package_kB"] < 6_000
+    assert found["installed_kB"] < 6_000  # with what is compiled
+    assert found["strewn"] == []
 
 
 def test_the_units_are_right_and_the_sandbox_is_tight(seen):
@@ -91,6 +99,11 @@ def test_the_units_are_right_and_the_sandbox_is_tight(seen):
     assert found["verify"] == ""
     score = float(found["score"].split(": ")[1].split()[0])
     assert score <= 1.5
+
+
+def test_what_it_may_use_of_memory_is_three_times_its_need_and_no_swap(seen):
+    """Enforced where the kernel has the controller; nspawn on cgroups of version 1 has not."""
+    assert step(seen, "install")["memory"] == [str(200 * 1024 * 1024), "0"]
 
 
 def test_what_root_writes_before_the_daemon_runs_belongs_to_the_daemon(seen):
@@ -107,7 +120,8 @@ def test_readings_are_delivered_from_within_the_sandbox(seen):
 def test_it_is_ready_soon_and_small_in_memory(seen):
     found = step(seen, "start")
     print(found)
-    assert found["ready_s"] < 3
+    assert found["ready_cpu_s"] < 3  # what it takes where nothing else is to be done
+    assert found["ready_s"] < 15
     assert found["rss_MB"] < 75
 
 
@@ -126,7 +140,7 @@ def test_the_door_is_for_root_and_gardien_admin_only(seen):
 def test_the_doctor_finds_all_fine(seen):
     found = step(seen, "doctor")
     assert found["status"] == 0, found["said"]
-    for what in ("versions", "keys", "disk", "clock", "line riser", "uplink metropole"):
+    for what in ("versions", "keys", "secrets", "disk", "clock", "line riser", "uplink metropole"):
         assert f"fine  {what}: " in found["said"]
 
 
@@ -141,19 +155,48 @@ def test_the_support_bundle_has_no_secret_and_no_reading(seen):
     device = json.loads(texts["gardien-support/status.json"])["devices"]["m1"]
     assert device["latest"]
     assert all(isinstance(name, str) for name in device["latest"])
-    assert '"value"' not in texts["gardien-support/status.json"]
+    controls = json.loads(texts["gardien-support/status.json"])["controls"]
+    assert controls[NAME].pop("value") is None  # what is ordered; nothing is
+    assert controls[NAME]["guards"]["stairwell"] in {"known", "unknown"}
+    assert texts["gardien-support/status.json"].count('"value"') == 1
+
+
+def test_nothing_is_upgraded_while_something_is_commanded(seen):
+    found = step(seen, "commanded")
+    assert found["status"] == 1
+    assert "not now: boiler-offset is held until" in found["said"]
+    assert found["register"] == ORDERED
 
 
 def test_one_that_hangs_is_ended_by_the_watchdog_and_started_anew(seen):
     found = step(seen, "watchdog")
-    assert found["watchdog"]
+    assert "atchdog timeout" in found["log"]
+    assert found["waits"]
     assert found["back_s"] < 15
+
+
+def test_the_drop_ins_of_the_manual_are_taken(seen):
+    found = step(seen, "watchdog")
+    assert len(found["drop_ins"]) == 4
+    assert found["verified"] == ""
+    assert found["sees"] == "/mnt/data/gardien /mnt/exchange"
 
 
 def test_one_that_is_killed_comes_back(seen):
     found = step(seen, "killed")
     assert found["waits"]
     assert found["back_s"] < 20
+
+
+@pytest.mark.parametrize(("death", "within"), [("watchdog", 25), ("killed", 20)])
+def test_what_is_held_is_given_back_by_the_unit_whatever_the_daemon_died_of(seen, death, within):
+    """By ExecStopPost, before another daemon is started; a watchdog of 3 s comes on top."""
+    found = step(seen, death)
+    assert "control release --all" in found["post"]
+    assert "code=exited" in found["post"]
+    assert "status=0" in found["post"]
+    assert found["alone"]
+    assert found["given_back_s"] < within
 
 
 def test_an_upgrade_keeps_configuration_and_backlog(seen):
@@ -177,7 +220,7 @@ def test_nothing_was_lost_through_all_of_that(seen):
     found = step(seen, "nothing_lost")
     report = found["report"]
     assert found["gaps"] == []
-    assert set(found["why"]) == {"value", "agent"}
+    assert set(found["why"]) - {"busy"} == {"value", "agent"}  # so is a machine that tests
     assert found["why"]["value"] >= 60
     for tally in ("differing_batches", "duplicate_rows", "alarms", "overlapping_slots", "seq_gaps"):
         assert report[tally] == 0, report
@@ -196,6 +239,38 @@ def test_going_back_by_hand_loses_nothing(seen):
     assert found["gaps"] == []
 
 
+def test_a_version_that_is_judged_and_does_not_stand_loses_nothing(seen):
+    found = step(seen, "judged")
+    assert found["status"] == 1
+    assert "0.2.0 does not come up" in found["said"]
+    assert found["ran_judged"]
+    assert not found["marker"]
+    assert found["version"] == "0.1.0"
+    assert found["gaps"] == []
+
+
+def test_the_timer_takes_a_version_in_its_window_and_ring_only(seen):
+    found = step(seen, "timely")
+    assert found["timer"] == "active\n"
+    assert found["without a word"][0] == "0.1.0"
+    version, log = found["early"]
+    assert version == "0.1.0"
+    assert "ring 1 takes this version from" in log
+    assert found["closed"][0] == "0.1.0"
+    assert found["taken"][0] == "0.1.1", found["taken"][1]
+
+
+def test_it_stays_small_with_a_line_of_every_driver(seen):
+    found = step(seen, "memory")
+    print(found)
+    assert all(line["open"] for name, line in found["lines"].items() if name != "heat")
+    assert found["rss_MB"] < 75
+
+
+def test_removal_gives_back_what_is_held(seen):
+    assert step(seen, "remove")["register"] == BEFORE
+
+
 def test_removal_keeps_what_cannot_be_made_again(seen):
     found = step(seen, "remove")
     assert found["config"]
@@ -209,6 +284,15 @@ def test_installed_again_it_goes_on_as_the_same_gateway(seen):
     assert step(seen, "reinstalled")["gateway"] == step(seen, "door")["gateway"]
 
 
+def test_factory_reset_destroys_nothing_before_what_is_held_is_given_back(seen):
+    found = step(seen, "reset")
+    status, said, kept, held = found["refused"]
+    assert status == 1
+    assert "nothing was destroyed" in said
+    assert kept
+    assert (held, found["register"]) == (ORDERED, BEFORE)
+
+
 def test_factory_reset_leaves_a_new_gateway_and_nothing_of_the_building(seen):
     found = step(seen, "reset")
     assert found["status"] == 0, found["said"]
@@ -216,7 +300,23 @@ def test_factory_reset_leaves_a_new_gateway_and_nothing_of_the_building(seen):
     names = {path.removeprefix("/var/lib/gardien/").partition("/")[0] for path in found["left"]}
     assert names == {"keys", "lock"}
     assert found["sample"]
+    assert found["beside"] == ["config.yaml", "credentials"]
     assert found["gateway"] != step(seen, "door")["gateway"]
+
+
+def test_the_building_file_makes_the_same_gateway_of_a_new_machine(seen):
+    before, found = step(seen, "backed_up"), step(seen, "replaced")
+    assert found["told"] == before["told"]
+    assert found["config"] == before["config"]
+    assert found["roots"] == []
+    assert "fine  configuration" in found["doctor"]
+
+
+def test_the_disk_of_a_dead_gateway_makes_the_same_one_by_the_words_of_the_manual(seen):
+    before, found = step(seen, "replaced"), step(seen, "dead")
+    assert (found["told"], found["config"]) == (before["told"], before["config"])
+    assert found["roots"] == []
+    assert found["enabled"] == "enabled\n"
 
 
 def test_purge_leaves_nothing_behind(seen):

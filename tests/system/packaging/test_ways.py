@@ -1,8 +1,10 @@
 """The ways on which the package reaches a gateway: one file without a network, a signed archive."""
 
 import os
+import re
 import shutil
 import tempfile
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ from tests.system.packaging import machine
 from tests.system.packaging.conftest import needed
 from tests.system.packaging.variants import variant
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [
+    pytest.mark.timeout(800), pytest.mark.alone, pytest.mark.usefixtures("living"),
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -27,20 +31,26 @@ def bare():
             yield here
 
 
-def test_one_file_installs_it_without_a_network(built, bare):
-    machine.run((str(machine.TOP / "packaging/offline.sh"), str(built), str(bare / "opt/in")))
-    made = next((bare / "opt/in").glob("*.sh"))
+@pytest.fixture(scope="session")
+def one_file(built, tmp_path_factory):
+    """What `packaging/offline.sh` makes."""
+    folder = tmp_path_factory.mktemp("offline")
+    machine.run((str(machine.TOP / "packaging/offline.sh"), str(built), str(folder)))
+    return next(folder.glob("*.sh"))
+
+
+def test_one_file_installs_it_without_a_network(one_file, bare):
+    made = Path(shutil.copy(one_file, bare / "opt/in"))
     assert made.stat().st_size < 60_000_000
     said = machine.inside(bare, f"sh /opt/in/{made.name} && gardien --version && gardien check")
     assert "Three commands are left" in said
     assert "config.yaml is fine" in said
 
 
-def test_one_file_that_was_damaged_on_the_way_installs_nothing(built, bare):
-    machine.run((str(machine.TOP / "packaging/offline.sh"), str(built), str(bare / "opt/in")))
-    made = next((bare / "opt/in").glob("*.sh"))
-    content = bytearray(made.read_bytes())
+def test_one_file_that_was_damaged_on_the_way_installs_nothing(one_file, bare):
+    content = bytearray(one_file.read_bytes())
     content[len(content) // 2] ^= 1
+    made = bare / "opt/in" / one_file.name
     made.write_bytes(content)
     with pytest.raises(RuntimeError, match="damaged"):
         machine.inside(bare, f"sh /opt/in/{made.name}")
@@ -68,10 +78,16 @@ def test_a_signed_archive_offers_every_version_and_one_signed_by_another_is_refu
         shutil.copytree(bare / "opt/in/archive", bare / "opt/in/forged")
         machine.run((repo, "theirs", str(bare / "opt/in/forged"), str(built)))
         machine.run(("gpgconf", "--kill", "all"), env=os.environ | {"GNUPGHOME": keyring})
+    manual = (machine.TOP / "docs/install.md").read_text()
+    written = textwrap.dedent(re.search(r"(?m)(?:^    [A-Z][\w-]+: .+\n)+", manual)[0])
+    for name in ("archive", "forged"):
+        told = written.replace("https://packages.example/gardien", f"file:/opt/in/{name}")
+        (bare / f"opt/in/{name}.sources").write_text(told)
     update = (
-        "rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*; echo 'deb"
-        " [signed-by=/opt/in/archive/gardien.gpg] file:/opt/in/{} trixie main'"
-        " >/etc/apt/sources.list.d/gardien.list; apt-get update && apt-cache policy gardien"
+        "rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*;"
+        " cp /opt/in/{}.sources /etc/apt/sources.list.d/gardien.sources;"
+        " mkdir -p /usr/share/keyrings; cp /opt/in/archive/gardien.gpg /usr/share/keyrings/;"
+        " apt-get update && apt-cache policy gardien"
     )
     said = machine.inside(bare, update.format("archive"))
     assert "Candidate: 0.1.1" in said

@@ -1,3 +1,5 @@
+import csv
+import io
 import json
 from decimal import Decimal
 from pathlib import Path
@@ -8,7 +10,9 @@ import zstandard
 from hypothesis import given
 
 from agent.buffer.batch import Stamp, read, write
-from agent.model import BatchId, Lane
+from agent.buffer.block import pack, unpack
+from agent.model import BatchId, Lane, Reading, Series
+from agent.uplink.table import table
 from tests.unit.buffer.rows import NOON, exact, reading, series, some_rows
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -51,6 +55,17 @@ def test_the_published_example_is_as_published_and_is_read():
     assert [str(row.value) for row in rows[:4]] == ["19.5", "19.50", "19.6", "1234.567"]
     assert rows[4].span == 6
     assert rows[6].again
+
+
+def test_the_published_directory_is_as_published_and_says_whose_the_published_rows_are():
+    told = json.loads((DOCS / "directory.example.json").read_text())
+    published().validate(told)
+    rows = json.loads((DOCS / "batch.example.json").read_text())["series"]
+    known = {name: {one.get("id") for one in items} for name, items in told["directory"].items()}
+    for one in rows:
+        assert one["place"] in known["places"]
+        assert one["basis"] in known["bases"]
+        assert one.get("occupancy", "H3K9Q0XJ5T7WZ2M") in known["occupancies"]
 
 
 @pytest.mark.parametrize("member", ["epoch", "series", "clock"])
@@ -110,3 +125,20 @@ def test_a_meter_that_is_not_there_is_no_member():
 def test_what_is_no_batch_is_a_value_error(payload):
     with pytest.raises(ValueError):
         read(payload)
+
+
+def test_a_sum_says_of_how_many_it_is_in_block_batch_and_table():
+    rest = Series("B6ASQZ1Y2KSAA3Y", "elec.imp", "INT", "kWh", 1800, None, None, "rest")
+    rows = [
+        Reading(rest, NOON, Decimal("6.3125"), "K", n=27, method="SUM"),
+        Reading(rest, NOON + 1800, None, "W", why="few"),
+    ]
+    assert unpack(pack(rows, {rest: 1}), {1: rest}) == rows
+    payload = write(LABEL, rows)
+    assert read(payload) == rows
+    document = opened(payload)
+    published().validate(json.loads(zstandard.ZstdDecompressor().decompress(payload)))
+    lines = io.StringIO(table(document).decode())
+    first, second = csv.DictReader(lines, delimiter=";")
+    assert (first["n"], first["method"], first["value"]) == ("27", "SUM", "6.3125")
+    assert (second["n"], second["method"], second["why"]) == ("", "", "few")

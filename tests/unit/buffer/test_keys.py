@@ -39,7 +39,9 @@ def test_no_other_purpose_gateway_recipient_or_key_opens_it(other):
         other.unseal(BOX.seal(b"x", "1"), "1")
 
 
-@pytest.mark.parametrize("sealed", [b"", b"short", BOX.seal(b"x", "2")])
+@pytest.mark.parametrize(
+    "sealed", [b"", b"short", BOX.seal(b"x", "2")], ids=["nothing", "short", "another row"]
+)
 def test_what_is_cut_short_or_of_another_row_does_not_open(sealed):
     with pytest.raises(Unreadable):
         BOX.unseal(sealed, "1")

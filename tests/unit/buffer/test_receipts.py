@@ -34,6 +34,7 @@ def test_a_receipt_says_what_is_stored_and_what_is_rejected():
         epoch="5f1c09a3b7e2",
         stored=((42, A),),
         rejected=((43, B, "row 3:  unknown place"),),
+        retracted=(("R1", 17),),
         slow_down=30,
     )
 

@@ -1,15 +1,16 @@
 import pytest
 
-from agent.buffer.outbox import State
+from agent.buffer.outbox import Held, State
 from agent.buffer.verdict import judge, may_begin_anew
-from agent.model import Receipt
+from agent.model import Receipt, Void
 
 A, B = "a" * 64, "b" * 64
 SENT, RECEIPTED, QUARANTINED = State.UNRECEIPTED, State.RECEIPTED, State.QUARANTINED
 
 
 def verdict(held, stored=(), rejected=(), next_seq=10):
-    return judge(Receipt("G", "r", "e", tuple(stored), tuple(rejected)), held, next_seq)
+    found = {seq: Held(*what) for seq, what in held.items()}
+    return judge(Receipt("G", "r", "e", tuple(stored), tuple(rejected)), found, next_seq)
 
 
 @pytest.mark.parametrize("state", [SENT, QUARANTINED])
@@ -48,6 +49,32 @@ def test_a_rejection_does_not_take_back_what_was_said_before(state):
 def test_ids_not_made_yet_are_seen_in_the_current_epoch_only():
     assert verdict({}, [(9, A), (10, A)], [(11, A, "no")]).ahead == (10, 11)
     assert verdict({}, [(10, A)], next_seq=None).ahead == ()
+
+
+def test_of_a_void_and_what_was_sealed_before_the_first_word_settles_which_one_is_there():
+    void = (A, SENT, Void.WITHDRAWN, B)
+    assert verdict({1: void}, [(1, A)]).stored == (1,)
+    assert verdict({1: void}, [(1, B)]).originals == (1,)
+    assert verdict({1: void}, [(1, "c" * 64)]).contradicted == (1,)
+    settled = (A, RECEIPTED, Void.WITHDRAWN, B)
+    assert verdict({1: settled}, [(1, B)]).ignored == 1
+    assert verdict({1: settled}, [(1, A)]).ignored == 1
+
+
+def test_a_brokers_late_word_for_what_was_sealed_before_a_void_says_nothing():
+    """Delivery rule 11: which of the two stands at the platform it does not know."""
+    void = {1: Held(A, SENT, Void.WITHDRAWN, B)}
+    late = judge(Receipt("G", "r", "e", ((1, B),), by_broker=True), void, 10)
+    assert (late.originals, late.contradicted, late.ignored) == ((), (), 1)
+    assert judge(Receipt("G", "r", "e", ((1, A),), by_broker=True), void, 10).stored == (1,)
+
+
+def test_a_void_is_never_rejected():
+    assert verdict({1: (A, SENT, Void.EXPIRED, B)}, rejected=[(1, A, "no")]).ignored == 1
+
+
+def test_a_void_of_what_is_no_longer_known_agrees_with_whatever_is_there():
+    assert verdict({1: (A, SENT, Void.GONE, None)}, [(1, B)]).originals == (1,)
 
 
 @pytest.mark.parametrize(

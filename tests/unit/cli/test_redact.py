@@ -12,6 +12,9 @@ PLANTED = [
     "password: |\n  hunter2-and-more\n  and the rest of hunter2-and-more\nnext: 1",
     "-----BEGIN PRIVATE KEY-----\nhunter2-and-more\n-----END PRIVATE KEY-----",
     "-----BEGIN PRIVATE KEY-----\nhunter2-and-more",
+    "# the password is hunter2",
+    "# mot de passe : hunter2",
+    "# le mot de passe est hunter2",
 ]
 
 

@@ -13,7 +13,7 @@ links:
 devices:
   sdm-12: {link: plant, address: 12, profile: eastron-sdm120}
 uplinks:
-  metropole: {recipient: energie.metropole.example, transport: mqtt, url: "mqtt://192.168.10.5"}
+  metropole: {recipient: energie.metropole.example, transport: mqtt, url: "mqtts://192.168.10.5"}
 """
 
 LOOPBACK = """\

@@ -12,6 +12,7 @@ from agent.config import Config, load, parse
 from agent.config.check import check
 from agent.config.compose import SECTIONS
 from agent.config.models import Top
+from agent.config.summary import summary
 from agent.errors import ConfigError
 from tests.unit.config.samples import EXAMPLE, LOOPBACK, SMALL, changed
 
@@ -37,6 +38,14 @@ def test_points_come_from_the_profile_and_from_what_is_written_beside_it():
     assert (supply.at, supply.scale, supply.unit) == ("holding/100/int16", Decimal("0.1"), "Cel")
     assert (heat.unit, heat.every, heat.place) == ("Wh", 3600, "CZS2YFSTBQQ5WDC")
     assert [p.name for p in points["sdm-11"]] == ["energy_import"]
+
+
+def test_points_are_worked_out_once_and_a_configuration_is_the_same_afterwards():
+    config = load(EXAMPLE)
+    before = config.fingerprint
+    assert config.points() is config.points()  # every look at how it is asks for all of them
+    assert config == load(EXAMPLE)
+    assert (load(EXAMPLE).fingerprint, config.fingerprint) == (before, before)
 
 
 def test_what_is_written_wins_over_the_profile():
@@ -120,17 +129,23 @@ def test_anchors_and_merges_spare_repetition():
     assert [(d.address, d.every) for d in config.devices.values()] == [("12", 3600), ("13", 3600)]
 
 
+def test_the_summary_names_the_sums_over_dwellings():
+    sample = EXAMPLE.read_text(encoding="utf-8")
+    asked = sample.replace("    # sums: [elec.imp, heat] ", "    sums: [elec.imp, heat] ")
+    assert "sums over 11 dwellings or more: elec.imp, heat" in summary(parse(asked, "x"))
+
+
 def test_the_summary_fits_a_screen_and_says_what_stands_in_the_way():
-    text = load(EXAMPLE).summary()
+    text = summary(load(EXAMPLE))
     assert all(len(line) <= 80 for line in text.splitlines()), text
     assert "riser-a: modbus-tcp, 2 devices" in text
     assert "2 values every 15min: 192 readings a day" in text
     assert "readings are dated once a time service keeps the clock" in text
     sample = EXAMPLE.read_text(encoding="utf-8")
     without = sample[: sample.index("  common:")] + sample[sample.index("# The clock must") :]
-    assert "common plant stays here" in parse(without, "x").summary()
+    assert "common plant stays here" in summary(parse(without, "x"))
     fast = changed("every: 10min", "every: 5min", sample)
-    assert "1 value of dwellings never leave: steps under 10min" in parse(fast, "x").summary()
+    assert "1 value of dwellings never leaves: steps under 10min" in summary(parse(fast, "x"))
 
 
 def test_check_says_how_much_is_wrong(tmp_path):

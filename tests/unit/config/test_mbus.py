@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.config import parse
+from agent.config.summary import summary
 from agent.errors import ConfigError
 
 LINE = """\
@@ -71,6 +72,29 @@ def test_a_mistake_is_told(devices, words):
     assert words in told(devices)
 
 
+def test_the_inputs_of_one_collector_empty_one_battery():
+    inputs = "\n".join(
+        f'  input-{n}: {{link: heat, address: "45120042/{n}", '
+        f"profile: mbus-pulse-cold-water, every: 1h}}"
+        for n in (1, 2)
+    )
+    words = told(inputs)
+    assert "48 readings a day empty the battery of this meter, which is made for 24" in words
+    assert "`every: 1d`" in words  # steps of 2h and more pass midnight by in winter
+    assert "of input-1, input-2 together" in words
+    checked(inputs.replace("1h", "1d"))
+    checked(inputs.replace("1h}", "1h, reads_a_day: 48}", 1))
+    checked(inputs.replace("45120042/2", "45120043/2"))
+
+
+def test_points_of_several_steps_are_all_counted():
+    words = told(
+        '  x: {link: heat, address: "45120042", profile: mbus-heat, every: 1h, '
+        "points: {supply_temperature: {every: 90min}}}"
+    )
+    assert "32 readings a day" in words  # 24, and 16 of which every second is one of them
+
+
 def test_what_the_maker_allows_may_be_read():
     checked('  x: {link: heat, address: "45120042", every: 15min, reads_a_day: 96}')
 
@@ -83,4 +107,4 @@ def test_a_line_that_cannot_carry_its_schedule_is_told_with_one_it_can():
     words = told(devices, baudrate=300)
     assert '"heat" needs 22' in words
     assert "`every: 30min`" in words
-    assert "250 devices, all read in" in checked(devices.replace("15min", "1h"), 300).summary()
+    assert "250 devices, all read in" in summary(checked(devices.replace("15min", "1h"), 300))

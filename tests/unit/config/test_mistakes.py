@@ -9,6 +9,7 @@ from agent.config.compose import compose
 from agent.config.models import Link
 from agent.config.pointcheck import pointcheck
 from agent.config.report import Report
+from agent.config.shelf import Shelf
 from agent.config.tree import read
 from agent.errors import ConfigError
 from tests.unit.config.samples import EXAMPLE, LOOPBACK, SMALL, changed
@@ -65,7 +66,7 @@ MISTAKES = {
     "a line without its host": (
         changed(", host: 192.168.10.20", ""),
         (
-            "3:3: links.plant: `host` is missing (Name or address of the meter or gateway.),"
+            "3:3: links.plant: `host` is missing (name or address of the meter or gateway),"
             " such as `host: 192.168.10.20`"
         ),
     ),
@@ -95,7 +96,7 @@ MISTAKES = {
         changed(METER, "profile: eastron-sdm120, every: 15m}"),
         (
             "5:70: devices.sdm-12.every: expected a duration such as 15min"
-            ' (units: ms, s, min, h, d), found "15m"'
+            ' (units: ms, s, min, h, d), found "15m"; write 15min'
         ),
     ),
     "a step that does not cut a day": (
@@ -105,9 +106,20 @@ MISTAKES = {
             " take 6min or 8min"
         ),
     ),
+    "a step that passes midnight by": (
+        changed(METER, "profile: eastron-sdm120, every: 2h}"),
+        (
+            "5:70: devices.sdm-12.every: every 2h passes midnight in Europe/Paris by, and with it"
+            " the values of days and months: take 1h or 1d"
+        ),
+    ),
     "a step finer than a second": (
         changed(METER, "profile: eastron-sdm120, every: 500ms}"),
         "5:70: devices.sdm-12.every: at least 1s: that is the finest step there is",
+    ),
+    "a backup for somebody who is not there": (
+        changed("uplinks:", "backup: {to: /a.crt, uplinks: [metropol]}\nuplinks:"),
+        '6:31: backup.uplinks: no uplink "metropol"; did you mean "metropole"?',
     ),
     "a step longer than a day": (
         changed(METER, "profile: eastron-sdm120, every: 7d}"),
@@ -226,7 +238,7 @@ MISTAKES = {
     ),
     "a decimal comma": (
         changed("unit: kWh", 'unit: kWh, scale: "0,1"', PLANT),
-        '5:108: devices.sdm-12.points.heat.scale: expected a number, found "0,1"',
+        '5:108: devices.sdm-12.points.heat.scale: expected a number, found "0,1"; write 0.1',
     ),
     "one quantity read twice": (
         changed("kWh}}}", "kWh}, again: {at: holding/2/int32, channel: heat, unit: MWh}}}", PLANT),
@@ -235,9 +247,23 @@ MISTAKES = {
             " devices.sdm-12.points.heat in line 5"
         ),
     ),
+    "a mean of an index": (
+        changed("unit: kWh", "unit: kWh, mean: 1h", PLANT),
+        (
+            "5:107: devices.sdm-12.points.heat.mean: heat is an index:"
+            " what it counts in a step is `intervals: true`"
+        ),
+    ),
+    "a mean of one read": (
+        changed("channel: heat, unit: kWh", "channel: temp, unit: Cel, mean: 10min", PLANT),
+        (
+            "5:107: devices.sdm-12.points.heat.mean: a mean over 10min is of several reads:"
+            " write `every: 1min`, or a longer `mean`"
+        ),
+    ),
     "two uplinks to one recipient": (
         SMALL + "  second: {recipient: energie.metropole.example, transport: mqtt,"
-        ' url: "mqtt://192.168.10.6"}\n',
+        ' url: "mqtts://192.168.10.6"}\n',
         (
             '8:23: uplinks.second.recipient: "energie.metropole.example" already receives through'
             ' "metropole" in line 7: one recipient has one uplink'
@@ -262,7 +288,7 @@ MISTAKES = {
         ),
     ),
     "a demonstration whose platform is elsewhere": (
-        changed("mqtt://127.0.0.1:1883", "mqtt://127.0.0.1.example.com:1883", LOOPBACK),
+        changed("mqtt://127.0.0.1:1883", "mqtts://127.0.0.1.example.com:1883", LOOPBACK),
         (
             '10:19: privacy.policy: DEMO-1 is for a demonstration: write "FR-1",'
             " since uplinks.here is not on loopback"
@@ -317,9 +343,9 @@ MISTAKES = {
         SMALL + "links: {}\n",
         "8:1: links: given twice: first in line 2, and again here; keep one of them",
     ),
-    "an include, which is not known yet": (
-        changed("{name: Les Alpins}", "!include building.yaml"),
-        '1:11: building: the tag "!include" means nothing here',
+    "a tag of another program": (
+        changed("{name: Les Alpins}", "!secret building"),
+        '1:11: building: the tag "!secret" means nothing here: delete it',
     ),
     "a template that was not filled in": (
         changed("{name: Les Alpins}", "{{ building }}"),
@@ -383,7 +409,7 @@ NOT_YAML = {
     ),
     "brackets without end": (
         SMALL + "state: " + "[" * 2000 + "\n",
-        "8:26: nested deeper than anything in a configuration",
+        "8:29: nested deeper than anything in a configuration",
     ),
     "an alias of nothing": (
         changed("Les Alpins", "*name"),
@@ -391,7 +417,7 @@ NOT_YAML = {
     ),
     "an alias of itself": (
         "building: &b {name: *b}\n",
-        "1:11: this is an alias of something that contains it",
+        "1:11: this is an alias of something that contains it: write out what is meant",
     ),
     "two documents": (
         SMALL + "---\nlinks: {}\n",
@@ -467,7 +493,7 @@ def test_after_a_hundred_problems_the_rest_is_left_out():
 
 def test_a_profile_for_another_driver_is_refused_with_both_named():
     report = Report("config.yaml", read(SMALL))
-    draft = compose(read(SMALL).data, report)
+    draft = compose(read(SMALL).data, report, Shelf())
     draft.links["plant"] = Link.model_construct(driver="mbus", settings=None)
     pointcheck(draft)
     (problem,) = report.problems()
@@ -478,7 +504,7 @@ def test_a_profile_for_another_driver_is_refused_with_both_named():
 
 
 def test_a_password_in_a_url_is_refused_without_a_word_of_it():
-    lines = told(changed("mqtt://192.168.10.5", "mqtt://user:hunter2@192.168.10.5"))
+    lines = told(changed("mqtts://192.168.10.5", "mqtts://user:hunter2@192.168.10.5"))
     assert len(lines) == 1
     assert "uplinks.metropole.url" in lines[0]
     assert "hunter2" not in lines[0]

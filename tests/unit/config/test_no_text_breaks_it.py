@@ -9,10 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.channels import channel_of_quantity, channels
 from agent.config import Config, parse
 from agent.config.load import examine, load
 from agent.config.problem import Problem
+from agent.config.summary import summary
+from agent.drivers.profile import profile, profiles
 from agent.errors import ConfigError
+from agent.model import Kind
 from tests.unit.config.samples import EXAMPLE, LOOPBACK
 
 SAMPLE = EXAMPLE.read_text(encoding="utf-8")
@@ -43,7 +47,7 @@ SCALARS = st.one_of(
 def answered(text):
     found = examine(text, "config.yaml")
     if isinstance(found, Config):
-        assert found.summary()
+        assert summary(found)
         assert found.points().keys() == found.devices.keys()
         return
     assert found
@@ -91,6 +95,63 @@ def test_a_sample_with_lines_moved_or_indented_is_answered(text, data):
     indented = data.draw(st.sampled_from(["", " ", "  ", "\t"])) + line
     lines.insert(data.draw(st.integers(0, len(lines))), indented)
     answered("\n".join(lines))
+
+
+LINES = {
+    "modbus": [
+        "{driver: modbus-tcp, host: 192.168.10.20}",
+        "{driver: modbus-rtu, port: /dev/ttyUSB0, baudrate: 9600, parity: even}",
+        "{driver: modbus-rtu-tcp, host: 192.168.10.21}",
+    ],
+    "mbus": [
+        "{driver: mbus, port: /dev/ttyUSB1, baudrate: 2400}",
+        "{driver: mbus-tcp, host: 192.168.10.22, port: 10001}",
+    ],
+}
+DURATIONS = st.sampled_from(["1s", "10s", "1min", "15min", "1h", "6h", "1d", "7min", "0s"])
+OPTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "every": DURATIONS,
+        "intervals": st.sampled_from(["true", "false"]),
+        "mean": DURATIONS,
+        "rating": st.sampled_from(["9", "0.001"]),
+        "rolls_at": st.just("100000"),
+        "writable": st.just("true"),
+        "channel": st.sampled_from(["elec.imp", "temp", "heat", "cw"]),
+        "unit": st.sampled_from(["kWh", "Cel", "m3", "1"]),
+        "at": st.sampled_from(["holding/0/int32", "heat:energy", '"analog-input,1"']),
+    },
+)
+
+
+@given(st.sampled_from(profiles()), DURATIONS, st.booleans(), st.data())
+def test_whatever_may_be_combined_is_answered(name, every, common, data):
+    """Every make of device on every kind of line, with any options of its values."""
+    made = profile(name)
+    line = data.draw(st.sampled_from(LINES[made.driver]))
+    names = data.draw(st.lists(st.sampled_from(sorted(made.points)), max_size=3, unique=True))
+    points = ", ".join(f"{point}: {flow(data.draw(fitting(point) | OPTIONS))}" for point in names)
+    place = ", place: CZS2Y-FSTBQ-Q5WDC" if common else ""
+    answered(
+        f"building: {{name: x}}\nlinks:\n  l: {line}\ndevices:\n"
+        f"  d: {{link: l, address: 1, profile: {name}, every: {every}{place},"
+        f" points: {{{points}}}}}\n"
+        'uplinks:\n  u: {recipient: a.example, transport: mqtt, url: "mqtts://192.168.10.5"}\n'
+    )
+
+
+def fitting(name):
+    """Options that a value of that name may have."""
+    known = channels().get(channel_of_quantity().get(name, ""))
+    if known is None:
+        return st.just({})
+    index = known.kind is Kind.REG
+    return st.just({"intervals": "true"} if index else {"every": "15min", "mean": "6h"})
+
+
+def flow(options):
+    return "{" + ", ".join(f"{word}: {value}" for word, value in options.items()) + "}"
 
 
 @given(st.binary(max_size=100))

@@ -60,9 +60,10 @@ def test_the_sdm120_reads_the_import_index_by_default_and_says_what_is_unverifie
     assert sdm120.serial == Offer("holding/64512/uint32", verify="from memory: VERIFY")
 
 
-def test_twenty_nine_modbus_devices_come_with_it_each_of_their_values_tested() -> None:
+def test_twenty_nine_modbus_meters_and_a_charger_come_with_it_each_value_tested() -> None:
     modbus = [made for made in map(profile, profiles()) if made.driver == "modbus"]
-    assert len(modbus) == 29
+    assert len([made for made in modbus if not made.watchdog]) == 29
+    assert [made.model for made in modbus if made.watchdog] == ["KeContact P30 c-series, x-series"]
     for made in modbus:
         serial = {"serial"} if made.serial else set()
         assert set(made.points) | serial == set(made.test["reads"])
@@ -71,3 +72,12 @@ def test_twenty_nine_modbus_devices_come_with_it_each_of_their_values_tested() -
 @pytest.mark.parametrize("name", DRIVERS)
 def test_every_driver_in_the_table_can_be_imported(name: str) -> None:
     assert driver(name).Settings.model_json_schema()["properties"]
+
+
+@pytest.mark.parametrize("name", [name for name in profiles() if profile(name).watchdog])
+def test_a_watchdog_is_in_seconds_and_falls_back_to_a_value_of_the_same_profile(name: str) -> None:
+    made = profile(name)
+    assert made.watchdog
+    assert made.points[made.watchdog.point].unit == "s"
+    assert made.watchdog.fallback in made.points
+    assert made.watchdog.timeout >= 2

@@ -42,7 +42,7 @@ def test_changelog_and_project_say_the_same_version():
     assert first.split()[1] == f"({depends.project()['version']})"
 
 
-def test_the_completion_offers_commands_groups_and_options():
+def test_the_completion_offers_commands_groups_options_and_files():
     path = f"{TOP}:{os.environ.get('PYTHONPATH', '')}"
     done = subprocess.run(
         (sys.executable, "packaging/manual.py", "completion"),
@@ -54,7 +54,15 @@ def test_the_completion_offers_commands_groups_and_options():
     COMP_WORDS=(gardien doc); COMP_CWORD=1; _gardien; echo "${COMPREPLY[@]}"
     COMP_WORDS=(gardien place im); COMP_CWORD=2; _gardien; echo "${COMPREPLY[@]}"
     COMP_WORDS=(gardien status --j); COMP_CWORD=2; _gardien; echo "${COMPREPLY[@]}"
+    COMP_WORDS=(gardien place import pyp); COMP_CWORD=3; _gardien; echo "${COMPREPLY[@]}"
+    COMP_WORDS=(gardien place import x --c pyp); COMP_CWORD=4; _gardien; echo "${COMPREPLY[@]}"
+    COMP_WORDS=(gardien check -c pyp); COMP_CWORD=3; _gardien; echo "${COMPREPLY[@]}"
+    COMP_WORDS=(gardien status pyp); COMP_CWORD=2; _gardien; echo "${COMPREPLY[@]}"
     """
     )
-    said = subprocess.run(("bash", "-c", script), check=True, text=True, capture_output=True)
-    assert said.stdout.split() == ["doctor", "import", "--json"]
+    said = subprocess.run(
+        ("bash", "-c", script), cwd=TOP, check=True, text=True, capture_output=True
+    )
+    assert said.stdout.splitlines() == [
+        "doctor", "import", "--json", "pyproject.toml", "--config", "pyproject.toml", "",
+    ]  # fmt: skip

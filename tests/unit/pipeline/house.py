@@ -27,8 +27,16 @@ class Town:
         for label in labels if consents is None else consents:
             self.consent(label, step=step, since=since)
 
-    def consent(self, label, step=10, since=LONG_AGO, until=None):
-        new = NewConsent(label, RECIPIENT, ("elec.imp",), step, "advice", since=since, until=until)
+    def dwelling(self, label, serial, since, consents=True):
+        """One more, whose meter is known from `since` on."""
+        self.registry.add_places([NewPlace(label, "dwelling", since=LONG_AGO)], "test", "test", NOW)
+        meter = NewInstallation(label, serial=serial, since=since)
+        self.registry.install([meter], "test", "test", NOW)
+        if consents:
+            self.consent(label)
+
+    def consent(self, label, step=10, since=LONG_AGO, until=None, channel="elec.imp"):
+        new = NewConsent(label, RECIPIENT, (channel,), step, "advice", since=since, until=until)
         self.registry.consent([new], "test", "test", NOW, self.policy)
 
     def gate(self):

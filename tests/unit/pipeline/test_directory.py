@@ -2,6 +2,7 @@
 
 from agent.pipeline.directory import directory
 from agent.pipeline.ledger import Owed
+from agent.registry.entries import NewAlias, NewDuty, NewWithdrawal
 from tests.unit.pipeline.house import LONG_AGO, NOW, RECIPIENT, Town
 
 
@@ -36,3 +37,27 @@ def test_a_series_is_owed_since_its_first_slot_ever(tmp_path):
     assert known["since"] == "2025-10-09T08:53:20Z"
     for owed in ({}, {series: NOW}):  # the agent has started anew
         assert listed(told(town, owed=owed, before=first), "series") == [known]
+
+
+def test_names_proofs_and_duties_are_told(tmp_path):
+    town = Town(tmp_path, dwellings=2, consents=[])
+    duty = NewDuty("manager.example", "décret 2020-886", ("elec.imp",), LONG_AGO, None, ("06-30",))
+    town.registry.oblige([duty], "test", "test", NOW)
+    town.registry.name([NewAlias("D1", "PRM", "19123456789012")], "test", "test", NOW)
+    manager = ("manager.example", {}, {}, "Europe/Paris", {"1001"})
+    items = directory(town.registry, town.policy, *manager)
+    (one, two) = listed(items, "places")
+    assert [(name["scheme"], name["value"]) for name in one["aliases"]] == [
+        ("fr.prm", "19123456789012")
+    ]
+    assert "aliases" not in two
+    assert [one["proof"] for one in listed(items, "installations")] == ["serial", "none"]
+    assert len(listed(items, "occupancies")) == 2
+    assert [one["duty"] for one in listed(items, "bases")] == ["décret 2020-886"]
+    assert list(told(town)) == ["zone/"]
+
+
+def test_a_withdrawn_consent_and_its_people_are_told_no_more(tmp_path):
+    town = Town(tmp_path, dwellings=1)
+    town.registry.withdraw([NewWithdrawal(place="D1")], "test", "test", NOW)
+    assert list(told(town)) == ["zone/"]

@@ -56,7 +56,7 @@ def test_the_reader_waits_while_there_is_no_room():
             async with asyncio.timeout(0.05):
                 await intake.put([row(20)], {})
         await intake.commit()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(10):
             await intake.put([row(20)], {})
 
     asyncio.run(scenario())
@@ -104,3 +104,41 @@ def test_marks_wait_for_the_rows_they_stand_for():
 def test_shed_keeps_a_gap_between_runs():
     rows = shed([row(0), row(10), row(40)])
     assert [(r.t, r.span) for r in rows] == [(0, 2), (40, 1)]
+
+
+def test_the_index_of_a_day_outlives_a_full_spool_and_so_many_of_them_at_most():
+    daily = SERIES._replace(step=86_400)
+    power = daily._replace(kind="INS")
+    rows = [row(n * 86_400, of) for n in range(3) for of in (daily, power)]
+    left = shed(rows, most=2)
+    assert [(r.series.kind, r.value, r.why, r.span) for r in left] == [
+        ("REG", Decimal(0), None, 1),
+        ("REG", Decimal(86_400), None, 1),
+        ("REG", None, "shed", 1),
+        ("INS", None, "shed", 3),
+    ]
+    assert shed(left, most=2) == left
+
+
+def test_a_change_of_a_state_outlives_a_full_spool_as_an_index_of_a_day_does():
+    states = [row(n * 10, SERIES._replace(kind="EVT")) for n in range(3)]
+    assert shed(states, most=2)[:2] == states[:2]
+    assert shed(states, most=2)[2].why == "shed"
+
+
+def test_an_index_of_a_day_that_waited_for_room_is_stored_with_its_own_value():
+    async def scenario():
+        disk = Disk()
+        disk.full = True
+        intake = Intake(disk.append, flush=60)
+        daily = row(86_400, SERIES._replace(step=86_400))
+        await intake.put([daily, row(10)], {})
+        await intake.commit()
+        await intake.commit()
+        disk.full = False
+        await intake.commit()
+        assert disk.rows[0] == daily
+        assert [r.why for r in disk.rows] == [None, "shed"]
+        assert intake.shed_rows == 1
+
+    asyncio.run(scenario())

@@ -56,6 +56,12 @@ def test_a_fall_from_below_nine_tenths_of_the_end_is_no_rollover():
     assert judged(METER, "89999.5", "0.75") == ["R", "S RST"]
 
 
+def test_not_even_after_so_long_that_the_rest_can_have_flowed():
+    short = point(rating=Decimal(9), rolls_at=Decimal(100))
+    assert judged(short, "80", "5", every=36_000) == ["R", "S RST"]
+    assert judged(short, "95", "5", every=36_000) == ["R", "V ROLL"]
+
+
 def test_a_fall_that_would_need_more_than_can_flow_is_no_rollover():
     assert judged(METER, "99990.0", "5.0") == ["R", "S RST"]
 

@@ -70,6 +70,11 @@ def test_each_device_resumes_from_its_own_mark(town):
     assert slots(rows, "D2", town) == [(NOW - s, "agent") for s in (20, 10)]
 
 
+def test_what_never_answered_was_early_while_the_agent_was_down_too(town):
+    rows = ledger_of(town, {KEY_A: Mark(NOW - 30, heard=False, serial="1001")}).resume(NOW + 1)
+    assert slots(rows, "D1", town) == [(NOW - 20, "early"), (NOW - 10, "early")]
+
+
 def test_a_gap_is_one_row_however_long(town):
     marks = {KEY_A: Mark(NOW - 10_000_000, True, "1001")}
     rows = ledger_of(town, marks).resume(NOW)

@@ -8,12 +8,14 @@ from decimal import Decimal
 from agent.clock import Clock
 from agent.errors import LinkLost
 from agent.link import Link
-from agent.model import Sample, Why
-from agent.pipeline import poll
+from agent.model import Quality, Sample, Why
+from agent.pipeline import ask, poll
+from agent.pipeline.account import Account
+from agent.pipeline.device import Device
 from agent.pipeline.intake import Intake
 from agent.pipeline.ledger import Ledger
-from agent.pipeline.poll import Account, Device, Poller
-from tests.unit.pipeline.house import Town, point
+from agent.pipeline.poll import Poller
+from tests.unit.pipeline.house import LONG_AGO, Town, point
 
 SERIAL = point("m1", "serial", every=0, channel=None)
 
@@ -23,7 +25,7 @@ class Bus:
 
     def __init__(self):
         self.asked, self.silent, self.lost = [], set(), False
-        self.serials = {"m1": "1001", "m2": "1002"}
+        self.serials, self.shows = {"m1": "1001", "m2": "1002"}, "1.5"
 
     @asynccontextmanager
     async def open(self):
@@ -40,19 +42,21 @@ class Bus:
         if device in self.silent:
             return [Sample(p, time.time(), why=Why.SILENT, detail="no answer") for p in points]
         said = {"serial": self.serials[device]}
-        return [Sample(p, time.time(), Decimal(said.get(p.name, "1.5"))) for p in points]
+        return [Sample(p, time.time(), Decimal(said.get(p.name, self.shows))) for p in points]
 
 
 class Rig:
-    def __init__(self, folder, devices=("m1", "m2"), serial_point=True):
+    def __init__(self, folder, devices=("m1", "m2"), serial_point=True, every=1, marks=None):
         self.town, self.bus = Town(folder, step=1), Bus()
         self.rows = []
-        groups = {(name, 1): [point(name, every=1)] for name in devices}
-        ledger = Ledger(self.town.gate(), groups, {})
+        groups = {(name, every): [point(name, every=every)] for name in devices}
+        self.ledger = ledger = Ledger(self.town.gate(), groups, marks or {})
         intake = Intake(self.append, flush=0.05)
         self.intake = intake
         self.devices = [
-            Device(name, groups[name, 1], point(name, "serial", 0, None) if serial_point else None)
+            Device(
+                name, groups[name, every], point(name, "serial", 0, None) if serial_point else None
+            )
             for name in devices
         ]
         self.link = Link("riser", self.bus.open)
@@ -100,7 +104,7 @@ def test_a_silent_device_rests_and_its_slots_say_so(tmp_path):
 
 
 def test_a_device_back_from_silence_is_asked_who_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(poll, "REST", 0.5)
+    monkeypatch.setattr(ask, "REST", 0.5)
     rig = Rig(tmp_path, devices=("m1",))
 
     async def exchange():
@@ -114,6 +118,22 @@ def test_a_device_back_from_silence_is_asked_who_it_is(tmp_path, monkeypatch):
     assert rig.devices[0].serial == "9999"
     values = [row for row in rig.rows if row.why is None]
     assert len(values) in (2, 3)
+
+
+def test_the_first_index_of_another_meter_is_compared_with_nothing(tmp_path):
+    rig = Rig(tmp_path, devices=("m1",))
+    rig.town.dwelling("D3", "9999", LONG_AGO, consents=False)
+    rig.town.consent("D3", step=1)
+
+    async def exchange():
+        await asyncio.sleep(1.1)
+        rig.bus.serials["m1"], rig.bus.shows = "9999", "0.5"
+        rig.devices[0].asked_at_opening = 0
+
+    asyncio.run(rig.run(1.2, exchange))
+    after = [row for row in rig.rows if row.series.place == rig.town.place("D3")]
+    assert {row.quality for row in after} == {Quality.RAW}
+    assert {row.value for row in after} == {Decimal("0.5")}
 
 
 def test_a_lost_line_closes_its_slots_with_link(tmp_path):
@@ -134,3 +154,31 @@ def test_the_first_read_waits_for_the_line_to_have_been_tried(tmp_path):
     rig = Rig(tmp_path, devices=("m1",))
     asyncio.run(rig.run(0.2))
     assert {row.why for row in rig.rows} == {None}
+
+
+def test_a_slot_that_was_read_before_a_restart_costs_no_battery_another_reading(tmp_path):
+    for name in "12":
+        (tmp_path / name).mkdir()
+    first = Rig(tmp_path / "1", devices=("m1",), every=86_400)
+    asyncio.run(first.run(0.3))
+    again = Rig(tmp_path / "2", devices=("m1",), every=86_400, marks=first.ledger.marks)
+    asyncio.run(again.run(0.3))
+    assert (len(first.bus.asked), len(again.bus.asked)) == (1, 0)
+
+
+def test_a_silent_meter_on_a_battery_is_asked_again_once_and_then_as_it_bears(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(ask, "REST", 0.02)
+    monkeypatch.setattr(poll, "LOOK", 0.02)
+    asked = {}
+    for spacing in (0.0, 10.0):
+        folder = tmp_path / str(spacing)
+        folder.mkdir()
+        rig = Rig(folder, devices=("m1",))
+        rig.bus.silent.add("m1")
+        rig.devices[0].spacing = spacing
+        asyncio.run(rig.run(1.5))
+        asked[spacing] = len(rig.bus.asked)
+    assert asked[0.0] > 10
+    assert 2 <= asked[10.0] <= 6  # once and once again, in each of three slots at the most

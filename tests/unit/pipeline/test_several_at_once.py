@@ -11,7 +11,8 @@ from agent.clock import Clock
 from agent.errors import LinkLost
 from agent.link import Link
 from agent.model import Sample, Why
-from agent.pipeline.poll import Device, Poller
+from agent.pipeline.device import Device
+from agent.pipeline.poll import Poller
 from tests.unit.pipeline.house import point
 
 
@@ -85,3 +86,24 @@ def test_a_lost_line_is_opened_once_though_several_reads_find_it_lost():
     link = asyncio.run(polled(bus, list("abcdef"), 3, 3))
     assert link.opened == 2
     assert {name for name, _ in bus.reads} == set("abcdef")
+
+
+def test_nobody_speaks_on_a_line_that_is_to_be_quiet_and_then_all_do_again():
+    bus = Bus()
+
+    async def scenario():
+        link = Link("bms", bus.open, 3)
+        line = asyncio.create_task(link.serve())
+        await link.tried()
+        busy = [asyncio.create_task(link.read([point(name)])) for name in ("slow", "a", "b")]
+        silence = asyncio.create_task(link.quiet(0.3))
+        await asyncio.gather(*busy)
+        asked = [asyncio.create_task(link.read([point(name)])) for name in "cdef"]
+        await asyncio.sleep(0.2)
+        assert not any(name in "cdef" for name, _ in bus.reads)
+        await silence
+        await asyncio.gather(*asked)
+        line.cancel()
+
+    asyncio.run(scenario())
+    assert bus.most == 3

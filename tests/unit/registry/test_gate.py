@@ -79,11 +79,18 @@ def test_a_consent_ends_with_its_occupancy():
     assert answer(*homes, agreed()) is Why.CONSENT
 
 
-def test_an_impersonal_channel_of_a_dwelling_needs_consent_too():
+def test_a_channel_that_people_are_told_nothing_of_does_not_leave_their_dwelling():
     frequency = channels()["elec.frequency"]
-    assert answer(lived(), channel=frequency) is Why.CONSENT
-    consent = agreed(channels=("elec.frequency",))
-    assert answer(lived(), consent, channel=frequency) == Basis("c1", PEOPLE)
+    consent = agreed(channels=("elec.frequency", "elec.voltage"))
+    assert answer(lived(), consent, channel=frequency) is Why.CONSENT
+    assert answer(lived(), consent, channel=channels()["elec.voltage"]) == Basis("c1", PEOPLE)
+    assert answer(place=PLANT, channel=frequency) == Basis("common", None)
+
+
+def test_people_are_told_of_every_personal_channel_in_both_languages():
+    for channel in channels().values():
+        told = (channel.en is not None, channel.fr is not None)
+        assert told == (channel.personal, channel.personal), channel.name
 
 
 def test_nothing_finer_than_the_policy_leaves_whatever_a_consent_says():
@@ -109,6 +116,12 @@ def test_common_areas_leave_on_the_common_basis_from_its_date_on(place):
     assert answer(place=place, under=policy("FR-1", Common("", 0))) is Why.CONSENT
 
 
+def test_what_flowed_in_a_common_area_leaves_where_the_basis_was_there_all_the_time():
+    over = replace(HEAT, kind=Kind.INT)
+    assert answer(place=PLANT, channel=over, t=NOW + 1800) == Basis("common", None)
+    assert answer(place=PLANT, channel=over, t=NOW + 1799) is Why.CONSENT
+
+
 @pytest.mark.parametrize("place", ["", "HOME", "G84G7ZWYRD6Z1GQ", "d84"])
 def test_what_is_no_place_never_leaves(place):
     assert answer(lived(), agreed(), place=place) is Why.CONSENT
@@ -118,6 +131,11 @@ def test_of_two_bases_the_one_that_lasts_longest_carries_the_row():
     short, long = agreed(until=NOW + 2000), agreed(until=NOW + 9000, id_="c2")
     assert answer(lived(), short, long) == Basis("c2", PEOPLE)
     assert answer(lived(), long, short) == Basis("c2", PEOPLE)
+
+
+def test_of_two_bases_that_last_as_long_the_coarser_carries_the_row():
+    fine, coarse = agreed(step=600, id_="a"), agreed(step=1800, id_="z")
+    assert answer(lived(), fine, coarse) == Basis("z", PEOPLE)
 
 
 def test_an_unknown_policy_is_refused():

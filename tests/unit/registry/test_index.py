@@ -60,7 +60,15 @@ def test_an_installation_holds_from_its_first_second_to_before_its_last():
     old = installed(device="sdm-12", serial="45123477", until=NOW + 60)
     assert whose(old, t=NOW - 1) is Unknown.NO_INSTALLATION
     assert whose(old, t=NOW) == whose(old, t=NOW + 59) == HOME
-    assert whose(old, t=NOW + 60) is Unknown.NO_INSTALLATION
+    assert whose(old, t=NOW + 61) is Unknown.NO_INSTALLATION
+
+
+def test_the_instant_of_its_end_is_the_old_meters_unless_another_follows():
+    old = installed(device="sdm-12", serial="45123477", until=NOW + 60)
+    new = installed(device="sdm-12", serial="99", since=NOW + 60, id_="i2")
+    assert whose(old, t=NOW + 60) == HOME
+    assert whose(old, new, t=NOW + 60) is Unknown.SERIAL_DIFFERS
+    assert whose(old, new, serial="99", t=NOW + 60) == HOME
 
 
 def test_two_channels_of_one_meter_may_measure_two_places():
@@ -78,6 +86,6 @@ def test_the_latest_version_of_a_document_counts():
 
 def test_turns_are_the_instants_after_start_up_to_end():
     known = facts(lived(since=10, until=20), installed(serial="1", since=20, until=30))
-    assert known.turns(10, 30) == [20, 30]
-    assert known.turns(9, 19) == [10]
-    assert known.turns(30, 99) == []
+    assert known.turns(10, 30) == [11, 20, 21, 30]
+    assert known.turns(9, 19) == [10, 11]
+    assert known.turns(31, 99) == []

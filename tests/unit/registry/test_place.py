@@ -6,7 +6,12 @@ from agent.errors import Refused
 from agent.registry import place
 
 VECTORS = ["D84G7ZWYRD6Z1GQ", "DRDV1EWZEPEEXY9", "CZS2YFSTBQQ5WDC", "B6ASQZ1Y2KSAA3Y"]
-minted = st.builds(place.mint, st.sampled_from("DCBHG"))
+# as mint draws them, but of hypothesis' own chance: an example must be had again when asked for
+minted = st.builds(
+    lambda prefix, symbols: prefix + symbols + place.check_characters(prefix + symbols),
+    st.sampled_from("DCBHG"),
+    st.text(place.SYMBOLS, min_size=12, max_size=12),
+).filter(lambda id_: not set(id_) & place.NEVER_MINTED)
 
 
 @pytest.mark.parametrize("vector", VECTORS)
@@ -19,9 +24,10 @@ def test_the_check_characters_are_those_of_iso_7064():
     assert place.check_characters("DK7Q2M9XA4TZ8") == "PL"
 
 
-@given(minted)
-def test_an_id_that_a_reader_would_misread_is_never_minted(id_):
-    assert not set(id_) & set("ILOU")
+def test_an_id_that_a_reader_would_misread_is_never_minted():
+    drawn = {place.mint(prefix) for prefix in "DCBHG" for _ in range(200)}
+    assert len(drawn) == 1000
+    assert all(place.agrees(id_) and not set(id_) & set("ILOU") for id_ in drawn)
 
 
 @given(minted)

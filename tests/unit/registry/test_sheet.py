@@ -47,12 +47,42 @@ def test_a_cell_under_no_heading_is_the_rows_fault():
         ("label;tpye\nA;D", 'places.csv:1: there is no column "tpye"; did you mean "type"'),
         ("label\nA", 'places.csv:1: the column "type" is missing'),
         ("label;type;Type\nA;D;D", 'a second column says "type"'),
-        ('label;type\nA;D\n"B;D', "places.csv:3: from here on this is no table"),
+        ('label;type\nA;D\n"B;D', 'places.csv:3: a " that opens in this row is never closed'),
     ],
 )
 def test_a_file_that_is_no_such_table_is_refused(text, why):
     with pytest.raises(Refused, match=why):
         read(text)
+
+
+@pytest.mark.parametrize(
+    ("above", "line"),
+    [("\n\n", 4), ("Les Alpins;;\n;;\n", 4), ("sep=;\n", 3), ("Les Alpins, 12 rue X\n\n\n", 5)],
+)
+def test_a_title_above_the_headings_is_passed_over_and_lines_keep_their_numbers(above, line):
+    text = f"{above}label;type;nom\nA;D;Dupont\n"
+    (found,) = read(text)
+    assert (found.where, found.cells) == (f"places.csv:{line}", {"label": "A", "type": "D"})
+    assert sheet.unread(text, "places.csv", COLUMNS) == ["nom"]
+    with pytest.raises(Refused, match=rf'places\.csv:{line - 1}: there is no column "tipe"'):
+        read(text.replace("label;type", "label;since;tipe"))
+
+
+def test_a_misspelt_heading_is_one_problem():
+    with pytest.raises(Refused) as refused:
+        read("labl;type\nA;D\n")
+    assert str(refused.value) == ('places.csv:1: there is no column "labl"; did you mean "label"?')
+
+
+@pytest.mark.parametrize("cell", ["#REF!", "#N/A", "#NOM?", "Err:508"])
+def test_what_a_formula_says_that_went_wrong_is_no_name(cell):
+    first, second = read(f"label;type;note\n{cell};D;\nA;D;{cell}\n")
+    assert first.fault == f'"{cell}" is what a formula says that went wrong: correct it'
+    assert second.fault == ""
+
+
+def test_a_no_break_space_is_a_space():
+    assert read("label;type\n\u00a0A\u00a01\u202f;D\n")[0].cells["label"] == "A 1"
 
 
 def test_columns_that_are_none_of_ours_are_not_read_and_said_so():

@@ -47,11 +47,31 @@ def test_a_text_of_windows_is_read():
 
 
 @pytest.mark.parametrize(
-    "content", [b"a;b\n\x81;c", b"PK\x03\x04nothing", b"\xff\xfea\0", b"\xd0\xcf\x11\xe0\0"]
+    "content", [b"a;b\n\x81;c", b"PK\x03\x04nothing", b"a\0", b"\xff\xfe\0", b"\xd0\xcf\x11\xe0\0"]
 )
 def test_what_is_no_table_is_refused_with_a_remedy(content):
     with pytest.raises(Refused, match=r"p\.csv.*save it as"):
         text_of(content, "p.csv")
+
+
+def test_a_unicode_text_of_excel_is_read():
+    assert text_of("libellé\ttype\n".encode("utf-16"), "p.txt") == "libellé\ttype\n"
+
+
+def test_a_workbook_under_a_password_is_told_from_what_is_no_table():
+    with pytest.raises(Refused, match="under a password"):
+        text_of(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "p.xlsx")
+
+
+def test_the_first_sheet_is_the_first_that_is_shown():
+    book = Workbook()
+    book.active.append(["of", "nobody"])
+    book.active.sheet_state = "hidden"
+    book.create_sheet("Logements").append(["label", "type"])
+    book.active = 1
+    content = io.BytesIO()
+    book.save(content)
+    assert text_of(content.getvalue(), "p.xlsx") == "label;type\n"
 
 
 @given(st.binary(), st.sampled_from([b"", b"PK\x03\x04"]))

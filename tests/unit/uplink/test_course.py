@@ -3,6 +3,7 @@ import pytest
 from agent.model import BatchId, Lane, Sealed
 from agent.uplink.course import Course
 from agent.uplink.pacing import Rhythm
+from agent.uplink.settings import files
 
 T = 1_000.0
 
@@ -212,3 +213,57 @@ def test_it_sleeps_until_the_next_moment_and_never_longer_than_the_next_look():
     assert c.sleep(T) == 5
     assert c.sleep(T + 59.5) == pytest.approx(0.5)
     assert course(seal=1.0).sleep(T) == 0.5
+
+
+def test_a_directory_only_takes_the_turn_of_the_rows_behind_it():
+    c = course(seal=3_600.0)
+    c.waiting[Lane.LIVE] = 10
+    assert c.lane_to_seal(T + 3_600) is Lane.LIVE
+    now = fly(c, T + 3_600, batch(1, rows=0))
+    assert c.lane_to_seal(now) is Lane.LIVE, "not an hour later"
+    fly(c, now, batch(2))
+    assert c.lane_to_seal(now + 1) is None
+
+
+THREE_WEEKS = 21 * 86_400
+DWELLINGS = 60
+
+
+def drained(rhythm: Rhythm, rows: int, answers_after: float) -> float:
+    """Seconds from opening to the last receipt of a backlog of three weeks, by `Course` alone."""
+    at, now, seq, open_until = Course(rhythm, T, THREE_WEEKS, 1.0), T, 0, 0.0
+    at.next_seal = float("inf")
+    flying: Sealed | None = None
+    while rows or flying:
+        at.waiting[Lane.BACKFILL] = rows
+        if flying and now >= open_until:
+            at.ended(flying.id, now, 0.5)
+            flying = None
+        elif flight := at.due(now):
+            at.sent(flight, now)
+            at.taken(flight, now)
+            open_until = min(open_until, now + answers_after)  # a resend is a copy
+        elif lane := at.lane_to_seal(now):
+            seq += 1
+            flying = batch(seq, lane, min(rows, rhythm.most_rows), 15_000)
+            seal(at, lane, flying, now)
+            rows, open_until = rows - flying.rows, float("inf")
+        else:
+            now += min(at.sleep(now), open_until - now) if flying else at.sleep(now)
+    return now - T
+
+
+def test_three_weeks_of_sixty_dwellings_are_made_good_in_an_hour_by_a_slow_platform_in_a_night():
+    """By the minute: 1.8 million rows, in 363 batches; with four series a dwelling four times."""
+    rows = DWELLINGS * THREE_WEEKS // 60
+    assert drained(Rhythm(), rows, 0.5) < 2_400
+    assert drained(Rhythm(), 4 * rows, 0.5) < 3_600
+    assert drained(Rhythm(), rows, 6.0) < 14 * 3_600
+
+
+def test_a_platform_that_fetches_files_when_it_likes_is_not_taken_for_a_slow_one():
+    told = {"recipient": "r.example", "path": "/mnt/x", "container": "none"}
+    rhythm, rows = files.Settings.model_validate(told).rhythm, DWELLINGS * THREE_WEEKS // 60
+    assert drained(rhythm, rows, 300.0) < 4 * 3_600
+    assert drained(rhythm, rows, 900.0) < 10 * 3_600, "once an interval, a batch an interval"
+    assert drained(rhythm, rows, 1_800.0) > 20 * 3_600, "a slower one is left time"

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import suppress
 
 import pytest
@@ -31,6 +31,11 @@ class Outbox:
         self.sealed = len(standing)
         self.quarantined: dict[BatchId, str] = {}
         self.full = False
+        self.behind = False
+        self.told: Callable[[Collection[BatchId]], None] | None = None
+
+    async def catch_up(self) -> None:
+        self.behind = False
 
     async def seal(
         self,
@@ -233,3 +238,48 @@ def test_delivery_forgets_nothing_between_connections():
     delivery = Delivery(owed_since=1_000.0)
     assert delivery.alarm(1_200.0) == ""
     assert delivery.alarm(1_360.0) == "the platform is not consuming: no receipt for 6 min"
+
+
+class Withdrawing(Outbox):
+    """A registry in which something was withdrawn that the first batch holds."""
+
+    def __init__(self) -> None:
+        super().__init__(batch(1), batch(2))
+        self.void = Sealed(batch(1).id, Lane.LIVE, b"void", "sha of the void", 0)
+
+    async def catch_up(self) -> None:
+        self.behind = False
+        self.standing[self.void.id] = self.void
+        assert self.told is not None
+        self.told([self.void.id])
+
+
+def test_a_change_of_the_registry_is_applied_before_anything_is_sent():
+    """Delivery rule 2: a void goes in the place of what was found before the change."""
+    outbox, uplink = Withdrawing(), Uplink()
+    outbox.behind = True
+    run(outbox, uplink, lambda: not outbox.standing)
+    assert sorted(one.payload for one in uplink.sent) == [b"batch 2", b"void"]
+
+
+def test_what_was_taken_back_is_cut_on_its_way_and_its_void_follows():
+    class Slow(Uplink):
+        cut = 0
+
+        async def send(self, batch: Sealed) -> None:
+            if batch.payload != b"batch 1":
+                assert self.cut or batch.payload != b"void"
+                await super().send(batch)
+                return
+            outbox.behind = True
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.cut += 1
+                raise
+
+    outbox, uplink = Withdrawing(), Slow()
+    run(outbox, uplink, lambda: not outbox.standing)
+    assert uplink.cut == 1
+    assert sorted(one.payload for one in uplink.sent) == [b"batch 2", b"void"]
+    assert not outbox.standing

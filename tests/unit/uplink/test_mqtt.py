@@ -3,7 +3,8 @@ from pydantic import ValidationError
 
 from agent.model import Lane
 from agent.settings import FROM_A_FILE
-from agent.uplink.mqtt import Settings, address
+from agent.uplink.presets import PRESETS
+from agent.uplink.settings.mqtt import Settings, address
 from agent.uplink.topics import Topics
 
 
@@ -21,6 +22,8 @@ def test_topics_are_those_of_the_contract():
         ("mqtt://127.0.0.1:1884", ("127.0.0.1", 1884)),
         ("mqtt://localhost", ("localhost", 1883)),
         ("mqtt://[::1]:99/", ("::1", 99)),
+        ("mqtts://platform.example", ("platform.example", 8883)),
+        ("mqtts://192.168.10.5:1884", ("192.168.10.5", 1884)),
     ],
 )
 def test_a_broker_is_found_by_its_url(url, found):
@@ -30,10 +33,11 @@ def test_a_broker_is_found_by_its_url(url, found):
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("mqtts://127.0.0.1", "not built yet"),
-        ("http://127.0.0.1", "mqtt://127.0.0.1:1883"),
-        ("127.0.0.1:1883", "mqtt://127.0.0.1:1883"),
-        ("mqtt://:1883", "mqtt://127.0.0.1:1883"),
+        ("mqtt://192.168.10.5", "in clear, and for this machine alone: write mqtts://"),
+        ("mqtt://platform.example", "in clear"),
+        ("http://127.0.0.1", "mqtts://platform.example:8883"),
+        ("127.0.0.1:1883", "mqtts://platform.example:8883"),
+        ("mqtt://:1883", "mqtts://platform.example:8883"),
         ("mqtt://me:secret@127.0.0.1", "no user or password"),
         ("mqtt://127.0.0.1/topic", "nothing may follow"),
         ("mqtt://127.0.0.1:70000", "range"),
@@ -60,3 +64,44 @@ def test_a_recipient_that_is_no_dns_name_is_refused(recipient):
 def test_an_unknown_option_is_refused():
     with pytest.raises(ValidationError):
         Settings.model_validate({"recipient": "r", "url": "mqtt://127.0.0.1", "windw": 3})
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ({"preset": "aws", "keepalive": "10s"}, "aws takes a `keepalive` of 30s to 1200s"),
+        (
+            {
+                "preset": "aws",
+                "recipient": "a" * 60 + "." + "b" * 60 + "." + "c" * 60 + "." + "d" * 60,
+            },
+            "too long",
+        ),
+        ({"preset": "azure"}, "azure-event-grid"),
+        ({"receipt": "none"}, "broker"),
+        ({"ca": "ca.pem"}, "from the root"),
+        ({"password": "hunter2"}, "never stands here in clear"),
+    ],
+)
+def test_what_a_broker_does_not_allow_is_told_before_anything_is_sent(written, words):
+    whole = {"recipient": "r.example", "url": "mqtts://broker.example"} | written
+    with pytest.raises(ValidationError, match=words) as refusal:
+        Settings.model_validate(whole, context=FROM_A_FILE)
+    assert "hunter2" not in str(refusal.value.errors(include_input=False))
+
+
+def test_presets_keep_the_limits_of_their_brokers():
+    def of(preset):
+        return Settings(recipient="r.example", url="mqtts://b.example", preset=preset).limits
+
+    assert of("azure-event-grid").window == 1, "64 kB under way at most"
+    assert not of("azure-event-grid").retain
+    assert of("hivemq").window == 10
+    assert of("aws").topic == 256
+    assert all(of(name).payload <= 60_000 for name in PRESETS)
+
+
+def test_no_topic_is_deeper_than_six_levels():
+    topics = Topics("G1", "energie.metropole.example")
+    every = [topics.up(lane) for lane in Lane] + [topics.receipts, topics.objects, topics.status]
+    assert max(topic.count("/") for topic in every) <= 5

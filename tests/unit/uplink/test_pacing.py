@@ -6,6 +6,7 @@ from agent.uplink.pacing import Rhythm
 
 draws = st.floats(0, 1, exclude_max=True)
 spans = st.floats(0, 1e9)
+RHYTHM = Rhythm()
 
 
 def test_each_gateway_has_its_own_moment_in_the_interval_and_keeps_it():
@@ -32,13 +33,13 @@ def test_a_batch_is_full_by_rows_or_by_the_bytes_that_rows_have_had_so_far():
 
 
 def test_a_receipt_is_waited_for_thirty_seconds_then_twice_as_long_each_time():
-    waits = [pacing.patience(None, resends) for resends in range(7)]
+    waits = [pacing.patience(None, resends, RHYTHM) for resends in range(7)]
     assert waits == [30, 60, 120, 240, 480, 600, 600]
 
 
 def test_a_slow_platform_is_waited_for_three_times_as_long_as_it_takes():
-    assert pacing.patience(60.0, 0) == 180
-    assert pacing.patience(1e6, 0) == 600
+    assert pacing.patience(60.0, 0, RHYTHM) == 180
+    assert pacing.patience(1e6, 0, RHYTHM) == 600
 
 
 def test_the_receipt_time_follows_slowly():
@@ -63,6 +64,9 @@ def test_the_gap_between_backfill_batches_shrinks_slowly_and_doubles_at_once():
     assert pacing.first_gap(8.0) == 2
     assert pacing.next_gap(10.0, 0.1) == 9
     assert pacing.next_gap(10.0, 5.0) == 20
+    assert pacing.next_gap(600.0, 6.0) == 120, "slow for everybody, but not pressed"
+    assert pacing.next_gap(600.0, 60.0) == 600
+    assert pacing.next_gap(10.0, 600.0, quick=900.0) == 9, "files are fetched when they are fetched"
 
 
 @given(st.floats(1, 600), spans)

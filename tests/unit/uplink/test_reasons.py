@@ -19,6 +19,13 @@ def test_a_refusal_that_may_pass_is_not_stored(code):
         judge(code)
 
 
+def test_what_an_operator_can_put_right_is_said():
+    with pytest.raises(NotStored, match="no right to write"):
+        judge(0x87)
+    with pytest.raises(NotStored, match="disk is full"):
+        judge(0x97)
+
+
 def test_a_refused_payload_is_rejected_for_good():
     with pytest.raises(BatchRejected):
         judge(0x99)

@@ -49,7 +49,9 @@ async def net() -> AsyncIterator[Net]:
 
 
 def point(at: str, device: int | str = 1201, every: int = 60, **more: Any) -> Point:
-    return Point("boiler", at.replace(",", "-"), str(device), at, every, **more)
+    return Point(
+        "boiler", at.replace(",", "-"), str(device), at, every, **{"writable": True} | more
+    )
 
 
 def values(samples: list[Sample]) -> list[Any]:

@@ -131,7 +131,8 @@ from agent.model import Point
 async def main(port, controller):
     settings = BacnetSettings(address="127.0.0.1/8", port=int(port), ask=(controller,))
     async with Bacnet.open(settings) as line:
-        await line.write(Point("boiler", "offset", "1201", "analog-value,7", 60), Decimal("-2"), 13)
+        offset = Point("boiler", "offset", "1201", "analog-value,7", 60, writable=True)
+        await line.write(offset, Decimal("-2"), 13)
         print("written", flush=True)
         await asyncio.sleep(60)
 asyncio.run(main(*sys.argv[1:]))
@@ -211,6 +212,8 @@ def test_what_is_not_ours_to_write_is_refused_before_anything_is_sent(at, value,
             line = await on.driver()
             with pytest.raises(Refused):
                 await line.write(point(at), value, slot)
+            with pytest.raises(Refused, match="not marked writable"):
+                await line.write(point("analog-value,7", writable=False), Decimal(1), 13)
             assert one.requests == 0
 
     asyncio.run(attack())

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 
-from agent.drivers.mbus.bus import MbusSerial, MbusTcp, SerialSettings, TcpSettings
+from agent.drivers.mbus.bus import MbusSerial, MbusTcp
 from agent.drivers.mbus.line import Line
-from agent.drivers.mbus.wire import over_tcp
+from agent.drivers.mbus.settings import SerialSettings, TcpSettings
+from agent.drivers.mbus.wire import Wire
 from agent.model import Point
 from hil.mbus.encode import HEAT, WATER, Plate, energy_kwh, flow_temperature, volume_litres
-from hil.mbus.line import Bus
+from hil.mbus.line import Bus, Converter
 from hil.mbus.serve import pty, tcp
 from hil.mbus.slave import Slave
 
@@ -67,6 +69,8 @@ async def on_serial(bus: Bus, baudrate: int = 38_400):
 
 @asynccontextmanager
 async def bare_line(bus: Bus):
-    """A line whose silences are short, since the pretend one answers at once."""
-    async with tcp(bus) as port, over_tcp("127.0.0.1", port) as wire:
-        yield Line(wire, 1_000_000, 0.008, patience=0)
+    """A line without a socket, on which silence is over at once: a search asks thousands."""
+    wire, loop = Wire("bare"), asyncio.get_running_loop()
+    converter = Converter(bus, lambda data: loop.call_soon(wire.feed, data))
+    wire.goes_to(converter.feed)
+    yield Line(wire, 10_000_000, 0.0005, patience=0)

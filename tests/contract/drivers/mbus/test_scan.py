@@ -6,11 +6,18 @@ import asyncio
 
 import pytest
 
+from agent.app import _house
+from agent.calls import CALLS
+from agent.config.load import load
 from agent.drivers.base import Found, Progress, Wish
+from agent.drivers.mbus.bus import MbusTcp
 from agent.drivers.mbus.scan import scan
+from agent.drivers.mbus.settings import TcpSettings
 from agent.errors import Refused
+from agent.link import Link
 from hil.mbus.line import Bus
-from tests.contract.drivers.mbus.setting import bare_line, heat, on_tcp, water
+from hil.mbus.serve import tcp
+from tests.contract.drivers.mbus.setting import bare_line, heat, on_tcp, points, water
 
 
 def search(slaves, wish=None, listen=0.0, **bus):
@@ -65,6 +72,20 @@ def test_two_meters_of_one_number_are_both_found_and_a_person_is_told():
     assert sum("same number" in "".join(one.warnings) for one in found) == 2
 
 
+def test_two_meters_that_only_their_makers_tell_apart_are_both_found():
+    both = [heat("45120042", manufacturer="KAM"), heat("45120042", manufacturer="ITR", base=77)]
+    found, _ = search(both, Wish(first="4512004F"))
+    assert numbers(found) == {"45120042-KAM-01-04", "45120042-ITR-01-04"}
+    assert all("same number" in one.warnings[-1] for one in found)
+
+
+def test_two_meters_that_only_their_fabrication_numbers_tell_apart_are_both_found():
+    both = [heat("45120042"), heat("45120042", base=77)]
+    both[0].fabrication, both[1].fabrication = "00000017", "00000023"
+    found, _ = search(both, Wish(first="4512004F"))
+    assert numbers(found) == {"45120042-GDN-01-04+00000017", "45120042-GDN-01-04+00000023"}
+
+
 def test_two_meters_that_nothing_tells_apart_are_said_to_be_there():
     found, _ = search([heat("45120042"), heat("45120042", base=5)])
     assert numbers(found) == {"45120042"}
@@ -84,9 +105,10 @@ def test_expected_meters_are_asked_for_first_and_the_missing_named():
     meters = [heat("45120042"), heat("10000000")]
     found, progress = search(meters, Wish(first="", expected=("45120042", "45120099", "x")))
     assert [one.entry["address"] for one in found] == ["45120042", "10000000"]
-    words = [one.words for one in progress]
-    assert "45120099 is expected, and does not answer" in words
-    assert any('"x" is not the number' in one for one in words)
+    stays = [one.words for one in progress if one.stays]
+    assert stays[0] == "45120099 is expected, and does not answer"
+    assert stays[1].startswith('"x" is not the number')
+    assert progress[0].total == 265  # what is to come is known from the beginning
 
 
 def test_a_beginning_of_the_number_limits_the_search():
@@ -100,6 +122,88 @@ def test_primary_addresses_are_searched_and_who_shares_one_is_told():
     assert numbers(found) == {"7", "9"}
     assert "cannot be read" in found[1].warnings[0]
     assert progress[-1].total == 20
+
+
+def test_a_search_of_addresses_leaves_no_old_answer_behind():
+    """It sets frame count bits back: asked with the old one, a meter would repeat itself."""
+    meters = [heat("45120042", 1), heat("45120043", 2)]
+
+    async def go():
+        async with on_tcp(Bus(meters, 38_400)) as driver:
+            said = []
+            for _ in range(3):
+                said += [(await driver.read(points(one)))[0].value for one in "12"]
+                async for _one in driver.discover(Wish("1", "1")):
+                    pass
+            return said
+
+    said = asyncio.run(go())
+    assert sum(meter.repetitions for meter in meters) == 0
+    assert len({*said[::2]}) == len({*said[1::2]}) == 3
+
+
+def test_readings_go_between_the_steps_of_a_search():
+    async def go():
+        async with tcp(Bus([heat("45120042", 1)], 38_400)) as port:
+            settings = TcpSettings(
+                host="127.0.0.1", port=port, baudrate=38_400, latency=0.01, listen=0
+            )
+            link = Link("heat", lambda: MbusTcp.open(settings))
+            serving = asyncio.ensure_future(link.serve())
+            await link.tried()
+            steps = reads = 0
+            async for _ in link.discover(Wish("1", "12")):
+                steps += 1
+                with pytest.raises(Refused, match="being searched already"):
+                    await anext(link.discover(Wish()))
+                reads += (await link.read(points("45120042")))[0].value is not None
+            assert isinstance(await anext(link.discover(Wish("2", "2"))), Progress)
+            serving.cancel()
+            await asyncio.wait([serving])
+            return steps, reads
+
+    assert asyncio.run(go()) == (13, 13)
+
+
+CONFIG = """
+building: {{name: Les Alpins}}
+links:
+  heat:
+    {{driver: mbus-tcp, host: 127.0.0.1, port: {port}, baudrate: 38400, latency: 10ms, listen: 0s}}
+devices:
+  upstairs: {{link: heat, address: "45120042-GDN-01-04", every: 1h}}
+  mbus-45120043: {{link: heat, address: "7", every: 1h}}
+clock: {{source: system}}
+state: {state}
+"""
+
+
+class Asker:
+    """Somebody who is told how far it is."""
+
+    async def progress(self, words):
+        assert words
+
+
+def test_what_is_configured_has_its_own_name_and_what_is_new_a_free_one(tmp_path):
+    async def go():
+        async with tcp(Bus([heat("45120042"), heat("45120043")], 38_400)) as port:
+            path = tmp_path / "config.yaml"
+            path.write_text(CONFIG.format(port=port, state=tmp_path))
+            with _house(load(path)) as house:
+                serving = asyncio.ensure_future(house.lines["heat"].link.serve())
+                wish = {"link": "heat", "first": "4512004F", "expected": ["45120099"]}
+                answer = await CALLS["scan"](house, Asker(), **wish)
+                serving.cancel()
+                await asyncio.wait([serving])
+                return answer
+
+    answer = asyncio.run(go())
+    assert [(one["name"], one["configured"]) for one in answer["devices"]] == [
+        ("upstairs", True),
+        ("mbus-45120043-2", False),
+    ]
+    assert answer["remarks"] == ["45120099 is expected, and does not answer"]
 
 
 @pytest.mark.parametrize("wish", [Wish("9", "7"), Wish("1", "251"), Wish("x"), Wish("4512")])

@@ -87,4 +87,4 @@ def settings(port: int, timeout: float = 1.0) -> TcpSettings:
 
 
 def point(at: str, unit: int = 1) -> Point:
-    return Point(device=f"meter-{unit}", name=at, address=str(unit), at=at, every=60)
+    return Point(f"meter-{unit}", at, str(unit), at, 60, writable=True)

@@ -127,13 +127,9 @@ async def exchange(port: int, *pieces: bytes) -> bytes:
         writer.write(piece)
         await writer.drain()
         await asyncio.sleep(0.005)
-    got = b""
-    try:
-        async with asyncio.timeout(0.2):
-            while more := await reader.read(1000):
-                got += more
-    except TimeoutError:
-        pass
+    writer.write_eof()
+    async with asyncio.timeout(20):
+        got = await reader.read()
     writer.close()
     await writer.wait_closed()
     return got

@@ -70,7 +70,7 @@ async def cable() -> AsyncIterator[tuple[str, str]]:
 
 
 def points(*ats: str) -> list[Point]:
-    return [Point("m", at, "7", at, 60) for at in ats]
+    return [Point("m", at, "7", at, 60, writable=True) for at in ats]
 
 
 async def hold(driver: ModbusTcp | ModbusRtu) -> None:

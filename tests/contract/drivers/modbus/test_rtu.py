@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.drivers.modbus.serialline import ModbusRtu, RtuSettings
+from agent.drivers.modbus.stream import MOST_KEPT, Stream
 from agent.errors import LinkLost
 from agent.model import Point, Why
 from hil.serial_line import Registers, SerialLine, frame
@@ -35,6 +36,7 @@ async def opened(
     async with SerialLine.open(baudrate) as line:
         settings = RtuSettings(port=line.port, baudrate=baudrate, timeout=within)
         async with ModbusRtu.open(settings) as driver:
+            driver.wire.quiet_until = 0.0  # nobody was here before
             yield line, driver
 
 
@@ -49,7 +51,7 @@ def test_two_devices_on_one_line_are_read_at_wire_speed() -> None:
                 assert [s.value for s in samples] == [unit * 256, unit * 256 + 9]
             assert line.requests == 2
             # 8 + 25 characters and twice 3.5, twice: no faster than the wire
-            assert 0.075 < time.monotonic() - began < 0.2
+            assert time.monotonic() - began > 0.075
 
     asyncio.run(attack())
 
@@ -73,6 +75,14 @@ def test_a_unit_of_another_number_or_function_is_never_believed() -> None:
     asyncio.run(attack())
 
 
+async def answers_right_or_not_at_all(driver) -> None:
+    """Each of the next cells is its own, and in the end they come again."""
+    for n in range(1, 12):
+        (sample,) = await driver.read(points(1, f"input/{n}/uint16"))
+        assert sample.value in {None, Decimal(256 + n)}
+    assert sample.value == Decimal(256 + 11)
+
+
 @pytest.mark.parametrize("late", [0.25, 0.35, 0.5, 0.9])
 def test_a_late_answer_is_never_taken_for_the_next_of_its_device(late: float) -> None:
     async def attack() -> None:
@@ -80,10 +90,7 @@ def test_a_late_answer_is_never_taken_for_the_next_of_its_device(late: float) ->
             waits = iter([late])
             line.add(1, cells(1), after=lambda: next(waits, 0.01))
             assert (await driver.read(points(1, "input/0/uint16")))[0].why is Why.SILENT
-            for n in range(1, 12):
-                (sample,) = await driver.read(points(1, f"input/{n}/uint16"))
-                assert sample.value in {None, Decimal(256 + n)}
-            assert sample.value == Decimal(256 + 11)
+            await answers_right_or_not_at_all(driver)
 
     asyncio.run(attack())
 
@@ -101,6 +108,22 @@ def test_a_device_that_reads_no_cell_more_is_left_alone_while_a_late_answer_may_
             for at, value in ((2, 2), (4, 3), (0, 1)):
                 (sample,) = await driver.read(points(1, f"input/{at}/uint16"))
                 assert sample.value == Decimal(value)
+
+    asyncio.run(attack())
+
+
+def test_noise_while_we_wait_is_not_taken_for_the_answer_that_is_still_to_come() -> None:
+    async def attack() -> None:
+        async with opened(within=0.1) as (line, driver):
+            waits = iter([0.6, 0.6, 0.6])
+            line.add(1, cells(1), after=lambda: next(waits, 0.01))
+            driver.wire._forgiven[1] = 0  # asked once
+            line.say(frame(1, b"\4\6\0\1\0\2\0\3")[:-1] + b"?", after=0.05)
+            assert (await driver.read(points(1, "input/0/uint16")))[0].value is None
+            for n in range(1, 30):
+                (sample,) = await driver.read(points(1, f"input/{n}/uint16"))
+                assert sample.value in {None, Decimal(256 + n)}
+                await asyncio.sleep(0.01)
 
     asyncio.run(attack())
 
@@ -151,12 +174,33 @@ def test_a_dead_device_costs_one_timeout_and_its_neighbours_nothing() -> None:
     async def attack() -> None:
         async with opened(within=0.2) as (line, driver):
             line.add(2, cells(2))
-            began = time.monotonic()
             assert (await driver.read(points(1, "input/0/uint16")))[0].why is Why.SILENT
-            assert time.monotonic() - began < 0.3
+            assert line.requests == 1, "it is not asked again"
             assert (await driver.read(points(2, "input/0/uint16")))[0].value == 512
 
     asyncio.run(attack())
+
+
+def test_a_device_that_dies_costs_three_timeouts_once_and_then_one() -> None:
+    async def attack() -> None:
+        async with opened(within=0.05) as (line, driver):
+            one = line.add(1, cells(1))
+            while (await driver.read(points(1, "input/0/uint16")))[0].why:
+                pass  # a busy machine may miss its moment
+            one.dead, asked = True, [line.requests]
+            for _ in range(2):
+                assert (await driver.read(points(1, "input/0/uint16")))[0].why is Why.SILENT
+                asked.append(line.requests)
+            assert [asked[1] - asked[0], asked[2] - asked[1]] == [3, 1]
+
+    asyncio.run(attack())
+
+
+def test_a_line_that_nobody_listens_to_fills_no_memory() -> None:
+    stream = Stream("line")
+    for _ in range(20):
+        stream.data_received(b"x" * 1000)
+    assert len(stream.received) == MOST_KEPT
 
 
 def test_an_answer_of_the_wrong_count_gives_no_value() -> None:
@@ -204,5 +248,60 @@ def test_a_cancelled_read_leaves_its_answer_to_nobody() -> None:
             reading.cancel()
             await asyncio.wait([reading])
             assert (await driver.read(points(1, "input/7/uint16")))[0].value == 256 + 7
+
+    asyncio.run(attack())
+
+
+def test_a_late_refusal_does_not_make_the_answer_behind_it_the_next_ones() -> None:
+    """A converter with a queue: what was asked meanwhile is answered behind what came late."""
+
+    async def attack() -> None:
+        async with opened(within=0.1) as (line, driver):
+            refuses = iter([b"\x84\x04"])
+            waits = iter([0.16, 0.09])
+            line.add(1, lambda pdu: next(refuses, cells(1)(pdu)), after=lambda: next(waits, 0.01))
+            assert (await driver.read(points(1, "input/0/uint16")))[0].why is Why.SILENT
+            await answers_right_or_not_at_all(driver)
+
+    asyncio.run(attack())
+
+
+def test_another_master_on_the_line_is_told_and_late_answers_and_echoes_are_none() -> None:
+    async def attack() -> None:
+        async with opened() as (line, driver):
+            line.trouble.echo = True
+            waits = iter([0.25, 0.25])
+            line.add(1, cells(1), after=lambda: next(waits, 0.01))
+            for n in range(6):
+                await driver.read(points(1, f"input/{n}/uint16"))
+            assert "worry" not in driver.health()
+            for n in range(3):
+                driver.wire.stream.received.clear()
+                line.say(question := frame(2, bytes([3, 0, n, 0, 2])))
+                while question not in driver.wire.stream.received:
+                    await asyncio.sleep(0.01)
+                await driver.read(points(1, "input/0/uint16"))
+            assert "another master" in driver.health()["worry"]
+
+    asyncio.run(attack())
+
+
+@pytest.mark.parametrize("late", [0.03, 0.15])
+def test_what_was_asked_before_the_line_was_opened_is_nobodys_answer(late: float) -> None:
+    async def attack() -> None:
+        async with SerialLine.open(19200) as line:
+            waits = iter([late])
+            line.add(1, cells(1), after=lambda: next(waits, 0.01))
+            settings = RtuSettings(port=line.port, baudrate=19200, timeout=0.2)
+            async with ModbusRtu.open(settings) as before:
+                before.wire.quiet_until = 0.0
+                reading = asyncio.ensure_future(before.read(points(1, "input/0/uint16")))
+                await asyncio.sleep(0.02)
+                reading.cancel()
+                await asyncio.wait([reading])
+            async with ModbusRtu.open(settings) as driver:
+                for n in range(1, 5):
+                    (sample,) = await driver.read(points(1, f"input/{n}/uint16"))
+                    assert sample.value == Decimal(256 + n)
 
     asyncio.run(attack())

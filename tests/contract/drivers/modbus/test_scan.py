@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.drivers.base import Found, Wish
+from agent.drivers.base import Found, Progress, Wish
 from agent.drivers.modbus import scan
 from agent.drivers.modbus.answer import Answer
+from agent.drivers.modbus.codec import FUNCTIONS
+from agent.drivers.modbus.found import identification
+from agent.drivers.modbus.notes import place
+from agent.drivers.modbus.rtu import Speed
 from agent.drivers.modbus.serialline import ModbusRtu, RtuSettings
 from agent.drivers.modbus.tcp import ModbusTcp
 from agent.drivers.profile import profile
 from agent.errors import Refused
 from hil.building import Building
+from hil.modbus_server import Reply, serving
 from hil.serial_line import Registers, SerialLine, frame
-from tests.contract.drivers.modbus.peer import settings
+from tests.contract.drivers.modbus.peer import point, settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+QUICK = 0.001
+"""seconds until a device answers: each is asked some hundred questions"""
 
 
 def device(name: str) -> Registers:
@@ -34,12 +43,21 @@ def device(name: str) -> Registers:
     return Registers(cells, fills=name.startswith("eastron"))
 
 
+def numberless(name: str) -> Registers:
+    """One in which nobody has set the serial number."""
+    made = device(name)
+    spot = place(profile(name).serial.at).spot
+    for n in range(spot.width):
+        made.cells[FUNCTIONS[spot.table], spot.start + n] = 0
+    return made
+
+
 @asynccontextmanager
 async def opened(
-    monkeypatch: pytest.MonkeyPatch, baudrate: int = 19200
+    monkeypatch: pytest.MonkeyPatch, baudrate: int = 115200
 ) -> AsyncIterator[tuple[SerialLine, ModbusRtu]]:
     monkeypatch.setattr(scan, "LISTEN", 0.2)
-    async with SerialLine.open(19200) as line:
+    async with SerialLine.open(baudrate) as line:
         wanted = RtuSettings(port=line.port, baudrate=baudrate, timeout=0.06)
         async with ModbusRtu.open(wanted) as driver:
             yield line, driver
@@ -50,26 +68,129 @@ async def found(driver: ModbusRtu | ModbusTcp, first: str, last: str) -> dict[in
     return {one.entry["address"]: one for one in every if isinstance(one, Found)}
 
 
+@pytest.mark.alone
 def test_devices_are_found_and_named_by_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
     async def attack() -> None:
         async with opened(monkeypatch) as (line, driver):
-            line.add(2, device("eastron-sdm120"))
-            line.add(3, device("sunspec-203"))
-            line.add(5, lambda pdu: bytes([pdu[0] | 0x80, 1]))
-            got = await found(driver, "1", "6")
+            line.add(2, device("eastron-sdm120"), QUICK)
+            line.add(3, device("sunspec-203"), QUICK)
+            line.add(5, lambda pdu: bytes([pdu[0] | 0x80, 1]), QUICK)
+            line.add(6, numberless("eastron-sdm120"), QUICK)
+            got, asked = {}, [line.requests]
+            async for one in driver.discover(Wish("1", "6")):
+                asked.append(line.requests)
+                if isinstance(one, Found):
+                    got[one.entry["address"]] = one
+            # others read between the steps, so none is long
+            assert max(b - a for a, b in pairwise(asked)) <= 20
             assert {unit: one.entry.get("profile") for unit, one in got.items()} == {
                 2: "eastron-sdm120",
                 3: "sunspec-203",
                 5: None,
+                6: "eastron-sdm120",
             }
+            assert (got[6].name, got[6].number) == ("sdm120-6", None)
             assert got[2].name == "sdm120-21358034"
+            assert got[3].name == "sunspec-203-sn-4711-0815"
             assert any("may as well be eastron-sdm230" in one for one in got[2].warnings)
             assert "no profile fits" in got[5].warnings[0]
 
     asyncio.run(attack())
 
 
-@pytest.mark.parametrize("apart", [0.0, 0.003, 0.03])
+def test_where_nobody_answers_the_other_usual_speeds_and_parities_are_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def attack() -> None:
+        async with opened(monkeypatch, 19200) as (line, driver):
+            line.trouble.deaf = lambda: line.adapter != 4800
+            line.add(2, device("eastron-sdm120"), QUICK)
+            every = [one async for one in driver.discover(Wish("1", "2"))]
+            (one,) = (one for one in every if isinstance(one, Found))
+            assert (one.entry["address"], one.entry["profile"]) == (2, "eastron-sdm120")
+            assert one.warnings[-1] == (
+                "it speaks 4800 8N1, not what this line is set to: set one of the two"
+            )
+            words = [one.words for one in every if isinstance(one, Progress)]
+            # 18 other speeds and parities, two units, two questions, 60 ms each
+            assert "unit 1 at 9600 8N1; the rest takes at most 5 s" in words
+            assert "nobody answers at 19200 8N1: the other usual speeds are tried" in words
+            assert line.adapter == 19200  # the line's own again
+            line.trouble.deaf = lambda: False
+            assert (await driver.read([point("input/72/float32", unit=2)]))[0].value
+
+    asyncio.run(attack())
+
+
+def test_where_nobody_answers_at_all_it_says_what_to_look_at() -> None:
+    async def attack() -> None:
+        async with (
+            serving(lambda _unit, _pdu: None) as port,
+            ModbusTcp.open(settings(port, 0.1)) as on,
+        ):
+            *_, last = [one async for one in on.discover(Wish("1", "1"))]
+            assert last.stays
+            assert "are they powered?" in last.words
+
+    asyncio.run(attack())
+
+
+def test_every_usual_speed_and_parity_is_tried_once_the_lines_own_first() -> None:
+    own = Speed(19200, "even")
+    tried = [str(speed) for speed in scan.speeds(own)]
+    assert tried[:2] == ["19200 8E1", "9600 8N1"]
+    assert {"9600 8E1", "9600 8O1", "19200 8N1", "2400 8E1", "115200 8O1"} < set(tried)
+    assert len(tried) == len(set(tried))
+    assert list(scan.speeds(None)) == [None]
+
+
+def test_a_speed_that_the_port_does_not_know_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def attack() -> None:
+        async with opened(monkeypatch, 19200) as (line, driver):
+            assert not driver.wire.stream.tune(Speed(19200, "even"))  # a pseudo-terminal knows none
+            assert driver.wire.stream.tune(Speed(19200))
+            assert line.adapter == 19200
+
+    asyncio.run(attack())
+
+
+def test_what_a_device_looks_like_is_said_to_be_a_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nonsense(pdu: bytes) -> bytes:
+        count = int.from_bytes(pdu[3:5], "big")
+        return bytes([pdu[0], 2 * count]) + b"\x7f\xff" * count
+
+    async def attack() -> None:
+        async with opened(monkeypatch) as (line, driver):
+            line.add(2, device("eastron-sdm120"), QUICK)
+            line.add(3, nonsense, QUICK)
+            got = await found(driver, "2", "3")
+            assert "proves nothing: compare the plate" in got[2].warnings[0]
+            assert got[3].warnings == ("no profile fits: name one, or its values under `points`",)
+            assert "profile" not in got[3].entry
+
+    asyncio.run(attack())
+
+
+def test_a_device_that_strange_questions_silence_is_asked_no_more_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def shy(pdu: bytes) -> bytes | None:
+        asked.append(pdu)
+        return b"\x03\x02\x00\x00" if pdu == scan.PROBES[0] else None
+
+    async def attack() -> None:
+        async with opened(monkeypatch) as (line, driver):
+            line.add(1, shy, QUICK)
+            got = await found(driver, "1", "1")
+            assert "no profile fits" in got[1].warnings[0]
+
+    asyncio.run(attack())
+    assert len(asked) < 20  # not each of thirty profiles
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.003, 0.02])
 def test_two_devices_on_one_address_are_told_in_words(
     monkeypatch: pytest.MonkeyPatch, apart: float
 ) -> None:
@@ -106,7 +227,7 @@ def test_a_scan_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def attack() -> None:
         async with opened(monkeypatch) as (line, driver):
-            line.add(1, listen)
+            line.add(1, listen, QUICK)
             assert await found(driver, "1", "1")
             assert set(asked) <= {3, 4, 0x2B}
 
@@ -129,8 +250,25 @@ def test_the_units_of_a_host_are_found_and_wrong_ranges_refused() -> None:
     asyncio.run(attack())
 
 
+def test_a_meter_on_the_network_that_heeds_no_unit_id_is_found_once() -> None:
+    meter = device("eastron-sdm120")
+
+    async def attack() -> None:
+        async with (
+            serving(lambda _unit, pdu: Reply(meter(pdu))) as port,
+            ModbusTcp.open(settings(port)) as driver,
+        ):
+            every = [one async for one in driver.discover(Wish("3", "247"))]
+            assert [one.entry["address"] for one in every if isinstance(one, Found)] == [3]
+            assert isinstance(every[-1], Progress)
+            assert every[-1].stays
+            assert every[-1].words.startswith("the device at 3 answers at 4 too: it seems to do")
+
+    asyncio.run(attack())
+
+
 def test_a_device_that_identifies_itself_is_quoted() -> None:
     pdu = b"\x2b\x0e\x01\x01\0\0\2\0\4ACME\1\3X-1"
-    assert scan.identification(Answer(0.0, pdu)) == "ACME X-1"
-    assert scan.identification(Answer(0.0, pdu[:-3])) == "ACME"
-    assert scan.identification(Answer(0.0)) == ""
+    assert identification(Answer(0.0, pdu)) == "ACME X-1"
+    assert identification(Answer(0.0, pdu[:-3])) == "ACME"
+    assert identification(Answer(0.0)) == ""

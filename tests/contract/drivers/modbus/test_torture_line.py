@@ -21,7 +21,7 @@ from hil.serial_line import SerialLine
 
 READS = 10_000 if os.environ.get("GARDIEN_TORTURE") else 1_000
 BAUDRATE = 115_200
-TIMEOUT = 0.08
+TIMEOUT = 0.05
 DEAD, SLOW, LATE = {3, 9, 17}, {5, 12}, {14}
 UNITS = range(1, 21)
 REST = 2.0
@@ -87,6 +87,7 @@ class Tally:
         self.answered[unit] = now
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(3600)
 def test_a_line_of_dead_slow_late_and_noisy_devices_gives_no_wrong_value() -> None:
     dice = random.Random(7)
@@ -97,7 +98,7 @@ def test_a_line_of_dead_slow_late_and_noisy_devices_gives_no_wrong_value() -> No
             for unit in UNITS:
                 after: object = 0.002
                 if unit in SLOW:
-                    after = 0.045
+                    after = 0.03
                 if unit in LATE:
                     after = lambda: dice.uniform(0.0, 6 * TIMEOUT)  # noqa: E731 -- one of three
                 line.add(unit, device(unit), after).dead = unit in DEAD  # type: ignore[arg-type]

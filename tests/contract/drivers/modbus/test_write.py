@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -47,6 +48,21 @@ def test_what_is_written_stands_there_and_is_read_back(
 
     asyncio.run(attack())
     assert {one: device.cells[one] for one in cells} == cells
+
+
+def test_what_is_not_marked_writable_is_never_written() -> None:
+    device = Registers(dict(CELLS))
+
+    async def attack() -> None:
+        answering = serving(lambda _, pdu: Reply(device(pdu)))
+        async with answering as port, ModbusTcp.open(settings(port)) as driver:
+            with pytest.raises(Refused, match="not marked writable"):
+                await driver.write(
+                    replace(point("holding/1/int16"), writable=False), Decimal(5), None
+                )
+
+    asyncio.run(attack())
+    assert device.cells == CELLS
 
 
 @pytest.mark.parametrize(
@@ -99,12 +115,12 @@ def test_the_echo_of_an_adapter_confirms_nothing() -> None:
             line.trouble.echo = True
             device = Registers(dict(CELLS))
             deaf = line.add(1, lambda pdu: None if pdu[0] in {6, 16} else device(pdu))
-            wanted = RtuSettings(port=line.port, baudrate=19200, timeout=0.1)
+            wanted = RtuSettings(port=line.port, baudrate=19200, timeout=0.3)
             async with ModbusRtu.open(wanted) as driver:
                 with pytest.raises(WriteRefused, match="no answer"):
                     await driver.write(point("holding/0/int16"), Decimal(7), None)
                 deaf.answer = device
-                await asyncio.sleep(1.1)
+                await asyncio.sleep(3.1)
                 await driver.write(point("holding/1/int16"), Decimal(7), None)
             assert device.cells[3, 1] == 7
 

@@ -66,7 +66,7 @@ def test_an_encrypted_telegram_is_said_to_be_so():
     assert "encrypted (mode 5, 16 bytes): no key, not decoded" in text
 
 
-@pytest.mark.parametrize("words", [[FRAME], []])
+@pytest.mark.parametrize("words", [[FRAME], FRAME.split(), []])
 def test_frames_come_as_arguments_or_on_standard_input(words):
     done = CliRunner().invoke(app, ["decode", "mbus", "--json", *words], input=f"{FRAME}\n\n")
     assert (done.exit_code, json.loads(done.output)["id"]) == (0, "12345678")

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from agent.drivers.modbus.answer import Answer
-from agent.drivers.modbus.master import Master, manners_of
+from agent.drivers.modbus.master import Master, manners_of, value_of
 from agent.drivers.modbus.notes import place
 from agent.model import Point, Sample, Why
 from hil.serial_line import Registers
@@ -79,3 +79,25 @@ def test_a_device_is_asked_as_it_wants_to_be() -> None:
 def test_a_note_that_is_none_is_told_in_words(note: str) -> None:
     with pytest.raises(ValueError, match="is not one of"):
         place(f"holding/0/int16 {note}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw", "value"),
+    [
+        ("int64", "8000000000000000", None),
+        ("int64", "7fffffffffffffff", None),
+        ("int64", "ffffffffffffffff", Decimal(-1)),
+        ("uint64", "ffffffffffffffff", None),
+        ("uint64", "00000000ffffffff", Decimal(0xFFFFFFFF)),
+    ],
+)
+def test_a_number_that_no_meter_reaches_is_no_value(
+    kind: str, raw: str, value: Decimal | None
+) -> None:
+    where = place(f"holding/0/{kind}")
+    cells = [int(raw[n : n + 4], 16) for n in range(0, 16, 4)]
+    if value is None:
+        with pytest.raises(ValueError, match="has no value"):
+            value_of(where, {where.spot: cells})
+    else:
+        assert value_of(where, {where.spot: cells}) == value

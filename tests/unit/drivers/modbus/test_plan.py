@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.drivers.modbus.codec import Spot, parse
-from agent.drivers.modbus.plan import LONGEST, Block, Cut, Tariff, cut, plan
+from agent.drivers.modbus.master import manners_of
+from agent.drivers.modbus.notes import place
+from agent.drivers.modbus.plan import LONGEST, NETWORK, Block, Cut, Tariff, cut, plan
 from agent.drivers.modbus.rtu import Speed
 from agent.drivers.modbus.serialline import RtuSettings, tariff
-from agent.drivers.profile import profile
+from agent.drivers.profile import profile, profiles
 from agent.model import Point
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @st.composite
@@ -103,6 +111,51 @@ def price(wanted: tuple[Spot, ...], group: list[int], tariff: Tariff) -> float:
     return tariff.request + tariff.register * count
 
 
+def fewest(spots: Sequence[Spot], most: int, never: frozenset[Cut]) -> int:
+    """The fewest blocks that hold all spots, written anew: each takes all that it can reach."""
+    number = 0
+    for table in {spot.table for spot in spots}:
+        left = sorted((spot for spot in spots if spot.table == table), key=lambda s: s.start)
+        while left:
+            first, number = left[0].start, number + 1
+            wall = min((at for t, at in never if t == table and at > first), default=1 << 16)
+            left = [s for s in left if s.end > first + most or s.start >= wall]
+    return number
+
+
+MODBUS = [name for name in profiles() if profile(name).driver == "modbus"]
+
+
+@pytest.mark.parametrize("name", MODBUS)
+def test_every_profile_is_read_in_the_fewest_requests_over_a_network(name: str) -> None:
+    places = [place(offer.at) for offer in profile(name).points.values()]
+    spots = tuple(dict.fromkeys(spot for one in places for spot in one.spots))
+    manners = manners_of(places)
+    if not manners.alone:
+        blocks = plan(spots, manners.never, Tariff(most=manners.most))
+        assert len(blocks) == fewest(spots, manners.most, manners.never)
+
+
+@pytest.mark.parametrize("name", MODBUS)
+@pytest.mark.parametrize("baudrate", [9600, 19200, 115200])
+def test_every_profile_is_read_in_the_least_time_on_a_serial_line(name: str, baudrate: int) -> None:
+    places = [place(offer.at) for offer in profile(name).points.values()]
+    spots = tuple(dict.fromkeys(spot for one in places for spot in one.spots))
+    manners, costs = manners_of(places), tariff(Speed(baudrate))
+    if not manners.alone:
+        blocks = plan(spots, manners.never, replace(costs, most=manners.most))
+        taken = sum(costs.cost(block.table, block.count) for block in blocks)
+        for other in (NETWORK, Tariff(request=0.5), costs, Tariff(request=8), Tariff(request=32)):
+            others = plan(spots, manners.never, replace(other, most=manners.most))
+            assert taken <= sum(costs.cost(b.table, b.count) for b in others) + 1e-6
+
+
+def test_all_of_them_together_are_a_fraction_of_one_request_a_value() -> None:
+    meters = [profile(name).points.values() for name in MODBUS if not profile(name).watchdog]
+    asked = sum(len(plan(tuple(place(o.at).spot for o in offers))) for offers in meters)
+    assert 5 * asked < sum(map(len, meters))
+
+
 def test_the_sdm120_is_read_in_three_requests() -> None:
     sdm120 = profile("eastron-sdm120")
     assert sdm120.serial
@@ -167,5 +220,7 @@ def test_on_a_serial_line_holes_are_dear_and_slow_lines_dearer() -> None:
 def test_what_a_device_costs_a_line_is_told_before_it_is_opened() -> None:
     points = [Point("m", "p", "1", f"input/{n}/uint16", 60) for n in range(0, 20, 2)]
     settings = RtuSettings(port="/dev/none", baudrate=9600)
+    sunspec = [Point("m", n, "1", o.at, 60) for n, o in profile("sunspec-203").points.items()]
+    assert 0.1 < settings.seconds(sunspec) < 0.2
     # 13 characters and 19 registers of 1.04 ms, twice 3.5 characters, and the turnaround
     assert settings.seconds(points) == pytest.approx(0.0135 + 0.0396 + 0.0073 + 0.016, abs=0.001)

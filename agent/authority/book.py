@@ -1,0 +1,203 @@
+"""What authority remembers: the trust list, keys that count no more, numbers used, what waits.
+
+One SQLite file in the state directory. A commit that returned is on the disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from agent.authority import replay, trust, votes
+from agent.authority.refused import Code, Forged
+from agent.clock import stamp
+from agent.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from agent.authority.trust import TrustList
+    from agent.authority.verify import Verified
+
+log = logging.getLogger(__name__)
+
+FILE = "authority.sqlite"
+SCHEMA = f"""
+{replay.SCHEMA}
+{votes.SCHEMA}
+CREATE TABLE IF NOT EXISTS trust (ver INTEGER PRIMARY KEY, at INTEGER NOT NULL, raw BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS revoked (kid TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS version (
+    iss TEXT NOT NULL, typ TEXT NOT NULL, ver INTEGER NOT NULL, PRIMARY KEY (iss, typ)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS waiting (
+    sha256 TEXT PRIMARY KEY, at INTEGER NOT NULL, via TEXT NOT NULL, why TEXT NOT NULL,
+    typ TEXT NOT NULL, jti TEXT NOT NULL, raw BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS told (
+    n INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, via TEXT NOT NULL,
+    owner TEXT NOT NULL, typ TEXT NOT NULL, jti TEXT NOT NULL, sha256 TEXT NOT NULL,
+    state TEXT NOT NULL, code TEXT NOT NULL
+);
+"""
+MOST_WAITING = 1000
+WAITS_FOR = 60 * 86_400
+"""seconds for which an object waits for what it hangs on"""
+
+
+class Book:
+    """The open file; used by one thread."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+        self.trust = self._trust()
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path) -> Iterator[Book]:
+        """Open the book; a damaged one is set aside, and nobody's word counts until a trust list
+        is accepted again.
+        """
+        try:
+            db, book = cls._opened(path)
+        except (sqlite3.DatabaseError, Forged) as error:
+            log.error("%s was damaged and is set aside: %s", path, error)  # noqa: TRY400 -- no bug
+            for suffix in ("", "-wal", "-shm"):
+                file = path.with_name(path.name + suffix)
+                if file.exists():
+                    file.rename(path.with_name(f"{path.name}.damaged{suffix}"))
+            db, book = cls._opened(path)
+        try:
+            yield book
+        finally:
+            db.close()
+
+    @classmethod
+    def _opened(cls, path: Path) -> tuple[sqlite3.Connection, Book]:
+        path.touch(mode=0o600)
+        db = sqlite3.connect(path, isolation_level=None)
+        try:
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON"):
+                db.execute(f"PRAGMA {pragma}").fetchall()
+            if db.execute("PRAGMA quick_check").fetchone() != ("ok",):
+                raise sqlite3.DatabaseError("its pages do not fit together")
+            db.executescript(SCHEMA)
+            return db, cls(db)
+        except BaseException:
+            db.close()
+            raise
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of it on the disk, or nothing. Raises Refused where the disk does not take it."""
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+            yield self.db
+            self.db.execute("COMMIT")
+        except BaseException as error:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise Refused(f"{FILE} cannot be written ({error}): send it again") from error
+            raise
+
+    def _trust(self) -> TrustList | None:
+        found = self.db.execute("SELECT raw FROM trust ORDER BY ver DESC LIMIT 1").fetchone()
+        if found is None:
+            return None
+        standing = trust.read(bytes(found[0]))
+        if len(standing.signed_by(standing.roots)) < standing.threshold:
+            raise Forged(Code.SIG, "the stored trust list is not as its roots have signed it")
+        return standing
+
+    def install(self, new: TrustList, now: float) -> None:
+        """Let a list that was admitted take the place of the one before, which is kept beside."""
+        with self.transaction() as db:
+            db.execute("INSERT INTO trust VALUES (?, ?, ?)", (new.ver, int(now), new.raw))
+            db.execute(
+                "DELETE FROM trust WHERE ver NOT IN (SELECT ver FROM trust ORDER BY ver DESC"
+                " LIMIT 3)"
+            )
+        self.trust = new
+
+    @property
+    def revoked(self) -> frozenset[str]:
+        """Keys that count no more, by kid."""
+        return frozenset(kid for (kid,) in self.db.execute("SELECT kid FROM revoked"))
+
+    def must_be_newer(self, verified: Verified, ver: int) -> None:
+        """See that an issuer has sent no such version before. Raises Forged."""
+        found = self.db.execute(
+            "SELECT ver FROM version WHERE iss = ? AND typ = ?", (verified.owner, verified.typ)
+        ).fetchone()
+        if found and ver <= found[0]:
+            words = f"{verified.owner} has sent version {found[0]} before, this is {ver}"
+            raise Forged(Code.VERSION, words)
+
+    def note_version(self, verified: Verified, ver: int) -> None:
+        """Never take an older one again. Inside the caller's transaction."""
+        self.db.execute(
+            "INSERT OR REPLACE INTO version VALUES (?, ?, ?)", (verified.owner, verified.typ, ver)
+        )
+
+    def versions(self) -> list[list[Any]]:
+        """The highest version of each issuer and kind."""
+        return [list(row) for row in self.db.execute("SELECT iss, typ, ver FROM version")]
+
+    def remember(
+        self, revoked: Sequence[str], versions: Sequence[Sequence[Any]], now: float
+    ) -> None:
+        """Take over what the gateway before had to remember."""
+        with self.transaction() as db:
+            for kid in revoked:
+                db.execute("INSERT OR IGNORE INTO revoked VALUES (?, ?)", (str(kid), int(now)))
+            for iss, typ, ver in versions:
+                db.execute("INSERT OR REPLACE INTO version VALUES (?, ?, ?)", (iss, typ, int(ver)))
+
+    def wait(
+        self, sha256: str, named: tuple[str, str], came: tuple[str, bytes], why: str, now: float
+    ) -> bool:
+        """Keep an object until what it hangs on is known; whether it did not wait before.
+
+        `named`: its typ and jti; `came`: by what way, and its bytes. Raises Forged where too many
+        wait.
+        """
+        rows = self.db.execute("SELECT sha256 FROM waiting").fetchall()
+        new = (sha256,) not in rows
+        if new and len(rows) >= MOST_WAITING:
+            raise Forged(Code.REGISTRY, f"{why}; and {len(rows)} objects wait already")
+        with self.transaction() as db:
+            db.execute(
+                "INSERT INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (sha256) DO UPDATE SET why = excluded.why",
+                (sha256, int(now), came[0], why, *named, came[1]),
+            )
+        return new
+
+    def waiting(self) -> list[tuple[str, str, bytes]]:
+        """What waits, oldest first: sha256, by what way it came, and its bytes."""
+        rows = self.db.execute("SELECT sha256, via, raw FROM waiting ORDER BY at, jti")
+        return [(sha256, via, bytes(raw)) for sha256, via, raw in rows]
+
+    def told(self) -> list[dict[str, str]]:
+        """What waits, and for what, for people."""
+        rows = self.db.execute("SELECT typ, jti, at, via, why FROM waiting ORDER BY at, jti")
+        return [
+            {"typ": typ, "jti": jti, "since": stamp(at), "via": via, "why": why}
+            for typ, jti, at, via, why in rows
+        ]
+
+    def no_longer(self, sha256: str) -> None:
+        """Let an object wait no longer."""
+        self.db.execute("DELETE FROM waiting WHERE sha256 = ?", (sha256,))
+
+    def give_up(self, now: float) -> list[tuple[str, str]]:
+        """Forget what has waited too long: typ and jti of each."""
+        before = int(now) - WAITS_FOR
+        with self.transaction() as db:
+            rows = db.execute("SELECT typ, jti FROM waiting WHERE at < ?", (before,)).fetchall()
+            db.execute("DELETE FROM waiting WHERE at < ?", (before,))
+        return rows

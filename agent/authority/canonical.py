@@ -1,0 +1,35 @@
+"""JSON in the one form that can be hashed (RFC 8785), for what we write: no fractions."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+LARGEST = 2**53 - 1
+"""the largest integer that every reader of JSON reads alike"""
+
+
+def canonical(value: Any) -> bytes:
+    """Members in the order of their UTF-16 code units, no space. Raises ValueError on a fraction,
+    on an integer beyond 2⁵³ and on half a character.
+    """
+    return _text(value).encode("utf-8")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        members = sorted(value.items(), key=lambda member: _units(member[0]))
+        return "{" + ",".join(f"{_text(name)}:{_text(inner)}" for name, inner in members) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(_text(inner) for inner in value) + "]"
+    if isinstance(value, bool | str) or value is None:
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, int) and abs(value) <= LARGEST:
+        return str(value)
+    raise ValueError(f"{value!r} has no canonical form here")
+
+
+def _units(name: object) -> bytes:
+    if not isinstance(name, str):
+        raise ValueError(f"{name!r} is no name of a member")  # noqa: TRY004 -- one kind of fault
+    return name.encode("utf-16-be")

@@ -1,0 +1,218 @@
+"""Bytes of unknown origin become words of a known key-holder, or are refused. Pure.
+
+In this order: bytes, header, key, signature, claims, author, audience, time. Whether it was taken
+before is for `replay.py`, in the transaction that takes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from agent.authority import claims
+from agent.authority.compact import take_apart
+from agent.authority.kinds import (
+    LONGEST_ACCEPTANCE,
+    LONGEST_STANDING,
+    OCCUPANT,
+    ROOT,
+    WITNESS,
+    Addressed,
+    Dated,
+    kind_of,
+    needs_no_clock,
+    roles_for,
+)
+from agent.authority.refused import Code, Forged
+from agent.clock import Trust, stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from agent.authority.claims import Said
+    from agent.authority.compact import Compact
+    from agent.authority.kinds import Kind
+    from agent.authority.member import Member, Scope
+
+TOLERANCE = {Trust.TRUSTED: 60.0, Trust.HOLDOVER: 120.0}
+"""seconds by which two clocks may differ"""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """An object whose author is known, and which was made for this gateway and this time."""
+
+    typ: str
+    kid: str
+    role: str
+    owner: str
+    """of the key, by the trust list; `iss` says the same"""
+    scope: Scope
+    """what the key may speak of; `scope.covers` is for who knows the controls"""
+    claims: Mapping[str, Any]
+    """as JSON says them, checked against their model; numbers with a fraction are Decimal"""
+    said: Said
+    """the same, as the model of its kind (agent.authority.claims)"""
+    jti: str
+    iat: int
+    exp: int | None
+    sha256: str
+    """of its text"""
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Who we are, for those who address us."""
+
+    gateway: str
+    """`G…`"""
+    state: str
+    """of the state directory"""
+    building: str | None
+    """`B…`, where the building has an id"""
+
+    @property
+    def exact(self) -> str:
+        """How to address this gateway in its present state: `<gateway id>.<state id>`."""
+        return f"{self.gateway}.{self.state}"
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Whatever may be called by."""
+        return frozenset({self.gateway, self.exact} | ({self.building} if self.building else set()))
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Against what an object is judged."""
+
+    members: Mapping[str, Member]
+    """who may sign, by kid"""
+    audience: Audience
+    now: float
+    """wall time"""
+    clock: Trust
+    revoked: Collection[str] = ()
+    """kids that count no more"""
+    expires: float | None = None
+    """when the trust list expires; None: never"""
+
+
+def verify(raw: bytes, known: Known) -> Verified:
+    """What an object says, once its author, its audience and its time are right. Raises Forged."""
+    compact = take_apart(raw)
+    kind = kind_of(compact.typ)
+    member = _signer(compact, known)
+    said = _said(compact, kind)
+    _may_say(member, kind, said, compact.typ, known.audience)
+    _may_revoke(member, said, known.members)
+    _meant_for_us(kind, said, known.audience)
+    _in_time(kind, said, member, known)
+    return Verified(
+        typ=compact.typ,
+        kid=member.key.kid,
+        role=member.role,
+        owner=member.name,
+        scope=member.scope,
+        claims=compact.claims,
+        said=said,
+        jti=said.jti,
+        iat=said.iat,
+        exp=said.exp,
+        sha256=compact.sha256,
+        raw=raw,
+    )
+
+
+def _signer(compact: Compact, known: Known) -> Member:
+    member = known.members.get(compact.kid)
+    if member is None:
+        raise Forged(Code.KID, f"nobody in the trust list has the key {compact.kid[:43]!r}")
+    if not member.key.signed(compact.text):
+        raise Forged(Code.SIG, f"the key of {member.name} has not signed these bytes")
+    if compact.kid in known.revoked:
+        raise Forged(Code.KID, f"the key {compact.kid} of {member.name} was revoked")
+    return member
+
+
+def _said(compact: Compact, kind: Kind) -> Said:
+    try:
+        return kind.says.model_validate(compact.claims)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])[:80]
+        words = f"{where}: {first['msg']}" if where else first["msg"]
+        raise Forged(Code.FORM, f"as {compact.typ} it is not whole: {words}") from None
+
+
+def _may_say(member: Member, kind: Kind, said: Said, typ: str, us: Audience) -> None:
+    whose = f"the key of {member.name} ({member.role})"
+    if said.iss != member.name:
+        raise Forged(Code.KID, f"{whose} speaks for {said.iss[:40]!r}")
+    if member.role not in roles_for(kind, said):
+        raise Forged(Code.KID, f"{whose} may not issue {typ}")
+    if isinstance(said, claims.Grant):
+        speaks_as = "residents_council" if member.role == WITNESS else member.role
+        if said.role != speaks_as:
+            raise Forged(Code.KID, f"{whose} cannot grant as {said.role}")
+    if not member.scope.allows(typ, us.names):
+        raise Forged(Code.KID, f"{whose} is not for {typ} in this building")
+
+
+def _may_revoke(member: Member, said: Said, members: Mapping[str, Member]) -> None:
+    """A key is revoked by its owner, by another one of its role, or by root (domain.md 4.2)."""
+    if not isinstance(said, claims.Revocation) or member.role == ROOT:
+        return
+    for one in said.rev:
+        other = members.get(one.kid or "")
+        if other is None or other.name == member.name:
+            continue
+        if other.role != member.role or other.role == OCCUPANT:
+            words = f"{member.name} ({member.role}) cannot revoke a key of {other.name}"
+            raise Forged(Code.KID, words)
+
+
+def _meant_for_us(kind: Kind, said: Said, us: Audience) -> None:
+    if said.aud is None and kind.addressed is Addressed.ANY:
+        return
+    if said.aud == us.exact or (kind.addressed is not Addressed.STATE and said.aud in us.names):
+        return
+    earlier = str(said.aud).startswith(f"{us.gateway}.")
+    whom = "an earlier state of this gateway" if earlier else repr(str(said.aud)[:60])
+    raise Forged(Code.AUD, f"it is meant for {whom}; this is {us.exact}")
+
+
+def _in_time(kind: Kind, said: Said, member: Member, known: Known) -> None:
+    _bounded(kind, said)
+    if needs_no_clock(said):
+        return
+    if known.clock is Trust.UNTRUSTED:
+        raise Forged(Code.CLOCK, "the clock of this gateway cannot be relied on: send it again")
+    now, slack = known.now, TOLERANCE[known.clock]
+    if kind.widens and known.expires is not None and now > known.expires:
+        expired = stamp(known.expires)
+        raise Forged(Code.EXPIRED, f"the trust list expired on {expired}: nothing new is allowed")
+    if not member.since - slack <= now <= member.until + slack:
+        since, until = stamp(member.since), stamp(member.until)
+        raise Forged(Code.KID, f"the key of {member.name} counts from {since} to {until} only")
+    if said.iat > now + slack:
+        raise Forged(Code.NOT_YET, f"it was made on {stamp(said.iat)}, and it is {stamp(now)}")
+    if kind.dated is Dated.ACCEPTANCE and said.nbf is not None and said.nbf > now + slack:
+        raise Forged(Code.NOT_YET, f"it counts from {stamp(said.nbf)}, and it is {stamp(now)}")
+    if kind.dated is not Dated.RECORD and said.exp is not None and said.exp < now - slack:
+        raise Forged(Code.EXPIRED, f"it expired on {stamp(said.exp)}, and it is {stamp(now)}")
+
+
+def _bounded(kind: Kind, said: Said) -> None:
+    if said.exp is None:
+        return
+    begin = said.iat if said.nbf is None or kind.dated is Dated.ACCEPTANCE else said.nbf
+    if said.exp <= begin or (said.nbf is not None and said.exp <= said.nbf):
+        raise Forged(Code.FORM, "it ends before it begins")
+    if kind.dated is Dated.ACCEPTANCE and said.exp - said.iat > LONGEST_ACCEPTANCE:
+        raise Forged(Code.FORM, "it may be accepted for 48 hours at most after it was made")
+    if kind.dated is Dated.STANDING and said.exp - begin > LONGEST_STANDING:
+        raise Forged(Code.FORM, "it stands for 24 months at most")

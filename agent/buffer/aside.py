@@ -1,0 +1,122 @@
+"""Rows of voided batches that may still leave: they wait for the word on what the far side holds.
+
+Its hash says whether it holds the void (they are sealed anew, with `again`) or what was sealed
+before (they are forgotten): delivery rule 5. Until then a withdrawal takes its rows from them too.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from agent.buffer.block import extent, pack, unpack
+from agent.buffer.keys import Unreadable
+from agent.buffer.owners import NOBODY, owner_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from agent.buffer.database import Database
+    from agent.buffer.keys import Box, Keys
+    from agent.buffer.names import Names
+    from agent.buffer.owners import Owners
+    from agent.model import Reading
+
+
+FOUND = "SELECT no, epoch, seq, owner, n, body FROM aside WHERE"
+
+
+@dataclass(frozen=True, slots=True)
+class Pile:
+    """Rows of one voided batch and one owner."""
+
+    no: int
+    epoch: str
+    seq: int
+    owner: int
+    rows: list[Reading]
+
+
+class Aside:
+    """Rows by the batch they were in. Every change belongs inside a transaction of the caller's."""
+
+    def __init__(self, database: Database, keys: Keys, names: Names, owners: Owners) -> None:
+        self._database, self._names, self._owners = database, names, owners
+        self._box = keys.box("aside")
+        database.write(
+            "CREATE TABLE IF NOT EXISTS aside(no INTEGER PRIMARY KEY, epoch TEXT NOT NULL,"
+            " seq INTEGER NOT NULL, owner INTEGER NOT NULL, t0 INTEGER NOT NULL, n INTEGER NOT"
+            " NULL, slots INTEGER NOT NULL, body BLOB NOT NULL)"
+        )
+
+    def add(self, epoch: str, seq: int, rows: Iterable[Reading]) -> None:
+        """Put the rows of a batch aside, each under its owner's key."""
+        groups: dict[str | None, list[Reading]] = {}
+        for row in rows:
+            groups.setdefault(owner_of(row.series), []).append(replace(row, again=True))
+        # their series may have been forgotten since the batch was sealed
+        new = self._names.unknown(row.series for group in groups.values() for row in group)
+        self._names.write(new)
+        self._names.learn(new)
+        for group in groups.values():
+            self._insert(epoch, seq, self._owners.number(group[0].series), group)
+
+    def count(self) -> tuple[int, int]:
+        """Rows, and the slots that they stand for."""
+        rows, slots = self._database.read(
+            "SELECT coalesce(sum(n), 0), coalesce(sum(slots), 0) FROM aside"
+        )[0]
+        return rows, slots
+
+    def rows(self, epoch: str, seq: int) -> list[Reading]:
+        """The rows put aside of a batch, marked `again`."""
+        piles, _ = self._open(f"{FOUND} epoch=? AND seq=?", epoch, seq)
+        return [row for pile in piles for row in pile.rows]
+
+    def drop(self, epoch: str, seq: int) -> None:
+        """Nobody waits for the word on them any more."""
+        self._database.write("DELETE FROM aside WHERE epoch=? AND seq=?", epoch, seq)
+
+    def of(self, owner: int) -> tuple[list[Pile], int]:
+        """Everything that is put aside of one owner; and the rows that do not open, now dropped."""
+        return self._open(f"{FOUND} owner=?", owner)
+
+    def older(self, before: int) -> tuple[list[Pile], int]:
+        """Everything put aside of people with a row of an earlier slot, as `of`."""
+        return self._open(f"{FOUND} owner<>? AND t0<?", NOBODY, before)
+
+    def replace(self, pile: Pile, left: Sequence[Reading]) -> None:
+        """Keep only these rows of a pile, under the owner's key of now."""
+        self._database.write("DELETE FROM aside WHERE no=?", pile.no)
+        if left:
+            self._insert(pile.epoch, pile.seq, pile.owner, left)
+
+    def _insert(self, epoch: str, seq: int, owner: int, rows: Sequence[Reading]) -> None:
+        over = extent(rows)
+        body = pack(rows, self._names.number_of)
+        self._database.write(
+            "INSERT INTO aside(epoch, seq, owner, t0, n, slots, body) VALUES(?,?,?,?,?,?,?)",
+            epoch,
+            seq,
+            owner,
+            over.t0,
+            over.n,
+            over.slots,
+            self._of(owner).seal(body, f"{owner} {epoch} {seq}"),
+        )
+
+    def _open(self, sql: str, *values: str | int) -> tuple[list[Pile], int]:
+        piles, lost = [], 0
+        for no, epoch, seq, owner, n, body in self._database.read(f"{sql} ORDER BY no", *values):
+            try:
+                text = self._of(owner).unseal(body, f"{owner} {epoch} {seq}")
+                rows = unpack(text, self._names.series_of)
+            except (Unreadable, LookupError, ValueError, zlib.error):
+                lost += n
+                continue
+            piles.append(Pile(no, epoch, seq, owner, rows))
+        return piles, lost
+
+    def _of(self, owner: int) -> Box:
+        return self._box if owner == NOBODY else self._owners.box(owner)

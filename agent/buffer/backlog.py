@@ -1,0 +1,92 @@
+"""What a spool holds, in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.buffer.outbox import State
+
+if TYPE_CHECKING:
+    from agent.buffer.aside import Aside
+    from agent.buffer.database import Database
+    from agent.buffer.outbox import Outbox
+    from agent.buffer.retracting import Retracting
+    from agent.buffer.schema import Meta
+    from agent.buffer.waiting import Waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What the spool holds."""
+
+    rows: int
+    """waiting to be sealed, or for the word that says whether they are to be"""
+    slots: int
+    """that those rows stand for"""
+    batches: int
+    """sealed, without a receipt"""
+    batch_rows: int
+    """rows of those batches"""
+    quarantined: int
+    """batches the recipient will not take"""
+    oldest: int | None
+    """slot of the oldest waiting row (of a span its last), seconds since 1970"""
+    used: int
+    """bytes of the file in use"""
+    cap: int
+    """bytes the file may have"""
+    shed: int
+    """values given up for want of room since this spool was begun; their slots are M `shed`"""
+    lately_shed: int
+    """of those, since it was opened"""
+    refused: int
+    """rows refused for want of room since this spool was begun"""
+    unreadable: int
+    """rows lost to a damaged disk since this spool was begun"""
+    retractions: int
+    """that the recipient has not been told yet"""
+    purged: int
+    """slots destroyed for want of a basis, since this spool was begun"""
+
+
+class Count:
+    """Counts what lies in the parts of one spool."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 -- wherever a row may lie
+        self,
+        database: Database,
+        waiting: Waiting,
+        aside: Aside,
+        outbox: Outbox,
+        retracting: Retracting,
+        meta: Meta,
+    ) -> None:
+        self._database, self._waiting, self._aside = database, waiting, aside
+        self._outbox, self._retracting, self._meta = outbox, retracting, meta
+        self._shed_before = self._since("shed")
+
+    def now(self, cap: int, refused: int) -> Backlog:
+        """What is there, in a file of at most `cap` bytes; `refused` is not always on the disk."""
+        slots, oldest = self._database.read("SELECT coalesce(sum(slots), 0), min(t0) FROM block")[0]
+        aside_rows, aside_slots = self._aside.count()
+        unreceipted, batch_rows = self._outbox.count(State.UNRECEIPTED)
+        return Backlog(
+            rows=self._waiting.total + aside_rows,
+            slots=slots + aside_slots,
+            batches=unreceipted,
+            batch_rows=batch_rows,
+            quarantined=self._outbox.count(State.QUARANTINED)[0],
+            oldest=oldest,
+            used=self._database.used(),
+            cap=cap,
+            shed=self._since("shed"),
+            lately_shed=self._since("shed") - self._shed_before,
+            refused=refused,
+            unreadable=self._since("unreadable"),
+            retractions=self._retracting.waiting(),
+            purged=self._since("purged"),
+        )
+
+    def _since(self, name: str) -> int:
+        return int(self._meta.number(name) or 0)

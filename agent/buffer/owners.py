@@ -1,0 +1,118 @@
+"""Whose a body is: people have a key of their own each, and what is theirs goes with it.
+
+A key is random, wrapped under the gateway's. Destroyed, nothing sealed under it opens again,
+wherever a copy of it may lie (design note 023).
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from agent.buffer.database import Damaged
+from agent.buffer.keys import Box, Unreadable
+
+if TYPE_CHECKING:
+    from agent.buffer.database import Database
+    from agent.buffer.keys import Keys
+    from agent.model import Series
+
+NOBODY = 0
+"""the number for what is under the gateway's own key"""
+KEY = 32
+
+
+def owner_of(series: Series) -> str | None:
+    """Who may take these rows away: an occupancy, else the dwelling; None: they are nobody's."""
+    return (series.occupancy or series.place) if series.place[:1] == "D" else None
+
+
+class Owners:
+    """Keys by number. Every change belongs inside a transaction of the caller's."""
+
+    def __init__(self, database: Database, keys: Keys) -> None:
+        """Raises Damaged if a key does not open."""
+        self._database = database
+        self._wrap, self._secret = keys.box("owner"), keys.derive("owner's name")
+        database.write(
+            "CREATE TABLE IF NOT EXISTS owner"
+            "(number INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, home BLOB NOT NULL,"
+            " key BLOB NOT NULL)"
+        )
+        self._numbers: dict[bytes, int] = {}
+        self._at: dict[bytes, set[int]] = {}
+        self._boxes: dict[int, Box] = {}
+        self.reload()
+
+    def reload(self) -> None:
+        """Know what is on the disk: after a transaction that failed."""
+        for known in (self._numbers, self._at, self._boxes):
+            known.clear()
+        found = self._database.read("SELECT number, name, home, key FROM owner")
+        for number, name, home, key in found:
+            try:
+                box = Box(self._wrap.unseal(key, str(number)))
+            except Unreadable as error:
+                raise Damaged(f"key {number} of the spool does not open") from error
+            self._learn(number, name, home, box)
+
+    def known(self, owner: str | None) -> int | None:
+        """The number of an owner who has a key; None: none of what is here is theirs."""
+        return NOBODY if owner is None else self._numbers.get(self._name(owner))
+
+    def at(self, place: str) -> set[int]:
+        """The numbers of all who have rows of a place."""
+        if place[:1] != "D":
+            return {NOBODY}
+        return set(self._at.get(self._name(place), ()))
+
+    def number(self, series: Series) -> int:
+        """The number of a series' owner, who is given a key if need be."""
+        owner = owner_of(series)
+        return NOBODY if owner is None else self._number(owner, series.place)
+
+    def number_at(self, place: str) -> int:
+        """The number of a dwelling itself, whoever lives there; it is given a key if need be."""
+        return self._number(place, place)
+
+    def _number(self, owner: str, place: str) -> int:
+        if (known := self.known(owner)) is not None:
+            return known
+        number = 1 + (self._database.one("SELECT max(number) FROM owner") or 0)
+        name, home, key = self._name(owner), self._name(place), os.urandom(KEY)
+        sealed = self._wrap.seal(key, str(number))
+        self._database.write("INSERT INTO owner VALUES(?,?,?,?)", number, name, home, sealed)
+        self._learn(number, name, home, Box(key))
+        return number
+
+    def box(self, number: int) -> Box:
+        """The box of an owner's key. Raises Unreadable where it has been destroyed."""
+        try:
+            return self._boxes[number]
+        except KeyError as error:
+            raise Unreadable(f"key {number}") from error
+
+    def renew(self, number: int) -> None:
+        """Destroy an owner's key for a new one: all that stays must be sealed anew."""
+        key = os.urandom(KEY)
+        sealed = self._wrap.seal(key, str(number))
+        self._database.write("UPDATE owner SET key=? WHERE number=?", sealed, number)
+        self._boxes[number] = Box(key)
+
+    def destroy(self, number: int) -> None:
+        """Nothing of this owner is left to be opened."""
+        self._database.write("DELETE FROM owner WHERE number=?", number)
+        self.reload()
+
+    def numbers(self) -> list[int]:
+        """Every owner who has a key."""
+        return list(self._boxes)
+
+    def _learn(self, number: int, name: bytes, home: bytes, box: Box) -> None:
+        self._numbers[name], self._boxes[number] = number, box
+        self._at.setdefault(home, set()).add(number)
+
+    def _name(self, owner: str) -> bytes:
+        return hmac.digest(self._secret, owner.encode(), sha256)[:16]

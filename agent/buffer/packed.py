@@ -1,0 +1,65 @@
+"""What the transport made of a batch: sent byte for byte, however often (design note 024).
+
+Beside the batch itself, which is still needed when its rows must be taken back: a file that is
+encrypted for others does not open here. It goes when the batch goes or becomes another (a void).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.buffer.keys import Unreadable
+
+if TYPE_CHECKING:
+    from agent.buffer.database import Database
+    from agent.buffer.keys import Keys
+    from agent.model import BatchId, Sealed
+
+TABLES = (
+    """CREATE TABLE IF NOT EXISTS packed(epoch TEXT, seq INTEGER, form TEXT NOT NULL,
+    body BLOB NOT NULL, PRIMARY KEY(epoch, seq)) WITHOUT ROWID""",
+    """CREATE TRIGGER IF NOT EXISTS packed_goes AFTER DELETE ON batch BEGIN
+    DELETE FROM packed WHERE epoch=old.epoch AND seq=old.seq; END""",
+    """CREATE TRIGGER IF NOT EXISTS packed_changes AFTER UPDATE OF body ON batch BEGIN
+    DELETE FROM packed WHERE epoch=old.epoch AND seq=old.seq; END""",
+)
+
+
+class Packed:
+    """Packed batches by id. Every change belongs inside a transaction of the caller's."""
+
+    def __init__(self, database: Database, keys: Keys) -> None:
+        self._database = database
+        self._box = keys.box("packed")
+        for table in TABLES:
+            database.write(table)
+
+    def add(self, batch: Sealed) -> None:
+        """Keep what is sent for a batch."""
+        name = f"{batch.id.epoch} {batch.id.seq} {batch.form}"
+        self._database.write(
+            "INSERT OR REPLACE INTO packed VALUES(?,?,?,?)",
+            batch.id.epoch,
+            batch.id.seq,
+            batch.form,
+            self._box.seal(batch.payload, name),
+        )
+
+    def holds(self, id_: BatchId) -> bool:
+        """Whether it is sent otherwise than it was sealed."""
+        return bool(
+            self._database.read("SELECT 1 FROM packed WHERE epoch=? AND seq=?", id_.epoch, id_.seq)
+        )
+
+    def get(self, id_: BatchId) -> tuple[str, bytes | None] | None:
+        """Form and bytes, no bytes if they do not open; None: it is sent as it was sealed."""
+        rows = self._database.read(
+            "SELECT form, body FROM packed WHERE epoch=? AND seq=?", id_.epoch, id_.seq
+        )
+        if not rows:
+            return None
+        form, body = rows[0]
+        try:
+            return form, self._box.unseal(body, f"{id_.epoch} {id_.seq} {form}")
+        except Unreadable:
+            return form, None

@@ -1,0 +1,75 @@
+"""Batches that the recipient asks for once more (delivery rule 10).
+
+Each change belongs inside a transaction of the caller's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.buffer.batch import read, read_retractions
+from agent.buffer.outbox import State
+from agent.model import BatchId, Lane, Void
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent.buffer.aside import Aside
+    from agent.buffer.batch import BatchHead
+    from agent.buffer.outbox import Outbox
+    from agent.buffer.retracting import Retracting
+    from agent.buffer.schema import Meta
+
+MOST_ASKED = 100_000
+"""ids of one request"""
+
+
+class Resending:
+    """Marks batches to be sent again, byte for byte, or makes the void that answers for them."""
+
+    def __init__(
+        self, outbox: Outbox, aside: Aside, retracting: Retracting, meta: Meta, head: BatchHead
+    ) -> None:
+        self._outbox, self._aside, self._retracting = outbox, aside, retracting
+        self._meta, self._head = meta, head
+
+    def ids(self, epoch: str, first: int, last: int) -> range:
+        """Those of these ids that were ever made. Raises ValueError on more than 100,000."""
+        if last - first >= MOST_ASKED:
+            raise ValueError(f"at most {MOST_ASKED} batches are asked for at once")
+        ours = epoch == self._meta["epoch"]
+        end = min(last, int(self._meta["seq"]) - 1) if ours else last
+        return range(max(first, 1), end + 1)
+
+    def ask(self, epoch: str, seq: int, now: float) -> bool:
+        """Send one again when its turn comes; False: it is to be sent anyway."""
+        held = self._outbox.held(epoch, seq)
+        id_ = BatchId(self._head.gateway, self._head.recipient, epoch, seq)
+        if held is None:
+            void = self._outbox.voids.make(id_, Lane.BACKFILL, Void.GONE, None)
+            self._outbox.add(void, now, state=State.ASKED)
+        elif held.state is State.RECEIPTED:
+            if not self._outbox.goes(id_):
+                self._give_rows(id_)
+            self._outbox.ask(epoch, seq)
+        return held is None or held.state is State.RECEIPTED
+
+    def adapt(self, ids: Iterable[BatchId]) -> None:
+        """Make what waits fit the transport of now."""
+        for id_ in ids:
+            self._give_rows(id_)
+
+    def _give_rows(self, id_: BatchId) -> None:
+        """Make a void of one whose bytes the transport of now does not take: the same rows come
+        again, marked `again`, unless the recipient has them under its id. A void is made anew.
+        """
+        held = self._outbox.held(id_.epoch, id_.seq)
+        if held is not None and held.void is not None:
+            self._outbox.remake(id_)
+            return
+        payload = self._outbox.payload(id_.epoch, id_.seq)
+        rows = read(payload) if payload is not None else []
+        if payload is not None:
+            self._retracting.put(read_retractions(payload))
+        self._outbox.void(id_, Void.GONE)
+        self._aside.add(id_.epoch, id_.seq, rows)

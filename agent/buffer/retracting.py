@@ -1,0 +1,108 @@
+"""Retractions on their way to the recipient: queued with the purge, told until it has them.
+
+They travel in batches without rows, which no withdrawal touches (design.md 7). The texts are sealed
+on the disk, and go once the recipient has them: they stand for ever there.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from agent.buffer.batch import write_retractions
+from agent.buffer.keys import Unreadable
+from agent.buffer.outbox import digest
+from agent.clock import stamp
+from agent.model import Lane, Sealed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from agent.buffer.batch import Stamp
+    from agent.buffer.database import Database
+    from agent.buffer.keys import Keys
+    from agent.model import Retraction
+
+MOST = 100
+"""retractions of one batch: 30 kB before they are compressed"""
+
+
+class Retracting:
+    """The queue. Every change belongs inside a transaction of the caller's."""
+
+    def __init__(self, database: Database, keys: Keys) -> None:
+        self._database = database
+        self._box = keys.box("retraction")
+        database.write(
+            "CREATE TABLE IF NOT EXISTS retraction(no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,"
+            " epoch TEXT, seq INTEGER, erased INTEGER, body BLOB)"
+        )
+
+    def add(self, retractions: Iterable[Retraction]) -> None:
+        """Queue what is not queued yet."""
+        self.put(as_plain(one) for one in retractions)
+
+    def put(self, plain: Iterable[dict[str, Any]]) -> None:
+        """Queue them as they are told; one that was told before is told again."""
+        self._database.write_all(
+            "INSERT INTO retraction(id, body) VALUES(?,?) ON CONFLICT(id) DO UPDATE SET epoch=NULL,"
+            " seq=NULL, body=excluded.body",
+            [(one["id"], self._seal(one)) for one in plain],
+        )
+
+    def waiting(self) -> int:
+        """How many the recipient has not been told."""
+        count: int = self._database.one(
+            "SELECT count(*) FROM retraction WHERE epoch IS NULL AND body IS NOT NULL"
+        )
+        return count
+
+    def tell(self, label: Stamp) -> Sealed:
+        """The next batch of them; there must be some."""
+        found = self._database.read(
+            "SELECT no, id, body FROM retraction WHERE epoch IS NULL AND body IS NOT NULL"
+            " ORDER BY no LIMIT ?",
+            MOST,
+        )
+        plain = []
+        for no, id_, body in found:
+            try:
+                plain.append(json.loads(self._box.unseal(body, id_)))
+            except (Unreadable, ValueError):
+                self._database.write("UPDATE retraction SET body=NULL WHERE no=?", no)
+        payload = write_retractions(label, plain)
+        self._database.write_all(
+            "UPDATE retraction SET epoch=?, seq=? WHERE no=?",
+            [(label.id.epoch, label.id.seq, no) for no, *_ in found],
+        )
+        return Sealed(label.id, Lane.LIVE, payload, digest(payload), 0)
+
+    def stored(self, epoch: str, seq: int) -> None:
+        """The recipient holds the batch that tells them: they stand there for ever."""
+        self._database.write("UPDATE retraction SET body=NULL WHERE epoch=? AND seq=?", epoch, seq)
+
+    def erased(self, said: Sequence[tuple[str, int]]) -> None:
+        """The recipient's word on how many rows it removed."""
+        self._database.write_all(
+            "UPDATE retraction SET erased=? WHERE id=?", [(rows, id_) for id_, rows in said]
+        )
+
+    def _seal(self, plain: dict[str, Any]) -> bytes:
+        return self._box.seal(json.dumps(plain).encode(), plain["id"])
+
+
+def as_plain(one: Retraction) -> dict[str, Any]:
+    """As it is told (docs/batch.schema.json)."""
+    words = {
+        "id": one.id,
+        "place": one.place,
+        "channel": one.channel,
+        "occupancy": one.occupancy,
+        "basis": one.basis,
+        "meter": one.meter,
+        "from": stamp(one.since),
+        "to": None if one.until is None else stamp(one.until),
+        "ver": one.ver,
+        "reason": one.reason,
+    }
+    return {name: word for name, word in words.items() if word is not None}

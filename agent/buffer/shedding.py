@@ -1,0 +1,153 @@
+"""What gives way when the spool is full of what nobody has receipted (MDP-1, rule 11).
+
+In this order: nothing yet, for small blocks of one owner take less room as one; common areas and
+plant to one value an hour, then to one a day; the oldest of everything. The index of a midnight
+stays; so do batches, receipts and what else the file holds. What was given up is M `shed` from the
+commit on that gives it up.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.buffer.thin import DAY, Tier, given_up, thinned, utc_midnight
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+
+    from agent.buffer.database import Database
+    from agent.buffer.schema import Meta
+    from agent.buffer.thin import Midnight
+    from agent.buffer.waiting import Block, Broken, Waiting
+
+BLOCKS = 3_000
+"""of one commit"""
+DEARER = 5
+"""that part of them where more is lost with each: not much more than is needed"""
+WORTH_PARTING = 2_000
+"""rows of the last half hour that are parted, and thinned, before older ones go altogether"""
+LARGE = 1_000
+"""rows of a block that would take no less room with others"""
+SMALL = 2_000
+"""rows of a block that only says what went, to which more is added"""
+TABLES = (
+    "CREATE TABLE IF NOT EXISTS thinned(no INTEGER PRIMARY KEY, tier INTEGER NOT NULL)",
+    """CREATE TRIGGER IF NOT EXISTS thinned_goes AFTER DELETE ON block BEGIN
+    DELETE FROM thinned WHERE no=old.no; END""",
+)
+"""how far blocks have been thinned; not even joined where nothing is said"""
+# by the covering index: the bodies lie between the numbers, and there may be a hundred thousand
+OLDEST = """SELECT no, n, owner, t0 FROM block INDEXED BY block_lane LEFT JOIN thinned USING(no)
+    WHERE mixed=0 AND coalesce(tier, -1)<?1 AND (?2 OR owner=0) ORDER BY no LIMIT ?3"""
+REMAINS = """SELECT owner, max(no), n FROM thinned JOIN block USING(no)
+    WHERE tier=? AND mixed=0 GROUP BY owner"""
+
+
+class Shedding:
+    """Gives up values step by step; each step belongs inside one transaction of the caller's."""
+
+    def __init__(
+        self,
+        database: Database,
+        waiting: Waiting,
+        meta: Meta,
+        write_off: Callable[[Broken], None],
+    ) -> None:
+        self._database, self._waiting, self._meta = database, waiting, meta
+        self._write_off = write_off
+        self.midnight: Midnight = utc_midnight
+        for table in TABLES:
+            database.write(table)
+
+    def step(self, rows: int) -> bool:
+        """Give up the least valuable of what waits, out of up to so many rows (one block in any
+        case); False: nothing is left that may be given up.
+
+        One step may make no room at all; as long as it says True there may be more.
+        """
+        return (
+            self._thin(Tier.WHOLE, rows)
+            or self._thin(Tier.HOURLY, rows)
+            or self._thin(Tier.DAILY, rows)
+            or self._part(WORTH_PARTING, rows)
+            or self._thin(Tier.INDEXES, rows)
+            or self._part(1, rows)
+        )
+
+    def _part(self, least: int, most: int) -> bool:
+        """Part what came last, if it is so many rows: only what is parted can be thinned."""
+        rows = self._database.one(
+            "SELECT coalesce(sum(n), 0) FROM block INDEXED BY block_lane WHERE mixed=1"
+        )
+        if rows < least:
+            return False
+        parted, broken = self._waiting.part(self._waiting.last, most)
+        self._write_off(broken)
+        return bool(parted or broken)
+
+    def _thin(self, tier: Tier, at_once: int) -> bool:
+        """Thin the oldest blocks that have not been thinned so far."""
+        everybody = tier in {Tier.WHOLE, Tier.INDEXES}
+        found = self._database.read(OLDEST, tier, everybody, BLOCKS)
+        large = {no for no, n, *_ in found if tier is Tier.WHOLE and n >= LARGE}
+        most = at_once // (DEARER if tier > Tier.HOURLY else 1)
+        rows = [(no, 0 if no in large else n) for no, n, *_ in found]
+        window = set(self._waiting.alike(rows, most))
+        remains = self._remains(tier) if tier is Tier.INDEXES else {}
+        blocks = [(no, owner, t0) for no, _, owner, t0 in found if no in window]
+        for owner, numbers in _runs(blocks, large, days=tier is not Tier.INDEXES):
+            self._thin_of(owner, remains.pop(owner, ()), numbers, tier)
+        self._mark(large & window, tier)
+        return bool(window)
+
+    def _remains(self, tier: Tier) -> dict[int, tuple[int, ...]]:
+        """The last block of each owner that only says what went, if it is small."""
+        found = self._database.read(REMAINS, tier)
+        return {owner: (no,) for owner, no, n in found if n <= SMALL}
+
+    def _thin_of(
+        self, owner: int, before: Sequence[int], numbers: Sequence[int], tier: Tier
+    ) -> None:
+        joined: Sequence[int] = [*(no for no in before if no < numbers[0]), *numbers]
+        if len(self._waiting.alike([(no, 0) for no in joined], 0)) < len(joined):
+            joined = numbers
+        blocks, broken = self._waiting.opened(joined)
+        self._write_off(broken)
+        if blocks:
+            self._rewrite(owner, blocks, tier)
+
+    def _rewrite(self, owner: int, blocks: Sequence[Block], tier: Tier) -> None:
+        """One block in the place of these, with what is left of them."""
+        rows = [row for block in blocks for row in block.rows]
+        lost = sum(given_up(row, tier, self.midnight) for row in rows)
+        numbers = [block.no for block in blocks]
+        if lost or len(blocks) > 1:
+            self._waiting.join(owner, blocks, thinned(rows, tier, self.midnight))
+            numbers = numbers[:1]
+        self._mark(numbers, tier)
+        if lost:
+            self._meta.add("shed", lost)
+
+    def _mark(self, numbers: Iterable[int], tier: Tier) -> None:
+        self._database.write_all(
+            "INSERT OR REPLACE INTO thinned VALUES(?,?)", [(no, tier) for no in numbers]
+        )
+
+
+def _runs(
+    blocks: Iterable[tuple[int, int, int]], large: Container[int], *, days: bool
+) -> Iterator[tuple[int, Sequence[int]]]:
+    """Owner and numbers of what is to be one block: an owner's blocks, by number, owner and first
+    slot; of one day each if so wished, so that the oldest can still be told from the others, and
+    none on both sides of a large one, which stays as it is.
+    """
+    runs: dict[int, tuple[int, list[int]]] = {}
+    for no, owner, t0 in blocks:
+        day, numbers = runs.get(owner, (0, []))
+        if numbers and (no in large or (days and t0 // DAY != day)):
+            yield owner, numbers
+            numbers = []
+        runs[owner] = (t0 // DAY, numbers if no in large else [*numbers, no])
+    for owner, (_, numbers) in runs.items():
+        if numbers:
+            yield owner, numbers

@@ -1,0 +1,64 @@
+"""Which rows a retraction takes, and what stays of a run of which it takes a part. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from agent.model import Reading, Retraction, Series
+
+    Takes = Callable[[Reading], bool]
+    """whether a row of a single slot goes"""
+
+
+def concerns(retraction: Retraction, recipient: str, series: Series) -> bool:
+    """Whether some row of the series may be taken back."""
+    return (
+        retraction.place == series.place
+        and retraction.recipient in (None, recipient)
+        and retraction.channel in (None, series.channel)
+        and retraction.occupancy in (None, series.occupancy)
+        and retraction.basis in (None, series.basis)
+        and retraction.meter in (None, series.meter)
+    )
+
+
+def taken_by(retractions: Sequence[Retraction], recipient: str) -> Takes:
+    """Rows that one of these covers and whose `ver` is not higher than its own."""
+
+    def takes(row: Reading) -> bool:
+        return any(
+            (row.ver is None or row.ver <= one.ver) and one.covers(recipient, row.series, row.t)
+            for one in retractions
+        )
+
+    return takes
+
+
+def left_of(rows: Iterable[Reading], takes: Takes) -> list[Reading]:
+    """The rows that stay, in their order; of a run of missing slots each slot for itself."""
+    left: list[Reading] = []
+    for row in rows:
+        if row.span == 1:
+            if not takes(row):
+                left.append(row)
+            continue
+        left += _runs(row, takes)
+    return left
+
+
+def _runs(row: Reading, takes: Takes) -> list[Reading]:
+    runs: list[Reading] = []
+    for i in range(row.span):
+        slot = replace(row, t=row.t + i * row.series.step, span=1)
+        if takes(slot):
+            continue
+        last = runs[-1] if runs else None
+        if last is not None and last.t + last.span * row.series.step == slot.t:
+            runs[-1] = replace(last, span=last.span + 1)
+        else:
+            runs.append(slot)
+    return runs

@@ -1,0 +1,99 @@
+"""What a full spool gives up of some rows, and what it says instead (MDP-1, rule 11). Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from agent.model import Kind, Quality, Reading, Why
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from agent.model import Series
+
+    Midnight = Callable[[int], int]
+    """the building's last midnight at or before a moment"""
+
+HOUR, DAY = 3_600, 86_400
+REST = "rest"
+"""the basis of a sum over dwellings, which common plant does not make"""
+
+
+class Tier(IntEnum):
+    """How far rows have been thinned, the most valuable state first."""
+
+    WHOLE = 0
+    """joined with its neighbours, which loses nothing"""
+    HOURLY = 1
+    """of common areas and plant one value an hour"""
+    DAILY = 2
+    """of common areas and plant one value a day"""
+    INDEXES = 3
+    """of everything the index at midnight, and nothing else"""
+
+
+def utc_midnight(t: int) -> int:
+    """The last midnight of a building that lies in UTC."""
+    return t - t % DAY
+
+
+def common(series: Series) -> bool:
+    """Whether a series is of common areas, plant or a building's own meter: class P0."""
+    return series.place[:1] in {"C", "B"} and series.basis != REST
+
+
+def given_up(row: Reading, tier: Tier, midnight: Midnight) -> bool:
+    """Whether a row loses its value at a tier: it is not that of an hour's, or a day's, own slot.
+
+    An index of a midnight never does, whoever's it is; nor a change of a state, for they are few
+    and each holds until the next.
+    """
+    if row.value is None or row.series.kind == Kind.EVT:
+        return False
+    series, t = row.series, row.t
+    if tier is Tier.HOURLY:
+        return common(series) and t % HOUR >= series.step
+    of_a_day = t - midnight(t) < series.step
+    if tier is Tier.DAILY:
+        return common(series) and not of_a_day
+    return tier is Tier.INDEXES and not (series.kind == Kind.REG and of_a_day)
+
+
+def thinned(rows: Iterable[Reading], tier: Tier, midnight: Midnight) -> list[Reading]:
+    """The same slots with fewer values: M `shed` where one was given up, runs of M as one row each.
+
+    Every slot that `rows` state is stated once, under the version it had. Rows of one series stay
+    in their order.
+    """
+    left: list[Reading] = []
+    last: dict[tuple[Series, int | None], int] = {}
+    for row in rows:
+        said = _shed(row) if given_up(row, tier, midnight) else row
+        key = (row.series, row.ver)
+        before = last.get(key)
+        if before is not None and _goes_on(left[before], said):
+            left[before] = replace(left[before], span=left[before].span + said.span)
+        else:
+            last[key] = len(left)
+            left.append(said)
+    return left
+
+
+def _shed(row: Reading) -> Reading:
+    missing = Quality.MISSING
+    return Reading(row.series, row.t, None, missing, why=Why.SHED, ver=row.ver, again=row.again)
+
+
+def _goes_on(before: Reading, row: Reading) -> bool:
+    """Whether a row of a series says what the one before it says, of the slots after it: nothing is
+    known, for the same reason.
+    """
+    return (
+        before.value is None
+        and row.value is None
+        and before.t + before.span * row.series.step == row.t
+        and (before.quality, before.why, before.again) == (row.quality, row.why, row.again)
+        and (before.delay, before.flags) == (row.delay, row.flags)
+    )

@@ -1,0 +1,182 @@
+"""What is asked of the registry, whatever the door: by whom, and at the building's own time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from agent.channels import channels
+from agent.errors import Refused
+from agent.model import Kind
+from agent.registry import calls, calls_bases, calls_people
+from agent.registry.dates import said_here
+from agent.registry.documents import covers, serial_key
+from agent.registry.fields import LONGEST_LABEL, text
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from agent.house import House
+    from agent.registry.documents import Installation
+
+    Call = Callable[..., Awaitable[dict[str, Any]]]
+
+ROOT = "root"
+"""an account that more than one person uses, on any machine"""
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Who asks, by the kernel's word, and how to tell them how far the work is."""
+
+    who: str
+    progress: Callable[[dict[str, Any]], Awaitable[None]]
+
+
+def author(house: House, asker: Asker, named: str | None) -> str:
+    """By whose word a change is made: the account at the door, with the name said there.
+
+    Raises Refused where the account is a shared one and no name is said.
+    """
+    if named:
+        return f"{text(named, '--as', LONGEST_LABEL)} ({asker.who})"
+    if asker.who in (ROOT, *house.config.building.shared_accounts):
+        raise Refused(
+            f'"{asker.who}" is an account that several people use: say who you are, --as NAME'
+        )
+    return asker.who
+
+
+def question(call: Callable[..., dict[str, Any]]) -> Call:
+    """A call that changes nothing."""
+
+    async def made(house: House, asker: Asker, **args: Any) -> dict[str, Any]:
+        return call(house.registry, who=asker.who, now=house.clock.now(), **args)
+
+    return made
+
+
+def change(call: Callable[..., dict[str, Any]]) -> Call:
+    """A call that changes the registry; dates without a zone are the building's."""
+
+    async def made(
+        house: House, asker: Asker, *, named: str | None = None, **args: Any
+    ) -> dict[str, Any]:
+        who = asker.who if args.get("preview") else author(house, asker, named)
+        zone = house.config.building.timezone
+        try:
+            answer = call(house.registry, who=who, now=house.clock.now(), zone=zone, **args)
+        except Refused as error:
+            raise Refused(said_here(str(error), zone)) from error
+        house.pin_all()
+        await house.registry_changed()
+        return answer
+
+    return made
+
+
+def zoneless(call: Callable[..., dict[str, Any]]) -> Call:
+    """The same of a call that is told no dates."""
+
+    def without(registry: Any, *, zone: str, **args: Any) -> dict[str, Any]:
+        del zone
+        return call(registry, **args)
+
+    return change(without)
+
+
+async def consent_give(house: House, asker: Asker, **args: Any) -> dict[str, Any]:
+    """Record consents within the building's privacy policy."""
+    policy = house.config.privacy.policy
+    answer = await change(calls_bases.give)(house, asker, policy=policy, **args)
+    known = {one.settings.recipient for one in house.config.uplinks.values()}
+    named = {one["recipient"] for one in answer["consents"]}
+    return answer | {"without_uplink": sorted(named - known)}
+
+
+async def meter_list(house: House, asker: Asker) -> dict[str, Any]:
+    """List all installations, with how sure each is."""
+    said = [one.serial for line in house.lines.values() for one in line.devices.values()]
+    listed = question(calls.meter_list)
+    return await listed(house, asker, said=[one for one in said if one])
+
+
+def with_indexes(call: Callable[..., dict[str, Any]]) -> Call:
+    """A change that may be told what a meter shows: of the quantities that its device has."""
+
+    async def made(house: House, asker: Asker, **args: Any) -> dict[str, Any]:
+        device = args.get("device") or _device_at(house, args.get("place"), args.get("old"))
+        return await change(call)(house, asker, known=registers(house, device), **args)
+
+    return made
+
+
+async def meter_assign(
+    house: House, asker: Asker, *, device: str, serial: str | None = None, **args: Any
+) -> dict[str, Any]:
+    """Record whose a configured device is.
+
+    Where it has said its number already, it is seen at once whether another dwelling has that
+    meter. Raises Refused.
+    """
+    _, configured = house.device(device)
+    assign = with_indexes(calls.meter_assign)
+    if serial is None and configured.serial is not None:
+        tried = {"serial": configured.serial, "preview": True}
+        await assign(house, asker, device=device, **tried, **args)
+    return await assign(house, asker, device=device, serial=serial, **args)
+
+
+def registers(house: House, device: str | None) -> list[str]:
+    """The quantities of a device that are cumulative indexes."""
+    points = house.config.points().get(device or "", ())
+    found = {point.channel for point in points if point.channel and not point.derived}
+    return sorted(name for name in found if channels()[name].kind is Kind.REG)
+
+
+def _device_at(house: House, place: str | None, old: str | None) -> str | None:
+    """The device of the one meter that is meant; None where several are, or none."""
+    if not place:
+        return None
+    now, id_ = int(house.clock.now()), house.registry.place(place).id
+    there = [one for one in house.registry.meters_of(id_) if covers(one, now)]
+    meant = [one for one in there if old in (None, one.serial, one.device)]
+    return device_of(house, meant[0]) if len(meant) == 1 else None
+
+
+def device_of(house: House, meter: Installation) -> str | None:
+    """The device that is this meter: as it was assigned, or as its serial number says."""
+    if meter.device is not None or meter.serial is None:
+        return meter.device if meter.device in house.config.devices else None
+    key = serial_key(meter.serial)
+    devices = [one for line in house.lines.values() for one in line.devices.values()]
+    said = (one.name for one in devices if one.serial and serial_key(one.serial) == key)
+    return next(said, None)
+
+
+CALLS: Mapping[str, Call] = {
+    "place.new": change(calls.place_new),
+    "place.check": question(calls.place_check),
+    "place.import": change(calls.place_import),
+    "place.list": question(calls.place_list),
+    "alias.add": change(calls.alias_add),
+    "alias.end": change(calls.alias_end),
+    "alias.import": change(calls.alias_import),
+    "alias.list": question(calls.alias_list),
+    "meter.assign": meter_assign,
+    "meter.exchange": with_indexes(calls.meter_exchange),
+    "meter.remove": with_indexes(calls.meter_remove),
+    "meter.list": meter_list,
+    "occupancy.move_in": change(calls_people.move_in),
+    "occupancy.move_out": change(calls_people.move_out),
+    "occupancy.correct": change(calls_people.correct),
+    "occupancy.import": change(calls_people.import_),
+    "occupancy.list": question(calls_people.list_),
+    "consent.give": consent_give,
+    "consent.withdraw": zoneless(calls_bases.withdraw),
+    "consent.list": question(calls_bases.list_),
+    "duty.add": change(calls_bases.duty_add),
+    "duty.end": change(calls_bases.duty_end),
+    "duty.list": question(calls_bases.duty_list),
+}
+"""every call of the registry by its name"""

@@ -1,0 +1,112 @@
+"""`gardien place alias`: other systems' names of places."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agent.cli.terminal import (
+    DEFAULT_CONFIG,
+    As,
+    At,
+    Config,
+    Json,
+    Preview,
+    Since,
+    State,
+    as_json,
+    ask,
+    day,
+    not_read,
+    plural,
+    table,
+    text_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+app = typer.Typer(no_args_is_help=True, help="Other systems' names of places: PRM, lot, RNB, …")
+
+Place = Annotated[str, typer.Argument(help="The place's label or id.")]
+SchemeWord = Annotated[
+    str, typer.Argument(metavar="SCHEME", help="PRM, PCE, lot, RNB, fr.invariant, bis:desigo, …")
+]
+
+
+def _show(aliases: Sequence[dict[str, Any]]) -> None:
+    rows = [
+        (a["label"], a["said"], a["value"], a["note"], day(a["since"]), day(a["until"]))
+        for a in aliases
+    ]
+    table(("place", "scheme", "value", "", "since", "until"), rows)
+
+
+@app.command()
+def add(
+    place: Place,
+    scheme: SchemeWord,
+    value: Annotated[str, typer.Argument(help="The name there.")],
+    since: Since = None,
+    until: Annotated[str | None, typer.Option(help="Until when; default: open.")] = None,
+    as_: As = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Record another system's name of a place."""
+    words = {"place": place, "scheme": scheme, "value": value, "since": since, "until": until}
+    answer = ask(config, state, "alias.add", named=as_, **words)
+    as_json(answer) if json else _show(answer["aliases"])
+
+
+@app.command()
+def end(
+    place: Place,
+    scheme: SchemeWord,
+    value: Annotated[str | None, typer.Argument(help="Which, where there are several.")] = None,
+    at: At = None,
+    as_: As = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Record that another system's name of a place holds no more."""
+    words = {"place": place, "scheme": scheme, "value": value, "at": at}
+    answer = ask(config, state, "alias.end", named=as_, **words)
+    as_json(answer) if json else _show(answer["aliases"])
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="CSV or .xlsx with the columns place;scheme;value.")],
+    preview: Preview = False,
+    as_: As = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Record the names of a spreadsheet: the whole file or nothing."""
+    words = {"text": text_of(file), "name": str(file), "preview": preview}
+    answer = ask(config, state, "alias.import", named=as_, **words)
+    if json:
+        as_json(answer)
+        return
+    _show(answer["aliases"])
+    done = "would be recorded" if preview else "recorded"
+    typer.echo(f"{plural(len(answer['aliases']), 'name')} {done}")
+    not_read(answer)
+
+
+@app.command("list")
+def list_(
+    place: Annotated[str, typer.Argument(help="Only of this place.", show_default=False)] = "",
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """List other systems' names of places, those that ended too."""
+    answer = ask(config, state, "alias.list", place=place)
+    as_json(answer) if json else _show(answer["aliases"])

@@ -1,0 +1,204 @@
+"""`gardien privacy`: what leaves of whom, for whom and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agent.cli.terminal import (
+    DEFAULT_CONFIG,
+    As,
+    Config,
+    Json,
+    State,
+    as_json,
+    ask,
+    day,
+    plural,
+    table,
+    wrapped,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+app = typer.Typer(no_args_is_help=True, help="What leaves of whom, for whom and why.")
+
+Language = Annotated[str, typer.Option(help="fr or en.")]
+
+
+def _step(step: int | None) -> str:
+    if step is None:
+        return "stays here"
+    if step >= 86_400:  # noqa: PLR2004 -- a day
+        return "monthly" if step > 86_400 else "daily"  # noqa: PLR2004
+    return f"every {step // 60} min" if step % 60 == 0 else f"every {step} s"
+
+
+def _grouped(rows: Sequence[dict[str, Any]]) -> Iterable[tuple[str, ...]]:
+    """One line for what is alike: the quantities of a place that go to one recipient alike."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        if row["label"] is None:
+            continue
+        key = (row["label"], row["recipient"], _step(row["step"]), row["why"])
+        found = groups.setdefault(key, [])
+        if row["channel"] not in found:
+            found.append(row["channel"])
+    for (place, recipient, step, why), channels in groups.items():
+        yield place, ", ".join(channels), recipient, step, why
+
+
+def _nobodys(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
+    """Devices of which nobody knows whose they are: by the reason, for all recipients alike."""
+    devices: dict[str, list[str]] = {}
+    for row in rows:
+        if row["label"] is None:
+            devices.setdefault(row["why"], []).append(row["device"])
+    for why, names in devices.items():
+        yield f"? ({', '.join(dict.fromkeys(names))}): stays here, {why}"
+
+
+def _sums(sums: Sequence[dict[str, Any]]) -> Iterable[str]:
+    if not sums:
+        yield "No sum over several dwellings is sent to anybody."
+    for one in sums:
+        what = f"{one['channel']} to {one['recipient']}"
+        if not one["members"]:
+            yield f"sum of {what}: none: {one['why']}"
+            continue
+        how = _step(one["step"])
+        yield f"sum of {what} {how}, {one['why']}; {one['counts']} count"
+        if one["n"] is not None:
+            yield f"  the last one that was sent is of {one['n']} dwellings"
+        yield f"  in it until the 1st of next month: {', '.join(one['labels'])}"
+
+
+@app.command()
+def explain(
+    place: Annotated[str, typer.Argument(help="Only this place.", show_default=False)] = "",
+    at: Annotated[str | None, typer.Option(help="As it stands at this date; default: now.")] = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Say what leaves, for whom and why; what stays here, and why."""
+    answer = ask(config, state, "privacy.explain", place=place, at=at)
+    if json:
+        as_json(answer)
+        return
+    typer.echo(f"at {day(answer['at'])}, policy {answer['policy']}")
+    if not answer["recipients"]:
+        typer.echo("no uplink is configured: nothing leaves")
+    if known := list(_grouped(answer["rows"])):
+        table(("place", "quantities", "recipient", "", "why"), known)
+    else:
+        typer.echo(f"nothing that is read is known to be of {place or 'any place'}: see meter list")
+    for line in (*_nobodys(answer["rows"]), *_sums(answer["sums"])):
+        typer.echo(wrapped(line))
+
+
+@app.command()
+def person(
+    dwelling: Annotated[str, typer.Argument(help="The dwelling's label or id.")],
+    stop: Annotated[
+        bool, typer.Option("--stop", help="Withdraw all that its people agreed to, first.")
+    ] = False,
+    id: Annotated[  # noqa: A002 -- the word people write
+        str | None,
+        typer.Option("--id", metavar="H…", help="Those who lived there before, by their id."),
+    ] = None,
+    language: Language = "fr",
+    to: Annotated[Path, typer.Option(help="The folder to write to.")] = Path(),
+    as_: As = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Write a letter (HTML) and a CSV for the people of a dwelling: all that is known of it."""
+    words = {"place": dwelling, "stop": stop, "language": language, "occupancy": id}
+    answer = ask(config, state, "privacy.person", named=as_, **words)
+    name = "".join(c if c.isalnum() or c in "-_" else "_" for c in answer["label"])
+    files = {f"{name}.html": answer["letter"], f"{name}.csv": answer["csv"]}
+    for file, text in files.items():
+        _write(to / file, text)
+    if json:
+        as_json(answer)
+        return
+    for file in files:
+        typer.echo(f"written: {to / file}")
+    if stop:
+        if answer["withdrawn"]:
+            many = plural(len(answer["withdrawn"]), "consent")
+            typer.echo(
+                f"{many} withdrawn; what waited is destroyed, what was received is taken back"
+            )
+        else:
+            typer.echo("there was no consent left to withdraw")
+        for duty in answer["goes_on"]:
+            typer.echo(f"goes on without consent: {duty['recipient']} ({duty['reference']})")
+
+
+def _write(path: Path, text: str) -> None:
+    """A file that only its writer reads. Raises Refused."""
+    from agent.errors import Refused
+
+    try:
+        path.touch(0o600)
+        path.chmod(0o600)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise Refused(f"{path}: {error.strerror}") from error
+
+
+@app.command()
+def disclosures(
+    dwelling: Annotated[str, typer.Argument(help="Only of this one.", show_default=False)] = "",
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """List how many values of dwellings were received by whom, day by day, without them."""
+    answer = ask(config, state, "privacy.disclosures", place=dwelling)
+    if json:
+        as_json(answer)
+        return
+    rows = [
+        (one["day"], one["recipient"], one["label"], one["channel"], str(one["values"]))
+        for one in answer["disclosures"]
+    ]
+    table(("day", "recipient", "dwelling", "quantity", "values"), rows)
+
+
+@app.command()
+def access(
+    dwelling: Annotated[str, typer.Argument(help="Only this one.", show_default=False)] = "",
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """List who has seen data of dwellings at this gateway: the first look of each day."""
+    answer = ask(config, state, "privacy.access", place=dwelling)
+    if json:
+        as_json(answer)
+        return
+    rows = [(day(one["when"]), one["who"], one["what"], one["label"]) for one in answer["looks"]]
+    table(("when", "who", "by", "dwelling"), rows)
+
+
+@app.command()
+def catalogue(
+    language: Language = "fr",
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """List what may be known of a dwelling, as its people are told. Nothing else of it leaves."""
+    answer = ask(config, state, "privacy.catalogue", language=language)
+    if json:
+        as_json(answer)
+        return
+    rows = [(c["channel"], c["label"], c["unit"], c["shows"]) for c in answer["channels"]]
+    table(("channel", "what", "unit", "what it shows, read often"), rows)

@@ -1,0 +1,198 @@
+"""Commissioning: whether each meter is the one, and where, that the list says."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from agent.clerk import author, change, device_of
+from agent.errors import LinkLost, Refused
+from agent.pipeline.ledger import multiplier
+from agent.registry import calls, fields
+from agent.registry.documents import EXACT, Installation, covers
+from agent.registry.join import Listed, OnTheLine, join
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from collections.abc import Set as AbstractSet
+
+    from agent.clerk import Asker, Call
+    from agent.house import House
+    from agent.model import Point
+    from agent.registry.join import Joined
+
+DIGITS = 2
+"""units of the last digit that people wrote down by which a meter may differ from it"""
+MINUTES = 15
+"""a meter of known rating may have counted on for so long since people read it"""
+
+
+async def meter_import(
+    house: House, asker: Asker, *, join_lines: bool = True, **args: Any
+) -> dict[str, Any]:
+    """Record the list of meters, and say how it fits what the lines say."""
+    answer = await change(calls.meter_import)(house, asker, **args)
+    if not join_lines:
+        return answer
+    listed = [Listed(one["label"], one["serial"], one["device"]) for one in answer["meters"]]
+    return answer | {"joined": _shown(join(listed, await _said(house, asker)))}
+
+
+async def _said(house: House, asker: Asker) -> list[OnTheLine]:
+    """Every configured device with the serial number it says; those not known yet are asked now."""
+    found: list[OnTheLine] = []
+    devices = [(line, one) for line in house.lines.values() for one in line.devices.values()]
+    for number, (line, device) in enumerate(devices, 1):
+        channels = frozenset(point.channel for point in device.points if point.channel)
+        serial, why = device.serial, ""
+        if any(point.place for point in device.points):
+            continue
+        if serial is None and device.serial_point is not None:
+            await asker.progress({"text": f"asking {device.name} ({number} of {len(devices)})"})
+            await line.link.tried()
+            try:
+                (sample,) = await line.link.read([device.serial_point])
+                serial, why = None if sample.value is None else str(sample.value), sample.detail
+            except LinkLost as error:
+                why = str(error)
+            device.serial = serial
+        found.append(OnTheLine(device.name, serial, channels, why))
+    return found
+
+
+def _shown(joined: Joined) -> dict[str, Any]:
+    return {
+        "matched": [
+            {"label": meter.label, "meter": meter.name, "device": device.device}
+            for meter, device in joined.matched
+        ],
+        "silent": [
+            {"label": meter.label, "meter": meter.name, "why": why} for meter, why in joined.silent
+        ],
+        "unlisted": [
+            {"device": one.device, "serial": one.serial, "why": one.why} for one in joined.unlisted
+        ],
+        "doubled": joined.doubled,
+    }
+
+
+async def meter_verify(
+    house: House,
+    asker: Asker,
+    *,
+    place: str,
+    shown: Mapping[str, str],
+    named: str | None = None,
+) -> dict[str, Any]:
+    """Read the meters of a place now, and compare with what people read on them.
+
+    What agrees is recorded as proven by `display`. What differs is looked for among all other
+    meters of the same quantity. Raises Refused.
+    """
+    if not shown:
+        raise Refused("what does the meter show? such as --heat 8412")
+    who, now = author(house, asker, named), house.clock.now()
+    found = house.registry.place(place)
+    if any(one.device is None for one in house.registry.meters_of(found.id)):
+        await _said(house, asker)  # it is known by its number, wherever it answers
+    results = [
+        await _compare(house, asker, found.id, fields.channel(channel), fields.index(text, channel))
+        for channel, text in shown.items()
+    ]
+    proven = sorted({str(one["installation"]) for one in results if one["agrees"]})
+    if proven:
+        house.registry.verify(proven, "display", who, "gardien meter verify", now)
+    return {"label": found.label, "place": found.id, "results": results}
+
+
+async def _compare(
+    house: House, asker: Asker, place: str, channel: str, shown: Decimal
+) -> dict[str, Any]:
+    """The meter of a place that shows this, or one that does not, and who does instead.
+
+    Where two measure the same, as water in kitchen and bathroom, people need not say which.
+    """
+    own = {device: one for one, device in _measuring(house, place, channel)}
+    if not own:
+        raise Refused(f"{channel}: no meter that answers here is known to measure it there")
+    for device, meter in own.items():  # noqa: B007 -- the last one stands for those that differ
+        value = await _read(house, device, channel)
+        agrees = value is not None and _fits(house, device, channel, value, shown)
+        if agrees:
+            break
+    return {
+        "channel": channel,
+        "installation": meter.id,
+        "meter": meter.meter,
+        "shown": format(shown, "f"),
+        "read": None if value is None else format(value, "f"),
+        "agrees": agrees,
+        "shown_by": [] if agrees else await _who_shows(house, asker, set(own), channel, shown),
+    }
+
+
+def _measuring(house: House, place: str, channel: str) -> Iterator[tuple[Installation, str]]:
+    """The meters of a place that answer here and have an index of this quantity."""
+    now = int(house.clock.now())
+    for one in house.registry.meters_of(place):
+        name = device_of(house, one) if covers(one, now) else None
+        if name and one.channel in {None, channel} and _index(house, name, channel):
+            yield one, name
+
+
+def _index(house: House, name: str, channel: str) -> Point | None:
+    """The point of a device that is its index of a quantity, if it has one."""
+    _, device = house.device(name)
+    return next((p for p in device.points if p.channel == channel and not p.derived), None)
+
+
+async def _who_shows(
+    house: House, asker: Asker, but: AbstractSet[str], channel: str, shown: Decimal
+) -> list[dict[str, Any]]:
+    """The other meters that show this now, with the place each is said to measure."""
+    found: list[dict[str, Any]] = []
+    for name in sorted(house.config.devices):
+        if name in but or not _index(house, name, channel):
+            continue
+        await asker.progress({"text": f"reading {name}"})
+        value = await _read(house, name, channel)
+        if value is not None and _fits(house, name, channel, value, shown):
+            _, device = house.device(name)
+            whose = house.registry.whose(name, device.serial, channel, int(house.clock.now()))
+            place = whose.place if isinstance(whose, Installation) else None
+            labels = {one.id: one.label for one in house.registry.places()}
+            found.append(
+                {"device": name, "serial": device.serial, "label": labels.get(place or "")}
+            )
+    return found
+
+
+async def _read(house: House, name: str, channel: str) -> Decimal | None:
+    """What a device's index shows now, in its channel's unit; None: it does not say."""
+    line, device = house.device(name)
+    point = _index(house, name, channel)
+    if point is None:
+        return None
+    await line.link.tried()
+    try:
+        asked = [device.serial_point] if device.serial_point and device.serial is None else []
+        samples = await line.link.read([*asked, point])
+    except LinkLost:
+        return None
+    if asked and samples[0].value is not None:
+        device.serial = str(samples[0].value)
+    value = samples[-1].value
+    return EXACT.multiply(value, multiplier(point)) if isinstance(value, Decimal) else None
+
+
+def _fits(house: House, name: str, channel: str, value: Decimal, shown: Decimal) -> bool:
+    exponent = shown.as_tuple().exponent
+    digit = Decimal(1).scaleb(exponent if isinstance(exponent, int) else 0)
+    _, device = house.device(name)
+    rating = next((one.rating for one in device.points if one.channel == channel), None)
+    flowed = (rating or Decimal(0)) * MINUTES / 60
+    return abs(value - shown) <= digit * DIGITS + flowed
+
+
+CALLS: Mapping[str, Call] = {"meter.import": meter_import, "meter.verify": meter_verify}
+"""calls by their names"""

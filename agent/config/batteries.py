@@ -1,0 +1,54 @@
+"""What the batteries of meters bear: readings a day, of all that hangs on one of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from agent.drivers import driver
+from agent.drivers.base import Stations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from agent.config.models import Device, Link
+
+DAY = 86_400
+
+
+def batteries(
+    devices: Mapping[str, Device], links: Mapping[str, Link]
+) -> Iterator[tuple[Sequence[str], int]]:
+    """The devices by name that live on a battery, each with how many readings a day it bears.
+
+    The inputs of one collector are one device, and have one battery.
+    """
+    together: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name, device in devices.items():
+        together[device.link, _station(device, links)].append(name)
+    for names in together.values():
+        if most := _most([devices[name] for name in names]):
+            yield names, most
+
+
+def spacings(devices: Mapping[str, Device], links: Mapping[str, Link]) -> dict[str, float]:
+    """By name, seconds that must lie between two readings so that no day has too many."""
+    return {
+        name: DAY * len(names) / most for names, most in batteries(devices, links) for name in names
+    }
+
+
+def _station(device: Device, links: Mapping[str, Link]) -> str:
+    link = links.get(device.link)
+    with suppress(ValueError):  # an address that is none: pointcheck has told
+        if link and issubclass(kind := driver(link.driver), Stations):
+            return kind.station(device.address)
+    return device.address
+
+
+def _most(devices: Sequence[Device]) -> int | None:
+    """What people wrote at one input of a collector counts for all, before what profiles say."""
+    said = [one.reads_a_day for one in devices if one.reads_a_day]
+    made = [one.made.reads_a_day for one in devices if one.made and one.made.reads_a_day]
+    return min(said or made, default=None)

@@ -1,0 +1,216 @@
+"""What is wrong with the controls: points that are not there, not writable, or guard nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.channels import channels
+from agent.config.points import wanted, watchdog
+from agent.config.problem import did_you_mean, or_list
+from agent.control.settings import split
+from agent.drivers import driver, family
+from agent.drivers.base import Writes
+from agent.settings import shown, written
+from agent.units import factor
+from agent.words import _
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.config.compose import Draft
+    from agent.config.models import PointOptions
+    from agent.config.problem import Path
+    from agent.control.settings import Control
+
+SLOWEST_GUARD = 900
+"""seconds between two reads of a guard: what is seen more seldom guards nothing"""
+SLOWEST_SWITCH = 60
+"""seconds between two reads of an off switch: who turns it waits beside it"""
+
+
+DOG = ("device_watchdog", "point")
+Spot = tuple[str, str, str]
+"""line, device and register (or object) on it"""
+
+
+def controlcheck(draft: Draft) -> None:
+    """Add to the report what is wrong with the controls."""
+    taken: dict[Spot, Path] = {}
+    for name, control in list(draft.controls.items()):
+        path = ("controls", name)
+        _alone(draft, path, control, taken)
+        _commanded(draft, path, control)
+        if control.device_watchdog.of_profile:
+            draft.controls[name] = _watched(draft, path, control)
+        _guards(draft, path, control)
+        for where, reference in _told(control):
+            _writable(draft, (*path, *where), reference)
+        if control.device_watchdog.point:
+            _same_line(draft, path, control)
+        if control.measure:
+            _found(draft, (*path, "measure"), control.measure)
+        if control.inhibit:
+            _seen(draft, (*path, "inhibit"), control.inhibit)
+
+
+def _alone(draft: Draft, path: Path, control: Control, taken: dict[Spot, Path]) -> None:
+    """What one writes nobody else does, whatever it is called there; controls of one device may
+    share its watchdog.
+    """
+    for where, reference in ((("point",), control.point), *_told(control)):
+        spot = _spot(draft, reference)
+        mine: Path = (*path, *where)
+        if spot is None:
+            continue
+        other = taken.setdefault(spot, mine)
+        if other == mine or (mine[-2:] == other[-2:] == DOG):
+            continue
+        what = _(
+            "{other} in {line} writes to the same place: one place has one control",
+            other=shown(".".join(other[1:])),
+            line=draft.report.line(other),
+        )
+        draft.report.value(mine, what)
+
+
+def _spot(draft: Draft, reference: str) -> Spot | None:
+    """Where on which line a point is, whatever its name and its type; None: told elsewhere."""
+    name, point = split(reference)
+    device = draft.devices.get(name)
+    said = wanted(device).get(point) if device else None
+    if device is None or said is None or not said.at:
+        return None
+    at = "/".join(said.at.partition(" ")[0].split("/")[:2])
+    return device.link, device.address, at
+
+
+def _watched(draft: Draft, path: Path, control: Control) -> Control:
+    """Give the control with the time after which its device's own watchdog falls back."""
+    name = split(control.point)[0]
+    device = draft.devices.get(name)
+    dog = watchdog(name, device) if device else None
+    if dog is None:
+        if device is not None:
+            what = _("the profile of {device} names no watchdog", device=shown(name))
+            draft.report.value((*path, "device_watchdog"), what)
+        return control
+    said = control.device_watchdog.model_copy(update={"timeout": float(dog.timeout)})
+    return control.model_copy(update={"device_watchdog": said})
+
+
+def _told(control: Control) -> Iterator[tuple[Path, str]]:
+    """Every further point that is written."""
+    if control.device_watchdog.point:
+        yield DOG, control.device_watchdog.point
+    if control.device_watchdog.heartbeat:
+        yield ("device_watchdog", "heartbeat"), control.device_watchdog.heartbeat
+    for word, reference in control.shown:
+        if reference:
+            yield ("shown", word), reference
+
+
+def _commanded(draft: Draft, path: Path, control: Control) -> None:
+    if _writable(draft, (*path, "point"), control.point) is None:
+        return
+    device = draft.devices[split(control.point)[0]]
+    link = draft.links.get(device.link)
+    if link is None:
+        return
+    array = family(link.driver) == "bacnet"
+    if control.restore == "relinquish" and not array:
+        what = _(
+            "{driver} has no priorities to relinquish: take preimage, or a value",
+            driver=link.driver,
+        )
+        draft.report.value((*path, "restore"), what)
+    if array and control.restore != "relinquish":
+        draft.report.value((*path, "restore"), _("on BACnet our priority is emptied: relinquish"))
+
+
+def _same_line(draft: Draft, path: Path, control: Control) -> None:
+    """It is told also when all that is left is the journal, over the line of the point."""
+    dog, point = (
+        draft.devices.get(split(one)[0])
+        for one in (str(control.device_watchdog.point), control.point)
+    )
+    if dog and point and dog.link != point.link:
+        what = _("the watchdog is on {link}, and the point is not", link=shown(dog.link))
+        draft.report.value((*path, *DOG), what)
+
+
+def _guards(draft: Draft, path: Path, control: Control) -> None:
+    if not control.guards and control.modality.action != "limit":
+        what = _(
+            "`guards` is missing: what must hold while it is commanded, such as"
+            " `guards: [{point: stairs/temp, min: 18.0}]`"
+        )
+        draft.report.key(path, what)
+    for n, guard in enumerate(control.guards):
+        where = (*path, "guards", str(n), "point")
+        found = _found(draft, where, guard.point)
+        if found is None:
+            continue
+        every = int(found.every or draft.devices[split(guard.point)[0]].every)
+        if every > SLOWEST_GUARD:
+            what = _(
+                "is read every {every} only: a guard is seen every 15min at least",
+                every=written(every),
+            )
+            draft.report.value(where, f"{shown(guard.point)} {what}")
+
+
+def _seen(draft: Draft, path: Path, reference: str) -> None:
+    """The operator's own off switch."""
+    found = _found(draft, path, reference)
+    if found is None:
+        return
+    every = int(found.every or draft.devices[split(reference)[0]].every)
+    if every > SLOWEST_SWITCH:
+        what = _(
+            "is read every {every} only: an off switch is seen every minute at least",
+            every=written(every),
+        )
+        draft.report.value(path, f"{shown(reference)} {what}")
+
+
+def _writable(draft: Draft, path: Path, reference: str) -> PointOptions | None:
+    """Give the point if it may be written; say what is wrong if not."""
+    found = _found(draft, path, reference)
+    if found is None:
+        return None
+    device = split(reference)[0]
+    if not found.writable:
+        what = _(
+            "{reference} may not be written: it needs `writable: true` under `devices`",
+            reference=shown(reference),
+        )
+        draft.report.value(path, what)
+        return None
+    link = draft.links.get(draft.devices[device].link)
+    if link and not issubclass(driver(link.driver), Writes):
+        draft.report.value(path, _("{driver} cannot be written to", driver=link.driver))
+        return None
+    return found
+
+
+def _found(draft: Draft, path: Path, reference: str) -> PointOptions | None:
+    device, name = split(reference)
+    if device not in draft.devices:
+        if device not in draft.names("devices"):
+            known = draft.names("devices")
+            near = did_you_mean(device, known) or _("; there is {names}", names=or_list(known))
+            draft.report.value(path, _("no device {device}{near}", device=shown(device), near=near))
+        return None
+    points = wanted(draft.devices[device])
+    if name not in points:
+        near = did_you_mean(name, points) or _("; it has {names}", names=or_list(list(points)))
+        draft.report.value(
+            path,
+            _("{device} has no point {name}{near}", device=device, name=shown(name), near=near),
+        )
+        return None
+    found = points[name]
+    channel = channels().get(found.channel or "")
+    if channel and found.unit and factor(found.unit, channel.unit) is None:
+        return None  # told by pointcheck
+    return found

@@ -1,0 +1,182 @@
+"""One value put into the configuration's text: comments, order and style stay as they are.
+
+Only the value's own characters change, or a word more is written. What comes out is read again: it
+must say what the old text said, with that one value changed and no other.
+"""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ruamel.yaml import MappingNode, Node, ScalarNode, SequenceNode
+
+from agent.config.problem import dotted
+from agent.config.tree import INCLUDE, composed, read
+from agent.config.yamlerror import Unreadable
+from agent.errors import Refused
+from agent.settings import shown
+from agent.words import _
+
+if TYPE_CHECKING:
+    from pathlib import Path as File
+
+    from agent.config.files import Files
+    from agent.config.problem import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """How far a path leads in what is written."""
+
+    home: File
+    """the file it leads into"""
+    key: Node | None
+    """the last key on it that is there"""
+    node: Node | None
+    """and its value; None: that file is empty"""
+    missing: Path
+    """the keys behind it"""
+
+
+def put(files: Files, keys: Path, value: str) -> tuple[Files, File]:
+    """Give the texts with one value put in, and the file it stands in; nothing is written yet.
+
+    `value` is YAML on one line, or the text itself. Raises Refused where that cannot be done
+    without changing anything else, Unreadable where the text is no YAML.
+    """
+    spot = _spot(files, keys)
+    text, before = files.text(spot.home), read(files.text(), files.include).data
+    for words, meant in _candidates(value):
+        changed = files.with_text(spot.home, _written(text, spot, words, keys))
+        try:
+            after = read(changed.text(), changed.include).data
+        except Unreadable:
+            continue
+        if after == _with(before, keys, meant):
+            return changed, spot.home
+    what = _(
+        "{keys} cannot be changed without changing more than that: edit {home}",
+        keys=dotted(keys),
+        home=spot.home,
+    )
+    raise Refused(what)
+
+
+def _candidates(value: str) -> list[tuple[str, Any]]:
+    """How a value may be written, and what is then meant: as it is, else in quotes."""
+    value = value.strip()
+    quoted = (json.dumps(value, ensure_ascii=False), value)
+    try:
+        meant = read(f"x: {value}\n").data["x"]
+    except (Unreadable, TypeError, KeyError):
+        return [quoted]
+    cut = isinstance(meant, str) and meant != value and value[:1] not in {"'", '"'}
+    return [quoted] if cut or "\n" in value else [(value, meant), quoted]
+
+
+def _spot(files: Files, keys: Path) -> Spot:
+    home, node, key = files.path, composed(files.text()), None
+    for number, name in enumerate(keys):
+        if isinstance(node, ScalarNode) and node.tag == INCLUDE:
+            home = files.beside(node.value)
+            node = composed(files.text(home))
+        if (found := _entry(node, name)) is None:
+            return Spot(home, key, node, keys[number:])
+        key, node = found
+    return Spot(home, key, node, ())
+
+
+def _entry(node: Node | None, name: str) -> tuple[Node, Node] | None:
+    """The key and the value that are called so; an item of a list is its own key."""
+    if isinstance(node, SequenceNode):
+        items = {str(number): (item, item) for number, item in enumerate(node.value, start=1)}
+        return items.get(name)
+    found = node.value if isinstance(node, MappingNode) else ()
+    return next(((key, value) for key, value in found if key.value == name), None)
+
+
+def _with(data: Any, keys: Path, value: Any) -> Any:
+    """The data with one value changed; what leads to it is made where it is not there."""
+    if not keys:
+        return value
+    changed = deepcopy(data) if data is not None else {}
+    if isinstance(changed, list) and keys[0].isdecimal() and int(keys[0]) <= len(changed):
+        changed[int(keys[0]) - 1] = _with(changed[int(keys[0]) - 1], keys[1:], value)
+    elif isinstance(changed, dict):
+        changed[keys[0]] = _with(changed.get(keys[0]), keys[1:], value)
+    return changed
+
+
+def _written(text: str, spot: Spot, words: str, keys: Path) -> str:
+    for key in reversed(spot.missing[1:]):
+        words = f"{{{key}: {words}}}"
+    node = spot.node
+    if not spot.missing:
+        return _replaced(text, spot, words, keys)
+    entry = f"{spot.missing[0]}: {words}"
+    if node is None:
+        return f"{text}{_line_end(text)}{entry}\n"
+    if isinstance(node, MappingNode):
+        return _in_flow(text, node, entry) if node.flow_style else _in_block(text, node, entry)
+    if _empty(node):
+        return _replaced(text, spot, f"{{{entry}}}", keys)
+    raise Refused(_("{keys} has no options of its own", keys=dotted(keys[: -len(spot.missing)])))
+
+
+def _replaced(text: str, spot: Spot, words: str, keys: Path) -> str:
+    node = spot.node
+    block = isinstance(node, MappingNode | SequenceNode) and not node.flow_style
+    if node is None or block or (isinstance(node, ScalarNode) and node.style in {"|", ">"}):
+        raise Refused(_("{keys} stands on several lines: edit the file", keys=dotted(keys)))
+    if _empty(node) and spot.key is not None:  # its marks stand where the next word begins
+        end = text.find(":", spot.key.end_mark.index) + 1
+        return f"{text[:end]} {words}{text[end:]}"
+    return f"{text[: node.start_mark.index]}{words}{text[node.end_mark.index :]}"
+
+
+def _empty(node: Node) -> bool:
+    return isinstance(node, ScalarNode) and not node.value and not node.style
+
+
+def _in_flow(text: str, node: MappingNode, entry: str) -> str:
+    if not node.value:
+        end = node.start_mark.index + 1
+        return f"{text[:end]}{entry}{text[end:]}"
+    key, value = node.value[-1]
+    end = max(key.end_mark.index, value.end_mark.index)
+    return f"{text[:end]}, {entry}{text[end:]}"
+
+
+def _in_block(text: str, node: MappingNode, entry: str) -> str:
+    lines = text.splitlines(keepends=True)
+    row = _last_row(node) + 1
+    indent = " " * node.value[0][0].start_mark.column
+    before = "".join(lines[:row])
+    return f"{before}{_line_end(before)}{indent}{entry}\n{''.join(lines[row:])}"
+
+
+def _last_row(node: Node) -> int:
+    """The last line of a value, from 0; what stands behind it is not its own."""
+    if isinstance(node, MappingNode | SequenceNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        key, value = last if isinstance(node, MappingNode) else (last, last)
+        begun = int(key.start_mark.line)
+        return begun if _empty(value) else max(begun, _last_row(value))
+    begun_anew = node.end_mark.column == 0 and node.end_mark.line > node.start_mark.line
+    return int(node.end_mark.line) - int(begun_anew)
+
+
+def _line_end(text: str) -> str:
+    return "" if not text or text.endswith("\n") else "\n"
+
+
+def shown_value(data: Any) -> str:
+    """Write a value as one might in the file, on one line."""
+    if isinstance(data, dict):
+        return "{" + ", ".join(f"{key}: {shown_value(one)}" for key, one in data.items()) + "}"
+    if isinstance(data, list):
+        return "[" + ", ".join(shown_value(one) for one in data) + "]"
+    return shown(data).strip('"') if isinstance(data, str) and data else shown(data)

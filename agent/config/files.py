@@ -1,0 +1,134 @@
+"""The configuration's file and those it includes, as texts: read once, changed only as a whole.
+
+A change is tried in memory first; a file takes another's place in one step, or nothing happens.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path, PurePath
+
+from agent.config.problem import Place, Problem
+from agent.errors import ConfigError, Refused
+from agent.settings import harmless, shown
+from agent.words import _
+
+LARGEST = 1_000_000
+"""bytes of a file; 10,000 devices are some 800,000"""
+MOST_FILES = 20
+
+
+class Files:
+    """The texts that one configuration is made of, by path."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._texts: dict[Path, str] = {}
+
+    def text(self, path: Path | None = None) -> str:
+        """The text of a file, the main one if not said. Raises ConfigError."""
+        path = self.path if path is None else path
+        if path not in self._texts:
+            if len(self._texts) >= MOST_FILES:
+                raise ConfigError(
+                    _(
+                        "{path}: more files than {most} are included",
+                        path=path,
+                        most=MOST_FILES,
+                    )
+                )
+            self._texts[path] = read_text(path)
+        return self._texts[path]
+
+    def beside(self, name: str) -> Path:
+        """Where a file that is included by this name lies. Raises Refused for any other place."""
+        if not name or name in {".", ".."} or PurePath(name).name != name:
+            raise Refused(
+                _(
+                    "a file beside this one is included, such as devices.yaml, found {name}",
+                    name=shown(name),
+                )
+            )
+        return self.path.parent / name
+
+    def include(self, name: str) -> str:
+        """The text of a file that is included by this name. Raises Refused."""
+        return self.text(self.beside(name))
+
+    def with_text(self, path: Path, text: str) -> Files:
+        """The same files with one text changed, in memory only."""
+        other = Files(self.path)
+        other._texts = {**self._texts, path: text}
+        return other
+
+    def write(self, path: Path) -> None:
+        """Put a text in its file's place, with owner and mode as they were. Raises Refused."""
+        self._write(path, path, self.text(path))
+
+    def keep(self, path: Path, copy: Path) -> None:
+        """Copy a file as it still is on disk, with its owner and mode. Raises Refused."""
+        self._write(path, copy, read_text(path))
+
+    @staticmethod
+    def _write(like: Path, path: Path, text: str) -> None:
+        try:
+            _put_in_place(path.resolve(), text, like.stat())
+        except OSError as error:
+            raise Refused(
+                _("{path} cannot be written: {reason}", path=path, reason=error.strerror)
+            ) from error
+
+
+def read_text(path: Path) -> str:
+    """A file's text, of bounded size. Raises ConfigError."""
+    try:
+        with path.open("rb") as file:
+            written = file.read(LARGEST + 1)
+    except OSError as error:
+        raise ConfigError(
+            _("{path}: cannot be read: {reason}", path=path, reason=error.strerror)
+        ) from error
+    if len(written) > LARGEST:
+        raise ConfigError(
+            _(
+                "{path}: larger than {most:,} bytes: this is no configuration",
+                path=path,
+                most=LARGEST,
+            )
+        )
+    try:
+        return written.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        place, what = _not_utf8(written, error.start)
+        raise ConfigError(str(Problem(str(path), place.line, place.column, "", what))) from error
+
+
+def _not_utf8(written: bytes, start: int) -> tuple[Place, str]:
+    before = written[:start]
+    line_start = before.rfind(b"\n") + 1
+    column = len(before[line_start:].decode("utf-8", "replace")) + 1
+    character = written[start : start + 1].decode("cp1252", "replace")
+    what = _(
+        'not UTF-8 from here on (perhaps "{character}" of Windows-1252): save as UTF-8',
+        character=harmless(character),
+    )
+    if written[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+        what = _("this file is in UTF-16: save it as UTF-8")
+    return Place(before.count(b"\n") + 1, column), what
+
+
+def _put_in_place(path: Path, text: str, was: os.stat_result) -> None:
+    handle, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fchmod(file.fileno(), was.st_mode & 0o7777)
+            if os.geteuid() == 0:
+                os.fchown(file.fileno(), was.st_uid, was.st_gid)
+            os.fsync(file.fileno())
+        Path(made).replace(path)
+    except OSError:
+        Path(made).unlink(missing_ok=True)
+        raise

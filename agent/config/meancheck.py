@@ -1,0 +1,50 @@
+"""A mean is of a momentary value that is read several times in each of its steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.channels import channels
+from agent.model import Kind
+from agent.settings import written
+from agent.words import _
+
+if TYPE_CHECKING:
+    from agent.config.compose import Draft
+    from agent.config.models import Device, PointOptions
+    from agent.config.problem import Path
+
+DAY = 86_400
+FEWEST = 2
+"""reads in a step, for their mean to say more than each of them"""
+
+
+def meancheck(draft: Draft, path: Path, device: Device, merged: PointOptions) -> None:
+    """Add to the report a `mean` of what has none, or over a step that its reads do not fill."""
+    if not merged.mean:
+        return
+    known, step = channels().get(merged.channel or ""), int(merged.every or device.every)
+    over = int(merged.mean)
+    if merged.channel is None:
+        what = _("`{what}` needs a `channel`, such as elec.imp", what="mean")
+    elif known is not None and known.kind is Kind.REG:
+        what = _(
+            "{name} is an index: what it counts in a step is `intervals: true`", name=known.name
+        )
+    elif known is not None and known.at_changes:
+        what = _("{name} is a state, told when it changes: it has no mean", name=known.name)
+    elif over % step or over < FEWEST * step:
+        fits = next((n for n in range(over, 0, -1) if _fits(n, over)), over)
+        what = _(
+            "a mean over {over} is of several reads: write `every: {fits}`, or a longer `mean`",
+            over=written(over),
+            fits=written(fits),
+        )
+    else:
+        return
+    draft.report.value((*path, "mean"), what)
+
+
+def _fits(step: int, over: int) -> bool:
+    """Whether reads so often fill a step with ten of them or a few more."""
+    return over % step == 0 and DAY % step == 0 and over >= min(10, over) * step

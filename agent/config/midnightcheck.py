@@ -1,0 +1,49 @@
+"""An index of a dwelling is read at midnight, too: consents for days and months, and duties, live
+of it. Slots below a day lie on UTC, so a coarse step may pass the building's midnight by.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from agent.channels import channels
+from agent.model import Kind
+from agent.settings import written
+from agent.words import _
+
+if TYPE_CHECKING:
+    from agent.config.compose import Draft
+    from agent.config.models import Device, PointOptions
+    from agent.config.problem import Path
+
+DAY = 86_400
+
+
+def midnightcheck(draft: Draft, path: Path, device: Device, merged: PointOptions) -> None:
+    """Add to the report a step that keeps a meter which may be a dwelling's from midnight."""
+    known = channels().get(merged.channel or "")
+    step = int(merged.every or device.every)
+    if known is None or known.kind is not Kind.REG or device.place or draft.building is None:
+        return
+    zone = ZoneInfo(draft.building.timezone)
+    if step == DAY or not misses(step, zone):
+        return
+    fits = max(n for n in range(1, step) if DAY % n == 0 and not misses(n, zone))
+    what = _(
+        "every {step} passes midnight in {zone} by, and with it the values of days and months:"
+        " take {fits} or 1d",
+        step=written(step),
+        zone=str(zone),
+        fits=written(fits),
+    )
+    own = draft.written["devices"][path[1]].get("points") or {}
+    at_point = isinstance(own, dict) and "every" in (own.get(path[-1]) or {})
+    draft.report.value((*path, "every") if at_point else (*path[:2], "every"), what)
+
+
+def misses(step: int, zone: ZoneInfo) -> bool:
+    """Whether midnight of some season is no slot of that step."""
+    seasons = (dt.datetime(2027, month, 1, tzinfo=zone) for month in range(1, 13))
+    return any(int(one.timestamp()) % step for one in seasons)

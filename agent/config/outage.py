@@ -1,0 +1,61 @@
+"""How long the spools bear an outage at this schedule: an estimate, said as one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.buffer.bears import WANTED, Load, days, enough
+from agent.channels import channels
+from agent.registry.gate import FLOORS
+from agent.settings import written_size
+from agent.words import _
+
+if TYPE_CHECKING:
+    from agent.config.config import Config
+
+DAY, YEAR = 86_400, 365
+
+
+def load(config: Config) -> Load:
+    """What one recipient's spool takes in a day, if everything may leave that ever can."""
+    floor = FLOORS[config.privacy.policy]
+    kept = [
+        point
+        for points in config.points().values()
+        for point in points
+        if point.channel and (point.place is not None or point.every >= floor)
+        if not channels()[point.channel].at_changes
+    ]
+    of_dwellings = {point.device for point in kept if point.place is None}
+    common = any(point.place is not None for point in kept)
+    return Load(sum(DAY // point.every for point in kept), len(of_dwellings) + common)
+
+
+def left(config: Config, waiting: int) -> int | None:
+    """Whole days of outage until one recipient's spool, in which so many rows wait, gives anything
+    up; None: nothing is ever kept.
+    """
+    lasts = days(config.spool.max, load(config), waiting)
+    return None if lasts is None else int(lasts)
+
+
+def outage(config: Config) -> list[str]:
+    """Say in a line or two how long an outage may last before anything is given up for space."""
+    lasts = left(config, 0)
+    if lasts is None or not config.uplinks:
+        return []
+    if lasts >= YEAR:
+        return [_("bears an outage of over a year before anything is given up")]
+    if lasts >= WANTED:
+        return [_("bears an outage of some {days} days", days=lasts)]
+    return [
+        _(
+            "! bears an outage of some {days} days only, not of {wanted}:",
+            days=lasts,
+            wanted=WANTED,
+        ),
+        _(
+            "  write `max: {size}` under `spool`, or read less often",
+            size=written_size(enough(load(config))),
+        ),
+    ]

@@ -1,0 +1,148 @@
+"""What is wrong with a device profile: what its driver cannot read, and values that are not right.
+
+Its own test is run: the cells that it says a device serves must be read as it says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from agent.channels import channel_of_quantity, channels
+from agent.config.names import ILL_NAMED, NAME, no_unit
+from agent.config.problem import did_you_mean, or_list
+from agent.drivers import DRIVERS, driver, family
+from agent.drivers.base import Rehearses
+from agent.model import Point
+from agent.settings import shown
+from agent.units import factor, units
+from agent.words import N_, _
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from agent.config.report import Report
+    from agent.drivers.base import Reads
+    from agent.drivers.profile import Offer, Profile
+    from agent.model import Sample
+
+ADDRESS = "1"
+"""any, for notation is checked without a device"""
+ANY = "any"
+"""model of a profile for all meters of a kind: what they have, each says itself"""
+UNTESTED = N_(
+    "`test` is missing, or its `reads`: cells that a device serves, and what"
+    " they are read as; without it nobody knows whether the profile is right"
+)
+
+
+def profilecheck(report: Report, made: Profile) -> None:
+    """Add to the report what is wrong with a profile that has all its words."""
+    speakers = [driver(name) for name in DRIVERS if family(name) == family(made.driver)]
+    if not speakers:
+        known = sorted({family(name) for name in DRIVERS})
+        near = did_you_mean(made.driver, known) or _("; there is {names}", names=or_list(known))
+        report.value(
+            ("driver",), _("no driver {driver}{near}", driver=shown(made.driver), near=near)
+        )
+        return
+    _Check(report, made, speakers[0]).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    report: Report
+    made: Profile
+    speaks: type[Reads]
+
+    def run(self) -> None:
+        serial = {"serial": self.made.serial} if self.made.serial else {}
+        offers = {**self.made.points, **serial}
+        sound = {name: self._offer(name, offer) for name, offer in offers.items()}
+        for quantity in self.made.defaults:
+            if quantity not in self.made.points:
+                self.report.value(("defaults",), _no_point(quantity, self.made.points))
+        if not self.made.defaults and self.made.model != ANY:
+            what = _("nothing is read from a device that names the profile alone: name a point")
+            self.report.value(("defaults",), what)
+        if all(sound.values()):
+            self._rehearse(offers)
+
+    def _offer(self, name: str, offer: Offer) -> bool:
+        """Whether the driver can read it; what else is wrong with it is told."""
+        path = ("serial",) if offer is self.made.serial else ("points", name)
+        if not NAME.fullmatch(name):
+            self.report.key(path, _(ILL_NAMED))
+        word = channel_of_quantity().get(name)
+        if offer.unit not in units():
+            self.report.value((*path, "unit"), no_unit(offer.unit))
+        elif word and factor(offer.unit, unit := channels()[word].unit) is None:
+            what = _(
+                "{unit} cannot be converted to {other}, the unit of {name}",
+                unit=offer.unit,
+                other=unit,
+                name=word,
+            )
+            self.report.value((*path, "unit"), what)
+        try:
+            self.speaks.check(self._point(name, offer))
+        except ValueError as error:
+            self.report.value((*path, "at"), str(error))
+            return False
+        return True
+
+    def _point(self, name: str, offer: Offer) -> Point:
+        manners = f" {self.made.manners}" if self.made.manners else ""
+        return Point("profile", name, ADDRESS, f"{offer.at}{manners}", 60, unit=offer.unit)
+
+    def _rehearse(self, offers: Mapping[str, Offer]) -> None:
+        """Read the profile's own test cells, and hold them against what it says they are."""
+        reads = self.made.test.get("reads")
+        if not isinstance(reads, dict) or not reads:
+            self.report.key(("test",), _(UNTESTED))
+            return
+        if not issubclass(self.speaks, Rehearses):
+            what = _(
+                "nothing of {driver} can be tried without a device: delete the test",
+                driver=self.made.driver,
+            )
+            self.report.value(("test",), what)
+            return
+        for name in reads.keys() - offers.keys():
+            self.report.key(("test", "reads", name), _no_point(name, offers))
+        points = [self._point(name, offers[name]) for name in reads if name in offers]
+        try:
+            samples = self.speaks.rehearse(self.made.test, points) if points else []
+        except ValueError as error:
+            self.report.value(("test",), str(error))
+            return
+        for sample in samples:
+            self._hold_against(sample, offers[sample.point.name], reads[sample.point.name])
+
+    def _hold_against(self, sample: Sample, offer: Offer, expected: object) -> None:
+        path, found = ("test", "reads", sample.point.name), sample.value
+        if isinstance(found, Decimal):
+            found *= offer.scale
+        if sample.why:
+            self.report.value(path, _("these cells are not read: {detail}", detail=sample.detail))
+        elif found != _exact(expected):
+            said = format(found, "f") if isinstance(found, Decimal) else shown(found)
+            self.report.value(
+                path,
+                _(
+                    "these cells are read as {said}, not as {expected}",
+                    said=said,
+                    expected=shown(expected),
+                ),
+            )
+
+
+def _no_point(name: str, known: Iterable[str]) -> str:
+    near = did_you_mean(name, known) or _("; there is {names}", names=or_list(known))
+    return _("no point {name}{near}", name=shown(name), near=near)
+
+
+def _exact(expected: object) -> object:
+    whole = isinstance(expected, int) and not isinstance(expected, bool)
+    return Decimal(str(expected)) if whole or isinstance(expected, float) else expected

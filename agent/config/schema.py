@@ -1,0 +1,122 @@
+"""The JSON Schema of the file, for editors that complete and check while one types.
+
+Made from the models that the file is checked by. It says what each word may be; what must go
+together, `gardien check` says.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agent.authority.settings import Trust
+from agent.config.known import TRANSPORTS, driver_settings, transport_settings
+from agent.config.models import (
+    Backup,
+    Building,
+    ClockSource,
+    DeviceOptions,
+    LinkOptions,
+    Privacy,
+    SpoolLimits,
+    Top,
+    Updates,
+    UplinkOptions,
+)
+from agent.config.names import NAME
+from agent.control.settings import Control
+from agent.drivers import DRIVERS
+from agent.enrolment.settings import Enrolment
+from agent.settings import BYTES, SECONDS, written, written_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydantic import BaseModel
+
+Json = dict[str, Any]
+NONE = ("default", None)
+
+
+def schema() -> Json:
+    """Make the schema of the whole file."""
+    defs: Json = {}
+    links = [_variant(defs, LinkOptions, "driver", word, driver_settings(word)) for word in DRIVERS]
+    uplinks = [
+        _variant(defs, UplinkOptions, "transport", word, transport_settings(word))
+        for word in TRANSPORTS
+    ]
+    top = _model(defs, Top)
+    sections = {
+        "building": _model(defs, Building),
+        "links": _named("The lines on which devices hang, by a name of your own.", links),
+        "devices": _named(
+            "Meters, sensors and controllers, by name.", [_model(defs, DeviceOptions)]
+        ),
+        "uplinks": _named("Who receives readings, by a name of your own.", uplinks),
+        "privacy": _model(defs, Privacy),
+        "controls": _named("What may be commanded, by name.", [_model(defs, Control)]),
+        "clock": _model(defs, ClockSource),
+        "spool": _model(defs, SpoolLimits),
+        "enrolment": _model(defs, Enrolment),
+        "updates": _model(defs, Updates),
+        "trust": _model(defs, Trust),
+        "backup": _model(defs, Backup),
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "gardien's configuration",
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["building"],
+        "properties": sections | top["properties"],
+        "$defs": defs,
+    }
+
+
+def _model(defs: Json, model: type[BaseModel]) -> Json:
+    made = model.model_json_schema(ref_template="#/$defs/{model}")
+    inner = made.pop("$defs", {})
+    for section in (made, *inner.values()):
+        section["properties"] = {
+            name: _as_written(said) for name, said in section.get("properties", {}).items()
+        }
+    defs.update(inner)
+    return made
+
+
+def _as_written(said: Json) -> Json:
+    """Write a default as the file would, and leave out what no editor shows."""
+    default = said.get("default")
+    unit = str(said.get("examples", [""])[0]).lstrip("0123456789.")
+    if isinstance(default, int | float) and unit in {*SECONDS, *BYTES}:
+        said["default"] = written(default) if unit in SECONDS else written_size(int(default))
+    return {key: value for key, value in said.items() if key != "title" and (key, value) != NONE}
+
+
+def _named(description: str, variants: list[Json]) -> Json:
+    return {
+        "description": description,
+        "type": ["object", "null"],
+        "propertyNames": {"pattern": f"^{NAME.pattern}$"},
+        "additionalProperties": variants[0] if len(variants) == 1 else {"anyOf": variants},
+    }
+
+
+def _variant(
+    defs: Json, ours: type[BaseModel], key: str, word: str, theirs: type[BaseModel] | None
+) -> Json:
+    """One line or uplink: our options and those of the driver or transport in one mapping."""
+    parts = [_model(defs, model) for model in (ours, theirs) if model]
+    properties = _merged(part.get("properties", {}) for part in parts)
+    properties[key] |= {"const": word}
+    return {
+        "title": word,
+        "type": "object",
+        "additionalProperties": False,
+        "properties": properties,
+        "required": [name for part in parts for name in part.get("required", ())],
+    }
+
+
+def _merged(parts: Iterable[Json]) -> Json:
+    return {name: dict(said) for part in parts for name, said in part.items()}

@@ -1,0 +1,1 @@
+"""Demand response: what was authorized, as far as agreed, and always given back."""

@@ -1,0 +1,52 @@
+"""Bounds that a modality and a grant may both have: of the value and of the hours. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.control import hours
+from agent.control.guard import measured, plain
+from agent.control.model import Code, No
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from agent.control.facts import Facts
+    from agent.control.model import Limits, Order
+
+
+def outside(value: Decimal, limits: Limits, unit: str) -> str:
+    """How a value goes beyond, in words; empty: it does not."""
+    if limits.least is not None and value < limits.least:
+        return f"down to {measured(limits.least, unit)}, {plain(value)} was asked"
+    if limits.most is not None and value > limits.most:
+        return f"up to {measured(limits.most, unit)}, {plain(value)} was asked"
+    return ""
+
+
+def at_hours(order: Order, limits: Limits, facts: Facts, code: Code, whose: str) -> No | None:
+    """Whether all of an order, its draw included, is within the windows and the season."""
+    span = (order.start, order.latest_end)
+    beyond = hours.first_outside(limits.windows, limits.season, span, facts.zone)
+    if beyond is None:
+        return None
+    return No(code, f"{whose} not agreed for {beyond:%a %d %B, %H:%M}")
+
+
+def said(role: str) -> str:
+    """A role as people say it."""
+    return role.replace("_", " ")
+
+
+def long(seconds: float) -> str:
+    """A duration as people say it."""
+    if seconds >= 60 and seconds % 60 == 0:  # noqa: PLR2004 -- a minute
+        hour, minute = divmod(int(seconds) // 60, 60)
+        return (
+            f"{hour} h {minute:02} min"
+            if hour and minute
+            else f"{hour} h"
+            if hour
+            else (f"{minute} min")
+        )
+    return f"{seconds:g} s"

@@ -1,0 +1,249 @@
+"""Where signed orders, grants and revocations are taken, decided and written down.
+
+What was decided and that it was decided are on the disk together: the same bytes again get the
+first answer again (domain.md 4.2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from agent.authority import claims, replay
+from agent.authority.kinds import OCCUPANT, ROOT
+from agent.authority.refused import Code as ObjectCode
+from agent.authority.refused import Forged
+from agent.clock import stamp
+from agent.control.claims import grant_of, order_of
+from agent.control.decide import decide
+from agent.control.guard import plain
+from agent.control.model import Code, Event, No, State
+from agent.control.records import Change, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from agent.authority.verify import Verified
+    from agent.buffer.database import Database
+    from agent.control.fitted import Fitted
+    from agent.control.keeper import Keeper
+    from agent.control.model import Grant, Order
+
+EARLY_KEPT = 72 * 3600.0
+"""seconds for which a cancellation that came before its order is kept"""
+CENTRE = frozenset({"grid_operator", "registry"})
+"""who may end whatever stands"""
+DRAWS = random.SystemRandom()
+
+
+@dataclass
+class Desk:
+    """See the module. `run` makes a call in the journal's own thread."""
+
+    keeper: Keeper
+    run: Callable[..., Awaitable[Any]]
+
+    def __post_init__(self) -> None:
+        """Two ways may bring the same object at once."""
+        self._one_at_a_time = asyncio.Lock()
+
+    async def take(self, verified: Verified) -> dict[str, Any]:
+        """Take one object; the answer says what became of it. Raises Forged, SpoolFull."""
+        async with self._one_at_a_time:
+            before = await self.run(self.keeper.journal.first, verified)
+            if before is not None:
+                return dict(before) | {"again": True}
+            return await self._take(verified)
+
+    async def _take(self, verified: Verified) -> dict[str, Any]:
+        said = verified.said
+        if isinstance(said, claims.Grant):
+            return await self._grant(verified, said)
+        if isinstance(said, claims.Revocation):
+            return await self._revoke(verified, said)
+        if isinstance(said, claims.Command):
+            return await (self._end if said.gives_back else self._order)(verified, said)
+        raise Forged(ObjectCode.TYP, f"{verified.typ} is nothing for the controls")
+
+    # -- grants
+
+    async def _grant(self, verified: Verified, said: claims.Grant) -> dict[str, Any]:
+        try:
+            grant = grant_of(verified, said)
+        except ValueError as error:
+            raise Forged(ObjectCode.FORM, str(error)) from error
+        for asset in grant.assets:
+            if not self._covers(verified, asset):
+                raise Forged(ObjectCode.KID, f"the key of {verified.owner} is not for {asset}")
+        answer = {"grant": grant.jti, "role": grant.role, "revoked": self._is_revoked(grant)}
+        await self.run(self.keeper.journal.grant, grant, _keep(verified, answer))
+        self._audit("control.grant", jti=grant.jti, kid=verified.kid)
+        return answer
+
+    def _covers(self, verified: Verified, asset: str) -> bool:
+        name, _, equipment = asset.partition(":")
+        return verified.scope.covers(*(("", equipment) if name == "kind" else (asset, "")))
+
+    def _is_revoked(self, grant: Grant) -> bool:
+        revoked = self.keeper.journal.revoked
+        return grant.jti in revoked or grant.kid in revoked
+
+    async def _revoke(self, verified: Verified, said: claims.Revocation) -> dict[str, Any]:
+        journal = self.keeper.journal
+        last = journal.versions.get(verified.owner, 0)
+        if said.ver <= last:
+            words = f"{verified.owner} has sent version {last} already, this is {said.ver}"
+            raise Forged(ObjectCode.VERSION, words)
+        what = []
+        for one in said.rev:
+            name = one.jti or one.kid or ""
+            self._may_revoke(verified, name)
+            what.append((name, float(one.at if one.at is not None else said.iat)))
+        answer = {"revoked": [name for name, _ in what]}
+        version = (verified.owner, said.ver)
+        await self.run(journal.revoke, what, version, _keep(verified, answer))
+        self._audit("control.revoked", jti=said.jti, kid=verified.kid, revoked=answer["revoked"])
+        for name in self.keeper.fits:
+            self.keeper.wake(name)
+        return answer
+
+    def _may_revoke(self, verified: Verified, name: str) -> None:
+        """By who granted, by another key of the same role (an occupant speaks for nobody else), or
+        by root; an unknown one by anybody who may sign such a thing: it may come later.
+        """
+        grant = self.keeper.journal.grants.get(name)
+        if grant is None or verified.role == ROOT or grant.by == verified.owner:
+            return
+        if grant.role != verified.role or grant.role == OCCUPANT:
+            raise Forged(ObjectCode.KID, f"{verified.owner} cannot take back what {grant.by} said")
+
+    # -- orders
+
+    async def _order(self, verified: Verified, said: claims.Command) -> dict[str, Any]:
+        now = self.keeper.world.now()
+        answers: dict[str, Any] = {}
+        events: list[Event] = []
+        outcomes: list[Outcome] = []
+        for name in dict.fromkeys(said.cmd.tgt):
+            order = order_of(verified, said, name, now.wall)
+            found = self.consider(verified, order)
+            told = Outcome(
+                order.jti, name, State.RECEIVED, now.wall, by=order.by, words=order.why,
+                value="" if order.value is None else plain(order.value),
+            )  # fmt: skip
+            outcomes.append(told)
+            if isinstance(found, No):
+                code = str(found)
+                answers[name] = {"state": State.REJECTED, "code": code, "words": found.words}
+                outcomes.append(replace(told, state=State.REJECTED, code=code, words=found.words))
+                self._audit("control.refused", jti=order.jti, control=name, code=code)
+                continue
+            events.append(found)
+            outcomes += self._taken(found, told, self.keeper.fits[name].modality.version)
+            answers[name] = {
+                "state": State.SCHEDULED, "begin": stamp(found.begin), "end": stamp(found.end),
+                "grants": [*found.grants],
+            }  # fmt: skip
+        answer = {"jti": said.jti, "targets": answers}
+        change = Change(events=events, outcomes=outcomes)
+        await self.run(self.keeper.journal.save, change, _keep(verified, answer))
+        for event in events:
+            await self._replace(event.order)
+            self.keeper.wake(event.order.control)
+        return answer
+
+    async def _replace(self, order: Order) -> None:
+        """What it takes the place of goes, unless that has begun: then the stronger wins.
+
+        Cut off before this, both stand, and who begins is decided again beside the other.
+        """
+        event = self.keeper.journal.events.get((order.ref, order.control))
+        if event and event.state is State.SCHEDULED and not event.began:
+            await self.keeper.cancel(order.control, f"replaced by {order.jti}", order.ref)
+
+    def consider(self, verified: Verified | None, order: Order) -> Event | No:
+        """The decision on one order, with its draws; also for a dry run, which keeps nothing."""
+        journal, fit = self.keeper.journal, self.keeper.fits.get(order.control)
+        if fit is None:
+            return decide_unknown(order)
+        agreed = fit.modality
+        if verified and not verified.scope.covers(agreed.name, agreed.equipment):
+            return No(Code.KID, f"the key of {verified.owner} is not for {agreed.name}")
+        if order.jti in journal.early:
+            return No(Code.REVOKED, "it was cancelled before it came")
+        now = self.keeper.world.now()
+        found = decide(order, agreed, self.keeper.facts(fit, now))
+        if isinstance(found, No):
+            return found
+        return Event(
+            order,
+            State.SCHEDULED,
+            begin=order.start + DRAWS.uniform(0, order.rand),
+            back=DRAWS.uniform(0, agreed.spread),
+            grants=found.grants,
+            accepted=now.wall,
+        )
+
+    def _taken(self, event: Event, told: Outcome, agreed: str) -> list[Outcome]:
+        grants = [self.keeper.journal.grants[jti] for jti in event.grants]
+        evidence = "; ".join(dict.fromkeys(one.evidence for one in grants))
+        order = event.order
+        self._audit(
+            "control.accepted", jti=order.jti, control=order.control, grants=[*event.grants],
+            agreed=agreed,
+        )  # fmt: skip
+        return [
+            replace(told, state=State.ACCEPTED, evidence=evidence),
+            replace(told, state=State.SCHEDULED, words=stamp(event.begin)),
+        ]
+
+    # -- giving back
+
+    async def _end(self, verified: Verified, said: claims.Command) -> dict[str, Any]:
+        """Cancel one order, or release whatever is held: always taken (domain.md 3.3, rule 9)."""
+        answers: dict[str, Any] = {}
+        known = [name for name in dict.fromkeys(said.cmd.tgt) if name in self.keeper.fits]
+        for name in dict.fromkeys(said.cmd.tgt):
+            fit = self.keeper.fits.get(name)
+            if fit is None:
+                answers[name] = {"state": State.REJECTED, "code": str(Code.ASSET)}
+            elif not self._may_end(verified, fit):
+                answers[name] = {"state": State.REJECTED, "code": str(Code.KID)}
+                known.remove(name)
+            else:
+                answers[name] = {"state": State.CANCELLED}
+        answer = {"jti": said.jti, "targets": answers}
+        ref, journal = said.cmd.ref or "", self.keeper.journal
+        late = any((ref, name) in journal.events for name in known)
+        keep = _keep(verified, answer)
+        try:
+            if ref and not late and known:
+                until = self.keeper.world.now().wall + EARLY_KEPT
+                await self.run(journal.refuse_later, ref, until, keep)
+            else:
+                await self.run(journal.save, Change(), keep)
+        finally:  # also where it cannot be kept: it comes again, and ends nothing twice
+            words = f"{said.cmd.act} by {verified.owner}"
+            for name in known:
+                await self.keeper.cancel(name, words, ref if said.cmd.act == "cancel" else "")
+        self._audit("control.ended", jti=said.jti, ref=ref, controls=known)
+        return answer
+
+    def _may_end(self, verified: Verified, fit: Fitted) -> bool:
+        agreed = fit.modality
+        could = verified.role in agreed.require or verified.role in CENTRE
+        return could and verified.scope.covers(agreed.name, agreed.equipment)
+
+    def _audit(self, kind: str, **body: Any) -> None:
+        self.keeper.world.audit(kind, body)
+
+
+def decide_unknown(order: Order) -> No:
+    """What is said of a control there is none of."""
+    return No(Code.ASSET, f"nothing called {order.control} may be commanded here")
+
+
+def _keep(verified: Verified, answer: dict[str, Any]) -> Callable[[Database], None]:
+    return lambda database: database.by(lambda db: replay.keep(db, verified, answer))

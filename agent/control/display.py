@@ -1,0 +1,85 @@
+"""Points in the BMS that tell its operator what we do: active, value, minutes left, who asked; and
+one that counts up during a hold, for the controller's own logic.
+
+They inform and command nothing, so no journal knows of them: each start writes them anew.
+"""
+
+from __future__ import annotations
+
+import logging
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from agent.errors import LinkLost, Refused, WriteRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from agent.control.model import Event
+    from agent.control.plug import Plug
+    from agent.control.row import Place, Row
+    from agent.control.stamps import Moment
+    from agent.model import Value
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT = "heartbeat"
+ROLES = ("grid_operator", "building_manager", "boiler_operator", "residents_council", "occupant")
+REST = 60.0
+"""seconds until a point that did not take a word is told again"""
+WRAPS = 10_000
+"""where the count begins again"""
+
+
+class Display:
+    """What the points of one control say; written where it changes."""
+
+    def __init__(self, places: Mapping[str, Place], slot: int | None) -> None:
+        self.places, self._slot = places, slot
+        self._said: dict[str, Value | None] = {}
+        self._beats = 0
+        self._complained = ""
+        self._rests: dict[str, float] = {}
+
+    async def show(
+        self,
+        plug: Callable[[Place, int | None], Plug],
+        row: Row | None,
+        said: Mapping[str, Value | None],
+        now: float,
+    ) -> None:
+        """Bring the points to this; what one does not take is tried again after a minute, for the
+        guards of the control wait meanwhile. `now`: seconds that never step.
+        """
+        wanted = dict(said)
+        if row is not None:
+            self._beats = (self._beats + 1) % WRAPS
+            wanted[HEARTBEAT] = Decimal(self._beats)
+        for word, place in self.places.items():
+            value = wanted.get(word, None if self._slot is not None else Decimal(0))
+            if word in self._said and self._said[word] == value:
+                continue
+            if now < self._rests.get(word, now):
+                continue
+            try:
+                await plug(place, self._slot).write(value)
+                self._said[word] = value
+            except (LinkLost, Refused, WriteRefused) as error:
+                if str(error) != self._complained:
+                    self._complained = str(error)
+                    log.warning("%s/%s is not shown: %s", place.device, place.point, error)
+                self._rests[word] = now + REST
+
+
+def telling(row: Row | None, event: Event | None, now: Moment) -> dict[str, Value | None]:
+    """What the operator is to read; nothing where nothing is held. Pure."""
+    if row is None:
+        return {}
+    left = event.end - now.wall if event else 0.0
+    by = ROLES.index(event.order.role) + 1 if event and event.order.role in ROLES else 0
+    return {
+        "active": Decimal(1),
+        "value": row.target,
+        "minutes": Decimal(max(0, round(left / 60))),
+        "by": Decimal(by),
+    }

@@ -1,0 +1,38 @@
+"""When a control must be looked at again. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.control import course
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from agent.control.ground import Wait
+    from agent.control.model import Event
+    from agent.control.row import Row
+    from agent.control.stamps import Moment
+
+LOOK = 10.0
+"""seconds between two looks at the guards, and at what is held"""
+SOONEST = 0.01
+
+
+def until_next(
+    now: Moment, events: Iterable[Event], rows: Iterable[Row], waits: Mapping[int, Wait]
+) -> float:
+    """Seconds until something of a control is due: an order begins or ends, a hold is over, the
+    device's watchdog is to be told, a give-back is tried again; LOOK at most.
+    """
+    due = [LOOK]
+    for event in events:
+        if event.state in course.WAITING:
+            due += [at - now.wall for at in (event.begin, event.end - event.back, event.end)]
+    for row in rows:
+        due.append(row.begun.steady + row.lasts - now.steady)
+        if row.dog is not None:
+            due.append(row.dog.pause)
+        if row.number in waits:
+            due.append(waits[row.number].until - now.steady)
+    return max(SOONEST, min(one for one in due if one > 0))

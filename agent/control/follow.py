@@ -1,0 +1,95 @@
+"""Following the orders in time: the strongest is in force, who begins is decided again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.control import course
+from agent.control.decide import decide
+from agent.control.giving import over as give_back_as_planned
+from agent.control.known import known
+from agent.control.model import No, State
+from agent.control.put import put, wanted
+from agent.control.report import end, refused
+from agent.control.stamps import elapsed, over
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from decimal import Decimal
+
+    from agent.control.fitted import Fitted
+    from agent.control.ground import Ground
+    from agent.control.model import Event
+    from agent.control.row import Row
+    from agent.control.stamps import Moment
+
+
+async def follow(ground: Ground, fit: Fitted, rows: list[Row], now: Moment) -> None:
+    """Bring a point to the strongest order in time; give back what is held by no order."""
+    barred = ground.barred(fit)
+    going = [
+        one
+        for one in course.in_time(ground.journal.of(fit.key), now.wall)
+        if one.order.control == fit.name  # the point may have been another control's before
+        and may_go(one, rows, now)
+        and slot_of(fit, one) not in barred
+    ]
+    chosen = await _choose(ground, fit, going, rows, now)
+    row = None
+    if chosen is not None:
+        slot = slot_of(fit, chosen)
+        row = next((one for one in rows if one.slot == slot), None)
+        value = value_of(chosen, row, fit, now)
+        if value is None:
+            row = None
+        else:
+            same = row is not None and row.jti == chosen.order.jti
+            lasts = row.lasts if row and same else chosen.end - now.wall
+            want = wanted(ground, fit, chosen.order.jti, value, (chosen.end, lasts), slot)
+            await put(ground, fit, row, want, chosen)
+    for one in rows:
+        if one is not row:
+            await give_back_as_planned(ground, one)
+
+
+async def _choose(
+    ground: Ground, fit: Fitted, going: list[Event], rows: Sequence[Row], now: Moment
+) -> Event | None:
+    """The strongest that may go; one that begins is decided again, the others lose."""
+    chosen = course.winner(going)
+    while chosen is not None and not any(row.jti == chosen.order.jti for row in rows):
+        found = decide(chosen.order, fit.modality, known(ground, fit, now))
+        if not isinstance(found, No):
+            break
+        await refused(ground, chosen, found)
+        going.remove(chosen)
+        chosen = course.winner(going)
+    for event in going:
+        if chosen is not None and event is not chosen and event.state is not State.SUPERSEDED:
+            await end(ground, event, State.SUPERSEDED, f"by {chosen.order.jti}")
+    return chosen
+
+
+def may_go(event: Event, rows: Sequence[Row], now: Moment) -> bool:
+    """Nothing begins by a clock that may not be believed; what goes on ends by both. Pure."""
+    row = next((one for one in rows if one.jti == event.order.jti), None)
+    if row is not None:
+        return not over(row.end, row.begun, row.lasts, now)
+    return now.trusted
+
+
+def slot_of(fit: Fitted, event: Event) -> int | None:
+    """Our priority for an order. Pure."""
+    return fit.slots[1] if event.order.emergency else fit.slots[0]
+
+
+def value_of(event: Event, row: Row | None, fit: Fitted, now: Moment) -> Decimal | None:
+    """What is to stand there now by this order; None: it is given back. Pure."""
+    target = event.order.value
+    assert target is not None
+    if row is None or row.base is None:
+        return course.value_at(now.wall, event, target, target, None)
+    value = course.value_at(now.wall, event, row.base, target, fit.modality.ramp)
+    if value is None or row.moved is None or isinstance(row.target, str):
+        return value
+    return course.paced(row.target, value, fit.modality.ramp, elapsed(row.moved, now))

@@ -1,0 +1,58 @@
+"""Giving a register of which the journal knows nothing back to what a person says stood there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from agent.control import stray
+from agent.control.giving import give_back
+from agent.control.records import Change
+from agent.errors import LinkLost, Refused, SpoolFull, WriteRefused
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from agent.control.fitted import Fitted
+    from agent.control.ground import Ground
+    from agent.control.row import Row
+
+
+async def hand_back(ground: Ground, name: str, value: Decimal, words: str) -> list[str]:
+    """Gives what is left to do. Raises Refused where the journal knows better, or where it cannot
+    be ours.
+    """
+    fit = ground.fits[name]
+    if fit.slots[0] is not None:
+        release = f"`gardien control release {name}`"
+        raise Refused(f"{name} is given back by emptying our priority: {release}")
+    async with ground.lock(name):
+        row = await _row(ground, fit, value, words)
+        try:
+            saved = await ground.world.save(Change(row))
+        except SpoolFull as error:
+            raise Refused(f"it cannot be written down before it is done: {error}") from error
+        assert saved is not None
+        ground.waits.pop(saved.number, None)
+        await give_back(ground, saved)
+        ground.journal.memos[fit.key] = replace(ground.journal.memo(fit.key), swept=True)
+        return [row.alarm for row in ground.journal.open_rows(fit.key)]
+
+
+async def _row(ground: Ground, fit: Fitted, value: Decimal, words: str) -> Row:
+    """What is written down before anything is done."""
+    rows = ground.journal.open_rows(fit.key)
+    if any(row.jti != stray.HANDED for row in rows):
+        release = f"`gardien control release {fit.name}`"
+        raise Refused(f"the journal knows what stood there before {fit.name}: {release}")
+    if rows:
+        return replace(rows[0], pre=value, restore=value, words=words)
+    if ground.journal.memo(fit.key).tested == fit.fingerprint:
+        raise Refused(f"{fit.name} is given back: the journal was there and knows of nothing")
+    try:
+        standing = await ground.world.plug(fit.place, None).look(whole=True)
+    except (LinkLost, WriteRefused) as error:
+        raise Refused(f"{fit.name}: {error}") from error
+    if not stray.could_be_ours(fit, standing.ours):
+        raise Refused(f"no order could have set {standing.ours}, which is there: left")
+    return stray.handed(fit, standing, value, words, ground.world.now())

@@ -1,0 +1,134 @@
+"""What is kept of orders and points beside their rows, and how it stands in the file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from agent.control.failsafe import Watch
+from agent.control.model import Event, Grant, Limits, Order, State, Window
+from agent.control.stamps import Moment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.control.row import Row
+
+FINAL = {
+    State.REJECTED, State.COMPLETED, State.CANCELLED, State.SUPERSEDED, State.ABORTED,
+    State.OPTED_OUT, State.EXPIRED, State.FAILED,
+}  # fmt: skip
+Key = tuple[str, str]
+"""device and point: timers hang on these, not on a control's name"""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One thing that became of an order at one control, as it is reported."""
+
+    jti: str
+    control: str
+    state: State
+    at: float
+    code: str = ""
+    words: str = ""
+    value: str = ""
+    before: str = ""
+    after: str = ""
+    by: str = ""
+    evidence: str = ""
+    seen: str = ""
+    """the worst that the guards said while it was held"""
+    closed: bool = False
+    """the device, or somebody by hand, has said that it is over: nothing waits to be given back"""
+    n: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Memo:
+    """What is remembered of a point beside its holds."""
+
+    given_back: Moment | None = None
+    locked: Moment | None = None
+    lock_lasts: float = 0.0
+    opted_out: Moment | None = None
+    opt_lasts: float = 0.0
+    opt_words: str = ""
+    watch: Watch = field(default_factory=Watch)
+    tested: str = ""
+    """fingerprint of the control as it was when its test passed"""
+    free: tuple[int, ...] = ()
+    """our slots that the test found free: what stands there without a row is ours to sweep"""
+    fallback: Decimal | None = None
+    """what the device's watchdog was seen to fall back to"""
+    fell_back_s: float | None = None
+    """after how many seconds, in the test that passed"""
+    swept: bool = False
+    """looked at since the journal was opened; not stored"""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What goes to the disk together."""
+
+    row: Row | None = None
+    events: Sequence[Event] = ()
+    outcomes: Sequence[Outcome] = ()
+    memos: Sequence[tuple[Key, Memo]] = ()
+
+
+def text(record: Any) -> str:
+    """A record as it stands in the file."""
+    return json.dumps(asdict(record), default=_plain)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, frozenset):
+        return sorted(value)
+    raise TypeError(type(value).__name__)
+
+
+def _number(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
+
+
+def event_of(body: dict[str, Any]) -> Event:
+    """Read an event."""
+    order = body.pop("order")
+    order |= {"value": _number(order["value"]), "auth": tuple(order["auth"])}
+    body |= {"state": State(body["state"]), "grants": tuple(body["grants"])}
+    body |= {"over": Moment(**body["over"]) if body.get("over") else None}
+    return Event(order=Order(**order), **body)
+
+
+def grant_of(body: dict[str, Any]) -> Grant:
+    """Read a grant."""
+    limits = body.pop("limits")
+    windows = tuple(
+        Window(frozenset(one["days"]), one["since"], one["until"]) for one in limits["windows"]
+    )
+    season = limits["season"] and tuple(tuple(day) for day in limits["season"])
+    limits |= {"windows": windows, "season": season}
+    limits |= {"least": _number(limits["least"]), "most": _number(limits["most"])}
+    body |= {"assets": tuple(body["assets"]), "actions": tuple(body["actions"])}
+    return Grant(limits=Limits(**limits), **body)
+
+
+def memo_of(body: dict[str, Any]) -> Memo:
+    """Read what is remembered of a point."""
+    watch = body.pop("watch")
+    for name in ("since", "heard", "unbroken"):
+        watch[name] = Moment(**watch[name]) if watch[name] else None
+    for name in ("given_back", "locked", "opted_out"):
+        body[name] = Moment(**body[name]) if body[name] else None
+    body |= {"fallback": _number(body.get("fallback")), "free": tuple(body["free"])}
+    return Memo(**body | {"watch": Watch(**watch), "swept": False})
+
+
+def outcome_of(n: int, body: dict[str, Any]) -> Outcome:
+    """Read an outcome."""
+    return Outcome(**body | {"n": n, "state": State(body["state"])})

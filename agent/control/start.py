@@ -1,0 +1,84 @@
+"""The start: giving back, once, all that an agent before us has left (domain.md 3.4).
+
+What does not answer now stays and is tried again (RELEASE_PENDING).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from agent.control import failsafe
+from agent.control.fallback import fall_back
+from agent.control.giving import give_back
+from agent.control.model import State
+from agent.control.report import end
+from agent.control.row import Phase
+from agent.control.stop import forbidden
+from agent.control.sweep import sweep
+from agent.errors import LinkLost, Refused
+
+if TYPE_CHECKING:
+    from agent.control.fitted import Fitted
+    from agent.control.ground import Ground
+    from agent.control.model import Event
+    from agent.control.row import Row
+
+ASKED_WITHIN = 10.0
+"""seconds that a start waits for the guards of a limit"""
+
+
+async def recover(ground: Ground) -> None:
+    """Before any uplink is opened: release, or bring to its failsafe, every open row; then look for
+    what stands there without one.
+    """
+    now, journal = ground.world.now(), ground.journal
+    for fit in ground.fits.values():
+        if rule := fit.modality.failsafe:
+            memo = journal.memo(fit.key)
+            watch = failsafe.started(memo.watch, rule, now)
+            await ground.remember(fit.key, replace(memo, watch=watch))
+    await asyncio.gather(*(_recover(ground, row) for row in list(journal.rows.values())))
+    for event in list(journal.events.values()):
+        if event.state in {State.STARTED, State.RESTORING} and not _open(ground, event):
+            await end(ground, event, State.ABORTED, "restart")
+    await asyncio.gather(*(sweep(ground, fit) for fit in ground.fits.values()))
+
+
+def _open(ground: Ground, event: Event) -> bool:
+    return any(
+        (row.jti, row.control) == (event.order.jti, event.order.control)
+        for row in list(ground.journal.rows.values())
+    )
+
+
+async def _recover(ground: Ground, row: Row) -> None:
+    event = ground.journal.events.get((row.jti, row.control))
+    fit = ground.fits.get(row.control)
+    if fit is not None and await _stays_limited(ground, fit, row):
+        # a limit is not let go of: its failsafe value is written over it
+        if event:
+            await end(ground, event, State.ABORTED, "restart")
+        await fall_back(ground, fit, [row])
+        return
+    done = event is not None and event.state is State.RESTORING
+    outcome = State.COMPLETED if done else State.ABORTED
+    await give_back(ground, row.releasing(outcome, "restart"))
+
+
+async def _stays_limited(ground: Ground, fit: Fitted, row: Row) -> bool:
+    ours = ground.mine(row) and row.slot == fit.slots[0] and row.phase is not Phase.RELEASING
+    if not ours or not ground.journal.memo(fit.key).watch.since:
+        return False
+    await _ask(ground, fit)
+    return forbidden(ground, fit) is None
+
+
+async def _ask(ground: Ground, fit: Fitted) -> None:
+    """At a start nobody has read the guards yet; what does not answer counts as tripped."""
+    if ground.world.ask is not None:
+        with suppress(LinkLost, Refused, TimeoutError):
+            async with asyncio.timeout(ASKED_WITHIN):
+                await ground.world.ask(fit.name)

@@ -1,0 +1,64 @@
+"""What stands on a word that was taken back: a grant, the key that ordered it, an occupancy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.control import course
+from agent.control.giving import give_back
+from agent.control.model import Code, No, State
+from agent.control.report import end
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from agent.control.fitted import Fitted
+    from agent.control.ground import Ground
+    from agent.control.model import Event, Grant
+    from agent.control.row import Row
+    from agent.control.stamps import Moment
+
+    Home = Callable[[str], tuple[float, float] | None]
+
+
+def taken_back(
+    event: Event, grants: Mapping[str, Grant], kids: Mapping[str, float], home: Home, now: Moment
+) -> No | None:
+    """Which word an order stands on no longer stands; None: all do. Pure.
+
+    `kids`: keys that were revoked; `home`: from when until when an occupancy is.
+    """
+    for jti in event.grants:
+        grant = grants.get(jti)
+        if grant is None or grant.revoked is not None:
+            role = grant.role if grant else ""
+            return No(Code.REVOKED, f"the grant of the {role} was revoked", role)
+        if grant.occupancy is not None and now.trusted:
+            stands = home(grant.occupancy)
+            if stands is None or stands[1] <= now.wall:
+                words = f"the occupancy of the {grant.role} has ended"
+                return No(Code.REVOKED, words, grant.role)
+    if event.order.kid in kids:
+        return No(Code.REVOKED, "the key that ordered it was revoked")
+    return None
+
+
+async def end_withdrawn(ground: Ground, fit: Fitted, rows: list[Row]) -> list[Row]:
+    """End what stands on a word that was taken back; gives the rows that stay."""
+    journal, now = ground.journal, ground.world.now()
+    for event in journal.of(fit.key):
+        if event.state not in course.WAITING:
+            continue
+        no = taken_back(
+            event, journal.grants, journal.revoked,
+            lambda occupancy: ground.world.home(occupancy, fit.place.device), now,
+        )  # fmt: skip
+        if no is None:
+            continue
+        for row in rows:
+            if row.jti == event.order.jti:
+                await give_back(ground, row.releasing(State.ABORTED, f"{no}: {no.words}"))
+        rows = [row for row in rows if row.jti != event.order.jti]
+        latest = journal.events[event.order.jti, event.order.control]
+        await end(ground, latest, State.ABORTED, f"{no}: {no.words}")
+    return rows

@@ -1,0 +1,43 @@
+"""The worst that the guards say while something is held, for the report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.control.guard import fresh, measured
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from decimal import Decimal
+
+    from agent.control.guard import Seen
+    from agent.control.model import Guard
+
+
+class Worst:
+    """By control, until it is asked for."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, dict[str, Decimal]] = {}
+
+    def note(
+        self, name: str, guards: Iterable[Guard], look: Callable[[str, str], Seen | None]
+    ) -> None:
+        """Remember what is worse than before."""
+        worst = self._seen.setdefault(name, {})
+        for guard in guards:
+            value = fresh(look(guard.device, guard.point))
+            if value is not None:
+                before = worst.get(guard.name, value)
+                low = guard.least is not None
+                worst[guard.name] = min(before, value) if low else max(before, value)
+
+    def tell(self, name: str, guards: Iterable[Guard]) -> str:
+        """Say it in words, and forget it."""
+        worst = self._seen.pop(name, {})
+        return ", ".join(
+            f"{'lowest' if guard.least is not None else 'highest'} {guard.name}"
+            f" {measured(worst[guard.name], guard.unit)}"
+            for guard in guards
+            if guard.name in worst
+        )

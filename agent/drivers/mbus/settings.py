@@ -1,0 +1,85 @@
+"""Options of an M-Bus line, and what reading a meter takes on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from agent.drivers.mbus import address as addresses
+from agent.drivers.mbus.line import BITS
+from agent.settings import Duration, from_the_root
+from agent.words import _
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.model import Point
+
+SELECTED, ASKED, ANSWERED = 18, 5, 115
+"""bytes of a selection with its E5, of a question, and of what a meter commonly answers"""
+REACTION_BITS = 33
+"""bit times for which a meter commonly thinks"""
+
+
+def _rate(value: int) -> int:
+    if value not in addresses.BAUD_RATES:
+        raise ValueError(
+            _("M-Bus speaks {rates} baud", rates=", ".join(map(str, addresses.BAUD_RATES)))
+        )
+    return value
+
+
+class LineSettings(BaseModel):
+    """What every M-Bus line has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    baudrate: Annotated[int, AfterValidator(_rate)] = Field(
+        default=2400,
+        description="How fast the meters speak; one at another speed has @300 in its address.",
+        examples=[2400],
+    )
+    listen: Annotated[Duration, Field(ge=0, le=600)] = Field(
+        default=60.0,
+        description="How long a scan listens for another master before it says anything.",
+        examples=["60s"],
+    )
+
+    def seconds(self, points: Sequence[Point]) -> float:
+        """What reading one meter takes at best; see `agent.drivers.base.Budgets`."""
+        address = addresses.parse(points[0].address)
+        asked = ASKED if address.primary is not None else SELECTED + ASKED
+        waits = (2 if address.primary is None else 1) * REACTION_BITS
+        return ((asked + ANSWERED) * BITS + waits) / (address.baudrate or self.baudrate)
+
+
+class SerialSettings(LineSettings):
+    """Options of a `driver: mbus` link."""
+
+    port: Annotated[str, AfterValidator(from_the_root)] = Field(
+        min_length=1,
+        description="The serial port of the level converter.",
+        examples=["/dev/serial/by-id/usb-FTDI_FT232R-if00-port0"],
+    )
+    latency: Annotated[Duration, Field(ge=0, le=5)] = Field(
+        default=0.05,
+        description="What the converter and its driver add to the time of an answer.",
+        examples=["50ms"],
+    )
+
+
+class TcpSettings(LineSettings):
+    """Options of a `driver: mbus-tcp` link."""
+
+    host: str = Field(
+        min_length=1,
+        description="Name or address of the converter on the network.",
+        examples=["192.168.10.30"],
+    )
+    port: int = Field(ge=1, le=65535, description="Its TCP port.", examples=[10001])
+    latency: Annotated[Duration, Field(ge=0, le=5)] = Field(
+        default=0.2,
+        description="What the network and the converter add to the time of an answer.",
+        examples=["200ms"],
+    )

@@ -1,0 +1,77 @@
+"""A device that a search found, as the configuration would name it and as people would."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from agent.drivers.base import Found, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.drivers.modbus.answer import Answer
+    from agent.drivers.modbus.fingerprint import Looks
+    from agent.drivers.modbus.rtu import Speed
+
+IDENTIFY = b"\x2b\x0e\x01\0"
+"""maker, product, version (Application Protocol V1.1b3, 6.21)"""
+UNNAMED = re.compile(r"[^a-z0-9]+", re.ASCII)
+
+
+def identification(answer: Answer) -> str:
+    """The texts of an answer to 43/14, in their order; empty where it is none."""
+    pdu, texts, at = answer.pdu, [], 7
+    if len(pdu) < at or pdu[:2] != IDENTIFY[:2]:
+        return ""
+    for _ in range(pdu[6]):
+        if at + 2 > len(pdu):
+            break
+        text = pdu[at + 2 : at + 2 + pdu[at + 1]].decode("ascii", "replace").strip("\0 ")
+        texts.append("".join(c for c in text if c.isprintable()))
+        at += 2 + pdu[at + 1]
+    return " ".join(text for text in texts if text)
+
+
+def crowd(unit: int) -> Found:
+    """Several devices at one unit id."""
+    warning = (
+        f"more than one device answers at {unit}: switch the others off and set their addresses"
+    )
+    return Found(
+        f"modbus-{unit}", {"address": unit}, f"unit {unit}, more than one device", (warning,)
+    )
+
+
+def found(unit: int, looks: Looks, said: str, other: Speed | None) -> Found:
+    """What the configuration would say, by what the device looks like and what it said of itself.
+
+    other: the speed at which it answers, where that is not the line's.
+    """
+    warnings = list(looks.warnings)
+    if other:
+        warnings.append(f"it speaks {other}, not what this line is set to: set one of the two")
+    entry: dict[str, str | int] = {"address": unit}
+    if looks.profile:
+        entry["profile"] = looks.profile
+    else:
+        warnings.append("no profile fits: name one, or its values under `points`")
+    base = UNNAMED.sub("-", _kind(looks.profile)).strip("-")
+    name = f"{base}-{UNNAMED.sub('-', looks.serial.lower()).strip('-') or unit}"[:64]
+    about = ", ".join(part for part in (f"unit {unit}", looks.model, said, looks.serial) if part)
+    return Found(name, entry, about, tuple(warnings), looks.serial or None)
+
+
+def _kind(profile: str) -> str:
+    """What a device is called in its name: its model, or the whole of `sunspec-203`."""
+    model = profile.partition("-")[2]
+    return (profile if model.isdecimal() else model) or "modbus"
+
+
+def everywhere(unit: int, first: int, units: Sequence[int]) -> Progress:
+    """One device that answers whatever the unit id is."""
+    words = (
+        f"the device at {first} answers at {unit} too: it seems to do so at every unit id, so the"
+        " search ends here"
+    )
+    return Progress(len(units), len(units), words, stays=True)

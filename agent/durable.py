@@ -1,0 +1,34 @@
+"""A small file that is there whole, whatever dies while it is written."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from agent.errors import Refused
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def write(file: Path, content: bytes) -> None:
+    """Put a file of mode 0600 in the place of another, durably, whole or not at all.
+
+    Raises Refused where the disk does not take it.
+    """
+    new = file.with_suffix(".new")
+    try:
+        new.unlink(missing_ok=True)
+        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        new.replace(file)
+        folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise Refused(f"{file} cannot be written: {error.strerror}") from error

@@ -1,0 +1,1 @@
+"""The gateway's key and certificate: made here, proved to the platform, renewed in time."""

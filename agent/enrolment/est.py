@@ -1,0 +1,131 @@
+"""Certificates from a server: Enrollment over Secure Transport (RFC 7030). Blocking.
+
+The server proves itself by TLS before it is told anything; there is no way to switch that off.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import http.client
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization.pkcs7 import load_der_pkcs7_certificates
+
+from agent.clock import seconds
+from agent.enrolment import tls
+from agent.enrolment.credential import certificates
+from agent.enrolment.settings import WELL_KNOWN
+from agent.errors import Refused, UplinkLost
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cryptography import x509
+
+    from agent.enrolment.settings import Enrolment
+
+WITHIN = 30.0
+"""seconds for one answer"""
+LARGEST = 1_000_000
+DIGITS = 9
+"""of a Retry-After that is believed"""
+"""bytes of one answer"""
+OK, ACCEPTED = 200, 202
+RETRY = (60, 86_400)
+"""seconds: the least and the most that we let ourselves be put off"""
+WORDS = {
+    400: "it does not take the request",
+    401: "it does not let us in: the token is wrong, used already, or over; ask for a new one",
+    403: "it does not let us in: is this gateway known there?",
+    404: "there is no EST at this address: is the url right?",
+}
+
+
+class Later(NamedTuple):
+    """The request waits for somebody's approval."""
+
+    seconds: int
+    """after which to ask again"""
+
+
+class Est:
+    """One EST server; `credential`: our present key and certificates, to prove who asks."""
+
+    def __init__(self, settings: Enrolment, credential: Path | None = None) -> None:
+        parts = urlsplit(settings.url)
+        self._host, self._port = parts.hostname or "", parts.port or 443
+        self._path = parts.path.rstrip("/") or WELL_KNOWN
+        self._ca, self._credential = settings.ca, credential
+
+    def cacerts(self) -> list[x509.Certificate]:
+        """The certificates of the CA that issues ours. Raises Refused."""
+        status, body, _ = self._ask("GET", "cacerts", {})
+        return _certificates(self._good(status, body))
+
+    def enroll(
+        self, request: x509.CertificateSigningRequest, user: str, token: str
+    ) -> list[x509.Certificate] | Later:
+        """The certificate for a request, the first by a one-time token. Raises Refused."""
+        basic = base64.b64encode(f"{user}:{token}".encode()).decode()
+        return self._post("simpleenroll", request, {"Authorization": f"Basic {basic}"})
+
+    def reenroll(self, request: x509.CertificateSigningRequest) -> list[x509.Certificate] | Later:
+        """The next certificate, by the present one. Raises Refused."""
+        return self._post("simplereenroll", request, {})
+
+    def _post(
+        self, what: str, request: x509.CertificateSigningRequest, more: dict[str, str]
+    ) -> list[x509.Certificate] | Later:
+        body = base64.encodebytes(request.public_bytes(Encoding.DER))
+        form = {"Content-Type": "application/pkcs10", "Content-Transfer-Encoding": "base64"}
+        status, answer, retry = self._ask("POST", what, form | more, body)
+        if status == ACCEPTED:
+            wait = int(retry) if retry.isdecimal() and len(retry) <= DIGITS else 0
+            return Later(max(RETRY[0], min(RETRY[1], wait)))
+        return _certificates(self._good(status, answer))
+
+    def _ask(
+        self, method: str, what: str, headers: dict[str, str], body: bytes | None = None
+    ) -> tuple[int, bytes, str]:
+        """Status, body and Retry-After of one answer."""
+        try:
+            secure = tls.context(self._ca, self._credential)
+            line = http.client.HTTPSConnection(
+                self._host, self._port, timeout=WITHIN, context=secure
+            )
+            try:
+                line.request(method, f"{self._path}/{what}", body, headers)
+                answer = line.getresponse()
+                said = answer.read(LARGEST + 1), answer.headers.get("Retry-After", "")
+                return answer.status, *said
+            finally:
+                line.close()
+        except UplinkLost as error:
+            raise Refused(str(error)) from error
+        except (OSError, http.client.HTTPException) as error:
+            words = tls.explain(error, self._where, seconds())
+            raise Refused(f"enrolment: {words}") from error
+
+    @property
+    def _where(self) -> str:
+        return f"{self._host}:{self._port}"
+
+    def _good(self, status: int, body: bytes) -> bytes:
+        if status == OK and len(body) <= LARGEST:
+            return body
+        said = body[:200].decode("utf-8", "replace").strip()
+        words = WORDS.get(status, f"it answers {status}")
+        more = f" ({said})" if said.isprintable() and said and "<" not in said else ""
+        raise Refused(f"enrolment: {self._where}: {words}{more}")
+
+
+def _certificates(body: bytes) -> list[x509.Certificate]:
+    try:
+        found = load_der_pkcs7_certificates(base64.b64decode(b"".join(body.split()), validate=True))
+        return [one for raw in found for one in certificates(raw.public_bytes(Encoding.DER))]
+    except (ValueError, binascii.Error, UnsupportedAlgorithm, Refused) as error:
+        raise Refused(f"enrolment: the answer holds no certificates: {error}") from error

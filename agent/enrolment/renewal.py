@@ -1,0 +1,88 @@
+"""Renewing the certificate by itself: at two thirds of its life, every day until it is done."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from typing import TYPE_CHECKING
+
+from agent.clock import Trust
+from agent.enrolment import calls, credential, judge
+from agent.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from cryptography import x509
+
+    from agent.clock import Clock
+    from agent.enrolment.settings import Enrolment
+
+log = logging.getLogger(__name__)
+
+SPREAD = 1 / 18
+"""of its life, 5 of 90 days: gateways enrolled together must not all come back together"""
+AGAIN = 86_400.0
+LOOK = 3600.0
+"""seconds between two looks"""
+
+
+def due(certificate: x509.Certificate, gateway: str) -> float:
+    """When to renew: seconds since 1970. Two thirds of its life, and a moment of the gateway's own.
+    Pure.
+    """
+    begin, life = judge.begins(certificate), judge.ends(certificate) - judge.begins(certificate)
+    draw = int.from_bytes(hashlib.sha256(gateway.encode()).digest()[4:8], "big") / 2**32
+    return begin + life * (2 / 3 + draw * SPREAD)
+
+
+async def keep_valid(
+    state: Path, gateway: str, clock: Clock, settings: Callable[[], Enrolment | None]
+) -> None:
+    """Renew in time, for ever, where an EST server is configured; tell of an end that comes near.
+
+    Transports read the file anew at each opening, and a connection that stands goes on.
+    """
+    told, next_try = "", 0.0
+    while True:
+        told = _tell(state, gateway, clock.now(), told)
+        server = settings()
+        ready = server is not None and clock.trust is not Trust.UNTRUSTED
+        if server and ready and clock.steady() >= next_try and _wants(state, gateway, clock.now()):
+            wait = await asyncio.to_thread(_renew, state, gateway, clock.now(), server)
+            next_try = clock.steady() + wait
+        await asyncio.sleep(LOOK)
+
+
+def _wants(state: Path, gateway: str, now: float) -> bool:
+    try:
+        return now >= due(credential.load(state).certificate, gateway)
+    except Refused:
+        return False  # there is none yet: the first one needs a person and a token
+
+
+def _renew(state: Path, gateway: str, now: float, settings: Enrolment) -> float:
+    """Seconds until the next try, if there is to be one."""
+    try:
+        answer = calls.renew(state, gateway, now, settings)
+    except Refused as error:
+        log.error("the certificate is not renewed, again tomorrow: %s", error)  # noqa: TRY400
+        return AGAIN
+    if "wait" in answer:
+        log.warning("the new certificate waits for approval")
+        return float(answer["wait"])
+    log.warning("the certificate is renewed: %s", answer["certificate"]["validity"])
+    return AGAIN
+
+
+def _tell(state: Path, gateway: str, now: float, told: str) -> str:
+    try:
+        own = credential.load(state).certificate
+    except Refused:
+        return ""
+    said = judge.unfit(own, gateway) or judge.alarm(own, now)
+    if said and said != told:
+        log.error("%s", said)
+    return said

@@ -1,0 +1,50 @@
+"""`gardien`, whatever follows. The daemon starts past the command line, which costs 9 MB more."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.errors import AgentError
+from agent.state import DEFAULT_CONFIG
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main() -> None:
+    """Run one command. Exit status 0: fine; 1: what was asked about is not; 2: used wrongly."""
+    config = daemon_alone(sys.argv[1:])
+    try:
+        if config is not None:
+            from agent.daemon import serve  # noqa: PLC0415 -- see the module
+
+            serve(config)
+            return
+        from agent.cli import app  # noqa: PLC0415
+
+        app()
+    except AgentError as error:
+        for line in str(error).splitlines():
+            said = line if ": " in line[:200] else f"gardien: {line}"
+            sys.stderr.write(f"{said}\n")
+        sys.exit(1)
+    except (KeyboardInterrupt, BrokenPipeError):
+        sys.exit(1)
+
+
+def daemon_alone(words: Sequence[str]) -> Path | None:
+    """The configuration of a plain `run [--config FILE]`; None for all that the command line reads.
+
+    What it says of `run` in its help is the same, and it calls the same daemon.
+    """
+    match list(words):
+        case ["run"]:
+            return Path(os.environ.get("GARDIEN_CONFIG") or DEFAULT_CONFIG)
+        case ["run", "--config" | "-c", file] if not file.startswith("-"):
+            return Path(file)
+        case ["run", word] if word.startswith("--config="):
+            return Path(word.removeprefix("--config="))
+    return None

@@ -1,0 +1,48 @@
+"""The building's lines as configured, each with its devices and with what polls them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from agent.config.batteries import spacings
+from agent.drivers import driver
+from agent.link import Link
+from agent.pipeline.device import Device
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from agent.config import Config
+    from agent.drivers.base import Reads
+    from agent.pipeline.poll import Poller
+
+
+@dataclass
+class Line:
+    """One link with the devices on it."""
+
+    link: Link
+    devices: dict[str, Device]
+    poller: Poller | None = None
+    """None: nothing is polled, a person only asks"""
+
+
+def lines_of(config: Config) -> dict[str, Line]:
+    """Every configured line, nothing opened yet."""
+    points = config.points()
+    lines = {name: Line(Link(name, *_opening(link)), {}) for name, link in config.links.items()}
+    spacing = spacings(config.devices, config.links)
+    for name, device in config.devices.items():
+        made = Device(name, points[name], config.serial_point(name))
+        made.spacing = spacing.get(name, 0.0)
+        lines[device.link].devices[name] = made
+    return lines
+
+
+def _opening(link: Any) -> tuple[Callable[[], AbstractAsyncContextManager[Reads]], int]:
+    """How a line is opened, and how many of its devices may be asked at once."""
+    found = driver(link.driver)
+    return partial(found.open, link.settings), getattr(found, "at_once", 1)

@@ -1,0 +1,138 @@
+"""What is asked about whose word counts: the trust list, and signed objects brought by hand."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from agent.authority import trust
+from agent.clerk import author
+from agent.clock import stamp
+from agent.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.authority.trust import TrustList
+    from agent.clerk import Asker, Call
+    from agent.house import House
+
+
+log = logging.getLogger(__name__)
+
+
+def standing(house: House) -> dict[str, Any] | None:
+    """How it stands with trust and with the chain; None: no identity yet."""
+    if house.reception is None:
+        return None
+    return house.reception.status() | {"unwritten": house.notes.lost if house.notes else 0}
+
+
+async def trust_show(house: House, asker: Asker) -> dict[str, Any]:
+    """The list that stands."""
+    del asker
+    standing = house.reception_open().book.trust
+    told = _told(standing, house) if standing else {}
+    return {"list": told, **house.reception_open().status()}
+
+
+async def trust_look(house: House, asker: Asker, *, text: str) -> dict[str, Any]:
+    """What a list says and who signed it, before anybody believes it. Raises Forged."""
+    del asker
+    new, standing = trust.read(text.encode()), house.reception_open().book.trust
+    if standing is None or standing.sha256 != new.sha256:
+        house.reception_open().consider(new)
+    return {
+        **_told(new, house),
+        "signed": sorted(new.signed_by(new.roots)),
+        "first": standing is None,
+        "pinned": bool(house.config.trust.roots),
+    }
+
+
+async def trust_accept(
+    house: House, asker: Asker, *, text: str, sha256: str | None = None, named: str | None = None
+) -> dict[str, Any]:
+    """Let a list stand; the first where a person has compared its roots: its sha256."""
+    who = author(house, asker, named)
+    reception = house.reception_open()
+    first = reception.book.trust is None
+    try:
+        answer = reception.renew_trust(text.encode(), sha256)
+    except Refused as error:
+        house.audit("trust.refused", {"why": str(error)[:300]})
+        raise
+    if first:
+        house.audit("trust.confirmed", {"sha256": sha256})
+    return answer | {"by": who}
+
+
+async def object_accept(
+    house: House, asker: Asker, *, text: str, named: str | None = None
+) -> dict[str, Any]:
+    """Take a signed object that a person has brought. Raises Forged."""
+    author(house, asker, named)
+    return await house.accept(text.encode(), "hand")
+
+
+async def object_list(house: House, asker: Asker) -> dict[str, Any]:
+    """What waits, and for what."""
+    del asker
+    return {"waiting": house.reception_open().book.told()}
+
+
+async def object_all_came(
+    house: House, asker: Asker, *, named: str | None = None
+) -> dict[str, Any]:
+    """Take a person's word that a restored gateway has all that was said since. Raises Refused."""
+    who, found = author(house, asker, named), house.restored
+    if found is None or found.made is None:
+        raise Refused("nothing is waited for: this gateway was not restored, or has heard all")
+    made = found.made
+    house.audit("restored.confirmed", {"made": made, "unproved": sorted(found.unproved or ())})
+    found.end()
+    log.warning("%s says that all has come since the building file of %s", who, made)
+    return {"made": made, "by": who}
+
+
+CALLS: Mapping[str, Call] = {
+    "trust.show": trust_show,
+    "trust.look": trust_look,
+    "trust.accept": trust_accept,
+    "object.accept": object_accept,
+    "object.list": object_list,
+    "object.all_came": object_all_came,
+}
+"""every call about whose word counts, by its name"""
+
+
+def _told(one: TrustList, house: House) -> dict[str, Any]:
+    now, revoked = house.clock.now(), house.reception_open().book.revoked
+    members = [
+        {
+            "kid": kid,
+            "name": member.name,
+            "role": member.role,
+            "until": stamp(member.until) if member.role != "root" else stamp(one.expires),
+            "counts": kid not in revoked and member.since <= now <= member.until,
+            "scope": {
+                "buildings": _words(member.scope.buildings),
+                "assets": _words(member.scope.assets),
+                "kinds": _words(member.scope.kinds),
+            },
+        }
+        for kid, member in one.members.items()
+    ]
+    return {
+        "ver": one.ver,
+        "by": one.name,
+        "made": stamp(one.made),
+        "expires": stamp(one.expires),
+        "threshold": one.threshold,
+        "sha256": one.sha256,
+        "members": members,
+    }
+
+
+def _words(some: frozenset[str] | None) -> list[str] | None:
+    return None if some is None else sorted(some)

@@ -1,0 +1,79 @@
+"""What is asked of the controls, whatever the door."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agent.authority.verify import verify
+from agent.errors import LinkLost, Refused
+from agent.steering import calls
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from agent.clerk import Asker, Call
+    from agent.house import House
+    from agent.steering.wiring import Steering
+
+
+def _asked(call: Callable[..., Awaitable[dict[str, Any]]]) -> Call:
+    """A call of the controls, made by whoever asks."""
+
+    async def made(house: House, asker: Asker, **args: Any) -> dict[str, Any]:
+        if house.steering is None:
+            raise Refused("nothing may be adjusted here: see `controls` in the configuration")
+        await _guards_read(house, args.get("name", ""))
+        return await call(house.steering, asker.who, **args)
+
+    return made
+
+
+async def _guards_read(house: House, name: str) -> None:
+    """Where nothing is polled, what a control's guards say is asked for once."""
+    if name in house.config.controls and house.reload is None:
+        try:
+            await house.read_guards(name)
+        except LinkLost as error:
+            raise Refused(str(error)) from error
+
+
+async def everything(house: House, asker: Asker) -> dict[str, Any]:
+    """How every control is."""
+    del asker
+    return {"controls": calls.held(house.steering) if house.steering else {}}
+
+
+async def test(house: House, asker: Asker, *, name: str) -> dict[str, Any]:
+    """Try a control, telling how far it is. Raises Refused where it does not pass."""
+
+    async def say(words: str) -> None:
+        await asker.progress({"text": words})
+
+    async def call(steering: Steering, who: str, *, name: str) -> dict[str, Any]:
+        return await calls.test(steering, who, say, name=name)
+
+    return await _asked(call)(house, asker, name=name)
+
+
+async def dry_run(house: House, asker: Asker, *, text: str) -> dict[str, Any]:
+    """What would become of a signed order now. Raises Forged where it is none of ours."""
+    del asker
+    if house.steering is None:
+        raise Refused("nothing may be adjusted here: see `controls` in the configuration")
+    verified = verify(text.encode(), house.reception_open().known())
+    for name in house.config.controls:
+        await _guards_read(house, name)
+    return await calls.dry_run(house.steering, verified)
+
+
+CALLS: Mapping[str, Call] = {
+    "control.list": everything,
+    "control.release": _asked(calls.release),
+    "control.hand_back": _asked(calls.hand_back),
+    "control.abandon": _asked(calls.abandon),
+    "control.opt_out": _asked(calls.opt_out),
+    "control.opt_in": _asked(calls.opt_in),
+    "control.history": _asked(calls.history),
+    "control.test": test,
+    "control.dry_run": dry_run,
+}

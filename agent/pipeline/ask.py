@@ -1,0 +1,114 @@
+"""One device asked: what it says, whether it answers at all, and who it says it is."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from agent.errors import LinkLost
+from agent.model import Sample, Why
+from agent.pipeline.meterclock import drift, wrong
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from zoneinfo import ZoneInfo
+
+    from agent.clock import Clock
+    from agent.link import Link
+    from agent.model import Point
+    from agent.pipeline.device import Device
+
+    Identified = Callable[[str, str], None]
+
+log = logging.getLogger(__name__)
+
+REST = 60.0
+"""seconds that a silent device is left alone: it costs the others one timeout a minute at most"""
+SLACK = 1.0
+"""seconds by which an answer may seem older than its question"""
+
+
+class Asking:
+    """The devices of one link, as their answers show them."""
+
+    def __init__(
+        self,
+        link: Link,
+        clock: Clock,
+        identified: Identified,
+        another: Callable[[str], None],
+        zone: ZoneInfo | None,
+    ) -> None:
+        self.link, self.clock, self.zone = link, clock, zone
+        self._identified, self._another = identified, another
+        """`another`: told of a device that says it is another meter than before"""
+
+    async def ask(self, device: Device, points: Sequence[Point]) -> list[Sample]:
+        """Read points of a device, or say without asking why there is nothing to be had."""
+        if self.clock.steady() < device.rests_until:
+            return self._nothing(points, Why.SILENT, "rests after silence")
+        identify = device.serial_point is not None and device.asked_at_opening != self.link.opened
+        asked = [device.serial_point, *points] if identify and device.serial_point else [*points]
+        opening, began = self.link.opened, self.clock.steady()
+        try:
+            samples = self._timed(await self.link.read(asked), began)
+        except LinkLost as error:
+            device.said = str(error)
+            return self._nothing(points, Why.LINK, str(error))
+        self._note_health(device, samples)
+        device.clock_wrong = self._clock_wrong(device)
+        if identify:
+            self._identify(device, samples.pop(0), opening)
+        device.latest.update((sample.point.name, sample) for sample in samples)
+        return samples
+
+    def _nothing(self, points: Sequence[Point], why: Why, detail: str) -> list[Sample]:
+        now = self.clock.now()
+        return [Sample(point, now, why=why, detail=detail) for point in points]
+
+    def _timed(self, samples: Sequence[Sample], began: float) -> list[Sample]:
+        """The samples at the times of their answers, though the wall clock stepped meanwhile."""
+        now, longest = self.clock.now(), self.clock.steady() - began + SLACK
+        ages = (now - sample.at for sample in samples)
+        sane = [age if 0 <= age <= longest else 0.0 for age in ages]
+        return [replace(sample, at=now - age) for sample, age in zip(samples, sane, strict=True)]
+
+    def _note_health(self, device: Device, samples: Sequence[Sample]) -> None:
+        """Note what the read says of the device's health; a silent one rests."""
+        if any(sample.why is Why.SILENT for sample in samples):
+            device.failures += 1
+            device.said = next(s.detail for s in samples if s.why is Why.SILENT) or "no answer"
+            device.rests_until = self.clock.steady() + REST
+            device.asked_at_opening = 0  # who answers next may be another meter
+            if device.failures == 1:
+                log.warning("%s on %s is silent: %s", device.name, self.link.name, device.said)
+            return
+        if device.failures:
+            log.warning("%s on %s answers again", device.name, self.link.name)
+        device.failures = 0
+        device.answered = max(sample.at for sample in samples)
+        device.said = next((f"{s.point.name}: {s.detail}" for s in samples if s.why), "")
+
+    def _clock_wrong(self, device: Device) -> bool:
+        known = self.link.health().get("clocks", {}) if device.points else {}
+        found: tuple[str, float] | None = known.get(device.points[0].address) if known else None
+        if found is None or self.zone is None or not self.clock.dates:
+            return False
+        said, at = found
+        return wrong(drift(said, at, self.zone))
+
+    def _identify(self, device: Device, sample: Sample, opening: int) -> None:
+        if sample.why is Why.SILENT:
+            return
+        device.asked_at_opening = opening
+        if sample.value is None:
+            # it has no such register: then only what people recorded says which meter it is
+            device.serial = None
+            return
+        serial = str(sample.value)
+        if device.serial not in (None, serial):
+            log.error("%s was %s and now says it is %s", device.name, device.serial, serial)
+            self._another(device.name)
+        device.serial = serial
+        self._identified(device.name, serial)

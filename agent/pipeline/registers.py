@@ -1,0 +1,142 @@
+"""What the meters of dwellings showed at midnight, kept 62 days for a duty, for nobody else.
+
+A change of occupant is often told after its midnight; the manager is then still owed the index of
+it, and the month ends since of those who moved in. A register leaves for that alone, as a late
+version; what no duty names any more is destroyed (domain.md 2.2).
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from agent.buffer.shelf import Kept
+from agent.channels import channels
+from agent.model import Sample
+from agent.pipeline.timetable import is_slot
+from agent.registry.dates import DAY
+from agent.registry.gate import LONGEST_KEPT, register_kept
+from agent.registry.index import Unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from agent.buffer.shelf import Shelf
+    from agent.buffer.thread import OneThread
+    from agent.model import Point, Reading
+    from agent.pipeline.account import Account
+    from agent.pipeline.unclaimed import PointOf
+    from agent.registry.registry import Registry
+
+QUARTER = 900
+"""seconds: midnight is a multiple of it in every zone"""
+
+
+class Registers:
+    """The way onto a shelf of their own, and from there to the manager."""
+
+    def __init__(self, registry: Registry, shelf: Shelf, thread: OneThread) -> None:
+        self._registry, self._shelf, self._thread = registry, shelf, thread
+        self._held: dict[str, list[Kept]] = {}
+        """by dwelling: on the shelf each has a key of its own"""
+        self.asked = -1
+        """the registry's change after which it was last asked which of them are owed"""
+
+    def note(
+        self, slot: int, samples: Iterable[Sample], serial: str | None, accounts: Sequence[Account]
+    ) -> None:
+        """Keep the indexes of a midnight among these that a duty may come to need, and that no
+        recipient gets already.
+        """
+        if slot % QUARTER or not any(is_slot(slot, DAY, ledger.zone) for ledger, _ in accounts):
+            return
+        for sample in samples:
+            point = sample.point
+            if sample.why is not None or not isinstance(sample.value, Decimal) or point.derived:
+                continue
+            if (place := self._for_a_duty(point, serial, slot)) is None:
+                continue
+            if any(ledger.gate.boundary(point, serial, slot) for ledger, _ in accounts):
+                continue
+            said = (str(sample.value), sample.at, sample.quality, sample.flags)
+            one = Kept(point.device, point.name, point.every, slot, serial, *said)
+            self._held.setdefault(place, []).append(one)
+
+    async def commit(self) -> None:
+        """Bring what is held in memory onto the shelf."""
+        held, self._held = self._held, {}
+        if held:
+            await self._thread.run(self._shelf.add_each, held)
+
+    async def of(self, place: str, point_of: PointOf) -> list[tuple[Kept, Point]]:
+        """The indexes that are kept of a dwelling (by id), the oldest first."""
+        await self.commit()
+        found = []
+        for _, values in await self._thread.run(lambda: list(self._shelf.each())):
+            for one in values:
+                point = point_of(one.device, one.point)
+                if point is None or point.channel is None:
+                    continue
+                whose = self._registry.whose(point.device, one.serial, point.channel, one.slot)
+                if not isinstance(whose, Unknown) and whose.place == place:
+                    found.append((one, point))
+        return sorted(found, key=lambda held: held[0].slot)
+
+    async def tend(self, now: float, accounts: Sequence[Account], point_of: PointOf) -> int:
+        """Give what has become owed since the registry's last change, destroy what is too old or
+        of no duty; how many left the shelf.
+        """
+        await self.commit()
+        gone = await self._thread.run(self._shelf.expire, int(now - LONGEST_KEPT))
+        asked = self._registry.revision
+        if self.asked != asked:
+            for no, values in await self._thread.run(lambda: list(self._shelf.each())):
+                left = await self._give(values, now, accounts, point_of)
+                stay = sum(map(len, left.values()))
+                if stay < len(values):
+                    gone += len(values) - stay
+                    await self._thread.run(self._shelf.put_back, no, left)
+            self.asked = asked
+        return gone
+
+    async def _give(
+        self, values: list[Kept], now: float, accounts: Sequence[Account], point_of: PointOf
+    ) -> dict[str, list[Kept]]:
+        """Those of a lot that stay on the shelf, by dwelling."""
+        left: dict[str, list[Kept]] = {}
+        given = False
+        for one in values:
+            point = point_of(one.device, one.point)
+            if point is None:
+                continue
+            if (place := self._for_a_duty(point, one.serial, one.slot)) is None:
+                continue
+            owed = False
+            for ledger, intake in accounts:
+                # made after the change that asks for it, which may have taken the same slot back
+                rows: list[Reading] = ledger.registers(
+                    one.slot, _sample(one, point), one.serial, int(now) + 1
+                )
+                await intake.put(rows, {})
+                owed |= bool(rows)
+            given |= owed
+            if not owed:
+                left.setdefault(place, []).append(one)
+        if given:
+            for _, intake in accounts:
+                await intake.commit()  # before it leaves the shelf; a kill in between says it twice
+        return left
+
+    def _for_a_duty(self, point: Point, serial: str | None, slot: int) -> str | None:
+        """The dwelling for which a duty may need this; None: for none."""
+        if point.channel is None or point.place is not None:
+            return None
+        found = self._registry.whose(point.device, serial, point.channel, slot)
+        if isinstance(found, Unknown):
+            return None
+        kept = register_kept(self._registry, found.place, channels()[point.channel], slot)
+        return found.place if kept else None
+
+
+def _sample(one: Kept, point: Point) -> Sample:
+    return Sample(point, one.at, Decimal(one.value), quality=one.quality, flags=one.flags)

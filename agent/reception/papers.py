@@ -1,0 +1,140 @@
+"""Signed facts about dwellings go through the registry's own checks, like every other door's.
+
+`who` is the owner of the key, and the source the object itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.authority import claims
+from agent.authority.refused import Code, Forged
+from agent.authority.words import moment, seconds
+from agent.reception.placemap import read_map
+from agent.registry.dates import MONTH
+from agent.registry.entries import NewConsent, NewDuty, NewOccupancy, NewWithdrawal
+
+if TYPE_CHECKING:
+    from agent.authority.verify import Verified
+    from agent.errors import Refused
+    from agent.registry.gate import Policy
+    from agent.registry.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Papers:
+    """Puts signed facts into the registry."""
+
+    registry: Registry
+    policy: Policy
+
+    def record(self, verified: Verified, now: float) -> str:
+        """Record what an object says; in a word what was done, for people.
+
+        Raises Refused where it contradicts what stands, NotYet where it may fit later.
+        """
+        said, who, source = verified.said, verified.owner, f"{verified.typ} {verified.jti}"
+        match said:
+            case claims.Consent():
+                return self._consent(said, (who, source, now))
+            case claims.OccupancySaid():
+                return self._occupancy(said, (who, source, now))
+            case claims.Duty():
+                return self._duty(said, (who, source, now))
+            case claims.PlaceMap():
+                return self._map(said, (who, source, now))
+            case _:
+                raise Forged(Code.TYP, f"{verified.typ} is nothing for the registry")
+
+    def known(self, verified: Verified) -> bool:
+        """Whether the registry has it already: a kill came between it and the note of it, or the
+        note is gone with a state that was restored. Nothing is done twice that may have been
+        corrected since.
+        """
+        if self.registry.recorded(verified.owner, f"{verified.typ} {verified.jti}"):
+            return True
+        said = verified.said
+        if isinstance(said, claims.Consent) and said.status == "given":
+            return any(one.id == said.jti for one in self.registry.consents())
+        if isinstance(said, claims.Duty) and said.status == "given":
+            return any(one.id == said.jti for one in self.registry.duties())
+        if isinstance(said, claims.OccupancySaid) and said.event == "move_in":
+            return any(
+                (one.id, one.place, one.since) == (said.occ, said.place, _at(said.from_))
+                for one in self.registry.occupancies()
+            )
+        return False
+
+    def _consent(self, said: claims.Consent, by: tuple[str, str, float]) -> str:
+        if said.status == "refused":
+            return "noted: nothing was asked for, and nothing may leave"
+        if said.status == "withdrawn":
+            assert said.prev is not None
+            found = self.registry.withdraw([NewWithdrawal(id=said.prev)], *by)
+            return "withdrawn" if found else "withdrawn before it came: it will not be taken"
+        assert said.data is not None
+        assert said.recipients is not None
+        row = NewConsent(
+            place=said.place,
+            recipient=said.recipients[0],
+            channels=tuple(said.data.channels),
+            step=MONTH if said.data.step == "P1M" else seconds(said.data.step),
+            purpose=str(said.purpose),
+            since=said.nbf,
+            until=said.exp,
+            occupancy=said.sub,
+            id=said.jti,
+            given=said.given_at,
+            method=said.method or "",
+            proof=said.proof.ref if said.proof else "",
+            replaces=said.prev,
+        )
+        self.registry.consent([row], *by, self.policy)
+        return "consent recorded"
+
+    def _occupancy(self, said: claims.OccupancySaid, by: tuple[str, str, float]) -> str:
+        row = NewOccupancy(
+            event=said.event,
+            place=said.place,
+            id=said.occ,
+            since=_at(said.from_),
+            until=_at(said.to),
+            reference=said.ref,
+            stays=said.event == "correct" and said.to is None and "to" in said.model_fields_set,
+        )
+        self.registry.occupy([row], *by)
+        return said.event.replace("_", " ")
+
+    def _duty(self, said: claims.Duty, by: tuple[str, str, float]) -> str:
+        if said.status == "ended":
+            self.registry.end_duty(said.prev or said.reference, _at(said.to), *by)
+            return "ended"
+        row = NewDuty(
+            recipient=said.recipient,
+            reference=said.reference,
+            channels=tuple(said.channels),
+            since=_at(said.from_),
+            until=_at(said.to),
+            billing=tuple(said.billing or ()),
+            id=said.jti,
+        )
+        self.registry.oblige([row], *by)
+        return "duty recorded"
+
+    def _map(self, said: claims.PlaceMap, by: tuple[str, str, float]) -> str:
+        found = read_map(said.csv, said.jti, {place.id for place in self.registry.places()})
+        if found.places:
+            self.registry.add_places(found.places, *by, lots=found.names)
+        elif found.names:
+            self.registry.name(found.names, *by)
+        return f"{len(found.places)} places are new, {len(found.names)} names are known"
+
+
+def _at(text: str | None) -> int | None:
+    return None if text is None else moment(text)
+
+
+def contradiction(error: Refused) -> Forged:
+    """What the registry said against it, with a code."""
+    return error if isinstance(error, Forged) else Forged(Code.REGISTRY, str(error))

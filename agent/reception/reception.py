@@ -1,0 +1,341 @@
+"""One signed object at a time: judged, done once, written down (domain.md 4.2).
+
+What it says of dwellings goes to the registry, of time to the clock, of who may sign to the book;
+orders and grants go to whoever took a seat for their kind. A refusal is one exception, `Forged`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from agent.authority import claims, replay, trust
+from agent.authority.compact import MAP, take_apart
+from agent.authority.kinds import ROOT
+from agent.authority.refused import Code, Forged
+from agent.authority.verify import Audience, Known, Verified, verify
+from agent.clock import Trust, stamp
+from agent.errors import NotYet, Refused
+from agent.reception.papers import contradiction
+from agent.reception.told import Told
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.authority.book import Book
+    from agent.authority.member import Member
+    from agent.authority.trust import TrustList
+    from agent.clock import Clock
+    from agent.reception.papers import Papers
+
+log = logging.getLogger(__name__)
+
+Seat = Callable[[Verified], Awaitable[dict[str, Any]]]
+"""takes a verified object, does what it says once, and answers what became of it; it keeps its own
+account of numbers used (authority/replay.py). Raises Forged or Refused"""
+
+REFUSALS_AN_HOUR = 60
+"""records of refusals in the chain; of those beyond only the number is written: a flood of forged
+objects must not fill the disk"""
+HOUR = 3600.0
+AHEAD = 120.0
+"""seconds by which the clock of who signs may be before ours"""
+TAKES_BACK = "dr-revoke+jwt"
+ORDER = "dr-command+jwt"
+
+
+class Reception:
+    """See the module."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 -- each a part of its own
+        self,
+        book: Book,
+        papers: Papers,
+        clock: Clock,
+        audience: Audience,
+        audit: Callable[[str, Mapping[str, Any]], None],
+        least: int = 2,
+        pinned: frozenset[str] = frozenset(),
+        witness: Member | None = None,
+    ) -> None:
+        self.book, self.papers, self.clock = book, papers, clock
+        self.audience, self.audit = audience, audit
+        self.least, self.pinned, self.witness = least, pinned, witness
+        self.told = Told(book)
+        self.seats: dict[str, Seat] = {}
+        """by typ: who else takes objects"""
+        self._one_at_a_time = asyncio.Lock()
+        self._refused_at: list[float] = []
+        self._unrecorded = 0
+        self._pruned = 0.0
+
+    def known(self) -> Known:
+        """Against what an object is judged now."""
+        standing = self.book.trust
+        members: dict[str, Member] = dict(standing.members) if standing else {}
+        if self.witness is not None:
+            members[self.witness.key.kid] = self.witness
+        return Known(
+            members=members,
+            audience=self.audience,
+            now=self.clock.now(),
+            clock=self.clock.trust,
+            revoked=self.book.revoked,
+            expires=standing.expires if standing else None,
+        )
+
+    async def accept(self, raw: bytes, via: str) -> dict[str, Any]:
+        """Take an object that came by `via`, byte for byte as it came.
+
+        The answer says its `typ`, `jti` and `outcome`, and whether it had come before. Raises
+        Forged, and then nothing was done.
+        """
+        try:
+            if raw.lstrip()[:1] == b"{":
+                answer = self.renew_trust(raw)
+            else:
+                async with self._one_at_a_time:
+                    answer = await self._take(raw, via)
+        except Forged as error:
+            self._refused(raw, via, error)
+            raise
+        self._tell(raw, via, answer)
+        return answer
+
+    async def _take(self, raw: bytes, via: str) -> dict[str, Any]:
+        try:
+            verified = verify(raw, self.known())
+        except Forged as error:
+            if error.code is Code.CLOCK and _for_the_registry(raw):
+                return self._wait_for_the_clock(raw, via)
+            raise
+        if verified.typ in self.seats and verified.typ != TAKES_BACK:
+            answer = await self.seats[verified.typ](verified)
+            return {"typ": verified.typ, "jti": verified.jti, "outcome": "taken", **answer}
+        first = replay.first(self.book.db, verified)
+        if first is not None:
+            return first | {"again": True}
+        return await self._do(verified, via)
+
+    async def _do(self, verified: Verified, via: str) -> dict[str, Any]:
+        said = verified.said
+        match said:
+            case claims.Revocation():
+                return await self._revoke(verified, said)
+            case claims.Time():
+                outcome = self.clock.told(said.iat)
+            case claims.Consent() | claims.OccupancySaid() | claims.Duty() | claims.PlaceMap():
+                return self._record(verified, via)
+            case _:
+                raise Forged(Code.TYP, f"nobody here takes {verified.typ}: is it configured?")
+        return self._settle(verified, via, outcome)
+
+    def _record(self, verified: Verified, via: str) -> dict[str, Any]:
+        """Put it into the registry; what hangs on something unknown yet waits for it."""
+        now = self.clock.now()
+        if isinstance(verified.said, claims.PlaceMap):
+            self.book.must_be_newer(verified, verified.said.ver)
+        try:
+            if self.papers.known(verified):
+                outcome = "recorded before"
+            else:
+                outcome = self.papers.record(verified, now)
+        except NotYet as error:
+            named = (verified.typ, verified.jti)
+            came = (via, verified.raw)
+            if self.book.wait(verified.sha256, named, came, str(error), now):
+                self.audit("object.waits", _ids(verified, via))
+            return _answer(verified, f"waits: {error}")
+        except Refused as error:
+            raise contradiction(error) from error
+        return self._settle(verified, via, outcome)
+
+    def _settle(self, verified: Verified, via: str, outcome: str) -> dict[str, Any]:
+        answer = _answer(verified, outcome)
+        with self.book.transaction() as db:
+            replay.keep(db, verified, answer)
+            if isinstance(verified.said, claims.PlaceMap):
+                self.book.note_version(verified, verified.said.ver)
+            db.execute("DELETE FROM waiting WHERE sha256 = ?", (verified.sha256,))
+            if self.clock.trust is Trust.TRUSTED and self.clock.now() - self._pruned > HOUR:
+                replay.prune(db, self.clock.now())
+                self._pruned = self.clock.now()
+        self.audit("object.accepted", _ids(verified, via))
+        return answer
+
+    async def _revoke(self, verified: Verified, said: claims.Revocation) -> dict[str, Any]:
+        """Keys count no more from now on; grants and objects are for the seat that holds them."""
+        self.book.must_be_newer(verified, said.ver)
+        kids = [one.kid for one in said.rev if one.kid is not None]
+        for kid in kids:
+            self._may_revoke(verified, kid)
+        seat = self.seats.get(TAKES_BACK)
+        answer = _answer(verified, "revoked")
+        if seat is not None:
+            answer |= await seat(verified)
+        now = int(self.clock.now())
+        with self.book.transaction() as db:
+            self.book.note_version(verified, said.ver)
+            for kid in kids:
+                db.execute("INSERT OR IGNORE INTO revoked VALUES (?, ?)", (kid, now))
+            replay.keep(db, verified, answer)
+        self.audit("object.accepted", _ids(verified, "") | {"keys": kids})
+        return answer
+
+    def _may_revoke(self, verified: Verified, kid: str) -> None:
+        member = self.known().members.get(kid)
+        if verified.role == ROOT or (member and member.role == ROOT):
+            if verified.role == ROOT and not (member and member.role == ROOT):
+                return
+            raise Forged(Code.KID, "a root key is changed by a trust list only")
+        if member is None or verified.owner == member.name or verified.role == member.role:
+            return
+        raise Forged(Code.KID, f"{verified.owner} cannot take a key from {member.name}")
+
+    def consider(self, new: TrustList) -> None:
+        """See whether a list could stand, but for a person's comparing its roots. Raises Forged."""
+        now = self.clock.now()
+        trusted = self.clock.trust is not Trust.UNTRUSTED
+        trust.admit(new, self.book.trust, self.least, now if trusted else None)
+        if trusted and new.made > now + AHEAD:
+            raise Forged(Code.NOT_YET, f"it was made on {stamp(new.made)}, and it is {stamp(now)}")
+        if self.book.trust is None and not trust.pinned(new, self.pinned):
+            raise Forged(Code.KID, "its roots are not those that the configuration names")
+
+    def renew_trust(self, raw: bytes, confirmed: str | None = None) -> dict[str, Any]:
+        """Let a trust list take the place of the one that stands.
+
+        The first one only where a person here has compared its roots: `confirmed` is its sha256.
+        Raises Forged.
+        """
+        new, standing = trust.read(raw), self.book.trust
+        answer = {"typ": trust.TYP, "ver": new.ver, "outcome": "the trust list stands"}
+        if standing is not None and new.sha256 == standing.sha256:
+            return answer | {"again": True}
+        self.consider(new)
+        if standing is None and confirmed != new.sha256:
+            raise Forged(
+                Code.KID,
+                "there is no trust list here yet, and the first is accepted by a person at the"
+                " gateway only: gardien trust accept FILE",
+            )
+        self.book.install(new, self.clock.now())
+        self.clock.at_least(new.made)
+        self.audit(
+            "trust", {"ver": new.ver, "sha256": new.sha256, "roots": sorted(new.roots),
+                      "threshold": new.threshold, "keys": sorted(new.members)},
+        )  # fmt: skip
+        log.info("trust list version %d stands: %d keys", new.ver, len(new.members))
+        return answer
+
+    async def again(self) -> int:
+        """Try once more what waits; how much waits no longer."""
+        if self.clock.trust is Trust.UNTRUSTED:
+            return 0
+        for typ, jti in self.book.give_up(self.clock.now()):
+            log.warning("%s %s has waited for 60 days and is forgotten", typ, jti)
+            self.audit("object.forgotten", {"typ": typ, "jti": jti})
+        waiting = self.book.waiting()
+        for sha256, via, raw in waiting:
+            try:
+                async with self._one_at_a_time:
+                    answer = await self._take(raw, via)
+                self._tell(raw, via, answer)
+            except Forged as error:
+                self._refused(raw, via, error)
+                self.book.no_longer(sha256)
+        return len(waiting) - len(self.book.waiting())
+
+    def _wait_for_the_clock(self, raw: bytes, via: str) -> dict[str, Any]:
+        """Keep a rightly signed fact until it can be dated."""
+        compact, why = take_apart(raw), "the clock cannot be relied on yet"
+        named = (compact.typ, str(compact.claims["jti"]))
+        self.book.wait(compact.sha256, named, (via, raw), why, self.clock.now())
+        return {"typ": named[0], "jti": named[1], "outcome": f"waits: {why}"}
+
+    def _refused(self, raw: bytes, via: str, error: Forged) -> None:
+        """Write a refusal down; of a flood only the number."""
+        now = self.clock.steady()
+        log.info("an object that came by %s is refused: %s", via, error)
+        self._refused_at = [at for at in self._refused_at if now - at < HOUR]
+        if len(self._refused_at) >= REFUSALS_AN_HOUR:
+            self._unrecorded += 1
+            return
+        self._refused_at.append(now)
+        body = {"code": error.code, "sha256": hashlib.sha256(raw).hexdigest(), "via": via}
+        if self._unrecorded:
+            body["more"] = str(self._unrecorded)
+            self._unrecorded = 0
+        self.audit("object.refused", body)
+        self._keep_told(raw, via, f"REJECTED {error.code}{_conflicts(raw, error)}")
+
+    def _tell(self, raw: bytes, via: str, answer: Mapping[str, Any]) -> None:
+        """Let its sender hear of it; orders are told of control by control, by the desk."""
+        if answer["typ"] == ORDER:
+            return
+        state = "WAITING" if str(answer["outcome"]).startswith("waits") else "ACCEPTED"
+        self._keep_told(raw, via, state, verified=True)
+
+    def _keep_told(self, raw: bytes, via: str, how: str, *, verified: bool = False) -> None:
+        sha256 = hashlib.sha256(raw.strip()).hexdigest()
+        try:
+            one = take_apart(raw)
+        except Forged:
+            owner, what = "", ("", "", sha256)
+        else:
+            member = self.known().members.get(one.kid) if verified else None
+            owner = member.name if member else ""
+            what = (one.typ[:40], str(one.claims.get("jti", ""))[:64], one.sha256)
+        try:
+            self.told.add(self.clock.now(), (via, owner), what, how)
+        except Refused as error:
+            log.error("what became of an object is not told: %s", error)  # noqa: TRY400 -- no bug
+
+    def status(self) -> dict[str, Any]:
+        """How it stands with trust, for people."""
+        standing = self.book.trust
+        return {
+            "audience": self.audience.exact,
+            "version": standing.ver if standing else None,
+            "expires": stamp(standing.expires) if standing else None,
+            "alarm": self._alarm(standing),
+            "waiting": len(self.book.waiting()),
+        }
+
+    def _alarm(self, standing: TrustList | None) -> str:
+        if standing is None or self.clock.trust is Trust.UNTRUSTED:
+            return ""
+        left = standing.expires - self.clock.now()
+        if left < 0:
+            return "the trust list has expired: no new order or grant is taken"
+        if left < trust.ALARM:
+            return f"the trust list expires in {int(left // 86_400)} days: have it renewed"
+        return ""
+
+
+def _answer(verified: Verified, outcome: str) -> dict[str, Any]:
+    return {"typ": verified.typ, "jti": verified.jti, "outcome": outcome}
+
+
+def _ids(verified: Verified, via: str) -> dict[str, Any]:
+    return {
+        "typ": verified.typ, "jti": verified.jti, "kid": verified.kid, "via": via,
+        "sha256": verified.sha256,
+    }  # fmt: skip
+
+
+def _conflicts(raw: bytes, error: Forged) -> str:
+    """The lines of a rightly signed place map that contradict what is recorded, for its sender."""
+    if error.code is not Code.REGISTRY or (one := take_apart(raw)).typ != MAP:
+        return ""
+    where = re.escape(str(one.claims["jti"]))
+    lines = re.findall(rf"(?<!\S){where}:([0-9]+): ", str(error))
+    return f" {','.join(lines)}" if lines else ""
+
+
+def _for_the_registry(raw: bytes) -> bool:
+    return take_apart(raw).typ in {"consent+jwt", "occupancy+jwt", "duty+jwt", "place-map+jws"}

@@ -1,0 +1,93 @@
+"""What became of objects, for who sent them: accepted, waiting, or refused with a code.
+
+Told to the uplink that brought an object, and of an accepted one also to the recipient in whose
+name its key stands. Never in words: those may name what the sender must not know. Of a place map
+its sender learns what became of it: the lines that contradict, or how places and meters now fit.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from agent.authority.compact import MAP
+from agent.clock import stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.authority.book import Book
+
+LATEST = 500
+"""answers that are kept for recipients who have not heard them yet"""
+
+
+@dataclass(frozen=True, slots=True)
+class One:
+    """One answer."""
+
+    n: int
+    at: int
+    via: str
+    owner: str
+    """whose key signed it; empty where that is not sure"""
+    typ: str
+    jti: str
+    sha256: str
+    state: str
+    code: str
+    """of a refusal; of a place map, behind a blank, the lines that contradict: `E_REGISTRY 3,17`"""
+
+    def item(self) -> dict[str, Any]:
+        """As a recipient is told it."""
+        code, _, lines = self.code.partition(" ")
+        said = {
+            "id": f"o{self.n}-{self.at}", "typ": self.typ, "jti": self.jti, "sha256": self.sha256,
+            "state": self.state, "code": code, "at": stamp(self.at),
+            "conflicts": [int(line) for line in lines.split(",") if line],
+        }  # fmt: skip
+        return {name: value for name, value in said.items() if value}
+
+
+class Told:
+    """The latest answers, in the book."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        rows = book.db.execute("SELECT * FROM told ORDER BY n")
+        self._latest = deque((One(*row) for row in rows), maxlen=LATEST)
+
+    def add(self, at: float, came: tuple[str, str], what: tuple[str, str, str], how: str) -> None:
+        """Keep one, unless it is what was last said of these bytes.
+
+        `came`: by what way, signed by whom; `what`: typ, jti, sha256; `how`: a state, or
+        `REJECTED` with its code behind a blank.
+        """
+        state, _, code = how.partition(" ")
+        told = (one for one in reversed(self._latest) if one.sha256 == what[2])
+        if any((one.via, one.state, one.code) == (came[0], state, code) for one in told):
+            return
+        values = (int(at), *came, *what, state, code)
+        with self._book.transaction() as db:
+            n = db.execute(
+                "INSERT INTO told (at, via, owner, typ, jti, sha256, state, code)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values,
+            ).lastrowid  # fmt: skip
+            db.execute("DELETE FROM told WHERE n <= ?", ((n or 0) - LATEST,))
+        self._latest.append(One(n or 0, *values))
+
+    def to(
+        self, uplink: str, recipient: str, report: Callable[[], dict[str, Any]] = dict
+    ) -> dict[str, dict[str, Any]]:
+        """What one recipient is told, by the key of each item in its directory.
+
+        `report`: how places and meters fit, as it stands; it is told with the latest place map that
+        was taken, to who brought or signed it.
+        """
+        mine = [one for one in self._latest if one.via == uplink or one.owner == recipient]
+        items = {f"outcomes/o{one.n}-{one.at}": one.item() for one in mine}
+        maps = [one for one in self._latest if (one.typ, one.state) == (MAP, "ACCEPTED")]
+        if maps and maps[-1] in mine:
+            items[f"outcomes/o{maps[-1].n}-{maps[-1].at}"] |= {"report": report()}
+        return items

@@ -1,0 +1,118 @@
+"""One set of checks for whatever door a fact comes in by: all of it is admitted, or nothing.
+
+What all kinds of documents share; admit_*.py has what is asked of each. Pure but for the ids that
+are drawn: they take the state of the registry and rows, and return documents, or raise Refused that
+names every wrong row.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.errors import Refused
+from agent.registry.claims import Claims
+from agent.registry.dates import sane
+from agent.registry.documents import Word
+from agent.registry.place import PLACES, shown
+from agent.registry.problems import Problems
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import TypeVar
+
+    from agent.registry.documents import Document, Place
+    from agent.registry.entries import Said
+    from agent.registry.index import Index
+
+    R = TypeVar("R", bound=Said)
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """By whose word, and when, the rows of one call come in."""
+
+    who: str
+    source: str
+    now: float
+    revision: int
+
+    def word(self, where: str) -> Word:
+        """Sign one row; its line says more than the name of its file."""
+        return Word(self.who, int(self.now), where or self.source, self.revision)
+
+    def since(self, given: int | None) -> int:
+        """When a row's fact begins; now, if it does not say."""
+        return int(self.now) if given is None else sane(given)
+
+
+def each(
+    rows: Sequence[R],
+    admit: Callable[[R], Iterator[Document]],
+    first: Callable[[R], bool] = lambda row: True,  # noqa: ARG005 -- all are
+) -> list[Document]:
+    """Admit all rows, or raise Refused with what is wrong with each, in their order.
+
+    Those that are `first` are admitted before the others, such as moves out before moves in.
+    """
+    wrong: list[tuple[int, str, str]] = []
+    documents: list[Document] = []
+    numbered = list(enumerate(rows))
+    for number, row in sorted(numbered, key=lambda one: not first(one[1])):
+        try:
+            if row.fault:
+                raise Refused(row.fault)
+            documents += list(admit(row))
+        except (Refused, ValueError) as error:
+            if len(rows) == 1 and not row.where:
+                # a single command's own words: whoever called may react to the kind of error
+                raise error if isinstance(error, Refused) else Refused(str(error)) from error
+            wrong.append((number, row.where, str(error)))
+    problems = Problems()
+    for _, where, what in sorted(wrong):
+        problems.add(where, what)
+    problems.settle()
+    return documents
+
+
+def standing(index: Index) -> Claims:
+    """All that is claimed already."""
+    documents: list[Document] = [
+        *index.installations, *index.occupancies, *index.consents, *index.aliases, *index.duties,
+    ]  # fmt: skip
+    return Claims(index.places, documents)
+
+
+def claimed(claims: Claims, document: Document) -> Document:
+    """Let a document pass that no other stands against. Raises Refused, naming both."""
+    against = claims.add(document)
+    if against:
+        raise Refused(f"{claims.statement(document)}, but {against}")
+    return document
+
+
+def dwelling(index: Index, text: str, what: str) -> Place:
+    """Find a dwelling. Raises Refused where there is none, or it is common; `what` is for them
+    only.
+    """
+    place = index.labels.find(text)
+    if place.id[0] != "D":
+        raise Refused(f"{said(place)} is a {PLACES[place.id[0]]}: only dwellings {what}")
+    return place
+
+
+def said(place: Place) -> str:
+    """A place as people read it: its label first."""
+    return f"{place.label} ({shown(place.id)})"
+
+
+def drawn() -> str:
+    """A new id of a document that people need not read aloud."""
+    return secrets.token_hex(8)
+
+
+def in_order(documents: Iterable[Document]) -> list[Document]:
+    """Each document once, in its latest version: rows of one call may change it twice."""
+    latest = {(document.kind, document.id): document for document in documents}
+    return list(latest.values())

@@ -1,0 +1,228 @@
+"""What is asked of consents, of their withdrawal, and of duties."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from agent.clock import stamp
+from agent.errors import NotYet, Refused
+from agent.registry import fields
+from agent.registry.admission import claimed, drawn, dwelling, each, in_order, said, standing
+from agent.registry.dates import day_of_the_year, sane
+from agent.registry.documents import Consent, Duty, Withdrawal, covers
+from agent.registry.place import OCCUPANCY, parse, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from agent.registry.admission import Author
+    from agent.registry.claims import Claims
+    from agent.registry.documents import Document, Occupancy
+    from agent.registry.entries import NewConsent, NewDuty, NewWithdrawal
+    from agent.registry.gate import Policy
+    from agent.registry.index import Index
+
+
+def admit_consents(
+    index: Index, rows: Sequence[NewConsent], author: Author, policy: Policy
+) -> list[Document]:
+    """Documents for consents: each hangs on who lives in the dwelling when it begins.
+
+    One that says again what was withdrawn since it was given is refused. One that replaces another
+    ends it where it begins itself. NotYet: nobody is known to live there yet.
+    """
+    claims = standing(index)
+    known = {doc.id: doc for doc in index.consents}
+
+    def admit(row: NewConsent) -> Iterator[Document]:
+        since = author.since(row.since)
+        home = _home(index, row, since)
+        consent = Consent(
+            id=row.id or drawn(),
+            occupancy=home.id,
+            place=home.place,
+            recipient=fields.recipient(row.recipient),
+            channels=fields.personal(row.channels),
+            step=fields.step(row.step, policy),
+            purpose=fields.text(row.purpose, "purpose", fields.LONGEST_WORD),
+            since=since,
+            until=fields.until(row.until, since),
+            word=author.word(row.where),
+            given=row.given,
+            method=row.method[: fields.LONGEST_LABEL],
+            proof=row.proof[: fields.LONGEST_WORD],
+        )
+        if consent.id in known:
+            raise Refused(f"consent {consent.id} is known already")
+        _not_withdrawn(index, claims, consent)
+        yield from _replaced(claims, known, row, consent)
+        known[consent.id] = consent
+        yield claimed(claims, consent)
+
+    return in_order(each(rows, admit))
+
+
+def admit_withdrawals(
+    index: Index, rows: Sequence[NewWithdrawal], author: Author
+) -> list[Document]:
+    """Documents for what no longer counts, from now on and for all time.
+
+    One consent by its id, even one that was never heard of, which then never will be taken; or all
+    of the people living in a place that the other words fit. Only some channels: the others stay.
+    """
+    known = {doc.id: doc for doc in index.consents}
+
+    def admit(row: NewWithdrawal) -> Iterator[Document]:
+        word = author.word(row.where)
+        if row.id is not None and row.id not in known:
+            if row.id in index.withdrawn:
+                raise Refused(f"consent {row.id} was withdrawn already")
+            yield Withdrawal(fields.text(row.id, "id", fields.LONGEST_LABEL), word)
+            return
+        channels = set(fields.channels(row.channels)) if row.channels else set()
+        meant = [known[row.id]] if row.id else _meant(index, row, author)
+        meant = [doc for doc in meant if known[doc.id].withdrawn is None]
+        if channels:
+            meant = [doc for doc in meant if channels & set(doc.channels)]
+        if not meant:
+            raise Refused(f"{row.id or row.place}: there is no consent left to withdraw")
+        for consent in meant:
+            left = tuple(name for name in consent.channels if channels and name not in channels)
+            if left:
+                known[consent.id] = replace(consent, channels=left, word=word)
+            else:
+                known[consent.id] = replace(consent, withdrawn=int(author.now), word=word)
+            yield known[consent.id]
+
+    return in_order(each(rows, admit))
+
+
+def admit_duties(index: Index, rows: Sequence[NewDuty], author: Author) -> list[Document]:
+    """Documents for duties. They all name one recipient at a time: the building manager."""
+    claims = standing(index)
+    duties = list(index.duties)
+
+    def admit(row: NewDuty) -> Iterator[Document]:
+        since = author.since(row.since)
+        if row.until is not None and sane(row.until) <= since:
+            raise Refused(f"until: {stamp(row.until)} is not after {stamp(since)}")
+        duty = Duty(
+            id=row.id or drawn(),
+            recipient=fields.recipient(row.recipient),
+            reference=fields.text(row.reference, "reference", fields.LONGEST_WORD),
+            channels=fields.registers(row.channels),
+            since=since,
+            until=row.until,
+            word=author.word(row.where),
+            billing=tuple(sorted({day_of_the_year(day) for day in row.billing})),
+        )
+        for other in duties:
+            if other.id == duty.id:
+                raise Refused(f"duty {duty.id} is known already")
+            if other.recipient != duty.recipient and _overlap(duty, other):
+                raise Refused(
+                    f"{claims.statement(duty)}, but {claims.sentence(other)}: "
+                    f"a building has one manager at a time"
+                )
+        duties.append(duty)
+        yield claimed(claims, duty)
+
+    return each(rows, admit)
+
+
+def admit_end_of_duty(index: Index, id_: str, until: int | None, author: Author) -> list[Document]:
+    """Renew a duty, named by its id or its reference, with its end; from its beginning on: it
+    never was one. Raises Refused.
+    """
+    at = author.since(until)
+    meant = [
+        doc
+        for doc in index.duties
+        if doc.id == id_ or (doc.reference == id_ and (doc.until is None or at < doc.until))
+    ]
+    if len(meant) != 1:
+        known = ", ".join(f'{doc.id} ("{doc.reference}")' for doc in meant or index.duties)
+        raise Refused(f'which duty is "{id_}"? there are: {known or "none"}')
+    if at < meant[0].since:
+        raise Refused(f"it begins only at {stamp(meant[0].since)}")
+    return [replace(meant[0], until=at, word=author.word(""))]
+
+
+def _home(index: Index, row: NewConsent, since: int) -> Occupancy:
+    if row.occupancy is not None:
+        id_ = parse(row.occupancy, OCCUPANCY)
+        home = next((doc for doc in index.occupancies if doc.id == id_), None)
+        if home is None:
+            if row.place:
+                index.labels.find(row.place)
+            raise NotYet(f"nobody has been recorded as occupancy {shown(id_)} yet")
+        if row.place and index.labels.find(row.place).id != home.place:
+            raise Refused(f"occupancy {shown(id_)} is not of {row.place}")
+        if not covers(home, since):
+            raise Refused(f"occupancy {shown(id_)} is not there at {stamp(since)}")
+        return home
+    place = dwelling(index, row.place, "consent")
+    found = index.occupancy_at(place.id, since)
+    if found is None:
+        raise NotYet(f"{said(place)}: nobody is known to live there at {stamp(since)}")
+    return found
+
+
+def _not_withdrawn(index: Index, claims: Claims, consent: Consent) -> None:
+    """Refuse what the people themselves have taken back since."""
+    if consent.id in index.withdrawn:
+        raise Refused(f"consent {consent.id} was withdrawn before it came")
+    for other in index.consents:
+        if (
+            other.withdrawn is not None
+            and (other.occupancy, other.recipient) == (consent.occupancy, consent.recipient)
+            and other.purpose == consent.purpose
+            and set(other.channels) & set(consent.channels)
+            and consent.said < other.withdrawn
+        ):
+            raise Refused(
+                f"{claims.statement(consent)}, given at {stamp(consent.said)}, but that was "
+                f"withdrawn at {stamp(other.withdrawn)} ({other.word.who}, {other.word.source})"
+            )
+
+
+def _replaced(
+    claims: Claims, known: dict[str, Consent], row: NewConsent, consent: Consent
+) -> Iterator[Document]:
+    """The consent that ends where this one begins."""
+    if row.replaces is None:
+        return
+    if row.replaces == "any":
+        against = claims.against(consent)
+        old = against if isinstance(against, Consent) else None
+    else:
+        old = known.get(row.replaces)
+        if old is None or old.occupancy != consent.occupancy:
+            raise Refused(f"there is no consent {row.replaces} of these people to replace")
+    if old is not None and old.withdrawn is None and consent.since < old.until:
+        ends = max(old.since, consent.since)
+        new = replace(old, until=ends, replaced=consent.id, word=consent.word)
+        known[old.id] = new
+        yield claimed(claims, new)
+
+
+def _meant(index: Index, row: NewWithdrawal, author: Author) -> list[Consent]:
+    place = dwelling(index, row.place, "consent")
+    home = index.occupancy_at(place.id, int(author.now))
+    if home is None:
+        raise Refused(f"{said(place)}: nobody is known to live there now; name the consent's id")
+    recipient = fields.recipient(row.recipient) if row.recipient else None
+    return [
+        doc
+        for doc in index.consents
+        if doc.occupancy == home.id
+        and recipient in (None, doc.recipient)
+        and row.purpose in (None, doc.purpose)
+    ]
+
+
+def _overlap(one: Duty, other: Duty) -> bool:
+    return (other.until is None or one.since < other.until) and (
+        one.until is None or other.since < one.until
+    )

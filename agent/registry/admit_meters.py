@@ -1,0 +1,169 @@
+"""What is asked of meters: put in, exchanged, taken away, made sure of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from agent.clock import stamp
+from agent.errors import Refused
+from agent.registry import fields
+from agent.registry.admission import claimed, drawn, each, in_order, said, standing
+from agent.registry.documents import Installation, covers, serial_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from agent.registry.admission import Author
+    from agent.registry.documents import Document, Indexes
+    from agent.registry.entries import NewExchange, NewInstallation
+    from agent.registry.index import Index
+
+PROOFS = ("display", "load")
+
+
+NO_CHANNEL = "multiplier, offset: of which quantity? name its channel"
+
+
+def admit_installations(
+    index: Index, rows: Sequence[NewInstallation], author: Author
+) -> list[Document]:
+    """Documents for meters; one that meets a standing one is refused with both named."""
+    claims = standing(index)
+
+    def admit(row: NewInstallation) -> Iterator[Document]:
+        device, serial = _names(row.device, row.serial)
+        if not device and not serial:
+            raise Refused("a meter needs a serial number or the name of its device")
+        channel = fields.channel(row.channel) if row.channel else None
+        multiplier, offset = row.multiplier or Decimal(1), row.offset or Decimal(0)
+        if channel is None and (multiplier != 1 or offset != 0):
+            raise Refused(NO_CHANNEL)
+        installation = Installation(
+            id=drawn(),
+            place=index.labels.find(row.place).id,
+            device=device,
+            serial=serial,
+            pinned=False,
+            channel=channel,
+            since=author.since(row.since),
+            until=None,
+            word=author.word(row.where),
+            multiplier=multiplier,
+            offset=offset,
+            opened=_indexes(row.index, channel),
+        )
+        yield claimed(claims, installation)
+
+    return each(rows, admit)
+
+
+def admit_exchanges(index: Index, rows: Sequence[NewExchange], author: Author) -> list[Document]:
+    """Documents for meters that ended, each with the one that follows it, if one does.
+
+    The new one measures what the old one did, from the same instant on. A meter that never
+    measured its place keeps an empty interval, and what it delivered as of there is taken back.
+    """
+    claims = standing(index)
+
+    def admit(row: NewExchange) -> Iterator[Document]:
+        at = author.since(row.at)
+        old = _old(index, row, at)
+        at = old.since if row.never else at
+        closed = _indexes(row.closing, old.channel)
+        word = author.word(row.where)
+        yield claimed(claims, replace(old, until=at, closed=closed, word=word))
+        if not row.followed:
+            return
+        device, serial = _names(row.device or old.device, row.serial)
+        if not device and not serial:
+            raise Refused("the new meter needs a serial number or the name of its device")
+        if row.offset and old.channel is None:
+            raise Refused(NO_CHANNEL)
+        same = serial and old.serial and serial_key(serial) == serial_key(old.serial)
+        if same and row.offset is None:
+            raise Refused(
+                f"the new meter has the serial number of the old one, {old.serial}: where only what"
+                " that number counts for was exchanged, say what is added to its count, --offset"
+            )
+        new = Installation(
+            id=drawn(),
+            place=old.place,
+            device=device,
+            serial=serial,
+            pinned=False,
+            channel=old.channel,
+            since=at,
+            until=None,
+            word=word,
+            multiplier=old.multiplier if row.multiplier is None else row.multiplier,
+            offset=row.offset or Decimal(0),
+            opened=_indexes(row.opening, old.channel),
+        )
+        yield claimed(claims, new)
+
+    return in_order(each(rows, admit))
+
+
+def admit_pin(index: Index, device: str, serial: str, author: Author) -> list[Document]:
+    """Renew the device's installations without a serial number, with the one it said."""
+    claims = standing(index)
+    number = fields.text(serial, "serial", fields.LONGEST_LABEL)
+    loose = [
+        doc
+        for doc in index.installations
+        if doc.device == device and doc.serial is None and covers(doc, int(author.now))
+    ]
+    word = author.word("")
+    return [claimed(claims, replace(doc, serial=number, pinned=True, word=word)) for doc in loose]
+
+
+def admit_proof(index: Index, meters: Sequence[str], how: str, author: Author) -> list[Document]:
+    """Renew installations, by id, with how a person made sure of them."""
+    if how not in PROOFS:
+        raise Refused(f'"{how}" is none of {", ".join(PROOFS)}')
+    known = {doc.id: doc for doc in index.installations}
+    word = author.word("")
+    return [replace(known[id_], verified=how, word=word) for id_ in meters]
+
+
+def _names(device: str | None, serial: str | None) -> tuple[str | None, str | None]:
+    return (
+        fields.text(device, "device", fields.LONGEST_LABEL) if device else None,
+        fields.text(serial, "serial", fields.LONGEST_LABEL) if serial else None,
+    )
+
+
+def _indexes(given: Mapping[str, Decimal] | None, channel: str | None) -> Indexes:
+    for name in given or {}:
+        if channel not in (None, fields.channel(name)):
+            raise Refused(f"index: this meter measures {channel}, not {name}")
+    return tuple(sorted((given or {}).items()))
+
+
+def _old(index: Index, row: NewExchange, at: int) -> Installation:
+    """The one meter that is meant. Raises Refused on none or several, with candidates."""
+    place = index.labels.find(row.place)
+    there = [doc for doc in index.meters_of(place.id) if covers(doc, at) or row.never]
+    meant = [doc for doc in there if _meant(doc, row)]
+    if len(meant) == 1:
+        if meant[0].since == at and not row.never:
+            raise Refused(f"meter {meant[0].meter} measures {said(place)} only since {stamp(at)}")
+        return meant[0]
+    if not there:
+        raise Refused(f"{said(place)}: no meter is known there at {stamp(at)}")
+    names = ", ".join(
+        f"{doc.meter} ({doc.channel})" if doc.channel else doc.meter for doc in meant or there
+    )
+    which = "which of them, --old?" if meant else f"none of them is {row.old or row.channel}:"
+    raise Refused(f"{said(place)}: {which} {names}")
+
+
+def _meant(document: Installation, row: NewExchange) -> bool:
+    if row.channel and document.channel not in (None, row.channel):
+        return False
+    if row.old is None:
+        return True
+    known = document.serial is not None and serial_key(document.serial) == serial_key(row.old)
+    return known or document.device == row.old

@@ -1,0 +1,189 @@
+"""What is asked of notices about who lives where: moves, corrections, leases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from agent.clock import stamp
+from agent.errors import Refused
+from agent.registry import fields
+from agent.registry.admission import claimed, dwelling, each, in_order, said, standing
+from agent.registry.dates import sane
+from agent.registry.documents import Occupancy
+from agent.registry.place import OCCUPANCY, mint, parse, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from agent.registry.admission import Author
+    from agent.registry.claims import Claims
+    from agent.registry.documents import Document
+    from agent.registry.entries import NewOccupancy
+    from agent.registry.index import Index
+
+
+def admit_occupancies(index: Index, rows: Sequence[NewOccupancy], author: Author) -> list[Document]:
+    """Documents for what notices say; ends are admitted before beginnings, whatever their order.
+
+    Two occupancies of one dwelling that overlap are refused with both named.
+    """
+    notices = _Notices(index, author)
+    events = {
+        "move_in": notices.move_in,
+        "move_out": notices.move_out,
+        "correct": notices.correct,
+        "lease": notices.lease,
+    }
+
+    def admit(row: NewOccupancy) -> Iterator[Document]:
+        if row.event not in events:
+            raise Refused(f'event: "{row.event}" is none of {", ".join(events)}')
+        yield from events[row.event](row)
+
+    return in_order(each(rows, admit, notices.ends_something))
+
+
+class _Notices:
+    """The rows of one call, each on top of those before it."""
+
+    def __init__(self, index: Index, author: Author) -> None:
+        self._index, self._author = index, author
+        self._claims: Claims = standing(index)
+        self._now = {home.id: home for home in index.occupancies}
+        self._of: dict[str, list[str]] = {}
+        for home in index.occupancies:
+            self._of.setdefault(home.place, []).append(home.id)
+
+    def ends_something(self, row: NewOccupancy) -> bool:
+        """Whether it is about people who are known already."""
+        if row.event == "lease":
+            try:
+                return self._adopts(row) is not None
+            except (Refused, ValueError):
+                return True
+        return row.event != "move_in"
+
+    def move_in(self, row: NewOccupancy) -> Iterator[Document]:
+        """Somebody moves in."""
+        place = dwelling(self._index, row.place, "are lived in")
+        since = self._author.since(row.since)
+        id_ = parse(row.id, OCCUPANCY) if row.id else mint(OCCUPANCY)
+        if id_ in self._now:
+            raise Refused(f"occupancy {shown(id_)} is known already: correct it, or mint another")
+        yield self._stand(
+            Occupancy(
+                id_, place.id, since, _after(row.until, since), self._author.word(row.where),
+                _reference(row),
+            )
+        )  # fmt: skip
+
+    def move_out(self, row: NewOccupancy) -> Iterator[Document]:
+        """Somebody moves out, or did, or did before what is recorded."""
+        at = self._author.since(row.until)
+        home = self._by_id(row) or self._there_before(row.place, at)
+        if at <= home.since or (home.until is not None and home.until < at):
+            raise Refused(f"{self._claims.statement(home)}: that does not end at {stamp(at)}")
+        yield self._changed(home, row, home.since, at)
+
+    def correct(self, row: NewOccupancy) -> Iterator[Document]:
+        """Somebody moved at other times than is recorded; both the same: nobody ever did."""
+        home = (
+            self._by_id(row)
+            or (self._last(row.place) if row.stays else None)
+            or self._there_before(row.place, self._author.since(None))
+        )
+        since = home.since if row.since is None else sane(row.since)
+        until = home.until if row.until is None else sane(row.until)
+        if row.stays:
+            until = None
+        if until is not None and until < since:
+            raise Refused(f"{stamp(until)} is before {stamp(since)}")
+        yield self._changed(home, row, since, until)
+
+    def lease(self, row: NewOccupancy) -> Iterator[Document]:
+        """A lease as it stands: known by its reference, else a new one.
+
+        It takes the place of an occupancy without reference that it overlaps: somebody was known
+        to live there, and now it is known as of which lease.
+        """
+        home = self._adopts(row)
+        if home is None:
+            yield from self.move_in(row)
+            return
+        since = home.since if row.since is None else sane(row.since)
+        until = _after(row.until, since) if row.until is not None else home.until
+        if (since, until, _reference(row)) != (home.since, home.until, home.reference):
+            yield self._changed(home, row, since, until)
+
+    def _adopts(self, row: NewOccupancy) -> Occupancy | None:
+        place = dwelling(self._index, row.place, "are lived in")
+        reference = _reference(row)
+        if reference is None:
+            raise Refused("reference: a list of leases names each one")
+        homes = [self._now[id_] for id_ in self._of.get(place.id, ())]
+        known = [home for home in homes if home.reference == reference]
+        begins = self._author.since(row.since)
+        nameless = [
+            home
+            for home in homes
+            if home.reference is None
+            and (home.until is None or begins < home.until)
+            and (row.until is None or home.since < row.until)
+        ]
+        found = known or nameless
+        return found[0] if len(found) == 1 else None
+
+    def _by_id(self, row: NewOccupancy) -> Occupancy | None:
+        if not row.id:
+            return None
+        id_ = parse(row.id, OCCUPANCY)
+        if id_ not in self._now:
+            raise Refused(f"there is no occupancy {shown(id_)} in this registry")
+        home = self._now[id_]
+        if row.place and self._index.labels.find(row.place).id != home.place:
+            raise Refused(f"{self._claims.statement(home)}, not {row.place}")
+        return home
+
+    def _there_before(self, text: str, at: int) -> Occupancy:
+        place = dwelling(self._index, text, "are lived in")
+        for id_ in reversed(self._of.get(place.id, [])):
+            home = self._now[id_]
+            if home.since < at and (home.until is None or at <= home.until):
+                return home
+        raise Refused(f"{said(place)}: nobody is known to live there before {stamp(at)}")
+
+    def _last(self, text: str) -> Occupancy | None:
+        """Who moved in last: of those it may be that they have not moved out."""
+        place = dwelling(self._index, text, "are lived in")
+        homes = [self._now[id_] for id_ in self._of.get(place.id, ())]
+        lived = [home for home in homes if home.until is None or home.since < home.until]
+        return max(lived, key=lambda home: home.since, default=None)
+
+    def _changed(
+        self, home: Occupancy, row: NewOccupancy, since: int, until: int | None
+    ) -> Occupancy:
+        reference = _reference(row) or home.reference
+        word = self._author.word(row.where)
+        return self._stand(replace(home, since=since, until=until, reference=reference, word=word))
+
+    def _stand(self, home: Occupancy) -> Occupancy:
+        claimed(self._claims, home)
+        if home.id not in self._now:
+            self._of.setdefault(home.place, []).append(home.id)
+        self._now[home.id] = home
+        return home
+
+
+def _reference(row: NewOccupancy) -> str | None:
+    if row.reference is None or not row.reference.strip():
+        return None
+    return fields.text(row.reference, "reference", fields.LONGEST_LABEL)
+
+
+def _after(until: int | None, since: int) -> int | None:
+    if until is None:
+        return None
+    if sane(until) <= since:
+        raise Refused(f"it ends at {stamp(until)}, before it begins at {stamp(since)}")
+    return until

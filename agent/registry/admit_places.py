@@ -1,0 +1,122 @@
+"""What is asked of places and of the names that other systems have for them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from agent.errors import Refused
+from agent.registry import fields
+from agent.registry.admission import claimed, drawn, each, said, standing
+from agent.registry.documents import Alias, Occupancy, Place, covers
+from agent.registry.labels import label_key
+from agent.registry.place import OCCUPANCY, agrees, mint, parse, squeeze
+from agent.registry.schemes import scheme, value_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from agent.registry.admission import Author
+    from agent.registry.documents import Document
+    from agent.registry.entries import NewAlias, NewPlace
+    from agent.registry.index import Index
+    from agent.registry.schemes import Scheme
+
+
+def admit_places(
+    index: Index, rows: Sequence[NewPlace], author: Author, lots: Sequence[NewAlias] = ()
+) -> list[Document]:
+    """Documents for places, and for each dwelling an occupancy that begins at `since`.
+
+    `lots`: other names of these places, or of known ones.
+    """
+    labels = {key: said(place) for key, place in index.labels.by_label.items()}
+    ids = {place.id: said(place) for place in index.places.values()}
+
+    def admit(row: NewPlace) -> Iterator[Document]:
+        label = " ".join(fields.text(row.label, "label", fields.LONGEST_LABEL).split())
+        if agrees(squeeze(label)):
+            raise Refused(f'label: "{label}" is an id; a label is what people call the place')
+        prefix = fields.prefix(row.type)
+        place = parse(row.id, prefix) if row.id else mint(prefix)
+        words = f'"{label}" of {row.where or "this call"}'
+        for known, key in ((labels, label_key(label)), (ids, place)):
+            if key in known:
+                raise Refused(f'"{label}": there is already {known[key]}')
+        labels[label_key(label)] = ids[place] = words
+        yield Place(place, label, author.word(row.where))
+        if prefix == "D" and row.occupied:
+            since = author.since(row.since)
+            yield Occupancy(mint(OCCUPANCY), place, since, None, author.word(row.where))
+
+    places = each(rows, admit)
+    return [*places, *admit_aliases(index.and_with(places), lots, author)] if lots else places
+
+
+def admit_aliases(index: Index, rows: Sequence[NewAlias], author: Author) -> list[Document]:
+    """Documents for aliases, ends first; one that another place has, or a second one where there
+    may be but one, is refused with both named.
+    """
+    claims = standing(index)
+
+    def admit(row: NewAlias) -> Iterator[Document]:
+        place = _place_of(index, row)
+        known = scheme(row.scheme)
+        if row.ends:
+            yield claimed(claims, _ended(index, place, known, row, author))
+            return
+        since = author.since(row.since)
+        if row.until is not None and row.until <= since:
+            raise Refused("until: it is not after since")
+        alias = Alias(
+            id=drawn(),
+            place=place.id,
+            scheme=known.name,
+            value=value_of(known, row.value),
+            since=since,
+            until=row.until,
+            word=author.word(row.where),
+            note=row.note.strip()[: fields.LONGEST_LABEL],
+        )
+        # a list that is imported again says again what it said
+        if not _known(index, alias):
+            yield claimed(claims, alias)
+
+    return each(rows, admit, lambda row: row.ends)
+
+
+def _place_of(index: Index, row: NewAlias) -> Place:
+    try:
+        return index.labels.find(row.place)
+    except Refused as error:
+        if not row.part:
+            raise
+        raise Refused(
+            f"{error}; a {row.part} is another name of a dwelling: write that dwelling's label here"
+        ) from error
+
+
+def _known(index: Index, alias: Alias) -> bool:
+    names = (alias.place, alias.scheme, alias.value)
+    return any(
+        (one.place, one.scheme, one.value) == names and covers(one, alias.since)
+        for one in index.aliases
+    )
+
+
+def _ended(index: Index, place: Place, known: Scheme, row: NewAlias, author: Author) -> Alias:
+    value = value_of(known, row.value) if row.value else None
+    at = author.since(row.until)
+    meant = [
+        alias
+        for alias in index.aliases
+        if (alias.place, alias.scheme) == (place.id, known.name)
+        and value in (None, alias.value)
+        and alias.since <= at
+        and (alias.until is None or at < alias.until)
+    ]
+    if len(meant) != 1:
+        which = ", ".join(alias.value for alias in meant)
+        words = f"which of {which}?" if meant else "it has none in force then"
+        raise Refused(f"{said(place)}, {known.said}: {words}")
+    return replace(meant[0], until=at, word=author.word(row.where))

@@ -1,0 +1,171 @@
+"""What the commands ask of the registry about by what right rows leave: consents and duties.
+
+As in calls.py: plain words in, plain data out; Refused, and then nothing was changed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.errors import Refused
+from agent.registry import answers, sheet, written
+from agent.registry.entries import NewConsent, NewDuty, NewWithdrawal
+from agent.registry.gate import policy as named_policy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.registry.answers import Answer
+    from agent.registry.registry import Registry
+
+COLUMNS = {
+    **{name: name for name in (
+        "place", "recipient", "channels", "scope", "step", "purpose", "since", "until", "given",
+        "method", "proof", "reference",
+    )},
+    **dict.fromkeys(("label", "logement", "appartement", "dwelling", "libellé"), "place"),
+    **dict.fromkeys(("destinataire",), "recipient"),
+    **dict.fromkeys(("channel", "grandeur", "grandeurs", "données"), "channels"),
+    **dict.fromkeys(("portée", "granularité"), "scope"),
+    **dict.fromkeys(("pas",), "step"),
+    **dict.fromkeys(("finalité", "but"), "purpose"),
+    **dict.fromkeys(("depuis", "début"), "since"),
+    **dict.fromkeys(("jusqu'au", "fin"), "until"),
+    **dict.fromkeys(("donné le", "signé le", "date de signature"), "given"),
+    **dict.fromkeys(("preuve",), "proof"),
+}  # fmt: skip
+WORDS = ("recipient", "channels", "scope", "step", "purpose", "since", "until")
+
+
+def give(  # noqa: PLR0913 -- as many options
+    registry: Registry,
+    *,
+    who: str,
+    now: float,
+    places: Sequence[str] = (),
+    text: str | None = None,
+    name: str = "",
+    recipient: str | None = None,
+    channels: Sequence[str] = (),
+    scope: str | None = None,
+    step: str | None = None,
+    purpose: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    replace: bool = False,
+    zone: str | None = None,
+    policy: str = "FR-1",
+    preview: bool = False,
+) -> Answer:
+    """Record consents of the people of each place, of `places` and of a table: all or none.
+
+    A cell of the table says more than the words given here for all. `replace`: a consent to the
+    same for the same purpose that stands ends where the new one begins. `policy` by its name.
+    """
+    common = {
+        "recipient": recipient or "", "channels": " ".join(channels), "scope": scope or "",
+        "step": step or "", "purpose": purpose or "", "since": since or "", "until": until or "",
+    }  # fmt: skip
+    lines = [sheet.Line("", {"place": place}) for place in places]
+    unread = {}
+    if text is not None:
+        lines += sheet.read(text, name, COLUMNS, ("place",))
+        unread = {"not_read": sheet.unread(text, name, COLUMNS)}
+    if not lines:
+        raise Refused("whose consent? name places, or a file with a column `place` or `label`")
+    rows = [_consent(line, common, zone, "any" if replace else None) for line in lines]
+    under, source = named_policy(policy), "gardien consent give"
+    given = registry.consent(rows, who, source, now, under, preview=preview)
+    return answers.consents(registry, given, now) | unread
+
+
+def withdraw(  # noqa: PLR0913
+    registry: Registry,
+    *,
+    who: str,
+    now: float,
+    place: str = "",
+    id: str | None = None,  # noqa: A002 -- the word people write
+    recipient: str | None = None,
+    purpose: str | None = None,
+    channels: Sequence[str] = (),
+) -> Answer:
+    """Record what the people living in a place no longer agree to; nothing named: all of it."""
+    row = NewWithdrawal(id, place, recipient, purpose, tuple(channels))
+    gone = registry.withdraw([row], who, "gardien consent withdraw", now)
+    return answers.consents(registry, gone, now)
+
+
+def list_(registry: Registry, *, who: str, now: float, place: str = "") -> Answer:  # noqa: ARG001
+    """List all consents, or those of one dwelling, those in force and those that are not."""
+    id_ = registry.place(place).id if place else None
+    rows = [one for one in registry.consents() if id_ in (None, one.place)]
+    return answers.consents(registry, rows, now)
+
+
+def duty_add(  # noqa: PLR0913
+    registry: Registry,
+    *,
+    who: str,
+    now: float,
+    reference: str,
+    recipient: str,
+    channels: Sequence[str],
+    since: str | None = None,
+    until: str | None = None,
+    billing: Sequence[str] = (),
+    zone: str | None = None,
+) -> Answer:
+    """Record what the building manager must or may have of all dwellings."""
+    begins, ends = written.when(since, zone, "since"), written.when(until, zone, "until")
+    row = NewDuty(recipient, reference, tuple(channels), begins, ends, tuple(billing))
+    added = registry.oblige([row], who, "gardien duty add", now)
+    return answers.duties(registry, added, now)
+
+
+def duty_end(  # noqa: PLR0913
+    registry: Registry,
+    *,
+    who: str,
+    now: float,
+    duty: str,
+    at: str | None = None,
+    zone: str | None = None,
+) -> Answer:
+    """Record that a duty, by its reference or id, ends."""
+    ended = registry.end_duty(duty, written.when(at, zone, "at"), who, "gardien duty end", now)
+    return answers.duties(registry, ended, now)
+
+
+def duty_list(registry: Registry, *, who: str, now: float) -> Answer:  # noqa: ARG001
+    """List all duties."""
+    return answers.duties(registry, registry.duties(), now)
+
+
+def _consent(
+    line: sheet.Line, common: dict[str, str], zone: str | None, replaces: str | None
+) -> NewConsent:
+    cells = common | dict(line.cells)
+    seconds, fault = 1, line.fault
+    try:
+        seconds = written.step(cells["scope"], cells["step"])
+    except Refused as error:
+        fault = fault or str(error)
+    (since, until, given), wrong = written.dated(
+        sheet.Line(line.where, cells, fault), zone, "since", "until", "given"
+    )
+    return NewConsent(
+        cells.get("place", ""),
+        cells["recipient"],
+        written.listed(cells["channels"]),
+        seconds,
+        cells["purpose"],
+        since,
+        until,
+        given=given,
+        method=cells.get("method", ""),
+        proof=cells.get("proof", "") or cells.get("reference", ""),
+        replaces=replaces,
+        where=line.where,
+        fault=wrong,
+    )

@@ -1,0 +1,122 @@
+"""What the commands ask of the registry about who lives where.
+
+As in calls.py: plain words in, plain data out; Refused, and then nothing was changed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.errors import Refused
+from agent.registry import answers, sheet, written
+from agent.registry.entries import NewOccupancy
+
+if TYPE_CHECKING:
+    from agent.registry.answers import Answer
+    from agent.registry.registry import Registry
+
+COLUMNS = {
+    **{name: name for name in ("dwelling", "reference", "since", "until", "occupancy")},
+    **dict.fromkeys(("logement", "appartement", "label", "libellé", "place"), "dwelling"),
+    **dict.fromkeys(
+        ("bail", "n° de bail", "numéro de bail", "référence", "lease", "contrat"), "reference"
+    ),
+    **dict.fromkeys(("depuis", "entrée", "date d'entrée", "move in", "début"), "since"),
+    **dict.fromkeys(("sortie", "date de sortie", "jusqu'au", "move out", "fin"), "until"),
+}
+
+
+def move_in(  # noqa: PLR0913 -- as many options
+    registry: Registry,
+    *,
+    who: str,
+    now: float,
+    place: str,
+    since: str | None = None,
+    until: str | None = None,
+    reference: str | None = None,
+    id: str | None = None,  # noqa: A002 -- the word people write
+    zone: str | None = None,
+) -> Answer:
+    """Record that somebody moves into a dwelling; `reference` is the manager's own."""
+    begins, ends = written.when(since, zone, "since"), written.when(until, zone, "until")
+    row = NewOccupancy("move_in", place, id, begins, ends, reference)
+    return _occupied(registry, row, who, now, "gardien occupancy move-in")
+
+
+def move_out(  # noqa: PLR0913
+    registry: Registry,
+    *,
+    who: str,
+    now: float,
+    place: str = "",
+    at: str | None = None,
+    id: str | None = None,  # noqa: A002
+    zone: str | None = None,
+) -> Answer:
+    """Record that who lives in a dwelling moves out, or did."""
+    row = NewOccupancy("move_out", place, id, None, written.when(at, zone, "at"))
+    return _occupied(registry, row, who, now, "gardien occupancy move-out")
+
+
+def correct(  # noqa: PLR0913
+    registry: Registry,
+    *,
+    who: str,
+    now: float,
+    place: str = "",
+    id: str | None = None,  # noqa: A002
+    since: str | None = None,
+    until: str | None = None,
+    reference: str | None = None,
+    stays: bool = False,
+    zone: str | None = None,
+) -> Answer:
+    """Record that somebody lived there at other times than was said; both ends the same: never.
+
+    `stays`: they have not moved out at all.
+    """
+    begins, ends = written.when(since, zone, "since"), written.when(until, zone, "until")
+    if stays and until:
+        raise Refused("until: who has not moved out has no such date")
+    row = NewOccupancy("correct", place, id, begins, ends, reference, stays)
+    return _occupied(registry, row, who, now, "gardien occupancy correct")
+
+
+def import_(  # noqa: PLR0913
+    registry: Registry,
+    *,
+    who: str,
+    now: float,
+    text: str,
+    name: str,
+    zone: str | None = None,
+    preview: bool = False,
+) -> Answer:
+    """Record the manager's list of leases, `dwelling;reference;since;until`: all rows or none.
+
+    A lease that is known already is brought up to date; who was known to live there without a
+    reference becomes the lease that overlaps; rows that change nothing are left alone.
+    """
+    rows = []
+    for line in sheet.read(text, name, COLUMNS, ("dwelling", "reference")):
+        (since, until), fault = written.dated(line, zone, "since", "until")
+        row = NewOccupancy(
+            "lease", line.cells.get("dwelling", ""), line.cells.get("occupancy"), since, until,
+            line.cells.get("reference"), where=line.where, fault=fault,
+        )  # fmt: skip
+        rows.append(row)
+    found = registry.occupy(rows, who, name, now, preview=preview)
+    unread = {"not_read": sheet.unread(text, name, COLUMNS)}
+    return answers.occupancies(registry, found, now) | unread
+
+
+def list_(registry: Registry, *, who: str, now: float, place: str = "") -> Answer:  # noqa: ARG001
+    """List all occupancies, or those of one dwelling, ended ones too."""
+    id_ = registry.place(place).id if place else None
+    rows = [one for one in registry.occupancies() if id_ in (None, one.place)]
+    return answers.occupancies(registry, rows, now)
+
+
+def _occupied(registry: Registry, row: NewOccupancy, who: str, now: float, source: str) -> Answer:
+    return answers.occupancies(registry, registry.occupy([row], who, source, now), now)

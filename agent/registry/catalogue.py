@@ -1,0 +1,56 @@
+"""What people are told of the data about their dwelling: French and English."""
+
+from __future__ import annotations
+
+from agent.channels import channels
+from agent.registry.dates import DAY
+
+LANGUAGES = ("fr", "en")
+
+SHOWS = {
+    "elec": {
+        "fr": "relevé toutes les 30 minutes, il montre quand on se lève, s'absente et se couche",
+        "en": "read every half hour it shows when people get up, go out and go to bed",
+    },
+    "water": {
+        "fr": "relevé souvent, il montre la présence et les habitudes de toilette",
+        "en": "read often it shows whether people are there, and when they wash",
+    },
+    "heat": {
+        "fr": "relevé souvent, il montre les absences et le confort choisi",
+        "en": "read often it shows absences, and the comfort people choose",
+    },
+    "air": {
+        "fr": "il montre la présence, et le nombre de personnes",
+        "en": "it shows whether people are there, and how many",
+    },
+}
+"""what finer readings give away, by what is measured"""
+OF = {
+    "cw": "water", "dhw": "water", "gas": "heat", "heat": "heat", "cool": "heat", "hca": "heat",
+    "temp": "heat", "rh": "air", "co2": "air",
+}  # fmt: skip
+
+
+def label(channel: str, language: str) -> str:
+    """What a channel is called in this language; its own name where the catalogue lacks it."""
+    known = channels()[channel]
+    return (known.fr if language == "fr" else known.en) or channel
+
+
+def shows(channel: str, language: str) -> str:
+    """What readings of a channel give away about those who live there."""
+    return SHOWS[OF.get(channel, "elec")][language]
+
+
+def step(seconds: int, language: str) -> str:
+    """How fine data of a step are, in words."""
+    words = {
+        "fr": ("un index par mois", "un index par jour", "toutes les {} minutes", "chaque seconde"),
+        "en": ("one index a month", "one index a day", "every {} minutes", "every second"),
+    }[language]
+    if seconds > DAY:
+        return words[0]
+    if seconds == DAY:
+        return words[1]
+    return words[2].format(round(seconds / 60)) if seconds >= 60 else words[3]  # noqa: PLR2004

@@ -1,0 +1,121 @@
+"""What a change of the registry takes away from those who have it already. Pure.
+
+Where a document's new version says less about the past than the one before, what was delivered by
+the earlier one is destroyed here and erased at the platform. What ends now or later takes nothing
+away: no row of that time exists yet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from agent.model import Retraction
+from agent.registry.documents import Consent, Duty, Installation, Occupancy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from agent.registry.documents import Dated, Document, Word
+
+    Range = tuple[int, int | None]
+
+FOR_EVER = 2**62
+
+
+def effects(documents: Iterable[Document], after: int) -> list[tuple[int, tuple[Retraction, ...]]]:
+    """List every change after revision `after`, in order, with what it takes away, if anything.
+
+    `documents`: all of them, in the order in which they were recorded.
+    """
+    before: dict[tuple[str, str], Document] = {}
+    found: dict[int, list[Retraction]] = {}
+    for document in documents:
+        key = (document.kind, document.id)
+        if document.word.revision > after:
+            taken = found.setdefault(document.word.revision, [])
+            if key in before:
+                dwellings = [id_ for kind, id_ in before if kind == "place" and id_[0] == "D"]
+                taken += taken_away(before[key], document, dwellings)
+        before[key] = document
+    return [(revision, tuple(taken)) for revision, taken in found.items()]
+
+
+def taken_away(
+    before: Document, after: Document, dwellings: Iterable[str] = ()
+) -> Iterator[Retraction]:
+    """What the later version of a document takes away of what the earlier one allowed.
+
+    A withdrawn consent: all its rows, or those of the channels withdrawn. People who moved out
+    before today: whatever was delivered as theirs since, to whomever, in one range. A meter that
+    measured another dwelling, or none: what it delivered as this one's. A basis that ended before
+    today: what was delivered on it since.
+    """
+    if isinstance(after, Consent) and isinstance(before, Consent):
+        yield from _of_a_consent(before, after)
+    elif isinstance(after, Occupancy) and isinstance(before, Occupancy):
+        for lost in _less(before, after):
+            yield _retraction(after.word, "moved", after.place, lost, occupancy=after.id)
+    elif isinstance(after, Installation) and isinstance(before, Installation):
+        for lost in _less(before, after) if before.serial else ():
+            reason = "exchanged" if after.since < lost[0] else "corrected"
+            yield _retraction(
+                after.word, reason, before.place, lost, channel=before.channel, meter=before.serial
+            )
+    elif isinstance(after, Duty) and isinstance(before, Duty):
+        for lost in _less(before, after):
+            for place in dwellings:
+                yield _retraction(
+                    after.word, "corrected", place, lost, recipient=after.recipient, basis=after.id
+                )
+
+
+def _of_a_consent(before: Consent, after: Consent) -> Iterator[Retraction]:
+    gone: list[tuple[str | None, Range, str]] = []
+    all_of_it = (before.since, before.until)
+    if after.withdrawn is not None and before.withdrawn is None:
+        gone = [(None, all_of_it, "withdrawn")]
+    else:
+        names = [name for name in before.channels if name not in after.channels]
+        gone = [(name, all_of_it, "withdrawn") for name in names]
+        gone += [(None, lost, "corrected") for lost in _less(before, after)]
+    for channel, lost, reason in gone:
+        yield _retraction(
+            after.word, reason, after.place, lost, channel=channel,
+            recipient=after.recipient, occupancy=after.occupancy, basis=after.id,
+        )  # fmt: skip
+
+
+def _less(before: Dated, after: Dated) -> Iterator[Range]:
+    """The parts of `before`'s interval that `after`'s has no more, up to the second it was said in.
+
+    Not beyond: a retraction stands for ever, and where the change is taken back later, what is read
+    from then on must not fall under it. No row of that time exists yet.
+    """
+    until = FOR_EVER if before.until is None else before.until
+    ends = FOR_EVER if after.until is None else after.until
+    if ends <= after.since:
+        lost = [(before.since, until)]
+    else:
+        lost = [(before.since, min(until, after.since)), (max(before.since, ends), until)]
+    for start, end in lost:
+        if start < min(end, after.word.when):
+            yield (start, min(end, int(after.word.when) + 1))
+
+
+def _retraction(  # noqa: PLR0913 -- its members
+    word: Word,
+    reason: str,
+    place: str,
+    lost: Range,
+    *,
+    recipient: str | None = None,
+    channel: str | None = None,
+    occupancy: str | None = None,
+    basis: str | None = None,
+    meter: str | None = None,
+) -> Retraction:
+    since, until = lost
+    what = (place, channel, occupancy, basis, meter, since, until, word.when, reason)
+    digest = hashlib.sha256(repr((word.revision, recipient, *what)).encode()).hexdigest()
+    return Retraction(digest[:16], recipient, *what)

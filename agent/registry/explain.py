@@ -1,0 +1,147 @@
+"""What leaves of each place, for whom and why; what is held back, and why. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from agent.channels import channels
+from agent.model import Why
+from agent.registry.documents import Consent, Duty, Installation
+from agent.registry.gate import steps_wanted
+from agent.registry.index import Unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from agent.registry.gate import Policy
+    from agent.registry.registry import Registry
+
+HELD = {
+    Why.CONSENT: "no consent, and no duty, covers it",
+    Why.OCCUPANCY: "nobody is recorded as living there",
+    Why.VACANT: "the dwelling is vacant",
+    Why.FEW: "it would tell of few dwellings that are not sent one by one",
+}
+UNNUMBERED = "it has not said its serial number yet: the running agent asks for it"
+UNTOLD = "the catalogue does not explain it to people"
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What is read of a device, as configured."""
+
+    device: str
+    serial: str | None
+    """what it says; None: nothing yet"""
+    channel: str
+    every: int
+    """seconds"""
+    derived: bool
+    """what flows in each step, calculated from the index"""
+    place: str | None
+    """common plant that the configuration names"""
+    numbered: bool = False
+    """it can say its serial number"""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One quantity of one place for one recipient."""
+
+    place: str | None
+    """None: nobody knows whose it is"""
+    device: str
+    channel: str
+    recipient: str
+    step: int | None
+    """seconds at which it leaves; None: it is held"""
+    basis: str
+    """id of a consent or duty, `common`; empty: it is held"""
+    why: str
+    """for people: the purpose, the reference, or what holds it"""
+    derived: bool = False
+    """of what flows in each step, not of the index"""
+
+
+def explain(
+    registry: Registry, policy: Policy, read: Iterable[Read], recipients: Sequence[str], t: int
+) -> list[Told]:
+    """Everything that is read, for each recipient, as it stands at t by what is known now.
+
+    A device that has not said its serial number yet is taken for the one that was recorded.
+    """
+    known: dict[str, Consent | Duty] = {one.id: one for one in registry.consents()}
+    known |= {one.id: one for one in registry.duties()}
+    found: list[Told] = []
+    for one in read:
+        place = one.place or place_of(registry, one, t)
+        for recipient in recipients:
+            found += _of(registry, policy, one, place, recipient, t, known)
+    return found
+
+
+def _of(  # noqa: PLR0913, PLR0917 -- the question has as many parts
+    registry: Registry,
+    policy: Policy,
+    one: Read,
+    place: str | Held,
+    recipient: str,
+    t: int,
+    known: dict[str, Consent | Duty],
+) -> Iterator[Told]:
+    channel = channels()[one.channel]
+    if isinstance(place, Held):
+        yield Told(None, one.device, one.channel, recipient, None, "", place.why)
+        return
+    if one.derived:
+        channel = replace(channel, kind=channel.derived)
+    answer = steps_wanted(registry, policy, place, channel, one.every, t, recipient)
+    if isinstance(answer, Why):
+        untold = place[0] == "D" and channel.en is None
+        why = UNTOLD if untold else _held(answer, place)
+        yield Told(place, one.device, one.channel, recipient, None, "", why)
+        return
+    for step, basis in answer.items():
+        why = _why(known.get(basis.id), policy)
+        yield Told(place, one.device, one.channel, recipient, step, basis.id, why, one.derived)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Nobody knows whose a device is."""
+
+    why: str
+
+
+def place_of(registry: Registry, one: Read, t: int) -> str | Held:
+    """Which place (by id) a device measures at t."""
+    found = registry.whose(one.device, one.serial, one.channel, t)
+    if not isinstance(found, Installation) and one.serial is None:
+        recorded = [
+            meter
+            for meter in registry.installations()
+            if meter.device == one.device
+            and meter.channel in (None, one.channel)
+            and meter.since <= t
+            and (meter.until is None or t < meter.until)
+        ]
+        found = recorded[0] if recorded and recorded[0].serial else found
+        by_number = any(meter.device is None for meter in registry.installations())
+        if found is Unknown.NO_INSTALLATION and one.numbered and by_number:
+            return Held(UNNUMBERED)  # it may be any of those
+    return found.place if isinstance(found, Installation) else Held(found.value)
+
+
+def _held(why: Why, place: str) -> str:
+    if place[0] == "D" or why is Why.FEW:
+        return HELD[why]
+    return "no basis for common areas stands in the configuration"
+
+
+def _why(basis: Consent | Duty | None, policy: Policy) -> str:
+    if isinstance(basis, Consent):
+        return basis.purpose
+    if isinstance(basis, Duty):
+        return basis.reference
+    return policy.common.evidence if policy.common else ""

@@ -1,0 +1,66 @@
+"""Lots of one dwelling (flat, cellar, parking space), as a manager's list has them. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from agent.registry.entries import NewAlias
+from agent.registry.fields import TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from agent.registry.sheet import Line
+
+PARTS = {
+    "cave", "cellier", "cellar", "storage", "parking", "parking space", "stationnement", "garage",
+    "box", "place de parking", "emplacement", "jardin", "garden", "grenier", "attic",
+}  # fmt: skip
+"""types of lots that nobody lives in: each belongs to the dwelling whose label its row has"""
+
+
+def only(lines: Sequence[Line], types: Sequence[str]) -> tuple[list[Line], dict[str, int]]:
+    """The rows of these types, and how many there are of each other one; no types: all rows.
+
+    `dwelling` and `appartement` are one type; so are other words for the same.
+    """
+    wanted = {_kind(word) for word in types}
+    taken: list[Line] = []
+    left: Counter[str] = Counter()
+    for line in lines:
+        type_ = line.cells.get("type", "")
+        if wanted and _kind(type_) not in wanted:
+            left[type_] += 1
+        else:
+            taken.append(line)
+    return taken, dict(left)
+
+
+def apart(lines: Iterable[Line]) -> tuple[list[Line], list[NewAlias]]:
+    """Rows that are places, and the lots of all rows as aliases of the place of their label."""
+    places: list[Line] = []
+    parts: list[NewAlias] = []
+    for line in lines:
+        type_ = line.cells.get("type", "")
+        part = _plain(type_) in PARTS
+        if not part:
+            places.append(line)
+        lot = line.cells.get("lot", "")
+        if lot or part:
+            fault = "" if lot else f"lot: a {type_} is known by its lot number"
+            label = line.cells.get("label", "")
+            word = type_ if part else ""
+            parts.append(
+                NewAlias(label, "fr.lot", lot, note=type_, part=word, where=line.where, fault=fault)
+            )
+    return places, parts
+
+
+def _plain(word: str) -> str:
+    return " ".join(word.split()).casefold()
+
+
+def _kind(word: str) -> str:
+    plain = _plain(word)
+    return TYPES.get(plain, plain)

@@ -1,0 +1,51 @@
+"""How the places of a building and its meters fit: the answer to a place map (domain.md 1.3).
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from agent.registry.documents import covers
+from agent.registry.index import Unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from agent.registry.registry import Registry
+
+MOST = 100
+"""names in one list; of the others the number is told"""
+
+
+class Met(NamedTuple):
+    """A device on a line."""
+
+    device: str
+    serial: str | None
+    channels: Collection[str]
+    """the quantities that it measures"""
+
+
+def mapping(registry: Registry, line: Iterable[Met], now: int) -> dict[str, Any]:
+    """How many places have a meter, which dwellings have none, and which meters have no place.
+
+    `line`: the devices that are read and are not of common plant.
+    """
+    having = {one.place for one in registry.installations() if covers(one, now)}
+    without = [
+        one.id for one in registry.places() if one.type == "dwelling" and one.id not in having
+    ]
+    nobodys = [one for one in line if not _placed(registry, one, now)]
+    return {
+        "mapped": len(having),
+        "places_without_meter": without[:MOST],
+        "meters_without_place": [one.serial or one.device for one in nobodys][:MOST],
+        "more": max(0, len(without) - MOST) + max(0, len(nobodys) - MOST),
+    }
+
+
+def _placed(registry: Registry, one: Met, now: int) -> bool:
+    found = (registry.whose(one.device, one.serial, channel, now) for channel in one.channels)
+    return any(not isinstance(whose, Unknown) for whose in found)

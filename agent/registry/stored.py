@@ -1,0 +1,58 @@
+"""Documents as rows of the registry's file, and back: JSON, numbers with their own digits."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from decimal import Decimal
+from typing import Any
+
+from agent.registry.documents import (
+    Alias,
+    Consent,
+    Document,
+    Duty,
+    Installation,
+    Occupancy,
+    Place,
+    Withdrawal,
+    Word,
+)
+
+KINDS: dict[str, type[Document]] = {
+    cls.kind: cls for cls in (Place, Alias, Occupancy, Installation, Consent, Withdrawal, Duty)
+}
+NUMBERS = ("multiplier", "offset")
+INDEXES = ("opened", "closed")
+LISTS = ("channels", "billing")
+
+
+def to_row(document: Document) -> dict[str, Any]:
+    """Write a document as it is stored."""
+    row = {"kind": document.kind, **asdict(document)}
+    if isinstance(document, Installation):
+        for name in NUMBERS:
+            row[name] = _digits(row[name])
+        for name in INDEXES:
+            row[name] = [[channel, _digits(value)] for channel, value in row[name]]
+    return row
+
+
+def _digits(value: Decimal) -> str:
+    return format(value, "f")
+
+
+def from_row(row: dict[str, Any]) -> Document:
+    """Read a stored document. Raises KeyError, TypeError or ValueError on what is none."""
+    members = dict(row)
+    cls = KINDS[members.pop("kind")]
+    word = Word(**members.pop("word"))
+    for name in LISTS:
+        if name in members:
+            members[name] = tuple(members[name])
+    for name in NUMBERS:
+        if name in members:
+            members[name] = Decimal(members[name])
+    for name in INDEXES:
+        if name in members:
+            members[name] = tuple((channel, Decimal(value)) for channel, value in members[name])
+    return cls(**members, word=word)

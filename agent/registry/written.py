@@ -1,0 +1,136 @@
+"""What people write in options and cells: dates, steps, scopes, indexes. All raise Refused."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from agent.errors import Refused
+from agent.registry import fields
+from agent.registry.dates import DAY, MONTH, moment
+from agent.registry.problems import did_you_mean
+from agent.settings import duration
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from decimal import Decimal
+
+    from agent.registry.sheet import Line
+
+SCOPES = {"monthly": MONTH, "daily": DAY, "loadcurve": 1800}
+"""a consent's scope by its finest step, in seconds; a load curve of 10 min must be named so"""
+FRENCH_SCOPES = {
+    "mensuel": "monthly", "mensuelle": "monthly", "journalier": "daily", "journalière": "daily",
+    "quotidien": "daily", "courbe de charge": "loadcurve", "cdc": "loadcurve",
+}  # fmt: skip
+A_DATE = re.compile(
+    r"[0-9]{1,2}-(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|janv|févr|mars|avr|mai|juin|juil"
+    r"|août|sept|déc)\.?(?:-[0-9]{2})?|[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{2}/[0-9]{2}/[0-9]{4}"
+)
+"""what it makes of a name such as 3-1: 03-janv"""
+EATEN = re.compile(r"[0-9]+(?:[.,][0-9]+)?[eE]\+?[0-9]+")
+"""what a spreadsheet program makes of a long number: 4,51E+07"""
+
+
+def when(text: str | None, zone: str | None, name: str = "") -> int | None:
+    """A moment, or a day as its midnight in the building's zone; None where nothing is written."""
+    try:
+        return None if not text else moment(text, zone)
+    except ValueError as error:
+        raise Refused(f"{name}: {error}" if name else str(error)) from error
+
+
+def step(scope: str | None, text: str | None) -> int:
+    """How fine a consent is, in seconds: `daily`, or `10min`; both must say the same.
+
+    Nothing said: a load curve of 30 min.
+    """
+    named = None if not scope else SCOPES[_scope(scope)]
+    if not text:
+        return named or SCOPES["loadcurve"]
+    seconds = _seconds(text)
+    if named is not None and scope_of(seconds) != scope_of(named):
+        raise Refused(f"step: {text} is {scope_of(seconds)}, not {scope_of(named)}")
+    return seconds
+
+
+def indexes(given: Sequence[str], known: Sequence[str], name: str) -> dict[str, Decimal] | None:
+    """What a meter showed: `8412,5`, or `heat=8412.5` for each of its quantities.
+
+    `known`: what it is known to measure; a number alone is of the only one.
+    """
+    found: dict[str, Decimal] = {}
+    for written in given:
+        channel, equals, number = written.rpartition("=")
+        if not equals:
+            if len(known) != 1:
+                which = f" it measures {', '.join(known)};" if known else ""
+                raise Refused(f"{name}: of which quantity?{which} write heat={number}")
+            channel = known[0]
+        found[fields.channel(channel.strip())] = fields.index(number, name)
+    return found or None
+
+
+def dated(line: Line, zone: str | None, *columns: str) -> tuple[list[int | None], str]:
+    """The moments in these columns of a row, and what is wrong with the row."""
+    found: list[int | None] = []
+    faults = [line.fault] if line.fault else []
+    for column in columns:
+        try:
+            found.append(when(line.cells.get(column), zone, column))
+        except Refused as error:
+            found.append(None)
+            faults.append(str(error))
+    return found, "; ".join(faults)
+
+
+def eaten(cell: str, column: str) -> str:
+    """What is wrong with a number's digits after a spreadsheet program took it for a quantity."""
+    if not EATEN.fullmatch(cell):
+        return ""
+    return (
+        f'{column}: the spreadsheet program has made "{cell}" of a long number, and its last digits'
+        f" are lost: format the column as text and type the number again"
+    )
+
+
+def made_a_date(cell: str, column: str) -> str:
+    """What is wrong with a name such as 3-1 after a spreadsheet program took it for a date."""
+    if not A_DATE.fullmatch(cell.casefold()):
+        return ""
+    return (
+        f'{column}: the spreadsheet program has made the date "{cell}" of what was a name:'
+        f" format the column as text and type the name again"
+    )
+
+
+def listed(cell: str) -> tuple[str, ...]:
+    """Several words in one cell: `heat, cw` or `heat cw`."""
+    return tuple(word for word in re.split(r"[\s,/+]+", cell) if word)
+
+
+def scope_of(seconds: int) -> str:
+    """The scope of a consent by its finest step."""
+    if seconds > DAY:
+        return "monthly"
+    return "daily" if seconds == DAY else "loadcurve"
+
+
+def _scope(written: str) -> str:
+    plain = written.strip().casefold()
+    plain = FRENCH_SCOPES.get(plain, plain)
+    if plain not in SCOPES:
+        raise Refused(f'scope: "{written}" is no scope{did_you_mean(plain, SCOPES)}')
+    return plain
+
+
+def _seconds(text: str) -> int:
+    if text.strip().casefold() in ("month", "1month", "mois"):
+        return MONTH
+    try:
+        seconds = duration(text)
+    except ValueError as error:
+        raise Refused(f"step: {error}") from error
+    if seconds != int(seconds) or seconds < 1:
+        raise Refused(f"step: {text} is not a whole number of seconds")
+    return int(seconds)

@@ -1,0 +1,81 @@
+"""What points last said, as a guard may rely on it.
+
+A sensor that is broken often says something: 3276.7 °C where its wire is cut, or the same for days.
+Either would hold a guard up for ever, so neither counts as seen (channels.yaml: `least`, `most`,
+`still`).
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from agent.channels import channels
+from agent.control.guard import Seen, measured, plain
+from agent.control.settings import split
+from agent.units import factor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.clock import Clock
+    from agent.config import Config
+    from agent.model import Point, Sample
+
+
+class Eyes:
+    """See the module; what it is to look at is asked for at each look, for it may change."""
+
+    def __init__(
+        self,
+        config: Callable[[], Config],
+        clock: Clock,
+        latest: Callable[[str, str], Sample | None],
+    ) -> None:
+        self._config, self._clock, self._latest = config, clock, latest
+        self._still: dict[str, tuple[Decimal, float]] = {}
+        """what a sensor says, and since when by the steady clock"""
+
+    def seen(self, device: str, name: str) -> Seen:
+        """What a point last said, in its own unit, and how long ago."""
+        point, sample = self._config().point(f"{device}/{name}"), self._latest(device, name)
+        if sample is None:
+            return Seen(None, 0.0, point.every)
+        age = self._clock.now() - sample.at
+        if sample.why is not None or not isinstance(sample.value, Decimal):
+            self._still.pop(f"{device}/{name}", None)
+            return Seen(None, age, point.every)
+        value = sample.value * point.scale
+        doubt = self._doubt(point, value)
+        return Seen(None if doubt else value, age, point.every, doubt)
+
+    def _doubt(self, point: Point, value: Decimal) -> str:
+        """Why a value is not believed; empty: it is."""
+        channel = channels().get(point.channel or "")
+        by = factor(point.unit, channel.unit) if channel else None
+        if channel is None or by is None:
+            return ""
+        told, since = value * by, self._since(f"{point.device}/{point.name}", value)
+        low = channel.least is not None and told < channel.least
+        if low or (channel.most is not None and told > channel.most):
+            return f"says {measured(value, point.unit)}, which cannot be"
+        if channel.still is not None and self._clock.steady() - since > channel.still:
+            hours = f"{channel.still / 3600:g} h"
+            return f"has said {measured(value, point.unit)} for more than {hours}: it is stuck"
+        return ""
+
+    def _since(self, name: str, value: Decimal) -> float:
+        known = self._still.get(name)
+        if known is None or known[0] != value:
+            known = self._still[name] = value, self._clock.steady()
+        return known[1]
+
+    def power(self, control: str) -> str:
+        """What the plant of a control takes now, with its unit; empty where nobody knows."""
+        options = self._config().controls.get(control)
+        if options is None or options.measure is None:
+            return ""
+        point, sample = self._config().point(options.measure), self._latest(*split(options.measure))
+        if sample is None or not isinstance(sample.value, Decimal):
+            return ""
+        return f"{plain(sample.value * point.scale)} {point.unit}"

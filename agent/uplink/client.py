@@ -1,0 +1,75 @@
+"""paho's client as we use it: one for one connection, that never reconnects by itself."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import TYPE_CHECKING, Any
+
+from paho.mqtt.client import Client, MQTTv5
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+if TYPE_CHECKING:
+    from agent.uplink.hello import Hello
+
+CONNECT_SECONDS = 10.0
+AT_ONCE = 10
+"""messages that the broker may send us before we have acknowledged one"""
+LARGEST_ANSWER = 1_100_000
+"""bytes of one packet that we accept: the largest signed object has 1 MiB"""
+
+
+def made(hello: Hello) -> Client:
+    """A client that says so, not connected yet."""
+    five = hello.version == MQTTv5
+    client = Client(
+        CallbackAPIVersion.VERSION2,
+        hello.client_id,
+        clean_session=None if five else not hello.session,
+        protocol=hello.version,  # type: ignore[arg-type] # both are of its enum
+        reconnect_on_failure=False,
+        manual_ack=True,
+    )
+    client.suppress_exceptions = True
+    client.connect_timeout = CONNECT_SECONDS
+    client.will_set(hello.status, hello.offline, qos=1, retain=hello.retain)
+    if hello.user:
+        client.username_pw_set(hello.user, hello.password)
+    if hello.tls is not None:
+        hello.tls.sslsocket_class = _Secure
+        client.tls_set_context(hello.tls)
+    client.on_socket_open = _no_delay
+    return client
+
+
+def dial(client: Client, hello: Hello) -> None:
+    """Connect; blocks for DNS, TCP and TLS. Raises OSError or UnicodeError."""
+    words: dict[str, Any] = {}
+    if hello.version == MQTTv5:
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.MaximumPacketSize = LARGEST_ANSWER
+        properties.ReceiveMaximum = AT_ONCE
+        if hello.session:
+            properties.SessionExpiryInterval = hello.session
+        words = {"clean_start": not hello.session, "properties": properties}
+    client.connect(hello.host, hello.port, keepalive=hello.keepalive, **words)
+
+
+class _Secure(ssl.SSLSocket):
+    """A TLS socket whose handshake does not last for ever (paho 2.1 waits for a keep-alive), and
+    that is closed when it fails (paho leaves it to chance).
+    """
+
+    def do_handshake(self, block: bool = False) -> None:
+        self.settimeout(CONNECT_SECONDS)
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
+def _no_delay(_client: Client, _userdata: object, wire: Any) -> None:
+    wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,0 +1,103 @@
+"""A folder as the far side: a mounted share, or a place that another program empties."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from agent.errors import NotStored, UplinkLost
+from agent.uplink.courier import IN, OUT, Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+class Folder:
+    """Files under one path (agent.uplink.courier.Far)."""
+
+    def __init__(self, root: Path) -> None:
+        """Raises UplinkLost where it is not there with `in` and `out`: an empty mount point."""
+        self._root = root
+        for folder in (IN, OUT):
+            if not (root / folder).is_dir():
+                raise UplinkLost(
+                    f"{root} has no folder `{folder}`: is it mounted? else make {root}/{IN} for"
+                    f" gardien to write into, and {root}/{OUT}"
+                )
+
+    def used(self) -> int:
+        """No wire, nothing on it."""
+        return 0
+
+    def entry(self, path: str) -> Entry | None:
+        """What is there under a path."""
+        with self._said(path):
+            try:
+                facts = (self._root / path).stat()
+            except FileNotFoundError:
+                return None
+            if not stat.S_ISREG(facts.st_mode):
+                return None  # a folder, or a pipe, that would be waited on for ever
+            return Entry(path.rpartition("/")[2], facts.st_size, facts.st_mtime)
+
+    def entries(self, folder: str) -> list[Entry]:
+        """Every file in a folder."""
+        with self._said(folder):
+            if not (self._root / folder).is_dir():
+                return []
+            names = [one.name for one in (self._root / folder).iterdir()]
+            found = (self.entry(f"{folder}/{name}") for name in names)
+            return [entry for entry in found if entry]
+
+    def read(self, path: str, most: int) -> bytes | None:
+        """At most so many bytes of a file."""
+        with self._said(path):
+            try:
+                if not (self._root / path).is_file():
+                    return None
+                with (self._root / path).open("rb") as file:
+                    return file.read(most)
+            except FileNotFoundError:
+                return None
+
+    def append(self, path: str, offset: int, content: bytes) -> None:
+        """Write on, to the disk."""
+        with self._said(path), (self._root / path).open("r+b" if offset else "wb") as file:
+            file.seek(offset)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def rename(self, path: str, to: str) -> None:
+        """Give a file another name."""
+        with self._said(to):
+            (self._root / path).replace(self._root / to)
+            folder = os.open((self._root / to).parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def remove(self, path: str) -> None:
+        """Remove a file."""
+        with self._said(path):
+            (self._root / path).unlink(missing_ok=True)
+
+    @contextmanager
+    def _said(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            where = self._root / path
+            if error.errno in FULL:
+                raise NotStored(f"no room left for {where}: make some there") from error
+            if error.errno in DENIED:
+                raise NotStored(f"{where}: not allowed: may gardien write there?") from error
+            raise UplinkLost(f"{where}: {error.strerror}: is {self._root} mounted?") from error

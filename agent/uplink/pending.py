@@ -1,0 +1,49 @@
+"""The answers that a broker owes us, by packet id."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agent.errors import UplinkLost
+
+ANSWER_SECONDS = 60.0
+
+
+class Pending:
+    """For one connection; lives on the event loop."""
+
+    def __init__(self, where: str) -> None:
+        """`where`: the broker, for people."""
+        self._where = where
+        self._open: dict[int, asyncio.Future[int]] = {}
+        self._last = 0.0
+
+    def got(self, mid: int, code: int) -> None:
+        """An answer came."""
+        self._last = asyncio.get_running_loop().time()
+        answer = self._open.get(mid)
+        if answer and not answer.done():
+            answer.set_result(code)
+
+    def fail(self, why: str) -> None:
+        """None will come any more."""
+        for answer in self._open.values():
+            if not answer.done():
+                answer.set_exception(UplinkLost(why))
+
+    async def answer(self, mid: int) -> int:
+        """The reason code of the answer to a packet. Raises UplinkLost, also if none comes."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[int] = loop.create_future()
+        self._open[mid], asked = answer, loop.time()
+        try:
+            while not answer.done():
+                # counted from the last answer: on a slow line a full window takes minutes
+                left = max(asked, self._last) + ANSWER_SECONDS - loop.time()
+                if left <= 0:
+                    raise UplinkLost(f"{self._where}: no answer in {ANSWER_SECONDS:.0f} s")
+                await asyncio.wait([answer], timeout=left)
+            return answer.result()
+        finally:
+            answer.cancel()
+            del self._open[mid]

@@ -1,0 +1,53 @@
+"""What the sending loop asks of a spool."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from agent.buffer.verdict import Settled
+    from agent.model import BatchId, Lane, Receipt, Sealed
+
+
+class Outbox(Protocol):
+    """The sending side of a spool, as its one thread offers it to the loop."""
+
+    async def seal(
+        self, lane: Lane, live_after: int, most_rows: int, most_bytes: int
+    ) -> Sealed | None:
+        """Make the next batch of a lane, durably; None if the lane is empty."""
+        ...
+
+    async def unreceipted(self) -> list[Sealed]:
+        """All that was sealed and waits for its receipt, in the order of sealing."""
+        ...
+
+    async def quarantined(self) -> list[Sealed]:
+        """What was rejected, and may still be called stored."""
+        ...
+
+    async def settle(self, receipt: Receipt) -> Settled:
+        """Apply the recipient's word, durably."""
+        ...
+
+    async def quarantine(self, id: BatchId, reason: str) -> None:  # noqa: A002 -- it is one
+        """Keep a batch that the far side will never take, and send it no more."""
+        ...
+
+    async def waiting(self, live_after: int) -> tuple[int, int]:
+        """Rows that wait unsealed: live, backfill. Cheap."""
+        ...
+
+    @property
+    def behind(self) -> bool:
+        """Whether what may leave has changed and the change is not applied yet."""
+        ...
+
+    async def catch_up(self) -> None:
+        """Apply it."""
+        ...
+
+    told: Callable[[Collection[BatchId]], None] | None
+    """called when something was taken back, with the ids of what must not be sent any more"""

@@ -1,0 +1,85 @@
+"""One uplink over HTTPS, as the configuration has it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from agent.settings import Duration, FromTheRoot, is_loopback
+from agent.uplink.options import Recipient  # noqa: TC001 -- pydantic reads it
+from agent.uplink.pacing import Rhythm
+from agent.words import _
+
+
+def address(url: str) -> str:
+    """The platform's URL without a final slash. Raises ValueError in words for people."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(_('expected a platform such as "https://platform.example/gardien"'))
+    if parts.username is not None or parts.password is not None:
+        raise ValueError(_("no user or password in a URL: it would be logged"))
+    if parts.query or parts.fragment:
+        raise ValueError(_("nothing may follow the path: /batches and /objects are put behind it"))
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ValueError(_("http:// is in clear, and for this machine alone: write https://"))
+    return url.rstrip("/")
+
+
+def _proxy(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname or parts.port is None or parts.password:
+        raise ValueError(
+            _('expected a proxy such as "http://192.168.10.2:3128", without a password')
+        )
+    return url
+
+
+class Settings(BaseModel):
+    """One uplink over HTTPS, without its `transport:` word."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    recipient: Recipient
+    url: Annotated[str, AfterValidator(address)] = Field(
+        description="the platform; batches go to URL/batches, objects come from URL/objects",
+        examples=["https://platform.example/gardien"],
+    )
+    ca: FromTheRoot | None = Field(
+        default=None,
+        description="the file with the certificate of the CA that vouches for the platform;"
+        " the system's CAs, if not said",
+        examples=["/etc/gardien/platform-ca.pem"],
+    )
+    proxy: Annotated[str, AfterValidator(_proxy)] | None = Field(
+        default=None,
+        description="the proxy to go through; what the environment says of one is not heeded",
+        examples=["http://192.168.10.2:3128"],
+    )
+    seal: Duration = Field(
+        default=60.0,
+        ge=0.02,
+        le=86_400,
+        description="how often what is new is sent",
+        examples=["60s"],
+    )
+    poll: Duration = Field(
+        default=60.0,
+        ge=0.02,
+        le=86_400,
+        description="how often signed objects are looked for",
+        examples=["60s"],
+    )
+    timeout: Duration = Field(
+        default=30.0,
+        ge=0.1,
+        le=600,
+        description="how long the platform may take for an answer until it counts as lost",
+        examples=["30s"],
+    )
+
+    @property
+    def rhythm(self) -> Rhythm:
+        """How often batches go, and how large."""
+        return Rhythm(seal=self.seal)

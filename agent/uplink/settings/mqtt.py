@@ -1,0 +1,139 @@
+"""One uplink over MQTT, as the configuration has it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from agent.model import Lane
+from agent.settings import Duration, FromTheRoot, Secret, is_loopback
+from agent.uplink.options import Recipient  # noqa: TC001 -- pydantic reads it
+from agent.uplink.pacing import Rhythm
+from agent.uplink.presets import ANY, PRESETS, Preset
+from agent.uplink.topics import Topics
+from agent.words import _
+
+PORT, SECURE_PORT = 1883, 8883
+ID = 15
+"""characters of a gateway's id"""
+
+
+def address(url: str) -> tuple[str, int]:
+    """Host and port of `mqtts://host:port`. Raises ValueError in words for people."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname:
+        raise ValueError(_('expected a broker such as "mqtts://platform.example:8883"'))
+    if parts.username is not None or parts.password is not None:
+        raise ValueError(_("no user or password in a URL: it would be logged"))
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError(_("nothing may follow the port: topics are made from the ids"))
+    if parts.scheme == "mqtt" and not is_loopback(parts.hostname):
+        raise ValueError(_("mqtt:// is in clear, and for this machine alone: write mqtts://"))
+    usual = PORT if parts.scheme == "mqtt" else SECURE_PORT
+    return parts.hostname, usual if parts.port is None else parts.port
+
+
+def _is_address(url: str) -> str:
+    address(url)
+    return url
+
+
+class Settings(BaseModel):
+    """One uplink over MQTT, without its `transport:` word."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    recipient: Recipient
+    url: Annotated[str, AfterValidator(_is_address)] = Field(
+        description="the broker; mqtt:// without TLS on this machine only",
+        examples=["mqtts://platform.example:8883"],
+    )
+    ca: FromTheRoot | None = Field(
+        default=None,
+        description="the file with the certificate of the CA that vouches for the broker;"
+        " the system's CAs, if not said",
+        examples=["/etc/gardien/platform-ca.pem"],
+    )
+    user: str = Field(
+        default="",
+        max_length=255,
+        description="a user's name, where the broker wants one beside our certificate",
+        examples=["gardien"],
+    )
+    password: Secret | None = Field(
+        default=None,
+        description="that user's password: where it is kept",
+        examples=["credential:gardien_broker-password"],
+    )
+    preset: Literal["aws", "azure-event-grid", "hivemq", "emqx"] | None = Field(
+        default=None, description="whose limits to keep, beside those it tells", examples=["aws"]
+    )
+    version: Literal["5", "3.1.1"] = Field(
+        default="5",
+        description="of MQTT; 5 falls back to 3.1.1 where the broker says that it must",
+        examples=["5"],
+    )
+    receipt: Literal["platform", "broker"] = Field(
+        default="platform",
+        description="whose word settles a batch: the platform's; the broker's is weaker, for a"
+        " broker loses what it took",
+        examples=["platform"],
+    )
+    objects: bool = Field(
+        default=True,
+        description="whether signed objects (consents, commands, requests) are taken from here;"
+        " the broker then keeps them while we are away",
+        examples=[True],
+    )
+    seal: Duration = Field(
+        default=60.0,
+        ge=0.02,
+        le=86_400,
+        description="how often what is new is sent",
+        examples=["60s"],
+    )
+    window: int = Field(
+        default=8, ge=1, le=100, description="messages under way at most", examples=[8]
+    )
+    keepalive: Duration = Field(
+        default=30.0,
+        ge=1,
+        le=1200,
+        description="a dead connection is noticed after twice as long",
+        examples=["30s"],
+    )
+
+    @property
+    def rhythm(self) -> Rhythm:
+        """How often batches go, and how large."""
+        return Rhythm(seal=self.seal)
+
+    @model_validator(mode="after")
+    def _within_limits(self) -> Self:
+        limits, (low, high) = self.limits, self.limits.keepalive
+        if not low <= self.keepalive <= high:
+            raise ValueError(
+                _(
+                    "{preset} takes a `keepalive` of {low}s to {high}s",
+                    preset=self.preset,
+                    low=low,
+                    high=high,
+                )
+            )
+        if len(Topics("G" * ID, self.recipient).up(Lane.BACKFILL)) > limits.topic:
+            raise ValueError(
+                _(
+                    "{preset} takes topics of {topic} bytes: the recipient's name is too"
+                    " long for it",
+                    preset=self.preset,
+                    topic=limits.topic,
+                )
+            )
+        return self
+
+    @property
+    def limits(self) -> Preset:
+        """What its broker allows."""
+        return PRESETS[self.preset] if self.preset else ANY

@@ -1,0 +1,98 @@
+"""A batch as a table: CSV that a spreadsheet and a poor information system can read. Pure.
+
+UTF-8, `;`, one header row, LF; sorted by place, channel and slot; numbers with the meter's own
+digits. A cell that a spreadsheet would take for a formula has an apostrophe before it.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import io
+from decimal import Decimal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from agent.channels import channels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COLUMNS = (
+    "batch", "row", "place", "channel", "obis", "kind", "t_start", "t_end", "value", "unit", "q",
+    "flags", "method", "ver", "why", "meter", "n", "basis", "occupancy", "read_at",
+    "policy", "privacy", "clock", "audit",
+    "step", "span", "again", "lane", "created",
+)  # fmt: skip
+"""of every file, in this order; what follows `audit` is needed for the unique key and for spans"""
+SPARSE = ("flags", "method", "ver", "why", "n", "span")
+"""columns of which a series states, by index, only what there is"""
+OVER = {"INT", "AVG"}
+"""kinds that speak of (t − step, t]"""
+FORMULA = "=+-@\t\r'"
+"""a text that begins so gets an apostrophe, also one that has an apostrophe already"""
+
+
+def table(document: dict[str, Any]) -> bytes:
+    """The rows of an opened batch; its numbers are texts or Decimals, never floats."""
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=";", lineterminator="\n")
+    writer.writerow(COLUMNS)
+    head = _head(document)
+    rows = [row for series in document["series"] for row in _rows(series)]
+    rows.sort(key=lambda row: (row["place"], row["channel"], row["t_end"]))
+    for number, row in enumerate(rows, 1):
+        cells = head | row | {"row": str(number)}
+        writer.writerow([cells.get(column, "") for column in COLUMNS])
+    return out.getvalue().encode()
+
+
+def _head(document: dict[str, Any]) -> dict[str, str]:
+    ids = ("gateway", "recipient", "epoch", "seq")
+    words = ("policy", "privacy", "clock", "audit", "lane", "created")
+    batch = "/".join(str(document[name]) for name in ids)
+    return {"batch": batch} | {word: _text(document.get(word)) for word in words}
+
+
+def _rows(series: dict[str, Any]) -> Iterator[dict[str, str]]:
+    words = ("place", "channel", "kind", "unit", "meter", "occupancy", "basis")
+    shared = {word: _text(series.get(word)) for word in words}
+    known = channels().get(series["channel"])
+    step = int(series["step"])
+    start = int(dt.datetime.fromisoformat(series["t0"]).timestamp())
+    shared |= {
+        "obis": (known.obis or "") if known else "",
+        "step": str(step),
+        "again": "1" if series.get("again") else "",
+    }
+    sparse = {word: series[word] for word in SPARSE if word in series}
+    delays, over = series.get("d", {}), shared["kind"] in OVER
+    columns = zip(series["t"], series["v"], series["q"], strict=True)
+    for index, (t, value, quality) in enumerate(columns):
+        end, at = start + int(t), str(index)
+        row = shared | {"t_end": _stamp(end), "q": quality}
+        if over:
+            row["t_start"] = _stamp(end - step)
+        if value is not None:
+            row["value"] = plain(value)
+            row["read_at"] = _stamp(end + int(delays.get(at, 0)))
+        for word, said in sparse.items():
+            row[word] = _text(said.get(at))
+        yield row
+
+
+def plain(value: Decimal | str) -> str:
+    """A number without exponent, digit by digit."""
+    text = str(value)
+    return format(Decimal(text), "f") if "E" in text.upper() else text
+
+
+def _text(word: object) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    text = "" if word is None else str(word)
+    return f"'{text}" if text.startswith(tuple(FORMULA)) else text
+
+
+@lru_cache(maxsize=10_000)
+def _stamp(second: int) -> str:
+    return f"{dt.datetime.fromtimestamp(second, dt.UTC):%Y-%m-%dT%H:%M:%SZ}"

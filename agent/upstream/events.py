@@ -1,0 +1,118 @@
+"""What somebody must look at, out of the answer to `status`. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+class Event(NamedTuple):
+    """One thing that is not as it should be."""
+
+    code: str
+    """for programs"""
+    text: str
+    """for people"""
+    uplink: str | None = None
+    """the uplink it concerns; None: all"""
+
+
+def events(answer: Mapping[str, Any]) -> list[Event]:
+    """Everything that somebody must look at, the building's own matters first."""
+    found = [*_gateway(answer)]
+    for name, link in answer["links"].items():
+        found += _link(name, link)
+    for name, control in answer.get("controls", {}).items():
+        if control["alarm"]:
+            found.append(Event("control", f"control {name}: {control['alarm']}"))
+    for name, uplink in answer["uplinks"].items():
+        found += _uplink(name, uplink)
+    return found
+
+
+def _gateway(answer: Mapping[str, Any]) -> Iterator[Event]:
+    if why := answer["clock_said"]:
+        yield Event("clock", f"readings wait to be dated: {why}")
+    authority = answer.get("authority") or {}
+    if authority.get("alarm"):
+        yield Event("trust", authority["alarm"])
+    if authority.get("unwritten"):
+        unwritten = _count(authority["unwritten"], "decision")
+        yield Event("audit", f"{unwritten} could not be written into the audit chain")
+    yield from _restored(answer.get("restored"))
+    if why := answer.get("backup_said"):
+        yield Event("backup", f"the building file is not up to date: {why}")
+    certificate = answer.get("certificate")
+    if certificate and certificate["alarm"]:
+        yield Event("certificate", certificate["alarm"])
+
+
+def _restored(found: Mapping[str, Any] | None) -> Iterator[Event]:
+    """Of a restored state that may not have heard yet what was withdrawn since."""
+    if found is None:
+        return
+    if found["listens"]:
+        since = f" since {found['made']}" if found["made"] else ""
+        yield Event(
+            "restored",
+            f"nothing is sent after the restore before all that was said{since} has come",
+        )
+    for name, one in found["uplinks"].items():
+        if found["listens"] and one["waits"]:
+            wait = _count(-(-one["waits"] // 60), "minute")
+            yield Event(
+                "restored",
+                f"uplink {name} has not brought all signed objects that can be known of: all, or"
+                f" {wait} more of connection, is waited for",
+                name,
+            )
+        elif one["unproved"]:
+            yield Event(
+                "restored-unproved",
+                f"uplink {name}: its platform never said that all signed objects have come since"
+                " the restore: compare what was withdrawn; `gardien object all-came` ends this",
+                name,
+            )
+
+
+def _link(name: str, link: Mapping[str, Any]) -> Iterator[Event]:
+    if not link["open"]:
+        yield Event("line-down", f"line {name} is down: {link['error']}")
+    elif link["silent"]:
+        yield Event("device-silent", f"line {name}: {_count(link['silent'], 'device')} silent")
+    for proposal in link["proposals"]:
+        yield Event("exchange", f"line {name}: {proposal}")
+    if worry := link["health"].get("worry"):
+        yield Event("line-worry", f"line {name}: {worry}")
+
+
+def _uplink(name: str, uplink: Mapping[str, Any]) -> Iterator[Event]:
+    delivery, backlog = uplink["delivery"], uplink["backlog"]
+    said: list[tuple[str, str]] = []
+    if not delivery["connected_since"]:
+        said.append(("uplink-down", f"uplink {name} is not connected{_why(delivery)}"))
+    if delivery["alarm"]:
+        said.append(("not-consuming", f"uplink {name}: {delivery['alarm']}"))
+    if backlog["quarantined"]:
+        said.append(("quarantine", f"uplink {name}: {backlog['quarantined']} batches refused"))
+    if uplink["shed_rows"]:
+        dropped = _count(uplink["shed_rows"], "value")
+        said.append(("shed", f"uplink {name}: {dropped} dropped for space"))
+    file = uplink.get("building")
+    if file and file["late"]:
+        made = f"the building file of {file['made'][:10]}"
+        said.append(("backup", f"uplink {name}: its platform has not said that it holds {made}"))
+    if over := uplink.get("data", {}).get("said"):
+        said.append(("data", f"uplink {name}: {over}"))
+    for code, text in said:
+        yield Event(code, text, name)
+
+
+def _why(delivery: Mapping[str, Any]) -> str:
+    return f": {why}" if (why := delivery.get("lost")) else ""
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"

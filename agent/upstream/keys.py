@@ -1,0 +1,83 @@
+"""Calls about the gateway's certificate, as every door makes them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from agent.enrolment import calls
+from agent.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from agent.enrolment.settings import Enrolment
+    from agent.house import House
+
+
+async def show(house: House, asker: object) -> dict[str, Any]:
+    """The certificate and how long it holds."""
+    del asker
+    return calls.show(house.config.state, _gateway(house), house.clock.now())
+
+
+async def csr(house: House, asker: object) -> dict[str, Any]:
+    """The request for a certificate."""
+    del asker
+    return await asyncio.to_thread(calls.csr, house.config.state, _gateway(house))
+
+
+async def install(house: House, asker: object, *, text: str) -> dict[str, Any]:
+    """Take the certificate that a CA made of our request. Raises Refused."""
+    del asker
+    return await _changed(house, calls.install, text)
+
+
+async def enroll(house: House, asker: object, *, token: str = "") -> dict[str, Any]:
+    """Ask the EST server for the first certificate. Raises Refused."""
+    del asker
+    server = _server(house)
+    if not token and server.token is not None:
+        token = server.token.reveal()
+    if not token:
+        raise Refused("the EST server wants a one-time token: whoever runs the platform has it")
+    return await _changed(house, calls.enroll, server, token)
+
+
+async def renew(house: House, asker: object) -> dict[str, Any]:
+    """Ask the EST server for the next certificate, now. Raises Refused."""
+    del asker
+    return await _changed(house, calls.renew, _server(house))
+
+
+CALLS: Mapping[str, Callable[..., Awaitable[dict[str, Any]]]] = {
+    "key.show": show,
+    "key.csr": csr,
+    "key.install": install,
+    "key.enroll": enroll,
+    "key.renew": renew,
+}
+
+
+async def _changed(house: House, call: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
+    """Make a call that may bring another certificate; uplinks that it opens need not wait."""
+    state, now = house.config.state, house.clock.now()
+    answer = await asyncio.to_thread(call, state, _gateway(house), now, *args)
+    if house.reopen is not None and answer.get("certificate"):
+        await house.reopen()
+    return answer
+
+
+def _gateway(house: House) -> str:
+    if house.identity is None:
+        raise Refused("this gateway has no identity yet: run `gardien key new`")
+    return house.identity.gateway
+
+
+def _server(house: House) -> Enrolment:
+    if house.config.enrolment is None:
+        raise Refused(
+            "no EST server is configured: write `enrolment: {url: https://…}`, or take"
+            " `gardien key csr` to a CA and bring its certificate to `gardien key install`"
+        )
+    return house.config.enrolment

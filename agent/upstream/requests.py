@@ -1,0 +1,66 @@
+"""What the platform asks by signed requests: batches again, a reading now, the directory anew.
+
+Each is done once; the same bytes again get the first answer. Nothing leaves by a request that would
+not leave without it: rows pass the same checks, and a reading now is one of a slot not read yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from agent.errors import Refused
+
+if TYPE_CHECKING:
+    from agent.authority.claims import Request
+    from agent.house import House, Outlet
+
+
+async def obey(house: House, said: Request) -> str:
+    """Do what a verified request says; what was done, for people. Raises Refused."""
+    outlet = outlet_to(house, said.recipient)
+    match said.act:
+        case "resend":
+            return await _resend(house, outlet, said)
+        case "directory":
+            await outlet.thread.run(outlet.spool.tell_again)
+            outlet.delivery.hurry = True
+            return "the directory is told anew"
+        case "read-now":
+            return await _read_now(house, outlet, said.device)
+
+
+def outlet_to(house: House, recipient: str) -> Outlet:
+    """The uplink to a recipient. Raises Refused where there is none."""
+    for outlet in house.outlets.values():
+        if outlet.settings.recipient == recipient:
+            return outlet
+    raise Refused(f"nothing is sent to {recipient} from here")
+
+
+async def _resend(house: House, outlet: Outlet, said: Request) -> str:
+    if said.epoch is None or said.from_ is None or said.to is None or said.from_ > said.to:
+        raise Refused("a resend names its `epoch`, and `from` and `to` in order")
+    try:
+        number = await outlet.thread.run(
+            outlet.spool.resend, said.epoch, said.from_, said.to, house.clock.now()
+        )
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    outlet.delivery.hurry = True
+    return f"{number} batches are sent again"
+
+
+async def _read_now(house: House, outlet: Outlet, wanted: str | None) -> str:
+    """Ask silent devices again at once, and send what there is without waiting for the interval."""
+    if wanted is not None:
+        house.device(wanted)
+    asked = 0
+    for line in house.lines.values():
+        for device in line.devices.values():
+            if wanted in {None, device.name} and device.failures:
+                device.rests_until, asked = 0.0, asked + 1
+    await asyncio.sleep(0)
+    await outlet.intake.commit()
+    outlet.delivery.hurry = True
+    return f"{asked} silent devices are asked again, and what there is is sent"

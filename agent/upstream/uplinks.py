@@ -1,0 +1,100 @@
+"""Calls about uplinks: which there are, and how one is closed without losing what waits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agent.buffer.leftover import destroy, leftovers
+from agent.clock import stamp
+from agent.errors import Refused
+from agent.upstream.itself import moved
+from agent.upstream.route import standing
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from agent.house import House, Outlet
+
+
+async def listed(house: House, asker: object) -> dict[str, Any]:
+    """Every uplink, and the recipients without one for whom something still waits."""
+    del asker
+    config, recipients = house.config, _recipients(house)
+    found = {
+        name: {
+            "recipient": one.settings.recipient,
+            "transport": one.transport,
+            "url": standing(one.settings),
+            "receipt": getattr(one.settings, "receipt", "platform"),
+            "closing": one.settings.recipient in house.closing,
+            "moved": _moved(house, one.settings),
+            **(await _live(house, house.outlets[name]) if name in house.outlets else {}),
+        }
+        for name, one in config.uplinks.items()
+    }
+    left = dict(leftovers(config.state, recipients))
+    return {"uplinks": found, "left": left, "running": house.close is not None}
+
+
+async def close(house: House, asker: object, *, name: str, how: str) -> dict[str, Any]:
+    """Keep nothing more for a recipient; `how`: drain what waits, or drop it. Raises Refused.
+
+    The answer says what still waits, or was dropped.
+    """
+    del asker
+    if how not in {"drain", "drop"}:
+        raise Refused("say --drain (deliver what waits) or --drop (destroy it)")
+    if name not in house.config.uplinks:
+        return _forsake(house, name, how)
+    if house.close is None:
+        raise Refused("gardien is not running: start it, for it is what delivers, and try again")
+    dropped = await house.close(name, how == "drop")
+    waits = await waiting(house.outlets[name])
+    return {"uplink": name, "waits": waits, "dropped": dropped}
+
+
+async def waiting(outlet: Outlet) -> int:
+    """Values of an uplink that its recipient has not receipted."""
+    backlog = await outlet.thread.run(outlet.spool.backlog)
+    return backlog.slots + backlog.batch_rows
+
+
+CALLS: Mapping[str, Callable[..., Awaitable[dict[str, Any]]]] = {
+    "uplink.list": listed,
+    "uplink.close": close,
+}
+
+
+def _moved(house: House, settings: Any) -> dict[str, Any] | None:
+    """Its way to another address; None where it is on none."""
+    move = house.moves.of(settings.recipient, standing(settings), house.clock.now())
+    return None if move is None else {"to": move.new, "proved": move.proved is not None}
+
+
+def _recipients(house: House) -> set[str]:
+    return {one.settings.recipient for one in house.config.uplinks.values()}
+
+
+async def _live(house: House, outlet: Outlet) -> dict[str, Any]:
+    since, last = outlet.delivery.connected_since, outlet.delivery.last_receipt
+    return {
+        "connected_since": stamp(since) if since else None,
+        "last_receipt": stamp(last) if last else None,
+        "waits": await waiting(outlet),
+        "data": moved(house, outlet),
+    }
+
+
+def _forsake(house: House, recipient: str, how: str) -> dict[str, Any]:
+    """Destroy what waits for a recipient whose uplink is gone from the configuration."""
+    left = dict(leftovers(house.config.state, _recipients(house)))
+    if recipient not in left:
+        known = ", ".join([*house.config.uplinks, *left]) or "none"
+        raise Refused(f'no uplink "{recipient}"; there are: {known}')
+    if how == "drain":
+        raise Refused(
+            f"nothing can be delivered to {recipient} without its uplink: put it back into the"
+            " configuration, or give up what waits with --drop"
+        )
+    destroy(house.config.state, recipient)
+    return {"uplink": recipient, "waits": 0, "dropped": left[recipient]}

@@ -1,0 +1,78 @@
+"""What people read, in their language: English as it stands in the code, or a catalogue's.
+
+The catalogues are gettext's, `agent/locale/fr.po`, and are read as they are: nothing to compile, a
+translator needs nothing but the file. The language is the terminal's, found as gettext finds it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+CATALOGUES = Path(__file__).parent / "locale"
+
+
+def _(message: str, /, **values: object) -> str:
+    """Say a message in the language of whoever reads it, its `{values}` put in."""
+    said = _catalogue(language()).get(message, message)
+    return said.format(**values) if values else said
+
+
+def n_(one: str, several: str, number: int, /, **values: object) -> str:
+    """Say one of two messages, by how many there are; `{number}` is put in."""
+    # French counts 0 as one, English as several
+    alone = number == 1 or (number == 0 and language() == "fr")
+    return _(one if alone else several, number=number, **values)
+
+
+def N_(message: str) -> str:  # noqa: N802 -- gettext's own name for it
+    """Mark a message that is said later, by `_`."""
+    return message
+
+
+def language() -> str:
+    """The language of the terminal, where there is a catalogue of it; else `en`."""
+    for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):
+        if asked := os.environ.get(name):
+            words = [one.partition(".")[0].partition("_")[0] for one in asked.split(":")]
+            return next((one for one in words if one in _languages()), "en")
+    return "en"
+
+
+@cache
+def _languages() -> frozenset[str]:
+    names = (entry.name for entry in CATALOGUES.iterdir())
+    return frozenset(name.removesuffix(".po") for name in names if name.endswith(".po")) | {"en"}
+
+
+@cache
+def _catalogue(word: str) -> Mapping[str, str]:
+    if word == "en":
+        return {}
+    text = (CATALOGUES / f"{word}.po").read_text(encoding="utf-8")
+    return {message: said for message, said in entries(text) if message and said}
+
+
+def entries(text: str) -> Iterator[tuple[str, str]]:
+    """Read the messages of a catalogue (GNU gettext's PO format, without plurals and contexts)."""
+    parts: dict[str, list[str]] = {}
+    key = ""
+    for line in [*text.splitlines(), "msgid"]:
+        word, _space, quoted = line.partition(" ")
+        if word == "msgid":
+            if "msgstr" in parts:
+                yield "".join(parts["msgid"]), "".join(parts["msgstr"])
+            parts = {}
+        if word in {"msgid", "msgstr"}:
+            key = word
+            parts[key] = []
+        elif line.startswith('"'):
+            quoted = line
+        if quoted.startswith('"') and key:
+            parts[key].append(str(json.loads(quoted)))

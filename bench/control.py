@@ -1,0 +1,181 @@
+"""From a signed object to a value at the device: what the agent adds to the bus.
+
+    python -m bench.control
+
+A pretend BACnet controller with 50 setpoints on loopback, grants signed and stored; each order is
+signed, taken apart, verified, decided, committed, written, read back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import statistics
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from agent.authority.member import Member
+from agent.authority.sign import Signer, new_jti
+from agent.authority.verify import Audience, Known, verify
+from agent.buffer.thread import in_own_thread
+from agent.clock import Trust
+from agent.control.desk import Desk
+from agent.control.fitted import Fitted
+from agent.control.journal import Journal
+from agent.control.keeper import Keeper
+from agent.control.model import Kind, Limits, Modality
+from agent.control.records import Change
+from agent.control.row import Phase, Place
+from agent.control.stamps import Moment
+from agent.control.world import World
+from agent.drivers.bacnet.bus import Bacnet
+from agent.drivers.bacnet.settings import BacnetSettings
+from agent.link import Link
+from agent.model import Point
+from agent.steering.wiring import plug_of
+from hil.bacnet.controller import analog_command, controller, free_udp_port
+
+ASSETS = 50
+ORDERS = 30
+COUNT = itertools.count(1)
+US = Audience("G84G7ZWYRD6Z1GQ", "5f1c9e0a", "B6ASQZ1Y2KSAA3Y")
+CENTRE, MANAGER = Signer.new("metropole"), Signer.new("syndic")
+MEMBERS = {
+    CENTRE.kid: Member(CENTRE.key, CENTRE.name, "grid_operator"),
+    MANAGER.kid: Member(MANAGER.key, MANAGER.name, "building_manager"),
+}
+
+
+def moment() -> Moment:
+    return Moment(time.time(), time.monotonic(), "bench", trusted=True)
+
+
+def modality(name: str) -> Modality:
+    limits = Limits(least=Decimal(-2), most=Decimal(1), duration=7200.0)
+    return Modality(
+        name, "offset", Kind.SHIFT, "K", limits, "heating", require=("building_manager",)
+    )
+
+
+def order(*targets: str, value: float = -1.5, seconds: int = 600) -> bytes:
+    now = int(time.time())
+    claims = {
+        "iss": CENTRE.name, "jti": new_jti(now), "iat": now, "exp": now + 600, "aud": US.exact,
+        "seq": next(COUNT),
+        "cmd": {"act": "offset", "tgt": list(targets), "val": Decimal(str(value)), "unit": "K",
+                "dur": f"PT{seconds}S"},
+    }  # fmt: skip
+    return CENTRE.sign("dr-command+jwt", claims)
+
+
+def grant() -> bytes:
+    now = int(time.time())
+    claims = {
+        "iss": MANAGER.name, "jti": new_jti(now), "iat": now, "nbf": now - 60, "exp": now + 86_400,
+        "aud": US.building, "sub": CENTRE.name, "role": "building_manager",
+        "scope": {"assets": ["kind:heating"], "acts": ["offset"]}, "lim": {},
+        "evid": {"kind": "contract", "ref": "bench", "date": "2026-01-01", "sha256": "0" * 64},
+    }  # fmt: skip
+    return MANAGER.sign("dr-grant+jwt", claims)
+
+
+def known() -> Known:
+    return Known(MEMBERS, US, time.time(), Trust.TRUSTED)
+
+
+async def bench(folder: Path) -> None:
+    async with AsyncExitStack() as stack:
+        objects = [
+            analog_command(n, f"offset {n}", 0, "delta-degrees-kelvin") for n in range(ASSETS)
+        ]
+        station = f"127.0.3.1/32:{free_udp_port()}"
+        there = await stack.enter_async_context(controller(station, 1201, objects))
+        settings = BacnetSettings(
+            address="127.0.0.1/8", port=free_udp_port(), ask=(there.station,), timeout=2.0
+        )
+        link = Link("bms", partial(Bacnet.open, settings), Bacnet.at_once)
+        serving = asyncio.create_task(link.serve())
+        stack.callback(serving.cancel)
+        await link.tried()
+        fits = {}
+        for n in range(ASSETS):
+            place = Place(
+                "bms", "bacnet", "{}", "boiler", f"offset-{n}", "1201", f"analog-value,{n}"
+            )
+            fits[f"offset-{n}"] = Fitted(modality(f"offset-{n}"), place, (13, 10), None, "v1")
+        opening = partial(Journal.open, folder / "control.sqlite", lambda n: fits[n].key)
+        journal, thread = await stack.enter_async_context(in_own_thread("journal", opening))
+        world = World(
+            now=moment, zone=ZoneInfo("Europe/Paris"), look=lambda _device, _point: None,
+            plug=lambda place, slot: plug_of(link, place, slot),
+            save=partial(thread.run, journal.save), read=thread.run,
+        )  # fmt: skip
+        keeper = Keeper(journal, world, fits)
+        for fit in fits.values():
+            memo = replace(journal.memo(fit.key), tested="v1", swept=True)
+            await thread.run(journal.save, Change(memos=[(fit.key, memo)]))
+        desk = Desk(keeper, thread.run)
+        await desk.take(verify(grant(), known()))
+        keeping = asyncio.create_task(keeper.run())
+        stack.callback(keeping.cancel)
+        await asyncio.sleep(0.2)
+        await one_after_the_other(link, keeper, desk)
+        await all_at_once(there, keeper, desk)
+
+
+async def one_after_the_other(link: Link, keeper: Keeper, desk: Desk) -> None:
+    taken, bus = [], []
+    point = Point("boiler", "offset-0", "1201", "analog-value,0", 0, writable=True)
+    for n in range(ORDERS):
+        began = time.perf_counter()
+        await link.held(point)
+        await link.read([point])
+        await link.held(point)
+        await link.write(point, Decimal(0), 10)
+        await link.held(point)
+        bus.append(time.perf_counter() - began)
+        await link.write(point, None, 10)
+        name = f"offset-{n}"
+        raw = order(name)
+        began = time.perf_counter()
+        await desk.take(verify(raw, known()))
+        while not any(row.control == name and row.phase is Phase.APPLIED for row in
+                      keeper.journal.rows.values()):  # fmt: skip
+            await asyncio.sleep(0)
+        taken.append(time.perf_counter() - began)
+    print(f"{ORDERS} orders, one after the other, each from its bytes to its value read back")
+    print(f"  median {statistics.median(taken) * 1000:6.1f} ms, worst {max(taken) * 1000:.1f} ms")
+    print(f"  the same five requests alone {statistics.median(bus) * 1000:6.1f} ms")
+
+
+async def all_at_once(there: object, keeper: Keeper, desk: Desk) -> None:
+    names = [f"offset-{n}" for n in range(ORDERS, ASSETS)] + [f"offset-{n}" for n in range(ORDERS)]
+    began = time.perf_counter()
+    await desk.take(verify(order(*names, value=-1.0), known()))
+    while sum(row.phase is Phase.APPLIED and row.target == Decimal(-1) for row in
+              keeper.journal.rows.values()) < ASSETS:  # fmt: skip
+        await asyncio.sleep(0.001)
+    held = time.perf_counter() - began
+    standing = [there.there("analog-value", n).priorityArray[12].real for n in range(ASSETS)]
+    assert all(abs(value + 1) < 0.01 for value in standing), standing
+    cpu = time.process_time()
+    await asyncio.sleep(20)
+    cpu = time.process_time() - cpu
+    began = time.perf_counter()
+    await keeper.let_go("the bench ends", names)
+    gone = time.perf_counter() - began
+    assert not keeper.journal.rows
+    print(f"{ASSETS} held at once by one order: {held * 1000:.0f} ms until the last was read back,")
+    print(f"  {cpu / 20 * 100:.2f} % of a core to hold them (with the pretend controller in it),")
+    print(f"  {gone * 1000:.0f} ms until the last was given back and confirmed")
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as name:
+        asyncio.run(bench(Path(name)))

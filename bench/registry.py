@@ -1,0 +1,196 @@
+"""Whose is it, and may it leave: `python -m bench.registry`.
+
+200 dwellings and 2,000 documents: places, occupancies, meters, consents, aliases. Each reading asks
+anew, without the pipeline's memory of the last answer; beside it the same with that memory.
+"""
+
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from decimal import Decimal
+from pathlib import Path
+
+from agent.channels import channels
+from agent.model import Point, Sample
+from agent.pipeline.gate import Gate, Held
+from agent.pipeline.groups import Groups
+from agent.pipeline.indexes import Indexes
+from agent.pipeline.sums import Asked, Sums
+from agent.registry.documents import Installation
+from agent.registry.entries import NewAlias, NewConsent, NewInstallation, NewOccupancy, NewPlace
+from agent.registry.gate import Basis, may_leave, policy, steps_wanted
+from agent.registry.index import Unknown
+from agent.registry.registry import Registry
+from agent.registry.rest import Group
+
+DWELLINGS, NOW, DAY = 200, 1_790_000_040, 86_400
+RECIPIENT, RULES = "centre.example", policy("FR-1")
+BY = ("bench", "bench", NOW)
+CHANNELS = ("elec.imp", "heat", "cw", "dhw")
+AIM = 30_000
+"""readings a second on one core"""
+OPENING = """
+import sys, time
+from pathlib import Path
+from agent.registry.registry import Registry
+began = time.perf_counter()
+Registry.open(Path(sys.argv[1]))
+print(time.perf_counter() - began)
+"""
+
+
+def filled(path):
+    """A building in its tenth year: everybody has moved once, each meter was exchanged or named."""
+    found, since = Registry.open(path), NOW - 900 * DAY
+    labels = [f"A-{n:03}" for n in range(DWELLINGS)]
+    found.add_places([NewPlace(one, "dwelling", since=since) for one in labels], *BY)
+    moved = NOW - 400 * DAY
+    out = [NewOccupancy("move_out", one, until=moved) for one in labels]
+    found.occupy(out + [NewOccupancy("move_in", one, since=moved) for one in labels], *BY)
+    meters = [
+        NewInstallation(one, serial=f"{channel}-{n}", channel=channel, since=since)
+        for n, one in enumerate(labels)
+        for channel in CHANNELS
+    ]
+    found.install(meters, *BY)
+    found.name([NewAlias(one, "lot", str(n)) for n, one in enumerate(labels)], *BY)
+    agreed = [
+        NewConsent(one, RECIPIENT, CHANNELS, step, purpose, moved)
+        for one in labels
+        for step, purpose in ((1800, "advice"), (DAY, "research"))
+    ]
+    found.consent(agreed[: 2 * DWELLINGS - 100], *BY, RULES)
+    return found
+
+
+def asked(count=100_000):
+    """(device, serial, channel, t) of readings in turn, and what each may do."""
+    for k in range(count // (DWELLINGS * len(CHANNELS))):
+        for n in range(DWELLINGS):
+            for name in CHANNELS:
+                yield f"m-{name}-{n}", f"{name}-{n}", name, NOW + 1800 * k
+
+
+def resolved(found):
+    """Seconds a reading, whose and may it leave."""
+    known, readings = channels(), list(asked())
+    began, left = time.perf_counter(), 0
+    for device, serial, name, t in readings:
+        whose = found.whose(device, serial, name, t)
+        assert isinstance(whose, Installation)
+        answer = may_leave(found, RULES, whose.place, known[name], 1800, t, RECIPIENT)
+        left += isinstance(answer, Basis)
+    assert 0 < left < len(readings)
+    return (time.perf_counter() - began) / len(readings)
+
+
+def planned(found):
+    """Seconds a reading, with the steps at which rows of it are wanted."""
+    known, readings = channels(), list(asked())
+    began = time.perf_counter()
+    for device, serial, name, t in readings:
+        whose = found.whose(device, serial, name, t)
+        steps_wanted(found, RULES, whose.place, known[name], 900, t, RECIPIENT)
+    return (time.perf_counter() - began) / len(readings)
+
+
+def remembered(found):
+    """Seconds a reading through the pipeline's gate."""
+    gate = Gate(found, RULES, RECIPIENT)
+    points = {
+        f"m-{name}-{n}": Point(f"m-{name}-{n}", "x", "1", "x", 1800, name, channels()[name].unit)
+        for n in range(DWELLINGS)
+        for name in CHANNELS
+    }
+    readings = list(asked())
+    began = time.perf_counter()
+    for device, serial, _, t in readings:
+        gate.at(points[device], serial, t)
+    return (time.perf_counter() - began) / len(readings)
+
+
+def summed(found):
+    """Seconds a reading through the gate and into the memory that sums are made of; and what it
+    costs to close a slot of all of them.
+    """
+    gate, indexes = Gate(found, RULES, RECIPIENT, withholds=True), Indexes(found)
+    indexes.want(dict.fromkeys(CHANNELS, 1800), None)
+    points = {
+        f"m-{name}-{n}": Point(f"m-{name}-{n}", "x", "1", "x", 1800, name, channels()[name].unit)
+        for n in range(DWELLINGS)
+        for name in CHANNELS
+    }
+    readings = [
+        (device, serial, t - NOW % 1800, [Sample(points[device], t, Decimal(t))])
+        for device, serial, _, t in asked()
+    ]
+    began = time.perf_counter()
+    for device, serial, t, samples in readings:
+        gate.at(points[device], serial, t)
+        indexes.note(t, samples, serial)
+    seconds = (time.perf_counter() - began) / len(readings)
+    asked_for = {name: [points[f"m-{name}-{n}"] for n in range(DWELLINGS)] for name in CHANNELS}
+    with tempfile.TemporaryDirectory() as folder:
+        groups, slot = Groups(Path(folder) / "rest.json"), readings[-1][2]
+        for name in CHANNELS:
+            members = frozenset(found.dwellings())
+            groups.add(name, Group(slot - 1800, slot + DAY, members))
+        sums = Sums(found, "other.example", groups, indexes, {}, lambda device: device[2:])
+        sums.close(Asked("B", asked_for, 11, finest=1800), slot - 1800)
+        began = time.perf_counter()
+        rows = [row for _, made, _ in sums.close(Asked("B", asked_for, 11, finest=1800), slot + 1)
+                for row in made]  # fmt: skip
+        assert [row.n for row in rows] == [DWELLINGS] * len(CHANNELS), rows
+        return seconds, time.perf_counter() - began
+
+
+def visible(found):
+    """Whether a change is in the answer to the very next reading; and what a change costs."""
+    gate, label = Gate(found, RULES, RECIPIENT), f"A-{DWELLINGS - 1:03}"
+    point = Point("m", "x", "1", "x", 1800, "heat", "kWh")
+    serial = f"heat-{DWELLINGS - 1}"
+    assert isinstance(gate.at(point, serial, NOW + 1800).series, Held)
+    row = NewConsent(label, RECIPIENT, ("heat",), 1800, "more advice", NOW)
+    began = time.perf_counter()
+    found.consent([row], *BY, RULES)
+    seconds = time.perf_counter() - began
+    assert not isinstance(gate.at(point, serial, NOW + 1800).series, Held | Unknown)
+    return seconds
+
+
+def opened(path):
+    """Seconds to open it in a fresh process, and of its imports apart."""
+    command = [sys.executable, "-c", OPENING, str(path)]
+    return statistics.median(
+        float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        for _ in range(5)
+    )
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "registry.json"
+        found = filled(path)
+        size = path.stat().st_size
+        documents = len(found._documents)  # noqa: SLF001 -- what is measured
+        print(f"{DWELLINGS} dwellings, {documents} documents, {size / 1000:.0f} kB\n")
+        print(f"| what | µs a reading | readings/s (aim {AIM:,}) |")
+        print("|---|---|---|")
+        for what, seconds in (
+            ("whose, and may it leave", resolved(found)),
+            ("whose, and at which steps", planned(found)),
+            ("the same, remembered", remembered(found)),
+            ("the same, kept for sums", (closing := summed(found))[0]),
+        ):
+            print(f"| {what} | {seconds * 1e6:.1f} | {1 / seconds:,.0f} |")
+        print(f"\na slot of {len(CHANNELS)} sums over all of them: {closing[1] * 1000:.0f} ms")
+        print(f"a change, in the next reading's answer: {visible(found) * 1000:.0f} ms")
+        print(f"opened in a fresh process: {opened(path) * 1000:.0f} ms")
+        print(f"memory at most: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""The platform's word on a batch, as bytes; or what a test told it to say instead."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from hil.platform.ledger import Ledger
+    from hil.platform.unpack import Id
+
+
+def receipt(ledger: Ledger, about: Id, word: dict[str, Any]) -> bytes:
+    """A receipt with this word in it."""
+    gateway, recipient, epoch, _ = about
+    members = {"schema": "gardien/receipt/1", "gateway": gateway, "recipient": recipient}
+    body = members | {"epoch": epoch} | word
+    lie = ledger.lie()
+    if lie is None:
+        return json.dumps(body).encode()
+    return json.dumps(body | lie).encode() if isinstance(lie, dict) else str(lie).encode()
+
+
+def tell_to_say(path: Path, lies: Sequence[dict[str, Any] | str]) -> None:
+    """Let the platform of that ledger answer wrongly, once each: other members of an honest
+    receipt, or a text in its place.
+    """
+    with closing(sqlite3.connect(path)) as db, db:
+        db.executemany("INSERT INTO lie (body) VALUES (?)", [(json.dumps(one),) for one in lies])
+
+
+def left_to_say(path: Path) -> int:
+    """How many wrong answers it has still to give."""
+    with closing(sqlite3.connect(path)) as db:
+        return int(db.execute("SELECT count(*) FROM lie").fetchone()[0])

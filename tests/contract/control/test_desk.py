@@ -1,0 +1,385 @@
+"""Guards invariant 5: signed objects become what is done, once, and only as far as allowed."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from agent.authority.member import Member
+from agent.authority.refused import Forged
+from agent.authority.sign import Signer
+from agent.authority.verify import verify
+from agent.control.desk import Desk
+from agent.control.model import Limits, State
+from agent.errors import SpoolFull
+from tests.contract.control.pretend import BEGIN, Site, agreed
+from tests.unit.authority.objects import MEMBERS, NAMES, RIGHT, claims, known, scoped, signed
+from tests.unit.authority.objects import SIGNERS as KEYS
+
+NOW = int(BEGIN)
+ROLES = ("building_manager", "residents_council")
+
+
+class Bench:
+    """A gateway with a desk, and the building's people with their keys."""
+
+    def __init__(self, **over) -> None:
+        limits = Limits(least=Decimal(-2), most=Decimal(1), duration=7200.0, a_day=5)
+        modality = agreed(name="boiler-offset", limits=limits, require=ROLES, version="v7", **over)
+        self.site = Site(modality)
+        self.site.start()
+        fit = replace(self.site.fit, modality=modality)
+        self.site.keeper.fits = {"boiler-offset": fit}
+        self.desk = Desk(self.site.keeper, self.site.read)
+
+    def verified(self, raw: bytes):
+        return verify(raw, known(now=self.site.truth.moment().wall))
+
+    def take(self, raw: bytes):
+        return asyncio.run(self.desk.take(self.verified(raw)))
+
+    def tend(self) -> None:
+        asyncio.run(self.site.keeper.tend("boiler-offset"))
+
+    def granted(self, *roles: str, **lim) -> list[str]:
+        return [self.grant(role, **lim)["grant"] for role in roles or ROLES]
+
+    def grant(self, role: str, occ: str | None = None, **lim):
+        said = {"iss": NAMES[role], "iat": NOW, "nbf": NOW - 60, "exp": NOW + 90 * 86_400}
+        said |= {"role": role, "lim": {"min": -2, "max": 1, "unit": "K"} | lim}
+        said |= {"occ": occ} if occ else {}
+        return self.take(signed("dr-grant+jwt", role, **said))
+
+    def order(self, by: str = "grid_operator", **over) -> bytes:
+        cmd = dict(RIGHT["dr-command+jwt"][1]["cmd"]) | {"start": ..., "dur": "PT10M"}
+        cmd |= over.pop("cmd", {})
+        cmd = {name: value for name, value in cmd.items() if value is not ...}
+        at = int(self.site.truth.moment().wall)
+        said = {"iss": NAMES[by], "iat": at, "exp": at + 600, "seq": 1, "cmd": cmd} | over
+        return signed("dr-command+jwt", by, **said)
+
+    @property
+    def states(self) -> list[str]:
+        return [one.state for one in self.site.journal.history(0, 1e12)]
+
+
+@pytest.fixture
+def bench():
+    made = Bench()
+    yield made
+    made.site.close()
+
+
+def test_what_everybody_granted_is_done_and_given_back_at_its_end(bench):
+    grants = bench.granted()
+    answer = bench.take(bench.order())
+    assert answer["targets"]["boiler-offset"]["state"] == "SCHEDULED"
+    assert answer["targets"]["boiler-offset"]["grants"] == grants
+    bench.tend()
+    assert bench.site.device.slots[13] == Decimal("-1.5")
+    assert [row.agreed for row in bench.site.journal.rows.values()] == ["v7"]
+    bench.site.truth.at = 600.0
+    bench.tend()
+    assert bench.site.device.slots[13] is None
+    assert bench.states == [
+        State.RECEIVED, State.ACCEPTED, State.SCHEDULED, State.STARTED, State.RESTORING,
+        State.COMPLETED,
+    ]  # fmt: skip
+    ground = [one.evidence for one in bench.site.journal.history(0, 1e12) if one.evidence]
+    assert "AG, résolution 14 of 2026-05-12" in ground[0]
+
+
+def test_every_decision_stands_in_the_audit_by_ids_alone(bench):
+    noted = []
+    bench.site.keeper.world.audit = lambda kind, body: noted.append((kind, dict(body)))
+    grants = bench.granted()
+    bench.take(bench.order(jti="0192-the-one-order"))
+    bench.tend()
+    bench.site.truth.guard = Decimal(17)
+    bench.site.truth.at = 20.0
+    bench.tend()
+    bench.take(bench.order(jti="0192-and-one-more"))
+    kinds = [kind for kind, _ in noted]
+    assert kinds == [
+        "control.grant", "control.grant", "control.accepted", "control.started",
+        "control.given_back", "control.refused",
+    ]  # fmt: skip
+    assert noted[2][1] == {
+        "jti": "0192-the-one-order",
+        "control": "boiler-offset",
+        "grants": grants,
+        "agreed": "v7",
+    }
+    assert noted[4][1]["state"] == "ABORTED"
+    assert noted[5][1]["code"] == "E_GUARD(stairs)"
+
+
+def test_the_same_bytes_again_get_the_first_answer_and_are_not_done_again(bench):
+    bench.granted()
+    raw = bench.order()
+    first = bench.take(raw)
+    bench.tend()
+    bench.site.truth.at = 590.0
+    again = bench.take(raw)
+    assert again == first | {"again": True}
+    bench.site.truth.at = 660.0
+    bench.tend()
+    bench.take(raw)
+    bench.tend()
+    assert [value for _, value in bench.site.device.log] == [Decimal("-1.5"), None]
+
+
+def test_the_same_number_on_other_bytes_is_a_replay_also_after_a_restart(bench):
+    bench.granted()
+    raw = bench.order(jti="0192-one-and-the-same")
+    bench.take(raw)
+    bench.site.die()
+    bench.site.start()
+    bench.desk = Desk(bench.site.keeper, bench.site.read)
+    other = bench.order(jti="0192-one-and-the-same", cmd={"val": -1})
+    with pytest.raises(Forged, match="E_REPLAY"):
+        bench.take(other)
+    assert bench.take(raw)["again"]
+
+
+def test_a_role_that_has_not_granted_is_named(bench):
+    bench.granted("building_manager")
+    found = bench.take(bench.order())["targets"]["boiler-offset"]
+    assert found["code"] == "E_GRANT_MISSING(residents_council)"
+    assert "residents council" in found["words"]
+    bench.tend()
+    assert not bench.site.device.log
+
+
+def test_the_manager_cannot_grant_in_the_residents_name(bench):
+    with pytest.raises(Forged, match="cannot grant as residents_council"):
+        bench.take(
+            KEYS["building_manager"].sign(
+                "dr-grant+jwt",
+                claims("dr-grant+jwt", iss=NAMES["building_manager"], iat=NOW, nbf=NOW,
+                       exp=NOW + 86_400, role="residents_council"),
+            )
+        )  # fmt: skip
+
+
+def test_limits_that_an_order_widens_are_named(bench):
+    bench.granted("building_manager")
+    bench.granted("residents_council", min=-1)
+    found = bench.take(bench.order())["targets"]["boiler-offset"]
+    assert found["code"] == "E_GRANT_LIMIT(residents_council,min)"
+    assert "-1.5 was asked" in found["words"]
+
+
+def test_a_revoked_grant_ends_what_is_held_by_it(bench):
+    grants = bench.granted()
+    bench.take(bench.order())
+    bench.tend()
+    assert bench.site.device.slots[13] == Decimal("-1.5")
+    said = {"iat": NOW, "ver": 1, "rev": [{"jti": grants[1]}]}
+    bench.take(signed("dr-revoke+jwt", **said))
+    bench.tend()
+    assert bench.site.device.slots[13] is None
+    assert State.ABORTED in bench.states
+    found = bench.take(bench.order())["targets"]["boiler-offset"]
+    assert found["code"] == "E_REVOKED(residents_council)"
+
+
+def test_a_key_that_is_revoked_ends_what_it_has_ordered(bench):
+    bench.granted()
+    bench.take(bench.order())
+    bench.tend()
+    assert bench.site.device.slots[13] == Decimal("-1.5")
+    kid = KEYS["grid_operator"].kid
+    said = {"iss": NAMES["root"], "iat": NOW, "ver": 1, "rev": [{"kid": kid}]}
+    bench.take(signed("dr-revoke+jwt", "root", **said))
+    bench.tend()
+    assert bench.site.device.slots[13] is None
+    assert "the key that ordered it was revoked" in bench.site.journal.history(0, 1e12)[-1].words
+
+
+def test_a_revocation_stands_for_ever_also_for_a_grant_that_comes_after_it(bench):
+    bench.granted("building_manager")
+    number = "0192-revoked-before-it-came"
+    bench.take(signed("dr-revoke+jwt", iat=NOW, ver=7, rev=[{"jti": number}]))
+    late = {"iat": NOW, "nbf": NOW - 60, "exp": NOW + 86_400, "jti": number}
+    assert bench.take(signed("dr-grant+jwt", **late))["revoked"]
+    found = bench.take(bench.order())["targets"]["boiler-offset"]
+    assert found["code"] == "E_REVOKED(residents_council)"
+    with pytest.raises(Forged, match="E_VERSION"):
+        bench.take(signed("dr-revoke+jwt", iat=NOW, ver=6, rev=[{"jti": "0192-another"}]))
+
+
+def test_nobody_takes_back_what_another_role_said(bench):
+    grants = bench.granted()
+    said = {"iss": NAMES["building_manager"], "iat": NOW, "ver": 1, "rev": [{"jti": grants[1]}]}
+    with pytest.raises(Forged, match="cannot take back"):
+        bench.take(signed("dr-revoke+jwt", "building_manager", **said))
+
+
+def test_an_occupant_takes_back_nothing_of_a_neighbour(bench):
+    grant = bench.grant("occupant", occ="H84G7ZWYRD6Z1GQ")["grant"]
+    neighbour = Signer.new("A-3-13")
+    members = MEMBERS | {neighbour.kid: Member(neighbour.key, neighbour.name, "occupant")}
+    said = {"iss": neighbour.name, "iat": NOW, "ver": 1, "rev": [{"jti": grant}]}
+    raw = neighbour.sign("dr-revoke+jwt", claims("dr-revoke+jwt", **said))
+    with pytest.raises(Forged, match="cannot take back"):
+        asyncio.run(bench.desk.take(verify(raw, known(now=NOW, members=members))))
+
+
+def test_an_order_takes_the_place_of_one_that_has_not_begun(bench):
+    bench.granted(max_day=1)
+    bench.take(bench.order(jti="0192-the-first", cmd={"start": "2027-01-15T10:00:00Z"}))
+    again = {"start": "2027-01-15T12:00:00Z", "ref": "0192-the-first"}
+    assert bench.take(bench.order(cmd=again))["targets"]["boiler-offset"]["state"] == "SCHEDULED"
+    first = bench.site.journal.events["0192-the-first", "boiler-offset"]
+    assert first.state is State.CANCELLED
+    assert "replaced by" in bench.site.journal.history(0, 1e12)[-1].words
+
+
+def test_an_order_that_has_begun_stands_beside_whatever_names_it(bench):
+    bench.granted(max_day=1)
+    bench.take(bench.order(jti="0192-the-first"))
+    bench.tend()
+    found = bench.take(bench.order(cmd={"ref": "0192-the-first"}))["targets"]["boiler-offset"]
+    assert found["code"] == "E_GRANT_LIMIT(building_manager,max_day)"
+    assert bench.site.device.slots[13] == Decimal("-1.5")
+
+
+@pytest.mark.parametrize("by", ["residents_council", "grid_operator"])
+def test_whoever_could_have_authorized_may_end_it_whatever_the_clock(bench, by):
+    bench.granted()
+    bench.take(bench.order())
+    bench.tend()
+    bench.site.truth.trusted = False
+    bench.take(bench.order(by, cmd={"act": "release", "val": ..., "unit": ..., "dur": ...}))
+    assert bench.site.device.slots[13] is None
+    assert State.CANCELLED in bench.states
+
+
+def test_who_could_not_have_authorized_may_not_end_it(bench):
+    bench.granted()
+    bench.take(bench.order())
+    bench.tend()
+    stop = {"act": "release", "val": ..., "unit": ..., "dur": ...}
+    answer = bench.take(bench.order("boiler_operator", cmd=stop))
+    assert answer["targets"]["boiler-offset"]["code"] == "E_KID"
+    assert bench.site.device.slots[13] == Decimal("-1.5")
+
+
+def test_a_cancellation_that_comes_before_its_order_refuses_it(bench):
+    bench.granted()
+    stop = {"act": "cancel", "val": ..., "unit": ..., "dur": ..., "ref": "0192-not-yet-here"}
+    bench.take(bench.order(cmd=stop))
+    found = bench.take(bench.order(jti="0192-not-yet-here"))["targets"]["boiler-offset"]
+    assert found["code"] == "E_REVOKED"
+
+
+def test_an_unknown_target_does_not_stop_the_others(bench):
+    bench.granted()
+    answer = bench.take(bench.order(cmd={"tgt": ["boiler-offset", "lift"]}))["targets"]
+    assert answer["lift"]["code"] == "E_ASSET"
+    assert answer["boiler-offset"]["state"] == "SCHEDULED"
+
+
+def test_a_draw_is_kept_for_ever(bench):
+    bench.granted()
+    bench.take(bench.order(jti="0192-with-a-draw", cmd={"rand": "PT10M"}))
+    event = bench.site.journal.events["0192-with-a-draw", "boiler-offset"]
+    bench.site.die()
+    bench.site.start()
+    assert bench.site.journal.events["0192-with-a-draw", "boiler-offset"] == event
+    assert NOW <= event.begin <= NOW + 600
+
+
+def test_an_order_for_later_survives_a_restart_and_begins_on_time(bench):
+    bench.granted()
+    bench.take(bench.order(cmd={"start": "2027-01-15T08:10:00Z"}))
+    bench.site.die()
+    bench.site.truth.at = 300.0
+    bench.site.start()
+    bench.site.keeper.fits = {
+        "boiler-offset": replace(bench.site.fit, modality=bench.site.modality)
+    }
+    asyncio.run(bench.site.keeper.recover())
+    bench.tend()
+    assert not bench.site.device.log
+    bench.site.truth.at = 601.0
+    bench.tend()
+    assert bench.site.device.log == [(601.0, Decimal("-1.5"))]
+
+
+def test_a_hold_ends_with_the_occupancy_on_whose_word_it_stands(bench):
+    occupancy, homes = "HTH9ZB1J27K4M40", {}
+    homes[occupancy] = BEGIN - 86_400, BEGIN + 86_400
+    bench.site.keeper.world.home = lambda occupancy, _device: homes.get(occupancy)
+    modality = replace(bench.site.modality, require=("occupant",))
+    bench.site.keeper.fits = {"boiler-offset": replace(bench.site.fit, modality=modality)}
+    with pytest.raises(Forged, match="names its occupancy"):
+        bench.grant("occupant")
+    bench.grant("occupant", occ=occupancy)
+    taken = bench.take(bench.order())["targets"]["boiler-offset"]
+    assert taken["state"] == "SCHEDULED"
+    bench.tend()
+    assert bench.site.device.slots[13] == Decimal("-1.5")
+    bench.site.truth.at = 60.0
+    homes[occupancy] = BEGIN - 86_400, BEGIN + 50  # they have moved out
+    bench.tend()
+    assert bench.site.device.slots[13] is None
+    told = bench.site.journal.history(0, 1e12)[-1]
+    assert told.state is State.ABORTED
+    assert "the occupancy of the occupant has ended" in told.words
+    refused = bench.take(bench.order())["targets"]["boiler-offset"]
+    assert refused["code"] == "E_GRANT_MISSING(occupant)"
+
+
+def test_a_key_that_is_for_other_equipment_neither_orders_nor_ends(bench):
+    bench.granted()
+    raw = bench.order()
+    bench.take(raw)
+    bench.tend()
+    elsewhere = scoped("grid_operator", assets=frozenset({"kind:dhw"}))
+
+    def said(raw):
+        now = bench.site.truth.moment().wall
+        verified = verify(raw, known(now=now, members=elsewhere))
+        return asyncio.run(bench.desk.take(verified))["targets"]["boiler-offset"]
+
+    assert said(bench.order())["code"] == "E_KID"
+    stop = {"act": "release", "val": ..., "unit": ..., "dur": ...}
+    assert said(bench.order(cmd=stop))["code"] == "E_KID"
+    assert bench.site.device.slots[13] == Decimal("-1.5")
+
+
+def test_a_key_that_is_for_other_equipment_grants_nothing_here(bench):
+    said = {"iat": NOW, "nbf": NOW - 60, "exp": NOW + 86_400}
+    elsewhere = scoped("residents_council", assets=frozenset({"kind:dhw"}))
+    verified = verify(signed("dr-grant+jwt", **said), known(now=NOW, members=elsewhere))
+    with pytest.raises(Forged, match=r"E_KID: the key of .* is not for kind:heating"):
+        asyncio.run(bench.desk.take(verified))
+
+
+@pytest.mark.parametrize("word", ["release", "revoke"])
+def test_what_ends_is_done_at_once_though_it_cannot_be_kept(bench, word):
+    grants = bench.granted()
+    bench.take(bench.order())
+    bench.tend()
+
+    def no_room(_):
+        raise SpoolFull("no room")
+
+    async def full(call, *args):
+        return call(*args) if call == bench.site.journal.first else call(*args[:-1], no_room)
+
+    bench.desk.run = full
+    raw = bench.order(cmd={"act": "release", "val": ..., "unit": ..., "dur": ...})
+    if word == "revoke":
+        raw = signed("dr-revoke+jwt", iat=NOW, ver=1, rev=[{"jti": grants[1]}])
+    with pytest.raises(SpoolFull):
+        bench.take(raw)
+    bench.tend()
+    assert bench.site.device.slots[13] is None
+    bench.desk.run = bench.site.read
+    assert "again" not in bench.take(raw)  # it came again, and is kept

@@ -1,0 +1,617 @@
+"""Guards invariants 5 and 6 in the moments between a look and a write, and where one hold ends and
+another begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from agent.control.model import Failsafe, Kind, Limits, State
+from agent.control.records import Change
+from agent.control.row import Phase
+from agent.control.want import FAILSAFE
+from agent.errors import WriteRefused
+from tests.contract.control.explorer import Plan, every_cut, run
+from tests.contract.control.pretend import BEGIN, DOG, Hand, Site, agreed, event, order
+
+everywhere = pytest.mark.parametrize("array", [True, False], ids=["slot", "register"])
+
+
+def away(site):
+    site.truth.reachable = False
+
+
+def back(site):
+    site.truth.reachable = True
+
+
+def heard(_):
+    async def hear(keeper):
+        keeper.heard()
+
+    return hear
+
+
+def states(site):
+    return [one.state for one in site.journal.history(0, 1e12)]
+
+
+@everywhere
+def test_nothing_begins_over_what_waits_to_be_given_back(array):
+    events = [event(order("one", "-1.5", 30.0, 180.0)), event(order("two", "-1", 600.0, 300.0))]
+
+    def make():
+        return Site(array=array), Plan(events, {150.0: away, 595.0: back}, lasts=1500.0)
+
+    for fatal, findings in every_cut(make):
+        assert not findings, fatal
+    site, plan = make()
+    assert not asyncio.run(run(site, plan))
+    restored = None if array else Decimal(32)
+    assert site.device.log == [
+        (30.0, Decimal("-1.5")), (610.0, restored), (610.0, Decimal(-1)), (900.0, restored)
+    ]  # fmt: skip
+    site.close()
+
+
+def test_nothing_begins_there_either_when_the_same_spot_is_called_otherwise():
+    site = Site(array=False)
+    asyncio.run(run(site, Plan([event(order())], {100.0: away}, lasts=300.0)))
+    site.place = replace(site.place, device="heater", settings='{"timeout": 2}')
+    site.keeper.fits = {"it": site.fit}
+    site.keeper.journal.key_of = lambda _: site.fit.key
+    site.journal.save(
+        Change(memos=[(site.fit.key, replace(site.journal.memo(("", "")), tested="v1"))])
+    )
+    back(site)
+    site.journal.save(Change(events=[event(order("two", "-1", 310.0, 100.0))]))
+    site.truth.at = 310.0
+    asyncio.run(site.keeper.tend("it"))
+    assert site.device.register == Decimal("-1.5")  # not begun yet
+    site.truth.at = 370.0
+    asyncio.run(site.keeper.strangers())
+    assert site.device.register == Decimal(32)
+    asyncio.run(site.keeper.tend("it"))
+    assert site.device.register == Decimal(-1)
+    site.close()
+
+
+class Rounding(Hand):
+    """A device that takes whole numbers only, and says so only when it is read back."""
+
+    async def write(self, value):
+        await super().write(None if value is None else Decimal(round(value)))
+
+
+@everywhere
+def test_what_a_device_has_rounded_is_given_back_all_the_same(array):
+    site = Site(array=array)
+    site.hand = lambda _, slot: Rounding(site.device, slot, site.steps, lambda *_: None)
+    asyncio.run(run(site, Plan([event(order("one", "-1.4"))], {})))
+    assert site.device.slots.get(13) is None
+    assert site.device.register == Decimal(32)
+    (told,) = [one for one in site.journal.history(0, 1e12) if one.state is State.FAILED]
+    assert "-1 stands there instead of -1.4; given back, confirmed" in told.words
+    site.close()
+
+
+@everywhere
+def test_what_a_person_sets_while_the_row_goes_to_the_disk_is_left(array):
+    site, theirs = Site(array=array), Decimal(21)
+    to_disk = site.save
+
+    async def save(change):
+        saved = await to_disk(change)
+        if change.row is not None and change.row.phase is Phase.WRITING:
+            site.device.person(theirs, slot=13)
+        return saved
+
+    site.save = save
+    assert not asyncio.run(run(site, Plan([event(order())], {})))
+    assert not site.device.log
+    assert (site.device.slots[13] if array else site.device.register) == theirs
+    assert states(site) == [State.REJECTED]
+    assert not site.journal.rows
+    site.close()
+
+
+@everywhere
+def test_what_a_person_sets_between_two_tries_is_left(array):
+    site = Site(array=array)
+    dropped = []
+
+    class Deaf(Hand):
+        async def write(self, value):
+            if not dropped:
+                dropped.append(value)  # acknowledged, and lost; then a person acts
+                self.device.truth.guard = Decimal(20)
+                return
+            await super().write(value)
+
+        async def look(self, *, whole=False):
+            if len(dropped) == 1:
+                dropped.append(None)
+                standing = await super().look(whole=whole)
+                self.device.person(Decimal(21), slot=13)
+                return standing
+            return await super().look(whole=whole)
+
+    site.hand = lambda _, slot: Deaf(site.device, slot, site.steps, site.on_write)
+    asyncio.run(run(site, Plan([event(order())], {})))
+    assert not site.device.log
+    assert (site.device.slots[13] if array else site.device.register) == Decimal(21)
+    site.close()
+
+
+def test_who_takes_over_goes_on_from_the_value_that_stands_step_by_step():
+    site = Site(agreed(ramp=Decimal("0.5")))
+    events = [
+        event(order("one", "-2", 30.0, 900.0)),
+        event(order("two", "-1", 400.0, 1200.0, prio=1)),
+    ]
+    asyncio.run(run(site, Plan(events, {}, lasts=2000.0)))
+    written = [value for _, value in site.device.log[:-1]]
+    for one, other in zip([Decimal(0), *written], [*written, Decimal(0)], strict=True):
+        assert abs(one - other) <= Decimal("0.5"), site.device.log
+    assert Decimal(-1) in written
+    assert site.device.log[-1] == (1600.0, None)
+    site.close()
+
+
+def test_who_lost_comes_back_after_the_stronger_only_if_it_asked_for_that():
+    for resume, ends in ((True, [(500.0, Decimal(-2)), (930.0, None)]), (False, [(500.0, None)])):
+        site = Site()
+        weak = event(order("one", "-2", 30.0, 900.0, resume=resume))
+        strong = event(order("two", "-1", 200.0, 300.0, prio=1))
+        asyncio.run(run(site, Plan([weak, strong], {}, lasts=1200.0)))
+        assert site.device.log == [(30.0, Decimal(-2)), (200.0, Decimal(-1)), *ends]
+        assert states(site).count(State.SUPERSEDED) == 1
+        site.close()
+
+
+def test_who_comes_back_is_decided_again():
+    def trip(site):
+        site.truth.guard = Decimal(17)
+
+    def mend(site):
+        site.truth.guard = Decimal(20)
+
+    site = Site()
+    weak = event(order("one", "-2", 30.0, 900.0, resume=True))
+    strong = event(order("two", "-1", 200.0, 300.0, prio=1))
+    asyncio.run(run(site, Plan([weak, strong], {300.0: trip, 400.0: mend}, lasts=1200.0)))
+    assert site.device.log == [(30.0, Decimal(-2)), (200.0, Decimal(-1)), (300.0, None)]
+    site.close()
+
+
+def test_an_order_for_later_is_a_following_one_however_long_the_failsafe_lasts():
+    site = Site(agreed(Kind.LIMIT), array=False)
+
+    def accepted(site):
+        late = replace(event(order("late", "16", 2000.0, 600.0, action="limit")))
+        late = replace(late, accepted=site.truth.moment().wall)
+        site.journal.save(Change(events=[late]))
+
+    acts = {float(at): lambda site: site.keeper.heard() for at in range(60, 2600, 60)}
+    first = event(order("first", "20", 30.0, 20.0, action="limit"))
+    plan = Plan([first], acts | {65.0: accepted}, lasts=2400.0)
+    asyncio.run(run(site, plan))
+    assert site.device.register == Decimal(16)
+    site.close()
+
+
+def test_a_failsafe_under_an_emergency_is_its_own_value_and_not_the_emergencys():
+    limits = Limits(least=Decimal(-2), most=Decimal(40), duration=7200.0, emergency=True)
+    site = Site(agreed(Kind.LIMIT, limits=limits))
+    site.device.by_default = Decimal(32)
+    urgent = event(order("urgent", "6", 0.0, 300.0, action="limit", emergency=True))
+    plan = Plan([urgent], {10.0: lambda site: site.keeper.heard()}, lasts=200.0)
+    assert not asyncio.run(run(site, plan))  # the centre is lost while the emergency is in force
+    assert site.device.slots == {10: None, 13: Decimal(10)}
+    site.close()
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_a_device_that_fell_back_while_it_was_out_of_reach_is_held_again(kind):
+    site = Site(agreed(kind), array=False)
+    site.dog = DOG
+    action = "limit" if kind is Kind.LIMIT else "offset"
+    acts = {float(at): lambda site: site.keeper.heard() for at in range(10, 400, 50)}
+    plan = Plan([event(order("one", "16", 20.0, 400.0, action=action))], acts, lasts=300.0)
+    plan.acts |= {101.0: away, 205.0: back}
+    assert not asyncio.run(run(site, plan))
+    assert site.device.log == [
+        *([(0.0, Decimal(10))] if kind is Kind.LIMIT else []), (20.0, Decimal(16)),
+        (210.0, Decimal(16)),
+    ]  # fmt: skip
+    assert site.device.register == Decimal(16)
+    site.close()
+
+
+def gone(why):
+    def act(site):
+        site.truth.reachable, site.truth.full = why != "silent", why == "full"
+
+    return act
+
+
+def there(site):
+    site.truth.reachable, site.truth.full = True, False
+
+
+@pytest.mark.parametrize("why", ["silent", "full"])
+def test_what_cannot_be_looked_at_or_written_down_for_a_moment_begins_late_and_ends_in_time(why):
+    site = Site()
+    asyncio.run(run(site, Plan([event(order())], {15.0: gone(why), 65.0: there})))
+    assert site.device.log == [(70.0, Decimal("-1.5")), (210.0, None)]
+    site.close()
+
+
+def test_a_device_that_stays_silent_is_the_end_of_an_order():
+    site = Site()
+    asyncio.run(run(site, Plan([event(order())], {15.0: gone("silent")}, lasts=120.0)))
+    told = site.journal.history(0, 1e12)
+    assert [(one.state, one.code) for one in told] == [(State.REJECTED, "E_DEVICE")]
+    assert not site.device.log
+    site.close()
+
+
+def test_a_clock_that_cannot_be_relied_on_holds_up_a_begin_and_refuses_nothing():
+    def lost(site):
+        site.truth.trusted = False
+
+    def found(site):
+        site.truth.trusted = True
+
+    site = Site()
+    asyncio.run(run(site, Plan([event(order())], {15.0: lost, 65.0: found})))
+    assert site.device.log == [(70.0, Decimal("-1.5")), (210.0, None)]
+    site.close()
+
+
+def test_a_guard_that_ended_something_locks_out_for_the_agreed_rest():
+    def cold(site):
+        site.truth.guard = Decimal(17)
+
+    def warm(site):
+        site.truth.guard = Decimal(20)
+
+    limits = Limits(least=Decimal(-2), most=Decimal(40), duration=7200.0, gap=300.0)
+    site = Site(agreed(limits=limits))
+    events = [
+        event(order("one", "-1.5", 30.0, 400.0)),
+        event(order("two", "-1", 200.0, 100.0, prio=1)),
+        event(order("three", "-2", 800.0, 100.0)),
+    ]
+    asyncio.run(run(site, Plan(events, {100.0: cold, 120.0: warm}, lasts=1000.0)))
+    told = site.journal.history(0, 1e12)
+    (refused,) = [one for one in told if one.state is State.REJECTED]
+    assert (refused.jti, refused.code) == ("two", "E_TIMER")
+    assert [value for _, value in site.device.log] == [Decimal("-1.5"), None, Decimal(-2), None]
+    site.close()
+
+
+def test_a_guard_that_ended_a_failsafe_locks_out_an_order_too():
+    def cold(site):
+        site.truth.guard = Decimal(17)
+
+    def warm(site):
+        site.truth.guard = Decimal(20)
+
+    limits = Limits(least=Decimal(6), most=Decimal(40), duration=7200.0, gap=600.0)
+    site = Site(agreed(Kind.LIMIT, limits=limits), array=False)
+    acts = {60.0: cold, 80.0: warm} | {float(at): heard for at in range(100, 300, 30)}
+    one = replace(event(order("one", "8", 120.0, 300.0, action="limit")), accepted=BEGIN + 110)
+    asyncio.run(run(site, Plan([one], acts, lasts=200.0)))
+    (told,) = [one for one in site.journal.history(0, 1e12) if one.state is State.REJECTED]
+    assert told.code == "E_TIMER"
+    assert told.words.startswith("a guard tripped")
+    site.close()
+
+
+def test_who_is_overruled_has_ended_also_while_our_priority_cannot_be_emptied_yet():
+    site = Site()
+    stuck = []
+
+    class Stubborn(Hand):
+        async def write(self, value):
+            if value is None and stuck:
+                raise WriteRefused("busy")
+            await super().write(value)
+
+    site.hand = lambda _, slot: Stubborn(site.device, slot, site.steps, site.on_write)
+
+    def person(site):
+        stuck.append(1)
+        site.device.person(Decimal(21))
+
+    def free(site):
+        stuck.clear()
+        site.device.slots.pop(8)
+
+    again = event(order("two", "-1", 150.0, 40.0))
+    asyncio.run(run(site, Plan([event(order()), again], {100.0: person, 140.0: free}, lasts=400.0)))
+    assert site.device.log == [(30.0, Decimal("-1.5")), (140.0, None)]
+    assert {one.jti: one.state for one in site.journal.history(0, 1e12)} == {
+        "one": State.OPTED_OUT, "two": State.EXPIRED,
+    }  # fmt: skip
+    site.close()
+
+
+def test_a_failsafe_that_was_ended_by_word_is_not_entered_again_before_the_next_silence():
+    def ended(site):
+        del site
+        return lambda keeper: keeper.cancel("it", "release by the centre")
+
+    def heard(site):
+        site.keeper.heard()
+
+    site = Site(agreed(Kind.LIMIT), array=False)
+    far = event(order("far", "16", 9000.0, 60.0, action="limit"))
+    asyncio.run(run(site, Plan([far], {50.0: ended, 500.0: heard}, lasts=800.0)))
+    assert site.device.log == [
+        (0.0, Decimal(10)), (50.0, Decimal(32)), (630.0, Decimal(10))
+    ]  # fmt: skip
+    site.close()
+
+
+def limited(**over):
+    """A limit in force, until the centre falls silent."""
+    site = Site(agreed(Kind.LIMIT), array=False)
+    hears = {float(at): lambda site: site.keeper.heard() for at in (10, 60)}
+    return site, Plan([event(order("one", "16", 20.0, **over, action="limit"))], hears, lasts=400.0)
+
+
+def test_an_order_whose_centre_fell_silent_is_told_to_have_lost():
+    site, plan = limited(lasts=600.0)
+    asyncio.run(run(site, plan))
+    lost = [one for one in site.journal.history(0, 1e12) if one.state is State.SUPERSEDED]
+    (told,) = [one for one in lost if one.jti != FAILSAFE]
+    assert "the centre is not heard" in told.words
+    assert site.device.register == Decimal(10)
+    site.close()
+
+
+def test_a_failsafe_too_begins_only_once_what_waits_is_given_back():
+    site, plan = limited(lasts=80.0)
+    plan.acts |= {95.0: away, 305.0: back}
+    assert not asyncio.run(run(site, plan))
+    (row,) = site.journal.rows.values()
+    assert (row.jti, row.pre) == ("failsafe", Decimal(32))
+    assert site.device.register == Decimal(10)
+    site.close()
+
+
+def test_a_limit_stays_at_its_failsafe_when_the_agent_ends():
+    site, plan = limited(lasts=600.0)
+    plan.lasts = 100.0
+    asyncio.run(run(site, plan))
+    assert site.device.register == Decimal(16)
+    site.keeper.closing = True
+    asyncio.run(site.keeper.let_go("the agent was stopped", ["it"]))
+    assert site.device.register == Decimal(10)
+    site.close()
+
+
+def test_who_would_have_come_back_does_not_once_all_was_cancelled():
+    def cancelled(site):
+        del site
+        return lambda keeper: keeper.cancel("it", "somebody")
+
+    site = Site()
+    weak = event(order("one", "-2", 30.0, 900.0, resume=True))
+    strong = event(order("two", "-1", 200.0, 300.0, prio=1))
+    asyncio.run(run(site, Plan([weak, strong], {300.0: cancelled}, lasts=1000.0)))
+    assert site.device.log == [(30.0, Decimal(-2)), (200.0, Decimal(-1)), (300.0, None)]
+    site.close()
+
+
+def test_the_rest_after_a_give_back_is_kept():
+    site = Site(agreed(off=300.0))
+    events = [event(order("one", "-1.5", 30.0, 60.0)), event(order("two", "-1", 200.0, 60.0))]
+    asyncio.run(run(site, Plan(events, {}, lasts=400.0)))
+    told = {one.jti: one for one in site.journal.history(0, 1e12)}
+    assert (told["two"].state, told["two"].code) == (State.REJECTED, "E_TIMER")
+    site.close()
+
+
+def test_a_priority_that_is_emptied_while_a_step_is_written_ends_the_hold():
+    site = Site(agreed(ramp=Decimal("0.5")))
+    written = []
+
+    class Emptied(Hand):
+        async def write(self, value):
+            written.append(value)
+            if len(written) == 2:
+                self.device.slots[13] = None  # by somebody, and our step is lost
+                raise WriteRefused("lost")
+            await super().write(value)
+
+    site.hand = lambda _, slot: Emptied(site.device, slot, site.steps, site.on_write)
+    asyncio.run(run(site, Plan([event(order("one", "-2", 30.0, 600.0))], {}, lasts=400.0)))
+    assert written == [Decimal("-0.5"), Decimal("-1.0")]
+    assert State.OPTED_OUT in states(site)
+    site.close()
+
+
+@pytest.mark.parametrize("there", ["another", None])
+def test_what_waits_for_a_control_that_is_configured_no_more_is_refused(there):
+    site = Site()
+    site.start()
+    site.journal.save(Change(events=[event(order(start=0.0))]))
+    fit = replace(site.fit, modality=replace(site.fit.modality, name="another"))
+    site.keeper.fits = {there: fit} if there else {}
+    site.journal.key_of = lambda name: site.fit.key if name == there else None
+    asyncio.run(site.keeper.tend("another"))
+    assert not site.device.log
+    asyncio.run(site.keeper.strangers())
+    (told,) = site.journal.history(0, 1e12)
+    assert (told.jti, told.state, told.code) == ("one", State.REJECTED, "E_ASSET")
+    site.close()
+
+
+def test_a_start_begins_nothing_again_of_which_only_the_order_is_known():
+    site = Site(array=False)
+    site.start()
+    held = replace(event(order(start=0.0)), state=State.STARTED, began=True)
+    site.journal.save(Change(events=[held]))
+    asyncio.run(site.keeper.recover())
+    asyncio.run(site.keeper.tend("it"))
+    assert not site.device.log
+    assert states(site) == [State.ABORTED]
+    site.close()
+
+
+def test_a_start_empties_what_stands_in_our_priority_before_it_does_anything_else():
+    site = Site()
+    site.start()
+    site.device.slots[13] = Decimal(-2)
+    asyncio.run(site.keeper.recover())
+    assert site.device.slots[13] is None
+    site.close()
+
+
+def test_a_limit_that_was_held_when_the_agent_died_is_told_to_be_broken_off():
+    site = Site(agreed(Kind.LIMIT), array=False)
+    acts = {float(at): heard for at in range(0, 120, 30)}
+    one = event(order("one", "6", 30.0, 600.0, action="limit"))
+    asyncio.run(run(site, Plan([one], acts, lasts=100.0)))
+    assert site.device.register == Decimal(6)
+    site.die()
+    site.start()
+    asyncio.run(site.keeper.recover())
+    assert site.device.register == Decimal(10)
+    (state,) = [one.state for one in site.journal.events.values()]
+    assert state is State.ABORTED
+    site.close()
+
+
+def test_a_limit_never_raises():
+    site = Site(agreed(Kind.LIMIT, failsafe=Failsafe(Decimal(10), 0.0, 0.0)), array=False)
+    site.device.register = Decimal(8)
+    one = event(order("one", "12", 30.0, 180.0, action="limit"))
+    asyncio.run(run(site, Plan([one], {})))
+    assert {value for _, value in site.device.log} == {Decimal(8)}
+    site.close()
+
+
+def test_who_lost_to_an_emergency_is_not_told_to_have_been_completed():
+    site = Site(agreed(limits=Limits(duration=7200.0, emergency=True)))
+    events = [event(order()), event(order("two", "-2", 90.0, 60.0, emergency=True))]
+    asyncio.run(run(site, Plan(events, {})))
+    told = [one.state for one in site.journal.history(0, 1e12) if one.jti == "one"]
+    assert told == [State.STARTED, State.SUPERSEDED, State.SUPERSEDED]
+    site.close()
+
+
+def test_an_agent_that_ends_begins_nothing_any_more():
+    site = Site()
+    site.start()
+    site.journal.save(Change(events=[event(order(start=0.0))]))
+    site.keeper.closing = True
+    asyncio.run(site.keeper.tend("it"))
+    assert not site.device.log
+    site.close()
+
+
+def test_a_boot_without_a_clock_does_not_begin_the_failsafes_time_anew():
+    site = Site(agreed(Kind.LIMIT), array=False)
+
+    async def lives(begin, end):
+        site.start()
+        await site.keeper.recover()
+        for at in range(begin, end, 30):
+            site.truth.at = float(at)
+            await site.keeper.tend("it")
+
+    asyncio.run(lives(0, 5400))
+    assert site.device.register == Decimal(10)
+    site.die()
+    site.truth.boot, site.truth.booted, site.truth.trusted = "b", 5400.0, False
+    asyncio.run(lives(5400, 8000))
+    assert site.device.register == Decimal(32)  # two hours were over, and ten minutes at most lost
+    site.close()
+
+
+def asks(what):
+    """An act that asks the keeper something."""
+
+    def act(site):
+        return lambda keeper: what(site, keeper)
+
+    return act
+
+
+@everywhere
+def test_what_is_abandoned_while_it_is_held_is_given_back_and_not_begun_again(array):
+    async def abandon(_, keeper):
+        assert await keeper.abandon("it", "it is in the way") == 0
+
+    def make():
+        return Site(array=array), Plan([event(order())], {100.0: asks(abandon)})
+
+    for fatal, findings in every_cut(make):
+        assert not findings, fatal
+    site, plan = make()
+    assert not asyncio.run(run(site, plan))
+    assert site.device.log == [(30.0, Decimal("-1.5")), (100.0, None if array else Decimal(32))]
+    assert states(site)[-1] is State.CANCELLED
+    site.close()
+
+
+def test_what_is_abandoned_out_of_reach_is_never_taken_for_what_stood_there_before():
+    async def abandon(_, keeper):
+        assert await keeper.abandon("it", "the device is scrapped") == 1
+
+    site = Site(array=False)
+    acts = {90.0: away, 100.0: asks(abandon), 120.0: back}
+    asyncio.run(run(site, Plan([event(order())], acts)))
+    assert site.device.log == [(30.0, Decimal("-1.5"))]
+    assert states(site)[-2:] == [State.RELEASE_PENDING, State.FAILED]
+    site.close()
+
+
+def test_a_limit_goes_down_and_up_in_steps_and_never_above_what_was_in_force():
+    site = Site(agreed(Kind.LIMIT, ramp=Decimal(2), failsafe=Failsafe(Decimal(10), 0.0, 0.0)),
+                array=False)  # fmt: skip
+    one = event(order("one", "26", 30.0, 900.0, action="limit"))
+    assert not asyncio.run(run(site, Plan([one], {}, lasts=1200.0)))
+    assert site.device.log == [
+        (30.0, 30), (90.0, 28), (150.0, 26), (810.0, 28), (870.0, 30), (930.0, 32)
+    ]  # fmt: skip
+    site.close()
+
+
+def test_who_opts_out_is_heard_though_the_disk_is_full():
+    async def opt_out(site, keeper):
+        site.truth.full = True
+        await keeper.opt_out(site.fit, 3600.0, "the occupant of A-3-12")
+
+    site = Site()
+    asyncio.run(run(site, Plan([event(order())], {100.0: asks(opt_out)})))
+    assert site.device.log[:2] == [(30.0, Decimal("-1.5")), (100.0, None)]
+    assert site.device.slots[13] is None
+    site.close()
+
+
+@pytest.mark.parametrize("good_at", [60.0, 200.0])
+def test_an_order_whose_guard_does_not_hold_when_it_should_begin_is_refused(good_at):
+    def cold(site):
+        site.truth.guard = Decimal(17)
+
+    def warm(site):
+        site.truth.guard = Decimal(20)
+
+    site = Site()
+    asyncio.run(run(site, Plan([event(order())], {0.0: cold, good_at: warm})))
+    if good_at == 60.0:
+        assert site.device.log == [(60.0, Decimal("-1.5")), (210.0, None)]
+    else:
+        (told,) = site.journal.history(0, 1e12)
+        assert (told.state, told.code) == (State.REJECTED, "E_GUARD(stairs)")
+        assert not site.device.log
+    site.close()

@@ -1,0 +1,175 @@
+"""What is remembered of orders and points, for how long, and what is said of it afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from agent.control.journal import CLOSED
+from agent.control.model import Grant, Kind, Limits, State
+from agent.control.records import Change
+from agent.control.row import Phase, Row
+from tests.contract.control.explorer import Plan, run
+from tests.contract.control.pretend import BEGIN, PLACE, Site, agreed, event, order
+
+DAY = 86_400.0
+
+
+@pytest.fixture
+def site():
+    made = Site()
+    made.start()
+    yield made
+    made.close()
+
+
+def done(number: int, start: float):
+    return replace(event(order(f"old-{number}", start=start)), state=State.COMPLETED)
+
+
+def test_what_no_quota_looks_back_to_is_forgotten_and_the_rest_is_not(site):
+    for number in range(10):
+        site.journal.save(Change(events=[done(number, -number * 2 * DAY)]))
+    waiting = event(order("waiting", start=-30 * DAY))
+    site.journal.save(Change(events=[waiting]))
+    asyncio.run(site.keeper.prune())
+    left = {one.order.jti for one in site.journal.of(site.fit.key)}
+    assert left == {"old-0", "old-1", "old-2", "old-3", "old-4", "waiting"}
+    site.die()
+    site.start()
+    assert {one.order.jti for one in site.journal.of(site.fit.key)} == left
+
+
+def test_rows_of_what_was_given_back_do_not_fill_the_disk(site):
+    held = Decimal(-1)
+    row = Row(
+        "it", "one", PLACE, 13, None, held, (held,), None, site.truth.moment(), BEGIN + 60, 60.0
+    )
+    still = site.journal.save(Change(row))
+    for _ in range(CLOSED + 20):
+        site.journal.save(Change(replace(row, phase=Phase.CLOSED)))
+    asyncio.run(site.keeper.prune())
+    count = site.journal._db.one("SELECT count(*) FROM hold")
+    assert count == CLOSED + 1
+    assert site.journal.reread(still.number) == still
+
+
+def test_grants_that_ended_are_forgotten_and_standing_ones_are_not(site):
+    for jti, until in (
+        ("ended", BEGIN - 30 * DAY),
+        ("just-ended", BEGIN - 1),
+        ("stands", BEGIN + DAY),
+    ):
+        grant = Grant(jti, "building_manager", "the manager", "metropole", BEGIN - 90 * DAY, until,
+                      ("it",), ("offset",), Limits())  # fmt: skip
+        site.journal.grant(grant)
+    asyncio.run(site.keeper.prune())
+    assert set(site.journal.grants) == {"just-ended", "stands"}
+    site.die()
+    site.start()
+    assert set(site.journal.grants) == {"just-ended", "stands"}
+
+
+def test_nothing_is_forgotten_by_a_clock_that_cannot_be_relied_on(site):
+    site.journal.save(Change(events=[done(1, -20 * DAY)]))
+    site.truth.trusted = False
+    asyncio.run(site.keeper.prune())
+    assert len(site.journal.of(site.fit.key)) == 1
+
+
+def test_quotas_and_cancellations_survive_a_start_with_a_clock_ten_years_ahead(site):
+    site.journal.save(Change(events=[done(1, -DAY)]))
+    site.journal.refuse_later("0192-not-yet-here", BEGIN + 3600)
+    site.die()
+    site.truth.wrong, site.truth.trusted = 10 * 365 * DAY, False
+    site.start()
+    asyncio.run(site.keeper.prune())
+    site.truth.wrong, site.truth.trusted = 0.0, True
+    asyncio.run(site.keeper.prune())
+    assert [one.order.jti for one in site.journal.of(site.fit.key)] == ["old-1"]
+    assert "0192-not-yet-here" in site.journal.early
+    site.truth.at = 4000.0
+    asyncio.run(site.keeper.prune())
+    assert not site.journal.early
+
+
+def test_the_keeper_forgets_by_itself(site):
+    site.journal.save(Change(events=[done(1, -20 * DAY)]))
+
+    async def scenario():
+        rounds = asyncio.create_task(site.keeper.run())
+        while site.journal.of(site.fit.key):
+            await asyncio.sleep(0.01)
+        rounds.cancel()
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+
+
+def test_the_power_before_and_after_is_told_by_whatever_tells_it_then():
+    site, watts = Site(), iter(range(100))
+
+    def measured(site):
+        site.keeper.world.power = lambda _: f"{next(watts)} W"
+
+    asyncio.run(run(site, Plan([event(order())], {10.0: measured})))
+    told = {one.state: one for one in site.journal.history(0, 1e12)}
+    assert told[State.STARTED].before
+    assert told[State.COMPLETED].before
+    assert told[State.COMPLETED].after
+    site.close()
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_a_persons_hand_counts_to_the_end_of_the_event_and_against_a_failsafe_for_a_day(kind):
+    def person(site):
+        site.device.person(Decimal(21))
+
+    site = Site(agreed(kind), array=False)
+    limit = kind is Kind.LIMIT
+    plan = Plan([event(order(action="limit" if limit else "offset"))], {100.0: person}, lasts=120.0)
+    asyncio.run(run(site, plan))
+    memo = site.journal.memo(site.fit.key)
+    # a limit of which the centre is not heard is at its failsafe by then, which has no end
+    assert memo.opt_lasts == (DAY if limit else 110.0)
+    assert site.device.register == Decimal(21)
+    site.close()
+
+
+def test_a_start_falls_back_though_a_failsafe_had_ended_in_silence_once_the_centre_spoke_again():
+    """LPC-911: at every start. It had been silent, was heard again, and then the agent died."""
+    site = Site(agreed(Kind.LIMIT), array=False)
+    first = event(order(value="16", action="limit", lasts=60.0))
+    asyncio.run(run(site, Plan([first], {7300.0: lambda site: site.keeper.heard()}, lasts=7350.0)))
+    assert site.device.register == Decimal(32)
+    site.die()
+    site.start()
+    asyncio.run(site.keeper.recover())
+    asyncio.run(site.keeper.tend("it"))
+    assert site.device.register == Decimal(10)
+    site.close()
+
+
+def test_a_heartbeat_costs_no_commit():
+    site = Site(agreed(Kind.LIMIT), array=False)
+    acts = {float(at): lambda site: site.keeper.heard() for at in range(30, 7000, 60)}
+    asyncio.run(run(site, Plan([event(order(value="16", action="limit"))], acts, lasts=1000.0)))
+    saved, to_disk = [], site.save
+
+    async def save(change):
+        saved.append(change)
+        return await to_disk(change)
+
+    site.keeper.world.save = save
+
+    async def beats():
+        for _ in range(30):
+            site.truth.at += 10.0
+            site.keeper.heard()
+            await site.keeper.tend("it")
+
+    asyncio.run(beats())
+    assert len(saved) <= 1
+    site.close()

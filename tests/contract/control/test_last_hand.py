@@ -1,0 +1,82 @@
+"""Guards invariant 6: `gardien control release --all` gives back from the journal alone."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from agent.control.journal import Journal
+from agent.control.model import State
+from agent.control.records import Change
+from agent.control.release import release_all
+from agent.control.row import Phase, Place, Row
+from agent.control.stamps import Moment
+from hil.charger import Charger
+from hil.modbus_server import Reply, serving
+
+NOW = Moment(1_800_000_000.0, 1000.0, "a", trusted=False)
+LIMIT = "holding/1100/uint32 write@5004/uint16 alone"
+HELD = Decimal(16)
+
+
+def row(port: int) -> Row:
+    settings = f'{{"host": "127.0.0.1", "port": {port}}}'
+    place = Place("cars", "modbus-tcp", settings, "wallbox", "limit", "255", LIMIT, "A", "0.001")
+    return Row(
+        "it", "one", place, None, Decimal(32), HELD, (HELD,), Decimal(32), NOW, NOW.wall + 600,
+        600.0, base=Decimal(32), phase=Phase.APPLIED, failsafe=Decimal(10),
+    )  # fmt: skip
+
+
+def given_back(folder, made, limits):
+    """What the charger is limited to afterwards (mA), and what is said."""
+    charger = Charger(wanted=32_000)
+    charger.limit = int(HELD * 1000)
+
+    async def scenario():
+        async with serving(lambda _, pdu: Reply(charger(pdu))) as port:
+            with Journal.open(folder / "control.sqlite", lambda _: None) as journal:
+                journal.save(Change(made(row(port))))
+                (given,) = await release_all(journal, lambda: NOW, 10.0, limits=limits)
+                assert given.done
+                return given.words, list(journal.rows.values())
+
+    words, rows = asyncio.run(scenario())
+    return charger.limit, words, rows
+
+
+def ended(one: Row) -> Row:
+    """A guard has tripped, and the charger was out of reach then."""
+    return replace(one, pending=True).releasing(State.ABORTED, "guard:cellar")
+
+
+@pytest.mark.parametrize(
+    ("made", "limits", "stands"),
+    [
+        (lambda one: one, False, 10_000),
+        (lambda one: one, True, 32_000),
+        (ended, False, 32_000),  # what ended a limit forbids its failsafe, too
+    ],
+    ids=["a-limit", "limits-too", "a-limit-that-was-ended"],
+)
+def test_a_limit_gets_its_failsafe_unless_it_is_to_go_or_was_ended(tmp_path, made, limits, stands):
+    limit, words, rows = given_back(tmp_path, made, limits)
+    assert limit == stands
+    assert words == ("its failsafe limit applies" if rows else "given back, confirmed")
+    assert bool(rows) == (stands == 10_000)
+
+
+def test_a_line_on_which_nobody_answers_takes_no_more_time_than_there_is(tmp_path):
+    async def scenario():
+        async with serving(lambda *_: None) as port:
+            with Journal.open(tmp_path / "control.sqlite", lambda _: None) as journal:
+                journal.save(Change(row(port)))
+                (given,) = await release_all(journal, lambda: NOW, 0.2, limits=True)
+                return given, list(journal.rows.values())
+
+    given, left = asyncio.run(scenario())
+    assert (given.done, given.words) == (False, "no time was left")
+    assert left  # the next start goes on with it

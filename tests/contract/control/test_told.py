@@ -1,0 +1,111 @@
+"""What recipients hear of the controls in force: which, and until when; nothing of dwellings."""
+
+import asyncio
+import json
+from decimal import Decimal
+from pathlib import Path
+from types import SimpleNamespace
+
+import jsonschema
+import pytest
+
+from agent.control.desk import Desk
+from agent.control.model import Kind
+from agent.control.records import Change
+from agent.steering import calls
+from agent.steering.wiring import Steering
+from tests.contract.control.pretend import Site, agreed, event, order
+
+SCHEMA = Path(__file__).parents[3] / "docs" / "batch.schema.json"
+
+
+def steering(site: Site, place: str | None) -> Steering:
+    devices = {"boiler": SimpleNamespace(place=place)}
+    config = SimpleNamespace(
+        controls={"it": SimpleNamespace(point="boiler/offset")}, devices=devices
+    )
+    return Steering(config, site.keeper, Desk(site.keeper, site.read), None)
+
+
+def holding(kind: Kind = Kind.SHIFT, lasts: float = 600.0) -> Site:
+    site = Site(agreed(kind))
+    site.start()
+    site.journal.save(Change(events=[event(order(start=0.0, lasts=lasts, value="-1.5"))]))
+    asyncio.run(site.keeper.tend("it"))
+    assert site.device.slots[13] is not None
+    return site
+
+
+def test_a_hold_is_told_with_the_time_it_has_left_until_it_is_given_back():
+    site = holding()
+    (told,) = steering(site, "B1").holds()
+    assert told == {"control": "it", "until": "2027-01-15T08:10:00Z", "left": 600}
+    site.truth.at = 240.0
+    assert steering(site, "B1").holds()[0]["left"] == 360
+    site.truth.at = 600.0
+    asyncio.run(site.keeper.tend("it"))
+    assert steering(site, "B1").holds() == []
+    site.close()
+
+
+def test_a_wall_clock_that_steps_back_makes_no_hold_longer_than_it_is():
+    site = holding()
+    site.truth.at, site.truth.wrong = 240.0, -3600.0
+    assert steering(site, "B1").holds()[0]["left"] == 360
+    site.close()
+
+
+def test_what_is_held_in_a_dwelling_is_told_to_nobody():
+    site = holding()
+    assert steering(site, None).holds() == []
+    site.close()
+
+
+def test_a_failsafe_that_ends_with_the_centres_next_word_has_no_end():
+    site = Site(agreed(Kind.LIMIT))
+    site.start()
+    site.keeper.heard()
+    for at in (0.0, 60.0, 121.0, 200.0):
+        site.truth.at = at
+        asyncio.run(site.keeper.tend("it"))
+    assert [(one["until"], one["left"]) for one in steering(site, "B1").holds()] == [(None, None)]
+    site.close()
+
+
+def test_what_is_not_given_back_of_a_control_that_is_gone_is_listed_all_the_same():
+    site = holding()
+    site.truth.reachable = False
+    site.keeper.fits = {}
+    asyncio.run(site.keeper.strangers())
+    found = calls.held(steering(site, "B1"))["it"]
+    assert (found["state"], found["value"]) == ("being given back", "-1.5")
+    assert found["alarm"] == "not given back yet: silent"
+    site.truth.reachable, site.truth.at = True, 60.0
+    asyncio.run(site.keeper.strangers())
+    assert not calls.held(steering(site, "B1"))
+    site.close()
+
+
+@pytest.mark.parametrize("place", ["B1", None], ids=["common", "dwelling"])
+def test_what_becomes_of_an_order_is_told_also_where_its_control_is_gone(place):
+    site = Site()
+    site.start()
+    site.journal.save(Change(events=[event(order(start=0.0))]))
+    here = steering(site, place)
+    site.keeper.fits, here.config.controls = {}, {}
+    site.journal.key_of = lambda _: None
+    asyncio.run(site.keeper.strangers())
+    assert [one["code"] for one in here.outcomes().values()] == (["E_ASSET"] if place else [])
+    site.close()
+
+
+def test_what_was_found_without_an_order_is_told_as_the_schema_has_it():
+    site = Site()
+    site.start()
+    site.device.slots[13] = Decimal(-2)
+    asyncio.run(site.keeper.tend("it"))
+    (told,) = steering(site, "B1").outcomes().values()
+    assert (told["jti"], told["state"]) == ("", "ABORTED")
+    schema = json.loads(SCHEMA.read_text())["properties"]["directory"]["properties"]["outcomes"]
+    jsonschema.validate([told], schema)
+    site.close()

@@ -1,0 +1,145 @@
+"""Guards invariant 5: an assembly without a key is heard by two people's word, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from agent import witness
+from agent.authority.key import Key
+from agent.authority.kinds import WITNESS
+from agent.authority.member import Member
+from agent.authority.votes import CONFIRMED_WITHIN
+from agent.clerk import Asker
+from agent.errors import Refused
+from tests.contract.control.test_desk import NOW, Bench
+from tests.unit.authority.objects import DAY, NAMES
+from tests.unit.reception.desk import Here
+
+VOTE = {
+    "sub": NAMES["grid_operator"], "nbf": NOW - 60, "exp": NOW + 300 * DAY,
+    "scope": {"assets": ["kind:heating"], "acts": ["offset"]},
+    "lim": {"min": -2, "max": 1, "unit": "K"},
+    "evid": {"kind": "vote", "ref": "AG, résolution 14", "date": "2026-05-12",
+             "result": "61 pour, 12 contre", "majority": "article 25", "sha256": "0" * 64},
+}  # fmt: skip
+
+
+class Site:
+    """A house with a real book, clock, reception and desk."""
+
+    def __init__(self, folder, *, witnessed: bool = True) -> None:
+        self.bench, self.here = Bench(), Here(folder)
+        self.here.wall = float(NOW)
+        reception, who = self.here.reception, self.here.who
+        self.own = Key.of(who.signing_key.public_key())
+        reception.witness = Member(self.own, who.gateway, WITNESS) if witnessed else None
+        reception.seats["dr-grant+jwt"] = self.bench.desk.take
+        self.trust = SimpleNamespace(witnessed=witnessed)
+        self.house = SimpleNamespace(
+            config=SimpleNamespace(
+                trust=self.trust, building=SimpleNamespace(shared_accounts=("installer",))
+            ),
+            clock=self.here.clock, identity=who, steering=self.bench.desk,
+            reception_open=lambda: reception, accept=reception.accept,
+            audit=self.here.reception.audit,
+        )  # fmt: skip
+
+    def ask(self, call, who, **args):
+        asker = Asker(who, witness)
+        return asyncio.run(witness.CALLS[f"control.{call}"](self.house, asker, **args))
+
+    def order(self):
+        return self.bench.take(self.bench.order())["targets"]["boiler-offset"]
+
+    def end(self):
+        self.bench.site.close()
+        self.here.stack.close()
+
+
+@pytest.fixture
+def site(tmp_path):
+    made = Site(tmp_path)
+    made.bench.granted("building_manager")
+    yield made
+    made.end()
+
+
+def test_what_one_records_and_another_confirms_stands_for_the_residents(site):
+    assert "residents_council" in str(site.order())
+    code = site.ask("witness", "dupont", grant=VOTE)["code"]
+    assert site.order()["state"] == "REJECTED"
+    assert site.ask("vote", "martin", code=code)["evid"] == VOTE["evid"]
+    answer = site.ask("confirm", "martin", code=code.lower().replace("-", " "))
+    taken = site.order()
+    assert taken["state"] == "SCHEDULED"
+    assert answer["grant"] in taken["grants"]
+    site.bench.site.keeper.journal.silence(site.own.kid)  # the configuration forbids it meanwhile
+    assert site.order()["code"] == "E_REVOKED(residents_council)"
+    site.bench.site.keeper.journal.silence(None)
+    assert site.order()["state"] == "SCHEDULED"
+
+
+def test_who_recorded_a_vote_does_not_confirm_it(site):
+    code = site.ask("witness", "dupont", grant=VOTE)["code"]
+    for who, words in (
+        ("dupont", "somebody else must"), ("root", "several people"), ("installer", "several")
+    ):  # fmt: skip
+        with pytest.raises(Refused, match=words):
+            site.ask("confirm", who, code=code)
+    assert site.order()["state"] == "REJECTED"
+    with pytest.raises(Refused, match="several people"):
+        site.ask("witness", "root", grant=VOTE)
+
+
+def test_a_code_works_once_and_not_for_ever(site):
+    code = site.ask("witness", "dupont", grant=VOTE)["code"]
+    with pytest.raises(Refused, match="no vote waits"):
+        site.ask("confirm", "martin", code="00000-00000")
+    site.ask("confirm", "martin", code=code)
+    with pytest.raises(Refused, match="no vote waits"):
+        site.ask("confirm", "martin", code=code)
+    late = site.ask("witness", "dupont", grant=VOTE)["code"]
+    site.here.wall += CONFIRMED_WITHIN + 1
+    with pytest.raises(Refused, match="no vote waits"):
+        site.ask("confirm", "martin", code=late)
+
+
+def test_a_kill_before_the_code_is_used_up_leaves_one_grant(site, monkeypatch):
+    code = site.ask("witness", "dupont", grant=VOTE)["code"]
+    with monkeypatch.context() as cut:
+        cut.setattr(witness.votes, "drop", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            site.ask("confirm", "martin", code=code)
+    assert site.ask("confirm", "martin", code=code)["again"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"evid": VOTE["evid"] | {"result": None}},
+        {"evid": VOTE["evid"] | {"kind": "form"}},
+        {"role": "boiler_operator"},
+        {"iss": "Régie Dupont"},
+        {"lim": {"windows": ["whenever"]}},
+        {"exp": NOW + 900 * DAY},
+    ],
+)
+def test_a_vote_that_would_not_be_taken_is_refused_before_the_paper_is_printed(site, wrong):
+    with pytest.raises(Refused):
+        site.ask("witness", "dupont", grant=VOTE | wrong)
+
+
+def test_nothing_is_witnessed_where_the_configuration_does_not_allow_it(site):
+    code = site.ask("witness", "dupont", grant=VOTE)["code"]
+    site.trust.witnessed = False
+    for call, args in (("witness", {"grant": VOTE}), ("vote", {"code": code}),
+                       ("confirm", {"code": code})):  # fmt: skip
+        with pytest.raises(Refused, match="witnesses no votes"):
+            site.ask(call, "martin", **args)
+    site.trust.witnessed = True
+    site.house.reception_open().witness = None
+    with pytest.raises(Refused, match="witnesses no votes"):
+        site.ask("confirm", "martin", code=code)

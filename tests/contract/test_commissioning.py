@@ -1,0 +1,403 @@
+"""Meters as people list and read them, against meters that answer on real sockets."""
+
+import asyncio
+import csv
+import datetime as dt
+import io
+import json
+import socket
+import subprocess
+import sys
+from decimal import Decimal
+
+import pytest
+
+from agent import commission, privacy
+from agent.app import visited
+from agent.calls import CALLS
+from agent.clerk import Asker
+from agent.clock import stamp
+from agent.errors import Refused
+from agent.model import Reading, Series
+from agent.outlet import open_outlet
+from agent.registry import identity, place
+
+CONFIG = """\
+building: {{name: Test, timezone: Europe/Paris, shared_accounts: [installer]}}
+links:
+  riser: {{driver: modbus-tcp, host: 127.0.0.1, port: {port}, timeout: 2s}}
+devices:
+  m-1: {{link: riser, address: 1, profile: eastron-sdm120, every: 15min}}
+  m-2: {{link: riser, address: 2, profile: eastron-sdm120, every: 15min}}
+  m-3: {{link: riser, address: 3, profile: eastron-sdm120, every: 15min}}
+  m-9: {{link: riser, address: 9, profile: eastron-sdm120, every: 15min}}
+uplinks:
+  centre: {{recipient: centre.example, transport: mqtt, url: "mqtt://127.0.0.1:9"}}
+privacy: {{policy: FR-1}}
+clock: {{source: system}}
+state: {state}
+"""
+
+
+@pytest.fixture(scope="module")
+def building():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hil.building", "--lines", "1", "--meters", "3"],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    said = json.loads(process.stdout.readline())
+    yield said["lines"][0] | {"control": said["control"]}
+    process.terminate()
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.fixture
+def config(tmp_path, building):
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG.format(port=building["port"], state=tmp_path / "state"))
+    (tmp_path / "state").mkdir()
+    return path
+
+
+def asked(config, *calls, who="alice"):
+    """The answers to several calls of one visitor."""
+
+    async def progress(words):
+        pass
+
+    async def made():
+        async with visited(config) as house:
+            asker = Asker(who, progress)
+            return [await CALLS[name](house, asker, **words) for name, words in calls]
+
+    return asyncio.run(made())
+
+
+def places(*labels):
+    return [("place.new", {"label": label, "type": "dwelling"}) for label in labels]
+
+
+def test_a_list_and_the_lines_are_joined(config, building):
+    one, two, three = (meter["serial"] for meter in building["meters"])
+    text = f"serial;dwelling;device\n{one};A-1;\n{two};A-2;m-1\n777;A-3;\n{three};A-4;\n;A-5;m-9\n"
+    *_, answer = asked(
+        config,
+        *places("A-1", "A-2", "A-3", "A-4", "A-5"),
+        ("meter.import", {"text": text, "name": "m.csv", "preview": True}),
+    )
+    joined = answer["joined"]
+    assert [(each["label"], each["device"]) for each in joined["matched"]] == [
+        ("A-1", "m-1"),
+        ("A-4", "m-3"),
+    ]
+    assert [(each["label"], each["why"][:20]) for each in joined["silent"]] == [
+        ("A-2", "m-2 says this number, not m-1"[:20]),
+        ("A-3", "no device says this number"[:20]),
+        ("A-5", "m-9 does not answer: "[:20]),
+    ]
+    assert [each["device"] for each in joined["unlisted"]] == ["m-2"]
+
+
+def shown(config, device):
+    (answer,) = asked(config, ("read", {"device": device}))
+    return answer["points"]["energy_import"]["value"]
+
+
+def test_what_people_read_on_a_meter_is_compared_and_what_agrees_is_recorded(config, building):
+    one, two, _ = (meter["serial"] for meter in building["meters"])
+    text = f"serial;dwelling\n{one};A-1\n{two};A-2\n"
+    asked(config, *places("A-1", "A-2"), ("meter.import", {"text": text, "name": "m.csv"}))
+    mine, other = (Decimal(shown(config, name)).quantize(Decimal("0.1")) for name in ("m-1", "m-2"))
+    # the serial-only installations are found once the meters have said who they are
+    words = {"place": "A-1", "shown": {"elec.imp": str(mine)}}
+    right, wrong, listed = asked(
+        config,
+        ("meter.verify", words),
+        ("meter.verify", {"place": "A-1", "shown": {"elec.imp": str(other)}}),
+        ("meter.list", {}),
+    )
+    assert right["results"][0]["agrees"]
+    assert not wrong["results"][0]["agrees"]
+    assert [each["label"] for each in wrong["results"][0]["shown_by"]] == ["A-2"]
+    assert {each["label"]: each["proof"] for each in listed["meters"]} == {
+        "A-1": "display",
+        "A-2": "serial",
+    }
+
+
+def test_of_several_meters_of_a_dwelling_the_one_that_shows_it_is_proven(config, building):
+    meter = "  m-3: {link: riser, address: 3, profile: eastron-sdm120, every: 15min}"
+    water = "  w-3: {link: riser, address: 3, every: 15min, points: {volume: "
+    water += "{at: input/72/float32, channel: cw, unit: m3}}}"
+    config.write_text(config.read_text().replace(meter, water))
+    one, two, _ = (meter["serial"] for meter in building["meters"])
+    text = f"serial;dwelling;device\n{one};A-1;m-1\n;A-1;w-3\n{two};A-1;m-2\n"
+    asked(config, *places("A-1"), ("meter.import", {"text": text, "name": "m.csv"}))
+    for name, channel, point in (
+        ("w-3", "cw", "volume"),
+        ("m-1", "elec.imp", "energy_import"),
+        ("m-2", "elec.imp", "energy_import"),
+    ):
+        (answer,) = asked(config, ("read", {"device": name}))
+        value = answer["points"][point]["value"]
+        (told,) = asked(config, ("meter.verify", {"place": "A-1", "shown": {channel: value}}))
+        assert told["results"][0]["agrees"], name
+    (listed,) = asked(config, ("meter.list", {}))
+    assert [each["proof"] for each in listed["meters"]] == ["display"] * 3
+
+
+def told_to(building, *orders):
+    """Orders to the pretend building, as its control port takes them."""
+    with socket.create_connection(("127.0.0.1", building["control"])) as line:
+        for order in orders:
+            line.sendall(f"{order}\n".encode())
+            assert "error" not in json.loads(line.makefile().readline())
+
+
+def test_a_meter_is_proven_by_what_is_switched_on_there(config, building):
+    one, two, _ = (meter["serial"] for meter in building["meters"])
+    text = f"serial;dwelling;device\n{one};A-1;m-1\n{two};A-2;m-2\n"
+    asked(config, *places("A-1", "A-2"), ("meter.import", {"text": text, "name": "m.csv"}))
+
+    async def switched_on(watts, place):
+        async def progress(words):
+            if "now switch" in words["text"]:
+                told_to(building, f"draw 0 1 {watts}")
+
+        async with visited(config) as house:
+            asker, words = Asker("alice", progress), {"place": place, "channel": "elec.imp"}
+            call = CALLS["meter.load"]
+            if not watts:
+                return await call(house, asker, **words, seconds=0.5)
+            answer = await call(house, asker, **words, seconds=1.0)
+            return answer, (await CALLS["meter.list"](house, asker))["meters"]
+
+    right, listed = asyncio.run(switched_on(9_000, "A-1"))
+    assert right["agrees"], right
+    assert {each["label"]: each["proof"] for each in listed}["A-1"] == "load"
+    wrong, listed = asyncio.run(switched_on(90_000, "A-2"))
+    assert (wrong["agrees"], wrong["moved"]["label"]) == (False, "A-1")
+    assert {each["label"]: each["proof"] for each in listed}["A-2"] != "load"
+    with pytest.raises(Refused, match=r"--for: 1 to 900 seconds, not 0\.5"):
+        asyncio.run(switched_on(0, "A-1"))
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ({"place": "A-1", "shown": {}}, "what does the meter show"),
+        ({"place": "A-1", "shown": {"heta": "1"}}, 'did you mean "heat"'),
+        ({"place": "A-1", "shown": {"heat": "84I2"}}, "not what a meter shows"),
+        ({"place": "A-1", "shown": {"heat": "1"}}, "no meter that answers here"),
+    ],
+)
+def test_a_comparison_that_cannot_be_is_refused(config, words, why):
+    asked(config, *places("A-1"))
+    with pytest.raises(Refused, match=why):
+        asked(config, ("meter.verify", words))
+
+
+@pytest.mark.parametrize("account", ["root", "installer"])
+def test_who_changes_the_registry_from_a_shared_account_says_who_he_is(config, account):
+    new = {"label": "A-1", "type": "dwelling"}
+    with pytest.raises(Refused, match=f'"{account}" is an account that several people use'):
+        asked(config, ("place.new", new), who=account)
+    (answer,) = asked(config, ("place.new", new | {"named": "marie"}), who=account)
+    assert answer["places"][0]["who"] == f"marie ({account})"
+    (answer,) = asked(config, ("place.list", {}), who=account)
+    assert len(answer["places"]) == 1
+
+
+def test_what_leaves_and_what_stays_is_explained_for_any_date(config):
+    year = dt.datetime.now(dt.UTC).year + 2
+    consent = {
+        "places": ["A-1"], "recipient": "centre.example", "channels": ["elec.imp"],
+        "purpose": "advice", "scope": "daily", "since": f"{year}-01-01",
+    }  # fmt: skip
+    asked(
+        config, *places("A-1", "A-2"),
+        ("meter.assign", {"device": "m-1", "dwelling": "A-1", "serial": "1"}),
+        ("consent.give", consent),
+    )  # fmt: skip
+    now, later, letter = asked(
+        config,
+        ("privacy.explain", {}),
+        ("privacy.explain", {"at": f"{year}-02-01", "place": "A-1"}),
+        ("privacy.person", {"place": "A-1", "stop": True, "language": "en"}),
+    )
+    found = {row["device"]: (row["label"], row["leaves"], row["why"]) for row in now["rows"]}
+    assert found["m-1"] == ("A-1", False, "no consent, and no duty, covers it")
+    assert found["m-2"][0] is None
+    assert "gardien meter assign" in found["m-2"][2]
+    (row,) = later["rows"]
+    assert (row["leaves"], row["step"], row["why"]) == (True, 86400, "advice")
+    assert letter["withdrawn"] == [{"recipient": "centre.example", "purpose": "advice"}]
+    assert "Nothing leaves the building" in letter["letter"]
+    assert "consent" in letter["csv"]
+
+
+def test_a_letter_is_whole_and_harmless_whatever_the_names_are(config):
+    name = {"label": "<script>alert(1)</script>", "type": "dwelling"}
+    duty = {"reference": "=HYPERLINK(1)", "recipient": "manager.example", "channels": ["heat"]}
+    *_, fr, en = asked(
+        config,
+        ("place.new", name),
+        ("duty.add", duty),
+        ("privacy.person", {"place": name["label"]}),
+        ("privacy.person", {"place": name["label"], "language": "en"}),
+    )
+    for answer in (fr, en):
+        assert "<script" not in answer["letter"]
+        assert "{" not in answer["letter"].split("</style>")[1]
+        assert ";=HYPERLINK" not in answer["csv"]
+    with pytest.raises(Refused, match="language"):
+        asked(config, ("privacy.person", {"place": name["label"], "language": "de"}))
+
+
+def test_who_sees_data_of_a_dwelling_is_noted_and_of_nothing_else(config):
+    *_, listed = asked(
+        config, *places("A-1"),
+        ("meter.assign", {"device": "m-1", "dwelling": "A-1"}),
+        ("read", {"device": "m-1"}),
+        ("read", {"device": "m-1"}),
+        ("read", {"device": "m-2"}),
+        ("privacy.person", {"place": "A-1"}),
+        ("place.list", {}),
+        ("privacy.access", {"place": "A-1"}),
+    )  # fmt: skip
+    found = [(one["who"], one["what"], one["label"]) for one in listed["looks"]]
+    assert found == [("alice", "read", "A-1"), ("alice", "privacy.person", "A-1")]
+
+
+def test_a_meter_that_has_said_its_number_cannot_be_two_dwellings(config, building):
+    serial = building["meters"][0]["serial"]
+    text = f"serial;dwelling\n{serial};A-1\n"
+
+    async def once():
+        async with visited(config) as house:
+            asker = Asker("alice", None)
+            for name, words in places("A-1", "A-2"):
+                await CALLS[name](house, asker, **words)
+            await CALLS["meter.import"](house, asker, text=text, name="m.csv", join_lines=False)
+            house.device("m-1")[1].serial = serial
+            with pytest.raises(Refused, match=r"measures A-2 .* but .* measures A-1 .* m.csv:2"):
+                await CALLS["meter.assign"](house, asker, device="m-1", dwelling="A-2")
+            with pytest.raises(Refused, match='no device "m-7" is configured'):
+                await CALLS["meter.assign"](house, asker, device="m-7", dwelling="A-2")
+            house.device("m-2")[1].serial = building["meters"][1]["serial"]
+            await CALLS["meter.assign"](house, asker, device="m-2", dwelling="A-2")
+            return (await CALLS["meter.list"](house, asker))["meters"]
+
+    found = {one["label"]: (one["device"], one["proof"]) for one in asyncio.run(once())}
+    assert found == {"A-1": (None, "serial"), "A-2": ("m-2", "none")}, "a number only it has said"
+
+
+def test_a_consent_for_somebody_whom_nothing_is_sent_to_is_recorded_and_told(config):
+    consent = {
+        "places": ["A-1"], "recipient": "center.example", "channels": ["elec.imp"],
+        "purpose": "advice", "scope": "daily",
+    }  # fmt: skip
+    *_, answer = asked(config, *places("A-1"), ("consent.give", consent))
+    assert len(answer["consents"]) == 1
+    assert answer["without_uplink"] == ["center.example"]
+
+
+def test_only_a_dwelling_has_people_to_be_told(config):
+    new = ("place.new", {"label": "Hall", "type": "common"})
+    with pytest.raises(Refused, match="Hall is a common: only a dwelling has people"):
+        asked(config, new, ("privacy.person", {"place": "Hall"}))
+
+
+def kept(slot, place, occupancy, basis):
+    series = Series(place, "elec.imp", "REG", "kWh", 86_400, "1", occupancy, basis)
+    return Reading(series, slot, Decimal("12.50"), "V")
+
+
+def test_the_table_for_people_has_their_values_that_wait_and_not_those_of_before(config):
+    """Articles 15 and 20 of the GDPR: with their digits, and only theirs."""
+    consent = {
+        "places": ["A-1"], "recipient": "centre.example", "channels": ["elec.imp"],
+        "purpose": "advice", "scope": "daily",
+    }  # fmt: skip
+
+    identity.mint(config.with_name("state"))
+
+    async def once():
+        async with visited(config) as house:
+            asker = Asker("alice", None)
+            for name, words in (*places("A-1", "A-2"), ("consent.give", consent)):
+                await CALLS[name](house, asker, **words)
+            (basis,) = house.registry.consents()
+            slot = int(house.clock.now())
+            rows = [
+                kept(slot, basis.place, basis.occupancy, basis.id),
+                kept(slot + 60, basis.place, "HBEFORE", basis.id),
+                kept(slot + 60, "DOTHER", "HOTHER", basis.id),
+            ]
+            async with open_outlet(house, "centre") as outlet:
+                await outlet.thread.run(outlet.spool.append, rows, {})
+            ask = CALLS["privacy.person"]
+            before = await ask(house, asker, place="A-1", language="en")
+            after = await ask(house, asker, place="A-1", language="en", stop=True)
+            return slot, basis, before, after
+
+    slot, basis, before, after = asyncio.run(once())
+    found = list(csv.DictReader(io.StringIO(before["csv"]), delimiter=";"))
+    (value,) = [one for one in found if one["fact"] == "waits"]
+    assert (value["value"], value["unit"], value["quality"]) == ("12.50", "kWh", "V")
+    assert (value["recipient"], value["id"]) == ("centre.example", basis.id)
+    assert (value["channels"], value["until"]) == ("elec.imp", stamp(slot))
+    assert "for a legal duty: 1." in before["letter"]
+    assert "waits" not in after["csv"], "it was withdrawn, and is destroyed"
+
+
+def test_who_has_moved_out_may_still_ask_and_stop_what_waits(config):
+    consent = {
+        "places": ["A-1"], "recipient": "centre.example", "channels": ["elec.imp"],
+        "purpose": "advice", "scope": "daily",
+    }  # fmt: skip
+    identity.mint(config.with_name("state"))
+
+    async def once():
+        async with visited(config) as house:
+            asker = Asker("alice", None)
+            for name, words in (*places("A-1"), ("consent.give", consent)):
+                await CALLS[name](house, asker, **words)
+            (basis,) = house.registry.consents()
+            slot = int(house.clock.now())
+            async with open_outlet(house, "centre") as outlet:
+                row = kept(slot, basis.place, basis.occupancy, basis.id)
+                await outlet.thread.run(outlet.spool.append, [row], {})
+            at = stamp(slot + 1)
+            await asyncio.sleep(1.2)
+            await CALLS["occupancy.move_out"](house, asker, place="A-1", at=at)
+            await CALLS["occupancy.move_in"](house, asker, place="A-1", since=at)
+            ask = CALLS["privacy.person"]
+            new = await ask(house, asker, place="A-1", language="en")
+            old = {"place": "A-1", "language": "en", "occupancy": basis.occupancy}
+            before = await ask(house, asker, **old)
+            after = await ask(house, asker, **old, stop=True)
+            with pytest.raises(Refused, match="nobody is known to have lived in A-1 as"):
+                await ask(house, asker, place="A-1", occupancy=place.mint("H"))
+            return new, before, after
+
+    new, before, after = asyncio.run(once())
+    assert "waits;" not in new["csv"]
+    assert before["csv"].count("waits;") == 1
+    assert "Nothing leaves the building" in before["letter"]
+    assert after["withdrawn"] == [{"recipient": "centre.example", "purpose": "advice"}]
+    assert "waits;" not in after["csv"]
+
+
+def test_every_call_of_commissioning_and_privacy_is_at_the_door():
+    assert commission.CALLS.keys() | privacy.CALLS.keys() <= CALLS.keys()
+
+
+def test_an_overlap_is_told_in_the_buildings_own_days(config):
+    new = ("place.new", {"label": "A-3-12", "type": "dwelling"})
+    first = ("occupancy.move_in", {"place": "A-3-12", "since": "2026-07-12"})
+    again = ("occupancy.move_in", {"place": "A-3-12", "since": "2026-07-20"})
+    with pytest.raises(Refused, match="from 2026-07-12") as refused:
+        asked(config, new, first, again)
+    assert "2026-07-11T22" not in str(refused.value)

@@ -1,0 +1,241 @@
+"""Keys and certificates from a real EST server over real TLS, and by hand."""
+
+import asyncio
+import datetime as dt
+import threading
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from agent.clock import Clock
+from agent.enrolment import calls, credential, judge, renewal
+from agent.enrolment.settings import Enrolment
+from agent.errors import Refused
+from hil.ca import CA, DAY, SERVER_USES
+from hil.est import Policy, est
+
+G = "GTEST"
+NOW = dt.datetime.now(dt.UTC).timestamp()
+
+
+def settings(url: str, ca: Path) -> Enrolment:
+    return Enrolment(url=url, ca=ca)
+
+
+def pem(*certificates) -> str:
+    return "".join(one.public_bytes(Encoding.PEM).decode() for one in certificates)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    return folder
+
+
+def test_a_token_gives_one_certificate_for_tls_and_files(tmp_path: Path, state: Path):
+    policy = Policy(tokens={"once"})
+    with est(tmp_path, policy) as url:
+        there = settings(url, policy.ca.file(tmp_path))
+        answer = calls.enroll(state, G, NOW, there, "once")
+        assert answer["certificate"]["uses"] == ["files", "tls"]
+        assert answer["certificate"]["days_left"] in {88, 89}
+        with pytest.raises(Refused, match="token is wrong, used already, or over"):
+            calls.enroll(state, G, NOW, there, "once")
+        assert credential.load(state).certificate == policy.issued[0], "the first one stays"
+
+
+def test_an_enrolment_that_waits_for_approval_asks_again_with_the_same_key(
+    tmp_path: Path, state: Path
+):
+    policy = Policy(tokens={"once"}, put_off=2)
+    with est(tmp_path, policy) as url:
+        there = settings(url, policy.ca.file(tmp_path))
+        assert calls.enroll(state, G, NOW, there, "once")["wait"] == 61
+        key = credential.standing_key(state)
+        assert calls.enroll(state, G, NOW, there, "once")["wait"] == 61
+        answer = calls.enroll(state, G, NOW, there, "once")
+        assert answer["certificate"]["subject"] == G
+        assert key is not None
+        assert credential.same_key(credential.load(state).certificate, key)
+
+
+def test_renewal_brings_a_new_key_by_the_present_certificate(tmp_path: Path, state: Path):
+    policy = Policy(tokens={"once"})
+    with est(tmp_path, policy) as url:
+        there = settings(url, policy.ca.file(tmp_path))
+        calls.enroll(state, G, NOW, there, "once")
+        before = credential.load(state)
+        calls.renew(state, G, NOW, there)
+        after = credential.load(state)
+        assert not credential.same_key(after.certificate, before.key)
+        assert len(policy.issued) == 2
+
+
+def test_a_renewal_that_fails_leaves_the_present_certificate(tmp_path: Path, state: Path):
+    policy = Policy(tokens={"once"})
+    with est(tmp_path, policy) as url:
+        there = settings(url, policy.ca.file(tmp_path))
+        calls.enroll(state, G, NOW, there, "once")
+        before = (state / credential.FILE).read_bytes()
+        policy.down = True
+        with pytest.raises(Refused, match="503"):
+            calls.renew(state, G, NOW, there)
+        policy.down, policy.name = False, "GOTHER"
+        with pytest.raises(Refused, match='is for "GOTHER"'):
+            calls.renew(state, G, NOW, there)
+        policy.name, policy.lasts = "", DAY / 2
+        with pytest.raises(Refused, match="ended at"):
+            calls.renew(state, G, NOW, there)
+    with pytest.raises(Refused, match="refused"):
+        calls.renew(state, G, NOW, there)
+    assert (state / credential.FILE).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ("ca", "issued by nobody we trust"),
+        ("late", "has expired"),
+        ("early", "not valid yet, and this gateway believes"),
+        ("host", "is for another name"),
+    ],
+)
+def test_a_token_is_never_told_to_a_server_that_does_not_prove_itself(
+    tmp_path: Path, state: Path, wrong: str, words: str
+):
+    policy = Policy(tokens={"once"})
+    ca = policy.ca
+    server = {
+        "ca": lambda: ca.server(tmp_path),
+        "late": lambda: ca.server(tmp_path, begins=-30 * DAY, lasts=DAY),
+        "early": lambda: ca.server(tmp_path, begins=DAY),
+        "host": lambda: ca.server(tmp_path, ("elsewhere.example",)),
+    }[wrong]()
+    trusted = CA("Other").file(tmp_path) if wrong == "ca" else ca.file(tmp_path)
+    with est(tmp_path, policy, server) as url:
+        with pytest.raises(Refused, match=words):
+            calls.enroll(state, G, NOW, settings(url, trusted), "once")
+        assert policy.asked == []
+
+
+def test_a_certificate_is_installed_by_hand(state: Path):
+    root = CA("root")
+    middle = CA("middle", under=root)
+    asked = calls.csr(state, G)["csr"]
+    assert calls.csr(state, G)["csr"] != "", "the signature may differ, the key does not"
+    key = credential.standing_key(state)
+    assert key is not None
+    assert asked.startswith("-----BEGIN CERTIFICATE REQUEST-----")
+    own = middle.issue(G, key.public_key())
+    answer = calls.install(state, G, NOW, pem(root.certificate, middle.certificate, own))
+    assert answer["certificate"]["chain"] == 2
+    assert credential.load(state).certificate == own
+
+
+@pytest.mark.parametrize("wrong", ["key", "name", "use", "over", "none", "unasked"])
+def test_a_wrong_certificate_is_refused_and_the_present_one_stays(state: Path, wrong: str):
+    ca = CA()
+    key = credential.waiting_key(state)
+    calls.install(state, G, NOW, pem(ca.issue(G, key.public_key())))
+    before = (state / credential.FILE).read_bytes()
+    if wrong != "unasked":
+        calls.csr(state, G)
+        waiting = credential.standing_key(state)
+        assert waiting is not None
+        key = waiting
+    stranger = CA("stranger").key.public_key()
+    text, words = {
+        "key": lambda: (pem(ca.issue(G, stranger)), "belongs to another key"),
+        "name": lambda: (pem(ca.issue("GOTHER", key.public_key())), 'for "GOTHER"'),
+        "use": lambda: (
+            pem(ca.issue(G, key.public_key(), SERVER_USES)),
+            "not for TLS clients",
+        ),
+        "over": lambda: (
+            pem(ca.issue(G, key.public_key(), begins=-3 * DAY, lasts=DAY)),
+            "ended at",
+        ),
+        "none": lambda: ("hello", "holds no certificate"),
+        "unasked": lambda: (pem(ca.issue(G, stranger)), "belongs to another key"),
+    }[wrong]()
+    with pytest.raises(Refused, match=words):
+        calls.install(state, G, NOW, text)
+    assert (state / credential.FILE).read_bytes() == before
+
+
+def test_a_gateway_that_believes_it_is_1970_keeps_its_certificate_and_says_so(
+    tmp_path: Path, state: Path
+):
+    policy = Policy(tokens={"once"})
+    with est(tmp_path, policy) as url:
+        answer = calls.enroll(state, G, 100.0, settings(url, policy.ca.file(tmp_path)), "once")
+    said = answer["certificate"]["alarm"]
+    assert "the certificate is not valid before" in said
+    assert "this gateway believes it is 1970" in said
+    assert "doctor" in said
+
+
+def test_whoever_looks_while_it_is_renewed_sees_a_key_with_its_own_certificate(
+    tmp_path: Path, state: Path
+):
+    policy = Policy(tokens={"once"})
+    with est(tmp_path, policy) as url:
+        there = settings(url, policy.ca.file(tmp_path))
+        calls.enroll(state, G, NOW, there, "once")
+        over = threading.Event()
+        mixed: list[str] = []
+
+        def look() -> None:
+            while not over.is_set():
+                try:
+                    credential.load(state)
+                except Refused as error:
+                    mixed.append(str(error))
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        for _ in range(5):
+            calls.renew(state, G, NOW, there)
+        over.set()
+        looking.join()
+        assert mixed == []
+
+
+def test_it_is_renewed_at_two_thirds_of_its_life_and_not_by_all_at_once(
+    tmp_path: Path, state: Path
+):
+    policy = Policy(tokens={"once"})
+    with est(tmp_path, policy) as url:
+        calls.enroll(state, G, NOW, settings(url, policy.ca.file(tmp_path)), "once")
+    own = credential.load(state).certificate
+    days = [(renewal.due(own, f"G{n}") - judge.begins(own)) / 86_400 for n in range(200)]
+    assert min(days) >= 60
+    assert max(days) <= 65
+    assert max(days) - min(days) > 4
+
+
+def test_the_agent_renews_by_itself_in_time_and_tells_what_it_cannot(
+    tmp_path: Path, state: Path, caplog: pytest.LogCaptureFixture
+):
+    policy = Policy(tokens={"once"}, begins=-70 * DAY, lasts=75 * DAY)
+    with est(tmp_path, policy) as url:
+        there = settings(url, policy.ca.file(tmp_path))
+        calls.enroll(state, G, NOW, there, "once")
+        policy.begins, policy.lasts = -DAY, 90 * DAY
+
+        async def scenario() -> None:
+            job = asyncio.ensure_future(
+                renewal.keep_valid(state, G, Clock("system"), lambda: there)
+            )
+            async with asyncio.timeout(20):
+                while len(policy.issued) < 2:
+                    await asyncio.sleep(0.05)
+            job.cancel()
+            await asyncio.wait([job])
+
+        asyncio.run(scenario())
+    assert "ends in 4 days and has not been renewed" in caplog.text
+    assert credential.load(state).certificate == policy.issued[1]
+    assert judge.alarm(credential.load(state).certificate, NOW) == ""

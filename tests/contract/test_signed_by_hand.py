@@ -1,0 +1,162 @@
+"""A small site from its first key to a consent that counts, by the commands that people type."""
+
+import json
+import subprocess
+
+import pytest
+from typer.testing import CliRunner
+
+from agent.cli import app
+from agent.registry.place import mint
+
+RECIPIENT = "energie.metropole.example"
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    (tmp_path / "c.yaml").write_text(
+        f"building: {{name: Test}}\nstate: {tmp_path / 'state'}\nclock: {{source: system}}\n"
+    )
+    return tmp_path
+
+
+def run(*words, refused=None):
+    found = CliRunner().invoke(app, [str(word) for word in words])
+    if refused is not None:
+        said = f"{found.exception} {found.output}"
+        assert refused in said, said
+        assert found.exit_code
+        return said
+    if found.exception is not None:
+        raise AssertionError(f"{words}: {found.exception} {found.output}")
+    return found.stdout
+
+
+def here(*words, **how):
+    return run(*words, "-c", "c.yaml", **how)
+
+
+def keys():
+    for name in ("racine 1", "racine 2", "Dupont", RECIPIENT):
+        run("sign", "key", name)
+
+
+def trust(*more):
+    run("sign", "trust-list", "--root", "racine-1.key", "--other-root", "racine-2.pub",
+        "--member", "building_manager=Dupont.pub", "-o", "t.jws", *more)  # fmt: skip
+
+
+def test_a_small_site_from_its_first_key_to_a_consent_that_counts(site):
+    keys()
+    run("sign", "key", "Dupont", refused="is there already")
+    assert (site / "Dupont.key").stat().st_mode & 0o077 == 0
+    here("key", "new")
+    trust()
+    here("trust", "accept", "t.jws", "--as", "me", refused="1 of its own roots have signed it, 2")
+    run("sign", "co-sign", "t.jws", "--root", "racine-2.key", "-o", "t.jws")
+    said = here("trust", "accept", "t.jws", "--as", "me", refused="needs a person")
+    sha256 = said.split("--sha256 ")[1].split()[0]
+    here("trust", "accept", "t.jws", "--sha256", "0" * 64, "--as", "me", refused="E_KID")
+    here("trust", "accept", "t.jws", "--as", "me", "--sha256", sha256)
+    shown = json.loads(here("trust", "show", "--json"))
+    assert shown["version"] == 1
+
+    here("place", "new", "A-3-12", "--type", "dwelling", "--as", "me")
+    (home,) = json.loads(here("occupancy", "list", "--json"))["occupancies"]
+    place = json.loads(here("place", "check", "A-3-12", "--json"))["id"]
+    give = ["sign", "consent", "-k", "Dupont.key", "--place", place, "--recipient", RECIPIENT,
+            "--channel", "heat", "--purpose", "suivi"]  # fmt: skip
+    run(*give, "--occ", home["id"], "-o", "given.jwt")
+    run(*give, "--occ", mint("H"), "-o", "early.jwt")
+    run(*give, "--occ", "nobody", refused="no id")
+    here("object", "accept", "given.jwt", "early.jwt", "--as", "me")
+    assert "(came before)" in here("object", "accept", "given.jwt", "--as", "me")
+    assert "early" not in here("object", "list")
+    (waiting,) = json.loads(here("object", "list", "--json"))["waiting"]
+    assert "nobody has been recorded" in waiting["why"]
+    (consent,) = json.loads(here("consent", "list", "--json"))["consents"]
+
+    run("sign", "consent", "-k", "Dupont.key", "--place", place, "--occ", home["id"],
+        "--withdraw", consent["id"], "-o", "back.jwt")  # fmt: skip
+    here("object", "accept", "back.jwt", "--as", "me")
+    (consent,) = json.loads(here("consent", "list", "--json"))["consents"]
+    assert not consent["in_force"]
+    here("object", "accept", "given.jwt", "--as", "me")
+    (consent,) = json.loads(here("consent", "list", "--json"))["consents"]
+    assert not consent["in_force"]
+
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+         "-nodes", "-keyout", "safe.key", "-out", "safe.crt", "-subj", "/CN=recovery"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    here("backup", "b", "--to", "safe.crt")
+    moved = ("--state", site / "new", "-c", "c.yaml")
+    run("restore", "b", "--key", "safe.key", "--yes", *moved)
+    (still,) = json.loads(run("object", "list", "--json", *moved))["waiting"]
+    assert still["jti"] == waiting["jti"], "what waits was told this building, too"
+    said = run("object", "accept", "given.jwt", "back.jwt", "--as", "me", *moved)
+    assert said.count("recorded before") == 2
+
+    verdict = json.loads(here("audit", "verify", "--json"))
+    assert verdict["first"] == 1
+    here("audit", "verify", "--hash", verdict["hash"])
+    here("audit", "verify", "--hash", "0" * 64, refused="no record at hand")
+    (chain,) = (site / "state" / "audit").iterdir()
+    chain.write_bytes(chain.read_bytes().replace(b"consent+jwt", b"consemt+jwt", 1))
+    run("audit", "verify", chain, refused="does not follow")
+
+
+def test_a_next_list_follows_by_its_roots_and_what_is_left_out_counts_no_more(site):
+    keys()
+    here("key", "new")
+    trust("--root", "racine-2.key")
+    said = here("trust", "accept", "t.jws", "--as", "me", refused="needs a person")
+    here(
+        "trust", "accept", "t.jws", "--as", "me", "--sha256", said.split("--sha256 ")[1].split()[0]
+    )
+    kid = json.loads((site / "Dupont.pub").read_text())["kid"]
+    run("sign", "trust-list", "--from", "t.jws", "--without", kid, "--root", "racine-1.key",
+        "--root", "racine-2.key", "--member", f"grid_operator={RECIPIENT.replace('.', '-')}.pub",
+        "-o", "t2.jws")  # fmt: skip
+    here("object", "accept", "t2.jws", "--as", "me")
+    roles = {one["role"] for one in json.loads(here("trust", "show", "--json"))["list"]["members"]}
+    assert roles == {"root", "grid_operator"}
+    here("object", "accept", "t.jws", "--as", "me", refused="E_VERSION")
+
+
+@pytest.mark.usefixtures("site")
+def test_a_member_is_confined_as_said_and_a_move_is_for_the_address_shown():
+    keys()
+    here("key", "new")
+    trust("--root", "racine-2.key", "--member",
+          f"registry={RECIPIENT.replace('.', '-')}.pub;kinds=time+jwt,uplink-move+jws")  # fmt: skip
+    said = here("trust", "accept", "t.jws", "--as", "me", refused="needs a person")
+    here(
+        "trust", "accept", "t.jws", "--as", "me", "--sha256", said.split("--sha256 ")[1].split()[0]
+    )
+    shown = json.loads(here("trust", "show", "--json"))
+    (member,) = [one for one in shown["list"]["members"] if one["role"] == "registry"]
+    assert member["scope"]["kinds"] == ["time+jwt", "uplink-move+jws"]
+    by = ("-k", f"{RECIPIENT.replace('.', '-')}.key")
+    ask = ("--aud", shown["audience"], "--recipient", RECIPIENT)
+    run("sign", "request", *by, *ask, "directory", "-o", "r.jwt")
+    here("object", "accept", "r.jwt", "--as", "me", refused="is not for request+jwt")
+    run("sign", "uplink-move", *by, *ask, "mqtts://new.example", "-o", "m.jwt")
+    here("object", "accept", "m.jwt", "--as", "me", refused="E_TYP")  # no daemon moves anything
+    run("sign", "trust-list", "--root", "racine-1.key", "--member", "registry=Dupont.pub;king=x",
+        refused="buildings=, assets= or kinds=")  # fmt: skip
+
+
+def test_what_cannot_be_read_or_is_not_whole_is_said_in_words(site):
+    keys()
+    (site / "x").write_bytes(b"\xff\xfe")
+    here("key", "new")
+    here("object", "accept", "x", "nowhere", "--as", "me", refused="is not text")
+    run("sign", "consent", "-k", "x", "--place", mint("D"), "--occ", mint("H"), refused="no key")
+    run("sign", "command", "-k", "Dupont.key", "--aud", "G.x", "--act", "fly", "--target", "x",
+        "--dur", "2h", refused="cmd.act")  # fmt: skip
+    run("sign", "trust-list", "--root", "racine-1.key", "--member", "king=Dupont.pub",
+        refused="ROLE=FILE.pub")  # fmt: skip

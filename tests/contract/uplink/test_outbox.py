@@ -1,0 +1,43 @@
+"""What people took back while the agent was down is applied before anything is sealed or sent.
+Guards invariant 3 (delivery rules 2 and 7)."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from agent.buffer.batch import read
+from agent.model import Lane
+from agent.uplink.outbox import SpoolOutbox
+from tests.contract.uplink.house import house, series
+from tests.contract.uplink.test_by_broker import Registry
+
+
+@pytest.mark.parametrize("first", ["seal", "unreceipted"])
+def test_whatever_is_asked_first_after_a_start_knows_what_was_taken_back(
+    tmp_path: Path, first: str
+):
+    async def scenario() -> None:
+        registry = Registry()
+        async with house(tmp_path) as at:
+            await at.read(slot=1_764_000_000)
+            assert await at.outbox.seal(Lane.LIVE, 0, 5_000, 48_000)
+            await at.read(slot=1_764_000_001)
+        registry.withdraw(3)
+        async with house(tmp_path) as at:
+            outbox = SpoolOutbox(at.spool, at.thread, at.clock, bases=registry)
+            assert outbox.behind
+            if first == "seal":
+                told = await outbox.seal(Lane.LIVE, 0, 5_000, 48_000)
+                assert told is not None
+                assert told.rows == 0, "first what is to be erased"
+                fresh = await outbox.seal(Lane.LIVE, 0, 5_000, 48_000)
+                assert fresh is not None
+                assert series(3).place not in {row.series.place for row in read(fresh.payload)}
+                assert fresh.rows == 9
+            else:
+                (void,) = await outbox.unreceipted()
+                assert void.void is not None
+            assert not outbox.behind
+
+    asyncio.run(scenario())

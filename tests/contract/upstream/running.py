@@ -1,0 +1,91 @@
+"""The agent's own parts at work inside a test: spools, uplinks, calls; rows are put in by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+
+from agent import app
+from agent.config import load
+from agent.house import House
+from agent.lifetime import end
+from agent.model import Reading, Series
+from agent.registry import identity
+from agent.reloading import reload
+from agent.running import running
+
+RECIPIENT = "r.example"
+CONFIG = """\
+building: {{name: Les Alpins}}
+uplinks:
+  centre: {{recipient: r.example, transport: mqtt, url: "{url}", seal: {seal}{more}}}
+privacy: {{policy: DEMO-1, common: {{basis: AG du 12 mai, from: 2020-01-01}}}}
+clock: {{source: system}}
+state: {state}
+spool: {{max: 50MB, flush: 1s}}
+"""
+
+
+def configured(folder: Path, url: str, more: str = "", seal: str = "200ms") -> Path:
+    path = folder / "config.yaml"
+    text = CONFIG.format(url=url, state=folder / "state", more=more and f", {more}", seal=seal)
+    path.write_text(text, encoding="utf-8")
+    if not (folder / "state").exists():
+        (folder / "state").mkdir(mode=0o700)
+        identity.mint(folder / "state")
+    return path
+
+
+@asynccontextmanager
+async def at_work(config: Path) -> AsyncIterator[House]:
+    with app._house(load(config)) as house:
+        async with _at_work(house, config):
+            yield house
+
+
+@asynccontextmanager
+async def _at_work(house: House, config: Path) -> AsyncIterator[None]:
+    async with running(house, config) as here:
+        house.reload = partial(reload, here)
+        job = asyncio.ensure_future(here.jobs.serve())
+        await asyncio.sleep(0)  # one that has not begun ends nothing when it is cancelled
+        try:
+            yield
+        finally:
+            await end([job])
+            if not job.cancelled():
+                job.result()
+
+
+async def put(house: House, slots: int, first: int = 0) -> None:
+    """So many readings of common plant, in the spool."""
+    series = Series("CZS2YFSTBQQ5WDC", "elec.imp", "REG", "kWh", 1, "m1", None, "common")
+    start = first or int(time.time())
+    rows = [Reading(series, start + n, Decimal(start + n), "V") for n in range(slots)]
+    outlet = house.outlets["centre"]
+    await outlet.thread.run(outlet.spool.append, rows, {})
+
+
+async def owed(house: House) -> int:
+    outlet = house.outlets["centre"]
+    backlog = await outlet.thread.run(outlet.spool.backlog)
+    return backlog.rows + backlog.batch_rows
+
+
+async def until(fact, within: float = 60.0):
+    async with asyncio.timeout(within):
+        while not (found := await fact()):
+            await asyncio.sleep(0.1)
+        return found
+
+
+async def settled(house: House) -> None:
+    async def nothing_owed() -> bool:
+        return await owed(house) == 0
+
+    await until(nothing_owed)

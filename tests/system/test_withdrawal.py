@@ -1,0 +1,103 @@
+"""Guards invariants 2 and 3 over the whole agent: a consent withdrawn while the platform stands
+still, or while the agent is dead, leaves nothing of that dwelling there and all of the other.
+"""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from hil.broker import broker
+from hil.platform.child import Platform
+from hil.platform.report import rows
+from tests.system.test_daemon import House, until
+
+CONFIG = """\
+building: {{name: Test}}
+links:
+  riser: {{driver: modbus-tcp, host: 127.0.0.1, port: {port}, timeout: 300ms}}
+devices:
+  m-1: {{link: riser, address: 1, profile: eastron-sdm120, every: 1s}}
+  m-2: {{link: riser, address: 2, profile: eastron-sdm120, every: 1s}}
+uplinks:
+  centre: {{recipient: centre.example, transport: mqtt, url: "{url}", seal: 1s}}
+privacy: {{policy: DEMO-1}}
+clock: {{source: system}}
+state: {state}
+spool: {{flush: 1s}}
+"""
+
+
+@pytest.fixture(scope="module")
+def building():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hil.building", "--lines", "1", "--meters", "2"],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    yield json.loads(process.stdout.readline())["lines"][0]
+    process.terminate()
+    process.wait()
+    process.stdout.close()
+
+
+def settled(db, places):
+    """Wait until nothing of the first place is at the platform, and something of the other."""
+
+    def told():
+        held = {row.place for row in rows(db)}
+        return places[0] not in held and places[1] in held
+
+    until(told, within=120)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("dead", [False, True], ids=["the daemon runs", "killed in between"])
+def test_what_is_withdrawn_while_the_platform_stands_still_does_not_stay_there(
+    tmp_path, building, dead
+):
+    async def scenario():
+        async with broker() as at, Platform(at.port, tmp_path / "platform.db") as platform:
+            await asyncio.to_thread(life, at.url, platform)
+            return await platform.report()
+
+    def life(url, platform):
+        house = House(tmp_path, building["port"])
+        house.config.write_text(CONFIG.format(port=building["port"], state=house.state, url=url))
+        house("key", "new")
+        for n in (1, 2):
+            house("place", "new", f"A-{n}")
+            house("meter", "assign", f"m-{n}", f"A-{n}")
+            house(
+                "consent", "give", f"A-{n}", "--recipient", "centre.example", "--channel",
+                "elec.imp", "--purpose", "advice", "--step", "1s",
+            )  # fmt: skip
+        listed = json.loads(house("place", "list", "--json"))["places"]
+        places = [next(one["id"] for one in listed if one["label"] == f"A-{n}") for n in (1, 2)]
+        daemon = house.up()
+        try:
+            until(lambda: {row.place for row in rows(platform.db)} == set(places), within=120)
+            platform.freeze()
+            time.sleep(3)  # something is sealed and sent, and nobody answers
+            if dead:
+                daemon.send_signal(signal.SIGKILL)
+                daemon.wait()
+            house("consent", "withdraw", "A-1")
+            if dead:
+                daemon = house.up()
+            platform.thaw()
+            settled(platform.db, places)
+            time.sleep(3)
+            assert {row.place for row in rows(platform.db)} == {places[1]}
+        finally:
+            for one in house.daemons:
+                one.kill()
+                one.wait()
+
+    counted = asyncio.run(scenario())
+    assert counted["alarms"] == 0
+    assert counted["seq_gaps"] == 0
+    assert counted["overlapping_slots"] == 0

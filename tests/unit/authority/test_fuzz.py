@@ -1,0 +1,95 @@
+"""Whatever arrives, it is refused with a code or it is right: nothing else ever comes out.
+
+The long form (GARDIEN_TORTURE=1) goes on for minutes.
+"""
+
+import base64
+import json
+import os
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.authority import trust
+from agent.authority.kinds import KINDS
+from agent.authority.refused import Code, Forged
+from agent.authority.verify import Verified
+from tests.unit.authority.objects import RIGHT, SIGNERS, checked, claims, signed
+
+MANY = 50_000 if os.environ.get("GARDIEN_TORTURE") else 150
+often = settings(max_examples=MANY, deadline=None)
+kinds = st.sampled_from(sorted(KINDS))
+words = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+
+
+def judged(raw: bytes) -> Verified | Code:
+    try:
+        return checked(raw)
+    except Forged as error:
+        return error.code
+
+
+@often
+@given(st.binary(max_size=400))
+def test_any_bytes_are_refused(raw):
+    assert isinstance(judged(raw), Code)
+    try:
+        trust.read(raw)
+    except Forged:
+        return
+    raise AssertionError("a list of nothing")
+
+
+@often
+@given(kinds, st.data())
+def test_any_change_of_the_bytes_is_refused(typ, data):
+    raw = bytearray(signed(typ))
+    at = data.draw(st.integers(0, len(raw) - 1))
+    how = data.draw(st.sampled_from(("put", "cut", "add")))
+    byte = data.draw(st.integers(0, 255))
+    before = bytes(raw)
+    if how == "put":
+        raw[at] = byte
+    elif how == "cut":
+        del raw[at]
+    else:
+        raw.insert(at, byte)
+    found = judged(bytes(raw))
+    assert isinstance(found, Code) or bytes(raw).rstrip(b"\r\n") == before
+
+
+@often
+@given(kinds, st.text(max_size=12), words)
+def test_any_claim_a_right_key_signs_is_right_or_refused(typ, name, value):
+    signer = SIGNERS[RIGHT[typ][0]]
+    known = sorted(claims(typ))
+    for member in (name, known[len(name) % len(known)]):
+        said = json.dumps(claims(typ) | {member: value})
+        text = f"{_b64(_header(typ))}.{_b64(said.encode('utf-8', 'surrogatepass'))}"
+        raw = f"{text}.{_b64(signer.private.sign(text.encode()))}".encode()
+        found = judged(raw)
+        if isinstance(found, Verified):
+            assert found.said.iss == signer.name
+            assert found.owner == signer.name
+
+
+@often
+@given(kinds, st.dictionaries(st.text(max_size=6), words, max_size=3))
+def test_any_other_header_is_refused(typ, more):
+    signer = SIGNERS[RIGHT[typ][0]]
+    head = json.loads(_header(typ)) | more
+    text = f"{_b64(json.dumps(head).encode())}.{_b64(json.dumps(claims(typ)).encode())}"
+    raw = f"{text}.{_b64(signer.private.sign(text.encode()))}".encode()
+    assert isinstance(judged(raw), Code) or head == json.loads(_header(typ))
+
+
+def _header(typ: str) -> bytes:
+    return json.dumps({"alg": "EdDSA", "kid": SIGNERS[RIGHT[typ][0]].kid, "typ": typ}).encode()
+
+
+def _b64(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()

@@ -1,0 +1,79 @@
+"""What `gardien doctor` says of the machine: each line fine, or what to do."""
+
+import pytest
+
+from agent.cli import examine
+from agent.config import parse
+from tests.unit.config.samples import SMALL
+
+
+@pytest.fixture
+def card(tmp_path):
+    """A machine whose state lies on an eMMC; give what it says of its life."""
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"/dev/sda1 / ext4 rw 0 0\n/dev/mmcblk0p2 {tmp_path.resolve()} ext4 rw 0 0\n")
+
+    def wear(told):
+        device = tmp_path / "block/mmcblk0/device"
+        device.mkdir(parents=True)
+        if told is not None:
+            (device / "life_time").write_text(told)
+        return list(examine.wear(tmp_path / "state", tmp_path / "block", mounts))
+
+    return wear
+
+
+@pytest.mark.parametrize(
+    ("told", "fine", "said"),
+    [
+        ("0x01 0x02\n", True, "mmcblk0 has used 10 to 20 % of its life"),
+        ("0x09 0x01\n", False, "mmcblk0 has used 80 to 90 % of its life: replace it"),
+        (None, None, "mmcblk0 does not say (SD cards do not): keep a spare one"),
+    ],
+)
+def test_a_worn_card_is_to_be_replaced(card, told, fine, said):
+    (found,) = card(told)
+    assert (found.what, found.fine, found.said) == ("card wear", fine, said)
+
+
+def test_a_disk_says_nothing_of_wear(tmp_path):
+    (tmp_path / "mounts").write_text("/dev/sda1 / ext4 rw 0 0\n")
+    assert list(examine.wear(tmp_path, tmp_path, tmp_path / "mounts")) == []
+
+
+def test_secrets_that_others_may_read_are_named_with_the_remedy(tmp_path):
+    folder = tmp_path / "credentials"
+    assert list(examine.secrets(tmp_path / "config.yaml")) == []
+    folder.mkdir()
+    for name, mode in (("broker", 0o600), ("bms", 0o640)):
+        (folder / name).write_text("x")
+        (folder / name).chmod(mode)
+    (found,) = examine.secrets(tmp_path / "config.yaml")
+    assert (found.fine, found.said.partition(": ")[2]) == (
+        False,
+        f"sudo chmod 600 {folder / 'bms'}",
+    )
+    (folder / "bms").chmod(0o400)
+    (found,) = examine.secrets(tmp_path / "config.yaml")
+    assert (found.fine, found.said) == (True, f"2 in {folder}, for their owner alone")
+
+
+def test_an_adapter_that_is_not_plugged_in_or_not_for_gardien_is_told():
+    def ports(port):
+        line = f"links: {{riser: {{driver: modbus-rtu, port: {port}, baudrate: 9600}}}}\n"
+        return list(examine.ports(parse(f"building: {{name: x}}\n{line}", "x")))
+
+    (gone,) = ports("/dev/ttyUSB77")
+    assert (gone.what, gone.fine) == ("line riser", False)
+    assert gone.said.startswith("/dev/ttyUSB77 is not there; ")
+    (there,) = ports("/dev/null")
+    assert there.fine is not True
+    assert there.said.startswith("/dev/null is ")
+
+
+def test_a_full_disk_is_told_with_what_may_be_needed(tmp_path):
+    (found,) = examine.disk(tmp_path, parse(SMALL + "spool: {max: 100000GB}\n", "x"))
+    assert found.fine is False
+    assert "100000050 MB may be needed: make room, or write a smaller" in found.said
+    (found,) = examine.disk(tmp_path, parse(SMALL, "x"))
+    assert found.fine is True

@@ -1,0 +1,167 @@
+"""What an assembly and an operator sign, and what is read out to them afterwards."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from agent.control.agreed import modality
+from agent.control.history import sentences
+from agent.control.model import State
+from agent.control.records import Outcome
+from agent.control.settings import Control
+from agent.control.sheet import WIDTH, sheet
+
+AGREED = {
+    "action": "offset", "min": "-2", "max": "1", "max_duration": "2h", "min_gap": "2h",
+    "max_per_day": 2, "windows": ["Mon-Fri 06:00-22:00"], "season": "10-15..04-15",
+    "ramp_per_min": "0.5", "restore_random": "15min", "min_notice": "10min", "emergency": True,
+}  # fmt: skip
+PARIS = ZoneInfo("Europe/Paris")
+SIX = 1_795_453_320.0
+"""18:02 in Paris on 2026-11-23"""
+
+
+def printed(**over) -> tuple[str, str]:
+    said = {
+        "point": "boiler/offset", "modality": AGREED, "equipment": "heating",
+        "guards": [{"name": "stairwell", "point": "stairs/temp", "min": "18.0"}],
+        "require": ["building_manager", "residents_council"], "restore": "relinquish",
+        "inhibit": "boiler/dr-inhibit", "device_watchdog": "none-accepted",
+    }  # fmt: skip
+    options = Control.model_validate(said | over)
+    agreed = modality("boiler-offset", options, "K", {"stairs/temp": (60, "Cel")})
+    made = sheet("Résidence Les Alpins", options, agreed, array=options.restore == "relinquish")
+    for line in (*made.french.splitlines(), *made.english.splitlines()):
+        assert len(line) <= WIDTH, line
+    return " ".join(made.french.split()), " ".join(made.english.split())
+
+
+def test_it_says_how_far_how_often_when_and_how_gently_in_both_languages():
+    french, english = printed()
+    for words in (
+        "Résidence Les Alpins — boiler-offset (boiler/offset)",
+        "décalage de consigne : −2 à 1 K",
+        "au plus 2 h à la fois, 2 fois par jour, repos de 2 h entre deux",
+        "seulement aux heures : lun.-ven. 06:00-22:00",
+        "seulement du 15/10 au 15/04 (jour/mois)",
+        "annoncé 10 min avant",
+        "par pas de 0,5 K par minute",
+        "rendu à un moment tiré au sort dans les 15 min avant la fin",
+        "ordres d'urgence admis",
+        "stairwell : au moins 18 °C",
+        "franchi : tout est rendu, et repos de 2 h",
+        "un capteur muet, trop ancien, bloqué ou invraisemblable : de même",
+        "syndic ou bailleur conseil syndical (vote de l'assemblée)",
+    ):
+        assert words in french
+    for words in (
+        "offset: −2 to 1 K",
+        "2 h at a time at most, 2 times a day, a rest of 2 h between two",
+        "only at these hours: Mon-Fri 06:00-22:00",
+        "only from 10-15 to 04-15 (month-day)",
+        "known 10 min before",
+        "in steps of 0.5 K a minute",
+        "given back at a moment drawn from the last 15 min",
+        "emergency orders are taken",
+        "stairwell: 18 °C at least",
+        "tripped: all is given back, and a rest of 2 h",
+        "building manager residents council",
+    ):
+        assert words in english
+
+
+def test_it_says_how_to_stop_it_what_each_loss_means_and_what_risk_stays():
+    french, english = printed()
+    assert "le point boiler/dr-inhibit dans la GTB" in french
+    assert "gardien control opt-out boiler-offset" in french
+    assert "la valeur RESTE" in french
+    assert "the value STAYS until a person clears it" in english
+    assert "given back within 2 min of the return" in english
+
+
+@pytest.mark.parametrize(
+    ("dog", "words"),
+    [
+        ({"point": "car/dog", "timeout": "60s"}, "falls back by itself after 1 min"),
+        ({"logic": "the BMS drops a value 15 min old"}, "the BMS drops a value 15 min old"),
+    ],
+    ids=["watchdog", "logic"],
+)
+def test_a_limit_says_its_failsafe_and_what_gives_back_when_the_gateway_is_gone(dog, words):
+    limit = {
+        "action": "limit",
+        "min": "6",
+        "max": "32",
+        "max_duration": "4h",
+        "failsafe": {"value": "10"},
+    }
+    french, english = printed(modality=limit, restore="preimage", guards=[], device_watchdog=dog)
+    assert "centre muet pendant 2 min : limite de repli 10 K, au moins 2 h" in french
+    assert "centre silent for 2 min: failsafe limit 10 K, 2 h at least" in english
+    assert "capteur" not in french  # nothing guards it
+    assert words in english
+    # a register has no priorities: the one thing that cannot be seen there is said
+    assert "sets exactly our value" in english
+
+
+def test_what_is_switched_says_its_rests_and_a_limit_without_a_heartbeat_falls_back_to_nothing():
+    pause = {"action": "pause", "choices": ["0", "1"], "max_duration": "2h"}
+    french, english = printed(modality=pause)
+    assert "au moins 5 min à la fois, puis au moins 5 min de repos" in french
+    assert "5 min at a time at least, and 5 min of rest after it at least" in english
+    files = {"value": "10", "heartbeat": "0s"}
+    limit = {"action": "limit", "min": "6", "max": "32", "max_duration": "4h", "failsafe": files}
+    _, english = printed(modality=limit)
+    assert "centre silent: the order in force ends when it was said to" in english
+
+
+def test_the_page_bears_a_version_that_changes_with_what_is_agreed_and_with_nothing_else():
+    def version(**over) -> str:
+        return printed(**over)[1].partition("Version of this page ")[2][:10]
+
+    same = version()
+    assert version(measure="meter/power", shown={"active": "boiler/dr-active"}) == same
+    assert version(modality=AGREED | {"max_per_day": 3}) != same
+    assert version(guards=[{"point": "stairs/temp", "min": "17.5"}]) != same
+    assert version(require=["building_manager"]) != same
+
+
+def told(state: State, at: float, **over) -> Outcome:
+    return Outcome("one", "boiler-offset", state, SIX + at, value="-1.5", by="Métropole", **over)
+
+
+def test_a_sentence_says_when_how_far_who_asked_on_what_ground_and_that_it_was_given_back():
+    ended = {"seen": "lowest stairwell 18.4 °C", "words": "given back, confirmed"}
+    said = sentences(
+        [
+            told(State.RECEIVED, -60),
+            told(State.ACCEPTED, -60, evidence="vote AG of 2026-05-12"),
+            told(State.STARTED, 0, before="400 W"),
+            told(State.RESTORING, 5340),
+            told(State.COMPLETED, 5340, before="400 W", after="150 W", **ended),
+        ],
+        PARIS,
+        {"boiler-offset": "K"},
+    )  # fmt: skip
+    assert said == [
+        (
+            "2026-11-23 18:02–19:31 boiler-offset: −1.5 K, asked by Métropole, on the vote AG of"
+            " 2026-05-12, lowest stairwell 18.4 °C, 400 W before and 150 W after, given"
+            " back, confirmed"
+        )
+    ]
+
+
+def test_a_refusal_a_wait_and_a_hold_are_told_apart_and_a_test_is_no_order():
+    units = {"boiler-offset": "K"}
+    refused = told(State.REJECTED, 0, code="E_GUARD(stairwell)", words="stairwell is 17 °C")
+    assert sentences([refused], PARIS, units)[0].endswith(
+        "refused: E_GUARD(stairwell): stairwell is 17 °C"
+    )
+    assert sentences([told(State.SCHEDULED, 0)], PARIS, units)[0].endswith("not begun yet")
+    assert sentences([told(State.STARTED, 0)], PARIS, units)[0].endswith("in force")
+    tried = Outcome("test", "boiler-offset", State.COMPLETED, SIX, value=str(Decimal("0.3")))
+    assert not sentences([tried], PARIS, units)

@@ -1,0 +1,106 @@
+"""A reception with a real registry, clock, book and chain, in a folder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import Any
+
+from agent.authority.audit import FOLDER, segments
+from agent.authority.settings import Trust
+from agent.authority.sign import Signer, trust_list
+from agent.clock import Clock
+from agent.reception.papers import Papers
+from agent.reception.wiring import open_notes, open_reception
+from agent.registry import identity
+from agent.registry.entries import NewPlace
+from agent.registry.gate import policy
+from agent.registry.registry import Registry
+from agent.timesync import Evidence
+from tests.unit.authority import objects
+from tests.unit.authority.objects import DAY, NOW, SIGNERS, new_jti
+
+BUILDING = "B6ASQZ1Y2KSAA3Y"
+ROOTS = [Signer.new("racine 1"), Signer.new("racine 2"), Signer.new("racine 3")]
+
+
+class Here:
+    """See the module."""
+
+    def __init__(self, state: Any, *, kept: bool = True, threshold: int = 2) -> None:
+        self.state, self.wall, self.kept = state, float(NOW), kept
+        self.stack = contextlib.ExitStack()
+        if not (state / identity.KEYS).exists():
+            identity.mint(state)
+        self.who, self.moved = identity.bind(state, "machine")
+        self.clock = Clock(
+            "ntp", state / "clock.json", lambda: self.wall, lambda: self.wall - NOW + 1000,
+            lambda: Evidence(kernel=self.kept, touched=None), lambda: None,
+        )  # fmt: skip
+        self.registry = Registry.open(state / "registry.json")
+        self.notes = open_notes(state, self.clock, self.who, moved=self.moved)
+        papers = Papers(self.registry, policy("FR-1"))
+        self.reception = self.stack.enter_context(
+            open_reception(
+                state, self.who, BUILDING, Trust(threshold=threshold), papers, self.clock,
+                self.notes,
+            )
+        )  # fmt: skip
+
+    def trust(self, **changed: Any) -> bytes:
+        """A list of everybody there is."""
+        keys = [
+            {
+                "kid": one.kid, "jwk": dict(one.key.jwk), "role": role, "name": one.name,
+                "scope": {}, "nbf": NOW - DAY, "exp": NOW + 300 * DAY,
+            }
+            for role, one in SIGNERS.items() if role != "root"
+        ]  # fmt: skip
+        said = {
+            "ver": 1, "iss": "Métropole", "iat": NOW - DAY, "exp": NOW + 300 * DAY,
+            "roots": [root.public_jwk() for root in ROOTS], "threshold": 2, "keys": keys, **changed,
+        }  # fmt: skip
+        return trust_list(json.dumps(said), ROOTS[:2])
+
+    def believed(self) -> Here:
+        """With the list accepted."""
+        from agent.authority.trust import read
+
+        raw = self.trust()
+        self.reception.renew_trust(raw, read(raw).sha256)
+        return self
+
+    def place(self, label: str = "A-3-12", *, occupied: bool = False) -> str:
+        """A dwelling."""
+        (made,) = self.registry.add_places(
+            [NewPlace(label, "dwelling", since=NOW - 100 * DAY, occupied=occupied)],
+            "gerant", "test", NOW,
+        )  # fmt: skip
+        return made.id
+
+    def accept(self, raw: bytes, via: str = "metropole") -> dict[str, Any]:
+        """What becomes of an object."""
+        return asyncio.run(self.reception.accept(raw, via))
+
+    def signed(self, typ: str, by: str | None = None, **changed: Any) -> bytes:
+        """A right object for this gateway."""
+        if "aud" in objects.RIGHT[typ][1] and "aud" not in changed:
+            changed["aud"] = self.reception.audience.exact
+        return objects.signed(typ, by, **changed)
+
+    def records(self, type_: str = "") -> list[dict[str, Any]]:
+        """What was written down."""
+        lines = [
+            json.loads(line)
+            for file in segments(self.state / FOLDER)
+            for line in file.read_bytes().splitlines()
+        ]
+        return [line for line in lines if type_ in ("", line["type"])]
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        self.stack.close()
+
+
+__all__ = ["BUILDING", "DAY", "NOW", "ROOTS", "SIGNERS", "Here", "new_jti"]

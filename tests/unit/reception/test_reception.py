@@ -1,0 +1,429 @@
+"""Guards invariants 3 and 5: a signed object counts once, whole, and only where it fits."""
+
+import asyncio
+import json
+import sqlite3
+
+import pytest
+
+from agent.authority.refused import Code, Forged
+from agent.authority.sign import Signer
+from agent.errors import Refused
+from agent.registry import identity
+from agent.registry.entries import NewOccupancy
+from agent.registry.place import mint
+from tests.unit.reception.desk import DAY, NOW, ROOTS, SIGNERS, Here, new_jti
+
+
+@pytest.fixture
+def here(tmp_path):
+    made = Here(tmp_path).believed()
+    yield made
+    made.close()
+
+
+def refused(here, raw, via="metropole"):
+    with pytest.raises(Forged) as caught:
+        here.accept(raw, via)
+    return caught.value.code
+
+
+def home(here, label="A-3-12"):
+    """A dwelling and who lives there, by a signed object."""
+    place, occ = here.place(label), mint("H")
+    here.accept(here.signed("occupancy+jwt", place=place, occ=occ))
+    return place, occ
+
+
+def withdrawn(here, place, occ, jti):
+    return here.signed(
+        "consent+jwt", place=place, sub=occ, status="withdrawn", prev=jti,
+        withdrawn_at=int(here.wall), iat=int(here.wall), recipients=..., purpose=..., data=...,
+        nbf=..., exp=..., given_at=...,
+    )  # fmt: skip
+
+
+# the trust list
+
+
+def test_the_first_list_is_accepted_by_a_person_here_only(tmp_path):
+    here = Here(tmp_path)
+    raw = here.trust()
+    for via in ("metropole", "hand"):
+        assert refused(here, raw, via) is Code.KID
+    assert refused(here, here.signed("time+jwt")) is Code.KID
+    with pytest.raises(Forged):
+        here.reception.renew_trust(raw, "0" * 64)
+    here.believed()
+    assert here.accept(raw)["again"]
+    assert here.accept(here.trust(ver=2))["ver"] == 2
+    assert refused(here, here.trust(ver=1)) is Code.VERSION
+    here.close()
+    again = Here(tmp_path)
+    assert again.reception.book.trust.ver == 2
+    assert refused(again, again.trust(ver=1)) is Code.VERSION
+    again.close()
+
+
+def test_a_list_from_the_future_is_refused_while_the_clock_is_trusted(here):
+    assert refused(here, here.trust(ver=2, iat=NOW + DAY)) is Code.NOT_YET
+
+
+def test_a_damaged_book_is_set_aside_and_nobody_counts_until_a_list_is_accepted(tmp_path):
+    Here(tmp_path).believed().close()
+    (tmp_path / "authority.sqlite").write_bytes(b"x" * 5000)
+    here = Here(tmp_path)
+    assert here.reception.book.trust is None
+    assert refused(here, here.signed("time+jwt")) is Code.KID
+    assert (tmp_path / "authority.sqlite.damaged").exists()
+    here.close()
+
+
+def test_a_stored_list_that_was_tampered_with_is_not_believed(tmp_path):
+    Here(tmp_path).believed().close()
+    one = Here(tmp_path)
+    forged = one.trust()
+    one.close()
+    whole = json.loads(forged)
+    whole["signatures"] = whole["signatures"][:1]
+    db = sqlite3.connect(tmp_path / "authority.sqlite")
+    db.execute("UPDATE trust SET raw = ?", (json.dumps(whole).encode(),))
+    db.commit()
+    db.close()
+    here = Here(tmp_path)
+    assert here.reception.book.trust is None
+    here.close()
+
+
+# the same again
+
+
+def test_the_same_bytes_again_get_the_first_answer_and_do_nothing(here):
+    place, occ = here.place(), mint("H")
+    raw = here.signed("occupancy+jwt", place=place, occ=occ)
+    first = here.accept(raw)
+    revision = here.registry.revision
+    assert here.accept(raw + b"\n") == first | {"again": True}
+    assert here.registry.revision == revision
+    assert len(here.records("object.accepted")) == 1
+
+
+def test_the_same_number_on_other_bytes_is_a_replay(here):
+    place, jti = here.place(), new_jti(NOW)
+    here.accept(here.signed("occupancy+jwt", place=place, occ=mint("H"), jti=jti))
+    other = here.signed("occupancy+jwt", place=here.place("B"), occ=mint("H"), jti=jti)
+    assert refused(here, other) is Code.REPLAY
+    # the number of another owner is another number
+    registry = here.signed(
+        "occupancy+jwt", "registry", iss=SIGNERS["registry"].name, place=here.place("C"),
+        occ=mint("H"), jti=jti,
+    )  # fmt: skip
+    assert here.accept(registry)["outcome"] == "move in"
+
+
+def test_a_kill_between_registry_and_book_does_not_make_it_a_contradiction(here):
+    place, occ = home(here)
+    raw = here.signed("consent+jwt", place=place, sub=occ)
+    here.accept(raw)
+    here.reception.book.db.execute("DELETE FROM seen")
+    revision = here.registry.revision
+    assert here.accept(raw)["outcome"] == "recorded before"
+    assert here.registry.revision == revision
+
+
+# facts about dwellings
+
+
+def test_an_object_that_comes_again_after_a_restore_undoes_no_correction_made_since(here):
+    """The numbers used are not in a building file, and a platform sends all objects again."""
+    place, occ = home(here)
+    out = here.signed("occupancy+jwt", place=place, occ=occ, event="move_out",
+                      **{"from": ..., "to": "2026-11-10T00:00:00Z"})  # fmt: skip
+    here.accept(out)
+    stays = NewOccupancy("correct", place, occ, stays=True)
+    here.registry.occupy([stays], "marie", "gardien occupancy correct", here.wall)
+    here.reception.book.db.execute("DELETE FROM seen")
+    revision = here.registry.revision
+    assert here.accept(out)["outcome"] == "recorded before"
+    assert here.registry.revision == revision
+    assert here.registry.occupancies()[0].until is None
+
+
+def test_a_consent_is_recorded_with_its_signer_and_withdrawn_for_good(here):
+    place, occ = home(here)
+    jti = new_jti(NOW)
+    given = here.signed("consent+jwt", place=place, sub=occ, jti=jti)
+    assert here.accept(given)["outcome"] == "consent recorded"
+    (consent,) = here.registry.consents()
+    assert (consent.id, consent.occupancy, consent.step) == (jti, occ, 1800)
+    assert consent.word.who == SIGNERS["consent_collector"].name
+    assert jti in consent.word.source
+    here.wall += DAY
+    assert here.accept(withdrawn(here, place, occ, jti))["outcome"] == "withdrawn"
+    assert here.registry.consents()[0].withdrawn
+    # the old object itself, and an older one that gives the same again under another number
+    assert here.accept(given)["again"]
+    older = here.signed("consent+jwt", place=place, sub=occ, given_at=NOW - DAY)
+    assert refused(here, older) is Code.REGISTRY
+    assert all(one.withdrawn for one in here.registry.consents())
+    # what is agreed to anew after the withdrawal counts
+    here.wall += DAY
+    anew = here.signed("consent+jwt", place=place, sub=occ, iat=NOW + 2 * DAY,
+                       given_at=NOW + 2 * DAY, nbf=NOW + 2 * DAY)  # fmt: skip
+    assert here.accept(anew)["outcome"] == "consent recorded"
+
+
+def test_a_withdrawal_that_comes_before_its_consent_refuses_it(here):
+    place, occ = home(here)
+    jti = new_jti(NOW)
+    assert "before it came" in here.accept(withdrawn(here, place, occ, jti))["outcome"]
+    given = here.signed("consent+jwt", place=place, sub=occ, jti=jti)
+    assert refused(here, given) is Code.REGISTRY
+
+
+def test_a_consent_before_its_occupancy_waits_visibly_and_then_counts(here):
+    place, occ = here.place(), mint("H")
+    raw = here.signed("consent+jwt", place=place, sub=occ)
+    for _ in range(2):
+        assert here.accept(raw)["outcome"].startswith("waits: ")
+    assert here.reception.status()["waiting"] == 1
+    (told,) = here.reception.book.told()
+    assert told["typ"] == "consent+jwt"
+    assert len(here.records("object.waits")) == 1
+    assert asyncio.run(here.reception.again()) == 0
+    here.accept(here.signed("occupancy+jwt", place=place, occ=occ))
+    assert asyncio.run(here.reception.again()) == 1
+    assert here.registry.consents()[0].occupancy == occ
+    assert here.reception.book.told() == []
+
+
+def test_what_waits_survives_a_restart_and_is_forgotten_after_60_days(tmp_path):
+    here = Here(tmp_path).believed()
+    raw = here.signed("consent+jwt", place=here.place(), sub=mint("H"))
+    here.accept(raw)
+    here.close()
+    again = Here(tmp_path)
+    assert again.reception.status()["waiting"] == 1
+    again.wall += 61 * DAY
+    asyncio.run(again.reception.again())
+    assert again.reception.status()["waiting"] == 0
+    assert again.records("object.forgotten")
+    again.close()
+
+
+def test_a_consent_for_another_building_or_another_dwelling_is_refused(here):
+    place, occ = home(here)
+    foreign = here.signed("consent+jwt", place=mint("D"), sub=mint("H"))
+    assert refused(here, foreign) is Code.REGISTRY
+    other = here.place("B-1")
+    assert refused(here, here.signed("consent+jwt", place=other, sub=occ)) is Code.REGISTRY
+    assert here.registry.consents() == []
+    assert place
+
+
+def test_an_occupancy_that_overlaps_another_is_refused_with_both_named(here):
+    place, occ = home(here)
+    with pytest.raises(Forged, match=r"A-3-12.*is occupied by") as caught:
+        here.accept(here.signed("occupancy+jwt", place=place, occ=mint("H")))
+    assert caught.value.code is Code.REGISTRY
+    moved = here.signed("occupancy+jwt", place=place, occ=occ, event="move_out",
+                        **{"from": ..., "to": "2026-11-10T00:00:00Z"})  # fmt: skip
+    assert here.accept(moved)["outcome"] == "move out"
+    back = here.signed("occupancy+jwt", place=place, occ=occ, event="correct",
+                       **{"from": ..., "to": None})  # fmt: skip
+    here.accept(back)
+    (lives,) = here.registry.occupancies()
+    assert lives.until is None
+
+
+def test_a_duty_is_recorded_and_ended(here):
+    jti = new_jti(NOW)
+    said = {"channels": ["heat"], "billing": ["06-30"]}
+    assert here.accept(here.signed("duty+jwt", jti=jti, **said))["outcome"] == "duty recorded"
+    assert here.registry.duties()[0].id == jti
+    here.wall += 10
+    end = here.signed("duty+jwt", status="ended", prev=jti)
+    assert here.accept(end)["outcome"] == "ended"
+    assert here.registry.duties()[0].until
+
+
+def test_a_place_map_brings_places_and_names_and_never_an_older_version(here):
+    csv = "place_id;type;parent;label;scheme;value;valid_from;valid_to\n"
+    one, two = mint("D"), mint("D")
+    rows = (
+        f"{one};dwelling;;A-1-01;fr.prm;19123456789012;2026-01-01T00:00:00Z;\n{two};D;;A-1-02;;;;\n"
+    )
+    done = here.accept(here.signed("place-map+jws", ver=3, csv=csv + rows))
+    assert done["outcome"] == "2 places are new, 1 names are known"
+    assert here.registry.place("A-1-01").id == one
+    assert here.registry.place("19123456789012").id == one
+    assert here.registry.occupancies() == []
+    again = here.signed("place-map+jws", ver=2, csv=csv)
+    assert refused(here, again) is Code.VERSION
+    wrong = here.signed("place-map+jws", ver=4, csv=csv + "x;D;;a;;;;\n")
+    assert refused(here, wrong) is Code.REGISTRY
+    # and what was refused takes no version away from what is sent corrected
+    assert here.accept(here.signed("place-map+jws", ver=4, csv=csv + rows))
+
+
+def test_who_sent_a_place_map_is_told_how_it_fits_and_nobody_else(here):
+    csv = "place_id;type;parent;label;scheme;value;valid_from;valid_to\n"
+    one = mint("D")
+    here.accept(here.signed("place-map+jws", ver=3, csv=f"{csv}{one};dwelling;;A-1;;;;\n"))
+    twice = "".join(f"{mint('D')};dwelling;;A-1;;;;\n" for _ in range(2))
+    wrong = here.signed("place-map+jws", ver=4, csv=csv + twice)
+    assert refused(here, wrong) is Code.REGISTRY
+    via, told = "metropole", here.reception.told
+    taken, contradicted = told.to(via, "", lambda: {"mapped": 7}).values()
+    assert (taken["state"], taken["report"]) == ("ACCEPTED", {"mapped": 7})
+    assert (contradicted["code"], contradicted["conflicts"]) == ("E_REGISTRY", [2, 3])
+    assert "report" not in contradicted
+    manager = told.to("another uplink", SIGNERS["building_manager"].name, lambda: {"mapped": 7})
+    assert [one.get("report") for one in manager.values()] == [{"mapped": 7}]
+    assert told.to("another uplink", "else.example", lambda: {"mapped": 7}) == {}
+
+
+# keys, time and the rest
+
+
+def test_a_revoked_key_counts_no_more_also_after_a_restart(tmp_path):
+    here = Here(tmp_path).believed()
+    rev = [{"kid": SIGNERS["consent_collector"].kid, "reason": "lost"}]
+    stranger = here.signed("dr-revoke+jwt", "occupant", iss=SIGNERS["occupant"].name, rev=rev)
+    assert refused(here, stranger) is Code.KID
+    root = {"iss": "racine 1", "jti": new_jti(NOW), "iat": NOW, "ver": 1, "rev": rev}
+    here.accept(ROOTS[0].sign("dr-revoke+jwt", root))
+    older = {**root, "jti": new_jti(NOW), "rev": [{"kid": SIGNERS["registry"].kid}]}
+    assert refused(here, ROOTS[0].sign("dr-revoke+jwt", older)) is Code.VERSION
+    here.close()
+    again = Here(tmp_path)
+    assert refused(again, again.signed("consent+jwt", place=again.place())) is Code.KID
+    again.close()
+
+
+def test_only_a_root_revokes_the_keys_of_others_and_no_root(here):
+    rev = [{"kid": ROOTS[1].kid}]
+    for by, name in ((SIGNERS["boiler_operator"], SIGNERS["boiler_operator"].name),
+                     (ROOTS[0], "racine 1")):  # fmt: skip
+        said = {"iss": name, "jti": new_jti(NOW), "iat": NOW, "ver": 1, "rev": rev}
+        assert refused(here, by.sign("dr-revoke+jwt", said)) is Code.KID
+
+
+def test_facts_that_come_before_the_time_wait_for_it_and_orders_do_not(tmp_path):
+    Here(tmp_path).believed().close()
+    here = Here(tmp_path, kept=False)
+    place, occ = here.place(), mint("H")
+    raw = here.signed("occupancy+jwt", place=place, occ=occ)
+    assert here.accept(raw)["outcome"] == "waits: the clock cannot be relied on yet"
+    assert refused(here, here.signed("request+jwt")) is Code.CLOCK
+    forged = Signer.new("x").sign("occupancy+jwt", {})
+    assert refused(here, forged) is Code.KID
+    here.kept = True
+    assert asyncio.run(here.reception.again()) == 1
+    assert here.registry.occupancies()[0].id == occ
+    here.close()
+
+
+def test_the_platforms_word_keeps_a_clock_that_agrees_and_moves_none(tmp_path):
+    Here(tmp_path).believed().close()
+    here = Here(tmp_path, kept=False)
+    assert here.clock.trust.value == "untrusted"
+    here.wall = NOW + 400.0
+    off = here.accept(here.signed("time+jwt", iat=NOW))
+    assert "+400 s off" in off["outcome"]
+    assert here.clock.trust.value == "untrusted"
+    assert here.accept(here.signed("time+jwt", iat=NOW + 390))["outcome"] == "the clock agrees"
+    assert here.clock.trust.value == "trusted"
+    here.close()
+
+
+def test_an_order_goes_to_the_seat_for_its_kind_and_without_one_is_refused(here):
+    command = here.signed("dr-command+jwt")
+    assert refused(here, command) is Code.TYP
+    taken = []
+
+    async def seat(verified):
+        taken.append(verified.claims["cmd"]["act"])
+        return {"states": ["ACCEPTED"]}
+
+    here.reception.seats["dr-command+jwt"] = seat
+    assert here.accept(command)["states"] == ["ACCEPTED"]
+    assert taken == ["offset"]
+
+
+def test_a_flood_of_forgeries_fills_nothing(here):
+    before = here.notes.chain.length
+    for n in range(200):
+        assert refused(here, b"x.%d.y" % n) is Code.FORM
+    assert here.notes.chain.length == before + 60
+    here.wall += 3601
+    refused(here, b"x")
+    assert here.records("object.refused")[-1]["body"]["more"] == "140"
+
+
+def test_the_chain_names_what_was_refused_and_holds_no_words_of_people(here):
+    place, occ = home(here)
+    here.accept(here.signed("consent+jwt", place=place, sub=occ))
+    here.notes.registry_changed(here.registry)
+    refused(here, Signer.new("evil").sign("consent+jwt", {}))
+    text = json.dumps(here.records())
+    for word in ("A-3-12", "Dupont", "accueil", "suivi", "racine"):
+        assert word not in text
+    assert here.records("object.refused")[-1]["body"]["code"] == "E_KID"
+    revisions = [one["body"]["revision"] for one in here.records("registry")]
+    assert revisions == [1, 2, 3]
+    here.notes.registry_changed(here.registry)
+    assert len(here.records("registry")) == 3
+
+
+# who we are
+
+
+def test_another_machine_is_another_state_and_old_orders_count_no_more(tmp_path):
+    here = Here(tmp_path).believed()
+    order = here.signed("request+jwt")
+    here.close()
+    who, moved = identity.bind(tmp_path, "machine")
+    assert (who.state, moved) == (here.who.state, False)
+    other, moved = identity.bind(tmp_path, "another machine")
+    assert moved
+    assert other.state != who.state
+    assert other.gateway == who.gateway
+    for machine in ("another machine", ""):
+        who, moved = identity.bind(tmp_path, machine)
+        assert (who.state, moved) == (other.state, False)
+    names = (tmp_path / "keys/identity.json").read_text()
+    assert "another machine" not in names
+    again = Here(tmp_path)
+    assert again.moved  # back on the first one: another again
+    assert again.records("state.moved")[-1]["body"]["state"] == again.who.state
+    assert refused(again, order) is Code.AUD
+    again.close()
+
+
+def test_a_state_without_machine_is_adopted(tmp_path):
+    identity.mint(tmp_path)
+    made = identity.load(tmp_path)
+    who, moved = identity.bind(tmp_path, "machine")
+    assert (who.state, moved) == (made.state, False)
+    assert identity.bind(tmp_path, "other")[1]
+    with pytest.raises(Refused):
+        identity.bind(tmp_path / "nowhere", "machine")
+
+
+def test_a_full_disk_takes_nothing_and_what_comes_again_later_is_taken(here):
+    place, occ = home(here)
+    db = here.reception.book.db
+    raw = here.signed("consent+jwt", place=place, sub=occ)
+    (pages,) = db.execute("PRAGMA page_count").fetchone()
+    db.execute(f"PRAGMA max_page_count={pages}")
+    for _ in range(500):  # what room the pages still have
+        try:
+            here.accept(here.signed("time+jwt"))
+        except Refused:
+            break
+    with pytest.raises(Refused, match="cannot be written"):
+        here.accept(raw)
+    db.execute("PRAGMA max_page_count=100000")
+    assert here.accept(raw)["outcome"] == "recorded before"
+    assert len(here.registry.consents()) == 1

@@ -1,0 +1,103 @@
+"""What one recipient hears of the gateway: of itself, never of dwellings or other recipients."""
+
+import copy
+import json
+from pathlib import Path
+
+import jsonschema
+
+from agent.upstream.document import document, news
+from agent.upstream.events import events
+
+SCHEMA = json.loads(Path("docs/status.schema.json").read_text(encoding="utf-8"))
+BASE = {"schema": "gardien/status/1", "gateway": "G1", "recipient": "mine.example"}
+
+
+def uplink(recipient, **of):
+    delivery = {"connected_since": "2026-11-24T10:00:00Z", "alarm": "", "lost": ""}
+    backlog = dict.fromkeys(
+        ("rows", "slots", "batches", "batch_rows", "quarantined", "used", "cap"), 0
+    )
+    return {
+        "recipient": recipient,
+        "epoch": "5f1c00000000",
+        "backlog": backlog | {"oldest": None},
+        "delivery": delivery | of,
+        "held_devices": 1,
+        "shed_rows": 0,
+        "data": {"month": "2026-11", "used": 5, "budget": None, "said": ""},
+    }
+
+
+def answer():
+    made = {
+        "now": "2026-11-24T10:15:00Z",
+        "started": "2026-11-24T10:00:00Z",
+        "version": "0.1.0",
+        "configuration": "0" * 64,
+        "clock": "trusted",
+        "clock_said": "",
+        "links": {
+            "riser": {
+                "open": True,
+                "error": "",
+                "devices": 2,
+                "silent": 1,
+                "proposals": [],
+                "health": {},
+            }
+        },
+        "devices": {
+            "flat-A-3-12": {"failures": 1, "place": "A-3-12", "serial": "21889001"},
+            "flat-A-3-13": {"failures": 0, "place": "A-3-13", "serial": "21889002"},
+        },
+        "uplinks": {
+            "mine": uplink("mine.example"),
+            "theirs": uplink("theirs.example", connected_since=None, lost="no route"),
+        },
+        "disk": {"free": 1, "total": 2},
+        "holds": [{"control": "boiler-offset", "until": "2026-11-24T11:00:00Z", "left": 2700}],
+        "certificate": {"not_after": "2027-02-22T00:00:00Z", "days_left": 90, "alarm": ""},
+    }
+    return made | {"events": [one._asdict() for one in events(made)]}
+
+
+def test_a_recipient_hears_nothing_of_dwellings_or_of_other_recipients():
+    said = json.dumps(document(answer(), "mine"))
+    for never in ("A-3-12", "A-3-13", "21889001", "flat", "theirs", "no route"):
+        assert never not in said
+    assert "no route" in json.dumps(document(answer(), "theirs"))
+
+
+def test_it_is_as_the_published_schema_says():
+    jsonschema.validate(BASE | {"state": "offline"}, SCHEMA)
+    told = document(answer() | {"authority": {"audience": "G1.0123"}}, "mine")
+    assert told["audience"] == "G1.0123"
+    jsonschema.validate(BASE | {"state": "online"} | told, SCHEMA)
+
+
+def test_what_lasts_is_news_and_what_passes_is_none():
+    before = document(answer(), "mine")
+    after = copy.deepcopy(before)
+    after["at"], after["disk"]["free"], after["data"]["used"] = "later", 0, 99
+    after["holds"][0]["left"] = 2640
+    assert not news(before, after)
+    after["holds"] = []
+    assert news(before, after)
+    after = copy.deepcopy(before)
+    after["devices"]["silent"] = 2
+    assert news(before, after)
+
+
+def test_every_kind_of_trouble_is_an_event_of_its_own():
+    made = answer()
+    made["clock_said"], made["certificate"]["alarm"] = "no time", "it ends"
+    made["links"]["riser"] |= {"open": False, "error": "pulled out"}
+    mine = made["uplinks"]["mine"]
+    mine["delivery"]["alarm"], mine["backlog"]["quarantined"], mine["shed_rows"] = "deaf", 1, 2
+    mine["data"]["said"] = "used up"
+    found = {one.code for one in events(made)}
+    assert found == {
+        "clock", "certificate", "line-down", "not-consuming", "quarantine", "shed", "data",
+        "uplink-down",
+    }  # fmt: skip

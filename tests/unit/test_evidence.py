@@ -1,0 +1,45 @@
+"""What the pretend building and platform prove against each other (hil/proof.py)."""
+
+import struct
+
+from hil.proof import Answer, Evidence, Row, prove
+
+FIRST = 1_000
+
+
+def answer(t, value):
+    return Answer(t, struct.pack(">f", float(value)))
+
+
+def row(t, value, delay=0):
+    return Row("D", t, value, "V" if value else "M", None, delay, 1, "consent")
+
+
+def verdict(answers, *rows):
+    last = max(one.t for one in rows)
+    return prove(Evidence({"D": answers}, rows, {"D": "consent"}, last_slot=last, step=1, flush=1))
+
+
+def test_an_answer_handed_on_late_by_a_busy_machine_is_still_the_answer():
+    answers = [answer(FIRST + 0.7, "1.5"), answer(FIRST + 1.6, "2.5")]
+    assert verdict(answers, row(FIRST, "1.5", delay=1), row(FIRST + 1, "2.5")).proved
+
+
+def test_no_answer_makes_two_rows_right():
+    answers = [answer(FIRST + 0.7, "1.5"), answer(FIRST + 1.6, "2.5")]
+    found = verdict(answers, row(FIRST, "1.5"), row(FIRST + 1, "1.5"))
+    assert (found.wrong, found.proved) == (1, False)
+
+
+def test_a_value_that_nobody_said_then_is_wrong():
+    answers = [answer(FIRST + n + 0.5, n) for n in range(4)]
+    rows = [row(FIRST + n, str(n)) for n in range(3)]
+    assert verdict(answers, *rows).proved
+    assert verdict(answers, *rows, row(FIRST + 3, "1")).wrong == 1
+    assert verdict(answers[1:], row(FIRST + 1, "3"), row(FIRST + 2, "2")).wrong == 1
+
+
+def test_a_slot_without_a_row_and_one_with_two_are_found():
+    answers = [answer(FIRST + n + 0.5, n) for n in range(3)]
+    found = verdict(answers, row(FIRST, "0"), row(FIRST + 2, "2"), row(FIRST + 2, "2"))
+    assert (found.slots, found.missing, found.duplicate) == (3, 1, 1)

@@ -1,0 +1,77 @@
+"""What a metered line must carry, and how far a schedule is stretched to fit."""
+
+from dataclasses import replace
+
+import pytest
+
+from agent.uplink.budget import (
+    SEALS,
+    Load,
+    a_month,
+    allowance,
+    batches_a_day,
+    rows_a_day,
+    slowed,
+    stretched,
+)
+
+SIXTY = Load("mqtt", {900: 60}, 60.0, 30.0)
+"""sixty dwellings every quarter of an hour"""
+MB = 1_000_000
+
+
+def test_a_month_is_what_its_parts_make():
+    assert rows_a_day(SIXTY) == 60 * 96
+    assert batches_a_day(SIXTY) == 192, "sixty seconds, but something new only twice a quarter"
+    assert batches_a_day(replace(SIXTY, seal=3600.0)) == 24
+    assert 20 * MB < a_month(SIXTY) < 80 * MB
+
+
+def test_a_longer_keep_alive_comes_before_a_longer_seal_interval():
+    plan = stretched(SIXTY, a_month(SIXTY) * 9 // 10)
+    assert plan is not None
+    assert plan.seal == SIXTY.seal
+    assert plan.keepalive > SIXTY.keepalive
+
+
+@pytest.mark.parametrize("budget", [60 * MB, 30 * MB, 20 * MB, 10 * MB, 5 * MB])
+def test_what_is_stretched_fits_and_nothing_livelier_does(budget):
+    plan = stretched(SIXTY, budget)
+    if plan is None:
+        assert a_month(replace(SIXTY, seal=SEALS[-1], keepalive=1200.0)) > budget * 0.85
+        return
+    assert a_month(plan) <= budget * 0.85
+    livelier = [seal for seal in (SIXTY.seal, *SEALS) if seal < plan.seal]
+    slowest = [replace(plan, seal=seal, keepalive=1200.0) for seal in livelier]
+    assert all(a_month(one) > budget * 0.85 for one in slowest)
+
+
+def test_a_broker_with_a_short_keep_alive_is_not_asked_for_a_longer_one():
+    plan = stretched(SIXTY, 12 * MB, longest_keepalive=60.0)
+    assert plan is None or plan.keepalive <= 60
+
+
+def test_what_no_stretching_saves_is_said():
+    assert stretched(Load("mqtt", {60: 500}, 60.0, 30.0), 10 * MB) is None
+
+
+@pytest.mark.parametrize(
+    ("used", "share", "seal"),
+    [(0, 0.0, 60.0), (50, 0.5, 60.0), (54, 0.5, 60.0), (100, 0.9, 86_400.0), (99, 0.99, 60.0)],
+)
+def test_a_month_within_its_plan_is_not_slowed_and_one_used_up_goes_once_a_day(used, share, seal):
+    assert slowed(60.0, used, 100, share) == seal
+
+
+def test_the_further_ahead_of_its_plan_the_more_slowly_it_goes():
+    paces = [slowed(60.0, used, 100, 0.2) for used in (20, 40, 60, 99)]
+    assert paces == sorted(paces)
+    assert paces[1] >= 4 * 60
+
+
+def test_a_budget_is_written_for_people():
+    assert allowance("50MB/month") == 50 * MB
+    assert allowance("1 GB / month") == 1000 * MB
+    for wrong in ("50MB", "50MB/day", "", None, True, "x/month"):
+        with pytest.raises(ValueError, match=r"50MB/month|200MB"):
+            allowance(wrong)
