@@ -2,13 +2,17 @@
 
 import os
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # tests may run as root, which is an account that several people use: they say who they are
 os.environ.setdefault("GARDIEN_AS", "the tests")
 
 # how long an example takes says something of the machine, and nothing of the code. The examples
 # of a commit are the same wherever it is tested; what nobody thought of, the torture looks for
-settings.register_profile("any machine", deadline=None, derandomize=True)
-settings.register_profile("torture", deadline=None)
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+settings.register_profile(
+    "torture", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=False
+)
 settings.load_profile("torture" if os.environ.get("GARDIEN_TORTURE") else "any machine")
