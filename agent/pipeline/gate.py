@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from dataclasses import dataclass, replace
 from functools import cache
+from heapq import merge
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.channels import channels
 from agent.model import Kind, Series, Why
-from agent.pipeline.timetable import is_slot
+from agent.pipeline.timetable import following, is_slot, running_slot
 from agent.registry.dates import DAY, MONTH
 from agent.registry.documents import EXACT
 from agent.registry.exchange import succession
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 NO_BASIS = Basis("", None)
 TEN_YEARS = 10 * 366 * 86_400
+LONGER = 3 * DAY
+"""seconds by which two periods may be longer than twice their step: months, and long days"""
 QUARTER = 900
 """seconds: midnight is a multiple of it in every zone"""
 
@@ -101,7 +105,7 @@ class Gate:
             or known.revision != self.registry.revision
             or not known.since <= t < known.until
         ):
-            until = self.turns(t, t + TEN_YEARS, point)[0]
+            until = next(self._turning(t, t + TEN_YEARS, point), t + TEN_YEARS)
             answer = self._ask(point, serial, t)
             known = self._known[key] = _Known(self.registry.revision, t, until, answer)
         return known.answer
@@ -138,14 +142,27 @@ class Gate:
         """Instants in (start, end] at which an answer may change, and `end` itself.
 
         A quantity over a period must lie whole within its basis, so of a derived point's each
-        instant counts again a step later.
+        instant counts again at the first slot whose period lies after it.
         """
+        return [*self._turning(start, end, point), end]
+
+    def _turning(self, start: int, end: int, point: Point | None) -> Iterator[int]:
+        """Those of `turns` before `end`, reckoned only as far as they are asked for."""
         common, step = self.policy.common, point.every if point and point.derived else 0
-        found = {*self.registry.turns(start - step, end)}
+        edges = self.registry.turns(start - 2 * step - LONGER if step else start, end)
         if common is not None:
-            found.add(common.since)
-        found |= {turn + step for turn in found}
-        return sorted({*(turn for turn in found if start < turn < end), end})
+            insort(edges, common.since)
+        last = start
+        for turn in merge(edges, (self._lies_after(one, step) for one in edges) if step else ()):
+            if last < turn < end:
+                yield turn
+                last = turn
+
+    def _lies_after(self, turn: int, step: int) -> int:
+        """The first slot whose period begins at or after an instant: a day may be short or long."""
+        zone = self.policy.zone
+        begins = following(running_slot(step, turn - 1, zone), step, zone)
+        return following(begins, step, zone)
 
     def _ask(self, point: Point, serial: str | None, t: int) -> Answer:
         if point.channel is None:

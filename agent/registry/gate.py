@@ -250,8 +250,7 @@ def _shared(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     common = _common(policy, channel.kind, step, t)
     if isinstance(common, Why) or place[:1] != "B":
         return common
-    instants = {t} if channel.kind not in (Kind.INT, Kind.AVG) else {t - step, t - 1}
-    for at in instants:
+    for at in {_began(channel.kind, step, t, policy), _instant(channel.kind, t)}:
         if tells_of_few(facts, channel.name, at, recipient, policy.fewest):
             return Why.FEW
     return common

@@ -1,7 +1,9 @@
 """Who stands in a sum, when it may be told, and what a total of the building tells."""
 
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from agent.channels import channels
 from agent.model import Kind, Why
+from agent.registry.dates import DAY
 from agent.registry.gate import Basis, may_leave
 from agent.registry.rest import Sum, formed, step_of, told, told_apart
 from tests.unit.registry.building import (
@@ -135,6 +138,17 @@ def test_a_total_over_a_period_is_judged_at_both_its_ends():
     two = building(consent(0), consent(1, until=NOW + 500))
     assert total(two, NOW + 1300, over) is Why.FEW
     assert total(two, NOW + 1400, over) == Basis("common", None)
+
+
+def test_a_total_over_a_day_of_25_hours_is_judged_at_its_beginning():
+    over, rules = replace(HEAT, kind=Kind.INT), replace(FR, zone=ZoneInfo("Europe/Paris"))
+    begins, ends = (int(datetime(2026, 10, day, tzinfo=rules.zone).timestamp()) for day in (25, 26))
+    assert ends - begins == DAY + 3600
+    other = consent(0, until=ends)
+    two = building(other, consent(1, until=begins + 1800))
+    assert may_leave(two, rules, WHOLE, over, DAY, ends, US) is Why.FEW
+    two = building(other, consent(1, until=begins))
+    assert may_leave(two, rules, WHOLE, over, DAY, ends, US) == Basis("common", None)
 
 
 @pytest.mark.parametrize(
