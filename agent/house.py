@@ -338,6 +338,7 @@ def open_steering(house: House) -> AbstractAsyncContextManager[Steering]:
         house.config, house.clock, house.link_of, house.latest, house.audit, home=house.home,
         ask=house.read_guards,
         witness=own,
+        taken=house.reception.book.taken.all() if house.reception else (),
     )  # fmt: skip
 
 

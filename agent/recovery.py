@@ -19,6 +19,7 @@ import os
 import re
 import shutil
 import tempfile
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ from agent.authority import trust
 from agent.authority.audit import Chain
 from agent.authority.book import FILE, Book
 from agent.authority.compact import take_apart
+from agent.authority.kinds import REVOKES
+from agent.authority.taken import TakenBack
 from agent.clock import seconds, stamp
 from agent.config.shelf import FOLDER
 from agent.enrolment import credential
@@ -86,6 +89,7 @@ def _content(house: House, files: dict[str, str]) -> dict[str, Any]:
         "registry": _registry(house.config.state / REGISTRY),
         "trust": base64.b64encode(book.trust.raw).decode() if book.trust else None,
         "revoked": sorted(book.revoked),
+        "taken_back": [list(astuple(one)) for one in book.taken.all()],
         "versions": book.versions(),
         "waiting": [
             {"via": via, "object": base64.b64encode(raw).decode()} for _, via, raw in book.waiting()
@@ -174,6 +178,7 @@ def _stands_for(house: House, files: dict[str, str], sealing: tuple[str, bool]) 
     book = house.reception_open().book
     trust = book.trust.sha256 if book.trust else None
     waiting = [sha256 for sha256, _, _ in book.waiting()]
+    # each revocation has a version of its own, so what was taken back need not be named here
     said = [house.registry.revision, trust, sorted(book.revoked), book.versions(), waiting, files]
     return _hash(json.dumps([said, *sealing], sort_keys=True).encode())
 
@@ -310,7 +315,10 @@ def restore(found: dict[str, Any], state: Path) -> identity.Identity:
     with Book.open(state / FILE) as book:
         if standing is not None and (book.trust is None or book.trust.ver < standing.ver):
             book.install(standing, seconds())
-        book.remember(found["revoked"], found["versions"], seconds())
+        taken = [TakenBack(*one) for one in found.get("taken_back", ())]
+        # revocations come again with all other objects, and count again: they only add
+        versions = [one for one in found["versions"] if one[1] != REVOKES]
+        book.remember(found["revoked"], versions, taken, seconds())
         for one in found.get("waiting", ()):
             _wait_on(book, str(one["via"]), base64.b64decode(one["object"]))
     body = {"gateway": who.gateway, "revision": found["revision"], "made": found["made"]}

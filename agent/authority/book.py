@@ -10,7 +10,7 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from agent.authority import replay, trust, votes
+from agent.authority import replay, taken, trust, votes
 from agent.authority.refused import Code, Forged
 from agent.clock import stamp
 from agent.errors import Refused
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from agent.authority.taken import TakenBack
     from agent.authority.trust import TrustList
     from agent.authority.verify import Verified
 
@@ -28,6 +29,7 @@ FILE = "authority.sqlite"
 SCHEMA = f"""
 {replay.SCHEMA}
 {votes.SCHEMA}
+{taken.SCHEMA}
 CREATE TABLE IF NOT EXISTS trust (ver INTEGER PRIMARY KEY, at INTEGER NOT NULL, raw BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS revoked (kid TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS version (
@@ -53,6 +55,7 @@ class Book:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
+        self.taken = taken.Account.read(db)
         self.trust = self._trust()
 
     @classmethod
@@ -125,8 +128,15 @@ class Book:
 
     @property
     def revoked(self) -> frozenset[str]:
-        """Keys that count no more, by kid."""
+        """Keys that count no more, by kid; not those that were revoked before they were known."""
         return frozenset(kid for (kid,) in self.db.execute("SELECT kid FROM revoked"))
+
+    def take_back(self, some: Sequence[TakenBack]) -> None:
+        """Keep what was taken back, with its signers. Inside the caller's transaction; it counts
+        from now on also where that fails.
+        """
+        taken.keep(self.db, some)
+        self.taken.add(some)
 
     def must_be_newer(self, verified: Verified, ver: int) -> None:
         """See that an issuer has sent no such version before. Raises Forged."""
@@ -148,10 +158,15 @@ class Book:
         return [list(row) for row in self.db.execute("SELECT iss, typ, ver FROM version")]
 
     def remember(
-        self, revoked: Sequence[str], versions: Sequence[Sequence[Any]], now: float
+        self,
+        revoked: Sequence[str],
+        versions: Sequence[Sequence[Any]],
+        some: Sequence[TakenBack],
+        now: float,
     ) -> None:
         """Take over what the gateway before had to remember."""
         with self.transaction() as db:
+            self.take_back(some)
             for kid in revoked:
                 db.execute("INSERT OR IGNORE INTO revoked VALUES (?, ?)", (str(kid), int(now)))
             for iss, typ, ver in versions:

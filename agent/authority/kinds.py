@@ -13,6 +13,7 @@ from agent.authority.refused import Code, Forged
 if TYPE_CHECKING:
     from agent.authority.claims import Said
 
+REVOKES = "dr-revoke+jwt"
 ROOT, WITNESS = "root", "witness"
 """roles that no trust list gives: a root key, and our own key as witness of an assembly's vote"""
 OCCUPANT = "occupant"
@@ -63,9 +64,7 @@ KINDS: dict[str, Kind] = {
     "dr-grant+jwt": Kind(
         claims.Grant, GRANTING | {WITNESS}, Addressed.BUILDING, Dated.STANDING, widens=True
     ),
-    "dr-revoke+jwt": Kind(
-        claims.Revocation, GRANTING | COMMANDING | {ROOT}, Addressed.ANY, Dated.RECORD
-    ),
+    REVOKES: Kind(claims.Revocation, GRANTING | COMMANDING | {ROOT}, Addressed.ANY, Dated.RECORD),
     "consent+jwt": Kind(
         claims.Consent,
         frozenset({"consent_collector", "building_manager"}),

@@ -65,7 +65,8 @@ def _fit(report: dict[str, Any] | None) -> None:
 def _said(answer: dict[str, Any]) -> str:
     before = " (came before)" if answer.get("again") else ""
     orders = [f"\n    {name}: {_done(one)}" for name, one in answer.get("targets", {}).items()]
-    return f"{answer['typ']}: {answer['outcome']}{before}{''.join(orders)}"
+    unknown = [f"\n    no grant here has the number {one}" for one in answer.get("unknown", ())]
+    return f"{answer['typ']}: {answer['outcome']}{before}{''.join([*orders, *unknown])}"
 
 
 def _done(one: dict[str, Any]) -> str:

@@ -11,8 +11,7 @@ import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from agent.authority import claims, replay
-from agent.authority.kinds import OCCUPANT, ROOT
+from agent.authority import claims, replay, taken
 from agent.authority.refused import Code as ObjectCode
 from agent.authority.refused import Forged
 from agent.clock import stamp
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from agent.buffer.database import Database
     from agent.control.fitted import Fitted
     from agent.control.keeper import Keeper
-    from agent.control.model import Grant, Order
+    from agent.control.model import Order
 
 EARLY_KEPT = 72 * 3600.0
 """seconds for which a cancellation that came before its order is kept"""
@@ -77,8 +76,12 @@ class Desk:
         for asset in grant.assets:
             if not self._covers(verified, asset):
                 raise Forged(ObjectCode.KID, f"the key of {verified.owner} is not for {asset}")
-        answer = {"grant": grant.jti, "role": grant.role, "revoked": self._is_revoked(grant)}
-        await self.run(self.keeper.journal.grant, grant, _keep(verified, answer))
+        journal = self.keeper.journal
+        if (other := journal.grants.get(grant.jti)) and other.by != grant.by:
+            words = f"{other.by} has used the number {grant.jti} for a grant: take another"
+            raise Forged(ObjectCode.REPLAY, words)
+        answer = {"grant": grant.jti, "role": grant.role, "revoked": journal.is_taken(grant)}
+        await self.run(journal.grant, grant, _keep(verified, answer))
         self._audit("control.grant", jti=grant.jti, kid=verified.kid)
         return answer
 
@@ -86,38 +89,31 @@ class Desk:
         name, _, equipment = asset.partition(":")
         return verified.scope.covers(*(("", equipment) if name == "kind" else (asset, "")))
 
-    def _is_revoked(self, grant: Grant) -> bool:
-        revoked = self.keeper.journal.revoked
-        return grant.jti in revoked or grant.kid in revoked
-
     async def _revoke(self, verified: Verified, said: claims.Revocation) -> dict[str, Any]:
         journal = self.keeper.journal
         last = journal.versions.get(verified.owner, 0)
         if said.ver <= last:
             words = f"{verified.owner} has sent version {last} already, this is {said.ver}"
             raise Forged(ObjectCode.VERSION, words)
-        what = []
-        for one in said.rev:
-            name = one.jti or one.kid or ""
-            self._may_revoke(verified, name)
-            what.append((name, float(one.at if one.at is not None else said.iat)))
-        answer = {"revoked": [name for name, _ in what]}
+        some = taken.said_by(verified, said)
+        for one in some:
+            self._may_take_back(one)
+        answer = {
+            "revoked": [one.what for one in some],
+            "unknown": [one.what for one in some if not one.key and one.what not in journal.grants],
+        }
         version = (verified.owner, said.ver)
-        await self.run(journal.revoke, what, version, _keep(verified, answer))
+        await self.run(journal.revoke, some, version, _keep(verified, answer))
         self._audit("control.revoked", jti=said.jti, kid=verified.kid, revoked=answer["revoked"])
         for name in self.keeper.fits:
             self.keeper.wake(name)
         return answer
 
-    def _may_revoke(self, verified: Verified, name: str) -> None:
-        """By who granted, by another key of the same role (an occupant speaks for nobody else), or
-        by root; an unknown one by anybody who may sign such a thing: it may come later.
-        """
-        grant = self.keeper.journal.grants.get(name)
-        if grant is None or verified.role == ROOT or grant.by == verified.owner:
-            return
-        if grant.role != verified.role or grant.role == OCCUPANT:
-            raise Forged(ObjectCode.KID, f"{verified.owner} cannot take back what {grant.by} said")
+    def _may_take_back(self, one: taken.TakenBack) -> None:
+        """An unknown one may come later; then it is judged who has taken it back."""
+        grant = None if one.key else self.keeper.journal.grants.get(one.what)
+        if grant and not taken.may_end(one.owner, one.role, grant.by, grant.role):
+            raise Forged(ObjectCode.KID, f"{one.owner} cannot take back what {grant.by} said")
 
     # -- orders
 
@@ -171,7 +167,9 @@ class Desk:
         agreed = fit.modality
         if verified and not verified.scope.covers(agreed.name, agreed.equipment):
             return No(Code.KID, f"the key of {verified.owner} is not for {agreed.name}")
-        if order.jti in journal.early:
+        if (order.jti, order.control) in journal.events:
+            return No(Code.REPLAY, f"the number {order.jti} was used before: take another")
+        if (order.jti, order.control) in journal.early:
             return No(Code.REVOKED, "it was cancelled before it came")
         now = self.keeper.world.now()
         found = decide(order, agreed, self.keeper.facts(fit, now))
@@ -221,7 +219,7 @@ class Desk:
         try:
             if ref and not late and known:
                 until = self.keeper.world.now().wall + EARLY_KEPT
-                await self.run(journal.refuse_later, ref, until, keep)
+                await self.run(journal.refuse_later, ref, known, until, keep)
             else:
                 await self.run(journal.save, Change(), keep)
         finally:  # also where it cannot be kept: it comes again, and ends nothing twice

@@ -12,10 +12,21 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
-from agent.authority import replay
+from agent.authority import replay, taken
+from agent.authority.kinds import ROOT
+from agent.authority.taken import TakenBack
 from agent.buffer.database import Damaged, Database, set_aside
 from agent.control.model import State
-from agent.control.records import FINAL, Memo, event_of, grant_of, memo_of, outcome_of, text
+from agent.control.records import (
+    FINAL,
+    TABLES,
+    Memo,
+    event_of,
+    grant_of,
+    memo_of,
+    outcome_of,
+    text,
+)
 from agent.control.row import Phase, Row, decode, encode
 
 if TYPE_CHECKING:
@@ -38,23 +49,6 @@ CLOSED = 1_000
 """rows of what was given back, for whoever looks into the file after an accident"""
 RECENT = 2_000
 """outcomes that recipients are told of, however long they could not be reached"""
-TABLES = (
-    *(part for part in replay.SCHEMA.split(";") if part.strip()),
-    """CREATE TABLE IF NOT EXISTS hold(number INTEGER PRIMARY KEY, device TEXT NOT NULL,
-    point TEXT NOT NULL, slot INTEGER, closed INTEGER NOT NULL, body TEXT NOT NULL)""",
-    "CREATE INDEX IF NOT EXISTS hold_open ON hold(closed)",
-    """CREATE TABLE IF NOT EXISTS event(jti TEXT, control TEXT, device TEXT NOT NULL,
-    point TEXT NOT NULL, final INTEGER NOT NULL, accepted REAL NOT NULL, until REAL NOT NULL,
-    body TEXT NOT NULL, PRIMARY KEY(jti, control)) WITHOUT ROWID""",
-    """CREATE TABLE IF NOT EXISTS outcome(n INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL,
-    jti TEXT NOT NULL, control TEXT NOT NULL, state TEXT NOT NULL, body TEXT NOT NULL)""",
-    "CREATE TABLE IF NOT EXISTS granted(jti TEXT PRIMARY KEY, until REAL, body TEXT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS revoked(what TEXT PRIMARY KEY, at REAL NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS version(iss TEXT PRIMARY KEY, ver INTEGER NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS early(jti TEXT PRIMARY KEY, until REAL NOT NULL)",
-    """CREATE TABLE IF NOT EXISTS point(device TEXT, point TEXT, body TEXT NOT NULL,
-    PRIMARY KEY(device, point)) WITHOUT ROWID""",
-)
 
 
 class Journal:
@@ -80,15 +74,16 @@ class Journal:
         self._at: dict[Key, dict[Name, Event]] = {}
         self.memos: dict[Key, Memo] = {}
         self.grants: dict[str, Grant] = {}
-        self.revoked: dict[str, float] = {}
+        self.taken = taken.Account()
+        """what was taken back, by whom"""
         self.mute: str | None = None
         """a key whose grants do not count now, though nobody has revoked it"""
         self.versions: dict[str, int] = {}
         """of revocations, by who issued them"""
         self.recent: deque[Outcome] = deque(maxlen=RECENT)
         """the latest outcomes, oldest first: what recipients are told"""
-        self.early: dict[str, float] = {}
-        """until when an order that was cancelled before it came is refused"""
+        self.early: dict[Name, float] = {}
+        """until when an order that was cancelled before it came is refused, control by control"""
         self._load()
 
     @classmethod
@@ -121,8 +116,11 @@ class Journal:
             self._remember(event_of(json.loads(body)), (device, point))
         for device, point, body in self._db.read("SELECT device, point, body FROM point"):
             self.memos[device, point] = memo_of(json.loads(body))
+        self.taken = self._db.by(taken.Account.read)
+        named = self.taken.names()
         for what, at in self._db.read("SELECT what, at FROM revoked"):
-            self.revoked[what] = at
+            if what not in named:
+                self.taken.add(TakenBack(what, key, "", ROOT, at) for key in (False, True))
         for (body,) in self._db.read("SELECT body FROM granted"):
             grant = grant_of(json.loads(body))
             self.grants[grant.jti] = self._standing(grant)
@@ -130,11 +128,17 @@ class Journal:
             self._db.read("SELECT n, body FROM outcome ORDER BY n DESC LIMIT ?", RECENT)
         ):
             self.recent.append(outcome_of(n, json.loads(body)))
-        self.early = dict(self._db.read("SELECT jti, until FROM early"))
+        self.early = self._cancelled_early()
         self.versions = dict(self._db.read("SELECT iss, ver FROM version"))
 
+    def _cancelled_early(self) -> dict[Name, float]:
+        rows = self._db.read("SELECT jti, control, until FROM cancelled_early")
+        return {(jti, control): until for jti, control, until in rows}
+
     def _standing(self, grant: Grant) -> Grant:
-        at = self.revoked.get(grant.jti, self.revoked.get(grant.kid))
+        at = self.taken.when(grant.jti, grant.by, grant.role)
+        if at is None:
+            at = self.key_taken(grant.kid, grant.by, grant.role)
         return replace(grant, revoked=0.0 if at is None and grant.kid == self.mute else at)
 
     def silence(self, kid: str | None) -> None:
@@ -247,34 +251,63 @@ class Journal:
             )
         self.grants[grant.jti] = self._standing(grant)
 
+    def is_taken(self, grant: Grant) -> bool:
+        """Whether a grant that comes now was taken back before."""
+        return self._standing(grant).revoked is not None
+
+    def key_taken(self, kid: str, owner: str, role: str) -> float | None:
+        """Since when a key, as whose it was known when it signed, counts no more; None: it does."""
+        return self.taken.when(kid, owner, role, key=True)
+
     def revoke(
         self,
-        what: Sequence[tuple[str, float]],
+        some: Sequence[TakenBack],
         version: tuple[str, int],
         also: Callable[[Database], None] | None = None,
     ) -> None:
-        """Keep that grants (by jti) or keys (by kid) are revoked, for ever; and by which version of
-        whose list. It counts from now on also where it could not be kept.
+        """Keep that grants or keys were taken back, for ever; and by which version of whose list.
+        It counts from now on also where it could not be kept.
         """
-        self.revoked = dict(what) | self.revoked
-        self.grants = {jti: self._standing(grant) for jti, grant in self.grants.items()}
+        self._take_back(some)
         with self._db.transaction():
             if also is not None:
                 also(self._db)
-            for name, at in what:
-                self._db.write("INSERT OR IGNORE INTO revoked VALUES(?,?)", name, at)
+            self._keep_taken(some)
             self._db.write("INSERT OR REPLACE INTO version VALUES(?,?)", *version)
         self.versions[version[0]] = version[1]
 
+    def learn(self, some: Sequence[TakenBack]) -> None:
+        """Know of what was taken back while there was no journal, or another one."""
+        if new := [one for one in some if one not in self.taken.all()]:
+            self._take_back(new)
+            with self._db.transaction():
+                self._keep_taken(new)
+
+    def _take_back(self, some: Sequence[TakenBack]) -> None:
+        self.taken.add(some)
+        self.grants = {jti: self._standing(grant) for jti, grant in self.grants.items()}
+
+    def _keep_taken(self, some: Sequence[TakenBack]) -> None:
+        self._db.by(lambda db: taken.keep(db, some))
+        for one in some:
+            self._db.write("INSERT OR IGNORE INTO revoked VALUES(?,?)", one.what, one.at)
+
     def refuse_later(
-        self, jti: str, until: float, also: Callable[[Database], None] | None = None
+        self,
+        jti: str,
+        controls: Sequence[str],
+        until: float,
+        also: Callable[[Database], None] | None = None,
     ) -> None:
-        """Keep that an order was cancelled before it came."""
+        """Keep that an order was cancelled at these controls before it came."""
         with self._db.transaction():
             if also is not None:
                 also(self._db)
-            self._db.write("INSERT OR REPLACE INTO early VALUES(?,?)", jti, until)
-        self.early[jti] = until
+            for name in controls:
+                self._db.write(
+                    "INSERT OR REPLACE INTO cancelled_early VALUES(?,?,?)", jti, name, until
+                )
+        self.early |= {(jti, name): until for name in controls}
 
     def first(self, verified: Verified) -> dict[str, Any] | None:
         """What became of these very bytes before; None: they are new. Raises Forged E_REPLAY."""
@@ -292,9 +325,9 @@ class Journal:
                 "DELETE FROM hold WHERE closed=1 AND number<=(SELECT max(number) FROM hold)-?",
                 CLOSED,
             )
-            self._db.write("DELETE FROM early WHERE until<?", now)
+            self._db.write("DELETE FROM cancelled_early WHERE until<?", now)
             self._db.write("DELETE FROM granted WHERE until<?", since)
-            self.early = dict(self._db.read("SELECT jti, until FROM early"))
+            self.early = self._cancelled_early()
         self.grants = {jti: one for jti, one in self.grants.items() if one.until >= since}
         for name, event in list(self.events.items()):
             if event.state in FINAL and event.end < since:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from agent.authority import replay, taken
 from agent.control.failsafe import Watch
 from agent.control.model import Event, Grant, Limits, Order, State, Window
 from agent.control.stamps import Moment
@@ -22,6 +23,26 @@ FINAL = {
 }  # fmt: skip
 Key = tuple[str, str]
 """device and point: timers hang on these, not on a control's name"""
+TABLES = (
+    *(part for part in replay.SCHEMA.split(";") if part.strip()),
+    """CREATE TABLE IF NOT EXISTS hold(number INTEGER PRIMARY KEY, device TEXT NOT NULL,
+    point TEXT NOT NULL, slot INTEGER, closed INTEGER NOT NULL, body TEXT NOT NULL)""",
+    "CREATE INDEX IF NOT EXISTS hold_open ON hold(closed)",
+    """CREATE TABLE IF NOT EXISTS event(jti TEXT, control TEXT, device TEXT NOT NULL,
+    point TEXT NOT NULL, final INTEGER NOT NULL, accepted REAL NOT NULL, until REAL NOT NULL,
+    body TEXT NOT NULL, PRIMARY KEY(jti, control)) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS outcome(n INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL,
+    jti TEXT NOT NULL, control TEXT NOT NULL, state TEXT NOT NULL, body TEXT NOT NULL)""",
+    "CREATE TABLE IF NOT EXISTS granted(jti TEXT PRIMARY KEY, until REAL, body TEXT NOT NULL)",
+    taken.SCHEMA,
+    # an earlier version reads and writes this one alone: it says by nobody's name
+    "CREATE TABLE IF NOT EXISTS revoked(what TEXT PRIMARY KEY, at REAL NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS version(iss TEXT PRIMARY KEY, ver INTEGER NOT NULL)",
+    """CREATE TABLE IF NOT EXISTS cancelled_early(jti TEXT, control TEXT, until REAL NOT NULL,
+    PRIMARY KEY(jti, control)) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS point(device TEXT, point TEXT, body TEXT NOT NULL,
+    PRIMARY KEY(device, point)) WITHOUT ROWID""",
+)
 
 
 @dataclass(frozen=True, slots=True)

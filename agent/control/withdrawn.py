@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from agent.control.stamps import Moment
 
     Home = Callable[[str], tuple[float, float] | None]
+    KeyTaken = Callable[[str, str, str], float | None]
 
 
 def taken_back(
-    event: Event, grants: Mapping[str, Grant], kids: Mapping[str, float], home: Home, now: Moment
+    event: Event, grants: Mapping[str, Grant], key_taken: KeyTaken, home: Home, now: Moment
 ) -> No | None:
     """Which word an order stands on no longer stands; None: all do. Pure.
 
-    `kids`: keys that were revoked; `home`: from when until when an occupancy is.
+    `key_taken`: since when a key counts no more; `home`: from when until when an occupancy is.
     """
     for jti in event.grants:
         grant = grants.get(jti)
@@ -38,7 +39,8 @@ def taken_back(
             if stands is None or stands[1] <= now.wall:
                 words = f"the occupancy of the {grant.role} has ended"
                 return No(Code.REVOKED, words, grant.role)
-    if event.order.kid in kids:
+    order = event.order
+    if key_taken(order.kid, order.by, order.role) is not None:
         return No(Code.REVOKED, "the key that ordered it was revoked")
     return None
 
@@ -50,7 +52,7 @@ async def end_withdrawn(ground: Ground, fit: Fitted, rows: list[Row]) -> list[Ro
         if event.state not in course.WAITING:
             continue
         no = taken_back(
-            event, journal.grants, journal.revoked,
+            event, journal.grants, journal.key_taken,
             lambda occupancy: ground.world.home(occupancy, fit.place.device), now,
         )  # fmt: skip
         if no is None:

@@ -13,9 +13,9 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from agent.authority import claims, replay, trust
+from agent.authority import claims, replay, taken, trust
 from agent.authority.compact import MAP, take_apart
-from agent.authority.kinds import ROOT
+from agent.authority.kinds import REVOKES, ROOT
 from agent.authority.refused import Code, Forged
 from agent.authority.verify import Audience, Known, Verified, verify
 from agent.clock import Trust, stamp
@@ -44,7 +44,6 @@ objects must not fill the disk"""
 HOUR = 3600.0
 AHEAD = 120.0
 """seconds by which the clock of who signs may be before ours"""
-TAKES_BACK = "dr-revoke+jwt"
 ORDER = "dr-command+jwt"
 
 
@@ -84,7 +83,7 @@ class Reception:
             audience=self.audience,
             now=self.clock.now(),
             clock=self.clock.trust,
-            revoked=self.book.revoked,
+            revoked=self.book.revoked | self.book.taken.keys(members),
             expires=standing.expires if standing else None,
         )
 
@@ -113,7 +112,7 @@ class Reception:
             if error.code is Code.CLOCK and _for_the_registry(raw):
                 return self._wait_for_the_clock(raw, via)
             raise
-        if verified.typ in self.seats and verified.typ != TAKES_BACK:
+        if verified.typ in self.seats and verified.typ != REVOKES:
             answer = await self.seats[verified.typ](verified)
             return {"typ": verified.typ, "jti": verified.jti, "outcome": "taken", **answer}
         first = replay.first(self.book.db, verified)
@@ -168,33 +167,28 @@ class Reception:
         return answer
 
     async def _revoke(self, verified: Verified, said: claims.Revocation) -> dict[str, Any]:
-        """Keys count no more from now on; grants and objects are for the seat that holds them."""
+        """Keys count no more from now on; grants and objects are for the seat that holds them.
+
+        What is not known yet is kept with its signer, and hits only what that one could end.
+        """
         self.book.must_be_newer(verified, said.ver)
         kids = [one.kid for one in said.rev if one.kid is not None]
+        members = self.known().members
         for kid in kids:
-            self._may_revoke(verified, kid)
-        seat = self.seats.get(TAKES_BACK)
+            _may_revoke(verified, kid, members)
+        seat = self.seats.get(REVOKES)
         answer = _answer(verified, "revoked")
         if seat is not None:
             answer |= await seat(verified)
         now = int(self.clock.now())
         with self.book.transaction() as db:
             self.book.note_version(verified, said.ver)
-            for kid in kids:
+            self.book.take_back(taken.said_by(verified, said))
+            for kid in members.keys() & kids:
                 db.execute("INSERT OR IGNORE INTO revoked VALUES (?, ?)", (kid, now))
             replay.keep(db, verified, answer)
         self.audit("object.accepted", _ids(verified, "") | {"keys": kids})
         return answer
-
-    def _may_revoke(self, verified: Verified, kid: str) -> None:
-        member = self.known().members.get(kid)
-        if verified.role == ROOT or (member and member.role == ROOT):
-            if verified.role == ROOT and not (member and member.role == ROOT):
-                return
-            raise Forged(Code.KID, "a root key is changed by a trust list only")
-        if member is None or verified.owner == member.name or verified.role == member.role:
-            return
-        raise Forged(Code.KID, f"{verified.owner} cannot take a key from {member.name}")
 
     def consider(self, new: TrustList) -> None:
         """See whether a list could stand, but for a person's comparing its roots. Raises Forged."""
@@ -315,6 +309,16 @@ class Reception:
         if left < trust.ALARM:
             return f"the trust list expires in {int(left // 86_400)} days: have it renewed"
         return ""
+
+
+def _may_revoke(verified: Verified, kid: str, members: Mapping[str, Member]) -> None:
+    """By who may end what its owner says; one that is not known yet waits. Raises Forged."""
+    member = members.get(kid)
+    if member is None or taken.may_end(verified.owner, verified.role, member.name, member.role):
+        return
+    if member.role == ROOT:
+        raise Forged(Code.KID, "a root key is changed by a trust list only")
+    raise Forged(Code.KID, f"{verified.owner} cannot take a key from {member.name}")
 
 
 def _answer(verified: Verified, outcome: str) -> dict[str, Any]:

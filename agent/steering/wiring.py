@@ -28,6 +28,7 @@ from agent.timesync import boot_id
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+    from agent.authority.taken import TakenBack
     from agent.clock import Clock
     from agent.config import Config
     from agent.control.plug import Plug
@@ -129,10 +130,12 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
     home: Callable[[str, str], tuple[float, float] | None],
     ask: Callable[[str], Awaitable[None]],
     witness: str = "",
+    taken: Sequence[TakenBack] = (),
 ) -> AsyncIterator[Steering]:
     """Open the journal; nothing is written to any device yet.
 
-    `witness`: our own key, whose grants count only where votes may be witnessed.
+    `witness`: our own key, whose grants count only where votes may be witnessed; `taken`: what was
+    taken back, also while there was no journal.
     """
     boot, made = boot_id(), fits(config)
 
@@ -164,6 +167,7 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
         here = Steering(config, keeper, Desk(keeper, thread.run), thread)
         if not config.trust.witnessed:
             await thread.run(journal.silence, witness)
+        await thread.run(journal.learn, taken)
         journal.key_of = lambda name: fit.key if (fit := keeper.fits.get(name)) else None
         eyes = Eyes(lambda: here.config, clock, latest)
         world.look, world.power = eyes.seen, eyes.power

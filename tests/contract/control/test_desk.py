@@ -13,9 +13,10 @@ from agent.authority.refused import Forged
 from agent.authority.sign import Signer
 from agent.authority.verify import verify
 from agent.control.desk import Desk
+from agent.control.fitted import Fitted
 from agent.control.model import Limits, State
 from agent.errors import SpoolFull
-from tests.contract.control.pretend import BEGIN, Site, agreed
+from tests.contract.control.pretend import BEGIN, PLACE, Site, agreed
 from tests.unit.authority.objects import MEMBERS, NAMES, RIGHT, claims, known, scoped, signed
 from tests.unit.authority.objects import SIGNERS as KEYS
 
@@ -34,6 +35,22 @@ class Bench:
         fit = replace(self.site.fit, modality=modality)
         self.site.keeper.fits = {"boiler-offset": fit}
         self.desk = Desk(self.site.keeper, self.site.read)
+
+    def close(self) -> None:
+        self.site.close()
+
+    def restart(self) -> None:
+        """The agent is killed, and comes back with what is on the disk."""
+        fits = self.site.keeper.fits
+        self.site.die()
+        self.site.start()
+        self.site.keeper.fits = fits
+        self.desk = Desk(self.site.keeper, self.site.read)
+
+    def another(self, name: str, **over) -> Fitted:
+        """One more control, of a point of its own."""
+        modality = replace(self.site.modality, name=name, **over)
+        return replace(self.site.fit, modality=modality, place=replace(PLACE, point=name))
 
     def verified(self, raw: bytes):
         return verify(raw, known(now=self.site.truth.moment().wall))

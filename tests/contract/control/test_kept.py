@@ -82,7 +82,7 @@ def test_nothing_is_forgotten_by_a_clock_that_cannot_be_relied_on(site):
 
 def test_quotas_and_cancellations_survive_a_start_with_a_clock_ten_years_ahead(site):
     site.journal.save(Change(events=[done(1, -DAY)]))
-    site.journal.refuse_later("0192-not-yet-here", BEGIN + 3600)
+    site.journal.refuse_later("0192-not-yet-here", ["it"], BEGIN + 3600)
     site.die()
     site.truth.wrong, site.truth.trusted = 10 * 365 * DAY, False
     site.start()
@@ -90,7 +90,7 @@ def test_quotas_and_cancellations_survive_a_start_with_a_clock_ten_years_ahead(s
     site.truth.wrong, site.truth.trusted = 0.0, True
     asyncio.run(site.keeper.prune())
     assert [one.order.jti for one in site.journal.of(site.fit.key)] == ["old-1"]
-    assert "0192-not-yet-here" in site.journal.early
+    assert ("0192-not-yet-here", "it") in site.journal.early
     site.truth.at = 4000.0
     asyncio.run(site.keeper.prune())
     assert not site.journal.early

@@ -1,0 +1,86 @@
+"""Guards invariant 5: what was revoked at a gateway stays so at the one that takes its place."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import pytest
+
+from agent import recovery
+from agent.app import visited
+from agent.authority import trust
+from agent.authority.compact import take_apart
+from agent.authority.sign import Signer, new_jti, trust_list
+from agent.registry import identity
+from agent.steering.wiring import FILE
+from tests.unit.authority.objects import DAY, RIGHT
+
+ROOT, COUNCIL, COMES = (Signer.new(name) for name in ("racine", "conseil syndical", "présidente"))
+NOW = int(time.time())
+
+
+@pytest.fixture
+def site(tmp_path):
+    for name in ("old", "new"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "config.yaml").write_text(
+            f"building: {{name: Test}}\nstate: {folder / 'state'}\nclock: {{source: system}}\n"
+            "trust: {threshold: 1}\n"
+        )
+        (folder / "state").mkdir()
+    identity.mint(tmp_path / "old/state")
+    return tmp_path
+
+
+def listing(ver: int, *signers: Signer) -> bytes:
+    keys = [
+        {"kid": one.kid, "jwk": dict(one.key.jwk), "role": "residents_council", "name": one.name,
+         "scope": {}, "nbf": NOW - DAY, "exp": NOW + 300 * DAY}
+        for one in signers
+    ]  # fmt: skip
+    said = {"ver": ver, "iss": "Métropole", "iat": NOW - DAY, "exp": NOW + 300 * DAY,
+            "roots": [ROOT.public_jwk()], "threshold": 1, "keys": keys}  # fmt: skip
+    return trust_list(json.dumps(said), [ROOT])
+
+
+def object_(typ: str, by: Signer, **said) -> bytes:
+    whole = {**RIGHT[typ][1], "iss": by.name, "jti": new_jti(NOW), "iat": NOW - 60, **said}
+    return by.sign(typ, whole)
+
+
+def test_a_grant_that_comes_again_after_a_restore_is_revoked_still(site):
+    who = identity.load(site / "old/state").gateway
+    grants = [
+        object_("dr-grant+jwt", COUNCIL, aud=who, nbf=NOW - 60, exp=NOW + DAY) for _ in range(2)
+    ]
+    jti = [take_apart(raw).claims["jti"] for raw in grants]
+    first = object_("dr-revoke+jwt", COUNCIL, ver=1, rev=[{"jti": jti[0]}, {"kid": COMES.kid}])
+    later = object_("dr-revoke+jwt", COUNCIL, ver=2, rev=[{"jti": jti[1]}])
+
+    async def lives() -> dict:
+        (site / "old/state" / FILE).touch()
+        async with visited(site / "old/config.yaml") as house:
+            raw = listing(1, COUNCIL)
+            house.reception_open().renew_trust(raw, trust.read(raw).sha256)
+            for one in (*grants, first):
+                await house.accept(one, "metropole")
+            return json.loads(json.dumps(recovery._content(house, {})))
+
+    async def goes_on() -> None:
+        (site / "new/state" / FILE).touch()
+        async with visited(site / "new/config.yaml") as house:
+            assert (await house.accept(grants[0], "metropole"))["revoked"]
+            assert not (await house.accept(grants[1], "metropole"))["revoked"]
+            # what was said again, and what was said since
+            for one in (first, later):
+                assert (await house.accept(one, "metropole"))["outcome"] == "revoked"
+            assert all(one.revoked for one in house.steering.keeper.journal.grants.values())
+            house.reception_open().renew_trust(listing(2, COUNCIL, COMES))
+            assert COMES.kid in house.reception_open().known().revoked
+
+    content = asyncio.run(lives())
+    recovery.restore(content, site / "new/state")
+    asyncio.run(goes_on())
