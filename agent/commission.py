@@ -30,11 +30,17 @@ MINUTES = 15
 async def meter_import(
     house: House, asker: Asker, *, join_lines: bool = True, **args: Any
 ) -> dict[str, Any]:
-    """Record the list of meters, and say how it fits what the lines say."""
+    """Record the list of meters, and say how all that are known fit what the lines say."""
     answer = await change(calls.meter_import)(house, asker, **args)
     if not join_lines:
         return answer
-    listed = [Listed(one["label"], one["serial"], one["device"]) for one in answer["meters"]]
+    # a list that is brought again says only what is new in it
+    known = calls.meter_list(house.registry, who=asker.who, now=house.clock.now())["meters"]
+    new = {one["id"] for one in answer["meters"]}
+    standing = [one for one in known if one["in_force"] and one["id"] not in new]
+    listed = [
+        Listed(one["label"], one["serial"], one["device"]) for one in answer["meters"] + standing
+    ]
     return answer | {"joined": _shown(join(listed, await _said(house, asker)))}
 
 

@@ -21,6 +21,7 @@ from agent.cli.terminal import (
     day,
     not_read,
     plural,
+    stands,
     table,
     text_of,
 )
@@ -94,9 +95,10 @@ def import_(
     if json:
         as_json(answer)
         return
-    _show(answer["aliases"])
+    if answer["aliases"]:
+        _show(answer["aliases"])
     done = "would be recorded" if preview else "recorded"
-    typer.echo(f"{plural(len(answer['aliases']), 'name')} {done}")
+    typer.echo(f"{plural(len(answer['aliases']), 'name')} {done}{stands(answer)}")
     not_read(answer)
 
 

@@ -19,6 +19,7 @@ from agent.cli.terminal import (
     day,
     not_read,
     plural,
+    stands,
     table,
     text_of,
 )
@@ -56,8 +57,9 @@ def _shown(answer: dict[str, Any], json: bool, done: str) -> None:
     if json:
         as_json(answer)
         return
-    _show(answer["consents"])
-    typer.echo(f"{plural(len(answer['consents']), 'consent')} {done}")
+    if answer["consents"]:
+        _show(answer["consents"])
+    typer.echo(f"{plural(len(answer['consents']), 'consent')} {done}{stands(answer)}")
     for name in answer.get("without_uplink", ()):
         typer.echo(f"no uplink delivers to {name}: nothing leaves on that until one does")
     not_read(answer)

@@ -21,6 +21,7 @@ from agent.cli.terminal import (
     day,
     not_read,
     plural,
+    stands,
     table,
     text_of,
 )
@@ -88,9 +89,10 @@ def import_(
     if json:
         as_json(answer)
         return
-    _show(answer["meters"])
+    if answer["meters"]:
+        _show(answer["meters"])
     done = "would be recorded" if preview else "recorded"
-    typer.echo(f"{plural(len(answer['meters']), 'meter')} {done}")
+    typer.echo(f"{plural(len(answer['meters']), 'meter')} {done}{stands(answer)}")
     not_read(answer)
     if not offline:
         _joined(answer["joined"])

@@ -128,7 +128,8 @@ def import_(
     if json:
         as_json(answer)
         return
-    _show(answer["occupancies"])
+    if answer["occupancies"]:
+        _show(answer["occupancies"])
     done = "would be recorded" if preview else "recorded; all others stand as they were"
     typer.echo(f"{plural(len(answer['occupancies']), 'change')} {done}")
     not_read(answer)

@@ -19,6 +19,7 @@ from agent.cli.terminal import (
     ask,
     not_read,
     plural,
+    stands,
     table,
     text_of,
     when,
@@ -104,10 +105,11 @@ def import_(
     if json:
         as_json(answer)
     else:
-        _show(answer["places"])
+        if answer["places"]:
+            _show(answer["places"])
         done = "would be recorded; ids are minted then" if preview else "recorded"
         lots = f" and {plural(answer['lots'], 'lot')}" if answer["lots"] else ""
-        typer.echo(f"{plural(len(answer['places']), 'place')}{lots} {done}")
+        typer.echo(f"{plural(len(answer['places']), 'place')}{lots} {done}{stands(answer)}")
         for type_, many in answer["not_taken"].items():
             typer.echo(f"not taken: {many} of type {type_ or '(empty)'}")
         not_read(answer)

@@ -172,6 +172,12 @@ Preview = Annotated[
 ]
 
 
+def stands(answer: dict[str, Any]) -> str:
+    """What a list says again: `; 3 stand as they were`, or nothing where it says nothing again."""
+    many = answer.get("unchanged", 0)
+    return f"; {many} {'stands as it was' if many == 1 else 'stand as they were'}" if many else ""
+
+
 def not_read(answer: dict[str, Any]) -> None:
     """Say which columns were left alone."""
     if names := answer.get("not_read"):

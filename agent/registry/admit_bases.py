@@ -9,6 +9,7 @@ from agent.clock import stamp
 from agent.errors import NotYet, Refused
 from agent.registry import fields
 from agent.registry.admission import claimed, drawn, dwelling, each, in_order, said, standing
+from agent.registry.again import consent_again, duty_again
 from agent.registry.dates import day_of_the_year, sane
 from agent.registry.documents import Consent, Duty, Withdrawal, covers
 from agent.registry.place import OCCUPANCY, parse, shown
@@ -30,7 +31,8 @@ def admit_consents(
     """Documents for consents: each hangs on who lives in the dwelling when it begins.
 
     One that says again what was withdrawn since it was given is refused. One that replaces another
-    ends it where it begins itself. NotYet: nobody is known to live there yet.
+    ends it where it begins itself. A row of a list that says what stands already has none. NotYet:
+    nobody is known to live there yet.
     """
     claims = standing(index)
     known = {doc.id: doc for doc in index.consents}
@@ -55,10 +57,20 @@ def admit_consents(
         )
         if consent.id in known:
             raise Refused(f"consent {consent.id} is known already")
-        _not_withdrawn(index, claims, consent)
+        old = consent_again(index, row, consent)
+        if old is not None and row.where:
+            return
+        if old is not None:
+            raise Refused(f"{claims.sentence(old)}: that is recorded already")
+        _not_withdrawn(index, claims, row, consent)
         yield from _replaced(claims, known, row, consent)
         known[consent.id] = consent
-        yield claimed(claims, consent)
+        try:
+            yield claimed(claims, consent)
+        except Refused as error:
+            if row.id is not None or row.replaces is not None:
+                raise
+            raise Refused(f"{error}; --replace ends that one where this one begins") from error
 
     return in_order(each(rows, admit))
 
@@ -117,6 +129,9 @@ def admit_duties(index: Index, rows: Sequence[NewDuty], author: Author) -> list[
             word=author.word(row.where),
             billing=tuple(sorted({day_of_the_year(day) for day in row.billing})),
         )
+        old = duty_again(index, row, duty)
+        if old is not None:
+            raise Refused(f"{claims.sentence(old)}: that is recorded already")
         for other in duties:
             if other.id == duty.id:
                 raise Refused(f"duty {duty.id} is known already")
@@ -169,22 +184,38 @@ def _home(index: Index, row: NewConsent, since: int) -> Occupancy:
     return found
 
 
-def _not_withdrawn(index: Index, claims: Claims, consent: Consent) -> None:
-    """Refuse what the people themselves have taken back since."""
+def _not_withdrawn(index: Index, claims: Claims, row: NewConsent, consent: Consent) -> None:
+    """Refuse what the people themselves have taken back since, and what others agreed to there
+    before them: a list that is brought again says when, or it gives nothing again.
+    """
     if consent.id in index.withdrawn:
         raise Refused(f"consent {consent.id} was withdrawn before it came")
-    for other in index.consents:
-        if (
-            other.withdrawn is not None
-            and (other.occupancy, other.recipient) == (consent.occupancy, consent.recipient)
-            and other.purpose == consent.purpose
-            and set(other.channels) & set(consent.channels)
-            and consent.said < other.withdrawn
-        ):
+    said = row.given or row.since or 0 if row.where else consent.said
+    for other in index.ever_agreed(consent.place, consent.recipient):
+        if other.purpose != consent.purpose or not set(other.channels) & set(consent.channels):
+            continue
+        theirs = other.occupancy == consent.occupancy
+        if theirs and other.withdrawn is not None and said < other.withdrawn:
+            given = f", given at {stamp(said)}," if said else ","
             raise Refused(
-                f"{claims.statement(consent)}, given at {stamp(consent.said)}, but that was "
+                f"{claims.statement(consent)}{given} but that was "
                 f"withdrawn at {stamp(other.withdrawn)} ({other.word.who}, {other.word.source})"
+                + ("" if said else _DATED)
             )
+        if not theirs and row.where and row.since is None and said < _left(index, other):
+            raise Refused(
+                f"{claims.statement(other)} ({other.word.source}), "
+                f"but they moved out at {stamp(_left(index, other))}{_DATED}"
+            )
+
+
+_DATED = "; if who lives there now has agreed since, write when, in a column `given`"
+
+
+def _left(index: Index, consent: Consent) -> int:
+    """When the people who gave it moved out."""
+    ends = (doc.until for doc in index.occupancies_of(consent.place) if doc.id == consent.occupancy)
+    return next(ends, None) or 0
 
 
 def _replaced(

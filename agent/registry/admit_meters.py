@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -10,12 +11,14 @@ from agent.clock import stamp
 from agent.errors import Refused
 from agent.registry import fields
 from agent.registry.admission import claimed, drawn, each, in_order, said, standing
+from agent.registry.again import meter_again
 from agent.registry.documents import Installation, covers, serial_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from agent.registry.admission import Author
+    from agent.registry.claims import Claims
     from agent.registry.documents import Document, Indexes
     from agent.registry.entries import NewExchange, NewInstallation
     from agent.registry.index import Index
@@ -29,7 +32,9 @@ NO_CHANNEL = "multiplier, offset: of which quantity? name its channel"
 def admit_installations(
     index: Index, rows: Sequence[NewInstallation], author: Author
 ) -> list[Document]:
-    """Documents for meters; one that meets a standing one is refused with both named."""
+    """Documents for meters; one that meets a standing one is refused with both named. A row of a
+    list that says what stands already has none.
+    """
     claims = standing(index)
 
     def admit(row: NewInstallation) -> Iterator[Document]:
@@ -54,7 +59,11 @@ def admit_installations(
             offset=offset,
             opened=_indexes(row.index, channel),
         )
-        yield claimed(claims, installation)
+        known = meter_again(index, row, installation)
+        if known is None:
+            yield _claimed(index, claims, installation)
+        elif not row.where:
+            raise Refused(f"{claims.sentence(known)}: that is recorded already")
 
     return each(rows, admit)
 
@@ -126,6 +135,24 @@ def admit_proof(index: Index, meters: Sequence[str], how: str, author: Author) -
     known = {doc.id: doc for doc in index.installations}
     word = author.word("")
     return [replace(known[id_], verified=how, word=word) for id_ in meters]
+
+
+def _claimed(index: Index, claims: Claims, new: Installation) -> Document:
+    """As `claimed`, and what to do about the same meter elsewhere, or there since another day."""
+    old = claims.against(new)
+    if not isinstance(old, Installation) or old.word.revision == new.word.revision:
+        return claimed(claims, new)
+    if new.device and (old.place, old.channel, old.device) == (new.place, new.channel, None):
+        raise Refused(
+            f"{claims.sentence(old)}: that is recorded already; "
+            "its serial number is enough, its device need not be named"
+        )
+    label = shlex.quote(index.places[old.place].label)
+    away = f"gardien meter remove {label} --old {shlex.quote(old.serial or str(old.device))}"
+    raise Refused(
+        f"{claims.statement(new)}, but {claims.sentence(old)}; "
+        f"where that is over or was wrong: {away} (--never: it never did)"
+    )
 
 
 def _names(device: str | None, serial: str | None) -> tuple[str | None, str | None]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from agent.errors import Refused
 from agent.registry import fields
 from agent.registry.admission import claimed, drawn, each, said, standing
+from agent.registry.again import place_again
 from agent.registry.documents import Alias, Occupancy, Place, covers
 from agent.registry.labels import label_key
 from agent.registry.place import OCCUPANCY, agrees, mint, parse, squeeze
@@ -28,7 +29,8 @@ def admit_places(
 ) -> list[Document]:
     """Documents for places, and for each dwelling an occupancy that begins at `since`.
 
-    `lots`: other names of these places, or of known ones.
+    `lots`: other names of these places, or of known ones. A row of a list that says what stands
+    already has none.
     """
     labels = {key: said(place) for key, place in index.labels.by_label.items()}
     ids = {place.id: said(place) for place in index.places.values()}
@@ -39,12 +41,16 @@ def admit_places(
             raise Refused(f'label: "{label}" is an id; a label is what people call the place')
         prefix = fields.prefix(row.type)
         place = parse(row.id, prefix) if row.id else mint(prefix)
+        new = Place(place, label, author.word(row.where))
+        known_place = index.labels.by_label.get(label_key(label))
+        if place_again(index, row, known_place, new):
+            return
         words = f'"{label}" of {row.where or "this call"}'
         for known, key in ((labels, label_key(label)), (ids, place)):
             if key in known:
                 raise Refused(f'"{label}": there is already {known[key]}')
         labels[label_key(label)] = ids[place] = words
-        yield Place(place, label, author.word(row.where))
+        yield new
         if prefix == "D" and row.occupied:
             since = author.since(row.since)
             yield Occupancy(mint(OCCUPANCY), place, since, None, author.word(row.where))

@@ -17,7 +17,7 @@ from agent.registry.entries import NewAlias, NewExchange, NewInstallation, NewPl
 from agent.registry.place import PLACES, agrees, parse, shown, squeeze
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from agent.registry.answers import Answer
     from agent.registry.registry import Registry
@@ -109,16 +109,14 @@ def place_import(  # noqa: PLR0913
             where=line.where, fault=fault or written.made_a_date(cells.get("label", ""), "label"),
         )  # fmt: skip
         rows.append(row)
+    known = lots.known(registry.places(), registry.aliases(), parts, now)
     added = registry.add_places(rows, who, name, now, lots=parts, preview=preview)
     if preview:
         said = answers.places_foreseen(registry, added, {row.id for row in rows if row.id}, parts)
     else:
         said = answers.places_added(registry, added)
-    return said | {
-        "not_read": sheet.unread(text, name, PLACE_COLUMNS),
-        "lots": len(parts),
-        "not_taken": left,
-    }
+    new_lots, standing = len(parts) - known, len(rows) - len(added) + known
+    return said | _rest(text, name, PLACE_COLUMNS, standing) | {"lots": new_lots, "not_taken": left}
 
 
 def place_list(registry: Registry, *, who: str, now: float) -> Answer:  # noqa: ARG001
@@ -185,8 +183,8 @@ def alias_import(  # noqa: PLR0913
         )  # fmt: skip
         rows.append(row)
     named = registry.name(rows, who, name, now, preview=preview)
-    unread = {"not_read": sheet.unread(text, name, ALIAS_COLUMNS)}
-    return answers.aliases(registry, named, now) | unread
+    rest = _rest(text, name, ALIAS_COLUMNS, len(rows) - len(named))
+    return answers.aliases(registry, named, now) | rest
 
 
 def alias_list(registry: Registry, *, who: str, now: float, place: str = "") -> Answer:  # noqa: ARG001
@@ -213,9 +211,9 @@ def meter_import(  # noqa: PLR0913
     """
     lines = sheet.read(text, name, METER_COLUMNS, ("dwelling",))
     rows = [_meter(line, zone) for line in lines]
-    unread = {"not_read": sheet.unread(text, name, METER_COLUMNS)}
     found = registry.install(rows, who, name, now, preview=preview)
-    return answers.meters(registry, found, now) | unread
+    rest = _rest(text, name, METER_COLUMNS, len(rows) - len(found))
+    return answers.meters(registry, found, now) | rest
 
 
 def meter_assign(  # noqa: PLR0913
@@ -319,6 +317,11 @@ def meter_list(
     """List all installations; `said`: the serial numbers that devices say themselves."""
     keys = {serial_key(serial) for serial in said}
     return answers.meters(registry, registry.installations(), now, keys)
+
+
+def _rest(text: str, name: str, columns: Mapping[str, str], unchanged: int) -> Answer:
+    """What of a list was not read, and how much of it was known and stands as it was."""
+    return {"not_read": sheet.unread(text, name, columns), "unchanged": unchanged}
 
 
 def _meter(line: sheet.Line, zone: str | None) -> NewInstallation:

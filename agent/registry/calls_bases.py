@@ -75,8 +75,10 @@ def give(  # noqa: PLR0913 -- as many options
         raise Refused("whose consent? name places, or a file with a column `place` or `label`")
     rows = [_consent(line, common, zone, "any" if replace else None) for line in lines]
     under, source = named_policy(policy), "gardien consent give"
+    before = {one.id for one in registry.consents()}
     given = registry.consent(rows, who, source, now, under, preview=preview)
-    return answers.consents(registry, given, now) | unread
+    unchanged = {"unchanged": len(rows) - sum(one.id not in before for one in given)}
+    return answers.consents(registry, given, now) | unread | unchanged
 
 
 def withdraw(  # noqa: PLR0913

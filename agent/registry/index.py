@@ -106,6 +106,12 @@ class Index:
         """Every meter that ever measured the place, in order."""
         return self._meters_of.get(place, ())
 
+    def meters_called(self, device: str | None, serial: str | None) -> list[Installation]:
+        """Every installation of this device or of this serial number, each once."""
+        named = self._by_device.get(device, ()) if device else ()
+        numbered = self._by_serial.get(serial_key(serial), ()) if serial else ()
+        return [*named, *(doc for doc in numbered if doc not in named)]
+
     def occupancy_at(self, place: str, t: int) -> Occupancy | None:
         """Who lives there at t; None: nobody, or nobody knows."""
         return next((doc for doc in self._by_place.get(place, ()) if covers(doc, t)), None)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from agent.registry.documents import covers
 from agent.registry.entries import NewAlias
 from agent.registry.fields import TYPES
+from agent.registry.labels import label_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from agent.registry.documents import Alias, Place
     from agent.registry.sheet import Line
 
 PARTS = {
@@ -55,6 +58,19 @@ def apart(lines: Iterable[Line]) -> tuple[list[Line], list[NewAlias]]:
                 NewAlias(label, "fr.lot", lot, note=type_, part=word, where=line.where, fault=fault)
             )
     return places, parts
+
+
+def known(
+    places: Iterable[Place], aliases: Iterable[Alias], parts: Iterable[NewAlias], now: float
+) -> int:
+    """How many of these lots are recorded already, each of its dwelling."""
+    labels = {place.id: label_key(place.label) for place in places}
+    named = {
+        (labels[alias.place], _plain(alias.value))
+        for alias in aliases
+        if alias.scheme == "fr.lot" and covers(alias, int(now))
+    }
+    return sum((label_key(part.place), _plain(part.value)) in named for part in parts)
 
 
 def _plain(word: str) -> str:

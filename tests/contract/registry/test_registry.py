@@ -177,7 +177,7 @@ def test_a_common_area_does_not_consent(registry):
 
 def test_a_consent_given_twice_is_refused(registry):
     registry.consent([consent()], *BY, FR)
-    with pytest.raises(Refused, match=r"A-3-12 .* lets a.example have heat .* but A-3-12"):
+    with pytest.raises(Refused, match=r"A-3-12 .* lets a.example have heat .* recorded already"):
         registry.consent([consent()], *BY, FR)
 
 

@@ -1,0 +1,156 @@
+"""Lists brought a second time: what stands is no error, what is over does not begin anew."""
+
+import pytest
+
+from agent.errors import Refused
+from agent.registry import calls, calls_bases, calls_people
+from agent.registry.registry import Registry
+
+NOW = 1_790_000_000.0
+DAY = 86400
+PLACES = "label;type;since\nA-1;dwelling;2025-01-01\nA-2;D;\nHall;C;\n"
+METERS = "serial;dwelling;channel\n045;A-1;heat\n46;A-2;\n"
+CONSENTS = "place;recipient;channels;purpose;scope\nA-1;centre.example;heat;advice;daily\n"
+NAMES = "place;scheme;value\nA-1;PRM;19123456789012\n"
+
+
+def at(now=NOW):
+    return {"who": "alice", "now": now, "zone": "Europe/Paris"}
+
+
+def places(registry, text=PLACES, **more):
+    return calls.place_import(registry, **at(), text=text, name="p.csv", **more)
+
+
+def meters(registry, text=METERS, now=NOW + DAY, **more):
+    return calls.meter_import(registry, **at(now), text=text, name="m.csv", **more)
+
+
+def consents(registry, text=CONSENTS, now=NOW + DAY):
+    return calls_bases.give(registry, **at(now), text=text, name="c.csv")
+
+
+@pytest.fixture
+def registry(tmp_path):
+    registry = Registry.open(tmp_path / "registry.json")
+    places(registry)
+    meters(registry, now=NOW)
+    calls_bases.give(registry, **at(), text=CONSENTS, name="c.csv")
+    calls.alias_import(registry, **at(), text=NAMES, name="n.csv")
+    return registry
+
+
+@pytest.mark.parametrize("preview", [False, True])
+def test_a_list_that_is_brought_again_changes_nothing_and_is_no_error(registry, preview):
+    before = registry.revision
+    for made, what, many in (
+        (places(registry, preview=preview), "places", 3),
+        (meters(registry, preview=preview), "meters", 2),
+        (consents(registry), "consents", 1),
+        (calls.alias_import(registry, **at(), text=NAMES, name="n.csv"), "aliases", 1),
+    ):
+        assert (made[what], made["unchanged"]) == ([], many), what
+    assert registry.revision == before
+
+
+def test_only_what_is_new_in_it_is_recorded(registry):
+    added = places(registry, PLACES + "A-3;logement;\n")
+    assert ([one["label"] for one in added["places"]], added["unchanged"]) == (["A-3"], 3)
+    added = meters(registry, METERS + "47;A-3;\n")
+    assert ([one["serial"] for one in added["meters"]], added["unchanged"]) == (["47"], 2)
+    added = consents(registry, CONSENTS + "A-3;centre.example;heat;advice;daily\n")
+    assert ([one["label"] for one in added["consents"]], added["unchanged"]) == (["A-3"], 1)
+
+
+def test_lots_that_are_known_are_not_counted_as_new(registry):
+    text = "lot;label;type\n12;A-1;appartement\n112;A-1;cave\n"
+    added = places(registry, text)
+    assert (added["lots"], added["unchanged"]) == (2, 1)
+    added = places(registry, text + "13;A-2;cave\n", preview=True)
+    assert (added["lots"], added["unchanged"]) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("label;type\nA-1;common\n", "already A-1"),
+        ("label;type;id\nA-1;D;DRDV1-EWZEP-EEXY9\n", "already A-1"),
+        ("label;type;since\nA-1;D;2025-02-01\n", "already A-1"),
+    ],
+)
+def test_a_place_that_the_list_has_otherwise_is_refused(registry, text, why):
+    with pytest.raises(Refused, match=rf"p\.csv:2: .*{why}"):
+        places(registry, text)
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ("45;A-2;heat;;", r"but meter 045 measures heat A-1 .* remove A-1 --old 045 \(--never"),
+        ("45;A-1;heat;2026-01-01;", "but meter 045 measures heat A-1"),
+        ("45;A-1;heat;;10", "but meter 045 measures heat A-1"),
+        ("46;A-2;heat;;", "but meter 46 measures A-2"),
+    ],
+)
+def test_a_meter_that_the_list_has_otherwise_is_refused_with_what_to_do(registry, row, why):
+    with pytest.raises(Refused, match=rf"m\.csv:2: .*{why}"):
+        meters(registry, f"serial;dwelling;channel;since;multiplier\n{row}\n")
+
+
+def test_a_device_needs_no_name_where_its_number_is_known(registry):
+    with pytest.raises(Refused, match="its serial number is enough"):
+        meters(registry, "serial;dwelling;device\n46;A-2;sdm-1\n")
+    again = {**at(NOW + DAY), "device": "sdm-9", "dwelling": "A-2"}
+    calls.meter_assign(registry, **again)
+    with pytest.raises(Refused, match="recorded already"):
+        calls.meter_assign(registry, **again)
+
+
+def test_an_old_list_does_not_bring_back_a_meter_that_was_exchanged(registry):
+    words = {"place": "A-2", "old": "46", "serial": "48", "at": "2026-09-22"}
+    calls.meter_exchange(registry, **at(NOW + DAY), **words)
+    with pytest.raises(Refused, match=r"m\.csv:3: meter 46 measures A-2 no more since .*`since`"):
+        meters(registry, now=NOW + 2 * DAY)
+    back = "serial;dwelling;since\n46;A-2;2026-10-01\n"
+    (meter,) = meters(registry, back, now=NOW + 20 * DAY)["meters"]
+    assert meter["serial"] == "46"
+
+
+def test_a_meter_that_never_was_there_may_be_said_to_be_there_now(registry):
+    calls.meter_remove(registry, **at(NOW + DAY), place="A-2", never=True)
+    assert [one["serial"] for one in meters(registry)["meters"]] == ["46"]
+
+
+def test_a_list_without_dates_gives_nothing_again_that_was_withdrawn(registry):
+    calls_bases.withdraw(registry, who="alice", now=NOW + DAY, place="A-1")
+    with pytest.raises(Refused, match=r"c\.csv:2: .* was withdrawn at .* column `given`"):
+        consents(registry, now=NOW + 2 * DAY)
+    dated = CONSENTS.replace("scope\n", "scope;since\n").replace("daily\n", "daily;2026-09-21\n")
+    with pytest.raises(Refused, match=r"c\.csv:2: .* was withdrawn"):
+        consents(registry, dated, now=NOW + 2 * DAY)
+    agreed = CONSENTS.replace("scope\n", "scope;given\n").replace("daily\n", "daily;2026-09-25\n")
+    assert consents(registry, agreed, now=NOW + 9 * DAY)["consents"]
+
+
+def test_a_list_without_dates_gives_nothing_for_who_moved_in_since(registry):
+    calls_people.move_out(registry, **at(NOW + DAY), place="A-1", at="2026-09-22")
+    calls_people.move_in(registry, **at(NOW + DAY), place="A-1", since="2026-09-22")
+    given = CONSENTS.replace("scope\n", "scope;given\n").replace("daily\n", "daily;2026-09-20\n")
+    for text in (CONSENTS, given):
+        with pytest.raises(Refused, match=r"c\.csv:2: .* they moved out at .* column `given`"):
+            consents(registry, text, now=NOW + 3 * DAY)
+    agreed = given.replace("2026-09-20", "2026-09-23")
+    assert consents(registry, agreed, now=NOW + 4 * DAY)["consents"]
+
+
+def test_a_newer_paper_is_not_taken_for_the_old_one(registry):
+    newer = CONSENTS.replace("scope\n", "scope;given\n").replace("daily\n", "daily;2026-09-22\n")
+    with pytest.raises(Refused, match=r"but A-1 .*; --replace ends that one"):
+        consents(registry, newer, now=NOW + 2 * DAY)
+
+
+def test_a_duty_that_is_added_again_is_said_to_stand(registry):
+    words = {"reference": "contract 7", "recipient": "syndic.example", "channels": ["heat"]}
+    calls_bases.duty_add(registry, **at(), **words)
+    with pytest.raises(Refused, match=r"contract 7 .*recorded already"):
+        calls_bases.duty_add(registry, **at(NOW + DAY), **words)
