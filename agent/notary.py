@@ -9,6 +9,7 @@ from agent.authority import trust
 from agent.clerk import author
 from agent.clock import stamp
 from agent.errors import Refused
+from agent.steering.grants import left_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from agent.authority.trust import TrustList
     from agent.clerk import Asker, Call
     from agent.house import House
-
+    from agent.reception.reception import Reception
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +108,8 @@ CALLS: Mapping[str, Call] = {
 
 
 def _told(one: TrustList, house: House) -> dict[str, Any]:
-    now, revoked = house.clock.now(), house.reception_open().book.revoked
+    reception = house.reception_open()
+    now, revoked = house.clock.now(), reception.known().revoked
     members = [
         {
             "kid": kid,
@@ -131,7 +133,16 @@ def _told(one: TrustList, house: House) -> dict[str, Any]:
         "threshold": one.threshold,
         "sha256": one.sha256,
         "members": members,
+        "left_out": _left_out(one, reception, house),
     }
+
+
+def _left_out(one: TrustList, reception: Reception, house: House) -> list[dict[str, Any]]:
+    """Keys that this list does not have, or has no more, whose grants stand."""
+    if house.steering is None:
+        return []
+    own = {} if (us := reception.witness) is None else {us.key.kid: us}
+    return left_out(house.steering, {**one.members, **own})
 
 
 def _words(some: frozenset[str] | None) -> list[str] | None:

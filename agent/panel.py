@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from agent.authority.verify import verify
 from agent.errors import LinkLost, Refused
 from agent.steering import calls
+from agent.steering.grants import grants
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -43,6 +44,15 @@ async def everything(house: House, asker: Asker) -> dict[str, Any]:
     return {"controls": calls.held(house.steering) if house.steering else {}}
 
 
+async def granted(house: House, asker: Asker) -> dict[str, Any]:
+    """Who has allowed what."""
+    del asker
+    if house.steering is None:
+        return {"grants": []}
+    members = house.reception.known().members if house.reception else {}
+    return {"grants": grants(house.steering, members)}
+
+
 async def test(house: House, asker: Asker, *, name: str) -> dict[str, Any]:
     """Try a control, telling how far it is. Raises Refused where it does not pass."""
 
@@ -68,6 +78,7 @@ async def dry_run(house: House, asker: Asker, *, text: str) -> dict[str, Any]:
 
 CALLS: Mapping[str, Call] = {
     "control.list": everything,
+    "control.grants": granted,
     "control.release": _asked(calls.release),
     "control.hand_back": _asked(calls.hand_back),
     "control.abandon": _asked(calls.abandon),

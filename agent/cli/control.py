@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.cli import vote
+from agent.cli.grants import grants
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
     Config,
@@ -319,4 +320,5 @@ def try_(
         typer.echo(f"    by the device itself after   {answer['fell_back_s']} s")
 
 
+app.command()(grants)
 vote.add_to(app)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent.cli.grants import say_left_out
 from agent.cli.terminal import DEFAULT_CONFIG, As, Config, Json, State, as_json, ask, table, when
 from agent.errors import Refused
 
@@ -88,6 +89,7 @@ def _tell(one: dict[str, Any]) -> None:
         mark = "" if signed is None else "  signed" if root["kid"] in signed else "  not signed"
         typer.echo(f"  root {root['name']}: {root['kid']}{mark}")
     table(("name", "role", "until", "only for"), _rows(one["members"]))
+    say_left_out(one["left_out"])
 
 
 def _rows(members: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:

@@ -127,6 +127,61 @@ def test_a_next_list_follows_by_its_roots_and_what_is_left_out_counts_no_more(si
     here("object", "accept", "t.jws", "--as", "me", refused="E_VERSION")
 
 
+def test_what_a_key_has_granted_outlives_its_place_in_the_list_and_not_its_revocation(site):
+    keys()
+    run("sign", "key", "Martin")
+    here("key", "new")
+    (site / "state/control.sqlite").touch()
+    trust("--root", "racine-2.key")
+    said = here("trust", "accept", "t.jws", "--as", "me", refused="needs a person")
+    here(
+        "trust", "accept", "t.jws", "--as", "me", "--sha256", said.split("--sha256 ")[1].split()[0]
+    )
+    assert "nobody has allowed anything" in here("control", "grants")
+    gateway = here("trust", "show").split("address orders to ")[1].split(".")[0]
+    run("sign", "grant", "-k", "Dupont.key", "--to", RECIPIENT, "--role", "building_manager",
+        "--aud", gateway, "--asset", "kind:heating", "--act", "offset", "--min", "-2", "--max", "1",
+        "--unit", "K", "--evidence", "contract", "--ref", "mandat 7", "--date", "2026-05-12",
+        "--document", "Dupont.pub", "-o", "g.jwt")  # fmt: skip
+    here("object", "accept", "g.jwt", "--as", "me")
+    shown = here("control", "grants")
+    assert "Dupont (building manager): stands until" in shown
+    assert f"{RECIPIENT} may offset kind:heating, -2 to 1 K" in shown
+    assert "on the contract mandat 7 of 2026-05-12" in shown
+    assert "no more" not in shown
+
+    kid = json.loads((site / "Dupont.pub").read_text())["kid"]
+    run("sign", "trust-list", "--from", "t.jws", "--without", kid, "--root", "racine-1.key",
+        "--root", "racine-2.key", "--member", "building_manager=Martin.pub",
+        "-o", "t2.jws")  # fmt: skip
+    left = "a key of Dupont (building manager) is not in it; its one grant stands, see"
+    assert left in here("trust", "accept", "t2.jws", "--as", "me")
+    assert left in here("trust", "show")
+    assert "stands all the same, until revoked" in here("control", "grants")
+
+    run(
+        "sign",
+        "revoke",
+        "-k",
+        "Martin.key",
+        "--ver",
+        "1",
+        "--grant",
+        "0192-mistyped",
+        "-o",
+        "x.jwt",
+    )
+    assert "no grant here has the number 0192-mistyped" in here(
+        "object", "accept", "x.jwt", "--as", "me"
+    )
+    run("sign", "revoke", "-k", "Martin.key", "--ver", "2", "--kid", kid, "-o", "r.jwt")
+    here("object", "accept", "r.jwt", "--as", "me")
+    assert "Dupont (building manager): revoked" in here("control", "grants")
+    assert left not in here("trust", "show")
+    (one,) = json.loads(here("control", "grants", "--json"))
+    assert (one["stands"], one["why"], one["listed"]) == (False, "revoked", False)
+
+
 @pytest.mark.usefixtures("site")
 def test_a_member_is_confined_as_said_and_a_move_is_for_the_address_shown():
     keys()

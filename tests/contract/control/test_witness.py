@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent import witness
+from agent import notary, witness
 from agent.authority.key import Key
 from agent.authority.kinds import WITNESS
 from agent.authority.member import Member
@@ -76,6 +76,9 @@ def test_what_one_records_and_another_confirms_stands_for_the_residents(site):
     taken = site.order()
     assert taken["state"] == "SCHEDULED"
     assert answer["grant"] in taken["grants"]
+    site.here.believed()
+    shown = asyncio.run(notary.trust_show(site.house, Asker("dupont", witness)))["list"]
+    assert shown["left_out"] == []  # our own key is in no list, and counts by the configuration
     site.bench.site.keeper.journal.silence(site.own.kid)  # the configuration forbids it meanwhile
     assert site.order()["code"] == "E_REVOKED(residents_council)"
     site.bench.site.keeper.journal.silence(None)
