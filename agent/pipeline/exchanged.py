@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.model import Flag, Quality
-from agent.registry.exchange import Shown, flow, meters_between
+from agent.registry.exchange import Forgotten, Shown, flow, meters_between
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,14 +51,24 @@ class Exchanges:
         self, meters: Sequence[Installation], place: str, point: Point, since: int, slot: int
     ) -> tuple[Decimal, str, tuple[str, ...]] | None:
         """What flowed in the step from one slot to the next, with its quality and, where meters
-        were exchanged in it, its flag; None unless the indexes of both its ends are known.
+        were exchanged in it, its flag; None unless what it takes to know it is known.
         """
-        key = (place, str(point.channel), point.every)
-        last, now = self._two.get(key, (None, None))
-        if last is None or now is None or (last.t, now.t) != (since, slot):
+        last, now = self._two.get((place, str(point.channel), point.every), (None, None))
+        before = last or Forgotten(since)
+        if now is None or (before.t, now.t) != (since, slot):
             return None
-        found = flow(meters, key[1], last, now)
+        found = flow(meters, str(point.channel), before, now)
         if found is None:
             return None
         quality = Quality.ESTIMATED if found.estimated else Quality.CALCULATED
         return found.quantity, quality, (Flag.EXCHANGED,) if found.exchanged else ()
+
+    def forgotten(
+        self, meters: Sequence[Installation], place: str, point: Point, since: int, slot: int
+    ) -> bool:
+        """Whether meters were exchanged in the step, and a restart since then has forgotten what
+        the old one showed at its beginning.
+        """
+        last, now = self._two.get((place, str(point.channel), point.every), (None, None))
+        exchanged = len(meters_between(meters, str(point.channel), since, slot)) > 1
+        return last is None and now is not None and now.t == slot and exchanged

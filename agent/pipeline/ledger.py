@@ -160,7 +160,8 @@ class Ledger:
     ) -> list[Reading]:
         """Values that came for a slot which was closed without them: new versions, made now.
 
-        With an index comes what flowed since the one before, if that is known.
+        With an index comes what flowed since the one before, if that is known; that it is not
+        where an exchange that nobody knew of lies between, for that slot has no row yet.
         """
         mark = self.marks.get(key)
         if mark is None or slot > mark.slot:
@@ -168,10 +169,22 @@ class Ledger:
         closed = _Slot(slot, serial, heard=True, flags=(Flag.LATE,), made=made)
         rows: list[Reading] = []
         for sample in (*samples, *self._flows(key, samples)):
-            rows += self._rows(sample, self.gate.at(sample.point, serial, slot), closed)
-        rows, told = news([row for row in rows if row.value is not None], mark.told)
+            answer = self.gate.at(sample.point, serial, slot)
+            for row in self._rows(sample, answer, closed):
+                if row.value is not None:
+                    rows.append(row)
+                elif self._forgotten(sample.point, answer, slot):
+                    rows.append(replace(row, why=Why.AGENT))
+        rows, told = news(rows, mark.told)
         self.marks[key] = mark._replace(heard=True, serial=serial or mark.serial, told=told)
         return rows
+
+    def _forgotten(self, point: Point, answer: Answer, t: int) -> bool:
+        """Whether what flowed until t is of two meters, of which a restart forgot the first."""
+        if answer.meter is None or not point.derived:
+            return False
+        since = slot_before(t, point.every, self.zone)
+        return self._exchanges.forgotten(answer.meters, answer.meter.place, point, since, t)
 
     def _flows(self, key: MarkKey, samples: Sequence[Sample]) -> list[Sample]:
         """Of good indexes that came late, the differences that are asked of them: yet unknown."""

@@ -27,6 +27,13 @@ class Shown(NamedTuple):
     value: Decimal
 
 
+class Forgotten(NamedTuple):
+    """What a meter showed at an instant was known before a restart, and is not any more."""
+
+    t: int
+    value: None = None
+
+
 class Flow(NamedTuple):
     """What flowed at the place."""
 
@@ -37,9 +44,11 @@ class Flow(NamedTuple):
     """whether a closing or opening index had to be guessed (quality E)"""
 
 
-def flow(meters: Sequence[Installation], channel: str, last: Shown, now: Shown) -> Flow | None:
+def flow(
+    meters: Sequence[Installation], channel: str, last: Shown | Forgotten, now: Shown
+) -> Flow | None:
     """What flowed between two good readings of a place; None where no meter measured for a while,
-    or an index fell.
+    an index fell, or one that counts is forgotten.
 
     `meters`: all that ever measured the place, in order. Of a meter whose closing index nobody
     read nothing is counted after `last`, of one whose opening index nobody read nothing at all.
@@ -53,6 +62,8 @@ def flow(meters: Sequence[Installation], channel: str, last: Shown, now: Shown) 
             return None
         begins = last.value if meter is chain[0] else dict(meter.opened).get(channel)
         ends = now.value if following is None else dict(meter.closed).get(channel)
+        if meter is chain[0] and begins is None and ends is not None:
+            return None
         if begins is None or ends is None:
             estimated = True
         elif ends < begins:

@@ -76,6 +76,39 @@ def test_what_flowed_is_told_of_the_slots_in_which_nobody_knew_the_meter(town):
     assert {(row.quality, row.flags, row.ver) for row in flows} == {("K", "EXCH+LATE", NOW + 40)}
 
 
+def told_after_a_restart(town, closing):
+    """What is made of the slots in which nobody knew the meter, after a restart among them."""
+    ledger = a_ledger(town)
+    slots = {NOW + 10: "9", NOW + 20: "10", NOW + 30: "12.5"}
+    assert read(ledger, NOW + 10, "9", "9") == []
+    ledger = Ledger(town.gate(), {KEY: [INDEX, USED]}, ledger.marks)
+    assert [row for slot in (NOW + 20, NOW + 30) for row in read(ledger, slot, "1", "9")] == []
+    exchange(town, NOW + 4, closing, "7")
+    told = []
+    for slot, shown in slots.items():
+        kept = replace(sample(INDEX, shown, slot), flags=("EXCH",))
+        told += ledger.late(KEY, slot, [kept], "9", NOW + 40)
+    assert {row.ver for row in told} == {NOW + 40}
+    return told
+
+
+def test_a_restart_before_the_notice_leaves_no_slot_without_a_row(town):
+    """Issue 4: only what the old meter showed before is forgotten, and nothing else is lost."""
+    told = told_after_a_restart(town, "103.5")
+    flows = [(row.t, row.value, row.quality, row.why) for row in told if row.series.kind == "INT"]
+    assert flows == [
+        (NOW + 10, None, "M", "agent"),
+        (NOW + 20, Decimal(1), "K", None),
+        (NOW + 30, Decimal("2.5"), "K", None),
+    ]
+    assert [row.t for row in told if row.series.kind == "REG"] == [NOW + 10, NOW + 20, NOW + 30]
+
+
+def test_without_a_closing_index_nothing_of_the_old_meter_counts_and_none_is_forgotten(town):
+    first, *_ = [row for row in told_after_a_restart(town, None) if row.series.kind == "INT"]
+    assert (first.value, first.quality, first.flags) == (Decimal(2), "E", "EXCH+LATE")
+
+
 def test_what_flowed_comes_with_an_index_that_came_late(town):
     ledger = a_ledger(town)
     read(ledger, NOW + 10, None, "1001")

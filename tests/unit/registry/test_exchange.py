@@ -3,7 +3,7 @@
 from dataclasses import replace
 from decimal import Decimal
 
-from agent.registry.exchange import Flow, Shown, flow, succession
+from agent.registry.exchange import Flow, Forgotten, Shown, flow, succession
 from tests.unit.registry.building import NOW, installed
 
 
@@ -40,6 +40,13 @@ def test_without_a_closing_index_the_last_reading_stands_for_it():
 def test_without_an_opening_index_nothing_of_the_new_meter_is_made_up():
     old, new = meter(-9, 50, closed="120"), meter(50)
     assert between(old, new, now=(100, "5000")) == Flow(Decimal(20), True, True)
+
+
+def test_a_forgotten_reading_is_missed_only_where_it_counts():
+    new, now = meter(50, opened="3"), Shown(NOW + 100, Decimal(5))
+    assert flow([meter(-9, 50), new], "heat", Forgotten(NOW), now) == Flow(Decimal(2), True, True)
+    assert flow([meter(-9, 50, closed="120"), new], "heat", Forgotten(NOW), now) is None
+    assert flow([meter(-9)], "heat", Forgotten(NOW), now) is None
 
 
 def test_two_exchanges_in_one_gap():
