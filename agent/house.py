@@ -313,10 +313,18 @@ class House:
 
     def pin_all(self) -> None:
         """Bind assignments that name only a device to the serial number it has said already."""
-        for line in self.lines.values():
-            for device in line.devices.values():
-                if device.serial:
-                    self.identified(device.name, device.serial)
+        devices = [one for line in self.lines.values() for one in line.devices.values()]
+        said = {one.name: one.serial for one in devices if one.serial}
+        try:
+            found = self.registry.pin_all(said, "gardien", "devices said so", self.clock.now())
+        except Refused as error:
+            log.error("what devices say that they are is not recorded: %s", error)  # noqa: TRY400 -- no bug
+            return
+        pinned, refused = found
+        for meter in pinned:
+            log.info("%s is meter %s from now on", meter.device, meter.serial)
+        for device, why in refused.items():
+            log.error("%s says that it is %s: %s", device, said[device], why)
 
     def identified(self, device: str, serial: str) -> None:
         """Bind assignments that name only this device to the serial number that it says."""

@@ -15,11 +15,11 @@ from agent.registry.again import meter_again
 from agent.registry.documents import Installation, covers, serial_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 
     from agent.registry.admission import Author
     from agent.registry.claims import Claims
-    from agent.registry.documents import Document, Indexes
+    from agent.registry.documents import Document, Indexes, Word
     from agent.registry.entries import NewExchange, NewInstallation
     from agent.registry.index import Index
 
@@ -117,14 +117,40 @@ def admit_exchanges(index: Index, rows: Sequence[NewExchange], author: Author) -
 
 def admit_pin(index: Index, device: str, serial: str, author: Author) -> list[Document]:
     """Renew the device's installations without a serial number, with the one it said."""
+    loose = _loose(index, device, author)
+    # asked whenever a device says who it is: what stands is costly to gather
+    return _pinned(standing(index), loose, serial, author.word("")) if loose else []
+
+
+def admit_pins(
+    index: Index, said: Mapping[str, str], author: Author, refused: MutableMapping[str, str]
+) -> list[Document]:
+    """The same of many devices, of which each `said` its serial number; why one of them cannot be
+    that meter is added to `refused`.
+    """
+    every = [(device, _loose(index, device, author)) for device in said]
+    waiting = [(device, loose) for device, loose in every if loose]
+    if not waiting:
+        return []
     claims = standing(index)
+    found: list[Document] = []
+    for device, loose in waiting:
+        try:
+            found += _pinned(claims, loose, said[device], author.word(f"{device} said so"))
+        except Refused as error:
+            refused[device] = str(error)
+    return found
+
+
+def _loose(index: Index, device: str, author: Author) -> list[Installation]:
+    known = index.known_as(device)
+    return [doc for doc in known if doc.serial is None and covers(doc, int(author.now))]
+
+
+def _pinned(
+    claims: Claims, loose: Sequence[Installation], serial: str, word: Word
+) -> list[Document]:
     number = fields.text(serial, "serial", fields.LONGEST_LABEL)
-    loose = [
-        doc
-        for doc in index.installations
-        if doc.device == device and doc.serial is None and covers(doc, int(author.now))
-    ]
-    word = author.word("")
     return [claimed(claims, replace(doc, serial=number, pinned=True, word=word)) for doc in loose]
 
 

@@ -102,6 +102,10 @@ class Index:
             return Unknown.NO_INSTALLATION
         return named if named.device is None else Unknown.OTHER_DEVICE
 
+    def known_as(self, device: str) -> Sequence[Installation]:
+        """Every meter that was ever installed by the name of this device."""
+        return self._by_device.get(device, ())
+
     def meters_of(self, place: str) -> Sequence[Installation]:
         """Every meter that ever measured the place, in order."""
         return self._meters_of.get(place, ())

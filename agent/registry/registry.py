@@ -24,6 +24,7 @@ from agent.registry.admit_meters import (
     admit_exchanges,
     admit_installations,
     admit_pin,
+    admit_pins,
     admit_proof,
 )
 from agent.registry.admit_people import admit_occupancies
@@ -35,7 +36,7 @@ from agent.registry.storage import AtomicStorage
 from agent.registry.stored import from_row, to_row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from agent.model import Retraction
@@ -214,6 +215,17 @@ class Registry:
         return self._change(
             Installation, partial(admit_pin, device=device, serial=serial), (who, source, now)
         )
+
+    def pin_all(
+        self, said: Mapping[str, str], who: str, source: str, now: float
+    ) -> tuple[list[Installation], Mapping[str, str]]:
+        """Bind the installations of many devices, in one change, each to the serial number it said.
+
+        Also which are not bound, and why: that meter is installed elsewhere.
+        """
+        refused: dict[str, str] = {}
+        admit = partial(admit_pins, said=said, refused=refused)
+        return self._change(Installation, admit, (who, source, now)), refused
 
     def verify(
         self, meters: Sequence[str], how: str, who: str, source: str, now: float

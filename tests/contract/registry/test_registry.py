@@ -1,6 +1,8 @@
 """The registry on a real disk: one write a change, everything or nothing, never overwritten."""
 
+import cProfile
 import os
+import pstats
 import stat
 
 import pytest
@@ -204,6 +206,46 @@ def test_a_device_that_says_the_serial_number_of_another_homes_meter_is_not_boun
     )
     with pytest.raises(Refused, match=r"measures A-3-12 .* but meter 45 measures A-3-13"):
         registry.pin("sdm", "45", *BY)
+
+
+def test_many_devices_are_bound_in_one_change_but_for_those_that_cannot_be_who_they_say(registry):
+    registry.add_places([NewPlace("A-3-14", "dwelling")], *BY)
+    meters = [("A-3-12", "one", None), ("A-3-13", "two", None), ("A-3-14", None, "47")]
+    registry.install([NewInstallation(*said) for said in meters], *BY)
+    before, said = registry.revision, {"one": "45", "two": "47", "three": "48"}
+    pinned, refused = registry.pin_all(said, "gardien", "said so", NOW)
+    assert [(one.device, one.serial, one.word.source) for one in pinned] == [
+        ("one", "45", "one said so")
+    ]
+    assert list(refused) == ["two"]
+    assert "but meter 47 measures A-3-14" in refused["two"]
+    assert registry.revision == before + 1
+    assert registry.pin_all({"one": "45", "three": "48"}, "gardien", "said so", NOW) == ([], {})
+
+
+def calls_of(work):
+    """How many functions are called in it: the same however busy the machine is."""
+    profile = cProfile.Profile()
+    profile.runcall(work)
+    return pstats.Stats(profile).total_calls
+
+
+def test_a_device_that_is_bound_already_costs_the_same_in_a_large_building(tmp_path):
+    costs = []
+    for dwellings in (10, 200):
+        registry = Registry.open(tmp_path / f"{dwellings}.json")
+        labels = [f"A-{n}" for n in range(dwellings)]
+        registry.add_places([NewPlace(label, "dwelling") for label in labels], *BY)
+        registry.install([NewInstallation(label, serial=label) for label in labels], *BY)
+        said = {f"m{n}": str(n) for n in range(10)}
+
+        def tried(registry=registry, said=said):
+            registry.pin_all(said, "gardien", "said so", NOW)
+            for device, serial in said.items():
+                registry.pin(device, serial, *BY)
+
+        costs.append(calls_of(tried))
+    assert costs[0] == costs[1]
 
 
 @pytest.mark.parametrize(
