@@ -85,8 +85,8 @@ class FailsafeOptions(Section):
 
     value: Number = Field(examples=["6"])
     """the limit that applies while the centre is not heard, and from each start until it is"""
-    min_duration: Annotated[Duration, Field(ge=0, le=DAY)] = Field(2 * HOUR, examples=["2h"])
-    """for how long it applies at least"""
+    min_duration: Annotated[Duration, Field(ge=2 * HOUR, le=DAY)] = Field(2 * HOUR, examples=["2h"])
+    """for how long it applies at least, 2h to 24h (EEBUS LPC)"""
     heartbeat: Annotated[Duration, Field(ge=0, le=HOUR)] = Field(60.0, examples=["60s"])
     """how often the centre is heard of; lost after twice that; 0s: not used (files)"""
 

@@ -71,6 +71,22 @@ def test_an_off_switch_that_is_seldom_read_is_none(tmp_path, every, right):
             load(path)
 
 
+@pytest.mark.parametrize("wrong", ["0s", "119min", "25h"])
+def test_a_failsafe_lasts_two_hours_at_least_and_a_day_at_most(tmp_path, wrong):
+    """EEBUS LPC: its duration is set from 2 h to 24 h."""
+    text = CHARGER % ("keba-p30", tmp_path)
+    path = tmp_path / "config.yaml"
+    said = "failsafe: {value: 10, min_duration: %s}"
+    for right in ("2h", "1d"):
+        path.write_text(text.replace("failsafe: {value: 10}", said % right), encoding="utf-8")
+        load(path)
+    path.write_text(text.replace("failsafe: {value: 10}", said % wrong), encoding="utf-8")
+    with pytest.raises(
+        ConfigError, match=r":18:102: .*failsafe\.min_duration: expected at (least 2h|most 1d)"
+    ):
+        load(path)
+
+
 TWO = """\
   wallbox-limit:
     point: wallbox/limit
