@@ -7,6 +7,14 @@ from hypothesis import HealthCheck, settings
 # tests may run as root, which is an account that several people use: they say who they are
 os.environ.setdefault("GARDIEN_AS", "the tests")
 
+# what is printed, and who may read a new file, is the same whatever account and terminal ask
+for _word in ("COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS", "JOURNAL_STREAM", "LANGUAGE", "LC_ALL",
+              "LC_MESSAGES", "LINES", "NOTIFY_SOCKET", "NO_COLOR", "PY_COLORS", "TTY_COMPATIBLE",
+              "WATCHDOG_USEC"):  # fmt: skip
+    os.environ.pop(_word, None)
+os.environ["LANG"] = "C.UTF-8"
+os.umask(0o022)
+
 # how long an example takes says something of the machine, and nothing of the code. The examples
 # of a commit are the same wherever it is tested; what nobody thought of, the torture looks for
 settings.register_profile(
