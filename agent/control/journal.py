@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -122,8 +122,9 @@ class Journal:
             if what not in named:
                 self.taken.add(TakenBack(what, key, "", ROOT, at) for key in (False, True))
         for (body,) in self._db.read("SELECT body FROM granted"):
-            grant = grant_of(json.loads(body))
-            self.grants[grant.jti] = self._standing(grant)
+            with suppress(TypeError):  # of a later version: it does not count here, and is kept
+                grant = grant_of(json.loads(body))
+                self.grants[grant.jti] = self._standing(grant)
         for n, body in reversed(
             self._db.read("SELECT n, body FROM outcome ORDER BY n DESC LIMIT ?", RECENT)
         ):
@@ -188,7 +189,7 @@ class Journal:
                 row = self._save_row(row)
             for event in change.events:
                 self._save_event(event)
-            told = [self._save_outcome(outcome) for outcome in change.outcomes]
+            told = [self._save_outcome(outcome, row) for outcome in change.outcomes]
             for key, memo in change.memos:
                 self._save_memo(key, memo)
         self._take(change, row)
@@ -204,11 +205,11 @@ class Journal:
                 self.rows[row.number] = row
         for event in change.events:
             name = event.order.jti, event.order.control
-            self._remember(event, self._keys.get(name) or self._point_of(event))
+            self._remember(event, self._keys.get(name) or self._point_of(event.order.control))
         self.memos.update(change.memos)
 
-    def _point_of(self, event: Event) -> Key:
-        return self.key_of(event.order.control) or ("", "")
+    def _point_of(self, control: str) -> Key:
+        return self.key_of(control) or ("", "")
 
     def _save_row(self, row: Row) -> Row:
         closed = int(row.phase is Phase.CLOSED)
@@ -223,13 +224,14 @@ class Journal:
 
     def _save_event(self, event: Event) -> None:
         name = event.order.jti, event.order.control
-        key = self._keys.get(name) or self._point_of(event)
+        key = self._keys.get(name) or self._point_of(event.order.control)
         self._db.write(
             "INSERT OR REPLACE INTO event VALUES(?,?,?,?,?,?,?,?)",
             *name, *key, event.state in FINAL, event.accepted, event.end, text(event),
         )  # fmt: skip
 
-    def _save_outcome(self, outcome: Outcome) -> Outcome:
+    def _save_outcome(self, outcome: Outcome, row: Row | None) -> Outcome:
+        outcome = replace(outcome, device=self._device(outcome, row))
         self._db.write(
             "INSERT INTO outcome(at, jti, control, state, body) VALUES(?,?,?,?,?)",
             outcome.at, outcome.jti, outcome.control, outcome.state, text(outcome),
@@ -237,6 +239,13 @@ class Journal:
         n = int(self._db.one("SELECT last_insert_rowid()"))
         self._db.write("DELETE FROM outcome WHERE n<=?", n - KEPT)
         return replace(outcome, n=n)
+
+    def _device(self, outcome: Outcome, row: Row | None) -> str:
+        """A control may be gone, or at another point, before all of it is given back."""
+        if row is not None and row.control == outcome.control:
+            return row.place.device
+        known = self.device_of(outcome.jti, outcome.control)
+        return known or self._point_of(outcome.control)[0]
 
     def _save_memo(self, key: Key, memo: Memo) -> None:
         self._db.write("INSERT OR REPLACE INTO point VALUES(?,?,?)", *key, text(memo))

@@ -11,6 +11,7 @@ from agent.authority import replay, taken
 from agent.control.failsafe import Watch
 from agent.control.model import Event, Grant, Limits, Order, State, Window
 from agent.control.stamps import Moment
+from agent.control.understood import understood
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +65,8 @@ class Outcome:
     """the worst that the guards said while it was held"""
     closed: bool = False
     """the device, or somebody by hand, has said that it is over: nothing waits to be given back"""
+    device: str = ""
+    """where it was; the journal knows"""
     n: int = 0
 
 
@@ -123,11 +126,12 @@ def event_of(body: dict[str, Any]) -> Event:
     order |= {"value": _number(order["value"]), "auth": tuple(order["auth"])}
     body |= {"state": State(body["state"]), "grants": tuple(body["grants"])}
     body |= {"over": Moment(**body["over"]) if body.get("over") else None}
-    return Event(order=Order(**order), **body)
+    event: Event = understood(Event, body | {"order": understood(Order, order)})
+    return event
 
 
 def grant_of(body: dict[str, Any]) -> Grant:
-    """Read a grant."""
+    """Read a grant. Raises TypeError where it says more than is known here: it may be a limit."""
     limits = body.pop("limits")
     windows = tuple(
         Window(frozenset(one["days"]), one["since"], one["until"]) for one in limits["windows"]
@@ -147,9 +151,12 @@ def memo_of(body: dict[str, Any]) -> Memo:
     for name in ("given_back", "locked", "opted_out"):
         body[name] = Moment(**body[name]) if body[name] else None
     body |= {"fallback": _number(body.get("fallback")), "free": tuple(body["free"])}
-    return Memo(**body | {"watch": Watch(**watch), "swept": False})
+    watched = understood(Watch, watch)
+    memo: Memo = understood(Memo, body | {"watch": watched, "swept": False})
+    return memo
 
 
 def outcome_of(n: int, body: dict[str, Any]) -> Outcome:
     """Read an outcome."""
-    return Outcome(**body | {"n": n, "state": State(body["state"])})
+    outcome: Outcome = understood(Outcome, body | {"n": n, "state": State(body["state"])})
+    return outcome

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.control.model import State
 from agent.control.stamps import Moment
+from agent.control.understood import understood
 
 if TYPE_CHECKING:
     from agent.model import Value
@@ -179,23 +180,25 @@ def _value(found: dict[str, Any]) -> Any:
 
 
 def _dog(body: dict[str, Any]) -> Dog:
-    fallback = Place(**body["fallback"]) if body["fallback"] else None
-    return Dog(Place(**body["place"]), body["word"], body["pause"], fallback)
+    fallback = understood(Place, body["fallback"]) if body["fallback"] else None
+    return Dog(understood(Place, body["place"]), body["word"], body["pause"], fallback)
 
 
 def decode(number: int, text: str) -> Row:
     """Read a row. Raises ValueError, KeyError or TypeError where it is none."""
     body = json.loads(text, object_hook=_value)
-    return Row(
-        **body
+    row: Row = understood(
+        Row,
+        body
         | {
             "number": number,
-            "place": Place(**body["place"]),
+            "place": understood(Place, body["place"]),
             "dog": _dog(body["dog"]) if body["dog"] else None,
             "begun": Moment(**body["begun"]),
             "moved": Moment(**body["moved"]) if body.get("moved") else None,
             "known": tuple(body["known"]),
             "phase": Phase(body["phase"]),
             "outcome": State(body["outcome"]),
-        }
+        },
     )
+    return row

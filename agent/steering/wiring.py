@@ -63,10 +63,11 @@ class Steering:
         """What became of orders, as recipients are told: of common plant only, for what is done in
         a dwelling is the business of those who live there.
         """
+        journal = self.keeper.journal
         return {
             f"outcomes/{one.n}-{int(one.at)}": _told(one)
-            for one in list(self.keeper.journal.recent)
-            if self._common(one.control, self.keeper.journal.device_of(one.jti, one.control))
+            for one in list(journal.recent)
+            if self._common(one.control, one.device or journal.device_of(one.jti, one.control))
         }
 
     def holds(self) -> list[dict[str, Any]]:
@@ -79,9 +80,12 @@ class Steering:
         ]
 
     def _common(self, name: str, device: str) -> bool:
-        """Whether a control is of common plant; one that is configured no more by its device."""
+        """Whether it was done on common plant: by the device of then, which the control may have
+        left; by the control's own, where that is called otherwise now.
+        """
         control = self.config.controls.get(name)
-        known = self.config.devices.get(split(control.point)[0] if control else device)
+        at = split(control.point)[0] if control else ""
+        known = self.config.devices.get(device) or self.config.devices.get(at)
         return bool(known and known.place)
 
     async def recover(self) -> None:

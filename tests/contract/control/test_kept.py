@@ -73,6 +73,37 @@ def test_grants_that_ended_are_forgotten_and_standing_ones_are_not(site):
     assert set(site.journal.grants) == {"just-ended", "stands"}
 
 
+def test_what_a_later_version_wrote_is_given_back_by_this_one_and_allows_nothing_here(site):
+    """`gardien-upgrade --back` during a hold."""
+    for jti in ("plain", "narrower"):
+        grant = Grant(jti, "building_manager", "the manager", "metropole", BEGIN - DAY, BEGIN + DAY,
+                      ("it",), ("offset",), Limits())  # fmt: skip
+        site.journal.grant(grant)
+    going = event(order(start=0.0, lasts=600.0))
+    site.journal.save(Change(events=[going]))
+    asyncio.run(site.keeper.tend("it"))
+    assert site.device.slots[13] == Decimal("-1.5")
+    before = site.journal.memo(site.fit.key)
+    with site.journal._db.transaction():
+        for table in ("hold", "event", "point", "outcome"):
+            said = "json_set(body, '$.later', json('{\"x\": 1}'))"
+            site.journal._db.write(f"UPDATE {table} SET body={said}")
+        deeper = "json_set(body, '$.order.later', 1)", "json_set(body, '$.watch.later', 1)"
+        site.journal._db.write(f"UPDATE event SET body={deeper[0]}")
+        site.journal._db.write(f"UPDATE point SET body={deeper[1]}")
+        site.journal._db.write(
+            "UPDATE granted SET body=json_set(body, '$.limits.later', 1) WHERE jti='narrower'"
+        )
+    site.die()
+    site.start()
+    assert site.journal.set_aside is None
+    assert site.journal.memo(site.fit.key) == replace(before, swept=False)
+    assert set(site.journal.grants) == {"plain"}
+    asyncio.run(site.keeper.recover())
+    assert site.device.slots[13] is None
+    assert [one.state for one in site.journal.history(0, 1e12)][-1] is State.ABORTED
+
+
 def test_nothing_is_forgotten_by_a_clock_that_cannot_be_relied_on(site):
     site.journal.save(Change(events=[done(1, -20 * DAY)]))
     site.truth.trusted = False

@@ -36,6 +36,10 @@ def holding(kind: Kind = Kind.SHIFT, lasts: float = 600.0) -> Site:
     return site
 
 
+async def unheard(_: str) -> None:
+    """Nobody listens to how far a test is."""
+
+
 def test_a_hold_is_told_with_the_time_it_has_left_until_it_is_given_back():
     site = holding()
     (told,) = steering(site, "B1").holds()
@@ -96,6 +100,43 @@ def test_what_becomes_of_an_order_is_told_also_where_its_control_is_gone(place):
     site.journal.key_of = lambda _: None
     asyncio.run(site.keeper.strangers())
     assert [one["code"] for one in here.outcomes().values()] == (["E_ASSET"] if place else [])
+    site.close()
+
+
+@pytest.mark.parametrize("place", ["B1", None], ids=["common", "dwelling"])
+@pytest.mark.parametrize("what", ["failsafe", "test", ""])
+def test_what_becomes_of_no_order_is_told_also_where_its_control_is_gone(what, place):
+    site = Site(agreed(Kind.LIMIT if what == "failsafe" else Kind.SHIFT))
+    site.start()
+    if what == "test":
+        asyncio.run(site.keeper.test("it", unheard))
+    else:
+        site.device.slots[13] = None if what else Decimal(-2)
+        asyncio.run(site.keeper.recover())
+        asyncio.run(site.keeper.tend("it"))
+    here = steering(site, place)
+    before = list(here.outcomes().values())
+    site.keeper.fits, here.config.controls = {}, {}
+    site.journal.key_of = lambda _: None
+    asyncio.run(site.keeper.strangers())
+    site.die()
+    here.keeper = site.start()
+    told = list(here.outcomes().values())
+    assert {one["jti"] for one in told} == ({what} if place else set())
+    assert told[: len(before)] == before
+    assert len(told) == len(site.journal.recent) or not place
+    site.close()
+
+
+def test_what_was_done_in_a_dwelling_is_told_to_nobody_when_its_control_moves_to_common_plant():
+    site = holding()
+    here = steering(site, None)
+    here.config.controls["it"].point = "pump/offset"
+    here.config.devices["pump"] = SimpleNamespace(place="B1")
+    assert not here.outcomes()
+    assert not here.holds()
+    here.config.devices["boiler"].place = "B1"
+    assert here.outcomes()
     site.close()
 
 
