@@ -23,9 +23,9 @@ def main() -> None:
 
             serve(config)
             return
-        from agent.cli import app  # noqa: PLC0415
+        from agent.cli import command_line  # noqa: PLC0415
 
-        app()
+        command_line()()
     except AgentError as error:
         for line in str(error).splitlines():
             said = line if ": " in line[:200] else f"gardien: {line}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import click
 import typer
 
 from agent.cli import (
@@ -111,3 +112,19 @@ def _version(
 
         typer.echo(f"gardien {installed()}")
         raise typer.Exit
+
+
+def command_line() -> click.Command:
+    """All commands; called, it does what the words of the command line say."""
+    root = typer.main.get_command(app)
+    _without_none(root)
+    return root
+
+
+def _without_none(command: click.Command) -> None:
+    """What has no default says none; typer 0.15 would say `[default: None]`."""
+    for param in command.params:
+        if param.default is None and isinstance(param, click.Option | typer.core.TyperArgument):
+            param.show_default = False
+    for one in getattr(command, "commands", {}).values():
+        _without_none(one)

@@ -9,7 +9,10 @@ import typer
 from agent.cli.terminal import DEFAULT_CONFIG, Config, Json, State, as_json, ask, table, when
 
 Wanted = Annotated[
-    str, typer.Argument(metavar="DEVICE[/POINT]", help="A device of the configuration.")
+    str,
+    typer.Argument(
+        metavar="DEVICE", help="A device of the configuration, or one value of it: sdm-11/voltage."
+    ),
 ]
 
 
