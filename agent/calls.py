@@ -20,6 +20,7 @@ from agent.errors import LinkLost, Refused
 from agent.outlet import ways
 from agent.pipeline import meterclock
 from agent.pipeline.ledger import multiplier
+from agent.registry.index import Unknown
 from agent.restored import waits
 from agent.steering import calls as control_calls
 from agent.upstream import keys, offering, uplinks
@@ -110,7 +111,7 @@ def _link(house: House, name: str, line: Line) -> dict[str, Any]:
 
 def _device(house: House, device: Device, link: str, health: Mapping[str, Any]) -> dict[str, Any]:
     held = {
-        name: one.ledger.held[device.name]
+        name: _held(house, device, one.ledger.held[device.name])
         for name, one in house.outlets.items()
         if device.name in one.ledger.held
     }
@@ -128,6 +129,16 @@ def _device(house: House, device: Device, link: str, health: Mapping[str, Any]) 
         "held": held,
         "latest": {name: shown(sample) for name, sample in device.latest.items()},
     }
+
+
+def _held(house: House, device: Device, words: str) -> str:
+    """Why its last row was held back, unless whose it is has been recorded since."""
+    now = int(house.clock.now())
+    wanted = [p.channel for p in device.points if p.channel is not None and p.place is None]
+    whose = (house.registry.whose(device.name, device.serial, one, now) for one in wanted)
+    if words in set(Unknown) and not any(isinstance(one, Unknown) for one in whose):
+        return "whose it is was recorded since: from its next reading on"
+    return words
 
 
 def _clock(house: House, health: Mapping[str, Any], device: Device) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ from agent.errors import Refused
 from agent.model import Reading, Series
 from agent.outlet import open_outlet
 from agent.registry import identity, place
+from agent.registry.index import Unknown
 
 CONFIG = """\
 building: {{name: Test, timezone: Europe/Paris, shared_accounts: [installer]}}
@@ -108,6 +109,28 @@ def test_a_list_that_is_brought_again_is_joined_as_before(config, building):
     assert again["meters"] == []
     assert again["joined"] == first["joined"]
     assert (len(new["joined"]["matched"]), len(new["joined"]["silent"])) == (3, 1)
+
+
+def test_a_meter_that_was_just_assigned_is_not_said_to_be_of_nobody(config):
+    identity.mint(config.with_name("state"))
+
+    async def once():
+        async with visited(config) as house:
+            asker = Asker("alice", None)
+            async with open_outlet(house, "centre") as outlet:
+                house.outlets["centre"] = outlet
+                outlet.ledger.held["m-1"] = Unknown.NO_INSTALLATION  # of its last slot
+                said = [(await CALLS["status"](house, asker))["devices"]["m-1"]["held"]]
+                for name, words in places("A-1"):
+                    await CALLS[name](house, asker, **words)
+                words = {"device": "m-1", "dwelling": "A-1", "serial": "45"}
+                await CALLS["meter.assign"](house, asker, **words)
+                house.device("m-1")[1].serial = "45"
+                return [*said, (await CALLS["status"](house, asker))["devices"]["m-1"]["held"]]
+
+    before, after = asyncio.run(once())
+    assert "gardien meter assign" in before["centre"]
+    assert after == {"centre": "whose it is was recorded since: from its next reading on"}
 
 
 def shown(config, device):
