@@ -236,8 +236,18 @@ class Secret:
             return self._fetch().rstrip("\r\n")
         except (OSError, KeyError, ValueError) as error:
             raise Refused(
-                _("the secret {name} cannot be read: {error}", name=self, error=error)
+                _("the secret {name} cannot be read: {error}", name=self, error=self._why(error))
             ) from error
+
+    def _why(self, error: Exception) -> str:
+        if self.kind == "env" and isinstance(error, KeyError):
+            return _("this variable is not set where gardien runs")
+        if self.kind == "credential" and isinstance(error, KeyError | FileNotFoundError):
+            return _(
+                "systemd hands over no such file: credential:gardien_NAME is"
+                " /etc/gardien/credentials/NAME, and is read when the service starts"
+            )
+        return getattr(error, "strerror", None) or str(error)
 
     def _fetch(self) -> str:
         if self.kind == "env":

@@ -53,6 +53,7 @@ def findings(config: Path, state: Path) -> Iterator[Finding]:
     yield said
     yield from examine.clock(loaded, status)
     if loaded is not None:
+        yield from examine.passwords(loaded, config.parent / "credentials")
         yield from examine.ports(loaded)
         held = {name for name, one in (status or {}).get("links", {}).items() if one["open"]}
         yield from reach.lines(loaded, held)

@@ -20,6 +20,7 @@ from agent.enrolment import credential, judge
 from agent.errors import AgentError
 from agent.registry import identity
 from agent.registry.place import shown
+from agent.settings import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,6 +106,49 @@ def secrets(config: Path) -> Iterator[Finding]:
     if wide:
         said = f"others may read what only root should: sudo chmod 600 {' '.join(wide)}"
     yield Finding("secrets", not wide, said)
+
+
+def passwords(config: Config, folder: Path) -> Iterator[Finding]:
+    """Whether the secrets that the uplinks name are where they say; `folder`: systemd's."""
+    for name, uplink in config.uplinks.items():
+        for option in ("password", "key"):
+            secret = getattr(uplink.settings, option, None)
+            if isinstance(secret, Secret):
+                yield from _secret(f"uplink {name}: {option}", secret, folder)
+
+
+def _secret(what: str, secret: Secret, folder: Path) -> Iterator[Finding]:
+    """What a file of a secret lacks; nothing of one that only the service itself can find."""
+    prefix, _, name = secret.name.partition("_")
+    if secret.kind == "env" or (secret.kind == "credential" and prefix != "gardien"):
+        return
+    path = Path(secret.name) if secret.kind == "file" else folder / name
+    try:
+        empty = not path.read_bytes().strip()
+    except PermissionError:
+        yield Finding(what, None, f"{path} is not for this account: sudo gardien doctor")
+        return
+    except OSError as error:
+        yield Finding(what, False, f"{secret} is {path}: {error.strerror}: write it there")
+        return
+    if empty:
+        yield Finding(what, False, f"{secret} is {path}, which is empty")
+    elif secret.kind == "file" and not _for_gardien(path):
+        yield Finding(what, False, f"gardien may not read it: sudo chown gardien {path}")
+
+
+def _for_gardien(path: Path) -> bool:
+    """Whether the agent's account may read a file; True where it is not on this machine."""
+    try:
+        account = pwd.getpwnam("gardien")
+    except KeyError:
+        return True
+    facts = path.stat()
+    if facts.st_uid == account.pw_uid:
+        return bool(facts.st_mode & stat.S_IRUSR)
+    if facts.st_gid in os.getgrouplist("gardien", account.pw_gid):
+        return bool(facts.st_mode & stat.S_IRGRP)
+    return bool(facts.st_mode & stat.S_IROTH)
 
 
 def certificate(state: Path) -> Iterator[Finding]:

@@ -25,11 +25,20 @@ def check(path: Path) -> tuple[int, str]:
             "{number} problems; nothing was changed",
             len(problems),
         )
-        return 1, f"{error}\n{count}"
+        return 1, "\n".join([str(error), *_remedy(error), count])
     left = leftovers(config.state, {one.settings.recipient for one in config.uplinks.values()})
     if said := [f"{path}: {_left(*one)}" for one in left]:
         return 1, "\n".join([*said, _("nothing was changed")])
     return 0, f"{_('{path} is fine', path=path)}\n\n{summary(config)}"
+
+
+def _remedy(error: ConfigError) -> list[str]:
+    """What to do where the file itself is not had."""
+    if isinstance(error.__cause__, FileNotFoundError):
+        return [_("begin with a copy of config.example.yaml, or name yours: --config FILE")]
+    if isinstance(error.__cause__, PermissionError):
+        return [_("it is not for this account: sudo gardien check")]
+    return []
 
 
 def _left(recipient: str, waits: int) -> str:

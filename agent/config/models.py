@@ -28,11 +28,19 @@ from agent.words import _
 FORMAT = 1
 """of the file, by its number; see `migrate`"""
 DAY = 86_400
+SHORT = 11
+"""characters that a label may have, and an id with a typing error has not"""
 ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 
 
 def _place(text: str) -> str:
-    return _place_of(text, "DCB")
+    try:
+        return _place_of(text, "DCB")
+    except ValueError as error:
+        if len(text) > SHORT:
+            raise
+        hint = _("whose a dwelling's meter is does not stand here: gardien meter import, or assign")
+        raise ValueError(f"{error}; {hint}") from error
 
 
 def _building(text: str) -> str:

@@ -118,10 +118,22 @@ def test_a_secret_comes_from_the_environment_or_from_systemd(tmp_path, monkeypat
     assert found == ["from systemd", "from env"]
 
 
-@pytest.mark.parametrize("reference", ["file:/nowhere/word", "env:NOT_SET", "credential:mqtt"])
-def test_a_secret_that_cannot_be_read_is_refused_by_its_reference(reference, monkeypatch):
+@pytest.mark.parametrize(
+    ("reference", "why"),
+    [
+        ("file:/nowhere/word", "No such file or directory$"),
+        ("env:NOT_SET", "this variable is not set where gardien runs"),
+        ("credential:gardien_mqtt", "credential:gardien_NAME is /etc/gardien/credentials/NAME"),
+    ],
+)
+@pytest.mark.parametrize("service", [False, True])
+def test_a_secret_that_cannot_be_read_is_refused_by_its_reference(
+    reference, why, service, monkeypatch, tmp_path
+):
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    with pytest.raises(Refused, match=f"the secret {reference} cannot be read"):
+    if service:
+        monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    with pytest.raises(Refused, match=rf"the secret {reference} cannot be read: .*{why}"):
         Secret.parse(reference).reveal()
 
 

@@ -58,6 +58,26 @@ def test_secrets_that_others_may_read_are_named_with_the_remedy(tmp_path):
     assert (found.fine, found.said) == (True, f"2 in {folder}, for their owner alone")
 
 
+def test_a_password_that_is_not_where_the_uplink_says_is_told(tmp_path):
+    def passwords(reference):
+        mqtt = 'transport: mqtt, url: "mqtts://b.example"'
+        named = f'{{recipient: b.example, {mqtt}, user: gw, password: "{reference}"}}'
+        config = parse(f"building: {{name: x}}\nuplinks:\n  b: {named}\n", "x")
+        return [(one.what, one.fine, one.said) for one in examine.passwords(config, tmp_path)]
+
+    what, file = "uplink b: password", tmp_path / "word"
+    for reference in (f"file:{file}", "credential:gardien_word"):
+        file.unlink(missing_ok=True)
+        lacking = f"{reference} is {file}: No such file or directory: write it there"
+        assert passwords(reference) == [(what, False, lacking)]
+        file.write_text("\n")
+        assert passwords(reference) == [(what, False, f"{reference} is {file}, which is empty")]
+        file.write_text("secret\n")
+        file.chmod(0o644)
+        assert passwords(reference) == []
+    assert passwords("env:WORD") == passwords("credential:other") == [], "only the service knows"
+
+
 def test_an_adapter_that_is_not_plugged_in_or_not_for_gardien_is_told():
     def ports(port):
         line = f"links: {{riser: {{driver: modbus-rtu, port: {port}, baudrate: 9600}}}}\n"

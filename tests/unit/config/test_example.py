@@ -161,3 +161,6 @@ def test_a_file_that_is_not_there_is_a_configuration_error(tmp_path):
         load(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         load(tmp_path)
+    status, text = check(tmp_path / "none.yaml")
+    assert status == 1
+    assert "config.example.yaml, or name yours: --config FILE" in text

@@ -159,6 +159,13 @@ MISTAKES = {
             " changes: delete this line and run `gardien meter assign sdm-12 D84G7-ZWYRD-6Z1GQ`"
         ),
     ),
+    "a dwelling's label among the devices": (
+        changed(METER, "profile: eastron-sdm120, place: A-3-12}"),
+        (
+            '5:70: devices.sdm-12.place: "A-3-12" is no id: it has 4 characters, an id has 15;'
+            " whose a dwelling's meter is does not stand here: gardien meter import, or assign"
+        ),
+    ),
     "two devices on one address": (
         changed("address: 13", "address: 12", TWO),
         (
