@@ -205,7 +205,7 @@ async def read(house: House, asker: Asker, *, device: str, point: str = "") -> d
     try:
         samples = await line.link.read([*serial, *wanted])
     except LinkLost as error:
-        raise Refused(str(error)) from error
+        raise Refused(f"{error}; gardien doctor looks at ports, hosts and rights") from error
     return {
         "device": device,
         "link": line.link.name,
@@ -264,7 +264,7 @@ async def scan(  # noqa: PLR0913 -- as many wishes
                 else:
                     await asker.progress(asdict(found))
     except LinkLost as error:
-        raise Refused(str(error)) from error
+        raise Refused(f"{error}; gardien doctor looks at ports, hosts and rights") from error
     return {"link": link, "devices": devices, "remarks": remarks}
 
 

@@ -33,4 +33,9 @@ def read(
             for name, one in answer["points"].items()
         ]  # fmt: skip
         table(("point", "value", "unit", "channel", "read at"), rows)
+        if all(one["why"] == "silent" for one in answer["points"].values()):
+            typer.echo(
+                "nobody answers there: compare its address, speed and wiring;\n"
+                f"gardien scan {answer['link']} looks who does"
+            )
     raise typer.Exit(0 if answer["ok"] else 1)

@@ -11,11 +11,13 @@ import sys
 from decimal import Decimal
 
 import pytest
+from typer.testing import CliRunner
 
 from agent import commission, privacy
 from agent.app import visited
 from agent.calls import CALLS
 from agent.clerk import Asker
+from agent.cli import app
 from agent.clock import stamp
 from agent.errors import Refused
 from agent.model import Reading, Series
@@ -131,6 +133,12 @@ def test_a_meter_that_was_just_assigned_is_not_said_to_be_of_nobody(config):
     before, after = asyncio.run(once())
     assert "gardien meter assign" in before["centre"]
     assert after == {"centre": "whose it is was recorded since: from its next reading on"}
+
+
+def test_a_meter_that_does_not_answer_is_told_with_what_to_look_at(config):
+    said = CliRunner().invoke(app, ["read", "m-9", "-c", str(config)])
+    assert said.exit_code == 1
+    assert "gardien scan riser looks who does" in said.output
 
 
 def shown(config, device):

@@ -73,6 +73,7 @@ def test_only_the_line_in_question_is_opened_and_why_it_cannot_is_said_once(conf
     assert [one.visits for one in hosts] == [1, 0]
     gone = gardien("scan", "attic", "-c", config)
     assert "attic is not open: " in str(gone.exception)
+    assert "gardien doctor" in str(gone.exception)
     assert [one.visits for one in hosts] == [1, 0]
     assert not [one for one in caplog.records if "trying again" in one.getMessage()]
 
