@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.channels import channels
 from agent.errors import Refused
 from agent.model import Kind
 from agent.registry import calls, calls_bases, calls_people
+from agent.registry.beside import beside
 from agent.registry.dates import said_here
 from agent.registry.documents import covers, serial_key
 from agent.registry.fields import LONGEST_LABEL, text
@@ -63,9 +65,12 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
         house: House, asker: Asker, *, named: str | None = None, **args: Any
     ) -> dict[str, Any]:
         who = asker.who if args.get("preview") else author(house, asker, named)
-        zone = house.config.building.timezone
+        zone, now = house.config.building.timezone, house.clock.now()
+        asked = partial(call, who=who, now=now, zone=zone, **args)
         try:
-            answer = call(house.registry, who=who, now=house.clock.now(), zone=zone, **args)
+            # a list may have 50,000 lines
+            listed = bool(args.get("text"))
+            answer = await beside(house.registry, asked) if listed else asked(house.registry)
         except Refused as error:
             raise Refused(said_here(str(error), zone)) from error
         house.pin_all()

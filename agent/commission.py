@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from agent.registry.documents import EXACT, Installation, covers
 from agent.registry.join import Listed, OnTheLine, join
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from agent.clerk import Asker, Call
@@ -34,14 +35,19 @@ async def meter_import(
     answer = await change(calls.meter_import)(house, asker, **args)
     if not join_lines:
         return answer
+    said = await _said(house, asker)
+    return answer | {"joined": await asyncio.to_thread(_joined, house, answer["meters"], said)}
+
+
+def _joined(
+    house: House, new: Sequence[Mapping[str, Any]], said: Sequence[OnTheLine]
+) -> dict[str, Any]:
     # a list that is brought again says only what is new in it
-    known = calls.meter_list(house.registry, who=asker.who, now=house.clock.now())["meters"]
-    new = {one["id"] for one in answer["meters"]}
-    standing = [one for one in known if one["in_force"] and one["id"] not in new]
-    listed = [
-        Listed(one["label"], one["serial"], one["device"]) for one in answer["meters"] + standing
-    ]
-    return answer | {"joined": _shown(join(listed, await _said(house, asker)))}
+    known = calls.meter_list(house.registry, who="", now=house.clock.now())["meters"]
+    ids = {one["id"] for one in new}
+    standing = (one for one in known if one["in_force"] and one["id"] not in ids)
+    listed = [Listed(one["label"], one["serial"], one["device"]) for one in (*new, *standing)]
+    return _shown(join(listed, said))
 
 
 async def _said(house: House, asker: Asker) -> list[OnTheLine]:

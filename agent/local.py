@@ -20,7 +20,7 @@ from agent.errors import AgentError, Refused
 from agent.state import connect, listening, owned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from agent.clerk import Asker
@@ -32,6 +32,8 @@ CLOSED = "the daemon closed the connection before it answered: its log says why"
 GREETING_WITHIN = 10.0
 """seconds until the daemon has said that it is here: systemd's socket takes calls also while the
 daemon is starting, or cannot start"""
+ROWS = 500
+"""of a list in an answer that are encoded at once"""
 LONGEST = 64 * 1024 * 1024
 """bytes of one request: a spreadsheet of 50,000 dwellings has a few"""
 
@@ -59,7 +61,11 @@ async def open_door(house: House, state: Path) -> None:
 
     async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async def say(words: dict[str, Any]) -> None:
-            writer.write(json.dumps(words).encode() + b"\n")
+            for piece in _pieces(words):
+                writer.write(piece.encode())
+                await writer.drain()
+                await asyncio.sleep(0)  # the room of the socket may be large
+            writer.write(b"\n")
             await writer.drain()
 
         try:
@@ -79,6 +85,24 @@ async def open_door(house: House, state: Path) -> None:
     finally:
         server.close()
         (state / "gardien.sock").unlink(missing_ok=True)
+
+
+def _pieces(words: dict[str, Any], deep: int = 2) -> Iterator[str]:
+    """An answer as JSON, of a long list in it some rows at a time: encoding holds everybody."""
+    between = "{"
+    for name, value in words.items():
+        yield f"{between}{json.dumps(str(name))}: "
+        if isinstance(value, dict) and deep:
+            yield from _pieces(value, deep - 1)
+        elif isinstance(value, list) and len(value) > ROWS:
+            for first in range(0, len(value), ROWS):
+                yield "," if first else "["
+                yield json.dumps(value[first : first + ROWS])[1:-1]
+            yield "]"
+        else:
+            yield json.dumps(value)
+        between = ","
+    yield "}" if words else "{}"
 
 
 def _account(door: socket.socket) -> str:

@@ -4,6 +4,7 @@
 anew, without the pipeline's memory of the last answer; beside it the same with that memory.
 """
 
+import asyncio
 import resource
 import statistics
 import subprocess
@@ -11,14 +12,18 @@ import sys
 import tempfile
 import time
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 from agent.channels import channels
+from agent.errors import Refused
 from agent.model import Point, Sample
 from agent.pipeline.gate import Gate, Held
 from agent.pipeline.groups import Groups
 from agent.pipeline.indexes import Indexes
 from agent.pipeline.sums import Asked, Sums
+from agent.registry.beside import beside
+from agent.registry.calls import place_import
 from agent.registry.documents import Installation
 from agent.registry.entries import NewAlias, NewConsent, NewInstallation, NewOccupancy, NewPlace
 from agent.registry.gate import Basis, may_leave, policy, steps_wanted
@@ -161,6 +166,27 @@ def visible(found):
     return seconds
 
 
+def listed(found):
+    """CPU seconds of a list of 50,000 lines of which one is wrong, and the most of it between two
+    turns of the loop that reads and commands.
+    """
+    rows = [f"B-{n};dwelling" for n in range(50_000)]
+    text = "\n".join(["label;type", *rows, "B;dweling"])
+    ask = partial(place_import, who="bench", now=NOW, text=text, name="p.csv")
+
+    async def held():
+        task, longest = asyncio.create_task(beside(found, ask)), 0.0
+        began = time.process_time()
+        while not task.done():
+            before = time.process_time()
+            await asyncio.sleep(0.001)
+            longest = max(longest, time.process_time() - before)
+        assert isinstance(task.exception(), Refused)
+        return time.process_time() - began, longest
+
+    return asyncio.run(held())
+
+
 def opened(path):
     """Seconds to open it in a fresh process, and of its imports apart."""
     command = [sys.executable, "-c", OPENING, str(path)]
@@ -188,6 +214,8 @@ def main():
             print(f"| {what} | {seconds * 1e6:.1f} | {1 / seconds:,.0f} |")
         print(f"\na slot of {len(CHANNELS)} sums over all of them: {closing[1] * 1000:.0f} ms")
         print(f"a change, in the next reading's answer: {visible(found) * 1000:.0f} ms")
+        whole, longest = listed(found)
+        print(f"a list of 50,000 lines, one wrong: {whole:.1f} s, the loop {longest * 1000:.0f} ms")
         print(f"opened in a fresh process: {opened(path) * 1000:.0f} ms")
         print(f"memory at most: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB")
 

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from agent.registry.gate import Policy
 
     Admit = Callable[..., list[Document]]
+    State = tuple[Path, AtomicStorage, list[Document], Index]
 
 D = TypeVar("D", Place, Alias, Occupancy, Installation, Consent, Duty)
 
@@ -67,6 +68,9 @@ class Registry:
     It raises Refused that names every wrong row and what stands against it. `preview`: the answer
     is what would be recorded, and nothing is; ids that are to be drawn will be others.
     """
+
+    _documents: list[Document]
+    _index: Index
 
     def __init__(self, path: Path, fsync: Callable[[int], None] = os.fsync) -> None:
         self._path = path
@@ -332,6 +336,26 @@ class Registry:
         """
         return self._index.turns(start, end)
 
+    # what takes long
+
+    def state(self) -> State:
+        """What it consists of now, for a draft of it."""
+        return self._path, self._storage, list(self._documents), self._index
+
+    def take(self, staged: Path, state: State, of: Index) -> bool:
+        """Let a change hold that was made beside, with its file already written; False, and
+        nothing does, if this is no more what it was made `of`.
+        """
+        if of is not self._index:
+            return False
+        try:
+            self._storage.settle(staged)
+        except OSError as error:
+            raise self._unsure(error) from error
+        self._documents, self._index = state[2:]
+        self._table = TinyDB(storage=lambda: self._storage).table(TABLE)  # it counts its rows
+        return True
+
     def _change(
         self, cls: type[D], admit: Admit, by: tuple[str, str, float], preview: bool = False
     ) -> list[D]:
@@ -346,14 +370,17 @@ class Registry:
         try:
             self._table.insert_multiple(to_row(document) for document in documents)
         except OSError as error:
-            # what the file says now is what a restart would believe
-            self._load()
-            raise Refused(
-                f"{self._path} could not be written ({error}): look whether it was recorded "
-                f"before you do it again"
-            ) from error
+            raise self._unsure(error) from error
         self._documents += documents
         self._index = Index(self._documents)
+
+    def _unsure(self, error: OSError) -> Refused:
+        # what the file says now is what a restart would believe
+        self._load()
+        return Refused(
+            f"{self._path} could not be written ({error}): look whether it was recorded "
+            f"before you do it again"
+        )
 
     def _load(self) -> None:
         stored = self._storage.read()

@@ -17,7 +17,7 @@ from tinydb.storages import Storage
 from agent.errors import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 Documents = dict[str, dict[str, Any]]
@@ -48,18 +48,65 @@ class AtomicStorage(Storage):
 
     def write(self, data: Documents) -> None:
         """Replace all documents. Raises OSError when the disk does not take them."""
-        new = self._path.with_suffix(".new")
+        self.settle(self.stage(data, "new"))
+
+    def stage(self, data: Documents, name: str) -> Path:
+        """Write all documents beside those that stand, durably. Raises OSError.
+
+        Any thread may: nobody reads them before they are settled.
+        """
+        new = self._path.with_suffix(f".{name}")
         try:
             with open(new, "wb", opener=_private) as file:
-                file.write(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode())
+                file.writelines(_encoded(data))
                 file.flush()
                 self._fsync(file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                new.unlink()
+            raise
+        return new
+
+    def settle(self, new: Path) -> None:
+        """Let staged documents take the place of those that stand. Raises OSError."""
+        try:
             new.replace(self._path)
         except OSError:
             with contextlib.suppress(OSError):
                 new.unlink()
             raise
         sync_folder(self._path.parent, self._fsync)
+
+
+class Aside(Storage):
+    """A TinyDB storage that reads what stands, and writes beside it; its last write counts."""
+
+    def __init__(self, storage: AtomicStorage, name: str) -> None:
+        self._storage, self._name = storage, name
+        self.staged: Path | None = None
+
+    def read(self) -> Documents | None:
+        """Read what was staged, else what stands. Raises Refused if it is not readable."""
+        return self._storage.read() if self.staged is None else AtomicStorage(self.staged).read()
+
+    def write(self, data: Documents) -> None:
+        """Stage all documents. Raises OSError when the disk does not take them."""
+        self.staged = self._storage.stage(data, self._name)
+
+
+def _encoded(data: Documents) -> Iterator[bytes]:
+    """One document after the other: encoded at once, those of a long list hold every thread."""
+    separator = "{"
+    for table, rows in data.items():
+        yield f"{separator}{json.dumps(table)}:".encode()
+        between = "{"
+        for number, row in rows.items():
+            words = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+            yield f"{between}{json.dumps(number)}:{words}".encode()
+            between = ","
+        yield b"}" if rows else b"{}"
+        separator = ","
+    yield b"}" if data else b"{}"
 
 
 def sync_folder(folder: Path, fsync: Callable[[int], None] = os.fsync) -> None:

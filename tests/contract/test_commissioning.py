@@ -24,6 +24,7 @@ from agent.model import Reading, Series
 from agent.outlet import open_outlet
 from agent.registry import identity, place
 from agent.registry.index import Unknown
+from tests.contract.registry.test_beside import held
 
 CONFIG = """\
 building: {{name: Test, timezone: Europe/Paris, shared_accounts: [installer]}}
@@ -75,6 +76,18 @@ def asked(config, *calls, who="alice"):
             return [await CALLS[name](house, asker, **words) for name, words in calls]
 
     return asyncio.run(made())
+
+
+def test_the_loop_turns_while_a_visitor_brings_a_long_list(config):
+    rows = [f"A-{n};dwelling" for n in range(10_000)]
+    words = {"text": "\n".join(["label;type", *rows, "B;dweling"]), "name": "p.csv"}
+
+    async def made():
+        async with visited(config) as house:
+            return await held(CALLS["place.import"](house, Asker("alice", None), **words))
+
+    whole, longest = asyncio.run(made())
+    assert longest < whole / 2
 
 
 def places(*labels):

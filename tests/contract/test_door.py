@@ -123,3 +123,13 @@ def test_root_writes_as_the_account_that_owns_the_state(tmp_path):
     assert os.getegid() == 0
     assert (folder / "made").stat().st_uid == 65534
     assert (folder / "lock").stat().st_uid == 65534
+
+
+@pytest.mark.parametrize("many", [0, 1, local.ROWS, local.ROWS + 1, 3 * local.ROWS])
+def test_a_long_answer_is_said_in_pieces(many):
+    rows = [{"label": f"É-{n}", "lots": ["1", None]} for n in range(many)]
+    said = {"result": {"rows": rows, "of": {"rows": rows, 'a "b"': {}}, "none": []}, "more": True}
+    pieces = list(local._pieces(said))
+    assert json.loads("".join(pieces)) == said
+    assert max(piece.count("label") for piece in pieces) <= local.ROWS
+    assert "".join(local._pieces({})) == "{}"
