@@ -26,6 +26,8 @@ ABOVE = 20
 """lines among which the headings are looked for: a title may stand above them"""
 SURE = 2
 """headings that one of them must have to be taken for the headings, though it is not the first"""
+MOST, LONG = 6, 24
+"""headings, and characters of each, that are shown of a line in which one is missing"""
 BLANKS = str.maketrans("\u00a0\u202f", "  ")
 WRONG = re.compile(
     r"#(REF|N/A|NAME|VALUE|DIV/0|NUM|NULL|NOM|VALEUR|NOMBRE|NUL)[!?]?|Err:5[0-9]{2}", re.ASCII
@@ -142,9 +144,15 @@ def _names(
             problems.add(where, f'a second column says "{ours}": "{heading}"')
         names.append(ours)
     for missing in [each for each in required if each not in {*names, *meant}]:
-        problems.add(where, f'the column "{missing}" is missing')
+        problems.add(where, f'the column "{missing}" is missing; there are: {_seen(first)}')
     problems.settle()
     return names
+
+
+def _seen(first: list[str]) -> str:
+    """The headings that were found, as far as they fit into a line."""
+    shown = [one if len(one) <= LONG else f"{one[:LONG]}…" for one in first if one]
+    return ", ".join(shown[:MOST] + ["…"] * (len(shown) > MOST))
 
 
 def _line(where: str, row: list[str], names: list[str]) -> Line:

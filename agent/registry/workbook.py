@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ZIP, OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
+ODS = b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet"
+"""its first part is not compressed (OpenDocument 1.2, part 3, 3.3)"""
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 MOST_ROWS = 60_000
 LARGEST = 100_000_000
@@ -87,6 +89,8 @@ def _workbook(content: bytes, name: str) -> str:
         shown = [one for one in book.worksheets if one.sheet_state == "visible"]
         rows = list(_rows(shown[0]))
     except DAMAGED as error:
+        if ODS in content[:100]:
+            raise Refused(f"{name}: LibreOffice's own .ods: save it as .xlsx or as CSV") from error
         raise Refused(f"{name}: this workbook cannot be read ({error}); save it as CSV") from error
     table = io.StringIO()
     csv.writer(table, delimiter=";", lineterminator="\n").writerows(rows)

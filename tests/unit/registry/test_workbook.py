@@ -3,6 +3,7 @@
 import datetime as dt
 import io
 import os
+import zipfile
 from contextlib import suppress
 
 import pytest
@@ -61,6 +62,15 @@ def test_a_unicode_text_of_excel_is_read():
 def test_a_workbook_under_a_password_is_told_from_what_is_no_table():
     with pytest.raises(Refused, match="under a password"):
         text_of(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "p.xlsx")
+
+
+def test_a_table_of_libreoffice_in_its_own_form_is_told_from_a_damaged_workbook():
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as parts:
+        parts.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        parts.writestr("content.xml", "<office:document-content/>")
+    with pytest.raises(Refused, match=r"l\.ods: LibreOffice's own \.ods: save it as \.xlsx"):
+        text_of(content.getvalue(), "l.ods")
 
 
 def test_the_first_sheet_is_the_first_that_is_shown():
