@@ -80,7 +80,8 @@ def give(
         str | None, typer.Option(help="For what, one purpose.", show_default=False)
     ] = None,
     scope: Annotated[
-        str | None, typer.Option(help="monthly, daily or loadcurve.", show_default=False)
+        str | None,
+        typer.Option(help="monthly, daily or loadcurve (the default).", show_default=False),
     ] = None,
     step: Annotated[
         str | None,

@@ -71,12 +71,14 @@ class _Notices:
         id_ = parse(row.id, OCCUPANCY) if row.id else mint(OCCUPANCY)
         if id_ in self._now:
             raise Refused(f"occupancy {shown(id_)} is known already: correct it, or mint another")
-        yield self._stand(
-            Occupancy(
-                id_, place.id, since, _after(row.until, since), self._author.word(row.where),
-                _reference(row),
-            )
+        new = Occupancy(
+            id_, place.id, since, _after(row.until, since), self._author.word(row.where),
+            _reference(row),
         )  # fmt: skip
+        old = self._claims.against(new)
+        if isinstance(old, Occupancy):
+            raise Refused(self._too_many(old, new))
+        yield self._stand(new)
 
     def move_out(self, row: NewOccupancy) -> Iterator[Document]:
         """Somebody moves out, or did, or did before what is recorded."""
@@ -93,6 +95,11 @@ class _Notices:
             or (self._last(row.place) if row.stays else None)
             or self._there_before(row.place, self._author.since(None))
         )
+        if row.stays and not row.id and home.until is None:
+            raise Refused(
+                f"{self._claims.statement(home)}: no move-out of theirs is recorded; "
+                "those before them are named with --id (gardien occupancy list)"
+            )
         since = home.since if row.since is None else sane(row.since)
         until = home.until if row.until is None else sane(row.until)
         if row.stays:
@@ -100,6 +107,16 @@ class _Notices:
         if until is not None and until < since:
             raise Refused(f"{stamp(until)} is before {stamp(since)}")
         yield self._changed(home, row, since, until)
+
+    def _too_many(self, old: Occupancy, new: Occupancy) -> str:
+        """What is wrong with people who move in where others live, and what to do."""
+        known = self._claims.sentence(old)
+        if (old.since, old.until, old.reference) == (new.since, new.until, new.reference):
+            return f"{known}: that is recorded already"
+        return (
+            f"{self._claims.statement(new)}, but {known}; who leaves has moved out before:"
+            " gardien occupancy move-out, or `until` in a list of leases"
+        )
 
     def lease(self, row: NewOccupancy) -> Iterator[Document]:
         """A lease as it stands: known by its reference, else a new one.

@@ -66,6 +66,9 @@ def test_two_at_once_are_refused_with_both_named(registry):
     said = str(refused.value)
     assert "(B-7) from 2026-04-30T22:00:00Z, but A-1 (D84G7-ZWYRD-6Z1GQ) is occupied by H" in said
     assert "alice on 2026-09-21, places.csv:2" in said
+    assert "gardien occupancy move-out" in said
+    with pytest.raises(Refused, match="that is recorded already"):
+        calls_people.move_in(registry, **PARIS, place="A-1", since="2025-01-01")
 
 
 @pytest.mark.parametrize(
@@ -139,6 +142,8 @@ def test_a_move_out_of_the_wrong_dwelling_is_taken_back(registry):
     assert registry.occupancy_at(HOME, int(NOW)) is None
     calls_people.correct(registry, **PARIS, place="A-1", stays=True)
     assert registry.occupancy_at(HOME, int(NOW)).id == home["id"]
+    with pytest.raises(Refused, match=r"no move-out of theirs is recorded; .* --id"):
+        calls_people.correct(registry, **PARIS, place="A-1", stays=True)
     with pytest.raises(Refused, match="until: who has not moved out has no such date"):
         calls_people.correct(registry, **PARIS, place="A-1", stays=True, until="2026-06-01")
 
