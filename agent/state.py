@@ -110,18 +110,19 @@ def short_path(state: Path) -> Iterator[str]:
 
 def connect(state: Path) -> socket.socket | None:
     """A connection to the daemon that owns the state, or None where none answers."""
-    if state == PACKAGED and (door := _knock(PACKAGED_DOOR)):
+    if state == PACKAGED and (door := _knock(PACKAGED_DOOR, PACKAGED_DOOR)):
         return door
     try:
         with short_path(state) as path:
-            return _knock(path)
+            return _knock(path, state)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as error:
         raise _not_for_you(state) from error
 
 
-def _knock(path: str) -> socket.socket | None:
+def _knock(path: str, what: Path | str) -> socket.socket | None:
+    """Connect. Raises Refused, naming `what`, where that is not for this account."""
     door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         door.connect(path)
@@ -130,7 +131,7 @@ def _knock(path: str) -> socket.socket | None:
         return None
     except PermissionError as error:
         door.close()
-        raise _not_for_you(path) from error
+        raise _not_for_you(what) from error
     return door
 
 
