@@ -14,7 +14,7 @@ import socket
 import stat
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import paramiko
 from paramiko.ssh_exception import IncompatiblePeer
@@ -22,6 +22,7 @@ from paramiko.ssh_exception import IncompatiblePeer
 from agent.errors import NotStored, Refused, UplinkLost
 from agent.uplink.courier import IN, OUT, Entry
 from agent.uplink.hostkey import host_key
+from agent.uplink.packets import ENDLESS, MOST, Checked, Wire
 from agent.uplink.traffic import used
 
 if TYPE_CHECKING:
@@ -54,15 +55,15 @@ class Address:
 class Sftp:
     """Files of one server (agent.uplink.courier.Far)."""
 
-    def __init__(self, client: paramiko.SFTPClient, address: Address) -> None:
-        self._client = client
+    def __init__(self, wire: Wire, channel: paramiko.Channel, address: Address) -> None:
+        """Raises what paramiko raises where the other end does not speak SFTP."""
+        self._wire, self._said_on = wire, Checked(channel)
+        self._client = paramiko.SFTPClient(cast("paramiko.Channel", self._said_on))
         self._address = address
 
     def used(self) -> int:
         """Bytes on the wire since it was opened, in both directions."""
-        channel = self._client.get_channel()
-        wire = channel.get_transport().sock if channel else None
-        return used(wire) if isinstance(wire, socket.socket) else 0
+        return used(self._wire)
 
     def entry(self, path: str) -> Entry | None:
         """What is there under a path."""
@@ -121,6 +122,7 @@ class Sftp:
     @contextmanager
     def _said(self, path: str) -> Iterator[None]:
         host = self._address.host
+        self._wire.left, self._said_on.names = MOST, 0
         try:
             yield
         except PermissionError as error:
@@ -128,7 +130,8 @@ class Sftp:
         except FileNotFoundError as error:
             raise NotStored(f"{host}: {path}: there is no such folder") from error
         except (ConnectionError, TimeoutError, EOFError, paramiko.SSHException) as error:
-            raise UplinkLost(f"{host}: {_words(error)}") from error
+            said = ENDLESS if self._wire.left < 0 else _words(error)
+            raise UplinkLost(f"{host}: {said}") from error
         except paramiko.SFTPError as error:
             raise UplinkLost(f"{host}: it does not speak SFTP as it should: {error}") from error
         except UnicodeDecodeError as error:
@@ -146,36 +149,34 @@ class Sftp:
 @contextmanager
 def connected(address: Address, line: Line) -> Iterator[Sftp]:
     """Connect, see that the host is the right one, log in. Raises UplinkLost in words."""
-    transport = _reached(address, line)
+    wire, transport = _reached(address, line)
     try:
         try:
             _let_in(transport, address)
-            client = paramiko.SFTPClient.from_transport(transport)
+            channel = transport.open_session()
+            channel.invoke_subsystem("sftp")
+            far = Sftp(wire, channel, address)
         except (OSError, EOFError, paramiko.SSHException, paramiko.SFTPError) as error:
             raise UplinkLost(f"{address.host}: {_refused(error, address)}") from error
-        if client is None:
-            raise UplinkLost(f"{address.host}: it offers no SFTP")
-        channel = client.get_channel()
-        if channel is not None:
-            channel.settimeout(address.timeout)
-        far = Sftp(client, address)
+        channel.settimeout(address.timeout)
         _furnished(far, address)
         yield far
     finally:
         _close(transport)
 
 
-def _reached(address: Address, line: Line) -> paramiko.Transport:
+def _reached(address: Address, line: Line) -> tuple[Wire, paramiko.Transport]:
     try:
-        wire = socket.create_connection((address.host, address.port), address.timeout)
+        found = socket.create_connection((address.host, address.port), address.timeout)
     except OSError as error:
         where = f"{address.host}:{address.port}"
         raise UplinkLost(f"cannot connect to {where}: {error.strerror or error}") from error
+    wire = Wire(fileno=found.detach())
     line.watch(lambda: wire)
     wire.settimeout(address.timeout)
     transport = paramiko.Transport(wire)
     transport.banner_timeout = transport.auth_timeout = address.timeout
-    return transport
+    return wire, transport
 
 
 def _let_in(transport: paramiko.Transport, address: Address) -> None:

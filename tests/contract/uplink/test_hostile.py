@@ -6,22 +6,18 @@ import gzip
 import json
 import os
 import resource
-import socket
-import threading
 import zlib
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 
-import paramiko
 import pytest
 
 from agent.errors import UplinkLost
 from agent.uplink.base import Station
 from agent.uplink.cursors import Cursors
-from agent.uplink.files import FilesUplink
 from agent.uplink.https import HttpsUplink
 from agent.uplink.reasons import Later
 from tests.contract.uplink.house import GATEWAY, RECIPIENT
-from tests.contract.uplink.sides import settings_of, side
+from tests.contract.uplink.sides import side
 from tests.contract.uplink.test_https import batch, lost, ok, scripted, settings
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -294,70 +290,3 @@ async def drained(uplink) -> None:
     async with aclosing(uplink.receipts()) as receipts:
         async for _ in receipts:
             pass
-
-
-class Welcoming(paramiko.ServerInterface):
-    """An SSH server that lets everybody in, and then says no word of SFTP."""
-
-    def get_allowed_auths(self, _user):
-        return "publickey"
-
-    def check_auth_publickey(self, _user, _key):
-        return paramiko.AUTH_SUCCESSFUL
-
-    def check_channel_request(self, _kind, _channel):
-        return paramiko.OPEN_SUCCEEDED
-
-    def check_channel_subsystem_request(self, _channel, _name):
-        return True
-
-
-@contextmanager
-def welcoming(host: paramiko.PKey, word: bytes = b""):
-    """Such a server, which says this and no more; its port."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        ended = threading.Event()
-
-        def serve() -> None:
-            wire, _ = listener.accept()
-            transport = paramiko.Transport(wire)
-            transport.add_server_key(host)
-            transport.start_server(server=Welcoming())
-            if word and (channel := transport.accept(20)):
-                channel.sendall(word)
-            ended.wait()
-            transport.close()
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            ended.set()
-            thread.join()
-
-
-@pytest.mark.parametrize(
-    ("word", "said"),
-    [
-        (b"", "comes to no end"),
-        (b"\0\0\0\5c\0\0\0\1", "Incompatible sftp"),
-        (b"Welcome!", "Garbage"),
-    ],
-    ids=["no word", "another protocol", "a greeting"],
-)
-def test_a_server_that_lets_us_in_and_speaks_no_sftp_is_given_up(tmp_path, word: bytes, said: str):
-    host, own = paramiko.RSAKey.generate(2048), paramiko.RSAKey.generate(2048)
-    own.write_private_key_file(str(tmp_path / "own"))
-    with welcoming(host, word) as port:
-        told = settings_of(
-            "files", url=f"sftp://gateway@127.0.0.1:{port}/", container="none", timeout=0.1,
-            host_key=f"ssh-rsa {host.get_base64()}", key=f"file:{tmp_path / 'own'}",
-        )  # fmt: skip
-
-        async def scenario() -> None:
-            with pytest.raises(UplinkLost, match=said):
-                async with FilesUplink.open(told, Station(GATEWAY)):
-                    pass
-
-        asyncio.run(scenario())
