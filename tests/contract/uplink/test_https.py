@@ -208,13 +208,13 @@ def test_an_answer_that_says_what_objects_there_are_saves_a_question_or_hastens_
         return sum("/objects" in path for path, _, _ in script.seen)
 
     async def scenario(script: Script) -> None:
-        told = settings(script.port).model_copy(update={"poll": 2.0})
+        told = settings(script.port).model_copy(update={"poll": 3.0})
         async with (
             HttpsUplink.open(told, Station(GATEWAY, None, take)) as uplink,
             listening(uplink),
         ):
             await so(lambda: asked(script))
-            for _ in range(5):
+            for _ in range(8):  # longer than from one question to the next
                 script.answers = [(200, {"Gardien-Objects": ""}, ok()[2])]
                 await uplink.send(batch())
                 await asyncio.sleep(0.5)

@@ -20,6 +20,7 @@ from agent.uplink.settings.mqtt import Settings
 from hil.broker import broker
 from hil.cut import cut
 from hil.process import free_port
+from tests.contract.uplink.sides import so
 from tests.contract.uplink.stub import MAXIMUM_PACKET, RECEIVE_MAXIMUM, SERVER_KEEP_ALIVE, stub
 
 GATEWAY, RECIPIENT = "GTEST", "r.example"
@@ -112,10 +113,12 @@ def test_no_more_is_under_way_than_receive_maximum_and_window_allow(asked, windo
             MqttUplink.open(settings(far.port, window=window), Station(GATEWAY)) as uplink,
         ):
             sends = [asyncio.create_task(uplink.send(batch(seq))) for seq in range(12)]
+            await so(lambda: len(far.batches) >= under_way)
             await asyncio.sleep(0.3)
             assert len(far.batches) == under_way
             for _ in range(12 - under_way):
                 far.puback(far.unanswered.pop(0), 0)
+                await so(lambda: len(far.unanswered) >= under_way)
                 await asyncio.sleep(0.05)
                 assert len(far.unanswered) == under_way
             for packet_id in far.unanswered:
@@ -309,6 +312,7 @@ def test_a_preset_lowers_the_window_and_the_messages_under_way_keep_to_it():
             there = one.model_copy(update={"url": f"mqtt://127.0.0.1:{far.port}"})
             async with MqttUplink.open(there, Station(GATEWAY)) as uplink:
                 sends = [asyncio.create_task(uplink.send(batch(n))) for n in range(5)]
+                await so(lambda: far.batches)
                 await asyncio.sleep(0.5)
                 assert len(far.batches) == 1
                 for send in sends:

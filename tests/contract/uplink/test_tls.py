@@ -16,6 +16,7 @@ from agent.uplink.settings.mqtt import Settings
 from hil.broker import Broker, broker
 from hil.ca import CA, DAY
 from tests.contract.uplink.house import GATEWAY, RECIPIENT, delivering, house
+from tests.contract.uplink.sides import so
 
 LATE = {"begins": -30 * DAY, "lasts": 29 * DAY}
 EARLY = {"begins": 2 * DAY}
@@ -234,6 +235,7 @@ def test_the_broker_keeps_a_persistent_session_only_where_objects_are_wanted():
             for _ in range(2):
                 async with MqttUplink.open(settings, station) as uplink:
                     listening = asyncio.create_task(anext(aiter(uplink.receipts())))
+                    await so(lambda: got)
                     await asyncio.sleep(0.5)
                     listening.cancel()
                     await asyncio.wait([listening])
@@ -271,12 +273,13 @@ def test_an_object_that_was_not_dealt_with_comes_again():
             station = Station(GATEWAY, objects=hang)
             topic = f"gardien/{GATEWAY}/{RECIPIENT}/down/objects"
             tell = ("mosquitto_pub", "-p", str(far.port), "-q", "1", "-t", topic, "-m", "once")
-            for _ in range(2):
+            for nth in (1, 2):
                 async with MqttUplink.open(settings, station) as uplink:
                     if not got:
                         await (await asyncio.create_subprocess_exec(*tell)).wait()
                     listening = asyncio.create_task(anext(aiter(uplink.receipts())))
-                    await asyncio.sleep(0.7)
+                    await so(lambda: len(got) >= nth)  # noqa: B023 -- of this round
+                    await asyncio.sleep(0.5)
                     listening.cancel()
                     await asyncio.wait([listening])
             assert got == [b"once", b"once"]

@@ -50,9 +50,13 @@ def test_what_moves_is_counted_and_shown(tmp_path: Path, monkeypatch: pytest.Mon
         ):
             await put(house, 5)
             await settled(house)
-            await asyncio.sleep(0.5)
-            data = (await calls.status(house, calls.NOBODY))["uplinks"]["centre"]["data"]
-            assert 1_000 < data["used"] < 100_000
+
+            async def counted() -> dict[str, int] | None:
+                data = (await calls.status(house, calls.NOBODY))["uplinks"]["centre"]["data"]
+                return data if data["used"] > 1_000 else None
+
+            data = await until(counted)
+            assert data["used"] < 100_000
             assert data["budget"] == 50_000_000
 
     asyncio.run(scenario())
