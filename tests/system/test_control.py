@@ -27,7 +27,7 @@ GARDIEN = Path(sys.executable).with_name("gardien")
 OFFSET = Point("boiler", "offset", "1201", "analog-value,7", 0, writable=True)
 ROOM = Point("stairs", "temp", "1202", "analog-input,4", 0)
 PATIENCE = 60.0
-HELD = 12
+HELD = 20
 """seconds of an order: a busy machine asks for the status within"""
 
 

@@ -15,7 +15,7 @@ GARDIEN = Path(sys.executable).with_name("gardien")
 CONFIG = """\
 building: {{name: Test}}
 links:
-  riser: {{driver: modbus-tcp, host: 127.0.0.1, port: {port}, timeout: 300ms}}
+  riser: {{driver: modbus-tcp, host: 127.0.0.1, port: {port}, timeout: 2s}}
 devices:
   m-1: {{link: riser, address: 1, profile: eastron-sdm120, every: 1s}}
 uplinks:
@@ -91,12 +91,12 @@ def test_ready_is_said_once_the_stores_are_open_with_no_device_and_no_broker(tmp
     address = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(address)
-        systemd.settimeout(20)
+        systemd.settimeout(60)
         daemon = house.start(NOTIFY_SOCKET=address)
         assert systemd.recv(100) == b"READY=1"
         daemon.send_signal(signal.SIGTERM)
         assert systemd.recv(100) == b"STOPPING=1"
-        assert daemon.wait(20) == 0
+        assert daemon.wait(60) == 0
 
 
 def test_the_same_command_works_with_and_without_a_daemon(house, building):
@@ -162,7 +162,7 @@ def test_rows_wait_on_the_disk_when_the_daemon_is_told_to_end(house):
     until(lambda: backlog() >= 3)
     before = backlog()
     daemon.send_signal(signal.SIGTERM)
-    assert daemon.wait(20) == 0
+    assert daemon.wait(60) == 0
     house.up()
     assert backlog() >= before
 

@@ -45,8 +45,13 @@ async def scenario(folder: Path, word: str) -> None:
                 sys.executable, "-m", "tests.system.sender", str(folder)
             )
             if kills == KILLS:
-                async with asyncio.timeout(1500 if WHOLE else 90):
-                    assert await sender.wait() == 0
+                try:
+                    async with asyncio.timeout(1500 if WHOLE else 90):
+                        assert await sender.wait() == 0
+                finally:
+                    if sender.returncode is None:  # nobody else would end it
+                        sender.kill()
+                        await sender.wait()
                 break
             await asyncio.sleep(1.5 + 0.37 * (kills % 4) + (2 if WHOLE else 0))
             if kills % 2 and kills // 2 < FAR_KILLS:

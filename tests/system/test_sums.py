@@ -27,7 +27,7 @@ WHOLE = "B6ASQZ1Y2KSAA3Y"
 CONFIG = """\
 building: {{name: Les Alpins, place: {whole}}}
 links:
-  riser: {{driver: modbus-tcp, host: 127.0.0.1, port: {port}, timeout: 300ms}}
+  riser: {{driver: modbus-tcp, host: 127.0.0.1, port: {port}, timeout: 2s}}
 devices:
 {devices}
 uplinks:

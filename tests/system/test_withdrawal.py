@@ -19,7 +19,7 @@ from tests.system.test_daemon import House, until
 CONFIG = """\
 building: {{name: Test}}
 links:
-  riser: {{driver: modbus-tcp, host: 127.0.0.1, port: {port}, timeout: 300ms}}
+  riser: {{driver: modbus-tcp, host: 127.0.0.1, port: {port}, timeout: 2s}}
 devices:
   m-1: {{link: riser, address: 1, profile: eastron-sdm120, every: 1s}}
   m-2: {{link: riser, address: 2, profile: eastron-sdm120, every: 1s}}

@@ -52,7 +52,7 @@ async def for_ever(writer: asyncio.StreamWriter, head: bytes, drop: bytes) -> No
 def test_an_answer_without_end_is_given_up_however_lively_it_is():
     async def scenario(head: bytes, drop: bytes) -> None:
         async with listening(lambda writer: for_ever(writer, head, drop)) as port:
-            assert "no end" in await lost(settings(port, timeout=0.25), Station(GATEWAY))
+            assert "no end" in await lost(settings(port, timeout=0.5), Station(GATEWAY))
 
     async def all_at_once() -> None:
         length = b"Content-Length: 100000\r\n\r\n"
@@ -228,7 +228,7 @@ def test_a_list_of_objects_without_end_is_gone_on_with_at_the_next_opening():
 
     async def scenario() -> None:
         async with listening(say) as port:
-            told = settings(port, timeout=0.1)
+            told = settings(port, timeout=0.25)
             said = await lost(told, Station(GATEWAY, None, take, kept))
             assert "no end" in said
             assert int(kept.of(RECIPIENT, told.url)) >= asked - 1 > 1

@@ -77,7 +77,11 @@ def test_what_waits_goes_at_once_when_a_reading_is_asked_for(tmp_path: Path):
             Platform(far.port, tmp_path / "platform.db") as platform,
             at_work(configured(tmp_path, far.url, seal="1h")) as house,
         ):
-            await asyncio.sleep(2)
+
+            async def at_rest() -> bool:
+                return house.outlets["centre"].delivery.idle
+
+            await until(at_rest)
             await put(house, 5)
             await asyncio.sleep(2)
             assert (await platform.report())["rows"] == 0

@@ -56,7 +56,7 @@ def test_a_building_of_its_own_process_is_read_silenced_and_ended(tmp_path: Path
         options = ("--lines", "2", "--meters", "2", "--seed", "7", "--log", str(log))
         async with started(*options) as said:
             line = said["lines"][1]
-            async with ModbusTcp.open(settings(line["port"], timeout=0.2)) as driver:
+            async with ModbusTcp.open(settings(line["port"], timeout=1.0)) as driver:
                 both = [point(ENERGY, unit=2), point("holding/64512/uint32", unit=2)]
                 energy, serial = await driver.read(both)
                 assert str(serial.value) == line["meters"][1]["serial"]
@@ -94,7 +94,7 @@ def test_slow_refuse_and_allow_do_what_they_say() -> None:
     async def attack() -> None:
         async with started("--lines", "1", "--meters", "1") as said:
             port = said["lines"][0]["port"]
-            async with ModbusTcp.open(settings(port, timeout=0.3)) as driver:
+            async with ModbusTcp.open(settings(port, timeout=1.0)) as driver:
                 await order(said["control"], "slow 0 1 0.1", "refuse 0 1 73")
                 (refused,) = await driver.read([point(ENERGY)])
                 assert refused.detail == "illegal data address"

@@ -6,7 +6,6 @@ import asyncio
 import os
 import pty
 import shutil
-import socket
 import subprocess
 import tty
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ import pytest
 from agent.drivers.modbus.serialline import ModbusRtu, RtuSettings
 from agent.drivers.modbus.tcp import ModbusTcp
 from agent.model import Point, Why
+from hil.process import free_port
 from hil.serial_line import Registers, SerialLine
 from tests.contract.drivers.modbus.peer import settings
 
@@ -87,9 +87,7 @@ async def hold(driver: ModbusTcp | ModbusRtu) -> None:
 
 def test_libmodbus_is_read_and_written_over_tcp(program: str) -> None:
     async def attack() -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         async with started(program, "tcp", str(port)), ModbusTcp.open(settings(port)) as driver:
             await hold(driver)
 

@@ -24,6 +24,7 @@ from agent.lifetime import keep_open, together
 from agent.model import Point, Why
 from hil.building import Building
 from hil.modbus_server import READ_HOLDING, Reply, serving
+from hil.process import free_port
 from hil.serial_line import Registers
 from tests.contract.drivers.modbus.peer import point, settings
 
@@ -139,7 +140,7 @@ def test_a_silent_meter_costs_its_neighbours_one_timeout_and_no_more() -> None:
     async def attack() -> None:
         async with (
             Building.open(lines=1, meters=3) as building,
-            ModbusTcp.open(settings(building.ports[0], timeout=0.1)) as line,
+            ModbusTcp.open(settings(building.ports[0], timeout=0.5)) as line,
         ):
             building.silence(0, 2)
             building.requests = 0
@@ -192,8 +193,7 @@ def test_a_line_that_comes_back_is_opened_again_by_keep_open() -> None:
     async def attack() -> None:
         done = asyncio.Event()
         opened_times = 0
-        async with Building.open(lines=1, meters=1) as building:
-            port = building.ports[0]
+        port = free_port()  # one that nobody is given while nobody has it
 
         async def serve(line: ModbusTcp) -> None:
             nonlocal opened_times
