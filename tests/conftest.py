@@ -13,6 +13,8 @@ for _word in ("COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS", "JOURNAL_STREAM", "LAN
               "WATCHDOG_USEC"):  # fmt: skip
     os.environ.pop(_word, None)
 os.environ["LANG"] = "C.UTF-8"
+# each of the many commands that tests run would compile the agent anew
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.umask(0o022)
 
 # how long an example takes says something of the machine, and nothing of the code. The examples
