@@ -30,7 +30,7 @@ from agent.config.models import (
 from agent.config.names import ILL_NAMED, NAME
 from agent.config.problem import did_you_mean
 from agent.control.settings import Control
-from agent.drivers import TAKEN_FOR, family
+from agent.drivers import DRIVERS, TAKEN_FOR, family
 from agent.drivers.profile import Profile
 from agent.enrolment.settings import Enrolment
 from agent.words import _
@@ -87,6 +87,13 @@ class Draft:
         entry: dict[str, Any] = self.written[section][name]
         return entry
 
+    def spoken(self, link: str) -> str:
+        """Say what is spoken on a line, also where the rest of it is wrong; empty: who knows."""
+        entries = self.written.get("links")
+        entry = entries.get(link) if isinstance(entries, dict) else None
+        word = entry.get("driver") if isinstance(entry, dict) else None
+        return family(word) if isinstance(word, str) and word in DRIVERS else ""
+
     def names(self, section: str) -> list[str]:
         """Name what was written in a section, also what is wrong in itself."""
         entries = self.written.get(section)
@@ -140,8 +147,8 @@ def _compose_entries(draft: Draft) -> None:
 
 def _with_profile(draft: Draft, device: Device) -> Device:
     """Give a device the profile that it names, or else the one that its line has for such."""
-    link, name = draft.links.get(device.link), device.profile
-    if link and name is None and (known := TAKEN_FOR.get(family(link.driver))):
+    name = device.profile
+    if name is None and (known := TAKEN_FOR.get(draft.spoken(device.link))):
         name = known[bool(device.points)]
     if name is None or name not in draft.shelf.names():
         return device

@@ -69,16 +69,18 @@ def _lines_exist(draft: Draft) -> None:
 
 
 def _one_link_a_line(draft: Draft) -> None:
-    """Two connections to one host would ask its devices at the same time."""
+    """Two connections to one host would ask its devices at the same time; a port opens once."""
     first: dict[tuple[str, str], str] = {}
     for name, link in draft.links.items():
-        other = first.setdefault((link.driver, repr(link.settings)), name)
+        port = str(getattr(link.settings, "port", ""))
+        # who opens a serial port has it alone, whatever is spoken on it
+        line = ("", port) if port.startswith("/") else (link.driver, repr(link.settings))
+        other = first.setdefault(line, name)
         if other != name:
-            line = draft.report.line(("links", other))
             what = _(
                 "the same line as {other} in {line}: put its devices there",
                 other=shown(other),
-                line=line,
+                line=draft.report.line(("links", other)),
             )
             draft.report.key(("links", name), what)
 

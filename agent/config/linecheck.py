@@ -6,11 +6,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from pydantic import ValidationError
+
 from agent.config.batteries import DAY, batteries
 from agent.config.midnightcheck import misses
+from agent.config.models import DeviceOptions
 from agent.config.points import point, wanted
 from agent.drivers.base import Budgets
-from agent.settings import shown, took, written
+from agent.settings import FROM_A_FILE, shown, took, written
 from agent.words import _
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ def linecheck(draft: Draft) -> None:
 def _battery(draft: Draft, together: Sequence[str], most: int) -> None:
     devices = [draft.devices[name] for name in together]
     number = sum(map(_reads_a_day, devices))
-    if number <= most:
+    if number <= most or not all(_whole(draft, name) for name in together):
         return
     slower = next(
         step for step in _steps(draft) if len(devices) * DAY <= most * step or step == DAY
@@ -55,6 +58,16 @@ def _battery(draft: Draft, together: Sequence[str], most: int) -> None:
         draft.report.value(("devices", name, "every"), what)
     else:
         draft.report.key(("devices", name), what)
+
+
+def _whole(draft: Draft, name: str) -> bool:
+    """Whether a device is as it is written: of one with mistakes `every` is not known."""
+    entry = {key: value for key, value in draft.entry("devices", name).items() if key != "points"}
+    try:
+        DeviceOptions.model_validate(entry, context=FROM_A_FILE)
+    except ValidationError:
+        return False
+    return True
 
 
 def _reads_a_day(device: Device) -> int:

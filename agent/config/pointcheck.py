@@ -75,7 +75,8 @@ def _profile_fits(draft: Draft, name: str, device: Device) -> bool:
         draft.report.value(path, what)
         return False
     said = draft.entry("devices", name)
-    if not device.profile and not said.get("points") and said.keys() <= set(options(DeviceOptions)):
+    lacks = not device.profile and not said.get("points") and draft.spoken(device.link)
+    if lacks and said.keys() <= set(options(DeviceOptions)):
         what = _("nothing says what to read: name its `profile`, or its values under `points`")
         draft.report.key(("devices", name), what)
     return True

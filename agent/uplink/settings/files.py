@@ -109,8 +109,8 @@ class Settings(BaseModel):
         if (self.container is Container.NONE) == bool(self.encrypt_for):
             raise ValueError(
                 _(
-                    "`encrypt_for` names who may open the files: at least one, and none where"
-                    " `container: none` leaves them open"
+                    "`encrypt_for` names the certificates (PEM) of who may open the files: at least"
+                    " one, and none where `container: none` leaves them open"
                 )
             )
         return self

@@ -188,6 +188,14 @@ MISTAKES = {
         changed("devices:", "  plant-2: {driver: modbus-tcp, host: 192.168.10.20}\ndevices:"),
         '4:3: links.plant-2: the same line as "plant" in line 3: put its devices there',
     ),
+    "two lines on one serial port": (
+        changed(
+            "devices:",
+            "  a: {driver: modbus-rtu, port: /dev/ttyUSB0}\n"
+            "  b: {driver: mbus, port: /dev/ttyUSB0}\ndevices:",
+        ),
+        '5:3: links.b: the same line as "a" in line 4: put its devices there',
+    ),
     "a device of which nothing is read": (
         changed(", profile: eastron-sdm120", ""),
         (
@@ -457,6 +465,19 @@ NOT_YAML = {
 def test_a_mistake_is_told_with_its_place_and_a_remedy(mistake):
     text, expected = MISTAKES[mistake]
     assert f"config.yaml:{expected}" in told(text)
+
+
+@pytest.mark.parametrize(
+    ("line", "device"),
+    [
+        ("driver: mbus, port: COM3", 'address: "45123456", every: 1h'),
+        ("driver: m-bus, port: /dev/ttyUSB0", 'address: "45123456"'),
+        ("driver: mbus, port: /dev/ttyUSB0", 'address: "45123456", every: daily'),
+    ],
+)
+def test_one_mistake_is_not_told_as_two(line, device):
+    text = changed("driver: modbus-tcp, host: 192.168.10.20", line)
+    assert len(told(text.replace("address: 12, profile: eastron-sdm120", device))) == 1
 
 
 @pytest.mark.parametrize("mistake", NOT_YAML)
