@@ -170,6 +170,8 @@ class Ledger:
         rows: list[Reading] = []
         for sample in (*samples, *self._flows(key, samples)):
             answer = self.gate.at(sample.point, serial, slot)
+            if sample.point.derived and sample.value is not None and answer.meters:
+                continue  # reckoned from the dwelling's meters, one of which may be new
             for row in self._rows(sample, answer, closed):
                 if row.value is not None:
                     rows.append(row)

@@ -239,11 +239,13 @@ class Poller:
         return False
 
     async def _late(self, key: MarkKey, slot: int, samples: Sequence[Sample]) -> None:
+        device = self.devices[key[0]]
         samples = [self._weighed(sample) for sample in samples]
-        self._means.note(self.devices[key[0]].means(), slot, samples)
-        self._note(slot, samples, self.devices[key[0]].serial)
+        self._means.note(device.means(), slot, samples)
+        self._note(slot, samples, device.serial)
+        flows = self._intervals.late(device.flows(key[1]), slot, samples)
         for account in self.accounts:
-            await self._put_late(account, key, slot, samples)
+            await self._put_late(account, key, slot, [*samples, *flows])
 
     async def _put_late(
         self, account: Account, key: MarkKey, slot: int, samples: Sequence[Sample]

@@ -258,6 +258,19 @@ def test_an_index_that_rolls_over_is_flagged_and_its_intervals_stay_right(day):
     assert sum(row.v is not None for row in flows.values()) >= 110
 
 
+def test_wherever_two_good_indexes_follow_each_other_it_is_told_what_flowed(day):
+    """But for the first after a start: the index before it is on the disk alone, or sent."""
+    _, places, held, _ = day
+    indexes, flows = held[places["m3"], "REG", 900], held[places["m3"], "INT", 900]
+    good = {slot for slot, row in indexes.items() if row.q in "VR"}
+    lost = [slot for slot, row in flows.items() if {slot, slot - 900} <= good and row.v is None]
+    assert {flows[slot].why for slot in lost} <= {"agent"}
+    assert len(lost) <= 2
+    late = utc("2026-10-24T23:30:00")  # the line was back within the slot
+    assert "LATE" in indexes[late].flags
+    assert (flows[late + 900].q, flows[late + 900].ver) == ("K", -1)
+
+
 def flagged(held, flag):
     return {slot: row.q for slot, row in sorted(held.items()) if flag in row.flags.split("+")}
 

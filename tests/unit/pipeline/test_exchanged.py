@@ -6,9 +6,11 @@ from decimal import Decimal
 import pytest
 
 from agent.model import Why
+from agent.pipeline.gate import Gate
 from agent.pipeline.ledger import Ledger
 from agent.registry.entries import NewExchange
-from tests.unit.pipeline.house import NOW, Town, point, sample
+from agent.registry.gate import Common
+from tests.unit.pipeline.house import NOW, RECIPIENT, Town, point, sample
 
 INDEX, USED = point("m1"), point("m1", "used", derived=True)
 KEY = ("m1", 10)
@@ -114,6 +116,29 @@ def test_what_flowed_comes_with_an_index_that_came_late(town):
     read(ledger, NOW + 10, None, "1001")
     late = ledger.late(KEY, NOW + 10, [sample(INDEX, "103", NOW + 12)], "1001", NOW + 12)
     assert said(late) == [("REG", Decimal(103), "R", "LATE"), ("INT", Decimal(3), "K", "LATE")]
+
+
+def test_in_a_dwelling_what_flowed_is_reckoned_once_from_its_meters(town):
+    ledger = a_ledger(town)
+    read(ledger, NOW + 10, None, "1001")
+    flow = replace(sample(USED, "9", NOW + 12), quality="K")
+    late = [sample(INDEX, "103", NOW + 12), flow]
+    _, flowed = ledger.late(KEY, NOW + 10, late, "1001", NOW + 12)
+    assert (flowed.series.kind, flowed.value) == ("INT", Decimal(3))
+
+
+def test_in_a_common_area_what_flowed_until_a_late_index_is_told_too(town):
+    place = "CZS2YFSTBQQ5WDC"
+    index, used = replace(INDEX, place=place), replace(USED, place=place)
+    gate = Gate(town.registry, replace(town.policy, common=Common("a vote", 0)), RECIPIENT)
+    ledger = Ledger(gate, {KEY: [index, used]}, {})
+    for slot, shown in ((NOW, "100"), (NOW + 10, None)):
+        ledger.close(
+            KEY, slot, [sample(index, shown), sample(used, None, why=Why.BAD)], None, Why.BUSY
+        )
+    late = [sample(index, "103", NOW + 12), replace(sample(used, "3", NOW + 12), quality="K")]
+    told = ledger.late(KEY, NOW + 10, late, None, NOW + 12)
+    assert said(told) == [("REG", Decimal(103), "R", "LATE"), ("INT", Decimal(3), "K", "LATE")]
 
 
 def test_nothing_is_reckoned_from_a_suspect_index(town):

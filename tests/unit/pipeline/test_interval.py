@@ -45,6 +45,50 @@ def test_what_flowed_is_told_between_two_good_indexes_that_follow_each_other(slo
     assert told(*slots) == said
 
 
+def answered_late(late, before=GOOD):
+    """What is told of the slot whose index came late, and of the one after it."""
+    intervals = Intervals(None)
+
+    def said(do, number, what):
+        quality, delta, why = what
+        change = None if delta is None else Decimal(delta)
+        index = Sample(INDEX, 0.0, None if why else Decimal(1), why, quality=quality, delta=change)
+        flows = do([FLOW], NOW + number * 900, [index])
+        return [flow.why or (str(flow.value), flow.quality) for flow in flows]
+
+    for number, what in ((0, before), (1, GONE)):
+        said(intervals.derive, number, what)
+    return said(intervals.late, 1, late), said(intervals.derive, 2, GOOD)
+
+
+@pytest.mark.parametrize(
+    ("late", "before", "told"),
+    [
+        ((Quality.MEASURED, "0.4", None), GOOD, [("0.4", "K")]),
+        ((Quality.MEASURED, "0.4", None), GONE, []),
+        ((Quality.RAW, None, None), GOOD, []),
+    ],
+)
+def test_an_index_that_came_late_is_known_in_the_slot_after_it(late, before, told):
+    assert answered_late(late, before) == (told, [ONE])
+
+
+def test_what_came_late_and_is_not_believed_makes_nothing_known():
+    assert answered_late(SUSPECT) == ([], [Why.BAD])
+    assert answered_late(GONE) == ([], [Why.SILENT])
+
+
+def test_what_came_for_another_slot_changes_nothing():
+    intervals = Intervals(None)
+    index = Sample(INDEX, 0.0, Decimal(1), quality=Quality.RAW, delta=Decimal(1))
+    assert intervals.late([FLOW], NOW, [index]) == []
+    intervals.derive([FLOW], NOW + 900, [index])
+    assert intervals.late([FLOW], NOW, [index]) == []
+    assert intervals.late([FLOW], NOW + 900, [index]) == []
+    (flow,) = intervals.derive([FLOW], NOW + 1800, [index])
+    assert flow.value == 1
+
+
 def test_a_suspect_index_is_in_no_sum(tmp_path):
     indexes = Indexes(Town(tmp_path).registry)
     indexes.want({"elec.imp": 900}, None)
