@@ -43,6 +43,8 @@ CLOSE_SECONDS = 2.0
 INBOX = 256
 """messages held for a slow reader"""
 UNSPOKEN = "Unsupported protocol version"
+STRANGER = {"Not authorized", "Bad user name or password"}
+"""what a broker says of who it does not know, as paho words the reason codes"""
 REFUSED = 0x80
 """and above: a refusal (MQTT 5.0, 2.4; 3.1.1, 3.9.3)"""
 
@@ -134,7 +136,8 @@ class Wire:
         if str(code) == UNSPOKEN and self._hello.version == MQTTv5:
             raise _Unspoken(f"{self._where} does not speak MQTT 5")
         if code.is_failure:
-            raise UplinkLost(self._doubted(f"{self._where} refuses the connection: {code}"))
+            hint = "; does it know this `user` and `password`?" if str(code) in STRANGER else ""
+            raise UplinkLost(self._doubted(f"{self._where} refuses the connection: {code}{hint}"))
         self.limits = limits(properties)
 
     async def close(self) -> None:
