@@ -23,7 +23,7 @@ async def gardien(config, *words):
 
 
 async def until_followed(config, running, count):
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         out, _ = await gardien(config, "status", "--json")
         if out.startswith("{"):
