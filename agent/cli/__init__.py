@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
 import typer
 
 from agent.cli import (
@@ -114,17 +113,20 @@ def _version(
         raise typer.Exit
 
 
-def command_line() -> click.Command:
+def command_line() -> Any:
     """All commands; called, it does what the words of the command line say."""
     root = typer.main.get_command(app)
     _without_none(root)
     return root
 
 
-def _without_none(command: click.Command) -> None:
-    """What has no default says none; typer 0.15 would say `[default: None]`."""
+def _without_none(command: Any) -> None:
+    """What has no default says none; typer 0.15 would say `[default: None]`.
+
+    The classes are click's, which later versions of typer have within themselves.
+    """
     for param in command.params:
-        if param.default is None and isinstance(param, click.Option | typer.core.TyperArgument):
+        if param.default is None and hasattr(param, "show_default"):
             param.show_default = False
     for one in getattr(command, "commands", {}).values():
         _without_none(one)
