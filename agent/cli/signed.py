@@ -34,7 +34,8 @@ def accept(
         try:
             answer = ask(config, state, "object.accept", text=signed_text(file), named=named)
         except Refused as error:
-            answer, refused = {"refused": str(error)}, refused + 1
+            answer = {"refused": str(error).removeprefix(f"{file}: ")}
+            refused += 1
         answers.append({"file": str(file)} | answer)
         refused += any("code" in one for one in answer.get("targets", {}).values())
         if not json:
