@@ -156,14 +156,22 @@ def test_the_first_read_waits_for_the_line_to_have_been_tried(tmp_path):
     assert {row.why for row in rig.rows} == {None}
 
 
-def test_a_slot_that_was_read_before_a_restart_costs_no_battery_another_reading(tmp_path):
+def restarted(folder):
+    """How often a meter that is read once a day is asked, before a restart and after it."""
     for name in "12":
-        (tmp_path / name).mkdir()
-    first = Rig(tmp_path / "1", devices=("m1",), every=86_400)
+        (folder / name).mkdir(parents=True)
+    first = Rig(folder / "1", devices=("m1",), every=86_400)
     asyncio.run(first.run(0.3))
-    again = Rig(tmp_path / "2", devices=("m1",), every=86_400, marks=first.ledger.marks)
+    again = Rig(folder / "2", devices=("m1",), every=86_400, marks=first.ledger.marks)
     asyncio.run(again.run(0.3))
-    assert (len(first.bus.asked), len(again.bus.asked)) == (1, 0)
+    return len(first.bus.asked), len(again.bus.asked)
+
+
+def test_a_slot_that_was_read_before_a_restart_costs_no_battery_another_reading(tmp_path):
+    day, asked = time.time() // 86_400, restarted(tmp_path / "a")
+    if time.time() // 86_400 != day:  # a midnight fell between them
+        asked = restarted(tmp_path / "b")
+    assert asked == (1, 0)
 
 
 def test_a_silent_meter_on_a_battery_is_asked_again_once_and_then_as_it_bears(
