@@ -1,7 +1,10 @@
 """What holds for all tests."""
 
 import os
+import tempfile
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # tests may run as root, which is an account that several people use: they say who they are
@@ -26,3 +29,11 @@ settings.register_profile(
     "torture", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=False
 )
 settings.load_profile("torture" if os.environ.get("GARDIEN_TORTURE") else "any machine")
+
+
+@pytest.fixture
+def open_folder():
+    """In /tmp whatever TMPDIR says: anybody may enter, and the path of a socket is short enough."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)

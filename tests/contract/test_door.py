@@ -22,11 +22,11 @@ print(door.fileno(), door.getsockname(), door.get_inheritable(), flush=True)
 """
 
 
-def test_a_socket_that_systemd_hands_over_is_taken_and_the_state_leads_to_it(tmp_path):
+def test_a_socket_that_systemd_hands_over_is_taken_and_the_state_leads_to_it(tmp_path, open_folder):
     folder = tmp_path / "state"
     folder.mkdir()
     with socket.socket(socket.AF_UNIX) as held:
-        held.bind(str(tmp_path / "door.sock"))
+        held.bind(str(open_folder / "door.sock"))
         held.listen()
         # descriptor 3, as sd_listen_fds(3) has it
         done = subprocess.run(
@@ -35,8 +35,8 @@ def test_a_socket_that_systemd_hands_over_is_taken_and_the_state_leads_to_it(tmp
             env=os.environ | {"LISTEN_FDS": "1"}, pass_fds=(held.fileno(),),
             check=True, text=True, capture_output=True,
         )  # fmt: skip
-        assert done.stdout.split() == ["3", str(tmp_path / "door.sock"), "False"]
-        assert (folder / "gardien.sock").readlink() == tmp_path / "door.sock"
+        assert done.stdout.split() == ["3", str(open_folder / "door.sock"), "False"]
+        assert (folder / "gardien.sock").readlink() == open_folder / "door.sock"
         door = state.connect(folder)
         assert door is not None
         door.close()
@@ -108,14 +108,10 @@ def test_a_daemon_that_dies_while_it_answers_is_told_in_words(tmp_path, said):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another account")
-def test_root_writes_as_the_account_that_owns_the_state(tmp_path):
-    folder = tmp_path / "state"
+def test_root_writes_as_the_account_that_owns_the_state(open_folder):
+    folder = open_folder / "state"
     folder.mkdir()
-    tmp_path.chmod(0o755)
     os.chown(folder, 65534, 65534)
-    for parent in folder.parents:
-        if parent.owner() == "root" and parent.name.startswith(("pytest", "popen")):
-            parent.chmod(0o755)
     with state.owned(folder):
         (folder / "made").touch()
         assert os.geteuid() == 65534

@@ -85,10 +85,10 @@ def house(tmp_path, building):
         daemon.wait()
 
 
-def test_ready_is_said_once_the_stores_are_open_with_no_device_and_no_broker(tmp_path):
+def test_ready_is_said_once_the_stores_are_open_with_no_device_and_no_broker(tmp_path, open_folder):
     house = House(tmp_path, 9)
     house("key", "new")
-    address = str(tmp_path / "notify")
+    address = str(open_folder / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(address)
         systemd.settimeout(60)

@@ -59,9 +59,9 @@ def test_a_line_without_devices_has_nothing_to_come_round_for():
 
 
 def test_systemd_is_told_while_all_comes_round_and_hears_nothing_once_a_part_hangs(
-    tmp_path, monkeypatch
+    open_folder, monkeypatch
 ):
-    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "systemd"))
+    monkeypatch.setenv("NOTIFY_SOCKET", str(open_folder / "systemd"))
     monkeypatch.setenv("WATCHDOG_USEC", "40000")
     monkeypatch.delenv("WATCHDOG_PID", raising=False)
     well = house()
@@ -88,7 +88,7 @@ def test_systemd_is_told_while_all_comes_round_and_hears_nothing_once_a_part_han
             job.cancel()
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
-        systemd.bind(str(tmp_path / "systemd"))
+        systemd.bind(str(open_folder / "systemd"))
         systemd.settimeout(5)
         asyncio.run(watched(systemd))
 
