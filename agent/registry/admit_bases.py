@@ -192,17 +192,20 @@ def _not_withdrawn(index: Index, claims: Claims, row: NewConsent, consent: Conse
         raise Refused(f"consent {consent.id} was withdrawn before it came")
     said = row.given or row.since or 0 if row.where else consent.said
     for other in index.ever_agreed(consent.place, consent.recipient):
-        if other.purpose != consent.purpose or not set(other.channels) & set(consent.channels):
+        if other.purpose != consent.purpose:
             continue
         theirs = other.occupancy == consent.occupancy
-        if theirs and other.withdrawn is not None and said < other.withdrawn:
+        gone = index.taken_back(other, consent.channels) if theirs else None
+        if gone is not None and said < gone[0]:
             given = f", given at {stamp(said)}," if said else ","
             raise Refused(
                 f"{claims.statement(consent)}{given} but that was "
-                f"withdrawn at {stamp(other.withdrawn)} ({other.word.who}, {other.word.source})"
+                f"withdrawn at {stamp(gone[0])} ({gone[1].who}, {gone[1].source})"
                 + ("" if said else _DATED)
             )
-        if not theirs and row.where and row.since is None and said < _left(index, other):
+        if theirs or not set(other.channels) & set(consent.channels):
+            continue
+        if row.where and row.since is None and said < _left(index, other):
             raise Refused(
                 f"{claims.statement(other)} ({other.word.source}), "
                 f"but they moved out at {stamp(_left(index, other))}{_DATED}"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from enum import StrEnum
+from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
 from agent.registry.documents import (
@@ -24,7 +25,7 @@ from agent.registry.labels import Labels
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping, Sequence
 
-    from agent.registry.documents import Dated, Document
+    from agent.registry.documents import Dated, Document, Word
 
 K = TypeVar("K", bound="Hashable")
 V = TypeVar("V")
@@ -45,10 +46,16 @@ class Index:
     """Answers from one state of the registry; never changes."""
 
     def __init__(self, documents: Iterable[Document]) -> None:
+        self._documents = tuple(documents)
+        self._narrowed: dict[str, dict[str, Consent]] = {}
         latest: dict[tuple[str, str], Document] = {}
-        for document in documents:
+        for document in self._documents:
+            before = latest.get((document.kind, document.id))
+            if isinstance(document, Consent) and isinstance(before, Consent):
+                gone = set(before.channels) - set(document.channels)
+                self._narrowed.setdefault(document.id, {}).update(dict.fromkeys(gone, document))
             latest[document.kind, document.id] = document
-        self._now = now = list(latest.values())
+        now = list(latest.values())
         self.places = {doc.id: doc for doc in now if isinstance(doc, Place)}
         self.aliases = self._listed(doc for doc in now if isinstance(doc, Alias))
         self.labels = Labels(self.places, self.aliases)
@@ -86,7 +93,7 @@ class Index:
 
     def and_with(self, documents: Iterable[Document]) -> Index:
         """The state after these documents."""
-        return Index([*self._now, *documents])
+        return Index([*self._documents, *documents])
 
     def whose(
         self, device: str, serial: str | None, channel: str, t: int
@@ -137,6 +144,17 @@ class Index:
     def ever_agreed(self, place: str, recipient: str) -> Sequence[Consent]:
         """See Registry.ever_agreed."""
         return self._ever_agreed.get((place, recipient), ())
+
+    def taken_back(self, consent: Consent, channels: Iterable[str]) -> tuple[int, Word] | None:
+        """When and by whose word any of these channels of a consent was last withdrawn: alone, or
+        with all of it.
+        """
+        meant = set(channels)
+        alone = [doc for name, doc in self._narrowed.get(consent.id, {}).items() if name in meant]
+        found = [(doc.word.when, doc.word) for doc in alone]
+        if consent.withdrawn is not None and meant & set(consent.channels):
+            found.append((consent.withdrawn, consent.word))
+        return max(found, key=itemgetter(0), default=None)
 
     def dwellings(self) -> Sequence[str]:
         """Every dwelling, by id."""

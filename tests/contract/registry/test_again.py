@@ -132,6 +132,23 @@ def test_a_list_without_dates_gives_nothing_again_that_was_withdrawn(registry):
     assert consents(registry, agreed, now=NOW + 9 * DAY)["consents"]
 
 
+@pytest.mark.parametrize("later", ["nothing", "withdrawn", "moved out"])
+def test_a_list_gives_no_channel_again_that_was_withdrawn_by_itself(registry, later):
+    both = CONSENTS.replace("heat", '"heat,cw"')
+    calls_bases.give(registry, **at(NOW), text=both, name="c.csv", replace=True)
+    calls_bases.withdraw(registry, who="alice", now=NOW + DAY, place="A-1", channels=["cw"])
+    if later == "withdrawn":
+        calls_bases.withdraw(registry, who="alice", now=NOW + DAY + 9, place="A-1")
+    only = CONSENTS.replace("heat", "cw")
+    if later == "moved out":
+        calls_people.move_out(registry, **at(NOW + DAY), place="A-1", at="2026-11-22")
+    for text in (both, only):
+        with pytest.raises(Refused, match=r"c\.csv:2: .*cw.* was withdrawn at .* column `given`"):
+            calls_bases.give(registry, **at(NOW + 2 * DAY), text=text, name="c.csv", replace=True)
+    agreed = only.replace("scope\n", "scope;given\n").replace("daily\n", "daily;2026-09-25\n")
+    assert calls_bases.give(registry, **at(NOW + 9 * DAY), text=agreed, name="c.csv")["consents"]
+
+
 def test_a_list_without_dates_gives_nothing_for_who_moved_in_since(registry):
     calls_people.move_out(registry, **at(NOW + DAY), place="A-1", at="2026-09-22")
     calls_people.move_in(registry, **at(NOW + DAY), place="A-1", since="2026-09-22")
