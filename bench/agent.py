@@ -49,7 +49,7 @@ class Device:
                 cells = b"\x3f\x80\x00\x00" * (int.from_bytes(body[3:5]) // 2)
                 pdu = bytes([body[0], len(cells)]) + cells
                 writer.write(head[:4] + (len(pdu) + 1).to_bytes(2) + head[6:] + pdu)
-        except asyncio.IncompleteReadError:
+        except (asyncio.IncompleteReadError, ConnectionError):  # the agent is killed at the end
             writer.close()
 
 
