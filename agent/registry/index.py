@@ -70,8 +70,7 @@ class Index:
         # the basis hardest to lose comes first (design.md 7, delivery rule 13)
         stored = [doc for doc in now if isinstance(doc, Consent)]
         # of two that cover a row the coarser one: who withdraws the finer keeps what it covers
-        stored.sort(key=lambda doc: (-doc.step, -doc.until, doc.id))
-        self.consents = [_ends_in_time(doc) for doc in stored]
+        self.consents = sorted(map(_ends_in_time, stored), key=_hardest_to_lose)
         self.duties = [doc for doc in now if isinstance(doc, Duty)]
         self.duties.sort(key=lambda doc: (-doc.until if doc.until else -(2**62), doc.id))
         self._by_channel = _groups((name, doc) for doc in self.duties for name in doc.channels)
@@ -85,6 +84,7 @@ class Index:
             ((doc.occupancy, doc.recipient), doc) for doc in self.consents if doc.withdrawn is None
         )
         # as they were stored: until then rows may have left
+        stored.sort(key=_hardest_to_lose)
         self._ever_agreed = _groups(((doc.place, doc.recipient), doc) for doc in stored)
         self._dwellings = tuple(sorted(id_ for id_ in self.places if id_[0] == "D"))
         self._meters_of = _groups((doc.place, doc) for doc in self.installations)
@@ -175,6 +175,10 @@ class Index:
     def turns(self, start: int, end: int) -> list[int]:
         """See Registry.turns."""
         return self._turns[bisect_right(self._turns, start) : bisect_right(self._turns, end)]
+
+
+def _hardest_to_lose(consent: Consent) -> tuple[int, int, str]:
+    return (-consent.step, -consent.until, consent.id)
 
 
 def _ends_in_time(consent: Consent) -> Consent:

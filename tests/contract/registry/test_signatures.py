@@ -198,6 +198,35 @@ def test_what_an_earlier_version_recorded_stays_and_may_be_brought_again(registr
     assert (old.revision, len(in_force(old))) == (before, 1)
 
 
+def leases(registry, row, now=NOW):
+    text = f"logement;bail;entrée\n{row}\n"
+    return calls_people.import_(registry, **at(now), text=text, name="l.csv")["occupancies"]
+
+
+def test_a_list_of_leases_that_comes_later_gives_no_consent_to_who_moved_in_since(registry):
+    listed(registry, NOW - 60 * DAY, given="2026-09-20")
+    with pytest.raises(
+        Refused, match=r"^l\.csv:2: since: A-1 .* before lease B-2 begins .*move-out"
+    ):
+        leases(registry, "A-1;B-2;2026-11-01")
+    assert leases(registry, "A-1;B-2;2026-09-20")  # the same people: they signed on that day
+
+
+def test_it_names_those_who_moved_in_once_the_others_have_moved_out(registry):
+    (one,) = listed(registry, NOW - 60 * DAY, given="2026-09-20")
+    calls_people.move_out(registry, **at(), place="A-1", at="2026-11-01")
+    (home,) = leases(registry, "A-1;B-2;2026-11-01")
+    assert home["id"] != one["occupancy"]
+    assert list(registry.consents_of(home["id"], US)) == []
+
+
+def test_it_gives_it_to_the_same_people_by_the_word_of_a_person(registry):
+    (one,) = listed(registry, NOW - 60 * DAY, given="2026-09-20")
+    calls_people.correct(registry, **at(), place="A-1", since="2026-11-01")
+    (home,) = leases(registry, "A-1;B-2;2026-11-01")
+    assert home["id"] == one["occupancy"]
+
+
 # how long it lasts
 
 
