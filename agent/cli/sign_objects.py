@@ -143,7 +143,8 @@ def consent(
         int, typer.Option(help="For how long; 36 months after the signature at most.")
     ] = 365,
     signed: Annotated[
-        str | None, typer.Option("--given", help="When they signed; default: now.")
+        str | None,
+        typer.Option("--given", help="When they signed, 2026-07-12T00:00:00Z; default: now."),
     ] = None,
     method: Annotated[str, typer.Option(help="paper, web, app or oral-recorded.")] = "paper",
     out: Out = None,

@@ -230,7 +230,14 @@ def _of_lease(index: Index, row: NewConsent, lease: str, author: Author) -> tupl
         if covers(home, since):
             return home, since
     if named:
-        raise Refused(f"lease: {lease} is not there at {stamp(author.since(row.since))}")
+        raise Refused(
+            _(
+                "lease: {place}: lease {lease} does not include {since}: the consent is not"
+                " recorded; look which lease it is: gardien occupancy list {label}",
+                place=said(place), label=place.label, lease=lease,
+                since=stamp(author.since(row.since)),
+            )
+        )  # fmt: skip
     raise Refused(
         _(
             'lease: {place} has no lease "{lease}" yet: the consent is not recorded; record the'

@@ -159,7 +159,7 @@ def test_a_lease_that_is_not_recorded_is_said_with_what_to_do(registry):
         listed(registry, given="2026-10-31", bail="B-9")
     moved(registry)
     old = registry.occupancies_of(registry.place("A-1").id)[0].id
-    with pytest.raises(Refused, match=r"H\S+ is not there at 2026-11-27"):
+    with pytest.raises(Refused, match=r"lease H\S+ does not include 2026-11-27"):
         listed(registry, given="2026-10-31", bail=old)
 
 
