@@ -96,7 +96,18 @@ def give(
     ] = None,
     since: Annotated[str | None, typer.Option(help="From when on; default: now.")] = None,
     until: Annotated[
-        str | None, typer.Option(help="Until when; default and most: 36 months.")
+        str | None,
+        typer.Option(help="Until when; default and most: 36 months after the signature."),
+    ] = None,
+    given: Annotated[
+        str | None, typer.Option(help="When it was signed, such as 2026-07-12; default: now.")
+    ] = None,
+    lease: Annotated[
+        str | None,
+        typer.Option(
+            help="The lease (your reference, or H…) of who signed before they moved in.",
+            show_default=False,
+        ),
     ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="End what stands against it, and narrow it so.")
@@ -111,7 +122,7 @@ def give(
         config, state, "consent.give", named=as_,
         places=places or [], recipient=recipient, channels=channel or [], purpose=purpose,
         scope=scope, step=step, text=text_of(file) if file else None, name=str(file or ""),
-        since=since, until=until, replace=replace,
+        since=since, until=until, given=given, lease=lease, replace=replace,
     )  # fmt: skip
     _shown(answer, json, "recorded")
 

@@ -139,7 +139,13 @@ def consent(
         str | None, typer.Option(help="Instead: the number of the consent that is withdrawn.")
     ] = None,
     begins: Annotated[str | None, typer.Option(help="2026-07-12T00:00:00Z; default: now.")] = None,
-    days: Annotated[int, typer.Option(help="For how long, 36 months at most.")] = 365,
+    days: Annotated[
+        int, typer.Option(help="For how long; 36 months after the signature at most.")
+    ] = 365,
+    signed: Annotated[
+        str | None,
+        typer.Option("--given", help="When they signed, 2026-07-12T00:00:00Z; default: now."),
+    ] = None,
     method: Annotated[str, typer.Option(help="paper, web, app or oral-recorded.")] = "paper",
     out: Out = None,
 ) -> None:
@@ -153,7 +159,7 @@ def consent(
         said |= {
             "status": "given", "recipients": [recipient] if recipient else None,
             "purpose": purpose, "data": {"channels": channel or [], "step": step},
-            "nbf": nbf, "exp": nbf + days * DAY, "given_at": at, "method": method,
+            "nbf": nbf, "exp": nbf + days * DAY, "given_at": moment(signed), "method": method,
         }  # fmt: skip
     sign("consent+jwt", key, said, out)
 

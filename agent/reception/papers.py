@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 from agent.authority import claims
 from agent.authority.refused import Code, Forged
 from agent.authority.words import moment, seconds
+from agent.clock import stamp
 from agent.reception.placemap import read_map
 from agent.registry.dates import MONTH
 from agent.registry.entries import NewConsent, NewDuty, NewOccupancy, NewWithdrawal
+from agent.registry.fields import CLOCKS_DIFFER
 
 if TYPE_CHECKING:
     from agent.authority.verify import Verified
@@ -73,6 +75,11 @@ class Papers:
             assert said.prev is not None
             found = self.registry.withdraw([NewWithdrawal(id=said.prev)], *by)
             return "withdrawn" if found else "withdrawn before it came: it will not be taken"
+        assert said.given_at is not None
+        if said.given_at > by[2] + CLOCKS_DIFFER:
+            given, now = stamp(said.given_at), stamp(by[2])
+            words = f"given_at is {given}, and it is {now} here: write when it was signed"
+            raise Forged(Code.NOT_YET, words)
         assert said.data is not None
         assert said.recipients is not None
         row = NewConsent(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from agent.clock import stamp
@@ -12,7 +13,8 @@ from agent.registry.admission import claimed, drawn, dwelling, each, in_order, s
 from agent.registry.again import consent_again, duty_again
 from agent.registry.dates import day_of_the_year, sane
 from agent.registry.documents import Consent, Duty, Withdrawal, covers
-from agent.registry.place import OCCUPANCY, parse, shown
+from agent.registry.place import OCCUPANCY, parse, shown, squeeze
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,16 +32,17 @@ def admit_consents(
 ) -> list[Document]:
     """Documents for consents: each hangs on who lives in the dwelling when it begins.
 
-    One that says again what was withdrawn since it was given is refused. One that replaces another
-    ends it where it begins itself. A row of a list that says what stands already has none. NotYet:
-    nobody is known to live there yet.
+    One is refused that was signed before a withdrawal or in the future; and before the occupancy
+    began, unless it names it. One that replaces another ends it where it begins itself. A row of a
+    list that says what stands already has none. NotYet: nobody is known to live there yet.
     """
     claims = standing(index)
     known = {doc.id: doc for doc in index.consents}
 
     def admit(row: NewConsent) -> Iterator[Document]:
-        since = author.since(row.since)
-        home = _home(index, row, since)
+        _not_in_the_future(row, author, policy)
+        home, since = _home(index, row, author)
+        signed = min(int(author.now), since) if row.given is None else row.given
         consent = Consent(
             id=row.id or drawn(),
             occupancy=home.id,
@@ -49,7 +52,7 @@ def admit_consents(
             step=fields.step(row.step, policy),
             purpose=fields.text(row.purpose, "purpose", fields.LONGEST_WORD),
             since=since,
-            until=fields.until(row.until, since),
+            until=fields.until(row.until, since, signed),
             word=author.word(row.where),
             given=row.given,
             method=row.method[: fields.LONGEST_LABEL],
@@ -62,6 +65,7 @@ def admit_consents(
             return
         if old is not None:
             raise Refused(f"{claims.sentence(old)}: that is recorded already")
+        _signed_by_them(index, row, home, author, policy)
         _not_withdrawn(index, claims, row, consent)
         yield from _replaced(claims, known, row, consent)
         known[consent.id] = consent
@@ -164,7 +168,86 @@ def admit_end_of_duty(index: Index, id_: str, until: int | None, author: Author)
     return [replace(meant[0], until=at, word=author.word(""))]
 
 
-def _home(index: Index, row: NewConsent, since: int) -> Occupancy:
+def _not_in_the_future(row: NewConsent, author: Author, policy: Policy) -> None:
+    """Refuse a signature of a later time than now: the consent would count as newer than every
+    withdrawal until then. A list has days: none after today.
+    """
+    if row.given is None:
+        return
+    late = row.where and _day(row.given, policy) > _day(author.now, policy)
+    if late or row.given > author.now + fields.CLOCKS_DIFFER:
+        raise Refused(
+            _(
+                "given: {given} is in the future (it is {now} here): the consent is not recorded;"
+                " write the day on which it was signed",
+                given=stamp(row.given), now=stamp(author.now),
+            )
+        )  # fmt: skip
+
+
+def _signed_by_them(
+    index: Index, row: NewConsent, home: Occupancy, author: Author, policy: Policy
+) -> None:
+    """Refuse what was signed before these people moved in, unless it names them."""
+    signed = author.now if row.given is None else row.given
+    if row.occupancy or row.lease or _day(signed, policy) >= _day(home.since, policy):
+        return
+    raise Refused(
+        _(
+            "given: {place}: signed on {signed}, before this occupancy began on {since}: it may be"
+            " the consent of those who lived there before, so it is not recorded; if the new"
+            " occupants signed it, write {lease} in a column `lease` (--lease {lease}); if they"
+            " moved in earlier, bring the list of leases (gardien occupancy import LIST), or:"
+            " gardien occupancy correct {label} --since DATE",
+            place=said(index.places[home.place]), label=index.places[home.place].label,
+            signed=stamp(signed), since=stamp(home.since), lease=home.reference or shown(home.id),
+        )
+    )  # fmt: skip
+
+
+def _day(at: float, policy: Policy) -> date:
+    """The building's day."""
+    return datetime.fromtimestamp(at, policy.zone or UTC).date()
+
+
+def _home(index: Index, row: NewConsent, author: Author) -> tuple[Occupancy, int]:
+    """Whose consent it is, and since when it counts."""
+    if row.lease is not None and row.occupancy is None:
+        return _of_lease(index, row, row.lease.strip(), author)
+    since = author.since(row.since)
+    return _lives_there(index, row, since), since
+
+
+def _of_lease(index: Index, row: NewConsent, lease: str, author: Author) -> tuple[Occupancy, int]:
+    """Who has this lease; their consent counts from when they move in, if that is to come."""
+    place = dwelling(index, row.place, "consent")
+    homes = index.occupancies_of(place.id)
+    named = [doc for doc in homes if doc.reference == lease or doc.id == squeeze(lease)]
+    for home in named:
+        since = author.since(row.since)
+        if row.since is None:
+            since = max(since, home.since)
+        if covers(home, since):
+            return home, since
+    if named:
+        raise Refused(
+            _(
+                "lease: {place}: lease {lease} does not include {since}: the consent is not"
+                " recorded; look which lease it is: gardien occupancy list {label}",
+                place=said(place), label=place.label, lease=lease,
+                since=stamp(author.since(row.since)),
+            )
+        )  # fmt: skip
+    raise Refused(
+        _(
+            'lease: {place} has no lease "{lease}" yet: the consent is not recorded; record the'
+            " lease first: gardien occupancy import LIST",
+            place=said(place), lease=lease,
+        )
+    )  # fmt: skip
+
+
+def _lives_there(index: Index, row: NewConsent, since: int) -> Occupancy:
     if row.occupancy is not None:
         id_ = parse(row.occupancy, OCCUPANCY)
         home = next((doc for doc in index.occupancies if doc.id == id_), None)
@@ -190,7 +273,7 @@ def _not_withdrawn(index: Index, claims: Claims, row: NewConsent, consent: Conse
     """
     if consent.id in index.withdrawn:
         raise Refused(f"consent {consent.id} was withdrawn before it came")
-    said = row.given or row.since or 0 if row.where else consent.said
+    said = row.given or 0 if row.where else consent.said
     for other in index.ever_agreed(consent.place, consent.recipient):
         if other.purpose != consent.purpose:
             continue
@@ -205,7 +288,8 @@ def _not_withdrawn(index: Index, claims: Claims, row: NewConsent, consent: Conse
             )
         if theirs or not set(other.channels) & set(consent.channels):
             continue
-        if row.where and row.since is None and said < _left(index, other):
+        dated = row.since is not None or row.lease is not None
+        if row.where and not dated and said < _left(index, other):
             raise Refused(
                 f"{claims.statement(other)} ({other.word.source}), "
                 f"but they moved out at {stamp(_left(index, other))}{_DATED}"

@@ -12,13 +12,14 @@ from agent.registry.admission import claimed, dwelling, each, in_order, said, st
 from agent.registry.dates import sane
 from agent.registry.documents import Occupancy
 from agent.registry.place import OCCUPANCY, mint, parse, shown
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from agent.registry.admission import Author
     from agent.registry.claims import Claims
-    from agent.registry.documents import Document
+    from agent.registry.documents import Consent, Document
     from agent.registry.entries import NewOccupancy
     from agent.registry.index import Index
 
@@ -54,6 +55,10 @@ class _Notices:
         self._of: dict[str, list[str]] = {}
         for home in index.occupancies:
             self._of.setdefault(home.place, []).append(home.id)
+        self._consents: dict[str, list[Consent]] = {}
+        for consent in index.consents:
+            if consent.withdrawn is None:
+                self._consents.setdefault(consent.occupancy, []).append(consent)
 
     def ends_something(self, row: NewOccupancy) -> bool:
         """Whether it is about people who are known already."""
@@ -130,8 +135,29 @@ class _Notices:
             return
         since = home.since if row.since is None else sane(row.since)
         until = _after(row.until, since) if row.until is not None else home.until
+        self._signed_before(home, row, since)
         if (since, until, _reference(row)) != (home.since, home.until, home.reference):
             yield self._changed(home, row, since, until)
+
+    def _signed_before(self, home: Occupancy, row: NewOccupancy, begins: int) -> None:
+        """Refuse to take those who signed a consent for those of a lease that begins later."""
+        if home.reference is not None or begins <= home.since:
+            return
+        consents = self._consents.get(home.id, ())
+        signed = [one.said for one in consents if one.said < begins < one.until]
+        if signed:
+            place = self._index.places[home.place]
+            raise Refused(
+                _(
+                    "since: {place}: who lives there signed a consent on {signed}, before lease"
+                    " {lease} begins on {since}: it would count for that lease, so nothing is"
+                    " recorded; if others lived there until then: gardien occupancy move-out"
+                    " {label} --at DATE; if it is the same people: gardien occupancy correct"
+                    " {label} --since DATE",
+                    place=said(place), label=place.label, signed=stamp(min(signed)),
+                    lease=row.reference, since=stamp(begins),
+                )
+            )  # fmt: skip
 
     def _adopts(self, row: NewOccupancy) -> Occupancy | None:
         place = dwelling(self._index, row.place, "are lived in")

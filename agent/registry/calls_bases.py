@@ -6,6 +6,7 @@ As in calls.py: plain words in, plain data out; Refused, and then nothing was ch
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from agent.errors import Refused
 from agent.registry import answers, sheet, written
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 COLUMNS = {
     **{name: name for name in (
         "place", "recipient", "channels", "scope", "step", "purpose", "since", "until", "given",
-        "method", "proof", "reference",
+        "method", "proof", "reference", "lease",
     )},
     **dict.fromkeys(("label", "logement", "appartement", "dwelling", "libellé"), "place"),
     **dict.fromkeys(("destinataire",), "recipient"),
@@ -33,6 +34,7 @@ COLUMNS = {
     **dict.fromkeys(("jusqu'au", "fin"), "until"),
     **dict.fromkeys(("donné le", "signé le", "date de signature"), "given"),
     **dict.fromkeys(("preuve",), "proof"),
+    **dict.fromkeys(("bail", "n° de bail", "n° bail", "numéro de bail"), "lease"),
 }  # fmt: skip
 WORDS = ("recipient", "channels", "scope", "step", "purpose", "since", "until")
 
@@ -52,6 +54,8 @@ def give(  # noqa: PLR0913 -- as many options
     purpose: str | None = None,
     since: str | None = None,
     until: str | None = None,
+    given: str | None = None,
+    lease: str | None = None,
     replace: bool = False,
     zone: str | None = None,
     policy: str = "FR-1",
@@ -61,10 +65,12 @@ def give(  # noqa: PLR0913 -- as many options
 
     A cell of the table says more than the words given here for all. `replace`: a consent to the
     same for the same purpose that stands ends where the new one begins. `policy` by its name.
+    `given`: when it was signed; `lease`: by the people of which lease.
     """
     common = {
         "recipient": recipient or "", "channels": " ".join(channels), "scope": scope or "",
         "step": step or "", "purpose": purpose or "", "since": since or "", "until": until or "",
+        "given": given or "", "lease": lease or "",
     }  # fmt: skip
     lines = [sheet.Line("", {"place": place}) for place in places]
     unread = {}
@@ -74,11 +80,12 @@ def give(  # noqa: PLR0913 -- as many options
     if not lines:
         raise Refused("whose consent? name places, or a file with a column `place` or `label`")
     rows = [_consent(line, common, zone, "any" if replace else None) for line in lines]
-    under, source = named_policy(policy), "gardien consent give"
+    under = named_policy(policy, zone=ZoneInfo(zone) if zone else None)
+    source = "gardien consent give"
     before = {one.id for one in registry.consents()}
-    given = registry.consent(rows, who, source, now, under, preview=preview)
-    unchanged = {"unchanged": len(rows) - sum(one.id not in before for one in given)}
-    return answers.consents(registry, given, now) | unread | unchanged
+    recorded = registry.consent(rows, who, source, now, under, preview=preview)
+    unchanged = {"unchanged": len(rows) - sum(one.id not in before for one in recorded)}
+    return answers.consents(registry, recorded, now) | unread | unchanged
 
 
 def withdraw(  # noqa: PLR0913
@@ -167,6 +174,7 @@ def _consent(
         given=given,
         method=cells.get("method", ""),
         proof=cells.get("proof", "") or cells.get("reference", ""),
+        lease=cells.get("lease") or None,
         replaces=replaces,
         where=line.where,
         fault=wrong,

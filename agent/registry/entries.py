@@ -131,7 +131,7 @@ class NewConsent(Said):
     since: int | None = None
     """None: now"""
     until: int | None = None
-    """None: 36 months after `since`, which is the most"""
+    """None: 36 months after the signature, which is the most"""
     occupancy: str | None = None
     """`H…`; None: who lives there at `since`"""
     id: str | None = None
@@ -140,6 +140,8 @@ class NewConsent(Said):
     """when the people said so; None: now"""
     method: str = ""
     proof: str = ""
+    lease: str | None = None
+    """the reference of the lease, or `H…`, of who signed; None: who lives there at `since`"""
     replaces: str | None = None
     """id of the consent that ends where this one begins; `any`: whichever stands against it"""
 

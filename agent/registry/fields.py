@@ -15,6 +15,7 @@ from agent.errors import Refused
 from agent.model import Kind
 from agent.registry.dates import DAY, MONTH, months_later
 from agent.registry.problems import did_you_mean
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,9 @@ LONGEST_WORD = 200
 MOST = Decimal(10) ** 15
 """no meter shows as much"""
 LONGEST_CONSENT = 36
-"""months (domain.md 2.2)"""
+"""months from the signature (domain.md 2.2)"""
+CLOCKS_DIFFER = 300
+"""seconds by which a date of signature may be ahead of the gateway's clock"""
 DNS_NAME = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9-]{1,63}")
 TYPES = {
     "dwelling": "D",
@@ -117,15 +120,24 @@ def step(step: int, policy: Policy) -> int:
     return step
 
 
-def until(until: int | None, since: int) -> int:
-    """End a consent that begins at `since`; None: as late as it may."""
-    latest = months_later(since, LONGEST_CONSENT)
+def until(until: int | None, since: int, signed: int) -> int:
+    """End a consent that begins at `since` and was signed at `signed`; None: as late as it may."""
+    latest = months_later(signed, LONGEST_CONSENT)
+    if latest <= since:
+        raise Refused(
+            _(
+                "given: a consent lasts {months} months at most, and the one signed on {signed}"
+                " ended on {latest}: it is not recorded; take it out of the list, or have a new"
+                " one signed",
+                months=LONGEST_CONSENT, signed=stamp(signed), latest=stamp(latest),
+            )
+        )  # fmt: skip
     if until is None:
         return latest
     if not since < until <= latest:
         raise Refused(
             f"until: {stamp(until)} is not between {stamp(since)} and {stamp(latest)}: "
-            f"a consent lasts {LONGEST_CONSENT} months at most"
+            f"a consent lasts {LONGEST_CONSENT} months at most, counted from its signature"
         )
     return until
 

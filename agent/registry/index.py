@@ -5,10 +5,12 @@ at every change, which at 2,000 documents costs milliseconds.
 from __future__ import annotations
 
 from bisect import bisect_right
+from dataclasses import replace
 from enum import StrEnum
 from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
+from agent.registry.dates import DAY, months_later
 from agent.registry.documents import (
     Alias,
     Consent,
@@ -20,6 +22,7 @@ from agent.registry.documents import (
     covers,
     serial_key,
 )
+from agent.registry.fields import LONGEST_CONSENT
 from agent.registry.labels import Labels
 
 if TYPE_CHECKING:
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 K = TypeVar("K", bound="Hashable")
 V = TypeVar("V")
 D = TypeVar("D", Alias, Installation, Occupancy)
+
+SHORT_ENOUGH = LONGEST_CONSENT * 28 * DAY
+"""seconds that are no more than so many months, wherever they begin"""
 
 
 class Unknown(StrEnum):
@@ -62,9 +68,9 @@ class Index:
         self.installations = self._listed(doc for doc in now if isinstance(doc, Installation))
         self.occupancies = self._listed(doc for doc in now if isinstance(doc, Occupancy))
         # the basis hardest to lose comes first (design.md 7, delivery rule 13)
-        self.consents = [doc for doc in now if isinstance(doc, Consent)]
+        stored = [doc for doc in now if isinstance(doc, Consent)]
         # of two that cover a row the coarser one: who withdraws the finer keeps what it covers
-        self.consents.sort(key=lambda doc: (-doc.step, -doc.until, doc.id))
+        self.consents = sorted(map(_ends_in_time, stored), key=_hardest_to_lose)
         self.duties = [doc for doc in now if isinstance(doc, Duty)]
         self.duties.sort(key=lambda doc: (-doc.until if doc.until else -(2**62), doc.id))
         self._by_channel = _groups((name, doc) for doc in self.duties for name in doc.channels)
@@ -77,7 +83,9 @@ class Index:
         self._by_occupancy = _groups(
             ((doc.occupancy, doc.recipient), doc) for doc in self.consents if doc.withdrawn is None
         )
-        self._ever_agreed = _groups(((doc.place, doc.recipient), doc) for doc in self.consents)
+        # as they were stored: until then rows may have left
+        stored.sort(key=_hardest_to_lose)
+        self._ever_agreed = _groups(((doc.place, doc.recipient), doc) for doc in stored)
         self._dwellings = tuple(sorted(id_ for id_ in self.places if id_[0] == "D"))
         self._meters_of = _groups((doc.place, doc) for doc in self.installations)
         self._turns = _edges([*self.installations, *self.occupancies, *self.consents, *self.duties])
@@ -167,6 +175,20 @@ class Index:
     def turns(self, start: int, end: int) -> list[int]:
         """See Registry.turns."""
         return self._turns[bisect_right(self._turns, start) : bisect_right(self._turns, end)]
+
+
+def _hardest_to_lose(consent: Consent) -> tuple[int, int, str]:
+    return (-consent.step, -consent.until, consent.id)
+
+
+def _ends_in_time(consent: Consent) -> Consent:
+    """End a consent 36 months after its signature: earlier versions of gardien counted from the
+    day on which it was recorded.
+    """
+    if consent.given is None or consent.until - consent.given <= SHORT_ENOUGH:
+        return consent
+    latest = max(consent.since, months_later(consent.given, LONGEST_CONSENT))
+    return replace(consent, until=latest) if latest < consent.until else consent
 
 
 def _matched(installed: Installation, serial: str | None) -> Installation | Unknown:

@@ -28,6 +28,8 @@ SURE = 2
 """headings that one of them must have to be taken for the headings, though it is not the first"""
 MOST, LONG = 6, 24
 """headings, and characters of each, that are shown of a line in which one is missing"""
+EXACTLY = frozenset({"lease", "bail"})
+"""headings that columns of others resemble (Mail, Bailleur, Base): they are not guessed at"""
 BLANKS = str.maketrans("\u00a0\u202f", "  ")
 WRONG = re.compile(
     r"#(REF|N/A|NAME|VALUE|DIV/0|NUM|NULL|NOM|VALEUR|NOMBRE|NUL)[!?]?|Err:5[0-9]{2}", re.ASCII
@@ -134,6 +136,7 @@ def _names(
     known = {plain(heading): ours for heading, ours in columns.items()}
     said = {known.get(plain(heading)) for heading in first}
     open_ones = [heading for heading, ours in columns.items() if ours not in said]
+    open_ones = [heading for heading in open_ones if heading not in EXACTLY]
     for heading in first:
         ours = known.get(plain(heading), STRANGE if heading else "")
         if ours == STRANGE:

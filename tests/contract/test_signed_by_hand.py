@@ -2,10 +2,12 @@
 
 import json
 import subprocess
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from typer.testing import CliRunner
 
+from agent.authority.compact import take_apart
 from agent.cli import app
 from agent.registry.place import mint
 
@@ -107,6 +109,26 @@ def test_a_small_site_from_its_first_key_to_a_consent_that_counts(site):
     (chain,) = (site / "state" / "audit").iterdir()
     chain.write_bytes(chain.read_bytes().replace(b"consent+jwt", b"consemt+jwt", 1))
     run("audit", "verify", chain, refused="does not follow")
+
+
+def test_a_person_types_when_a_consent_was_signed(site):
+    here("key", "new")
+    here("place", "new", "A-3-12", "--as", "me")
+    (home,) = json.loads(here("occupancy", "list", "--json"))["occupancies"]
+    earlier = f"{datetime.now(UTC) - timedelta(days=400):%Y-%m-%dT12:00:00Z}"
+    give = ["consent", "give", "A-3-12", "--recipient", RECIPIENT, "--channel", "heat",
+            "--purpose", "suivi", "--as", "me"]  # fmt: skip
+    here(*give, "--given", "2062-11-27", refused="given: 2062-11-27 is in the future")
+    here(*give, "--given", earlier, refused=f"(--lease {home['shown']})")
+    here(*give, "--given", earlier, "--lease", home["shown"])
+    (consent,) = json.loads(here("consent", "list", "--json"))["consents"]
+    assert consent["given"] == earlier
+
+    run("sign", "key", "Dupont")
+    run("sign", "consent", "-k", "Dupont.key", "--place", home["place"], "--occ", home["id"],
+        "--recipient", RECIPIENT, "--channel", "heat", "--purpose", "suivi",
+        "--given", "2026-07-12T00:00:00Z", "-o", "given.jwt")  # fmt: skip
+    assert take_apart((site / "given.jwt").read_bytes()).claims["given_at"] == 1_783_814_400
 
 
 def test_a_next_list_follows_by_its_roots_and_what_is_left_out_counts_no_more(site):

@@ -153,9 +153,10 @@ def test_a_list_without_dates_gives_nothing_for_who_moved_in_since(registry):
     calls_people.move_out(registry, **at(NOW + DAY), place="A-1", at="2026-09-22")
     calls_people.move_in(registry, **at(NOW + DAY), place="A-1", since="2026-09-22")
     given = CONSENTS.replace("scope\n", "scope;given\n").replace("daily\n", "daily;2026-09-20\n")
-    for text in (CONSENTS, given):
-        with pytest.raises(Refused, match=r"c\.csv:2: .* they moved out at .* column `given`"):
-            consents(registry, text, now=NOW + 3 * DAY)
+    with pytest.raises(Refused, match=r"c\.csv:2: .* they moved out at .* column `given`"):
+        consents(registry, now=NOW + 3 * DAY)
+    with pytest.raises(Refused, match=r"c\.csv:2: .* before this occupancy began"):
+        consents(registry, given, now=NOW + 3 * DAY)
     agreed = given.replace("2026-09-20", "2026-09-23")
     assert consents(registry, agreed, now=NOW + 4 * DAY)["consents"]
 

@@ -173,6 +173,68 @@ def test_a_consent_is_recorded_with_its_signer_and_withdrawn_for_good(here):
     assert here.accept(anew)["outcome"] == "consent recorded"
 
 
+def test_a_consent_that_was_signed_in_the_future_defeats_no_withdrawal(here):
+    place, occ = home(here)
+    jti = new_jti(NOW)
+    here.accept(here.signed("consent+jwt", place=place, sub=occ, jti=jti))
+    here.wall += 60
+    here.accept(withdrawn(here, place, occ, jti))
+    late = here.signed("consent+jwt", place=place, sub=occ, given_at=NOW + 60 + 301)
+    with pytest.raises(Forged, match=r"given_at is .*, and it is .* here") as caught:
+        here.accept(late)
+    assert caught.value.code is Code.NOT_YET
+    assert all(one.withdrawn for one in here.registry.consents())
+    # clocks may differ by as much
+    near = here.signed("consent+jwt", place=place, sub=occ, given_at=NOW + 60 + 300)
+    assert here.accept(near)["outcome"] == "consent recorded"
+
+
+def test_a_consent_that_came_before_the_time_is_judged_once_the_time_is_known(tmp_path):
+    Here(tmp_path).believed().close()
+    here = Here(tmp_path, kept=False)
+    place, occ = here.place(), mint("H")
+    here.accept(here.signed("occupancy+jwt", place=place, occ=occ))
+    raw = here.signed("consent+jwt", place=place, sub=occ, given_at=NOW + 36 * 365 * DAY)
+    assert here.accept(raw)["outcome"] == "waits: the clock cannot be relied on yet"
+    here.kept = True
+    asyncio.run(here.reception.again())
+    assert here.registry.occupancies()
+    assert here.registry.consents() == []
+    assert here.reception.status()["waiting"] == 0
+    assert here.records("object.refused")[-1]["body"]["code"] == "E_NOTYET"
+    here.close()
+
+
+def test_a_consent_is_for_36_months_from_its_signature(here):
+    place, occ = home(here)
+    last = NOW - DAY + 3 * 365 * DAY
+    long = here.signed("consent+jwt", place=place, sub=occ, nbf=NOW, exp=last + 3 * DAY)
+    with pytest.raises(Forged, match="counted from its signature"):
+        here.accept(long)
+    said = here.signed("consent+jwt", place=place, sub=occ, nbf=NOW, exp=last)
+    assert here.accept(said)["outcome"] == "consent recorded"
+
+
+def test_a_consent_that_names_its_occupancy_may_be_signed_before_it_began(here):
+    place, occ = home(here)
+    assert here.registry.occupancies()[0].since > NOW - 90 * DAY
+    said = here.signed("consent+jwt", place=place, sub=occ, given_at=NOW - 90 * DAY)
+    assert here.accept(said)["outcome"] == "consent recorded"
+
+
+def test_a_withdrawal_counts_at_once_whatever_its_own_dates_say(here):
+    place, occ = home(here)
+    jti = new_jti(NOW)
+    here.accept(here.signed("consent+jwt", place=place, sub=occ, jti=jti))
+    late = here.signed(
+        "consent+jwt", place=place, sub=occ, status="withdrawn", prev=jti,
+        withdrawn_at=NOW + 36 * 365 * DAY, iat=NOW + 36 * 365 * DAY, recipients=..., purpose=...,
+        data=..., nbf=..., exp=..., given_at=...,
+    )  # fmt: skip
+    assert here.accept(late)["outcome"] == "withdrawn"
+    assert here.registry.consents()[0].withdrawn == NOW
+
+
 def test_a_withdrawal_that_comes_before_its_consent_refuses_it(here):
     place, occ = home(here)
     jti = new_jti(NOW)
