@@ -123,7 +123,9 @@ class Bacnet:
             try:
                 peer = await self.directory.find(of)
                 async with peer.turn:
-                    await reading.read(self.wire, peer, _with_own(refs, due), found)
+                    wanted = _with_flags(refs)
+                    wanted = _with_own(wanted, due) if due else wanted
+                    await reading.read(self.wire, peer, wanted, found)
             except NotAnsweredError as error:
                 self.directory.forget(of.instance)
                 self.following.silent(of.instance)
@@ -174,14 +176,20 @@ def _followed(point: Point, ref: Ref) -> bool:
     return ref.property == PRESENT_VALUE and 0 < point.every <= FOLLOWED and kind is not Kind.REG
 
 
-def _with_own(refs: Sequence[Ref], due: Container[Ref]) -> list[Ref]:
-    """Each present value with the flags that say whether it may be believed, and each value with
-    those of its object's units and scale that are due.
-    """
+def _with_flags(refs: Sequence[Ref]) -> list[Ref]:
+    """Each present value with the flags that say whether it may be believed."""
     wanted: dict[Ref, None] = {}
     for ref in refs:
         wanted[ref] = None
         if ref.property == PRESENT_VALUE:
             wanted[Ref(ref.object, STATUS_FLAGS)] = None
+    return list(wanted)
+
+
+def _with_own(refs: Sequence[Ref], due: Container[Ref]) -> list[Ref]:
+    """Each value with those of its object's units and scale that are due."""
+    wanted: dict[Ref, None] = {}
+    for ref in refs:
+        wanted[ref] = None
         wanted.update((own, None) for own in own_refs(ref) if own in due)
     return list(wanted)

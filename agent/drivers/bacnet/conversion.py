@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 from agent.drivers.bacnet.names import (
@@ -77,6 +78,7 @@ class Conversion(NamedTuple):
     """what a person should know of a value that is used"""
 
 
+@lru_cache(maxsize=4096)
 def own_refs(ref: Ref) -> tuple[Ref, ...]:
     """The properties that say in what unit a property is."""
     kind = ref.object.type
@@ -111,11 +113,12 @@ class OwnProperties:
     def due(self, instance: int, refs: Sequence[Ref], now: float) -> list[Ref]:
         """Which of the properties that belong to these must be read now."""
         known = self._known.get(instance, {})
-        return [
-            own
-            for own in dict.fromkeys(own for ref in refs for own in own_refs(ref))
-            if own not in known or now >= known[own].due
-        ]
+        wanted: dict[Ref, None] = {}
+        for ref in refs:
+            for own in own_refs(ref):
+                if own not in known or now >= known[own].due:
+                    wanted[own] = None
+        return list(wanted)
 
     def take(self, instance: int, contents: Mapping[Ref, Content], now: float) -> None:
         """Remember what was read. What the device refused to repeat stays as it was known."""
@@ -135,7 +138,8 @@ class OwnProperties:
 
     def knows(self, instance: int, ref: Ref) -> bool:
         """Whether the unit of a property was asked for, and answered in some way."""
-        return own_refs(ref) == () or set(own_refs(ref)) <= self._known.get(instance, {}).keys()
+        known = self._known.get(instance, {})
+        return all(own in known for own in own_refs(ref))
 
     def ask_again(self, instance: int) -> None:
         """A device was silent: another program or controller may be there when it answers."""
