@@ -177,6 +177,21 @@ def test_a_device_that_falls_silent_before_it_has_said_them_gives_no_value(asked
     assert (sample.why, sample.value) == (Why.SILENT, None)
 
 
+def test_a_controller_that_was_silent_is_asked_for_its_units_again():
+    async def attack():
+        async with net() as on:
+            one = await on.add(1201, plant())
+            line = await on.driver()
+            await line.read([HALL])
+            one.faults.silent = True
+            assert (await line.read([HALL]))[0].why is Why.SILENT
+            one.faults.silent = False
+            one.there("analog-input", 2).units = EngineeringUnits("degrees-celsius")
+            return await line.read([HALL])
+
+    assert values(asyncio.run(attack())) == [Decimal(68)]
+
+
 def test_what_comes_by_change_is_scaled_and_compared_too():
     count = point("accumulator,3", every=1, unit="kWh")
     hall = point("analog-input,2", every=1, channel="temp", unit="Cel")
