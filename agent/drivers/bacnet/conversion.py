@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
@@ -32,6 +33,7 @@ from agent.drivers.bacnet.services import Content, Ref
 from agent.drivers.bacnet.tags import Refusal
 from agent.drivers.scaled import EXACT
 from agent.units import factor, spoken
+from agent.units import units as all_units
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,6 +66,10 @@ MEASURED = COUNTED | {
 """properties of other objects that are in the object's units"""
 LAST_STANDARD = 255
 """greater numbers of units are makers' own"""
+SHIFTED = frozenset({63, 64})
+"""degrees-kelvin and degrees-fahrenheit: no factor makes °C of them"""
+ROUNDED = Fraction(1, 100)
+"""by how much a `scale` written by hand may differ from the exact ratio of two units"""
 ALSO = {62: ("K",), 63: ("K",), 98: ("%RH",), 29: ("%",)}
 """configured units that are right too: a shift of a setpoint is often in °C, a humidity in %"""
 
@@ -192,7 +198,7 @@ def convert(point: Point, units: int | None, scale: Decimal | None = None) -> Co
     if _says(units) and (point.unit != "1" or point.channel):
         known = _factor(point, units)
         if known is None:
-            return Conversion(own, fault=_mismatch(point, units))
+            return _by_hand(point, units, own)
         by, note = known, ""
     if point.scale == by or own == by == 1:
         return Conversion(own, note=note)
@@ -218,6 +224,27 @@ def _factor(point: Point, units: int) -> Decimal | None:
     return factor(ENGINEERING_UNITS.get(units) or "", point.unit)
 
 
+def _by_hand(point: Point, units: int, own: Decimal) -> Conversion:
+    """Where gardien does not convert the object's unit, the point's `scale` may: MJ to kWh."""
+    if point.scale != 1 and units not in SHIFTED:
+        note = f"`scale` converts {unit_name(units)} to {point.unit}"
+        ratio, scale = _ratio(point, units), Fraction(point.scale)
+        if ratio is None and own == 1 and ENGINEERING_UNITS.get(units) is None:
+            return Conversion(note=note)
+        if ratio is not None and abs(scale / ratio - 1) <= ROUNDED:
+            return Conversion(own, note=note)
+        if ratio is not None and abs(scale / (ratio * Fraction(own)) - 1) <= ROUNDED:
+            return Conversion(note=note)  # from the count itself
+    return Conversion(own, fault=_mismatch(point, units))
+
+
+def _ratio(point: Point, units: int) -> Fraction | None:
+    """How many of the configured unit one of the object's is, also where that is no decimal."""
+    known = all_units()
+    ours, theirs = known.get(point.unit), known.get(ENGINEERING_UNITS.get(units) or "")
+    return theirs[1] / ours[1] if ours and theirs and ours[0] == theirs[0] else None
+
+
 def _unstated(point: Point, units: int | None) -> str:
     """A note where one side names no unit and the other does."""
     if units is not None and not _says(units) and point.unit != "1":
@@ -237,11 +264,15 @@ def _mismatch(point: Point, units: int | None) -> str:
     """Why the object's unit is not the configured one, and what to do."""
     assert units is not None
     words = f"the object is in {unit_name(units)}, and `unit` says {point.unit}"
-    ours = ENGINEERING_UNITS.get(units)
+    ours, ratio, wanted = ENGINEERING_UNITS.get(units), _ratio(point, units), spoken(point.unit)
     if ours is None:
-        what = f"set the object to {spoken(point.unit) or 'no-units'} in the controller"
+        what = f"set the object to {wanted or 'no-units'} in the controller"
+        if units not in SHIFTED:
+            what += f", or write as `scale` how many {wanted} one of it is"
         return f"{words}; gardien does not convert that: {what}"
-    if factor(ours, point.unit) is None:
+    if ratio is None:
         return f"{words}: is it the right object? if so, write `unit: {ours}`"
+    if factor(ours, point.unit) is None:
+        return f"{words}: write `scale: {float(ratio):.7g}`"
     correction = "" if point.scale == 1 else ", and `scale` only for a correction (transformers)"
     return f"{words}: write `unit: {ours}`{correction}"
