@@ -135,12 +135,17 @@ class OwnProperties:
 
     def _entry(self, ref: Ref, content: Content, before: _Entry | None, now: float) -> _Entry:
         value, refused = _number(content)
+        code = content.code if isinstance(content, Refusal) else None
         if not refused:
             return _Entry(value, "", now + self.refresh)
         if before is not None and before.value is not None:
             return _Entry(before.value, "", now + RETRY)
-        # without its scale an accumulator has no value: it is asked for at each read
-        return _Entry(None, refused, now if ref.property == SCALE else now + RETRY)
+        if code == UNKNOWN_PROPERTY:
+            return _Entry(None, "", now + self.refresh)
+        # Without its scale an accumulator has no value, and a controller that is being programmed
+        # does not know its objects for a while: both are asked for at each read.
+        at_once = ref.property == SCALE or code == UNKNOWN_OBJECT
+        return _Entry(None, refused, now if at_once else now + RETRY)
 
     def knows(self, instance: int, ref: Ref) -> bool:
         """Whether the unit of a property was asked for, and answered in some way."""
@@ -176,10 +181,9 @@ class OwnProperties:
 
 
 def _number(content: Content) -> tuple[Decimal | None, str]:
-    """The number of a property, None where the object has no such property; or why not known."""
+    """The number of a property, or why it is not known."""
     if isinstance(content, Refusal):
-        lacks = content.code in (UNKNOWN_PROPERTY, UNKNOWN_OBJECT)
-        return None, "" if lacks else content.words
+        return None, content.words
     item = content[0] if len(content) == 1 else None
     if isinstance(item, Refusal):
         return None, item.words
@@ -214,7 +218,7 @@ def convert(point: Point, units: int | None, scale: Decimal | None = None) -> Co
 
 def _says(units: int | None) -> TypeGuard[int]:
     """Whether an object says its unit: `no-units` and a maker's own numbers say nothing."""
-    return units is not None and units != NO_UNITS and units <= LAST_STANDARD
+    return units is not None and units != NO_UNITS and 0 <= units <= LAST_STANDARD
 
 
 def _factor(point: Point, units: int) -> Decimal | None:

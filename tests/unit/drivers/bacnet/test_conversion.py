@@ -106,6 +106,7 @@ def test_another_unit_is_bad_and_says_what_to_write(units, wanted, words):
         (NO_UNITS, point(), "no-units; kWh is taken from the configuration"),
         (FAHRENHEIT, point("1", channel=None), "in degrees-fahrenheit, and no unit is configured"),
         (300, point(), "its maker's unit 300; kWh is taken from the configuration"),
+        (-5, point(), "kWh is taken from the configuration"),
         (10**30, point(), "kWh is taken from the configuration"),
         (NO_UNITS, point("1", channel=None), ""),
         (None, point(), ""),
@@ -198,6 +199,15 @@ def test_an_object_without_them_is_read_as_before():
     assert (made.factor, made.fault) == (1, "")
     assert "no scale: compare with the meter's display" in made.note
     assert own.due(7, [INDEX], 1) == []
+
+
+def test_a_controller_that_is_being_programmed_does_not_lose_its_scale():
+    own, unknown = OwnProperties(), Refusal("unknown object", 31)
+    assert taken(own, 0, scale=unknown, units=unknown).fault
+    assert own.due(7, [INDEX], 0) == [Ref(METER, SCALE), Ref(METER, UNITS)]
+    assert taken(own, 1).factor == Decimal("0.1")
+    for refused in (unknown, Refusal("unknown property", 32)):
+        assert taken(own, 90_000, scale=refused, units=refused).factor == Decimal("0.1")
 
 
 def test_units_that_are_refused_are_told_of_and_asked_for_again():
