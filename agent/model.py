@@ -166,7 +166,7 @@ class Sample:
     why: Why | None = None
     """SILENT or BAD; None: the value is good"""
     detail: str = ""
-    """for people: "illegal data address" """
+    """for people: "illegal data address"; of a good value, what must be known of it"""
     quality: str = Quality.RAW
     """of a good value; judged by pipeline/judge.py"""
     flags: tuple[str, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,7 +29,7 @@ def read(
         rows = [
             (name, str(one["value"] if one["value"] is not None else "–"), one["unit"],
              one["channel"] or "",
-             f"{one['why']}: {one['detail']}" if one["why"] else when(one["at"]))
+             f"{one['why']}: {one['detail']}" if one["why"] else when(one["at"]) + _note(one))
             for name, one in answer["points"].items()
         ]  # fmt: skip
         table(("point", "value", "unit", "channel", "read at"), rows)
@@ -39,3 +39,8 @@ def read(
                 f"gardien scan {answer['link']} looks who does"
             )
     raise typer.Exit(0 if answer["ok"] else 1)
+
+
+def _note(value: dict[str, Any]) -> str:
+    """What a person should know of a good value."""
+    return f"; {value['detail']}" if value["detail"] else ""

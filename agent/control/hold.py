@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from agent.control.giver import NOT_THERE, Giver
 from agent.control.model import Code, No, State
+from agent.control.plug import look_whole
 from agent.control.records import Change
 from agent.control.row import Phase, Row, same
 from agent.control.watching import beat, watched
@@ -48,7 +49,7 @@ class Holder:
     async def begin(self, want: Want, plug: Plug, event: Event | None) -> Row | No:
         """Write for the first time, over what stands there, once that is on the disk."""
         try:
-            standing = await plug.look(whole=True)
+            standing = await look_whole(plug)
             dog_pre, fallback = await watched(self._world.plug, want.dog, want.fallback)
             dog_pre = next((one.dog_pre for one in self._giver.told(want.dog)), dog_pre)
         except NOT_THERE as error:

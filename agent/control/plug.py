@@ -30,6 +30,8 @@ class Standing:
     """what the device follows now; only where it was asked for"""
     identity: str = ""
     """which device it says it is; only where it was asked for, and knows"""
+    unreadable: str = ""
+    """why what the device follows could not be read; nothing must be begun there then"""
 
 
 class Plug(Protocol):
@@ -45,6 +47,17 @@ class Plug(Protocol):
     async def write(self, value: Value | None) -> None:
         """Write; None empties our slot. Raises WriteRefused (it may stand), LinkLost, Refused."""
         ...
+
+
+async def look_whole(plug: Plug) -> Standing:
+    """What stands there, what the device follows and which one it is.
+
+    Raises WriteRefused also where what the device follows cannot be read.
+    """
+    standing = await plug.look(whole=True)
+    if standing.unreadable:
+        raise WriteRefused(standing.unreadable)
+    return standing
 
 
 class Line(Protocol):
@@ -83,7 +96,10 @@ class LinePlug:
         if not whole:
             return standing
         if self._slot is not None:
-            standing = replace(standing, effective=await self._read(self._point))
+            try:
+                standing = replace(standing, effective=await self._read(self._point))
+            except WriteRefused as error:  # what is ours is given back all the same
+                standing = replace(standing, effective=None, unreadable=str(error))
         identity = await self._read(self._serial) if self._serial.at else ""
         return replace(standing, identity=str(identity))
 

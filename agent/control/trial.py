@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from agent.control.guard import measured
 from agent.control.hold import Holder
 from agent.control.model import No
+from agent.control.plug import look_whole
 from agent.control.probe import probe
 from agent.control.records import Change
 from agent.control.row import Phase, same
@@ -76,7 +77,7 @@ async def trial(ground: Ground, fit: Fitted, say: Say) -> Passed:
         raise Refused(f"{no}: {no.words}")
     free = await _free(ground, fit)
     plug = ground.world.plug(fit.place, fit.slots[0])
-    before = await plug.look(whole=True)
+    before = await look_whole(plug)
     base = before.effective if isinstance(before.effective, Decimal) else None
     _, fallback = await watched(ground.world.plug, fit.dog, fit.fallback)
     bench = Bench(ground, _wanted(ground, fit, probe(fit.modality, base, fallback)), plug, say)
@@ -86,7 +87,7 @@ async def trial(ground: Ground, fit: Fitted, say: Say) -> Passed:
     applied, released = await _by_hand(bench)
     recovered = await _from_the_journal(bench)
     fallen = await _by_itself(bench, fit) if fit.dog is not None else None
-    after = await plug.look(whole=True)
+    after = await look_whole(plug)
     if not same(after.effective, before.effective, fit.modality.tolerance):
         words = f"{after.effective} is in force now, and it was {before.effective} before"
         raise Refused(f"given back, but {words}: who else writes there?")

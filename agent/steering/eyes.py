@@ -44,7 +44,8 @@ class Eyes:
         age = self._clock.now() - sample.at
         if sample.why is not None or not isinstance(sample.value, Decimal):
             self._still.pop(f"{device}/{name}", None)
-            return Seen(None, age, point.every)
+            doubt = f"has no valid value: {sample.detail}" if sample.detail else ""
+            return Seen(None, age, point.every, doubt)
         value = sample.value * point.scale
         doubt = self._doubt(point, value)
         return Seen(None if doubt else value, age, point.every, doubt)

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from bacpypes3.apdu import ErrorRejectAbortNack
 from bacpypes3.basetypes import BinaryPV, PriorityValue
-from bacpypes3.primitivedata import Real
+from bacpypes3.primitivedata import Real, Unsigned
 
 from hil.bacnet.controller import (
     Controller,
+    accumulator,
     analog_command,
     analog_input,
     analog_output,
@@ -72,6 +73,8 @@ def objects() -> dict[int, tuple[str, list[Any]]]:
             [
                 analog_input(1, "Energie", 3_120, "kilowatt-hours", "électricité chaufferie"),
                 analog_input(2, "Puissance", 400, "watts"),
+                accumulator(1, "Chaleur impulsions", 482_110, "kilowatt-hours", integer_scale=-1),
+                accumulator(2, "Gaz", 123_456, "cubic-meters", float_scale=0.01),
             ],
         ),
     }
@@ -119,6 +122,8 @@ def _show(
     for instance, values in shown.items():
         for number, value in values.items():
             made[instance].there("analog-input", number).presentValue = Real(round(value, 2))
+    pulses = Unsigned(int(plant.heat_kwh * 10))
+    made[METER].there("accumulator", 1).presentValue = pulses
 
 
 def describe(made: dict[int, Controller]) -> dict[str, Any]:

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bacpypes3.app import Application
-from bacpypes3.basetypes import BinaryPV, EngineeringUnits, PriorityValue
-from bacpypes3.errors import ExecutionError, UnrecognizedService
+from bacpypes3.basetypes import BinaryPV, EngineeringUnits, PriorityValue, Scale
+from bacpypes3.errors import ExecutionError, PropertyError, UnrecognizedService
 from bacpypes3.local.analog import AnalogInputObject, AnalogOutputObject, AnalogValueObject
 from bacpypes3.local.binary import BinaryInputObject, BinaryOutputObject, BinaryValueObject
 from bacpypes3.local.cmd import Commandable
+from bacpypes3.local.cov import GenericCriteria
 from bacpypes3.local.device import DeviceObject
 from bacpypes3.local.multistate import MultiStateValueObject
 from bacpypes3.local.networkport import NetworkPortObject
+from bacpypes3.local.object import Object as LocalObject
+from bacpypes3.object import AccumulatorObject
 
 from hil.process import free_port
 
@@ -44,7 +47,35 @@ class Faults:
     seed: int = 1
 
 
-class CommandableAnalog(Commandable, AnalogValueObject):  # type: ignore[misc]
+class Withholding:
+    """An object that answers some of its properties with an error."""
+
+    withheld: dict[str, str] = {}  # noqa: RUF012 -- replaced by `withhold`, never changed
+    """error code by property, such as `units: read-access-denied`"""
+    reads = 0
+    """how often its units or its scale were asked for"""
+
+    async def read_property(self, attr: Any, index: int | None = None) -> Any:
+        """Read one property, or raise the error that stands for it."""
+        name = str(attr)
+        if name in {"units", "scale"}:
+            object.__setattr__(self, "reads", self.reads + 1)
+        if name in self.withheld:
+            raise PropertyError(errorCode=self.withheld[name])
+        return await super().read_property(attr, index)  # type: ignore[misc]
+
+
+class AnalogSensor(Withholding, AnalogInputObject):  # type: ignore[misc]
+    """A sensor."""
+
+
+class PulseCounter(Withholding, LocalObject, AccumulatorObject):  # type: ignore[misc]
+    """A counter whose present value is multiplied by its `scale`."""
+
+    _cov_criteria = GenericCriteria
+
+
+class CommandableAnalog(Withholding, Commandable, AnalogValueObject):  # type: ignore[misc]
     """A setpoint that may be commanded."""
 
 
@@ -191,7 +222,7 @@ def free_udp_port() -> int:
 
 def analog_input(instance: int, name: str, value: float, units: str, about: str = "") -> Any:
     """A sensor; a change of 0.1 is told to subscribers."""
-    return AnalogInputObject(
+    return AnalogSensor(
         objectIdentifier=("analog-input", instance),
         objectName=name,
         presentValue=value,
@@ -200,6 +231,36 @@ def analog_input(instance: int, name: str, value: float, units: str, about: str 
         covIncrement=0.1,
         **PLAIN,
     )
+
+
+def accumulator(  # noqa: PLR0913 -- as many properties
+    instance: int,
+    name: str,
+    count: int,
+    units: str,
+    *,
+    integer_scale: int | None = None,
+    float_scale: float = 1.0,
+) -> Any:
+    """A meter that counts: its index is `count` × 10^`integer_scale`, or × `float_scale`."""
+    scale = {"floatScale": float_scale}
+    if integer_scale is not None:
+        scale = {"integerScale": integer_scale}
+    return PulseCounter(
+        objectIdentifier=("accumulator", instance),
+        objectName=name,
+        presentValue=count,
+        scale=Scale(**scale),
+        units=EngineeringUnits(units),
+        maxPresValue=4_294_967_295,
+        description=name,
+        **PLAIN,
+    )
+
+
+def withhold(thing: Any, **codes: str) -> None:
+    """Answer these properties with an error: `withhold(meter, scale="unknown-property")`."""
+    object.__setattr__(thing, "withheld", dict(codes))
 
 
 def analog_output(instance: int, name: str, value: float, units: str) -> Any:

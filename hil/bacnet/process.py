@@ -22,6 +22,7 @@ POINTS = {
     1204: {
         "energy": '{at: "analog-input,1", channel: elec.imp, unit: kWh, every: 10s}',
         "power": '{at: "analog-input,2", channel: elec.power, unit: W, every: 1s}',
+        "pulses": '{at: "accumulator,1", unit: kWh, every: 10s}',
     },
 }
 NAMES = {1201: "boiler", 1202: "stairs", 1204: "boiler-room-meter"}

@@ -10,6 +10,7 @@ from agent import clock
 from agent.channels import channels
 from agent.drivers.bacnet import reading, where
 from agent.drivers.bacnet.commands import Commands
+from agent.drivers.bacnet.conversion import OwnProperties, own_refs
 from agent.drivers.bacnet.cov import Following
 from agent.drivers.bacnet.directory import Directory
 from agent.drivers.bacnet.names import PRESENT_VALUE, STATUS_FLAGS
@@ -21,7 +22,7 @@ from agent.drivers.bacnet.wire import NotAnsweredError, opened
 from agent.model import Kind, Sample, Why
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Container, Sequence
 
     from bacpypes3.pdu import Address
 
@@ -48,7 +49,8 @@ class Bacnet:
         self.directory = Directory(wire, settings.ask)
         self.following = Following(wire, self.directory, settings.cov)
         self.scan = Scan(wire, self.directory)
-        self.commands = Commands(wire, self.directory, settings.slots)
+        self.own = OwnProperties()
+        self.commands = Commands(wire, self.directory, settings.slots, self.own)
         self._turns: dict[int, asyncio.Lock] = {}
         wire.announced, wire.notified = self._announced, self.following.notified
 
@@ -73,7 +75,8 @@ class Bacnet:
     async def read(self, points: Sequence[Point]) -> list[Sample]:
         """Read points of one device; see `agent.drivers.base.Reads`.
 
-        What the device tells us by itself is not asked for, unless anything else is.
+        What the device tells us by itself is not asked for, unless anything else is. The units and
+        the scale of the objects are read with it at first, and daily.
         """
         of = where.address(points[0].address)
         refs = [where.at(point.at) for point in points]
@@ -87,13 +90,21 @@ class Bacnet:
         now = clock.seconds()
         return [
             Sample(point, now, why=Why.SILENT, detail=said)
-            if said and ref not in known
-            else sample(point, now, known[ref], known.get(Ref(ref.object, STATUS_FLAGS)))
+            if said and (ref not in known or not self.own.knows(of.instance, ref))
+            else sample(
+                point,
+                now,
+                known[ref],
+                known.get(Ref(ref.object, STATUS_FLAGS)),
+                self.own.conversion(of.instance, ref, point),
+            )
             for point, ref in zip(points, refs, strict=True)
         ]
 
     def _known(self, instance: int, refs: Sequence[Ref]) -> dict[Ref, Content] | None:
         """What devices told us by themselves, if that is all that is wanted."""
+        if self.own.due(instance, refs, clock.monotonic()):
+            return None
         found: dict[Ref, Content] = {}
         for ref in refs:
             said = self.following.known(instance, ref) if ref.property == PRESENT_VALUE else None
@@ -107,15 +118,21 @@ class Bacnet:
     async def _ask(self, of: where.Where, refs: Sequence[Ref]) -> tuple[dict[Ref, Content], str]:
         """Read; with what was not answered comes the reason."""
         found: dict[Ref, Content] = {}
+        due = self.own.due(of.instance, refs, clock.monotonic())
         async with self._turns.setdefault(of.instance, asyncio.Lock()):
             try:
                 peer = await self.directory.find(of)
                 async with peer.turn:
-                    await reading.read(self.wire, peer, _with_flags(refs), found)
+                    wanted = _with_flags(refs)
+                    wanted = _with_own(wanted, due) if due else wanted
+                    await reading.read(self.wire, peer, wanted, found)
             except NotAnsweredError as error:
                 self.directory.forget(of.instance)
                 self.following.silent(of.instance)
+                self.own.take(of.instance, found, clock.monotonic())
+                self.own.ask_again(of.instance)
                 return found, str(error)
+        self.own.take(of.instance, found, clock.monotonic())
         self.following.read(of.instance, found)
         return found, ""
 
@@ -166,4 +183,13 @@ def _with_flags(refs: Sequence[Ref]) -> list[Ref]:
         wanted[ref] = None
         if ref.property == PRESENT_VALUE:
             wanted[Ref(ref.object, STATUS_FLAGS)] = None
+    return list(wanted)
+
+
+def _with_own(refs: Sequence[Ref], due: Container[Ref]) -> list[Ref]:
+    """Each value with those of its object's units and scale that are due."""
+    wanted: dict[Ref, None] = {}
+    for ref in refs:
+        wanted[ref] = None
+        wanted.update((own, None) for own in own_refs(ref) if own in due)
     return list(wanted)

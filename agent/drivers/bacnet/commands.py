@@ -9,7 +9,8 @@ import struct
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from agent.drivers.bacnet import services, where
+from agent.clock import monotonic
+from agent.drivers.bacnet import reading, services, where
 from agent.drivers.bacnet.names import OBJECTS, PRESENT_VALUE, PRIORITY_ARRAY, type_name
 from agent.drivers.bacnet.reading import one
 from agent.drivers.bacnet.services import Ref
@@ -32,6 +33,7 @@ from agent.errors import Refused, WriteRefused
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agent.drivers.bacnet.conversion import OwnProperties
     from agent.drivers.bacnet.directory import Directory
     from agent.drivers.bacnet.reading import Peer
     from agent.drivers.bacnet.settings import Slots
@@ -58,12 +60,13 @@ TAGS = {OBJECTS[name]: kind for name, kind in KINDS.items()}
 class Commands:
     """Writes through an open line, into the slots that the configuration names."""
 
-    def __init__(self, wire: Wire, directory: Directory, slots: Slots) -> None:
-        self.wire, self.directory, self.slots = wire, directory, slots
+    def __init__(self, wire: Wire, directory: Directory, slots: Slots, own: OwnProperties) -> None:
+        self.wire, self.directory, self.slots, self.own = wire, directory, slots, own
 
     async def write(self, point: Point, value: Value | None, slot: int | None) -> None:
         """Write a value, or NULL, into one of our slots. Raises WriteRefused where the device did
-        not acknowledge it, Refused where it is not ours to write; LinkLost.
+        not acknowledge it, Refused where it is not ours to write or where the object is in another
+        unit than the point; LinkLost. NULL is written whatever the unit is.
         """
         if slot not in self.slots.ours:
             raise Refused(f"priority {slot} is not one of ours, {self.slots.ours}")
@@ -71,6 +74,8 @@ class Commands:
             raise Refused(f"{point.device}/{point.name} is not marked writable")
         ref = where.at(point.at)
         asked = services.write(ref, encoded(ref, value), slot)
+        if value is not None:
+            await self._same_unit(point, ref)
         try:
             peer = await self._peer(point)
             async with peer.turn:
@@ -79,6 +84,22 @@ class Commands:
             raise WriteRefused(f"{point.device}/{point.name}: {error}; it may stand") from error
         except DeniedError as error:
             raise WriteRefused(f"{point.device}/{point.name}: {error}") from error
+
+    async def _same_unit(self, point: Point, ref: Ref) -> None:
+        """Raise Refused where the object is in another unit, WriteRefused where it is silent."""
+        instance = where.address(point.address).instance
+        due = self.own.due(instance, [ref], monotonic())
+        if due:
+            found: reading.Contents = {}
+            try:
+                peer = await self._peer(point)
+                async with peer.turn:
+                    await reading.read(self.wire, peer, due, found)
+            except NotAnsweredError as error:
+                raise WriteRefused(f"{point.device}/{point.name}: {error}") from error
+            self.own.take(instance, found, monotonic())
+        if fault := self.own.conversion(instance, ref, point).fault:
+            raise Refused(f"{point.device}/{point.name} is not written: {fault}")
 
     async def held(self, point: Point) -> Held:
         """What stands in the priority array. Raises WriteRefused where that cannot be read."""

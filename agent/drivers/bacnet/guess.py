@@ -7,7 +7,7 @@ import unicodedata
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.channels import channels
-from agent.drivers.bacnet.names import ENGINEERING_UNITS, OBJECTS, type_name
+from agent.drivers.bacnet.names import ENGINEERING_UNITS, NO_UNITS, OBJECTS, type_name, unit_name
 from agent.units import factor
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ ONLY = {
     "A": "elec.current", "Hz": "elec.frequency", "VA": "elec.apparent", "var": "elec.reactive",
 }  # fmt: skip
 """channels by a unit (or one of its multiples) that hardly anything else has"""
+MOST_NAMED = 5
+"""objects that one warning names"""
 
 
 class Thing(NamedTuple):
@@ -56,6 +58,8 @@ class Thing(NamedTuple):
     units: int | None = None
     """BACnet's number of its engineering unit"""
     commandable: bool = False
+    unscaled: str = ""
+    """of an accumulator: why its scale could not be read"""
 
 
 def unit_of(thing: Thing) -> str | None:
@@ -68,12 +72,17 @@ def channel_of(thing: Thing) -> str | None:
     unit = unit_of(thing)
     if unit is None or thing.units is None or thing.commandable:
         return None
-    said = plain_words(f"{thing.name} {thing.description}")
-    for channel, words in WORDS:
+    for channel in _named(thing):
         known = channels().get(channel)
-        if known and re.search(words, said) and factor(unit, known.unit) is not None:
+        if known and factor(unit, known.unit) is not None:
             return channel
     return next((name for one, name in ONLY.items() if factor(unit, one) is not None), None)
+
+
+def _named(thing: Thing) -> list[str]:
+    """The channels that its name and description suggest, whatever its unit is."""
+    text = plain_words(f"{thing.name} {thing.description}")
+    return [channel for channel, words in WORDS if re.search(words, text)]
 
 
 def plain_words(text: str) -> str:
@@ -103,11 +112,14 @@ def points(things: Iterable[Thing]) -> tuple[dict[str, Mapping[str, Any]], list[
     made: dict[str, Mapping[str, Any]] = {}
     taken: dict[str, str] = {}
     warnings: list[str] = []
+    unitless: list[str] = []
     for thing in things:
+        if thing.units == NO_UNITS and not thing.commandable and _named(thing):
+            unitless.append(f"{thing.name} ({_at(thing)})")
         channel, unit = channel_of(thing), unit_of(thing)
         if thing.object.type not in VALUES or (channel is None and not thing.commandable):
             continue
-        written = f"{type_name(thing.object.type)},{thing.object.instance}"
+        written = _at(thing)
         name = slug(thing.name, written.replace(",", "-"))
         name = name if name not in made else f"{name[:40]}-{thing.object.instance}"
         if channel in taken:
@@ -118,6 +130,26 @@ def points(things: Iterable[Thing]) -> tuple[dict[str, Mapping[str, Any]], list[
             **({"channel": channel} if channel else {}),
             "unit": unit or "1",
         }
+        if unit is None and thing.units is not None:
+            warnings.append(
+                f"{name} is in {unit_name(thing.units)}, which gardien does not convert: orders for"
+                " it are in that unit"
+            )
+        if thing.unscaled:
+            warnings.append(
+                f"{name}: its scale could not be read ({thing.unscaled}); without it gardien takes"
+                " no value from it"
+            )
         if channel:
             taken[channel] = name
+    if unitless:
+        more = f" and {len(unitless) - MOST_NAMED} more" if len(unitless) > MOST_NAMED else ""
+        warnings.append(
+            f"no units in the controller, so not proposed: {', '.join(unitless[:MOST_NAMED])}"
+            f"{more}: find out their units, and add them with `channel` and `unit`"
+        )
     return made, warnings
+
+
+def _at(thing: Thing) -> str:
+    return f"{type_name(thing.object.type)},{thing.object.instance}"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+from agent.units import spoken
+
 OBJECTS = MappingProxyType(
     {
         "analog-input": 0, "analog-output": 1, "analog-value": 2, "binary-input": 3,
@@ -49,8 +51,10 @@ OBJECT_LIST = PROPERTIES["object-list"]
 OBJECT_NAME = PROPERTIES["object-name"]
 DESCRIPTION = PROPERTIES["description"]
 UNITS = PROPERTIES["units"]
+SCALE = PROPERTIES["scale"]
 MAX_APDU = PROPERTIES["max-apdu-length-accepted"]
 DEVICE = OBJECTS["device"]
+ACCUMULATOR = OBJECTS["accumulator"]
 
 TYPE_NAMES = MappingProxyType({number: name for name, number in OBJECTS.items()})
 PROPERTY_NAMES = MappingProxyType({number: name for name, number in PROPERTIES.items()})
@@ -87,21 +91,35 @@ UNKNOWN_OBJECT, UNKNOWN_PROPERTY = 31, 32
 
 ENGINEERING_UNITS = MappingProxyType(
     {
-        3: "A", 2: "mA", 5: "V", 124: "mV", 6: "kV", 47: "W", 132: "mW", 48: "kW", 49: "MW",
-        18: "Wh", 19: "kWh", 146: "MWh", 16: "J", 17: "kJ", 126: "MJ", 8: "VA", 9: "kVA",
+        3: "A", 2: "mA", 5: "V", 124: "mV", 6: "kV", 7: "MV",
+        47: "W", 132: "mW", 48: "kW", 49: "MW", 18: "Wh", 19: "kWh", 146: "MWh", 16: "J",
+        17: "kJ", 126: "MJ", 8: "VA", 9: "kVA",
         10: "MVA", 11: "var", 12: "kvar", 13: "Mvar", 203: "varh", 204: "kvarh", 205: "Mvarh",
-        239: "VAh", 240: "kVAh", 241: "MVAh", 27: "Hz", 129: "kHz", 130: "MHz", 53: "Pa",
-        54: "kPa", 133: None, 134: "mbar", 55: "bar", 80: "m3", 82: "l", 197: "ml", 135: "m3/h",
+        242: "varh", 243: "kvarh", 244: "Mvarh", 239: "VAh", 240: "kVAh", 241: "MVAh",
+        27: "Hz", 129: "kHz", 130: "MHz", 53: "Pa", 133: "mbar",  # a hectopascal
+        54: "kPa", 134: "mbar", 55: "bar", 80: "m3", 82: "l", 197: "ml", 135: "m3/h",
         136: "l/h", 88: "l/min", 87: "l/s", 73: "s", 72: "min", 71: "h", 95: "1", 98: "%",
-        96: "ppm", 29: "%RH", 62: "Cel", 63: None, 121: "K", 90: "deg", 14: "deg", 15: "1",
+        96: "ppm", 97: "ppb", 29: "%RH", 37: "lx", 199: "dB", 62: "Cel", 63: None, 121: "K",
+        90: "deg", 14: "deg", 15: "1",
     }
 )  # fmt: skip
 """BACnet's number of an engineering unit: our unit, or None for one not converted exactly"""
+NO_UNITS = 95
 
 
 def type_name(number: int) -> str:
     """How an object type is written, a number where it has no name here."""
     return TYPE_NAMES.get(number, str(number))
+
+
+def unit_name(number: int) -> str:
+    """An engineering unit as people write it, or as the standard names it."""
+    from bacpypes3.basetypes import EngineeringUnits  # noqa: PLC0415 -- large, seldom needed
+
+    ours = ENGINEERING_UNITS.get(number)
+    if ours is None or ours == "1":
+        return str(EngineeringUnits(number))
+    return spoken(ours)
 
 
 def word(words: tuple[str, ...], code: int) -> str:

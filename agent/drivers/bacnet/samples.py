@@ -5,8 +5,10 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from agent.drivers.bacnet.conversion import Conversion
 from agent.drivers.bacnet.names import type_name
 from agent.drivers.bacnet.tags import ObjectId, Refusal
+from agent.drivers.scaled import EXACT
 from agent.model import Sample, Why
 
 if TYPE_CHECKING:
@@ -17,19 +19,31 @@ FAULT, OUT_OF_SERVICE = 1, 3
 """status flags by their bit (21, BACnetStatusFlags); 0 is in-alarm, 2 is overridden"""
 LONGEST = 200
 """characters of a text"""
+AS_IT_IS = Conversion()
 
 
-def sample(point: Point, at: float, content: Content, flags: Content | None = None) -> Sample:
-    """The sample of one property. A fault, or being out of service, makes a value bad, for then
-    what the object shows is not what it measures (12.2.10).
+def sample(
+    point: Point,
+    at: float,
+    content: Content,
+    flags: Content | None = None,
+    conversion: Conversion = AS_IT_IS,
+) -> Sample:
+    """The sample of one property, a number converted. A fault, or being out of service, makes a
+    value bad, for then what the object shows is not what it measures (12.2.10); so does another
+    unit than the configured one.
     """
     value, why = _value(content)
-    if why is None:
-        why = _flagged(flags)
-        if why is not None:
-            return Sample(point, at, why=Why.BAD, detail=f"{why}; it shows {value}")
-        return Sample(point, at, value)
-    return Sample(point, at, why=Why.BAD, detail=why)
+    if why is not None:
+        return Sample(point, at, why=Why.BAD, detail=why)
+    if not isinstance(value, Decimal):
+        conversion = AS_IT_IS
+    why = _flagged(flags) or conversion.fault
+    if why:
+        return Sample(point, at, why=Why.BAD, detail=f"{why}; it shows {value}")
+    if isinstance(value, Decimal):
+        value = EXACT.multiply(value, conversion.factor)
+    return Sample(point, at, value, detail=conversion.note)
 
 
 def _value(content: Content) -> tuple[Decimal | str, str | None]:

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, TypeVar
 from agent.drivers.bacnet import reading
 from agent.drivers.bacnet.guess import VALUES, Thing, name_of, points
 from agent.drivers.bacnet.names import (
+    ACCUMULATOR,
     DESCRIPTION,
     DEVICE,
     OBJECT_LIST,
     OBJECT_NAME,
     PRIORITY_ARRAY,
     PROPERTIES,
+    SCALE,
     UNITS,
+    UNKNOWN_PROPERTY,
 )
 from agent.drivers.bacnet.services import Ref
 from agent.drivers.bacnet.tags import ObjectId, Refusal
@@ -150,6 +153,7 @@ class Scan:
                 Ref(of, DESCRIPTION),
                 Ref(of, UNITS),
                 Ref(of, PRIORITY_ARRAY, ASK_FOR_COMMANDS),
+                *((Ref(of, SCALE),) if of.type == ACCUMULATOR else ()),
             )
         ]
         contents = await self._read(peer, refs)
@@ -189,7 +193,16 @@ def _thing(of: ObjectId, contents: Contents) -> Thing:
         text(contents.get(Ref(of, DESCRIPTION))),
         int(number) if isinstance(number, Decimal) else None,
         not isinstance(slot, Refusal),
+        _unscaled(contents.get(Ref(of, SCALE))),
     )
+
+
+def _unscaled(content: Content | None) -> str:
+    """Why an accumulator's scale is not known; empty: it is, or the object has none."""
+    if isinstance(content, Refusal):
+        return "" if content.code == UNKNOWN_PROPERTY else content.words
+    item = content[0] if content else None
+    return item.words if isinstance(item, Refusal) else ""
 
 
 def text(content: Content | None) -> str:

@@ -6,7 +6,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.drivers.bacnet.names import ABORTS, ERRORS
+from agent.drivers.bacnet.names import ABORTS, ACCUMULATOR, ERRORS, SCALE
 from agent.drivers.bacnet.tags import (
     CLOSE,
     OPEN,
@@ -22,6 +22,7 @@ from agent.drivers.bacnet.tags import (
     object_id,
     object_of,
     opening,
+    scale,
     tags,
 )
 
@@ -229,7 +230,10 @@ def _property(  # noqa: PLR0913 -- the numbers that three services give the same
     ref = Ref(of, number, number_of(at.next()) if at.at(index) else None)
     if at.opens(error):
         return ref, _refused(at.inside(error))
-    return ref, items(at.inside(value))
+    found = at.inside(value)
+    if number == SCALE and of.type == ACCUMULATOR and len(found) == 1:
+        return ref, (scale(found[0]),)
+    return ref, items(found)
 
 
 def _refused(found: Sequence[Tag]) -> Refusal:

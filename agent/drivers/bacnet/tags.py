@@ -26,6 +26,9 @@ EXTENDED, LONG, OPENING, TWO_BYTES = 15, 5, 6, 254
 UNUSED_BITS, ANY, OBJECT_SIZE = 7, 255, 4
 CHARSETS = {0: "utf-8", 3: "utf-32-be", 4: "utf-16-be", 5: "iso-8859-1"}
 """20.2.9; 1 is a code page of its own, 2 (JIS X 0208) is met in Japan only"""
+FLOAT_SCALE, INTEGER_SCALE = 0, 1
+GREATEST_POWER = 12
+"""of ten, in an accumulator's scale: beyond, it is garbled and no meter's"""
 LONGEST_NUMBER = 8
 """bytes of an integer; the standard names no limit, devices have four"""
 
@@ -141,6 +144,23 @@ def _double(tag: Tag) -> Item:
     if not math.isfinite(number):
         return Refusal(f"not a number ({number})")
     return plain(Decimal(repr(number)))
+
+
+def scale(tag: Tag) -> Item:
+    """What a value is multiplied by, of an accumulator's `scale`: a choice of a float, context 0,
+    and a power of ten, context 1 (21, BACnetScale).
+    """
+    try:
+        if tag.context and tag.kind == VALUE and tag.number == FLOAT_SCALE:
+            return _real(tag)
+        if tag.context and tag.kind == VALUE and tag.number == INTEGER_SCALE:
+            power = int(_signed(tag))
+            if abs(power) <= GREATEST_POWER:
+                return plain(Decimal(1).scaleb(power))
+            return Refusal(f"a scale of ten to the power of {power}")
+    except (ValueError, struct.error) as error:
+        return Refusal(f"not readable ({error})")
+    return Refusal("a scale of a kind that is not read")
 
 
 def _octets(tag: Tag) -> str:

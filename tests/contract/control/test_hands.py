@@ -80,6 +80,41 @@ def test_nothing_begins_there_either_when_the_same_spot_is_called_otherwise():
     site.close()
 
 
+class OtherUnit(Hand):
+    """A device whose value cannot be used from `since` on; its slots are seen all the same."""
+
+    since = 0.0
+
+    async def look(self, *, whole=False):
+        standing = await super().look(whole=whole)
+        if whole and self.device.truth.at >= self.since:
+            return replace(standing, effective=None, unreadable="the object is in °F")
+        return standing
+
+
+@pytest.mark.parametrize("since", [0.0, 100.0], ids=["before", "while it is held"])
+def test_nothing_begins_where_the_value_is_in_another_unit_and_what_is_held_is_given_back(since):
+    site = Site()
+
+    def hand(_, slot):
+        made = OtherUnit(site.device, slot, site.steps, site.on_write)
+        made.since = since
+        return made
+
+    site.hand = hand
+    plan = Plan([event(order("one", "-1.5", 30.0, 180.0))], {}, lasts=900.0)
+    assert not asyncio.run(run(site, plan))
+    written = [value for _, value in site.device.log]
+    assert written == ([Decimal("-1.5"), None] if since else [])
+    assert site.device.slots.get(13) is None
+    last = list(site.journal.history(0, 1e12))[-1]
+    expected = (State.COMPLETED, "given back, confirmed")
+    assert (last.state, last.words) == (
+        expected if since else (State.REJECTED, "the object is in °F")
+    )
+    site.close()
+
+
 class Rounding(Hand):
     """A device that takes whole numbers only, and says so only when it is read back."""
 

@@ -37,14 +37,15 @@ class Stairs:
         path = folder / "config.yaml"
         path.write_text(CONFIG % folder, encoding="utf-8")
         self.config = load(path)
-        self.at, self.says = 0.0, {}
+        self.at, self.says, self.detail = 0.0, {}, ""
         clock = Clock("system", wall=lambda: 1e9 + self.at, steady=lambda: self.at)
         self.eyes = Eyes(lambda: self.config, clock, self.latest)
 
     def latest(self, device: str, name: str) -> Sample | None:
         value, point = self.says.get(name), self.config.point(f"{device}/{name}")
         why = Why.BAD if value is None else None
-        return Sample(point, 1e9 + self.at, None if value is None else Decimal(value), why)
+        read = None if value is None else Decimal(value)
+        return Sample(point, 1e9 + self.at, read, why, self.detail)
 
     def look(self, name: str = "temp"):
         return fresh(self.eyes.seen("stairs", name))
@@ -64,6 +65,13 @@ def test_a_value_that_cannot_be_holds_no_guard_up(stairs, raw, seen):
     no = tripped((STAIRWELL,), stairs.eyes.seen)
     assert (no is None) == (seen is not None)
     assert no is None or "which cannot be" in no.words
+
+
+def test_a_bad_value_holds_no_guard_up_and_the_guard_says_why_it_is_bad(stairs):
+    stairs.says["temp"] = None
+    stairs.detail = "the object is in MWh, and `unit` says kWh"
+    no = tripped((STAIRWELL,), stairs.eyes.seen)
+    assert no.words == f"stairwell has no valid value: {stairs.detail}"
 
 
 def test_a_sensor_that_says_the_very_same_for_a_day_is_stuck_until_it_moves(stairs):

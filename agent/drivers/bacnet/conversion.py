@@ -1,0 +1,282 @@
+"""An object's own `units` and `scale`: what a value is multiplied by, and whether it is in the unit
+that the configuration says.
+
+The present value of an accumulator is a count: × `scale` it is in the object's units. Without the
+scale there is no value. An object without `units`, or with `no-units`, is believed to count in the
+configured unit, for many controllers leave them out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard
+
+from agent.drivers.bacnet.names import (
+    ACCUMULATOR,
+    ENGINEERING_UNITS,
+    NO_UNITS,
+    OBJECTS,
+    PRESENT_VALUE,
+    PRIORITY_ARRAY,
+    PROPERTIES,
+    RELINQUISH_DEFAULT,
+    SCALE,
+    UNITS,
+    UNKNOWN_OBJECT,
+    UNKNOWN_PROPERTY,
+    unit_name,
+)
+from agent.drivers.bacnet.services import Content, Ref
+from agent.drivers.bacnet.tags import Refusal
+from agent.drivers.scaled import EXACT
+from agent.units import factor, spoken
+from agent.units import units as all_units
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agent.model import Point
+
+DAY = 86_400.0
+RETRY = 600.0
+"""seconds after which `units` that a device refused to say is asked for again"""
+
+WITH_UNITS = frozenset(
+    OBJECTS[name]
+    for name in (
+        "analog-input", "analog-output", "analog-value", "averaging", "accumulator",
+        "pulse-converter", "integer-value", "large-analog-value", "positive-integer-value",
+        "staging",
+    )
+)  # fmt: skip
+PROPRIETARY = 128
+"""the first object type that makers define themselves; it may have `units` too"""
+COUNTED = frozenset(
+    {PRESENT_VALUE, PROPERTIES["max-pres-value"], 190, 191}  # value-before-change, value-set
+)
+"""properties of an accumulator that are counts"""
+MEASURED = COUNTED | {
+    PRIORITY_ARRAY, RELINQUISH_DEFAULT, PROPERTIES["min-pres-value"], PROPERTIES["cov-increment"],
+    25, 45, 59, 106,  # deadband, high-limit, low-limit, resolution
+    125, 135, 136,  # average-value, maximum-value, minimum-value
+}  # fmt: skip
+"""properties of other objects that are in the object's units"""
+LAST_STANDARD = 255
+"""greater numbers of units are makers' own"""
+SHIFTED = frozenset({63, 64})
+"""degrees-kelvin and degrees-fahrenheit: no factor makes °C of them"""
+ROUNDED = Fraction(1, 100)
+"""by how much a `scale` written by hand may differ from the exact ratio of two units"""
+ALSO = {62: ("K",), 63: ("K",), 98: ("%RH",), 29: ("%",)}
+"""configured units that are right too: a shift of a setpoint is often in °C, a humidity in %"""
+
+
+class Conversion(NamedTuple):
+    """What becomes of a number that an object shows."""
+
+    factor: Decimal = Decimal(1)
+    fault: str = ""
+    """why the value must not be used, and what to do"""
+    note: str = ""
+    """what a person should know of a value that is used"""
+
+
+@lru_cache(maxsize=4096)
+def own_refs(ref: Ref) -> tuple[Ref, ...]:
+    """The properties that say in what unit a property is."""
+    kind = ref.object.type
+    if ref.element == 0 or (kind not in WITH_UNITS and kind < PROPRIETARY):
+        return ()
+    if kind == ACCUMULATOR:
+        counted = ref.property in COUNTED
+        return (Ref(ref.object, SCALE), Ref(ref.object, UNITS)) if counted else ()
+    return (Ref(ref.object, UNITS),) if ref.property in MEASURED else ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What a device last answered for `units` or `scale`."""
+
+    value: Decimal | None
+    """None: the object has no such property, or the device refused to say"""
+    refused: str
+    """why it is not known; empty: it is, or the object has none"""
+    due: float
+    """monotonic: when to ask again"""
+
+
+class OwnProperties:
+    """The `units` and `scale` of the objects of one line, read at first use and daily."""
+
+    def __init__(self, refresh: float = DAY) -> None:
+        self.refresh = refresh
+        """seconds after which they are read again"""
+        self._known: dict[int, dict[Ref, _Entry]] = {}
+
+    def due(self, instance: int, refs: Sequence[Ref], now: float) -> list[Ref]:
+        """Which of the properties that belong to these must be read now."""
+        known = self._known.get(instance, {})
+        wanted: dict[Ref, None] = {}
+        for ref in refs:
+            for own in own_refs(ref):
+                if own not in known or now >= known[own].due:
+                    wanted[own] = None
+        return list(wanted)
+
+    def take(self, instance: int, contents: Mapping[Ref, Content], now: float) -> None:
+        """Remember what was read. What the device refused to repeat stays as it was known."""
+        known = self._known.setdefault(instance, {})
+        for ref, content in contents.items():
+            if ref.property in (UNITS, SCALE) and ref.element is None:
+                known[ref] = self._entry(ref, content, known.get(ref), now)
+
+    def _entry(self, ref: Ref, content: Content, before: _Entry | None, now: float) -> _Entry:
+        value, refused = _number(content)
+        code = content.code if isinstance(content, Refusal) else None
+        if not refused:
+            return _Entry(value, "", now + self.refresh)
+        if before is not None and before.value is not None:
+            return _Entry(before.value, "", now + RETRY)
+        if code == UNKNOWN_PROPERTY:
+            return _Entry(None, "", now + self.refresh)
+        # Without its scale an accumulator has no value, and a controller that is being programmed
+        # does not know its objects for a while: both are asked for at each read.
+        at_once = ref.property == SCALE or code == UNKNOWN_OBJECT
+        return _Entry(None, refused, now if at_once else now + RETRY)
+
+    def knows(self, instance: int, ref: Ref) -> bool:
+        """Whether the unit of a property was asked for, and answered in some way."""
+        known = self._known.get(instance, {})
+        return all(own in known for own in own_refs(ref))
+
+    def ask_again(self, instance: int) -> None:
+        """A device was silent: another program or controller may be there when it answers."""
+        known = self._known.get(instance, {})
+        known.update({ref: _Entry(one.value, one.refused, 0.0) for ref, one in known.items()})
+
+    def conversion(self, instance: int, ref: Ref, point: Point) -> Conversion:
+        """What becomes of a number of this property, as the point is configured."""
+        if not self.knows(instance, ref):
+            return Conversion(fault="the object's unit could not be read yet")
+        known = self._known.get(instance, {})
+        entries = {own.property: known[own] for own in own_refs(ref)}
+        scale, units = entries.get(SCALE), entries.get(UNITS)
+        if scale is not None and scale.refused:
+            words = f"the object's scale could not be read ({scale.refused})"
+            return Conversion(fault=f"{words}: its count is no value without it")
+        if units is None:
+            return Conversion()
+        made = convert(
+            point, None if units.value is None else int(units.value), scale.value if scale else None
+        )
+        notes = [made.note] if made.note else []
+        if scale is not None and scale.value is None:
+            notes.append("the object has no scale: compare with the meter's display")
+        if units.refused:
+            notes.append(f"the object's units could not be read ({units.refused})")
+        return made._replace(note="; ".join(notes))
+
+
+def _number(content: Content) -> tuple[Decimal | None, str]:
+    """The number of a property, or why it is not known."""
+    if isinstance(content, Refusal):
+        return None, content.words
+    item = content[0] if len(content) == 1 else None
+    if isinstance(item, Refusal):
+        return None, item.words
+    return (item, "") if isinstance(item, Decimal) else (None, "not a number")
+
+
+def convert(point: Point, units: int | None, scale: Decimal | None = None) -> Conversion:
+    """Compare a point with its object's units, and apply the object's scale. Pure.
+
+    `units`: BACnet's number; None: the object has none. `scale`: of an accumulator.
+    """
+    if scale is not None and scale <= 0:
+        return Conversion(fault=f"the object's scale is {scale}, which no meter has")
+    own, by = Decimal(1) if scale is None else scale, Decimal(1)
+    note = _unstated(point, units)
+    if _says(units) and (point.unit != "1" or point.channel):
+        known = _factor(point, units)
+        if known is None:
+            return _by_hand(point, units, own)
+        by, note = known, ""
+    if point.scale == by or own == by == 1:
+        return Conversion(own, note=note)
+    better = f"write `unit: {_unit(point, units)}` and leave `scale` out"
+    if own != 1 and point.scale == EXACT.multiply(own, by):
+        # right before gardien read the object's scale, and still: the count × the point's scale
+        return Conversion(note=f"the object's scale {own} is applied by itself now: {better}")
+    if own != 1 and point.scale != 1:
+        words = f"the object's scale {own} is applied by itself, and `scale` says {point.scale}"
+        return Conversion(own, fault=f"{words}: {better}")
+    return Conversion(own, fault=_mismatch(point, units))
+
+
+def _says(units: int | None) -> TypeGuard[int]:
+    """Whether an object says its unit: `no-units` and a maker's own numbers say nothing."""
+    return units is not None and units != NO_UNITS and 0 <= units <= LAST_STANDARD
+
+
+def _factor(point: Point, units: int) -> Decimal | None:
+    """How many of the configured unit one of the object's is; None: they cannot be compared."""
+    if point.unit in ALSO.get(units, ()):
+        return Decimal(1)
+    return factor(ENGINEERING_UNITS.get(units) or "", point.unit)
+
+
+def _by_hand(point: Point, units: int, own: Decimal) -> Conversion:
+    """Where gardien does not convert the object's unit, the point's `scale` may: MJ to kWh."""
+    if point.scale != 1 and units not in SHIFTED:
+        note = f"`scale` converts {unit_name(units)} to {point.unit}"
+        ratio, scale = _ratio(point, units), Fraction(point.scale)
+        if ratio is None and own == 1 and ENGINEERING_UNITS.get(units) is None:
+            return Conversion(note=note)
+        if ratio is not None and abs(scale / ratio - 1) <= ROUNDED:
+            return Conversion(own, note=note)
+        if ratio is not None and abs(scale / (ratio * Fraction(own)) - 1) <= ROUNDED:
+            return Conversion(note=note)  # from the count itself
+    return Conversion(own, fault=_mismatch(point, units))
+
+
+def _ratio(point: Point, units: int) -> Fraction | None:
+    """How many of the configured unit one of the object's is, also where that is no decimal."""
+    known = all_units()
+    ours, theirs = known.get(point.unit), known.get(ENGINEERING_UNITS.get(units) or "")
+    return theirs[1] / ours[1] if ours and theirs and ours[0] == theirs[0] else None
+
+
+def _unstated(point: Point, units: int | None) -> str:
+    """A note where one side names no unit and the other does."""
+    if units is not None and not _says(units) and point.unit != "1":
+        says = unit_name(units) if units == NO_UNITS else f"its maker's unit {units}"
+        return f"the object says {says}; {spoken(point.unit)} is taken from the configuration"
+    if _says(units) and point.unit == "1" and ENGINEERING_UNITS.get(units) != "1":
+        return f"the object is in {unit_name(units)}, and no unit is configured"
+    return ""
+
+
+def _unit(point: Point, units: int | None) -> str:
+    """The unit to write: the object's, where it says one."""
+    return (ENGINEERING_UNITS.get(units) if _says(units) else None) or point.unit
+
+
+def _mismatch(point: Point, units: int | None) -> str:
+    """Why the object's unit is not the configured one, and what to do."""
+    assert units is not None
+    words = f"the object is in {unit_name(units)}, and `unit` says {point.unit}"
+    ours, ratio, wanted = ENGINEERING_UNITS.get(units), _ratio(point, units), spoken(point.unit)
+    if ours is None:
+        what = f"set the object to {wanted or 'no-units'} in the controller"
+        if units not in SHIFTED:
+            what += f", or write as `scale` how many {wanted} one of it is"
+        return f"{words}; gardien does not convert that: {what}"
+    if ratio is None:
+        return f"{words}: is it the right object? if so, write `unit: {ours}`"
+    if factor(ours, point.unit) is None:
+        return f"{words}: write `scale: {float(ratio):.7g}`"
+    correction = "" if point.scale == 1 else ", and `scale` only for a correction (transformers)"
+    return f"{words}: write `unit: {ours}`{correction}"
