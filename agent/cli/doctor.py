@@ -65,12 +65,14 @@ def _configuration(config: Path) -> tuple[Loaded | None, Finding]:
     from agent.config import load
     from agent.errors import ConfigError
 
+    loaded = None
     try:
         loaded = load(config)
+        load(config, refuse_sample=True)
     except ConfigError as error:
         first, *more = str(error).splitlines()
         rest = f" (and {len(more)} more: gardien check)" if more else ""
-        return None, Finding("configuration", False, first + rest)
+        return loaded, Finding("configuration", False, first + rest)
     said = f"{plural(len(loaded.devices), 'device')}, {plural(len(loaded.uplinks), 'uplink')}"
     return loaded, Finding("configuration", True, f"{config}: {said}")
 

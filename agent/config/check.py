@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def check(path: Path) -> tuple[int, str]:
     """Return exit status and text: 0 and what the configuration comes to, or 1 and its problems."""
     try:
-        config = load(path)
+        config = load(path, refuse_sample=True)
     except ConfigError as error:
         problems = str(error).splitlines()
         count = n_(

@@ -84,6 +84,14 @@ def test_the_first_installation_says_the_next_three_commands(seen):
         assert words in said
 
 
+def test_the_unedited_sample_is_never_started(seen):
+    found = step(seen, "sample_again")
+    assert (found["enabled"], found["active"]) == ("disabled", "inactive")
+    assert "is not started: sudo gardien check" in found["said"]
+    assert "the configuration is the package's sample" in found["log"]
+    assert step(seen, "install")["check"] == 1
+
+
 def test_the_installation_is_quick_and_small(seen):
     found = step(seen, "install")
     assert found["cpu_s"] < 60  # what it takes where nothing else is to be done
@@ -265,6 +273,18 @@ def test_it_stays_small_with_a_line_of_every_driver(seen):
     print(found)
     assert all(line["open"] for name, line in found["lines"].items() if name != "heat")
     assert found["rss_MB"] < 75
+
+
+def test_root_writes_through_no_link_that_the_account_of_the_daemon_made(seen):
+    assert not step(seen, "upgrade")["planted"]
+    assert not step(seen, "remove")["planted"]
+
+
+def test_a_file_in_the_state_directory_forces_no_downgrade(seen):
+    found = step(seen, "no_downgrade")
+    assert found["same"], found["said"]
+    assert "sudo gardien-upgrade --back" in found["said"]
+    assert not found["mark"]
 
 
 def test_removal_gives_back_what_is_held(seen):
