@@ -52,14 +52,20 @@ def owned(state: Path, patience: float = PATIENCE) -> Iterator[None]:
 @contextmanager
 def _as_its_account(state: Path) -> Iterator[None]:
     account = state.stat().st_uid if not os.geteuid() and state.exists() else 0
-    if not account:
+    with acting_as(pwd.getpwuid(account) if account else None):
+        yield
+
+
+@contextmanager
+def acting_as(account: pwd.struct_passwd | None) -> Iterator[None]:
+    """Be another account for a while, with its groups; only root can. None: stay as it is."""
+    if account is None:
         yield
         return
-    named = pwd.getpwuid(account)
     group, groups = os.getegid(), os.getgroups()
-    os.initgroups(named.pw_name, named.pw_gid)
-    os.setegid(named.pw_gid)
-    os.seteuid(account)
+    os.initgroups(account.pw_name, account.pw_gid)
+    os.setegid(account.pw_gid)
+    os.seteuid(account.pw_uid)
     try:
         yield
     finally:
