@@ -39,7 +39,7 @@ unmark() {
     forget_old_mark
 }
 
-# Versions up to 0.1 kept the mark in the state directory, which the daemon's account owns. A file
+# Versions up to 0.1.0 kept the mark in the state directory, which the daemon's account owns. A file
 # there proves nothing: it is never written, never followed, and no reason to go back. This function
 # and the two below are deleted one release later.
 old_mark() {
