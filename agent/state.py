@@ -30,7 +30,7 @@ PATIENCE = 30.0
 def judged(state: Path, marks: Path = MARKS) -> bool:
     """Whether this version is under judgement: what it keeps must be readable for the one before.
 
-    The formats of what is kept change only afterwards. gardien-upgrade up to version 0.1.0 keeps its
+    The formats of what is kept change only afterwards. gardien-upgrade up to version 0.1.0 has its
     mark in the state directory; a plain file there still counts, for one release.
     """
     old = state / JUDGED
