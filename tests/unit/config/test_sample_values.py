@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from agent.app import run
 from agent.config import load, parse
 from agent.config.check import check
 from agent.config.sample import refuse_start
@@ -20,6 +23,10 @@ REFUSED = [
     "privacy.common.basis",
     "enrolment.url",
 ]
+
+
+async def no_door(_house, _state):
+    raise AssertionError("it was started")
 
 
 def refused(text, tmp_path):
@@ -92,6 +99,8 @@ def test_a_demonstration_on_loopback_may_use_them(tmp_path):
 def test_the_sample_is_never_started(tmp_path):
     text = EXAMPLE.read_text(encoding="utf-8")
     sample = parse(text.replace("/var/lib/gardien", str(tmp_path)), "x")
+    with pytest.raises(ConfigError, match="is the package's sample"):
+        asyncio.run(run(EXAMPLE, no_door))
     with pytest.raises(ConfigError, match="is the package's sample"):
         refuse_start(sample)
     (tmp_path / "shelf.db").touch()  # an older package started it
