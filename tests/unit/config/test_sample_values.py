@@ -98,9 +98,11 @@ def test_a_demonstration_on_loopback_may_use_them(tmp_path):
 
 def test_the_sample_is_never_started(tmp_path):
     text = EXAMPLE.read_text(encoding="utf-8")
-    sample = parse(text.replace("/var/lib/gardien", str(tmp_path)), "x")
+    file = tmp_path / "config.yaml"
+    file.write_text(text.replace("/var/lib/gardien", str(tmp_path)), encoding="utf-8")
+    sample = load(file)
     with pytest.raises(ConfigError, match="is the package's sample"):
-        asyncio.run(run(EXAMPLE, no_door))
+        asyncio.run(run(file, no_door))
     with pytest.raises(ConfigError, match="is the package's sample"):
         refuse_start(sample)
     (tmp_path / "shelf.db").touch()  # an older package started it
