@@ -183,6 +183,8 @@ def _lacking_in_state(state: Path, account: pwd.struct_passwd) -> Path | None:
     with acting_as(account):
         for path in (state, *entries):
             wanted = os.R_OK | os.W_OK | (os.X_OK if path in {state, state / "keys"} else 0)
-            if not os.access(path, wanted, effective_ids=True):
+            # a running agent may have removed a file meanwhile
+            there = path is state or os.path.lexists(path)
+            if there and not os.access(path, wanted, effective_ids=True):
                 return path
     return None
