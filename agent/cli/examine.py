@@ -43,6 +43,8 @@ DIALOUT = "dialout"
 """Debian's group for serial ports, and for nothing else"""
 RULES = "/etc/udev/rules.d/99-gardien.rules"
 PLUGGED = ("ttyUSB", "ttyACM")
+UNSAFE = frozenset(("adm", "disk", "docker", "kmem", "lxd", "root", "shadow", "sudo"))
+"""groups that are as good as root, or read what only root should"""
 FOR_GROUP = stat.S_IRGRP | stat.S_IWGRP
 FOR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 MOUNTS = Path("/proc/self/mounts")
@@ -153,6 +155,23 @@ def permissions(files: Files, config: Config) -> Iterator[Finding]:
     if not lines:
         said = f"{account.pw_name} can read the configuration and what it names, and its state"
         yield Finding("permissions", True, said)
+
+
+def groups(account: str = PACKAGED_ACCOUNT) -> Iterator[Finding]:
+    """Whether the agent's account is in a group that gives it the machine. Silent where not.
+
+    `gardien doctor` up to version 0.1.0 advised group root.
+    """
+    try:
+        numbers = os.getgrouplist(account, pwd.getpwnam(account).pw_gid)
+    except KeyError:
+        return
+    for group in sorted(UNSAFE.intersection(map(_group_name, numbers))):
+        said = (
+            f"{account} is in group {group} and can do more on this machine than it should:"
+            f" sudo deluser {account} {group} && sudo systemctl restart gardien"
+        )
+        yield Finding("permissions", False, said)
 
 
 def certificate(state: Path) -> Iterator[Finding]:

@@ -102,6 +102,13 @@ def test_no_account_is_sent_into_a_group_other_than_dialout(group, mode, member)
     assert set(joins) <= {"gardien dialout"}
 
 
+def test_an_account_that_was_put_into_group_root_is_taken_out_again():
+    (found,) = examine.groups("root")  # the one account that is in it on every machine
+    assert found.fine is False
+    assert found.said.endswith("sudo deluser root root && sudo systemctl restart gardien")
+    assert list(examine.groups("nobody")) == list(examine.groups("no such account")) == []
+
+
 def test_a_port_of_another_group_is_given_to_dialout_by_a_rule():
     said = examine.port_remedy("ttyS1", "root", 0o600, "gardien", member=True)
     rule = 'SUBSYSTEM=="tty", KERNEL=="ttyS1", GROUP="dialout", MODE="0660"'
