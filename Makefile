@@ -50,7 +50,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/gardien check -c config.example.yaml >/dev/null
+	$(BIN)/gardien config diff config.example.yaml -c config.example.yaml >/dev/null # check refuses the sample
 	$(BIN)/python packaging/catalogue.py fr | diff /dev/null - # else: translate these
 	$(BIN)/gardien config schema | diff docs/config.schema.json - # else: … > docs/config.schema.json
 

@@ -14,6 +14,7 @@ from agent.buildingfile import BuildingFile
 from agent.clock import Clock, monotonic
 from agent.closing import Closing
 from agent.config import load
+from agent.config.sample import refuse_start
 from agent.errors import Refused
 from agent.house import House, open_steering, policy_of
 from agent.lifetime import end, together
@@ -82,6 +83,7 @@ async def run(config_path: Path, door: Callable[[House, Path], Coroutine[Any, An
     daemon owns the state.
     """
     config = load(config_path)
+    refuse_start(config)
     told, again = _listen(signal.SIGTERM, signal.SIGINT), _listen(signal.SIGHUP)
     with owned(config.state), _house(config) as house:
         async with running(house, config_path) as here:

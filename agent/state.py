@@ -19,20 +19,22 @@ if TYPE_CHECKING:
 DEFAULT_CONFIG = Path("/etc/gardien/config.yaml")
 PACKAGED, PACKAGED_DOOR = Path("/var/lib/gardien"), "/run/gardien.sock"
 """the state of the packaged daemon, and the socket that systemd holds open for it"""
-JUDGED = "upgrade"
-"""a file in the state directory that gardien-upgrade leaves there while it judges a new version"""
+MARKS, JUDGED = Path("/var/lib/gardien-upgrade"), "upgrade"
+"""root's folder, and the file that gardien-upgrade keeps there while it judges a new version"""
 HANDED_OVER = 3
 """the first descriptor that a service manager hands over (sd_listen_fds(3))"""
 PATIENCE = 30.0
 """seconds that a starting daemon waits for a command that holds the lock"""
 
 
-def judged(state: Path) -> bool:
+def judged(state: Path, marks: Path = MARKS) -> bool:
     """Whether this version is under judgement: what it keeps must be readable for the one before.
 
-    The formats of what is kept change only afterwards.
+    The formats of what is kept change only afterwards. gardien-upgrade up to version 0.1.0 has its
+    mark in the state directory; a plain file there still counts, for one release.
     """
-    return (state / JUDGED).exists()
+    old = state / JUDGED
+    return (marks / JUDGED).exists() or (old.is_file() and not old.is_symlink())
 
 
 @contextmanager
@@ -50,14 +52,20 @@ def owned(state: Path, patience: float = PATIENCE) -> Iterator[None]:
 @contextmanager
 def _as_its_account(state: Path) -> Iterator[None]:
     account = state.stat().st_uid if not os.geteuid() and state.exists() else 0
-    if not account:
+    with acting_as(pwd.getpwuid(account) if account else None):
+        yield
+
+
+@contextmanager
+def acting_as(account: pwd.struct_passwd | None) -> Iterator[None]:
+    """Be another account for a while, with its groups; only root can. None: stay as it is."""
+    if account is None:
         yield
         return
-    named = pwd.getpwuid(account)
     group, groups = os.getegid(), os.getgroups()
-    os.initgroups(named.pw_name, named.pw_gid)
-    os.setegid(named.pw_gid)
-    os.seteuid(account)
+    os.initgroups(account.pw_name, account.pw_gid)
+    os.setegid(account.pw_gid)
+    os.seteuid(account.pw_uid)
     try:
         yield
     finally:

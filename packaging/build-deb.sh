@@ -3,7 +3,7 @@
 #
 # Makes in OUTDIR (default: dist) the .deb, its SBOM (CycloneDX) and SHA256SUMS. The same commit
 # gives the same bytes. What is vendored is fetched by hash beforehand; the build itself needs no
-# network. Needs: apt-get install --no-install-recommends debhelper python3-typer
+# network. It works in a fresh clone on Debian 13; where a package is missing it names the command.
 set -eu
 umask 022
 export LC_ALL=C.UTF-8 TZ=UTC
@@ -13,7 +13,8 @@ out=${1:-$top/dist}
 commit=${GARDIEN_COMMIT:-HEAD}
 # the interpreter of Debian, whatever else is on the PATH
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
-pip=${GARDIEN_PIP:-$top/.venv/bin/pip}
+
+NEEDS="build-essential debhelper git python3-pip python3-typer"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -25,7 +26,19 @@ cp -r "$src/packaging/debian" "$src/debian"
 SOURCE_DATE_EPOCH=$(git -C "$top" log -1 --format=%ct "$commit")
 export SOURCE_DATE_EPOCH
 
-"$pip" download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
+# that of the virtual environment, where there is one, else Debian's
+pip() {
+    if [ -n "${GARDIEN_PIP:-}" ]; then "$GARDIEN_PIP" "$@"
+    elif [ -x "$top/.venv/bin/pip" ]; then "$top/.venv/bin/pip" "$@"
+    else python3 -m pip "$@"; fi
+}
+if ! missing=$( (cd "$src" && dpkg-checkbuilddeps) 2>&1) || ! missing=$(pip --version 2>&1); then
+    echo "$missing" >&2
+    echo "As root: apt-get install --no-install-recommends $NEEDS" >&2
+    exit 1
+fi
+
+pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
     --dest "$src/packaging/vendor" --requirement "$src/packaging/vendor/requirements.txt"
 (cd "$src/packaging/vendor" && sha256sum -- *.whl >SHA256SUMS)
 

@@ -6,6 +6,8 @@ PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
 CONFIG=/etc/gardien/config.yaml
 KEPT=/var/cache/gardien/previous    # the version before, to go back to without a network
+MARKS=/var/lib/gardien-upgrade      # root's own: the daemon's account can put nothing there
+MARK=$MARKS/upgrade                 # it is there while a new version is judged
 STEADY=${GARDIEN_UPGRADE_STEADY:-20}    # seconds for which it must stand
 WITHIN=${GARDIEN_UPGRADE_WITHIN:-90}    # seconds within which it must have begun to
 
@@ -24,11 +26,38 @@ Exit status: 0 upgraded (or nothing to do); 1 went back to the version before, o
 WORDS
 }
 
-# A file in the state directory while a new version is judged: it keeps the formats of the one before
-# until then, so that going back loses nothing.
-judged() {
+# While the mark is there, the daemon keeps the formats of the version before, so that going back
+# loses nothing. It is made anew, never written through a link.
+mark() {
+    mkdir -p -m 0755 "$MARKS"
+    rm -f "$MARK"
+    (umask 022 && set -C && echo "$1" >"$MARK")
+}
+
+unmark() {
+    rm -f "$MARK"
+    forget_old_mark
+}
+
+# Versions up to 0.1.0 kept the mark in the state directory, which the daemon's account owns. A file
+# there proves nothing: it is never written, never followed, and no reason to go back. This function
+# and the two below are deleted one release later.
+old_mark() {
     folder=$(sed -n 's/^state:[[:space:]]*["'"'"']\{0,1\}\([^"'"'"'#[:space:]]*\).*/\1/p' "$CONFIG" 2>/dev/null | head -n 1)
     echo "${folder:-/var/lib/gardien}/upgrade"
+}
+
+has_old_mark() {
+    old_mark=$(old_mark)
+    [ -f "$old_mark" ] && [ ! -L "$old_mark" ]
+}
+
+# As the account that owns the folder: root changes nothing in it.
+forget_old_mark() {
+    has_old_mark || return 0
+    folder=$(dirname "$old_mark")
+    setpriv --reuid="$(stat -L -c %u "$folder")" --regid="$(stat -L -c %g "$folder")" --clear-groups \
+        rm -f -- "$old_mark" || true
 }
 
 # What is commanded must not be cut off, nor begin with a version that nobody has seen run.
@@ -83,7 +112,7 @@ stands() {
 # Judge the version that was just started: it stands, or the one before is put back.
 judge() {
     if stands "$1"; then
-        rm -f "$(judged)"
+        unmark
         say "$1 runs"
         return 0
     fi
@@ -102,7 +131,7 @@ go_back() {
     fi
     systemctl stop gardien.service || true
     dpkg --force-downgrade --force-confold -i "$before" >/dev/null
-    rm -f "$(judged)"
+    unmark
     systemctl start gardien.service || true
     back=$(version)
     if stands "$back"; then say "$back runs again; nothing is lost"; else
@@ -121,9 +150,13 @@ exec 9>/run/gardien-upgrade.lock
 flock -n 9 || { say "another upgrade is under way" >&2; exit 1; }
 
 old=$(version) || { say "gardien is not installed" >&2; exit 1; }
-if [ -e "$(judged)" ]; then
+if [ -e "$MARK" ]; then
     say "$old was being judged when this machine went down: it is judged now"
     judge "$old" || exit 1
+elif [ "${1:-}" != --back ] && has_old_mark; then
+    if stands "$old"; then forget_old_mark; else
+        say "$old does not come up; to go back to the version before: sudo gardien-upgrade --back"
+    fi
 fi
 if [ "${1:-}" = --timely ]; then
     grep -q '^updates:' "$CONFIG" 2>/dev/null || exit 0
@@ -153,7 +186,7 @@ fi
 ran=$(systemctl is-active gardien.service || true)
 keep_installed "$old"
 say "$old to $new"
-if [ "$ran" = active ]; then echo "$old to $new" >"$(judged)"; fi
+if [ "$ran" = active ]; then mark "$old to $new"; fi
 if ! install_it "$what"; then
     say "$new could not be installed"
     go_back

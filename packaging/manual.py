@@ -20,6 +20,7 @@ FILES = (
     ("/etc/gardien/config.yaml", "how the building is read: the one file to edit"),
     ("/etc/gardien/credentials/", "secrets, one a file, for credential:gardien_NAME"),
     ("/var/lib/gardien/", "keys, registry, and readings on their way"),
+    ("/var/lib/gardien-upgrade/", "marks of an upgrade that is under way, of root alone"),
     ("/run/gardien.sock", "the local door, for root and the group gardien-admin"),
     ("/usr/share/gardien/config.example.yaml", "a configuration with everything in it"),
 )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from agent.cli.examine import Finding
     from agent.config import Config as Loaded
+    from agent.config.files import Files
 
 SIGNS = {True: "fine", False: "LOOK", None: "?"}
 
@@ -40,10 +41,15 @@ def doctor(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
 def findings(config: Path, state: Path) -> Iterator[Finding]:
     """What there is to say, as it is found out."""
     from agent.cli import examine, reach
+    from agent.config.files import Files
 
     yield from examine.versions()
-    loaded, said = _configuration(config)
+    files = Files(config)
+    loaded, said = _configuration(files)
     yield said
+    if loaded is not None:
+        yield from examine.permissions(files, loaded)
+    yield from examine.groups()
     yield from examine.keys(state)
     yield from examine.secrets(config)
     yield from examine.certificate(state)
@@ -60,19 +66,21 @@ def findings(config: Path, state: Path) -> Iterator[Finding]:
         yield from reach.uplinks(loaded, state)
 
 
-def _configuration(config: Path) -> tuple[Loaded | None, Finding]:
+def _configuration(files: Files) -> tuple[Loaded | None, Finding]:
     from agent.cli.examine import Finding
-    from agent.config import load
+    from agent.config.load import checked
     from agent.errors import ConfigError
 
+    loaded = None
     try:
-        loaded = load(config)
+        loaded = checked(files)
+        checked(files, refuse_sample=True)
     except ConfigError as error:
         first, *more = str(error).splitlines()
         rest = f" (and {len(more)} more: gardien check)" if more else ""
-        return None, Finding("configuration", False, first + rest)
+        return loaded, Finding("configuration", False, first + rest)
     said = f"{plural(len(loaded.devices), 'device')}, {plural(len(loaded.uplinks), 'uplink')}"
-    return loaded, Finding("configuration", True, f"{config}: {said}")
+    return loaded, Finding("configuration", True, f"{files.path}: {said}")
 
 
 def _daemon(state: Path) -> tuple[dict[str, Any] | None, Finding]:

@@ -6,6 +6,7 @@ import grp
 import os
 import platform
 import pwd
+import re
 import shutil
 import stat
 import sys
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent import timesync
 from agent.clock import seconds
+from agent.config.readable import PACKAGED_ACCOUNT, daemon_account, unreadable
 from agent.enrolment import credential, judge
 from agent.errors import AgentError
 from agent.registry import identity
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.config import Config
+    from agent.config.files import Files
 
 LIBRARIES = (
     "cryptography",
@@ -36,6 +39,12 @@ LIBRARIES = (
     "tinydb",
     "zstandard",
 )
+DIALOUT = "dialout"
+"""Debian's group for serial ports, and for nothing else"""
+RULES = "/etc/udev/rules.d/99-gardien.rules"
+PLUGGED = ("ttyUSB", "ttyACM")
+UNSAFE = frozenset(("adm", "disk", "docker", "kmem", "lxd", "root", "shadow", "sudo"))
+"""groups that are as good as root, or read what only root should"""
 FOR_GROUP = stat.S_IRGRP | stat.S_IWGRP
 FOR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 MOUNTS = Path("/proc/self/mounts")
@@ -133,22 +142,36 @@ def _secret(what: str, secret: Secret, folder: Path) -> Iterator[Finding]:
         return
     if empty:
         yield Finding(what, False, f"{secret} is {path}, which is empty")
-    elif secret.kind == "file" and not _for_gardien(path):
-        yield Finding(what, False, f"gardien may not read it: sudo chown gardien {path}")
 
 
-def _for_gardien(path: Path) -> bool:
-    """Whether the agent's account may read a file; True where it is not on this machine."""
+def permissions(files: Files, config: Config) -> Iterator[Finding]:
+    """Whether the agent's account can read the configuration, what it names, and its own state."""
+    account = daemon_account(files.path, config.state)
+    if account is None:
+        return
+    lines = unreadable(files, config, account)
+    for line in lines:
+        yield Finding("permissions", False, line)
+    if not lines:
+        said = f"{account.pw_name} can read the configuration and what it names, and its state"
+        yield Finding("permissions", True, said)
+
+
+def groups(account: str = PACKAGED_ACCOUNT) -> Iterator[Finding]:
+    """Whether the agent's account is in a group that gives it the machine. Silent where not.
+
+    `gardien doctor` up to version 0.1.0 advised group root.
+    """
     try:
-        account = pwd.getpwnam("gardien")
+        numbers = os.getgrouplist(account, pwd.getpwnam(account).pw_gid)
     except KeyError:
-        return True
-    facts = path.stat()
-    if facts.st_uid == account.pw_uid:
-        return bool(facts.st_mode & stat.S_IRUSR)
-    if facts.st_gid in os.getgrouplist("gardien", account.pw_gid):
-        return bool(facts.st_mode & stat.S_IRGRP)
-    return bool(facts.st_mode & stat.S_IROTH)
+        return
+    for group in sorted(UNSAFE.intersection(map(_group_name, numbers))):
+        said = (
+            f"{account} is in group {group} and can do more on this machine than it should:"
+            f" sudo deluser {account} {group} && sudo systemctl restart gardien"
+        )
+        yield Finding("permissions", False, said)
 
 
 def certificate(state: Path) -> Iterator[Finding]:
@@ -219,29 +242,75 @@ def _mounted(path: Path, mounts: Path = MOUNTS) -> tuple[str, str]:
     return best[1], best[2]
 
 
-def ports(config: Config) -> Iterator[Finding]:
-    """Whether the serial ports of the lines are there and may be opened by the agent."""
+def ports(config: Config, account: str = PACKAGED_ACCOUNT) -> Iterator[Finding]:
+    """Whether the serial ports of the lines are there and may be opened by the agent's account."""
     for name, link in config.links.items():
         port = getattr(link.settings, "port", None)
         if isinstance(port, str | Path) and str(port).startswith("/dev/"):
-            yield _port(f"line {name}", Path(port))
+            yield _port(f"line {name}", Path(port), account)
 
 
-def _port(what: str, port: Path) -> Finding:
+def _port(what: str, port: Path, account: str) -> Finding:
     if not port.exists():
         there = sorted(str(one) for one in Path("/dev/serial/by-id").glob("*"))
         seen = f"; there are: {', '.join(there)}" if there else "; no USB adapter is plugged in"
         return Finding(what, False, f"{port} is not there{seen}")
     facts = port.stat()
-    group = grp.getgrgid(facts.st_gid).gr_name
+    if not _is_serial(facts):
+        return Finding(what, False, f"{port} is no serial port; they are in /dev/serial/by-id")
     try:
-        ours = {entry.gr_name for entry in grp.getgrall() if "gardien" in entry.gr_mem}
-        ours.add(grp.getgrgid(pwd.getpwnam("gardien").pw_gid).gr_name)
+        daemon = pwd.getpwnam(account)
     except KeyError:
-        return Finding(what, None, f"{port} is there; the account gardien is not on this machine")
-    if group in ours and facts.st_mode & FOR_GROUP == FOR_GROUP:
-        return Finding(what, True, f"{port} is there and for gardien")
-    return Finding(what, False, f"{port} is for the group {group}: sudo adduser gardien {group}")
+        return Finding(what, None, f"{port} is there; the account {account} is not on this machine")
+    groups = os.getgrouplist(account, daemon.pw_gid)
+    wanted = FOR_GROUP if facts.st_gid in groups else stat.S_IROTH | stat.S_IWOTH
+    if facts.st_uid == daemon.pw_uid:
+        wanted = stat.S_IRUSR | stat.S_IWUSR
+    if facts.st_mode & wanted == wanted:
+        return Finding(what, True, f"{port} is there and for {account}")
+    group = _group_name(facts.st_gid)
+    member = DIALOUT in map(_group_name, groups)
+    remedy = port_remedy(port.resolve().name, group, facts.st_mode, account, member=member)
+    return Finding(what, False, f"{port} is for the group {group}, not for {account}: {remedy}")
+
+
+def _is_serial(facts: os.stat_result, devices: Path = Path("/sys/dev/char")) -> bool:
+    """Whether a file may be a serial port; a pseudo-terminal, which has no entry there, may be."""
+    device = f"{os.major(facts.st_rdev)}:{os.minor(facts.st_rdev)}"
+    subsystem = devices / device / "subsystem"
+    return stat.S_ISCHR(facts.st_mode) and (
+        not subsystem.exists() or subsystem.resolve().name == "tty"
+    )
+
+
+def _group_name(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
+
+
+def port_remedy(name: str, group: str, mode: int, account: str, *, member: bool) -> str:
+    """Say what gives a serial port to an account, and nothing else with it.
+
+    `group`, `mode`: of the port; `member`: whether the account is in group dialout. The account
+    never joins another group: that of a port may be root, disk or shadow.
+    """
+    join = f"sudo adduser {account} {DIALOUT}"
+    if group == DIALOUT and mode & FOR_GROUP == FOR_GROUP:
+        return f"{join} && sudo systemctl restart gardien"
+    if group == "tty":
+        return (
+            f"a login console uses it: sudo systemctl disable --now serial-getty@{name}.service,"
+            f" delete console={name} from the kernel's command line, and start the machine anew"
+        )
+    # the number of a USB adapter depends on the order in which they were plugged in
+    kernel = re.sub(r"[0-9]+$", "[0-9]*", name) if name.startswith(PLUGGED) else name
+    rule = f'SUBSYSTEM=="tty", KERNEL=="{kernel}", GROUP="{DIALOUT}", MODE="0660"'
+    return (
+        f"echo '{rule}' | sudo tee -a {RULES} && sudo udevadm control --reload"
+        " && sudo udevadm trigger --subsystem-match=tty" + ("" if member else f" && {join}")
+    )
 
 
 def clock(config: Config | None, status: dict[str, Any] | None) -> Iterator[Finding]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.buffer.leftover import leftovers
-from agent.config.load import load
+from agent.config.files import Files
+from agent.config.load import checked
+from agent.config.readable import daemon_account, unreadable
 from agent.config.summary import summary
 from agent.errors import ConfigError
+from agent.state import acting_as
 from agent.words import _, n_
 
 if TYPE_CHECKING:
@@ -16,8 +19,9 @@ if TYPE_CHECKING:
 
 def check(path: Path) -> tuple[int, str]:
     """Return exit status and text: 0 and what the configuration comes to, or 1 and its problems."""
+    files = Files(path)
     try:
-        config = load(path)
+        config = checked(files, refuse_sample=True)
     except ConfigError as error:
         problems = str(error).splitlines()
         count = n_(
@@ -26,8 +30,12 @@ def check(path: Path) -> tuple[int, str]:
             len(problems),
         )
         return 1, "\n".join([str(error), *_remedy(error), count])
-    left = leftovers(config.state, {one.settings.recipient for one in config.uplinks.values()})
-    if said := [f"{path}: {_left(*one)}" for one in left]:
+    account = daemon_account(path, config.state)
+    said = unreadable(files, config, account) if account else []
+    recipients = {one.settings.recipient for one in config.uplinks.values()}
+    with acting_as(account):  # root opens nothing that this account may have put there
+        said += [f"{path}: {_left(*one)}" for one in leftovers(config.state, recipients)]
+    if said:
         return 1, "\n".join([*said, _("nothing was changed")])
     return 0, f"{_('{path} is fine', path=path)}\n\n{summary(config)}"
 

@@ -56,6 +56,10 @@ class Files:
         """The text of a file that is included by this name. Raises Refused."""
         return self.text(self.beside(name))
 
+    def paths(self) -> tuple[Path, ...]:
+        """Those that were read so far."""
+        return tuple(self._texts)
+
     def with_text(self, path: Path, text: str) -> Files:
         """The same files with one text changed, in memory only."""
         other = Files(self.path)

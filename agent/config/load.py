@@ -15,6 +15,7 @@ from agent.config.linecheck import linecheck
 from agent.config.pointcheck import pointcheck
 from agent.config.problem import Problem, at
 from agent.config.report import Enough, Report
+from agent.config.sample import samplecheck
 from agent.config.shelf import FOLDER, Shelf
 from agent.config.tree import Include, Tree, no_files, read
 from agent.config.yamlerror import Unreadable
@@ -26,29 +27,43 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def load(path: Path) -> Config:
+def load(path: Path, *, refuse_sample: bool = False) -> Config:
     """Read and check a file and those it includes, opening no connection.
 
-    Raises ConfigError with all that is wrong, one a line: `config.yaml:12:9: devices.…: …`.
+    `refuse_sample`: values of the package's sample are mistakes too. Raises ConfigError with all
+    that is wrong, one a line: `config.yaml:12:9: devices.…: …`.
     """
-    return checked(Files(path))
+    return checked(Files(path), refuse_sample=refuse_sample)
 
 
-def checked(files: Files) -> Config:
+def checked(files: Files, *, refuse_sample: bool = False) -> Config:
     """Check what `load` checks, of texts that may not be in their files yet."""
-    return parse(files.text(), str(files.path), files.include, Shelf(files.path.parent / FOLDER))
+    shelf = Shelf(files.path.parent / FOLDER)
+    return parse(files.text(), str(files.path), files.include, shelf, refuse_sample=refuse_sample)
 
 
-def parse(text: str, name: str, include: Include = no_files, shelf: Shelf | None = None) -> Config:
+def parse(
+    text: str,
+    name: str,
+    include: Include = no_files,
+    shelf: Shelf | None = None,
+    *,
+    refuse_sample: bool = False,
+) -> Config:
     """Check a text as `load` does; `name` stands for the file in messages."""
-    found = examine(text, name, include, shelf)
+    found = examine(text, name, include, shelf, refuse_sample=refuse_sample)
     if isinstance(found, Config):
         return found
     raise ConfigError("\n".join(str(problem) for problem in found))
 
 
 def examine(
-    text: str, name: str, include: Include = no_files, shelf: Shelf | None = None
+    text: str,
+    name: str,
+    include: Include = no_files,
+    shelf: Shelf | None = None,
+    *,
+    refuse_sample: bool = False,
 ) -> Config | tuple[Problem, ...]:
     """Make a configuration of a text, or give all its problems in the order of the files."""
     try:
@@ -58,6 +73,8 @@ def examine(
     report = Report(name, tree)
     try:
         draft = _checked(tree, report, shelf or Shelf())
+        if refuse_sample:
+            samplecheck(tree.data, report)
     except Enough:
         return report.problems()
     return report.problems() or _config(draft)

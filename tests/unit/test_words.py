@@ -11,7 +11,7 @@ import pytest
 
 from agent.config.check import check
 from agent.words import _, entries, language, n_
-from tests.unit.config.samples import EXAMPLE, changed
+from tests.unit.config.samples import changed, edited_sample
 
 TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "packaging"))
@@ -80,13 +80,16 @@ def test_the_language_is_the_terminal_s(speaks, words, expected):
 
 def test_the_check_speaks_french(speaks, tmp_path):
     speaks(LANG="fr_FR.UTF-8")
-    status, text = check(EXAMPLE)
+    file = tmp_path / "config.yaml"
+    file.write_text(edited_sample(), encoding="utf-8")
+    status, text = check(file)
     assert status == 0
     assert "est en ordre" in text
     assert "2 appareils" in text
+    text = text.replace(str(file), "config.yaml")
     assert all(len(line) <= 80 for line in text.splitlines()), text
-    file = tmp_path / "config.yaml"
-    file.write_text(changed("profile:", "profil:"), encoding="utf-8")
+    own = changed("energie.metropole.example", "energie.ville.example")
+    file.write_text(changed("profile:", "profil:", own), encoding="utf-8")
     status, text = check(file)
     assert status == 1
     assert 'profil: cette option n\'existe pas ; vouliez-vous dire "profile" ?' in text

@@ -157,6 +157,26 @@ def brought():
 
 
 @step
+def sample_again():
+    """Removed and installed again, installed over itself, configured anew: still the sample."""
+    sh("apt-get", "remove", "-y", "gardien")
+    again = ("apt-get", "install", "-y", "--no-install-recommends", "/opt/test/old.deb")
+    said = sh(*again).stdout[-900:]
+    sh(*again, "--reinstall")
+    sh("dpkg-reconfigure", "gardien")
+    found = {
+        "said": said,
+        "enabled": sh("systemctl", "is-enabled", "gardien", check=False).stdout.strip(),
+        "active": sh("systemctl", "is-active", "gardien", check=False).stdout.strip(),
+    }
+    sh("systemctl", "start", "gardien", check=False)
+    log = sh("journalctl", "-u", "gardien", "-n", "20", "-o", "cat").stdout
+    sh("systemctl", "stop", "gardien")
+    sh("systemctl", "reset-failed", "gardien", check=False)
+    return found | {"log": log}
+
+
+@step
 def surroundings():
     (TEST / "mosquitto.conf").write_text(f"listener {BROKER} 127.0.0.1\nallow_anonymous true\n")
     sh("systemd-run", "--quiet", "--unit=broker", "mosquitto", "-c", "/opt/test/mosquitto.conf")
@@ -395,8 +415,9 @@ def killed():
 
 @step
 def upgrade():
-    """With a backlog: the broker is down meanwhile."""
+    """With a backlog: the broker is down meanwhile. The daemon's account has planted a link."""
     sh("systemctl", "stop", "broker")
+    planted = plant("upgrade")
     time.sleep(4)
     config = CONFIG.read_bytes()
     backlog = status()["uplinks"]["metropole"]["backlog"]["slots"]
@@ -408,7 +429,19 @@ def upgrade():
         "version": status()["version"],
         "config_kept": CONFIG.read_bytes() == config,
         "backlog_after": status()["uplinks"]["metropole"]["backlog"]["slots"],
+        "planted": planted.exists(),
     }
+
+
+def plant(name):
+    """What root would write through a link in the state directory, which its account may make."""
+    target = Path(f"/etc/planted-{name}")
+    as_gardien("ln", "-s", str(target), f"/var/lib/gardien/{name}")
+    return target
+
+
+def as_gardien(*command):
+    return sh("setpriv", "--reuid=gardien", "--regid=gardien", "--clear-groups", *command)
 
 
 def quick(steady=2, within=12):
@@ -475,7 +508,7 @@ def library_update():
 @step
 def judged():
     """A version whose spool has a format more runs for a while, and does not stand."""
-    marker, seen = Path("/var/lib/gardien/upgrade"), set()
+    marker, seen = Path("/var/lib/gardien-upgrade/upgrade"), set()
     upgrading = subprocess.Popen(
         ("gardien-upgrade", "/opt/test/other-format.deb"),
         env=quick(steady=6, within=7), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -568,6 +601,20 @@ def back():
 
 
 @step
+def no_downgrade():
+    """The daemon's account plants the mark of an upgrade, and its daemon answers nobody."""
+    mark, version = Path("/var/lib/gardien/upgrade"), sh("gardien", "--version").stdout
+    sh("rm", "-f", str(mark))
+    as_gardien("touch", str(mark))
+    sh("systemctl", "stop", "gardien")
+    went = sh("gardien-upgrade", "--timely", check=False, env=quick(steady=1, within=3))
+    found = {"said": went.stdout, "same": sh("gardien", "--version").stdout == version}
+    sh("systemctl", "start", "gardien")
+    sh("gardien-upgrade", "--timely", env=quick(steady=1))
+    return found | {"mark": mark.exists()}
+
+
+@step
 def memory():
     """Idle with a line of every driver and one uplink."""
     config = CONFIG.read_text()
@@ -593,8 +640,10 @@ def memory():
 @step
 def remove():
     in_force()
+    planted = plant("removed")
     sh("apt-get", "remove", "-y", "gardien")
     return {
+        "planted": planted.exists(),
         "register": register(),
         "config": CONFIG.exists(),
         "keys": Path("/var/lib/gardien/keys").exists(),

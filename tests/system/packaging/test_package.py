@@ -9,6 +9,7 @@ import io
 import json
 import subprocess
 import tarfile
+from pathlib import Path
 
 import pytest
 
@@ -27,12 +28,16 @@ def step(seen, name):
     return found
 
 
-def test_the_same_commit_gives_the_same_bytes(built, tmp_path):
-    machine.run((str(machine.TOP / "packaging/build-deb.sh"), str(tmp_path)))
-    again = tmp_path / built.name
+def test_a_fresh_clone_gives_the_same_bytes(built, tmp_path):
+    if not Path("/usr/lib/python3/dist-packages/pip").exists():
+        pytest.skip("missing: apt-get install python3-pip")
+    clone, out = tmp_path / "clone", tmp_path / "dist"
+    machine.run(("git", "clone", "--quiet", str(machine.TOP), str(clone)))
+    machine.run((str(clone / "packaging/build-deb.sh"), str(out)))
+    again = out / built.name
     assert again.read_bytes() == built.read_bytes()
     bom = built.with_suffix(".cdx.json").name
-    assert (tmp_path / bom).read_bytes() == (built.parent / bom).read_bytes()
+    assert (out / bom).read_bytes() == (built.parent / bom).read_bytes()
 
 
 def test_it_is_small_and_its_checksums_hold(built):
@@ -82,6 +87,14 @@ def test_the_first_installation_says_the_next_three_commands(seen):
     said = step(seen, "install")["said"]
     for words in ("sudoedit /etc/gardien/config.yaml", "gardien check", "enable --now gardien"):
         assert words in said
+
+
+def test_the_unedited_sample_is_never_started(seen):
+    found = step(seen, "sample_again")
+    assert (found["enabled"], found["active"]) == ("disabled", "inactive")
+    assert "is not started: sudo gardien check" in found["said"]
+    assert "the configuration is the package's sample" in found["log"]
+    assert step(seen, "install")["check"] == 1
 
 
 def test_the_installation_is_quick_and_small(seen):
@@ -265,6 +278,18 @@ def test_it_stays_small_with_a_line_of_every_driver(seen):
     print(found)
     assert all(line["open"] for name, line in found["lines"].items() if name != "heat")
     assert found["rss_MB"] < 75
+
+
+def test_root_writes_through_no_link_that_the_account_of_the_daemon_made(seen):
+    assert not step(seen, "upgrade")["planted"]
+    assert not step(seen, "remove")["planted"]
+
+
+def test_a_file_in_the_state_directory_forces_no_downgrade(seen):
+    found = step(seen, "no_downgrade")
+    assert found["same"], found["said"]
+    assert "sudo gardien-upgrade --back" in found["said"]
+    assert not found["mark"]
 
 
 def test_removal_gives_back_what_is_held(seen):

@@ -1,5 +1,7 @@
 """What `gardien doctor` says of the machine: each line fine, or what to do."""
 
+import re
+
 import pytest
 
 from agent.cli import examine
@@ -87,8 +89,46 @@ def test_an_adapter_that_is_not_plugged_in_or_not_for_gardien_is_told():
     assert (gone.what, gone.fine) == ("line riser", False)
     assert gone.said.startswith("/dev/ttyUSB77 is not there; ")
     (there,) = ports("/dev/null")
-    assert there.fine is not True
-    assert there.said.startswith("/dev/null is ")
+    assert there.fine is False
+    assert there.said.startswith("/dev/null is no serial port")
+
+
+@pytest.mark.parametrize("group", ["root", "disk", "shadow", "sudo", "adm", "tty", "uucp", "1007"])
+@pytest.mark.parametrize("mode", [0o600, 0o620, 0o640, 0o660])
+@pytest.mark.parametrize("member", [True, False])
+def test_no_account_is_sent_into_a_group_other_than_dialout(group, mode, member):
+    said = examine.port_remedy("ttyS1", group, mode, "gardien", member=member)
+    joins = re.findall(r"adduser (\S+ \S+)|usermod|gpasswd|chmod|chgrp|chown", said)
+    assert set(joins) <= {"gardien dialout"}
+
+
+def test_an_account_that_was_put_into_group_root_is_taken_out_again():
+    (found,) = examine.groups("root")  # the one account that is in it on every machine
+    assert found.fine is False
+    assert found.said.endswith("sudo deluser root root && sudo systemctl restart gardien")
+    assert list(examine.groups("nobody")) == list(examine.groups("no such account")) == []
+
+
+def test_a_port_of_another_group_is_given_to_dialout_by_a_rule():
+    said = examine.port_remedy("ttyS1", "root", 0o600, "gardien", member=True)
+    rule = 'SUBSYSTEM=="tty", KERNEL=="ttyS1", GROUP="dialout", MODE="0660"'
+    assert said.startswith(f"echo '{rule}' | sudo tee -a /etc/udev/rules.d/99-gardien.rules")
+    assert "adduser" not in said
+    said = examine.port_remedy("ttyUSB0", "root", 0o600, "gardien", member=False)
+    assert 'KERNEL=="ttyUSB[0-9]*"' in said
+    assert said.endswith("&& sudo adduser gardien dialout")
+
+
+def test_a_port_of_dialout_needs_the_account_in_it():
+    said = examine.port_remedy("ttyUSB0", "dialout", 0o660, "gardien", member=False)
+    assert said == "sudo adduser gardien dialout && sudo systemctl restart gardien"
+    said = examine.port_remedy("ttyUSB0", "dialout", 0o600, "gardien", member=True)
+    assert said.startswith("echo ")  # to be in the group is not enough
+
+
+def test_a_port_with_a_login_console_is_taken_from_the_console():
+    said = examine.port_remedy("ttyAMA0", "tty", 0o620, "gardien", member=True)
+    assert "systemctl disable --now serial-getty@ttyAMA0.service" in said
 
 
 def test_a_full_disk_is_told_with_what_may_be_needed(tmp_path):

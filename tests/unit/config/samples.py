@@ -6,6 +6,17 @@ from pathlib import Path
 
 EXAMPLE = Path(__file__).parents[3] / "config.example.yaml"
 
+OWN_VALUES = {
+    "Résidence Les Alpins": "Les Ecrins",
+    "  place: B6ASQ-Z1Y2K-SAA3Y ": "  # place: none ",
+    "place: CZS2Y-FSTBQ-Q5WDC": "# place: none",
+    "energie.metropole.example": "energie.ville.example",
+    "//platform.example": "//platform.ville.example",
+    "AG du 12 mai 2026, résolution 14": "AG du 3 juin 2026, résolution 2",
+    "//pki.example": "//pki.ville.example",
+}
+"""what a building writes instead of the sample's values"""
+
 SMALL = """\
 building: {name: Les Alpins}
 links:
@@ -37,3 +48,12 @@ def changed(before: str, after: str, text: str = SMALL) -> str:
     """The text with one thing changed; fails where there is nothing to change."""
     assert text.count(before) == 1, before
     return text.replace(before, after)
+
+
+def edited_sample() -> str:
+    """The sample as a building uses it: nothing in it but its own values."""
+    text = EXAMPLE.read_text(encoding="utf-8")
+    for sample, own in OWN_VALUES.items():
+        assert sample in text, sample
+        text = text.replace(sample, own)
+    return text

@@ -14,11 +14,14 @@ from agent.config.compose import SECTIONS
 from agent.config.models import Top
 from agent.config.summary import summary
 from agent.errors import ConfigError
-from tests.unit.config.samples import EXAMPLE, LOOPBACK, SMALL, changed
+from tests.unit.config.samples import EXAMPLE, LOOPBACK, SMALL, changed, edited_sample
 
 
-def test_the_sample_is_right_as_it_stands():
-    status, text = check(EXAMPLE)
+def test_the_sample_is_right_but_for_its_own_values(tmp_path):
+    load(EXAMPLE)
+    file = tmp_path / "config.yaml"
+    file.write_text(edited_sample(), encoding="utf-8")
+    status, text = check(file)
     assert status == 0, text
 
 
@@ -150,7 +153,8 @@ def test_the_summary_fits_a_screen_and_says_what_stands_in_the_way():
 
 def test_check_says_how_much_is_wrong(tmp_path):
     file = tmp_path / "config.yaml"
-    file.write_text(changed("driver", "drivr") + "state: here\n")
+    own = changed("energie.metropole.example", "energie.ville.example")
+    file.write_text(changed("driver", "drivr", own) + "state: here\n")
     status, text = check(file)
     assert status == 1
     assert text.splitlines()[-1] == "2 problems; nothing was changed"
