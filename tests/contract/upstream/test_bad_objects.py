@@ -196,19 +196,24 @@ def test_an_object_that_our_own_code_fails_on_is_told_and_not_tried_again(transp
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_an_object_that_the_disk_does_not_take_comes_again(transport, tmp_path):
+    tried = []
+    # a broker sends it again at the next connection only (tests/contract/uplink/test_mqtt.py)
+    times = 1 if transport == "mqtt" else 2
+
     async def full(verified):
+        tried.append(verified.jti)
         raise SpoolFull(verified.jti)
+
+    async def tried_often():
+        return len(tried) >= times
 
     async def scenario():
         async with far_side(transport, tmp_path / "far") as far:
             async with at_work(far.config) as house:
                 aud = believe(house)
-                tried = asyncio.Event()
-                house.reception.seats["request+jwt"] = lambda verified: (
-                    tried.set() or full(verified)
-                )
+                house.reception.seats["request+jwt"] = full
                 await far.send(house, "1.jws", signed("request+jwt", aud, act="directory"))
-                await tried.wait()
+                await until(tried_often)
                 await put(house, 5)  # batches and receipts go on meanwhile
                 await settled(house)
                 assert (await far.platform.report())["rows"] == 5
