@@ -139,7 +139,7 @@ class Reception:
         except (Forged, NotRecorded, Damaged):
             raise
         except Refused as error:
-            raise Forged(Code.REQUEST, str(error), str(error)) from error
+            raise Forged(Code.REQUEST, str(error)) from error
         except Exception as error:
             if store_is_broken(error):
                 raise

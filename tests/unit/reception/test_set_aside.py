@@ -178,11 +178,11 @@ def test_somebody_at_the_gateway_hears_of_it():
 
 
 def test_what_a_seat_refuses_is_told_too(here):
-    raising(here, Refused("a resend names its `epoch`, and `from` and `to` in order"))
+    raising(here, Refused("no device x; there are: Martin-3e, boiler"))
     assert refused(here, here.signed(ASKED)) is Code.REQUEST
     (one,) = here.reception.told.to(SENDER, "").values()
     assert one["code"] == "E_REQUEST"
-    assert one["words"].startswith("A resend names its `epoch`, and `from` and `to` in order. ")
+    assert one["words"].startswith("What it asks for cannot be done at this gateway. ")
 
 
 @pytest.mark.parametrize("code", Code)
