@@ -213,9 +213,12 @@ class Book:
         self.db.execute("DELETE FROM waiting WHERE sha256 = ?", (sha256,))
 
     def give_up(self, now: float) -> list[tuple[str, str]]:
-        """Forget what has waited too long: typ and jti of each."""
+        """Forget what has waited too long: typ and jti of each; and what was set aside so long ago,
+        but for its hash.
+        """
         before = int(now) - WAITS_FOR
         with self.transaction() as db:
             rows = db.execute("SELECT typ, jti FROM waiting WHERE at < ?", (before,)).fetchall()
             db.execute("DELETE FROM waiting WHERE at < ?", (before,))
+            set_aside.forget(db, before)
         return rows

@@ -1,8 +1,8 @@
 """Signed objects that our own code failed to evaluate: kept, and not tried again by themselves.
 
-Bounded in number and in bytes: of the oldest first the bytes go, then their hash. A person can
-bring one again by hand, once the fault is mended. The functions work inside the caller's
-transaction.
+Bounded in number and in bytes: of the oldest first the bytes go, then their hash. After 60 days
+nothing but the hash is left, since an object may be about people. A person can bring one again by
+hand, once the fault is mended. The functions work inside the caller's transaction.
 """
 
 from __future__ import annotations
@@ -55,6 +55,11 @@ def keep(
         db.execute("DELETE FROM set_aside WHERE n = ?", (n,))
 
 
+def forget(db: sqlite3.Connection, before: int) -> None:
+    """Keep nothing but the hash of what was set aside before a moment."""
+    db.execute("UPDATE set_aside SET raw = x'', error = '' WHERE at < ? AND error != ''", (before,))
+
+
 def drop(db: sqlite3.Connection, sha256: str) -> None:
     """Forget an object, since it was taken now."""
     db.execute("DELETE FROM set_aside WHERE sha256 = ?", (sha256,))
@@ -69,7 +74,9 @@ def recent(db: sqlite3.Connection, now: float) -> int:
 
 def listed(db: sqlite3.Connection) -> list[dict[str, Any]]:
     """Each of them, newest first, for people."""
-    rows = db.execute("SELECT sha256, at, via, error FROM set_aside ORDER BY n DESC")
+    rows = db.execute(
+        "SELECT sha256, at, via, error FROM set_aside WHERE error != '' ORDER BY n DESC"
+    )
     return [
         {"sha256": sha256, "since": stamp(at), "via": via, "error": error}
         for sha256, at, via, error in rows

@@ -169,6 +169,19 @@ def test_what_is_set_aside_is_bounded_in_number_and_in_bytes(here):
     assert not set_aside.holds(db, f"{0:064}")
 
 
+def test_after_60_days_nothing_but_the_hash_of_one_is_left(here):
+    raising(here, KeyError("Martin"))
+    raw = here.signed(ASKED)
+    refused(here, raw)
+    here.wall += 61 * 86_400
+    asyncio.run(here.reception.again())
+    db = here.reception.book.db
+    assert db.execute("SELECT error, raw FROM set_aside").fetchall() == [("", b"")]
+    assert set_aside.listed(db) == []
+    assert here.reception.status()["set_aside"] == 0
+    assert refused(here, raw) is Code.INTERNAL
+
+
 def test_somebody_at_the_gateway_hears_of_it():
     answer = {"clock_said": "", "links": {}, "uplinks": {}, "authority": {"set_aside": 2}}
     (event,) = events(answer)
