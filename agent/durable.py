@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from agent.errors import Refused
+from agent.errors import NotRecorded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def write(file: Path, content: bytes) -> None:
     """Put a file of mode 0600 in the place of another, durably, whole or not at all.
 
-    Raises Refused where the disk does not take it.
+    Raises NotRecorded where the disk does not take it.
     """
     new = file.with_suffix(".new")
     try:
@@ -31,4 +31,4 @@ def write(file: Path, content: bytes) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        raise Refused(f"{file} cannot be written: {error.strerror}") from error
+        raise NotRecorded(f"{file} cannot be written: {error.strerror}") from error

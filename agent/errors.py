@@ -3,7 +3,8 @@
 AgentError
 ├── Refused          tell the person what is wrong and what to do; nothing was changed
 │   ├── ConfigError  the same, of the configuration: which lines to change
-│   └── NotYet       the same, today: keep what was asked for, try again when something has changed
+│   ├── NotYet       the same, today: keep what was asked for, try again when something has changed
+│   └── NotRecorded  the disk did not take it: keep it, try exactly the same again later
 ├── WriteRefused     a device did not take a command: read what stands there before anything else
 ├── LinkLost         close the link, wait, open it again
 ├── SpoolFull        the rows were not taken: count them, say so upstream when there is room
@@ -27,6 +28,10 @@ class ConfigError(Refused):
 
 class NotYet(Refused):
     """What was asked for builds on a fact that may still come."""
+
+
+class NotRecorded(Refused):
+    """The disk did not take it; whoever sent it must send the same again later."""
 
 
 class WriteRefused(AgentError):

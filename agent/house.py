@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from agent.authority.compact import MAP
 from agent.authority.key import Key
+from agent.buffer.database import Damaged
 from agent.config.sums import sums_asked
-from agent.errors import Refused
+from agent.errors import NotRecorded, Refused
 from agent.pipeline.account import Account
 from agent.pipeline.indexes import Indexes
 from agent.pipeline.poll import Poller
 from agent.pipeline.timetable import running_slot
+from agent.reception.reception import BY_HAND, store_is_broken
 from agent.registry.dates import DAY
 from agent.registry.documents import Installation, covers, serial_key
 from agent.registry.gate import Common, Policy, policy
@@ -60,8 +62,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BY_HAND = "hand"
-"""how a person brings a signed object: of these only an order says that the centre lives"""
 OF_THE_CONTROLS = ("dr-command+jwt", "dr-grant+jwt", "dr-revoke+jwt")
 """signed objects that the desk of the controls takes"""
 
@@ -227,11 +227,15 @@ class House:
         return self.notes.chain.last if self.notes else None
 
     async def accept(self, raw: bytes, via: str) -> dict[str, Any]:
-        """Take a signed object that came by `via`; what became of it. Raises Forged."""
+        """Take a signed object that came by `via`; what became of it.
+
+        Raises Forged, and NotRecorded where the disk did not take it.
+        """
         reception = self.reception_open()
         if self.steering is not None:
             reception.seats.update(dict.fromkeys(OF_THE_CONTROLS, self.steering.desk.take))
         answer = await reception.accept(raw, via)
+        # of what a person brings only an order says that the centre lives
         lives = via != BY_HAND or answer.get("typ") == OF_THE_CONTROLS[0]
         if self.steering is not None and lives and not answer.get("again"):
             self.steering.keeper.heard()
@@ -239,11 +243,21 @@ class House:
         return answer | ({"report": self.mapped()} if answer.get("typ") == MAP else {})
 
     async def carried(self, raw: bytes, via: str) -> None:
-        """Take a signed object from a transport; when this returns, it is dealt with."""
+        """Take a signed object from a transport; when this returns, it is dealt with.
+
+        Raises NotRecorded where the disk did not take it: it must come again.
+        """
         try:
             await self.accept(raw, via)
+        except (NotRecorded, Damaged):
+            raise
         except Refused as error:
             log.debug("%s brought what was not taken: %s", via, error)
+        except Exception as error:
+            if store_is_broken(error):
+                raise
+            # it was judged and is on the disk; what follows from it is tried again with the next
+            log.exception("an object of %s was taken, and what follows from it failed", via)
 
     def reception_open(self) -> Reception:
         """What takes signed objects. Raises Refused where nobody could address us yet."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from agent.authority import trust
+from agent.authority import set_aside, trust
 from agent.clerk import author
 from agent.clock import stamp
 from agent.errors import Refused
@@ -77,9 +77,10 @@ async def object_accept(
 
 
 async def object_list(house: House, asker: Asker) -> dict[str, Any]:
-    """What waits, and for what."""
+    """What waits, and for what; and what could not be evaluated."""
     del asker
-    return {"waiting": house.reception_open().book.told()}
+    book = house.reception_open().book
+    return {"waiting": book.told(), "set_aside": set_aside.listed(book.db)}
 
 
 async def object_all_came(

@@ -139,8 +139,9 @@ def directory_of(house: House, outlet: Outlet) -> Mapping[str, Item]:
 
 def outcomes(house: House, outlet: Outlet) -> dict[str, Item]:
     """What became of orders, and of the objects that a recipient has sent or signed."""
-    found = house.steering.outcomes() if house.steering else {}
+    recipient = outlet.settings.recipient
+    found = house.steering.outcomes(recipient) if house.steering else {}
     if house.reception is not None:
         told = house.reception.told
-        found |= told.to(outlet.name, outlet.settings.recipient, house.mapped)
+        found |= told.to(outlet.name, recipient, house.mapped)
     return found

@@ -16,7 +16,7 @@ from agent.clerk import ROOT
 from agent.clock import stamp
 from agent.control.claims import grant_of
 from agent.errors import Refused
-from agent.house import BY_HAND
+from agent.reception.reception import BY_HAND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

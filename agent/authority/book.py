@@ -10,10 +10,10 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from agent.authority import replay, taken, trust, votes
+from agent.authority import replay, set_aside, taken, trust, votes
 from agent.authority.refused import Code, Forged
 from agent.clock import stamp
-from agent.errors import Refused
+from agent.errors import NotRecorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,6 +30,7 @@ SCHEMA = f"""
 {replay.SCHEMA}
 {votes.SCHEMA}
 {taken.SCHEMA}
+{set_aside.SCHEMA}
 CREATE TABLE IF NOT EXISTS trust (ver INTEGER PRIMARY KEY, at INTEGER NOT NULL, raw BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS revoked (kid TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS version (
@@ -44,6 +45,7 @@ CREATE TABLE IF NOT EXISTS told (
     owner TEXT NOT NULL, typ TEXT NOT NULL, jti TEXT NOT NULL, sha256 TEXT NOT NULL,
     state TEXT NOT NULL, code TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS told_words (n INTEGER PRIMARY KEY, words TEXT NOT NULL);
 """
 MOST_WAITING = 1000
 WAITS_FOR = 60 * 86_400
@@ -95,7 +97,7 @@ class Book:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of it on the disk, or nothing. Raises Refused where the disk does not take it."""
+        """All of it on the disk, or nothing. Raises NotRecorded where the disk does not take it."""
         try:
             self.db.execute("BEGIN IMMEDIATE")
             yield self.db
@@ -104,7 +106,7 @@ class Book:
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
             if isinstance(error, sqlite3.OperationalError):
-                raise Refused(f"{FILE} cannot be written ({error}): send it again") from error
+                raise NotRecorded(f"{FILE} cannot be written ({error})") from error
             raise
 
     def _trust(self) -> TrustList | None:
@@ -183,7 +185,8 @@ class Book:
         rows = self.db.execute("SELECT sha256 FROM waiting").fetchall()
         new = (sha256,) not in rows
         if new and len(rows) >= MOST_WAITING:
-            raise Forged(Code.REGISTRY, f"{why}; and {len(rows)} objects wait already")
+            words = f"{len(rows)} objects wait at this gateway already for facts not known yet"
+            raise Forged(Code.REGISTRY, f"{why}; and {len(rows)} objects wait already", words)
         with self.transaction() as db:
             db.execute(
                 "INSERT INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -210,9 +213,12 @@ class Book:
         self.db.execute("DELETE FROM waiting WHERE sha256 = ?", (sha256,))
 
     def give_up(self, now: float) -> list[tuple[str, str]]:
-        """Forget what has waited too long: typ and jti of each."""
+        """Forget what has waited too long: typ and jti of each; and what was set aside so long ago,
+        but for its hash.
+        """
         before = int(now) - WAITS_FOR
         with self.transaction() as db:
             rows = db.execute("SELECT typ, jti FROM waiting WHERE at < ?", (before,)).fetchall()
             db.execute("DELETE FROM waiting WHERE at < ?", (before,))
+            set_aside.forget(db, before)
         return rows

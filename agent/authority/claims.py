@@ -257,8 +257,8 @@ class Request(Said):
     act: Literal["resend", "read-now", "directory"]
     recipient: Recipient
     epoch: Word | None = None
-    from_: Annotated[int | None, Field(alias="from", ge=0)] = None
-    to: Annotated[int, Field(ge=0)] | None = None
+    from_: Annotated[int | None, Field(alias="from", ge=0, le=2**53)] = None
+    to: Annotated[int, Field(ge=0, le=2**53)] | None = None
     device: Word | None = None
 
 

@@ -42,7 +42,8 @@ def take_apart(raw: bytes) -> Compact:
     if len(raw) > LARGEST and header["typ"] != MAP:
         raise Forged(Code.FORM, f"{len(raw)} bytes: a signed object has {LARGEST} at most")
     if len(decoded(parts[2], "signature")) != SIGNATURE_BYTES:
-        raise Forged(Code.SIG, f"its signature does not have {SIGNATURE_BYTES} bytes")
+        words = f"its signature does not have {SIGNATURE_BYTES} bytes"
+        raise Forged(Code.SIG, words, words)
     claims = object_of(decoded(parts[1], "payload"), "payload")
     sha256 = hashlib.sha256(text.encode("ascii")).hexdigest()
     return Compact(text, header["typ"], header["kid"], claims, sha256)
@@ -58,5 +59,6 @@ def header_of(part: str) -> dict[str, str]:
     if not all(isinstance(word, str) for word in header.values()):
         raise Forged(Code.FORM, "what its header says is not text")
     if header["alg"] not in ALGORITHMS:
-        raise Forged(Code.SIG, f"alg {header['alg'][:20]!r}: only EdDSA with Ed25519 keys counts")
+        words = f"alg {header['alg'][:20]!r}: only EdDSA with Ed25519 keys counts"
+        raise Forged(Code.SIG, words, words)
     return header

@@ -32,12 +32,68 @@ class Code(StrEnum):
     """an older version than the one that stands: nothing rolls back"""
     REGISTRY = "E_REGISTRY"
     """rightly signed, but what it says contradicts what is recorded here"""
+    REQUEST = "E_REQUEST"
+    """rightly signed, but what it asks for cannot be done here"""
+    INTERNAL = "E_INTERNAL"
+    """our own code failed to evaluate it; it is set aside and not tried again"""
+
+
+LONGEST_SENTENCE = 400
+"""characters that a sender is told beside a code"""
+ABOUT_ITSELF = frozenset(
+    {Code.FORM, Code.TYP, Code.AUD, Code.EXPIRED, Code.NOT_YET, Code.CLOCK, Code.VERSION}
+)
+"""their details name what the object itself says and this gateway, and so may be told its sender;
+others may name people or facts that the sender must not know
+"""
+WRONG = {
+    Code.SIG: "The signature does not belong to these bytes and the key that `kid` names",
+    Code.KID: "The key that `kid` names may not sign this object here",
+    Code.REPLAY: "The issuer has used this `jti` for another object before",
+    Code.REVOKED: "It was revoked before it came",
+    Code.REGISTRY: "It contradicts what is recorded at the gateway",
+    Code.REQUEST: "What it asks for cannot be done at this gateway",
+    Code.INTERNAL: "An error in the gateway's own software: it could not evaluate this object, has"
+    " set it aside and will not try it again",
+}
+"""what is told of the other codes where nothing more exact was given"""
+REMEDIES = {
+    Code.FORM: "Correct it and sign it again with a new `jti`.",
+    Code.SIG: "Send the bytes exactly as they were signed, or sign them again.",
+    Code.KID: "Compare `kid`, `iss` and the role of the key with the gateway's trust list.",
+    Code.AUD: "Take `aud` from the member `audience` of the gateway's status and sign it again.",
+    Code.TYP: "Check `typ` in the header.",
+    Code.REPLAY: "Sign it again with a new `jti`.",
+    Code.EXPIRED: "Sign it again with later times; an expired trust list must be renewed first.",
+    Code.NOT_YET: "Check the clock of the computer that signs, or send it again later.",
+    Code.CLOCK: "Send the same object again later.",
+    Code.REVOKED: "Whoever may grant it must sign a new one.",
+    Code.VERSION: "Sign it again with a higher `ver`.",
+    Code.REGISTRY: "Compare it with the latest directory, or ask whoever looks after the gateway:"
+    " its log names both sides.",
+    Code.REQUEST: "Correct what it asks for and sign it again with a new `jti`.",
+    Code.INTERNAL: "Do not send it again; report its sha256 to whoever looks after the gateway.",
+}
 
 
 class Forged(Refused):
-    """A signed object is not what it must be; nothing was done. `code` says why, for programs."""
+    """A signed object is not what it must be; nothing was done. `code` says why, for programs.
 
-    def __init__(self, code: Code, detail: str) -> None:
+    `detail` is for people at the gateway. `wrong`: what its sender is told instead, which must not
+    name people or facts that the sender may not know; without it, what is safe by the code.
+    `remedy`: what the sender can do, where the code's own remedy does not fit.
+    """
+
+    def __init__(self, code: Code, detail: str, wrong: str = "", remedy: str = "") -> None:
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
+        self._wrong = wrong or (detail if code in ABOUT_ITSELF else WRONG[code])
+        self._remedy = remedy or REMEDIES[code]
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong and what to do, for whoever sent the object; one bounded line."""
+        plain = "".join(c if c.isprintable() else " " for c in self._wrong)
+        wrong = plain[: LONGEST_SENTENCE - len(self._remedy) - 2].rstrip(". ")
+        return f"{wrong[:1].upper()}{wrong[1:]}. {self._remedy}"

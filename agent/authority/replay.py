@@ -50,7 +50,8 @@ def first(db: sqlite3.Connection, verified: Verified) -> dict[str, Any] | None:
 def _not_too_old(db: sqlite3.Connection, verified: Verified) -> None:
     pruned = db.execute("SELECT exp FROM seen_pruned").fetchone()
     if pruned is not None and verified.exp is not None and verified.exp <= pruned[0]:
-        raise Forged(Code.REPLAY, f"{verified.jti} is older than what is remembered here")
+        words = "it is older than the numbers that this gateway remembers"
+        raise Forged(Code.REPLAY, f"{verified.jti} is older than what is remembered here", words)
 
 
 def keep(db: sqlite3.Connection, verified: Verified, outcome: dict[str, Any]) -> None:

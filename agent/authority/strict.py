@@ -17,6 +17,13 @@ from agent.authority.refused import Code, Forged
 BASE64URL = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
 DEEPEST = 12
 """levels of brackets: the deepest of our objects has five"""
+LONGEST_NUMBER = 60
+"""characters of one number: the largest that any claim allows has 44"""
+LARGEST_EXPONENT = 99
+"""of a number such as 1e-30. Decimal raises InvalidOperation, which is no ValueError, on one of
+twenty digits, and arithmetic with one of nine digits fills the memory
+"""
+EXPONENT = re.compile(r"[eE]([+-]?[0-9]+)$")
 
 
 def text_of(raw: bytes, most: int) -> str:
@@ -50,7 +57,11 @@ def object_of(content: bytes | str, what: str) -> dict[str, Any]:
         text = content if isinstance(content, str) else content.decode("utf-8")
         _shallow(text, what)
         found = json.loads(
-            text, object_pairs_hook=_once, parse_float=Decimal, parse_constant=_never
+            text,
+            object_pairs_hook=_once,
+            parse_float=_fraction,
+            parse_int=_whole,
+            parse_constant=_never,
         )
         # half a surrogate pair passes json, and nobody can write it down again
         json.dumps(found, ensure_ascii=False, default=str).encode("utf-8")
@@ -88,6 +99,25 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise Forged(Code.FORM, f"{json.dumps(twice)[:60]} stands in it twice")
     return found
+
+
+def _fraction(token: str) -> Decimal:
+    exponent = EXPONENT.search(_bounded(token))
+    if exponent is not None and abs(int(exponent[1])) > LARGEST_EXPONENT:
+        words = f"the number {token[:40]} has an exponent beyond {LARGEST_EXPONENT}"
+        raise Forged(Code.FORM, words)
+    return Decimal(token)
+
+
+def _whole(token: str) -> int:
+    return int(_bounded(token))
+
+
+def _bounded(token: str) -> str:
+    if len(token) > LONGEST_NUMBER:
+        words = f"a number of {len(token)} characters: it may have {LONGEST_NUMBER}"
+        raise Forged(Code.FORM, words)
+    return token
 
 
 def _never(word: str) -> Any:

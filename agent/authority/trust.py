@@ -125,7 +125,7 @@ def read(raw: bytes) -> TrustList:
 
 def _list(signatures: object) -> list[Any]:
     if not isinstance(signatures, list) or not signatures:
-        raise Forged(Code.SIG, "nobody has signed it")
+        raise Forged(Code.SIG, "nobody has signed it", "nobody has signed it")
     return signatures
 
 
@@ -177,10 +177,8 @@ def admit(new: TrustList, current: TrustList | None, least: int, now: float | No
     cannot be relied on. A change of roots needs both the old ones and the new. Raises Forged.
     """
     if new.threshold < least:
-        raise Forged(
-            Code.SIG,
-            f"it wants {new.threshold} signatures only; `trust.threshold` is {least}",
-        )
+        words = f"it wants {new.threshold} signatures only; `trust.threshold` is {least}"
+        raise Forged(Code.SIG, words, words)
     if current is not None:
         if new.ver <= current.ver:
             raise Forged(Code.VERSION, f"it is version {new.ver}; version {current.ver} stands")
@@ -193,7 +191,8 @@ def admit(new: TrustList, current: TrustList | None, least: int, now: float | No
 def _enough(new: TrustList, roots: Mapping[str, Key], threshold: int, whose: str) -> None:
     count = len(new.signed_by(roots))
     if count < threshold:
-        raise Forged(Code.SIG, f"{count} of {whose} have signed it, {threshold} must")
+        words = f"{count} of {whose} have signed it, {threshold} must"
+        raise Forged(Code.SIG, words, words)
 
 
 def pinned(new: TrustList, roots: Collection[str]) -> bool:

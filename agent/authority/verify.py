@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = {Trust.TRUSTED: 60.0, Trust.HOLDOVER: 120.0}
 """seconds by which two clocks may differ"""
+NOT_THEIRS = "a key is revoked by its owner, by another key of its role, or by a root"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +131,13 @@ def verify(raw: bytes, known: Known) -> Verified:
 def _signer(compact: Compact, known: Known) -> Member:
     member = known.members.get(compact.kid)
     if member is None:
-        raise Forged(Code.KID, f"nobody in the trust list has the key {compact.kid[:43]!r}")
+        unknown = f"nobody in the trust list has the key {compact.kid[:43]!r}"
+        raise Forged(Code.KID, unknown, unknown)
     if not member.key.signed(compact.text):
         raise Forged(Code.SIG, f"the key of {member.name} has not signed these bytes")
     if compact.kid in known.revoked:
-        raise Forged(Code.KID, f"the key {compact.kid} of {member.name} was revoked")
+        words = f"the key {compact.kid} of {member.name} was revoked"
+        raise Forged(Code.KID, words, f"the key {compact.kid} was revoked")
     return member
 
 
@@ -151,15 +154,19 @@ def _said(compact: Compact, kind: Kind) -> Said:
 def _may_say(member: Member, kind: Kind, said: Said, typ: str, us: Audience) -> None:
     whose = f"the key of {member.name} ({member.role})"
     if said.iss != member.name:
-        raise Forged(Code.KID, f"{whose} speaks for {said.iss[:40]!r}")
+        words = f"{whose} speaks for {said.iss[:40]!r}"
+        raise Forged(Code.KID, words, "`iss` is not the name that the trust list gives this key")
     if member.role not in roles_for(kind, said):
-        raise Forged(Code.KID, f"{whose} may not issue {typ}")
+        words = f"a key of the role {member.role} may not issue {typ}"
+        raise Forged(Code.KID, f"{whose} may not issue {typ}", words)
     if isinstance(said, claims.Grant):
         speaks_as = "residents_council" if member.role == WITNESS else member.role
         if said.role != speaks_as:
-            raise Forged(Code.KID, f"{whose} cannot grant as {said.role}")
+            words = f"a key of the role {member.role} cannot grant as {said.role}"
+            raise Forged(Code.KID, f"{whose} cannot grant as {said.role}", words)
     if not member.scope.allows(typ, us.names):
-        raise Forged(Code.KID, f"{whose} is not for {typ} in this building")
+        words = f"its `scope` in the trust list does not let this key sign {typ} for this building"
+        raise Forged(Code.KID, f"{whose} is not for {typ} in this building", words)
 
 
 def _may_revoke(member: Member, said: Said, members: Mapping[str, Member]) -> None:
@@ -172,7 +179,7 @@ def _may_revoke(member: Member, said: Said, members: Mapping[str, Member]) -> No
             continue
         if other.role != member.role or other.role == OCCUPANT:
             words = f"{member.name} ({member.role}) cannot revoke a key of {other.name}"
-            raise Forged(Code.KID, words)
+            raise Forged(Code.KID, words, NOT_THEIRS)
 
 
 def _meant_for_us(kind: Kind, said: Said, us: Audience) -> None:
@@ -197,7 +204,10 @@ def _in_time(kind: Kind, said: Said, member: Member, known: Known) -> None:
         raise Forged(Code.EXPIRED, f"the trust list expired on {expired}: nothing new is allowed")
     if not member.since - slack <= now <= member.until + slack:
         since, until = stamp(member.since), stamp(member.until)
-        raise Forged(Code.KID, f"the key of {member.name} counts from {since} to {until} only")
+        words = f"the trust list lets this key sign from {since} to {until} only"
+        raise Forged(
+            Code.KID, f"the key of {member.name} counts from {since} to {until} only", words
+        )
     if said.iat > now + slack:
         raise Forged(Code.NOT_YET, f"it was made on {stamp(said.iat)}, and it is {stamp(now)}")
     if kind.dated is Dated.ACCEPTANCE and said.nbf is not None and said.nbf > now + slack:

@@ -96,14 +96,23 @@ def all_came(
 
 @app.command("list")
 def list_(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
-    """List what waits for a fact or for the time."""
+    """List signed objects that wait for a fact or the time, or that could not be evaluated."""
     answer = ask(config, state, "object.list")
     if json:
         as_json(answer)
-    elif not answer["waiting"]:
+        return
+    if not answer["waiting"]:
         typer.echo("nothing waits")
     else:
         rows = [
             (one["typ"], one["jti"], when(one["since"]), one["why"]) for one in answer["waiting"]
         ]
         table(("kind", "number", "since", "waits because"), rows)
+    # a daemon of an earlier version does not say it
+    if failed := answer.get("set_aside"):
+        typer.echo(
+            "Set aside because of an error in gardien, and not tried again. Report it with these"
+            " lines; once a new version mends it: gardien object accept FILE"
+        )
+        rows = [(one["sha256"], when(one["since"]), one["via"], one["error"]) for one in failed]
+        table(("sha256", "since", "came by", "error"), rows)

@@ -75,11 +75,14 @@ class Desk:
             raise Forged(ObjectCode.FORM, str(error)) from error
         for asset in grant.assets:
             if not self._covers(verified, asset):
-                raise Forged(ObjectCode.KID, f"the key of {verified.owner} is not for {asset}")
+                words = f"its `scope` in the trust list does not let this key speak for {asset}"
+                raise Forged(
+                    ObjectCode.KID, f"the key of {verified.owner} is not for {asset}", words
+                )
         journal = self.keeper.journal
         if (other := journal.grants.get(grant.jti)) and other.by != grant.by:
             words = f"{other.by} has used the number {grant.jti} for a grant: take another"
-            raise Forged(ObjectCode.REPLAY, words)
+            raise Forged(ObjectCode.REPLAY, words, "another grant here has this `jti`")
         answer = {"grant": grant.jti, "role": grant.role, "revoked": journal.is_taken(grant)}
         await self.run(journal.grant, grant, _keep(verified, answer))
         self._audit("control.grant", jti=grant.jti, kid=verified.kid)
@@ -113,7 +116,11 @@ class Desk:
         """An unknown one may come later; then it is judged who has taken it back."""
         grant = None if one.key else self.keeper.journal.grants.get(one.what)
         if grant and not taken.may_end(one.owner, one.role, grant.by, grant.role):
-            raise Forged(ObjectCode.KID, f"{one.owner} cannot take back what {grant.by} said")
+            raise Forged(
+                ObjectCode.KID,
+                f"{one.owner} cannot take back what {grant.by} said",
+                "a grant is revoked by who gave it, by another key of that role, or by a root",
+            )
 
     # -- orders
 
@@ -202,16 +209,25 @@ class Desk:
     async def _end(self, verified: Verified, said: claims.Command) -> dict[str, Any]:
         """Cancel one order, or release whatever is held: always taken (domain.md 3.3, rule 9)."""
         answers: dict[str, Any] = {}
+        outcomes: list[Outcome] = []
         known = [name for name in dict.fromkeys(said.cmd.tgt) if name in self.keeper.fits]
         for name in dict.fromkeys(said.cmd.tgt):
             fit = self.keeper.fits.get(name)
-            if fit is None:
-                answers[name] = {"state": State.REJECTED, "code": str(Code.ASSET)}
-            elif not self._may_end(verified, fit):
-                answers[name] = {"state": State.REJECTED, "code": str(Code.KID)}
-                known.remove(name)
-            else:
+            if fit is not None and self._may_end(verified, fit):
                 answers[name] = {"state": State.CANCELLED}
+                continue
+            if fit is None:
+                no = No(Code.ASSET, f"nothing called {name} may be commanded here")
+            else:
+                no = No(
+                    Code.KID, f"a key of the role {verified.role} may not end what {name} holds"
+                )
+                known.remove(name)
+            answers[name] = {"state": State.REJECTED, "code": str(no), "words": no.words}
+            at = self.keeper.world.now().wall
+            outcomes.append(
+                Outcome(said.jti, name, State.REJECTED, at, str(no), no.words, by=verified.owner)
+            )
         answer = {"jti": said.jti, "targets": answers}
         ref, journal = said.cmd.ref or "", self.keeper.journal
         late = any((ref, name) in journal.events for name in known)
@@ -220,8 +236,9 @@ class Desk:
             if ref and not late and known:
                 until = self.keeper.world.now().wall + EARLY_KEPT
                 await self.run(journal.refuse_later, ref, known, until, keep)
+                await self.run(journal.save, Change(outcomes=outcomes))
             else:
-                await self.run(journal.save, Change(), keep)
+                await self.run(journal.save, Change(outcomes=outcomes), keep)
         finally:  # also where it cannot be kept: it comes again, and ends nothing twice
             words = f"{said.cmd.act} by {verified.owner}"
             for name in known:

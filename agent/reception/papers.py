@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.authority import claims
-from agent.authority.refused import Code, Forged
+from agent.authority.refused import REMEDIES, Code, Forged
 from agent.authority.words import moment, seconds
 from agent.clock import stamp
+from agent.errors import Refused
 from agent.reception.placemap import read_map
-from agent.registry.dates import MONTH
+from agent.registry import fields
+from agent.registry.dates import MONTH, day_of_the_year, sane
 from agent.registry.entries import NewConsent, NewDuty, NewOccupancy, NewWithdrawal
-from agent.registry.fields import CLOCKS_DIFFER
+from agent.registry.place import OCCUPANCY, parse
 
 if TYPE_CHECKING:
     from agent.authority.verify import Verified
-    from agent.errors import Refused
     from agent.registry.gate import Policy
     from agent.registry.registry import Registry
 
@@ -76,7 +77,7 @@ class Papers:
             found = self.registry.withdraw([NewWithdrawal(id=said.prev)], *by)
             return "withdrawn" if found else "withdrawn before it came: it will not be taken"
         assert said.given_at is not None
-        if said.given_at > by[2] + CLOCKS_DIFFER:
+        if said.given_at > by[2] + fields.CLOCKS_DIFFER:
             given, now = stamp(said.given_at), stamp(by[2])
             words = f"given_at is {given}, and it is {now} here: write when it was signed"
             raise Forged(Code.NOT_YET, words)
@@ -139,9 +140,61 @@ class Papers:
 
 
 def _at(text: str | None) -> int | None:
-    return None if text is None else moment(text)
+    try:
+        return None if text is None else sane(moment(text))
+    except ValueError as error:
+        raise Refused(f"{text}: {error}") from error
 
 
-def contradiction(error: Refused) -> Forged:
-    """What the registry said against it, with a code."""
-    return error if isinstance(error, Forged) else Forged(Code.REGISTRY, str(error))
+CONTRADICTS = {
+    "consent+jwt": "it contradicts what is recorded at the gateway: `place` is not known, the"
+    " occupancy is another place's or is not there at `nbf`, this consent is known or was withdrawn"
+    " already, or another one stands for the same recipient and purpose",
+    "occupancy+jwt": "it contradicts what is recorded at the gateway: `place` is not a dwelling"
+    " known there, somebody else lives there at that time, or `occ` is known already (move_in) or"
+    " not known (move_out, correct)",
+    "duty+jwt": "it contradicts what is recorded at the gateway: this duty is known already,"
+    " another recipient has one for the same time, or there is none to end",
+    "place-map+jws": "the place map contradicts what is recorded at the gateway: `conflicts` gives"
+    " the lines where they are known",
+}
+
+
+def contradiction(error: Refused, verified: Verified, policy: Policy) -> Forged:
+    """What the registry said against it, with a code, and what its sender may be told of that."""
+    if isinstance(error, Forged):
+        return error
+    if fault := own_fault(verified, policy):
+        return Forged(Code.REGISTRY, str(error), fault, REMEDIES[Code.FORM])
+    return Forged(Code.REGISTRY, str(error), CONTRADICTS[verified.typ])
+
+
+def own_fault(verified: Verified, policy: Policy) -> str:
+    """What is wrong with an object whatever is recorded here; empty: nothing is."""
+    said = verified.said
+    try:
+        match said:
+            case claims.Consent(data=claims.ConsentData() as data, recipients=list() as recipients):
+                parse(said.sub, OCCUPANCY)
+                parse(said.place)
+                fields.recipient(recipients[0])
+                fields.personal(data.channels)
+                fields.step(MONTH if data.step == "P1M" else seconds(data.step), policy)
+                fields.until(said.exp, sane(said.nbf or 0), sane(said.given_at or 0))
+            case claims.OccupancySaid():
+                parse(said.occ, OCCUPANCY)
+                parse(said.place)
+                for moment_said in (said.from_, said.to):
+                    _at(moment_said)
+            case claims.Duty():
+                for moment_said in (said.from_, said.to):
+                    _at(moment_said)
+                fields.recipient(said.recipient)
+                fields.registers(said.channels)
+                for day in said.billing or ():
+                    day_of_the_year(day)
+            case claims.PlaceMap():
+                read_map(said.csv, said.jti, ())
+    except (Refused, ValueError) as error:
+        return str(error)
+    return ""

@@ -7,19 +7,22 @@ orders and grants go to whoever took a seat for their kind. A refusal is one exc
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import logging
 import re
+import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from agent.authority import claims, replay, taken, trust
+from agent.authority import claims, replay, set_aside, taken, trust
 from agent.authority.compact import MAP, take_apart
 from agent.authority.kinds import REVOKES, ROOT
 from agent.authority.refused import Code, Forged
-from agent.authority.verify import Audience, Known, Verified, verify
+from agent.authority.verify import NOT_THEIRS, Audience, Known, Verified, verify
+from agent.buffer.database import Damaged
 from agent.clock import Trust, stamp
-from agent.errors import NotYet, Refused
+from agent.errors import NotRecorded, NotYet, Refused, SpoolFull
 from agent.reception.papers import contradiction
 from agent.reception.told import Told
 
@@ -45,6 +48,19 @@ HOUR = 3600.0
 AHEAD = 120.0
 """seconds by which the clock of who signs may be before ours"""
 ORDER = "dr-command+jwt"
+BY_HAND = "hand"
+"""how a person brings an object"""
+NO_ROOM = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+    errno.EACCES, errno.EPERM, errno.EBUSY, errno.EAGAIN,
+}  # fmt: skip
+"""errors of a disk or machine that takes nothing now: whatever the object, it may pass later"""
+SQLITE_NO_ROOM = {
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PROTOCOL,
+}  # fmt: skip
+SQLITE_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 class Reception:
@@ -91,19 +107,59 @@ class Reception:
         """Take an object that came by `via`, byte for byte as it came.
 
         The answer says its `typ`, `jti` and `outcome`, and whether it had come before. Raises
-        Forged, and then nothing was done.
+        Forged, and then nothing was done; NotRecorded where the disk did not take it: it must come
+        again.
         """
         try:
-            if raw.lstrip()[:1] == b"{":
-                answer = self.renew_trust(raw)
-            else:
-                async with self._one_at_a_time:
-                    answer = await self._take(raw, via)
+            answer = await self._evaluate(raw, via)
         except Forged as error:
             self._refused(raw, via, error)
             raise
         self._tell(raw, via, answer)
         return answer
+
+    async def _evaluate(self, raw: bytes, via: str) -> dict[str, Any]:
+        """Take one object; a fault of our own code becomes E_INTERNAL, and stops this object only.
+
+        Raises Forged, NotRecorded; Damaged and what else says that the store itself is broken.
+        """
+        sha256 = hashlib.sha256(raw.strip()).hexdigest()
+        try:
+            before = set_aside.holds(self.book.db, sha256)
+            if before and via != BY_HAND:
+                raise Forged(Code.INTERNAL, "it was set aside when it came first")
+            if raw.lstrip()[:1] == b"{":
+                answer = self.renew_trust(raw)
+            else:
+                async with self._one_at_a_time:
+                    answer = await self._take(raw, via)
+            if before:
+                with self.book.transaction() as db:
+                    set_aside.drop(db, sha256)
+        except (Forged, NotRecorded, Damaged):
+            raise
+        except Refused as error:
+            raise Forged(Code.REQUEST, str(error)) from error
+        except Exception as error:
+            if store_is_broken(error):
+                raise
+            if _not_stored(error):
+                raise NotRecorded(f"a signed object could not be recorded: {error}") from error
+            log.exception("a signed object that came by %s could not be evaluated", via)
+            self._set_aside(raw, via, error, sha256)
+            raise Forged(Code.INTERNAL, f"{type(error).__name__}: {error}"[:300]) from error
+        return answer
+
+    def _set_aside(self, raw: bytes, via: str, error: Exception, sha256: str) -> None:
+        """Keep what could not be evaluated, so that it is not tried again; of a flood nothing.
+
+        Raises NotRecorded.
+        """
+        if self._flooded():
+            return
+        what = f"{type(error).__name__}: {error}"
+        with self.book.transaction() as db:
+            set_aside.keep(db, sha256, (via, raw), what, self.clock.now())
 
     async def _take(self, raw: bytes, via: str) -> dict[str, Any]:
         try:
@@ -149,8 +205,10 @@ class Reception:
             if self.book.wait(verified.sha256, named, came, str(error), now):
                 self.audit("object.waits", _ids(verified, via))
             return _answer(verified, f"waits: {error}")
+        except NotRecorded:
+            raise
         except Refused as error:
-            raise contradiction(error) from error
+            raise contradiction(error, verified, self.papers.policy) from error
         return self._settle(verified, via, outcome)
 
     def _settle(self, verified: Verified, via: str, outcome: str) -> dict[str, Any]:
@@ -198,7 +256,8 @@ class Reception:
         if trusted and new.made > now + AHEAD:
             raise Forged(Code.NOT_YET, f"it was made on {stamp(new.made)}, and it is {stamp(now)}")
         if self.book.trust is None and not trust.pinned(new, self.pinned):
-            raise Forged(Code.KID, "its roots are not those that the configuration names")
+            words = "its roots are not those that the configuration names"
+            raise Forged(Code.KID, words, words)
 
     def renew_trust(self, raw: bytes, confirmed: str | None = None) -> dict[str, Any]:
         """Let a trust list take the place of the one that stands.
@@ -212,11 +271,11 @@ class Reception:
             return answer | {"again": True}
         self.consider(new)
         if standing is None and confirmed != new.sha256:
-            raise Forged(
-                Code.KID,
+            words = (
                 "there is no trust list here yet, and the first is accepted by a person at the"
-                " gateway only: gardien trust accept FILE",
+                " gateway only: gardien trust accept FILE"
             )
+            raise Forged(Code.KID, words, words)
         self.book.install(new, self.clock.now())
         self.clock.at_least(new.made)
         self.audit(
@@ -230,18 +289,20 @@ class Reception:
         """Try once more what waits; how much waits no longer."""
         if self.clock.trust is Trust.UNTRUSTED:
             return 0
-        for typ, jti in self.book.give_up(self.clock.now()):
-            log.warning("%s %s has waited for 60 days and is forgotten", typ, jti)
-            self.audit("object.forgotten", {"typ": typ, "jti": jti})
         waiting = self.book.waiting()
-        for sha256, via, raw in waiting:
-            try:
-                async with self._one_at_a_time:
-                    answer = await self._take(raw, via)
-                self._tell(raw, via, answer)
-            except Forged as error:
-                self._refused(raw, via, error)
-                self.book.no_longer(sha256)
+        try:
+            for typ, jti in self.book.give_up(self.clock.now()):
+                log.warning("%s %s has waited for 60 days and is forgotten", typ, jti)
+                self.audit("object.forgotten", {"typ": typ, "jti": jti})
+            waiting = self.book.waiting()
+            for sha256, via, raw in waiting:
+                try:
+                    self._tell(raw, via, await self._evaluate(raw, via))
+                except Forged as error:
+                    self._refused(raw, via, error)
+                    self.book.no_longer(sha256)
+        except NotRecorded as error:
+            log.warning("signed objects that wait are tried again later: %s", error)
         return len(waiting) - len(self.book.waiting())
 
     def _wait_for_the_clock(self, raw: bytes, via: str) -> dict[str, Any]:
@@ -253,19 +314,24 @@ class Reception:
 
     def _refused(self, raw: bytes, via: str, error: Forged) -> None:
         """Write a refusal down; of a flood only the number."""
-        now = self.clock.steady()
         log.info("an object that came by %s is refused: %s", via, error)
-        self._refused_at = [at for at in self._refused_at if now - at < HOUR]
-        if len(self._refused_at) >= REFUSALS_AN_HOUR:
+        if self._flooded():
             self._unrecorded += 1
             return
-        self._refused_at.append(now)
+        self._refused_at.append(self.clock.steady())
         body = {"code": error.code, "sha256": hashlib.sha256(raw).hexdigest(), "via": via}
         if self._unrecorded:
             body["more"] = str(self._unrecorded)
             self._unrecorded = 0
         self.audit("object.refused", body)
-        self._keep_told(raw, via, f"REJECTED {error.code}{_conflicts(raw, error)}")
+        how = f"REJECTED {error.code}{_conflicts(raw, error)}"
+        self._keep_told(raw, via, how, words=error.sentence)
+
+    def _flooded(self) -> bool:
+        """Whether so much was refused in the last hour that no more of it is written down."""
+        now = self.clock.steady()
+        self._refused_at = [at for at in self._refused_at if now - at < HOUR]
+        return len(self._refused_at) >= REFUSALS_AN_HOUR
 
     def _tell(self, raw: bytes, via: str, answer: Mapping[str, Any]) -> None:
         """Let its sender hear of it; orders are told of control by control, by the desk."""
@@ -274,18 +340,20 @@ class Reception:
         state = "WAITING" if str(answer["outcome"]).startswith("waits") else "ACCEPTED"
         self._keep_told(raw, via, state, verified=True)
 
-    def _keep_told(self, raw: bytes, via: str, how: str, *, verified: bool = False) -> None:
+    def _keep_told(
+        self, raw: bytes, via: str, how: str, *, verified: bool = False, words: str = ""
+    ) -> None:
         sha256 = hashlib.sha256(raw.strip()).hexdigest()
         try:
             one = take_apart(raw)
-        except Forged:
+        except Exception:  # noqa: BLE001 -- it is told also of what our own code cannot take apart
             owner, what = "", ("", "", sha256)
         else:
             member = self.known().members.get(one.kid) if verified else None
             owner = member.name if member else ""
             what = (one.typ[:40], str(one.claims.get("jti", ""))[:64], one.sha256)
         try:
-            self.told.add(self.clock.now(), (via, owner), what, how)
+            self.told.add(self.clock.now(), (via, owner), what, how, words)
         except Refused as error:
             log.error("what became of an object is not told: %s", error)  # noqa: TRY400 -- no bug
 
@@ -298,6 +366,7 @@ class Reception:
             "expires": stamp(standing.expires) if standing else None,
             "alarm": self._alarm(standing),
             "waiting": len(self.book.waiting()),
+            "set_aside": set_aside.recent(self.book.db, self.clock.now()),
         }
 
     def _alarm(self, standing: TrustList | None) -> str:
@@ -317,8 +386,23 @@ def _may_revoke(verified: Verified, kid: str, members: Mapping[str, Member]) -> 
     if member is None or taken.may_end(verified.owner, verified.role, member.name, member.role):
         return
     if member.role == ROOT:
-        raise Forged(Code.KID, "a root key is changed by a trust list only")
-    raise Forged(Code.KID, f"{verified.owner} cannot take a key from {member.name}")
+        words = "a root key is changed by a trust list only"
+        raise Forged(Code.KID, words, words)
+    words = f"{verified.owner} cannot take a key from {member.name}"
+    raise Forged(Code.KID, words, NOT_THEIRS)
+
+
+def _not_stored(error: Exception) -> bool:
+    """Whether the disk, and not the object, is why it was not taken."""
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in SQLITE_NO_ROOM
+    return isinstance(error, SpoolFull) or (isinstance(error, OSError) and error.errno in NO_ROOM)
+
+
+def store_is_broken(error: Exception) -> bool:
+    """Whether a file must be set aside, as the next start does."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return isinstance(error, sqlite3.Error) and code & 0xFF in SQLITE_DAMAGE
 
 
 def _answer(verified: Verified, outcome: str) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """What became of objects, for who sent them: accepted, waiting, or refused with a code.
 
 Told to the uplink that brought an object, and of an accepted one also to the recipient in whose
-name its key stands. Never in words: those may name what the sender must not know. Of a place map
-its sender learns what became of it: the lines that contradict, or how places and meters now fit.
+name its key stands. Beside a code stands a sentence that names nothing the sender must not know
+(`Forged.sentence`). Of a place map its sender learns what became of it: the lines that contradict,
+or how places and meters now fit.
 """
 
 from __future__ import annotations
@@ -38,13 +39,15 @@ class One:
     state: str
     code: str
     """of a refusal; of a place map, behind a blank, the lines that contradict: `E_REGISTRY 3,17`"""
+    words: str = ""
+    """of a refusal: what is wrong and what to do"""
 
     def item(self) -> dict[str, Any]:
         """As a recipient is told it."""
         code, _, lines = self.code.partition(" ")
         said = {
             "id": f"o{self.n}-{self.at}", "typ": self.typ, "jti": self.jti, "sha256": self.sha256,
-            "state": self.state, "code": code, "at": stamp(self.at),
+            "state": self.state, "code": code, "words": self.words, "at": stamp(self.at),
             "conflicts": [int(line) for line in lines.split(",") if line],
         }  # fmt: skip
         return {name: value for name, value in said.items() if value}
@@ -55,14 +58,24 @@ class Told:
 
     def __init__(self, book: Book) -> None:
         self._book = book
-        rows = book.db.execute("SELECT * FROM told ORDER BY n")
+        # in a table of their own: an earlier version reads every column of `told`
+        rows = book.db.execute(
+            "SELECT told.*, coalesce(words, '') FROM told LEFT JOIN told_words USING (n) ORDER BY n"
+        )
         self._latest = deque((One(*row) for row in rows), maxlen=LATEST)
 
-    def add(self, at: float, came: tuple[str, str], what: tuple[str, str, str], how: str) -> None:
+    def add(
+        self,
+        at: float,
+        came: tuple[str, str],
+        what: tuple[str, str, str],
+        how: str,
+        words: str = "",
+    ) -> None:
         """Keep one, unless it is what was last said of these bytes.
 
         `came`: by what way, signed by whom; `what`: typ, jti, sha256; `how`: a state, or
-        `REJECTED` with its code behind a blank.
+        `REJECTED` with its code behind a blank; `words`: the sentence beside the code.
         """
         state, _, code = how.partition(" ")
         told = (one for one in reversed(self._latest) if one.sha256 == what[2])
@@ -74,8 +87,11 @@ class Told:
                 "INSERT INTO told (at, via, owner, typ, jti, sha256, state, code)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values,
             ).lastrowid  # fmt: skip
+            if words:
+                db.execute("INSERT OR REPLACE INTO told_words VALUES (?, ?)", (n, words))
             db.execute("DELETE FROM told WHERE n <= ?", ((n or 0) - LATEST,))
-        self._latest.append(One(n or 0, *values))
+            db.execute("DELETE FROM told_words WHERE n <= ?", ((n or 0) - LATEST,))
+        self._latest.append(One(n or 0, *values, words))
 
     def to(
         self, uplink: str, recipient: str, report: Callable[[], dict[str, Any]] = dict

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tinydb import TinyDB
 
-from agent.errors import Refused
+from agent.errors import NotRecorded, Refused
 from agent.registry.admission import Author
 from agent.registry.admit_bases import (
     admit_consents,
@@ -374,10 +374,10 @@ class Registry:
         self._documents += documents
         self._index = Index(self._documents)
 
-    def _unsure(self, error: OSError) -> Refused:
+    def _unsure(self, error: OSError) -> NotRecorded:
         # what the file says now is what a restart would believe
         self._load()
-        return Refused(
+        return NotRecorded(
             f"{self._path} could not be written ({error}): look whether it was recorded "
             f"before you do it again"
         )

@@ -15,6 +15,7 @@ from agent.config.fits import fits
 from agent.control.desk import Desk
 from agent.control.journal import Journal
 from agent.control.keeper import Keeper
+from agent.control.model import Code
 from agent.control.opened import Opened
 from agent.control.plug import LinePlug
 from agent.control.settings import split
@@ -59,16 +60,25 @@ class Steering:
     desk: Desk
     thread: OneThread
 
-    def outcomes(self) -> dict[str, dict[str, Any]]:
-        """What became of orders, as recipients are told: of common plant only, for what is done in
-        a dwelling is the business of those who live there.
+    def outcomes(self, recipient: str = "") -> dict[str, dict[str, Any]]:
+        """What became of orders, as a recipient is told: of common plant only, for what is done in
+        a dwelling is the business of those who live there. Of its own orders, by the name of its
+        key, it is also told that there is no control of that name.
         """
         journal = self.keeper.journal
         return {
             f"outcomes/{one.n}-{int(one.at)}": _told(one)
             for one in list(journal.recent)
-            if self._common(one.control, one.device or journal.device_of(one.jti, one.control))
+            if self._common(one.control, device := self._device_of(one))
+            or (not device and self._misnamed(one, recipient))
         }
+
+    def _device_of(self, one: Outcome) -> str:
+        return one.device or self.keeper.journal.device_of(one.jti, one.control)
+
+    def _misnamed(self, one: Outcome, recipient: str) -> bool:
+        own = bool(recipient) and one.by == recipient
+        return own and one.code == Code.ASSET and one.control not in self.config.controls
 
     def holds(self) -> list[dict[str, Any]]:
         """What is held now, and for how long yet, as recipients are told: of common plant only."""

@@ -49,7 +49,7 @@ class Station:
     is to be read anew at each opening"""
     objects: Callable[[bytes], Awaitable[None]] = nobody
     """takes one signed object, byte for byte as it came; when it returns, the object is dealt with
-    and need not come again"""
+    and need not come again. Raises NotRecorded where it must come again"""
     cursors: Cursors = field(default_factory=Cursors)
     """how far signed objects were fetched, where the transport counts"""
     audience: str = ""

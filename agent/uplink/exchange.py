@@ -92,7 +92,11 @@ class Far:
             return []
         try:
             found = json.loads(body)["objects"]
-            page = [(_cursor(one["cursor"]), str(one["object"]).encode()) for one in found]
+            # half a character is left to whoever judges the object: the others must come through
+            page = [
+                (_cursor(one["cursor"]), str(one["object"]).encode("utf-8", "surrogatepass"))
+                for one in found
+            ]
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise UplinkLost(f"{self._host}: /objects is no list of objects: {error!r}") from error
         self.listed = True

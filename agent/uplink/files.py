@@ -18,7 +18,7 @@ from agent.buffer import receipts
 from agent.buffer.outbox import digest
 from agent.buffer.receipts import parse
 from agent.clock import monotonic
-from agent.errors import BatchRejected, NotStored
+from agent.errors import BatchRejected, NotRecorded, NotStored
 from agent.uplink.cms import Envelope
 from agent.uplink.condition import condition
 from agent.uplink.container import Packing
@@ -221,7 +221,7 @@ class FilesUplink:
             self._station.complete()
 
     async def _take(self, entry: Entry) -> bool:
-        """Hand a signed object on, once; False where it cannot be read yet."""
+        """Hand a signed object on, once; False where it cannot be read or recorded yet."""
         if self._objects.get(entry.name) == entry:
             return True
         path = f"{OBJECTS}/{entry.name}"
@@ -231,7 +231,11 @@ class FilesUplink:
             self._complain(path, error)
             return False
         if body:
-            await self._station.objects(body)
+            try:
+                await self._station.objects(body)
+            except NotRecorded as error:
+                self._complain(path, error)
+                return False
             self._objects[entry.name] = entry
         return body != b""  # that is being written; None: it is there no more
 

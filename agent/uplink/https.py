@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from agent.buffer.receipts import parse
 from agent.clock import monotonic, seconds
 from agent.enrolment.tls import context, doubt
-from agent.errors import BatchRejected, NotStored, UplinkLost
+from agent.errors import BatchRejected, NotRecorded, NotStored, UplinkLost
 from agent.uplink.answers import STORED, judge
 from agent.uplink.condition import condition
 from agent.uplink.exchange import asking
@@ -164,16 +164,25 @@ class HttpsUplink:
             yield receipt
 
     async def _fetch(self) -> None:
-        """Hand on every signed object that is new since the last one."""
+        """Hand on every signed object that is new since the last one.
+
+        One that the disk does not take ends it: the next poll goes on from there.
+        """
         if _version(self._station) != self._credential:
             raise UplinkLost("this gateway has a new certificate: connecting with it")
         told, cursors = (self._settings.recipient, self._settings.url), self._station.cursors
         self._far.cursor, trust = cursors.of(*told), cursors.trust
+        whole = True
         while page := await self._thread.run(self._far.objects):
             asked_after = self._far.cursor
-            for cursor, raw in page:
-                await self._station.objects(raw)
-                self._far.cursor = cursor
+            try:
+                for cursor, raw in page:
+                    await self._station.objects(raw)
+                    self._far.cursor = cursor
+            except NotRecorded as error:
+                log.warning("%s: a signed object is fetched again: %s", told[0], error)
+                whole = False
+                break
             if trust != cursors.trust:  # what the list before made us refuse is judged anew
                 self._far.cursor, trust = "", cursors.trust
                 continue
@@ -181,7 +190,7 @@ class HttpsUplink:
             if self._far.cursor == asked_after:
                 break  # it heeds no cursor, and would send these for ever
         cursors.keep(*told, self._far.cursor)
-        if self._far.listed:
+        if whole and self._far.listed:
             self._station.complete()
         self._asked = monotonic()
         self._next_poll = self._asked + self._settings.poll

@@ -12,7 +12,7 @@ from paho.mqtt.client import MQTTv5, MQTTv311
 from agent.buffer.receipts import parse
 from agent.clock import seconds
 from agent.enrolment.tls import context, doubt
-from agent.errors import BatchRejected, Refused, UplinkLost
+from agent.errors import BatchRejected, NotRecorded, Refused, UplinkLost
 from agent.model import Lane
 from agent.uplink.condition import condition
 from agent.uplink.ended import all_sent
@@ -39,6 +39,10 @@ LARGEST_PAYLOAD = 60_000
 """bytes; every broker and cloud service we know takes as much"""
 FRAME = 16
 """bytes of a PUBLISH beside topic and payload, rounded up (MQTT 5.0, 3.3)"""
+COMES_AGAIN_AFTER = 60.0
+"""seconds until the connection is made anew for an object that the disk did not take: a broker
+sends what was not acknowledged again at the next connection only
+"""
 
 
 class MqttUplink:
@@ -55,6 +59,9 @@ class MqttUplink:
         self._retain = settings.limits.retain and wire.limits.retain
         self._by_broker = settings.receipt == "broker"
         self._odd = 0
+        self.comes_again_after = COMES_AGAIN_AFTER
+        self._unrecorded: asyncio.TimerHandle | None = None
+        """runs once an object was not recorded, until the connection is made anew"""
         longest = max(len(topics.up(lane)) for lane in Lane)
         fits = wire.limits.packet_size - longest - FRAME
         self.most_bytes = min(LARGEST_PAYLOAD, settings.limits.payload, fits)
@@ -72,7 +79,11 @@ class MqttUplink:
             else:
                 station.complete()  # none are wanted from here
             await uplink.tell({})
-            yield uplink
+            try:
+                yield uplink
+            finally:
+                if uplink._unrecorded is not None:
+                    uplink._unrecorded.cancel()
 
     @classmethod
     def packing(cls, settings: Any, station: Station) -> None:
@@ -100,20 +111,35 @@ class MqttUplink:
         """
         async for message in self._wire.messages():
             if message.topic == self._topics.objects:
-                await self._take(message.payload)
+                if not await self._take(message.payload):
+                    continue
             elif sha256 := held(message.payload, *self._topics):
                 self._station.kept(sha256)
             elif receipt := self._receipt(message.payload):
                 yield receipt
             self._wire.acknowledge(message)
 
-    async def _take(self, payload: bytes) -> None:
-        """Hand on a signed object, or the word that all have come."""
+    async def _take(self, payload: bytes) -> bool:
+        """Hand on a signed object, or the word that all have come; False: it must come again."""
         match all_sent(payload, self._station.audience):
             case None:
-                await self._station.objects(payload)
+                try:
+                    await self._station.objects(payload)
+                except NotRecorded as error:
+                    self._have_sent_again(str(error))
+                    return False
+            case True if self._unrecorded is not None:
+                return False  # not all that came before it was recorded
             case True:
                 self._station.complete()
+        return True
+
+    def _have_sent_again(self, why: str) -> None:
+        """Make the connection anew after a while; batches and receipts go on until then."""
+        if self._unrecorded is None:
+            log.warning("%s: a signed object must come again: %s", self._topics[1], why)
+            loop = asyncio.get_running_loop()
+            self._unrecorded = loop.call_later(self.comes_again_after, self._wire.give_up, why)
 
     async def tell(self, status: Mapping[str, Any]) -> None:
         """Say how the gateway is, to be kept until it says so anew. Raises UplinkLost."""

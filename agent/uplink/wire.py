@@ -115,6 +115,10 @@ class Wire:
         """Say that a message was dealt with."""
         self._client.ack(message.mid, message.qos)
 
+    def give_up(self, why: str) -> None:
+        """End the connection: whoever uses it meets UplinkLost."""
+        self._lose(why)
+
     def used(self) -> int:
         """Bytes on the wire in both directions since it was opened, with all headers."""
         wire = self._client.socket()

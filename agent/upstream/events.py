@@ -41,6 +41,16 @@ def _gateway(answer: Mapping[str, Any]) -> Iterator[Event]:
     if authority.get("unwritten"):
         unwritten = _count(authority["unwritten"], "decision")
         yield Event("audit", f"{unwritten} could not be written into the audit chain")
+    if number := authority.get("set_aside"):
+        objects = _count(number, "signed object")
+        yield Event(
+            "object",
+            f"{objects} could not be evaluated because of an error in gardien, and is set aside:"
+            " `gardien object list` names it"
+            if number == 1
+            else f"{objects} could not be evaluated because of an error in gardien, and are set"
+            " aside: `gardien object list` names them",
+        )
     yield from _restored(answer.get("restored"))
     if why := answer.get("backup_said"):
         yield Event("backup", f"the building file is not up to date: {why}")

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.clock import monotonic, stamp
-from agent.errors import NotStored
+from agent.errors import NotRecorded, NotStored
 from agent.uplink.budget import spare
 from agent.uplink.keepsake import Keepsake
 
@@ -94,7 +94,13 @@ async def _turn(delivery: Delivery) -> None:
 def kept(house: House, outlet: Outlet, sha256: str) -> None:
     """Note that a platform says that it holds the file of this hash."""
     recipient, file = str(outlet.settings.recipient), house.building
-    if file is None or not file.took(recipient, sha256, house.clock.now()):
+    try:
+        if file is None or not file.took(recipient, sha256, house.clock.now()):
+            return
+    except NotRecorded as error:
+        log.warning(
+            "that %s holds the building file is forgotten at a restart: %s", recipient, error
+        )
         return
     assert file.latest is not None
     house.audit("backup.kept", {"recipient": recipient, "revision": file.latest.revision})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from agent.authority.refused import Code, Forged
 from agent.errors import Refused
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 
 async def obey(house: House, said: Request) -> str:
-    """Do what a verified request says; what was done, for people. Raises Refused."""
+    """Do what a verified request says; what was done, for people. Raises Forged E_REQUEST, whose
+    sentence names no device but the one that was asked for.
+    """
     outlet = outlet_to(house, said.recipient)
     match said.act:
         case "resend":
@@ -31,22 +34,27 @@ async def obey(house: House, said: Request) -> str:
 
 
 def outlet_to(house: House, recipient: str) -> Outlet:
-    """The uplink to a recipient. Raises Refused where there is none."""
+    """The uplink to a recipient. Raises Forged E_REQUEST where there is none."""
     for outlet in house.outlets.values():
         if outlet.settings.recipient == recipient:
             return outlet
-    raise Refused(f"nothing is sent to {recipient} from here")
+    raise impossible(f"nothing is sent to {recipient} from here")
+
+
+def impossible(words: str) -> Forged:
+    """What was asked for cannot be done, in words that its sender may be told."""
+    return Forged(Code.REQUEST, words, words)
 
 
 async def _resend(house: House, outlet: Outlet, said: Request) -> str:
     if said.epoch is None or said.from_ is None or said.to is None or said.from_ > said.to:
-        raise Refused("a resend names its `epoch`, and `from` and `to` in order")
+        raise impossible("a resend names its `epoch`, and `from` and `to` in order")
     try:
         number = await outlet.thread.run(
             outlet.spool.resend, said.epoch, said.from_, said.to, house.clock.now()
         )
     except ValueError as error:
-        raise Refused(str(error)) from error
+        raise impossible(str(error)) from error
     outlet.delivery.hurry = True
     return f"{number} batches are sent again"
 
@@ -54,7 +62,11 @@ async def _resend(house: House, outlet: Outlet, said: Request) -> str:
 async def _read_now(house: House, outlet: Outlet, wanted: str | None) -> str:
     """Ask silent devices again at once, and send what there is without waiting for the interval."""
     if wanted is not None:
-        house.device(wanted)
+        try:
+            house.device(wanted)
+        except Refused as error:  # it names the devices that there are
+            words = f'no device "{wanted}" is configured at this gateway'
+            raise Forged(Code.REQUEST, str(error), words) from error
     asked = 0
     for line in house.lines.values():
         for device in line.devices.values():

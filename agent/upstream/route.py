@@ -10,9 +10,9 @@ from urllib.parse import unquote, urlsplit
 from pydantic import ValidationError
 
 from agent.clock import monotonic
-from agent.errors import Refused, UplinkLost
+from agent.errors import NotRecorded, Refused, UplinkLost
 from agent.moving import PROBE_EVERY, PROVE_WITHIN, address
-from agent.upstream.requests import outlet_to
+from agent.upstream.requests import impossible, outlet_to
 
 if TYPE_CHECKING:
     from agent.authority.claims import UplinkMove
@@ -113,12 +113,17 @@ def at(settings: Any, url: str) -> Any:
 
 
 async def move(house: House, said: UplinkMove) -> str:
-    """Begin to move an uplink; what was done, for people. Raises Refused.
+    """Begin to move an uplink; what was done, for people. Raises Forged E_REQUEST, NotRecorded.
 
     The uplink's own job takes it up: this may be called from within it, by what came over it.
     """
     outlet = outlet_to(house, said.recipient)
     settings = house.config.uplinks[outlet.name].settings
-    at(settings, said.url)
-    house.moves.order(said.recipient, standing(settings), said.url, house.clock.now())
+    try:
+        at(settings, said.url)
+        house.moves.order(said.recipient, standing(settings), said.url, house.clock.now())
+    except NotRecorded:
+        raise
+    except Refused as error:
+        raise impossible(str(error)) from error
     return f"{said.url} is tried, and counts once it has brought a receipt"

@@ -281,8 +281,14 @@ def test_who_could_not_have_authorized_may_not_end_it(bench):
     bench.take(bench.order())
     bench.tend()
     stop = {"act": "release", "val": ..., "unit": ..., "dur": ...}
+    stop["tgt"] = ["boiler-offset", "lift"]
     answer = bench.take(bench.order("boiler_operator", cmd=stop))
     assert answer["targets"]["boiler-offset"]["code"] == "E_KID"
+    told = [one for one in bench.site.journal.recent if one.state is State.REJECTED]
+    assert [(one.control, one.code) for one in told] == [
+        ("boiler-offset", "E_KID"), ("lift", "E_ASSET"),
+    ]  # fmt: skip
+    assert all(one.words for one in told)
     assert bench.site.device.slots[13] == Decimal("-1.5")
 
 

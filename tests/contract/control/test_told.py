@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,8 +11,8 @@ import jsonschema
 import pytest
 
 from agent.control.desk import Desk
-from agent.control.model import Kind
-from agent.control.records import Change
+from agent.control.model import Kind, State
+from agent.control.records import Change, Outcome
 from agent.steering import calls
 from agent.steering.wiring import Steering
 from tests.contract.control.pretend import Site, agreed, event, order
@@ -100,6 +101,21 @@ def test_what_becomes_of_an_order_is_told_also_where_its_control_is_gone(place):
     site.journal.key_of = lambda _: None
     asyncio.run(site.keeper.strangers())
     assert [one["code"] for one in here.outcomes().values()] == (["E_ASSET"] if place else [])
+    site.close()
+
+
+def test_who_ordered_hears_that_there_is_no_control_of_that_name_and_nobody_else():
+    site = Site()
+    site.start()
+    site.journal.key_of = lambda name: site.fit.key if name == "it" else None
+    no = Outcome("j", "boiller", State.REJECTED, 0.0, "E_ASSET", "nothing is called so", by="r.ex")
+    site.journal.save(Change(outcomes=[no, replace(no, control="it")]))
+    here = steering(site, None)  # `it` is in a dwelling
+    (one,) = here.outcomes("r.ex").values()
+    assert (one["control"], one["code"]) == ("boiller", "E_ASSET")
+    assert one["words"] == "nothing is called so"
+    assert not here.outcomes("other.ex")
+    assert not here.outcomes()
     site.close()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent.buffer.batch import Stamp, write
-from agent.errors import BatchRejected, NotStored, UplinkLost
+from agent.errors import BatchRejected, NotRecorded, NotStored, UplinkLost
 from agent.model import BatchId, Lane, Sealed
 from agent.uplink.answers import judge, retry_after
 from agent.uplink.base import Station
@@ -330,6 +330,48 @@ def test_the_end_of_the_list_is_a_proof_and_an_answer_without_one_is_not(tmp_pat
         script.lost = "2"
         async with HttpsUplink.open(told_to, station):
             assert told == []
+
+    with scripted() as script:
+        asyncio.run(scenario(script))
+
+
+def test_an_object_that_the_disk_did_not_take_comes_again_at_the_next_poll_and_batches_go_on():
+    got: list[bytes] = []
+    complete: list[int] = []
+
+    async def take(raw: bytes) -> None:
+        got.append(raw)
+        if got.count(b"d.e.f") == 1 and raw == b"d.e.f":
+            raise NotRecorded("the disk is full")
+
+    async def scenario(script: Script) -> None:
+        cells = (("1", "a.b.c"), ("2", "d.e.f"), ("3", "g.h.i"))
+        script.objects = [{"cursor": n, "object": o} for n, o in cells]
+        script.answers = [ok()]
+        station = Station(GATEWAY, None, take, complete=lambda: complete.append(len(got)))
+        async with HttpsUplink.open(settings(script.port), station) as uplink:
+            assert got == [b"a.b.c", b"d.e.f"]
+            assert not complete
+            async with listening(uplink) as receipts:
+                await uplink.send(batch())
+                await so(lambda: receipts and complete)
+        assert got == [b"a.b.c", b"d.e.f", b"d.e.f", b"g.h.i"]
+        assert complete[0] == len(got)
+
+    with scripted() as script:
+        asyncio.run(scenario(script))
+
+
+def test_half_a_character_in_one_object_keeps_no_other_one_back():
+    got: list[bytes] = []
+
+    async def take(raw: bytes) -> None:
+        got.append(raw)
+
+    async def scenario(script: Script) -> None:
+        script.objects = [{"cursor": "1", "object": "\ud800"}, {"cursor": "2", "object": "d.e.f"}]
+        async with HttpsUplink.open(settings(script.port), Station(GATEWAY, None, take)):
+            assert got == [b"\xed\xa0\x80", b"d.e.f"]
 
     with scripted() as script:
         asyncio.run(scenario(script))

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import BatchRejected, NotStored, UplinkLost
+from agent.authority.verify import Audience
+from agent.errors import BatchRejected, NotRecorded, NotStored, UplinkLost
 from agent.model import BatchId, Lane, Receipt, Sealed
 from agent.uplink.base import Station
 from agent.uplink.mqtt import MqttUplink
@@ -320,5 +321,42 @@ def test_a_preset_lowers_the_window_and_the_messages_under_way_keep_to_it():
                 for send in sends:
                     send.cancel()
                 await asyncio.wait(sends)
+
+    asyncio.run(scenario())
+
+
+def test_an_object_that_the_disk_did_not_take_is_not_acknowledged_and_comes_again():
+    """Nor does the word that all objects have come count before it was taken."""
+    here, came, complete = Audience("GTEST", "s", None).exact, [], []
+
+    async def take(raw: bytes) -> None:
+        came.append(raw)
+        if len(came) == 1:
+            raise NotRecorded("the disk is full")
+
+    async def scenario() -> None:
+        station = Station(
+            GATEWAY, objects=take, audience=here, complete=lambda: complete.append(len(came))
+        )
+        end = json.dumps({"schema": "gardien/objects-end/1", "audience": here})
+        async with broker() as b:
+            async with MqttUplink.open(settings(b.port), station) as uplink:
+                uplink.comes_again_after = 0.5
+                listening = asyncio.create_task(first(uplink))
+                topic = f"gardien/{GATEWAY}/{RECIPIENT}/down/objects"
+                for words in ("first", "second", end):
+                    await mosquitto(
+                        "mosquitto_pub", "-p", str(b.port), "-q", "1", "-t", topic, "-m", words
+                    )
+                with pytest.raises(UplinkLost, match="the disk is full"):
+                    await listening
+            assert came == [b"first", b"second"]
+            assert not complete
+            async with MqttUplink.open(settings(b.port), station) as uplink:
+                listening = asyncio.create_task(first(uplink))
+                await so(lambda: complete)
+                listening.cancel()
+            assert came == [b"first", b"second", b"first"]
+            assert complete == [3]
 
     asyncio.run(scenario())

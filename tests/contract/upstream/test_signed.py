@@ -41,9 +41,10 @@ def believe(house: House, who: Signer = PLATFORM, role: str = "registry") -> str
     return reception.audience.exact
 
 
-def signed(typ: str, aud: str, by: Signer = PLATFORM, **claims: object) -> bytes:
+def signed(typ: str, aud: object, by: Signer = PLATFORM, **claims: object) -> bytes:
     about = {"iss": by.name, "jti": new_jti(NOW), "iat": NOW, "aud": aud, "exp": NOW + 3600}
-    return by.sign(typ, about | {"recipient": RECIPIENT} | claims)
+    said = about | {"recipient": RECIPIENT} | claims
+    return by.sign(typ, {name: value for name, value in said.items() if value is not ...})
 
 
 async def tell(far: Broker, house: House, raw: bytes) -> None:

@@ -7,7 +7,8 @@ import base64
 import json
 import os
 
-from hypothesis import given, settings
+import pytest
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent.authority import trust
@@ -85,6 +86,35 @@ def test_any_other_header_is_refused(typ, more):
     text = f"{_b64(json.dumps(head).encode())}.{_b64(json.dumps(claims(typ)).encode())}"
     raw = f"{text}.{_b64(signer.private.sign(text.encode()))}".encode()
     assert isinstance(judged(raw), Code) or head == json.loads(_header(typ))
+
+
+digits = st.integers(1, 6000).map("9".__mul__)
+numbers = st.builds(
+    "{}{}{}{}".format,
+    st.sampled_from(("", "-")),
+    digits,
+    st.just("") | digits.map(".{}".format),
+    st.just("") | st.builds("{}{}".format, st.sampled_from(("e", "E+", "e-")), digits),
+)
+nests = st.integers(13, 2_500).map("[".__mul__) | st.integers(13, 2_500).map('{"a":'.__mul__)
+
+
+@often
+@given(kinds, numbers | nests, st.sampled_from(("text", "header", "payload", "list")))
+@example("time+jwt", "1E9999999999999999999", "text")
+def test_no_number_and_no_nesting_does_anything_but_to_be_refused(typ, token, where):
+    inside = f'{{"a":{token}}}'.encode()
+    header = inside if where == "header" else _header(typ)
+    raw = ".".join((_b64(header), _b64(inside), _b64(bytes(64)))).encode()
+    if where == "text":
+        raw = inside
+    elif where == "list":
+        head = json.loads(_header(typ)) | {"typ": trust.TYP}
+        signature = {"protected": _b64(json.dumps(head).encode()), "signature": "A" * 86}
+        raw = json.dumps({"payload": _b64(inside), "signatures": [signature]}).encode()
+    assert isinstance(judged(raw), Code)
+    with pytest.raises(Forged):
+        trust.read(raw)
 
 
 def _header(typ: str) -> bytes:

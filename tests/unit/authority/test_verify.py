@@ -442,3 +442,9 @@ def test_a_number_that_nothing_measures_is_refused_before_it_costs_memory(number
     assert "-1.5" in said
     assert refused(resigned(typ, header(typ), said.replace("-1.5", number))) is Code.FORM
     assert checked(resigned(typ, header(typ), said.replace("-1.5", "-0.30000000000000004")))
+
+
+def test_a_request_for_numbers_that_no_store_takes_is_refused():
+    with pytest.raises(Forged) as caught:
+        checked(signed("request+jwt", act="resend", epoch="a" * 12, to=10**30, **{"from": 10**30}))
+    assert caught.value.code is Code.FORM

@@ -7,7 +7,7 @@ import pytest
 from agent.authority.refused import Forged
 from agent.reception.told import LATEST, Told
 from agent.registry.place import mint
-from tests.unit.authority.objects import NAMES, signed
+from tests.unit.authority.objects import DAY, NAMES, NOW, SIGNERS, signed
 from tests.unit.reception.desk import Here
 
 
@@ -54,14 +54,56 @@ def test_who_brought_a_forgery_hears_its_code_and_whom_it_names_does_not(here):
     assert len(one["sha256"]) == 64
 
 
-def test_what_was_told_says_no_words_and_outlives_a_restart_bounded(here):
+def test_what_was_told_outlives_a_restart_bounded(here):
     with pytest.raises(Forged):
         here.accept(signed("consent+jwt", "building_manager", place="D0000000000000"), "metropole")
     before = here.reception.told.to("metropole", "")
     (one,) = before.values()
-    assert set(one) <= {"id", "typ", "jti", "sha256", "state", "code", "at"}
+    assert set(one) <= {"id", "typ", "jti", "sha256", "state", "code", "words", "at"}
     assert Told(here.reception.book).to("metropole", "") == before
     for n in range(LATEST + 5):
-        here.reception.told.add(n, ("x", ""), ("t", "j", str(n)), "ACCEPTED")
-    (kept,) = here.reception.book.db.execute("SELECT count(*) FROM told").fetchone()
-    assert kept == LATEST
+        here.reception.told.add(n, ("x", ""), ("t", "j", str(n)), "REJECTED E_SIG", "words")
+    for table in ("told", "told_words"):
+        (kept,) = here.reception.book.db.execute(f"SELECT count(*) FROM {table}").fetchone()
+        assert kept == LATEST
+
+
+def test_no_sentence_names_what_its_sender_may_not_know(here):
+    """Neither a name of the trust list nor anything that is recorded of a dwelling."""
+    dwelling, occ = here.place("Martin, 3e gauche"), mint("H")
+    here.accept(here.signed("occupancy+jwt", place=dwelling, occ=occ, ref="bail Martin"))
+    (council,) = (one for role, one in SIGNERS.items() if role == "residents_council")
+    sent = [
+        here.signed("consent+jwt", place=dwelling, sub=mint("H"))[:-8] + b"AAAAAAAA",
+        here.signed("occupancy+jwt", place=dwelling, occ=mint("H")),
+        here.signed("dr-revoke+jwt", "occupant", iss=NAMES["occupant"], rev=[{"kid": council.kid}]),
+        here.signed("consent+jwt", "occupant", iss="Jeanne Martin"),
+    ]
+    for raw in sent:
+        with pytest.raises(Forged):
+            here.accept(raw)
+    found = [one for one in here.reception.told.to("metropole", "").values() if "words" in one]
+    assert [one["code"] for one in found] == ["E_SIG", "E_REGISTRY", "E_KID", "E_KID"]
+    words = " ".join(one["words"] for one in found)
+    for name in ("Martin", *NAMES.values()):
+        assert name not in words
+
+
+def test_what_is_wrong_with_the_object_itself_is_said_exactly(here):
+    sent = {
+        "the year is not between 2000 and 2100": {"typ": "duty+jwt", "to": "2101-01-01T00:00:00Z"},
+        "check characters": {"typ": "occupancy+jwt", "place": "D00000000000000"},
+        "36 months at most": {"typ": "consent+jwt", "exp": NOW + 1200 * DAY},
+        "`audience` of the gateway's status": {"typ": "request+jwt", "aud": "G84G7ZWYRD6Z1GQ.1"},
+        "data.step": {"typ": "consent+jwt", "data": {"channels": ["heat"], "step": "30 min"}},
+    }
+    dwelling, occ = here.place(), mint("H")
+    here.accept(here.signed("occupancy+jwt", place=dwelling, occ=occ))
+    for words, said in sent.items():
+        typ, place = said.pop("typ"), {}
+        if typ in {"consent+jwt", "occupancy+jwt"}:
+            place = {"place": dwelling, **({"sub": occ} if typ == "consent+jwt" else {})}
+        with pytest.raises(Forged):
+            here.accept(here.signed(typ, **(place | said)))
+        *_, latest = here.reception.told.to("metropole", "").values()
+        assert words in latest["words"]

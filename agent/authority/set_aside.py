@@ -1,0 +1,83 @@
+"""Signed objects that our own code failed to evaluate: kept, and not tried again by themselves.
+
+Bounded in number and in bytes: of the oldest first the bytes go, then their hash. After 60 days
+nothing but the hash is left, since an object may be about people. A person can bring one again by
+hand, once the fault is mended. The functions work inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agent.clock import stamp
+
+if TYPE_CHECKING:
+    import sqlite3
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS set_aside (
+    n INTEGER PRIMARY KEY AUTOINCREMENT, sha256 TEXT NOT NULL UNIQUE, at INTEGER NOT NULL,
+    via TEXT NOT NULL, error TEXT NOT NULL, raw BLOB NOT NULL
+);
+"""
+MOST = 1000
+"""objects known by their hash"""
+MOST_WHOLE = 20
+"""objects of which the bytes are kept, too"""
+MOST_BYTES = 2 * 1024 * 1024
+"""of all that are kept whole"""
+RECENT = 7 * 86_400
+"""seconds for which `status` tells of one"""
+LONGEST_ERROR = 300
+
+
+def holds(db: sqlite3.Connection, sha256: str) -> bool:
+    """Whether an object was set aside, by the hash of its bytes."""
+    found = db.execute("SELECT 1 FROM set_aside WHERE sha256 = ?", (sha256,)).fetchone()
+    return found is not None
+
+
+def keep(
+    db: sqlite3.Connection, sha256: str, came: tuple[str, bytes], error: str, at: float
+) -> None:
+    """Set an object aside. `came`: by what way, and its bytes."""
+    db.execute(
+        "INSERT OR REPLACE INTO set_aside (sha256, at, via, error, raw) VALUES (?, ?, ?, ?, ?)",
+        (sha256, int(at), came[0], error[:LONGEST_ERROR], came[1]),
+    )
+    left = MOST_BYTES
+    rows = db.execute("SELECT n, length(raw) FROM set_aside ORDER BY n DESC").fetchall()
+    for place, (n, size) in enumerate(rows):
+        left -= size
+        if size and (place >= MOST_WHOLE or left < 0):
+            db.execute("UPDATE set_aside SET raw = x'' WHERE n = ?", (n,))
+    for n, _ in rows[MOST:]:
+        db.execute("DELETE FROM set_aside WHERE n = ?", (n,))
+
+
+def forget(db: sqlite3.Connection, before: int) -> None:
+    """Keep nothing but the hash of what was set aside before a moment."""
+    db.execute("UPDATE set_aside SET raw = x'', error = '' WHERE at < ? AND error != ''", (before,))
+
+
+def drop(db: sqlite3.Connection, sha256: str) -> None:
+    """Forget an object, since it was taken now."""
+    db.execute("DELETE FROM set_aside WHERE sha256 = ?", (sha256,))
+
+
+def recent(db: sqlite3.Connection, now: float) -> int:
+    """How many were set aside in the last days."""
+    since = int(now) - RECENT
+    count: int = db.execute("SELECT count(*) FROM set_aside WHERE at > ?", (since,)).fetchone()[0]
+    return count
+
+
+def listed(db: sqlite3.Connection) -> list[dict[str, Any]]:
+    """Each of them, newest first, for people."""
+    rows = db.execute(
+        "SELECT sha256, at, via, error FROM set_aside WHERE error != '' ORDER BY n DESC"
+    )
+    return [
+        {"sha256": sha256, "since": stamp(at), "via": via, "error": error}
+        for sha256, at, via, error in rows
+    ]

@@ -1,0 +1,208 @@
+"""A fault of our own code stops one object only; what the disk did not take comes again."""
+
+import asyncio
+import decimal
+import errno
+import os
+import sqlite3
+
+import pytest
+
+from agent.authority import set_aside
+from agent.authority.refused import LONGEST_SENTENCE, Code, Forged
+from agent.buffer.database import Damaged
+from agent.errors import NotRecorded, Refused, SpoolFull
+from agent.reception.papers import Papers
+from agent.registry.gate import policy
+from agent.registry.place import mint
+from agent.registry.registry import Registry
+from agent.upstream.events import events
+from tests.unit.reception.desk import Here, new_jti
+from tests.unit.reception.test_reception import home, refused, withdrawn
+
+ASKED = "request+jwt"
+SENDER = "metropole"
+
+
+@pytest.fixture
+def here(tmp_path):
+    made = Here(tmp_path).believed()
+    yield made
+    made.close()
+
+
+def raising(here, error):
+    """Let the evaluation of requests raise; how often it was tried."""
+    tried = []
+
+    async def seat(verified):
+        tried.append(verified.jti)
+        raise error
+
+    here.reception.seats[ASKED] = seat
+    return tried
+
+
+def told(here):
+    return [(one["state"], one.get("code")) for one in here.reception.told.to(SENDER, "").values()]
+
+
+FAULTS = (
+    decimal.InvalidOperation(), ZeroDivisionError("x"), RecursionError(), KeyError("missing"),
+    AttributeError("no"), MemoryError(), OverflowError(), UnicodeError("half"), AssertionError(),
+    sqlite3.ProgrammingError("of ours"), OSError(errno.ENAMETOOLONG, "of the object"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+def test_a_fault_of_our_own_sets_the_object_aside_and_tells_its_sender(here, fault):
+    tried = raising(here, fault)
+    raw = here.signed(ASKED)
+    assert refused(here, raw) is Code.INTERNAL
+    assert told(here) == [("REJECTED", "E_INTERNAL")]
+    assert here.records("object.refused")[-1]["body"]["code"] == "E_INTERNAL"
+    (one,) = set_aside.listed(here.reception.book.db)
+    assert one["via"] == SENDER
+    assert one["error"].startswith(type(fault).__name__)
+    assert here.reception.status()["set_aside"] == 1
+    assert len(tried) == 1
+    assert here.accept(here.signed("time+jwt")), "the next one is taken"
+
+
+def test_it_is_not_tried_again_after_a_restart_but_by_hand_once_that_is_mended(tmp_path):
+    here = Here(tmp_path).believed()
+    tried = raising(here, ZeroDivisionError())
+    raw = here.signed(ASKED)
+    for line_end in (b"", b"\n"):
+        assert refused(here, raw + line_end) is Code.INTERNAL
+    here.close()
+    here = Here(tmp_path)
+
+    async def mended(verified):
+        tried.append(verified.jti)
+        return {"outcome": "done"}
+
+    here.reception.seats[ASKED] = mended
+    assert refused(here, raw) is Code.INTERNAL
+    assert len(tried) == 1
+    assert here.accept(raw, "hand")["outcome"] == "done"
+    assert here.reception.status()["set_aside"] == 0
+    assert here.accept(raw)["outcome"] == "done"
+    here.close()
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, KeyboardInterrupt, Damaged])
+def test_what_ends_the_process_is_no_fault_of_an_object(here, error):
+    raising(here, error())
+    with pytest.raises(error):
+        here.accept(here.signed(ASKED))
+    assert told(here) == []
+    assert here.reception.status()["set_aside"] == 0
+
+
+@pytest.mark.parametrize(
+    "error", [SpoolFull("full"), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), NotRecorded("x")]
+)
+def test_what_the_disk_does_not_take_is_neither_refused_nor_set_aside(here, error):
+    tried = raising(here, error)
+    raw = here.signed(ASKED)
+    for _ in range(2):
+        with pytest.raises(NotRecorded):
+            here.accept(raw)
+    assert len(tried) == 2
+    assert told(here) == []
+    assert here.reception.status()["set_aside"] == 0
+
+
+def test_a_withdrawal_that_the_disk_of_the_registry_does_not_take_is_taken_later(here):
+    place, occ = home(here)
+    consent = here.signed("consent+jwt", place=place, sub=occ, jti=(jti := new_jti(here.wall)))
+    here.accept(consent)
+    good, raw = here.reception.papers, withdrawn(here, place, occ, jti)
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    registry = Registry(here.state / "registry.json", full)
+    here.reception.papers = Papers(registry, policy("FR-1"))
+    with pytest.raises(NotRecorded):
+        here.accept(raw)
+    assert ("REJECTED", "E_REGISTRY") not in told(here)
+    here.reception.papers = good
+    assert here.accept(raw)["outcome"] == "withdrawn"
+
+
+def test_one_that_waits_and_cannot_be_evaluated_stops_no_other(here):
+    place = here.place()
+    first, second = mint("H"), mint("H")
+    for occ in (first, second):
+        here.accept(here.signed("consent+jwt", place=place, sub=occ))
+    good = here.reception.papers
+
+    class Failing:
+        policy = good.policy
+        known = staticmethod(good.known)
+
+        def record(self, verified, now):
+            if verified.said.sub == first:
+                raise ZeroDivisionError
+            return good.record(verified, now)
+
+    here.accept(here.signed("occupancy+jwt", place=place, occ=second))
+    here.reception.papers = Failing()
+    assert asyncio.run(here.reception.again()) == 2
+    # they were made in one second, and so have no order
+    assert sorted(told(here)[-2:]) == [("ACCEPTED", None), ("REJECTED", "E_INTERNAL")]
+    assert here.reception.book.waiting() == []
+
+
+def test_what_is_set_aside_is_bounded_in_number_and_in_bytes(here):
+    db = here.reception.book.db
+    for n in range(set_aside.MOST + 5):
+        set_aside.keep(db, f"{n:064}", (SENDER, b"x" * 100), "E" * 1000, n)
+    set_aside.keep(db, "f" * 64, (SENDER, b"x" * set_aside.MOST_BYTES), "E", n + 1)
+    (rows, size, error) = db.execute(
+        "SELECT count(*), sum(length(raw)), max(length(error)) FROM set_aside"
+    ).fetchone()
+    assert (rows, size) == (set_aside.MOST, set_aside.MOST_BYTES)
+    assert error == set_aside.LONGEST_ERROR
+    assert set_aside.holds(db, f"{set_aside.MOST + 4:064}")
+    assert not set_aside.holds(db, f"{0:064}")
+
+
+def test_after_60_days_nothing_but_the_hash_of_one_is_left(here):
+    raising(here, KeyError("Martin"))
+    raw = here.signed(ASKED)
+    refused(here, raw)
+    here.wall += 61 * 86_400
+    asyncio.run(here.reception.again())
+    db = here.reception.book.db
+    assert db.execute("SELECT error, raw FROM set_aside").fetchall() == [("", b"")]
+    assert set_aside.listed(db) == []
+    assert here.reception.status()["set_aside"] == 0
+    assert refused(here, raw) is Code.INTERNAL
+
+
+def test_somebody_at_the_gateway_hears_of_it():
+    answer = {"clock_said": "", "links": {}, "uplinks": {}, "authority": {"set_aside": 2}}
+    (event,) = events(answer)
+    assert event.code == "object"
+    assert "2 signed objects" in event.text
+    assert "gardien object list" in event.text
+
+
+def test_what_a_seat_refuses_is_told_too(here):
+    raising(here, Refused("no device x; there are: Martin-3e, boiler"))
+    assert refused(here, here.signed(ASKED)) is Code.REQUEST
+    (one,) = here.reception.told.to(SENDER, "").values()
+    assert one["code"] == "E_REQUEST"
+    assert one["words"].startswith("What it asks for cannot be done at this gateway. ")
+
+
+@pytest.mark.parametrize("code", Code)
+def test_every_code_has_a_sentence_of_one_bounded_line(code):
+    words = Forged(code, "long\n" * 500).sentence
+    assert words.isprintable()
+    assert words.endswith(".")
+    assert len(words) <= LONGEST_SENTENCE
+    assert Forged(code, "", "the place is not known").sentence.startswith("The place is not known.")
