@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from agent.config.problem import did_you_mean, or_list
 from agent.drivers import family
-from agent.settings import is_loopback, shown
+from agent.settings import is_loopback, shown, written
 from agent.words import _
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def crosscheck(draft: Draft) -> None:
     _one_link_a_line(draft)
     _one_device_an_address(draft)
     _one_uplink_a_recipient(draft)
+    _stored_before_sent(draft)
     _loopback_only(draft)
     _backups_go_somewhere(draft)
     _sums_have_a_place(draft)
@@ -126,6 +127,19 @@ def _one_uplink_a_recipient(draft: Draft) -> None:
                 line=line,
             )
             draft.report.value(("uplinks", name, "recipient"), what)
+
+
+def _stored_before_sent(draft: Draft) -> None:
+    """Only what is stored can be sent: batches cannot be made more often than readings are."""
+    for name, uplink in draft.uplinks.items():
+        if draft.spool and draft.spool.flush > uplink.settings.seal:
+            what = _(
+                "readings are stored only every {flush} (`spool.flush`) and cannot be sent every"
+                " {seal}: write `seal: {flush}` or longer, or a shorter `flush`",
+                flush=written(draft.spool.flush),
+                seal=written(uplink.settings.seal),
+            )
+            draft.report.value(("uplinks", name, "seal"), what)
 
 
 def _loopback_only(draft: Draft) -> None:

@@ -22,7 +22,7 @@ devices:
 def test_a_reload_on_a_full_disk_states_no_slot_twice(small_disk: Path):
     async def scenario() -> None:
         config = configured(small_disk, f"mqtt://127.0.0.1:{free_port()}")
-        text = config.read_text().replace("flush: 1s", "flush: 200ms, reserve: 0B")
+        text = config.read_text().replace("flush: 200ms", "flush: 200ms, reserve: 0B")
         config.write_text(text + DEVICE)
         async with at_work(config) as house:
             outlet = house.outlets["centre"]

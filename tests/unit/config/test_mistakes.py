@@ -339,6 +339,21 @@ MISTAKES = {
         SMALL + "spool: {flush: 10ms}\n",
         "8:16: spool.flush: expected at least 100ms, found 10ms",
     ),
+    "readings that are stored more rarely than they are sent": (
+        changed('"mqtts://192.168.10.5"', '"mqtts://192.168.10.5", seal: 2s')
+        + "spool: {flush: 30s}\n",
+        (
+            "7:105: uplinks.metropole.seal: readings are stored only every 30s (`spool.flush`) and"
+            " cannot be sent every 2s: write `seal: 30s` or longer, or a shorter `flush`"
+        ),
+    ),
+    "a flush that is not written and longer than a seal": (
+        changed('"mqtts://192.168.10.5"', '"mqtts://192.168.10.5", seal: 1s'),
+        (
+            "7:105: uplinks.metropole.seal: readings are stored only every 5s (`spool.flush`) and"
+            " cannot be sent every 1s: write `seal: 5s` or longer, or a shorter `flush`"
+        ),
+    ),
     "a folder from nowhere": (
         SMALL + "state: var/lib/gardien\n",
         '8:8: state: expected a path from the root, /…, found "var/lib/gardien"',
