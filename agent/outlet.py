@@ -90,9 +90,13 @@ async def open_outlet(house: House, name: str) -> AsyncIterator[Outlet]:
 
 
 async def resume(outlet: Outlet, now: float) -> None:
-    """Close the slots that went by while the agent was down, in one commit with the new marks."""
+    """Close the slots that went by while the agent was down, in one commit with the new marks.
+
+    Where the spool has no room they wait in memory, as all other rows do.
+    """
     rows: list[Reading] = outlet.ledger.resume(now)
-    await outlet.thread.run(outlet.spool.append, rows, dict(outlet.ledger.marks))
+    await outlet.intake.put(rows, dict(outlet.ledger.marks))
+    await outlet.intake.commit()
 
 
 def ways(house: House) -> dict[str, Way]:

@@ -1,8 +1,10 @@
 """The configuration is taken anew while the disk is full. Guards invariant 2."""
 
 import asyncio
+import time
 from pathlib import Path
 
+from agent.model import Mark
 from hil.platform.ledger import opened
 from hil.platform.listen import Desk
 from hil.platform.report import report, rows
@@ -64,5 +66,33 @@ def test_a_reload_on_a_full_disk_states_no_slot_twice(small_disk: Path):
         assert (counted["alarms"], counted["overlapping_slots"]) == (0, 0)
         first = min(row.t for row in rows(small_disk / "platform.db"))
         assert counted["slots"] == last - first + 1
+
+    asyncio.run(scenario())
+
+
+def test_an_agent_starts_though_its_spool_has_no_room_for_the_slots_it_missed(small_disk: Path):
+    """Guards invariants 2 and 8."""
+    key = ("boiler", 1)
+
+    async def start(reserve: str, mark: Mark | None = None) -> tuple[Mark, Mark]:
+        """Start with so much left free; the mark on the disk, and the one in memory."""
+        config = configured(small_disk, f"mqtt://127.0.0.1:{free_port()}")
+        text = config.read_text().replace("flush: 200ms", f"flush: 200ms, reserve: {reserve}")
+        config.write_text(text + ("" if mark else DEVICE))
+        async with at_work(config) as house:
+            outlet = house.outlets["centre"]
+            if mark is not None:
+                await outlet.thread.run(outlet.spool.append, [], {key: mark})
+            stored = await outlet.thread.run(outlet.spool.marks)
+            return stored[key], outlet.ledger.marks.get(key, stored[key])
+
+    async def scenario() -> None:
+        before = Mark(int(time.time()) - 100, heard=True)
+        await start("0B", before)
+        stored, known = await start("50MB")  # more than the disk has
+        assert stored == before
+        assert known.slot > before.slot
+        stored, _ = await start("0B")
+        assert stored.slot > before.slot
 
     asyncio.run(scenario())
