@@ -25,8 +25,8 @@ TALLIES = (
 )
 """batches that came again, with the same bytes or others; rows that state a slot which another row
 of their version states: one of the two says `again`, or neither does, and the slots of the latter;
-what could not be read, with an id or without; ids without
-rows; rows that had been taken back before they came"""
+what could not be read, with an id or without; ids without rows; rows that had been taken back
+before they came"""
 
 
 class Held(NamedTuple):
