@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agent import calls, pulse, recovery
+from agent.buffer import leftover
 from agent.buildingfile import BuildingFile
 from agent.clock import Clock, monotonic
 from agent.closing import Closing
@@ -79,14 +80,37 @@ async def run(config_path: Path, door: Callable[[House, Path], Coroutine[Any, An
     """Run the agent until SIGTERM or SIGINT; what waits is committed before the end.
 
     READY is said once the stores are open: no device, broker or clock is needed for it. SIGHUP
-    reads the configuration again. Raises Refused where the configuration is wrong or another
-    daemon owns the state.
+    reads the configuration again. Raises Refused where the configuration is wrong, another daemon
+    owns the state, or the registry is older than a spool.
     """
     config = load(config_path)
     refuse_start(config)
-    told, again = _listen(signal.SIGTERM, signal.SIGINT), _listen(signal.SIGHUP)
-    with owned(config.state), _house(config) as house:
+    again = _listen(signal.SIGHUP)
+    with owned(config.state):
+        # not before: while the lock is waited for, SIGTERM ends the process at once
+        told, started = _listen(signal.SIGTERM, signal.SIGINT), asyncio.Event()
+        serving = asyncio.ensure_future(_serve(config, config_path, door, (told, again), started))
+        stopping = asyncio.ensure_future(_stop_start(told, started, serving))
+        try:
+            await asyncio.wait([serving])
+        finally:
+            await end([serving, stopping])
+        if not serving.cancelled():
+            serving.result()
+
+
+async def _serve(
+    config: Config,
+    config_path: Path,
+    door: Callable[[House, Path], Coroutine[Any, Any, None]],
+    signals: tuple[asyncio.Event, asyncio.Event],
+    started: asyncio.Event,
+) -> None:
+    """Run the agent in a state directory that is locked; `signals`: to end, and to reload."""
+    told, again = signals
+    with _house(config) as house:
         async with running(house, config_path) as here:
+            started.set()
             house.reload = partial(reload, here)
             house.describe = partial(calls.status, house, calls.NOBODY)
             jobs = [here.jobs.serve(), door(here.house, config.state), _reloads(here, again)]
@@ -111,7 +135,8 @@ def _house(config: Config) -> Iterator[House]:
     if (config.state / identity.KEYS).exists():
         who, moved = identity.bind(config.state, machine_id())
     clock = Clock(config.clock.source, config.state / "clock.json")
-    registry = Registry.open(config.state / "registry.json")
+    registry = Registry.open(config.state / recovery.REGISTRY)
+    _refuse_older(registry, config.state)
     moves = Moves(config.state)
     traffic = Traffic(config.state, config.zone)
     house = House(
@@ -139,6 +164,28 @@ def _house(config: Config) -> Iterator[House]:
     opening = (config.state, who, config.building.place, config.trust, papers, clock, house.notes)
     with open_reception(*opening) as house.reception:
         yield house
+
+
+def _refuse_older(registry: Registry, state: Path) -> None:
+    """Raise Refused where a spool has applied a change that the registry does not have.
+
+    Such a registry may lack withdrawals. It would also give the numbers of the missing changes to
+    new ones, and the spool would not apply those.
+    """
+    spool, last = max(leftover.applied(state), key=lambda found: found[1], default=(state, 0))
+    if last <= registry.revision:
+        return
+    path, lacking = state / recovery.REGISTRY, last - registry.revision
+    found = f"is older than {spool.name}: it ends at change {registry.revision}"
+    raise Refused(
+        f"{path} {found if path.exists() else 'is missing'}, and {spool.name} has applied change"
+        f" {last}.\n"
+        f"Missing changes: {lacking}. They may include withdrawals and moves, so gardien reads,"
+        " records and sends nothing without them.\n"
+        "Put the newer registry.json back, then: sudo systemctl restart gardien\n"
+        'If it is lost, take it from the latest building file (replace.md, "An older registry"):'
+        " sudo gardien restore FILE --key KEY --state /root/restored"
+    )
 
 
 async def _reloads(here: Running, again: asyncio.Event) -> None:
@@ -175,6 +222,16 @@ def _listen(*words: signal.Signals) -> asyncio.Event:
     for word in words:
         loop.add_signal_handler(word, told.set)
     return told
+
+
+async def _stop_start(
+    told: asyncio.Event, started: asyncio.Event, serving: asyncio.Future[None]
+) -> None:
+    """Cancel a start that is told to end; once all is open, `_told_to_end` ends it in order."""
+    await told.wait()
+    if not started.is_set():
+        log.info("told to end while starting")
+        await end([serving])
 
 
 async def _told_to_end(told: asyncio.Event, here: Running) -> None:

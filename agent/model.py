@@ -279,7 +279,9 @@ class Retraction:
 
 
 class Lane(StrEnum):
-    """Live = slots of the last two seal intervals; backfill = all older ones."""
+    """Live = slots, and fresh readings committed, in the last two seal intervals; backfill = all
+    others.
+    """
 
     LIVE = "live"
     BACKFILL = "backfill"

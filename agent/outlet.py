@@ -28,11 +28,11 @@ from agent.uplink.delivery import Delivery
 from agent.uplink.outbox import SpoolOutbox
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from agent.buffer.announced import Item
     from agent.house import House
-    from agent.model import Reading
+    from agent.model import Mark, MarkKey, Reading
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,10 @@ async def open_outlet(house: House, name: str) -> AsyncIterator[Outlet]:
         marks = await thread.run(spool.marks)
         ledger = Ledger(gate, points_by_key(config.points()), marks, config.zone)
         await thread.run(spool.days, midnights(config))
-        append = partial(thread.run, spool.append)
+
+        async def append(rows: Sequence[Reading], marks: Mapping[MarkKey, Mark]) -> None:
+            await thread.run(spool.append, rows, marks, house.clock.now())
+
         bases = Bases(lambda: ledger.gate)
         intake = Intake(append, config.spool.flush, revision=bases.revision, recheck=bases.kept)
         word = config.uplinks[name].transport
@@ -87,9 +90,13 @@ async def open_outlet(house: House, name: str) -> AsyncIterator[Outlet]:
 
 
 async def resume(outlet: Outlet, now: float) -> None:
-    """Close the slots that went by while the agent was down, in one commit with the new marks."""
+    """Close the slots that went by while the agent was down, in one commit with the new marks.
+
+    Where the spool has no room they wait in memory, as all other rows do.
+    """
     rows: list[Reading] = outlet.ledger.resume(now)
-    await outlet.thread.run(outlet.spool.append, rows, dict(outlet.ledger.marks))
+    await outlet.intake.put(rows, dict(outlet.ledger.marks))
+    await outlet.intake.commit()
 
 
 def ways(house: House) -> dict[str, Way]:

@@ -7,6 +7,7 @@ new configuration; lines and uplinks that stand unchanged in it stay open.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.config import load
@@ -104,7 +105,8 @@ async def _renew(here: Running, old: Config, name: str) -> bool:
     """Give an open outlet the new points and rules; deliver anew if its transport changed."""
     house, outlet = here.house, here.house.outlets[name]
     ledger, new = outlet.ledger, house.config
-    marks = await outlet.thread.run(outlet.spool.marks)
+    # on a full disk rows wait in memory with their marks: those slots are closed, too
+    marks = await outlet.intake.closed(partial(outlet.thread.run, outlet.spool.marks))
     await outlet.thread.run(outlet.spool.days, midnights(new))
     points, withholds = points_by_key(new.points()), new.uplinks[name].withheld
     ledger.renew(points, marks, policy_of(new), new.zone, withholds=withholds)

@@ -1,6 +1,7 @@
 """What holds for all tests."""
 
 import os
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -37,3 +38,19 @@ def open_folder():
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """16 MB of their own for a spool and its neighbours."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", tmp_path],
+        capture_output=True,
+        check=False,
+    )
+    if made.returncode != 0:
+        pytest.skip(f"no mount here: {made.stderr.decode().strip()}")
+    yield tmp_path
+    subprocess.run(["umount", tmp_path], check=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from agent.errors import Refused, SpoolFull
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from pathlib import Path
 
 Result = TypeVar("Result")
@@ -83,7 +83,7 @@ class Database:
         rows = self.read(sql, *values)
         return rows[0][0] if rows else None
 
-    def each(self, sql: str, *values: Any) -> Iterator[tuple[Any, ...]]:
+    def each(self, sql: str, *values: Any) -> Generator[tuple[Any, ...]]:
         """Rows as they are asked for; close the iterator before anything is written."""
         with self._words():
             cursor = self._connection.execute(sql, values)

@@ -1,9 +1,11 @@
-"""Spools of recipients that nobody sends to any more: what would be lost with them."""
+"""What spools that are not open say: the values that wait for former recipients, and the changes of
+the registry that were applied.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -26,14 +28,23 @@ def leftovers(state: Path, recipients: Collection[str]) -> Iterator[tuple[str, i
 
     A spool that is in use, or not for this account, is passed over.
     """
-    try:
-        files = sorted(state.glob(f"{PREFIX}*{SUFFIX}"))
-    except OSError:
-        return
-    for file in files:
+    for file in _files(state):
         recipient = file.name[len(PREFIX) : -len(SUFFIX)]
         if recipient not in recipients and (waits := _waiting(file)):
             yield recipient, waits
+
+
+def applied(state: Path) -> Iterator[tuple[Path, int]]:
+    """The spools in a state directory, each with the number of the last change of the registry that
+    it has applied; a spool that cannot be read is left out.
+    """
+    for file in _files(state):
+        try:
+            with _opened(file) as db:
+                found = db.execute("SELECT value FROM meta WHERE name='applied'").fetchone()
+                yield file, int(found[0]) if found else 0
+        except sqlite3.Error:
+            continue
 
 
 def destroy(state: Path, recipient: str) -> None:
@@ -43,11 +54,24 @@ def destroy(state: Path, recipient: str) -> None:
         one.unlink(missing_ok=True)
 
 
+def _files(state: Path) -> list[Path]:
+    try:
+        return sorted(state.glob(f"{PREFIX}*{SUFFIX}"))
+    except OSError:
+        return []
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[sqlite3.Connection]:
+    # read and write: what a killed agent left in the log counts too
+    uri = f"file:{quote(str(file))}?mode=rw"
+    with closing(sqlite3.connect(uri, uri=True, timeout=0.2)) as db:
+        yield db
+
+
 def _waiting(file: Path) -> int:
     try:
-        # read and write: what a killed agent left in the log counts too
-        uri = f"file:{quote(str(file))}?mode=rw"
-        with closing(sqlite3.connect(uri, uri=True, timeout=0.2)) as db:
+        with _opened(file) as db:
             rows = db.execute("SELECT coalesce(sum(slots), 0) FROM block").fetchone()[0]
             sealed = db.execute(
                 "SELECT coalesce(sum(rows), 0) FROM batch WHERE state=?", (State.UNRECEIPTED,)

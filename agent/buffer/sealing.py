@@ -46,7 +46,7 @@ class Order:
     trust: str
     """of the clock that says so"""
     live_after: int
-    """rows of later slots are live, the others backfill"""
+    """rows of later slots, and fresh readings committed later, are live, the others backfill"""
     most_rows: int
     most_bytes: int
     bases: Bases | None = None

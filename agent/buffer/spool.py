@@ -250,15 +250,19 @@ class Spool:
         """The count of batches that the next one belongs to: 12 hexadecimal digits."""
         return str(self._meta["epoch"])
 
-    def append(self, rows: Sequence[Reading], marks: Mapping[MarkKey, Mark]) -> None:
+    def append(
+        self, rows: Sequence[Reading], marks: Mapping[MarkKey, Mark], now: float | None = None
+    ) -> None:
         """Keep rows and marks, in one commit: on the disk when it returns.
 
+        `now`: seconds since 1970 UTC; fresh readings are live for two seal intervals from then on.
+        None: their slots alone decide.
         At the cap, and on a full disk, what is worth least of all that waits makes room (see
         `shedding`). Raises SpoolFull when that is not enough: nothing was kept, and the rows are
         counted as refused. Raises ValueError on a row that no batch could carry.
         """
         try:
-            self._append(rows, marks)
+            self._append(rows, marks, now)
         except SpoolFull:
             self._refused += len(rows)
             raise
@@ -291,7 +295,8 @@ class Spool:
     ) -> Sealed | None:
         """Make the next batch of a lane out of rows that wait, in one commit; None if none do.
 
-        Live rows are those whose slot is after `live_after`, backfill the others; oldest first,
+        Live rows are those whose slot is after `live_after` and fresh readings that were committed
+        after it (`waiting.lane_of`), backfill the others; oldest first,
         and in their order for each series. The payload has at most `most_bytes` before it is
         packed, and never so many that those unreceipted would not find room.
         Rows of dwellings are asked for in `bases`, inside the transaction; one whose basis does not
@@ -393,7 +398,9 @@ class Spool:
         """What is in here now."""
         return self._count.now(self._cap, self._refused)
 
-    def _append(self, rows: Sequence[Reading], marks: Mapping[MarkKey, Mark]) -> None:
+    def _append(
+        self, rows: Sequence[Reading], marks: Mapping[MarkKey, Mark], now: float | None
+    ) -> None:
         body = b""
         if rows:
             new = self._names.unknown(row.series for row in rows)
@@ -404,7 +411,7 @@ class Spool:
 
         def change() -> None:
             if rows:
-                self._waiting.add(rows, body)
+                self._waiting.add(rows, body, now)
             self._put_marks(marks)
             if self._refused != self._refused_on_disk:  # a page less to write in most commits
                 self._meta["refused"] = self._refused

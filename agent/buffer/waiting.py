@@ -9,7 +9,9 @@ from __future__ import annotations
 import zlib
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from itertools import takewhile
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.buffer.block import Extent, extent, lane_slot, pack, unpack
 from agent.buffer.keys import Unreadable
@@ -17,7 +19,7 @@ from agent.buffer.owners import NOBODY, owner_of
 from agent.model import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
     from agent.buffer.database import Database
     from agent.buffer.keys import Box, Keys
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
 
 STEP = 1 << 20
 """between the numbers of two blocks: room for the blocks of one owner each that take their place"""
+LONGEST_IN_MEMORY = 60
+"""seconds that a reading may wait before it is committed: the longest `flush`"""
+MOST_RECENT = 4096
+"""blocks of which the time of their commit is known"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,19 @@ class Choice:
     block: Block
     wanted: list[int]
     """indexes of those of the lane"""
+
+
+class Commit(NamedTuple):
+    """When a block was committed, and what of it was fresh then."""
+
+    at: float
+    """seconds since 1970 UTC"""
+    fresh: bool
+    """whether any of its rows was"""
+    oldest: int
+    """the least slot of its rows, as `Extent.t0`"""
+    oldest_other: float
+    """the least slot of those that were not fresh; infinite: all were"""
 
 
 Broken = list[tuple[int, int]]
@@ -67,6 +86,8 @@ class Waiting:
         last = database.one("SELECT max(no) FROM block") or 0
         self._again_to = int(meta.number("again_to") or 0)
         self._next = max(last, self._again_to) + STEP
+        self._commits: dict[int, Commit] = {}
+        """the latest ones of this process, by block; after a restart slots alone decide the lane"""
 
     def restore(self, total: int) -> None:
         """A transaction failed: know what is on the disk."""
@@ -78,9 +99,13 @@ class Waiting:
         """Rows as `add` takes them. Raises ValueError on a row that no batch could carry."""
         return pack(rows, self._names.number_of)
 
-    def add(self, rows: Sequence[Reading], body: bytes) -> None:
-        """At the end."""
+    def add(self, rows: Sequence[Reading], body: bytes, at: float | None = None) -> None:
+        """At the end; `at`: when they are committed, seconds since 1970."""
         self._insert(self._next, extent(rows), body, NOBODY, mixed=True)
+        if at is not None:
+            self._commits[self._next] = commit_of(rows, at)
+            if len(self._commits) > MOST_RECENT:
+                del self._commits[next(iter(self._commits))]
         self._next += STEP
 
     def put_back(self, rows: Sequence[Reading]) -> None:
@@ -126,6 +151,7 @@ class Waiting:
 
     def mark_again(self) -> None:
         """All rows that wait now are `again` rows from here on, without touching a body."""
+        self._commits.clear()
         self._again_to = self._next - 1
         self._meta["again_to"] = self._again_to
 
@@ -136,7 +162,16 @@ class Waiting:
             " FROM block INDEXED BY block_lane WHERE t1 > ?1",
             live_after,
         )[0]
+        for no, commit in self._recent(live_after):
+            for t1, n in self._database.read("SELECT t1, n FROM block WHERE no=?", no):
+                live += n if t1 <= live_after and commit.fresh else 0
+                only_live += n if commit.oldest_other > live_after else 0
         return live, self.total - only_live
+
+    def _recent(self, live_after: int) -> list[tuple[int, Commit]]:
+        """Blocks with an older slot that were committed after that time, the last one first."""
+        since = takewhile(lambda one: one[1].at > live_after, reversed(self._commits.items()))
+        return [(no, commit) for no, commit in since if commit.oldest <= live_after]
 
     def choose(self, lane: Lane, live_after: int, most_rows: int) -> tuple[list[Choice], Broken]:
         """Blocks with the lane's rows, oldest first, until `most_rows` are reached.
@@ -144,13 +179,15 @@ class Waiting:
         Beside them the number and rows of each block that does not open.
         """
         choices, broken, found = [], [], 0
-        with closing(self._candidates(lane, live_after)) as candidates:
+        recent = dict(self._recent(live_after))
+        with closing(self._candidates(lane, live_after, recent)) as candidates:
             for no, owner, n, body in candidates:
                 rows = self._open(no, owner, body)
                 if rows is None:
                     broken.append((no, n))
                     continue
-                wanted = [i for i, row in enumerate(rows) if lane_of(row, live_after) is lane]
+                at = recent[no].at if no in recent else None
+                wanted = [i for i, row in enumerate(rows) if lane_of(row, live_after, at) is lane]
                 choices.append(Choice(Block(no, owner, rows), wanted))
                 found += len(wanted)
                 if found >= most_rows:
@@ -189,8 +226,11 @@ class Waiting:
         """Keep only these rows of a block, in its place, under its owner's key of now."""
         self.total += len(left) - len(block.rows)
         if not left:
+            self._commits.pop(block.no, None)
             self._database.write("DELETE FROM block WHERE no=?", block.no)
             return
+        if block.no in self._commits:
+            self._commits[block.no] = commit_of(left, self._commits[block.no].at)
         self._database.write(
             "UPDATE block SET t0=?, t1=?, n=?, slots=?, body=? WHERE no=?",
             *extent(left),
@@ -200,6 +240,7 @@ class Waiting:
 
     def drop(self, no: int, n: int) -> None:
         """Remove a block whole."""
+        self._commits.pop(no, None)
         self._database.write("DELETE FROM block WHERE no=?", no)
         self.total -= n
 
@@ -237,18 +278,25 @@ class Waiting:
         )
         self.total += over.n
 
-    def _candidates(self, lane: Lane, live_after: int) -> Generator[tuple[int, int, int, bytes]]:
+    def _candidates(
+        self, lane: Lane, live_after: int, recent: Mapping[int, Commit]
+    ) -> Generator[tuple[int, int, int, bytes]]:
         if lane is Lane.BACKFILL:  # they stand in front
-            yield from self._database.each(
+            waiting = self._database.each(
                 "SELECT no, owner, n, body FROM block NOT INDEXED WHERE t0 <= ? ORDER BY no",
                 live_after,
             )
+            with closing(waiting) as blocks:
+                for block in blocks:
+                    commit = recent.get(block[0])
+                    if commit is None or commit.oldest_other <= live_after:
+                        yield block
             return
         # few among many: by the index, or a long backlog would be read through for each of them
         live = self._database.read(
             "SELECT no FROM block INDEXED BY block_lane WHERE t1 > ?", live_after
         )
-        yield from self._bodies(no for (no,) in live)
+        yield from self._bodies({no for (no,) in live} | recent.keys())
 
     def _bodies(self, numbers: Iterable[int]) -> Generator[tuple[int, int, int, bytes]]:
         for no in sorted(numbers):
@@ -284,9 +332,28 @@ class Waiting:
         return self._box if owner == NOBODY else self._owners.box(owner)
 
 
-def lane_of(row: Reading, live_after: int) -> Lane:
-    """Live = its slot is after `live_after`, which lies two seal intervals back."""
-    return Lane.LIVE if lane_slot(row) > live_after else Lane.BACKFILL
+def lane_of(row: Reading, live_after: int, committed: float | None) -> Lane:
+    """Choose the lane of a row that waits; `live_after` lies two seal intervals back.
+
+    Live are the slots since then, and fresh readings committed since then: these have waited for
+    nothing but their turn, however old their slot is. None: when it was committed is not known.
+    """
+    live = lane_slot(row) > live_after
+    if committed is not None and committed > live_after:
+        live |= is_fresh(row, committed)
+    return Lane.LIVE if live else Lane.BACKFILL
+
+
+def is_fresh(row: Reading, committed: float) -> bool:
+    """Whether a row was made while its slot ran and committed soon after; no late version is."""
+    return row.ver is None and lane_slot(row) + row.series.step + LONGEST_IN_MEMORY >= committed
+
+
+def commit_of(rows: Sequence[Reading], at: float) -> Commit:
+    """What is to be remembered of a block of these rows, at least one, that was committed then."""
+    others = [lane_slot(row) for row in rows if not is_fresh(row, at)]
+    oldest = min(lane_slot(row) for row in rows)
+    return Commit(at, len(others) < len(rows), oldest, min(others, default=inf))
 
 
 def _name(no: int, owner: int) -> str:

@@ -74,7 +74,7 @@ def _configuration(files: Files) -> tuple[Loaded | None, Finding]:
     loaded = None
     try:
         loaded = checked(files)
-        checked(files, refuse_sample=True)
+        checked(files, strict=True)
     except ConfigError as error:
         first, *more = str(error).splitlines()
         rest = f" (and {len(more)} more: gardien check)" if more else ""

@@ -8,7 +8,7 @@ from agent.config.afford import datacheck
 from agent.config.compose import Draft, compose
 from agent.config.config import Config
 from agent.config.controlcheck import controlcheck
-from agent.config.crosscheck import crosscheck
+from agent.config.crosscheck import crosscheck, flushcheck
 from agent.config.explain import EXPECTED
 from agent.config.files import Files
 from agent.config.linecheck import linecheck
@@ -27,19 +27,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def load(path: Path, *, refuse_sample: bool = False) -> Config:
+def load(path: Path, *, strict: bool = False) -> Config:
     """Read and check a file and those it includes, opening no connection.
 
-    `refuse_sample`: values of the package's sample are mistakes too. Raises ConfigError with all
-    that is wrong, one a line: `config.yaml:12:9: devices.…: …`.
+    `strict`: as `gardien check` judges. It also refuses what an installed gateway goes on with:
+    values of the package's sample, and readings that are stored more rarely than they are sent.
+    Raises ConfigError with all that is wrong, one a line: `config.yaml:12:9: devices.…: …`.
     """
-    return checked(Files(path), refuse_sample=refuse_sample)
+    return checked(Files(path), strict=strict)
 
 
-def checked(files: Files, *, refuse_sample: bool = False) -> Config:
+def checked(files: Files, *, strict: bool = False) -> Config:
     """Check what `load` checks, of texts that may not be in their files yet."""
     shelf = Shelf(files.path.parent / FOLDER)
-    return parse(files.text(), str(files.path), files.include, shelf, refuse_sample=refuse_sample)
+    return parse(files.text(), str(files.path), files.include, shelf, strict=strict)
 
 
 def parse(
@@ -48,10 +49,10 @@ def parse(
     include: Include = no_files,
     shelf: Shelf | None = None,
     *,
-    refuse_sample: bool = False,
+    strict: bool = False,
 ) -> Config:
     """Check a text as `load` does; `name` stands for the file in messages."""
-    found = examine(text, name, include, shelf, refuse_sample=refuse_sample)
+    found = examine(text, name, include, shelf, strict=strict)
     if isinstance(found, Config):
         return found
     raise ConfigError("\n".join(str(problem) for problem in found))
@@ -63,7 +64,7 @@ def examine(
     include: Include = no_files,
     shelf: Shelf | None = None,
     *,
-    refuse_sample: bool = False,
+    strict: bool = False,
 ) -> Config | tuple[Problem, ...]:
     """Make a configuration of a text, or give all its problems in the order of the files."""
     try:
@@ -73,8 +74,9 @@ def examine(
     report = Report(name, tree)
     try:
         draft = _checked(tree, report, shelf or Shelf())
-        if refuse_sample:
+        if strict:
             samplecheck(tree.data, report)
+            flushcheck(draft)
     except Enough:
         return report.problems()
     return report.problems() or _config(draft)

@@ -303,7 +303,9 @@ class SpoolLimits(Section):
     reserve: Annotated[Bytes, Field(ge=0)] = Field(50_000_000, examples=["50MB"])
     """what readings leave free of the disk: for consents, orders, receipts and what is decided"""
     flush: Annotated[Duration, Field(ge=0.1, le=60)] = Field(5.0, examples=["5s"])
-    """how long a reading may wait in memory before it is on disk"""
+    """how long a reading may wait in memory before it is on disk; no longer than the `seal` of any
+    uplink
+    """
     keep: Annotated[Duration, Field(ge=0)] = Field(14 * DAY, examples=["14d"])
     """how long a batch is kept after its receipt"""
 

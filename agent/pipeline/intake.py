@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     Recheck = Callable[[Sequence[Reading]], list[Reading]]
+    Marks = Callable[[], Awaitable[Mapping[MarkKey, Mark]]]
     Append = Callable[[Sequence[Reading], Mapping[MarkKey, Mark]], Awaitable[None]]
 
 log = logging.getLogger(__name__)
@@ -34,12 +35,14 @@ def shed(rows: Iterable[Reading], most: int = KEPT) -> list[Reading]:
     """The same slots without their values: M `shed`, runs of one series as one row each.
 
     The first `most` indexes of a day or a month and changes of states keep their values (MDP-1,
-    rule 11). Rows of one series must come in the order of their slots; what is not adjacent stays
-    apart.
+    rule 11). A row keeps its version, or the platform would hold two rows of the same slot; what
+    is withheld stays so, with its reason. Rows of one series and version must come in the order of
+    their slots; what is not adjacent stays apart.
     """
-    runs: dict[Series, list[Reading]] = {}
+    runs: dict[tuple[Series, int | None, str | None], list[Reading]] = {}
     for row in rows:
-        run = runs.setdefault(row.series, [])
+        withheld = row.why if row.quality == Quality.WITHHELD else None
+        run = runs.setdefault((row.series, row.ver, withheld), [])
         last = run[-1] if run else None
         if row.value is not None and _precious(row.series) and most > 0:
             most -= 1
@@ -47,8 +50,9 @@ def shed(rows: Iterable[Reading], most: int = KEPT) -> list[Reading]:
         elif last is not None and last.value is None and _after(last) == row.t:
             run[-1] = replace(last, span=last.span + row.span)
         else:
+            quality, why = (row.quality, row.why) if withheld else (Quality.MISSING, Why.SHED)
             run.append(
-                Reading(row.series, row.t, None, Quality.MISSING, why=Why.SHED, span=row.span)
+                Reading(row.series, row.t, None, quality, why=why, span=row.span, ver=row.ver)
             )
     return [row for run in runs.values() for row in run]
 
@@ -96,6 +100,13 @@ class Intake:
         self._marks.update(marks)
         if len(self._rows) >= self._most:
             self._full.set()
+
+    async def closed(self, stored: Marks) -> dict[MarkKey, Mark]:
+        """How far slots are closed: by the marks that are `stored`, and by those that still wait
+        here with their rows.
+        """
+        async with self._committing:
+            return {**await stored(), **self._marks}
 
     async def serve(self) -> None:
         """Commit every flush interval, sooner when much waits, until cancelled."""

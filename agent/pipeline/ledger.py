@@ -97,7 +97,7 @@ class Ledger:
         *,
         withholds: bool = False,
     ) -> None:
-        """Go on with other points, from the marks that stand on the disk, under other rules."""
+        """Go on with other points under other rules; `marks`: how far slots are closed."""
         before = self.gate
         words = (before.registry, policy, before.recipient)
         self.gate = Gate(*words, withholds=withholds, held=before.held)

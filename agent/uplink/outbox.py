@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from agent.clock import Trust
+from agent.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -67,16 +68,24 @@ class SpoolOutbox:
         return self._bases is not None and self._applied != self._bases.revision()
 
     async def catch_up(self) -> None:
-        """Apply what the registry takes back; on the disk when it returns."""
+        """Apply what the registry takes back; on the disk when it returns.
+
+        Raises Refused where the spool has applied changes that the registry does not have.
+        """
         if self._bases is None:
             return
         async with self._one_at_a_time:
             while self.behind:
                 applied = await self._thread.run(lambda: self._spool.applied)
                 revision, taken = self._bases.taken_back(applied)
+                if applied > revision:
+                    raise Refused(
+                        f"the spool has applied change {applied}, and the registry ends at change"
+                        f" {revision}: put the newer registry.json back"
+                    )
                 now = self._clock.now()
                 voided = await self._thread.run(self._spool.apply, revision, taken, now)
-                self._applied = max(revision, applied)
+                self._applied = revision
                 if taken:
                     self._tell(voided)
 

@@ -62,7 +62,9 @@ def until_seal(wall: float, rhythm: Rhythm) -> float:
 
 
 def live_after(wall: float, rhythm: Rhythm) -> int:
-    """Slots after this one are live: those of the last two seal intervals (rule 2)."""
+    """Slots, and commits of fresh readings, after this second are live: those of the last two seal
+    intervals (rule 2).
+    """
     return math.floor(wall - 2 * rhythm.seal)
 
 

@@ -1,5 +1,8 @@
 """What the platform holds: batches by id, rows by their key, in one SQLite file.
 
+A row with a span states each of its slots: two rows of one version that state the same slot are a
+duplicate, wherever they begin.
+
 Id, hash and rows of a batch, and what it takes back of others, are one transaction; only then is
 there a receipt.
 """
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from hil.platform.unpack import Id, Retract, Row, UnreadableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from hil.platform.unpack import Parcel
@@ -34,6 +37,8 @@ CREATE TABLE IF NOT EXISTS row (
     gateway TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL,
     flags TEXT NOT NULL DEFAULT '', n INTEGER,
     PRIMARY KEY (recipient, place, channel, kind, step, t, ver)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS row_span ON row(recipient, place, channel, kind, step, ver, t)
+    WHERE span > 1;
 CREATE TABLE IF NOT EXISTS directory (
     gateway TEXT, recipient TEXT, list TEXT, id TEXT, body TEXT NOT NULL,
     PRIMARY KEY (gateway, recipient, list, id)) WITHOUT ROWID;
@@ -48,6 +53,15 @@ ON_SCHEDULE = -1
 TO_REJECT = "to_reject"
 """the tally of batches that are still to be rejected"""
 COLUMNS = (*Row._fields, "epoch", "seq")
+OVERLAPPING = """
+SELECT t, span, again FROM row WHERE recipient = ?1 AND place = ?2 AND channel = ?3 AND kind = ?4
+AND step = ?5 AND ver = ?7 AND t BETWEEN ?6 AND ?8
+UNION ALL
+SELECT t, span, again FROM row INDEXED BY row_span WHERE recipient = ?1 AND place = ?2
+AND channel = ?3 AND kind = ?4 AND step = ?5 AND ver = ?7 AND span > 1 AND t < ?6
+AND t + (span - 1) * step >= ?6
+"""
+"""rows of a key that state a slot from ?6 to ?8: those that begin there, spans that begin before"""
 
 
 class Ledger:
@@ -180,7 +194,24 @@ class Ledger:
         )
 
     def _add(self, parcel: Parcel, row: Row) -> None:
+        """Keep the slots of a row that no other row of its version states; the first one stays."""
+        last = row.t + (row.span - 1) * row.step
         key = _key(parcel.id.recipient, row)
+        overlapping = self._db.execute(OVERLAPPING, (*key, last)).fetchall()
+        held = [(_slots(t, span, row.step), again) for t, span, again in overlapping]
+        twice = [t for t in _slots(row.t, row.span, row.step) if any(t in of for of, _ in held)]
+        if not twice:
+            self._insert(parcel, row)
+            return
+        if row.again or all(again for of, again in held if any(t in of for t in twice)):
+            self._count("duplicate_rows")
+        else:
+            self._count("alarms")
+            self._count("overlapping_slots", len(twice))
+        for part in _parts(row, set(twice).__contains__):
+            self._insert(parcel, part)
+
+    def _insert(self, parcel: Parcel, row: Row) -> None:
         facts = (row.v, row.unit, row.q, row.d, row.why, row.span, row.meter, row.occupancy)
         origin = (
             row.basis,
@@ -191,23 +222,15 @@ class Ledger:
             row.flags,
             row.n,
         )
-        added = self._db.execute(
-            f"INSERT OR IGNORE INTO row VALUES ({','.join('?' * 22)})", (*key, *facts, *origin)
-        )
-        if not added.rowcount:
-            self._count("duplicate_rows" if row.again or self._again(key) else "alarms")
-
-    def _again(self, key: tuple[object, ...]) -> bool:
-        found = self._db.execute(
-            "SELECT again FROM row WHERE"
-            " (recipient, place, channel, kind, step, t, ver) = (?,?,?,?,?,?,?)",
-            key,
-        ).fetchone()
-        return bool(found[0])
-
-    def _count(self, what: str) -> None:
         self._db.execute(
-            "INSERT INTO tally VALUES (?, 1) ON CONFLICT (what) DO UPDATE SET n = n + 1", (what,)
+            f"INSERT INTO row VALUES ({','.join('?' * 22)})",
+            (*_key(parcel.id.recipient, row), *facts, *origin),
+        )
+
+    def _count(self, what: str, n: int = 1) -> None:
+        self._db.execute(
+            "INSERT INTO tally VALUES (?, ?) ON CONFLICT (what) DO UPDATE SET n = n + excluded.n",
+            (what, n),
         )
 
 
@@ -221,17 +244,26 @@ def _row(held: tuple[Any, ...]) -> Row:
     return row._replace(ver=None if row.ver == ON_SCHEDULE else row.ver, again=bool(row.again))
 
 
+def _slots(t: int, span: int, step: int) -> range:
+    """The slots that a row states; a row without a step states one."""
+    return range(t, t + span * step, step) if step else range(t, t + 1)
+
+
 def _left(row: Row, standing: list[Retract]) -> list[Row]:
     """What stays of a row: of a run of missing slots, each slot for itself."""
+    return _parts(row, lambda t: any(one.covers(row._replace(t=t, span=1)) for one in standing))
+
+
+def _parts(row: Row, leaves: Callable[[int], bool]) -> list[Row]:
+    """A row without the slots that leave it, as few rows as possible."""
     left: list[Row] = []
-    for n in range(row.span):
-        slot = row._replace(t=row.t + n * row.step, span=1)
-        if any(one.covers(slot) for one in standing):
+    for t in _slots(row.t, row.span, row.step):
+        if leaves(t):
             continue
-        if left and left[-1].t + left[-1].span * row.step == slot.t:
+        if left and left[-1].t + left[-1].span * row.step == t:
             left[-1] = left[-1]._replace(span=left[-1].span + 1)
         else:
-            left.append(slot)
+            left.append(row._replace(t=t, span=1))
     return left
 
 

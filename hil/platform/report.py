@@ -17,14 +17,16 @@ TALLIES = (
     "differing_batches",
     "duplicate_rows",
     "alarms",
+    "overlapping_slots",
     "rejected_batches",
     "unreadable",
     "voids",
     "refused_rows",
 )
-"""batches that came again, with the same bytes or others; rows that hit a key where one of the two
-says `again`, or where neither does; what could not be read, with an id or without; ids without
-rows; rows that had been taken back before they came"""
+"""batches that came again, with the same bytes or others; rows that state a slot which another row
+of their version states: one of the two says `again`, or neither does, and the slots of the latter;
+what could not be read, with an id or without; ids without rows; rows that had been taken back
+before they came"""
 
 
 class Held(NamedTuple):
@@ -70,7 +72,6 @@ def report(path: Path) -> dict[str, Any]:
             "rows": held,
             "slots": slots,
             **{name: tallies.get(name, 0) for name in TALLIES},
-            "overlapping_slots": _overlaps(db),
             "seq_gaps": sum(epoch["gaps"] for epoch in epochs),
             "epochs": epochs,
         }
@@ -93,21 +94,6 @@ def _epoch(  # noqa: PLR0913, PLR0917 -- one row of EPOCHS
         "last": last,
         "gaps": last - first + 1 - held,
     }
-
-
-def _overlaps(db: sqlite3.Connection) -> int:
-    """Slots that a span covers and another row of the same version states as well."""
-    overlaps, series, end = 0, None, 0
-    for *key, step, ver, t, span in db.execute(
-        "SELECT recipient, place, channel, kind, step, ver, t, span FROM row"
-        " ORDER BY recipient, place, channel, kind, step, ver, t"
-    ):
-        if (key, step, ver) != series:
-            series, end = (key, step, ver), t
-        until = t + span * step
-        overlaps += max(0, (min(end, until) - t) // step) if step else 0
-        end = max(end, until)
-    return overlaps
 
 
 def _read(path: Path) -> sqlite3.Connection:

@@ -1,5 +1,6 @@
 """The daemon and its door, as a person meets them: real processes, real sockets."""
 
+import fcntl
 import json
 import os
 import signal
@@ -126,6 +127,37 @@ def test_a_second_daemon_on_the_same_state_is_refused(house):
     said = house("run", status=1)
     assert f"in use by process {first.pid}" in said
     assert time.monotonic() - began < 25, "it does not wait for the lock"
+
+
+def test_a_registry_older_than_a_spool_is_refused_by_every_start_and_command(house):
+    """Guards invariants 2 and 3: what was withdrawn in the missing changes stays withdrawn."""
+    registry = house.state / "registry.json"
+    house("place", "new", "A-1")
+    older = registry.read_bytes()
+    house("place", "new", "A-2"), house("place", "new", "A-3")
+    newer = registry.read_bytes()
+    house.up().terminate()
+    assert house.daemons[0].wait(60) == 0
+    for content, what in ((older, "ends at change 1"), (None, "is missing")):
+        registry.write_bytes(content) if content else registry.unlink()
+        said = house("run", status=1)
+        assert what in said
+        assert "spool-centre.example.db has applied change 3" in said
+        assert "Put the newer registry.json back" in said
+        assert "has applied change 3" in house("place", "new", "A-4", status=1)
+    registry.write_bytes(newer)
+    house.up()
+    assert "A-3" in house("place", "list")
+
+
+def test_a_daemon_that_waits_for_the_lock_ends_at_once_when_told_to(house):
+    with (house.state / "lock").open("r+b") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        daemon = house.start()
+        waits = Path(f"/proc/{daemon.pid}/fd")
+        until(lambda: str(house.state / "lock") in {str(fd.resolve()) for fd in waits.iterdir()})
+        daemon.terminate()
+        assert daemon.wait(10) == -signal.SIGTERM
 
 
 def test_a_daemon_that_was_killed_leaves_nothing_behind_that_stops_the_next(house):

@@ -1,36 +1,25 @@
 """A neighbour fills the disk: rows are refused, the spool drains all the same (issue 2, part 8)."""
 
-import os
+import asyncio
 import random
 import shutil
-import subprocess
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from agent.buffer.batch import read
 from agent.buffer.shelf import Shelf
 from agent.errors import Refused, SpoolFull
+from agent.model import Mark
+from agent.pipeline.intake import Intake
+from hil.platform.ledger import opened as ledger_at
+from hil.platform.listen import Desk
+from hil.platform.report import report
 from tests.contract.buffer.conftest import HEAD, KEY
 from tests.contract.buffer.far import receipt_for, seal
 from tests.contract.buffer.test_shelf import ONE, kept
 from tests.unit.buffer.rows import reading
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """16 MB of their own for a spool and its neighbours."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small disk needs root")
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", tmp_path],
-        capture_output=True,
-        check=False,
-    )
-    if made.returncode != 0:
-        pytest.skip(f"no mount here: {made.stderr.decode().strip()}")
-    yield tmp_path
-    subprocess.run(["umount", tmp_path], check=True)
 
 
 def hog(folder):
@@ -153,3 +142,37 @@ def test_a_shelf_on_a_full_disk_says_what_it_gives_up_and_goes_on_after_it(small
         shelf.add([kept(100)])
         assert [one.slot for _, values in shelf.each() for one in values][-1] == 100
     assert not caplog.text
+
+
+def test_what_a_full_disk_sheds_is_stated_once_whether_it_came_in_time_or_late(small_disk, opened):
+    """Guards invariant 2: a late value that is shed keeps its version."""
+
+    async def scenario(spool):
+        async def append(rows, marks):
+            spool.append(rows, marks)
+
+        intake = Intake(append, flush=60)
+        for slot in range(20):
+            if slot == 5:
+                hog(small_disk)
+            rows = [reading(n, slot, "1") for n in range(10)]
+            if slot in {9, 10, 14}:  # for a slot that was closed without a value
+                rows += [replace(reading(n, slot - 1, "2"), ver=7 + slot) for n in range(10)]
+            await intake.put(rows, {("a", 60): Mark(slot, heard=True)})
+            await intake.commit()
+        assert intake.shed_rows == 180
+        (small_disk / "hog").unlink()
+        await intake.commit()
+
+    with opened(path=small_disk / "spool.db") as spool:
+        asyncio.run(scenario(spool))
+        with ledger_at(small_disk / "platform.db") as ledger:
+            while batch := seal(spool):
+                id_ = batch.id
+                topic = f"gardien/{id_.gateway}/{id_.recipient}/up/backfill"
+                assert Desk(ledger).answer(topic, batch.payload)
+                spool.settle(receipt_for(batch), 0.0)
+        assert spool.marks() == {("a", 60): Mark(19, heard=True)}
+    counted = report(small_disk / "platform.db")
+    assert (counted["alarms"], counted["overlapping_slots"]) == (0, 0)
+    assert counted["slots"] == 20 * 10 + 3 * 10

@@ -64,8 +64,14 @@ class Life(RuleBasedStateMachine):
         backlog = self.spool.backlog()
         assert (backlog.rows, backlog.batches, backlog.quarantined) == (0, 0, 0)
 
-    @rule(meters=st.integers(1, 4), span=st.integers(1, 5), late=st.booleans())
-    def append(self, meters, span, late):
+    @rule(
+        meters=st.integers(1, 4),
+        span=st.integers(1, 5),
+        late=st.booleans(),
+        version=st.booleans(),
+        delay=st.none() | st.integers(-60, 600),
+    )
+    def append(self, meters, span, late, version, delay):
         rows = []
         for meter in range(meters):
             missing = span > 1
@@ -74,7 +80,9 @@ class Life(RuleBasedStateMachine):
         self.slot += span
         if late:
             rows.reverse()
-        self.spool.append(rows, {})
+        if version:
+            rows[0] = replace(rows[0], ver=7)
+        self.spool.append(rows, {}, None if delay is None else NOON + self.slot * 60 + delay)
         self.accepted += rows
 
     @rule(lane=st.sampled_from(Lane), back=st.integers(-1, 6), most=st.integers(1, 12))

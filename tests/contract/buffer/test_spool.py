@@ -82,6 +82,62 @@ def test_lanes_split_a_block_and_keep_the_order_of_each_series(opened):
         assert spool.waiting(live_after) == (0, 0)
 
 
+SEAL, FLUSH = 2, 30
+
+
+def lanes(spool, now):
+    """Seal all that waits now; the rows of each lane. What `waiting` says must be so."""
+    live_after = int(now) - 2 * SEAL
+    found = {}
+    for lane, waits in zip(Lane, spool.waiting(live_after), strict=True):
+        batches = seal_all(spool, lane, live_after)
+        found[lane] = [row for batch in batches for row in read(batch.payload)]
+        assert bool(waits) == bool(found[lane])
+    return found[Lane.LIVE], found[Lane.BACKFILL]
+
+
+def test_fresh_readings_are_live_however_long_they_wait_for_the_flush(opened):
+    """Guards rule 2 of delivery: a lane is chosen by the time of the commit."""
+    with opened() as spool:
+        sent = []
+        for flush in range(3):
+            now = NOON + (flush + 1) * FLUSH
+            rows = [reading(0, flush * FLUSH + n, step=1) for n in range(FLUSH)]
+            rows.append(reading(1, 0, step=3600))  # read late in its hour
+            rows.append(reading(2, flush * FLUSH, None, step=1, why="silent"))
+            spool.append(rows, {}, now)
+            live, backfill = lanes(spool, now + SEAL)
+            assert (live, backfill) == (rows, [])
+            sent += live
+        assert len(sent) == 3 * (FLUSH + 2)
+
+
+def test_what_waited_and_what_comes_late_is_backlog(opened):
+    fresh = [reading(0, n, step=1) for n in range(FLUSH)]
+    late = [reading(0, n, step=1, ver=NOON + FLUSH) for n in range(5)]
+    gap = [reading(3, -7200, None, step=1, span=3600, why="agent")]
+    with opened() as spool:
+        spool.append(late + fresh + gap, {}, NOON + FLUSH)
+        assert lanes(spool, NOON + FLUSH + 1) == (fresh, late + gap)
+        spool.append(fresh, {}, NOON + FLUSH)  # nothing could be sent for a minute
+        assert lanes(spool, NOON + FLUSH + 60) == ([], fresh)
+        spool.append(late, {}, NOON + FLUSH)
+        assert lanes(spool, NOON + FLUSH) == ([], late)
+
+
+def test_after_a_restart_and_in_a_new_epoch_the_slots_alone_decide_the_lane(opened):
+    rows = [reading(0, n, step=1) for n in range(FLUSH)]
+    with opened() as spool:
+        spool.append(rows, {}, NOON + FLUSH)
+    with opened() as spool:
+        assert lanes(spool, NOON + FLUSH) == (rows[-3:], rows[:-3])
+        spool.belongs_to("one state")
+        spool.append(rows, {}, NOON + FLUSH)
+        assert spool.belongs_to("another")
+        live, backfill = lanes(spool, NOON + FLUSH)
+        assert ([row.t for row in live], len(backfill)) == ([row.t for row in rows[-3:]], FLUSH - 3)
+
+
 def test_rows_of_the_other_lane_keep_their_place_among_the_blocks(opened):
     with opened() as spool:
         spool.append([reading(0, 0), reading(0, 10)], {})

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.buffer.batch import read
+from agent.errors import Refused
 from agent.model import Lane
 from agent.uplink.outbox import SpoolOutbox
 from tests.contract.uplink.house import house, series
@@ -39,5 +40,19 @@ def test_whatever_is_asked_first_after_a_start_knows_what_was_taken_back(
                 (void,) = await outbox.unreceipted()
                 assert void.void is not None
             assert not outbox.behind
+
+    asyncio.run(scenario())
+
+
+def test_a_registry_older_than_the_spool_is_refused_and_asked_no_more(tmp_path: Path):
+    async def scenario() -> None:
+        registry = Registry()
+        registry.withdraw(3)
+        async with house(tmp_path) as at:
+            await SpoolOutbox(at.spool, at.thread, at.clock, bases=registry).catch_up()
+            older = SpoolOutbox(at.spool, at.thread, at.clock, bases=Registry())
+            async with asyncio.timeout(10):
+                with pytest.raises(Refused, match="put the newer registry"):
+                    await older.catch_up()
 
     asyncio.run(scenario())

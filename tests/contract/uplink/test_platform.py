@@ -102,13 +102,37 @@ def test_a_row_of_another_version_is_another_row(case: Case):
     assert case.counts("rows", "alarms") == [6, 0]
 
 
-def test_a_span_counts_its_slots_and_one_that_overlaps_is_found(case: Case):
-    span = SERIES | {"t": [180], "q": "M", "v": [None], "why": {"0": "agent"}, "span": {"0": 10},
-                     "d": {}}  # fmt: skip
-    case.bring(payload(1), payload(2, span))
-    assert case.counts("rows", "slots", "overlapping_slots") == [4, 13, 0]
-    case.bring(payload(3, span | {"t": [600], "span": {"0": 3}}))
-    assert case.counts("overlapping_slots") == [3]
+def span(t: int, slots: int, **more: Any) -> dict[str, Any]:
+    """So many missing slots in one row, `t` seconds after the series' first."""
+    run = {"t": [t], "q": "M", "v": [None], "why": {"0": "shed"}, "span": {"0": slots}, "d": {}}
+    return SERIES | run | more
+
+
+def test_a_span_states_each_of_its_slots_and_one_that_overlaps_is_an_alarm(case: Case):
+    case.bring(payload(1), payload(2, span(180, 10)))
+    assert case.counts("rows", "slots", "alarms", "overlapping_slots") == [4, 13, 0, 0]
+    case.bring(payload(3, span(600, 3)))
+    assert case.counts("slots", "alarms", "overlapping_slots") == [13, 1, 3]
+
+
+def test_of_a_longer_span_that_begins_with_a_shorter_one_no_slot_is_lost(case: Case):
+    case.bring(payload(1, span(180, 1)), payload(2, span(180, 6)))
+    assert case.counts("rows", "slots", "alarms", "overlapping_slots") == [2, 6, 1, 1]
+    case.bring(payload(3, span(120, 9)))
+    assert case.counts("rows", "slots", "alarms", "overlapping_slots") == [4, 9, 2, 7]
+
+
+def test_a_value_inside_a_span_is_an_alarm_as_well(case: Case):
+    case.bring(payload(1, span(0, 10)), payload(2))
+    assert case.counts("rows", "slots", "alarms") == [1, 10, 3]
+    assert next(rows(case.path)).why == "shed"
+
+
+def test_a_span_of_another_version_or_one_that_says_again_is_no_alarm(case: Case):
+    case.bring(payload(1, span(180, 6)), payload(2, span(180, 1, ver={"0": 5})))
+    assert case.counts("slots", "alarms", "duplicate_rows") == [7, 0, 0]
+    case.bring(payload(3, span(180, 8) | {"again": True}))
+    assert case.counts("slots", "alarms", "duplicate_rows") == [9, 0, 1]
 
 
 def test_a_gap_in_the_count_is_found(case: Case):

@@ -27,7 +27,7 @@ uplinks:
 privacy: {{policy: DEMO-1, common: {{basis: AG du 12 mai, from: 2020-01-01}}}}
 clock: {{source: system}}
 state: {state}
-spool: {{max: 50MB, flush: 1s}}
+spool: {{max: 50MB, flush: 200ms}}
 """
 
 

@@ -23,7 +23,7 @@ WITHOUT = """\
 building: {{name: Les Alpins}}
 clock: {{source: system}}
 state: {state}
-spool: {{max: 50MB, flush: 1s}}
+spool: {{max: 50MB, flush: 200ms}}
 """
 
 

@@ -468,6 +468,23 @@ def test_a_mistake_is_told_with_its_place_and_a_remedy(mistake):
 
 
 @pytest.mark.parametrize(
+    ("seal", "spool", "flush"),
+    [("2s", "spool: {flush: 30s}\n", "30s"), ("1s", "", "5s")],
+    ids=["flush is written", "flush is the default"],
+)
+def test_check_refuses_readings_stored_more_rarely_than_sent_and_a_gateway_goes_on(
+    seal, spool, flush
+):
+    text = changed('"mqtts://192.168.10.5"', f'"mqtts://192.168.10.5", seal: {seal}') + spool
+    assert (
+        f"config.yaml:7:105: uplinks.metropole.seal: readings are stored only every {flush}"
+        f" (`spool.flush`) and cannot be sent every {seal}: write `seal: {flush}` or longer, or a"
+        " shorter `flush`"
+    ) in told(text, strict=True)
+    assert parse(text, "config.yaml").uplinks
+
+
+@pytest.mark.parametrize(
     ("line", "device"),
     [
         ("driver: mbus, port: COM3", 'address: "45123456", every: 1h'),
@@ -491,9 +508,9 @@ def test_what_the_mistakes_were_made_in_is_right_without_them(text):
     parse(text, "config.yaml")
 
 
-def told(text):
+def told(text, *, strict=False):
     with pytest.raises(ConfigError) as refused:
-        parse(text, "config.yaml")
+        parse(text, "config.yaml", strict=strict)
     return str(refused.value).splitlines()
 
 

@@ -106,6 +106,47 @@ def test_shed_keeps_a_gap_between_runs():
     assert [(r.t, r.span) for r in rows] == [(0, 2), (40, 1)]
 
 
+def test_a_late_value_that_is_shed_keeps_its_version():
+    """Guards invariant 2: without it the slot would be stated twice on schedule."""
+    rows = shed([row(0), row(10), row(0, ver=99), row(20), row(10, ver=99), row(20, ver=100)])
+    assert [(r.t, r.span, r.ver, r.why) for r in rows] == [
+        (0, 3, None, "shed"),
+        (0, 2, 99, "shed"),
+        (20, 1, 100, "shed"),
+    ]
+    assert shed(rows) == rows
+
+
+def test_what_is_withheld_stays_so_on_a_full_disk():
+    held = [
+        Reading(SERIES._replace(basis=""), t, None, "W", why=why)
+        for t, why in ((0, "consent"), (10, "consent"), (20, "vacant"))
+    ]
+    assert [(r.t, r.span, r.quality, r.why) for r in shed(held)] == [
+        (0, 2, "W", "consent"),
+        (20, 1, "W", "vacant"),
+    ]
+
+
+def test_slots_are_closed_by_what_is_stored_and_by_what_waits_for_room():
+    async def scenario():
+        disk = Disk()
+        disk.full = True
+        intake = Intake(disk.append, flush=60)
+        await intake.put([row(10)], {("a", 10): Mark(10, heard=True)})
+        await intake.commit()
+
+        async def stored():
+            return {("a", 10): Mark(0, heard=True), ("b", 10): Mark(5, heard=True)}
+
+        assert await intake.closed(stored) == {
+            ("a", 10): Mark(10, heard=True),
+            ("b", 10): Mark(5, heard=True),
+        }
+
+    asyncio.run(scenario())
+
+
 def test_the_index_of_a_day_outlives_a_full_spool_and_so_many_of_them_at_most():
     daily = SERIES._replace(step=86_400)
     power = daily._replace(kind="INS")
