@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agent.buffer.database import Database
     from agent.model import BatchId, Reading
 
-    Read = Callable[[str], list[tuple[Any, ...]]]
+    Read = Callable[..., list[tuple[Any, ...]]]
 
 DAY = 86_400
 YEARS = 5 * 366 * DAY
@@ -38,12 +38,13 @@ TABLES = (
     n INTEGER NOT NULL, PRIMARY KEY(place, channel, basis, occupancy)) WITHOUT ROWID""",
 )
 ALL = """
-SELECT day, place, channel, basis, occupancy, n FROM disclosed_of
+SELECT day, place, channel, basis, occupancy, n FROM disclosed_of WHERE ?1 IN ('', place)
 UNION ALL
 SELECT day, place, channel, basis, '', n - known FROM (
     SELECT *, coalesce((SELECT sum(n) FROM disclosed_of AS of WHERE of.day=disclosed.day
         AND of.place=disclosed.place AND of.channel=disclosed.channel
-        AND of.basis=disclosed.basis), 0) AS known FROM disclosed) WHERE n > known
+        AND of.basis=disclosed.basis), 0) AS known FROM disclosed WHERE ?1 IN ('', place))
+    WHERE n > known
 ORDER BY day, place, channel, basis, occupancy
 """
 
@@ -112,9 +113,9 @@ class Disclosed:
         self._database.write("DELETE FROM disclosed WHERE day<?", _day(now - YEARS))
         self._database.write("DELETE FROM disclosed_of WHERE day<?", _day(now - YEARS))
 
-    def all(self) -> list[Disclosure]:
-        """Everything, day by day."""
-        return disclosures(self._database.read)
+    def all(self, place: str = "") -> list[Disclosure]:
+        """Everything, or of one place alone, day by day."""
+        return disclosures(self._database.read, place)
 
     def add(self, counts: Iterable[Count], now: float, *, again: bool = False) -> None:
         """Count values as received now; `again`: those of them that are not counted already."""
@@ -154,9 +155,9 @@ class Disclosed:
         return used
 
 
-def disclosures(read: Read) -> list[Disclosure]:
-    """Everything that a spool has counted, day by day; `read` asks its file."""
-    return [Disclosure(_written(day), *row) for day, *row in read(ALL)]
+def disclosures(read: Read, place: str = "") -> list[Disclosure]:
+    """What a spool has counted, or of one place alone, day by day; `read` asks its file."""
+    return [Disclosure(_written(day), *row) for day, *row in read(ALL, place)]
 
 
 def counts_of(rows: Iterable[Reading]) -> list[Count]:

@@ -385,9 +385,11 @@ class Spool:
 
         return self._room.durably(change)
 
-    def disclosures(self) -> list[Disclosure]:
-        """How many values of dwellings the recipient has received, day by day, for five years."""
-        return self._disclosed.all()
+    def disclosures(self, place: str = "") -> list[Disclosure]:
+        """How many values of dwellings, or of one, the recipient has received, day by day, for five
+        years.
+        """
+        return self._disclosed.all(place)
 
     def erasures(self) -> dict[str, int | None]:
         """By the id of each retraction, how many rows the recipient says that it has erased; None:
