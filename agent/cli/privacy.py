@@ -193,7 +193,11 @@ def person(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Write a letter (HTML) and a CSV for the people of a dwelling: all that is known of it."""
+    """Write a letter (HTML) and a CSV for the people of a dwelling: all that is known of it.
+
+    Where the gateway cannot know something, the letter says so; the exit status is then 1, and the
+    command says what to do.
+    """
     words = {"place": dwelling, "stop": stop, "language": language, "occupancy": id}
     answer = ask(config, state, "privacy.person", named=as_, **words)
     name = "".join(c if c.isalnum() or c in "-_" else "_" for c in answer["label"])

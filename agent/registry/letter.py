@@ -390,9 +390,9 @@ def _sent(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
         dates = "" if basis is None else _span(basis, zone)
         rows.append((one.recipient, label, step, one.why, dates))
     for told in person.notices:
-        label = f"{catalogue.label(told.channel, language)} : {says['notice']}"
-        label = label if language == "fr" else label.replace(" : ", ": ", 1)
-        rows.append((told.recipient, label, _often(told.step, language), says["notice_why"], ""))
+        what = says["notice"].format(quantity=catalogue.label(told.channel, language))
+        why = says["notice_why"].format(reason=says[f"why_{told.why}"])
+        rows.append((told.recipient, what, _often(told.step, language), why, ""))
     if rows:
         yield _table(rows, says["sent_columns"])
     if person.gaps and not rows:
@@ -459,16 +459,16 @@ def _standing(since: int, until: int | None, now: float, *, linked: bool) -> str
 
 
 def _held(person: Person, says: Mapping[str, str]) -> Iterable[str]:
+    for recipient in sorted({one.recipient for one in person.held}):
+        number = sum(one.recipient == recipient for one in person.held)
+        words = says["waiting" if recipient else "registers"]
+        yield _paragraph(words.format(number=number, recipient=recipient))
     if any(one.kind == "meter" for one in person.gaps):
         yield _paragraph(says["held_unknown"])
     elif not person.told:
         yield _paragraph(says["held_nothing"])
     else:
         yield _paragraph(says["held_words_duty" if person.duties else "held_words"])
-    for recipient in sorted({one.recipient for one in person.held}):
-        number = sum(one.recipient == recipient for one in person.held)
-        words = says["waiting" if recipient else "registers"]
-        yield _paragraph(words.format(number=number, recipient=recipient))
 
 
 def _in_sums(person: Person, zone: ZoneInfo, language: str) -> list[str]:

@@ -12,9 +12,9 @@ WORDS = {
         " {until}.",
         "vacant": "Personne n'y est connu comme occupant aujourd'hui.",
         "gaps": "Cette lettre est incomplète",
-        "gaps_words": "La passerelle ne peut pas tout savoir de ce qui suit. Le gestionnaire doit "
-        "l'éclaircir, au besoin auprès des destinataires, avant que cette lettre vaille réponse "
-        "complète à une demande d'accès (RGPD, article 15).",
+        "gaps_words": "La passerelle ne peut pas répondre sur les points suivants. Le gestionnaire "
+        "doit les éclaircir, au besoin auprès des destinataires, avant que cette lettre vaille "
+        "réponse complète à une demande d'accès (RGPD, article 15).",
         "gap_meter": "Compteur {detail} : aucun appareil n'a encore donné ce numéro de série "
         "(l'agent de la passerelle est arrêté, ou le compteur n'a pas répondu). La passerelle ne "
         "peut pas dire ce que ce compteur mesure chez vous, ni ce qui en est envoyé.",
@@ -66,8 +66,12 @@ WORDS = {
         "elle ne peut pas dire que rien ne quitte l'immeuble.",
         "nothing_else_known": "La passerelle ne sait pas tout (voir « Cette lettre est incomplète "
         "») : elle ne peut pas dire que rien d'autre ne quitte l'immeuble.",
-        "notice": "aucune valeur : seulement que cette mesure existe et qu'elle est retenue",
-        "notice_why": "destinataire informé de ce qui est retenu",
+        "notice": "{quantity} (sans valeur : seulement le fait que cette mesure existe et qu'elle "
+        "est retenue)",
+        "notice_why": "le destinataire est informé de ce qui est retenu, et du motif : {reason}",
+        "why_consent": "aucun accord ne le permet",
+        "why_occupancy": "aucun occupant connu",
+        "why_vacant": "logement vacant",
         "every_day": "chaque jour",
         "every_month": "chaque mois",
         "sums": "Ce qui compte dans une somme",
@@ -113,16 +117,16 @@ WORDS = {
         "erased_part": "effacement confirmé pour une partie",
         "erasing_part": "effacement demandé pour une partie, pas encore confirmé",
         "not_asked_part": "effacement d'une partie à demander : aucun envoi configuré",
-        "erasures": "Ce qui a été repris",
+        "erasures": "L'effacement chez les destinataires",
         "erasures_words": "Il est demandé au destinataire d'effacer ce qu'il a reçu ou a pu "
         "recevoir. C'est fait quand il le confirme.",
-        "erasures_columns": "repris le|à qui|quoi|période|pourquoi|réponse",
+        "erasures_columns": "décidé le|à qui|quoi|période|pourquoi|réponse",
         "everything": "tout",
         "reason_withdrawn": "accord retiré",
         "reason_moved": "changement d'occupant",
         "reason_exchanged": "compteur remplacé",
         "reason_corrected": "correction",
-        "answer_rows": "effacement confirmé : {rows} lignes",
+        "answer_rows": "effacement confirmé (lignes effacées : {rows})",
         "answer_none": "effacement confirmé : il n'y avait rien à effacer",
         "answer_waits": "demandé, pas encore confirmé",
         "answer_never": "pas demandé : aucun envoi vers ce destinataire n'est configuré",
@@ -144,9 +148,9 @@ WORDS = {
         "lived_until": "You are known there as occupancy {id}{reference}, from {since} to {until}.",
         "vacant": "Nobody is known to live there today.",
         "gaps": "This letter is incomplete",
-        "gaps_words": "The gateway cannot know all of the following. The building manager must "
-        "clear it up, with the recipients where necessary, before this letter is a full answer to "
-        "a request for access (GDPR, article 15).",
+        "gaps_words": "The gateway cannot answer on the following points. The building manager "
+        "must clear them up, with the recipients where necessary, before this letter is a full "
+        "answer to a request for access (GDPR, article 15).",
         "gap_meter": "Meter {detail}: no device has said this serial number yet (the gateway's "
         "agent is stopped, or the meter has not answered). The gateway cannot say what this meter "
         "measures in your home, nor what is sent of it.",
@@ -198,8 +202,11 @@ WORDS = {
         "it cannot say that nothing leaves the building.",
         "nothing_else_known": 'The gateway does not know everything (see "This letter is '
         'incomplete"): it cannot say that nothing else leaves the building.',
-        "notice": "no value: only that this measurement exists and is withheld",
-        "notice_why": "the recipient is told what is withheld",
+        "notice": "{quantity} (no value: only that this measurement exists and is withheld)",
+        "notice_why": "the recipient is told what is withheld, and why: {reason}",
+        "why_consent": "no consent allows it",
+        "why_occupancy": "no occupant is known",
+        "why_vacant": "the dwelling is vacant",
         "every_day": "once a day",
         "every_month": "once a month",
         "sums": "What counts in a sum",
@@ -243,16 +250,16 @@ WORDS = {
         "erased_part": "erasure of a part confirmed",
         "erasing_part": "asked to erase a part, not yet confirmed",
         "not_asked_part": "erasure of a part still to be asked for: no uplink is configured",
-        "erasures": "What was taken back",
+        "erasures": "Erasure at the recipients",
         "erasures_words": "The recipient is asked to erase what it has received or may have "
         "received. It is done once the recipient confirms it.",
-        "erasures_columns": "taken back on|to whom|what|period|why|answer",
+        "erasures_columns": "decided on|to whom|what|period|why|answer",
         "everything": "everything",
         "reason_withdrawn": "consent withdrawn",
         "reason_moved": "change of occupant",
         "reason_exchanged": "meter exchanged",
         "reason_corrected": "correction",
-        "answer_rows": "erasure confirmed: {rows} rows",
+        "answer_rows": "erasure confirmed (rows erased: {rows})",
         "answer_none": "erasure confirmed: there was nothing to erase",
         "answer_waits": "asked to erase, not yet confirmed",
         "answer_never": "not asked: no uplink to this recipient is configured",

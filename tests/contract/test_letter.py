@@ -212,7 +212,7 @@ def test_that_a_recipient_is_told_what_is_withheld_stands_in_the_letter(gateway)
     gateway.write(more=", withheld: true")
     gateway.keep()
     letter, answer = gateway.answer()
-    assert f"{US} | electricity taken from the grid: no value: only that this" in letter
+    assert f"{US} | electricity taken from the grid (no value: only that this" in letter
     assert NOTHING not in letter
     assert f"withheld;;{US};elec.imp;86400;" in answer["csv"]
     said = gateway.command("explain", "A-1").output
@@ -283,10 +283,10 @@ def test_a_confirmed_erasure_stands_in_letter_table_and_list(gateway):
     gateway.erase(confirm=True)
     letter, answer = gateway.answer()
     assert "| 1 | erasure confirmed" in letter
-    assert "consent withdrawn | erasure confirmed: 1 rows" in letter
+    assert "consent withdrawn | erasure confirmed (rows erased: 1)" in letter
     assert "1 values; erasure confirmed" in answer["csv"]
     assert answer["unconfirmed"] == []
-    assert "effacement confirmé : 1 lignes" in gateway.answer(language="fr")[0]
+    assert "effacement confirmé (lignes effacées : 1)" in gateway.answer(language="fr")[0]
     assert "erasure confirmed" in " ".join(gateway.command("disclosures", "A-1").output.split())
 
 
