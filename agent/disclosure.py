@@ -20,12 +20,13 @@ from agent.channels import channels
 from agent.clock import stamp
 from agent.errors import Refused
 from agent.model import Kind
-from agent.outlet import open_outlet
+from agent.outlet import directory_of, open_outlet
 from agent.pipeline.ledger import multiplier
 from agent.pipeline.registers import Registers
 from agent.registry.dates import DAY
 from agent.registry.documents import EXACT, covers
-from agent.registry.letter import Disclosed, Erasure, Gap, Held, overlaps
+from agent.registry.letter import Disclosed, Erasure, Gap, Held, Known, overlaps
+from agent.registry.schemes import scheme
 from agent.state import judged
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Records:
     erasures: list[Erasure] = field(default_factory=list)
     held: list[Held] = field(default_factory=list)
     """of the people who were asked for"""
+    known: list[Known] = field(default_factory=list)
+    """what recipients know besides values"""
     gaps: list[Gap] = field(default_factory=list)
     """what cannot be known"""
 
@@ -100,6 +103,7 @@ async def _of_recipient(
                 known += await outlet.thread.run(outlet.spool.disclosures, place or "")
                 erasures = await outlet.thread.run(outlet.spool.erasures)
                 found.held += await _waiting(outlet, home)
+                found.known += await _known(house, outlet, place, home)
                 _identify(house, outlet)
     except (OSError, Refused) as error:
         found.gaps.append(Gap("unreadable", recipient, str(error)))
@@ -149,6 +153,32 @@ async def _outlet(house: House, name: str) -> AsyncIterator[Outlet]:
         if (found := house.outlets.get(name)) is None:
             found = await stack.enter_async_context(open_outlet(house, name))
         yield found
+
+
+async def _known(
+    house: House, outlet: Outlet, place: str | None, home: Occupancy | None
+) -> list[Known]:
+    """What a recipient was told, or will be, of a dwelling and these people besides values."""
+    if place is None:
+        return []
+    told = await outlet.thread.run(outlet.spool.announced)
+    items = {**told, **directory_of(house, outlet)}
+    consents = house.registry.consents()
+    mine = {f"bases/{one.id}" for one in consents if home and one.occupancy == home.id}
+    names = items.get(f"places/{place}", {}).get("aliases", ())
+    knows = {
+        "place": f"places/{place}" in items,
+        "aliases": bool(names),
+        "meter": any(
+            key.startswith("installations/") and item.get("place") == place
+            for key, item in items.items()
+        ),
+        "occupancy": home is not None and f"occupancies/{home.id}" in items,
+        "consents": bool(mine & items.keys()),
+    }
+    facts = tuple(fact for fact, known in knows.items() if known)
+    schemes = tuple(sorted({scheme(str(one["scheme"])).said for one in names}))
+    return [Known(str(outlet.settings.recipient), facts, schemes)] if facts else []
 
 
 def _identify(house: House, outlet: Outlet) -> None:

@@ -19,7 +19,7 @@ from agent.registry import catalogue, written
 from agent.registry.documents import covers, serial_key
 from agent.registry.entries import NewWithdrawal
 from agent.registry.explain import Read, explain
-from agent.registry.letter import Gap, Notice, Person, fate, letter, overlaps, table
+from agent.registry.letter import Gap, Notice, Person, erasure_state, letter, overlaps, table
 from agent.registry.looks import EVERYBODY
 from agent.registry.place import OCCUPANCY, parse, shown
 from agent.summed import summed
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from agent.house import House
     from agent.registry.documents import Consent, Occupancy, Place
     from agent.registry.explain import Told
+    from agent.registry.letter import Erasure
 
 STAYS = "it stayed here for a while, and the next index would tell what few used meanwhile"
 log = logging.getLogger(__name__)
@@ -99,7 +100,13 @@ async def privacy_disclosures(house: House, asker: Asker, *, place: str = "") ->
     id_ = house.registry.place(place).id if place else None
     labels = {one.id: one.label for one in house.registry.places()}
     found = await records(house, id_)
-    rows = [replace(one, erased=fate(one, found.erasures)) for one in found.disclosed]
+    erasures: dict[tuple[str, str], list[Erasure]] = {}
+    for one in found.erasures:
+        erasures.setdefault((one.recipient, one.place), []).append(one)
+    rows = [
+        replace(one, erasure=erasure_state(one, erasures.get((one.recipient, one.place), ())))
+        for one in found.disclosed
+    ]
     return {
         "disclosures": [asdict(one) | {"label": labels.get(one.place, "")} for one in rows],
         "unknown": [one._asdict() for one in found.gaps],
@@ -203,7 +210,7 @@ async def privacy_person(  # noqa: PLR0913 -- as many options
                 "uplink": one.recipient in person.linked,
             }
             for one in person.duties
-            if covers(one, int(now))
+            if here and covers(one, int(now))
         ],
         "unconfirmed": sorted(waits & person.linked),
         "unasked": sorted(waits - person.linked),
@@ -252,6 +259,7 @@ async def _person(  # noqa: PLR0913 -- what was asked
         stop=stop,
         linked=_linked(house),
         notices=[one for one in notices if here and one.place == place.id],
+        known=found.known,
         erasures=found.erasures if home else [],
         gaps=[*unidentified, *found.gaps],
     )

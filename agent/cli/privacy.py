@@ -29,7 +29,7 @@ app = typer.Typer(no_args_is_help=True, help="What leaves of whom, for whom and 
 
 GAPS = {
     "meter": N_(
-        "meter {detail} is not identified yet: the letter cannot say what leaves of it; start"
+        "meter {detail} is not identified yet: what leaves of it is not known; start"
         " gardien, wait until the meter has answered (gardien meter list), then ask again"
     ),
     "no_uplink": N_(
@@ -65,14 +65,14 @@ GAPS = {
 """by the kind of what cannot be known: what it is, and what to do"""
 UNCONFIRMED = N_("{recipient} was asked to erase what it has, and has not confirmed it yet")
 UNASKED = N_("{recipient} has no uplink: it cannot be asked to erase what it has; ask it yourself")
-FATES = {
-    "kept_there": "",
-    "erased": "erasure confirmed",
-    "erasing": "asked to erase",
-    "not_asked": "no uplink to ask",
-    "erased_part": "a part: erasure confirmed",
-    "erasing_part": "a part: asked to erase",
-    "not_asked_part": "a part: no uplink to ask",
+ERASURES = {
+    "none": "",
+    "confirmed": "erasure confirmed",
+    "asked": "asked to erase",
+    "cannot_ask": "no uplink to ask",
+    "confirmed_part": "a part: erasure confirmed",
+    "asked_part": "a part: asked to erase",
+    "cannot_ask_part": "a part: no uplink to ask",
 }
 
 Language = Annotated[str, typer.Option(help="fr or en.")]
@@ -268,7 +268,7 @@ def disclosures(
     rows = [
         (
             *(one["day"], one["recipient"], one["label"], one["channel"], str(one["values"])),
-            FATES[one["erased"]],
+            ERASURES[one["erasure"]],
         )
         for one in answer["disclosures"]
     ]

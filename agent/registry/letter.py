@@ -33,9 +33,12 @@ COLUMNS = (
 )
 UNSURE = ("meter", "unreadable", "leftover", "clock")
 """kinds of gaps with which more may leave than is known"""
-CSV_WORDS = {name: WORDS["en"][name] for name in (
-    "kept_there", "erased", "erasing", "not_asked", "erased_part", "erasing_part", "not_asked_part",
-)}  # fmt: skip
+STATES = (
+    *("none", "asked", "cannot_ask", "confirmed"),
+    *("asked_part", "cannot_ask_part", "confirmed_part"),
+)
+"""of the erasure of values that were received"""
+CSV_WORDS = {state: WORDS["en"][f"erasure_{state}"] for state in STATES}
 STYLE = (
     "body{font:11pt/1.4 sans-serif;max-width:46em;margin:2em auto;padding:0 1em}"
     "table{border-collapse:collapse;width:100%}td,th{text-align:left;vertical-align:top;"
@@ -55,8 +58,8 @@ class Disclosed:
     values: int
     occupancy: str = ""
     """whose they were; empty: an earlier version counted them, and did not note it"""
-    erased: str = ""
-    """what became of them since; see `fate`"""
+    erasure: str = ""
+    """what became of them since; see `erasure_state`"""
 
 
 class Erasure(NamedTuple):
@@ -98,6 +101,16 @@ class Notice(NamedTuple):
     step: int
     """seconds"""
     why: str
+
+
+class Known(NamedTuple):
+    """What a recipient was told, or will be, of a dwelling and its people besides values."""
+
+    recipient: str
+    facts: tuple[str, ...]
+    """`fact_…` of letter_words"""
+    schemes: tuple[str, ...]
+    """of its other references"""
 
 
 class Gap(NamedTuple):
@@ -181,9 +194,15 @@ class Person:
     linked: frozenset[str] = frozenset()
     """recipients with an uplink"""
     notices: Sequence[Notice] = ()
+    known: Sequence[Known] = ()
     erasures: Sequence[Erasure] = ()
     gaps: Sequence[Gap] = ()
     """what cannot be known"""
+
+    def ends(self, until: int | None) -> int | None:
+        """Until when something holds for these people that ends at `until`."""
+        gone = None if self.home is None else self.home.until
+        return min((one for one in (until, gone) if one is not None), default=None)
 
     def lacks(self, kind: str, recipient: str = "") -> bool:
         """Whether something of a kind cannot be known."""
@@ -196,22 +215,22 @@ def overlaps(one: Dated, home: Occupancy) -> bool:
     return ends and (home.until is None or one.since <= home.until) and one.since != one.until
 
 
-def fate(one: Disclosed, erasures: Iterable[Erasure]) -> str:
-    """What became of values that were received: `erased`, `erasing` (asked, not confirmed),
-    `not_asked` (there is no uplink); with `_part` where only some of them may be meant; or
-    `kept_there`: nobody was asked to erase them.
+def erasure_state(one: Disclosed, erasures: Iterable[Erasure]) -> str:
+    """What became of values that were received: `asked` (to erase them, not confirmed yet),
+    `cannot_ask` (there is no uplink), `confirmed`; with `_part` where only some of them may be
+    meant; or `none`: nobody was asked to erase them.
     """
-    answers: dict[str, list[str]] = {"": [], "_part": []}
+    whole, part = set(), set()
     for erasure in erasures:
-        if erasure.takes(one) and one.day <= stamp(erasure.asked)[:10]:
-            whole = erasure.reason == "withdrawn" and erasure.basis == one.basis
-            how = "erasing" if erasure.linked else "not_asked"
-            answers["" if whole else "_part"].append(how if erasure.rows is None else "erased")
-    for part, given in answers.items():
-        for how in ("erasing", "not_asked", "erased"):
-            if how in given:
-                return how + part
-    return "kept_there"
+        if not erasure.takes(one):
+            continue
+        state = "asked" if erasure.linked else "cannot_ask"
+        state = state if erasure.rows is None else "confirmed"
+        if erasure.reason == "withdrawn" and erasure.basis == one.basis:
+            whole.add(state)  # for ever, whenever they came
+        elif one.day <= stamp(erasure.asked)[:10]:
+            part.add(f"{state}_part")
+    return next((state for state in STATES if state in whole | part), "none")
 
 
 def letter(person: Person, now: float, zone: ZoneInfo, language: str) -> str:
@@ -275,6 +294,9 @@ def table(person: Person) -> str:
         linked = "" if duty.recipient in person.linked else " (no uplink: nothing is sent)"
         remark = f"{duty.reference}{linked}"
         rows.append(_fact("duty", duty.id, duty.recipient, channels, "", duty, remark))
+    for known in person.known:
+        facts = f"told besides values: {', '.join(known.facts)} {' '.join(known.schemes)}".strip()
+        rows.append(("known", "", known.recipient, "", "", "", "", facts))
     for notice in person.notices:
         what = ("withheld", "", notice.recipient, notice.channel, notice.step, "", "")
         rows.append((*what, f"{notice.why}: the recipient is told, without a value"))
@@ -295,11 +317,11 @@ def _facts_received(person: Person) -> Iterable[tuple[object, ...]]:
     """What was received, what of it was taken back, and what cannot be known."""
     for day in person.disclosed:
         what = ("received", day.basis, day.recipient, day.channel, "", day.day, "")
-        yield (*what, f"{day.values} values; {CSV_WORDS[fate(day, person.erasures)]}")
+        yield (*what, f"{day.values} values; {CSV_WORDS[erasure_state(day, person.erasures)]}")
     for gone in person.erasures:
-        answer = CSV_WORDS["erased"] if gone.rows is not None else CSV_WORDS["erasing"]
+        answer = CSV_WORDS["confirmed"] if gone.rows is not None else CSV_WORDS["asked"]
         if gone.rows is None and not gone.linked:
-            answer = CSV_WORDS["not_asked"]
+            answer = CSV_WORDS["cannot_ask"]
         count = "" if gone.rows is None else f", {gone.rows} rows"
         cells = (gone.basis or "", gone.recipient, gone.channel or "", "")
         times = (_iso(gone.since), _iso(gone.until))
@@ -357,7 +379,7 @@ def _stopped(person: Person, language: str) -> Iterable[str]:
             recipient=one.recipient, channels=_labels(one.channels, language), purpose=one.purpose
         )
     for duty in person.duties:
-        if covers(duty, int(person.now)):
+        if person.here and covers(duty, int(person.now)):
             how = "goes_on" if duty.recipient in person.linked else "goes_on_no_uplink"
             yield says[how].format(recipient=duty.recipient, reference=duty.reference)
 
@@ -403,15 +425,17 @@ def _sent(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
         yield _paragraph(says["nothing_new"])
     elif not rows:
         yield _paragraph(says["nothing_alone" if person.summed else "nothing"])
+    for known in person.known:
+        schemes = ", ".join(known.schemes)
+        facts = ", ".join(says[f"fact_{one}"].format(schemes=schemes) for one in known.facts)
+        yield _paragraph(says["knows"].format(recipient=known.recipient, facts=facts))
 
 
 def _consents(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
     """All that these people agreed to, with what became of it."""
     says, rows = WORDS[language], []
     for one in person.consents:
-        until = one.until
-        if person.home is not None and person.home.until is not None:
-            until = min(until, person.home.until)
+        until = person.ends(one.until)
         linked = one.recipient in person.linked
         if one.withdrawn is not None:
             how = says["withdrawn"].format(day=_day(one.withdrawn, zone))
@@ -420,8 +444,8 @@ def _consents(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
         rows.append(
             (
                 *(one.recipient, _labels(one.channels, language), _often(one.step, language)),
-                *(one.purpose, _day(one.said, zone), _day(one.since, zone), _day(until, zone)),
-                how,
+                *(one.purpose, _day(one.said, zone), _day(one.since, zone)),
+                *("" if until is None else _day(until, zone), how),
             )
         )
     if rows:
@@ -432,17 +456,17 @@ def _consents(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
 def _duties(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
     """What the manager may have without their consent, while they live or lived there."""
     says = WORDS[language]
-    rows = [
-        (
-            *(one.recipient, _labels(one.channels, language), one.reference),
-            *(", ".join(one.billing), _day(one.since, zone)),
-            "" if one.until is None else _day(one.until, zone),
-            says[
-                _standing(one.since, one.until, person.now, linked=one.recipient in person.linked)
-            ],
+    rows = []
+    for one in person.duties:
+        linked = one.recipient in person.linked
+        how = says[_standing(one.since, person.ends(one.until), person.now, linked=linked)]
+        rows.append(
+            (
+                *(one.recipient, _labels(one.channels, language), one.reference),
+                *(", ".join(one.billing), _day(one.since, zone)),
+                *("" if one.until is None else _day(one.until, zone), how),
+            )
         )
-        for one in person.duties
-    ]
     if rows:
         yield _title(says["duties"])
         yield _paragraph(says["duties_words"])
@@ -501,7 +525,7 @@ def _received(person: Person, language: str) -> Iterable[str]:
     rows = [
         (
             *(one.day, one.recipient, catalogue.label(one.channel, language), str(one.values)),
-            says[fate(one, person.erasures)],
+            says[f"erasure_{erasure_state(one, person.erasures)}"],
         )
         for one in person.disclosed
     ]

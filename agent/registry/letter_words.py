@@ -58,7 +58,7 @@ WORDS = {
         "logement aujourd'hui.",
         "sent": "Ce qui est envoyé",
         "sent_columns": "à qui|quoi|à quel pas|pourquoi|accord ou obligation",
-        "nothing": "Aujourd'hui, rien de votre logement ne quitte l'immeuble.",
+        "nothing": "Aujourd'hui, aucune valeur mesurée dans votre logement ne quitte l'immeuble.",
         "nothing_new": "Rien de nouveau n'est envoyé, mais des valeurs déjà mesurées peuvent "
         "encore l'être : voir « Ce qui reste ici ».",
         "nothing_alone": "Rien n'est envoyé de votre logement seul.",
@@ -74,6 +74,13 @@ WORDS = {
         "why_vacant": "logement vacant",
         "every_day": "chaque jour",
         "every_month": "chaque mois",
+        "knows": "En dehors des valeurs, {recipient} connaît ou va connaître : {facts}. Aucun nom "
+        "de personne ne lui est envoyé.",
+        "fact_place": "l'identifiant et la désignation du logement",
+        "fact_aliases": "ses autres références ({schemes})",
+        "fact_meter": "le numéro de vos compteurs et depuis quand ils y sont",
+        "fact_occupancy": "l'identifiant et les dates de votre occupation",
+        "fact_consents": "vos accords",
         "sums": "Ce qui compte dans une somme",
         "sums_words": "Votre logement compte dans une somme sur plusieurs logements, sans que l'on "
         "puisse en tirer ce qui est le vôtre. Elle n'est envoyée que si assez de logements y sont "
@@ -110,13 +117,13 @@ WORDS = {
         "received_nothing": "Aucun destinataire n'a confirmé avoir reçu une valeur.",
         "received_unknown": "Aucune réception n'est notée ici, mais la passerelle ne sait pas tout "
         "(voir « Cette lettre est incomplète »).",
-        "kept_there": "pas d'effacement demandé",
-        "erased": "effacement confirmé",
-        "erasing": "effacement demandé, pas encore confirmé",
-        "not_asked": "effacement à demander : aucun envoi configuré",
-        "erased_part": "effacement confirmé pour une partie",
-        "erasing_part": "effacement demandé pour une partie, pas encore confirmé",
-        "not_asked_part": "effacement d'une partie à demander : aucun envoi configuré",
+        "erasure_none": "pas d'effacement demandé",
+        "erasure_confirmed": "effacement confirmé",
+        "erasure_asked": "effacement demandé, pas encore confirmé",
+        "erasure_cannot_ask": "effacement à demander : aucun envoi configuré",
+        "erasure_confirmed_part": "effacement confirmé pour une partie",
+        "erasure_asked_part": "effacement demandé pour une partie, pas encore confirmé",
+        "erasure_cannot_ask_part": "effacement d'une partie à demander : aucun envoi configuré",
         "erasures": "L'effacement chez les destinataires",
         "erasures_words": "Il est demandé au destinataire d'effacer ce qu'il a reçu ou a pu "
         "recevoir. C'est fait quand il le confirme.",
@@ -194,7 +201,7 @@ WORDS = {
         "dwelling today.",
         "sent": "What is sent",
         "sent_columns": "to whom|what|how often|why|consent or duty",
-        "nothing": "Nothing of your dwelling leaves the building today.",
+        "nothing": "No value measured in your dwelling leaves the building today.",
         "nothing_new": "Nothing new is sent, but values that were measured already may still be: "
         'see "What stays here".',
         "nothing_alone": "Nothing is sent of your dwelling by itself.",
@@ -209,6 +216,13 @@ WORDS = {
         "why_vacant": "the dwelling is vacant",
         "every_day": "once a day",
         "every_month": "once a month",
+        "knows": "Besides values, {recipient} knows or will know: {facts}. No person's name is "
+        "sent.",
+        "fact_place": "the dwelling's id and label",
+        "fact_aliases": "its other references ({schemes})",
+        "fact_meter": "the numbers of your meters, and since when they are there",
+        "fact_occupancy": "the id and the dates of your occupancy",
+        "fact_consents": "your consents",
         "sums": "What counts in a sum",
         "sums_words": "Your dwelling counts in a sum over several dwellings, from which nobody can "
         "tell what is yours. It is sent only where enough dwellings stand in it that are not sent "
@@ -243,13 +257,14 @@ WORDS = {
         "received_nothing": "No recipient has confirmed the receipt of any value.",
         "received_unknown": "No receipt is recorded here, but the gateway does not know everything "
         '(see "This letter is incomplete").',
-        "kept_there": "no erasure asked for",
-        "erased": "erasure confirmed",
-        "erasing": "asked to erase, not yet confirmed",
-        "not_asked": "erasure still to be asked for: no uplink is configured",
-        "erased_part": "erasure of a part confirmed",
-        "erasing_part": "asked to erase a part, not yet confirmed",
-        "not_asked_part": "erasure of a part still to be asked for: no uplink is configured",
+        "erasure_none": "no erasure asked for",
+        "erasure_confirmed": "erasure confirmed",
+        "erasure_asked": "asked to erase, not yet confirmed",
+        "erasure_cannot_ask": "erasure still to be asked for: no uplink is configured",
+        "erasure_confirmed_part": "erasure of a part confirmed",
+        "erasure_asked_part": "asked to erase a part, not yet confirmed",
+        "erasure_cannot_ask_part": "erasure of a part still to be asked for: no uplink is "
+        "configured",
         "erasures": "Erasure at the recipients",
         "erasures_words": "The recipient is asked to erase what it has received or may have "
         "received. It is done once the recipient confirms it.",

@@ -289,7 +289,7 @@ def test_what_leaves_and_what_stays_is_explained_for_any_date(config):
     (row,) = later["rows"]
     assert (row["leaves"], row["step"], row["why"]) == (True, 86400, "advice")
     assert letter["withdrawn"] == [{"recipient": "centre.example", "purpose": "advice"}]
-    assert "Nothing of your dwelling leaves the building today" in letter["letter"]
+    assert "No value measured in your dwelling leaves the building today" in letter["letter"]
     assert "consent" in letter["csv"]
 
 
@@ -442,7 +442,7 @@ def test_who_has_moved_out_may_still_ask_and_stop_what_waits(config):
     assert "waits;" not in new["csv"]
     assert before["csv"].count("waits;") == 1
     assert "Nothing new is sent, but values that were measured already may" in before["letter"]
-    assert "Nothing of your dwelling leaves the building today" in after["letter"]
+    assert "No value measured in your dwelling leaves the building today" in after["letter"]
     assert after["withdrawn"] == [{"recipient": "centre.example", "purpose": "advice"}]
     assert "waits;" not in after["csv"]
 

@@ -22,6 +22,7 @@ from agent.model import Lane, Mark, Reading, Series
 from agent.outlet import open_outlet
 from agent.registry import identity
 from agent.registry.entries import (
+    NewAlias,
     NewConsent,
     NewDuty,
     NewInstallation,
@@ -32,7 +33,7 @@ from tests.contract.buffer.far import FOREVER, receipt_for
 
 DAY = 86_400
 US, MANAGER = "centre.example", "syndic.example"
-NOTHING = "Nothing of your dwelling leaves the building today."
+NOTHING = "No value measured in your dwelling leaves the building today."
 CONFIG = """\
 building: {{name: Les Alpins}}
 links:
@@ -425,3 +426,39 @@ def test_a_recipient_that_is_being_closed_gets_nothing_new(gateway):
 
     gateway.inside(close)
     assert NOTHING in gateway.answer()[0]
+
+
+def test_what_a_recipient_learns_besides_values_stands_in_the_letter(gateway):
+    """Also of a consent that has not begun: the recipient is told of the dwelling at once."""
+    gateway.keep()
+    assert "Besides values" not in gateway.answer()[0]
+    gateway.consent(since=gateway.now + DAY)
+
+    async def name(house):
+        row = NewAlias("A-1", "PRM", "19123456789012")
+        house.registry.name([row], "marie", "a list", float(gateway.since))
+
+    gateway.inside(name)
+    letter, answer = gateway.answer()
+    assert NOTHING in letter
+    assert (
+        f"Besides values, {US} knows or will know: the dwelling's id and label, its other"
+        " references (PRM), the numbers of your meters, and since when they are there, the id and"
+        " the dates of your occupancy, your consents." in letter
+    )
+    assert f"known;;{US};;;;;told besides values: place, aliases, meter" in answer["csv"]
+
+
+def test_no_duty_goes_on_for_people_who_have_left(gateway):
+    gateway.keep()
+    gateway.duty(US)
+
+    async def leave(house):
+        row = NewOccupancy("move_out", "A-1", until=gateway.now - DAY)
+        house.registry.occupy([row], "marie", "a list", float(gateway.now - DAY))
+
+    gateway.inside(leave)
+    letter, answer = gateway.answer(occupancy=gateway.home.id, stop=True)
+    assert "Goes on without your consent" not in letter
+    assert answer["goes_on"] == []
+    assert "| ended |" in letter

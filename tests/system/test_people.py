@@ -67,7 +67,7 @@ async def a_morning(folder):
         assert RECIPIENT in letter
         async with asyncio.timeout(PATIENCE):  # the platform's answer comes with its receipt
             told = await disclosed(on, stops)
-            while {one["erased"] for one in told} != {"erased"}:
+            while {one["erasure"] for one in told} != {"confirmed"}:
                 await asyncio.sleep(0.3)
                 told = await disclosed(on, stops)
         # rows without a value are erased, too
