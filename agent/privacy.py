@@ -285,8 +285,8 @@ def _unidentified(house: House, place: str, t: int) -> list[Gap]:
             continue
         if meter.device is None:
             unknown = silent and serial_key(str(meter.serial)) not in said
-        else:
-            unknown = meter.serial is None and meter.device in devices
+        else:  # it is bound to the number that the device says first
+            unknown = meter.serial is None and devices.get(meter.device) == (None, True)
         if unknown:
             found.append(Gap("meter", "", meter.meter))
     return found

@@ -112,6 +112,10 @@ class Disclosed:
         """Delete what is older than five years."""
         self._database.write("DELETE FROM disclosed WHERE day<?", _day(now - YEARS))
         self._database.write("DELETE FROM disclosed_of WHERE day<?", _day(now - YEARS))
+        self._database.write(
+            "DELETE FROM counted WHERE NOT EXISTS (SELECT 1 FROM batch WHERE"
+            " batch.epoch=counted.epoch AND batch.seq=counted.seq)"
+        )
 
     def all(self, place: str = "") -> list[Disclosure]:
         """Everything, or of one place alone, day by day."""

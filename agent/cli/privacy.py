@@ -63,6 +63,8 @@ GAPS = {
     ),
 }
 """by the kind of what cannot be known: what it is, and what to do"""
+UNSURE = ("leftover", "unreadable")
+"""kinds with which it is not known whether what waited is destroyed"""
 UNCONFIRMED = N_("{recipient} was asked to erase what it has, and has not confirmed it yet")
 UNASKED = N_("{recipient} has no uplink: it cannot be asked to erase what it has; ask it yourself")
 ERASURES = {
@@ -222,7 +224,9 @@ def person(
 def _stopped(answer: dict[str, Any]) -> None:
     if answer["withdrawn"]:
         many = plural(len(answer["withdrawn"]), "consent")
-        typer.echo(f"{many} withdrawn; what waited is destroyed, what was received is taken back")
+        unsure = answer["unasked"] or any(one["kind"] in UNSURE for one in answer["unknown"])
+        done = "" if unsure else "; what waited is destroyed, what was received is taken back"
+        typer.echo(f"{many} withdrawn{done}")
     else:
         typer.echo("there was no consent left to withdraw")
     for duty in answer["goes_on"]:

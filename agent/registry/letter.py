@@ -543,7 +543,7 @@ def _erasures(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
         what = says["everything"] if one.channel is None else catalogue.label(one.channel, language)
         until = "" if one.until is None else _day(one.until, zone)
         period = f"{_day(one.since, zone)} → {until}"
-        reason = says[f"reason_{one.reason}"]
+        reason = says.get(f"reason_{one.reason}", one.reason)
         rows.append((_day(one.asked, zone), one.recipient, what, period, reason, answer))
     if rows:
         yield _title(says["erasures"])

@@ -112,7 +112,7 @@ WORDS = {
         "le tableau joint (CSV).",
         "received": "Ce qui a été reçu",
         "received_words": "Chaque ligne compte les valeurs dont le destinataire a confirmé la "
-        "réception ce jour-là.",
+        "réception ce jour-là (en temps universel).",
         "received_columns": "jour|par qui|quoi|valeurs|depuis",
         "received_nothing": "Aucun destinataire n'a confirmé avoir reçu une valeur.",
         "received_unknown": "Aucune réception n'est notée ici, mais la passerelle ne sait pas tout "
@@ -252,7 +252,7 @@ WORDS = {
         "that comes with this letter (CSV).",
         "received": "What was received",
         "received_words": "Each line counts the values of which the recipient confirmed the "
-        "receipt on that day.",
+        "receipt on that day (UTC).",
         "received_columns": "day|by whom|what|values|since then",
         "received_nothing": "No recipient has confirmed the receipt of any value.",
         "received_unknown": "No receipt is recorded here, but the gateway does not know everything "
