@@ -242,7 +242,12 @@ async def _person(  # noqa: PLR0913 -- what was asked
         home=home,
         meters=[one for one in registry.meters_of(place.id) if home is None or overlaps(one, home)],
         told=told,
-        consents=[one for one in registry.consents() if home and one.occupancy == home.id],
+        consents=[
+            # a withdrawal is a later version: who gave it did so when it was first recorded
+            one if one.given is not None else replace(one, given=registry.first_told(one.id))
+            for one in registry.consents()
+            if home and one.occupancy == home.id
+        ],
         duties=[one for one in duties if (overlaps(one, home) if home else covers(one, t))],
         disclosed=found.disclosed if home else [],
         summed=[

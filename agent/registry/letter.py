@@ -397,7 +397,7 @@ def _measured(person: Person, language: str) -> Iterable[str]:
     elif not any(one.kind == "meter" for one in person.gaps):
         yield _paragraph(says["measured_nothing"])
     else:
-        yield _paragraph(says["held_unknown"])
+        yield _paragraph(says["measured_unknown"])
 
 
 def _sent(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
@@ -563,7 +563,7 @@ def _labels(channels: Iterable[str], language: str) -> str:
 
 
 def _span(one: Consent | Duty, zone: ZoneInfo) -> str:
-    return f"{_day(one.since, zone)} → {'' if one.until is None else _day(one.until, zone)}"
+    return f"{_day(one.since, zone)} → {'' if one.until is None else _day(one.until, zone)}".strip()
 
 
 def _title(text: str) -> str:

@@ -54,6 +54,7 @@ WORDS = {
         "measured": "Ce qui est mesuré",
         "measured_columns": "grandeur|ce qu'elle révèle",
         "measured_nothing": "Rien de ce que la passerelle relève n'est connu comme vôtre.",
+        "measured_unknown": "La passerelle ne peut pas dire ce qui est mesuré chez vous.",
         "measured_gone": "La passerelle ne mesure plus rien pour vous : vous n'habitez pas ce "
         "logement aujourd'hui.",
         "sent": "Ce qui est envoyé",
@@ -125,8 +126,8 @@ WORDS = {
         "erasure_asked_part": "effacement demandé pour une partie, pas encore confirmé",
         "erasure_cannot_ask_part": "effacement d'une partie à demander : aucun envoi configuré",
         "erasures": "L'effacement chez les destinataires",
-        "erasures_words": "Il est demandé au destinataire d'effacer ce qu'il a reçu ou a pu "
-        "recevoir. C'est fait quand il le confirme.",
+        "erasures_words": "Quand des valeurs sont reprises, il est demandé au destinataire "
+        "d'effacer ce qu'il a reçu ou a pu recevoir. C'est fait quand il le confirme.",
         "erasures_columns": "décidé le|à qui|quoi|période|pourquoi|réponse",
         "everything": "tout",
         "reason_withdrawn": "accord retiré",
@@ -197,6 +198,7 @@ WORDS = {
         "measured": "What is measured",
         "measured_columns": "quantity|what it shows",
         "measured_nothing": "Nothing that the gateway reads is known to be yours.",
+        "measured_unknown": "The gateway cannot say what is measured in your home.",
         "measured_gone": "The gateway measures nothing for you any more: you do not live in this "
         "dwelling today.",
         "sent": "What is sent",
@@ -266,8 +268,8 @@ WORDS = {
         "erasure_cannot_ask_part": "erasure of a part still to be asked for: no uplink is "
         "configured",
         "erasures": "Erasure at the recipients",
-        "erasures_words": "The recipient is asked to erase what it has received or may have "
-        "received. It is done once the recipient confirms it.",
+        "erasures_words": "Where values are taken back, the recipient is asked to erase what it "
+        "has received or may have received. It is done once the recipient confirms it.",
         "erasures_columns": "decided on|to whom|what|period|why|answer",
         "everything": "everything",
         "reason_withdrawn": "consent withdrawn",

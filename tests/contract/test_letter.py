@@ -276,6 +276,15 @@ def test_what_was_received_and_erased_is_said_to_be_erased_once_that_is_confirme
     assert said.exit_code == 0
 
 
+def test_a_consent_that_was_withdrawn_was_given_when_it_was_given(gateway):
+    gateway.keep()
+    gateway.consent()
+    given, today = stamp(gateway.since)[:10], stamp(gateway.now)[:10]
+    letter, _ = gateway.answer(stop=True)
+    assert f"| advice | {given} | {given} |" in letter
+    assert f"| withdrawn on {today} |" in letter
+
+
 def test_a_confirmed_erasure_stands_in_letter_table_and_list(gateway):
     consent = gateway.consent()
     gateway.keep(gateway.row(consent.id))
