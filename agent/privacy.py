@@ -145,7 +145,7 @@ async def privacy_explain(
         one["labels"] = sorted(labels.get(member, member) for member in one["members"])
     notices = [
         one._asdict() | {"label": labels.get(one.place, "")}
-        for one in _notices(house, t)
+        for one in _notices(house, t, None if id_ is None else {row["device"] for row in rows})
         if id_ in (None, one.place)
     ]
     gaps += _unidentified(house, id_, t) if id_ else []
@@ -235,7 +235,7 @@ async def _person(  # noqa: PLR0913 -- what was asked
     devices = [one for line in house.lines.values() for one in line.devices.values()]
     unidentified = _unidentified(house, place.id, t) if here else []
     duties = registry.duties()
-    notices = _notices(house, t)
+    notices = _notices(house, t, {one.device for one in told})
     return Person(
         building=house.config.building.name,
         place=place,
@@ -263,7 +263,7 @@ async def _person(  # noqa: PLR0913 -- what was asked
         here=here,
         stop=stop,
         linked=_linked(house),
-        notices=[one for one in notices if here and one.place == place.id],
+        notices=[one for one in notices if one.place == place.id],
         known=found.known,
         erasures=found.erasures if home else [],
         gaps=[*unidentified, *found.gaps],
@@ -297,15 +297,17 @@ def _unidentified(house: House, place: str, t: int) -> list[Gap]:
     return found
 
 
-def _notices(house: House, t: int) -> list[Notice]:
-    """What recipients are told to be withheld, without values, as it stands at t."""
+def _notices(house: House, t: int, devices: set[str] | None) -> list[Notice]:
+    """What recipients are told to be withheld, without values, as it stands at t: of these devices,
+    or of all.
+    """
     found = []
     points = [
         (point, device.serial)
         for line in house.lines.values()
         for device in line.devices.values()
         for point in device.points
-        if point.channel is not None
+        if point.channel is not None and (devices is None or device.name in devices)
     ]
     for uplink in house.config.uplinks.values():
         recipient = str(uplink.settings.recipient)

@@ -235,6 +235,9 @@ def test_a_duty_without_an_uplink_is_named_and_what_it_brought_is_not_known(gate
     assert NOTHING not in letter
     assert f"{MANAGER} | electricity taken from the grid | décret 2020-886 | 06-30" in letter
     assert "in force, but no uplink is configured" in letter
+    said = gateway.command("explain", "A-1")
+    assert f"{MANAGER} may have indexes without consent (décret 2020-886)" in said.output
+    assert said.exit_code == 0
 
 
 def test_duties_stand_in_the_letter_with_their_dates_also_when_they_have_ended(gateway):
@@ -408,6 +411,18 @@ def test_what_cannot_be_known_is_said(gateway, happens, kind, recipient):
     assert "This letter is incomplete" in letter
     assert "No recipient has confirmed the receipt" not in letter
     assert gateway.command("person", "A-1", "--to", gateway.folder).exit_code == 1
+
+
+def test_a_running_agent_that_is_not_sure_of_the_date_says_so(gateway):
+    gateway.keep()
+    text = gateway.path.read_text()
+    gateway.path.write_text(text.replace("clock: {source: system}", "clock: {source: ntp}"))
+
+    async def ask(house):
+        house.close = CALLS["uplink.close"]  # as a daemon has it
+        return await CALLS["privacy.person"](house, Asker("alice", None), place="A-1")
+
+    assert kinds(gateway.inside(ask)) == [("clock", "")]
 
 
 def test_indexes_kept_for_a_duty_are_in_the_letter_while_the_agent_is_stopped(gateway):
