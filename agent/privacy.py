@@ -3,40 +3,35 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, replace
-from decimal import Decimal
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from agent.channels import channels
 from agent.clerk import author, device_of
 from agent.clock import stamp
+from agent.disclosure import identify, records
 from agent.errors import Refused
 from agent.house import policy_of
-from agent.model import Kind
-from agent.outlet import open_outlet
-from agent.pipeline.ledger import multiplier
+from agent.pipeline.gate import Gate
 from agent.pipeline.totals import Totals
 from agent.pipeline.totals import file_of as totals_of
 from agent.registry import catalogue, written
-from agent.registry.documents import EXACT, covers, serial_key
+from agent.registry.documents import covers, serial_key
 from agent.registry.entries import NewWithdrawal
 from agent.registry.explain import Read, explain
-from agent.registry.letter import Disclosed, Held, Person, letter, table
+from agent.registry.letter import Gap, Notice, Person, erasure_state, letter, overlaps, table
 from agent.registry.looks import EVERYBODY
 from agent.registry.place import OCCUPANCY, parse, shown
 from agent.summed import summed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from agent.buffer.shelf import Kept
     from agent.clerk import Asker, Call
-    from agent.house import House, Outlet
-    from agent.model import Point, Reading
+    from agent.house import House
     from agent.registry.documents import Consent, Occupancy, Place
     from agent.registry.explain import Told
+    from agent.registry.letter import Erasure
 
 STAYS = "it stayed here for a while, and the next index would tell what few used meanwhile"
 log = logging.getLogger(__name__)
@@ -59,8 +54,9 @@ def reads(house: House) -> list[Read]:
 
 
 def recipients(house: House) -> list[str]:
-    """Who is configured to receive anything."""
-    return sorted({str(one.settings.recipient) for one in house.config.uplinks.values()})
+    """Who is configured to receive anything, and is not being closed."""
+    known = {str(one.settings.recipient) for one in house.config.uplinks.values()}
+    return sorted(one for one in known if one not in house.closing)
 
 
 def seen(what: str, call: Call) -> Call:
@@ -98,90 +94,23 @@ def _shown(house: House, what: str, args: Mapping[str, Any]) -> str | None:
     return place if place is not None and place[0] == "D" else None
 
 
-async def disclosed(house: House, place: str | None = None) -> list[Disclosed]:
-    """How many values of dwellings, or of one (by id), each recipient has received, day by day.
-
-    A spool that is not open is opened for it, and so takes back first what it must.
-    """
-    found: list[Disclosed] = []
-    async with _spools(house) as outlets:
-        for outlet in outlets:
-            counts = await outlet.thread.run(outlet.spool.disclosures)
-            recipient = str(outlet.settings.recipient)
-            found += [
-                Disclosed(one.day, recipient, one.place, one.channel, one.basis, one.values)
-                for one in counts
-                if place in (None, one.place)
-            ]
-    return sorted(found, key=attrgetter("day", "recipient", "place", "channel"))
-
-
-@asynccontextmanager
-async def _spools(house: House) -> AsyncIterator[list[Outlet]]:
-    """Every recipient's spool that there is."""
-    found: list[Outlet] = []
-    async with AsyncExitStack() as stack:
-        for name, uplink in house.config.uplinks.items():
-            outlet = house.outlets.get(name)
-            spool = house.config.state / f"spool-{uplink.settings.recipient}.db"
-            if outlet is None and spool.exists():
-                outlet = await stack.enter_async_context(open_outlet(house, name))
-            if outlet is not None:
-                found.append(outlet)
-        yield found
-
-
-async def held_of(house: House, home: Occupancy) -> list[Held]:
-    """The values of those people that are still here: not received yet, or kept for a duty."""
-    found: list[Held] = []
-    async with _spools(house) as outlets:
-        for outlet in outlets:
-            await outlet.intake.commit()
-            rows = await outlet.thread.run(outlet.spool.held_of, home.id)
-            found += [_waits(row, str(outlet.settings.recipient)) for row in rows]
-    if house.registers is not None:
-        kept = await house.registers.of(home.place, house.point)
-        found += [_register(*one) for one in kept if covers(home, one[0].slot)]
-    return found
-
-
-def _waits(row: Reading, recipient: str) -> Held:
-    series = row.series
-    period = series.kind in (Kind.INT, Kind.AVG)
-    value = "" if row.value is None else format(row.value, "f")
-    said = [row.why or "", f"{row.span} slots" if row.span > 1 else "", row.flags]
-    return Held(
-        recipient, series.basis, series.channel, series.step,
-        row.t - series.step if period else None, row.t,
-        value, series.unit, row.quality, " ".join(filter(None, said)),
-    )  # fmt: skip
-
-
-def _register(kept: Kept, point: Point) -> Held:
-    value = format(EXACT.multiply(Decimal(kept.value), multiplier(point)), "f")
-    channel = str(point.channel)
-    unit = channels()[channel].unit
-    return Held("", "", channel, DAY, None, kept.slot, value, unit, kept.quality, "")
-
-
-def _theirs(one: Disclosed, home: Occupancy | None, consents: Sequence[Consent]) -> bool:
-    """Whether what was received was of these people, and not of those before them."""
-    if home is None:
-        return False
-    given = {consent.id: consent.occupancy for consent in consents}
-    if one.basis in given:
-        return given[one.basis] == home.id
-    until = None if home.until is None else stamp(home.until)[:10]
-    return one.day >= stamp(home.since)[:10] and (until is None or one.day <= until)
-
-
 async def privacy_disclosures(house: House, asker: Asker, *, place: str = "") -> dict[str, Any]:
     """List how many values of dwellings, or of one, were received by whom: no values."""
     del asker
     id_ = house.registry.place(place).id if place else None
     labels = {one.id: one.label for one in house.registry.places()}
-    rows = await disclosed(house, id_)
-    return {"disclosures": [asdict(one) | {"label": labels.get(one.place, "")} for one in rows]}
+    found = await records(house, id_)
+    erasures: dict[tuple[str, str], list[Erasure]] = {}
+    for one in found.erasures:
+        erasures.setdefault((one.recipient, one.place), []).append(one)
+    rows = [
+        replace(one, erasure=erasure_state(one, erasures.get((one.recipient, one.place), ())))
+        for one in found.disclosed
+    ]
+    return {
+        "disclosures": [asdict(one) | {"label": labels.get(one.place, "")} for one in rows],
+        "unknown": [one._asdict() for one in found.gaps],
+    }
 
 
 async def privacy_access(house: House, asker: Asker, *, place: str = "") -> dict[str, Any]:
@@ -203,18 +132,36 @@ async def privacy_explain(
     zone = house.config.building.timezone
     t = written.when(at, zone, "at") or int(house.clock.now())
     id_ = house.registry.place(place).id if place else None
+    gaps = await identify(house)
     told = _told(house, t)
     labels = {one.id: one.label for one in house.registry.places()}
     rows = [_row(one, labels) for one in told if id_ in (None, one.place)]
     sums = [asdict(one) for one in summed(house, t) if id_ is None or id_ in one.members]
     for one in sums:
+        one["others"] = 0
+        if id_ is not None:  # whoever asks of one dwelling is not told which others there are
+            one["others"] = len(one["members"]) - 1
+            one["members"] = (id_,)
         one["labels"] = sorted(labels.get(member, member) for member in one["members"])
+    notices = [
+        one._asdict() | {"label": labels.get(one.place, "")}
+        for one in _notices(house, t, None if id_ is None else {row["device"] for row in rows})
+        if id_ in (None, one.place)
+    ]
+    gaps += _unidentified(house, id_, t) if id_ else []
     return {
         "at": stamp(t),
         "policy": house.config.privacy.policy,
         "recipients": recipients(house),
         "sums": sums,
         "rows": sorted(rows, key=lambda row: (row["label"] or "~", row["channel"])),
+        "notices": notices,
+        "duties": [
+            {"recipient": one.recipient, "reference": one.reference, "since": stamp(one.since)}
+            for one in house.registry.duties()
+            if covers(one, t) and one.recipient not in _linked(house)
+        ],
+        "unknown": [one._asdict() for one in gaps],
     }
 
 
@@ -249,35 +196,132 @@ async def privacy_person(  # noqa: PLR0913 -- as many options
         stopped = registry.withdraw(rows, who, "gardien privacy person --stop", now)
         await house.registry_changed()
         await house.obey()
-    devices = [one for line in house.lines.values() for one in line.devices.values()]
-    person = Person(
-        building=house.config.building.name,
-        place=found,
-        home=home,
-        meters=registry.meters_of(found.id),
-        told=[one for one in _told(house, int(now)) if here and one.place == found.id],
-        consents=[one for one in registry.consents() if home and one.occupancy == home.id],
-        duties=[one for one in registry.duties() if covers(one, int(now))],
-        disclosed=[
-            one
-            for one in await disclosed(house, found.id)
-            if _theirs(one, home, registry.consents())
-        ],
-        summed=[one for one in summed(house, int(now)) if here and found.id in one.members],
-        keep_days=round(house.config.spool.keep / DAY),
-        held=[] if home is None else await held_of(house, home),
-        said={serial_key(one.serial) for one in devices if one.serial},
-        stopped=stopped,
-    )
+    person = await _person(house, found, home, here=here, stop=stop, stopped=stopped)
+    waits = {one.recipient for one in person.erasures if one.rows is None}
     return {
         "label": found.label,
         "letter": letter(person, now, house.config.zone, language),
         "csv": table(person),
         "withdrawn": [{"recipient": one.recipient, "purpose": one.purpose} for one in stopped],
         "goes_on": [
-            {"recipient": one.recipient, "reference": one.reference} for one in person.duties
+            {
+                "recipient": one.recipient,
+                "reference": one.reference,
+                "uplink": one.recipient in person.linked,
+            }
+            for one in person.duties
+            if here and covers(one, int(now))
         ],
+        "unconfirmed": sorted(waits & person.linked),
+        "unasked": sorted(waits - person.linked),
+        "unknown": [one._asdict() for one in person.gaps],
     }
+
+
+async def _person(  # noqa: PLR0913 -- what was asked
+    house: House,
+    place: Place,
+    home: Occupancy | None,
+    *,
+    here: bool,
+    stop: bool,
+    stopped: Sequence[Consent],
+) -> Person:
+    """All that the gateway knows of a dwelling and of these people."""
+    registry, now = house.registry, house.clock.now()
+    t = int(now)
+    found = await records(house, place.id, home)
+    told = [one for one in _told(house, t) if here and one.place == place.id]
+    devices = [one for line in house.lines.values() for one in line.devices.values()]
+    unidentified = _unidentified(house, place.id, t) if here else []
+    duties = registry.duties()
+    notices = _notices(house, t, {one.device for one in told})
+    return Person(
+        building=house.config.building.name,
+        place=place,
+        home=home,
+        meters=[one for one in registry.meters_of(place.id) if home is None or overlaps(one, home)],
+        told=told,
+        consents=[
+            # a withdrawal is a later version: who gave it did so when it was first recorded
+            one if one.given is not None else replace(one, given=registry.first_told(one.id))
+            for one in registry.consents()
+            if home and one.occupancy == home.id
+        ],
+        duties=[one for one in duties if (overlaps(one, home) if home else covers(one, t))],
+        disclosed=found.disclosed if home else [],
+        summed=[
+            one
+            for one in summed(house, t)
+            if here and place.id in one.members and one.recipient not in house.closing
+        ],
+        keep_days=round(house.config.spool.keep / DAY),
+        held=found.held,
+        said={serial_key(one.serial) for one in devices if one.serial},
+        stopped=stopped,
+        now=now,
+        here=here,
+        stop=stop,
+        linked=_linked(house),
+        notices=[one for one in notices if one.place == place.id],
+        known=found.known,
+        erasures=found.erasures if home else [],
+        gaps=[*unidentified, *found.gaps],
+    )
+
+
+def _linked(house: House) -> frozenset[str]:
+    """The recipients with an uplink."""
+    return frozenset(str(one.settings.recipient) for one in house.config.uplinks.values())
+
+
+def _unidentified(house: House, place: str, t: int) -> list[Gap]:
+    """Meters of a dwelling of which it is not known yet which device they are, or whether any."""
+    devices = {
+        one.name: (one.serial, one.serial_point is not None)
+        for line in house.lines.values()
+        for one in line.devices.values()
+    }
+    said = {serial_key(serial) for serial, _ in devices.values() if serial}
+    silent = any(serial is None and numbered for serial, numbered in devices.values())
+    found = []
+    for meter in house.registry.meters_of(place):
+        if not covers(meter, t):
+            continue
+        if meter.device is None:
+            unknown = silent and serial_key(str(meter.serial)) not in said
+        else:  # it is bound to the number that the device says first
+            unknown = meter.serial is None and devices.get(meter.device) == (None, True)
+        if unknown:
+            found.append(Gap("meter", "", meter.meter))
+    return found
+
+
+def _notices(house: House, t: int, devices: set[str] | None) -> list[Notice]:
+    """What recipients are told to be withheld, without values, as it stands at t: of these devices,
+    or of all.
+    """
+    found = []
+    points = [
+        (point, device.serial)
+        for line in house.lines.values()
+        for device in line.devices.values()
+        for point in device.points
+        if point.channel is not None and (devices is None or device.name in devices)
+    ]
+    for uplink in house.config.uplinks.values():
+        recipient = str(uplink.settings.recipient)
+        if not uplink.withheld or recipient in house.closing:
+            continue
+        totals = Totals(totals_of(house.config.state, recipient))
+        words = (house.registry, policy_of(house.config), recipient)
+        gate = Gate(*words, withholds=True, held=totals.held)
+        found += [
+            Notice(recipient, series.place, series.channel, series.step, str(why))
+            for point, serial in points
+            for series, why in gate.at(point, serial, t).withheld
+        ]
+    return list(dict.fromkeys(found))
 
 
 async def privacy_catalogue(house: House, asker: Asker, *, language: str = "fr") -> dict[str, Any]:

@@ -190,7 +190,7 @@ class Running:
                 backlog = await outlet.thread.run(outlet.spool.backlog)
                 dropped = backlog.slots + backlog.batch_rows
                 await self.close_outlet(name)
-                destroy(house.config.state, outlet.settings.recipient)
+                destroy(house.config.state, outlet.settings.recipient, house.clock.now())
                 await self.open_outlet(name)
             for link, line in house.lines.items():
                 line.poller = new_poller(house, line, line.poller)

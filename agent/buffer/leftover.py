@@ -4,18 +4,33 @@ the registry that were applied.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
+from agent.buffer.disclosed import TABLES, YEARS, Disclosure, disclosures
 from agent.buffer.outbox import State
+from agent.buffer.retracting import confirmed
+from agent.clock import stamp
+from agent.durable import write
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
-PREFIX, SUFFIX = "spool-", ".db"
+PREFIX, SUFFIX, KEPT = "spool-", ".db", "disclosed-"
+
+
+class Record(NamedTuple):
+    """What a spool that is not open says of what its recipient received."""
+
+    disclosures: list[Disclosure]
+    erasures: dict[str, int | None]
+    """as `Spool.erasures`"""
+    waits: int
+    """values that still wait, of whomever"""
 
 
 def spool_of(state: Path, recipient: str) -> Path:
@@ -47,11 +62,80 @@ def applied(state: Path) -> Iterator[tuple[Path, int]]:
             continue
 
 
-def destroy(state: Path, recipient: str) -> None:
-    """Remove a spool that is not open, with all that lies beside it."""
+def record(state: Path, recipient: str, place: str = "") -> Record | None:
+    """What the spool of a recipient says, without opening what waits in it; None: there is none.
+
+    Raises OSError where it cannot be read.
+    """
+    file = spool_of(state, recipient)
+    if not file.exists():
+        return None
+    try:
+        with _opened(file) as db, db:
+            for table in TABLES:
+                db.execute(table)
+
+            def read(sql: str, *values: str) -> list[tuple[Any, ...]]:
+                return db.execute(sql, values).fetchall()
+
+            said, erasures = disclosures(read, place), confirmed(read)
+            return Record(said, erasures, _counted(db, State.UNRECEIPTED, State.QUARANTINED))
+    except sqlite3.Error as error:
+        raise OSError(f"{file} cannot be read: {error}") from error
+
+
+def destroy(state: Path, recipient: str, now: float) -> None:
+    """Remove a spool that is not open, with all that lies beside it. Raises Refused.
+
+    How many values its recipient has received is kept on, for five years.
+    """
+    _keep_disclosures(state, recipient, now)
     file = spool_of(state, recipient)
     for one in [*state.glob(f"{file.name}-*"), *state.glob(f"{file.name}.*"), file]:
         one.unlink(missing_ok=True)
+
+
+def kept(state: Path, recipient: str) -> tuple[list[Disclosure], bool]:
+    """What a recipient had received by the record of spools that were destroyed; and whether that
+    is all.
+    """
+    file = _kept_file(state, recipient)
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return [Disclosure(*one) for one in found["disclosures"]], bool(found["complete"])
+    except FileNotFoundError:
+        return [], True
+    except (OSError, ValueError, TypeError, LookupError):
+        return [], False
+
+
+def kept_for(state: Path) -> list[str]:
+    """The recipients of destroyed spools."""
+    return [one.name[len(KEPT) : -len(".json")] for one in sorted(state.glob(f"{KEPT}*.json"))]
+
+
+def recipients_of(state: Path) -> list[str]:
+    """The recipients of whom there is a spool. Raises OSError where that cannot be seen."""
+    files = sorted(state.glob(f"{PREFIX}*{SUFFIX}"))
+    return [file.name[len(PREFIX) : -len(SUFFIX)] for file in files]
+
+
+def _kept_file(state: Path, recipient: str) -> Path:
+    return state / f"{KEPT}{recipient}.json"
+
+
+def _keep_disclosures(state: Path, recipient: str, now: float) -> None:
+    rows, complete = kept(state, recipient)
+    try:
+        found = record(state, recipient)
+        rows += found.disclosures if found else []
+    except OSError:
+        complete = False
+    first = stamp(now - YEARS)[:10]
+    rows = [one for one in rows if one.day >= first]
+    if rows or not complete:
+        said = {"disclosures": rows, "complete": complete}
+        write(_kept_file(state, recipient), json.dumps(said).encode())
 
 
 def _files(state: Path) -> list[Path]:
@@ -72,10 +156,15 @@ def _opened(file: Path) -> Iterator[sqlite3.Connection]:
 def _waiting(file: Path) -> int:
     try:
         with _opened(file) as db:
-            rows = db.execute("SELECT coalesce(sum(slots), 0) FROM block").fetchone()[0]
-            sealed = db.execute(
-                "SELECT coalesce(sum(rows), 0) FROM batch WHERE state=?", (State.UNRECEIPTED,)
-            ).fetchone()[0]
-            return int(rows) + int(sealed)
+            return _counted(db, State.UNRECEIPTED)
     except sqlite3.Error:
         return 0
+
+
+def _counted(db: sqlite3.Connection, *states: State) -> int:
+    """The values that wait, and those of batches in these states."""
+    rows = db.execute("SELECT coalesce(sum(slots), 0) FROM block").fetchone()[0]
+    for state in states:
+        found = db.execute("SELECT coalesce(sum(rows), 0) FROM batch WHERE state=?", (state,))
+        rows += found.fetchone()[0]
+    return int(rows)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.buffer.database import Database
+    from agent.buffer.disclosed import Count
     from agent.buffer.keys import Keys
 
 Pack = Callable[[Sealed], tuple[str, bytes]]
@@ -100,10 +101,11 @@ class Outbox:
         form, payload = self.packing(batch)
         return replace(batch, form=form, payload=payload, sha256=digest(payload))
 
-    def void(self, id_: BatchId, reason: Void, touched: Iterable[str] = ()) -> Sealed:
+    def void(self, id_: BatchId, reason: Void, counts: Iterable[Count] = ()) -> Sealed:
         """Destroy what is held under an id; the void that is delivered in its place.
 
         It is sealed once: nothing changes it afterwards. A quarantined one is to be sent again.
+        `counts`: how many values of whom it has, if they are not counted as received already.
         """
         lane, state, sha256 = self._database.read(
             "SELECT lane, state, sha256 FROM batch WHERE epoch=? AND seq=?", id_.epoch, id_.seq
@@ -120,7 +122,7 @@ class Outbox:
             id_.seq,
         )
         self._keep_beside(void)
-        self.voids.note_touched(id_, touched)
+        self.voids.note_counts(id_, counts)
         return void
 
     def unreceipted(self) -> tuple[list[Sealed], list[BatchId]]:

@@ -7,9 +7,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.buffer.batch import read
+from agent.buffer.disclosed import counts_of
 from agent.buffer.outbox import State
 from agent.buffer.owners import NOBODY, owner_of
-from agent.buffer.taken_back import concerns, left_of, taken_by
+from agent.buffer.taken_back import left_of, taken_by
 from agent.model import Void
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from agent.buffer.schema import Meta
     from agent.buffer.taken_back import Takes
     from agent.buffer.waiting import Block, Broken, Waiting
-    from agent.model import BatchId, Reading, Retraction, Series
+    from agent.model import BatchId, Reading, Retraction
 
 
 class Purge:
@@ -49,17 +50,13 @@ class Purge:
         one.
         """
         takes = taken_by(retractions, recipient)
-
-        def touched(series: Series) -> bool:
-            return any(concerns(one, recipient, series) for one in retractions)
-
         whose = self._whose(retractions)
         for number in sorted(whose - {NOBODY}):
             self._anew(number, takes)
         blocks, broken = self._waiting.of(NOBODY) if NOBODY in whose else self._waiting.mixed()
         self._filter(blocks, broken, takes)
         reason = _reason(retractions)
-        voided = self._void(self._outbox.with_rows_of(whose), takes, reason, touched)
+        voided = self._void(self._outbox.with_rows_of(whose), takes, reason)
         self._forget_names(whose)
         return voided
 
@@ -88,7 +85,7 @@ class Purge:
             for found in self._outbox.with_rows_of(None)
             if found[1] in (State.UNRECEIPTED, State.QUARANTINED)
         ]
-        return self._void(unreceipted, takes, Void.EXPIRED, lambda _: False)
+        return self._void(unreceipted, takes, Void.EXPIRED)
 
     def tidy(self) -> int:
         """Destroy the keys of owners of whom nothing is left; how many."""
@@ -131,7 +128,6 @@ class Purge:
         batches: Iterable[tuple[BatchId, State]],
         takes: Takes,
         reason: Void,
-        touched: Callable[[Series], bool],
     ) -> list[BatchId]:
         voided = []
         for id_, state in batches:
@@ -140,8 +136,8 @@ class Purge:
             left = left_of(rows, takes)
             if payload is not None and left == rows:
                 continue
-            bases = {row.series.basis for row in rows if touched(row.series)}
-            self._outbox.void(id_, reason, bases)
+            counted = state in (State.RECEIPTED, State.ASKED)
+            self._outbox.void(id_, reason, () if counted else counts_of(rows))
             if state is not State.RECEIPTED:
                 self._aside.add(id_.epoch, id_.seq, left)
             voided.append(id_)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.buffer.batch import read, read_retractions
+from agent.buffer.disclosed import counts_of
 from agent.buffer.outbox import State
 from agent.model import BatchId, Lane, Void
 
@@ -71,5 +72,6 @@ class Resending:
         rows = read(payload) if payload is not None else []
         if payload is not None:
             self._retracting.put(read_retractions(payload))
-        self._outbox.void(id_, Void.GONE)
+        counted = held is not None and held.state in {State.RECEIPTED, State.ASKED}
+        self._outbox.void(id_, Void.GONE, () if counted else counts_of(rows))
         self._aside.add(id_.epoch, id_.seq, rows)

@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
     from agent.buffer.batch import Stamp
     from agent.buffer.database import Database
+    from agent.buffer.disclosed import Read
     from agent.buffer.keys import Keys
     from agent.model import Retraction
 
 MOST = 100
 """retractions of one batch: 30 kB before they are compressed"""
+# what is to be told again is not confirmed any more
+CONFIRMED = "SELECT id, CASE WHEN body IS NULL THEN erased END FROM retraction"
 
 
 class Retracting:
@@ -87,8 +90,17 @@ class Retracting:
             "UPDATE retraction SET erased=? WHERE id=?", [(rows, id_) for id_, rows in said]
         )
 
+    def confirmed(self) -> dict[str, int | None]:
+        """By id, how many rows the recipient says that it has erased; None: not confirmed."""
+        return confirmed(self._database.read)
+
     def _seal(self, plain: dict[str, Any]) -> bytes:
         return self._box.seal(json.dumps(plain).encode(), plain["id"])
+
+
+def confirmed(read: Read) -> dict[str, int | None]:
+    """See `Retracting.confirmed`; `read` asks the spool's file."""
+    return dict(read(CONFIRMED))
 
 
 def as_plain(one: Retraction) -> dict[str, Any]:

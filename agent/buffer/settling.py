@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.buffer.batch import read, read_retractions
+from agent.buffer.disclosed import counts_of
 from agent.buffer.outbox import State
 from agent.buffer.schema import new_epoch
 from agent.buffer.verdict import Settled, Verdict, judge, may_begin_anew, seqs
@@ -74,7 +75,11 @@ class Settling:
         for seq in plan.verdict.stored:
             self._stored(plan.epoch, seq, now)
         for seq in plan.verdict.originals:  # it holds what was sealed before: nothing is owed
-            self._disclosed.rows(self._aside.rows(plan.epoch, seq), now)
+            if not self._counted(plan.epoch, seq):
+                counts = self._outbox.voids.original_counts(plan.epoch, seq)
+                if counts is None:
+                    counts = counts_of(self._aside.rows(plan.epoch, seq))
+                self._disclosed.add(counts, now, again=True)
             self._outbox.receipt(plan.epoch, seq, now)
             self._aside.drop(plan.epoch, seq)
         for seq, reason in plan.verdict.rejected:
@@ -106,13 +111,23 @@ class Settling:
     def _stored(self, epoch: str, seq: int, now: float) -> None:
         """Of a void: it stands there, so the rows that may leave are sealed anew (rule 5)."""
         held = self._outbox.held(epoch, seq)
-        if held is not None and held.void is None and held.state in NOT_YET_RECEIVED:
+        new = held is not None and held.void is None and held.state in NOT_YET_RECEIVED
+        if new and not self._counted(epoch, seq):
             self._disclosed.payload(self._outbox.payload(epoch, seq), now)
         self._outbox.receipt(epoch, seq, now)
         self._retracting.stored(epoch, seq)
         if rows := self._aside.rows(epoch, seq):
+            if self._counted(epoch, seq):
+                self._disclosed.returned(rows)
             self._waiting.put_back(rows)
         self._aside.drop(epoch, seq)
+
+    def _counted(self, epoch: str, seq: int) -> bool:
+        """Whether the values of a batch that is not receipted now are counted already: it was sent
+        again on request, or became a void after it was received.
+        """
+        known = self._disclosed.was_counted(epoch, seq)
+        return known or self._outbox.voids.original_counts(epoch, seq) == []
 
     def _look_ahead(self, plan: Plan) -> tuple[str | None, str | None]:
         if not plan.verdict.ahead:
@@ -144,6 +159,10 @@ class Settling:
             self._outbox.quarantine(plan.epoch, seq, UNREADABLE, now)
             return
         self._retracting.put(read_retractions(payload))
+        held = self._outbox.held(plan.epoch, seq)
+        received = held is not None and held.void is None and held.state not in NOT_YET_RECEIVED
+        if self._counted(plan.epoch, seq) or received:
+            self._disclosed.returned(rows)
         self._outbox.remove(plan.epoch, seq)
         self._aside.drop(plan.epoch, seq)
         if rows:

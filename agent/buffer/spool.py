@@ -213,8 +213,12 @@ class Spool:
         for id_ in broken:
             self._room.durably(partial(self._outbox.void, id_, Void.GONE))
         for batch in found:
-            self._room.durably(partial(self._outbox.promote, batch.id))
+            self._room.durably(partial(self._promote, batch.id))
         return found[0] if found else None
+
+    def _promote(self, id_: BatchId) -> None:
+        self._outbox.promote(id_)
+        self._disclosed.sent_again(id_)
 
     def belongs_to(self, state: str) -> bool:
         """Note which state of the gateway this is part of: its random id.
@@ -386,9 +390,17 @@ class Spool:
 
         return self._room.durably(change)
 
-    def disclosures(self) -> list[Disclosure]:
-        """How many values of dwellings the recipient has received, day by day, for five years."""
-        return self._disclosed.all()
+    def disclosures(self, place: str = "") -> list[Disclosure]:
+        """How many values of dwellings, or of one, the recipient has received, day by day, for five
+        years.
+        """
+        return self._disclosed.all(place)
+
+    def erasures(self) -> dict[str, int | None]:
+        """By the id of each retraction, how many rows the recipient says that it has erased; None:
+        it has not confirmed it.
+        """
+        return self._retracting.confirmed()
 
     def held_of(self, occupancy: str) -> list[Reading]:
         """The rows of those people that have not been received yet: for them to read."""

@@ -8,22 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from agent.model import Reading, Retraction, Series
+    from agent.model import Reading, Retraction
 
     Takes = Callable[[Reading], bool]
     """whether a row of a single slot goes"""
-
-
-def concerns(retraction: Retraction, recipient: str, series: Series) -> bool:
-    """Whether some row of the series may be taken back."""
-    return (
-        retraction.place == series.place
-        and retraction.recipient in (None, recipient)
-        and retraction.channel in (None, series.channel)
-        and retraction.occupancy in (None, series.occupancy)
-        and retraction.basis in (None, series.basis)
-        and retraction.meter in (None, series.meter)
-    )
 
 
 def taken_by(retractions: Sequence[Retraction], recipient: str) -> Takes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.buffer.batch import read, read_retractions
+from agent.buffer.disclosed import counts_of
 from agent.buffer.outbox import State
 from agent.model import Void
 
@@ -64,7 +65,8 @@ class Upkeep:
             rows = read(payload) if payload is not None else []
             if payload is not None:
                 self._retracting.put(read_retractions(payload))
-            self._outbox.void(id_, Void.REJECTED if payload is not None else Void.GONE)
+            reason = Void.REJECTED if payload is not None else Void.GONE
+            self._outbox.void(id_, reason, counts_of(rows))
             self._aside.add(id_.epoch, id_.seq, rows)
         return ended
 

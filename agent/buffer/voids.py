@@ -10,6 +10,8 @@ import json
 from typing import TYPE_CHECKING
 
 from agent.buffer.batch import write_void
+from agent.buffer.disclosed import Count
+from agent.buffer.keys import Unreadable
 from agent.model import Sealed, Void
 
 if TYPE_CHECKING:
@@ -62,12 +64,26 @@ class Voids:
         )
         return (Void(rows[0][0]), rows[0][1]) if rows else (None, None)
 
-    def note_touched(self, id_: BatchId, bases: Iterable[str]) -> None:
-        """Keep which bases a destroyed batch was touched by: it may have been disclosed."""
-        body = self._box.seal(json.dumps(sorted(bases)).encode(), f"{id_.epoch} {id_.seq}")
+    def note_counts(self, id_: BatchId, counts: Iterable[Count]) -> None:
+        """Keep how many values of whom a destroyed batch had: it may have been received. None where
+        they are counted as received already.
+        """
+        note = json.dumps({"counts": sorted(counts)}).encode()
+        body = self._box.seal(note, f"{id_.epoch} {id_.seq}")
         self._database.write(
             "UPDATE void SET touched=? WHERE epoch=? AND seq=?", body, id_.epoch, id_.seq
         )
+
+    def original_counts(self, epoch: str, seq: int) -> list[Count] | None:
+        """How many values of whom the batch had that a void replaces; None: an earlier version made
+        the void and did not note it.
+        """
+        body = self._database.one("SELECT touched FROM void WHERE epoch=? AND seq=?", epoch, seq)
+        try:
+            note = json.loads(self._box.unseal(body, f"{epoch} {seq}")) if body else None
+        except (Unreadable, ValueError):
+            return None
+        return [Count(*one) for one in note["counts"]] if isinstance(note, dict) else None
 
     def note_owners(self, id_: BatchId, owners: Iterable[int]) -> None:
         """Keep whose rows a batch holds; nobody's is worth no entry."""

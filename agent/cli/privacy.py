@@ -20,11 +20,62 @@ from agent.cli.terminal import (
     table,
     wrapped,
 )
+from agent.words import N_, _
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 app = typer.Typer(no_args_is_help=True, help="What leaves of whom, for whom and why.")
+
+GAPS = {
+    "meter": N_(
+        "meter {detail} is not identified yet: what leaves of it is not known; start"
+        " gardien, wait until the meter has answered (gardien meter list), then ask again"
+    ),
+    "no_uplink": N_(
+        "{recipient} has no uplink, and there is no record of one: whether it received anything is"
+        " not known here; ask {recipient} itself"
+    ),
+    "leftover": N_(
+        "{recipient} has no uplink any more, and {detail} values still wait for it: whose they are"
+        " is not known; put the uplink back and ask again, or destroy them: gardien uplink close"
+        " {recipient} --drop"
+    ),
+    "unreadable": N_(
+        "what is kept for {recipient} cannot be read ({detail}): what waits, what was received and"
+        " what was erased is not known; put that right, then ask again"
+    ),
+    "damaged": N_(
+        "the record of {recipient} was damaged or lost: what it received before is not known here;"
+        " ask {recipient} itself"
+    ),
+    "restored": N_(
+        "this gateway was restored from a backup of {detail}: what was received before is not known"
+        " here; ask the recipients themselves"
+    ),
+    "broker": N_(
+        "{recipient} confirms nothing itself, its broker does (`receipt: broker`): what it received"
+        " or erased is not known here; ask {recipient} itself"
+    ),
+    "clock": N_(
+        "the gateway is not sure of the date: what holds today is not known; gardien status says"
+        " why, then ask again"
+    ),
+}
+"""by the kind of what cannot be known: what it is, and what to do"""
+UNSURE = ("leftover", "unreadable")
+"""kinds with which it is not known whether what waited is destroyed"""
+UNCONFIRMED = N_("{recipient} was asked to erase what it has, and has not confirmed it yet")
+UNASKED = N_("{recipient} has no uplink: it cannot be asked to erase what it has; ask it yourself")
+ERASURES = {
+    "none": "",
+    "confirmed": "erasure confirmed",
+    "asked": "asked to erase",
+    "cannot_ask": "no uplink to ask",
+    "confirmed_part": "a part: erasure confirmed",
+    "asked_part": "a part: asked to erase",
+    "cannot_ask_part": "a part: no uplink to ask",
+}
 
 Language = Annotated[str, typer.Option(help="fr or en.")]
 
@@ -73,7 +124,29 @@ def _sums(sums: Sequence[dict[str, Any]]) -> Iterable[str]:
         yield f"sum of {what} {how}, {one['why']}; {one['counts']} count"
         if one["n"] is not None:
             yield f"  the last one that was sent is of {one['n']} dwellings"
-        yield f"  in it until the 1st of next month: {', '.join(one['labels'])}"
+        others = f" and {plural(one['others'], 'other dwelling')}" if one["others"] else ""
+        yield f"  in it until the 1st of next month: {', '.join(one['labels'])}{others}"
+
+
+def _withheld(notices: Sequence[dict[str, Any]]) -> Iterable[str]:
+    """What recipients are told of what is withheld, alike of a place in one line."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for one in notices:
+        key = (one["label"], one["recipient"], _step(one["step"]), one["why"])
+        groups.setdefault(key, []).append(one["channel"])
+    for (label, recipient, step, why), names in groups.items():
+        yield (
+            f"{label}, {', '.join(names)}: {recipient} is told {step}, without a value, that it is"
+            f" withheld ({why})"
+        )
+
+
+def _unknown(gaps: Sequence[dict[str, str]]) -> None:
+    """Say what the gateway cannot know, and end with status 1 if there is anything."""
+    for one in gaps:
+        typer.echo(wrapped("! " + _(GAPS[one["kind"]], **one)), err=True)
+    if gaps:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -88,6 +161,7 @@ def explain(
     answer = ask(config, state, "privacy.explain", place=place, at=at)
     if json:
         as_json(answer)
+        _unknown(answer["unknown"])
         return
     typer.echo(f"at {day(answer['at'])}, policy {answer['policy']}")
     if not answer["recipients"]:
@@ -96,8 +170,12 @@ def explain(
         table(("place", "quantities", "recipient", "", "why"), known)
     else:
         typer.echo(f"nothing that is read is known to be of {place or 'any place'}: see meter list")
-    for line in (*_nobodys(answer["rows"]), *_sums(answer["sums"])):
+    notices = _withheld(answer["notices"])
+    for line in (*_nobodys(answer["rows"]), *notices, *_sums(answer["sums"])):
         typer.echo(wrapped(line))
+    for duty in answer["duties"]:
+        typer.echo(wrapped(_goes_on(duty | {"uplink": False})))
+    _unknown(answer["unknown"])
 
 
 @app.command()
@@ -117,7 +195,11 @@ def person(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Write a letter (HTML) and a CSV for the people of a dwelling: all that is known of it."""
+    """Write a letter (HTML) and a CSV for the people of a dwelling: all that is known of it.
+
+    Where the gateway cannot know something, the letter says so; the exit status is then 1, and the
+    command says what to do.
+    """
     words = {"place": dwelling, "stop": stop, "language": language, "occupancy": id}
     answer = ask(config, state, "privacy.person", named=as_, **words)
     name = "".join(c if c.isalnum() or c in "-_" else "_" for c in answer["label"])
@@ -126,19 +208,40 @@ def person(
         _write(to / file, text)
     if json:
         as_json(answer)
+        _unknown(answer["unknown"])
         return
     for file in files:
         typer.echo(f"written: {to / file}")
     if stop:
-        if answer["withdrawn"]:
-            many = plural(len(answer["withdrawn"]), "consent")
-            typer.echo(
-                f"{many} withdrawn; what waited is destroyed, what was received is taken back"
-            )
-        else:
-            typer.echo("there was no consent left to withdraw")
-        for duty in answer["goes_on"]:
-            typer.echo(f"goes on without consent: {duty['recipient']} ({duty['reference']})")
+        _stopped(answer)
+    for recipient in answer["unconfirmed"]:
+        typer.echo(wrapped(_(UNCONFIRMED, recipient=recipient)))
+    for recipient in answer["unasked"]:
+        typer.echo(wrapped(_(UNASKED, recipient=recipient)))
+    _unknown(answer["unknown"])
+
+
+def _stopped(answer: dict[str, Any]) -> None:
+    if answer["withdrawn"]:
+        many = plural(len(answer["withdrawn"]), "consent")
+        unsure = answer["unasked"] or any(one["kind"] in UNSURE for one in answer["unknown"])
+        done = "" if unsure else "; what waited is destroyed, what was received is taken back"
+        typer.echo(f"{many} withdrawn{done}")
+    else:
+        typer.echo("there was no consent left to withdraw")
+    for duty in answer["goes_on"]:
+        typer.echo(wrapped(_goes_on(duty)))
+
+
+def _goes_on(duty: dict[str, Any]) -> str:
+    if duty["uplink"]:
+        return f"goes on without consent: {duty['recipient']} ({duty['reference']})"
+    return _(
+        "{recipient} may have indexes without consent ({reference}), but no uplink is configured to"
+        " it: nothing is sent to it",
+        recipient=duty["recipient"],
+        reference=duty["reference"],
+    )
 
 
 def _write(path: Path, text: str) -> None:
@@ -164,12 +267,17 @@ def disclosures(
     answer = ask(config, state, "privacy.disclosures", place=dwelling)
     if json:
         as_json(answer)
+        _unknown(answer["unknown"])
         return
     rows = [
-        (one["day"], one["recipient"], one["label"], one["channel"], str(one["values"]))
+        (
+            *(one["day"], one["recipient"], one["label"], one["channel"], str(one["values"])),
+            ERASURES[one["erasure"]],
+        )
         for one in answer["disclosures"]
     ]
-    table(("day", "recipient", "dwelling", "quantity", "values"), rows)
+    table(("day", "recipient", "dwelling", "quantity", "values", "since"), rows)
+    _unknown(answer["unknown"])
 
 
 @app.command()

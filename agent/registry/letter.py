@@ -11,10 +11,12 @@ import io
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.clock import stamp
 from agent.registry import catalogue
+from agent.registry.dates import DAY
+from agent.registry.documents import covers
 from agent.registry.letter_words import WORDS
 from agent.registry.place import shown
 
@@ -22,13 +24,21 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
-    from agent.registry.documents import Consent, Duty, Installation, Occupancy, Place
+    from agent.registry.documents import Consent, Dated, Duty, Installation, Occupancy, Place
     from agent.registry.explain import Told
 
 COLUMNS = (
     *("fact", "id", "recipient", "channels", "step", "since", "until", "remark"),
     *("value", "unit", "quality"),
 )
+UNSURE = ("meter", "unreadable", "leftover", "clock")
+"""kinds of gaps with which more may leave than is known"""
+STATES = (
+    *("none", "asked", "cannot_ask", "confirmed"),
+    *("asked_part", "cannot_ask_part", "confirmed_part"),
+)
+"""of the erasure of values that were received"""
+CSV_WORDS = {state: WORDS["en"][f"erasure_{state}"] for state in STATES}
 STYLE = (
     "body{font:11pt/1.4 sans-serif;max-width:46em;margin:2em auto;padding:0 1em}"
     "table{border-collapse:collapse;width:100%}td,th{text-align:left;vertical-align:top;"
@@ -46,6 +56,70 @@ class Disclosed:
     channel: str
     basis: str
     values: int
+    occupancy: str = ""
+    """whose they were; empty: an earlier version counted them, and did not note it"""
+    erasure: str = ""
+    """what became of them since; see `erasure_state`"""
+
+
+class Erasure(NamedTuple):
+    """Values that were taken back from a recipient, who is asked to erase them."""
+
+    recipient: str
+    place: str
+    channel: str | None
+    """None: whatever it is, as the next two"""
+    basis: str | None
+    occupancy: str | None
+    since: int
+    until: int | None
+    reason: str
+    """as in `Retraction`"""
+    asked: int
+    """since when, Unix second"""
+    rows: int | None
+    """how many the recipient says that it has erased; None: it has not confirmed it"""
+    linked: bool
+    """whether it has an uplink, by which it can be asked"""
+
+    def takes(self, one: Disclosed) -> bool:
+        """Whether values that were received are among these, or may be."""
+        return (
+            (self.recipient, self.place) == (one.recipient, one.place)
+            and self.channel in (None, one.channel)
+            and self.basis in (None, one.basis)
+            and (not one.occupancy or self.occupancy in (None, one.occupancy))
+        )
+
+
+class Notice(NamedTuple):
+    """A recipient is told that a quantity is withheld, without any value (`withheld: true`)."""
+
+    recipient: str
+    place: str
+    channel: str
+    step: int
+    """seconds"""
+    why: str
+
+
+class Known(NamedTuple):
+    """What a recipient was told, or will be, of a dwelling and its people besides values."""
+
+    recipient: str
+    facts: tuple[str, ...]
+    """`fact_…` of letter_words"""
+    schemes: tuple[str, ...]
+    """of its other references"""
+
+
+class Gap(NamedTuple):
+    """Something that the gateway cannot know of the people of a dwelling."""
+
+    kind: str
+    """`gap_…` of letter_words"""
+    recipient: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +186,56 @@ class Person:
     """what was withdrawn just now"""
     summed: Sequence[Summed] = ()
     """sums over dwellings in which this one stands"""
+    now: float = 0
+    here: bool = True
+    """they live there now, or nobody does"""
+    stop: bool = False
+    """they asked that all that they agreed to be withdrawn"""
+    linked: frozenset[str] = frozenset()
+    """recipients with an uplink"""
+    notices: Sequence[Notice] = ()
+    known: Sequence[Known] = ()
+    erasures: Sequence[Erasure] = ()
+    gaps: Sequence[Gap] = ()
+    """what cannot be known"""
+
+    def ends(self, until: int | None) -> int | None:
+        """Until when something holds for these people that ends at `until`."""
+        gone = None if self.home is None else self.home.until
+        return min((one for one in (until, gone) if one is not None), default=None)
+
+    def lacks(self, kind: str, recipient: str = "") -> bool:
+        """Whether something of a kind cannot be known."""
+        return any(one.kind == kind and one.recipient == recipient for one in self.gaps)
+
+
+def overlaps(one: Dated, home: Occupancy) -> bool:
+    """Whether a document holds at any time while these people live there, or as they leave."""
+    ends = one.until is None or one.until > home.since
+    return ends and (home.until is None or one.since <= home.until) and one.since != one.until
+
+
+def erasure_state(one: Disclosed, erasures: Iterable[Erasure]) -> str:
+    """What became of values that were received: `asked` (to erase them, not confirmed yet),
+    `cannot_ask` (there is no uplink), `confirmed`; with `_part` where only some of them may be
+    meant; or `none`: nobody was asked to erase them.
+    """
+    whole, part = set(), set()
+    for erasure in erasures:
+        if not erasure.takes(one):
+            continue
+        state = "asked" if erasure.linked else "cannot_ask"
+        state = state if erasure.rows is None else "confirmed"
+        if erasure.reason == "withdrawn" and erasure.basis == one.basis:
+            whole.add(state)  # for ever, whenever they came
+        elif one.day <= stamp(erasure.asked)[:10]:
+            part.add(f"{state}_part")
+    return next((state for state in STATES if state in whole | part), "none")
 
 
 def letter(person: Person, now: float, zone: ZoneInfo, language: str) -> str:
     """The letter as one HTML page that needs nothing else."""
     says = WORDS[language]
-    held = [one for one in person.told if one.step is None]
-    sent = [one for one in person.told if one.step is not None]
     title = f"{says['title']} {person.place.label}"
     parts = [
         f"<h1>{escape(title)}</h1>",
@@ -126,26 +243,27 @@ def letter(person: Person, now: float, zone: ZoneInfo, language: str) -> str:
         _paragraph(says["intro"].format(place=f"{person.place.label} ({shown(person.place.id)})")),
         _paragraph(_home(person, zone, says)),
     ]
-    if person.stopped:
-        parts += [f"<h2>{says['stopped']}</h2>", _list(_stopped(person, says))]
+    if person.gaps:
+        told = (says[f"gap_{one.kind}"].format(**one._asdict()) for one in person.gaps)
+        parts += [_title(says["gaps"]), _paragraph(says["gaps_words"]), _list(told)]
+    if person.stop:
+        parts += [_title(says["stopped"]), _list(_stopped(person, language))]
     parts += [
-        f"<h2>{says['measured']}</h2>",
-        _table(_measured(person, language), says["measured_columns"]),
-        f"<h2>{says['sent']}</h2>",
-        _table(_sent(sent, person, zone, language), says["sent_columns"])
-        if sent
-        else _paragraph(says["nothing"]),
+        _title(says["measured"]),
+        *_measured(person, language),
+        _title(says["sent"]),
+        *_sent(person, zone, language),
         *_in_sums(person, zone, language),
-        f"<h2>{says['held']}</h2>",
-        _paragraph(says["held_words"] if held else says["held_nothing"]),
-        _paragraph(says["waiting"].format(number=len(person.held))) if person.held else "",
-        f"<h2>{says['received']}</h2>",
-        _table(_received(person), says["received_columns"])
-        if person.disclosed
-        else _paragraph(says["received_nothing"]),
-        f"<h2>{says['kept']}</h2>",
+        *_consents(person, zone, language),
+        *_duties(person, zone, language),
+        _title(says["held"]),
+        *_held(person, says),
+        _title(says["received"]),
+        *_received(person, language),
+        *_erasures(person, zone, language),
+        _title(says["kept"]),
         _paragraph(says["kept_words"].format(days=person.keep_days)),
-        f"<h2>{says['rights']}</h2>",
+        _title(says["rights"]),
         _paragraph(says["rights_words"]),
     ]
     body = "\n".join(parts)
@@ -173,20 +291,45 @@ def table(person: Person) -> str:
         rows.append(_fact("consent", one.id, one.recipient, channels, one.step, one, state))
     for duty in person.duties:
         channels = " ".join(duty.channels)
-        rows.append(_fact("duty", duty.id, duty.recipient, channels, "", duty, duty.reference))
+        linked = "" if duty.recipient in person.linked else " (no uplink: nothing is sent)"
+        remark = f"{duty.reference}{linked}"
+        rows.append(_fact("duty", duty.id, duty.recipient, channels, "", duty, remark))
+    for known in person.known:
+        facts = f"told besides values: {', '.join(known.facts)} {' '.join(known.schemes)}".strip()
+        rows.append(("known", "", known.recipient, "", "", "", "", facts))
+    for notice in person.notices:
+        what = ("withheld", "", notice.recipient, notice.channel, notice.step, "", "")
+        rows.append((*what, f"{notice.why}: the recipient is told, without a value"))
     for sum_ in person.summed:
         since, until = _iso(sum_.since), _iso(sum_.until)
         cells = ("rest", sum_.recipient, sum_.channel, sum_.step or "", since, until)
         rows.append(("sum", *cells, f"one of {len(sum_.members)} dwellings in a sum"))
-    for day in person.disclosed:
-        what = ("received", day.basis, day.recipient, day.channel, "", day.day, "")
-        rows.append((*what, f"{day.values} values"))
+    rows += _facts_received(person)
     rows += map(_value, person.held)
     text = io.StringIO()
     writer = csv.writer(text, delimiter=";", lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows((*row, *[""] * (len(COLUMNS) - len(row))) for row in rows)
     return text.getvalue()
+
+
+def _facts_received(person: Person) -> Iterable[tuple[object, ...]]:
+    """What was received, what of it was taken back, and what cannot be known."""
+    for day in person.disclosed:
+        what = ("received", day.basis, day.recipient, day.channel, "", day.day, "")
+        yield (*what, f"{day.values} values; {CSV_WORDS[erasure_state(day, person.erasures)]}")
+    for gone in person.erasures:
+        answer = CSV_WORDS["confirmed"] if gone.rows is not None else CSV_WORDS["asked"]
+        if gone.rows is None and not gone.linked:
+            answer = CSV_WORDS["cannot_ask"]
+        count = "" if gone.rows is None else f", {gone.rows} rows"
+        cells = (gone.basis or "", gone.recipient, gone.channel or "", "")
+        times = (_iso(gone.since), _iso(gone.until))
+        asked = f"{gone.reason}, since {_iso(gone.asked)}: {answer}{count}"
+        yield ("erasure", *cells, *times, asked)
+    for gap in person.gaps:
+        remark = WORDS["en"][f"gap_{gap.kind}"].format(**gap._asdict())
+        yield ("unknown", "", gap.recipient, "", "", "", "", _harmless(remark))
 
 
 def _value(one: Held) -> tuple[object, ...]:
@@ -224,32 +367,132 @@ def _home(person: Person, zone: ZoneInfo, says: Mapping[str, str]) -> str:
     return says["lived_until"].format(**who, until=_day(person.home.until, zone))
 
 
-def _stopped(person: Person, says: Mapping[str, str]) -> Iterable[str]:
+def _stopped(person: Person, language: str) -> Iterable[str]:
+    says = WORDS[language]
+    if not person.stopped:
+        yield says["stopped_nothing"]
     for one in person.stopped:
-        yield says["stopped_words"].format(
-            recipient=one.recipient, channels=", ".join(one.channels), purpose=one.purpose
+        how = "stopped_words" if one.recipient in person.linked else "stopped_no_uplink"
+        if person.lacks("unreadable", one.recipient):
+            how = "stopped_unreadable"
+        yield says[how].format(
+            recipient=one.recipient, channels=_labels(one.channels, language), purpose=one.purpose
         )
     for duty in person.duties:
-        yield says["goes_on"].format(recipient=duty.recipient, reference=duty.reference)
+        if person.here and covers(duty, int(person.now)):
+            how = "goes_on" if duty.recipient in person.linked else "goes_on_no_uplink"
+            yield says[how].format(recipient=duty.recipient, reference=duty.reference)
 
 
-def _measured(person: Person, language: str) -> Iterable[Sequence[str]]:
-    seen = sorted({one.channel for one in person.told})
-    for channel in seen:
-        yield catalogue.label(channel, language), catalogue.shows(channel, language)
+def _measured(person: Person, language: str) -> Iterable[str]:
+    says = WORDS[language]
+    channels = sorted({one.channel for one in person.told})
+    if channels:
+        rows = [
+            (catalogue.label(one, language), catalogue.shows(one, language)) for one in channels
+        ]
+        yield _table(rows, says["measured_columns"])
+    elif not person.here:
+        yield _paragraph(says["measured_gone"])
+    elif not any(one.kind == "meter" for one in person.gaps):
+        yield _paragraph(says["measured_nothing"])
+    else:
+        yield _paragraph(says["measured_unknown"])
 
 
-def _sent(
-    sent: Sequence[Told], person: Person, zone: ZoneInfo, language: str
-) -> Iterable[Sequence[str]]:
-    consents = {one.id: one for one in person.consents}
-    for one in sent:
-        consent = consents.get(one.basis)
-        said = (
-            "" if consent is None else f"{_day(consent.said, zone)} → {_day(consent.until, zone)}"
+def _sent(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
+    says, rows = WORDS[language], []
+    bases: dict[str, Consent | Duty] = {one.id: one for one in person.consents}
+    bases |= {one.id: one for one in person.duties}
+    for one in person.told:
+        if one.step is None:
+            continue
+        label, step = catalogue.label(one.channel, language), catalogue.step(one.step, language)
+        basis = bases.get(one.basis)
+        dates = "" if basis is None else _span(basis, zone)
+        rows.append((one.recipient, label, step, one.why, dates))
+    for told in person.notices:
+        what = says["notice"].format(quantity=catalogue.label(told.channel, language))
+        why = says["notice_why"].format(reason=says[f"why_{told.why}"])
+        rows.append((told.recipient, what, _often(told.step, language), why, ""))
+    if rows:
+        yield _table(rows, says["sent_columns"])
+    if person.gaps and not rows:
+        yield _paragraph(says["nothing_known"])
+    elif any(one.kind in UNSURE for one in person.gaps):
+        yield _paragraph(says["nothing_else_known"])
+    elif not rows and any(one.recipient for one in person.held):
+        yield _paragraph(says["nothing_new"])
+    elif not rows:
+        yield _paragraph(says["nothing_alone" if person.summed else "nothing"])
+    for known in person.known:
+        schemes = ", ".join(known.schemes)
+        facts = ", ".join(says[f"fact_{one}"].format(schemes=schemes) for one in known.facts)
+        yield _paragraph(says["knows"].format(recipient=known.recipient, facts=facts))
+
+
+def _consents(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
+    """All that these people agreed to, with what became of it."""
+    says, rows = WORDS[language], []
+    for one in person.consents:
+        until = person.ends(one.until)
+        linked = one.recipient in person.linked
+        if one.withdrawn is not None:
+            how = says["withdrawn"].format(day=_day(one.withdrawn, zone))
+        else:
+            how = says[_standing(one.since, until, person.now, linked=linked)]
+        rows.append(
+            (
+                *(one.recipient, _labels(one.channels, language), _often(one.step, language)),
+                *(one.purpose, _day(one.said, zone), _day(one.since, zone)),
+                *("" if until is None else _day(until, zone), how),
+            )
         )
-        step = catalogue.step(one.step or 0, language)
-        yield one.recipient, catalogue.label(one.channel, language), step, one.why, said
+    if rows:
+        yield _title(says["consents"])
+        yield _table(rows, says["consents_columns"])
+
+
+def _duties(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
+    """What the manager may have without their consent, while they live or lived there."""
+    says = WORDS[language]
+    rows = []
+    for one in person.duties:
+        linked = one.recipient in person.linked
+        how = says[_standing(one.since, person.ends(one.until), person.now, linked=linked)]
+        rows.append(
+            (
+                *(one.recipient, _labels(one.channels, language), one.reference),
+                *(", ".join(one.billing), _day(one.since, zone)),
+                *("" if one.until is None else _day(one.until, zone), how),
+            )
+        )
+    if rows:
+        yield _title(says["duties"])
+        yield _paragraph(says["duties_words"])
+        yield _table(rows, says["duties_columns"])
+
+
+def _standing(since: int, until: int | None, now: float, *, linked: bool) -> str:
+    """How a consent or a duty stands now, as a name in letter_words."""
+    if now < since:
+        return "begins_later"
+    if until is not None and until <= now:
+        return "ended"
+    return "in_force" if linked else "in_force_no_uplink"
+
+
+def _held(person: Person, says: Mapping[str, str]) -> Iterable[str]:
+    for recipient in sorted({one.recipient for one in person.held}):
+        number = sum(one.recipient == recipient for one in person.held)
+        words = says["waiting" if recipient else "registers"]
+        yield _paragraph(words.format(number=number, recipient=recipient))
+    if any(one.kind == "meter" for one in person.gaps):
+        yield _paragraph(says["held_unknown"])
+    elif not person.told:
+        yield _paragraph(says["held_nothing"])
+    else:
+        yield _paragraph(says["held_words_duty" if person.duties else "held_words"])
 
 
 def _in_sums(person: Person, zone: ZoneInfo, language: str) -> list[str]:
@@ -268,15 +511,63 @@ def _in_sums(person: Person, zone: ZoneInfo, language: str) -> list[str]:
         for one in person.summed
     ]
     return [
-        f"<h2>{says['sums']}</h2>",
+        _title(says["sums"]),
         _paragraph(says["sums_words"]),
         _table(rows, says["sums_columns"]),
     ]
 
 
-def _received(person: Person) -> Iterable[Sequence[str]]:
-    for day in person.disclosed:
-        yield day.day, day.recipient, day.channel, str(day.values)
+def _received(person: Person, language: str) -> Iterable[str]:
+    says = WORDS[language]
+    if not person.disclosed:
+        yield _paragraph(says["received_unknown" if person.gaps else "received_nothing"])
+        return
+    rows = [
+        (
+            *(one.day, one.recipient, catalogue.label(one.channel, language), str(one.values)),
+            says[f"erasure_{erasure_state(one, person.erasures)}"],
+        )
+        for one in person.disclosed
+    ]
+    yield _paragraph(says["received_words"])
+    yield _table(rows, says["received_columns"])
+
+
+def _erasures(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
+    """What recipients were asked to erase, and what they answered."""
+    says, rows = WORDS[language], []
+    for one in person.erasures:
+        answer = says["answer_waits" if one.linked else "answer_never"]
+        if one.rows is not None:
+            answer = says["answer_rows" if one.rows else "answer_none"].format(rows=one.rows)
+        what = says["everything"] if one.channel is None else catalogue.label(one.channel, language)
+        until = "" if one.until is None else _day(one.until, zone)
+        period = f"{_day(one.since, zone)} → {until}"
+        reason = says.get(f"reason_{one.reason}", one.reason)
+        rows.append((_day(one.asked, zone), one.recipient, what, period, reason, answer))
+    if rows:
+        yield _title(says["erasures"])
+        yield _paragraph(says["erasures_words"])
+        yield _table(rows, says["erasures_columns"])
+
+
+def _often(step: int, language: str) -> str:
+    """How often, of something that need not be an index."""
+    if step < DAY:
+        return catalogue.step(step, language)
+    return WORDS[language]["every_month" if step > DAY else "every_day"]
+
+
+def _labels(channels: Iterable[str], language: str) -> str:
+    return ", ".join(catalogue.label(one, language) for one in channels)
+
+
+def _span(one: Consent | Duty, zone: ZoneInfo) -> str:
+    return f"{_day(one.since, zone)} → {'' if one.until is None else _day(one.until, zone)}".strip()
+
+
+def _title(text: str) -> str:
+    return f"<h2>{escape(text)}</h2>"
 
 
 def _table(rows: Iterable[Sequence[str]], columns: str) -> str:

@@ -11,31 +11,133 @@ WORDS = {
         "lived_until": "Vous y êtes connu comme l'occupation {id}{reference}, du {since} au"
         " {until}.",
         "vacant": "Personne n'y est connu comme occupant aujourd'hui.",
+        "gaps": "Cette lettre est incomplète",
+        "gaps_words": "La passerelle ne peut pas répondre sur les points suivants. Le gestionnaire "
+        "doit les éclaircir, au besoin auprès des destinataires, avant que cette lettre vaille "
+        "réponse complète à une demande d'accès (RGPD, article 15).",
+        "gap_meter": "Compteur {detail} : aucun appareil n'a encore donné ce numéro de série "
+        "(l'agent de la passerelle est arrêté, ou le compteur n'a pas répondu). La passerelle ne "
+        "peut pas dire ce que ce compteur mesure chez vous, ni ce qui en est envoyé.",
+        "gap_no_uplink": "{recipient} : aucun envoi vers ce destinataire n'est configuré, et la "
+        "passerelle n'en garde aucune trace. Elle ne peut pas dire s'il a reçu des données "
+        "auparavant, ni lui demander d'en effacer.",
+        "gap_leftover": "{recipient} : l'envoi vers ce destinataire a été retiré de la "
+        "configuration, et des valeurs de l'immeuble l'attendent encore ici ({detail}). La "
+        "passerelle ne peut pas dire si certaines sont les vôtres.",
+        "gap_unreadable": "{recipient} : ce que la passerelle garde pour ce destinataire n'a pas "
+        "pu être lu. Elle ne peut pas dire ce qui l'attend ici, ce qu'il a reçu, ni ce qu'il a "
+        "effacé.",
+        "gap_damaged": "{recipient} : ce que la passerelle notait pour ce destinataire a été "
+        "endommagé ou perdu. Elle ne peut pas dire ce qu'il avait reçu auparavant.",
+        "gap_restored": "La passerelle a été rétablie à partir d'une sauvegarde du {detail}. Elle "
+        "ne peut pas dire ce qui a été reçu avant, ni par qui.",
+        "gap_broker": "{recipient} : seul un serveur intermédiaire (broker) accuse réception pour "
+        "ce destinataire. La passerelle ne peut pas dire ce que le destinataire lui-même a reçu ni "
+        "ce qu'il a effacé.",
+        "gap_clock": "La passerelle n'est pas sûre de la date. Elle ne peut pas dire ce qui vaut "
+        "aujourd'hui.",
         "stopped": "Ce qui vient de cesser",
         "stopped_words": "{recipient} ne reçoit plus rien de : {channels} (« {purpose} »). Ce qui "
         "attendait ici est détruit ; il lui est demandé d'effacer ce qu'il a reçu.",
+        "stopped_no_uplink": "Accord retiré : {recipient}, {channels} (« {purpose} »). Aucun envoi "
+        "vers ce destinataire n'est configuré : rien ne lui est envoyé, et la passerelle ne peut "
+        "pas lui demander d'effacer ce qu'il a pu recevoir.",
+        "stopped_unreadable": "Accord retiré : {recipient}, {channels} (« {purpose} »). Rien de "
+        "nouveau ne lui est envoyé, mais la passerelle n'a pas pu vérifier que ce qui attendait "
+        "ici est détruit.",
+        "stopped_nothing": "Il n'y avait plus d'accord à retirer.",
         "goes_on": "Continue, sans votre accord : {recipient} reçoit les index de fin de mois et "
         "de changement d'occupant, parce que la loi ou le contrat l'exige ({reference}).",
+        "goes_on_no_uplink": "Reste possible, sans votre accord : {recipient} a droit aux index de "
+        "fin de mois et de changement d'occupant, parce que la loi ou le contrat l'exige "
+        "({reference}). Aucun envoi vers lui n'est configuré : rien ne lui est envoyé aujourd'hui.",
         "measured": "Ce qui est mesuré",
         "measured_columns": "grandeur|ce qu'elle révèle",
+        "measured_nothing": "Rien de ce que la passerelle relève n'est connu comme vôtre.",
+        "measured_unknown": "La passerelle ne peut pas dire ce qui est mesuré chez vous.",
+        "measured_gone": "La passerelle ne mesure plus rien pour vous : vous n'habitez pas ce "
+        "logement aujourd'hui.",
         "sent": "Ce qui est envoyé",
-        "sent_columns": "à qui|quoi|à quel pas|pourquoi|accord",
-        "nothing": "Rien ne quitte l'immeuble.",
+        "sent_columns": "à qui|quoi|à quel pas|pourquoi|accord ou obligation",
+        "nothing": "Aujourd'hui, aucune valeur mesurée dans votre logement ne quitte l'immeuble.",
+        "nothing_new": "Rien de nouveau n'est envoyé, mais des valeurs déjà mesurées peuvent "
+        "encore l'être : voir « Ce qui reste ici ».",
+        "nothing_alone": "Rien n'est envoyé de votre logement seul.",
+        "nothing_known": "La passerelle ne sait pas tout (voir « Cette lettre est incomplète ») : "
+        "elle ne peut pas dire que rien ne quitte l'immeuble.",
+        "nothing_else_known": "La passerelle ne sait pas tout (voir « Cette lettre est incomplète "
+        "») : elle ne peut pas dire que rien d'autre ne quitte l'immeuble.",
+        "notice": "{quantity} (sans valeur : seulement le fait que cette mesure existe et qu'elle "
+        "est retenue)",
+        "notice_why": "le destinataire est informé de ce qui est retenu, et du motif : {reason}",
+        "why_consent": "aucun accord ne le permet",
+        "why_occupancy": "aucun occupant connu",
+        "why_vacant": "logement vacant",
+        "every_day": "chaque jour",
+        "every_month": "chaque mois",
+        "knows": "En dehors des valeurs, {recipient} connaît ou va connaître : {facts}. Aucun nom "
+        "de personne ne lui est envoyé.",
+        "fact_place": "l'identifiant et la désignation du logement",
+        "fact_aliases": "ses autres références ({schemes})",
+        "fact_meter": "le numéro de vos compteurs et depuis quand ils y sont",
+        "fact_occupancy": "l'identifiant et les dates de votre occupation",
+        "fact_consents": "vos accords",
         "sums": "Ce qui compte dans une somme",
         "sums_words": "Votre logement compte dans une somme sur plusieurs logements, sans que l'on "
         "puisse en tirer ce qui est le vôtre. Elle n'est envoyée que si assez de logements y sont "
         "qui ne sont pas envoyés un par un. Qui y est ne change que le 1er du mois.",
         "sums_columns": "à qui|quoi|à quel pas|logements|jusqu'au",
         "sum_never": "pas envoyée : trop peu de logements",
+        "consents": "Vos accords",
+        "consents_columns": "à qui|quoi|à quel pas|pourquoi|donné le|du|au|aujourd'hui",
+        "in_force": "en vigueur",
+        "in_force_no_uplink": "en vigueur, mais aucun envoi n'est configuré",
+        "begins_later": "pas encore commencé",
+        "ended": "terminé",
+        "withdrawn": "retiré le {day}",
+        "duties": "Ce que la loi ou un contrat permet sans votre accord",
+        "duties_words": "L'index de la fin de chaque mois, et celui de 00:00 à un changement "
+        "d'occupant ou à une date de facturation. L'index de minuit est gardé ici 62 jours à cet "
+        "effet.",
+        "duties_columns": "à qui|quoi|à quel titre|facturation|du|au|aujourd'hui",
         "held": "Ce qui reste ici",
-        "held_words": "Tout le reste n'est pas envoyé et n'est pas conservé : il n'y a pas "
-        "d'accord de votre part, ni d'obligation légale.",
+        "held_words": "Aucune autre valeur n'est envoyée ni conservée.",
+        "held_words_duty": "Aucune autre valeur n'est envoyée ; rien d'autre que l'index de minuit "
+        "n'est conservé.",
         "held_nothing": "Rien d'autre n'est mesuré.",
-        "waiting": "Valeurs qui attendent encore ici d'être reçues, ou sont gardées pour une "
-        "obligation légale : {number}. Elles sont dans le tableau joint (CSV).",
+        "held_unknown": "La passerelle ne peut pas dire si autre chose est mesuré.",
+        "waiting": "Valeurs pour {recipient} qui attendent ici, ou qui sont parties sans qu'il les "
+        "ait confirmées : {number}. Elles sont dans le tableau joint (CSV), et peuvent encore être "
+        "livrées pendant 60 jours.",
+        "registers": "Index de minuit gardés pour une obligation légale : {number}. Ils sont dans "
+        "le tableau joint (CSV).",
         "received": "Ce qui a été reçu",
-        "received_columns": "jour|par qui|quoi|valeurs",
-        "received_nothing": "Rien n'a été reçu par qui que ce soit.",
+        "received_words": "Chaque ligne compte les valeurs dont le destinataire a confirmé la "
+        "réception ce jour-là (en temps universel).",
+        "received_columns": "jour|par qui|quoi|valeurs|depuis",
+        "received_nothing": "Aucun destinataire n'a confirmé avoir reçu une valeur.",
+        "received_unknown": "Aucune réception n'est notée ici, mais la passerelle ne sait pas tout "
+        "(voir « Cette lettre est incomplète »).",
+        "erasure_none": "pas d'effacement demandé",
+        "erasure_confirmed": "effacement confirmé",
+        "erasure_asked": "effacement demandé, pas encore confirmé",
+        "erasure_cannot_ask": "effacement à demander : aucun envoi configuré",
+        "erasure_confirmed_part": "effacement confirmé pour une partie",
+        "erasure_asked_part": "effacement demandé pour une partie, pas encore confirmé",
+        "erasure_cannot_ask_part": "effacement d'une partie à demander : aucun envoi configuré",
+        "erasures": "L'effacement chez les destinataires",
+        "erasures_words": "Quand des valeurs sont reprises, il est demandé au destinataire "
+        "d'effacer ce qu'il a reçu ou a pu recevoir. C'est fait quand il le confirme.",
+        "erasures_columns": "décidé le|à qui|quoi|période|pourquoi|réponse",
+        "everything": "tout",
+        "reason_withdrawn": "accord retiré",
+        "reason_moved": "changement d'occupant",
+        "reason_exchanged": "compteur remplacé",
+        "reason_corrected": "correction",
+        "answer_rows": "effacement confirmé (lignes effacées : {rows})",
+        "answer_none": "effacement confirmé : il n'y avait rien à effacer",
+        "answer_waits": "demandé, pas encore confirmé",
+        "answer_never": "pas demandé : aucun envoi vers ce destinataire n'est configuré",
         "kept": "Combien de temps",
         "kept_words": "La passerelle efface ce qui a été reçu ; une copie scellée reste {days} "
         "jours au plus. Ce que personne ne reçoit est détruit après 60 jours. Pour une "
@@ -53,32 +155,131 @@ WORDS = {
         "lived": "You are known there as occupancy {id}{reference}, since {since}.",
         "lived_until": "You are known there as occupancy {id}{reference}, from {since} to {until}.",
         "vacant": "Nobody is known to live there today.",
+        "gaps": "This letter is incomplete",
+        "gaps_words": "The gateway cannot answer on the following points. The building manager "
+        "must clear them up, with the recipients where necessary, before this letter is a full "
+        "answer to a request for access (GDPR, article 15).",
+        "gap_meter": "Meter {detail}: no device has said this serial number yet (the gateway's "
+        "agent is stopped, or the meter has not answered). The gateway cannot say what this meter "
+        "measures in your home, nor what is sent of it.",
+        "gap_no_uplink": "{recipient}: no uplink to this recipient is configured, and the gateway "
+        "has no record of it. It cannot say whether this recipient received data before, and "
+        "cannot ask it to erase any.",
+        "gap_leftover": "{recipient}: the uplink to this recipient was removed, and values of the "
+        "building still wait for it here ({detail}). The gateway cannot say whether some of them "
+        "are yours.",
+        "gap_unreadable": "{recipient}: what the gateway keeps for this recipient could not be "
+        "read. The gateway cannot say what waits for it here, what it has received, nor what it "
+        "has erased.",
+        "gap_damaged": "{recipient}: what the gateway had recorded for this recipient was damaged "
+        "or lost. The gateway cannot say what the recipient received before.",
+        "gap_restored": "The gateway was restored from a backup of {detail}. It cannot say what "
+        "was received before, nor by whom.",
+        "gap_broker": "{recipient}: only a server in between (a broker) confirms receipt for this "
+        "recipient. The gateway cannot say what the recipient itself has received or erased.",
+        "gap_clock": "The gateway is not sure of the date. It cannot say what holds today.",
         "stopped": "What has just ended",
         "stopped_words": '{recipient} receives no more of: {channels} ("{purpose}"). What waited '
-        "here is destroyed; they are asked to erase what they have received.",
+        "here is destroyed; the recipient is asked to erase what it has received.",
+        "stopped_no_uplink": 'Consent withdrawn: {recipient}, {channels} ("{purpose}"). No uplink '
+        "to this recipient is configured: nothing is sent to it, and the gateway cannot ask it to "
+        "erase what it may have received.",
+        "stopped_unreadable": 'Consent withdrawn: {recipient}, {channels} ("{purpose}"). Nothing '
+        "new is sent to it, but the gateway could not make sure that what waited here is "
+        "destroyed.",
+        "stopped_nothing": "There was no consent left to withdraw.",
         "goes_on": "Goes on without your consent: {recipient} receives the index at the end of "
         "each month and at a change of occupant, because law or contract asks for it "
         "({reference}).",
+        "goes_on_no_uplink": "Remains possible without your consent: {recipient} may have the "
+        "index at the end of each month and at a change of occupant, because law or contract asks "
+        "for it ({reference}). No uplink to this recipient is configured: nothing is sent to it "
+        "today.",
         "measured": "What is measured",
         "measured_columns": "quantity|what it shows",
+        "measured_nothing": "Nothing that the gateway reads is known to be yours.",
+        "measured_unknown": "The gateway cannot say what is measured in your home.",
+        "measured_gone": "The gateway measures nothing for you any more: you do not live in this "
+        "dwelling today.",
         "sent": "What is sent",
-        "sent_columns": "to whom|what|how often|why|consent",
-        "nothing": "Nothing leaves the building.",
+        "sent_columns": "to whom|what|how often|why|consent or duty",
+        "nothing": "No value measured in your dwelling leaves the building today.",
+        "nothing_new": "Nothing new is sent, but values that were measured already may still be: "
+        'see "What stays here".',
+        "nothing_alone": "Nothing is sent of your dwelling by itself.",
+        "nothing_known": 'The gateway does not know everything (see "This letter is incomplete"): '
+        "it cannot say that nothing leaves the building.",
+        "nothing_else_known": 'The gateway does not know everything (see "This letter is '
+        'incomplete"): it cannot say that nothing else leaves the building.',
+        "notice": "{quantity} (no value: only that this measurement exists and is withheld)",
+        "notice_why": "the recipient is told what is withheld, and why: {reason}",
+        "why_consent": "no consent allows it",
+        "why_occupancy": "no occupant is known",
+        "why_vacant": "the dwelling is vacant",
+        "every_day": "once a day",
+        "every_month": "once a month",
+        "knows": "Besides values, {recipient} knows or will know: {facts}. No person's name is "
+        "sent.",
+        "fact_place": "the dwelling's id and label",
+        "fact_aliases": "its other references ({schemes})",
+        "fact_meter": "the numbers of your meters, and since when they are there",
+        "fact_occupancy": "the id and the dates of your occupancy",
+        "fact_consents": "your consents",
         "sums": "What counts in a sum",
         "sums_words": "Your dwelling counts in a sum over several dwellings, from which nobody can "
         "tell what is yours. It is sent only where enough dwellings stand in it that are not sent "
         "one by one. Who stands in it changes on the 1st of a month only.",
         "sums_columns": "to whom|what|how often|dwellings|until",
         "sum_never": "not sent: too few dwellings",
+        "consents": "Your consents",
+        "consents_columns": "to whom|what|how often|why|given on|from|to|today",
+        "in_force": "in force",
+        "in_force_no_uplink": "in force, but no uplink is configured",
+        "begins_later": "not begun yet",
+        "ended": "ended",
+        "withdrawn": "withdrawn on {day}",
+        "duties": "What law or contract allows without your consent",
+        "duties_words": "The index at the end of each month, and the index of 00:00 at a change of "
+        "occupant or on a billing date. The index of midnight is kept here for 62 days for this.",
+        "duties_columns": "to whom|what|by what right|billing|from|to|today",
         "held": "What stays here",
-        "held_words": "Everything else is not sent and not kept: you have not agreed to it, and "
-        "no duty asks for it.",
+        "held_words": "No other value is sent or kept.",
+        "held_words_duty": "No other value is sent; nothing but the index of midnight is kept.",
         "held_nothing": "Nothing else is measured.",
-        "waiting": "Values that still wait here to be received, or are kept for a legal duty: "
-        "{number}. They are in the table that comes with this letter (CSV).",
+        "held_unknown": "The gateway cannot say whether anything else is measured.",
+        "waiting": "Values for {recipient} that wait here, or were sent and are not confirmed by "
+        "the recipient: {number}. They are in the table that comes with this letter (CSV), and may "
+        "still be delivered for 60 days.",
+        "registers": "Indexes of midnight kept for a legal duty: {number}. They are in the table "
+        "that comes with this letter (CSV).",
         "received": "What was received",
-        "received_columns": "day|by whom|what|values",
-        "received_nothing": "Nothing has been received by anybody.",
+        "received_words": "Each line counts the values of which the recipient confirmed the "
+        "receipt on that day (UTC).",
+        "received_columns": "day|by whom|what|values|since then",
+        "received_nothing": "No recipient has confirmed the receipt of any value.",
+        "received_unknown": "No receipt is recorded here, but the gateway does not know everything "
+        '(see "This letter is incomplete").',
+        "erasure_none": "no erasure asked for",
+        "erasure_confirmed": "erasure confirmed",
+        "erasure_asked": "asked to erase, not yet confirmed",
+        "erasure_cannot_ask": "erasure still to be asked for: no uplink is configured",
+        "erasure_confirmed_part": "erasure of a part confirmed",
+        "erasure_asked_part": "asked to erase a part, not yet confirmed",
+        "erasure_cannot_ask_part": "erasure of a part still to be asked for: no uplink is "
+        "configured",
+        "erasures": "Erasure at the recipients",
+        "erasures_words": "Where values are taken back, the recipient is asked to erase what it "
+        "has received or may have received. It is done once the recipient confirms it.",
+        "erasures_columns": "decided on|to whom|what|period|why|answer",
+        "everything": "everything",
+        "reason_withdrawn": "consent withdrawn",
+        "reason_moved": "change of occupant",
+        "reason_exchanged": "meter exchanged",
+        "reason_corrected": "correction",
+        "answer_rows": "erasure confirmed (rows erased: {rows})",
+        "answer_none": "erasure confirmed: there was nothing to erase",
+        "answer_waits": "asked to erase, not yet confirmed",
+        "answer_never": "not asked: no uplink to this recipient is configured",
         "kept": "For how long",
         "kept_words": "The gateway erases what was received; a sealed copy stays for {days} days "
         "at most. What nobody receives is destroyed after 60 days. For a legal duty the index of "

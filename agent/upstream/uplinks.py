@@ -96,5 +96,5 @@ def _forsake(house: House, recipient: str, how: str) -> dict[str, Any]:
             f"nothing can be delivered to {recipient} without its uplink: put it back into the"
             " configuration, or give up what waits with --drop"
         )
-    destroy(house.config.state, recipient)
+    destroy(house.config.state, recipient, house.clock.now())
     return {"uplink": recipient, "waits": 0, "dropped": left[recipient]}

@@ -289,7 +289,7 @@ def test_what_leaves_and_what_stays_is_explained_for_any_date(config):
     (row,) = later["rows"]
     assert (row["leaves"], row["step"], row["why"]) == (True, 86400, "advice")
     assert letter["withdrawn"] == [{"recipient": "centre.example", "purpose": "advice"}]
-    assert "Nothing leaves the building" in letter["letter"]
+    assert "No value measured in your dwelling leaves the building today" in letter["letter"]
     assert "consent" in letter["csv"]
 
 
@@ -404,7 +404,7 @@ def test_the_table_for_people_has_their_values_that_wait_and_not_those_of_before
     assert (value["value"], value["unit"], value["quality"]) == ("12.50", "kWh", "V")
     assert (value["recipient"], value["id"]) == ("centre.example", basis.id)
     assert (value["channels"], value["until"]) == ("elec.imp", stamp(slot))
-    assert "for a legal duty: 1." in before["letter"]
+    assert "not confirmed by the recipient: 1." in before["letter"]
     assert "waits" not in after["csv"], "it was withdrawn, and is destroyed"
 
 
@@ -441,7 +441,8 @@ def test_who_has_moved_out_may_still_ask_and_stop_what_waits(config):
     new, before, after = asyncio.run(once())
     assert "waits;" not in new["csv"]
     assert before["csv"].count("waits;") == 1
-    assert "Nothing leaves the building" in before["letter"]
+    assert "Nothing new is sent, but values that were measured already may" in before["letter"]
+    assert "No value measured in your dwelling leaves the building today" in after["letter"]
     assert after["withdrawn"] == [{"recipient": "centre.example", "purpose": "advice"}]
     assert "waits;" not in after["csv"]
 

@@ -140,3 +140,10 @@ def test_a_total_of_few_dwellings_stays(tmp_path):
     (row,) = [row for row in said["rows"] if row["device"] == "whole"]
     assert not row["leaves"]
     assert "few dwellings" in row["why"]
+
+
+def test_who_asks_of_one_dwelling_is_told_how_many_others_count_and_not_which(tmp_path):
+    said, _ = told(tmp_path, 12, place="A-0")
+    one = of(said, "elec.imp")
+    assert (one["labels"], one["others"], one["counts"]) == (["A-0"], 11, 12)
+    assert "A-3" not in json.dumps(said)

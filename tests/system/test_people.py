@@ -3,7 +3,9 @@ platform, while their neighbours' goes on; so is what was sent after a move that
 """
 
 import asyncio
+import sqlite3
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
@@ -23,6 +25,17 @@ async def until(true):
     async with asyncio.timeout(PATIENCE):
         while not true():
             await asyncio.sleep(0.3)
+
+
+async def disclosed(on, dwelling):
+    return (await on.command("privacy", "disclosures", dwelling.label))["disclosures"]
+
+
+def erased(on, place):
+    """How many rows of a place the platform has erased."""
+    with closing(sqlite3.connect(on.platform.db)) as db:
+        found = db.execute("SELECT body, erased FROM retraction").fetchall()
+    return sum(rows for body, rows in found if place in body)
 
 
 async def a_morning(folder):
@@ -52,8 +65,13 @@ async def a_morning(folder):
         letter = (folder / f"{stops.label}.html").read_text(encoding="utf-8")
         assert "What has just ended" in letter
         assert RECIPIENT in letter
-        told = (await on.command("privacy", "disclosures", stops.label))["disclosures"]
-        assert sum(one["values"] for one in told) > 5
+        async with asyncio.timeout(PATIENCE):  # the platform's answer comes with its receipt
+            told = await disclosed(on, stops)
+            while {one["erasure"] for one in told} != {"confirmed"}:
+                await asyncio.sleep(0.3)
+                told = await disclosed(on, stops)
+        # rows without a value are erased, too
+        assert 5 < sum(one["values"] for one in told) <= erased(on, stops.place)
         assert {one["basis"] for one in told} == {stops.consent}
         looks = (await on.command("privacy", "access", stops.label))["looks"]
         assert "privacy.person" in {one["what"] for one in looks}

@@ -1,8 +1,12 @@
 """What was disclosed of dwellings is counted once, with the receipt, and outlives the batches."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 
-from agent.model import Receipt
+import pytest
+
+from agent.model import Lane, Receipt, Retraction
 from tests.contract.buffer.far import receipt_for, seal
 from tests.unit.buffer.rows import poll, reading
 
@@ -69,3 +73,91 @@ def test_counts_are_kept_five_years(opened):
         assert len(counted(spool)) == 1
         spool.forget(TODAY + YEARS + 86_400)
         assert counted(spool) == []
+
+
+def contradicted(batch):
+    return receipt_for(batch, stored=((batch.id.seq, "0" * 64),))
+
+
+def withdrawn(place):
+    series = dwellings(reading(0, 0))[0].series
+    return Retraction(
+        "r1", None, place, None, series.occupancy, series.basis, None, 0, None, 2**40, "withdrawn"
+    )
+
+
+def test_a_batch_that_is_sent_again_on_request_is_counted_once(opened):
+    with opened() as spool:
+        spool.append(dwellings(reading(0, 0)), {})
+        batch = seal(spool)
+        spool.settle(receipt_for(batch), TODAY)
+        for _ in range(2):
+            assert spool.resend(batch.id.epoch, batch.id.seq, batch.id.seq, TODAY) == 1
+            again = spool.asked(Lane.BACKFILL)
+            assert spool.settle(receipt_for(again), TODAY + 86_400).settled == (batch.id,)
+        assert counted(spool) == [("2026-09-21", "D0", 1)]
+
+
+def test_rows_that_are_sent_anew_after_they_were_received_are_counted_once(opened):
+    with opened() as spool:
+        spool.append(dwellings(reading(0, 0), reading(0, 1)), {})
+        batch = seal(spool)
+        spool.settle(receipt_for(batch), TODAY)
+        assert spool.settle(contradicted(batch), TODAY).conflict
+        spool.append(dwellings(reading(60, 0)), {})
+        while anew := seal(spool):
+            spool.settle(receipt_for(anew), TODAY)
+        assert counted(spool) == [("2026-09-21", "D0", 2), ("2026-09-21", "D1", 1)]
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["the first withdrawal", "a later one"])
+def test_values_that_were_received_before_they_were_destroyed_here_are_counted(opened, later):
+    """The receipt came after the withdrawal: the recipient had them, and is asked to erase them."""
+    with opened() as spool:
+        spool.append(dwellings(reading(0, 0), reading(0, 1), reading(0, 2)), {})
+        batch = seal(spool)
+        spool.apply(1, [withdrawn("D0")], TODAY)
+        if later:
+            spool.apply(2, [replace(withdrawn("D1"), id="r2")], TODAY)
+        assert spool.settle(receipt_for(batch), TODAY).settled == (batch.id,)
+        assert [one.place for one in spool.disclosures()] == ["D0", "D1", "D2"]
+
+
+def test_it_is_known_whose_the_values_were(opened):
+    with opened() as spool:
+        (row,) = dwellings(reading(0, 0))
+        after = replace(row, t=row.t + 60, series=row.series._replace(occupancy="H2"))
+        spool.append([row, after], {})
+        while batch := seal(spool):
+            spool.settle(receipt_for(batch), TODAY)
+        assert [(one.occupancy, one.values) for one in spool.disclosures()] == [
+            ("H1", 1),
+            ("H2", 1),
+        ]
+
+
+def test_what_an_earlier_version_counted_is_nobodys_in_particular(opened, tmp_path):
+    with opened() as spool:
+        spool.append(dwellings(reading(0, 0)), {})
+        spool.settle(receipt_for(seal(spool)), TODAY)
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as db, db:
+        db.execute("UPDATE disclosed SET n=n+5")
+    with opened() as spool:
+        found = [(one.occupancy, one.values) for one in spool.disclosures()]
+        assert found == [("", 5), ("H1", 1)]
+
+
+def test_an_erasure_is_confirmed_by_the_recipients_word_alone(opened):
+    with opened() as spool:
+        spool.append(dwellings(reading(0, 0)), {})
+        spool.settle(receipt_for(seal(spool)), TODAY)
+        spool.apply(1, [withdrawn("D0")], TODAY)
+        assert spool.erasures() == {"r1": None}
+        told = spool.retract(TODAY, "trusted")
+        assert spool.erasures() == {"r1": None}
+        spool.settle(receipt_for(told), TODAY)
+        assert spool.erasures() == {"r1": None}, "it holds the request, and has not answered it"
+        spool.settle(receipt_for(told, retracted=(("r1", 1),)), TODAY)
+        assert spool.erasures() == {"r1": 1}
+        spool.settle(contradicted(told), TODAY)
+        assert spool.erasures() == {"r1": None}, "it does not hold the request any more"

@@ -1,0 +1,307 @@
+"""What the gateway has on its disk of values of dwellings, for each recipient: what waits, what was
+received, what was erased. And what it cannot know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from functools import partial
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from agent.buffer.leftover import kept, kept_for, recipients_of, record, spool_of
+from agent.buffer.shelf import Shelf
+from agent.buffer.thread import in_own_thread
+from agent.channels import channels
+from agent.clock import stamp
+from agent.errors import Refused
+from agent.model import Kind
+from agent.outlet import directory_of, open_outlet
+from agent.pipeline.ledger import multiplier
+from agent.pipeline.registers import Registers
+from agent.registry.dates import DAY
+from agent.registry.documents import EXACT, covers
+from agent.registry.letter import Disclosed, Erasure, Gap, Held, Known, overlaps
+from agent.registry.schemes import scheme
+from agent.state import judged
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+
+    from agent.buffer.disclosed import Disclosure
+    from agent.buffer.shelf import Kept
+    from agent.house import House, Outlet
+    from agent.model import Point, Reading
+    from agent.registry.documents import Consent, Occupancy
+
+
+@dataclass
+class Records:
+    """What was found, for all recipients."""
+
+    disclosed: list[Disclosed] = field(default_factory=list)
+    erasures: list[Erasure] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
+    """of the people who were asked for"""
+    known: list[Known] = field(default_factory=list)
+    """what recipients know besides values"""
+    gaps: list[Gap] = field(default_factory=list)
+    """what cannot be known"""
+
+
+async def records(house: House, place: str | None = None, home: Occupancy | None = None) -> Records:
+    """Read what is recorded of one dwelling (by id), or of all; `home`: of these people alone.
+
+    A spool that is not open is opened for it, and so takes back first what it must. Where no daemon
+    runs, devices are known by the serial numbers that they last said from here on.
+    """
+    found, state = Records(), house.config.state
+    concerned = _concerned(house, home)
+    known = {*_uplinks(house), *recipients_of(state), *kept_for(state), *(concerned or ())}
+    for recipient in sorted(known):
+        await _of_recipient(found, house, recipient, place, home)
+        if concerned is None or recipient in concerned:
+            found.gaps += _doubts(house, recipient)
+    if home is not None:
+        consents = house.registry.consents()
+        found.disclosed = [one for one in found.disclosed if _theirs(one, home, consents)]
+        found.erasures = [one for one in found.erasures if _of(one, home)]
+        found.held += await _registers(house, home)
+    found.gaps += await _of_the_gateway(house, home)
+    found.disclosed.sort(key=attrgetter("day", "recipient", "place", "channel"))
+    found.erasures.sort(key=attrgetter("asked", "recipient"))
+    return found
+
+
+def _uplinks(house: House) -> dict[str, str]:
+    """The names of the uplinks, by recipient."""
+    return {str(one.settings.recipient): name for name, one in house.config.uplinks.items()}
+
+
+async def _of_recipient(
+    found: Records, house: House, recipient: str, place: str | None, home: Occupancy | None
+) -> None:
+    """Add what is recorded of one recipient."""
+    state, name = house.config.state, _uplinks(house).get(recipient)
+    known, _ = kept(state, recipient)
+    erasures: dict[str, int | None] = {}
+    try:
+        if name is None:
+            left = await asyncio.to_thread(record, state, recipient, place or "")
+            if left is not None:
+                known, erasures = known + left.disclosures, left.erasures
+                if left.waits:
+                    found.gaps.append(Gap("leftover", recipient, str(left.waits)))
+            elif not known and recipient in (_concerned(house, home) or ()):
+                found.gaps.append(Gap("no_uplink", recipient))
+        elif name in house.outlets or spool_of(state, recipient).exists():
+            async with _outlet(house, name) as outlet:
+                known += await outlet.thread.run(outlet.spool.disclosures, place or "")
+                erasures = await outlet.thread.run(outlet.spool.erasures)
+                found.held += await _waiting(outlet, home)
+                found.known += await _known(house, outlet, place, home)
+                _identify(house, outlet)
+    except (OSError, Refused) as error:
+        found.gaps.append(Gap("unreadable", recipient, str(error)))
+    mine = [one for one in known if place in (None, one.place)]
+    received = {one.place for one in mine}
+    found.erasures += _erasures(house, recipient, erasures, received, place)
+    found.disclosed += _disclosed(mine, recipient)
+
+
+def _doubts(house: House, recipient: str) -> Iterator[Gap]:
+    """What is recorded of a recipient, and does not say all."""
+    spool, name = spool_of(house.config.state, recipient), _uplinks(house).get(recipient)
+    _, complete = kept(house.config.state, recipient)
+    if not complete or spool.with_name(f"{spool.name}.damaged").exists():
+        yield Gap("damaged", recipient)
+    if name is not None and getattr(house.config.uplinks[name].settings, "receipt", "") == "broker":
+        yield Gap("broker", recipient)
+
+
+async def identify(house: House) -> list[Gap]:
+    """Where no daemon runs, know devices by the serial numbers that they last said; what cannot be
+    known.
+    """
+    gaps = []
+    for recipient, name in _uplinks(house).items():
+        if name not in house.outlets and spool_of(house.config.state, recipient).exists():
+            try:
+                async with _outlet(house, name) as outlet:
+                    _identify(house, outlet)
+            except Refused as error:
+                gaps.append(Gap("unreadable", recipient, str(error)))
+    return gaps
+
+
+def _concerned(house: House, home: Occupancy | None) -> set[str] | None:
+    """Who ever had a right to values of these people; None: nobody in particular is asked for."""
+    if home is None:
+        return None
+    given = {one.recipient for one in house.registry.consents() if one.occupancy == home.id}
+    return given | {one.recipient for one in house.registry.duties() if overlaps(one, home)}
+
+
+@asynccontextmanager
+async def _outlet(house: House, name: str) -> AsyncIterator[Outlet]:
+    """The open outlet of an uplink, or one that is opened for this."""
+    async with AsyncExitStack() as stack:
+        if (found := house.outlets.get(name)) is None:
+            found = await stack.enter_async_context(open_outlet(house, name))
+        yield found
+
+
+async def _known(
+    house: House, outlet: Outlet, place: str | None, home: Occupancy | None
+) -> list[Known]:
+    """What a recipient was told, or will be, of a dwelling and these people besides values."""
+    if place is None:
+        return []
+    told = await outlet.thread.run(outlet.spool.announced)
+    items = {**told, **directory_of(house, outlet)}
+    consents = house.registry.consents()
+    mine = {f"bases/{one.id}" for one in consents if home and one.occupancy == home.id}
+    names = items.get(f"places/{place}", {}).get("aliases", ())
+    knows = {
+        "place": f"places/{place}" in items,
+        "aliases": bool(names),
+        "meter": any(
+            key.startswith("installations/") and item.get("place") == place
+            for key, item in items.items()
+        ),
+        "occupancy": home is not None and f"occupancies/{home.id}" in items,
+        "consents": bool(mine & items.keys()),
+    }
+    facts = tuple(fact for fact, known in knows.items() if known)
+    schemes = tuple(sorted({scheme(str(one["scheme"])).said for one in names}))
+    return [Known(str(outlet.settings.recipient), facts, schemes)] if facts else []
+
+
+def _identify(house: House, outlet: Outlet) -> None:
+    for line in house.lines.values():
+        for (device, _), mark in outlet.ledger.marks.items():
+            if mark.serial and device in line.devices and line.devices[device].serial is None:
+                line.devices[device].serial = mark.serial
+
+
+async def _waiting(outlet: Outlet, home: Occupancy | None) -> list[Held]:
+    if home is None:
+        return []
+    await outlet.intake.commit()
+    rows = await outlet.thread.run(outlet.spool.held_of, home.id)
+    return [_waits(row, str(outlet.settings.recipient)) for row in rows]
+
+
+def _waits(row: Reading, recipient: str) -> Held:
+    series = row.series
+    period = series.kind in (Kind.INT, Kind.AVG)
+    value = "" if row.value is None else format(row.value, "f")
+    said = [row.why or "", f"{row.span} slots" if row.span > 1 else "", row.flags]
+    return Held(
+        recipient, series.basis, series.channel, series.step,
+        row.t - series.step if period else None, row.t,
+        value, series.unit, row.quality, " ".join(filter(None, said)),
+    )  # fmt: skip
+
+
+async def _registers(house: House, home: Occupancy) -> list[Held]:
+    """The midnight indexes of these people that are kept for a duty, also where no daemon runs."""
+    async with AsyncExitStack() as stack:
+        registers, file = house.registers, house.config.state / "registers.db"
+        if registers is None:
+            if house.identity is None or not file.exists():
+                return []
+            before = judged(house.config.state)
+            opening = partial(Shelf.open, file, house.identity.spool_key, judged=before)
+            shelf, thread = await stack.enter_async_context(in_own_thread("registers", opening))
+            registers = Registers(house.registry, shelf, thread)
+        found = await registers.of(home.place, house.point)
+        return [_register(*one) for one in found if covers(home, one[0].slot)]
+
+
+def _register(one: Kept, point: Point) -> Held:
+    value = format(EXACT.multiply(Decimal(one.value), multiplier(point)), "f")
+    channel = str(point.channel)
+    unit = channels()[channel].unit
+    return Held("", "", channel, DAY, None, one.slot, value, unit, one.quality, "")
+
+
+def _disclosed(counts: Iterable[Disclosure], recipient: str) -> list[Disclosed]:
+    """The counts of one recipient; of one day and quantity in one line."""
+    found: dict[tuple[str, str, str, str, str], int] = {}
+    for one in counts:
+        key = (one.day, one.place, one.channel, one.basis, one.occupancy)
+        found[key] = found.get(key, 0) + one.values
+    return [
+        Disclosed(day, recipient, place, channel, basis, values, occupancy)
+        for (day, place, channel, basis, occupancy), values in found.items()
+    ]
+
+
+def _erasures(
+    house: House,
+    recipient: str,
+    confirmed: dict[str, int | None],
+    received: Collection[str],
+    place: str | None,
+) -> list[Erasure]:
+    """What was taken back from a recipient: as the registry says, with the recipient's answer."""
+    linked = recipient in _uplinks(house)
+    return [
+        Erasure(
+            recipient,
+            one.place,
+            one.channel,
+            one.basis,
+            one.occupancy,
+            one.since,
+            one.until,
+            one.reason,
+            one.ver,
+            confirmed.get(one.id),
+            linked,
+        )
+        for _, taken in house.registry.effects(0)
+        for one in taken
+        if one.place[:1] == "D"
+        and place in (None, one.place)
+        and one.recipient in (None, recipient)
+        and (one.id in confirmed or one.recipient == recipient or one.place in received)
+    ]
+
+
+def _theirs(one: Disclosed, home: Occupancy, consents: Sequence[Consent]) -> bool:
+    """Whether what was received was of these people, and not of those before or after them."""
+    if one.occupancy:
+        return one.occupancy == home.id
+    given = {consent.id: consent.occupancy for consent in consents}
+    if one.basis in given:
+        return given[one.basis] == home.id
+    until = None if home.until is None else stamp(home.until)[:10]
+    return one.day >= stamp(home.since)[:10] and (until is None or one.day <= until)
+
+
+def _of(one: Erasure, home: Occupancy) -> bool:
+    """Whether an erasure takes rows of these people."""
+    if one.occupancy is not None:
+        return one.occupancy == home.id
+    ends = one.until is None or one.until > home.since
+    return ends and (home.until is None or one.since <= home.until)
+
+
+async def _of_the_gateway(house: House, home: Occupancy | None) -> list[Gap]:
+    """What cannot be known because of what happened to the gateway itself."""
+    found = []
+    body = None
+    if house.notes is not None:  # it may have to read years of files
+        body = await asyncio.to_thread(house.notes.chain.latest, "restored")
+    made = str(body.get("made", "")) if body else ""
+    if made and (home is None or home.since < datetime.fromisoformat(made).timestamp()):
+        found.append(Gap("restored", "", made[:10]))
+    if house.close is not None and not house.clock.dates:
+        found.append(Gap("clock"))
+    return found

@@ -1,0 +1,488 @@
+"""The letter to the people of a dwelling: it says what is so, or that it cannot be known."""
+
+import asyncio
+import html
+import re
+import time
+from decimal import Decimal
+
+import pytest
+from typer.testing import CliRunner
+
+from agent.app import visited
+from agent.buffer.leftover import destroy, spool_of
+from agent.buffer.shelf import Kept, Shelf
+from agent.buffer.thread import in_own_thread
+from agent.calls import CALLS
+from agent.clerk import Asker
+from agent.cli import app
+from agent.clock import stamp
+from agent.house import policy_of
+from agent.model import Lane, Mark, Reading, Series
+from agent.outlet import open_outlet
+from agent.registry import identity
+from agent.registry.entries import (
+    NewAlias,
+    NewConsent,
+    NewDuty,
+    NewInstallation,
+    NewOccupancy,
+    NewPlace,
+)
+from tests.contract.buffer.far import FOREVER, receipt_for
+
+DAY = 86_400
+US, MANAGER = "centre.example", "syndic.example"
+NOTHING = "No value measured in your dwelling leaves the building today."
+CONFIG = """\
+building: {{name: Les Alpins}}
+links:
+  riser: {{driver: modbus-tcp, host: 127.0.0.1, port: 9}}
+devices:
+  m-1: {{link: riser, address: 1, profile: eastron-sdm120, every: 15min}}
+uplinks:
+  centre: {{recipient: {us}, transport: mqtt, url: "mqtt://127.0.0.1:9"{more}}}
+  other: {{recipient: other.example, transport: mqtt, url: "mqtt://127.0.0.1:9"}}
+privacy: {{policy: FR-1}}
+clock: {{source: system}}
+state: {state}
+"""
+
+
+class Gateway:
+    """A gateway whose agent is stopped, with one dwelling; its meter is known by its number."""
+
+    def __init__(self, folder):
+        self.path, self.state, self.folder = folder / "config.yaml", folder / "state", folder
+        self.state.mkdir()
+        identity.mint(self.state)
+        self.now = int(time.time())
+        self.since = self.now - 30 * DAY
+        self.write()
+        self.inside(self._furnish)
+
+    def write(self, more="", uplink=None):
+        text = CONFIG.format(us=US, state=self.state, more=more)
+        self.path.write_text(text if uplink is None else text.replace(f"recipient: {US}", uplink))
+
+    def inside(self, call):
+        async def visit():
+            async with visited(self.path) as house:
+                return await call(house)
+
+        return asyncio.run(visit())
+
+    async def _furnish(self, house):
+        registry, by = house.registry, ("marie", "a list")
+        registry.add_places([NewPlace("A-1", "dwelling", since=self.since)], *by, self.since)
+        meter = NewInstallation("A-1", serial="45", since=self.since)
+        registry.install([meter], *by, self.since)
+        self.place = registry.place("A-1").id
+        (self.home,) = registry.occupancies_of(self.place)
+
+    def consent(self, since=None, until=None, recipient=US):
+        async def given(house):
+            row = NewConsent(
+                "A-1", recipient, ("elec.imp",), DAY, "advice",
+                since=self.since if since is None else since, until=until,
+            )  # fmt: skip
+            by = ("marie", "a list", float(self.since))
+            (found,) = house.registry.consent([row], *by, policy_of(house.config))
+            return found
+
+        return self.inside(given)
+
+    def duty(self, recipient=MANAGER, since=None, until=None):
+        async def added(house):
+            since_ = self.since - DAY if since is None else since
+            row = NewDuty(
+                recipient, "décret 2020-886", ("elec.imp",), since=since_, until=until,
+                billing=("06-30",),
+            )  # fmt: skip
+            (found,) = house.registry.oblige([row], "marie", "a list", float(self.since))
+            return found
+
+        return self.inside(added)
+
+    def spool(self, use, name="centre"):
+        """What `use` does with the open spool, in its own thread."""
+
+        async def opened(house):
+            async with open_outlet(house, name) as outlet:
+                return await outlet.thread.run(use, outlet.spool)
+
+        return self.inside(opened)
+
+    def row(self, basis, t=None, occupancy=None):
+        whose = occupancy or self.home.id
+        series = Series(self.place, "elec.imp", "REG", "kWh", DAY, "45", whose, basis)
+        return Reading(series, self.now - DAY if t is None else t, Decimal("12.50"), "V")
+
+    def keep(self, *rows, name="centre"):
+        """Rows that wait, and what the device said last."""
+        marks = {("m-1", 900): Mark(self.now, heard=True, serial="45")}
+        self.spool(lambda spool: spool.append(rows, marks), name)
+
+    def deliver(self, name="centre", now=None):
+        """All that waits is received."""
+
+        def all_(spool):
+            at = float(self.now if now is None else now)
+            while batch := spool.seal(Lane.BACKFILL, at, "trusted", FOREVER):
+                spool.settle(receipt_for(batch), at)
+
+        self.spool(all_, name)
+
+    def erase(self, *, confirm):
+        """Tell the recipient what to erase; it answers, or not."""
+
+        def told(spool):
+            batch = spool.retract(float(self.now), "trusted")
+            (id_,) = spool.erasures()
+            answer = {"retracted": ((id_, 1),)} if confirm else {}
+            spool.settle(receipt_for(batch, **answer), float(self.now))
+
+        self.spool(told)
+
+    def answer(self, **asked):
+        async def ask(house):
+            call, words = CALLS["privacy.person"], {"place": "A-1", "language": "en"}
+            return await call(house, Asker("alice", None), **words | asked)
+
+        found = self.inside(ask)
+        return text_of(found["letter"]), found
+
+    def command(self, *words, language="en"):
+        given = [str(one) for one in ("privacy", *words, "-c", self.path)]
+        return CliRunner(env={"LANGUAGE": language}).invoke(app, given)
+
+
+def text_of(letter):
+    body = letter.split("</style>")[1]
+    for tag, mark in (("</t[dh]>", " | "), ("</(tr|p|h1|h2|li|table)>", "\n")):
+        body = re.sub(tag, mark, body)
+    return html.unescape(re.sub("<[^>]+>", "", body))
+
+
+@pytest.fixture
+def gateway(tmp_path):
+    return Gateway(tmp_path)
+
+
+def kinds(answer):
+    return [(one["kind"], one["recipient"]) for one in answer["unknown"]]
+
+
+def test_a_stopped_agent_knows_the_meter_by_what_it_said_last(gateway):
+    gateway.keep()
+    gateway.consent()
+    letter, answer = gateway.answer()
+    assert kinds(answer) == []
+    assert f"{US} | electricity taken from the grid | one index a day | advice" in letter
+    assert NOTHING not in letter
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_a_meter_that_never_said_who_it_is_leaves_the_letter_incomplete(gateway, language):
+    gateway.consent()
+    words = ("person", "A-1", "--language", language, "--to", gateway.folder)
+    said = gateway.command(*words, language=language)
+    letter = text_of((gateway.folder / "A-1.html").read_text())
+    assert said.exit_code == 1
+    assert "gardien meter list" in said.output
+    if language == "en":
+        assert "meter 45 is not identified yet" in said.output
+        assert "This letter is incomplete" in letter
+        assert "it cannot say that nothing leaves the building" in letter
+        assert "Nothing else is measured" not in letter
+    else:
+        assert "le compteur 45 n'est pas encore identifié" in said.output
+        assert "Cette lettre est incomplète" in letter
+        assert "elle ne peut pas dire que rien ne quitte l'immeuble" in letter
+
+
+def test_nothing_leaves_is_said_where_it_is_known(gateway):
+    gateway.keep()
+    letter, answer = gateway.answer()
+    assert NOTHING in letter
+    assert answer["unknown"] == []
+    assert gateway.command("person", "A-1", "--to", gateway.folder).exit_code == 0
+
+
+def test_that_a_recipient_is_told_what_is_withheld_stands_in_the_letter(gateway):
+    gateway.write(more=", withheld: true")
+    gateway.keep()
+    letter, answer = gateway.answer()
+    assert f"{US} | electricity taken from the grid (no value: only that this" in letter
+    assert NOTHING not in letter
+    assert f"withheld;;{US};elec.imp;86400;" in answer["csv"]
+    said = gateway.command("explain", "A-1").output
+    assert f"A-1, elec.imp: {US} is told daily, without a value, that it is withheld" in said
+
+
+def test_a_duty_without_an_uplink_is_named_and_what_it_brought_is_not_known(gateway):
+    gateway.keep()
+    gateway.consent()
+    gateway.duty()
+    words = ("person", "A-1", "--stop", "--as", "marie", "--language", "en")
+    said = gateway.command(*words, "--to", gateway.folder, language="fr")
+    letter = text_of((gateway.folder / "A-1.html").read_text())
+    assert said.exit_code == 1
+    assert f"aucune liaison ne nomme {MANAGER}, et il n'en reste aucune trace" in said.output
+    assert "goes on without consent" not in said.output
+    assert f"Remains possible without your consent: {MANAGER}" in letter
+    assert "Goes on without your consent" not in letter
+    assert NOTHING not in letter
+    assert f"{MANAGER} | electricity taken from the grid | décret 2020-886 | 06-30" in letter
+    assert "in force, but no uplink is configured" in letter
+    said = gateway.command("explain", "A-1")
+    assert f"{MANAGER} may have indexes without consent (décret 2020-886)" in said.output
+    assert said.exit_code == 0
+
+
+def test_duties_stand_in_the_letter_with_their_dates_also_when_they_have_ended(gateway):
+    gateway.keep()
+    gateway.duty(US, until=gateway.now - DAY)
+    gateway.duty("other.example", since=gateway.now + DAY)
+    letter, answer = gateway.answer(stop=True)
+    began, ended = (stamp(one)[:10] for one in (gateway.since - DAY, gateway.now - DAY))
+    assert f"décret 2020-886 | 06-30 | {began} | {ended} | ended" in letter
+    assert f"| 06-30 | {stamp(gateway.now + DAY)[:10]} |  | not begun yet" in letter
+    assert "There was no consent left to withdraw" in letter
+    assert "Goes on without your consent" not in letter
+    assert answer["goes_on"] == []
+
+
+def test_a_duty_goes_on_also_where_there_was_no_consent_to_withdraw(gateway):
+    gateway.keep()
+    gateway.duty(US)
+    letter, answer = gateway.answer(stop=True)
+    assert f"Goes on without your consent: {US} receives the index" in letter
+    assert f"{US} | electricity taken from the grid | one index a month" in letter
+    assert [one["uplink"] for one in answer["goes_on"]] == [True]
+
+
+def test_what_was_received_and_erased_is_said_to_be_erased_once_that_is_confirmed(gateway):
+    consent = gateway.consent()
+    gateway.keep(gateway.row(consent.id))
+    gateway.deliver()
+    day = stamp(gateway.now)[:10]
+    line = f"{day} | {US} | electricity taken from the grid | 1 |"
+    assert f"{line} no erasure asked for" in gateway.answer()[0]
+    asked, answer = gateway.answer(stop=True)
+    assert f"{line} asked to erase, not yet confirmed" in asked
+    assert (answer["unconfirmed"], answer["unasked"]) == ([US], [])
+    gateway.erase(confirm=False)
+    assert f"{line} asked to erase, not yet confirmed" in gateway.answer()[0]
+    said = gateway.command("person", "A-1", "--to", gateway.folder)
+    assert f"{US} was asked to erase what it has, and has not confirmed it yet" in said.output
+    assert said.exit_code == 0
+
+
+def test_a_consent_that_was_withdrawn_was_given_when_it_was_given(gateway):
+    gateway.keep()
+    gateway.consent()
+    given, today = stamp(gateway.since)[:10], stamp(gateway.now)[:10]
+    letter, _ = gateway.answer(stop=True)
+    assert f"| advice | {given} | {given} |" in letter
+    assert f"| withdrawn on {today} |" in letter
+
+
+def test_a_confirmed_erasure_stands_in_letter_table_and_list(gateway):
+    consent = gateway.consent()
+    gateway.keep(gateway.row(consent.id))
+    gateway.deliver()
+    gateway.answer(stop=True)
+    gateway.erase(confirm=True)
+    letter, answer = gateway.answer()
+    assert "| 1 | erasure confirmed" in letter
+    assert "consent withdrawn | erasure confirmed (rows erased: 1)" in letter
+    assert "1 values; erasure confirmed" in answer["csv"]
+    assert answer["unconfirmed"] == []
+    assert "effacement confirmé (lignes effacées : 1)" in gateway.answer(language="fr")[0]
+    assert "erasure confirmed" in " ".join(gateway.command("disclosures", "A-1").output.split())
+
+
+def test_values_of_an_ended_consent_that_wait_may_still_leave(gateway):
+    consent = gateway.consent(until=gateway.now - DAY + 60)
+    gateway.keep(gateway.row(consent.id))
+    letter, _ = gateway.answer()
+    assert "Nothing new is sent, but values that were measured already may still be" in letter
+    assert f"Values for {US} that wait here" in letter
+    assert "| ended |" in letter
+    assert NOTHING not in letter
+
+
+def test_a_consent_that_begins_later_stands_in_the_letter(gateway):
+    gateway.keep()
+    gateway.consent(since=gateway.now + DAY)
+    letter, _ = gateway.answer()
+    assert NOTHING in letter
+    assert "| not begun yet |" in letter
+
+
+def test_what_those_before_had_sent_is_not_in_the_letter_to_those_after(gateway):
+    duty = gateway.duty(US)
+    moved = gateway.now - 10 * DAY
+
+    async def move(house):
+        rows = [
+            NewOccupancy("move_out", "A-1", until=moved),
+            NewOccupancy("move_in", "A-1", since=moved),
+        ]
+        house.registry.occupy(rows, "marie", "a list", float(moved))
+
+    gateway.inside(move)
+    gateway.keep(gateway.row(duty.id, t=moved - DAY))
+    gateway.deliver()  # long after they moved
+    assert "No recipient has confirmed the receipt" in gateway.answer()[0]
+    before, _ = gateway.answer(occupancy=gateway.home.id)
+    assert f"{US} | electricity taken from the grid | 1 |" in before
+    assert "you do not live in this dwelling today" in before
+
+
+def test_an_uplink_that_was_removed_is_not_forgotten(gateway):
+    consent = gateway.consent()
+    gateway.keep(gateway.row(consent.id))
+    gateway.deliver()
+    gateway.keep(gateway.row(consent.id, t=gateway.now - 60))
+    gateway.write(uplink="recipient: new.example")
+    letter, answer = gateway.answer(stop=True)
+    assert kinds(answer)[-1] == ("leftover", US)
+    assert f"{US} | electricity taken from the grid | 1 | erasure still to be asked for" in letter
+    assert f"Consent withdrawn: {US}, electricity taken from the grid" in letter
+    assert "is destroyed" not in letter.split("What is measured")[0]
+    assert answer["unasked"] == [US]
+    said = gateway.command("disclosures")
+    assert (said.exit_code, f"gardien uplink close {US} --drop" in said.output) == (1, True)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["without an uplink", "with a new one"])
+def test_what_was_received_is_known_after_the_spool_was_destroyed(gateway, again):
+    consent = gateway.consent()
+    gateway.keep(gateway.row(consent.id))
+    gateway.deliver()
+    destroy(gateway.state, US, float(gateway.now))
+    if again:
+        gateway.keep()
+    else:
+        gateway.write(uplink="recipient: new.example")
+    letter, _ = gateway.answer()
+    assert f"{US} | electricity taken from the grid | 1 | no erasure asked for" in letter
+
+
+def damage(gateway):
+    spool_of(gateway.state, US).with_name(f"spool-{US}.db.suspect").touch()
+
+
+def by_broker(gateway):
+    gateway.write(more=", receipt: broker")
+
+
+def restored(gateway):
+    async def note(house):
+        house.audit("restored", {"made": stamp(gateway.now - DAY)})
+
+    gateway.inside(note)
+
+
+def unreadable(gateway):
+    spool_of(gateway.state, US).write_bytes(b"")
+    spool_of(gateway.state, US).unlink()
+    spool_of(gateway.state, US).mkdir()
+
+
+@pytest.mark.parametrize(
+    ("happens", "kind", "recipient"),
+    [
+        (damage, "damaged", US),
+        (by_broker, "broker", US),
+        (restored, "restored", ""),
+        (unreadable, "unreadable", US),
+    ],
+)
+def test_what_cannot_be_known_is_said(gateway, happens, kind, recipient):
+    gateway.keep(name="other")
+    gateway.keep()
+    gateway.consent()
+    happens(gateway)
+    letter, answer = gateway.answer()
+    assert kinds(answer) == [(kind, recipient)]
+    assert "This letter is incomplete" in letter
+    assert "No recipient has confirmed the receipt" not in letter
+    assert gateway.command("person", "A-1", "--to", gateway.folder).exit_code == 1
+
+
+def test_a_running_agent_that_is_not_sure_of_the_date_says_so(gateway):
+    gateway.keep()
+    text = gateway.path.read_text()
+    gateway.path.write_text(text.replace("clock: {source: system}", "clock: {source: ntp}"))
+
+    async def ask(house):
+        house.close = CALLS["uplink.close"]  # as a daemon has it
+        return await CALLS["privacy.person"](house, Asker("alice", None), place="A-1")
+
+    assert kinds(gateway.inside(ask)) == [("clock", "")]
+
+
+def test_indexes_kept_for_a_duty_are_in_the_letter_while_the_agent_is_stopped(gateway):
+    gateway.keep()
+    gateway.duty(US)
+
+    async def shelve(house):
+        opening = lambda: Shelf.open(gateway.state / "registers.db", house.identity.spool_key)  # noqa: E731
+        one = Kept("m-1", "energy_import", 900, gateway.now - DAY, "45", "8412", 0.0, "V", ())
+        async with in_own_thread("registers", opening) as (shelf, thread):
+            await thread.run(shelf.add_each, {gateway.place: [one]})
+
+    gateway.inside(shelve)
+    letter, answer = gateway.answer()
+    assert "Indexes of midnight kept for a legal duty: 1." in letter
+    assert ";8412;kWh;V" in answer["csv"]
+
+
+def test_a_recipient_that_is_being_closed_gets_nothing_new(gateway):
+    gateway.keep()
+    gateway.consent()
+
+    async def close(house):
+        house.closing.begin(US)
+
+    gateway.inside(close)
+    assert NOTHING in gateway.answer()[0]
+
+
+def test_what_a_recipient_learns_besides_values_stands_in_the_letter(gateway):
+    """Also of a consent that has not begun: the recipient is told of the dwelling at once."""
+    gateway.keep()
+    assert "Besides values" not in gateway.answer()[0]
+    gateway.consent(since=gateway.now + DAY)
+
+    async def name(house):
+        row = NewAlias("A-1", "PRM", "19123456789012")
+        house.registry.name([row], "marie", "a list", float(gateway.since))
+
+    gateway.inside(name)
+    letter, answer = gateway.answer()
+    assert NOTHING in letter
+    assert (
+        f"Besides values, {US} knows or will know: the dwelling's id and label, its other"
+        " references (PRM), the numbers of your meters, and since when they are there, the id and"
+        " the dates of your occupancy, your consents." in letter
+    )
+    assert f"known;;{US};;;;;told besides values: place, aliases, meter" in answer["csv"]
+
+
+def test_no_duty_goes_on_for_people_who_have_left(gateway):
+    gateway.keep()
+    gateway.duty(US)
+
+    async def leave(house):
+        row = NewOccupancy("move_out", "A-1", until=gateway.now - DAY)
+        house.registry.occupy([row], "marie", "a list", float(gateway.now - DAY))
+
+    gateway.inside(leave)
+    letter, answer = gateway.answer(occupancy=gateway.home.id, stop=True)
+    assert "Goes on without your consent" not in letter
+    assert answer["goes_on"] == []
+    assert "| ended |" in letter
