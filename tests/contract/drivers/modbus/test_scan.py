@@ -267,6 +267,20 @@ def test_a_meter_on_the_network_that_heeds_no_unit_id_is_found_once() -> None:
     asyncio.run(attack())
 
 
+@pytest.mark.parametrize("name", ["socomec-countis-e", "socomec-countis-e2"])
+def test_models_that_differ_in_a_scale_only_are_told_apart_by_what_is_possible(name: str) -> None:
+    meter = device(name)
+
+    async def attack() -> None:
+        async with (
+            serving(lambda _unit, pdu: Reply(meter(pdu))) as port,
+            ModbusTcp.open(settings(port)) as driver,
+        ):
+            assert (await found(driver, "5", "5"))[5].entry["profile"] == name
+
+    asyncio.run(attack())
+
+
 @pytest.mark.parametrize("other", [0, 255])
 def test_a_host_that_answers_with_another_unit_is_named_once_and_searched_at_that(
     other: int,
