@@ -59,10 +59,10 @@ def unreadable(address: Address) -> Found:
 
 
 def unread(address: Address) -> Found:
-    """A meter that acknowledges its address, and was not read."""
+    """A meter, or several, that acknowledge an address and were not read."""
     warning = (
-        "answers to its address, but was not read: a scan asks one meter for five telegrams at"
-        " most; read it by itself: gardien read"
+        "answers to its address, but could not be read within the five telegrams that a scan asks a"
+        f" meter for: scan again with --first {address.id}, which also tells whether there are two"
     )
     found = {"address": address.station, "every": "1h"}
     return Found(_name(address), found, f"not read, at {address.station}", (warning,))

@@ -14,7 +14,7 @@ from agent.drivers.base import Found, Progress
 from agent.drivers.mbus import request
 from agent.drivers.mbus.address import LAST_PRIMARY, WILD, Address
 from agent.drivers.mbus.apart import apart
-from agent.drivers.mbus.found import any_address, any_number, other_number, unreadable
+from agent.drivers.mbus.found import any_address, any_number, other_number, unread, unreadable
 from agent.drivers.mbus.heard import foreign
 from agent.drivers.mbus.search import (
     DIGITS,
@@ -138,6 +138,7 @@ async def _by_number(
         search.done += len(DIGITS)
         yield await _answers_all(search, any_selection if deaf else any_wildcard)
         return
+    search.total -= len(DIGITS)  # counted with each digit that is searched
     async for found in _below(search, prefix):
         yield found
 
@@ -209,7 +210,7 @@ async def _below(search: Search, prefix: str) -> AsyncIterator[Found | Progress]
 
 async def _children(search: Search, prefix: str) -> AsyncIterator[Found | Progress]:
     """Search a beginning of numbers by its next digit."""
-    search.total += len(DIGITS) if prefix else 0
+    search.total += len(DIGITS)
     search.selections += len(DIGITS)
     search.opened = prefix, search.line.busy
     answered = []
@@ -282,9 +283,14 @@ async def _at(search: Search, number: str) -> AsyncIterator[Found | Progress]:
         yield search.note(address, telegram)
     elif telegram:
         yield _of_another(search, address, telegram)
-    elif (await search.line.acknowledged(request.select(address))).data:  # else it was noise
+    elif not (await search.line.acknowledged(request.select(address))).data:
+        return  # it was noise
+    elif search.may_ask(address):
         async for found in apart(search, number):
             yield found
+    else:
+        search.known.add(address.station)
+        yield unread(address)
 
 
 async def _primary(search: Search, addresses: range) -> AsyncIterator[Found | Progress]:
@@ -317,7 +323,7 @@ async def _primary(search: Search, addresses: range) -> AsyncIterator[Found | Pr
 async def _answers_everywhere(search: Search) -> Found | Progress:
     """Who answers at every primary address: no search by address can tell others from it."""
     telegram = await search.at_primary(NOBODYS_ADDRESS, attempts=1)
-    if telegram and telegram.id not in search.numbers:
+    if telegram and telegram.address <= LAST_PRIMARY and telegram.id not in search.numbers:
         return any_address(search.note(Address(telegram.address), telegram))
     who = f"{telegram.id} answers" if telegram else "several meters answer"
     words = (

@@ -42,7 +42,7 @@ ENOUGH_BITS = 12
 """set bits in its indexes by which a telegram is one meter's: one hidden below has them all"""
 MOST_TELEGRAMS = 5
 """that one meter is asked for in one scan, whoever else answers at the same time"""
-MOST_ON_THE_WAY = 2
+MOST_ON_THE_WAY = 3
 """of them before its whole number is known"""
 LENGTH = 8
 """digits of a number"""
@@ -67,6 +67,8 @@ class Search:
     """meters that answered for another number or address than their own: for which one"""
     requests: list[Address] = field(default_factory=list)
     """the selections after which a telegram was asked for"""
+    sent: int = 0
+    """telegrams that any one meter may have sent so far, at most"""
     prefixes: dict[str, bool] = field(default_factory=dict)
     """beginnings of numbers that were answered and not searched yet: whether to read there"""
     opened: tuple[str, float] | None = None
@@ -186,6 +188,7 @@ class Search:
         if not self.may_ask(selection, self.most - keep):
             return None
         self.requests.append(selection)
+        self.sent = max(self.sent, self.asked(selection))
         answer = await self.line.frame(request.ask(request.SELECTED, fcb=True))
         return _decoded(answer.data) if answer.data else None
 
@@ -213,8 +216,7 @@ class Search:
 
     def spare_attempts(self) -> int:
         """How often a meter may be asked that has sent as much as any so far; at least once."""
-        sent = max(map(self.asked, self.requests), default=0)
-        return max(1, min(ATTEMPTS, MOST_TELEGRAMS - sent))
+        return max(1, min(ATTEMPTS, MOST_TELEGRAMS - self.sent))
 
     def note(self, address: Address, telegram: Telegram) -> Found:
         """Remember a meter that was found."""
