@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--paced", action="store_true", help="as fast as the wire, not at once")
     parser.add_argument(
         "--ignores",
-        choices=("kind", "wildcards", "beginning", "numbers", "address"),
+        choices=("kind", "fabrication", "wildcards", "beginning", "numbers", "address"),
         default="",
         help="what the first meter does not compare in a selection (hil.mbus.slave)",
     )

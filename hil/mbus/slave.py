@@ -31,10 +31,10 @@ class Slave:
     error: int | None = None
     """the application error that it answers with"""
     ignores: str = ""
-    """what it does not compare in a selection: `kind` (version and medium), `wildcards` (it fits
-    every selection with an F among the digits), `beginning` (of the number: it compares the last
-    four digits only), `numbers` (it fits every selection); or `address`: it answers at every
-    primary address
+    """what it does not compare in a selection: `kind` (version and medium), `fabrication` (what
+    follows in an enhanced selection), `wildcards` (it fits every selection with an F among the
+    digits), `beginning` (of the number: it compares the last four digits only), `numbers` (it fits
+    every selection); or `address`: it answers at every primary address
     """
     header: Plate | None = None
     """the plate that its telegrams name, where that is another than it is selected by"""
@@ -105,6 +105,8 @@ class Slave:
 
     def _fabricated(self, wanted: bytes) -> bool:
         """Compare the fabrication number digit by digit, in an enhanced selection."""
+        if self.ignores == "fabrication":
+            return True
         if wanted[:2] != b"\x0c\x78" or not self.fabrication:
             return False
         asked = wanted[:1:-1].hex()

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 NOBODYS = 0xFE
 """no meter has this version and this medium: whoever answers does not compare them"""
+NOBODYS_FABRICATION = "E" * LENGTH
+"""no meter has this fabrication number: the same"""
 
 
 async def apart(search: Search, number: str) -> AsyncIterator[Found | Progress]:
@@ -141,6 +143,8 @@ async def _by_maker(search: Search, kind: Address) -> AsyncIterator[Found | Prog
 
 async def _by_fabrication(search: Search, among: Address) -> AsyncIterator[Found | Progress]:
     """The meters that all but their fabrication numbers have in common (enhanced selection)."""
+    if await search.certainly(request.select(among._replace(fabrication=NOBODYS_FABRICATION))):
+        return
     todo = [""]
     while todo:
         here = todo.pop()

@@ -100,8 +100,9 @@ def test_two_meters_that_only_their_fabrication_numbers_tell_apart_are_both_foun
     assert numbers(found) == {"45120042-GDN-01-04+00000017", "45120042-GDN-01-04+00000023"}
 
 
-def test_two_meters_that_nothing_tells_apart_are_said_to_be_there():
-    found, _ = search([heat("45120042"), heat("45120042", base=5)])
+@pytest.mark.parametrize("ignores", ["", "fabrication"])
+def test_two_meters_that_nothing_tells_apart_are_said_to_be_there(ignores):
+    found, _ = search([careless(heat("45120042", base=base), ignores) for base in (5, 7_351_000)])
     assert numbers(found) == {"45120042"}
     assert "cannot be read" in found[0].warnings[0]
 
