@@ -37,6 +37,8 @@ class Reply:
     """seconds to hold it back"""
     sent: Callable[[], None] | None = None
     """called just before it is handed to the network"""
+    unit: int | None = None
+    """the unit id in the answer, where it is not the one that was asked for"""
 
 
 Answerer = Callable[[int, bytes], Reply | None]
@@ -100,6 +102,7 @@ class _Connection(asyncio.Protocol):
         reply = self.answer(unit, pdu)
         if reply is None:
             return
+        unit = unit if reply.unit is None else reply.unit
         frame = HEADER.pack(transaction, 0, len(reply.pdu) + 1, unit) + reply.pdu
         if reply.after:
             asyncio.get_running_loop().call_later(reply.after, self._send, frame, reply)

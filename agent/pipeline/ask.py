@@ -59,7 +59,10 @@ class Asking:
         self._note_health(device, samples)
         device.clock_wrong = self._clock_wrong(device)
         if identify:
-            self._identify(device, samples.pop(0), opening)
+            serial = samples.pop(0)
+            # where nothing is believed (another unit answered), nobody has said who is there
+            if serial.value is not None or any(one.value is not None for one in samples):
+                self._identify(device, serial, opening)
         device.latest.update((sample.point.name, sample) for sample in samples)
         return samples
 

@@ -106,6 +106,8 @@ async def serve(wanted: argparse.Namespace) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     log = os.open(wanted.log, flags, 0o644) if wanted.log else None
     slaves, pulses = meters(wanted.meters, wanted.seed, log), collector(wanted.seed)
+    if wanted.ignores:
+        slaves[0].ignores = wanted.ignores
     bus = Bus([*slaves, pulses], baudrate=wanted.baudrate, paced=wanted.paced)
     async with tcp(bus, wanted.port) as port:
         said: list[dict[str, Any]] = [
@@ -131,6 +133,12 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="TCP port; without: a free one")
     parser.add_argument("--baudrate", type=int, default=2400, help="of the wire (default 2400)")
     parser.add_argument("--paced", action="store_true", help="as fast as the wire, not at once")
+    parser.add_argument(
+        "--ignores",
+        choices=("kind", "fabrication", "wildcards", "beginning", "numbers", "address"),
+        default="",
+        help="what the first meter does not compare in a selection (hil.mbus.slave)",
+    )
     parser.add_argument("--log", type=Path, help="append the answers here, as JSON lines")
     asyncio.run(serve(parser.parse_args()))
 

@@ -30,6 +30,14 @@ class Slave:
     """bit times by which an answer begins later than the 11 of the standard"""
     error: int | None = None
     """the application error that it answers with"""
+    ignores: str = ""
+    """what it does not compare in a selection: `kind` (version and medium), `fabrication` (what
+    follows in an enhanced selection), `wildcards` (it fits every selection with an F among the
+    digits), `beginning` (of the number: it compares the last four digits only), `numbers` (it fits
+    every selection); or `address`: it answers at every primary address
+    """
+    header: Plate | None = None
+    """the plate that its telegrams name, where that is another than it is selected by"""
     selected: bool = False
     answers: int = 0
     """new telegrams sent; repetitions are not"""
@@ -73,11 +81,21 @@ class Slave:
     def _addressed(self, address: int) -> bool:
         if address == SELECTED:
             return self.selected
+        if self.ignores == "address":
+            return True
         return address in (self.primary, ANYBODY, EVERYBODY)
 
     def _fits(self, wanted: bytes) -> bool:
         """Compare id digit by digit (F: any), maker, version and medium byte by byte (FF: any)."""
         mine = self.plate.selected_by
+        if self.ignores == "numbers":
+            return True
+        if self.ignores == "wildcards" and "f" in wanted[:4].hex():
+            return True
+        if self.ignores == "beginning":
+            wanted = wanted[:2] + b"\xff\xff" + wanted[4:]
+        if self.ignores == "kind":
+            wanted = wanted[:6] + b"\xff\xff" + wanted[8:]
         for ours, theirs in zip(mine[:4].hex(), wanted[:4].hex(), strict=True):
             if theirs not in ("f", ours):
                 return False
@@ -87,6 +105,8 @@ class Slave:
 
     def _fabricated(self, wanted: bytes) -> bool:
         """Compare the fabrication number digit by digit, in an enhanced selection."""
+        if self.ignores == "fabrication":
+            return True
         if wanted[:2] != b"\x0c\x78" or not self.fabrication:
             return False
         asked = wanted[:1:-1].hex()
@@ -109,4 +129,4 @@ class Slave:
     def _frame(self, said: bytes) -> bytes:
         if self.error is not None:
             return long_frame(self.primary, bytes((self.error,)), ci=0x70)
-        return long_frame(self.primary, self.plate.header(self.answers) + said)
+        return long_frame(self.primary, (self.header or self.plate).header(self.answers) + said)

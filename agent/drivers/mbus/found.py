@@ -58,6 +58,61 @@ def unreadable(address: Address) -> Found:
     return Found(_name(address), found, f"unreadable, at {address.station}", (warning,))
 
 
+def unread(address: Address) -> Found:
+    """A meter, or several, that acknowledge an address and were not read."""
+    warning = (
+        "answers to its address, but could not be read within the five telegrams that a scan asks a"
+        f" meter for: scan again with --first {address.id}, which also tells whether there are two"
+    )
+    found = {"address": address.station, "every": "1h"}
+    return Found(_name(address), found, f"not read, at {address.station}", (warning,))
+
+
+def other_number(asked: Address, telegram: Telegram) -> Found:
+    """Who answers for a number or primary address that is not what its telegram says."""
+    named = telegram.id or f"a meter without a number, address {telegram.address}"
+    if asked.primary is None:
+        warning = (
+            f"{named} answered when {asked.id} was asked for: it cannot be read by that number;"
+            " compare the plate, and write the number that it says or its primary address"
+        )
+    else:
+        warning = (
+            f"{named}, which says it has address {telegram.address}, answered at address"
+            f" {asked.primary}: it cannot be read there; write its number as the address"
+        )
+    found = {"address": asked.station, "every": "1h"}
+    about = f"{_about(telegram)}, answered for {asked.station}"
+    return Found(_name(asked), found, about, (warning,), telegram.id)
+
+
+def any_number(found: Found) -> Found:
+    """The same, of a meter that answers whatever number is asked for."""
+    warning = (
+        "answers whatever number is asked for, so no other meter can be searched by its number"
+        " while it is on the line: disconnect it and scan again"
+    )
+    return replace(found, warnings=(*found.warnings, warning))
+
+
+def any_kind(found: Found) -> Found:
+    """The same, of a meter that answers whatever version and medium is asked for."""
+    warning = (
+        "another meter has the same number, and this one answers whatever version and medium is"
+        " asked for: disconnect one of the two and scan again"
+    )
+    return replace(found, warnings=(*found.warnings, warning))
+
+
+def any_address(found: Found) -> Found:
+    """The same, of a meter that answers at every primary address."""
+    warning = (
+        "answers at every primary address, so no other meter can be searched by its primary"
+        " address while it is on the line: disconnect it and scan again"
+    )
+    return replace(found, warnings=(*found.warnings, warning))
+
+
 def told_apart(found: Found) -> Found:
     """The same, of a meter that shares its number with another one."""
     warning = "another meter has the same number: its address tells them apart"

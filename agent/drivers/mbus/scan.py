@@ -2,7 +2,8 @@
 
 Selecting by `4FFFFFFF` is answered by every meter whose number begins with 4: so the numbers are a
 tree, of which only the branches are climbed on which somebody is. Beside a meter that has next to
-nothing to say, others are looked for all the same: see `search`. Never writes.
+nothing to say, others are looked for all the same: see `search`, which also bounds how many
+telegrams a meter is asked for. Never writes.
 """
 
 from __future__ import annotations
@@ -12,21 +13,32 @@ from typing import TYPE_CHECKING
 from agent.drivers.base import Found, Progress
 from agent.drivers.mbus import request
 from agent.drivers.mbus.address import LAST_PRIMARY, WILD, Address
-from agent.drivers.mbus.apart import LENGTH, apart
-from agent.drivers.mbus.decode import decode
-from agent.drivers.mbus.errors import MbusError
-from agent.drivers.mbus.found import unreadable
+from agent.drivers.mbus.apart import apart
+from agent.drivers.mbus.found import any_address, any_number, other_number, unread, unreadable
 from agent.drivers.mbus.heard import foreign
-from agent.drivers.mbus.search import Search, unmistakable
+from agent.drivers.mbus.search import (
+    DIGITS,
+    LENGTH,
+    MOST_ON_THE_WAY,
+    MOST_TELEGRAMS,
+    Search,
+    numbers_from,
+    unmistakable,
+)
 from agent.errors import Refused
+from agent.settings import took
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from agent.drivers.base import Wish
     from agent.drivers.mbus.line import Line
+    from agent.drivers.mbus.telegram import Telegram
 
-DIGITS = "0123456789ABCDE"
+NOBODYS_NUMBER = "EEEEEEEE"
+"""no meter has this number, nor one that begins with the first seven digits of it"""
+NOBODYS_ADDRESS = 252
+"""reserved (EN 13757-2, 5.7.5): no meter has this primary address"""
 LOOK_EVERY = 5.0
 """seconds between two looks while listening for another master"""
 
@@ -38,13 +50,15 @@ async def scan(line: Line, wish: Wish, listen: float) -> AsyncIterator[Found | P
     is a number with wildcards, `45FFFFFF`. Raises Refused where another master speaks.
     """
     primaries, prefix = _bounds(wish)
-    async for progress in _listened(line, listen):
-        yield progress
     search = Search(line, len(primaries) + (0 if prefix is None else len(DIGITS)))
+    search.addresses = len(primaries)
     if prefix is not None:
-        for number in wish.expected:
-            yield await _expected(search, number)
-        async for found in _below(search, prefix):
+        search.expected, search.prefixes = _numbers(wish), {prefix: False}
+        search.most = MOST_TELEGRAMS - bool(primaries)  # one telegram for the primary address
+    async for progress in _listened(line, listen, search.left()):
+        yield progress
+    if prefix is not None:
+        async for found in _by_number(search, prefix, wish.expected):
             yield found
     async for found in _primary(search, primaries):
         yield found
@@ -73,12 +87,16 @@ def _bounds(wish: Wish) -> tuple[range, str | None]:
     )
 
 
-async def _listened(line: Line, listen: float) -> AsyncIterator[Progress]:
-    """Hear whether somebody else asks on this line. Raises Refused if so."""
+async def _listened(line: Line, listen: float, then: float) -> AsyncIterator[Progress]:
+    """Hear whether somebody else asks on this line; `then`: seconds that the search takes.
+
+    Raises Refused if so.
+    """
     heard, left = b"", listen
     while left > 0:
         done = int(listen - left)
-        yield Progress(done, int(listen), "listening for another master on the line")
+        words = f"listening for another master; the search then takes at least {took(round(then))}"
+        yield Progress(done, int(listen), words)
         heard += await line.quiet(min(LOOK_EVERY, left))
         if foreign(heard):
             raise Refused(
@@ -88,56 +106,171 @@ async def _listened(line: Line, listen: float) -> AsyncIterator[Progress]:
         left -= LOOK_EVERY
 
 
+def _numbers(wish: Wish) -> list[str]:
+    """The numbers that are asked for first, of those expected that are such."""
+    digits = [number.strip().upper() for number in wish.expected]
+    return list({one for one in digits if len(one) == LENGTH and set(one) <= set(DIGITS)})
+
+
+async def _by_number(
+    search: Search, prefix: str, expected: tuple[str, ...]
+) -> AsyncIterator[Found | Progress]:
+    """The meters expected, then all whose numbers begin with the prefix."""
+    any_selection = Address(id=NOBODYS_NUMBER)
+    any_wildcard = numbers_from(NOBODYS_NUMBER[:-1])
+    deaf = await search.certainly(request.select(any_selection))
+    for number in () if deaf else dict.fromkeys(expected):
+        yield await _expected(search, number)
+        yield search.progress(f"asked for {number}")
+        if search.ended:
+            break
+    search.expected.clear()
+    if search.ended:
+        search.prefixes.clear()
+        return
+    if not await search.anybody(request.select(numbers_from(prefix))):
+        search.prefixes.clear()
+        search.done += len(DIGITS)
+        yield search.progress(f"nobody at {prefix or 'all'}")
+        return
+    if deaf or await search.certainly(request.select(any_wildcard)):
+        search.prefixes.clear()
+        search.done += len(DIGITS)
+        yield await _answers_all(search, any_selection if deaf else any_wildcard)
+        return
+    search.total -= len(DIGITS)  # counted with each digit that is searched
+    async for found in _below(search, prefix):
+        yield found
+
+
+async def _answers_all(search: Search, selection: Address) -> Found | Progress:
+    """Who answers whatever number is asked for: no search by number can tell others from it."""
+    await search.selected(selection)
+    telegram = await search.telegram(selection)
+    known = telegram is not None and telegram.id in search.numbers
+    if telegram and telegram.id and WILD not in telegram.id and not known:
+        return any_number(search.note(Address(id=telegram.id), telegram))
+    who = f"{telegram.id} answers" if telegram and known else "meters on this line answer"
+    words = (
+        f"{who} whatever number is asked for, so no other meter can be searched by its number:"
+        " disconnect what does so and scan again"
+    )
+    return Progress(search.done, search.total, words, stays=True)
+
+
 async def _expected(search: Search, number: str) -> Found | Progress:
     digits = number.strip().upper()
     if len(digits) != LENGTH or not set(digits) <= set(DIGITS):
         words = f'"{number}" is not the number of an M-Bus meter: eight digits'
         return Progress(search.done, search.total, words, stays=True)
     address = Address(id=digits)
-    if telegram := await search.alone(address):
+    if digits not in search.expected:
+        return search.progress(f"asked for {digits} already")
+    search.expected.remove(digits)
+    telegram = await search.alone(address)
+    if telegram and address.fits(telegram):
         return search.note(address, telegram)
+    if telegram:
+        return _of_another(search, address, telegram)
     words = f"{digits} is expected, and does not answer"
     return Progress(search.done, search.total, words, stays=True)
 
 
+def _of_another(search: Search, asked: Address, telegram: Telegram) -> Found | Progress:
+    """The answer of another meter than the one that was asked for."""
+    if search.answered_elsewhere(telegram, asked.id):
+        search.ended = True
+        words = (
+            f"{telegram.id} answered when {asked.id} was asked for, as it did for another number:"
+            " the search by number ends here; disconnect it and scan again"
+        )
+        return Progress(search.done, search.total, words, stays=True)
+    search.known.add(asked.station)
+    return other_number(asked, telegram)
+
+
 async def _below(search: Search, prefix: str) -> AsyncIterator[Found | Progress]:
-    """Search all numbers that begin so; a stack, so that the deepest is done first."""
-    todo = [prefix]
-    while todo:
-        here = todo.pop()
-        if here != prefix:
-            search.done += 1
-        question = request.selection(here.ljust(LENGTH, WILD))
-        if not await search.anybody(question):
-            yield search.progress(f"nobody at {here or 'all'}")
-            continue
-        if len(here) == LENGTH:
-            async for found in _at(search, here):
+    """Search all numbers that begin so, where somebody is."""
+    began = search.line.busy
+    read = search.prefixes.pop(prefix)
+    if len(prefix) == LENGTH:
+        async for found in _at(search, prefix):
+            yield found
+    else:
+        hidden = True
+        if read:
+            one, hidden = await _one_of(search, prefix)
+            if one:
+                yield one
+        if hidden and not search.ended:
+            async for found in _children(search, prefix):
                 yield found
+    search.costs.setdefault(len(prefix), []).append(search.line.busy - began)
+
+
+async def _children(search: Search, prefix: str) -> AsyncIterator[Found | Progress]:
+    """Search a beginning of numbers by its next digit."""
+    search.total += len(DIGITS)
+    search.selections += len(DIGITS)
+    search.opened = prefix, search.line.busy
+    answered = []
+    for digit in DIGITS:
+        search.done += 1
+        search.selections -= 1
+        here = prefix + digit
+        if await search.anybody(request.select(numbers_from(here))):
+            answered.append(here)
+            search.prefixes[here] = True
+        yield search.progress(f"asked for numbers from {here}")
+    search.opened = None
+    for here in answered:
+        # the only branch holds the same meters as the whole: if these were read, that told nothing
+        read = len(answered) > 1 or not search.passed(numbers_from(here))
+        search.prefixes[here] = read and search.passed(numbers_from(here)) < MOST_ON_THE_WAY
+    for here in answered:
+        if search.ended:
+            search.prefixes.pop(here)
             continue
-        one, alone = await _one_of(search)
-        if one:
-            yield one
-        if not alone:
-            todo += [here + digit for digit in reversed(DIGITS)]
-            search.total += len(DIGITS)
-        yield search.progress(f"searched {here or 'all'}")
+        async for found in _below(search, here):
+            yield found
+        yield search.progress(f"searched {here}")
 
 
-async def _one_of(search: Search) -> tuple[Found | None, bool]:
-    """The meter that a sound answer names, if it is new, and whether nobody else can be there."""
-    try:
-        heard = decode(await search.said(attempts=1))
-    except MbusError:
-        return None, False
-    if heard.id is None or WILD in heard.id:
-        return None, False
+async def _one_of(search: Search, prefix: str) -> tuple[Found | Progress | None, bool]:
+    """The meter that a sound answer names, if it is new, and whether others may be there too."""
+    selection = numbers_from(prefix)
+    if not search.may_ask(selection) or not await search.selected(selection):
+        return None, True
+    heard = await search.telegram(selection)
+    if heard is None or heard.id is None or WILD in heard.id:
+        return None, True
     address = Address(id=heard.id)
-    telegram = await search.alone(address)
-    if telegram is None:
-        return None, False
-    new = address.station not in search.known
-    return search.note(address, telegram) if new else None, unmistakable(telegram)
+    if not heard.id.startswith(prefix):
+        return _of_another_branch(search, prefix, heard), True
+    if address.station in search.known:
+        return None, not unmistakable(heard)
+    telegram = await search.alone(address, keep=1)
+    if telegram is None or not address.fits(telegram):
+        return None, True
+    return search.note(address, telegram), not unmistakable(telegram)
+
+
+def _of_another_branch(search: Search, prefix: str, heard: Telegram) -> Found | Progress | None:
+    """The answer of a meter whose number begins otherwise; the second such ends the search.
+
+    Digits on which all agree survive every collision, so the answer is that of one meter.
+    """
+    if not search.answered_elsewhere(heard, prefix):
+        return None  # it may be selected by another number than it says: see `_at`
+    search.ended = True
+    address = Address(id=heard.id or "")
+    if address.station not in search.known:
+        return any_number(search.note(address, heard))
+    words = (
+        f"{heard.id} answered when numbers from {prefix} were asked for: the search by number ends"
+        " here; disconnect it and scan again"
+    )
+    return Progress(search.done, search.total, words, stays=True)
 
 
 async def _at(search: Search, number: str) -> AsyncIterator[Found | Progress]:
@@ -145,26 +278,56 @@ async def _at(search: Search, number: str) -> AsyncIterator[Found | Progress]:
     address = Address(id=number)
     if address.station in search.known:
         return
-    if telegram := await search.alone(address):
+    telegram = await search.alone(address, keep=1)
+    if telegram and address.fits(telegram):
         yield search.note(address, telegram)
-        return
-    if (await search.line.acknowledged(request.select(address))).data:  # else noise, the first time
+    elif telegram:
+        yield _of_another(search, address, telegram)
+    elif not (await search.line.acknowledged(request.select(address))).data:
+        return  # it was noise
+    elif search.may_ask(address):
         async for found in apart(search, number):
             yield found
+    else:
+        search.known.add(address.station)
+        yield unread(address)
 
 
 async def _primary(search: Search, addresses: range) -> AsyncIterator[Found | Progress]:
+    if addresses and await search.certainly(request.reset(NOBODYS_ADDRESS)):
+        search.addresses = 0
+        yield await _answers_everywhere(search)
+        return
+    attempts = search.spare_attempts()
     for number in addresses:
         search.done += 1
+        search.addresses -= 1
         if not await search.anybody(request.reset(number)):
             yield search.progress(f"nobody at address {number}")
             continue
         address = Address(number)
-        try:
-            telegram = decode(await search.said(number))
-        except MbusError:
+        telegram = await search.at_primary(number, attempts)
+        if telegram is None:
             yield unreadable(address)
             continue
-        if address.fits(telegram) and telegram.id not in search.numbers:
+        if not address.fits(telegram):
+            again = search.answered_elsewhere(telegram, f"address {number:03}")
+            yield other_number(address, telegram)
+            if again:
+                return  # it answers at addresses of others: each would cost it a telegram
+        elif telegram.id not in search.numbers:
             yield search.note(address, telegram)
         yield search.progress(f"asked address {number}")
+
+
+async def _answers_everywhere(search: Search) -> Found | Progress:
+    """Who answers at every primary address: no search by address can tell others from it."""
+    telegram = await search.at_primary(NOBODYS_ADDRESS, attempts=1)
+    if telegram and telegram.address <= LAST_PRIMARY and telegram.id not in search.numbers:
+        return any_address(search.note(Address(telegram.address), telegram))
+    who = f"{telegram.id} answers" if telegram else "several meters answer"
+    words = (
+        f"{who} at every primary address, so these cannot be searched: disconnect what answers"
+        " everywhere and scan again"
+    )
+    return Progress(search.done, search.total, words, stays=True)

@@ -23,6 +23,8 @@ EXCEPTIONS = {
 RANGE = frozenset({2, 3})
 """the device refuses this address or this count: a part of the block may still be read"""
 NOBODY_THERE = 11
+FROM_GATEWAY = frozenset({10, 11})
+"""the gateway says, under whatever unit id, that it did not reach the device"""
 BITS = frozenset({1, 2})
 REGISTERS = frozenset({3, 4})
 """functions whose cells are two bytes each"""
@@ -49,6 +51,8 @@ class Answer:
     """of the exception, where it is one"""
     garbled: bool = False
     """something was heard that was no answer"""
+    unit: int | None = None
+    """the unit id that answered, where that is not the one that was asked; nothing else is known"""
 
 
 def refusal(code: int, at: float) -> Answer:
@@ -56,6 +60,17 @@ def refusal(code: int, at: float) -> Answer:
     why = Why.SILENT if code == NOBODY_THERE else Why.BAD
     words = EXCEPTIONS.get(code, f"exception {code}")
     return Answer(at, why=why, detail=words, range_refused=code in RANGE, code=code)
+
+
+def of_another(unit: int, pdu: bytes, at: float) -> Answer:
+    """What another unit answered to our question: never a value of the one that was asked."""
+    if len(pdu) > 1 and pdu[0] & REFUSED and pdu[1] in FROM_GATEWAY:
+        return refusal(pdu[1], at)
+    detail = (
+        f"another unit answered: {unit}. If that is this device, write address: {unit};"
+        " behind a gateway, set the gateway to answer with the unit id that it was asked for"
+    )
+    return Answer(at, why=Why.BAD, detail=detail, unit=unit)
 
 
 def expected_size(request: bytes) -> int | None:

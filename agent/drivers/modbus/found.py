@@ -75,3 +75,13 @@ def everywhere(unit: int, first: int, units: Sequence[int]) -> Progress:
         " search ends here"
     )
     return Progress(len(units), len(units), words, stays=True)
+
+
+def other_unit(asked: int, answered: int, units: Sequence[int]) -> Progress:
+    """A host that answers with another unit id than it was asked for."""
+    words = (
+        f"unit {asked} was asked, and another unit answered: {answered}. If this host is one meter,"
+        f" write address: {answered}; behind a gateway, set the gateway to answer with the unit id"
+        " that it was asked for, then scan again"
+    )
+    return Progress(len(units), len(units), words, stays=True)

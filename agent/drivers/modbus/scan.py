@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 from agent.drivers.base import Found, Progress
 from agent.drivers.modbus.fingerprint import fitting
-from agent.drivers.modbus.found import IDENTIFY, crowd, everywhere, found, identification
+from agent.drivers.modbus.found import (
+    IDENTIFY,
+    crowd,
+    everywhere,
+    found,
+    identification,
+    other_unit,
+)
 from agent.drivers.modbus.rtu import Speed
 from agent.drivers.modbus.rtuwire import RtuWire
 from agent.errors import Refused
@@ -17,9 +24,10 @@ from agent.model import Why
 from agent.settings import took
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from agent.drivers.base import Wish
+    from agent.drivers.modbus.answer import Answer
     from agent.drivers.modbus.bus import Bus
     from agent.drivers.modbus.tcpwire import TcpWire
 
@@ -43,12 +51,9 @@ async def search(bus: Bus, wish: Wish, speed: Speed | None) -> AsyncIterator[Fou
     units = range_of(wish)
     if isinstance(bus.wire, RtuWire):
         yield Progress(0, 1, "listening whether another master speaks")
-        if heard := await bus.wire.overhear(LISTEN):
-            raise Refused(
-                f"another master speaks on this line ({heard} bytes in {LISTEN:.0f} s): stop it,"
-                " then scan again"
-            )
+        await _refuse_another_master(bus.wire)
     known_at: dict[str, int] = {}
+    others: dict[int, int] = {}
     trying = list(speeds(speed))
     for at, tried in enumerate(trying):
         other = None if tried == speed else tried
@@ -59,20 +64,46 @@ async def search(bus: Bus, wish: Wish, speed: Speed | None) -> AsyncIterator[Fou
             pass
         for number, unit in enumerate(units if known else ()):
             yield (progress := _progress(bus, number, units, other, later))
-            async for one in _at_speed(bus, speed, other, _unit(bus, unit, other, progress)):
+            steps = _unit(bus, unit, other, progress, others)
+            async for one in _at_speed(bus, speed, other, steps):
                 if isinstance(one, Found):
                     first = known_at.setdefault(one.number or one.name, unit)
                     if first != unit and not isinstance(bus.wire, RtuWire):
                         yield everywhere(unit, first, units)
                         return
                 yield one
-        if known_at:
+        async for one in _others(bus, others, units):
+            yield one
+        if known_at or others:
             return
     yield _nothing(
         "nobody answers: is everything powered, are the wires A and B not crossed?"
         if isinstance(bus.wire, RtuWire)
         else "nobody answers: has this host or its gateway any devices, and are they powered?"
     )
+
+
+async def _refuse_another_master(wire: RtuWire) -> None:
+    """Raise Refused where another master speaks on a serial line."""
+    if heard := await wire.overhear(LISTEN):
+        raise Refused(
+            f"another master speaks on this line ({heard} bytes in {LISTEN:.0f} s): stop it,"
+            " then scan again"
+        )
+
+
+async def _others(
+    bus: Bus, others: Mapping[int, int], units: Sequence[int]
+) -> AsyncIterator[Found | Progress]:
+    """The units that answered in place of those that were asked, each searched at its own id."""
+    for answered, asked in others.items():
+        yield other_unit(asked, answered, units)
+        if answered in units:
+            continue
+        steps = _unit(bus, answered, None, _nothing(""), {})
+        async for one in steps:
+            if isinstance(one, Found):
+                yield one
 
 
 def _nothing(words: str) -> Progress:
@@ -134,10 +165,20 @@ def _progress(
 
 
 async def _unit(
-    bus: Bus, unit: int, other: Speed | None, progress: Progress
+    bus: Bus, unit: int, other: Speed | None, progress: Progress, others: dict[int, int]
 ) -> AsyncIterator[Found | Progress]:
-    """Who answers at one unit id, if anybody does; the last step says it."""
-    answers, several = await _probed(bus.wire, unit)
+    """Who answers at one unit id, if anybody does; the last step says it.
+
+    `others` receives the unit id that answered in place of this one, and this one.
+    """
+    if isinstance(bus.wire, RtuWire):
+        answers, several = await _probed(bus.wire, unit)
+    else:
+        answer = await _answer(bus.wire, unit)
+        answers, several = answer is not None, False
+        if answer and answer.unit is not None:
+            others.setdefault(answer.unit, unit)
+            return
     if several:
         yield crowd(unit)
     elif answers:
@@ -148,14 +189,18 @@ async def _unit(
                 yield found(unit, looks, await _said(bus.wire, unit), other)
 
 
-async def _probed(wire: TcpWire | RtuWire, unit: int) -> tuple[bool, bool]:
-    """Whether anybody answers, and whether more than one does."""
+async def _answer(wire: TcpWire, unit: int) -> Answer | None:
+    """The first answer of a unit of a host, if it gives one."""
     for probe in PROBES:
-        if not isinstance(wire, RtuWire):
-            answer = await wire.exchange(unit, probe)
-            if answer.why is not Why.SILENT:
-                return True, False
-            continue
+        answer = await wire.exchange(unit, probe)
+        if answer.why is not Why.SILENT:
+            return answer
+    return None
+
+
+async def _probed(wire: RtuWire, unit: int) -> tuple[bool, bool]:
+    """Whether anybody answers on a serial line, and whether more than one does."""
+    for probe in PROBES:
         garbled = 0
         for _ in range(ATTEMPTS):
             answer, behind = await wire.once(unit, probe, LINGER)

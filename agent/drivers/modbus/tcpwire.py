@@ -1,7 +1,9 @@
 """One Modbus TCP connection: one request at a time, its answer known by transaction and unit.
 
-Modbus Messaging on TCP/IP V1.0b, 3.1.3. A late answer carries another transaction and is skipped;
-what is left of a frame cut short leaves no beginning to hold on to, so the line is lost.
+Modbus Messaging on TCP/IP V1.0b, 3.1.3. A late answer carries another transaction and is skipped.
+One of our transaction and another unit is the only answer that will come, and no value: some hosts
+answer with 255 or 0 whatever unit they are asked for, and whose value that is nobody knows. What is
+left of a frame cut short leaves no beginning to hold on to, so the line is lost.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from agent import clock
-from agent.drivers.modbus.answer import MBAP, Answer, checked, in_step
+from agent.drivers.modbus.answer import MBAP, Answer, checked, in_step, of_another
 from agent.drivers.modbus.pace import Pace
 from agent.drivers.modbus.use import Spent
 from agent.errors import LinkLost
@@ -43,31 +45,34 @@ class TcpWire:
         self._transaction = self._transaction % 0xFFFF + 1
         began = clock.monotonic()
         self.stream.send(HEADER.pack(self._transaction, 0, len(pdu) + 1, unit) + pdu)
-        found = await self._answer(unit, began + self.timeout)
-        self.spent.note(unit, began, found is not None)
+        found = await self._answer(began + self.timeout)
+        self.spent.note(unit, began, found is not None and found[0] == unit)
         if found is None:
             detail = f"no answer in {self.timeout:g} s"
             return Answer(clock.seconds(), why=Why.SILENT, detail=detail)
-        answer = checked(pdu, found, clock.seconds())
+        who, answered = found
+        if who != unit:
+            return of_another(who, answered, clock.seconds())
+        answer = checked(pdu, answered, clock.seconds())
         self.pace.note(unit, pdu, answer, clock.monotonic() - began)
         return answer
 
-    async def _answer(self, unit: int, deadline: float) -> bytes | None:
-        while (found := self._frame(unit)) is None:
+    async def _answer(self, deadline: float) -> tuple[int, bytes] | None:
+        while (found := self._frame()) is None:
             left = deadline - clock.monotonic()
             if left <= 0 or not await self.stream.more(left):
                 return None
         return found
 
-    def _frame(self, unit: int) -> bytes | None:
-        """Take whole frames off the front until one is ours."""
+    def _frame(self) -> tuple[int, bytes] | None:
+        """Take whole frames off the front until one is of our transaction: its unit and PDU."""
         received = self.stream.received
         while len(received) >= HEADER.size:
-            transaction, protocol, length, who = HEADER.unpack_from(received)
+            transaction, protocol, length, unit = HEADER.unpack_from(received)
             if protocol or not 1 < length <= LONGEST or len(received) < MBAP + length:
                 return None
             pdu = bytes(received[HEADER.size : MBAP + length])
             del received[: MBAP + length]
-            if transaction == self._transaction and who == unit:
-                return pdu
+            if transaction == self._transaction:
+                return unit, pdu
         return None

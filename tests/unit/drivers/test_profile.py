@@ -60,13 +60,46 @@ def test_the_sdm120_reads_the_import_index_by_default_and_says_what_is_unverifie
     assert sdm120.serial == Offer("holding/64512/uint32", verify="from memory: VERIFY")
 
 
-def test_twenty_nine_modbus_meters_and_a_charger_come_with_it_each_value_tested() -> None:
+def test_thirty_modbus_meters_and_a_charger_come_with_it_each_value_tested() -> None:
     modbus = [made for made in map(profile, profiles()) if made.driver == "modbus"]
-    assert len([made for made in modbus if not made.watchdog]) == 29
+    assert len([made for made in modbus if not made.watchdog]) == 30
     assert [made.model for made in modbus if made.watchdog] == ["KeContact P30 c-series, x-series"]
     for made in modbus:
         serial = {"serial"} if made.serial else set()
         assert set(made.points) | serial == set(made.test["reads"])
+
+
+@pytest.mark.parametrize(
+    ("name", "models", "scale"),
+    [
+        ("socomec-countis-e", "COUNTIS E34, E44", "0.01"),
+        ("socomec-countis-e2", "COUNTIS E23, E24, E27, E28", "0.001"),
+    ],
+)
+def test_the_frequency_of_a_countis_e_has_the_scale_of_its_model(
+    name: str, models: str, scale: str
+) -> None:
+    made = profile(name)
+    assert made.model == models
+    assert made.points["frequency"] == Offer("holding/50526/uint32", "Hz", Decimal(scale))
+    others = {quantity: offer for quantity, offer in made.points.items() if quantity != "frequency"}
+    assert others.items() <= profile("socomec-countis-e").points.items()
+
+
+def test_the_em24_e1_names_the_register_of_its_application_and_its_value() -> None:
+    made = profile("carlo-gavazzi-em24-e1")
+    assert made.points["application"].at == "holding/40960/uint16"
+    assert "holding/40960 must say 7 (application H)" in made.verify
+
+
+def test_the_finder_7e23_says_its_serial_number_and_has_its_limits() -> None:
+    made = profile("finder-7e23")
+    assert made.serial
+    assert made.serial.at == "holding/15/uint32 most=20"
+    for quantity in ("energy_import", "energy_export"):
+        offer = made.points[quantity]
+        assert (offer.rating, offer.rolls_at) == (Decimal("7.4"), Decimal(1_000_000))
+        assert offer.at.endswith(" most=20")
 
 
 @pytest.mark.parametrize("name", DRIVERS)

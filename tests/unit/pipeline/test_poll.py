@@ -25,6 +25,7 @@ class Bus:
 
     def __init__(self):
         self.asked, self.silent, self.lost = [], set(), False
+        self.bad = dict.fromkeys(("m1", "m2"), 0)  # how many answers are of no use
         self.serials, self.shows = {"m1": "1001", "m2": "1002"}, "1.5"
 
     @asynccontextmanager
@@ -41,6 +42,9 @@ class Bus:
         self.asked.append((device, [p.name for p in points]))
         if device in self.silent:
             return [Sample(p, time.time(), why=Why.SILENT, detail="no answer") for p in points]
+        if self.bad[device]:
+            self.bad[device] -= 1
+            return [Sample(p, time.time(), why=Why.BAD, detail="another unit") for p in points]
         said = {"serial": self.serials[device]}
         return [Sample(p, time.time(), Decimal(said.get(p.name, self.shows))) for p in points]
 
@@ -79,6 +83,15 @@ class Rig:
                 task.cancel()
             await asyncio.wait(tasks)
             await self.intake.commit()
+
+
+def test_the_serial_number_is_asked_for_until_anything_is_believed(tmp_path):
+    rig = Rig(tmp_path, devices=("m1",))
+    rig.bus.bad["m1"] = 1
+    asyncio.run(rig.run(1.2))
+    asked = [names for _, names in rig.bus.asked]
+    assert asked[:2] == [["serial", "energy"]] * 2
+    assert rig.devices[0].serial == "1001"
 
 
 def test_the_serial_number_rides_in_the_first_read_only(tmp_path):

@@ -15,9 +15,17 @@ from agent.drivers.mbus.scan import scan
 from agent.drivers.mbus.settings import TcpSettings
 from agent.errors import Refused
 from agent.link import Link
+from hil.mbus.encode import Plate
 from hil.mbus.line import Bus
 from hil.mbus.serve import tcp
-from tests.contract.drivers.mbus.setting import bare_line, heat, on_tcp, points, water
+from tests.contract.drivers.mbus.setting import (
+    bare_line,
+    heat,
+    on_tcp,
+    points,
+    timed_line,
+    water,
+)
 
 
 def search(slaves, wish=None, listen=0.0, **bus):
@@ -29,10 +37,16 @@ def search(slaves, wish=None, listen=0.0, **bus):
             return [one async for one in said]
 
     said = asyncio.run(go())
+    assert max((sent(slave) for slave in slaves), default=0) <= 5  # of one battery, in one scan
     found = [one for one in said if isinstance(one, Found)]
     addresses = [one.entry["address"] for one in found]
     assert len(addresses) == len(set(addresses))
     return found, [one for one in said if isinstance(one, Progress)]
+
+
+def sent(slave):
+    """Telegrams that cost its battery something."""
+    return slave.answers + slave.repetitions
 
 
 def numbers(found):
@@ -86,10 +100,131 @@ def test_two_meters_that_only_their_fabrication_numbers_tell_apart_are_both_foun
     assert numbers(found) == {"45120042-GDN-01-04+00000017", "45120042-GDN-01-04+00000023"}
 
 
-def test_two_meters_that_nothing_tells_apart_are_said_to_be_there():
-    found, _ = search([heat("45120042"), heat("45120042", base=5)])
+@pytest.mark.parametrize("ignores", ["", "fabrication"])
+def test_two_meters_that_nothing_tells_apart_are_said_to_be_there(ignores):
+    found, _ = search([careless(heat("45120042", base=base), ignores) for base in (5, 7_351_000)])
     assert numbers(found) == {"45120042"}
     assert "cannot be read" in found[0].warnings[0]
+
+
+EVERYTHING = Wish()
+BY_NUMBER = Wish(first="FFFFFFFF")
+
+
+def careless(slave, ignores):
+    """A meter that does not compare all of a selection."""
+    slave.ignores = ignores
+    return slave
+
+
+@pytest.mark.parametrize("ignores", ["wildcards", "numbers"])
+@pytest.mark.parametrize("base", [0, 7_351_000])
+@pytest.mark.parametrize("wish", [BY_NUMBER, EVERYTHING])
+def test_a_meter_that_answers_any_wildcard_is_found_and_read_a_few_times_only(ignores, base, wish):
+    """It acknowledges every branch of the tree of numbers, and nobody is below any of them."""
+    meters = [careless(heat("45120042", 3, base=base), ignores), heat("12345678", base=base)]
+    found, _ = search(meters, wish)
+    assert "45120042" in numbers(found)
+    assert "answers whatever number is asked for" in found[0].warnings[-1]
+    assert sent(meters[0]) <= 2
+
+
+def test_numbers_expected_are_not_asked_for_beside_a_meter_that_answers_for_any_number():
+    meters = [careless(heat("45120042"), "numbers")]
+    expected = tuple(f"1000000{digit}" for digit in range(9))
+    found, _ = search(meters, Wish(first="FFFFFFFF", expected=expected))
+    assert numbers(found) == {"45120042"}
+    assert sent(meters[0]) == 1
+
+
+@pytest.mark.parametrize("base", [0, 7_351_000])
+@pytest.mark.parametrize("expected", [(), tuple(f"1000{digit}042" for digit in range(9))])
+def test_the_search_by_number_ends_when_one_meter_answers_for_two_others(base, expected):
+    meters = [careless(heat("45120042", base=base), "beginning")]
+    _, progress = search(meters, Wish(first="FFFFFFFF", expected=expected))
+    assert [one for one in progress if one.stays or "answers whatever" in one.words]
+
+
+def test_a_meter_that_answers_any_version_and_medium_is_told_from_another_of_its_number():
+    meters = [careless(heat("45120042", base=0), "kind"), water("45120042", base=0)]
+    found, _ = search(meters, EVERYTHING)
+    assert numbers(found) == {"45120042-GDN-01-04"}
+    assert "answers whatever version and medium is asked for" in found[0].warnings[-1]
+
+
+@pytest.mark.parametrize("ignores", ["", "kind"])
+def test_an_answer_from_another_number_than_the_one_asked_for_is_listed_as_such(ignores):
+    meter = careless(heat("45120042"), ignores)
+    meter.header = Plate("99887766")
+    found, _ = search([meter, heat("45120043")])
+    assert numbers(found) == {"45120042", "45120043"}
+    assert found[0].about == "GDN 99887766, heat, 7351001 kWh, answered for 45120042"
+    assert "99887766 answered when 45120042 was asked for" in found[0].warnings[0]
+
+
+def test_an_expected_number_for_which_another_one_answers_is_listed_as_such():
+    meter = heat("45120042")
+    meter.header = Plate("99887766")
+    found, progress = search([meter], Wish(first="FFFFFFFF", expected=("45120042",)))
+    assert numbers(found) == {"45120042"}
+    assert "99887766 answered when 45120042 was asked for" in found[0].warnings[0]
+    assert not [one.words for one in progress if "does not answer" in one.words]
+
+
+def test_a_meter_that_answers_at_every_primary_address_is_read_once():
+    meters = [careless(heat("45120042", 7), "address")]
+    found, _ = search(meters, Wish("1", "250"))
+    assert numbers(found) == {"7"}
+    assert "answers at every primary address" in found[0].warnings[-1]
+    assert sent(meters[0]) == 1
+
+
+def test_meters_that_share_number_and_primary_address_are_read_five_times_at_most():
+    meters = [heat("45120042", 9, base=0), heat("45120042", 9, base=0), heat("45120042", 9)]
+    meters[2].fabrication = "00000023"
+    found, _ = search(meters, EVERYTHING)
+    assert numbers(found)
+
+
+SIXTY = [f"{45_120_100 + number:08d}" for number in range(60)]
+SCATTERED = [f"{12_345_678 * number % 99_999_989:08d}" for number in range(1, 61)]
+
+
+@pytest.mark.parametrize(
+    ("ids", "wish", "before"),
+    [
+        ([], EVERYTHING, 0.9),
+        (SIXTY, EVERYTHING, 0.5),
+        (SCATTERED, EVERYTHING, 0.5),
+        (SIXTY, Wish(expected=tuple(SIXTY)), 0.8),
+        (SCATTERED, Wish(expected=tuple(SCATTERED)), 0.8),
+    ],
+)
+def test_the_time_that_a_search_says_it_takes_is_near_what_it_takes(ids, wish, before):
+    """Before it begins, `before` of it at least; from the middle on, within a fifth."""
+
+    async def go():
+        bus = Bus([heat(one, number + 1) for number, one in enumerate(ids)], 2400)
+        async with timed_line(bus, 2400, latency=0.05) as line:
+            found = [(line.busy, one) async for one in scan(line, wish, 0.0)]
+        told = [(at, one.words) for at, one in found if isinstance(one, Progress)]
+        return line.busy, [(at, seconds(words)) for at, words in told if "about" in words]
+
+    whole, told = asyncio.run(go())
+    assert before * whole < told[0][1] < 1.5 * whole
+    for at, left in told:
+        if at > whole / 2:
+            assert abs(left - (whole - at)) < 0.2 * whole
+
+
+def seconds(words):
+    number, unit = words.rpartition("about ")[2].split()[:2]
+    return float(number) * {"s": 1, "min": 60}[unit]
+
+
+def test_before_it_listens_a_search_says_how_long_it_will_take():
+    _, progress = search([], EVERYTHING, listen=0.01)
+    assert progress[0].words.startswith("listening for another master; the search then takes")
 
 
 def test_found_meters_are_ready_to_paste_with_their_index_and_medium():

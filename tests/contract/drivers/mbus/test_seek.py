@@ -73,6 +73,14 @@ def test_one_silent_and_one_new_are_proposed_as_an_exchange(tmp_path):
     assert max(meter.answers for meter in meters if meter.plate.id != "20000000") <= 3
 
 
+def test_a_search_for_an_exchanged_meter_spares_one_that_answers_any_wildcard(tmp_path):
+    meters = [heat("20000000"), heat("85999001")]
+    meters[1].ignores = "wildcards"
+    (said,), _ = asyncio.run(found_instead(tmp_path, meters, ["heat-1"]))
+    assert "new on the line: GDN 85999001" in said
+    assert meters[1].answers + meters[1].repetitions == 1
+
+
 def test_two_silent_and_two_new_are_not_guessed(tmp_path):
     meters = [heat("20000000"), heat("85999001"), heat("95999002")]
     (said,), _ = asyncio.run(found_instead(tmp_path, meters, ["heat-1", "heat-2"]))

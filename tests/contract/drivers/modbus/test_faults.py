@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import struct
 import time
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.drivers.modbus.tcp import ModbusTcp
-from agent.errors import LinkLost
+from agent.errors import LinkLost, WriteRefused
 from agent.model import Sample, Why
 from tests.contract.drivers.modbus.peer import Behaviour, Request, faulty, peer, point, settings
 
@@ -88,7 +89,7 @@ def test_an_answer_sent_twice_does_not_lose_the_line() -> None:
     [
         (lambda request: request.frame(7, transaction=request.transaction + 1), Why.SILENT),
         (lambda request: request.frame(7, transaction=0), Why.SILENT),
-        (lambda request: request.frame(7, unit=2), Why.SILENT),
+        (lambda request: request.frame(7, unit=2), Why.BAD),
         (lambda request: request.frame(7, function=3), Why.BAD),
         (lambda request: request.frame(7, 7), Why.BAD),
         (lambda request: request.frame(), Why.BAD),
@@ -125,6 +126,42 @@ def test_an_answer_that_does_not_fit_the_question_gives_no_value(
     (sample,) = read(behave, VALUE.at)
     assert (sample.value, sample.why) == (None, why)
     assert sample.detail
+
+
+@pytest.mark.parametrize("other", [0, 2, 255])
+def test_an_answer_of_another_unit_is_reported_as_such_and_is_never_a_value(other: int) -> None:
+    async def behave(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(request.frame(*[7] * request.count, unit=other))
+
+    (sample,) = read(behave, VALUE.at)
+    assert (sample.value, sample.why) == (None, Why.BAD)
+    assert sample.detail.startswith(f"another unit answered: {other}. ")
+    assert f"write address: {other}" in sample.detail
+
+
+@pytest.mark.parametrize(("code", "why"), [(11, Why.SILENT), (10, Why.BAD)])
+def test_a_gateway_that_did_not_reach_the_device_is_believed_whatever_unit_it_says(
+    code: int, why: Why
+) -> None:
+    async def behave(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(request.raw(bytes([request.function | 0x80, code]), unit=255))
+
+    (sample,) = read(behave, VALUE.at)
+    assert (sample.value, sample.why) == (None, why)
+    assert sample.detail.startswith("gateway ")
+
+
+def test_a_write_that_another_unit_confirms_is_not_done() -> None:
+    async def behave(request: Request, writer: asyncio.StreamWriter) -> None:
+        cells = struct.pack(">HH", request.address, request.count)
+        writer.write(request.raw(bytes([request.function]) + cells, unit=255))
+
+    async def attack() -> None:
+        async with faulty(behave) as driver:
+            await driver.write(point("holding/0/uint16"), Decimal(7), None)
+
+    with pytest.raises(WriteRefused, match="did not take it: another unit answered: 255"):
+        asyncio.run(attack())
 
 
 def test_after_an_answer_that_does_not_fit_the_line_goes_on() -> None:

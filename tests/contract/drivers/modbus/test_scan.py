@@ -267,6 +267,40 @@ def test_a_meter_on_the_network_that_heeds_no_unit_id_is_found_once() -> None:
     asyncio.run(attack())
 
 
+@pytest.mark.parametrize("name", ["socomec-countis-e", "socomec-countis-e2"])
+def test_models_that_differ_in_a_scale_only_are_told_apart_by_what_is_possible(name: str) -> None:
+    meter = device(name)
+
+    async def attack() -> None:
+        async with (
+            serving(lambda _unit, pdu: Reply(meter(pdu))) as port,
+            ModbusTcp.open(settings(port)) as driver,
+        ):
+            assert (await found(driver, "5", "5"))[5].entry["profile"] == name
+
+    asyncio.run(attack())
+
+
+@pytest.mark.parametrize("other", [0, 255])
+def test_a_host_that_answers_with_another_unit_is_named_once_and_searched_at_that(
+    other: int,
+) -> None:
+    meter = device("eastron-sdm120")
+
+    async def attack() -> None:
+        async with (
+            serving(lambda _unit, pdu: Reply(meter(pdu), unit=other)) as port,
+            ModbusTcp.open(settings(port)) as driver,
+        ):
+            every = [one async for one in driver.discover(Wish("3", "9"))]
+            assert [one.entry["address"] for one in every if isinstance(one, Found)] == [other]
+            (words,) = [one.words for one in every if isinstance(one, Progress) and one.stays]
+            assert words.startswith(f"unit 3 was asked, and another unit answered: {other}. ")
+            assert f"write address: {other}" in words
+
+    asyncio.run(attack())
+
+
 def test_a_device_that_identifies_itself_is_quoted() -> None:
     pdu = b"\x2b\x0e\x01\x01\0\0\2\0\4ACME\1\3X-1"
     assert identification(Answer(0.0, pdu)) == "ACME X-1"
