@@ -28,7 +28,7 @@ from agent.reloading import reload
 from agent.restored import Restored
 from agent.running import Running, running
 from agent.sdnotify import notify, watchdog_period
-from agent.state import owned
+from agent.state import AGENT, PATIENCE, owned
 from agent.steering.wiring import FILE
 from agent.traffic import Traffic
 from agent.uplink import cursors
@@ -83,7 +83,7 @@ async def run(config_path: Path, door: Callable[[House, Path], Coroutine[Any, An
     """
     config = load(config_path)
     told, again = _listen(signal.SIGTERM, signal.SIGINT), _listen(signal.SIGHUP)
-    with owned(config.state), _house(config) as house:
+    with owned(config.state, AGENT, PATIENCE), _house(config) as house:
         async with running(house, config_path) as here:
             house.reload = partial(reload, here)
             house.describe = partial(calls.status, house, calls.NOBODY)
