@@ -254,7 +254,12 @@ def a_month(transport: str, case: Case, wire: float, parts: dict[str, float]) ->
     load = case.load(transport)
     signs = budget.signs_a_day(load) * parts["life"]
     status = 86_400 / budget.status_every(load.seal) * parts["status"]
-    day = case.batches_a_day() * wire + signs + status + budget.OPENINGS * parts["opening"]
+    day = (
+        case.batches_a_day() * wire
+        + signs
+        + status
+        + budget.openings_a_day(load) * parts["opening"]
+    )
     return budget.MONTH * day
 
 

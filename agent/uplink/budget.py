@@ -58,7 +58,9 @@ COSTS: Mapping[str, Costs] = {
 }
 """measured with `python -m bench.volume`"""
 OPENINGS = 2
-"""connections a day that are made anew"""
+"""connections a day that are made anew, since they broke"""
+KEPT_OPEN = 75.0
+"""seconds after which an HTTPS server closes an idle connection (nginx: keepalive_timeout)"""
 STATUS_EVERY = 900.0
 LONGEST_UNASKED = 900.0
 """seconds for which an HTTPS platform's answers to batches stand for looks for objects"""
@@ -141,7 +143,7 @@ def a_month(load: Load) -> int:
     segments = payload / SEGMENT * HEADERS
     signs = signs_a_day(load) * costs.sign
     status = costs.status * DAY / status_every(load.seal)
-    openings = OPENINGS * costs.opening
+    openings = openings_a_day(load) * costs.opening
     return int(MONTH * (payload + segments + batches * costs.exchange + signs + status + openings))
 
 
@@ -167,7 +169,19 @@ def signs_a_day(load: Load) -> float:
     between = DAY / max(1.0, batches_a_day(load))
     if load.transport == "mqtt":  # sent where nothing else was sent for so long
         return max(0.0, math.ceil(between / load.keepalive) - 1) * DAY / between
-    return min(most, DAY / LONGEST_UNASKED) if between < load.keepalive else most
+    few = min(most, DAY / LONGEST_UNASKED)
+    if abs(between - load.keepalive) < 1:  # both fall due at once, and now one, now the other goes
+        return (most + few) / 2
+    return few if between < load.keepalive else most
+
+
+def openings_a_day(load: Load) -> float:
+    """Connections made anew in a day."""
+    batches, signs = batches_a_day(load), signs_a_day(load)
+    idle = DAY / max(1.0, batches, signs)
+    if load.transport == "https" and idle > KEPT_OPEN:
+        return OPENINGS + batches + signs
+    return OPENINGS
 
 
 def status_every(seal: float) -> float:

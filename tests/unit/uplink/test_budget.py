@@ -11,6 +11,7 @@ from agent.uplink.budget import (
     a_month,
     allowance,
     batches_a_day,
+    openings_a_day,
     rows_a_day,
     signs_a_day,
     slowed,
@@ -59,12 +60,21 @@ def test_further_values_and_devices_of_a_dwelling_cost_less_than_its_first_row()
         ("mqtt", 60, 30.0, 1440),  # a batch each minute, and one keep-alive in between
         ("mqtt", 3600, 30.0, 24 * 119),
         ("https", 60, 120.0, 96),  # the answers to batches say what there is to fetch
+        ("https", 60, 60.0, (1440 + 96) / 2),  # both are due at once: now one goes, now the other
         ("https", 3600, 60.0, 1440),
         ("files", 60, 60.0, 1440),
     ],
 )
 def test_a_batch_stands_for_a_sign_of_life(transport, step, keepalive, signs):
     assert signs_a_day(Load(transport, (Stream(step, 60, 60, 60),), 60.0, keepalive)) == signs
+
+
+@pytest.mark.parametrize(
+    ("transport", "poll", "openings"),
+    [("https", 60.0, 2), ("https", 600.0, 2 + 24 + 144), ("files", 600.0, 2), ("mqtt", 600.0, 2)],
+)
+def test_an_idle_connection_over_https_is_made_anew(transport, poll, openings):
+    assert openings_a_day(Load(transport, (Stream(3600, 9, 9, 9),), 60.0, poll)) == openings
 
 
 def test_a_longer_keep_alive_comes_before_a_longer_seal_interval():
