@@ -30,7 +30,7 @@ from agent.reloading import reload
 from agent.restored import Restored
 from agent.running import Running, running
 from agent.sdnotify import notify, watchdog_period
-from agent.state import owned
+from agent.state import AGENT, PATIENCE, owned
 from agent.steering.wiring import FILE
 from agent.traffic import Traffic
 from agent.uplink import cursors
@@ -86,7 +86,7 @@ async def run(config_path: Path, door: Callable[[House, Path], Coroutine[Any, An
     config = load(config_path)
     refuse_start(config)
     again = _listen(signal.SIGHUP)
-    with owned(config.state):
+    with owned(config.state, AGENT, PATIENCE):
         # not before: while the lock is waited for, SIGTERM ends the process at once
         told, started = _listen(signal.SIGTERM, signal.SIGINT), asyncio.Event()
         serving = asyncio.ensure_future(_serve(config, config_path, door, (told, again), started))

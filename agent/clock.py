@@ -38,6 +38,8 @@ SLACK = 120.0
 """seconds by which a clock may lie before the last proved time, or beside the RTC (holdover)"""
 BUILT = 1_767_225_600.0
 """2026-01-01: this version did not exist before"""
+NOT_BELIEVED = "not believed: "
+"""how the outcome begins of a signed time that changes nothing"""
 REMEMBER_EVERY = 3600.0
 """seconds between two writes of what the clock remembers: flash wears out"""
 
@@ -223,10 +225,11 @@ class Clock:
         if self.source == "system":
             return "the clock is believed as it is"
         if abs(wall - moment) > SLACK:
-            return f"the clock is {wall - moment:+.0f} s off and is not believed for it"
+            return f"{NOT_BELIEVED}the clock is {wall - moment:+.0f} s off"
         if wall < self._memory.floor - SLACK:
             if not self._evidence().kernel:
-                return f"it has been {stamp(self._memory.floor)} already: a time service must agree"
+                last = stamp(self._memory.floor)
+                return f"{NOT_BELIEVED}it has been {last} already: a time service must agree"
             log.warning("the clock's floor is set back to %s", stamp(moment))
         floor = wall if wall < self._memory.floor - SLACK else max(self._memory.floor, moment)
         self._memory = replace(self._memory, proved=steady, apart=wall - steady, floor=floor)

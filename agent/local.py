@@ -17,7 +17,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import AgentError, Refused
-from agent.state import connect, listening, owned
+from agent.state import SCAN, connect, listening, owned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -183,8 +183,15 @@ def ask(
     answered = ask_daemon(state, call, args, progress)
     if answered is not None:
         return answered
-    with owned(state):
+    with owned(state, _typed(call, args)):
         return asyncio.run(_in_this_process(config, state, call, args, progress))
+
+
+def _typed(call: str, args: dict[str, Any]) -> str:
+    """The command that makes a call, as people type it."""
+    return (
+        f"{SCAN} {args.get('link', '')}" if call == "scan" else f"gardien {call.replace('.', ' ')}"
+    )
 
 
 async def _in_this_process(

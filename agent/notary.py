@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.authority import set_aside, trust
 from agent.clerk import author
-from agent.clock import stamp
+from agent.clock import NOT_BELIEVED, stamp
 from agent.errors import Refused
 from agent.steering.grants import left_out
 
@@ -71,9 +71,20 @@ async def trust_accept(
 async def object_accept(
     house: House, asker: Asker, *, text: str, named: str | None = None
 ) -> dict[str, Any]:
-    """Take a signed object that a person has brought. Raises Forged."""
+    """Take a signed object that a person has brought; `accepted`: whether it counts now.
+
+    Raises Forged.
+    """
     author(house, asker, named)
-    return await house.accept(text.encode(), "hand")
+    answer = await house.accept(text.encode(), "hand")
+    return answer | {"accepted": _counts(answer)}
+
+
+def _counts(answer: Mapping[str, Any]) -> bool:
+    """Whether what an object says was done, at every control that it names."""
+    if str(answer["outcome"]).startswith(("waits", NOT_BELIEVED)) or answer.get("revoked") is True:
+        return False
+    return not any("code" in target for target in answer.get("targets", {}).values())
 
 
 async def object_list(house: House, asker: Asker) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -47,6 +47,7 @@ ALSO = {
     "o": "B",
 }
 """what people write for a unit, in small letters"""
+LIKE_IPV4 = re.compile(r"[0-9]+([.,][0-9]*)+(:[0-9]*|/[0-9]*)?", re.ASCII)
 NUMBER_AND_UNIT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?([A-Za-z]{1,7})", re.ASCII)
 
 
@@ -139,6 +140,26 @@ def harmless(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def checked_host(host: str) -> str:
+    """A host's name or address, as it is written.
+
+    Raises ValueError in words for people where it looks like an IPv4 address and is none: no name
+    consists of digits alone (RFC 1123, 2.1).
+    """
+    if LIKE_IPV4.fullmatch(host):
+        try:
+            IPv4Address(host)
+        except ValueError:
+            raise ValueError(
+                _(
+                    "{host} is no IPv4 address: it has four numbers from 0 to 255, such as"
+                    " 192.168.10.20",
+                    host=shown(host),
+                )
+            ) from None
+    return host
+
+
 def is_loopback(host: str | None) -> bool:
     """Whether a host is this machine for sure: 127.0.0.0/8, ::1 or localhost, by no name server."""
     if host is None or host == "localhost":
@@ -197,6 +218,10 @@ def _from_the_root(path: Path) -> Path:
 
 FromTheRoot = Annotated[Path, AfterValidator(_from_the_root)]
 """a path that means the same whoever reads it"""
+
+
+Host = Annotated[str, AfterValidator(checked_host)]
+"""the name or the address of a host"""
 
 
 def from_the_root(path: str) -> str:

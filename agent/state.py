@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import json
+import logging
 import os
 import pwd
 import socket
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.errors import Refused
 
@@ -23,8 +25,15 @@ MARKS, JUDGED = Path("/var/lib/gardien-upgrade"), "upgrade"
 """root's folder, and the file that gardien-upgrade keeps there while it judges a new version"""
 HANDED_OVER = 3
 """the first descriptor that a service manager hands over (sd_listen_fds(3))"""
+AGENT, SCAN = "gardien run", "gardien scan"
 PATIENCE = 30.0
-"""seconds that a starting daemon waits for a command that holds the lock"""
+"""seconds that a starting agent waits for a command that holds the lock"""
+SHORTLY = 5.0
+"""seconds that a command waits for another one; what has taken longer is not over soon"""
+MINUTES_FROM = 120
+"""seconds, and minutes, from which on a time is told in the next unit"""
+
+log = logging.getLogger(__name__)
 
 
 def judged(state: Path, marks: Path = MARKS) -> bool:
@@ -37,15 +46,34 @@ def judged(state: Path, marks: Path = MARKS) -> bool:
     return (marks / JUDGED).exists() or (old.is_file() and not old.is_symlink())
 
 
+class Owner(NamedTuple):
+    """The process that holds the lock of a state directory, as it has written itself down."""
+
+    pid: int
+    command: str
+    """as it is typed; AGENT for the agent"""
+    by: str
+    """the account that started it"""
+    since: float
+    """seconds since 1970 UTC"""
+
+    def __str__(self) -> str:
+        name = "the agent" if self.command == AGENT else f"`{self.command}`"
+        return f"{name} (process {self.pid}, started by {self.by} {_ago(self.since)} ago)"
+
+
 @contextmanager
-def owned(state: Path, patience: float = PATIENCE) -> Iterator[None]:
+def owned(state: Path, command: str, patience: float = SHORTLY) -> Iterator[None]:
     """Be the only owner of the state directory; it is made (mode 0700) where it is missing.
 
     The lock is the kernel's (flock), so an owner that was killed leaves none behind. Raises
-    Refused at once where a daemon owns it, else after `patience` seconds. Root acts as the account
-    that owns the directory meanwhile, or the daemon could not read what root has written.
+    Refused, naming the owner: at once where that is the agent, or takes long anyway, else after
+    `patience` seconds. An agent waits for any command. Root acts as the account that owns the
+    directory meanwhile, or the daemon could not read what root has written.
     """
-    with _as_its_account(state), _locked(state, patience):
+    by = os.environ.get("SUDO_USER") or _account(os.getuid())
+    owner = Owner(os.getpid(), command, by, time.time())
+    with _as_its_account(state), _locked(state, owner, patience):
         yield
 
 
@@ -75,7 +103,7 @@ def acting_as(account: pwd.struct_passwd | None) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(state: Path, patience: float) -> Iterator[None]:
+def _locked(state: Path, owner: Owner, patience: float) -> Iterator[None]:
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -84,26 +112,89 @@ def _locked(state: Path, patience: float) -> Iterator[None]:
             f"{state}: {error.strerror}: is `state:` right, and are you allowed?"
         ) from error
     try:
-        _wait_for(handle, state, patience)
+        _wait_for(handle, state, owner.command, patience)
         os.truncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-        yield
+        os.pwrite(handle, json.dumps(owner).encode(), 0)
+        try:
+            yield
+        finally:
+            os.truncate(handle, 0)
     finally:
         os.close(handle)
 
 
-def _wait_for(handle: int, state: Path, patience: float) -> None:
-    deadline = time.monotonic() + patience
+def _wait_for(handle: int, state: Path, command: str, patience: float) -> None:
+    deadline, told = time.monotonic() + patience, False
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            owner = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
-            if daemon_answers(state) or time.monotonic() > deadline:
-                raise Refused(f"{state} is in use by process {owner}") from None
+            other = _owner(handle)
+            if time.monotonic() > deadline or (other and _no_use_to_wait(command, other)):
+                raise Refused(_in_use(state, command, other)) from None
+            if command == AGENT and other and not told:
+                log.warning("%s is in use by %s: waiting %.0f s for it", state, other, patience)
+                told = True
             time.sleep(0.05)
         else:
             return
+
+
+def _owner(handle: int) -> Owner | None:
+    """The owner of a lock; None where it has not written itself down yet."""
+    try:
+        pid, command, by, since = json.loads(os.pread(handle, 4_096, 0))
+        owner = Owner(int(pid), str(command), str(by), float(since))
+    except (ValueError, TypeError):
+        return None
+    return owner if Path(f"/proc/{owner.pid}").exists() else None  # the one before was killed
+
+
+def _no_use_to_wait(command: str, other: Owner) -> bool:
+    """Whether a lock is not free soon."""
+    if AGENT in {command, other.command}:
+        return other.command == AGENT
+    return other.command.startswith(SCAN) or time.time() - other.since > SHORTLY
+
+
+def _in_use(state: Path, command: str, other: Owner | None) -> str:
+    """What holds the state, and what to do."""
+    if other is None:
+        return f"{state} is in use by another process: try again in a moment"
+    if other.command != AGENT:
+        remedy = f"wait until that has ended, or end it: sudo kill {other.pid}"
+    elif command == AGENT:
+        remedy = (
+            "nothing was started. `gardien status` shows how it is,"
+            " `sudo systemctl restart gardien` starts it anew"
+        )
+    elif _agent_answers(state):
+        remedy = "stop it first: sudo systemctl stop gardien"
+    else:
+        remedy = "it is starting or ending: try again in a moment"
+    return f"{state} is in use by {other}: {remedy}"
+
+
+def _agent_answers(state: Path) -> bool:
+    try:
+        return daemon_answers(state)
+    except Refused:  # its door is not for this account
+        return True
+
+
+def _ago(since: float) -> str:
+    seconds = max(0, round(time.time() - since))
+    if seconds < MINUTES_FROM:
+        return f"{seconds} s"
+    minutes = seconds // 60
+    return f"{minutes} min" if minutes < MINUTES_FROM else f"{minutes // 60} h"
+
+
+def _account(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 @contextmanager

@@ -39,10 +39,10 @@ class Behind:
 def behind(
     transport: str, folder: Path, broker_says: Sequence[str] = ()
 ) -> AbstractAsyncContextManager[Behind]:
-    """Set up the far side of `mqtt`, `https` or `sftp`."""
+    """Set up the far side of `mqtt`, `mqtts`, `https` or `sftp`."""
     if transport == "mqtt":
         return _mqtt(folder, broker_says)
-    return {"https": _https, "sftp": _sftp}[transport](folder)
+    return {"mqtts": _mqtts, "https": _https, "sftp": _sftp}[transport](folder)
 
 
 @asynccontextmanager
@@ -54,6 +54,22 @@ async def _mqtt(folder: Path, broker_says: Sequence[str]) -> AsyncIterator[Behin
     ):
         options = f'transport: mqtt, url: "mqtt://127.0.0.1:{line.port}", receipt: platform'
         yield Behind(options, server, line, platform)
+
+
+@asynccontextmanager
+async def _mqtts(folder: Path) -> AsyncIterator[Behind]:
+    """A broker that takes gateways with certificates; the platform beside it needs none."""
+    fleet, ours, port = CA("Fleet CA"), CA("Platform CA"), free_port()
+    own, known = ours.server(folder), fleet.file(folder)
+    secure = (f"listener {port} 127.0.0.1", f"cafile {known}", f"certfile {own}", f"keyfile {own}")
+    async with (
+        broker(more=(*secure, "require_certificate true", "user root")) as server,
+        cut(port) as line,
+        Platform(server.port, folder / "platform.db") as platform,
+    ):
+        url = f"mqtts://127.0.0.1:{line.port}"
+        options = f'transport: mqtt, url: "{url}", ca: {ours.file(folder)}'
+        yield Behind(options, server, line, platform, fleet)
 
 
 @asynccontextmanager

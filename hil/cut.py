@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import socket
 import sys
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Literal, get_args
@@ -47,6 +48,7 @@ class Cut:
         self._flows.set()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._clients: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def set(self, mode: Mode, rate: int = 0) -> None:
@@ -71,6 +73,17 @@ class Cut:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", port or self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
+    def limit_segments(self, largest: int) -> None:
+        """Let the next connections send at most so many bytes in a TCP segment, either way."""
+        assert self._server is not None
+        for listener in self._server.sockets:
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, largest)
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """The sockets of the open connections, on the client's side."""
+        return tuple(writer.get_extra_info("socket") for writer in self._clients)
+
     async def _shut(self) -> None:
         if self._server:
             self._server.close()
@@ -84,9 +97,11 @@ class Cut:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._clients.add(writer)
         try:
             await self._carry(reader, writer)
         finally:
+            self._clients.discard(writer)
             writer.transport.abort()
             self._tasks.discard(task)
 

@@ -73,7 +73,7 @@ def restore(
     elif not yes:
         typer.confirm("Is it the right one?", abort=True)
     folder = _state(config, state, found["files"])
-    with owned(folder, patience=5):
+    with owned(folder, "gardien restore"):
         who = recovery.restore(found, folder)
     for path in _written(config, found["files"]):
         typer.echo(f"{path}: the configuration as it was")

@@ -176,10 +176,10 @@ def given_back(folder: Path, *, limits: bool) -> list[Given]:
 
     with ExitStack() as stack:
         try:
-            stack.enter_context(owned(folder, patience=2))
+            stack.enter_context(owned(folder, "gardien control release --all", 2.0))
         except Refused as error:
             hint = "`gardien control release NAME` gives back while it runs"
-            raise Refused(f"{error}: stop it first (systemctl stop gardien); {hint}") from error
+            raise Refused(f"{error}; {hint}") from error
         found = stack.enter_context(Journal.open(folder / FILE, lambda _: None))
         return asyncio.run(release_all(found, now, WITHIN, limits=limits))
 

@@ -25,7 +25,7 @@ def new(config: Config = DEFAULT_CONFIG, state: State = None) -> None:
     from agent.state import owned
 
     folder = state_of(config, state)
-    with owned(folder, patience=5):
+    with owned(folder, "gardien key new"):
         minted = identity.mint(folder)
     typer.echo(f"this gateway is {shown(minted.gateway)}; its keys are in {folder / 'keys'}")
 

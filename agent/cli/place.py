@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from agent.cli import alias
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
+    DEFAULT_STATE,
     As,
     Config,
     Json,
@@ -24,6 +26,8 @@ from agent.cli.terminal import (
     text_of,
     when,
 )
+from agent.errors import AgentError, Refused
+from agent.registry.place import PLACES, agrees, looks_like_id, parse, shown, squeeze
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,13 +78,41 @@ def check(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Say what an id or a label names, and whether the id's check characters are right."""
-    answer = ask(config, state, "place.check", text=place)
+    """Say what an id or a label names, and whether the id's check characters are right.
+
+    Needs no configuration for an id; a label is known at its gateway only.
+    """
+    answer, why = _looked_up(place, config, state)
     if json:
         as_json(answer)
-    else:
-        known = answer["label"] or "right, but not of this building"
-        typer.echo(f"{answer['shown']}  {answer['type']}  {known}")
+        return
+    label = answer["label"] or "right, but not of this building"
+    known = label if answer["looked_up"] else "its check characters are right"
+    typer.echo(f"{answer['shown']}  {answer['type']}  {known}")
+    if why:
+        typer.echo(f"Which place of a building it is, is not known here: {why}", err=True)
+
+
+def _looked_up(text: str, config: Path, state: Path | None) -> tuple[dict[str, Any], str]:
+    """What an id or a label names, and why no building was asked; empty: one was. Raises Refused.
+
+    An id is checked without any building, too.
+    """
+    # nothing is made on a machine that is no gateway: asking would make the state directory
+    named = state is not None or config != DEFAULT_CONFIG
+    gateway = named or os.access(config, os.F_OK) or os.access(DEFAULT_STATE, os.F_OK)
+    try:
+        if not gateway:
+            raise Refused("there is no gateway on this machine")
+        return ask(config, state, "place.check", text=text) | {"looked_up": True}, ""
+    except AgentError as error:
+        if not agrees(squeeze(text)) and not looks_like_id(text):
+            if gateway:
+                raise
+            raise Refused(f'"{text}" is no id; a label is known at its gateway only') from error
+        id_ = parse(text)
+        answer = {"id": id_, "shown": shown(id_), "type": PLACES[id_[0]], "label": None}
+        return answer | {"looked_up": False}, str(error)
 
 
 @app.command("import")

@@ -93,7 +93,7 @@ def _wipe(state: Path) -> str:
     from agent.registry.place import shown
     from agent.state import owned
 
-    with owned(state, patience=5):
+    with owned(state, "gardien factory-reset"):
         shutil.rmtree(state / identity.KEYS, ignore_errors=True)
         for path in state.iterdir():
             if path.is_dir() and not path.is_symlink():

@@ -7,7 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from agent.cli.terminal import DEFAULT_CONFIG, As, Config, Json, State, as_json, ask, table, when
+from agent.cli.terminal import (
+    DEFAULT_CONFIG,
+    As,
+    Config,
+    Json,
+    State,
+    as_json,
+    ask,
+    plural,
+    table,
+    when,
+)
 from agent.cli.trust import signed_text
 
 app = typer.Typer(
@@ -25,26 +36,25 @@ def accept(
 ) -> None:
     """Take signed objects, one after the other: each counts once, whoever brings it.
 
-    Exit status 1 where one was refused, an order also by one of its controls.
+    Exit status 1 where one was refused or waits, an order also where one control refused it.
     """
     from agent.errors import Refused
 
-    answers, refused = [], 0
+    answers = []
     for file in files:
         try:
             answer = ask(config, state, "object.accept", text=signed_text(file), named=named)
         except Refused as error:
-            answer = {"refused": str(error).removeprefix(f"{file}: ")}
-            refused += 1
+            answer = {"accepted": False, "refused": str(error).removeprefix(f"{file}: ")}
         answers.append({"file": str(file)} | answer)
-        refused += any("code" in one for one in answer.get("targets", {}).values())
         if not json:
-            said = answer.get("refused") or _said(answer)
-            typer.echo(f"{file}: {said}", err="refused" in answer)
+            refused = answer.get("refused")
+            words = f"not accepted: {refused}" if refused else _said(answer)
+            typer.echo(f"{file}: {words}", err=bool(refused))
             _fit(answer.get("report"))
     if json:
         as_json(answers)
-    raise typer.Exit(1 if refused else 0)
+    raise typer.Exit(0 if all(answer["accepted"] for answer in answers) else 1)
 
 
 def _fit(report: dict[str, Any] | None) -> None:
@@ -64,10 +74,27 @@ def _fit(report: dict[str, Any] | None) -> None:
 
 
 def _said(answer: dict[str, Any]) -> str:
-    before = " (came before)" if answer.get("again") else ""
     orders = [f"\n    {name}: {_done(one)}" for name, one in answer.get("targets", {}).items()]
     unknown = [f"\n    no grant here has the number {one}" for one in answer.get("unknown", ())]
-    return f"{answer['typ']}: {answer['outcome']}{before}{''.join([*orders, *unknown])}"
+    return f"{answer['typ']}: {_outcome(answer)}{''.join([*orders, *unknown])}"
+
+
+def _outcome(answer: dict[str, Any]) -> str:
+    """Whether an object was accepted, in words; of one that came before what became of it then."""
+    outcome = str(answer["outcome"])
+    targets = answer.get("targets", {}).values()
+    if answer["accepted"]:
+        words = outcome
+    elif targets:
+        refused = sum("code" in target for target in targets)
+        words = f"not accepted by {refused} of {plural(len(targets), 'control')}"
+    elif answer.get("revoked") is True:
+        words = "not accepted: it was revoked before it came"
+    elif outcome.startswith("waits"):
+        words = f"not accepted yet: it {outcome}; gardien object list shows what waits"
+    else:
+        words = f"not accepted: {outcome}"
+    return f"came before, nothing was done now; then: {words}" if answer.get("again") else words
 
 
 def _done(one: dict[str, Any]) -> str:

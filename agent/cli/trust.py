@@ -46,25 +46,44 @@ def accept(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Let a trust list stand. The first one needs a person who compares its root keys."""
-    text = signed_text(file)
-    look = ask(config, state, "trust.look", text=text)
-    if not json:
-        _tell(look)
-    if look["first"] and sha256 is None:
-        sha256 = _compared(look)
-    answer = ask(config, state, "trust.accept", text=text, sha256=sha256, named=named)
+    """Let a trust list stand. The first one needs a person who compares its root keys.
+
+    Exit status 1 where it was not accepted.
+    """
+    try:
+        answer = _accepted(file, sha256, named, (config, state), json=json)
+    except Refused as error:
+        if not json:
+            raise Refused(f"{file}: not accepted: {error}") from error
+        as_json({"accepted": False, "refused": str(error)})
+        raise typer.Exit(1) from None
     if json:
-        as_json(answer)
+        as_json(answer | {"accepted": True})
     elif answer.get("again"):
-        typer.echo(f"version {answer['ver']} stands already")
+        typer.echo(f"version {answer['ver']} stands already: nothing was changed")
     else:
-        typer.echo(f"version {answer['ver']} stands")
+        typer.echo(f"accepted: version {answer['ver']} stands")
 
 
-def _compared(look: dict[str, Any]) -> str:
-    """The person's word that the roots are the right ones."""
-    if not sys.stdin.isatty():
+def _accepted(
+    file: Path, sha256: str | None, named: str | None, at: tuple[Path, Path | None], *, json: bool
+) -> dict[str, Any]:
+    """What became of a list once it was looked at. Raises Refused."""
+    text = signed_text(file)
+    look = ask(*at, "trust.look", text=text)
+    if not json:
+        typer.echo(f"{file} says:")
+        _tell(look)
+    if sha256 is not None and sha256 != look["sha256"]:
+        raise Refused(f"this is another list than the one that was compared: {look['sha256']}")
+    if look["first"] and sha256 is None:
+        sha256 = _compared(look, may_ask=not json and sys.stdin.isatty())
+    return ask(*at, "trust.accept", text=text, sha256=sha256, named=named)
+
+
+def _compared(look: dict[str, Any], *, may_ask: bool) -> str:
+    """The person's word that the roots are the right ones. Raises Refused."""
+    if not may_ask:
         raise Refused(
             "the first trust list needs a person who compares the root keys with what their owners"
             f" say; then: gardien trust accept FILE --sha256 {look['sha256']}"
@@ -74,7 +93,8 @@ def _compared(look: dict[str, Any]) -> str:
         "\nthis gateway obeys. Ask each of them, on the telephone or on paper, to read their key"
         "\naloud, and compare every character."
     )
-    typer.confirm("Are all root keys as their owners say?", abort=True)
+    if not typer.confirm("Are all root keys as their owners say?"):
+        raise Refused("its root keys are not as their owners say")
     return str(look["sha256"])
 
 

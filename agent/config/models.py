@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from agent.config.known import driver_word, transport_word
-from agent.config.problem import did_you_mean, or_list
+from agent.config.problem import misspelt, or_list
 from agent.control import hours
 from agent.drivers.profile import Profile  # noqa: TC001 -- pydantic reads it
 from agent.errors import Refused
@@ -28,6 +28,8 @@ from agent.words import _
 FORMAT = 1
 """of the file, by its number; see `migrate`"""
 DAY = 86_400
+MOST_CITIES = 70
+"""that a message lists: those of Europe, but not those of America"""
 SHORT = 11
 """characters that a label may have, and an id with a typing error has not"""
 ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
@@ -58,11 +60,34 @@ def _timezone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        known = available_timezones()
-        cities = [zone for zone in sorted(known) if zone.lower().endswith(f"/{name.lower()}")]
-        near = did_you_mean(cities[0] if cities else name, known)
+        near = _zone_meant(name)
         raise ValueError(_("no time zone {name}{near}", name=shown(name), near=near)) from None
     return name
+
+
+def _zone_meant(name: str) -> str:
+    """What to write instead: the zone whose name was misspelt, else which there are."""
+    known = sorted(available_timezones())
+    area, _slash, city = name.replace(" ", "_").lower().rpartition("/")
+    near = []
+    for zone in known:
+        its_area, _slash, its_city = zone.lower().rpartition("/")
+        if misspelt(city, its_city) and (not area or misspelt(area, its_area)):
+            near.append((its_city != city, zone))
+    if near:
+        return _('; did you mean "{other}"?', other=min(near)[1])
+    cities = [zone.partition("/")[2] for zone in known if zone.lower().startswith(f"{area}/")]
+    if area and 0 < len(cities) <= MOST_CITIES:
+        continent = next(zone for zone in known if zone.lower().startswith(f"{area}/"))
+        return _(
+            ': not every city names one; that of France is "Europe/Paris". There are in {area}:'
+            " {cities}",
+            area=continent.partition("/")[0],
+            cities=", ".join(cities),
+        )
+    return _(
+        ': that of France is "Europe/Paris"; this command lists all: timedatectl list-timezones'
+    )
 
 
 def _fitting(seconds: float) -> tuple[int, int]:

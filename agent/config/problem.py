@@ -61,6 +61,21 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return _('; did you mean "{other}"?', other=names[near[0]]) if near else ""
 
 
+def misspelt(word: str, name: str) -> bool:
+    """Whether a word is a name, with at most one letter wrong, missing, too many or exchanged."""
+    if word == name:
+        return True
+    pairs = enumerate(zip(word, name, strict=False))
+    same = next((n for n, (one, other) in pairs if one != other), min(len(word), len(name)))
+    rest, meant = word[same:], name[same:]
+    return (
+        rest[1:] == meant[1:]
+        or rest[1:] == meant
+        or rest == meant[1:]
+        or (rest[:2] == meant[1::-1] and rest[2:] == meant[2:])
+    )
+
+
 def no_blank(key: str, value: str) -> str:
     """Say that what stands there is one word, and meant to be two."""
     return _("a blank is missing after the `:`: write `{key}: {value}`", key=key, value=value)

@@ -114,7 +114,7 @@ def _uplinks(config: Config) -> Iterator[tuple[str, str]]:
                     channels=", ".join(uplink.sums),
                 ),
             )
-        for line in afford.said(uplink, config.devices):
+        for line in afford.said(uplink, config):
             yield "", line
 
 

@@ -106,6 +106,8 @@ def in_own_words(error: YAMLError, text: str) -> Unreadable:
     found = str(getattr(error, "problem", None) or getattr(error, "context", None) or "")
     if odd := _odd_blank(text, place.line):
         return odd
+    if tab := _tab(text, place):
+        return tab
     if "quoted scalar" in str(getattr(error, "context", "")) and "end of stream" in found:
         opened = _place(error.context_mark)  # type: ignore[attr-defined] # every marked error's
         return Unreadable(opened, _("the quote that opens here is never closed"))
@@ -158,6 +160,18 @@ def _odd_blank(text: str, until: int) -> Unreadable | None:
             )
             return Unreadable(place, what)
     return None
+
+
+def _tab(text: str, place: Place) -> Unreadable | None:
+    """Find the tab that ended a value too early: where the reader stumbled, or just before."""
+    lines = LINE_END.split(text)
+    line = lines[place.line - 1] if place.line <= len(lines) else ""
+    value = line[: place.column - 1].rstrip(" \t")
+    blanks = line[len(value) : place.column]
+    if "\t" not in blanks or value.endswith(("'", '"', "}", "]", ",")):
+        return None
+    found = Place(place.line, len(value) + blanks.index("\t") + 1)
+    return Unreadable(found, _("a tab stands here: put a space in its place"))
 
 
 def _forbidden_character(text: str, position: int) -> Unreadable:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from agent.settings import FromTheRoot, Secret, shown
+from agent.settings import FromTheRoot, Secret, checked_host, shown
 from agent.words import _
 
 WELL_KNOWN = "/.well-known/est"
@@ -23,6 +23,7 @@ def _https(url: str) -> str:
                 url=shown(url),
             )
         )
+    checked_host(parts.hostname)
     if parts.username is not None or parts.password is not None:
         raise ValueError(_("no user or password in a URL: it would be logged"))
     if parts.query or parts.fragment:

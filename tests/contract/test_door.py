@@ -1,6 +1,8 @@
 """The local door: systemd's socket, ours, and who may knock."""
 
+import fcntl
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -112,13 +114,84 @@ def test_root_writes_as_the_account_that_owns_the_state(open_folder):
     folder = open_folder / "state"
     folder.mkdir()
     os.chown(folder, 65534, 65534)
-    with state.owned(folder):
+    with state.owned(folder, "gardien place new"):
         (folder / "made").touch()
         assert os.geteuid() == 65534
     assert os.geteuid() == 0
     assert os.getegid() == 0
     assert (folder / "made").stat().st_uid == 65534
     assert (folder / "lock").stat().st_uid == 65534
+
+
+NEVER = 3_600.0
+"""seconds: who waits for so long has not been told"""
+
+
+@pytest.mark.parametrize(
+    ("holder", "other", "remedy"),
+    [
+        (state.AGENT, state.AGENT, "nothing was started. `gardien status` shows how it is"),
+        (state.AGENT, "gardien read", "it is starting or ending: try again in a moment"),
+        ("gardien scan plc", "gardien read", "wait until that has ended, or end it: sudo kill"),
+    ],
+)
+def test_who_cannot_have_the_state_is_told_at_once_who_has_it(
+    tmp_path, monkeypatch, holder, other, remedy
+):
+    monkeypatch.setenv("SUDO_USER", "alice")
+    name = "the agent" if holder == state.AGENT else f"`{holder}`"
+    with (
+        state.owned(tmp_path, holder),
+        pytest.raises(Refused) as refused,
+        state.owned(tmp_path, other, NEVER),
+    ):
+        pass
+    assert f"{name} (process {os.getpid()}, started by alice 0 s ago)" in str(refused.value)
+    assert remedy in str(refused.value)
+
+
+def test_a_command_beside_an_agent_that_answers_is_told_to_stop_it(tmp_path):
+    with (
+        state.owned(tmp_path, state.AGENT),
+        state.listening(tmp_path),
+        pytest.raises(Refused, match="stop it first: sudo systemctl stop gardien"),
+        state.owned(tmp_path, "gardien factory-reset", NEVER),
+    ):
+        pass
+
+
+def test_a_starting_agent_waits_for_a_command_and_says_so(tmp_path, caplog):
+    started, said = threading.Event(), threading.Event()
+    monitor = logging.Handler()
+    monitor.emit = lambda _: said.set()
+    logging.getLogger("agent.state").addHandler(monitor)
+
+    def agent():
+        with state.owned(tmp_path, state.AGENT, NEVER):
+            started.set()
+
+    starting = threading.Thread(target=agent, daemon=True)
+    with state.owned(tmp_path, "gardien scan plc"):
+        starting.start()
+        assert said.wait(10)
+        assert not started.is_set()
+    logging.getLogger("agent.state").removeHandler(monitor)
+    assert started.wait(10)
+    assert "is in use by `gardien scan plc` (process" in caplog.text
+
+
+def test_what_a_killed_owner_wrote_down_is_not_believed(tmp_path):
+    gone = subprocess.Popen(("true",))
+    gone.wait()
+    with (tmp_path / "lock").open("w+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write(json.dumps([gone.pid, state.AGENT, "alice", 0]))
+        lock.flush()
+        with (
+            pytest.raises(Refused, match="in use by another process: try again in a moment"),
+            state.owned(tmp_path, state.AGENT, 0.1),
+        ):
+            pass
 
 
 @pytest.mark.parametrize("many", [0, 1, local.ROWS, local.ROWS + 1, 3 * local.ROWS])

@@ -60,7 +60,7 @@ def test_a_small_site_from_its_first_key_to_a_consent_that_counts(site):
     run("sign", "co-sign", "t.jws", "--root", "racine-2.key", "-o", "t.jws")
     said = here("trust", "accept", "t.jws", "--as", "me", refused="needs a person")
     sha256 = said.split("--sha256 ")[1].split()[0]
-    here("trust", "accept", "t.jws", "--sha256", "0" * 64, "--as", "me", refused="E_KID")
+    here("trust", "accept", "t.jws", "--sha256", "0" * 64, "--as", "me", refused="another list")
     here("trust", "accept", "t.jws", "--as", "me", "--sha256", sha256)
     shown = json.loads(here("trust", "show", "--json"))
     assert shown["version"] == 1
@@ -73,8 +73,9 @@ def test_a_small_site_from_its_first_key_to_a_consent_that_counts(site):
     run(*give, "--occ", home["id"], "-o", "given.jwt")
     run(*give, "--occ", mint("H"), "-o", "early.jwt")
     run(*give, "--occ", "nobody", refused="no id")
-    here("object", "accept", "given.jwt", "early.jwt", "--as", "me")
-    assert "(came before)" in here("object", "accept", "given.jwt", "--as", "me")
+    said = here("object", "accept", "given.jwt", "early.jwt", "--as", "me", refused="waits")
+    assert "early.jwt: consent+jwt: not accepted yet: it waits: nobody has been recorded" in said
+    assert "; then: consent recorded" in here("object", "accept", "given.jwt", "--as", "me")
     assert "early" not in here("object", "list")
     (waiting,) = json.loads(here("object", "list", "--json"))["waiting"]
     assert "nobody has been recorded" in waiting["why"]
@@ -131,6 +132,27 @@ def test_a_person_types_when_a_consent_was_signed(site):
     assert take_apart((site / "given.jwt").read_bytes()).claims["given_at"] == 1_783_814_400
 
 
+@pytest.mark.usefixtures("site")
+def test_a_list_that_is_not_accepted_is_not_called_accepted():
+    keys()
+    here("key", "new")
+    trust("--root", "racine-2.key")
+    said = here("trust", "accept", "t.jws", "--as", "me", refused="t.jws: not accepted: the first")
+    sha256 = said.split("--sha256 ")[1].split()[0]
+    wrong = ("trust", "accept", "t.jws", "--sha256", "0" * 64, "--as", "me")
+    here(*wrong, refused="t.jws: not accepted: this is another list")
+    here(*wrong, "--json", refused='"accepted": false')
+    said = here("trust", "accept", "t.jws", "--as", "me", "--sha256", sha256)
+    assert said.endswith("\naccepted: version 1 stands\n")
+    said = here("trust", "accept", "t.jws", "--as", "me")
+    assert said.endswith("\nversion 1 stands already: nothing was changed\n")
+    here(*wrong, refused="another list")
+    said = here("object", "accept", "Dupont.pub", "t.jws", "--as", "me", refused="E_FORM")
+    assert "Dupont.pub: not accepted: E_FORM" in said
+    assert "t.jws: trust-list+jws: came before, nothing was done now" in said
+    here("object", "accept", "Dupont.pub", "--json", "--as", "me", refused='"accepted": false')
+
+
 def test_a_next_list_follows_by_its_roots_and_what_is_left_out_counts_no_more(site):
     keys()
     here("key", "new")
@@ -171,6 +193,13 @@ def test_what_a_key_has_granted_outlives_its_place_in_the_list_and_not_its_revoc
     assert f"{RECIPIENT} may offset kind:heating, -2 to 1 K" in shown
     assert "on the contract mandat 7 of 2026-05-12" in shown
     assert "no more" not in shown
+
+    exact = here("trust", "show").split("address orders to ")[1].split("\n")[0]
+    run("sign", "command", "-k", "Dupont.key", "--aud", exact, "--target", "pump", "--act",
+        "offset", "--value", "-1", "--unit", "K", "--dur", "PT1H", "-o", "order.jwt")  # fmt: skip
+    for before in ("", "came before, nothing was done now; then: "):
+        said = here("object", "accept", "order.jwt", "--as", "me", refused="E_ASSET")
+        assert f"order.jwt: dr-command+jwt: {before}not accepted by 1 of 1 control\n" in said
 
     kid = json.loads((site / "Dupont.pub").read_text())["kid"]
     run("sign", "trust-list", "--from", "t.jws", "--without", kid, "--root", "racine-1.key",

@@ -125,7 +125,8 @@ def test_a_second_daemon_on_the_same_state_is_refused(house):
     first = house.up()
     began = time.monotonic()
     said = house("run", status=1)
-    assert f"in use by process {first.pid}" in said
+    assert f"is in use by the agent (process {first.pid}, started by " in said
+    assert "nothing was started" in said
     assert time.monotonic() - began < 25, "it does not wait for the lock"
 
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from agent.drivers.mbus import address as addresses
 from agent.drivers.mbus.line import BITS
-from agent.settings import Duration, from_the_root
+from agent.settings import Duration, Host, from_the_root
 from agent.words import _
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class SerialSettings(LineSettings):
 class TcpSettings(LineSettings):
     """Options of a `driver: mbus-tcp` link."""
 
-    host: str = Field(
+    host: Host = Field(
         min_length=1,
         description="Name or address of the converter on the network.",
         examples=["192.168.10.30"],

@@ -16,6 +16,7 @@ from agent.drivers.modbus.rtuwire import RtuWire
 from agent.drivers.modbus.stream import serial_stream, tcp_stream
 from agent.drivers.modbus.tcp import TcpSettings
 from agent.settings import Duration, from_the_root
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -25,8 +26,28 @@ if TYPE_CHECKING:
 Parity = Literal["none", "even", "odd"]
 FRAME = 13
 """characters of a request and of an answer without its registers"""
+RATES = (
+    *(300, 600, 1200, 1800, 2400, 4800, 7200, 9600, 14_400, 19_200, 28_800, 38_400, 56_000),
+    *(57_600, 76_800, 115_200, 128_000, 187_500, 230_400, 250_000, 256_000, 460_800, 500_000),
+    *(576_000, 921_600),
+)
+"""bits a second: those of POSIX and Linux, and others that meters, drives and controllers offer"""
 TURNAROUND_MS = 16.0
 """that a device takes to answer, until it has been seen to be faster or slower"""
+
+
+def _rate(value: int) -> int:
+    if value in RATES:
+        return value
+    near = min(RATES, key=lambda rate: abs(math.log(rate / value)))
+    raise ValueError(
+        _(
+            "no serial line has {value} baud; did you mean {near}? Known: {rates}",
+            value=value,
+            near=near,
+            rates=", ".join(map(str, RATES)),
+        )
+    )
 
 
 class RtuSettings(BaseModel):
@@ -39,7 +60,7 @@ class RtuSettings(BaseModel):
         description="The serial port; under /dev/serial/by-id it keeps its name when replugged.",
         examples=["/dev/serial/by-id/usb-FTDI_FT232R_USB_UART_A50285BI-if00-port0", "/dev/ttyS1"],
     )
-    baudrate: int = Field(
+    baudrate: Annotated[int, AfterValidator(_rate)] = Field(
         default=9600, ge=300, le=921600, description="Bits a second.", examples=[9600, 19200]
     )
     parity: Parity = Field(default="none", description="Parity.", examples=["none", "even"])

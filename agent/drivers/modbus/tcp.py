@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from agent.drivers.modbus.bus import Bus
 from agent.drivers.modbus.stream import tcp_stream
 from agent.drivers.modbus.tcpwire import TcpWire
-from agent.settings import Duration  # noqa: TC001 -- pydantic evaluates it
+from agent.settings import Duration, Host  # noqa: TC001 -- pydantic evaluates it
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ class TcpSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    host: str = Field(
+    host: Host = Field(
         min_length=1,
         description="Name or address of the meter or gateway.",
         examples=["192.168.10.20"],

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from agent.settings import Duration, FromTheRoot, Secret  # noqa: TC001 -- pydantic reads it
+from agent.settings import Duration, FromTheRoot, Secret, checked_host
 from agent.uplink.hostkey import host_key
 from agent.uplink.options import Recipient  # noqa: TC001 -- pydantic reads it
 from agent.uplink.pacing import Rhythm
@@ -27,6 +27,7 @@ def address(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme != "sftp" or not parts.hostname or not parts.username:
         raise ValueError(_('expected a server such as "sftp://gateway-7@sftp.platform.example/"'))
+    checked_host(parts.hostname)
     if parts.password is not None:
         raise ValueError(_("no password in a URL: it would be logged; write `key`"))
     if parts.query or parts.fragment:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from agent.settings import Duration, FromTheRoot, is_loopback
+from agent.settings import Duration, FromTheRoot, checked_host, is_loopback
 from agent.uplink.options import Recipient  # noqa: TC001 -- pydantic reads it
 from agent.uplink.pacing import Rhythm
 from agent.words import _
@@ -18,6 +18,7 @@ def address(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError(_('expected a platform such as "https://platform.example/gardien"'))
+    checked_host(parts.hostname)
     if parts.username is not None or parts.password is not None:
         raise ValueError(_("no user or password in a URL: it would be logged"))
     if parts.query or parts.fragment:
@@ -33,6 +34,7 @@ def _proxy(url: str) -> str:
         raise ValueError(
             _('expected a proxy such as "http://192.168.10.2:3128", without a password')
         )
+    checked_host(parts.hostname)
     return url
 
 

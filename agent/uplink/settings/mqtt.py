@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from agent.model import Lane
-from agent.settings import Duration, FromTheRoot, Secret, is_loopback
+from agent.settings import Duration, FromTheRoot, Secret, checked_host, is_loopback
 from agent.uplink.options import Recipient  # noqa: TC001 -- pydantic reads it
 from agent.uplink.pacing import Rhythm
 from agent.uplink.presets import ANY, PRESETS, Preset
@@ -25,6 +25,7 @@ def address(url: str) -> tuple[str, int]:
     parts = urlsplit(url)
     if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname:
         raise ValueError(_('expected a broker such as "mqtts://platform.example:8883"'))
+    checked_host(parts.hostname)
     if parts.username is not None or parts.password is not None:
         raise ValueError(_("no user or password in a URL: it would be logged"))
     if parts.path.strip("/") or parts.query or parts.fragment:

@@ -99,7 +99,7 @@ building: {{name: Les Alpins}}
 links: {{plant: {{driver: modbus-tcp, host: 192.168.10.20}}}}
 devices:
 {METERS}uplinks:
-  centre: {{recipient: r.example, transport: mqtt, url: "mqtts://p.example", data: 20MB/month}}
+  centre: {{recipient: r.example, transport: mqtt, url: "mqtts://p.example", data: 12MB/month}}
 state: /var/lib/gardien
 """
 
@@ -110,7 +110,7 @@ def test_the_agent_takes_the_slower_settings_that_check_has_told():
     assert settings.seal > config.uplinks["centre"].settings.seal
     assert settings.keepalive > config.uplinks["centre"].settings.keepalive
     assert "so slowed down to" in summary(config)
-    roomy = parse(CONFIG.replace("20MB", "500MB"), "config.yaml")
+    roomy = parse(CONFIG.replace("12MB", "500MB"), "config.yaml")
     assert affordable(roomy, "centre") == roomy.uplinks["centre"].settings
 
 

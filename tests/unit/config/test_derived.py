@@ -44,8 +44,8 @@ def test_a_state_takes_no_room_and_no_data_for_the_slots_in_which_it_is_not_told
         for channel in ("state.door", "state.mode")
     )
     assert (outage_load(as_state).rows, outage_load(as_value).rows) == (0, 8640)
-    of = [load(config.uplinks["metropole"], config.devices) for config in (as_state, as_value)]
-    assert [sum(one.series.values()) for one in of] == [0, 1]
+    of = [load(config.uplinks["metropole"], config) for config in (as_state, as_value)]
+    assert [sum(stream.values for stream in one.streams) for one in of] == [0, 1]
 
 
 def test_a_state_has_no_mean():

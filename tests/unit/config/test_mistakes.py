@@ -129,6 +129,36 @@ MISTAKES = {
         changed("host: 192.168.10.20", "host: 192.168.10.20, port: modbus"),
         '3:58: links.plant.port: expected a whole number, found "modbus"',
     ),
+    "an address that is none": (
+        changed("192.168.10.20", "192.168.10.320"),
+        (
+            '3:37: links.plant.host: "192.168.10.320" is no IPv4 address: it has four numbers from'
+            " 0 to 255, such as 192.168.10.20"
+        ),
+    ),
+    "an address with its port": (
+        changed("192.168.10.20", "192.168.10.20:502"),
+        (
+            '3:37: links.plant.host: "192.168.10.20:502" is no IPv4 address: it has four numbers'
+            " from 0 to 255, such as 192.168.10.20"
+        ),
+    ),
+    "an address that is none in a url": (
+        changed("mqtts://192.168.10.5", "mqtts://192.168.10.256"),
+        (
+            '7:75: uplinks.metropole.url: "192.168.10.256" is no IPv4 address: it has four numbers'
+            " from 0 to 255, such as 192.168.10.20"
+        ),
+    ),
+    "a speed that no line has": (
+        changed("modbus-tcp, host: 192.168.10.20", "modbus-rtu, port: /dev/x, baudrate: 9601"),
+        (
+            "3:55: links.plant.baudrate: no serial line has 9601 baud; did you mean 9600?"
+            " Known: 300, 600, 1200, 1800, 2400, 4800, 7200, 9600, 14400, 19200, 28800, 38400,"
+            " 56000, 57600, 76800, 115200, 128000, 187500, 230400, 250000, 256000, 460800, 500000,"
+            " 576000, 921600"
+        ),
+    ),
     "a port that is none": (
         changed("host: 192.168.10.20", "host: 192.168.10.20, port: 70000"),
         "3:58: links.plant.port: expected at most 65535, found 70000",
@@ -381,6 +411,18 @@ NOT_YAML = {
         changed("  sdm-12", "  \tsdm-12"),
         "5:3: indented with a tab: put spaces, two for each step inward",
     ),
+    "a tab in a value": (
+        changed("Les Alpins", "Les\tAlpins"),
+        "1:21: a tab stands here: put a space in its place",
+    ),
+    "a tab behind a value": (
+        SMALL + "state: /tmp/x\t# for now\n",
+        "8:14: a tab stands here: put a space in its place",
+    ),
+    "a tab behind a colon": (
+        SMALL + "state:\t/tmp/x\n",
+        "8:7: a tab stands here: put a space in its place",
+    ),
     "an open quote": (
         'building:\n  name: "Alpins\n',
         "2:9: the quote that opens here is never closed",
@@ -506,6 +548,32 @@ def test_what_is_no_yaml_is_told_in_our_own_words(mistake):
 @pytest.mark.parametrize("text", [TWO, PLANT, SMALL, LOOPBACK])
 def test_what_the_mistakes_were_made_in_is_right_without_them(text):
     parse(text, "config.yaml")
+
+
+@pytest.mark.parametrize(
+    ("zone", "meant"),
+    [
+        ("Europe/Pari", "Europe/Paris"),
+        ("america/chicgo", "America/Chicago"),
+        ("rome", "Europe/Rome"),
+    ],
+)
+def test_a_misspelt_time_zone_is_suggested(zone, meant):
+    (line,) = told(changed("Les Alpins}", f"Les Alpins, timezone: {zone}}}"))
+    assert line.endswith(f'no time zone "{zone}"; did you mean "{meant}"?')
+
+
+@pytest.mark.parametrize("zone", ["Europe/Lyon", "Europe/Marseille", "France", "Lyon", "x/y/z"])
+def test_a_city_without_a_time_zone_is_not_taken_for_another_city(zone):
+    (line,) = told(changed("Les Alpins}", f"Les Alpins, timezone: {zone}}}"))
+    assert "did you mean" not in line
+    assert 'that of France is "Europe/Paris"' in line
+    assert ("Amsterdam, Andorra, " in line) == zone.startswith("Europe/")
+
+
+@pytest.mark.parametrize("host", ["10.0.0.5", "::1", "3com.example", "meter-3", "192-168.local"])
+def test_names_and_addresses_are_hosts(host):
+    parse(changed("192.168.10.20", f'"{host}"'), "config.yaml")
 
 
 def told(text, *, strict=False):
