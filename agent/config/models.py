@@ -28,8 +28,6 @@ from agent.words import _
 FORMAT = 1
 """of the file, by its number; see `migrate`"""
 DAY = 86_400
-MOST_CITIES = 70
-"""that a message lists: those of Europe, but not those of America"""
 SHORT = 11
 """characters that a label may have, and an id with a typing error has not"""
 ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
@@ -66,7 +64,7 @@ def _timezone(name: str) -> str:
 
 
 def _zone_meant(name: str) -> str:
-    """What to write instead: the zone whose name was misspelt, else which there are."""
+    """What to write instead: the zone whose name was misspelt, else where they are listed."""
     known = sorted(available_timezones())
     area, _slash, city = name.replace(" ", "_").lower().rpartition("/")
     near = []
@@ -76,17 +74,9 @@ def _zone_meant(name: str) -> str:
             near.append((its_city != city, zone))
     if near:
         return _('; did you mean "{other}"?', other=min(near)[1])
-    cities = [zone.partition("/")[2] for zone in known if zone.lower().startswith(f"{area}/")]
-    if area and 0 < len(cities) <= MOST_CITIES:
-        continent = next(zone for zone in known if zone.lower().startswith(f"{area}/"))
-        return _(
-            ': not every city names one; that of France is "Europe/Paris". There are in {area}:'
-            " {cities}",
-            area=continent.partition("/")[0],
-            cities=", ".join(cities),
-        )
     return _(
-        ': that of France is "Europe/Paris"; this command lists all: timedatectl list-timezones'
+        ': not every city names one. That of France is "Europe/Paris"; all are listed by:'
+        " timedatectl list-timezones"
     )
 
 

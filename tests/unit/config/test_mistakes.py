@@ -567,8 +567,7 @@ def test_a_misspelt_time_zone_is_suggested(zone, meant):
 def test_a_city_without_a_time_zone_is_not_taken_for_another_city(zone):
     (line,) = told(changed("Les Alpins}", f"Les Alpins, timezone: {zone}}}"))
     assert "did you mean" not in line
-    assert 'that of France is "Europe/Paris"' in line
-    assert ("Amsterdam, Andorra, " in line) == zone.startswith("Europe/")
+    assert 'That of France is "Europe/Paris"' in line
 
 
 @pytest.mark.parametrize("host", ["10.0.0.5", "::1", "3com.example", "meter-3", "192-168.local"])
