@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
@@ -140,23 +141,34 @@ def harmless(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def wrong_ipv4(host: str) -> str:
+    """What is wrong with a host that looks like an IPv4 address and is none; empty: nothing.
+
+    No name consists of digits alone (RFC 1123, 2.1).
+    """
+    if not LIKE_IPV4.fullmatch(host):
+        return ""
+    try:
+        IPv4Address(host)
+    except ValueError:
+        return _(
+            "{host} is no IPv4 address: it has four numbers from 0 to 255, such as 192.168.10.20",
+            host=shown(host),
+        )
+    return ""
+
+
 def checked_host(host: str) -> str:
     """A host's name or address, as it is written.
 
-    Raises ValueError in words for people where it looks like an IPv4 address and is none: no name
-    consists of digits alone (RFC 1123, 2.1).
+    Raises ValueError in words for people where it looks like an IPv4 address and the system takes
+    it for none. It takes `10.0.1` and `192.168.001.005`, so a gateway may be at work with them.
     """
-    if LIKE_IPV4.fullmatch(host):
-        try:
-            IPv4Address(host)
-        except ValueError:
-            raise ValueError(
-                _(
-                    "{host} is no IPv4 address: it has four numbers from 0 to 255, such as"
-                    " 192.168.10.20",
-                    host=shown(host),
-                )
-            ) from None
+    try:
+        socket.inet_aton(host)
+    except OSError:
+        if wrong := wrong_ipv4(host):
+            raise ValueError(wrong) from None
     return host
 
 

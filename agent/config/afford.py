@@ -11,7 +11,7 @@ from agent.drivers.base import Budgets
 from agent.model import Kind
 from agent.registry.gate import FLOORS
 from agent.settings import written, written_size
-from agent.uplink.budget import DAY, KEEPALIVES, Load, Stream, a_month, stretched
+from agent.uplink.budget import DAY, KEEPALIVES, Load, Stream, a_month, slowest, stretched
 from agent.words import _
 
 if TYPE_CHECKING:
@@ -28,10 +28,18 @@ USUAL_SECONDS = 0.1
 
 
 def affordable(config: Config, name: str) -> Any:
-    """The settings of an uplink, with the seal interval and keep-alive that its budget allows."""
+    """The settings of an uplink, with the seal interval and keep-alive that its budget allows.
+
+    Where none fits, the slowest ones.
+    """
     uplink = config.uplinks[name]
-    plan = planned(uplink, config)
-    if plan is None or plan == load(uplink, config):
+    asked = load(uplink, config)
+    plan = (
+        asked
+        if uplink.data is None
+        else planned(uplink, config) or slowest(asked, _longest(uplink))
+    )
+    if plan == asked:
         return uplink.settings
     slower = {"seal": plan.seal, "keepalive": plan.keepalive, "poll": plan.keepalive}
     known = {word: value for word, value in slower.items() if hasattr(uplink.settings, word)}
@@ -42,9 +50,13 @@ def planned(uplink: Uplink, building: Config | Draft) -> Load | None:
     """The schedule that fits the budget; None where there is no budget, or none fits."""
     if uplink.data is None:
         return None
+    return stretched(load(uplink, building), uplink.data, _longest(uplink))
+
+
+def _longest(uplink: Uplink) -> float:
+    """The longest keep-alive that the platform's broker allows, seconds."""
     limits = getattr(uplink.settings, "limits", None)
-    longest = float(limits.keepalive[1]) if limits else KEEPALIVES[-1]
-    return stretched(load(uplink, building), uplink.data, longest)
+    return float(limits.keepalive[1]) if limits else KEEPALIVES[-1]
 
 
 def load(uplink: Uplink, building: Config | Draft) -> Load:
@@ -136,8 +148,8 @@ def datacheck(draft: Draft) -> None:
     """Add to the report what no stretching brings into its budget."""
     for name, uplink in draft.uplinks.items():
         if uplink.data is not None and planned(uplink, draft) is None:
-            slowest = load(uplink, draft)
-            draft.report.value(("uplinks", name, "data"), _too_little(uplink.data, slowest))
+            asked = load(uplink, draft)
+            draft.report.value(("uplinks", name, "data"), _too_little(uplink.data, asked))
 
 
 def said(uplink: Uplink, config: Config) -> list[str]:

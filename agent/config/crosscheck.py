@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from agent.config.problem import did_you_mean, or_list
 from agent.drivers import family
-from agent.settings import is_loopback, shown, written
+from agent.settings import is_loopback, shown
 from agent.words import _
 
 if TYPE_CHECKING:
@@ -30,22 +30,6 @@ def crosscheck(draft: Draft) -> None:
     _loopback_only(draft)
     _backups_go_somewhere(draft)
     _sums_have_a_place(draft)
-
-
-def flushcheck(draft: Draft) -> None:
-    """Add to the report each uplink that is to send more often than readings are stored.
-
-    Only what is stored can be sent.
-    """
-    for name, uplink in draft.uplinks.items():
-        if draft.spool and draft.spool.flush > uplink.settings.seal:
-            what = _(
-                "readings are stored only every {flush} (`spool.flush`) and cannot be sent every"
-                " {seal}: write `seal: {flush}` or longer, or a shorter `flush`",
-                flush=written(draft.spool.flush),
-                seal=written(uplink.settings.seal),
-            )
-            draft.report.value(("uplinks", name, "seal"), what)
 
 
 def _backups_go_somewhere(draft: Draft) -> None:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.config.afford import datacheck
 from agent.config.compose import Draft, compose
 from agent.config.config import Config
 from agent.config.controlcheck import controlcheck
-from agent.config.crosscheck import crosscheck, flushcheck
+from agent.config.crosscheck import crosscheck
 from agent.config.explain import EXPECTED
 from agent.config.files import Files
 from agent.config.linecheck import linecheck
 from agent.config.pointcheck import pointcheck
 from agent.config.problem import Problem, at
 from agent.config.report import Enough, Report
-from agent.config.sample import samplecheck
 from agent.config.shelf import FOLDER, Shelf
+from agent.config.strictcheck import strictcheck
 from agent.config.tree import Include, Tree, no_files, read
 from agent.config.yamlerror import Unreadable
 from agent.errors import ConfigError
@@ -30,9 +29,9 @@ if TYPE_CHECKING:
 def load(path: Path, *, strict: bool = False) -> Config:
     """Read and check a file and those it includes, opening no connection.
 
-    `strict`: as `gardien check` judges. It also refuses what an installed gateway goes on with:
-    values of the package's sample, and readings that are stored more rarely than they are sent.
-    Raises ConfigError with all that is wrong, one a line: `config.yaml:12:9: devices.…: …`.
+    `strict`: as `gardien check` judges, which also refuses what an installed gateway goes on with
+    (`strictcheck`). Raises ConfigError with all that is wrong, one a line:
+    `config.yaml:12:9: devices.…: …`.
     """
     return checked(Files(path), strict=strict)
 
@@ -75,8 +74,7 @@ def examine(
     try:
         draft = _checked(tree, report, shelf or Shelf())
         if strict:
-            samplecheck(tree.data, report)
-            flushcheck(draft)
+            strictcheck(draft, tree.data)
     except Enough:
         return report.problems()
     return report.problems() or _config(draft)
@@ -100,7 +98,6 @@ def _checked(tree: Tree, report: Report, shelf: Shelf) -> Draft:
     crosscheck(draft)
     controlcheck(draft)
     linecheck(draft)
-    datacheck(draft)
     return draft
 
 

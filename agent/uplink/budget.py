@@ -68,6 +68,10 @@ MARGIN = 0.85
 """of what is allowed is planned for: lines break, and platforms ask again"""
 SEALS = (120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0, 28_800.0, 43_200.0, 86_400.0)
 KEEPALIVES = (60.0, 120.0, 300.0, 600.0, 1200.0)
+LOOKS = (1800.0, 3600.0)
+"""further intervals between two looks for objects, over HTTPS and by files"""
+RARE_LOOKS = (7200.0, 14_400.0)
+"""the same, where nothing else fits: a withdrawal may take so long to arrive"""
 
 
 def allowance(text: object) -> int:
@@ -200,6 +204,11 @@ def stretched(load: Load, budget: int, longest_keepalive: float = KEEPALIVES[-1]
     )
 
 
+def slowest(load: Load, longest_keepalive: float = KEEPALIVES[-1]) -> Load:
+    """The schedule that needs least, for a budget into which none fits."""
+    return min(_ever_slower(load, longest_keepalive), key=a_month)
+
+
 def slowed(seal: float, used: int, budget: int, share: float) -> float:
     """The seal interval when `used` of the budget is gone after `share` of the month, in [0, 1].
 
@@ -223,9 +232,12 @@ def spare(size: int, used: int, budget: int, share: float) -> bool:
 
 def _ever_slower(load: Load, longest: float) -> Iterator[Load]:
     seals = [load.seal, *(seal for seal in SEALS if seal > load.seal)]
-    alive = [load.keepalive]
-    if load.keepalive:
-        alive += [one for one in KEEPALIVES if load.keepalive < one <= longest]
-    for seal in seals:
-        for keepalive in alive:
-            yield replace(load, seal=seal, keepalive=keepalive)
+    looks = load.transport != "mqtt"
+    usual = [one for one in KEEPALIVES if one <= longest] + list(LOOKS if looks else ())
+    for keepalives in (usual, RARE_LOOKS if looks else ()):
+        alive = [one for one in keepalives if one > load.keepalive] if load.keepalive else []
+        if keepalives is usual:
+            alive.insert(0, load.keepalive)
+        for seal in seals:
+            for keepalive in alive:
+                yield replace(load, seal=seal, keepalive=keepalive)

@@ -16,7 +16,6 @@ from agent.drivers.modbus.rtuwire import RtuWire
 from agent.drivers.modbus.stream import serial_stream, tcp_stream
 from agent.drivers.modbus.tcp import TcpSettings
 from agent.settings import Duration, from_the_root
-from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -36,20 +35,6 @@ TURNAROUND_MS = 16.0
 """that a device takes to answer, until it has been seen to be faster or slower"""
 
 
-def _rate(value: int) -> int:
-    if value in RATES:
-        return value
-    near = min(RATES, key=lambda rate: abs(math.log(rate / value)))
-    raise ValueError(
-        _(
-            "no serial line has {value} baud; did you mean {near}? Known: {rates}",
-            value=value,
-            near=near,
-            rates=", ".join(map(str, RATES)),
-        )
-    )
-
-
 class RtuSettings(BaseModel):
     """Options of a `driver: modbus-rtu` link."""
 
@@ -60,7 +45,7 @@ class RtuSettings(BaseModel):
         description="The serial port; under /dev/serial/by-id it keeps its name when replugged.",
         examples=["/dev/serial/by-id/usb-FTDI_FT232R_USB_UART_A50285BI-if00-port0", "/dev/ttyS1"],
     )
-    baudrate: Annotated[int, AfterValidator(_rate)] = Field(
+    baudrate: int = Field(
         default=9600, ge=300, le=921600, description="Bits a second.", examples=[9600, 19200]
     )
     parity: Parity = Field(default="none", description="Parity.", examples=["none", "even"])

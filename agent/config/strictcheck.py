@@ -1,0 +1,75 @@
+"""What `gardien check` refuses, and a gateway that runs with it goes on with after an upgrade."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from agent.config.afford import datacheck
+from agent.config.sample import samplecheck
+from agent.drivers.modbus.serialline import RATES
+from agent.settings import written, wrong_ipv4
+from agent.words import _
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.config.compose import Draft
+    from agent.config.problem import Path
+
+
+def strictcheck(draft: Draft, data: Any) -> None:
+    """Add to the report what a new installation must not have; `data`: as it was written."""
+    samplecheck(data, draft.report)
+    _stored_before_sent(draft)
+    _addresses_are_whole(draft)
+    _speeds_are_usual(draft)
+    datacheck(draft)
+
+
+def _stored_before_sent(draft: Draft) -> None:
+    """Only what is stored can be sent: batches cannot be made more often than readings are."""
+    for name, uplink in draft.uplinks.items():
+        if draft.spool and draft.spool.flush > uplink.settings.seal:
+            what = _(
+                "readings are stored only every {flush} (`spool.flush`) and cannot be sent every"
+                " {seal}: write `seal: {flush}` or longer, or a shorter `flush`",
+                flush=written(draft.spool.flush),
+                seal=written(uplink.settings.seal),
+            )
+            draft.report.value(("uplinks", name, "seal"), what)
+
+
+def _addresses_are_whole(draft: Draft) -> None:
+    """An address with a part missing, or with zeros before its numbers, is another one."""
+    for path, host in _hosts(draft):
+        if wrong := wrong_ipv4(host):
+            draft.report.value(path, wrong)
+
+
+def _hosts(draft: Draft) -> Iterator[tuple[Path, str]]:
+    """Where a host is written, and which."""
+    for name, link in draft.links.items():
+        if host := getattr(link.settings, "host", None):
+            yield ("links", name, "host"), str(host)
+    for name, uplink in draft.uplinks.items():
+        if host := urlsplit(str(getattr(uplink.settings, "url", ""))).hostname:
+            yield ("uplinks", name, "url"), host
+    if draft.enrolment and (host := urlsplit(draft.enrolment.url).hostname):
+        yield ("enrolment", "url"), host
+
+
+def _speeds_are_usual(draft: Draft) -> None:
+    for name, link in draft.links.items():
+        rate = getattr(link.settings, "baudrate", None)
+        if rate is None or rate in RATES:
+            continue
+        near = min(RATES, key=lambda known: abs(math.log(known / rate)))
+        what = _(
+            "no serial line has {value} baud; did you mean {near}? Known: {rates}",
+            value=rate,
+            near=near,
+            rates=", ".join(map(str, RATES)),
+        )
+        draft.report.value(("links", name, "baudrate"), what)
