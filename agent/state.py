@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import math
 import os
 import pwd
 import socket
@@ -30,6 +31,8 @@ PATIENCE = 30.0
 """seconds that a starting agent waits for a command that holds the lock"""
 SHORTLY = 5.0
 """seconds that a command waits for another one; what has taken longer is not over soon"""
+LONGEST_NAME = 100
+"""characters of a command or account that are shown"""
 MINUTES_FROM = 120
 """seconds, and minutes, from which on a time is told in the next unit"""
 
@@ -144,10 +147,20 @@ def _owner(handle: int) -> Owner | None:
     """The owner of a lock; None where it has not written itself down yet."""
     try:
         pid, command, by, since = json.loads(os.pread(handle, 4_096, 0))
-        owner = Owner(int(pid), str(command), str(by), float(since))
-    except (ValueError, TypeError):
-        return None
-    return owner if Path(f"/proc/{owner.pid}").exists() else None  # the one before was killed
+        owner = Owner(int(pid), _plain(str(command)), _plain(str(by)), float(since))
+        if owner.pid <= 1 or not math.isfinite(owner.since):  # the account may write what it likes
+            return None
+        os.kill(owner.pid, 0)
+    except PermissionError:  # it is there, and another account's
+        return owner
+    except (ValueError, TypeError, OverflowError, OSError):
+        return None  # nothing readable, or the one before was killed
+    return owner
+
+
+def _plain(text: str) -> str:
+    """What may be shown on a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)[:LONGEST_NAME]
 
 
 def _no_use_to_wait(command: str, other: Owner) -> bool:
@@ -162,7 +175,8 @@ def _in_use(state: Path, command: str, other: Owner | None) -> str:
     if other is None:
         return f"{state} is in use by another process: try again in a moment"
     if other.command != AGENT:
-        remedy = f"wait until that has ended, or end it: sudo kill {other.pid}"
+        how = f": sudo kill {other.pid}" if _runs_gardien(other.pid) else " where it was started"
+        remedy = f"wait until that has ended, or end it{how}"
     elif command == AGENT:
         remedy = (
             "nothing was started. `gardien status` shows how it is,"
@@ -173,6 +187,14 @@ def _in_use(state: Path, command: str, other: Owner | None) -> str:
     else:
         remedy = "it is starting or ending: try again in a moment"
     return f"{state} is in use by {other}: {remedy}"
+
+
+def _runs_gardien(pid: int) -> bool:
+    """Whether a process is one of ours: nobody is sent to end another one."""
+    try:
+        return b"gardien" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def _agent_answers(state: Path) -> bool:

@@ -52,6 +52,20 @@ WAITS_FOR = 60 * 86_400
 """seconds for which an object waits for what it hangs on"""
 
 
+NOT_NOW = {
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_TRUNCATE,
+    sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP,
+}  # fmt: skip
+"""errors of a full or busy disk, that say nothing of what is in the file"""
+
+
+def _not_now(path: Path, error: Exception) -> NotRecorded:
+    return NotRecorded(
+        f"{path} cannot be opened now ({error}): is the disk full or read-only? Look with: df -h"
+    )
+
+
 class Book:
     """The open file; used by one thread."""
 
@@ -64,11 +78,15 @@ class Book:
     @contextmanager
     def open(cls, path: Path) -> Iterator[Book]:
         """Open the book; a damaged one is set aside, and nobody's word counts until a trust list
-        is accepted again.
+        is accepted again. Raises NotRecorded where the disk only does not take or give it now.
         """
         try:
             db, book = cls._opened(path)
+        except OSError as error:
+            raise _not_now(path, error) from error
         except (sqlite3.DatabaseError, Forged) as error:
+            if getattr(error, "sqlite_errorcode", 0) in NOT_NOW:
+                raise _not_now(path, error) from error
             log.error("%s was damaged and is set aside: %s", path, error)  # noqa: TRY400 -- no bug
             for suffix in ("", "-wal", "-shm"):
                 file = path.with_name(path.name + suffix)

@@ -299,7 +299,7 @@ def port_remedy(name: str, group: str, mode: int, account: str, *, member: bool)
     join = f"sudo adduser {account} {DIALOUT}"
     if group == DIALOUT and mode & FOR_GROUP == FOR_GROUP:
         return f"{join} && sudo systemctl restart gardien"
-    if group == "tty":
+    if group == "tty" and re.match(r"tty[A-Z]", name):
         return (
             f"a login console uses it: sudo systemctl disable --now serial-getty@{name}.service,"
             f" delete console={name} from the kernel's command line, and start the machine anew"

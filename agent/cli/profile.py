@@ -107,7 +107,8 @@ def _show(made: Profile) -> None:
     table(("point", "", "at", "unit", "channel"), rows)
     typer.echo(f"from: {made.source}")
     typer.echo(f"certainty: {made.confidence}")
-    doubts = {"": made.verify, **{name: offer.verify for name, offer in made.points.items()}}
+    offers = dict([*serial, *made.points.items()])
+    doubts = {"": made.verify, **{name: offer.verify for name, offer in offers.items()}}
     for name, doubt in doubts.items():
         if doubt:
             typer.echo(f"not checked: {name}{': ' if name else ''}{doubt}")

@@ -54,7 +54,8 @@ def accept(
         answer = _accepted(file, sha256, named, (config, state), json=json)
     except Refused as error:
         if not json:
-            raise Refused(f"{file}: not accepted: {error}") from error
+            why = str(error).removeprefix(f"{file}: ")
+            raise Refused(f"{file}: not accepted: {why}") from error
         as_json({"accepted": False, "refused": str(error)})
         raise typer.Exit(1) from None
     if json:

@@ -28,6 +28,8 @@ from agent.words import _
 FORMAT = 1
 """of the file, by its number; see `migrate`"""
 DAY = 86_400
+SHORTEST = 4
+"""letters of a city without its continent that may be misspelt: `CEST` is not `West`"""
 SHORT = 11
 """characters that a label may have, and an id with a typing error has not"""
 ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
@@ -67,10 +69,14 @@ def _zone_meant(name: str) -> str:
     """What to write instead: the zone whose name was misspelt, else where they are listed."""
     known = sorted(available_timezones())
     area, _slash, city = name.replace(" ", "_").lower().rpartition("/")
+    guessed = bool(area) or (len(city) > SHORTEST and not any(map(str.isdigit, city)))
     near = []
     for zone in known:
         its_area, _slash, its_city = zone.lower().rpartition("/")
-        if misspelt(city, its_city) and (not area or misspelt(area, its_area)):
+        if its_area == "etc":  # Etc/GMT+1 is an hour behind, not ahead
+            continue
+        alike = misspelt(city, its_city) if guessed else city == its_city
+        if alike and (not area or misspelt(area, its_area)):
             near.append((its_city != city, zone))
     if near:
         return _('; did you mean "{other}"?', other=min(near)[1])

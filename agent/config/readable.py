@@ -155,6 +155,8 @@ def _remedy(needed: Needed, closed: Path, home: Path, account: str, group: str) 
         return f"sudo chgrp {group} {what} && sudo chmod {_mode(closed)} {what}"
     if not needed.where:
         return _("move the configuration to {folder}", folder=DEFAULT_CONFIG.parent)
+    if _planted(needed.path, account):  # or root would copy for that account what it names
+        return _("put the file itself, and no link, into {folder}", folder=home)
     copy = quote(str(home / needed.path.name))
     whose = f"-o {account} -m 600" if needed.secret else f"-g {group} -m 640"
     return _(
@@ -165,8 +167,21 @@ def _remedy(needed: Needed, closed: Path, home: Path, account: str, group: str) 
     )
 
 
+def _planted(path: Path, account: str) -> bool:
+    """Whether an account may have chosen what a path leads to."""
+    uid = pwd.getpwnam(account).pw_uid
+    linked = path.resolve() != path.absolute()
+    return linked or any(one.lstat().st_uid == uid for one in path.absolute().parents)
+
+
 def _mode(path: Path) -> str:
     return "g+rx" if path.is_dir() else "g+r"
+
+
+def _is_ours(path: Path, state: Path) -> bool:
+    """Whether something in the state directory is what gardien writes there."""
+    written = (".json", ".db", ".sqlite")
+    return path.parent != state or path.is_dir() or path.name == "lock" or path.suffix in written
 
 
 def _lacking_in_state(state: Path, account: pwd.struct_passwd) -> Path | None:
@@ -178,7 +193,7 @@ def _lacking_in_state(state: Path, account: pwd.struct_passwd) -> Path | None:
         for folder in (state, state / "keys")
         if folder.is_dir() and not folder.is_symlink()
         for path in sorted(folder.iterdir())
-        if not path.is_symlink() and (path.is_file() or path.is_dir())
+        if not path.is_symlink() and (path.is_file() or path.is_dir()) and _is_ours(path, state)
     ]
     with acting_as(account):
         for path in (state, *entries):

@@ -165,4 +165,5 @@ def _unedited(config: Config) -> bool:
 def _has_run(config: Config) -> bool:
     """Whether the state directory has what only a running agent makes."""
     state = config.state
-    return (state / "shelf.db").exists() or any(state.glob("spool-*.db"))
+    # a gateway without uplinks has no spool, and notes the time all the same
+    return (state / "clock.json").exists() or any(state.glob("spool-*.db"))

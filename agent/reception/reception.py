@@ -151,12 +151,7 @@ class Reception:
         return answer
 
     def _set_aside(self, raw: bytes, via: str, error: Exception, sha256: str) -> None:
-        """Keep what could not be evaluated, so that it is not tried again; of a flood nothing.
-
-        Raises NotRecorded.
-        """
-        if self._flooded():
-            return
+        """Keep what could not be evaluated, so that it is not tried again. Raises NotRecorded."""
         what = f"{type(error).__name__}: {error}"
         with self.book.transaction() as db:
             set_aside.keep(db, sha256, (via, raw), what, self.clock.now())
@@ -299,8 +294,9 @@ class Reception:
                 try:
                     self._tell(raw, via, await self._evaluate(raw, via))
                 except Forged as error:
+                    with self.book.transaction():
+                        self.book.no_longer(sha256)
                     self._refused(raw, via, error)
-                    self.book.no_longer(sha256)
         except NotRecorded as error:
             log.warning("signed objects that wait are tried again later: %s", error)
         return len(waiting) - len(self.book.waiting())
@@ -393,7 +389,9 @@ def _may_revoke(verified: Verified, kid: str, members: Mapping[str, Member]) -> 
 
 
 def _not_stored(error: Exception) -> bool:
-    """Whether the disk, and not the object, is why it was not taken."""
+    """Whether the disk or the machine, and not the object, is why it was not taken."""
+    if isinstance(error, MemoryError) or "start new thread" in str(error):
+        return True
     if isinstance(error, sqlite3.Error):
         return getattr(error, "sqlite_errorcode", 0) & 0xFF in SQLITE_NO_ROOM
     return isinstance(error, SpoolFull) or (isinstance(error, OSError) and error.errno in NO_ROOM)

@@ -392,9 +392,9 @@ class Registry:
             self._documents = [from_row(row) for row in rows.values()]
             self._index = Index(self._documents)
         except (AttributeError, ArithmeticError, KeyError, TypeError, ValueError) as error:
-            raise Refused(
+            raise NotRecorded(
                 f"{self._path}: this is not a registry that this version can read "
                 f"({type(error).__name__}: {error}); it was left as it is"
             ) from error
         except Refused as error:
-            raise Refused(f"{self._path}: {error}; it was left as it is") from error
+            raise NotRecorded(f"{self._path}: {error}; it was left as it is") from error

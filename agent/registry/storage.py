@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinydb.storages import Storage
 
-from agent.errors import Refused
+from agent.errors import NotRecorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,13 +34,16 @@ class AtomicStorage(Storage):
         self._fsync = fsync
 
     def read(self) -> Documents | None:
-        """Read all documents; None where there is no file. Raises Refused if it is not readable."""
+        """Read all documents; None where there is no file.
+
+        Raises NotRecorded if it is not readable: nothing can be recorded beside what stands then.
+        """
         try:
             documents: Documents = json.loads(self._path.read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise Refused(
+            raise NotRecorded(
                 f"{self._path}: this is not a registry that can be read ({error}); "
                 f"it was left as it is: put back a copy of it"
             ) from error

@@ -21,7 +21,7 @@ from agent.uplink.keepsake import held, parts
 from agent.uplink.reasons import SealedOtherwise, judge
 from agent.uplink.settings.mqtt import Settings, address
 from agent.uplink.topics import Topics
-from agent.uplink.wire import Wire, connect
+from agent.uplink.wire import Message, Wire, connect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -39,10 +39,10 @@ LARGEST_PAYLOAD = 60_000
 """bytes; every broker and cloud service we know takes as much"""
 FRAME = 16
 """bytes of a PUBLISH beside topic and payload, rounded up (MQTT 5.0, 3.3)"""
-COMES_AGAIN_AFTER = 60.0
-"""seconds until the connection is made anew for an object that the disk did not take: a broker
-sends what was not acknowledged again at the next connection only
-"""
+TRIED_AGAIN_AFTER = 60.0
+"""seconds until an object that the disk did not take is tried again"""
+MOST_UNRECORDED = 100
+"""objects that are kept for that; what was not acknowledged comes again at the next connection"""
 
 
 class MqttUplink:
@@ -59,9 +59,12 @@ class MqttUplink:
         self._retain = settings.limits.retain and wire.limits.retain
         self._by_broker = settings.receipt == "broker"
         self._odd = 0
-        self.comes_again_after = COMES_AGAIN_AFTER
-        self._unrecorded: asyncio.TimerHandle | None = None
-        """runs once an object was not recorded, until the connection is made anew"""
+        self.tried_again_after = TRIED_AGAIN_AFTER
+        self._unrecorded: list[Message] = []
+        """objects that the disk did not take, in their order; they are not acknowledged"""
+        self._retry: asyncio.TimerHandle | None = None
+        self._past_window = False
+        """whether receipts are asked for at QoS 0"""
         longest = max(len(topics.up(lane)) for lane in Lane)
         fits = wire.limits.packet_size - longest - FRAME
         self.most_bytes = min(LARGEST_PAYLOAD, settings.limits.payload, fits)
@@ -82,8 +85,8 @@ class MqttUplink:
             try:
                 yield uplink
             finally:
-                if uplink._unrecorded is not None:
-                    uplink._unrecorded.cancel()
+                if uplink._retry is not None:
+                    uplink._retry.cancel()
 
     @classmethod
     def packing(cls, settings: Any, station: Station) -> None:
@@ -111,7 +114,7 @@ class MqttUplink:
         """
         async for message in self._wire.messages():
             if message.topic == self._topics.objects:
-                if not await self._take(message.payload):
+                if not await self._take(message):
                     continue
             elif sha256 := held(message.payload, *self._topics):
                 self._station.kept(sha256)
@@ -119,27 +122,40 @@ class MqttUplink:
                 yield receipt
             self._wire.acknowledge(message)
 
-    async def _take(self, payload: bytes) -> bool:
-        """Hand on a signed object, or the word that all have come; False: it must come again."""
-        match all_sent(payload, self._station.audience):
+    async def _take(self, message: Message) -> bool:
+        """Hand on a signed object, or the word that all have come; False: it is tried again."""
+        match all_sent(message.payload, self._station.audience):
             case None:
                 try:
-                    await self._station.objects(payload)
+                    await self._station.objects(message.payload)
                 except NotRecorded as error:
-                    self._have_sent_again(str(error))
+                    await self._keep(message, str(error))
                     return False
-            case True if self._unrecorded is not None:
-                return False  # not all that came before it was recorded
+            case True if self._unrecorded:
+                await self._keep(message, "not all that came before it was recorded")
+                return False
             case True:
                 self._station.complete()
         return True
 
-    def _have_sent_again(self, why: str) -> None:
-        """Make the connection anew after a while; batches and receipts go on until then."""
-        if self._unrecorded is None:
-            log.warning("%s: a signed object must come again: %s", self._topics[1], why)
+    async def _keep(self, message: Message, why: str) -> None:
+        """Try an object again after a while. Batches and receipts go on meanwhile."""
+        if not self._unrecorded:
+            log.warning("%s: a signed object is tried again later: %s", self._topics[1], why)
             loop = asyncio.get_running_loop()
-            self._unrecorded = loop.call_later(self.comes_again_after, self._wire.give_up, why)
+            self._retry = loop.call_later(self.tried_again_after, self._try_again)
+        if len(self._unrecorded) < MOST_UNRECORDED:
+            self._unrecorded.append(message)
+        if not self._past_window:
+            # the broker counts objects that are not acknowledged against its window: receipts at
+            # QoS 1 would wait behind them, and with them all batches. One that is lost so is
+            # answered again when the batch is sent again
+            self._past_window = True
+            await self._wire.subscribe(self._topics.receipts, qos=0)
+
+    def _try_again(self) -> None:
+        self._wire.requeue(self._unrecorded)
+        self._unrecorded = []
 
     async def tell(self, status: Mapping[str, Any]) -> None:
         """Say how the gateway is, to be kept until it says so anew. Raises UplinkLost."""

@@ -34,7 +34,7 @@ from agent.uplink.pending import Pending
 from agent.uplink.traffic import used
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from paho.mqtt.client import Client, MQTTMessage
     from paho.mqtt.properties import Properties
@@ -90,10 +90,10 @@ class Wire:
             raise UplinkLost(error_string(info.rc))
         return await self._pending.answer(info.mid)
 
-    async def subscribe(self, topic: str) -> None:
-        """Subscribe at QoS 1. Raises UplinkLost, also when the broker does not allow it."""
+    async def subscribe(self, topic: str, qos: int = 1) -> None:
+        """Subscribe. Raises UplinkLost, also when the broker does not allow it."""
         self._standing()
-        rc, mid = self._client.subscribe(topic, qos=1)
+        rc, mid = self._client.subscribe(topic, qos=qos)
         if mid is None or rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise UplinkLost(error_string(rc))
         if (code := await self._pending.answer(mid)) >= REFUSED:
@@ -111,13 +111,14 @@ class Wire:
             self._news.clear()
             await self._news.wait()
 
+    def requeue(self, messages: Iterable[Message]) -> None:
+        """Let messages that were not acknowledged come once more, behind what waits."""
+        self._inbox.extend(messages)
+        self._news.set()
+
     def acknowledge(self, message: Message) -> None:
         """Say that a message was dealt with."""
         self._client.ack(message.mid, message.qos)
-
-    def give_up(self, why: str) -> None:
-        """End the connection: whoever uses it meets UplinkLost."""
-        self._lose(why)
 
     def used(self) -> int:
         """Bytes on the wire in both directions since it was opened, with all headers."""

@@ -132,7 +132,7 @@ NEVER = 3_600.0
     [
         (state.AGENT, state.AGENT, "nothing was started. `gardien status` shows how it is"),
         (state.AGENT, "gardien read", "it is starting or ending: try again in a moment"),
-        ("gardien scan plc", "gardien read", "wait until that has ended, or end it: sudo kill"),
+        ("gardien scan plc", "gardien read", "wait until that has ended, or end it"),
     ],
 )
 def test_who_cannot_have_the_state_is_told_at_once_who_has_it(
@@ -192,6 +192,41 @@ def test_what_a_killed_owner_wrote_down_is_not_believed(tmp_path):
             state.owned(tmp_path, state.AGENT, 0.1),
         ):
             pass
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        '[1, "gardien x", "root", 1]', '[0, "gardien x", "root", 1]', '[-1, "x", "root", 1]',
+        '[PID, "gardien x", "root", NaN]', '[PID, "gardien x", "root", 1e999]', "[1e999, 1, 1, 1]",
+        '[9223372036854775808, "x", "root", 1]', "4711", "[]", "",
+    ],
+)  # fmt: skip
+def test_text_in_the_lock_that_no_owner_wrote_names_nobody(tmp_path, written):
+    """The daemon's account may write what it likes there, and root reads it."""
+    with (tmp_path / "lock").open("w+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write(written.replace("PID", str(os.getpid())))
+        lock.flush()
+        with (
+            pytest.raises(Refused, match="in use by another process: try again in a moment"),
+            state.owned(tmp_path, "gardien read", 0.1),
+        ):
+            pass
+
+
+def test_root_is_not_sent_to_kill_what_is_not_gardien(tmp_path):
+    """Nor do control characters reach the terminal."""
+    with subprocess.Popen(("sleep", "60")) as other, (tmp_path / "lock").open("w+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write(json.dumps([other.pid, "gardien scan \x1b[31m", "root", 1]))
+        lock.flush()
+        with pytest.raises(Refused) as refused, state.owned(tmp_path, "gardien read", 0.1):
+            pass
+        other.kill()
+    assert "or end it where it was started" in str(refused.value)
+    assert "sudo kill" not in str(refused.value)
+    assert str(refused.value).isprintable()
 
 
 @pytest.mark.parametrize("many", [0, 1, local.ROWS, local.ROWS + 1, 3 * local.ROWS])

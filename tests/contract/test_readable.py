@@ -121,6 +121,27 @@ def test_a_link_leads_to_what_is_judged(folder):
     assert f"cannot enter {folder / 'hidden'}: " in line
 
 
+def test_root_copies_nothing_that_the_account_has_chosen(folder):
+    """A link there could lead to /etc/shadow, and the copy would be the account's to read."""
+    (folder / "shadow").write_text("secret\n")
+    (folder / "shadow").chmod(0o600)
+    link = folder / "state/ca.pem"
+    link.symlink_to(folder / "shadow")
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copy(folder / "devices.yaml", elsewhere)
+    config = elsewhere / "config.yaml"
+    config.write_text((folder / "config.yaml").read_text().replace(f"{folder}/ca.pem", str(link)))
+    _, said = check(config)
+    assert "put the file itself, and no link, into" in said
+    assert "sudo install" not in said
+
+
+def test_a_file_of_root_in_the_state_that_gardien_does_not_use_is_nobodys_concern(folder):
+    (folder / "state/removed").touch(mode=0o600)
+    assert judged(folder) == []
+
+
 def test_a_secret_in_the_folder_of_systemd_is_named_by_its_credential(folder):
     (folder / "credentials").mkdir(mode=0o700)
     (folder / "word").rename(folder / "credentials/word")

@@ -212,7 +212,8 @@ def convert(point: Point, units: int | None, scale: Decimal | None = None) -> Co
         return Conversion(note=f"the object's scale {own} is applied by itself now: {better}")
     if own != 1 and point.scale != 1:
         words = f"the object's scale {own} is applied by itself, and `scale` says {point.scale}"
-        return Conversion(own, fault=f"{words}: {better}")
+        ratio = "a transformer's ratio must be set in the controller"
+        return Conversion(own, fault=f"{words}: {better} ({ratio})")
     return Conversion(own, fault=_mismatch(point, units))
 
 
@@ -233,8 +234,12 @@ def _by_hand(point: Point, units: int, own: Decimal) -> Conversion:
     if point.scale != 1 and units not in SHIFTED:
         note = f"`scale` converts {unit_name(units)} to {point.unit}"
         ratio, scale = _ratio(point, units), Fraction(point.scale)
-        if ratio is None and own == 1 and ENGINEERING_UNITS.get(units) is None:
-            return Conversion(note=note)
+        if ratio is None and ENGINEERING_UNITS.get(units) is None:
+            if own == 1:
+                return Conversion(note=note)
+            words = f"the object is in {unit_name(units)} and has a scale of its own, {own}"
+            unclear = f"whether `scale` contains that is not known: set the object to {point.unit}"
+            return Conversion(own, fault=f"{words}; {unclear} in the controller")
         if ratio is not None and abs(scale / ratio - 1) <= ROUNDED:
             return Conversion(own, note=note)
         if ratio is not None and abs(scale / (ratio * Fraction(own)) - 1) <= ROUNDED:

@@ -110,12 +110,16 @@ def test_the_sample_is_never_started(tmp_path):
         refuse_start(sample)
 
 
-def test_an_edited_file_with_the_samples_building_id_is_refused_at_the_first_start_only(tmp_path):
+@pytest.mark.parametrize("left", ["spool-energie.ville.example.db", "clock.json"])
+def test_an_edited_file_with_the_samples_building_id_is_refused_at_the_first_start_only(
+    tmp_path, left
+):
+    """A gateway without uplinks has no spool."""
     text = edited_sample().replace("# place: none ", "place: B6ASQ-Z1Y2K-SAA3Y ")
     config = parse(text.replace("/var/lib/gardien", str(tmp_path)), "x")
     with pytest.raises(ConfigError, match=r"building\.place is the id of the sample"):
         refuse_start(config)
-    (tmp_path / "spool-energie.ville.example.db").touch()
+    (tmp_path / left).touch()
     refuse_start(config)
 
 

@@ -13,6 +13,7 @@ from agent.authority.refused import LONGEST_SENTENCE, Code, Forged
 from agent.buffer.database import Damaged
 from agent.errors import NotRecorded, Refused, SpoolFull
 from agent.reception.papers import Papers
+from agent.reception.reception import REFUSALS_AN_HOUR
 from agent.registry.gate import policy
 from agent.registry.place import mint
 from agent.registry.registry import Registry
@@ -49,7 +50,7 @@ def told(here):
 
 FAULTS = (
     decimal.InvalidOperation(), ZeroDivisionError("x"), RecursionError(), KeyError("missing"),
-    AttributeError("no"), MemoryError(), OverflowError(), UnicodeError("half"), AssertionError(),
+    AttributeError("no"), OverflowError(), UnicodeError("half"), AssertionError(),
     sqlite3.ProgrammingError("of ours"), OSError(errno.ENAMETOOLONG, "of the object"),
 )  # fmt: skip
 
@@ -100,10 +101,14 @@ def test_what_ends_the_process_is_no_fault_of_an_object(here, error):
     assert here.reception.status()["set_aside"] == 0
 
 
-@pytest.mark.parametrize(
-    "error", [SpoolFull("full"), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), NotRecorded("x")]
-)
-def test_what_the_disk_does_not_take_is_neither_refused_nor_set_aside(here, error):
+SHORT_OF = (
+    SpoolFull("full"), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), NotRecorded("x"),
+    MemoryError(), RuntimeError("can't start new thread"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("error", SHORT_OF, ids=lambda error: type(error).__name__)
+def test_what_the_disk_or_machine_does_not_take_is_neither_refused_nor_set_aside(here, error):
     tried = raising(here, error)
     raw = here.signed(ASKED)
     for _ in range(2):
@@ -130,6 +135,29 @@ def test_a_withdrawal_that_the_disk_of_the_registry_does_not_take_is_taken_later
     assert ("REJECTED", "E_REGISTRY") not in told(here)
     here.reception.papers = good
     assert here.accept(raw)["outcome"] == "withdrawn"
+
+
+def test_a_withdrawal_is_taken_later_where_the_registry_cannot_be_read(here):
+    place, occ = home(here)
+    here.accept(here.signed("consent+jwt", place=place, sub=occ, jti=(jti := new_jti(here.wall))))
+    raw, path = withdrawn(here, place, occ, jti), here.state / "registry.json"
+    path.rename(path.with_suffix(".there"))
+    path.mkdir()  # reading it fails, as on a card that gives an error
+    with pytest.raises(NotRecorded):
+        here.accept(raw)
+    path.rmdir()
+    path.with_suffix(".there").rename(path)
+    assert here.accept(raw)["outcome"] == "withdrawn"
+
+
+def test_one_that_cannot_be_evaluated_is_set_aside_in_a_flood_too(here):
+    tried = raising(here, ZeroDivisionError())
+    for number in range(REFUSALS_AN_HOUR):
+        refused(here, b"noise %d" % number)
+    raw = here.signed(ASKED)
+    for _ in range(3):
+        assert refused(here, raw) is Code.INTERNAL
+    assert len(tried) == 1
 
 
 def test_one_that_waits_and_cannot_be_evaluated_stops_no_other(here):

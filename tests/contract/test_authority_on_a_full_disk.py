@@ -1,0 +1,41 @@
+"""What says who may sign is not thrown away because the disk is full (invariant 5)."""
+
+import asyncio
+import hashlib
+
+import pytest
+
+from agent.errors import NotRecorded, Refused
+from tests.contract.buffer.test_full_disk import hog
+from tests.unit.reception.desk import Here
+
+
+def test_a_start_on_a_full_disk_keeps_the_trust_list(small_disk):
+    """The file cannot be opened then, and is not damaged for that."""
+    here = Here(small_disk).believed()
+    version = here.reception.book.trust.ver
+    here.close()
+    hog(small_disk)
+    for _ in range(2):
+        with pytest.raises(Refused, match="cannot be opened now"):
+            Here(small_disk)
+    (small_disk / "hog").unlink()
+    again = Here(small_disk)
+    assert again.reception.book.trust.ver == version
+    assert not list(small_disk.glob("*.damaged*"))
+    again.close()
+
+
+def test_a_waiting_object_that_is_refused_on_a_full_disk_waits_on(small_disk):
+    here = Here(small_disk).believed()
+    book, raw = here.reception.book, b"no.signed.object"
+    sha256 = hashlib.sha256(raw).hexdigest()
+    book.wait(sha256, ("consent+jwt", "one"), ("metropole", raw), "nobody yet", here.wall)
+    book.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    hog(small_disk)
+    with pytest.raises(NotRecorded), book.transaction():
+        book.no_longer(sha256)
+    assert asyncio.run(here.reception.again()) == 0
+    (small_disk / "hog").unlink()
+    assert asyncio.run(here.reception.again()) == 1
+    here.close()
