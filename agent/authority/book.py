@@ -164,7 +164,7 @@ class Book:
             "SELECT ver FROM version WHERE iss = ? AND typ = ?", (verified.owner, verified.typ)
         ).fetchone()
         if found and ver <= found[0]:
-            words = f"{verified.owner} has sent version {found[0]} before, this is {ver}"
+            words = f"version {found[0]} of {verified.owner} came before, this is {ver}"
             raise Forged(Code.VERSION, words)
 
     def note_version(self, verified: Verified, ver: int) -> None:

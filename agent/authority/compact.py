@@ -53,7 +53,8 @@ def header_of(part: str) -> dict[str, str]:
     """Read a protected header: exactly alg, kid and typ. Raises Forged."""
     header = object_of(decoded(part, "header"), "header")
     if strange := header.keys() - HEADER:
-        raise Forged(Code.FORM, f"its header says {', '.join(sorted(strange))[:60]}")
+        what = ", ".join(sorted(strange))[:60]
+        raise Forged(Code.FORM, f"its header may have `alg`, `kid` and `typ` only: remove {what}")
     if missing := HEADER - header.keys():
         raise Forged(Code.FORM, f"its header lacks {', '.join(sorted(missing))}")
     if not all(isinstance(word, str) for word in header.values()):

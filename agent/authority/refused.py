@@ -61,7 +61,8 @@ REMEDIES = {
     Code.FORM: "Correct it and sign it again with a new `jti`.",
     Code.SIG: "Send the bytes exactly as they were signed, or sign them again.",
     Code.KID: "Compare `kid`, `iss` and the role of the key with the gateway's trust list.",
-    Code.AUD: "Take `aud` from the member `audience` of the gateway's status and sign it again.",
+    Code.AUD: "Take `aud` from the member `audience` of the gateway's status and sign it again; a"
+    " grant may name the building, and a fact about a dwelling needs none.",
     Code.TYP: "Check `typ` in the header.",
     Code.REPLAY: "Sign it again with a new `jti`.",
     Code.EXPIRED: "Sign it again with later times; an expired trust list must be renewed first.",
@@ -96,4 +97,6 @@ class Forged(Refused):
         """What is wrong and what to do, for whoever sent the object; one bounded line."""
         plain = "".join(c if c.isprintable() else " " for c in self._wrong)
         wrong = plain[: LONGEST_SENTENCE - len(self._remedy) - 2].rstrip(". ")
-        return f"{wrong[:1].upper()}{wrong[1:]}. {self._remedy}"
+        if wrong.partition(" ")[0].isalpha():  # no id and no name of a claim
+            wrong = f"{wrong[:1].upper()}{wrong[1:]}"
+        return f"{wrong}. {self._remedy}"

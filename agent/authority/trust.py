@@ -21,7 +21,7 @@ from agent.authority.kinds import ROOT
 from agent.authority.member import Member, Scope
 from agent.authority.refused import Code, Forged
 from agent.authority.strict import decoded, object_of, text_of
-from agent.authority.words import Name, Part, Seconds, Word
+from agent.authority.words import Name, Part, Seconds, Word, fault_of
 from agent.clock import stamp
 
 if TYPE_CHECKING:
@@ -99,11 +99,7 @@ def read(raw: bytes) -> TrustList:
         payload = object_of(decoded(outer["payload"], "payload"), "payload")
         said = ListSaid.model_validate(payload)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])[:80]
-        raise Forged(
-            Code.FORM, f"as a trust list it is not whole: {where}: {first['msg']}"
-        ) from None
+        raise Forged(Code.FORM, f"as a trust list it is wrong: {fault_of(error)}") from None
     roots = _roots(said)
     if said.threshold > len(roots):
         raise Forged(Code.FORM, f"{len(roots)} roots cannot make {said.threshold} signatures")

@@ -26,6 +26,7 @@ from agent.authority.kinds import (
     roles_for,
 )
 from agent.authority.refused import Code, Forged
+from agent.authority.words import fault_of
 from agent.clock import Trust, stamp
 
 if TYPE_CHECKING:
@@ -145,10 +146,7 @@ def _said(compact: Compact, kind: Kind) -> Said:
     try:
         return kind.says.model_validate(compact.claims)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])[:80]
-        words = f"{where}: {first['msg']}" if where else first["msg"]
-        raise Forged(Code.FORM, f"as {compact.typ} it is not whole: {words}") from None
+        raise Forged(Code.FORM, f"as {compact.typ} it is wrong: {fault_of(error)}") from None
 
 
 def _may_say(member: Member, kind: Kind, said: Said, typ: str, us: Audience) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 DURATION = re.compile(
@@ -79,6 +79,45 @@ Place = Annotated[str, Field(pattern=r"^[DCB][0-9A-Z]{14}$")]
 Building = Annotated[str, Field(pattern=r"^B[0-9A-Z]{14}$")]
 Occupancy = Annotated[str, Field(pattern=r"^H[0-9A-Z]{14}$")]
 Recipient = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+
+
+EXAMPLES = {
+    **dict.fromkeys(("iat", "nbf", "exp", "given_at", "withdrawn_at", "at"),
+                    "Unix seconds, a whole number such as 1795000000"),
+    **dict.fromkeys(("from", "to", "start"), "text in UTC such as 2026-11-24T18:00:00Z"),
+    **dict.fromkeys(("dur", "rand", "max_dur", "min_gap", "max_time_day", "notice", "step"),
+                    "a duration such as PT30M"),
+    **dict.fromkeys(("val", "min", "max"), "a number such as -1.5, not text"),
+    "billing": "month and day such as 06-30",
+    "date": "a day such as 2026-05-12",
+    "sha256": "64 digits of 0-9 a-f",
+    "jti": "8 to 64 of A-Z a-z 0-9 . _ - that begin with a letter or digit",
+    "kid": "the 43 characters of a key's thumbprint",
+    "place": "an id such as D84G7ZWYRD6Z1GQ, without dashes",
+    **dict.fromkeys(("occ", "sub"), "an id such as H84G7ZWYRD6Z11W, without dashes"),
+    **dict.fromkeys(("recipient", "recipients"), "a DNS name in lower case"),
+}  # fmt: skip
+"""what a claim must be, by its name"""
+OF_WRONG_TYPE = ("_type", "_parsing", "pattern_mismatch", "_equal", "_from_float")
+"""how the kinds of error end where a value is not of its claim's form"""
+
+
+def fault_of(error: ValidationError) -> str:
+    """What is wrong with the first claim that does not fit its model, and what it must be."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    names = [part for part in first["loc"] if isinstance(part, str)]
+    while names and names[-1] not in EXAMPLES and not EXAMPLES.keys().isdisjoint(names):
+        names.pop()  # which of several types was tried
+    where = f"`{'.'.join(names)[:80]}`" if names else ""
+    kind, needed = first["type"], EXAMPLES.get(names[-1] if names else "")
+    if names and kind == "extra_forbidden":
+        return f"{where} is no claim of it: remove it"
+    if names and kind == "missing":
+        return f"the claim {where} is missing" + (f": {needed}" if needed else "")
+    if needed and kind.endswith(OF_WRONG_TYPE):
+        late = " (this looks like milliseconds)" if kind == "less_than_equal" else ""
+        return f"{where} must be {needed}{late}"
+    return f"{where}: {first['msg']}" if where else str(first["msg"])
 
 
 class Part(BaseModel):

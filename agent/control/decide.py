@@ -74,7 +74,7 @@ def _range(order: Order, agreed: Modality, facts: Facts) -> No | None:
     del facts
     value = order.value
     if value is None or not value.is_finite():
-        return No(Code.RANGE, "no value was given")
+        return No(Code.RANGE, "no value was given: `cmd.val` must be a number, not text")
     if order.unit is not None and order.unit != agreed.unit:
         return No(
             Code.RANGE,

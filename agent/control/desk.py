@@ -96,7 +96,7 @@ class Desk:
         journal = self.keeper.journal
         last = journal.versions.get(verified.owner, 0)
         if said.ver <= last:
-            words = f"{verified.owner} has sent version {last} already, this is {said.ver}"
+            words = f"version {last} of {verified.owner} came before, this is {said.ver}"
             raise Forged(ObjectCode.VERSION, words)
         some = taken.said_by(verified, said)
         for one in some:

@@ -49,6 +49,8 @@ def _of_role(role: str, order: Order, agreed: Modality, facts: Facts) -> str | N
     valid = [one for one in lived_in if one.since <= order.start and order.latest_end <= one.until]
     if not valid:
         words = f"the {said(role)} has not allowed {order.by} to do this"
+        if order.auth:
+            words += " by the grants that `auth` names (without `auth` any grant that fits counts)"
         if standing:
             first, last = stamp(standing[0].since), stamp(standing[0].until)
             words = f"the grant of the {said(role)} is for {first} to {last}"

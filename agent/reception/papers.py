@@ -74,6 +74,7 @@ class Papers:
             return "noted: nothing was asked for, and nothing may leave"
         if said.status == "withdrawn":
             assert said.prev is not None
+            self._same_people(said)
             found = self.registry.withdraw([NewWithdrawal(id=said.prev)], *by)
             return "withdrawn" if found else "withdrawn before it came: it will not be taken"
         assert said.given_at is not None
@@ -100,6 +101,14 @@ class Papers:
         )
         self.registry.consent([row], *by, self.policy)
         return "consent recorded"
+
+    def _same_people(self, said: claims.Consent) -> None:
+        """Refuse a withdrawal that names other people than those of the consent that it ends."""
+        meant = next((one for one in self.registry.consents() if one.id == said.prev), None)
+        if meant is None or (meant.occupancy, meant.place) == (said.sub, said.place):
+            return
+        wrong = "the consent that `prev` names is not of the people that `sub` and `place` name"
+        raise Forged(Code.REGISTRY, f"{said.prev}: {wrong}", wrong, REMEDIES[Code.FORM])
 
     def _occupancy(self, said: claims.OccupancySaid, by: tuple[str, str, float]) -> str:
         row = NewOccupancy(
@@ -146,6 +155,8 @@ def _at(text: str | None) -> int | None:
         raise Refused(f"{text}: {error}") from error
 
 
+AS_CLAIMS = {"until:": "`exp`:", "step:": "`data.step`:", "given:": "`given_at`:"}
+"""what the columns of a list are called in an object"""
 CONTRADICTS = {
     "consent+jwt": "it contradicts what is recorded at the gateway: `place` is not known, the"
     " occupancy is another place's or is not there at `nbf`, this consent is known or was withdrawn"
@@ -164,7 +175,10 @@ def contradiction(error: Refused, verified: Verified, policy: Policy) -> Forged:
     """What the registry said against it, with a code, and what its sender may be told of that."""
     if isinstance(error, Forged):
         return error
-    if fault := own_fault(verified, policy):
+    fault = own_fault(verified, policy)
+    for ours, claim in AS_CLAIMS.items():
+        fault = f"{claim}{fault.removeprefix(ours)}" if fault.startswith(ours) else fault
+    if fault:
         return Forged(Code.REGISTRY, str(error), fault, REMEDIES[Code.FORM])
     return Forged(Code.REGISTRY, str(error), CONTRADICTS[verified.typ])
 

@@ -448,3 +448,37 @@ def test_a_request_for_numbers_that_no_store_takes_is_refused():
     with pytest.raises(Forged) as caught:
         checked(signed("request+jwt", act="resend", epoch="a" * 12, to=10**30, **{"from": 10**30}))
     assert caught.value.code is Code.FORM
+
+
+SECONDS = "Unix seconds, a whole number such as 1795000000"
+SENTENCES = {
+    "milliseconds": (
+        {"iat": NOW * 1000},
+        f"`iat` must be {SECONDS} (this looks like milliseconds)",
+    ),
+    "a date for seconds": ({"nbf": "2026-11-24T18:00:00Z"}, f"`nbf` must be {SECONDS}"),
+    "seconds for a date": (
+        {"cmd": {"start": NOW}},
+        "`cmd.start` must be text in UTC such as 2026-11-24T18:00:00Z",
+    ),
+    "seconds for a duration": (
+        {"cmd": {"dur": 120}},
+        "`cmd.dur` must be a duration such as PT30M",
+    ),
+    "a value that is none": (
+        {"cmd": {"val": [1]}},
+        "`cmd.val` must be a number such as -1.5, not text",
+    ),
+    "an unknown claim": ({"lang": "fr"}, "`lang` is no claim of it: remove it"),
+    "a missing claim": ({"exp": ...}, f"the claim `exp` is missing: {SECONDS}"),
+}
+
+
+@pytest.mark.parametrize("what", SENTENCES)
+def test_a_claim_that_is_wrong_is_named_with_what_it_must_be(what):
+    changed, sentence = SENTENCES[what]
+    if "cmd" in changed:
+        changed = {"cmd": claims("dr-command+jwt")["cmd"] | changed["cmd"]}
+    with pytest.raises(Forged) as refusal:
+        checked(signed("dr-command+jwt", **changed))
+    assert refusal.value.sentence.startswith(f"As dr-command+jwt it is wrong: {sentence}. ")

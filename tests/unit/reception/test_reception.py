@@ -235,6 +235,21 @@ def test_a_withdrawal_counts_at_once_whatever_its_own_dates_say(here):
     assert here.registry.consents()[0].withdrawn == NOW
 
 
+@pytest.mark.parametrize("other", ["sub", "place"])
+def test_a_withdrawal_ends_the_consent_of_the_people_it_names_only(here, other):
+    place, occ = home(here)
+    jti = new_jti(NOW)
+    here.accept(here.signed("consent+jwt", place=place, sub=occ, jti=jti))
+    names = {"place": place, "sub": occ} | {
+        other: here.place("B-1") if other == "place" else mint("H")
+    }
+    with pytest.raises(Forged, match="`prev` names is not of the people") as refusal:
+        here.accept(withdrawn(here, names["place"], names["sub"], jti))
+    assert refusal.value.code is Code.REGISTRY
+    assert here.registry.consents()[0].withdrawn is None
+    assert here.accept(withdrawn(here, place, occ, jti))["outcome"] == "withdrawn"
+
+
 def test_a_withdrawal_that_comes_before_its_consent_refuses_it(here):
     place, occ = home(here)
     jti = new_jti(NOW)
