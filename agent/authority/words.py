@@ -88,18 +88,30 @@ EXAMPLES = {
     **dict.fromkeys(("dur", "rand", "max_dur", "min_gap", "max_time_day", "notice", "step"),
                     "a duration such as PT30M"),
     **dict.fromkeys(("val", "min", "max"), "a number such as -1.5, not text"),
-    "billing": "month and day such as 06-30",
+    "billing": "a list of days, each month and day such as 06-30",
     "date": "a day such as 2026-05-12",
     "sha256": "64 digits of 0-9 a-f",
     "jti": "8 to 64 of A-Z a-z 0-9 . _ - that begin with a letter or digit",
     "kid": "the 43 characters of a key's thumbprint",
     "place": "an id such as D84G7ZWYRD6Z1GQ, without dashes",
     **dict.fromkeys(("occ", "sub"), "an id such as H84G7ZWYRD6Z11W, without dashes"),
-    **dict.fromkeys(("recipient", "recipients"), "a DNS name in lower case"),
+    "recipient": "a DNS name in lower case",
+    "recipients": "a list of one DNS name in lower case",
 }  # fmt: skip
 """what a claim must be, by its name"""
+WHOLE = "a whole number"
+"""what `from` and `to` of a request must be, and are not a time there"""
 OF_WRONG_TYPE = ("_type", "_parsing", "pattern_mismatch", "_equal", "_from_float")
 """how the kinds of error end where a value is not of its claim's form"""
+
+
+def _needed(name: str, kind: str) -> str | None:
+    """What a claim of this name must be, where an error of this kind says so."""
+    if name in {"from", "to"} and not kind.startswith(("string", "value_error")):
+        return WHOLE
+    if name == "sub" and kind != "string_pattern_mismatch":
+        return None  # of a grant it is the name of a key
+    return EXAMPLES.get(name)
 
 
 def fault_of(error: ValidationError) -> str:
@@ -109,7 +121,7 @@ def fault_of(error: ValidationError) -> str:
     while names and names[-1] not in EXAMPLES and not EXAMPLES.keys().isdisjoint(names):
         names.pop()  # which of several types was tried
     where = f"`{'.'.join(names)[:80]}`" if names else ""
-    kind, needed = first["type"], EXAMPLES.get(names[-1] if names else "")
+    kind, needed = first["type"], _needed(names[-1] if names else "", first["type"])
     if names and kind == "extra_forbidden":
         return f"{where} is no claim of it: remove it"
     if names and kind == "missing":

@@ -55,6 +55,8 @@ NO_ROOM = {
     errno.EACCES, errno.EPERM, errno.EBUSY, errno.EAGAIN,
 }  # fmt: skip
 """errors of a disk or machine that takes nothing now: whatever the object, it may pass later"""
+NO_THREAD = (RuntimeError, "can't start new thread")
+"""how Python says that the machine gives no thread now"""
 SQLITE_NO_ROOM = {
     sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM,
@@ -390,7 +392,7 @@ def _may_revoke(verified: Verified, kid: str, members: Mapping[str, Member]) -> 
 
 def _not_stored(error: Exception) -> bool:
     """Whether the disk or the machine, and not the object, is why it was not taken."""
-    if isinstance(error, MemoryError) or "start new thread" in str(error):
+    if isinstance(error, MemoryError) or (type(error), str(error)) == NO_THREAD:
         return True
     if isinstance(error, sqlite3.Error):
         return getattr(error, "sqlite_errorcode", 0) & 0xFF in SQLITE_NO_ROOM

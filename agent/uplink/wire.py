@@ -34,7 +34,7 @@ from agent.uplink.pending import Pending
 from agent.uplink.traffic import used
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from paho.mqtt.client import Client, MQTTMessage
     from paho.mqtt.properties import Properties
@@ -111,9 +111,9 @@ class Wire:
             self._news.clear()
             await self._news.wait()
 
-    def requeue(self, messages: Iterable[Message]) -> None:
-        """Let messages that were not acknowledged come once more, behind what waits."""
-        self._inbox.extend(messages)
+    def requeue(self, messages: Sequence[Message]) -> None:
+        """Let messages that were not acknowledged come once more, before all that came later."""
+        self._inbox.extendleft(reversed(messages))
         self._news.set()
 
     def acknowledge(self, message: Message) -> None:

@@ -358,6 +358,39 @@ def test_an_object_that_the_disk_did_not_take_is_tried_again_and_comes_again():
     asyncio.run(scenario())
 
 
+def test_the_word_that_all_have_come_does_not_overtake_an_object_that_is_tried_again():
+    """After a restore something personal may leave from that word on: no withdrawal may be left."""
+    here, came, complete = Audience("GTEST", "s", None).exact, [], []
+
+    async def scenario() -> None:
+        may_go_on = asyncio.Event()
+
+        async def take(raw: bytes) -> None:
+            came.append(raw)
+            if raw == b"second":
+                await may_go_on.wait()
+            elif len(came) == 1:
+                raise NotRecorded("the disk is full")
+
+        station = Station(
+            GATEWAY, objects=take, audience=here, complete=lambda: complete.append(tuple(came))
+        )
+        end = json.dumps({"schema": "gardien/objects-end/1", "audience": here})
+        async with broker() as b, MqttUplink.open(settings(b.port), station) as uplink:
+            uplink.tried_again_after = 3600
+            listening = asyncio.create_task(first(uplink))
+            for words in ("first", "second", end):
+                await sent(b.port, "objects", words)
+            await so(lambda: came == [b"first", b"second"] and len(uplink._wire._inbox) == 1)
+            uplink._try_again()  # as its timer does, while the end waits behind the second
+            may_go_on.set()
+            await so(lambda: complete)
+            listening.cancel()
+        assert complete == [(b"first", b"second", b"first")]
+
+    asyncio.run(scenario())
+
+
 def test_objects_that_the_disk_does_not_take_keep_no_receipt_back():
     """More of them than the broker sends without an acknowledgement: else all batches would wait,
     and with them the room that a receipt makes on a full disk."""

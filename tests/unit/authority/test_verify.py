@@ -474,6 +474,21 @@ SENTENCES = {
 }
 
 
+def sentence_of(typ: str, **changed: object) -> str:
+    with pytest.raises(Forged) as refusal:
+        checked(signed(typ, **changed))
+    return refusal.value.sentence
+
+
+def test_a_claim_of_one_name_is_explained_by_the_kind_of_its_object():
+    request = {"act": "resend", "recipient": "r.example", "epoch": "5f1c"}
+    said = sentence_of("request+jwt", **request, **{"from": "1", "to": 2})
+    assert "`from` must be a whole number. " in said
+    assert "must be text in UTC" in sentence_of("occupancy+jwt", **{"from": 1795000000})
+    assert "an id such as H84G7ZWYRD6Z11W" in sentence_of("consent+jwt", sub="H84G7-ZWYRD-6Z11W")
+    assert "H84G7ZWYRD6Z11W" not in sentence_of("dr-grant+jwt", sub=7)
+
+
 @pytest.mark.parametrize("what", SENTENCES)
 def test_a_claim_that_is_wrong_is_named_with_what_it_must_be(what):
     changed, sentence = SENTENCES[what]
