@@ -44,8 +44,8 @@ async def mosquitto(*words: str) -> bytes:
     return printed
 
 
-async def first(uplink: MqttUplink) -> Receipt:
-    async with asyncio.timeout(10), aclosing(uplink.receipts()) as receipts:
+async def first(uplink: MqttUplink, within: float = 10) -> Receipt:
+    async with asyncio.timeout(within), aclosing(uplink.receipts()) as receipts:
         return await anext(receipts)
 
 
@@ -341,7 +341,7 @@ def test_an_object_that_the_disk_did_not_take_is_tried_again_and_comes_again():
         end = json.dumps({"schema": "gardien/objects-end/1", "audience": here})
         async with broker() as b:
             async with MqttUplink.open(settings(b.port), station) as uplink:
-                listening = asyncio.create_task(first(uplink))
+                listening = asyncio.create_task(first(uplink, 60))
                 for words in ("first", "second", end):
                     await sent(b.port, "objects", words)
                 await so(lambda: len(came) == 2)
@@ -349,7 +349,7 @@ def test_an_object_that_the_disk_did_not_take_is_tried_again_and_comes_again():
             assert not complete
             async with MqttUplink.open(settings(b.port), station) as uplink:
                 uplink.tried_again_after = 0.2
-                listening = asyncio.create_task(first(uplink))
+                listening = asyncio.create_task(first(uplink, 60))
                 await so(lambda: complete)
                 listening.cancel()
             assert came == [b"first", b"second", b"first", b"second", b"first"]
@@ -378,7 +378,7 @@ def test_the_word_that_all_have_come_does_not_overtake_an_object_that_is_tried_a
         end = json.dumps({"schema": "gardien/objects-end/1", "audience": here})
         async with broker() as b, MqttUplink.open(settings(b.port), station) as uplink:
             uplink.tried_again_after = 3600
-            listening = asyncio.create_task(first(uplink))
+            listening = asyncio.create_task(first(uplink, 60))
             for words in ("first", "second", end):
                 await sent(b.port, "objects", words)
             await so(lambda: came == [b"first", b"second"] and len(uplink._wire._inbox) == 1)
@@ -405,7 +405,7 @@ def test_objects_that_the_disk_does_not_take_keep_no_receipt_back():
     async def scenario() -> None:
         station = Station(GATEWAY, objects=take)
         async with broker() as b, MqttUplink.open(settings(b.port), station) as uplink:
-            listening = asyncio.create_task(first(uplink))
+            listening = asyncio.create_task(first(uplink, 60))
             for number in range(25):
                 await sent(b.port, "objects", f"object {number}")
             await so(lambda: len(came) >= 10)
