@@ -8,6 +8,7 @@ AgentError
 ├── WriteRefused     a device did not take a command: read what stands there before anything else
 ├── LinkLost         close the link, wait, open it again
 ├── SpoolFull        the rows were not taken: count them, say so upstream when there is room
+├── StorageFailed    the disk refuses or does not answer: go on in memory until it is well again
 ├── UplinkLost       close the uplink, wait, open it again; batches stay in the spool
 ├── NotStored        keep the connection, wait, send the same batch again
 └── BatchRejected    the far side will never take this: quarantine it, go on with the next
@@ -44,6 +45,10 @@ class LinkLost(AgentError):
 
 class SpoolFull(AgentError):
     """The spool is at its cap; nothing of what was offered was stored."""
+
+
+class StorageFailed(AgentError):
+    """The disk failed or did not answer in time; what was being committed counts as not kept."""
 
 
 class UplinkLost(AgentError):

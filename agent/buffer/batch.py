@@ -48,6 +48,8 @@ class BatchHead:
     """name of the set of limits in force, as FR-1"""
     audit: Callable[[], str | None] = lambda: None
     """hash of the last record of the audit chain"""
+    kept: str = ""
+    """`memory`: what waits is not on the disk, and gone when the power goes"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Stamp:
     clock: str
     privacy: str
     audit: str | None = None
+    kept: str = ""
 
 
 def write(label: Stamp, rows: Sequence[Reading]) -> bytes:
@@ -92,7 +95,8 @@ def _head(label: Stamp) -> dict[str, Any]:
         "policy": POLICY,
         "privacy": label.privacy,
     }
-    return found | {"audit": label.audit} if label.audit else found
+    more = {"audit": label.audit, "kept": label.kept}
+    return found | {name: word for name, word in more.items() if word}
 
 
 def _id(id_: BatchId) -> dict[str, Any]:

@@ -6,12 +6,14 @@ measurements). The file is locked for as long as it is open: a second owner is r
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agent.errors import Refused, SpoolFull
+from agent.buffer.thread import beat
+from agent.errors import Refused, SpoolFull, StorageFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -42,6 +44,17 @@ DAMAGE = {
     sqlite3.SQLITE_IOERR_READ,
     sqlite3.SQLITE_IOERR_SHORT_READ,
 }
+FAILED = {
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_NOLFS,
+}
+
+
+BROKEN = {errno.EIO, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.ESHUTDOWN, errno.EUCLEAN}
+"""what a system call says of a disk that fails, or that its kernel has made read-only"""
 
 
 class Damaged(Exception):
@@ -52,7 +65,7 @@ class Database:
     """The open file. Used from the thread that opened it."""
 
     def __init__(self, path: Path, max_bytes: int) -> None:
-        """Raises Damaged, or Refused if somebody else has it open or it may not be opened."""
+        """Raises Damaged, StorageFailed, or Refused if somebody else has it open."""
         self._suspect = suspicion(path)
         self._connection = _connect(path)
         try:
@@ -66,7 +79,8 @@ class Database:
                 self.read(f"PRAGMA wal_autocheckpoint={LOG // self._page}")
             self.fold()  # what was purged just before a kill may still be in the log
         except BaseException:
-            self._connection.close()
+            with suppress(sqlite3.Error):
+                self._connection.close()
             raise
 
     def close(self) -> None:
@@ -111,7 +125,7 @@ class Database:
     def transaction(self) -> Iterator[None]:
         """On the disk, whole, when it ends; not at all when it raises.
 
-        Raises SpoolFull at the cap and when the file system has no room, Damaged.
+        Raises SpoolFull at the cap and when the file system has no room, StorageFailed, Damaged.
         """
         try:
             with self._words():
@@ -121,7 +135,8 @@ class Database:
                 self._connection.execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:  # SQLITE_FULL has rolled back by itself
-                self._connection.execute("ROLLBACK")
+                with suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
             raise
 
     def used(self) -> int:
@@ -155,15 +170,20 @@ class Database:
             if (reaction := self._reaction(error)) is None:
                 raise
             raise reaction from error
+        finally:
+            beat()
 
     def _reaction(self, error: sqlite3.Error) -> Exception | None:
         # what Python itself objects to (a wrong thread, say) has no code
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
         if code in DAMAGE or code & 0xFF in DAMAGE:
-            self._suspect.touch()
+            with suppress(OSError):
+                self._suspect.touch()
             return Damaged(str(error))
         if code == sqlite3.SQLITE_FULL:
             return SpoolFull("the spool or the disk under it is full")
+        if code & 0xFF in FAILED:
+            return StorageFailed(f"the disk fails: {error}")
         if code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
             return Refused(f"the spool is in use by another process ({error}); stop that one first")
         return None
@@ -174,6 +194,8 @@ def _connect(path: Path) -> sqlite3.Connection:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         return sqlite3.connect(path, timeout=1, isolation_level=None)
     except (OSError, sqlite3.OperationalError) as error:
+        if getattr(error, "errno", None) in BROKEN:
+            raise StorageFailed(f"{path} cannot be opened: {error}") from error
         raise Refused(f"the spool {path} cannot be opened: {error}") from error
 
 
@@ -185,16 +207,19 @@ def suspicion(path: Path) -> Path:
 def set_aside(path: Path) -> Path:
     """Make room for a new file under this name; the old one stays, for people, as `.damaged`.
 
-    One is kept, so that a disk that rots does not also fill up.
+    One is kept, so that a disk that rots does not also fill up. Raises StorageFailed.
     """
     aside = path.with_name(f"{path.name}.damaged")
-    for end in ("-wal", ""):
-        old, new = path.with_name(path.name + end), aside.with_name(aside.name + end)
-        new.unlink(missing_ok=True)
-        if old.exists():
-            old.rename(new)
-    suspicion(path).unlink(missing_ok=True)
-    sync_folder(path.parent)
+    try:
+        for end in ("-wal", ""):
+            old, new = path.with_name(path.name + end), aside.with_name(aside.name + end)
+            new.unlink(missing_ok=True)
+            if old.exists():
+                old.rename(new)
+        suspicion(path).unlink(missing_ok=True)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise StorageFailed(f"{path} is damaged and cannot be set aside: {error}") from error
     return aside
 
 

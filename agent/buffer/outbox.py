@@ -89,6 +89,10 @@ class Outbox:
         self.voids.note_owners(batch.id, owners)
         return batch
 
+    def knows(self, epoch: str) -> bool:
+        """Whether batches of this epoch are here."""
+        return bool(self._database.one("SELECT 1 FROM batch WHERE epoch=? LIMIT 1", epoch))
+
     def _keep_beside(self, batch: Sealed) -> None:
         if batch.form:
             self._packed.add(batch)

@@ -103,8 +103,9 @@ class Sealing:
     def _label(self, order: Order) -> Stamp:
         epoch, seq = str(self._meta["epoch"]), int(self._meta["seq"])
         id_ = BatchId(self._head.gateway, self._head.recipient, epoch, seq)
+        head = self._head
         return Stamp(
-            id_, order.lane, order.now, order.trust, self._head.privacy, self._head.audit()
+            *(id_, order.lane, order.now, order.trust), head.privacy, head.audit(), head.kept
         )
 
     def _standing(self, choice: Choice, bases: Bases | None) -> Choice:

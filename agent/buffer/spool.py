@@ -19,6 +19,7 @@ from agent.buffer.database import Damaged, Database, set_aside, suspicion
 from agent.buffer.disclosed import Disclosed
 from agent.buffer.holdings import Holdings
 from agent.buffer.keys import Keys
+from agent.buffer.memory import provisional
 from agent.buffer.names import ROOM, Names
 from agent.buffer.outbox import Outbox
 from agent.buffer.owners import Owners
@@ -34,6 +35,7 @@ from agent.buffer.states import States
 from agent.buffer.upkeep import Upkeep
 from agent.buffer.verdict import Settled
 from agent.buffer.waiting import Waiting
+from agent.clock import seconds
 from agent.errors import Refused, SpoolFull
 from agent.model import BatchId, Lane, Mark, Void
 
@@ -98,6 +100,7 @@ class Spool:
         self.set_aside: Path | None = None
         """where a damaged spool was put that this one replaces"""
         self._head = head
+        self._provisional = bool(head.kept)
         self._cap = max_bytes
         self._database = Database(path, max_bytes)
         try:
@@ -254,6 +257,10 @@ class Spool:
         """The count of batches that the next one belongs to: 12 hexadecimal digits."""
         return str(self._meta["epoch"])
 
+    def knows(self, epoch: str) -> bool:
+        """Whether it is the current epoch, or one of which batches are here."""
+        return epoch == self.epoch or self._outbox.knows(epoch)
+
     def append(
         self, rows: Sequence[Reading], marks: Mapping[MarkKey, Mark], now: float | None = None
     ) -> None:
@@ -342,7 +349,8 @@ class Spool:
     def _label(self, now: float, trust: str) -> Stamp:
         epoch, seq = str(self._meta["epoch"]), int(self._meta["seq"])
         id_ = BatchId(self._head.gateway, self._head.recipient, epoch, seq)
-        return Stamp(id_, Lane.LIVE, now, trust, self._head.privacy, self._head.audit())
+        head = self._head
+        return Stamp(id_, Lane.LIVE, now, trust, head.privacy, head.audit(), head.kept)
 
     def unreceipted(self) -> list[Sealed]:
         """Batches without a receipt, of all epochs, in the order sealed, byte for byte as sealed.
@@ -414,6 +422,8 @@ class Spool:
         self, rows: Sequence[Reading], marks: Mapping[MarkKey, Mark], now: float | None
     ) -> None:
         body = b""
+        if self._provisional:
+            rows = provisional(rows, int(seconds() if now is None else now))
         if rows:
             new = self._names.unknown(row.series for row in rows)
             self._room.ensure(len(new) * ROOM)

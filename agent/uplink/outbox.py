@@ -121,6 +121,10 @@ class SpoolOutbox:
         order = (lane, now, word, live_after, most_rows, most_bytes, self._bases)
         return await run(spool.seal, *order)
 
+    async def knows(self, epoch: str) -> bool:
+        """Whether batches of this epoch are, or were, its own."""
+        return await self._thread.run(self._spool.knows, epoch)
+
     async def unreceipted(self) -> list[Sealed]:
         """All that was sealed and waits for its receipt, in the order of sealing."""
         await self.catch_up()
@@ -141,3 +145,67 @@ class SpoolOutbox:
     async def waiting(self, live_after: int) -> tuple[int, int]:
         """Rows that wait unsealed: live, backfill."""
         return await self._thread.run(self._spool.waiting, live_after)
+
+
+class Draining:
+    """The disk's spool and, beside it, the one that was kept in memory while the disk failed.
+
+    Of each lane what was kept in memory goes first. Nothing is moved from one to the other.
+    """
+
+    def __init__(self, disk: SpoolOutbox, memory: SpoolOutbox) -> None:
+        self._disk, self._both = disk, (memory, disk)
+
+    @property
+    def behind(self) -> bool:
+        """Whether a change of the registry waits in either."""
+        return any(one.behind for one in self._both)
+
+    @property
+    def told(self) -> Told | None:
+        """As SpoolOutbox, of both."""
+        return self._disk.told
+
+    @told.setter
+    def told(self, told: Told | None) -> None:
+        for one in self._both:
+            one.told = told
+
+    async def catch_up(self) -> None:
+        """As SpoolOutbox, in both."""
+        for one in self._both:
+            await one.catch_up()
+
+    async def seal(
+        self, lane: Lane, live_after: int, most_rows: int, most_bytes: int
+    ) -> Sealed | None:
+        """As SpoolOutbox."""
+        for one in self._both:
+            if sealed := await one.seal(lane, live_after, most_rows, most_bytes):
+                return sealed
+        return None
+
+    async def unreceipted(self) -> list[Sealed]:
+        """As SpoolOutbox, of both."""
+        return [batch for one in self._both for batch in await one.unreceipted()]
+
+    async def quarantined(self) -> list[Sealed]:
+        """As SpoolOutbox, of both."""
+        return [batch for one in self._both for batch in await one.quarantined()]
+
+    async def settle(self, receipt: Receipt) -> Settled:
+        """Apply the recipient's word where its epoch is."""
+        return await (await self._of(receipt.epoch)).settle(receipt)
+
+    async def quarantine(self, id: BatchId, reason: str) -> None:  # noqa: A002 -- it is one
+        """As SpoolOutbox, where the epoch of the batch is."""
+        await (await self._of(id.epoch)).quarantine(id, reason)
+
+    async def waiting(self, live_after: int) -> tuple[int, int]:
+        """As SpoolOutbox, of both together."""
+        live, backfill = zip(*[await one.waiting(live_after) for one in self._both], strict=True)
+        return sum(live), sum(backfill)
+
+    async def _of(self, epoch: str) -> SpoolOutbox:
+        memory, disk = self._both
+        return memory if await memory.knows(epoch) else disk

@@ -1,0 +1,152 @@
+"""What is kept in memory while the disk fails, against what the disk says of the same slots.
+
+The counter-examples have the letters of docs/decisions/030, "Storage".
+"""
+
+import os
+from contextlib import contextmanager
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from agent.buffer.batch import _text
+from agent.buffer.memory import CAP, KEPT
+from agent.buffer.spool import Spool
+from agent.model import Mark, Quality, Why
+from tests.contract.buffer.conftest import HEAD, KEY
+from tests.contract.buffer.far import Far, receipt_for, seal_all
+from tests.unit.buffer.rows import NOON, poll
+
+NOW = 1_700_000_000.0
+
+
+@contextmanager
+def disk(folder):
+    with Spool.open(folder / "spool.db", KEY, HEAD, 50_000_000) as spool:
+        yield spool
+
+
+@contextmanager
+def memory(folder):
+    with Spool.open(folder / "memory.db", KEY, replace(HEAD, kept=KEPT), CAP) as spool:
+        yield spool
+
+
+def missing(slot, meters, why=Why.AGENT):
+    return [
+        replace(row, value=None, quality=Quality.MISSING, why=why, again=True)
+        for row in poll(slot, meters)
+    ]
+
+
+def append(spool, slot, rows, now=NOW):
+    spool.append(rows, {("a", 60): Mark(slot, True)}, now)
+
+
+def held(far, slot):
+    """What the platform shows of a slot: the highest version of each series."""
+    found = {}
+    for (place, *_, t, ver), (row, _) in far.rows.items():
+        if t == NOON + slot * 60 and (place not in found or (ver or -1) > found[place][0]):
+            found[place] = (ver or -1, row.value)
+    return [value for _, value in found.values()]
+
+
+@pytest.mark.parametrize("disk_first", [True, False])
+def test_a_value_kept_in_memory_counts_whichever_comes_first(tmp_path, disk_first):
+    """A_a: M `agent` of the slot reached the platform before the value did."""
+    far = Far()
+    with disk(tmp_path) as spool, memory(tmp_path) as beside:
+        append(beside, 1, poll(1, 3))
+        append(spool, 1, missing(1, 3))
+        first, then = (spool, beside) if disk_first else (beside, spool)
+        for one in (first, then):
+            for batch in seal_all(one):
+                one.settle(far.store(batch), NOW)
+        assert held(far, 1) == [row.value for row in poll(1, 3)]
+        assert not far.twice
+
+
+def test_a_commit_that_failed_and_had_effect_is_no_second_row_of_its_key(tmp_path):
+    """A_b: the disk has the row too."""
+    far = Far()
+    with disk(tmp_path) as spool, memory(tmp_path) as beside:
+        append(spool, 1, poll(1, 3))
+        append(beside, 1, poll(1, 3))
+        for one in (beside, spool):
+            for batch in seal_all(one):
+                one.settle(far.store(batch), NOW)
+        assert not far.twice
+        assert held(far, 1) == [row.value for row in poll(1, 3)]
+
+
+def test_what_has_no_value_never_counts_above_one(tmp_path):
+    """A_c: a second memory epoch does not know what the first delivered."""
+    far = Far()
+    with memory(tmp_path) as first:
+        append(first, 1, poll(1, 3))
+        for batch in seal_all(first):
+            first.settle(far.store(batch), NOW)
+    (tmp_path / "memory.db").unlink()  # the machine was started anew
+    with memory(tmp_path) as second:
+        append(second, 1, [replace(row, ver=int(NOW) + 99) for row in missing(1, 3)])
+        for batch in seal_all(second):
+            second.settle(far.store(batch), NOW)
+    assert held(far, 1) == [row.value for row in poll(1, 3)]
+    assert not far.twice
+
+
+def test_each_memory_epoch_has_a_name_of_its_own(tmp_path):
+    """A_d: after a reboot two payloads shared an id."""
+    epochs = set()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        with memory(tmp_path / name) as spool, disk(tmp_path / name) as beside:
+            epochs |= {spool.epoch, beside.epoch}
+    assert len(epochs) == 4
+
+
+def test_a_receipt_of_a_memory_epoch_that_is_gone_changes_nothing(tmp_path):
+    with memory(tmp_path) as first:
+        append(first, 1, poll(1, 3))
+        batch = seal_all(first)[0]
+    with disk(tmp_path) as spool:
+        append(spool, 2, poll(2, 3))
+        waiting = seal_all(spool)
+        epoch = spool.epoch
+        for seq in (1, 77):
+            word = replace(receipt_for(batch), stored=((seq, batch.sha256),))
+            settled = spool.settle(word, NOW)
+            assert not settled.settled
+            assert not settled.new_epoch
+        assert spool.epoch == epoch
+        assert [one.id for one in spool.unreceipted()] == [one.id for one in waiting]
+
+
+def test_its_batches_say_where_they_were_kept(tmp_path):
+    with memory(tmp_path) as beside, disk(tmp_path) as spool:
+        for one, said in ((beside, True), (spool, False)):
+            append(one, 1, poll(1, 1))
+            assert (b'"kept":"memory"' in _text(seal_all(one)[0].payload)) is said
+
+
+def test_a_late_version_keeps_its_own(tmp_path):
+    with memory(tmp_path) as beside:
+        (row,) = poll(1, 1)
+        append(beside, 1, [replace(row, ver=int(NOW) + 7, value=Decimal(3))])
+        far = Far()
+        far.store(seal_all(beside)[0])
+        assert [ver for *_, ver in far.rows] == [int(NOW) + 7]
+
+
+def test_it_survives_kill_9(tmp_path):
+    pid = os.fork()
+    if not pid:  # it is not closed
+        with memory(tmp_path) as beside:
+            append(beside, 1, poll(1, 3))
+            os.kill(os.getpid(), 9)
+    os.waitpid(pid, 0)
+    with memory(tmp_path) as beside:
+        assert beside.waiting(0)[0] == 3
+        assert beside.marks()["a", 60].slot == 1

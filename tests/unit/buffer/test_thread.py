@@ -1,0 +1,108 @@
+"""A thread whose calls wait for a disk: one that does not answer is not waited for."""
+
+import asyncio
+import threading
+from contextlib import contextmanager
+
+import pytest
+
+from agent.buffer import thread as module
+from agent.buffer.thread import DiskThread, beat, in_own_thread
+from agent.errors import StorageFailed
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch):
+    monkeypatch.setattr(module, "STALL", 0.2)
+
+
+def test_a_disk_that_does_not_answer_is_a_failure_of_all_calls_and_not_waited_for():
+    stuck, made = threading.Event(), []
+
+    async def main():
+        thread = DiskThread("spool")
+        first = asyncio.ensure_future(thread.run(stuck.wait, 60))
+        second = asyncio.ensure_future(thread.run(made.append, "second"))
+        for call in (first, second):
+            with pytest.raises(StorageFailed, match="has not answered"):
+                await call
+        with pytest.raises(StorageFailed):
+            await thread.run(made.append, "third")
+        await thread.close(lambda: made.append("last"))
+        assert not thread.over
+        assert not made
+        stuck.set()
+        while not thread.over:
+            await asyncio.sleep(0.01)
+        assert made == ["last"]  # what had not begun was not made
+
+    asyncio.run(main())
+
+
+def test_a_long_call_that_the_disk_goes_on_answering_is_waited_for():
+    def long():
+        for _ in range(30):
+            threading.Event().wait(0.02)
+            beat()
+        return "done"
+
+    async def main():
+        thread = DiskThread("spool")
+        assert await thread.run(long) == "done"
+        await thread.close(int)
+
+    asyncio.run(main())
+
+
+def test_a_call_that_says_that_the_disk_fails_is_the_last():
+    def fails():
+        raise StorageFailed("the disk reports errors")
+
+    async def main():
+        thread = DiskThread("spool")
+        with pytest.raises(StorageFailed):
+            await thread.run(fails)
+        with pytest.raises(StorageFailed, match="reports errors"):
+            await thread.run(int)
+        await thread.close(int)
+
+    asyncio.run(main())
+
+
+def test_what_was_being_opened_when_the_disk_froze_is_closed_when_it_thaws():
+    stuck, said = threading.Event(), []
+
+    @contextmanager
+    def spool():
+        stuck.wait(60)
+        said.append("open")
+        yield said
+        said.append("closed")
+
+    async def main():
+        with pytest.raises(StorageFailed):
+            async with in_own_thread("spool", spool):
+                pytest.fail("it is not open")
+        assert not said
+        stuck.set()
+        async with asyncio.timeout(60):
+            while said != ["open", "closed"]:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_call_is_waited_for_and_a_stuck_one_is_not():
+    stuck = threading.Event()
+
+    async def main():
+        thread = DiskThread("spool")
+        call = asyncio.ensure_future(thread.run(stuck.wait, 60))
+        await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        stuck.set()
+        await thread.close(int)
+
+    asyncio.run(main())
