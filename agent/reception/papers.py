@@ -12,7 +12,7 @@ from agent.authority import claims
 from agent.authority.refused import REMEDIES, Code, Forged
 from agent.authority.words import moment, seconds
 from agent.clock import stamp
-from agent.errors import Refused
+from agent.errors import NotRecorded, Refused
 from agent.reception.placemap import read_map
 from agent.registry import fields
 from agent.registry.dates import MONTH, day_of_the_year, sane
@@ -35,8 +35,18 @@ class Papers:
     def record(self, verified: Verified, now: float) -> str:
         """Record what an object says; in a word what was done, for people.
 
-        Raises Refused where it contradicts what stands, NotYet where it may fit later.
+        Raises Refused where it contradicts what stands, NotYet where it may fit later, NotRecorded
+        where the disk does not take it; what takes something away is in force all the same.
         """
+        outcome = self._record(verified, now)
+        self._on_the_disk(outcome)
+        return outcome
+
+    def _on_the_disk(self, outcome: str) -> None:
+        if not self.registry.retry():
+            raise NotRecorded(f"{outcome}: in force, and not recorded yet: the disk fails")
+
+    def _record(self, verified: Verified, now: float) -> str:
         said, who, source = verified.said, verified.owner, f"{verified.typ} {verified.jti}"
         match said:
             case claims.Consent():
@@ -53,9 +63,10 @@ class Papers:
     def known(self, verified: Verified) -> bool:
         """Whether the registry has it already: a kill came between it and the note of it, or the
         note is gone with a state that was restored. Nothing is done twice that may have been
-        corrected since.
+        corrected since. Raises NotRecorded where the disk does not have it yet.
         """
         if self.registry.recorded(verified.owner, f"{verified.typ} {verified.jti}"):
+            self._on_the_disk("recorded before")
             return True
         said = verified.said
         if isinstance(said, claims.Consent) and said.status == "given":

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tinydb import TinyDB
 
-from agent.errors import Refused
+from agent.errors import NotRecorded, Refused
 from agent.registry.registry import TABLE, Registry
 from agent.registry.storage import Aside
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from agent.registry.documents import Document
 
 T = TypeVar("T")
 TRIES = 5
@@ -35,8 +37,12 @@ class Draft(Registry):
         self._registry = registry
         self._path, self._storage, self._documents, self._of = registry.state()
         self._index = self._of
-        self._aside = Aside(self._storage, f"draft{next(NUMBERS)}")
+        self.mute, self._whole = registry.mute, registry.written
+        self._file = self._aside = Aside(self._storage, f"draft{next(NUMBERS)}")
         self._table = TinyDB(storage=lambda: self._aside).table(TABLE)
+
+    def _not_taken(self, error: Exception, _: Sequence[Document]) -> None:
+        raise self._unwritten(error) from error
 
     def taken(self) -> bool:
         """Whether what was changed, if anything, holds now: not if others changed the registry."""
@@ -52,7 +58,10 @@ async def beside(registry: Registry, change: Callable[[Registry], T]) -> T:
     """Make a change. Raises Refused as it does, or where others kept changing the registry."""
     for _ in range(TRIES):
         draft = Draft(registry)
-        answer = await asyncio.to_thread(partial(_uncollected, change, draft))
+        try:
+            answer = await asyncio.to_thread(partial(_uncollected, change, draft))
+        except NotRecorded:  # what takes something away holds all the same
+            return change(registry)
         if draft.taken():
             return answer
     raise Refused(

@@ -6,7 +6,11 @@ answer when the call returns.
 
 from __future__ import annotations
 
+import json
+import logging
 import os
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -29,7 +33,15 @@ from agent.registry.admit_meters import (
 )
 from agent.registry.admit_people import admit_occupancies
 from agent.registry.admit_places import admit_aliases, admit_places
-from agent.registry.documents import Alias, Consent, Duty, Installation, Occupancy, Place
+from agent.registry.documents import (
+    Alias,
+    Consent,
+    Duty,
+    Installation,
+    Occupancy,
+    Place,
+    Withdrawal,
+)
 from agent.registry.effects import effects
 from agent.registry.index import Index, Unknown
 from agent.registry.storage import AtomicStorage
@@ -38,6 +50,8 @@ from agent.registry.stored import from_row, to_row
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    from tinydb.storages import Storage
 
     from agent.model import Retraction
     from agent.registry.documents import Document
@@ -58,6 +72,7 @@ if TYPE_CHECKING:
 
 D = TypeVar("D", Place, Alias, Occupancy, Installation, Consent, Duty)
 
+log = logging.getLogger(__name__)
 TABLE = "documents"
 
 
@@ -72,19 +87,30 @@ class Registry:
     _documents: list[Document]
     _index: Index
 
-    def __init__(self, path: Path, fsync: Callable[[int], None] = os.fsync) -> None:
-        self._path = path
-        self._storage = AtomicStorage(path, fsync)
-        self._table = TinyDB(storage=lambda: self._storage).table(TABLE)
+    def __init__(
+        self, path: Path, fsync: Callable[[int], None] = os.fsync, notes: Path | None = None
+    ) -> None:
+        self._path, self._notes = path, notes
+        self._file: Storage = (storage := AtomicStorage(path, fsync))
+        self._storage = storage
+        self._table = TinyDB(storage=lambda: self._file).table(TABLE)
+        self.unrecorded: tuple[Document, ...] = ()
+        """what is in force, and not on the disk yet: see `_record`"""
+        self.mute = False
+        """nothing allows anything now: what was withdrawn while the disk failed may be forgotten"""
+        self._whole = True
+        """whether the file says what stands here"""
         self._load()
+        self._recall()
 
     @classmethod
-    def open(cls, path: Path) -> Registry:
+    def open(cls, path: Path, notes: Path | None = None) -> Registry:
         """Read the registry; one that is not there yet is empty, and is made by the first change.
 
-        Raises Refused on a file that is no registry, which is left as it is.
+        `notes`: a file that survives kill -9, for what the disk does not take. Raises Refused on a
+        file that is no registry, which is left as it is.
         """
-        return cls(path)
+        return cls(path, notes=notes)
 
     @property
     def revision(self) -> int:
@@ -312,13 +338,13 @@ class Registry:
         """List the consents of an occupancy to a recipient that were not withdrawn, the one hardest
         to lose first.
         """
-        return self._index.consents_of(occupancy, recipient)
+        return () if self.mute else self._index.consents_of(occupancy, recipient)
 
     def ever_agreed(self, place: str, recipient: str) -> Sequence[Consent]:
         """Every consent of whoever lived in a place (by id) to this recipient, withdrawn ones too,
         the one hardest to lose first.
         """
-        return self._index.ever_agreed(place, recipient)
+        return () if self.mute else self._index.ever_agreed(place, recipient)
 
     def dwellings(self) -> Sequence[str]:
         """Every dwelling, by id."""
@@ -326,7 +352,7 @@ class Registry:
 
     def duties_of(self, channel: str) -> Sequence[Duty]:
         """List the duties that name a channel, the one hardest to lose first."""
-        return self._index.duties_of(channel)
+        return () if self.mute else self._index.duties_of(channel)
 
     def turns(self, start: int, end: int) -> list[int]:
         """Instants in (start, end], sorted, at which an answer may change: every since and until,
@@ -351,9 +377,9 @@ class Registry:
         try:
             self._storage.settle(staged)
         except OSError as error:
-            raise self._unsure(error) from error
+            raise self._unwritten(error) from error
         self._documents, self._index = state[2:]
-        self._table = TinyDB(storage=lambda: self._storage).table(TABLE)  # it counts its rows
+        self._written()
         return True
 
     def _change(
@@ -365,22 +391,100 @@ class Registry:
         return [document for document in documents if isinstance(document, cls)]
 
     def _record(self, documents: list[Document]) -> None:
+        """Bring documents to the disk, and let them hold.
+
+        What takes something away holds also where the disk does not take it: at once, and after
+        kill -9; `unrecorded` says so. All else then does not: raises NotRecorded.
+        """
         if not documents:
             return
         try:
-            self._table.insert_multiple(to_row(document) for document in documents)
-        except OSError as error:
-            raise self._unsure(error) from error
-        self._documents += documents
-        self._index = Index(self._documents)
+            self._write(documents)
+        except (OSError, NotRecorded) as error:
+            self._not_taken(error, documents)
+        else:
+            self._hold([*self._documents, *documents])
 
-    def _unsure(self, error: OSError) -> NotRecorded:
-        # what the file says now is what a restart would believe
-        self._load()
-        return NotRecorded(
-            f"{self._path} could not be written ({error}): look whether it was recorded "
-            f"before you do it again"
-        )
+    def _not_taken(self, error: Exception, documents: Sequence[Document]) -> None:
+        ends = [one for one in documents if self._takes_away(one)]
+        self._whole = False
+        if ends:
+            self._hold([*self._documents, *ends])
+            self.unrecorded += tuple(ends)
+            self._note()
+        if len(ends) < len(documents):
+            raise self._unwritten(error) from error
+
+    def _write(self, documents: Sequence[Document] = ()) -> None:
+        """Bring all that holds, and these, to the disk. Raises OSError."""
+        if self._whole:
+            self._table.insert_multiple(to_row(document) for document in documents)
+            return
+        rows = [to_row(document) for document in (*self._documents, *documents)]
+        self._file.write({TABLE: {str(n): row for n, row in enumerate(rows, 1)}})
+        self._written()
+
+    def _written(self) -> None:
+        self._table = TinyDB(storage=lambda: self._file).table(TABLE)  # it counts its rows
+        self._whole = True
+        if self.unrecorded:
+            self.unrecorded = ()
+            self._note()
+
+    @property
+    def written(self) -> bool:
+        """Whether the disk has all that holds."""
+        return self._whole
+
+    def retry(self) -> bool:
+        """Bring to the disk what it has not taken yet; whether all of it is there now."""
+        if not self._whole:
+            with suppress(OSError, NotRecorded):
+                self._write()
+        return self._whole
+
+    def _hold(self, documents: list[Document]) -> None:
+        self._documents, self._index = documents, Index(documents)
+
+    def _takes_away(self, after: Document) -> bool:
+        """Whether nothing may leave by it that might not leave without it."""
+        if isinstance(after, Withdrawal):
+            return True
+        if not isinstance(after, (Consent, Occupancy, Duty)):
+            return False
+        known = (one for one in reversed(self._documents) if one.kind == after.kind)
+        before = next((one for one in known if one.id == after.id), None)
+        if isinstance(after, Consent) and isinstance(before, Consent):
+            return after.withdrawn is not None or (
+                set(after.channels) <= set(before.channels) and after.until <= before.until
+            )
+        return before is not None and _ends_sooner(before, after)
+
+    def _recall(self) -> None:
+        """Let hold what was noted and did not come to the disk."""
+        try:
+            noted = json.loads(self._notes.read_bytes()) if self._notes else []
+        except (FileNotFoundError, ValueError):
+            return
+        new = [one for one in map(from_row, noted) if one.word.revision > self.revision]
+        if new:
+            self._hold([*self._documents, *new])
+            self.unrecorded, self._whole = tuple(new), False
+            self.retry()
+
+    def _note(self) -> None:
+        """Keep what the disk has not taken where kill -9 leaves it."""
+        if self._notes is None:
+            return
+        try:
+            new = self._notes.with_suffix(".new")
+            new.write_text(json.dumps([to_row(one) for one in self.unrecorded]), encoding="utf-8")
+            new.replace(self._notes)
+        except OSError as error:
+            log.error("%s cannot be written: %s", self._notes, error)  # noqa: TRY400 -- no bug
+
+    def _unwritten(self, error: Exception) -> NotRecorded:
+        return NotRecorded(f"{self._path} could not be written ({error}): it was not recorded")
 
     def _load(self) -> None:
         stored = self._storage.read()
@@ -398,3 +502,12 @@ class Registry:
             ) from error
         except Refused as error:
             raise NotRecorded(f"{self._path}: {error}; it was left as it is") from error
+
+
+def _ends_sooner(before: Document, after: Document) -> bool:
+    """Whether the later version is the earlier one with an earlier end, of an occupancy or duty."""
+    if not isinstance(before, (Occupancy, Duty)) or not isinstance(after, (Occupancy, Duty)):
+        return False
+    if after != replace(before, until=after.until, word=after.word) or after.until is None:
+        return False
+    return before.until is None or after.until <= before.until

@@ -1,6 +1,7 @@
 """The registry on a real disk: one write a change, everything or nothing, never overwritten."""
 
 import cProfile
+import errno
 import os
 import pstats
 import stat
@@ -8,9 +9,15 @@ import stat
 import pytest
 
 from agent.channels import channels
-from agent.errors import Refused
+from agent.errors import NotRecorded, Refused
 from agent.registry.documents import Installation
-from agent.registry.entries import NewConsent, NewInstallation, NewPlace
+from agent.registry.entries import (
+    NewConsent,
+    NewInstallation,
+    NewOccupancy,
+    NewPlace,
+    NewWithdrawal,
+)
 from agent.registry.gate import Basis, may_leave, policy
 from agent.registry.index import Unknown
 from agent.registry.registry import Registry
@@ -286,11 +293,88 @@ def test_a_full_disk_changes_nothing_and_is_said(registry, path):
     assert path.read_bytes() == before
 
 
-@pytest.mark.usefixtures("registry")
-def test_after_a_write_in_doubt_the_answers_are_those_of_the_file(path):
+def test_what_came_to_the_disk_only_perhaps_does_not_hold_and_is_written_over(registry, path):
     doubtful = Registry(path, full(stat.S_ISDIR))
-    with pytest.raises(Refused, match="look whether it was recorded"):
+    with pytest.raises(Refused, match="was not recorded"):
         doubtful.add_places([NewPlace("B", "D")], *BY)
+    assert everything(doubtful) == everything(registry)
+    doubtful._storage._fsync = os.fsync
+    doubtful.add_places([NewPlace("C", "D")], *BY)
     assert everything(doubtful) == everything(Registry.open(path))
-    with pytest.raises(Refused, match="already B"):
-        doubtful.add_places([NewPlace("B", "D")], *BY)
+    with pytest.raises(Refused):
+        doubtful.place("B")
+
+
+def failing(path, notes):
+    """A registry whose disk fails until it is mended."""
+    found, mended = Registry(path, notes=notes), []
+
+    def fsync(descriptor):
+        if not mended:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        os.fsync(descriptor)
+
+    found._storage._fsync = fsync
+    return found, lambda: mended.append(True)
+
+
+def test_a_withdrawal_holds_while_the_disk_fails_and_after_kill_9(registry, path, tmp_path):
+    """A_g: it was acknowledged from memory, and the consent was in force again."""
+    (given,) = registry.consent([consent()], *BY, FR)
+    broken, mend = failing(path, tmp_path / "notes")
+    kept = path.read_bytes()
+    (gone,) = broken.withdraw([NewWithdrawal(id=given.id)], *BY)
+    assert broken.unrecorded == (gone,)
+    assert not broken.consents_of(given.occupancy, given.recipient)
+    path.write_bytes(kept)  # what is in the page cache is not on the disk
+    after = Registry(path, broken._storage._fsync, tmp_path / "notes")
+    assert not after.consents_of(given.occupancy, given.recipient)
+    assert (after.revision, after.written) == (broken.revision, False)
+    mend()
+    assert after.retry()
+    assert not after.unrecorded
+    assert everything(Registry.open(path)) == everything(after)
+    assert not Registry.open(path, tmp_path / "notes").unrecorded
+
+
+def test_nothing_is_allowed_while_the_disk_fails(registry, path, tmp_path):
+    """A_h: a consent was accepted in memory, and a withdrawal later found nothing."""
+    (given,) = registry.consent([consent()], *BY, FR)
+    broken, mend = failing(path, tmp_path / "notes")
+    for change in (
+        lambda: broken.add_places([NewPlace("B", "D")], *BY),
+        lambda: broken.install([NewInstallation("A-3-12", serial="46")], *BY),
+        lambda: broken.consent([consent("A-3-13")], *BY, FR),
+    ):
+        with pytest.raises(NotRecorded):
+            change()
+    assert everything(broken) == everything(registry)
+    broken.withdraw([NewWithdrawal(id=given.id)], *BY)
+    mend()
+    broken.add_places([NewPlace("C", "D")], *BY)
+    assert not broken.unrecorded
+    again = Registry.open(path)
+    assert everything(again) == everything(broken)
+    assert sorted(again.ids_after(registry.revision)) == [registry.revision + 1, broken.revision]
+
+
+def test_the_end_of_a_move_holds_where_its_beginning_does_not(registry, path, tmp_path):
+    home = registry.occupancies()[0]
+    broken, _ = failing(path, tmp_path / "notes")
+    rows = [
+        NewOccupancy("move_out", home.place, until=int(NOW) + 10),
+        NewOccupancy("move_in", home.place, since=int(NOW) + 10),
+    ]
+    with pytest.raises(NotRecorded):
+        broken.occupy(rows, *BY)
+    ends = {one.id: one.until for one in broken.occupancies() if one.place == home.place}
+    assert ends == {home.id: int(NOW) + 10}
+
+
+def test_a_registry_that_may_have_forgotten_allows_nothing(registry):
+    """A8: the disk fails at a start, and this boot has left no notes."""
+    (given,) = registry.consent([consent()], *BY, FR)
+    registry.mute = True
+    assert not registry.consents_of(given.occupancy, given.recipient)
+    assert not registry.ever_agreed(given.place, given.recipient)
+    assert not registry.duties_of("heat")

@@ -145,9 +145,11 @@ def test_a_withdrawal_is_taken_later_where_the_registry_cannot_be_read(here):
     path.mkdir()  # reading it fails, as on a card that gives an error
     with pytest.raises(NotRecorded):
         here.accept(raw)
+    assert not [one for one in here.registry.consents() if one.withdrawn is None]  # in force
     path.rmdir()
     path.with_suffix(".there").rename(path)
-    assert here.accept(raw)["outcome"] == "withdrawn"
+    assert here.accept(raw)["outcome"] == "recorded before"
+    assert here.registry.written
 
 
 def test_one_that_cannot_be_evaluated_is_set_aside_in_a_flood_too(here):
