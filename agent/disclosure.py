@@ -261,8 +261,8 @@ def _erasures(
             one.since,
             one.until,
             one.reason,
-            one.ver,
-            confirmed.get(one.id),
+            one.asked,
+            confirmed.get(one.id, confirmed.get(one.former)),
             linked,
         )
         for _, taken in house.registry.effects(0)
@@ -270,7 +270,11 @@ def _erasures(
         if one.place[:1] == "D"
         and place in (None, one.place)
         and one.recipient in (None, recipient)
-        and (one.id in confirmed or one.recipient == recipient or one.place in received)
+        and (
+            {one.id, one.former} & confirmed.keys()
+            or one.recipient == recipient
+            or one.place in received
+        )
     ]
 
 

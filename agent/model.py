@@ -235,6 +235,10 @@ MarkKey = tuple[str, int]
 """device name and step in seconds"""
 
 
+FOR_GOOD = 2**53 - 1
+"""the highest `ver` of all: the largest whole number that every reader of JSON keeps"""
+
+
 @dataclass(frozen=True, slots=True)
 class Retraction:
     """Rows that are taken back: the spool destroys them, the platform erases and refuses them for
@@ -255,9 +259,13 @@ class Retraction:
     until: int | None
     """None: open"""
     ver: int
-    """Unix second; a row made anew needs a higher one"""
+    """Unix second; a row made anew needs a higher one. FOR_GOOD: none is made anew"""
     reason: str
     """`withdrawn`, `moved`, `exchanged`, `corrected`"""
+    asked: int = 0
+    """Unix second: since when"""
+    former: str = ""
+    """the id that version 0.1 gave it; empty: the same"""
 
     def covers(self, recipient: str, series: Series, t: int) -> bool:
         """Whether a row of slot t is taken back, whatever its `ver`.

@@ -22,13 +22,15 @@ from agent.pipeline.sums import Sums
 from agent.pipeline.totals import Totals
 from agent.pipeline.totals import file_of as totals_of
 from agent.registry.documents import serial_key
+from agent.registry.effects import lost_withdrawals
+from agent.registry.entries import NewWithdrawal
 from agent.restored import Way
 from agent.state import judged
 from agent.uplink.delivery import Delivery
 from agent.uplink.outbox import SpoolOutbox
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
     from agent.buffer.announced import Item
     from agent.house import House
@@ -82,6 +84,7 @@ async def open_outlet(house: House, name: str) -> AsyncIterator[Outlet]:
         )
         outbox.directory = partial(directory_of, house, outlet)
         outbox.ready = partial(listened, house)
+        outbox.retracted = partial(withdrawn_there, house, settings.recipient)
         await outbox.catch_up()  # before anything is stored, sealed or sent
         try:
             yield outlet
@@ -97,6 +100,21 @@ async def resume(outlet: Outlet, now: float) -> None:
     rows: list[Reading] = outlet.ledger.resume(now)
     await outlet.intake.put(rows, dict(outlet.ledger.marks))
     await outlet.intake.commit()
+
+
+def withdrawn_there(house: House, recipient: str, ids: Collection[str]) -> None:
+    """Withdraw consents whose withdrawal the recipient knows, and this gateway has lost: it was in
+    force, and the power went before the disk had it.
+    """
+    found = list(lost_withdrawals(house.registry.consents(), recipient, ids))
+    rows = [NewWithdrawal(id=one.id, channels=channels) for one, channels in found]
+    if not rows:
+        return
+    log.warning("%s knows of the withdrawal of %s", recipient, ", ".join(str(r.id) for r in rows))
+    try:
+        house.registry.withdraw(rows, recipient, "receipt", house.clock.now())
+    except Refused as error:
+        log.error("a withdrawal that %s knows of: %s", recipient, error)  # noqa: TRY400 -- no bug
 
 
 def ways(house: House) -> dict[str, Way]:

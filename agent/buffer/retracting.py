@@ -84,11 +84,13 @@ class Retracting:
         """The recipient holds the batch that tells them: they stand there for ever."""
         self._database.write("UPDATE retraction SET body=NULL WHERE epoch=? AND seq=?", epoch, seq)
 
-    def erased(self, said: Sequence[tuple[str, int]]) -> None:
-        """The recipient's word on how many rows it removed."""
+    def erased(self, said: Sequence[tuple[str, int]]) -> tuple[str, ...]:
+        """The recipient's word on how many rows it removed; the ids that were never told here."""
+        known = {id_ for (id_,) in self._database.read("SELECT id FROM retraction")}
         self._database.write_all(
             "UPDATE retraction SET erased=? WHERE id=?", [(rows, id_) for id_, rows in said]
         )
+        return tuple(id_ for id_, _ in said if id_ not in known)
 
     def confirmed(self) -> dict[str, int | None]:
         """By id, how many rows the recipient says that it has erased; None: not confirmed."""

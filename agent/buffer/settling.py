@@ -84,8 +84,7 @@ class Settling:
             self._aside.drop(plan.epoch, seq)
         for seq, reason in plan.verdict.rejected:
             self._outbox.quarantine(plan.epoch, seq, reason, now)
-        if plan.retracted:
-            self._retracting.erased(plan.retracted)
+        strange = self._retracting.erased(plan.retracted) if plan.retracted else ()
         before = self._meta["epoch"]
         ahead, too_far = self._look_ahead(plan)
         conflict, too_often = self._contradict(plan, now)
@@ -97,6 +96,7 @@ class Settling:
             alarm=too_far or too_often,
             new_epoch=self._meta["epoch"] != before,
             ignored=plan.verdict.ignored,
+            retracted=strange,
         )
 
     def applied(self, settled: Settled) -> None:

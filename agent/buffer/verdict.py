@@ -34,6 +34,8 @@ class Settled:
     new_epoch: bool = False
     ignored: int = 0
     """entries that changed nothing: repeated, foreign, or of batches no longer here"""
+    retracted: tuple[str, ...] = ()
+    """ids of retractions that stand there and were never told by this spool"""
 
 
 @dataclass(frozen=True, slots=True)

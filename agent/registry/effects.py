@@ -8,13 +8,14 @@ away: no row of that time exists yet.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent.model import Retraction
+from agent.model import FOR_GOOD, Retraction
 from agent.registry.documents import Consent, Duty, Installation, Occupancy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from agent.registry.documents import Dated, Document, Word
 
@@ -71,19 +72,43 @@ def taken_away(
 
 
 def _of_a_consent(before: Consent, after: Consent) -> Iterator[Retraction]:
-    gone: list[tuple[str | None, Range, str]] = []
-    all_of_it = (before.since, before.until)
-    if after.withdrawn is not None and before.withdrawn is None:
-        gone = [(None, all_of_it, "withdrawn")]
-    else:
-        names = [name for name in before.channels if name not in after.channels]
-        gone = [(name, all_of_it, "withdrawn") for name in names]
-        gone += [(None, lost, "corrected") for lost in _less(before, after)]
-    for channel, lost, reason in gone:
-        yield _retraction(
-            after.word, reason, after.place, lost, channel=channel,
-            recipient=after.recipient, occupancy=after.occupancy, basis=after.id,
-        )  # fmt: skip
+    whose = {"recipient": after.recipient, "occupancy": after.occupancy, "basis": after.id}
+    withdrawn: list[str | None] = [None]
+    if after.withdrawn is None or before.withdrawn is not None:
+        withdrawn = [name for name in before.channels if name not in after.channels]
+        for lost in _less(before, after):
+            yield _retraction(after.word, "corrected", after.place, lost, **whose)
+    for channel in withdrawn:
+        lost = (before.since, before.until)
+        one = _retraction(after.word, "withdrawn", after.place, lost, channel=channel, **whose)
+        yield replace(
+            one, id=withdrawal_id(after, channel), until=None, ver=FOR_GOOD, former=one.id
+        )
+
+
+def withdrawal_id(consent: Consent, channel: str | None = None) -> str:
+    """The id of the retraction that a withdrawal leads to; None: of all channels.
+
+    It is known without the withdrawal, so that a gateway which has lost that learns of it from a
+    receipt (`lost_withdrawals`).
+    """
+    what = ("withdrawn", consent.recipient, consent.place, consent.occupancy, consent.id, channel)
+    return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
+
+
+def lost_withdrawals(
+    consents: Iterable[Consent], recipient: str, ids: Collection[str]
+) -> Iterator[tuple[Consent, tuple[str, ...]]]:
+    """Of the consents to a recipient that stand, those that it has seen withdrawn, by the `ids` of
+    retractions; and of which channels, none meaning all.
+    """
+    for one in consents:
+        if one.recipient != recipient or one.withdrawn is not None:
+            continue
+        if withdrawal_id(one) in ids:
+            yield one, ()
+        elif gone := tuple(name for name in one.channels if withdrawal_id(one, name) in ids):
+            yield one, gone
 
 
 def _less(before: Dated, after: Dated) -> Iterator[Range]:
@@ -118,4 +143,4 @@ def _retraction(  # noqa: PLR0913 -- its members
     since, until = lost
     what = (place, channel, occupancy, basis, meter, since, until, word.when, reason)
     digest = hashlib.sha256(repr((word.revision, recipient, *what)).encode()).hexdigest()
-    return Retraction(digest[:16], recipient, *what)
+    return Retraction(digest[:16], recipient, *what, asked=word.when)

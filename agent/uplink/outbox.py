@@ -53,6 +53,8 @@ class SpoolOutbox:
         """what is needed to read the rows: told before any of them"""
         self.ready: Callable[[], bool] = lambda: True
         """whether anything may be sealed now"""
+        self.retracted: Callable[[Collection[str]], None] = lambda _: None
+        """told of retractions that stand at the recipient and that this state does not know of"""
         self._bases = bases
         self._applied: int | None = None
         self._one_at_a_time = asyncio.Lock()
@@ -136,7 +138,10 @@ class SpoolOutbox:
 
     async def settle(self, receipt: Receipt) -> Settled:
         """Apply the recipient's word, durably."""
-        return await self._thread.run(self._spool.settle, receipt, self._clock.now())
+        settled = await self._thread.run(self._spool.settle, receipt, self._clock.now())
+        if settled.retracted:
+            self.retracted(settled.retracted)
+        return settled
 
     async def quarantine(self, id: BatchId, reason: str) -> None:  # noqa: A002 -- it is one
         """Keep a batch that the far side will never take, and send it no more."""

@@ -46,6 +46,9 @@ CREATE TABLE IF NOT EXISTS retraction (
     gateway TEXT, recipient TEXT, id TEXT, body TEXT NOT NULL, erased INTEGER NOT NULL,
     epoch TEXT NOT NULL, seq INTEGER NOT NULL,
     PRIMARY KEY (gateway, recipient, id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS refused (
+    gateway TEXT, recipient TEXT, epoch TEXT, seq INTEGER, id TEXT,
+    PRIMARY KEY (gateway, recipient, epoch, seq, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS lie (n INTEGER PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS tally (what TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
 """
@@ -103,11 +106,13 @@ class Ledger:
             raise UnreadableError("told to reject it", parcel.id)
 
     def word(self, id_: Id, held: str) -> dict[str, Any]:
-        """What a receipt says of an id: the hash of what is held, what it took back, how many rows
-        went.
+        """What a receipt says of an id: the hash of what is held; the retractions that it brought,
+        or that refused rows of it, with how many rows each has removed.
         """
         found = self._db.execute(
-            "SELECT id, erased FROM retraction WHERE (gateway, recipient, epoch, seq) = (?,?,?,?)",
+            "SELECT id, erased FROM retraction WHERE gateway = ?1 AND recipient = ?2"
+            " AND ((epoch, seq) = (?3, ?4) OR id IN (SELECT id FROM refused"
+            " WHERE (gateway, recipient, epoch, seq) = (?1, ?2, ?3, ?4)))",
             id_,
         )
         retracted = [list(one) for one in found]
@@ -142,10 +147,17 @@ class Ledger:
                 self._add(parcel, left)
             if _left(row, standing) != [row]:
                 self._count("refused_rows")
+                self._refuse(parcel.id, [one for one in standing if _left(row, [one]) != [row]])
         for name, items in parcel.directory.items():
             if name != "before":
                 for item in items:
                     self._learn(parcel, name, item)
+
+    def _refuse(self, id_: Id, by: list[Retract]) -> None:
+        """Note which retractions refuse rows of a batch: its receipt names them."""
+        self._db.executemany(
+            "INSERT OR IGNORE INTO refused VALUES (?,?,?,?,?)", [(*id_, one.id) for one in by]
+        )
 
     def _standing(self, id_: Id) -> list[Retract]:
         """What was taken back for ever: refused from whatever batch it comes in."""

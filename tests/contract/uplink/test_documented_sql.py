@@ -55,7 +55,7 @@ class Platform:
         begin, commit = texts.index("BEGIN"), texts.index("COMMIT")
         self.tables = texts[:begin]
         self._one_at_a_time, self._batch, *others = texts[begin + 1 : commit]
-        self._retraction, self.erase, self._add, self.row = others
+        self._retraction, self.erase, self._add, self._refused, self.row = others
         self._held, self._retracted, _ = texts[commit + 1 :]
 
     def create(self) -> None:
@@ -82,6 +82,7 @@ class Platform:
             self.db.execute(self._add, values | {"deleted": deleted})
         for row in parcel.rows:
             for n in range(row.span):
+                self.db.execute(self._refused, words | slot_of(row, n))
                 self.db.execute(self.row, words | slot_of(row, n))
 
     def transaction(self):
