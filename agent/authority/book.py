@@ -6,6 +6,7 @@ One SQLite file in the state directory. A commit that returned is on the disk.
 from __future__ import annotations
 
 import logging
+import shutil
 import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -66,27 +67,43 @@ def _not_now(path: Path, error: Exception) -> NotRecorded:
     )
 
 
+def _forget_copy(copy: Path) -> None:
+    """What it took was not acknowledged, and comes again."""
+    for suffix in ("", "-wal", "-shm"):
+        copy.with_name(copy.name + suffix).unlink(missing_ok=True)
+
+
 class Book:
     """The open file; used by one thread."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
+        self.volatile = False
+        """it is a copy in memory, for the disk fails: what it takes is gone with the next boot"""
         self.taken = taken.Account.read(db)
         self.trust = self._trust()
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path) -> Iterator[Book]:
+    def open(cls, path: Path, beside: Path | None = None) -> Iterator[Book]:
         """Open the book; a damaged one is set aside, and nobody's word counts until a trust list
-        is accepted again. Raises NotRecorded where the disk only does not take or give it now.
+        is accepted again.
+
+        `beside`: a folder in memory, for a copy where the disk takes nothing now. Raises
+        NotRecorded where it does not even give it.
         """
         try:
             db, book = cls._opened(path)
-        except OSError as error:
-            raise _not_now(path, error) from error
-        except (sqlite3.DatabaseError, Forged) as error:
-            if getattr(error, "sqlite_errorcode", 0) in NOT_NOW:
-                raise _not_now(path, error) from error
+            if beside is not None:
+                _forget_copy(beside / path.name)
+        except (OSError, sqlite3.DatabaseError, Forged) as error:
+            if isinstance(error, OSError) or getattr(error, "sqlite_errorcode", 0) in NOT_NOW:
+                db, book = cls._copied(path, beside, error)
+                try:
+                    yield book
+                finally:
+                    db.close()
+                return
             log.error("%s was damaged and is set aside: %s", path, error)  # noqa: TRY400 -- no bug
             for suffix in ("", "-wal", "-shm"):
                 file = path.with_name(path.name + suffix)
@@ -97,6 +114,27 @@ class Book:
             yield book
         finally:
             db.close()
+
+    @classmethod
+    def _copied(
+        cls, path: Path, beside: Path | None, why: Exception
+    ) -> tuple[sqlite3.Connection, Book]:
+        """Open the copy that this boot has, or make one. Raises NotRecorded."""
+        if beside is None:
+            raise _not_now(path, why) from why
+        copy = beside / path.name
+        try:
+            if not copy.exists():
+                # the log first: without it the copy would silently lack the last commits
+                for suffix in ("-wal", ""):
+                    file = path.with_name(path.name + suffix)
+                    if file.exists():
+                        shutil.copyfile(file, copy.with_name(copy.name + suffix))
+            db, book = cls._opened(copy)
+        except (OSError, sqlite3.DatabaseError, Forged) as error:
+            raise _not_now(path, error) from error
+        book.volatile = True
+        return db, book
 
     @classmethod
     def _opened(cls, path: Path) -> tuple[sqlite3.Connection, Book]:

@@ -83,6 +83,8 @@ class Reception:
         self.audience, self.audit = audience, audit
         self.least, self.pinned, self.witness = least, pinned, witness
         self.told = Told(book)
+        self.failing: Callable[[], str] = str
+        """why the disk takes nothing now, in words; empty: it does"""
         self.seats: dict[str, Seat] = {}
         """by typ: who else takes objects"""
         self._one_at_a_time = asyncio.Lock()
@@ -117,6 +119,8 @@ class Reception:
         except Forged as error:
             self._refused(raw, via, error)
             raise
+        if self.book.volatile:
+            raise NotRecorded(f"{answer['outcome']}: in force, and not recorded yet")
         self._tell(raw, via, answer)
         return answer
 
@@ -165,6 +169,8 @@ class Reception:
             if error.code is Code.CLOCK and _for_the_registry(raw):
                 return self._wait_for_the_clock(raw, via)
             raise
+        if (why := self.failing()) and _allows(verified.said):
+            raise Forged(Code.STORAGE, why)
         if verified.typ in self.seats and verified.typ != REVOKES:
             answer = await self.seats[verified.typ](verified)
             return {"typ": verified.typ, "jti": verified.jti, "outcome": "taken", **answer}
@@ -423,6 +429,16 @@ def _conflicts(raw: bytes, error: Forged) -> str:
     where = re.escape(str(one.claims["jti"]))
     lines = re.findall(rf"(?<!\S){where}:([0-9]+): ", str(error))
     return f" {','.join(lines)}" if lines else ""
+
+
+def _allows(said: object) -> bool:
+    """Whether something may leave, or be kept, by it that might not without it."""
+    match said:
+        case claims.Consent(status=status) | claims.Duty(status=status):
+            return status == "given"
+        case claims.OccupancySaid(event=event):
+            return event != "move_out"
+    return isinstance(said, claims.PlaceMap)
 
 
 def _for_the_registry(raw: bytes) -> bool:

@@ -8,18 +8,21 @@ or how places and meters now fit.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.authority.compact import MAP
 from agent.clock import stamp
+from agent.errors import NotRecorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.authority.book import Book
 
+log = logging.getLogger(__name__)
 LATEST = 500
 """answers that are kept for recipients who have not heard them yet"""
 
@@ -63,6 +66,7 @@ class Told:
             "SELECT told.*, coalesce(words, '') FROM told LEFT JOIN told_words USING (n) ORDER BY n"
         )
         self._latest = deque((One(*row) for row in rows), maxlen=LATEST)
+        self._unkept = 0
 
     def add(
         self,
@@ -82,6 +86,15 @@ class Told:
         if any((one.via, one.state, one.code) == (came[0], state, code) for one in told):
             return
         values = (int(at), *came, *what, state, code)
+        try:
+            n = self._keep(values, words)
+        except NotRecorded as error:  # its sender is told all the same, until the next start
+            log.warning("what became of an object is in memory only: %s", error)
+            self._unkept -= 1
+            n = self._unkept
+        self._latest.append(One(n, *values, words))
+
+    def _keep(self, values: tuple[object, ...], words: str) -> int:
         with self._book.transaction() as db:
             n = db.execute(
                 "INSERT INTO told (at, via, owner, typ, jti, sha256, state, code)"
@@ -91,7 +104,7 @@ class Told:
                 db.execute("INSERT OR REPLACE INTO told_words VALUES (?, ?)", (n, words))
             db.execute("DELETE FROM told WHERE n <= ?", ((n or 0) - LATEST,))
             db.execute("DELETE FROM told_words WHERE n <= ?", ((n or 0) - LATEST,))
-        self._latest.append(One(n or 0, *values, words))
+        return n or 0
 
     def to(
         self, uplink: str, recipient: str, report: Callable[[], dict[str, Any]] = dict
