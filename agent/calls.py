@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from agent.clerk import Call
     from agent.house import House, Outlet
+    from agent.lifetime import Fault
     from agent.lines import Line
     from agent.model import Point, Sample
     from agent.pipeline.device import Device
@@ -68,13 +69,28 @@ async def status(house: House, asker: Asker) -> dict[str, Any]:
         "authority": notary.standing(house),
         "restored": _restored(house),
         "backup_said": house.backup_said,
-        "uplinks": {name: await _uplink(house, one) for name, one in house.outlets.items()},
+        "uplinks": {name: await _uplink(house, one) for name, one in list(house.outlets.items())},
+        "faults": [_fault(house, one) for one in house.jobs.faults.all()],
         **itself(house),
         "controls": control_calls.held(house.steering) if house.steering else {},
         "holds": house.steering.holds() if house.steering else [],
     }
     answer["events"] = [event._asdict() for event in events(answer)]
     return answer
+
+
+def _fault(house: House, fault: Fault) -> dict[str, Any]:
+    """A component that does not work because of an unexpected error, with moments of the clock."""
+    passed, now = house.clock.now() - monotonic(), monotonic()
+    waits = fault.next_try is not None and fault.next_try > now
+    return {
+        "component": fault.component,
+        "since": stamp(passed + fault.since),
+        "error": fault.error,
+        "words": fault.words,
+        "next_try": stamp(passed + (fault.next_try or now)) if waits else None,
+        "uplink": fault.uplink,
+    }
 
 
 def _restored(house: House) -> dict[str, Any] | None:

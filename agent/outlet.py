@@ -12,6 +12,7 @@ from agent.buffer.spool import Spool
 from agent.buffer.thread import in_own_thread
 from agent.errors import Refused
 from agent.house import Outlet, midnights, points_by_key, policy_of
+from agent.lifetime import said
 from agent.pipeline.bases import Bases
 from agent.pipeline.directory import directory
 from agent.pipeline.gate import Gate
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from agent.buffer.announced import Item
+    from agent.buffer.thread import OneThread
     from agent.house import House
     from agent.model import Mark, MarkKey, Reading
 
@@ -40,53 +42,73 @@ UNPROVED = "ten minutes are over, and not every platform could say that all has 
 
 
 @asynccontextmanager
-async def open_outlet(house: House, name: str) -> AsyncIterator[Outlet]:
-    """Open one recipient's spool; what intake still holds is committed on leaving."""
+async def open_outlet(
+    house: House, name: str, before: Outlet | None = None
+) -> AsyncIterator[Outlet]:
+    """Open one recipient's spool; what intake still holds is committed on leaving.
+
+    `before`: the outlet whose spool was closed because of an error, with what it holds in memory.
+    """
     config, who = house.config, house.identity
     if who is None:
         raise Refused("this gateway has no identity yet: run `gardien key new`")
     settings = config.uplinks[name].settings
     head = BatchHead(who.gateway, settings.recipient, config.privacy.policy, house.last_hash)
     path = config.state / f"spool-{settings.recipient}.db"
-    before = judged(config.state)
     limits = (config.spool.max, config.spool.reserve)
-    opening = partial(Spool.open, path, who.spool_key, head, *limits, judged=before)
+    opening = partial(Spool.open, path, who.spool_key, head, *limits, judged=judged(config.state))
     async with in_own_thread(f"spool {name}", opening) as (spool, thread):
         if spool.set_aside:
             log.error("the spool of %s was damaged and set aside as %s", name, spool.set_aside)
         if await thread.run(spool.belongs_to, who.state):
             log.warning("%s: another state than before: a new epoch begins", name)
             house.audit("epoch.begun", {"recipient": settings.recipient, "state": who.state})
-        withholds = config.uplinks[name].withheld
-        totals = Totals(totals_of(config.state, settings.recipient))
-        words = (house.registry, policy_of(config), settings.recipient)
-        gate = Gate(*words, withholds=withholds, held=totals.held)
-        marks = await thread.run(spool.marks)
-        ledger = Ledger(gate, points_by_key(config.points()), marks, config.zone)
         await thread.run(spool.days, midnights(config))
-
-        async def append(rows: Sequence[Reading], marks: Mapping[MarkKey, Mark]) -> None:
-            await thread.run(spool.append, rows, marks, house.clock.now())
-
-        bases = Bases(lambda: ledger.gate)
-        intake = Intake(append, config.spool.flush, revision=bases.revision, recheck=bases.kept)
-        word = config.uplinks[name].transport
-        told = await thread.run(spool.announced)
-        outbox = SpoolOutbox(spool, thread, house.clock, bases=bases)
-        groups = Groups(file_of(config.state, settings.recipient))
-        sums = Sums(house.registry, settings.recipient, groups, house.indexes, marks, house.serial)
-        outlet = Outlet(
-            *(name, settings, word, spool, thread, outbox, ledger, intake, Delivery(), told),
-            sums,
-            totals,
-        )
-        outbox.directory = partial(directory_of, house, outlet)
-        outbox.ready = partial(listened, house)
-        await outbox.catch_up()  # before anything is stored, sealed or sent
+        marks = await thread.run(spool.marks)
+        outlet = before or _outlet(house, name, spool, thread, marks)
+        outlet.spool, outlet.thread = spool, thread
+        outlet.told = await thread.run(spool.announced)
+        outlet.outbox = SpoolOutbox(spool, thread, house.clock, bases=_bases(outlet.ledger))
+        outlet.outbox.directory = partial(directory_of, house, outlet)
+        outlet.outbox.ready = partial(listened, house)
+        await outlet.outbox.catch_up()  # before anything is stored, sealed or sent
         try:
             yield outlet
         finally:
-            await intake.commit()
+            try:
+                await outlet.intake.commit()
+            except Exception as error:  # noqa: BLE001 -- the spool is closed all the same
+                why = f"what waits for {name} stays in memory: {said(error)}"
+                house.jobs.faults.log(error, why, f"spool {name}")
+
+
+def _bases(ledger: Ledger) -> Bases:
+    return Bases(lambda: ledger.gate)
+
+
+def _outlet(
+    house: House, name: str, spool: Spool, thread: OneThread, marks: Mapping[MarkKey, Mark]
+) -> Outlet:
+    """A recipient's account, and the room in front of its spool; nothing is in them yet."""
+    config, uplink = house.config, house.config.uplinks[name]
+    recipient = uplink.settings.recipient
+    totals = Totals(totals_of(config.state, recipient))
+    words = (house.registry, policy_of(config), recipient)
+    gate = Gate(*words, withholds=uplink.withheld, held=totals.held)
+    ledger = Ledger(gate, points_by_key(config.points()), marks, config.zone)
+    bases = _bases(ledger)
+
+    async def append(rows: Sequence[Reading], marks: Mapping[MarkKey, Mark]) -> None:
+        await outlet.thread.run(outlet.spool.append, rows, marks, house.clock.now())
+
+    flush = config.spool.flush
+    intake = Intake(append, flush, revision=bases.revision, recheck=bases.kept, uplink=name)
+    groups = Groups(file_of(config.state, recipient))
+    sums = Sums(house.registry, recipient, groups, house.indexes, marks, house.serial)
+    outbox = SpoolOutbox(spool, thread, house.clock, bases=bases)
+    facts = (name, uplink.settings, uplink.transport, spool, thread, outbox)
+    outlet = Outlet(*facts, ledger, intake, Delivery(), {}, sums, totals)
+    return outlet
 
 
 async def resume(outlet: Outlet, now: float) -> None:

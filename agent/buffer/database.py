@@ -45,7 +45,7 @@ DAMAGE = {
 
 
 class Damaged(Exception):
-    """The file cannot be trusted any more. Let it end the process: the next start sets it aside."""
+    """The file cannot be trusted any more: close it; the next opening sets it aside."""
 
 
 class Database:

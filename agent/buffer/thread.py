@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+from agent.buffer.database import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -20,6 +22,8 @@ class OneThread:
 
     def __init__(self, name: str) -> None:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._damage: Damaged | None = None
+        self._damaged = asyncio.Event()
 
     async def run(self, call: Callable[..., T], *args: object) -> T:
         """Run `call(*args)` in the thread.
@@ -35,10 +39,18 @@ class OneThread:
             except asyncio.CancelledError as error:
                 cancelled = error
                 self._given_up()
+        if isinstance(failed := future.exception(), Damaged):
+            self._damage = failed
+            self._damaged.set()
         if cancelled is not None:
-            future.exception()
             raise cancelled
         return future.result()
+
+    async def damaged(self) -> NoReturn:
+        """Raise Damaged once a call has: the file must be closed and opened anew."""
+        await self._damaged.wait()
+        assert self._damage is not None
+        raise self._damage
 
     def _given_up(self) -> None:
         """Nobody waits any more for the call that is being made: most are soon over."""
