@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,9 +16,10 @@ from agent.clock import Clock, monotonic
 from agent.closing import Closing
 from agent.config import load
 from agent.config.sample import refuse_start
+from agent.durable import Disk
 from agent.errors import Refused
 from agent.house import House, open_steering, policy_of
-from agent.lifetime import end, together
+from agent.lifetime import end, said
 from agent.lines import lines_of
 from agent.moving import Moves
 from agent.reception.papers import Papers
@@ -32,6 +33,7 @@ from agent.running import Running, running
 from agent.sdnotify import notify, watchdog_period
 from agent.state import AGENT, PATIENCE, owned
 from agent.steering.wiring import FILE
+from agent.storage import SILENT
 from agent.traffic import Traffic
 from agent.uplink import cursors
 from agent.uplink.cursors import Cursors
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agent.config import Config
+    from agent.registry.identity import Identity
+    from agent.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +84,9 @@ async def run(config_path: Path, door: Callable[[House, Path], Coroutine[Any, An
     """Run the agent until SIGTERM or SIGINT; what waits is committed before the end.
 
     READY is said once the stores are open: no device, broker or clock is needed for it. SIGHUP
-    reads the configuration again. Raises Refused where the configuration is wrong, another daemon
-    owns the state, or the registry is older than a spool.
+    reads the configuration again. No error of one component ends it (docs/decisions/030). Raises
+    Refused where the configuration is wrong, another daemon owns the state, or the registry is
+    older than a spool.
     """
     config = load(config_path)
     refuse_start(config)
@@ -113,15 +118,18 @@ async def _serve(
             started.set()
             house.reload = partial(reload, here)
             house.describe = partial(calls.status, house, calls.NOBODY)
-            jobs = [here.jobs.serve(), door(here.house, config.state), _reloads(here, again)]
-            jobs.append(recovery.keep(house, config_path))
+            here.jobs.start("local socket", partial(door, house, config.state))
+            here.jobs.start("reload", partial(_reloads, here, again))
+            here.jobs.start("backup", partial(recovery.keep, house, config_path))
+            here.jobs.start("clock", house.clock.serve)
+            here.jobs.start("watchdog", partial(_watchdog, house))
             notify("READY=1")
-            await together(
-                *jobs, here.house.clock.serve(), _watchdog(here.house), _told_to_end(told, here)
-            )
+            await told.wait()
+            await _give_back(house)
+            log.info("told to end: committing what waits")
             notify("STOPPING=1")
-            here.house.clock.remember()
-            here.house.traffic.remember(here.house.clock.now())
+            house.clock.remember()
+            house.traffic.remember(house.clock.now())
 
 
 def _trusted(house: House) -> str:
@@ -152,18 +160,33 @@ def _house(config: Config) -> Iterator[House]:
         Closing(config.state),
         Looks(config.state / "looks.jsonl", clock.now()),
     )
+    Disk.silent = partial(_silence, house.storage)
     house.restored = Restored(config.state)
     house.building = BuildingFile(config.state)
     house.notes = open_notes(config.state, clock, who, moved=moved)
     house.notes.registry_changed(registry)
     house.cursors = Cursors(config.state / cursors.FILE, lambda: _trusted(house))
-    if who is None:
+    with ExitStack() as stack:
+        if who is not None:
+            house.open_book = partial(_open_book, house, who, stack)
+            house.open_book()
         yield house
-        return
-    papers = Papers(registry, policy_of(config))
-    opening = (config.state, who, config.building.place, config.trust, papers, clock, house.notes)
-    with open_reception(*opening) as house.reception:
-        yield house
+
+
+def _silence(storage: Storage) -> str:
+    """Why the disk does not answer; empty: it does."""
+    return SILENT if any(one.reason == SILENT for one in storage.faults.values()) else ""
+
+
+def _open_book(house: House, who: Identity, stack: ExitStack) -> None:
+    """Open what takes signed objects; a file that cannot be read is set aside."""
+    config, notes = house.config, house.notes
+    assert notes is not None
+    papers = Papers(house.registry, policy_of(config))
+    opening = (config.state, who, config.building.place, config.trust, papers, house.clock, notes)
+    stack.close()
+    house.reception = stack.enter_context(open_reception(*opening))
+    house.book_broken.clear()
 
 
 def _refuse_older(registry: Registry, state: Path) -> None:
@@ -227,16 +250,18 @@ def _listen(*words: signal.Signals) -> asyncio.Event:
 async def _stop_start(
     told: asyncio.Event, started: asyncio.Event, serving: asyncio.Future[None]
 ) -> None:
-    """Cancel a start that is told to end; once all is open, `_told_to_end` ends it in order."""
+    """Cancel a start that is told to end; once all is open, it ends in order."""
     await told.wait()
     if not started.is_set():
         log.info("told to end while starting")
         await end([serving])
 
 
-async def _told_to_end(told: asyncio.Event, here: Running) -> None:
-    """Return when told to; what is commanded is given back while the lines are still open."""
-    await told.wait()
-    if here.house.steering is not None:
-        await here.house.steering.end()
-    log.info("told to end: committing what waits")
+async def _give_back(house: House) -> None:
+    """Give back what is commanded, while the lines are still open."""
+    if house.steering is not None:
+        try:
+            await house.steering.end()
+        except Exception as error:  # noqa: BLE001 -- the rest is closed all the same
+            why = f"not all was given back: {said(error)}: `gardien control release --all`"
+            house.jobs.faults.log(error, why, "controls")

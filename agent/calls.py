@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import asdict
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from agent.config.add import unlike
 from agent.config.outage import left
 from agent.drivers import driver
 from agent.drivers.base import Found, Seeks, Wish
-from agent.errors import LinkLost, Refused
+from agent.errors import LinkLost, Refused, StorageFailed
 from agent.outlet import ways
 from agent.pipeline import meterclock
 from agent.pipeline.ledger import multiplier
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from agent.clerk import Call
     from agent.house import House, Outlet
+    from agent.lifetime import Fault
     from agent.lines import Line
     from agent.model import Point, Sample
     from agent.pipeline.device import Device
@@ -68,13 +69,28 @@ async def status(house: House, asker: Asker) -> dict[str, Any]:
         "authority": notary.standing(house),
         "restored": _restored(house),
         "backup_said": house.backup_said,
-        "uplinks": {name: await _uplink(house, one) for name, one in house.outlets.items()},
+        "uplinks": await _uplinks(house),
+        "faults": [_fault(house, one) for one in house.jobs.faults.all()],
         **itself(house),
         "controls": control_calls.held(house.steering) if house.steering else {},
         "holds": house.steering.holds() if house.steering else [],
     }
     answer["events"] = [event._asdict() for event in events(answer)]
     return answer
+
+
+def _fault(house: House, fault: Fault) -> dict[str, Any]:
+    """A component that does not work because of an unexpected error, with moments of the clock."""
+    passed, now = house.clock.now() - monotonic(), monotonic()
+    waits = fault.next_try is not None and fault.next_try > now
+    return {
+        "component": fault.component,
+        "since": stamp(passed + fault.since),
+        "error": fault.error,
+        "words": fault.words,
+        "next_try": stamp(passed + (fault.next_try or now)) if waits else None,
+        "uplink": fault.uplink,
+    }
 
 
 def _restored(house: House) -> dict[str, Any] | None:
@@ -157,9 +173,19 @@ def _told(health: Mapping[str, Any], device: Device, what: str) -> Any:
     return known.get(device.points[0].address) if device.points else None
 
 
+async def _uplinks(house: House) -> dict[str, Any]:
+    """Of each recipient whose spool can be asked; one whose disk has just failed is opened anew."""
+    found = {}
+    for name, outlet in list(house.outlets.items()):
+        with suppress(StorageFailed):
+            found[name] = await _uplink(house, outlet)
+    return found
+
+
 async def _uplink(house: House, outlet: Outlet) -> dict[str, Any]:
     spool = outlet.spool
     backlog, epoch = await outlet.thread.run(lambda: (spool.backlog(), spool.epoch))
+    beside = [await thread.run(spool.backlog) for spool, thread in outlet.spools[1:]]
     return {
         "recipient": outlet.settings.recipient,
         "epoch": epoch,
@@ -170,6 +196,8 @@ async def _uplink(house: House, outlet: Outlet) -> dict[str, Any]:
         "building": offering.told(house, outlet),
         "shed_rows": outlet.intake.shed_rows + backlog.lately_shed,
         "bears_days": left(house.config, backlog.rows + backlog.batch_rows),
+        "kept": outlet.kept,
+        "in_memory": sum(one.rows + one.batch_rows for one in beside),
         "held_devices": len(outlet.ledger.held),
         "delivery": _delivery(house, outlet.delivery),
     }

@@ -18,6 +18,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
 from agent import timesync
+from agent.durable import Disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -254,6 +255,7 @@ class Clock:
             return
         fresh = self._file.with_suffix(".new")
         try:
+            Disk.must_answer()
             with fresh.open("w", encoding="ascii") as file:
                 json.dump(asdict(self._memory), file)
                 file.flush()

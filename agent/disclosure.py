@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from agent.registry.documents import Consent, Occupancy
 
 
+DISK_FAILS = "the disk fails"
+
+
 @dataclass
 class Records:
     """What was found, for all recipients."""
@@ -100,8 +103,12 @@ async def _of_recipient(
                 found.gaps.append(Gap("no_uplink", recipient))
         elif name in house.outlets or spool_of(state, recipient).exists():
             async with _outlet(house, name) as outlet:
-                known += await outlet.thread.run(outlet.spool.disclosures, place or "")
-                erasures = await outlet.thread.run(outlet.spool.erasures)
+                if outlet.kept:
+                    found.gaps.append(Gap("unreadable", recipient, DISK_FAILS))
+                for spool, thread in outlet.spools:
+                    known += await thread.run(spool.disclosures, place or "")
+                    said = await thread.run(spool.erasures)
+                    erasures |= {id_: n for id_, n in said.items() if erasures.get(id_) is None}
                 found.held += await _waiting(outlet, home)
                 found.known += await _known(house, outlet, place, home)
                 _identify(house, outlet)
@@ -192,7 +199,9 @@ async def _waiting(outlet: Outlet, home: Occupancy | None) -> list[Held]:
     if home is None:
         return []
     await outlet.intake.commit()
-    rows = await outlet.thread.run(outlet.spool.held_of, home.id)
+    rows = []
+    for spool, thread in outlet.spools:
+        rows += await thread.run(spool.held_of, home.id)
     return [_waits(row, str(outlet.settings.recipient)) for row in rows]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from dataclasses import dataclass, field
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from agent.authority.compact import MAP
 from agent.authority.key import Key
 from agent.buffer.database import Damaged
+from agent.buffer.memory import KEPT
 from agent.config.sums import sums_asked
 from agent.errors import NotRecorded, Refused
+from agent.lifetime import Supervisor
 from agent.pipeline.account import Account
 from agent.pipeline.indexes import Indexes
 from agent.pipeline.poll import Poller
@@ -24,15 +27,17 @@ from agent.registry.documents import Installation, covers, serial_key
 from agent.registry.gate import Common, Policy, policy
 from agent.registry.mapping import Met, mapping
 from agent.steering.wiring import open_steering as opened
+from agent.storage import Storage
 from agent.uplink.cursors import Cursors
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from agent.authority.verify import Verified
     from agent.buffer.announced import Item
     from agent.buffer.spool import Spool
-    from agent.buffer.thread import OneThread
+    from agent.buffer.thread import DiskThread, OneThread
     from agent.buildingfile import BuildingFile
     from agent.clock import Clock
     from agent.closing import Closing
@@ -58,7 +63,7 @@ if TYPE_CHECKING:
     from agent.steering.wiring import Steering
     from agent.traffic import Traffic
     from agent.uplink.delivery import Delivery
-    from agent.uplink.outbox import SpoolOutbox
+    from agent.uplink.outbox import Draining, SpoolOutbox
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +81,7 @@ class Outlet:
     transport: str
     spool: Spool
     thread: OneThread
-    outbox: SpoolOutbox
+    outbox: SpoolOutbox | Draining
     ledger: Ledger
     intake: Intake
     delivery: Delivery
@@ -86,6 +91,19 @@ class Outlet:
     """over dwellings that are not sent one by one"""
     totals: Totals
     """indexes of the whole building that stay here for good"""
+    in_memory: tuple[Spool, OneThread] | None = None
+    """what was kept in memory while the disk failed, and is not delivered yet"""
+
+    @property
+    def kept(self) -> str:
+        """Where rows are kept now: `memory` while the disk fails, else nothing."""
+        return KEPT if self.in_memory and self.in_memory[0] is self.spool else ""
+
+    @property
+    def spools(self) -> list[tuple[Spool, OneThread]]:
+        """All that is open for this recipient, that of the disk first."""
+        both = [(self.spool, self.thread)]
+        return both if self.kept or self.in_memory is None else [*both, self.in_memory]
 
 
 @dataclass
@@ -109,18 +127,30 @@ class House:
     """recipients for whom nothing more is kept"""
     looks: Looks | None = None
     """who has seen what of dwellings here; None: nothing is shown to anybody"""
+    unopened: dict[str, Outlet] = field(default_factory=dict)
+    """outlets whose spool is closed and will be opened again: rows for them wait in memory"""
+    jobs: Supervisor = field(default_factory=Supervisor)
+    """what runs, and what of it does not work"""
     steering: Steering | None = None
     """None: nothing may be commanded here, or nothing is open yet"""
     notes: Notes | None = None
     """writes decisions into the audit chain"""
     reception: Reception | None = None
     """takes signed objects; None: this gateway has no identity yet"""
+    open_book: Callable[[], None] | None = None
+    """opens the reception's file, or opens it anew; None: no identity yet"""
+    book_broken: asyncio.Event = field(default_factory=asyncio.Event)
+    """that file cannot be read any more, and must be opened anew"""
     unclaimed: Unclaimed | None = None
     """keeps readings of meters that nobody knows whose they are; None: nothing is polled"""
     registers: Registers | None = None
     """keeps what a duty may need of midnights that passed; None: nothing is polled"""
     restored: Restored | None = None
     """whether what was said since a building file was written has come; None: nothing is sent"""
+    storage: Storage = field(default_factory=Storage)
+    """which stores cannot be written now"""
+    disks: dict[str, DiskThread] = field(default_factory=dict)
+    """by uplink: the thread that last had the spool on the disk open"""
     building: BuildingFile | None = None
     """all that people told, sealed, and who holds it; None: no identity yet"""
     backup_said: str = ""
@@ -247,6 +277,8 @@ class House:
 
         Raises NotRecorded where the disk did not take it: it must come again.
         """
+        if self.book_broken.is_set():
+            raise NotRecorded("the file of signed objects cannot be read: it is opened anew")
         try:
             await self.accept(raw, via)
         except (NotRecorded, Damaged):
@@ -255,9 +287,16 @@ class House:
             log.debug("%s brought what was not taken: %s", via, error)
         except Exception as error:
             if store_is_broken(error):
+                self.book_broken.set()
                 raise
             # it was judged and is on the disk; what follows from it is tried again with the next
             log.exception("an object of %s was taken, and what follows from it failed", via)
+
+    def without_controls(self) -> None:
+        """The journal is not open: orders are not taken, and must come again."""
+        self.steering = None
+        if self.reception is not None:
+            self.reception.seats.update(dict.fromkeys(OF_THE_CONTROLS, _no_journal))
 
     def reception_open(self) -> Reception:
         """What takes signed objects. Raises Refused where nobody could address us yet."""
@@ -286,7 +325,7 @@ class House:
         """The recipients for whom rows are kept."""
         return [
             Account(outlet.ledger, outlet.intake)
-            for outlet in self.outlets.values()
+            for outlet in (*self.outlets.values(), *self.unopened.values())
             if outlet.settings.recipient not in self.closing
         ]
 
@@ -295,17 +334,15 @@ class House:
         points = self.config.points().get(device, ())
         return next((one for one in points if one.name == name), None)
 
-    async def add_up(self) -> None:
-        """Close the slots of sums over dwellings that are due."""
+    async def add_up(self, outlet: Outlet) -> None:
+        """Close the slots of one recipient's sums over dwellings that are due."""
         asked = self.sums_asked()
         steps = {channel: step for one in asked.values() for channel, step in one.steps().items()}
         self.indexes.want(steps, self.config.zone)
-        for outlet in list(self.outlets.values()):
-            if self.clock.dates and outlet.settings.recipient not in self.closing:
-                now, words = self.clock.now(), (outlet.ledger, outlet.intake)
-                whole = asked[outlet.name].whole
-                outlet.totals.look(outlet.ledger.gate, whole, int(now))
-                await outlet.sums.tend(asked[outlet.name], now, *words)
+        if self.clock.dates and outlet.settings.recipient not in self.closing:
+            now, words = self.clock.now(), (outlet.ledger, outlet.intake)
+            outlet.totals.look(outlet.ledger.gate, asked[outlet.name].whole, int(now))
+            await outlet.sums.tend(asked[outlet.name], now, *words)
 
     def sums_asked(self) -> Mapping[str, Asked]:
         """By uplink, the sums that its recipient is to have."""
@@ -321,9 +358,19 @@ class House:
         return next((one.serial for one in found if one is not None), None)
 
     async def obey(self) -> None:
-        """Apply what the registry takes back, everywhere: done when it returns."""
+        """Apply what the registry takes back, everywhere: done when it returns.
+
+        A spool that is not open applies it before anything leaves. What fails with one is raised
+        after the others.
+        """
+        failed: Exception | None = None
         for outlet in list(self.outlets.values()):
-            await outlet.outbox.catch_up()
+            try:
+                await outlet.outbox.catch_up()
+            except Exception as error:  # noqa: BLE001 -- raised below
+                failed = error
+        if failed is not None:
+            raise failed
 
     def pin_all(self) -> None:
         """Bind assignments that name only a device to the serial number it has said already."""
@@ -351,6 +398,10 @@ class House:
             return
         if pinned:
             log.info("%s is meter %s from now on", device, serial)
+
+
+async def _no_journal(_: Verified) -> dict[str, Any]:
+    raise NotRecorded("the journal of the controls is not open")
 
 
 def open_steering(house: House) -> AbstractAsyncContextManager[Steering]:
@@ -384,6 +435,7 @@ def new_poller(house: House, line: Line, before: Poller | None = None) -> Poller
         house.unclaimed,
         house.registers,
         house.indexes,
+        house.jobs.faults,
     )
     if before is not None:
         poller.go_on_from(before)

@@ -1,23 +1,35 @@
-"""How long things live: together, ended for sure, reopened when lost. The only retry policy."""
+"""How long things live: together, ended for sure, reopened when lost, parked when they fail.
+
+The only retry policy: an expected loss is for `keep_open`, any other error for the `Supervisor`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
+import traceback
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable
-    from contextlib import AbstractAsyncContextManager
+from agent.errors import AgentError
 
-    from agent.errors import AgentError
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+    from contextlib import AbstractAsyncContextManager
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LONGEST_WAIT = 60.0
 """seconds between two attempts at most; a link that stood longer counts as a good one"""
+LONGEST_PARKED = 300.0
+"""seconds between two attempts at a component that fails because of an unexpected error"""
+LONGEST_WORDS = 300
+"""characters of an error that are kept: somebody else may have chosen them"""
+CLOSED_WITHIN = 20.0
+"""seconds that a component is given to close what it holds, before it is cancelled once more"""
 
 
 async def together(*jobs: Coroutine[Any, Any, None]) -> None:
@@ -37,52 +49,310 @@ async def together(*jobs: Coroutine[Any, Any, None]) -> None:
         await end(tasks)
 
 
-class Jobs:
-    """Jobs by name that run together, and each of which may be ended before the others."""
+class Backoff:
+    """The waits between attempts: full jitter, doubling from a second to `longest`."""
+
+    def __init__(self, longest: float = LONGEST_WAIT) -> None:
+        self._longest, self._most = longest, 1.0
+
+    def next(self) -> float:
+        """Seconds until the next attempt."""
+        wait = random.uniform(0, self._most)
+        self._most = min(self._most * 2, self._longest)
+        return wait
+
+    def start_over(self) -> None:
+        """It stood well: the next wait is a short one again."""
+        self._most = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One component that failed because of an unexpected error, or does not work as a whole."""
+
+    component: str
+    error: str
+    """the class of the error: it names nobody"""
+    words: str
+    """for people at the gateway: may name devices and places"""
+    since: float
+    """by the loop's clock"""
+    next_try: float | None = None
+    """by the loop's clock; None: it runs"""
+    uplink: str | None = None
+    """the uplink that it belongs to; None: none"""
+
+
+class Faults:
+    """What does not work now because of unexpected errors, by component and part of it."""
 
     def __init__(self) -> None:
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._changed = asyncio.Event()
+        self._known: dict[tuple[str, str], Fault] = {}
+        self._seen: set[tuple[str, str, str]] = set()
+        """by component, the class of an error and the line that raised it: logged in full"""
 
-    def start(self, name: str, job: Coroutine[Any, Any, None]) -> None:
-        """Begin a job; one that ends by itself ends `serve`."""
-        assert name not in self._tasks, name
-        self._tasks[name] = asyncio.ensure_future(job)
-        self._changed.set()
+    def note(
+        self,
+        component: str,
+        error: BaseException,
+        part: str = "",
+        *,
+        uplink: str | None = None,
+        next_try: float | None = None,
+    ) -> None:
+        """Keep a fault for `status`; log it when it begins and when the error changes, with its
+        traceback the first time.
+        """
+        words = said(error) if not part else f"{part}: {said(error)}"
+        before = self._known.get((component, part))
+        since = before.since if before else asyncio.get_running_loop().time()
+        kind = type(error).__name__
+        fault = Fault(component, kind, words, since, next_try, uplink)
+        self._known[component, part] = fault
+        if before is None or before.words != words:
+            self.log(error, f"{component} does not work, and is tried again: {words}", component)
+
+    @contextmanager
+    def alone(
+        self, component: str, part: str, uplink: str | None = None
+    ) -> Iterator[Callable[[], bool]]:
+        """Go on behind the block when an unexpected error ends it, which is noted for the part;
+        when none does, the part works. Gives what says, behind the block, whether it does.
+        """
+        try:
+            yield lambda: (component, part) not in self._known
+        except Exception as error:  # noqa: BLE001 -- noted, and nobody else's
+            self.note(component, error, part, uplink=uplink)
+        else:
+            self.over(component, part)
+
+    def log(self, error: BaseException, words: str, component: str) -> None:
+        """Log an unexpected error; its traceback is written once for each place that raises it."""
+        key = component, type(error).__name__, _place(error)
+        new = key not in self._seen and not isinstance(error, AgentError)
+        self._seen.add(key)
+        log.error("%s", words, exc_info=error if new else None)
+
+    def over(self, component: str, part: str = "") -> None:
+        """Forget a fault: it works again."""
+        if self._known.pop((component, part), None) is not None:
+            log.warning("%s works again", component if not part else f"{component}, {part},")
+
+    def forget(self, component: str) -> None:
+        """Forget all of a component that is there no more."""
+        self._known = {key: one for key, one in self._known.items() if key[0] != component}
+
+    def all(self) -> list[Fault]:
+        """Every fault that lasts, the oldest first."""
+        return sorted(self._known.values(), key=lambda fault: fault.since)
+
+
+def said(error: BaseException) -> str:
+    """An error in a line of words: an expected one as it says, another one with its class."""
+    words = " ".join(str(error).split())[:LONGEST_WORDS]
+    if isinstance(error, AgentError):
+        return words
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+
+
+def _place(error: BaseException) -> str:
+    """The line that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+
+
+@dataclass(eq=False)
+class _Component:
+    """One part of the agent that may fail alone."""
+
+    name: str
+    run: Callable[[], Awaitable[None]]
+    """makes a new one, and serves until cancelled"""
+    backoff: Backoff
+    uplink: str | None
+    passes: tuple[type[Exception], ...] = ()
+    """what it raises on purpose, for whoever runs it"""
+    holds: bool = False
+    """it holds something open, which others use: it is closed after them"""
+    task: asyncio.Task[None] | None = None
+    parked: bool = False
+    ending: bool = False
+    began: float = 0.0
+    """by the loop's clock: when it began to open, or to close"""
+    opened: bool = False
+    """what it holds is open"""
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    """what it opens is open, or the first attempt has failed"""
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Supervisor:
+    """Runs components, each of which may fail alone (docs/decisions/030).
+
+    An unexpected error parks a component: what it held is closed, its fault is noted, and after a
+    wait (see Backoff) it is made anew. The fault is over once it has stood for `well` seconds.
+    """
+
+    def __init__(self, longest: float = LONGEST_PARKED, well: float = LONGEST_WAIT) -> None:
+        self.faults = Faults()
+        self._longest, self.well = longest, well
+        self._components: dict[str, _Component] = {}
+
+    def start(
+        self,
+        name: str,
+        run: Callable[[], Awaitable[None]],
+        *,
+        uplink: str | None = None,
+        longest: float | None = None,
+    ) -> None:
+        """Run a component until it is stopped. `longest`: seconds between two attempts at most."""
+        self._begin(_Component(name, run, Backoff(longest or self._longest), uplink))
+
+    async def open(
+        self,
+        name: str,
+        make: Callable[[], AbstractAsyncContextManager[Awaitable[object]]],
+        *,
+        uplink: str | None = None,
+    ) -> None:
+        """Run a component that holds something open which others use, until it is stopped.
+
+        `make` opens it, and gives what ends once it must be closed and opened anew: at once, or
+        after a wait where it raises. Returns when it is open, or when the first attempt has failed:
+        it is tried again beside the others.
+        """
+
+        async def hold() -> None:
+            while not made.ending:
+                async with make() as broken:
+                    made.opened = True
+                    made.settled.set()
+                    try:
+                        await broken
+                    finally:
+                        made.opened, made.began = False, asyncio.get_running_loop().time()
+
+        made = _Component(name, hold, Backoff(self._longest), uplink, holds=True)
+        self._begin(made)
+        await made.settled.wait()
+
+    async def alone(
+        self,
+        name: str,
+        run: Callable[[], Awaitable[None]],
+        passes: type[AgentError],
+        *,
+        uplink: str | None = None,
+    ) -> None:
+        """Run a component within the one that calls: return or raise `passes` when `run` does; any
+        other error parks this one alone.
+        """
+        part = _Component(name, run, Backoff(self._longest), uplink, (passes,))
+        self._components[name] = part
+        try:
+            await self._keep(part)
+        finally:
+            self._components.pop(name, None)
+            self.faults.forget(name)
+
+    def _begin(self, component: _Component) -> None:
+        assert component.name not in self._components, component.name
+        self._components[component.name] = component
+        component.task = asyncio.ensure_future(self._keep(component))
+
+    async def _keep(self, component: _Component) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            component.parked, component.began = False, loop.time()
+            stands = loop.call_later(self.well, self._stood, component)
+            try:
+                await component.run()
+                if component.ending or component.passes:
+                    return
+                raise RuntimeError(f"{component.name} ended by itself")
+            except asyncio.CancelledError as error:
+                if component.ending or _is_cancelled():
+                    raise
+                wait = self._park(component, error)  # something that it waited for was cancelled
+            except Exception as error:
+                if component.ending or isinstance(error, component.passes):
+                    raise
+                wait = self._park(component, error)
+            finally:
+                stands.cancel()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await component.wake.wait()
+
+    def _park(self, component: _Component, error: BaseException) -> float:
+        wait = component.backoff.next()
+        next_try = asyncio.get_running_loop().time() + wait
+        self.faults.note(component.name, error, uplink=component.uplink, next_try=next_try)
+        component.parked = True
+        component.wake.clear()
+        component.settled.set()
+        return wait
+
+    def _stood(self, component: _Component) -> None:
+        component.backoff.start_over()
+        self.faults.over(component.name)
+
+    def names(self, beginning: str = "") -> list[str]:
+        """The components whose names begin so."""
+        return [name for name in self._components if name.startswith(beginning)]
+
+    def runs(self, name: str) -> bool:
+        """Whether there is a component of that name, parked or not."""
+        return name in self._components
+
+    def parked(self, name: str) -> bool:
+        """Whether a component waits for its next attempt."""
+        return name in self._components and self._components[name].parked
+
+    def opening(self) -> dict[str, float]:
+        """Since when, by the loop's clock, those are at it that open or close what they hold."""
+        return {
+            one.name: one.began
+            for one in self._components.values()
+            if one.holds and not one.parked and not one.opened
+        }
+
+    def retry(self, name: str) -> None:
+        """Try a parked component again at once."""
+        if self.parked(name):
+            self._components[name].wake.set()
 
     async def stop(self, name: str, patience: float = 0.0) -> None:
-        """End a job, after giving it `patience` seconds to end by itself; none of that name: fine.
-
-        Raises what it raised.
+        """End a component, after giving it `patience` seconds to end by itself; none of that name:
+        fine. What goes wrong at its end is logged.
         """
-        task = self._tasks.pop(name, None)
-        self._changed.set()
-        if task is not None:
-            if patience:
-                await asyncio.wait([task], timeout=patience)
-            await end([task])
-            if not task.cancelled():
-                task.result()
+        component = self._components.pop(name, None)
+        if component is None or component.task is None:
+            return
+        component.ending = True
+        if patience and not component.parked:
+            await asyncio.wait([component.task], timeout=patience)
+        await end([component.task], CLOSED_WITHIN if component.holds else 1.0)
+        if not component.task.cancelled() and (error := component.task.exception()):
+            self.faults.log(error, f"{name} did not end well: {said(error)}", name)
+        self.faults.forget(name)
 
-    async def serve(self) -> None:
-        """Return, or raise, as the first job does that ends by itself; then all are ended."""
-        try:
-            while True:
-                self._changed.clear()
-                changed = asyncio.ensure_future(self._changed.wait())
-                await asyncio.wait(
-                    [changed, *self._tasks.values()], return_when=asyncio.FIRST_COMPLETED
-                )
-                changed.cancel()
-                for task in [task for task in self._tasks.values() if task.done()]:
-                    task.result()
-                    return
-        finally:
-            await end(self._tasks.values())
+    async def end(self) -> None:
+        """End all: first those that use what others hold open, then these, side by side."""
+        for holds in (False, True):
+            names = [one.name for one in self._components.values() if one.holds is holds]
+            await asyncio.gather(*(self.stop(name) for name in names))
 
 
-async def end(tasks: Iterable[asyncio.Future[Any]]) -> None:
-    """Cancel again and again until all are done.
+def _is_cancelled() -> bool:
+    """Whether the task that runs was told to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def end(tasks: Iterable[asyncio.Future[Any]], again: float = 1.0) -> None:
+    """Cancel until all are done, again after `again` seconds each.
 
     Once is not enough: `asyncio.wait_for` of Python 3.11 swallows a cancellation that meets the
     answer it waits for (39 of 300 with pymodbus).
@@ -90,7 +360,7 @@ async def end(tasks: Iterable[asyncio.Future[Any]]) -> None:
     while left := [task for task in tasks if not task.done()]:
         for task in left:
             task.cancel()
-        await asyncio.wait(left, timeout=1)
+        await asyncio.wait(left, timeout=again)
 
 
 async def keep_open(  # noqa: PLR0913, PLR0917 -- its ceiling and its sign of health are the caller's
@@ -109,21 +379,20 @@ async def keep_open(  # noqa: PLR0913, PLR0917 -- its ceiling and its sign of he
     A loss is logged, at `level`, when it begins and when its reason changes, not at every attempt;
     `tell` hears of each.
     """
-    now, wait, said = asyncio.get_running_loop().time, 1.0, ""
+    now, backoff, why = asyncio.get_running_loop().time, Backoff(longest), ""
     while True:
         began = now()
         try:
             async with open_it() as resource:
-                if said:
+                if why:
                     log.log(level, "%s is open again", name)
-                    said = ""
+                    why = ""
                 await serve(resource)
         except lost as error:
             if now() - began > LONGEST_WAIT or good():
-                wait = 1.0
+                backoff.start_over()
             tell(str(error))
-            if str(error) != said:
-                said = str(error)
+            if str(error) != why:
+                why = str(error)
                 log.log(level, "%s lost, trying again for as long as it takes: %s", name, error)
-        await asyncio.sleep(random.uniform(0, wait))
-        wait = min(wait * 2, longest)
+        await asyncio.sleep(backoff.next())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from agent.clock import monotonic
 from agent.drivers.base import Discovers, Recalls, Seeks, Watched, Writes
 from agent.errors import LinkLost, Refused
-from agent.lifetime import keep_open
+from agent.lifetime import keep_open, said
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 IDLE = 10.0
 """seconds without a request after which a bus may have gone without anybody's notice"""
+BROKEN_AFTER = 10
+"""reads in a row that end in an unexpected error: then it is the line, and not one device"""
 OPENED_WITHIN = 5.0
 """seconds that a read waits for a bus to be opened again that went while it was idle"""
 
@@ -52,11 +54,16 @@ class Link:
         self._lost: asyncio.Future[None] | None = None
         self._open = asyncio.Event()
         self._searched = False
+        self._failed = 0
+        """reads in a row that ended in an unexpected error"""
         # fair, so a person's read waits for one device's, not for a whole round
         self._turn = asyncio.Semaphore(at_once)
 
     async def serve(self, level: int = logging.WARNING) -> None:
-        """Keep the bus open until cancelled; losses are logged at `level`."""
+        """Keep the bus open until cancelled; losses are logged at `level`.
+
+        Raises what is no loss: an error in gardien. Readers are told meanwhile as at a loss.
+        """
         await keep_open(self.name, self._opening, self._hold, LinkLost, level=level)
 
     async def serve_if_wanted(self) -> None:
@@ -97,12 +104,20 @@ class Link:
             if driver is None or lost is None:
                 raise LinkLost(f"{self.name} is not open: {self.error}")
             try:
-                return await driver.read(points)
+                samples = await driver.read(points)
             except LinkLost as error:
                 self._is_lost(driver, lost, error)
                 raise
+            except Exception as error:
+                self._failed += 1
+                if self._failed >= BROKEN_AFTER:
+                    self._failed = 0
+                    self._is_lost(driver, lost, error)
+                raise
             finally:
                 self.turned = monotonic()
+            self._failed = 0
+            return samples
 
     async def write(self, point: Point, value: Value | None, slot: int | None) -> None:
         """Write when it is our turn; see `Writes`. Raises LinkLost while the bus is down."""
@@ -150,9 +165,9 @@ class Link:
             for _ in range(taken):
                 self._turn.release()
 
-    def _is_lost(self, driver: Reads, lost: asyncio.Future[None], error: LinkLost) -> None:
+    def _is_lost(self, driver: Reads, lost: asyncio.Future[None], error: Exception) -> None:
         if self._driver is driver:  # else it has been opened anew since we asked
-            self._driver, self.error = None, str(error)
+            self._driver, self.error = None, said(error)
             self._open.clear()
         if not lost.done():
             lost.set_exception(error)
@@ -223,8 +238,8 @@ class Link:
         try:
             async with self._open_it() as driver:
                 yield driver
-        except LinkLost as error:
-            self.error = str(error)
+        except Exception as error:
+            self.error = said(error)
             self._tried.set()
             raise
 

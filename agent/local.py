@@ -17,6 +17,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import AgentError, Refused
+from agent.lifetime import said
 from agent.state import SCAN, connect, listening, owned
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CLOSED = "the daemon closed the connection before it answered: its log says why"
+FAILED = (
+    "an error in gardien itself ({error}) broke this off, perhaps halfway: see what was done before"
+    " you try again. It is in the log; `gardien support-bundle` collects what a report needs"
+)
 GREETING_WITHIN = 10.0
 """seconds until the daemon has said that it is here: systemd's socket takes calls also while the
 daemon is starting, or cannot start"""
@@ -52,6 +57,10 @@ async def answer(house: House, request: bytes, asker: Asker) -> dict[str, Any]:
         await house.obey()  # a withdrawal is done when the answer says so
     except AgentError as error:
         return {"refused": str(error)}
+    except Exception as error:  # noqa: BLE001 -- told, noted, and nobody else's
+        words = f"the call {asked['call']} failed because of an error in gardien: {said(error)}"
+        house.jobs.faults.log(error, words, "local socket")
+        return {"refused": FAILED.format(error=type(error).__name__)}
     return {"result": result}
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from contextlib import asynccontextmanager
+import os
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.buffer.batch import BatchHead
+from agent.buffer.leftover import spool_of
+from agent.buffer.memory import CAP, KEPT
 from agent.buffer.spool import Spool
-from agent.buffer.thread import in_own_thread
-from agent.errors import Refused
+from agent.buffer.thread import DiskThread, in_own_thread
+from agent.errors import Refused, StorageFailed
 from agent.house import Outlet, midnights, points_by_key, policy_of
+from agent.lifetime import said
 from agent.pipeline.bases import Bases
 from agent.pipeline.directory import directory
 from agent.pipeline.gate import Gate
@@ -26,15 +32,22 @@ from agent.registry.effects import lost_withdrawals
 from agent.registry.entries import NewWithdrawal
 from agent.restored import Way
 from agent.state import judged
+from agent.storage import PROBED_EVERY, SILENT, made, volatile
 from agent.uplink.delivery import Delivery
-from agent.uplink.outbox import SpoolOutbox
+from agent.uplink.outbox import Draining, SpoolOutbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from agent.buffer.announced import Item
+    from agent.buffer.thread import OneThread
     from agent.house import House
     from agent.model import Mark, MarkKey, Reading
+    from agent.registry.identity import Identity
+
+    Opened = tuple[Spool, OneThread]
 
 log = logging.getLogger(__name__)
 
@@ -42,54 +55,183 @@ UNPROVED = "ten minutes are over, and not every platform could say that all has 
 
 
 @asynccontextmanager
-async def open_outlet(house: House, name: str) -> AsyncIterator[Outlet]:
-    """Open one recipient's spool; what intake still holds is committed on leaving."""
+async def open_outlet(
+    house: House, name: str, before: Outlet | None = None
+) -> AsyncIterator[Outlet]:
+    """Open one recipient's spool; what intake still holds is committed on leaving.
+
+    `before`: the outlet whose spool was closed because of an error, with what it holds in memory.
+    """
     config, who = house.config, house.identity
     if who is None:
         raise Refused("this gateway has no identity yet: run `gardien key new`")
     settings = config.uplinks[name].settings
-    head = BatchHead(who.gateway, settings.recipient, config.privacy.policy, house.last_hash)
-    path = config.state / f"spool-{settings.recipient}.db"
-    before = judged(config.state)
-    limits = (config.spool.max, config.spool.reserve)
-    opening = partial(Spool.open, path, who.spool_key, head, *limits, judged=before)
-    async with in_own_thread(f"spool {name}", opening) as (spool, thread):
-        if spool.set_aside:
-            log.error("the spool of %s was damaged and set aside as %s", name, spool.set_aside)
-        if await thread.run(spool.belongs_to, who.state):
-            log.warning("%s: another state than before: a new epoch begins", name)
-            house.audit("epoch.begun", {"recipient": settings.recipient, "state": who.state})
-        withholds = config.uplinks[name].withheld
-        totals = Totals(totals_of(config.state, settings.recipient))
-        words = (house.registry, policy_of(config), settings.recipient)
-        gate = Gate(*words, withholds=withholds, held=totals.held)
-        marks = await thread.run(spool.marks)
-        ledger = Ledger(gate, points_by_key(config.points()), marks, config.zone)
-        await thread.run(spool.days, midnights(config))
-
-        async def append(rows: Sequence[Reading], marks: Mapping[MarkKey, Mark]) -> None:
-            await thread.run(spool.append, rows, marks, house.clock.now())
-
-        bases = Bases(lambda: ledger.gate)
-        intake = Intake(append, config.spool.flush, revision=bases.revision, recheck=bases.kept)
-        word = config.uplinks[name].transport
-        told = await thread.run(spool.announced)
-        outbox = SpoolOutbox(spool, thread, house.clock, bases=bases)
-        groups = Groups(file_of(config.state, settings.recipient))
-        sums = Sums(house.registry, settings.recipient, groups, house.indexes, marks, house.serial)
-        outlet = Outlet(
-            *(name, settings, word, spool, thread, outbox, ledger, intake, Delivery(), told),
-            sums,
-            totals,
-        )
-        outbox.directory = partial(directory_of, house, outlet)
-        outbox.ready = partial(listened, house)
-        outbox.retracted = partial(withdrawn_there, house, settings.recipient)
-        await outbox.catch_up()  # before anything is stored, sealed or sent
+    beside = volatile(config.state) / _path(house, name).name
+    async with AsyncExitStack() as stack:
+        disk = await _on_disk(stack, house, name)
+        memory = None
+        if disk is None or beside.exists():
+            own = await stack.enter_async_context(AsyncExitStack())
+            memory = await _in_memory(own, beside, _head(house, name, who), who.spool_key)
+            if disk is not None and await _drained(disk, memory):
+                memory = None
+                await own.aclose()
+                for file in beside.parent.glob(f"{beside.name}*"):
+                    file.unlink()
+        if disk is not None and before is not None and before.kept:
+            before = None  # the disk goes on from its own marks
+        for spool, thread in filter(None, (disk, memory)):
+            if spool.set_aside:
+                log.error("the spool of %s was damaged and set aside as %s", name, spool.set_aside)
+            if await thread.run(spool.belongs_to, who.state):
+                log.warning("%s: another state than before: a new epoch begins", name)
+                house.audit("epoch.begun", {"recipient": settings.recipient, "state": who.state})
+            await thread.run(spool.days, midnights(config))
+        outlet = await _opened(house, name, disk, memory, before)
         try:
             yield outlet
         finally:
-            await intake.commit()
+            try:
+                await outlet.intake.commit()
+            except Exception as error:  # noqa: BLE001 -- the spool is closed all the same
+                why = f"what waits for {name} stays in memory: {said(error)}"
+                house.jobs.faults.log(error, why, f"spool {name}")
+
+
+def _path(house: House, name: str) -> Path:
+    return spool_of(house.config.state, house.config.uplinks[name].settings.recipient)
+
+
+def _head(house: House, name: str, who: Identity) -> BatchHead:
+    recipient = house.config.uplinks[name].settings.recipient
+    return BatchHead(who.gateway, recipient, house.config.privacy.policy, house.last_hash)
+
+
+def _opening(house: House, name: str) -> AbstractContextManager[Spool]:
+    """How the spool on the disk is opened."""
+    config, who = house.config, house.identity
+    assert who is not None
+    head, limits = _head(house, name, who), (config.spool.max, config.spool.reserve)
+    path, before = _path(house, name), judged(config.state)
+    return Spool.open(path, who.spool_key, head, *limits, judged=before)
+
+
+async def _on_disk(stack: AsyncExitStack, house: House, name: str) -> Opened | None:
+    """The spool on the disk; None: the disk fails, which is noted."""
+    store, before = f"the spool of {name}", house.disks.get(name)
+    if before is not None and not before.over:
+        house.storage.failed(store, SILENT)
+        return None
+    thread = house.disks[name] = DiskThread(f"spool {name}")
+    try:
+        opening = partial(_opening, house, name)
+        disk = await stack.enter_async_context(in_own_thread(f"spool {name}", opening, thread))
+        await thread.run(disk[0].probe)
+    except StorageFailed as error:
+        house.storage.failed(store, str(error))
+        return None
+    house.storage.recovered(store)
+    return disk
+
+
+async def _in_memory(stack: AsyncExitStack, path: Path, head: BatchHead, key: bytes) -> Opened:
+    """The spool in memory, begun where there is none; another gateway's goes."""
+    made(path.parent)
+    opening = partial(Spool.open, path, key, replace(head, kept=KEPT), CAP)
+    try:
+        return await stack.enter_async_context(in_own_thread("memory", opening))
+    except Refused as error:
+        log.error("what was kept in memory is dropped: %s", error)  # noqa: TRY400 -- no bug
+        os.unlink(path)  # noqa: PTH108 -- it is in memory
+        return await stack.enter_async_context(in_own_thread("memory", opening))
+
+
+async def _drained(disk: Opened, memory: Opened) -> bool:
+    """Whether nothing waits any more of what was kept in memory; then the disk has the record of
+    what was received of it, and its file is closed.
+    """
+    spool, thread = memory
+    if not await thread.run(lambda: spool.backlog().settled):
+        return False
+    said = await thread.run(lambda: (spool.epoch, spool.disclosures(), spool.erasures()))
+    await disk[1].run(disk[0].adopt, *said)
+    return True
+
+
+async def _opened(
+    house: House, name: str, disk: Opened | None, memory: Opened | None, before: Outlet | None
+) -> Outlet:
+    opened = [one for one in (disk, memory) if one is not None]
+    spool, thread = opened[0]
+    outlet = before or _outlet(house, name, spool, thread, await thread.run(spool.marks))
+    outlet.spool, outlet.thread, outlet.in_memory = spool, thread, memory
+    outlet.told = await thread.run(spool.announced)
+    outboxes = []
+    for one in opened:
+        outbox = SpoolOutbox(*one, house.clock, bases=_bases(outlet.ledger))
+        outbox.directory = partial(directory_of, house, outlet)
+        outbox.ready = partial(listened, house)
+        outbox.retracted = partial(withdrawn_there, house, outlet.settings.recipient)
+        outboxes.append(outbox)
+    outlet.outbox = Draining(*outboxes) if len(outboxes) > 1 else outboxes[0]
+    await outlet.outbox.catch_up()  # before anything is stored, sealed or sent
+    return outlet
+
+
+async def _tried(house: House, name: str) -> None:
+    """Open the spool on the disk and commit something. Raises StorageFailed, Refused."""
+    before = house.disks.get(name)
+    if before is not None and not before.over:
+        raise StorageFailed(SILENT)
+    thread = house.disks[name] = DiskThread(f"spool {name}")
+    async with in_own_thread("", partial(_opening, house, name), thread) as (spool, _):
+        await thread.run(spool.probe)
+
+
+async def turned(house: House, outlet: Outlet) -> None:
+    """Return once it is to be opened anew: the disk is well again, or what was kept in memory while
+    it failed is delivered.
+    """
+    while outlet.in_memory is not None:
+        await asyncio.sleep(PROBED_EVERY)
+        if outlet.kept:
+            with suppress(StorageFailed, Refused):
+                await _tried(house, outlet.name)
+                return
+        else:
+            spool, thread = outlet.in_memory
+            if await thread.run(lambda: spool.backlog().settled):  # noqa: B023 -- awaited at once
+                return
+    await asyncio.Event().wait()
+
+
+def _bases(ledger: Ledger) -> Bases:
+    return Bases(lambda: ledger.gate)
+
+
+def _outlet(
+    house: House, name: str, spool: Spool, thread: OneThread, marks: Mapping[MarkKey, Mark]
+) -> Outlet:
+    """A recipient's account, and the room in front of its spool; nothing is in them yet."""
+    config, uplink = house.config, house.config.uplinks[name]
+    recipient = uplink.settings.recipient
+    totals = Totals(totals_of(config.state, recipient))
+    words = (house.registry, policy_of(config), recipient)
+    gate = Gate(*words, withholds=uplink.withheld, held=totals.held)
+    ledger = Ledger(gate, points_by_key(config.points()), marks, config.zone)
+    bases = _bases(ledger)
+
+    async def append(rows: Sequence[Reading], marks: Mapping[MarkKey, Mark]) -> None:
+        await outlet.thread.run(outlet.spool.append, rows, marks, house.clock.now())
+
+    flush = config.spool.flush
+    intake = Intake(append, flush, revision=bases.revision, recheck=bases.kept, uplink=name)
+    groups = Groups(file_of(config.state, recipient))
+    sums = Sums(house.registry, recipient, groups, house.indexes, marks, house.serial)
+    outbox = SpoolOutbox(spool, thread, house.clock, bases=bases)
+    facts = (name, uplink.settings, uplink.transport, spool, thread, outbox)
+    outlet = Outlet(*facts, ledger, intake, Delivery(), {}, sums, totals)
+    return outlet
 
 
 async def resume(outlet: Outlet, now: float) -> None:

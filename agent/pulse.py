@@ -19,6 +19,8 @@ CONTROL_WITHIN = 300.0
 """seconds: a control's guards are looked at every ten, a device may be slow to answer"""
 COMMIT_WITHIN = 180.0
 """seconds beyond the flush interval: cards stop for a minute to tidy themselves up"""
+OPENED_WITHIN = 300.0
+"""seconds: opening, or closing, a file that waits for a slow card"""
 UPLINK_WITHIN = 900.0
 """seconds: the longest wait between two attempts, and the longest attempt"""
 
@@ -29,15 +31,23 @@ def late(house: House, now: float) -> list[str]:
 
 
 def _rounds(house: House) -> Iterator[tuple[str, float, float]]:
+    """Each part that must come round; what is parked waits for its next attempt: it is not late."""
+    parked = house.jobs.parked
     for name, line in house.lines.items():
-        if line.link.error:
+        if line.link.error and not parked(f"line {name}"):
             yield f"opening line {name}", LINE_WITHIN, line.link.turned
-        elif line.poller is not None and line.devices:
+        elif line.poller is not None and line.devices and not parked(f"poll {name}"):
             turned = max(line.poller.turned, line.link.turned)
             yield f"reading line {name}", LINE_WITHIN, turned
-    if house.steering is not None and (keeper := house.steering.keeper).fits and keeper.turned:
-        yield "looking after the controls", CONTROL_WITHIN, keeper.turned
+    if house.steering is not None:
+        keeper = house.steering.keeper
+        for name, looked in keeper.looked.items():
+            if name in keeper.fits and not parked(f"control {name}"):
+                yield f"looking after control {name}", CONTROL_WITHIN, max(looked, keeper.turned)
     for name, outlet in house.outlets.items():
         within = house.config.spool.flush + COMMIT_WITHIN
         yield f"storing for {name}", within, outlet.intake.turned
-        yield f"sending to {name}", UPLINK_WITHIN, outlet.delivery.turned
+        if not parked(f"uplink {name}"):
+            yield f"sending to {name}", UPLINK_WITHIN, outlet.delivery.turned
+    for name, began in house.jobs.opening().items():
+        yield f"opening {name}", OPENED_WITHIN, began

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 from agent.config import load
 from agent.errors import Refused
 from agent.house import midnights, new_poller, points_by_key, policy_of
+from agent.lifetime import said
 from agent.lines import lines_of
-from agent.upstream.deliver import deliver
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.config import Config
-    from agent.house import House
+    from agent.house import House, Outlet
     from agent.lines import Line
+    from agent.model import Mark, MarkKey
     from agent.running import Running
 
 log = logging.getLogger(__name__)
@@ -36,7 +39,10 @@ async def reload(here: Running) -> dict[str, Any]:
     async with here.one_at_a_time:
         new = load(here.path)
         await _refuse(here.house, new)
-        done = await _change(here, new)
+        try:
+            done = await _change(here, new)
+        finally:
+            here.go_on()
     words = ", ".join(f"{what} {name}" for what, names in done.items() for name in names)
     log.warning("reloaded: %s", words or "nothing had changed")
     return {"changed": done}
@@ -49,6 +55,12 @@ async def _refuse(house: House, new: Config) -> None:
             raise Refused(f"`{word}` is taken at a start only: systemctl restart gardien")
     if new.uplinks and house.identity is None:
         raise Refused("this gateway has no identity yet: run `gardien key new` and restart")
+    for name, outlet in house.unopened.items():
+        if _recipient(new, name) != outlet.settings.recipient:
+            raise Refused(
+                f"uplinks.{name}: its spool is not open, and nobody knows what waits in"
+                " it: put it back; `gardien status` says why it is not open"
+            )
     for name, outlet in house.outlets.items():
         if _recipient(new, name) == outlet.settings.recipient:
             continue
@@ -69,19 +81,18 @@ async def _change(here: Running, new: Config) -> dict[str, list[str]]:
     gone = [name for name in house.lines if old.links[name] != new.links.get(name)]
     for name in gone:
         await here.jobs.stop(f"line {name}")
-    dead = [n for n, one in house.outlets.items() if _recipient(new, n) != one.settings.recipient]
+    known = {**house.outlets, **house.unopened}
+    dead = [name for name, one in known.items() if _recipient(new, name) != one.settings.recipient]
     for name in dead:
         await here.close_outlet(name)
     house.config = new
     house.closing.only(one.settings.recipient for one in new.uplinks.values())
-    changed = [name for name in house.outlets if await _renew(here, old, name)]
+    changed = [name for name in list(house.outlets) if await _renew(here, old, name)]
     fresh = [name for name in new.uplinks if name not in house.outlets]
     for name in fresh:
-        await here.open_outlet(name)
+        await _open(here, name)
     opened = [name for name in lines if name not in house.lines or name in gone]
     moved = _go_on(here, lines, opened)
-    if house.steering is not None:
-        here.jobs.start("controls", house.steering.keeper.run())
     return {
         "line closed": gone,
         "line opened": opened,
@@ -96,26 +107,48 @@ async def _change(here: Running, new: Config) -> dict[str, list[str]]:
 async def _steer(here: Running, new: Config) -> list[str]:
     """Give back what the new configuration defines otherwise, while the old lines are open."""
     if here.house.steering is None:
+        here.jobs.retry("controls")
         return []
-    await here.jobs.stop("controls")
-    return await here.house.steering.adopt(new)
+    await here.stop_controls()
+    try:
+        return await here.house.steering.adopt(new)
+    finally:
+        here.start_controls()
+
+
+async def _open(here: Running, name: str) -> None:
+    """Open an uplink's spool at once; one that waits to be opened again has the new points."""
+    await here.jobs.stop(f"spool {name}")
+    waiting = here.house.unopened.get(name)
+    if waiting is not None:
+        _adopt(here.house, waiting, dict(waiting.ledger.marks))
+    await here.open_outlet(name)
 
 
 async def _renew(here: Running, old: Config, name: str) -> bool:
     """Give an open outlet the new points and rules; deliver anew if its transport changed."""
     house, outlet = here.house, here.house.outlets[name]
-    ledger, new = outlet.ledger, house.config
-    # on a full disk rows wait in memory with their marks: those slots are closed, too
-    marks = await outlet.intake.closed(partial(outlet.thread.run, outlet.spool.marks))
-    await outlet.thread.run(outlet.spool.days, midnights(new))
-    points, withholds = points_by_key(new.points()), new.uplinks[name].withheld
-    ledger.renew(points, marks, policy_of(new), new.zone, withholds=withholds)
-    if old.uplinks[name] == new.uplinks[name]:
+    try:
+        # on a full disk rows wait in memory with their marks: those slots are closed, too
+        marks = await outlet.intake.closed(partial(outlet.thread.run, outlet.spool.marks))
+        await outlet.thread.run(outlet.spool.days, midnights(house.config))
+    except Exception as error:  # noqa: BLE001 -- its spool alone does not work
+        house.jobs.faults.log(error, f"the spool of {name}: {said(error)}", f"spool {name}")
+        await _open(here, name)
+        return True
+    _adopt(house, outlet, marks)
+    if old.uplinks[name] == house.config.uplinks[name]:
         return False
-    await here.jobs.stop(f"uplink {name}")
-    outlet.settings, outlet.transport = new.uplinks[name].settings, new.uplinks[name].transport
-    here.jobs.start(f"uplink {name}", deliver(house, outlet))
+    await here.deliver_anew(outlet)
     return True
+
+
+def _adopt(house: House, outlet: Outlet, marks: Mapping[MarkKey, Mark]) -> None:
+    """Go on with the points, rules and transport of the new configuration."""
+    new, uplink = house.config, house.config.uplinks[outlet.name]
+    points, withholds = points_by_key(new.points()), uplink.withheld
+    outlet.ledger.renew(points, marks, policy_of(new), new.zone, withholds=withholds)
+    outlet.settings, outlet.transport = uplink.settings, uplink.transport
 
 
 def _go_on(here: Running, lines: dict[str, Line], opened: list[str]) -> list[str]:
@@ -124,7 +157,7 @@ def _go_on(here: Running, lines: dict[str, Line], opened: list[str]) -> list[str
     kept, house.lines = house.lines, lines
     for name, line in lines.items():
         if name in opened:
-            here.jobs.start(f"line {name}", line.link.serve())
+            here.serve_line(line)
             here.start_polling(line)
             continue
         before = kept[name]
@@ -138,8 +171,9 @@ def _go_on(here: Running, lines: dict[str, Line], opened: list[str]) -> list[str
         if len(same) != len(line.devices) or len(same) != len(before.devices):
             moved.append(name)
         line.devices.update(same)
-        line.poller = new_poller(house, line, before.poller)
-        here.jobs.start(f"poll {name}", line.poller.run())
+        if before.poller is not None:
+            line.poller = new_poller(house, line, before.poller)
+        here.go_on_polling(line)
     return moved
 
 

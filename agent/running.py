@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from asyncio import Lock, sleep
-from contextlib import AsyncExitStack, asynccontextmanager
+from asyncio import sleep
+from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.buffer.leftover import destroy
 from agent.buffer.shelf import Shelf
 from agent.buffer.thread import in_own_thread
 from agent.enrolment import renewal
-from agent.errors import SpoolFull
-from agent.house import (
-    House,
-    new_poller,
-    open_steering,
-)
-from agent.lifetime import Jobs
-from agent.outlet import open_outlet, resume
+from agent.errors import Refused, SpoolFull
+from agent.house import House, new_poller, open_steering
+from agent.lifetime import LONGEST_WAIT, said, together
+from agent.model import Why
+from agent.outlet import open_outlet, resume, turned
 from agent.pipeline.registers import Registers
 from agent.pipeline.unclaimed import Unclaimed
+from agent.reception.reception import store_is_broken
 from agent.registry.gate import LONGEST_UNSENT
 from agent.seek import seek
 from agent.state import judged
@@ -29,9 +28,11 @@ from agent.upstream.deliver import deliver
 from agent.upstream.seats import take_seats
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from agent.house import Outlet
     from agent.lines import Line
 
 log = logging.getLogger(__name__)
@@ -50,100 +51,217 @@ ONE_READ = 60.0
 
 @asynccontextmanager
 async def running(house: House, config_path: Path) -> AsyncIterator[Running]:
-    """Open the spools and start every job; on leaving, what waits is committed."""
-    async with AsyncExitStack() as stack:
-        here = Running(house, config_path, stack)
-        house.reopen, house.close = here.reopen, here.close
+    """Open the stores and start every component; on leaving, what waits is committed.
+
+    What cannot be opened because of an error is tried again beside the rest.
+    """
+    here, jobs = Running(house, config_path), house.jobs
+    house.reopen, house.close = here.reopen, here.close
+    asyncio.get_running_loop().set_exception_handler(here.unexpected)
+    try:
         take_seats(house)
         house.closing.only(one.settings.recipient for one in house.config.uplinks.values())
         for line in house.lines.values():
-            here.jobs.start(f"line {line.link.name}", line.link.serve())
-        house.steering = await stack.enter_async_context(open_steering(house))
+            here.serve_line(line)
         # before any uplink: what the agent before us left commanded is given back
-        await house.steering.recover()
+        await jobs.open("controls", here.controls)
         if house.identity is not None:
             await here.open_shelves(house.identity.spool_key)
         for name in house.config.uplinks:
             await here.open_outlet(name)
         for line in house.lines.values():
             here.start_polling(line)
-        here.jobs.start("controls", house.steering.keeper.run())
-        here.jobs.start("upkeep", here.tend())
-        here.jobs.start("obey", here.obey())
-        here.jobs.start("sums", here.add_up())
-        if house.unclaimed is not None:  # a job that ends by itself ends the agent
-            here.jobs.start("unclaimed", here.give_back())
-        here.jobs.start("waiting", here.take_what_waited())
-        here.jobs.start("seek", seek(house))
-        here.jobs.start("certificate", here.renew())
+        jobs.start("signed objects", here.take_what_waited)
+        jobs.start("search", partial(seek, house))
+        jobs.start("certificate", here.renew)
         yield here
+    finally:
+        await jobs.end()
 
 
 class Running:
     """See the module; `running` makes it."""
 
-    def __init__(self, house: House, config_path: Path, stack: AsyncExitStack) -> None:
-        self.house, self.jobs = house, Jobs()
-        self.path, self._stack = config_path, stack
-        self._outlets: dict[str, AsyncExitStack] = {}
-        self.one_at_a_time = Lock()
+    def __init__(self, house: House, config_path: Path) -> None:
+        self.house, self.jobs, self.path = house, house.jobs, config_path
+        self.one_at_a_time = asyncio.Lock()
+
+    def unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log an error of a callback, or of a task that nobody waits for."""
+        error = context.get("exception")
+        if error is None:
+            loop.default_exception_handler(context)
+        else:
+            self.jobs.faults.log(error, f"{context['message']}: {said(error)}", "event loop")
+
+    def serve_line(self, line: Line) -> None:
+        """Keep a line open."""
+        self.jobs.start(f"line {line.link.name}", line.link.serve)
+
+    @asynccontextmanager
+    async def controls(self) -> AsyncIterator[Awaitable[object]]:
+        """Open the journal, give back what was left, and look after each control."""
+        house, jobs = self.house, self.jobs
+        async with open_steering(house) as house.steering:
+            try:
+                await house.steering.recover()
+            except Exception as error:  # noqa: BLE001 -- the rounds of each control give it back
+                jobs.faults.note("controls", error, "start")
+            self.start_controls()
+            try:
+                yield asyncio.Event().wait()
+            finally:
+                await self.stop_controls()
+                house.without_controls()
+
+    def start_controls(self) -> None:
+        """Look after each control, one by one."""
+        if self.house.steering is not None:
+            for name, run in self.house.steering.keeper.rounds().items():
+                self.jobs.start(name, run, longest=LONGEST_WAIT)
+
+    async def stop_controls(self) -> None:
+        """Look after none of them for now."""
+        for name in (*self.jobs.names("control "), "controls left", "journal pruning"):
+            await self.jobs.stop(name)
 
     async def open_outlet(self, name: str) -> None:
         """Open a recipient's spool, account for the time it was closed, begin to deliver."""
-        own = self._outlets[name] = await self._stack.enter_async_context(AsyncExitStack())
-        outlet = await own.enter_async_context(open_outlet(self.house, name))
-        self.house.outlets[name] = outlet
-        if self.house.clock.dates and outlet.settings.recipient not in self.house.closing:
-            await resume(outlet, self.house.clock.now())
-        self.jobs.start(f"intake {name}", outlet.intake.serve())
-        self.jobs.start(f"uplink {name}", deliver(self.house, outlet))
+        await self.jobs.open(f"spool {name}", partial(self._outlet, name), uplink=name)
+
+    @asynccontextmanager
+    async def _outlet(self, name: str) -> AsyncIterator[Awaitable[object]]:
+        house, before = self.house, self.house.unopened.get(name)
+        async with open_outlet(house, name, before) as outlet:
+            if outlet is not before:
+                await self._account_for_the_past(outlet)
+            house.unopened.pop(name, None)
+            house.outlets[name] = outlet
+            self._show_pollers()
+            try:
+                for job, run in self._of(outlet).items():
+                    self.jobs.start(f"{job} {name}", run, uplink=name)
+                broken = (thread.broken() for _, thread in outlet.spools)
+                yield together(outlet.intake.serve(), turned(house, outlet), *broken)
+            finally:
+                for job in self._of(outlet):
+                    await self.jobs.stop(f"{job} {name}")
+                del house.outlets[name]
+                house.unopened[name] = outlet
+                await outlet.intake.stalls()
+
+    async def _account_for_the_past(self, outlet: Outlet) -> None:
+        """Close the slots that went by while the spool was closed."""
+        clock = self.house.clock
+        if clock.dates and outlet.settings.recipient not in self.house.closing:
+            await resume(outlet, clock.now())
+
+    def _show_pollers(self) -> None:
+        """Let pollers know for whom and for what they read now."""
+        house = self.house
+        for line in house.lines.values():
+            if (poller := line.poller) is not None:
+                poller.accounts = house.accounts()
+                poller.unclaimed, poller.registers = house.unclaimed, house.registers
+
+    def _of(self, outlet: Outlet) -> dict[str, Callable[[], Awaitable[None]]]:
+        """What works on an open spool, each of which may fail alone."""
+        return {
+            "uplink": partial(deliver, self.house, outlet),
+            "withdrawals": partial(self._obey, outlet),
+            "sums": partial(self._add_up, outlet),
+            "upkeep": partial(self._tend, outlet),
+        }
 
     async def close_outlet(self, name: str) -> None:
         """Deliver to a recipient no more; what intake holds is committed."""
-        for job in ("uplink", "intake"):
-            await self.jobs.stop(f"{job} {name}")
-        del self.house.outlets[name]
-        await self._outlets.pop(name).aclose()
+        await self.jobs.stop(f"spool {name}")
+        self.house.unopened.pop(name, None)
 
     def start_polling(self, line: Line) -> None:
         """Poll the devices of a line."""
         line.poller = new_poller(self.house, line)
-        self.jobs.start(f"poll {line.link.name}", line.poller.run())
+        self.go_on_polling(line)
 
-    async def tend(self) -> None:
-        """The spools' upkeep; receipted batches go once they were kept as long as configured."""
+    def go_on_polling(self, line: Line) -> None:
+        """Let a line's poller work; after an error a new one begins, as after a restart."""
+        self.jobs.start(f"poll {line.link.name}", partial(self._poll, line))
+
+    async def _poll(self, line: Line) -> None:
+        if line.poller is None:
+            await self._pass_over(line)
+            line.poller = new_poller(self.house, line)
+        try:
+            await line.poller.run()
+        except Exception:
+            line.poller = None  # what it has in memory may be why
+            raise
+
+    async def _pass_over(self, line: Line) -> None:
+        """Close the slots that went by while nobody polled, as M `agent`."""
+        clock = self.house.clock
+        for account in self.house.accounts():
+            for key in [key for key in account.ledger.marks if key[0] in line.devices]:
+                if clock.dates:
+                    change = partial(account.ledger.catch_up, key, clock.now(), Why.AGENT)
+                    await account.take(key, change, self.jobs.faults)
+
+    async def _tend(self, outlet: Outlet) -> None:
+        """A spool's upkeep; receipted batches go once they were kept as long as configured."""
         while True:
-            for outlet in list(self.house.outlets.values()):
-                before = self.house.clock.now() - self.house.config.spool.keep
-                await outlet.thread.run(outlet.spool.forget, before)
-                await outlet.outbox.tend(LONGEST_UNSENT)
+            before = self.house.clock.now() - self.house.config.spool.keep
+            await outlet.thread.run(outlet.spool.forget, before)
+            await outlet.outbox.tend(LONGEST_UNSENT)
             await sleep(TEND_EVERY)
 
     async def open_shelves(self, key: bytes) -> None:
         """Keep what meters say while nobody knows whose they are, and their midnights."""
-        state, enter = self.house.config.state, self._stack.enter_async_context
-        before = judged(state)
-        opening = partial(Shelf.open, state / "shelf.db", key, judged=before)
-        shelf, thread = await enter(in_own_thread("shelf", opening))
-        self.house.unclaimed = Unclaimed(self.house.registry, shelf, thread)
-        self._stack.push_async_callback(self.house.unclaimed.commit)
-        opening = partial(Shelf.open, state / "registers.db", key, judged=before)
-        shelf, thread = await enter(in_own_thread("registers", opening))
-        self.house.registers = Registers(self.house.registry, shelf, thread)
-        self._stack.push_async_callback(self.house.registers.commit)
+        await self.jobs.open("shelf", partial(self._unclaimed, key))
+        await self.jobs.open("registers", partial(self._registers, key))
 
-    async def give_back(self) -> None:
+    @asynccontextmanager
+    async def _unclaimed(self, key: bytes) -> AsyncIterator[Awaitable[object]]:
+        house = self.house
+        async with in_own_thread("shelf", self._shelf("shelf.db", key)) as (shelf, thread):
+            kept = house.unclaimed or Unclaimed(house.registry, shelf, thread)
+            house.unclaimed, kept.shelf, kept.thread = kept, shelf, thread
+            async with self._kept(kept) as broken:
+                yield broken
+
+    @asynccontextmanager
+    async def _registers(self, key: bytes) -> AsyncIterator[Awaitable[object]]:
+        house = self.house
+        async with in_own_thread("registers", self._shelf("registers.db", key)) as (shelf, thread):
+            kept = house.registers or Registers(house.registry, shelf, thread)
+            house.registers, kept.shelf, kept.thread = kept, shelf, thread
+            async with self._kept(kept) as broken:
+                yield broken
+
+    def _shelf(self, file: str, key: bytes) -> Callable[[], AbstractContextManager[Shelf]]:
+        state = self.house.config.state
+        return partial(Shelf.open, state / file, key, judged=judged(state))
+
+    @asynccontextmanager
+    async def _kept(self, kept: Unclaimed | Registers) -> AsyncIterator[Awaitable[object]]:
+        self._show_pollers()
+        try:
+            yield together(self._give_back(kept), kept.thread.broken())
+        finally:
+            try:
+                await kept.commit()
+            except Exception as error:  # noqa: BLE001 -- the shelf is closed all the same
+                self.jobs.faults.log(error, f"readings stay in memory: {said(error)}", "shelf")
+
+    async def _give_back(self, kept: Unclaimed | Registers) -> None:
         """Give readings of meters that nobody knew to whom they are, once that is known, and to the
         manager what a change of occupant told late makes his.
         """
-        house, unclaimed, registers = self.house, self.house.unclaimed, self.house.registers
-        rested = 0.0
-        while unclaimed is not None and registers is not None:
-            changed = unclaimed.asked != house.registry.revision
-            if house.clock.dates and (changed or unclaimed.full or rested >= SHELVE_EVERY):
+        house, rested = self.house, 0.0
+        while True:
+            changed = kept.asked != house.registry.revision
+            if house.clock.dates and (changed or kept.full or rested >= SHELVE_EVERY):
                 try:
-                    for shelved in (unclaimed, registers):
-                        await shelved.tend(house.clock.now(), house.accounts(), house.point)
+                    await kept.tend(house.clock.now(), house.accounts(), house.point)
                 except SpoolFull as error:
                     log.warning("what waits for a fact is looked at later: %s", error)
                     await sleep(SHELVE_EVERY)
@@ -151,16 +269,16 @@ class Running:
             await sleep(OBEY_EVERY)
             rested += OBEY_EVERY
 
-    async def obey(self) -> None:
-        """Apply what the registry takes back, also while no uplink is open."""
+    async def _obey(self, outlet: Outlet) -> None:
+        """Apply what the registry takes back, also while the uplink is not open."""
         while True:
-            await self.house.obey()
+            await outlet.outbox.catch_up()
             await sleep(OBEY_EVERY)
 
-    async def add_up(self) -> None:
+    async def _add_up(self, outlet: Outlet) -> None:
         """Make the sums over dwellings, slot by slot."""
         while True:
-            await self.house.add_up()
+            await self.house.add_up(outlet)
             await sleep(OBEY_EVERY)
 
     async def renew(self) -> None:
@@ -173,35 +291,70 @@ class Running:
     async def reopen(self) -> None:
         """Try uplinks that are not connected again at once: what kept them out may be gone."""
         async with self.one_at_a_time:
-            for name, outlet in self.house.outlets.items():
+            for name in self.house.config.uplinks:
+                self.jobs.retry(f"spool {name}")
+            for outlet in list(self.house.outlets.values()):
                 if outlet.delivery.connected_since is None:
-                    await self.jobs.stop(f"uplink {name}")
-                    self.jobs.start(f"uplink {name}", deliver(self.house, outlet))
+                    await self.deliver_anew(outlet)
+
+    async def deliver_anew(self, outlet: Outlet) -> None:
+        """Close an uplink, and open it at once."""
+        await self.jobs.stop(f"uplink {outlet.name}")
+        run = partial(deliver, self.house, outlet)
+        self.jobs.start(f"uplink {outlet.name}", run, uplink=outlet.name)
 
     async def close(self, name: str, drop: bool) -> int:
-        """Keep nothing more for an uplink; `drop`: destroy what waits. How many values were."""
+        """Keep nothing more for an uplink; `drop`: destroy what waits. How many values were.
+
+        Raises Refused while its spool is not open.
+        """
         async with self.one_at_a_time:
-            house, outlet = self.house, self.house.outlets[name]
-            for link in house.lines:
-                await self.stand_still(link)
-            house.closing.begin(outlet.settings.recipient)
-            dropped = 0
-            if drop:
-                backlog = await outlet.thread.run(outlet.spool.backlog)
-                dropped = backlog.slots + backlog.batch_rows
-                await self.close_outlet(name)
-                destroy(house.config.state, outlet.settings.recipient, house.clock.now())
-                await self.open_outlet(name)
-            for link, line in house.lines.items():
-                line.poller = new_poller(house, line, line.poller)
-                self.jobs.start(f"poll {link}", line.poller.run())
+            house, outlet = self.house, self.house.outlets.get(name)
+            if outlet is None:
+                raise Refused(f"the spool of {name} is not open: `gardien status` says why")
+            try:
+                for link in house.lines:
+                    await self.stand_still(link)
+                house.closing.begin(outlet.settings.recipient)
+                dropped = 0
+                if drop:
+                    backlog = await outlet.thread.run(outlet.spool.backlog)
+                    dropped = backlog.slots + backlog.batch_rows
+                    await self.close_outlet(name)
+                    destroy(house.config.state, outlet.settings.recipient, house.clock.now())
+                    await self.open_outlet(name)
+            finally:
+                self.go_on()
             return dropped
 
+    def go_on(self) -> None:
+        """Serve and poll every line that was stood still."""
+        for name, line in self.house.lines.items():
+            if not self.jobs.runs(f"line {name}"):
+                self.serve_line(line)
+            if not self.jobs.runs(f"poll {name}"):
+                if line.poller is not None:
+                    line.poller = new_poller(self.house, line, line.poller)
+                self.go_on_polling(line)
+
     async def take_what_waited(self) -> None:
-        """Try signed objects again that came before what they hang on, or before the time."""
+        """Try signed objects again that came before what they hang on, or before the time; where
+        the file that they are kept in cannot be read any more, it is opened anew.
+        """
+        broken = self.house.book_broken
         while True:
-            await self.house.registry_changed()
-            await sleep(WAITING_EVERY)
+            if broken.is_set() and self.house.open_book is not None:
+                self.house.open_book()
+                take_seats(self.house)
+            try:
+                await self.house.registry_changed()
+            except Exception as error:
+                if store_is_broken(error):
+                    broken.set()
+                raise
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WAITING_EVERY):
+                    await broken.wait()
 
     async def stand_still(self, name: str) -> None:
         """End a line's poller between two reads, and bring what it read to the disk."""
@@ -209,5 +362,9 @@ class Running:
         if poller is not None:
             poller.finish()
         await self.jobs.stop(f"poll {name}", ONE_READ)
-        for outlet in self.house.outlets.values():
-            await outlet.intake.commit()
+        for outlet in list(self.house.outlets.values()):
+            try:
+                await outlet.intake.commit()
+            except Exception as error:  # noqa: BLE001 -- its rows wait on
+                why = f"what waits for {outlet.name} stays in memory: {said(error)}"
+                self.jobs.faults.log(error, why, f"spool {outlet.name}")

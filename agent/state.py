@@ -279,8 +279,9 @@ def listening(state: Path) -> socket.socket:
     """
     (state / "gardien.sock").unlink(missing_ok=True)
     if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
-        door = socket.socket(fileno=HANDED_OVER)
-        door.set_inheritable(False)
+        os.set_inheritable(HANDED_OVER, False)
+        # a copy: when the door is closed after an error, the next one finds it again
+        door = socket.socket(fileno=os.dup(HANDED_OVER))
         (state / "gardien.sock").symlink_to(door.getsockname())
         return door
     door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -112,7 +112,7 @@ def is_read_only(where: Path) -> bool:
     try:
         if os.statvfs(where).f_flag & os.ST_RDONLY:
             return True
-        device = os.stat(where).st_dev
+        device = where.stat().st_dev
         mounts = MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return False
@@ -130,6 +130,9 @@ def volatile(state: Path) -> Path:
     if state == PACKAGED:
         return RUN
     name = hashlib.sha256(os.fsencode(state)).hexdigest()[:16]
+    with contextlib.suppress(OSError):
+        if RUN.stat().st_uid == os.geteuid():  # the packaged service, with another `state:`
+            return RUN / name
     return SHARED_MEMORY / f"gardien-{os.geteuid()}-{name}"
 
 

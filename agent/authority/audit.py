@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from agent import timesync
 from agent.authority.canonical import canonical
 from agent.clock import stamp
+from agent.durable import Disk
 from agent.errors import Refused
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ class Chain:
         return differs
 
     def _write(self, line: bytes) -> None:
+        Disk.must_answer()
         files = segments(self._folder)
         path = files[-1] if files else None
         if path is None or path.stat().st_size + len(line) > self._segment:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from agent.authority import replay, set_aside, taken, trust, votes
 from agent.authority.refused import Code, Forged
 from agent.clock import stamp
+from agent.durable import Disk
 from agent.errors import NotRecorded
 
 if TYPE_CHECKING:
@@ -154,6 +155,8 @@ class Book:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All of it on the disk, or nothing. Raises NotRecorded where the disk does not take it."""
+        if not self.volatile and (why := Disk.silent()):
+            raise NotRecorded(f"{FILE} cannot be written ({why})")
         try:
             self.db.execute("BEGIN IMMEDIATE")
             yield self.db

@@ -49,6 +49,11 @@ class Backlog:
     purged: int
     """slots destroyed for want of a basis, since this spool was begun"""
 
+    @property
+    def settled(self) -> bool:
+        """Whether the recipient has everything."""
+        return not (self.rows or self.batches or self.quarantined)
+
 
 class Count:
     """Counts what lies in the parts of one spool."""

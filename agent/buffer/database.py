@@ -9,10 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agent.buffer.thread import beat
 from agent.errors import Refused, SpoolFull, StorageFailed
 
 if TYPE_CHECKING:
@@ -57,8 +57,22 @@ BROKEN = {errno.EIO, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.ESHUTDOWN, er
 """what a system call says of a disk that fails, or that its kernel has made read-only"""
 
 
+_here = threading.local()
+
+
+def at_each_answer(call: Callable[[], None]) -> None:
+    """Have a call made whenever the disk has answered a database of this thread."""
+    _here.call = call
+
+
+def _heard() -> None:
+    call: Callable[[], None] | None = getattr(_here, "call", None)
+    if call is not None:
+        call()
+
+
 class Damaged(Exception):
-    """The file cannot be trusted any more. Let it end the process: the next start sets it aside."""
+    """The file cannot be trusted any more: close it; the next opening sets it aside."""
 
 
 class Database:
@@ -171,7 +185,7 @@ class Database:
                 raise
             raise reaction from error
         finally:
-            beat()
+            _heard()
 
     def _reaction(self, error: sqlite3.Error) -> Exception | None:
         # what Python itself objects to (a wrong thread, say) has no code

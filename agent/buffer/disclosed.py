@@ -142,6 +142,12 @@ class Disclosed:
                     *(day, place, channel, basis, occupancy, values),
                 )
 
+    def adopt(self, others: Iterable[Disclosure]) -> None:
+        """Add what another spool of the same recipient has counted."""
+        for one in others:
+            at = datetime.fromisoformat(one.day).replace(tzinfo=UTC).timestamp()
+            self.add([Count(*one[1:])], at)
+
     def _counted(self, count: Count) -> int:
         """How many of these values are counted already; from here on they are not sent again."""
         known = self._database.one(

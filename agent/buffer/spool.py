@@ -414,6 +414,28 @@ class Spool:
         """The rows of those people that have not been received yet: for them to read."""
         return self._holdings.of(occupancy)
 
+    def probe(self) -> None:
+        """Commit something, to know that the disk takes it. Raises StorageFailed."""
+        with suppress(SpoolFull):  # a full disk is not one that fails
+            self._room.durably(lambda: self._meta.add("probed", 1))
+
+    def adopt(
+        self,
+        epoch: str,
+        disclosures: Sequence[Disclosure],
+        erasures: Mapping[str, int | None],
+    ) -> None:
+        """Take over, once, the record of what was received of a spool that goes."""
+        if self._meta.text("adopted") == epoch:
+            return
+
+        def change() -> None:
+            self._disclosed.adopt(disclosures)
+            self._retracting.erased([(id_, n) for id_, n in erasures.items() if n is not None])
+            self._meta["adopted"] = epoch
+
+        self._room.durably(change)
+
     def backlog(self) -> Backlog:
         """What is in here now."""
         return self._count.now(self._cap, self._refused)

@@ -57,6 +57,7 @@ def findings(config: Path, state: Path) -> Iterator[Finding]:
     yield from examine.wear(state)
     status, said = _daemon(state)
     yield said
+    yield from examine.components(status)
     yield from examine.clock(loaded, status)
     if loaded is not None:
         yield from examine.passwords(loaded, config.parent / "credentials")

@@ -313,6 +313,22 @@ def port_remedy(name: str, group: str, mode: int, account: str, *, member: bool)
     )
 
 
+def components(status: dict[str, Any] | None) -> Iterator[Finding]:
+    """Whether an unexpected error has stopped a part of the running agent."""
+    if status is None:
+        return
+    faults = status.get("faults", ())
+    if not faults:
+        yield Finding("components", True, "none has failed")
+    for one in faults:
+        said = f"an unexpected error since {one['since']} ({one['words']}); tried again by itself."
+        yield Finding(
+            one["component"],
+            False,
+            f"{said} Report it: sudo gardien support-bundle --out FILE",
+        )
+
+
 def clock(config: Config | None, status: dict[str, Any] | None) -> Iterator[Finding]:
     """Whether the time is kept by a time service, and believed."""
     if config is not None and config.clock.source == "system":

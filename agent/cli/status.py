@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -20,6 +20,13 @@ from agent.cli.terminal import (
 )
 from agent.units import spoken
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+REPORT = (
+    "  all else goes on. Report it: `sudo gardien support-bundle --out FILE` writes what is needed;"
+    " `sudo systemctl restart gardien` tries all of it at once"
+)
 LONG = 365
 """days of outage that nobody need be told of"""
 
@@ -69,6 +76,17 @@ def _show(answer: dict[str, Any]) -> None:
     _waiting(answer.get("authority") or {"waiting": 0})
     for event in answer["events"]:
         typer.echo(f"! {event['text']}")
+    _show_faults(answer.get("faults", ()))
+
+
+def _show_faults(faults: Sequence[dict[str, Any]]) -> None:
+    for one in faults:
+        at = f"at {when(one['next_try'])}" if one["next_try"] else "by itself"
+        typer.echo(
+            f"  {one['component']}, since {when(one['since'])}, tried again {at}: {one['words']}"
+        )
+    if faults:
+        typer.echo(REPORT)
 
 
 def _waiting(authority: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.control import ending, fallback, start, stop
@@ -26,7 +27,7 @@ from agent.control.sweep import sweep
 from agent.control.trial import TEST, Passed, trial
 from agent.control.withdrawn import end_withdrawn
 from agent.errors import LinkLost, Refused, WriteRefused
-from agent.lifetime import together
+from agent.lifetime import said
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -48,20 +49,54 @@ class Keeper(Ground):
         """Nothing was looked at yet."""
         super().__post_init__()
         self._woken: dict[str, asyncio.Event] = {}
+        self.looked: dict[str, float] = {}
+        """when each control was last looked at (monotonic)"""
+        self._failed: dict[str, str] = {}
+        """controls that an error broke off, until what they held was given back"""
         self._displays: dict[str, Display] = {}
 
     # -- the rounds: each control its own, so that a slow device holds up nobody
 
-    async def run(self) -> None:
-        """Look after every control until cancelled."""
-        await together(
-            self._strangers(), self._pruned(), *(self._serve(name) for name in self.fits)
-        )
+    def rounds(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """What runs until cancelled, by name, each of which may fail alone: a round for each
+        control, one for what none of them holds, and one that forgets.
+        """
+        each = {f"control {name}": partial(self._serve, name) for name in self.fits}
+        return {**each, "controls left": self._strangers, "journal pruning": self._pruned}
 
     async def _serve(self, name: str) -> None:
+        """Look after one control; after an error it gives back what it holds before all else."""
+        self.looked[name] = self.world.now().steady
+        if name in self._failed:
+            await self._give_up(name, self._failed[name])
+        try:
+            await self._look_after(name)
+        except Exception as error:
+            self._failed[name] = f"an error in gardien: {said(error)}"
+            await self._give_up(name, self._failed[name])
+            raise
+
+    async def _give_up(self, name: str, words: str) -> None:
+        """Give back what a control holds, and end what is in force; what does not answer is tried
+        again.
+        """
+        fit, failed = self.fits[name], None
+        async with self.lock(name):
+            for row in self.rows(fit):
+                try:
+                    await give_back(self, row.releasing(State.ABORTED, words))
+                except Exception as error:  # noqa: BLE001 -- raised below, after the others
+                    failed = error
+            for event in self.going(fit):
+                await end(self, event, State.ABORTED, words)
+        if failed is not None:
+            raise failed
+        del self._failed[name]
+
+    async def _look_after(self, name: str) -> None:
         while True:
             await self.tend(name)
-            self.turned = self.world.now().steady
+            self.looked[name] = self.world.now().steady
             woken = self._woken.setdefault(name, asyncio.Event())
             woken.clear()
             with suppress(TimeoutError):

@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from agent.lifetime import Faults
+    from agent.model import MarkKey, Reading
     from agent.pipeline.intake import Intake
     from agent.pipeline.ledger import Ledger
 
@@ -14,3 +18,30 @@ class Account(NamedTuple):
 
     ledger: Ledger
     intake: Intake
+
+    async def take(
+        self, key: MarkKey, change: Callable[[], Sequence[Reading]], faults: Faults
+    ) -> bool:
+        """Make the rows of a change of the ledger at one mark, and hand them over with the mark;
+        whether that worked.
+
+        Where an error or a cancellation ends it, the mark is as before: its slots are still owed.
+        An error is noted; it is this recipient's alone.
+        """
+        uplink = self.intake.uplink
+        with faults.alone(f"rows {uplink}", key[0], uplink) as works:
+            await self._take(key, change)
+        return works()
+
+    async def _take(self, key: MarkKey, change: Callable[[], Sequence[Reading]]) -> None:
+        marks = self.ledger.marks
+        before = marks.get(key)
+        try:
+            rows = change()
+            await self.intake.put(rows, {key: marks[key]} if key in marks else {})
+        except BaseException:
+            if before is None:
+                marks.pop(key, None)
+            else:
+                marks[key] = before
+            raise

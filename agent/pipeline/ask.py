@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.errors import LinkLost
+from agent.lifetime import said
 from agent.model import Sample, Why
 from agent.pipeline.meterclock import drift, wrong
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from agent.clock import Clock
+    from agent.lifetime import Faults
     from agent.link import Link
     from agent.model import Point
     from agent.pipeline.device import Device
@@ -32,20 +34,24 @@ SLACK = 1.0
 class Asking:
     """The devices of one link, as their answers show them."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 -- what it works with
         self,
         link: Link,
         clock: Clock,
         identified: Identified,
         another: Callable[[str], None],
         zone: ZoneInfo | None,
+        faults: Faults,
     ) -> None:
-        self.link, self.clock, self.zone = link, clock, zone
+        self.link, self.clock, self.zone, self._faults = link, clock, zone, faults
         self._identified, self._another = identified, another
         """`another`: told of a device that says it is another meter than before"""
 
     async def ask(self, device: Device, points: Sequence[Point]) -> list[Sample]:
-        """Read points of a device, or say without asking why there is nothing to be had."""
+        """Read points of a device, or say without asking why there is nothing to be had.
+
+        An unexpected error costs this device its values (BAD) and is noted; the others are read.
+        """
         if self.clock.steady() < device.rests_until:
             return self._nothing(points, Why.SILENT, "rests after silence")
         identify = device.serial_point is not None and device.asked_at_opening != self.link.opened
@@ -56,6 +62,11 @@ class Asking:
         except LinkLost as error:
             device.said = str(error)
             return self._nothing(points, Why.LINK, str(error))
+        except Exception as error:  # noqa: BLE001 -- noted; it is this device's alone
+            self._faults.note(f"poll {self.link.name}", error, device.name)
+            device.failed, device.said = True, f"an error in gardien: {said(error)}"
+            return self._nothing(points, Why.BAD, device.said)
+        device.failed = False
         self._note_health(device, samples)
         device.clock_wrong = self._clock_wrong(device)
         if identify:

@@ -33,6 +33,8 @@ class Device:
     """wall time of its last answer"""
     failures: int = 0
     """reads without an answer since the last one"""
+    failed: bool = False
+    """its last read ended in an error in gardien"""
     clock_wrong: bool = False
     """its own clock was off at its last answer, as far as the bus knows"""
     said: str = ""

@@ -76,7 +76,10 @@ class Intake:
         most: int = MOST,
         revision: Callable[[], int] = int,
         recheck: Recheck = list,
+        uplink: str = "",
     ) -> None:
+        self.uplink = uplink
+        """the one that the spool behind it is of"""
         self._append, self._flush, self._room, self._most = append, flush, room, most
         self._revision, self._recheck = revision, recheck
         """number of the registry's last change, and the rows that still may be kept after it"""
@@ -84,6 +87,8 @@ class Intake:
         self._rows: list[Reading] = []
         self._marks: dict[MarkKey, Mark] = {}
         self._full, self._emptied = asyncio.Event(), asyncio.Condition()
+        self._failing = False
+        """what waits could not be brought to the disk the last time: nobody waits for room"""
         self._committing = asyncio.Lock()
         self.turned = monotonic()
         """when what waited was last brought to the disk"""
@@ -95,8 +100,13 @@ class Intake:
         made = self._revision()
         if len(self._rows) >= self._room:
             async with self._emptied:
-                await self._emptied.wait_for(lambda: len(self._rows) < self._room)
-        self._rows.extend(rows if made == self._revision() else self._recheck(rows))
+                await self._emptied.wait_for(lambda: len(self._rows) < self._room or self._failing)
+        rows = rows if made == self._revision() else self._recheck(rows)
+        if self._failing and len(self._rows) + len(rows) > self._room:
+            waiting, self._rows = self._rows, []
+            self._dropped([*waiting, *rows], {})
+        else:
+            self._rows.extend(rows)
         self._marks.update(marks)
         if len(self._rows) >= self._most:
             self._full.set()
@@ -109,7 +119,11 @@ class Intake:
             return {**await stored(), **self._marks}
 
     async def serve(self) -> None:
-        """Commit every flush interval, sooner when much waits, until cancelled."""
+        """Commit every flush interval, sooner when much waits, until cancelled.
+
+        Raises what a commit raises; what was to be committed waits for the next one.
+        """
+        self.turned = monotonic()
         while True:
             try:
                 async with asyncio.timeout(self._flush):
@@ -123,7 +137,8 @@ class Intake:
         """Bring all that waits to the disk; when the spool is full, drop values and keep account.
 
         Marks move only with their rows, so a slot that could not be stored is still owed: as M
-        `shed` as soon as there is room again.
+        `shed` as soon as there is room again. What fails otherwise is raised; what waited still
+        does then, and while it fails nobody waits for room.
         """
         async with self._committing:
             self._look_again()
@@ -132,12 +147,61 @@ class Intake:
             self._full.clear()
             if not marks and not rows:
                 return
+            failing = True
             try:
-                await self._append(rows, marks)
-            except SpoolFull:
-                self._dropped(rows, marks)
-            async with self._emptied:
-                self._emptied.notify_all()
+                await self._store(rows, marks)
+                failing = False
+            finally:
+                await self.stalls(failing)
+
+    async def stalls(self, failing: bool = True) -> None:
+        """Note whether what waits can be brought to the disk at present."""
+        self._failing = failing
+        async with self._emptied:
+            self._emptied.notify_all()
+
+    async def _store(self, rows: list[Reading], marks: dict[MarkKey, Mark]) -> None:
+        """Append to its end, also when cancelled: what is stored must not wait here any more."""
+        storing = asyncio.ensure_future(self._append_all(rows, marks))
+        cancelled: asyncio.CancelledError | None = None
+        while not storing.done():
+            try:
+                await asyncio.wait([storing])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        try:
+            storing.result()
+        except SpoolFull:
+            self._dropped(rows, marks)
+        except BaseException:
+            self._rows, self._marks = rows + self._rows, marks | self._marks
+            raise
+        if cancelled is not None:
+            raise cancelled
+
+    async def _append_all(self, rows: list[Reading], marks: dict[MarkKey, Mark]) -> None:
+        """Append all; `rows` loses what is stored. A row that no batch could carry is searched for,
+        and costs its own value alone.
+        """
+        size = len(rows)
+        while True:
+            piece, last = rows[:size], size >= len(rows)
+            try:
+                await self._append(piece, marks if last else {})
+            except ValueError as error:
+                if not piece:
+                    raise
+                if len(piece) > 1:
+                    size = len(piece) // 2
+                    continue
+                log.error("a reading of %s cannot be stored: %s", piece[0].series.channel, error)  # noqa: TRY400
+                rows[:1] = _without_value(piece[0])
+                size = min(1, len(rows))
+                continue
+            if last:
+                return
+            del rows[:size]
+            size = len(rows)
 
     def _look_again(self) -> None:
         """Let go of rows that may not be kept any more, if the registry has changed since."""
@@ -148,7 +212,7 @@ class Intake:
         left = shed(rows)
         if lost := _values(rows) - _values(left):
             if not self.shed_rows:
-                log.error("the spool is full: readings are dropped and counted until there is room")
+                log.error("the spool takes no more: values are dropped and counted until it does")
             self.shed_rows += lost
         self._rows = left + self._rows
         self._marks = marks | self._marks
@@ -156,3 +220,10 @@ class Intake:
 
 def _values(rows: Sequence[Reading]) -> int:
     return sum(row.value is not None for row in rows)
+
+
+def _without_value(row: Reading) -> list[Reading]:
+    """The same slot as M `agent`; none where it is without a value already."""
+    if row.value is None:
+        return []
+    return [replace(row, value=None, quality=Quality.MISSING, why=Why.AGENT, flags="", n=None)]

@@ -6,10 +6,11 @@ import asyncio
 from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.errors import LinkLost
-from agent.lifetime import together
+from agent.lifetime import Faults, together
 from agent.model import Flag, MarkKey, Sample, Why
 from agent.pipeline import ask
 from agent.pipeline.ask import Asking
@@ -58,15 +59,18 @@ class Poller:
         unclaimed: Unclaimed | None = None,
         registers: Registers | None = None,
         indexes: Indexes | None = None,
+        faults: Faults | None = None,
     ) -> None:
-        self._unclaimed, self._registers = unclaimed, registers
+        self._faults = faults or Faults()
+        """what does not work because of unexpected errors"""
+        self.unclaimed, self.registers = unclaimed, registers
         """what is kept of readings that leave for nobody yet"""
         self._indexes = indexes
         """what sums over dwellings are made of"""
         self.link, self.accounts, self.clock, self.zone = link, accounts, clock, zone
         self.devices = {device.name: device for device in devices}
         self._judge, self._intervals, self._means = Judge(), Intervals(zone), Means(zone)
-        self._asking = Asking(link, clock, identified, self._begin_anew, zone)
+        self._asking = Asking(link, clock, identified, self._begin_anew, zone, self._faults)
         self._closed: dict[MarkKey, int | None] = {
             key: self._last_closed(key) for device in devices for key in sorted(device.keys)
         }
@@ -80,6 +84,8 @@ class Poller:
         self._finished = False
         self._steps = len(clock.steps)
         self._stepped: set[MarkKey] = set()
+        self._failed: set[MarkKey] = set()
+        """whose last slot was not closed, because of an unexpected error"""
         self._owed: dict[MarkKey, tuple[int, float]] = {}
         """slots closed for want of an answer, and when to ask for them again (monotonic)"""
         self._busy: set[str] = set()
@@ -115,8 +121,12 @@ class Poller:
                     await asyncio.sleep(min(max(0.0, chosen - now), LOOK))
                 continue
             name, slots = chosen
-            with self._hold(name):
-                await self._read(self.devices[name], slots, dated=dated)
+            with self._hold(name), self._answering(name):
+                try:
+                    await self._read(self.devices[name], slots, dated=dated)
+                except Exception:
+                    self._pass_over(name, slots, dated=dated)
+                    raise
         while not self._finished:
             self.turned = self.clock.steady()
             await asyncio.sleep(LOOK)
@@ -137,6 +147,25 @@ class Poller:
             yield
         finally:
             self._busy.discard(name)
+
+    @contextmanager
+    def _answering(self, name: str) -> Iterator[None]:
+        """An unexpected error with one device is noted, and the others go on."""
+        component = f"poll {self.link.name}"
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 -- it is this device's alone
+            self._faults.note(component, error, name)
+        else:
+            if not self.devices[name].failed:
+                self._faults.over(component, name)
+
+    def _pass_over(self, name: str, slots: Mapping[int, int], *, dated: bool) -> None:
+        """Go on behind slots that could not be closed: they are owed, as M `agent`."""
+        of = self._closed if dated else self._aside
+        for step, slot in slots.items():
+            of[name, step] = slot if dated else running_slot(step, self.clock.steady())
+            self._failed.add((name, step))
 
     def finish(self) -> None:
         """Let `run` return after the read under way."""
@@ -185,19 +214,38 @@ class Poller:
             mine = self._of_the_step(device, step, slot, samples)
             self._closed[key] = slot
             self._owe(key, slot, mine)
-            skipped = Why.CLOCK if key in self._stepped else Why.BUSY
-            self._stepped.discard(key)
+            skipped = self._why_skipped(key)
             self._note(slot, mine, device.serial)
-            for ledger, intake in self.accounts:
-                rows = ledger.close(key, slot, mine, device.serial, skipped)
-                await intake.put(rows, {key: ledger.marks[key]})
+            await self._close_in_all(key, slot, mine, device.serial, skipped)
+
+    def _why_skipped(self, key: MarkKey) -> Why:
+        """Why slots before the one that is closed now have not been."""
+        why = Why.AGENT if key in self._failed else Why.BUSY
+        why = Why.CLOCK if key in self._stepped else why
+        self._stepped.discard(key)
+        self._failed.discard(key)
+        return why
+
+    async def _close_in_all(  # noqa: PLR0913, PLR0917 -- a read, its slot and its circumstances
+        self,
+        key: MarkKey,
+        slot: int,
+        samples: Sequence[Sample],
+        serial: str | None,
+        skipped: Why,
+        made: int | None = None,
+    ) -> None:
+        for account in self.accounts:
+            change = partial(account.ledger.close, key, slot, samples, serial, skipped, made)
+            if not await account.take(key, change, self._faults):
+                self._failed.add(key)
 
     def _note(self, slot: int, samples: Sequence[Sample], serial: str | None) -> None:
         """Keep what leaves for nobody now, and may later or in a sum."""
-        if self._unclaimed is not None:
-            self._unclaimed.note(slot, samples, serial)
-        if self._registers is not None:
-            self._registers.note(slot, samples, serial, self.accounts)
+        if self.unclaimed is not None:
+            self.unclaimed.note(slot, samples, serial)
+        if self.registers is not None:
+            self.registers.note(slot, samples, serial, self.accounts)
         if self._indexes is not None:
             self._indexes.note(slot, samples, serial)
 
@@ -226,15 +274,14 @@ class Poller:
             elif device.name in self._busy:
                 continue
             elif steady >= max(when, device.rests_until) and not self.link.error:
-                with self._hold(device.name):
+                with self._hold(device.name), self._answering(device.name):
                     samples = await self._asking.ask(device, device.due((step,)))
+                    # a battery does not bear a question a minute
+                    rest = max(ask.REST, device.spacing)
+                    self._owed[key] = slot, self.clock.steady() + rest
                     if self.clock.dates and any(sample.why is None for sample in samples):
                         self._owed.pop(key, None)
                         await self._late(key, slot, samples)
-                    else:
-                        # a battery does not bear a question a minute
-                        rest = max(ask.REST, device.spacing)
-                        self._owed[key] = slot, self.clock.steady() + rest
                 return True
         return False
 
@@ -251,8 +298,8 @@ class Poller:
         self, account: Account, key: MarkKey, slot: int, samples: Sequence[Sample]
     ) -> None:
         serial, made = self.devices[key[0]].serial, int(self.clock.now())
-        rows = account.ledger.late(key, slot, samples, serial, made)
-        await account.intake.put(rows, {key: account.ledger.marks[key]})
+        change = partial(account.ledger.late, key, slot, samples, serial, made)
+        await account.take(key, change, self._faults)
 
     async def _recall(self) -> bool:
         """Ask one device what it has kept of the time in which the agent was down."""
@@ -269,7 +316,7 @@ class Poller:
         return False
 
     async def _fill(self, account: Account, key: MarkKey, gap: Gap, kept: Sequence[Kept]) -> None:
-        with self._hold(key[0]):
+        with self._hold(key[0]), self._answering(key[0]):
             try:
                 samples = await self.link.read([point for one in kept for point in one.points])
             except LinkLost:
@@ -298,14 +345,16 @@ class Poller:
         for read in self.undated.take():
             at = self.clock.now() - (self.clock.steady() - read.steady)
             samples = [replace(sample, at=at) for sample in read.samples]
-            for step in sorted(read.steps):
-                await self._close_dated(self.devices[read.device], step, at, samples, read.serial)
+            with self._answering(read.device):
+                for step in sorted(read.steps):
+                    of = self.devices[read.device]
+                    await self._close_dated(of, step, at, samples, read.serial)
 
     async def _catch_up(self, key: MarkKey, began: float) -> None:
-        for ledger, intake in self.accounts:
-            if key in ledger.marks:
-                rows = ledger.catch_up(key, began, Why.AGENT)
-                await intake.put(rows, {key: ledger.marks[key]})
+        for account in self.accounts:
+            if key in account.ledger.marks:
+                change = partial(account.ledger.catch_up, key, began, Why.AGENT)
+                await account.take(key, change, self._faults)
         self._closed[key] = self._last_closed(key)
 
     async def _close_dated(
@@ -318,9 +367,7 @@ class Poller:
         mine = self._of_the_step(device, step, slot, samples)
         self._closed[key] = slot
         self._note(slot, mine, serial)
-        for ledger, intake in self.accounts:
-            rows = ledger.close(key, slot, mine, serial, Why.CLOCK, int(made))
-            await intake.put(rows, {key: ledger.marks[key]})
+        await self._close_in_all(key, slot, mine, serial, Why.CLOCK, int(made))
 
     def _watch_for_steps(self) -> None:
         """A step of the wall clock explains the slots that it skips."""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from agent.pipeline.unclaimed import PointOf
     from agent.registry.registry import Registry
 
+KEPT_AT_MOST = 1_000
+"""indexes of one dwelling in memory while they cannot be brought to the disk: the latest"""
 QUARTER = 900
 """seconds: midnight is a multiple of it in every zone"""
 
@@ -36,11 +38,15 @@ class Registers:
     """The way onto a shelf of their own, and from there to the manager."""
 
     def __init__(self, registry: Registry, shelf: Shelf, thread: OneThread) -> None:
-        self._registry, self._shelf, self._thread = registry, shelf, thread
+        self._registry = registry
+        self.shelf, self.thread = shelf, thread
+        """others, where it was closed and opened anew"""
         self._held: dict[str, list[Kept]] = {}
         """by dwelling: on the shelf each has a key of its own"""
         self.asked = -1
         """the registry's change after which it was last asked which of them are owed"""
+        self.full = False
+        """much waits in memory: never, for there is a midnight a day"""
 
     def note(
         self, slot: int, samples: Iterable[Sample], serial: str | None, accounts: Sequence[Account]
@@ -63,16 +69,21 @@ class Registers:
             self._held.setdefault(place, []).append(one)
 
     async def commit(self) -> None:
-        """Bring what is held in memory onto the shelf."""
+        """Bring what is held in memory onto the shelf; where that fails it stays in memory."""
         held, self._held = self._held, {}
-        if held:
-            await self._thread.run(self._shelf.add_each, held)
+        try:
+            if held:
+                await self.thread.run(self.shelf.add_each, held)
+        except Exception:
+            for place, values in held.items():
+                self._held[place] = [*values, *self._held.get(place, ())][-KEPT_AT_MOST:]
+            raise
 
     async def of(self, place: str, point_of: PointOf) -> list[tuple[Kept, Point]]:
         """The indexes that are kept of a dwelling (by id), the oldest first."""
         await self.commit()
         found = []
-        for _, values in await self._thread.run(lambda: list(self._shelf.each())):
+        for _, values in await self.thread.run(lambda: list(self.shelf.each())):
             for one in values:
                 point = point_of(one.device, one.point)
                 if point is None or point.channel is None:
@@ -87,15 +98,15 @@ class Registers:
         of no duty; how many left the shelf.
         """
         await self.commit()
-        gone = await self._thread.run(self._shelf.expire, int(now - LONGEST_KEPT))
+        gone = await self.thread.run(self.shelf.expire, int(now - LONGEST_KEPT))
         asked = self._registry.revision
         if self.asked != asked:
-            for no, values in await self._thread.run(lambda: list(self._shelf.each())):
+            for no, values in await self.thread.run(lambda: list(self.shelf.each())):
                 left = await self._give(values, now, accounts, point_of)
                 stay = sum(map(len, left.values()))
                 if stay < len(values):
                     gone += len(values) - stay
-                    await self._thread.run(self._shelf.put_back, no, left)
+                    await self.thread.run(self.shelf.put_back, no, left)
             self.asked = asked
         return gone
 

@@ -26,13 +26,17 @@ if TYPE_CHECKING:
 
 MOST = 2_000
 """values of one device in memory before they are brought to the disk"""
+KEPT_AT_MOST = 5 * MOST
+"""values of one device in memory while they cannot be brought there: the latest"""
 
 
 class Unclaimed:
     """The way onto the shelf, and back."""
 
     def __init__(self, registry: Registry, shelf: Shelf, thread: OneThread) -> None:
-        self._registry, self._shelf, self._thread = registry, shelf, thread
+        self._registry = registry
+        self.shelf, self.thread = shelf, thread
+        """others, where it was closed and opened anew"""
         self._held: dict[str, list[Kept]] = {}
         self.asked = -1
         """the registry's change after which it was last asked whose they are"""
@@ -62,23 +66,31 @@ class Unclaimed:
             )
             self._held.setdefault(point.device, []).append(kept)
             self.full |= len(self._held[point.device]) >= MOST
+            del self._held[point.device][:-KEPT_AT_MOST]
 
     async def commit(self) -> None:
-        """Bring what is held in memory onto the shelf."""
+        """Bring what is held in memory onto the shelf; what fails to be stays in memory."""
         held, self._held, self.full = self._held, {}, False
-        for values in held.values():
-            await self._thread.run(self._shelf.add, values)
+        try:
+            for device in list(held):
+                await self.thread.run(self.shelf.add, held[device])
+                del held[device]
+        except Exception:
+            for device, values in held.items():
+                # while the shelf cannot be opened the latest are kept
+                self._held[device] = [*values, *self._held.get(device, ())][-KEPT_AT_MOST:]
+            raise
 
     async def tend(self, now: float, accounts: Sequence[Account], point_of: PointOf) -> int:
         """Give to whom they are what the registry can answer for since its last change, destroy
         what is too old; how many values were given or destroyed.
         """
         await self.commit()
-        expired = await self._thread.run(self._shelf.expire, int(now - LONGEST_UNSENT))
+        expired = await self.thread.run(self.shelf.expire, int(now - LONGEST_UNSENT))
         if self.asked == self._registry.revision:
             return expired
         asked = self._registry.revision
-        lots = await self._thread.run(lambda: list(self._shelf.each()))
+        lots = await self.thread.run(lambda: list(self.shelf.each()))
         released = 0
         for no, values in lots:
             released += await self._release(no, values, now, accounts, point_of)
@@ -104,7 +116,7 @@ class Unclaimed:
             await intake.put(rows, {})
             await intake.commit()  # before it leaves the shelf; a kill in between says it twice
         left = [one for one in values if not self._claimed(one, point_of)]
-        await self._thread.run(self._shelf.put_back, no, {"": left} if left else {})
+        await self.thread.run(self.shelf.put_back, no, {"": left} if left else {})
         return len(known)
 
     def _claimed(self, one: Kept, point_of: PointOf) -> Point | None:

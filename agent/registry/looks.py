@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from agent.clock import stamp
+from agent.durable import Disk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,6 +58,7 @@ class Looks:
         look = Look(stamp(now), who, what, place)
         if look.key in self._known:
             return
+        Disk.must_answer()
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             os.write(descriptor, _line(look))

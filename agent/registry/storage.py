@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinydb.storages import Storage
 
+from agent.durable import Disk
 from agent.errors import NotRecorded
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class AtomicStorage(Storage):
         Any thread may: nobody reads them before they are settled.
         """
         new = self._path.with_suffix(f".{name}")
+        Disk.must_answer()
         try:
             with open(new, "wb", opener=_private) as file:
                 file.writelines(_encoded(data))

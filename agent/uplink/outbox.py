@@ -181,6 +181,11 @@ class Draining:
         for one in self._both:
             await one.catch_up()
 
+    async def tend(self, expires: float) -> None:
+        """As SpoolOutbox, of both."""
+        for one in self._both:
+            await one.tend(expires)
+
     async def seal(
         self, lane: Lane, live_after: int, most_rows: int, most_bytes: int
     ) -> Sealed | None:

@@ -22,7 +22,7 @@ from agent.upstream.offering import kept, offer
 from agent.upstream.route import Route
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
     from contextlib import AbstractAsyncContextManager
 
     from agent.house import House, Outlet
@@ -40,6 +40,7 @@ COUNT = 10.0
 
 async def deliver(house: House, outlet: Outlet) -> None:
     """Send what the spool holds, tell how we are, count what it costs; for ever."""
+    outlet.delivery.turned = monotonic()
     gateway = house.identity.gateway if house.identity else ""
     objects = partial(house.carried, via=outlet.name)
     delivery = outlet.delivery
@@ -53,7 +54,8 @@ async def deliver(house: House, outlet: Outlet) -> None:
         delivery.all_came,
     )
     chosen, settings = transport(outlet.transport), affordable(house.config, outlet.name)
-    await outlet.thread.run(outlet.spool.packs, chosen.packing(settings, station))
+    for spool, thread in outlet.spools:
+        await thread.run(spool.packs, chosen.packing(settings, station))
     rhythm = settings.rhythm
     delivery.alarm_after = rhythm.alarm
     delivery.by_broker = getattr(settings, "receipt", "") == "broker"
@@ -64,9 +66,17 @@ async def deliver(house: House, outlet: Outlet) -> None:
         seal = slowed(house, outlet, rhythm.seal)
         now = replace(rhythm, seal=seal, phase=pacing.phase(gateway, seal))
         going = forward(outlet.outbox, uplink, now, delivery, house.clock, random.Random())
-        more = _count(house, outlet, uplink), _report(house, outlet, uplink, seal)
-        besides = offer(house, outlet, uplink), _urge(house, outlet), route.watch()
-        await together(going, *more, *besides)
+        besides: dict[str, Callable[[], Awaitable[None]]] = {
+            "traffic": partial(_count, house, outlet, uplink),
+            "status": partial(_report, house, outlet, uplink, seal),
+            "building file": partial(offer, house, outlet, uplink),
+            "outcomes": partial(_urge, house, outlet),
+            "move": route.watch,
+        }
+        await together(going, *(beside(what, run) for what, run in besides.items()))
+
+    def beside(what: str, run: Callable[[], Awaitable[None]]) -> Coroutine[Any, Any, None]:
+        return house.jobs.alone(f"{what} {outlet.name}", run, UplinkLost, uplink=outlet.name)
 
     def opening() -> AbstractAsyncContextManager[Uplink]:
         return chosen.open(route.settings(), station)

@@ -38,6 +38,11 @@ def document(answer: Mapping[str, Any], uplink: str) -> dict[str, Any]:
         "backlog": _backlog(mine),
         "disk": answer["disk"],
         "holds": answer["holds"],
+        "faults": [
+            {word: one[word] for word in ("component", "since", "error", "next_try")}
+            for one in answer["faults"]
+            if one["uplink"] in {None, uplink}
+        ],
         "events": [
             {"code": one["code"], "text": one["text"]}
             for one in answer["events"]
@@ -69,4 +74,5 @@ def _backlog(mine: Mapping[str, Any]) -> dict[str, Any]:
 def _lasting(of: Mapping[str, Any]) -> dict[str, Any]:
     lasting = {word: value for word, value in of.items() if word not in PASSING}
     held = [(one["control"], one["until"]) for one in of.get("holds", ())]
-    return lasting | {"holds": held}
+    faults = [(one["component"], one["error"]) for one in of.get("faults", ())]
+    return lasting | {"holds": held, "faults": faults}

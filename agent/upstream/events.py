@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 class Event(NamedTuple):
@@ -51,12 +51,26 @@ def _gateway(answer: Mapping[str, Any]) -> Iterator[Event]:
             else f"{objects} could not be evaluated because of an error in gardien, and are set"
             " aside: `gardien object list` names them",
         )
+    yield from _faults(answer.get("faults", ()))
     yield from _restored(answer.get("restored"))
     if why := answer.get("backup_said"):
         yield Event("backup", f"the building file is not up to date: {why}")
     certificate = answer.get("certificate")
     if certificate and certificate["alarm"]:
         yield Event("certificate", certificate["alarm"])
+
+
+def _faults(found: Sequence[Mapping[str, Any]]) -> Iterator[Event]:
+    """Components that do not work; their words may name devices, and are not for recipients."""
+    for component in dict.fromkeys(fault["component"] for fault in found):
+        faults = [fault for fault in found if fault["component"] == component]
+        kinds = ", ".join(sorted({fault["error"] for fault in faults}))
+        yield Event(
+            "fault",
+            f"{component} does not work because of an unexpected error ({kinds}), and is tried"
+            " again by itself",
+            faults[0]["uplink"],
+        )
 
 
 def _restored(found: Mapping[str, Any] | None) -> Iterator[Event]:

@@ -6,13 +6,24 @@ import pytest
 
 from agent import app
 from agent.clock import monotonic
-from agent.pulse import COMMIT_WITHIN, CONTROL_WITHIN, LINE_WITHIN, UPLINK_WITHIN, late
+from agent.lifetime import Supervisor
+from agent.pulse import (
+    COMMIT_WITHIN,
+    CONTROL_WITHIN,
+    LINE_WITHIN,
+    OPENED_WITHIN,
+    UPLINK_WITHIN,
+    late,
+)
 
 NOW = 10_000.0
 FLUSH = 5.0
 
 
-def house(*, error="", link=0.0, poller=0.0, intake=0.0, uplink=0.0, devices=1, control=0.0):  # noqa: PLR0913
+def house(  # noqa: PLR0913
+    *, error="", link=0.0, poller=0.0, intake=0.0, uplink=0.0, devices=1, control=0.0,
+    opening=0.0, parked=(),
+):  # fmt: skip
     """One line and one uplink, each part seen so many seconds ago."""
     line = Facts(
         link=Facts(error=error, turned=NOW - link),
@@ -22,10 +33,16 @@ def house(*, error="", link=0.0, poller=0.0, intake=0.0, uplink=0.0, devices=1, 
     outlet = Facts(intake=Facts(turned=NOW - intake), delivery=Facts(turned=NOW - uplink))
     return Facts(
         lines={"riser": line},
-        steering=Facts(keeper=Facts(fits={"it": 1}, turned=NOW - control)),
+        jobs=Facts(parked=parked.__contains__, opening=lambda: {"spool other": NOW - opening}),
+        steering=Facts(keeper=Facts(fits={"it": 1, "two": 2}, turned=0.0, looked=looked(control))),
         outlets={"metropole": outlet},
         config=Facts(spool=Facts(flush=FLUSH)),
     )
+
+
+def looked(control):
+    """Of two controls one may be late."""
+    return {"it": NOW - control, "two": NOW}
 
 
 def test_nothing_is_late_while_every_part_comes_round():
@@ -39,11 +56,32 @@ def test_nothing_is_late_while_every_part_comes_round():
         ({"error": "no route", "link": LINE_WITHIN + 1}, ["opening line riser"]),
         ({"intake": FLUSH + COMMIT_WITHIN + 1}, ["storing for metropole"]),
         ({"uplink": UPLINK_WITHIN + 1}, ["sending to metropole"]),
-        ({"control": CONTROL_WITHIN + 1}, ["looking after the controls"]),
+        ({"control": CONTROL_WITHIN + 1}, ["looking after control it"]),
+        ({"opening": OPENED_WITHIN + 1}, ["opening spool other"]),
     ],
 )
 def test_a_part_that_does_not_come_round_within_its_bound_is_named(parts, named):
     assert late(house(**parts), NOW) == named
+
+
+@pytest.mark.parametrize(
+    ("parked", "parts"),
+    [
+        ("poll riser", {"link": LINE_WITHIN + 1, "poller": LINE_WITHIN + 1}),
+        ("line riser", {"error": "no route", "link": LINE_WITHIN + 1}),
+        ("uplink metropole", {"uplink": UPLINK_WITHIN + 1}),
+        ("control it", {"control": CONTROL_WITHIN + 1}),
+    ],
+)
+def test_a_parked_part_is_not_late_and_hides_no_other_that_hangs(parked, parts):
+    assert late(house(**parts, parked={parked}), NOW) == []
+    hangs = {"intake": FLUSH + COMMIT_WITHIN + 1}
+    assert late(house(**parts, **hangs, parked={parked}), NOW) == ["storing for metropole"]
+
+
+def test_a_poller_that_hangs_is_seen_while_its_line_is_parked():
+    parts = {"error": "TypeError", "link": LINE_WITHIN + 1, "poller": LINE_WITHIN + 1}
+    assert late(house(**parts, parked={"line riser"}), NOW) == ["reading line riser"]
 
 
 def test_a_line_that_is_searched_or_read_slowly_is_at_work():
@@ -65,6 +103,7 @@ def test_systemd_is_told_while_all_comes_round_and_hears_nothing_once_a_part_han
     monkeypatch.setenv("WATCHDOG_USEC", "40000")
     monkeypatch.delenv("WATCHDOG_PID", raising=False)
     well = house()
+    well.jobs = Supervisor()
     for part in (well.lines["riser"].link, well.lines["riser"].poller, well.steering.keeper):
         part.turned = monotonic()
     outlet = well.outlets["metropole"]

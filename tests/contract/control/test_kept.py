@@ -131,7 +131,7 @@ def test_the_keeper_forgets_by_itself(site):
     site.journal.save(Change(events=[done(1, -20 * DAY)]))
 
     async def scenario():
-        rounds = asyncio.create_task(site.keeper.run())
+        rounds = asyncio.ensure_future(site.keeper.rounds()["journal pruning"]())
         while site.journal.of(site.fit.key):
             await asyncio.sleep(0.01)
         rounds.cancel()

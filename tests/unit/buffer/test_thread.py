@@ -7,13 +7,14 @@ from contextlib import contextmanager
 import pytest
 
 from agent.buffer import thread as module
-from agent.buffer.thread import DiskThread, beat, in_own_thread
+from agent.buffer.database import _heard
+from agent.buffer.thread import DiskThread, in_own_thread
 from agent.errors import StorageFailed
 
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch):
-    monkeypatch.setattr(module, "STALL", 0.2)
+    monkeypatch.setattr(module, "STALLED_AFTER", 0.2)
 
 
 def test_a_disk_that_does_not_answer_is_a_failure_of_all_calls_and_not_waited_for():
@@ -24,11 +25,11 @@ def test_a_disk_that_does_not_answer_is_a_failure_of_all_calls_and_not_waited_fo
         first = asyncio.ensure_future(thread.run(stuck.wait, 60))
         second = asyncio.ensure_future(thread.run(made.append, "second"))
         for call in (first, second):
-            with pytest.raises(StorageFailed, match="has not answered"):
+            with pytest.raises(StorageFailed, match="does not answer"):
                 await call
         with pytest.raises(StorageFailed):
             await thread.run(made.append, "third")
-        await thread.close(lambda: made.append("last"))
+        await thread.leave(lambda: made.append("last"))
         assert not thread.over
         assert not made
         stuck.set()
@@ -43,13 +44,13 @@ def test_a_long_call_that_the_disk_goes_on_answering_is_waited_for():
     def long():
         for _ in range(30):
             threading.Event().wait(0.02)
-            beat()
+            _heard()
         return "done"
 
     async def main():
         thread = DiskThread("spool")
         assert await thread.run(long) == "done"
-        await thread.close(int)
+        await thread.leave(int)
 
     asyncio.run(main())
 
@@ -64,7 +65,7 @@ def test_a_call_that_says_that_the_disk_fails_is_the_last():
             await thread.run(fails)
         with pytest.raises(StorageFailed, match="reports errors"):
             await thread.run(int)
-        await thread.close(int)
+        await thread.leave(int)
 
     asyncio.run(main())
 
@@ -103,6 +104,6 @@ def test_a_cancelled_call_is_waited_for_and_a_stuck_one_is_not():
         with pytest.raises(asyncio.CancelledError):
             await call
         stuck.set()
-        await thread.close(int)
+        await thread.leave(int)
 
     asyncio.run(main())
