@@ -16,7 +16,7 @@ from agent.clock import Clock, monotonic
 from agent.closing import Closing
 from agent.config import load
 from agent.config.sample import refuse_start
-from agent.durable import Disk
+from agent.durable import Disk, later
 from agent.errors import Refused
 from agent.house import House, open_steering, policy_of
 from agent.lifetime import end, said
@@ -33,7 +33,7 @@ from agent.running import Running, running
 from agent.sdnotify import notify, watchdog_period
 from agent.state import AGENT, PATIENCE, owned
 from agent.steering.wiring import FILE
-from agent.storage import SILENT
+from agent.storage import PROBED_EVERY, SILENT, Storage, probed, volatile
 from agent.traffic import Traffic
 from agent.uplink import cursors
 from agent.uplink.cursors import Cursors
@@ -45,10 +45,13 @@ if TYPE_CHECKING:
 
     from agent.config import Config
     from agent.registry.identity import Identity
-    from agent.storage import Storage
 
 log = logging.getLogger(__name__)
 
+NOTES = "registry.json"
+"""beside the state, in memory: what the disk has not taken of the registry"""
+WRITTEN_WITHIN = 5.0
+"""seconds that an end waits for small files"""
 LONGEST_REST = 3600.0
 """seconds between two looks of the watchdog where nobody asks for more"""
 
@@ -114,6 +117,9 @@ async def _serve(
     """Run the agent in a state directory that is locked; `signals`: to end, and to reload."""
     told, again = signals
     with _house(config) as house:
+        if why := probed(config.state):
+            house.storage.failed("the registry", why)
+        house.registry.begin_notes(failing=bool(why))
         async with running(house, config_path) as here:
             started.set()
             house.reload = partial(reload, here)
@@ -122,6 +128,7 @@ async def _serve(
             here.jobs.start("reload", partial(_reloads, here, again))
             here.jobs.start("backup", partial(recovery.keep, house, config_path))
             here.jobs.start("clock", house.clock.serve)
+            here.jobs.start("storage", partial(_tend_storage, house))
             here.jobs.start("watchdog", partial(_watchdog, house))
             notify("READY=1")
             await told.wait()
@@ -130,6 +137,7 @@ async def _serve(
             notify("STOPPING=1")
             house.clock.remember()
             house.traffic.remember(house.clock.now())
+            await asyncio.to_thread(later.settle, WRITTEN_WITHIN)
 
 
 def _trusted(house: House) -> str:
@@ -143,7 +151,8 @@ def _house(config: Config) -> Iterator[House]:
     if (config.state / identity.KEYS).exists():
         who, moved = identity.bind(config.state, machine_id())
     clock = Clock(config.clock.source, config.state / "clock.json")
-    registry = Registry.open(config.state / recovery.REGISTRY)
+    storage, beside = Storage(clock.now), volatile(config.state)
+    registry = Registry.open(config.state / recovery.REGISTRY, beside / NOTES)
     _refuse_older(registry, config.state)
     moves = Moves(config.state)
     traffic = Traffic(config.state, config.zone)
@@ -159,8 +168,9 @@ def _house(config: Config) -> Iterator[House]:
         moves,
         Closing(config.state),
         Looks(config.state / "looks.jsonl", clock.now()),
+        storage=storage,
     )
-    Disk.silent = partial(_silence, house.storage)
+    Disk.silent = partial(_silence, storage)
     house.restored = Restored(config.state)
     house.building = BuildingFile(config.state)
     house.notes = open_notes(config.state, clock, who, moved=moved)
@@ -171,6 +181,31 @@ def _house(config: Config) -> Iterator[House]:
             house.open_book = partial(_open_book, house, who, stack)
             house.open_book()
         yield house
+
+
+def _failure(storage: Storage) -> str:
+    """Why the disk takes nothing; empty: it does."""
+    return next((one.reason for one in storage.faults.values()), "")
+
+
+async def _tend_storage(house: House) -> None:
+    """Bring to the disk, once it is well, what it has not taken."""
+    tried = monotonic()
+    registry, store = house.registry, "the registry"
+    while True:
+        await asyncio.sleep(1)
+        waits = registry.mute or not registry.written
+        if waits and store not in house.storage.faults:
+            house.storage.failed(store, _failure(house.storage) or "it was not written")
+        volatile_book = house.reception is not None and house.reception.book.volatile
+        if not (waits or volatile_book) or monotonic() - tried < PROBED_EVERY:
+            continue
+        tried = monotonic()
+        if not await asyncio.to_thread(probed, house.config.state) and registry.retry():
+            registry.mute = False
+            house.storage.recovered(store)
+            if volatile_book:
+                house.book_broken.set()
 
 
 def _silence(storage: Storage) -> str:
@@ -186,6 +221,7 @@ def _open_book(house: House, who: Identity, stack: ExitStack) -> None:
     opening = (config.state, who, config.building.place, config.trust, papers, house.clock, notes)
     stack.close()
     house.reception = stack.enter_context(open_reception(*opening))
+    house.reception.failing = partial(_failure, house.storage)
     house.book_broken.clear()
 
 

@@ -67,6 +67,7 @@ async def status(house: House, asker: Asker) -> dict[str, Any]:
             for name, device in line.devices.items()
         },
         "authority": notary.standing(house),
+        "storage": _storage(house),
         "restored": _restored(house),
         "backup_said": house.backup_said,
         "uplinks": await _uplinks(house),
@@ -90,6 +91,17 @@ def _fault(house: House, fault: Fault) -> dict[str, Any]:
         "words": fault.words,
         "next_try": stamp(passed + (fault.next_try or now)) if waits else None,
         "uplink": fault.uplink,
+    }
+
+
+def _storage(house: House) -> dict[str, Any]:
+    """Which stores cannot be written, why and since when; and why nothing is controlled."""
+    faults = house.storage.faults.items()
+    return {
+        "faults": {
+            name: {"reason": fault.reason, "since": stamp(fault.since)} for name, fault in faults
+        },
+        "controls": house.steering.writer.failing if house.steering else "",
     }
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import threading
 from typing import TYPE_CHECKING
 
 from agent.errors import NotRecorded
@@ -11,6 +13,9 @@ from agent.errors import NotRecorded
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+
+log = logging.getLogger(__name__)
 
 
 class Disk:
@@ -48,3 +53,50 @@ def write(file: Path, content: bytes) -> None:
             os.close(folder)
     except OSError as error:
         raise NotRecorded(f"{file} cannot be written: {error.strerror}") from error
+
+
+class Later:
+    """Writes small files in a thread of its own, one after the other: of each what it was given
+    last. Nobody waits for the disk; what it does not take is logged, and written with the next.
+    """
+
+    def __init__(self) -> None:
+        self._waits: dict[Path, bytes] = {}
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._said: dict[Path, str] = {}
+
+    def write(self, file: Path, content: bytes) -> None:
+        """Have a file written, as `write`, soon."""
+        with self._changed:
+            self._waits[file] = content
+            if self._thread is None:
+                # not one that an end of the process would wait for
+                self._thread = threading.Thread(target=self._serve, name="files", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def settle(self, within: float) -> bool:
+        """Wait until all is written, so many seconds at most; whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._waits, within)
+
+    def _serve(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waits)
+                file, content = next(iter(self._waits.items()))
+            try:
+                write(file, content)
+                self._said.pop(file, None)
+            except NotRecorded as error:
+                if self._said.get(file) != str(error):
+                    log.warning("%s", error)
+                self._said[file] = str(error)
+            with self._changed:
+                if self._waits[file] is content:
+                    del self._waits[file]
+                self._changed.notify_all()
+
+
+later = Later()

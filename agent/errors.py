@@ -7,8 +7,8 @@ AgentError
 │   └── NotRecorded  the disk did not take it: keep it, try exactly the same again later
 ├── WriteRefused     a device did not take a command: read what stands there before anything else
 ├── LinkLost         close the link, wait, open it again
+├── StorageFailed    the disk takes or gives nothing now: go on without it, try again later
 ├── SpoolFull        the rows were not taken: count them, say so upstream when there is room
-├── StorageFailed    the disk refuses or does not answer: go on in memory until it is well again
 ├── UplinkLost       close the uplink, wait, open it again; batches stay in the spool
 ├── NotStored        keep the connection, wait, send the same batch again
 └── BatchRejected    the far side will never take this: quarantine it, go on with the next
@@ -48,7 +48,10 @@ class SpoolFull(AgentError):
 
 
 class StorageFailed(AgentError):
-    """The disk failed or did not answer in time; what was being committed counts as not kept."""
+    """The disk under a store is read-only, reports errors or does not answer; says which.
+
+    What was being committed counts as not kept.
+    """
 
 
 class UplinkLost(AgentError):

@@ -412,6 +412,7 @@ def open_steering(house: House) -> AbstractAsyncContextManager[Steering]:
         ask=house.read_guards,
         witness=own,
         taken=house.reception.book.taken.all() if house.reception else (),
+        storage=house.storage,
     )  # fmt: skip
 
 

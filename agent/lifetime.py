@@ -47,6 +47,8 @@ async def together(*jobs: Coroutine[Any, Any, None]) -> None:
             raise failed[0]
     finally:
         await end(tasks)
+        for task in tasks:  # one that failed while it was ended is not complained of later
+            _ = task.cancelled() or task.exception()
 
 
 class Backoff:

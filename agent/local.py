@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from agent.errors import AgentError, Refused
 from agent.lifetime import said
 from agent.state import SCAN, connect, listening, owned
+from agent.storage import made, volatile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -86,7 +87,12 @@ async def open_door(house: House, state: Path) -> None:
         finally:
             writer.close()
 
-    door = listening(state)
+    try:
+        door = listening(state)
+    except OSError as error:
+        log.error("no door in %s: %s", state, error)  # noqa: TRY400 -- no bug
+        state = made(volatile(state))
+        door = listening(state)
     # not start_unix_server: at the end it would remove the name, which may be systemd's
     server = await asyncio.start_server(visit, sock=door, limit=LONGEST)
     try:
@@ -133,7 +139,7 @@ def ask_daemon(
     state: Path, call: str, args: dict[str, Any], progress: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any] | None:
     """The daemon's answer; None where no daemon owns the state. Raises Refused in its words."""
-    door = connect(state)
+    door = connect(state) or connect(volatile(state))
     if door is None:
         return None
     try:

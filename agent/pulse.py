@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.storage import HOLDS_END_AFTER
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.house import House
+    from agent.house import House, Outlet
 
 LINE_WITHIN = 300.0
 """seconds: one device of many blocks on a slow serial line, behind a search, or one try to open"""
 CONTROL_WITHIN = 300.0
 """seconds: a control's guards are looked at every ten, a device may be slow to answer"""
-COMMIT_WITHIN = 180.0
-"""seconds beyond the flush interval: cards stop for a minute to tidy themselves up"""
+COMMIT_WITHIN = 3 * HOLDS_END_AFTER
+"""seconds beyond the flush interval for whoever brings readings to the disk. A disk that does not
+answer is a fault of its store, and named as that: nobody is ended for it"""
 OPENED_WITHIN = 300.0
 """seconds: opening, or closing, a file that waits for a slow card"""
 UPLINK_WITHIN = 900.0
@@ -27,10 +30,10 @@ UPLINK_WITHIN = 900.0
 
 def late(house: House, now: float) -> list[str]:
     """Name the parts that have not come round within their bound; `now` is monotonic."""
-    return [name for name, within, turned in _rounds(house) if now - turned > within]
+    return [name for name, within, turned in _rounds(house, now) if now - turned > within]
 
 
-def _rounds(house: House) -> Iterator[tuple[str, float, float]]:
+def _rounds(house: House, now: float) -> Iterator[tuple[str, float, float]]:
     """Each part that must come round; what is parked waits for its next attempt: it is not late."""
     parked = house.jobs.parked
     for name, line in house.lines.items():
@@ -45,9 +48,16 @@ def _rounds(house: House) -> Iterator[tuple[str, float, float]]:
             if name in keeper.fits and not parked(f"control {name}"):
                 yield f"looking after control {name}", CONTROL_WITHIN, max(looked, keeper.turned)
     for name, outlet in house.outlets.items():
-        within = house.config.spool.flush + COMMIT_WITHIN
-        yield f"storing for {name}", within, outlet.intake.turned
-        if not parked(f"uplink {name}"):
-            yield f"sending to {name}", UPLINK_WITHIN, outlet.delivery.turned
+        if not outlet.thread.stalled(now):
+            flush = house.config.spool.flush
+            yield from _of(name, outlet, flush, parked=parked(f"uplink {name}"))
     for name, began in house.jobs.opening().items():
         yield f"opening {name}", OPENED_WITHIN, began
+
+
+def _of(
+    name: str, outlet: Outlet, flush: float, *, parked: bool
+) -> Iterator[tuple[str, float, float]]:
+    yield f"storing for {name}", flush + COMMIT_WITHIN, outlet.intake.turned
+    if not parked:
+        yield f"sending to {name}", UPLINK_WITHIN, outlet.delivery.turned

@@ -96,6 +96,22 @@ def reason_of(error: BaseException, where: Path) -> str | None:
     return None
 
 
+def probed(state: Path) -> str:
+    """Write and sync a small file: why the disk takes nothing, in words; empty: it does, or it is
+    full.
+    """
+    try:
+        handle = os.open(state / "probe", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.pwrite(handle, b"1", 0)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        return reason_of(error, state) or ""
+    return ""
+
+
 def _room(where: Path) -> bool:
     try:
         return os.statvfs(where).f_bavail > 0

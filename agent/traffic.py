@@ -7,20 +7,17 @@ than an hour.
 from __future__ import annotations
 
 import json
-import logging
 from calendar import monthrange
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from agent.durable import write
-from agent.errors import Refused
+from agent.durable import later
 
 if TYPE_CHECKING:
     from pathlib import Path
     from zoneinfo import ZoneInfo
 
-log = logging.getLogger(__name__)
 
 FILE = "data.json"
 WRITE_EVERY = 3600.0
@@ -69,10 +66,7 @@ class Traffic:
         """Write the counters down."""
         self._written = now
         counters = {name: [one.month, one.used] for name, one in self._counters.items()}
-        try:
-            write(self._file, json.dumps(counters).encode())
-        except Refused as error:
-            log.warning("%s", error)
+        later.write(self._file, json.dumps(counters).encode())
 
 
 def _recall(file: Path) -> dict[str, Counter]:

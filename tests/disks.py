@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,6 +81,12 @@ class Disk:
     def close(self) -> None:
         if self.frozen:
             self.thaw()
+        for _ in range(200):
+            if not subprocess.run(
+                ["umount", self.folder], check=False, capture_output=True
+            ).returncode:
+                return
+            time.sleep(0.05)  # whoever had a file open is about to end
         run("umount", str(self.folder))
 
 

@@ -15,7 +15,8 @@ from agent.authority import replay, set_aside, taken, trust, votes
 from agent.authority.refused import Code, Forged
 from agent.clock import stamp
 from agent.durable import Disk
-from agent.errors import NotRecorded
+from agent.errors import NotRecorded, Refused
+from agent.storage import made
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -125,6 +126,7 @@ class Book:
             raise _not_now(path, why) from why
         copy = beside / path.name
         try:
+            made(beside)
             if not copy.exists():
                 # the log first: without it the copy would silently lack the last commits
                 for suffix in ("-wal", ""):
@@ -132,7 +134,7 @@ class Book:
                     if file.exists():
                         shutil.copyfile(file, copy.with_name(copy.name + suffix))
             db, book = cls._opened(copy)
-        except (OSError, sqlite3.DatabaseError, Forged) as error:
+        except (OSError, sqlite3.DatabaseError, Refused) as error:
             raise _not_now(path, error) from error
         book.volatile = True
         return db, book

@@ -26,7 +26,7 @@ from agent.control.row import Phase
 from agent.control.sweep import sweep
 from agent.control.trial import TEST, Passed, trial
 from agent.control.withdrawn import end_withdrawn
-from agent.errors import LinkLost, Refused, WriteRefused
+from agent.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
 from agent.lifetime import said
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from agent.control.facts import Facts
     from agent.control.fitted import Fitted
     from agent.control.stamps import Moment
+    from agent.control.writer import JournalWriter
 
 PRUNED_EVERY = 3600.0
 """seconds between two times at which the journal forgets what no longer counts"""
@@ -44,6 +45,9 @@ PRUNED_EVERY = 3600.0
 @dataclass
 class Keeper(Ground):
     """See the module; what can be asked of it from outside, and its rounds."""
+
+    writer: JournalWriter | None = None
+    """whose disk is tried; None: a test of the controls alone"""
 
     def __post_init__(self) -> None:
         """Nothing was looked at yet."""
@@ -54,15 +58,22 @@ class Keeper(Ground):
         self._failed: dict[str, str] = {}
         """controls that an error broke off, until what they held was given back"""
         self._displays: dict[str, Display] = {}
+        if self.writer is not None:
+            self.writer.changed = self.wake_all
 
     # -- the rounds: each control its own, so that a slow device holds up nobody
 
     def rounds(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """What runs until cancelled, by name, each of which may fail alone: a round for each
-        control, one for what none of them holds, and one that forgets.
+        control, one for what none of them holds, one that forgets, and one that tries the disk.
         """
         each = {f"control {name}": partial(self._serve, name) for name in self.fits}
-        return {**each, "controls left": self._strangers, "journal pruning": self._pruned}
+        others = {
+            "controls left": self._strangers,
+            "journal pruning": self._pruned,
+            "journal storage": self._stored,
+        }
+        return {**each, **others}
 
     async def _serve(self, name: str) -> None:
         """Look after one control; after an error it gives back what it holds before all else."""
@@ -113,11 +124,31 @@ class Keeper(Ground):
             await self.prune()
             await asyncio.sleep(PRUNED_EVERY)
 
+    async def _stored(self) -> None:
+        while self.writer is not None:
+            await asyncio.sleep(self.writer.until_next())
+            await self.try_storage()
+        await asyncio.Event().wait()  # a round that ends would end all
+
+    async def try_storage(self) -> None:
+        """Try the disk under the journal; once it has recovered, process the journal as at a
+        start.
+        """
+        assert self.writer is not None
+        if await self.writer.tend(held=bool(self.journal.rows)):
+            self.recovering = "the disk has recovered: what its journal says is given back first"
+            try:
+                await self.recover()
+            finally:
+                self.recovering = ""
+            self.wake_all()
+
     async def prune(self) -> None:
         """Forget what no longer counts, by a clock that may be believed."""
         now = self.world.now()
         if now.trusted:
-            await self.world.read(self.journal.prune, now.wall)
+            with suppress(SpoolFull, StorageFailed):  # the next round does it
+                await self.world.read(self.journal.prune, now.wall)
 
     def until_next(self, fit: Fitted) -> float:
         """Seconds until something is due at a control."""
@@ -128,6 +159,11 @@ class Keeper(Ground):
         """Something has changed for a control."""
         if name in self._woken:
             self._woken[name].set()
+
+    def wake_all(self) -> None:
+        """Something has changed for all."""
+        for name in self.fits:
+            self.wake(name)
 
     async def tend(self, name: str) -> None:
         """Bring one control to where it must be now."""
@@ -229,7 +265,7 @@ class Keeper(Ground):
         async with self.lock(name):
             try:
                 return await trial(self, fit, say)
-            except (LinkLost, WriteRefused) as error:
+            except (LinkLost, WriteRefused, SpoolFull, StorageFailed) as error:
                 raise Refused(f"{name}: {error}") from error
             finally:
                 for row in [row for row in self.journal.open_rows(fit.key) if row.jti == TEST]:

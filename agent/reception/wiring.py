@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from agent.authority.audit import Chain
@@ -14,6 +15,7 @@ from agent.authority.kinds import WITNESS
 from agent.authority.member import Member
 from agent.authority.verify import Audience
 from agent.reception.reception import Reception
+from agent.storage import volatile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,13 +44,15 @@ class Notes:
 
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
+        self._one_at_a_time = Lock()
         self.lost = 0
         """decisions that could not be written down"""
 
     def __call__(self, type_: str, body: Mapping[str, Any]) -> None:
-        """Write one down."""
+        """Write one down; from any thread."""
         try:
-            self.chain.append(type_, body)
+            with self._one_at_a_time:
+                self.chain.append(type_, body)
         except OSError as error:
             self.lost += 1
             log.error("%s could not be written into the audit chain: %s", type_, error)  # noqa: TRY400
@@ -91,7 +95,7 @@ def open_reception(  # noqa: PLR0913, PLR0917 -- each a part of its own
 ) -> Iterator[Reception]:
     """Open the book of authority."""
     key = Key.of(identity.signing_key.public_key())
-    with Book.open(state / FILE) as book:
+    with Book.open(state / FILE, volatile(state)) as book:
         yield Reception(
             book,
             papers,

@@ -46,6 +46,7 @@ from agent.registry.effects import effects
 from agent.registry.index import Index, Unknown
 from agent.registry.storage import AtomicStorage
 from agent.registry.stored import from_row, to_row
+from agent.storage import made
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -436,6 +437,17 @@ class Registry:
         """Whether the disk has all that holds."""
         return self._whole
 
+    def begin_notes(self, *, failing: bool) -> None:
+        """Leave notes, by which a start in this boot knows that it has heard all; `failing`: the
+        disk takes nothing now, and where there are none nothing is allowed until it does.
+        """
+        if self._notes is None:
+            return
+        if failing:
+            self.mute = not self._notes.exists()
+        else:
+            self._note()
+
     def retry(self) -> bool:
         """Bring to the disk what it has not taken yet; whether all of it is there now."""
         if not self._whole:
@@ -477,10 +489,11 @@ class Registry:
         if self._notes is None:
             return
         try:
+            made(self._notes.parent)
             new = self._notes.with_suffix(".new")
             new.write_text(json.dumps([to_row(one) for one in self.unrecorded]), encoding="utf-8")
             new.replace(self._notes)
-        except OSError as error:
+        except (OSError, Refused) as error:
             log.error("%s cannot be written: %s", self._notes, error)  # noqa: TRY400 -- no bug
 
     def _unwritten(self, error: Exception) -> NotRecorded:

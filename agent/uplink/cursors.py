@@ -7,17 +7,14 @@ may have us take. Not in a backup: after a restore all are fetched again (delive
 from __future__ import annotations
 
 import json
-import logging
 from typing import TYPE_CHECKING
 
-from agent.durable import write
-from agent.errors import Refused
+from agent.durable import later
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-log = logging.getLogger(__name__)
 
 FILE = "cursors.json"
 
@@ -39,16 +36,13 @@ class Cursors:
         return cursor if where == [url, self._trust()] else ""
 
     def keep(self, recipient: str, url: str, cursor: str) -> None:
-        """Note it, durably. Where that fails, objects come again, which does no harm."""
+        """Note it. Where the disk does not take it, objects come again, which does no harm."""
         if self._known.get(recipient) == (kept := (url, self._trust(), cursor)):
             return
         self._known[recipient] = kept
         if self._file is None:
             return
-        try:
-            write(self._file, json.dumps(self._known).encode())
-        except Refused as error:
-            log.warning("signed objects will be fetched again after a restart: %s", error)
+        later.write(self._file, json.dumps(self._known).encode())
 
 
 def _recall(file: Path | None) -> dict[str, tuple[str, str, str]]:

@@ -31,6 +31,7 @@ def house(  # noqa: PLR0913
         devices={str(n): None for n in range(devices)},
     )
     outlet = Facts(intake=Facts(turned=NOW - intake), delivery=Facts(turned=NOW - uplink))
+    outlet.thread = Facts(stalled=lambda _: False)
     return Facts(
         lines={"riser": line},
         jobs=Facts(parked=parked.__contains__, opening=lambda: {"spool other": NOW - opening}),

@@ -396,7 +396,7 @@ def test_what_ends_is_done_at_once_though_it_cannot_be_kept(bench, word):
     async def full(call, *args):
         return call(*args) if call == bench.site.journal.first else call(*args[:-1], no_room)
 
-    bench.desk.run = full
+    bench.desk.run, bench.site.truth.full = full, True
     raw = bench.order(cmd={"act": "release", "val": ..., "unit": ..., "dur": ...})
     if word == "revoke":
         raw = signed("dr-revoke+jwt", iat=NOW, ver=1, rev=[{"jti": grants[1]}])
@@ -404,5 +404,5 @@ def test_what_ends_is_done_at_once_though_it_cannot_be_kept(bench, word):
         bench.take(raw)
     bench.tend()
     assert bench.site.device.slots[13] is None
-    bench.desk.run = bench.site.read
+    bench.desk.run, bench.site.truth.full = bench.site.read, False
     assert "again" not in bench.take(raw)  # it came again, and is kept

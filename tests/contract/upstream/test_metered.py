@@ -11,6 +11,7 @@ from agent import calls
 from agent.config.afford import affordable
 from agent.config.load import parse
 from agent.config.summary import summary
+from agent.durable import later
 from agent.traffic import Traffic
 from agent.upstream import deliver
 from hil.broker import broker
@@ -26,6 +27,7 @@ def test_a_months_count_survives_a_restart_and_begins_anew_with_the_month(tmp_pa
     traffic = Traffic(tmp_path, PARIS)
     traffic.count("r.example", 1_000, NOVEMBER)
     traffic.remember(NOVEMBER)
+    assert later.settle(60)
     again = Traffic(tmp_path, PARIS)
     again.count("r.example", 500, NOVEMBER)
     assert again.of("r.example", NOVEMBER).used == 1_500
