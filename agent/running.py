@@ -118,7 +118,8 @@ class Running:
         """Look after each control, one by one."""
         if self.house.steering is not None:
             for name, run in self.house.steering.keeper.rounds().items():
-                self.jobs.start(name, run, longest=LONGEST_WAIT)
+                if not self.jobs.runs(name):
+                    self.jobs.start(name, run, longest=LONGEST_WAIT)
 
     async def stop_controls(self) -> None:
         """Look after none of them for now."""
@@ -298,9 +299,11 @@ class Running:
 
     async def deliver_anew(self, outlet: Outlet) -> None:
         """Close an uplink, and open it at once."""
-        await self.jobs.stop(f"uplink {outlet.name}")
-        run = partial(deliver, self.house, outlet)
-        self.jobs.start(f"uplink {outlet.name}", run, uplink=outlet.name)
+        name = outlet.name
+        await self.jobs.stop(f"uplink {name}")
+        if self.house.outlets.get(name) is outlet:  # else it is opened anew, with its uplink
+            run = partial(deliver, self.house, outlet)
+            self.jobs.start(f"uplink {name}", run, uplink=name)
 
     async def close(self, name: str, drop: bool) -> int:
         """Keep nothing more for an uplink; `drop`: destroy what waits. How many values were.
