@@ -219,6 +219,16 @@ def test_a_control_that_an_error_breaks_off_gives_back_and_serves_again(site):
         rounds = asyncio.ensure_future(serve())
         await until(lambda: site.device.slots.get(13) == Decimal("-1.5"))
         real, keeper._tend = keeper._tend, wrong
+        keeper.wake("it")
+        with pytest.raises(TypeError, match="odd"):
+            await asyncio.wait_for(rounds, 10)
+        assert site.device.slots[13] is None, "given back at once, not with the next attempt"
+        keeper._tend = real
+        rounds = asyncio.ensure_future(serve())
+        site.journal.save(Change(events=[event(order("two", start=5.0, lasts=7000.0))]))
+        keeper.wake("it")
+        await until(lambda: site.device.slots.get(13) == Decimal("-1.5"))
+        keeper._tend = wrong
         site.truth.reachable = False
         keeper.wake("it")
         with pytest.raises(TypeError, match="odd"):
@@ -230,7 +240,7 @@ def test_a_control_that_an_error_breaks_off_gives_back_and_serves_again(site):
         assert site.device.slots[13] is None
         keeper._tend = real
         rounds = asyncio.ensure_future(serve())
-        site.journal.save(Change(events=[event(order("two", start=site.truth.at))]))
+        site.journal.save(Change(events=[event(order("three", start=site.truth.at))]))
         keeper.wake("it")
         await until(lambda: site.device.slots.get(13) == Decimal("-1.5"))
         rounds.cancel()

@@ -13,6 +13,7 @@ import pytest
 
 from agent import local
 from agent.authority import book
+from agent.buffer.database import Damaged
 from agent.calls import NOBODY, status
 from agent.clerk import Asker
 from agent.errors import NotRecorded
@@ -89,6 +90,24 @@ def test_a_spool_that_is_damaged_while_it_is_open_is_set_aside_and_what_waited_i
                 return not faults(house)
 
             await until(well)
+
+    asyncio.run(scenario())
+
+
+def test_damage_that_only_a_question_finds_opens_the_spool_anew_too(tmp_path):
+    async def scenario():
+        async with failing_at_work(unconnected(tmp_path)) as house:
+            outlet = house.outlets["centre"]
+            before = outlet.spool
+            await outlet.thread.run(tear, before._database, tmp_path / "torn.db")
+            with pytest.raises(Damaged):
+                await outlet.thread.run(before.marks)
+
+            async def anew():
+                return outlet.spool is not before and "centre" in house.outlets
+
+            await until(anew)
+            assert await outlet.thread.run(outlet.spool.marks) == {}
 
     asyncio.run(scenario())
 
