@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,7 @@ from agent.uplink import cursors
 from agent.uplink.cursors import Cursors
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
     from pathlib import Path
     from typing import Any
 
@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LOCK_LOOK = 10.0
+"""seconds between two looks whether the state is still ours"""
+LOST = "%s/lock was removed or replaced, so that another agent may own the state: this one ends"
 LONGEST_REST = 3600.0
 """seconds between two looks of the watchdog where nobody asks for more"""
 
@@ -83,15 +86,18 @@ async def run(config_path: Path, door: Callable[[House, Path], Coroutine[Any, An
     READY is said once the stores are open: no device, broker or clock is needed for it. SIGHUP
     reads the configuration again. No error of one component ends it (docs/decisions/030). Raises
     Refused where the configuration is wrong, another daemon owns the state, or the registry is
-    older than a spool.
+    older than a spool; later, after an orderly end, where the lock of the state was lost.
     """
     config = load(config_path)
     refuse_start(config)
     again = _listen(signal.SIGHUP)
-    with owned(config.state, AGENT, PATIENCE):
+    with owned(config.state, AGENT, PATIENCE) as holds:
         # not before: while the lock is waited for, SIGTERM ends the process at once
         told, started = _listen(signal.SIGTERM, signal.SIGINT), asyncio.Event()
-        serving = asyncio.ensure_future(_serve(config, config_path, door, (told, again), started))
+        watching = partial(_until_told, told, holds, config.state)
+        serving = asyncio.ensure_future(
+            _serve(config, config_path, door, (watching, again), started)
+        )
         stopping = asyncio.ensure_future(_stop_start(told, started, serving))
         try:
             await asyncio.wait([serving])
@@ -105,11 +111,14 @@ async def _serve(
     config: Config,
     config_path: Path,
     door: Callable[[House, Path], Coroutine[Any, Any, None]],
-    signals: tuple[asyncio.Event, asyncio.Event],
+    signals: tuple[Callable[[], Awaitable[str]], asyncio.Event],
     started: asyncio.Event,
 ) -> None:
-    """Run the agent in a state directory that is locked; `signals`: to end, and to reload."""
-    told, again = signals
+    """Run the agent in a state directory that is locked; `signals`: to end, and to reload.
+
+    Raises Refused after an end that nobody wanted.
+    """
+    until_told, again = signals
     with _house(config) as house:
         async with running(house, config_path) as here:
             started.set()
@@ -121,12 +130,26 @@ async def _serve(
             here.jobs.start("clock", house.clock.serve)
             here.jobs.start("watchdog", partial(_watchdog, house))
             notify("READY=1")
-            await told.wait()
+            lost = await until_told()
             await _give_back(house)
             log.info("told to end: committing what waits")
             notify("STOPPING=1")
             house.clock.remember()
             house.traffic.remember(house.clock.now())
+    if lost:
+        raise Refused(lost)
+
+
+async def _until_told(told: asyncio.Event, holds: Callable[[], bool], state: Path) -> str:
+    """Return when told to end; or when the lock of the state was lost, and then why to end."""
+    while not told.is_set():
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOCK_LOOK):
+                await told.wait()
+        if not holds():
+            log.error(LOST, state)
+            return LOST % state
+    return ""
 
 
 def _trusted(house: House) -> str:
