@@ -150,9 +150,13 @@ def test_a_spool_that_cannot_be_opened_is_parked_and_a_reload_opens_it_at_once(t
             spool.rmdir()
             await house.reload()
             assert set(house.outlets) == {"centre", "other"}
-            now = int(time.time())
-            await house.outlets["centre"].intake.put([row(now)], {("m", 1): Mark(now, heard=True)})
-            await house.outlets["centre"].intake.commit()
+            intake, now = house.outlets["centre"].intake, int(time.time())
+            await intake.put([row(now)], {("m", 1): Mark(now, heard=True)})
+            await house.jobs.stop("spool centre")
+            async with asyncio.timeout(20):  # nobody waits for a spool that is closed
+                await intake.put([row(now + n) for n in range(1, 25_000)], {})
+                await intake.put([row(now + 25_000)], {})
+            assert intake.shed_rows > 20_000
 
     asyncio.run(scenario())
 
