@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -39,7 +39,7 @@ from agent.uplink import cursors
 from agent.uplink.cursors import Cursors
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
     from pathlib import Path
     from typing import Any
 
@@ -52,6 +52,9 @@ NOTES = "registry.json"
 """beside the state, in memory: what the disk has not taken of the registry"""
 WRITTEN_WITHIN = 5.0
 """seconds that an end waits for small files"""
+LOCK_LOOK = 10.0
+"""seconds between two looks whether the state is still ours"""
+LOST = "%s/lock was removed or replaced, so that another agent may own the state: this one ends"
 LONGEST_REST = 3600.0
 """seconds between two looks of the watchdog where nobody asks for more"""
 
@@ -89,15 +92,18 @@ async def run(config_path: Path, door: Callable[[House, Path], Coroutine[Any, An
     READY is said once the stores are open: no device, broker or clock is needed for it. SIGHUP
     reads the configuration again. No error of one component ends it (docs/decisions/030). Raises
     Refused where the configuration is wrong, another daemon owns the state, or the registry is
-    older than a spool.
+    older than a spool; later, after an orderly end, where the lock of the state was lost.
     """
     config = load(config_path)
     refuse_start(config)
     again = _listen(signal.SIGHUP)
-    with owned(config.state, AGENT, PATIENCE):
+    with owned(config.state, AGENT, PATIENCE) as holds:
         # not before: while the lock is waited for, SIGTERM ends the process at once
         told, started = _listen(signal.SIGTERM, signal.SIGINT), asyncio.Event()
-        serving = asyncio.ensure_future(_serve(config, config_path, door, (told, again), started))
+        watching = partial(_until_told, told, holds, config.state)
+        serving = asyncio.ensure_future(
+            _serve(config, config_path, door, (watching, again), started)
+        )
         stopping = asyncio.ensure_future(_stop_start(told, started, serving))
         try:
             await asyncio.wait([serving])
@@ -111,11 +117,14 @@ async def _serve(
     config: Config,
     config_path: Path,
     door: Callable[[House, Path], Coroutine[Any, Any, None]],
-    signals: tuple[asyncio.Event, asyncio.Event],
+    signals: tuple[Callable[[], Awaitable[str]], asyncio.Event],
     started: asyncio.Event,
 ) -> None:
-    """Run the agent in a state directory that is locked; `signals`: to end, and to reload."""
-    told, again = signals
+    """Run the agent in a state directory that is locked; `signals`: to end, and to reload.
+
+    Raises Refused after an end that nobody wanted.
+    """
+    until_told, again = signals
     with _house(config) as house:
         if why := probed(config.state):
             house.storage.failed("the registry", why)
@@ -131,13 +140,27 @@ async def _serve(
             here.jobs.start("storage", partial(_tend_storage, house))
             here.jobs.start("watchdog", partial(_watchdog, house))
             notify("READY=1")
-            await told.wait()
+            lost = await until_told()
             await _give_back(house)
             log.info("told to end: committing what waits")
             notify("STOPPING=1")
             house.clock.remember()
             house.traffic.remember(house.clock.now())
             await asyncio.to_thread(later.settle, WRITTEN_WITHIN)
+    if lost:
+        raise Refused(lost)
+
+
+async def _until_told(told: asyncio.Event, holds: Callable[[], bool], state: Path) -> str:
+    """Return when told to end; or when the lock of the state was lost, and then why to end."""
+    while not told.is_set():
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOCK_LOOK):
+                await told.wait()
+        if not holds():
+            log.error(LOST, state)
+            return LOST % state
+    return ""
 
 
 def _trusted(house: House) -> str:

@@ -24,8 +24,6 @@ T = TypeVar("T")
 
 LONGEST_WAIT = 60.0
 """seconds between two attempts at most; a link that stood longer counts as a good one"""
-LONGEST_PARKED = 300.0
-"""seconds between two attempts at a component that fails because of an unexpected error"""
 LONGEST_WORDS = 300
 """characters of an error that are kept: somebody else may have chosen them"""
 CLOSED_WITHIN = 20.0
@@ -195,7 +193,7 @@ class Supervisor:
     wait (see Backoff) it is made anew. The fault is over once it has stood for `well` seconds.
     """
 
-    def __init__(self, longest: float = LONGEST_PARKED, well: float = LONGEST_WAIT) -> None:
+    def __init__(self, longest: float = LONGEST_WAIT, well: float = LONGEST_WAIT) -> None:
         self.faults = Faults()
         self._longest, self.well = longest, well
         self._components: dict[str, _Component] = {}

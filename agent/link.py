@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from agent.clock import monotonic
 from agent.drivers.base import Discovers, Recalls, Seeks, Watched, Writes
 from agent.errors import LinkLost, Refused
-from agent.lifetime import keep_open, said
+from agent.lifetime import keep_open
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
@@ -167,7 +167,7 @@ class Link:
 
     def _is_lost(self, driver: Reads, lost: asyncio.Future[None], error: Exception) -> None:
         if self._driver is driver:  # else it has been opened anew since we asked
-            self._driver, self.error = None, said(error)
+            self._driver, self.error = None, _why(error)
             self._open.clear()
         if not lost.done():
             lost.set_exception(error)
@@ -239,7 +239,7 @@ class Link:
             async with self._open_it() as driver:
                 yield driver
         except Exception as error:
-            self.error = said(error)
+            self.error = _why(error)
             self._tried.set()
             raise
 
@@ -254,3 +254,12 @@ class Link:
         finally:
             self._driver = None
             self._open.clear()
+
+
+def _why(error: Exception) -> str:
+    """What recipients may be told, too: of an unexpected error its class alone."""
+    return (
+        str(error)
+        if isinstance(error, LinkLost)
+        else f"an error in gardien ({type(error).__name__})"
+    )

@@ -96,6 +96,7 @@ async def open_outlet(
             except Exception as error:  # noqa: BLE001 -- the spool is closed all the same
                 why = f"what waits for {name} stays in memory: {said(error)}"
                 house.jobs.faults.log(error, why, f"spool {name}")
+            await outlet.intake.stalls()  # nobody who reads waits for a spool that is closed
 
 
 def _path(house: House, name: str) -> Path:

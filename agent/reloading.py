@@ -146,6 +146,7 @@ async def _renew(here: Running, old: Config, name: str) -> bool:
 def _adopt(house: House, outlet: Outlet, marks: Mapping[MarkKey, Mark]) -> None:
     """Go on with the points, rules and transport of the new configuration."""
     new, uplink = house.config, house.config.uplinks[outlet.name]
+    house.jobs.faults.forget(f"rows {outlet.name}")  # of devices that may be there no more
     points, withholds = points_by_key(new.points()), uplink.withheld
     outlet.ledger.renew(points, marks, policy_of(new), new.zone, withholds=withholds)
     outlet.settings, outlet.transport = uplink.settings, uplink.transport

@@ -15,7 +15,7 @@ from agent.buffer.thread import in_own_thread
 from agent.enrolment import renewal
 from agent.errors import Refused, SpoolFull
 from agent.house import House, new_poller, open_steering
-from agent.lifetime import LONGEST_WAIT, said, together
+from agent.lifetime import said, together
 from agent.model import Why
 from agent.outlet import open_outlet, resume, turned
 from agent.pipeline.registers import Registers
@@ -24,7 +24,7 @@ from agent.reception.reception import store_is_broken
 from agent.registry.gate import LONGEST_UNSENT
 from agent.seek import seek
 from agent.state import judged
-from agent.upstream.deliver import deliver
+from agent.upstream.deliver import LONGEST_WAIT, deliver
 from agent.upstream.seats import take_seats
 
 if TYPE_CHECKING:
@@ -118,7 +118,8 @@ class Running:
         """Look after each control, one by one."""
         if self.house.steering is not None:
             for name, run in self.house.steering.keeper.rounds().items():
-                self.jobs.start(name, run, longest=LONGEST_WAIT)
+                if not self.jobs.runs(name):
+                    self.jobs.start(name, run)
 
     async def stop_controls(self) -> None:
         """Look after none of them for now."""
@@ -139,16 +140,16 @@ class Running:
             house.outlets[name] = outlet
             self._show_pollers()
             try:
+                self._start_uplink(outlet)
                 for job, run in self._of(outlet).items():
                     self.jobs.start(f"{job} {name}", run, uplink=name)
                 broken = (thread.broken() for _, thread in outlet.spools)
                 yield together(outlet.intake.serve(), turned(house, outlet), *broken)
             finally:
-                for job in self._of(outlet):
+                for job in ("uplink", *self._of(outlet)):
                     await self.jobs.stop(f"{job} {name}")
                 del house.outlets[name]
                 house.unopened[name] = outlet
-                await outlet.intake.stalls()
 
     async def _account_for_the_past(self, outlet: Outlet) -> None:
         """Close the slots that went by while the spool was closed."""
@@ -164,10 +165,13 @@ class Running:
                 poller.accounts = house.accounts()
                 poller.unclaimed, poller.registers = house.unclaimed, house.registers
 
+    def _start_uplink(self, outlet: Outlet) -> None:
+        name, run = outlet.name, partial(deliver, self.house, outlet)
+        self.jobs.start(f"uplink {name}", run, uplink=name, longest=LONGEST_WAIT)
+
     def _of(self, outlet: Outlet) -> dict[str, Callable[[], Awaitable[None]]]:
-        """What works on an open spool, each of which may fail alone."""
+        """What works on an open spool beside its uplink, each of which may fail alone."""
         return {
-            "uplink": partial(deliver, self.house, outlet),
             "withdrawals": partial(self._obey, outlet),
             "sums": partial(self._add_up, outlet),
             "upkeep": partial(self._tend, outlet),
@@ -299,9 +303,10 @@ class Running:
 
     async def deliver_anew(self, outlet: Outlet) -> None:
         """Close an uplink, and open it at once."""
-        await self.jobs.stop(f"uplink {outlet.name}")
-        run = partial(deliver, self.house, outlet)
-        self.jobs.start(f"uplink {outlet.name}", run, uplink=outlet.name)
+        name = outlet.name
+        await self.jobs.stop(f"uplink {name}")
+        if self.house.outlets.get(name) is outlet:  # else it is opened anew, with its uplink
+            self._start_uplink(outlet)
 
     async def close(self, name: str, drop: bool) -> int:
         """Keep nothing more for an uplink; `drop`: destroy what waits. How many values were.

@@ -14,13 +14,14 @@ import signal
 import socket
 import time
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.errors import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 DEFAULT_CONFIG = Path("/etc/gardien/config.yaml")
 PACKAGED, PACKAGED_DOOR = Path("/var/lib/gardien"), "/run/gardien.sock"
@@ -69,8 +70,9 @@ class Owner(NamedTuple):
 
 
 @contextmanager
-def owned(state: Path, command: str, patience: float = SHORTLY) -> Iterator[None]:
-    """Be the only owner of the state directory; it is made (mode 0700) where it is missing.
+def owned(state: Path, command: str, patience: float = SHORTLY) -> Iterator[Callable[[], bool]]:
+    """Be the only owner of the state directory; it is made (mode 0700) where it is missing. Gives
+    what says whether the lock is still there: who removes its file lets another owner in.
 
     The lock is the kernel's (flock), so an owner that was killed leaves none behind. Raises
     Refused, naming the owner: at once where that is the agent, or takes long anyway, else after
@@ -79,8 +81,8 @@ def owned(state: Path, command: str, patience: float = SHORTLY) -> Iterator[None
     """
     by = os.environ.get("SUDO_USER") or _account(os.getuid())
     owner = Owner(os.getpid(), command, by, time.time())
-    with _as_its_account(state), _locked(state, owner, patience):
-        yield
+    with _as_its_account(state), _locked(state, owner, patience) as holds:
+        yield holds
 
 
 @contextmanager
@@ -150,7 +152,7 @@ def acting_as(account: pwd.struct_passwd | None) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(state: Path, owner: Owner, patience: float) -> Iterator[None]:
+def _locked(state: Path, owner: Owner, patience: float) -> Iterator[Callable[[], bool]]:
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = _open_lock(state / "lock")
@@ -164,7 +166,7 @@ def _locked(state: Path, owner: Owner, patience: float) -> Iterator[None]:
             os.truncate(handle, 0)
             os.pwrite(handle, json.dumps(owner).encode(), 0)
         try:
-            yield
+            yield partial(_holds, handle, state)
         finally:
             with suppress(OSError):
                 os.truncate(handle, 0)
@@ -176,9 +178,19 @@ def _open_lock(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        if error.errno != errno.EROFS:
+        if error.errno not in {errno.EROFS, errno.EIO}:
             raise
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _holds(handle: int, state: Path) -> bool:
+    """Whether the file that is locked is the one that others would lock."""
+    try:
+        return os.path.samestat(os.fstat(handle), (state / "lock").stat())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True  # a disk that does not answer takes no lock from anybody
 
 
 def _wait_for(handle: int, state: Path, command: str, patience: float) -> None:

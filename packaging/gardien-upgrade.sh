@@ -95,14 +95,20 @@ answers() {
         gardien status --json 2>/dev/null | grep -q "\"version\": \"${1%%[-+~]*}"
 }
 
-# It stands if it is active, answers with its own version, and goes on so without another start.
+# How many parts of the running agent an unexpected error has stopped.
+failing() { gardien status --json 2>/dev/null | grep -c '"component":' || true; }
+
+# It stands if it is active, answers with its own version, goes on so without another start, and
+# has no more parts that fail than the version before.
+most=1000
 stands() {
     end=$(($(date +%s) + WITHIN))
     while [ "$(date +%s)" -lt "$end" ]; do
         if answers "$1"; then
             pid=$(state MainPID)
             sleep "$STEADY"
-            if answers "$1" && [ "$(state MainPID)" = "$pid" ]; then return 0; fi
+            if answers "$1" && [ "$(state MainPID)" = "$pid" ] &&
+                [ "$(failing)" -le "$most" ]; then return 0; fi
         fi
         sleep 1
     done
@@ -129,6 +135,7 @@ go_back() {
         say "there is no version before: install one by hand"
         exit 1
     fi
+    most=1000
     systemctl stop gardien.service || true
     dpkg --force-downgrade --force-confold -i "$before" >/dev/null
     unmark
@@ -186,7 +193,10 @@ fi
 ran=$(systemctl is-active gardien.service || true)
 keep_installed "$old"
 say "$old to $new"
-if [ "$ran" = active ]; then mark "$old to $new"; fi
+if [ "$ran" = active ]; then
+    most=$(failing)
+    mark "$old to $new"
+fi
 if ! install_it "$what"; then
     say "$new could not be installed"
     go_back

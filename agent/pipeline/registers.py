@@ -46,7 +46,7 @@ class Registers:
         self.asked = -1
         """the registry's change after which it was last asked which of them are owed"""
         self.full = False
-        """much waits in memory: never, for there is a midnight a day"""
+        """what waits in memory could not be brought to the disk the last time"""
 
     def note(
         self, slot: int, samples: Iterable[Sample], serial: str | None, accounts: Sequence[Account]
@@ -70,13 +70,14 @@ class Registers:
 
     async def commit(self) -> None:
         """Bring what is held in memory onto the shelf; where that fails it stays in memory."""
-        held, self._held = self._held, {}
+        held, self._held, self.full = self._held, {}, False
         try:
             if held:
                 await self.thread.run(self.shelf.add_each, held)
         except Exception:
             for place, values in held.items():
                 self._held[place] = [*values, *self._held.get(place, ())][-KEPT_AT_MOST:]
+            self.full = True
             raise
 
     async def of(self, place: str, point_of: PointOf) -> list[tuple[Kept, Point]]:

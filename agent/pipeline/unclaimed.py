@@ -41,7 +41,7 @@ class Unclaimed:
         self.asked = -1
         """the registry's change after which it was last asked whose they are"""
         self.full = False
-        """much waits in memory"""
+        """much waits in memory, or could not be brought to the disk the last time"""
 
     def note(self, slot: int, samples: Iterable[Sample], serial: str | None) -> None:
         """Keep the values among these of which nobody can say whose they are."""
@@ -79,6 +79,7 @@ class Unclaimed:
             for device, values in held.items():
                 # while the shelf cannot be opened the latest are kept
                 self._held[device] = [*values, *self._held.get(device, ())][-KEPT_AT_MOST:]
+            self.full = True
             raise
 
     async def tend(self, now: float, accounts: Sequence[Account], point_of: PointOf) -> int:

@@ -56,10 +56,23 @@ def answer():
             "theirs": uplink("theirs.example", connected_since=None, lost="no route"),
         },
         "disk": {"free": 1, "total": 2},
+        "faults": [
+            fault("uplink mine", "mine"),
+            fault("uplink theirs", "theirs"),
+            fault("poll riser"),
+            fault("poll riser"),
+        ],
         "holds": [{"control": "boiler-offset", "until": "2026-11-24T11:00:00Z", "left": 2700}],
         "certificate": {"not_after": "2027-02-22T00:00:00Z", "days_left": 90, "alarm": ""},
     }
     return made | {"events": [one._asdict() for one in events(made)]}
+
+
+def fault(component, uplink=None):
+    return {
+        "component": component, "since": "2026-11-24T10:00:00Z", "error": "KeyError",
+        "words": "KeyError: A-3-12", "next_try": "2026-11-24T10:16:00Z", "uplink": uplink,
+    }  # fmt: skip
 
 
 def test_a_recipient_hears_nothing_of_dwellings_or_of_other_recipients():
@@ -81,8 +94,12 @@ def test_what_lasts_is_news_and_what_passes_is_none():
     after = copy.deepcopy(before)
     after["at"], after["disk"]["free"], after["data"]["used"] = "later", 0, 99
     after["holds"][0]["left"] = 2640
+    after["faults"][0]["next_try"] = None
     assert not news(before, after)
     after["holds"] = []
+    assert news(before, after)
+    after = copy.deepcopy(before)
+    del after["faults"][0]
     assert news(before, after)
     after = copy.deepcopy(before)
     after["devices"]["silent"] = 2
@@ -99,5 +116,5 @@ def test_every_kind_of_trouble_is_an_event_of_its_own():
     found = {one.code for one in events(made)}
     assert found == {
         "clock", "certificate", "line-down", "not-consuming", "quarantine", "shed", "data",
-        "uplink-down",
+        "uplink-down", "fault",
     }  # fmt: skip

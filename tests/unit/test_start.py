@@ -2,7 +2,10 @@
 
 import asyncio
 
+from agent import app
 from agent.app import _stop_start
+from agent.state import AGENT, owned
+from tests.unit.test_supervisor import on_a_moved_clock
 
 
 def test_a_start_that_hangs_is_cancelled_when_it_is_told_to_end():
@@ -27,3 +30,19 @@ def test_an_agent_that_has_started_is_left_to_end_by_itself():
         return running
 
     assert asyncio.run(scenario())
+
+
+def test_an_agent_ends_when_the_lock_of_its_state_is_lost_and_not_before(tmp_path):
+    async def scenario(lose):
+        told = asyncio.Event()
+        with owned(tmp_path, AGENT) as holds:
+            asyncio.get_running_loop().call_later(1.5 * app.LOCK_LOOK, lose or told.set)
+            return await app._until_told(told, holds, tmp_path)
+
+    def replaced():
+        (tmp_path / "lock").unlink()
+        (tmp_path / "lock").touch()
+
+    assert on_a_moved_clock(scenario(None)) == ""
+    assert "another agent may own the state" in on_a_moved_clock(scenario(replaced))
+    assert "was removed" in on_a_moved_clock(scenario((tmp_path / "lock").unlink))

@@ -204,3 +204,58 @@ def test_a_heartbeat_costs_no_commit():
     asyncio.run(beats())
     assert len(saved) <= 1
     site.close()
+
+
+def test_a_control_that_an_error_breaks_off_gives_back_and_serves_again(site):
+    site.journal.save(Change(events=[event(order(start=0.0, lasts=7000.0))]))
+    site.truth.at = 5.0
+    keeper, serve = site.keeper, site.keeper.rounds()["control it"]
+
+    async def fails():
+        with pytest.raises(TypeError, match="odd"):
+            await asyncio.wait_for(serve(), 10)
+
+    async def scenario():
+        rounds = asyncio.ensure_future(serve())
+        await until(lambda: site.device.slots.get(13) == Decimal("-1.5"))
+        real, keeper._tend = keeper._tend, wrong
+        keeper.wake("it")
+        with pytest.raises(TypeError, match="odd"):
+            await asyncio.wait_for(rounds, 10)
+        assert site.device.slots[13] is None, "given back at once, not with the next attempt"
+        keeper._tend = real
+        rounds = asyncio.ensure_future(serve())
+        site.journal.save(Change(events=[event(order("two", start=5.0, lasts=7000.0))]))
+        keeper.wake("it")
+        await until(lambda: site.device.slots.get(13) == Decimal("-1.5"))
+        keeper._tend = wrong
+        site.truth.reachable = False
+        keeper.wake("it")
+        with pytest.raises(TypeError, match="odd"):
+            await asyncio.wait_for(rounds, 10)
+        assert site.device.slots[13] == Decimal("-1.5"), "it cannot be reached"
+        await fails()
+        site.truth.reachable, site.truth.at = True, site.truth.at + 60
+        await fails()  # though it fails again, it gives back first
+        assert site.device.slots[13] is None
+        keeper._tend = real
+        rounds = asyncio.ensure_future(serve())
+        site.journal.save(Change(events=[event(order("three", start=site.truth.at))]))
+        keeper.wake("it")
+        await until(lambda: site.device.slots.get(13) == Decimal("-1.5"))
+        rounds.cancel()
+
+    asyncio.run(scenario())
+    assert {one.state for one in site.journal.history(0, 1e12) if one.jti == "one"} >= {
+        State.ABORTED
+    }
+
+
+async def wrong(_):
+    raise TypeError("odd")
+
+
+async def until(fact):
+    async with asyncio.timeout(10):
+        while not fact():
+            await asyncio.sleep(0.01)

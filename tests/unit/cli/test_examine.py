@@ -137,3 +137,16 @@ def test_a_full_disk_is_told_with_what_may_be_needed(tmp_path):
     assert "100000050 MB may be needed: make room, or write a smaller" in found.said
     (found,) = examine.disk(tmp_path, parse(SMALL, "x"))
     assert found.fine is True
+
+
+def test_a_part_that_an_error_has_stopped_is_named_with_what_to_do():
+    fault = {
+        "component": "uplink centre", "since": "2026-11-27T07:00:00Z", "error": "TypeError",
+        "words": "TypeError: odd", "next_try": None, "uplink": "centre",
+    }  # fmt: skip
+    assert [one.fine for one in examine.components({"faults": []})] == [True]
+    assert not list(examine.components(None)), "no daemon runs"
+    (found,) = examine.components({"faults": [fault]})
+    assert (found.what, found.fine) == ("uplink centre", False)
+    assert "TypeError: odd" in found.said
+    assert "support-bundle" in found.said

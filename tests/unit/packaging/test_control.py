@@ -1,10 +1,13 @@
 """The package's papers agree with the project's: one list of what it needs, one version."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 TOP = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(TOP / "packaging"))
@@ -87,3 +90,29 @@ def test_the_completion_of_the_upgrade_offers_its_options_and_packages(tmp_path)
         *re.findall(r"^gardien-upgrade (--\w+)", usage, re.MULTILINE),
         "--help",
     }
+
+
+@pytest.mark.parametrize(
+    ("failing", "before", "stands"), [(0, 0, True), (1, 0, False), (1, 1, True)]
+)
+def test_a_new_version_stands_if_no_more_of_its_parts_fail_than_before(
+    tmp_path, failing, before, stands
+):
+    script = (TOP / "packaging/gardien-upgrade.sh").read_text()
+    found = re.findall(r"^(\w+\(\) (?:\{.*\}$|\{\n(?:.*\n)*?\}))", script, re.MULTILINE)
+    parts = {one.partition("(")[0]: one for one in found}
+    status = {"version": "9", "faults": [{"component": "uplink centre"}] * failing}
+    (tmp_path / "status.json").write_text(json.dumps(status, indent=2))
+    for name, does in {
+        "gardien": f"cat {tmp_path}/status.json",
+        "systemctl": "echo active",
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    words = [parts[name] for name in ("answers", "failing", "stands")]
+    words += ["state() { echo 7; }", "WITHIN=1; STEADY=0", f"most={before}", "stands 9"]
+    done = subprocess.run(
+        ("sh", "-c", "\n".join(words)),
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )
+    assert (done.returncode == 0) == stands

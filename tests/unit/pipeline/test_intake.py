@@ -183,3 +183,99 @@ def test_an_index_of_a_day_that_waited_for_room_is_stored_with_its_own_value():
         assert intake.shed_rows == 1
 
     asyncio.run(scenario())
+
+
+class Failing(Disk):
+    """A spool that fails as it is told to, and refuses rows that no batch could carry."""
+
+    def __init__(self):
+        super().__init__()
+        self.error, self.poison, self.waits = None, set(), None
+
+    async def append(self, rows, marks):
+        if self.waits is not None:
+            await self.waits.wait()
+        if self.error is not None:
+            raise self.error
+        if bad := [one.t for one in rows if one.t in self.poison and one.value is not None]:
+            raise ValueError(f"slot {bad[0]} is none")
+        await super().append(rows, marks)
+
+
+def test_what_an_unexpected_error_kept_from_the_disk_is_there_with_the_next_commit():
+    async def scenario():
+        disk = Failing()
+        intake = Intake(disk.append, flush=60)
+        await intake.put([row(0)], {("a", 10): Mark(0, heard=True)})
+        disk.error = OSError("disk I/O error")
+        with pytest.raises(OSError, match="disk I/O"):
+            await intake.commit()
+        await intake.put([row(10)], {("a", 10): Mark(10, heard=True)})
+        disk.error = None
+        await intake.commit()
+        assert [one.t for one in disk.rows] == [0, 10]
+        assert disk.commits[-1][1] == {("a", 10): Mark(10, heard=True)}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("error", [None, OSError("disk I/O error")])
+def test_a_commit_that_is_cancelled_leaves_each_row_once(error):
+    async def scenario():
+        disk = Failing()
+        disk.waits, disk.error = asyncio.Event(), error
+        intake = Intake(disk.append, flush=60)
+        await intake.put([row(0)], {("a", 10): Mark(0, heard=True)})
+        committing = asyncio.create_task(intake.commit())
+        await asyncio.sleep(0)
+        committing.cancel()
+        await asyncio.sleep(0)
+        disk.waits.set()
+        with pytest.raises((asyncio.CancelledError, OSError)):
+            await committing
+        disk.error = None
+        await intake.commit()
+        assert [one.t for one in disk.rows] == [0]
+
+    asyncio.run(scenario())
+
+
+def test_a_row_that_no_batch_could_carry_costs_its_own_value_alone():
+    async def scenario():
+        disk = Failing()
+        disk.poison = {30, 70}
+        intake = Intake(disk.append, flush=60)
+        await intake.put([row(t) for t in range(0, 100, 10)], {("a", 10): Mark(90, heard=True)})
+        await intake.commit()
+        assert [(one.t, one.why) for one in disk.rows] == [
+            (t, "agent" if t in disk.poison else None) for t in range(0, 100, 10)
+        ]
+        assert [marks for _, marks in disk.commits if marks] == [{("a", 10): Mark(90, heard=True)}]
+        assert disk.commits[-1][1], "the mark goes with the last row"
+
+    asyncio.run(scenario())
+
+
+def test_nobody_waits_for_room_while_the_disk_fails_and_no_slot_is_lost():
+    async def scenario():
+        disk = Failing()
+        intake = Intake(disk.append, flush=60, room=4)
+        for t in range(0, 40, 10):
+            await intake.put([row(t)], {("a", 10): Mark(t, heard=True)})
+        waits = asyncio.create_task(intake.put([row(40)], {("a", 10): Mark(40, heard=True)}))
+        await asyncio.sleep(0)
+        disk.error = OSError("disk I/O error")
+        with pytest.raises(OSError, match="disk I/O"):
+            await intake.commit()
+        async with asyncio.timeout(10):
+            await waits
+            for t in range(50, 1000, 10):
+                await intake.put([row(t)], {("a", 10): Mark(t, heard=True)})
+        assert len(intake._rows) <= 6
+        disk.error = None
+        await intake.commit()
+        closed = [one.t + n * 10 for one in disk.rows for n in range(one.span)]
+        assert sorted(closed) == list(range(0, 1000, 10))
+        assert intake.shed_rows > 90
+
+    asyncio.run(scenario())

@@ -5,6 +5,8 @@ import time
 from contextlib import asynccontextmanager
 from decimal import Decimal
 
+import pytest
+
 from agent.clock import Clock
 from agent.errors import LinkLost
 from agent.link import Link
@@ -203,3 +205,93 @@ def test_a_silent_meter_on_a_battery_is_asked_again_once_and_then_as_it_bears(
         asked[spacing] = len(rig.bus.asked)
     assert asked[0.0] > 10
     assert 2 <= asked[10.0] <= 6  # once and once again, in each of three slots at the most
+
+
+class OddBus(Bus):
+    """One device whose answers nobody can read, as a fault of the decoder would have it."""
+
+    def __init__(self):
+        super().__init__()
+        self.odd = {"m1"}
+
+    async def read(self, points):
+        if points[0].device in self.odd:
+            raise ZeroDivisionError("scale")
+        return await super().read(points)
+
+
+def odd_rig(folder):
+    rig = Rig(folder)
+    rig.bus = OddBus()
+    rig.link._open_it = rig.bus.open
+    return rig
+
+
+def test_a_device_whose_decoder_fails_costs_its_own_values_and_no_others(tmp_path):
+    rig = odd_rig(tmp_path)
+
+    async def then():
+        await asyncio.sleep(2.2)
+        assert [one.words for one in rig.poller._faults.all()] == ["m1: ZeroDivisionError: scale"]
+        assert "an error in gardien" in rig.devices[0].said
+        rig.bus.odd.clear()
+
+    asyncio.run(rig.run(1.5, then))
+    assert not rig.poller._faults.all()
+    mine = [one for one in rig.rows if one.series.meter == "1001" or one.value is None]
+    assert {one.why for one in rig.rows if one.value is None} <= {Why.BAD, Why.EARLY}
+    good = sorted(one.t for one in rig.rows if one.value is not None)
+    assert len(good) >= 4, mine
+    assert not rig.link.error
+
+
+def test_a_recipient_whose_gate_fails_stops_no_other_and_its_slots_are_owed(tmp_path):
+    rig = Rig(tmp_path)
+    other, others = Ledger(rig.town.gate(), rig.ledger._points, {}), []
+
+    async def append(rows, _marks):
+        others.extend(rows)
+
+    intake = Intake(append, flush=0.05, uplink="other")
+    rig.poller.accounts = [Account(other, intake), *rig.poller.accounts]
+    real = other.gate.at
+
+    def wrong(*_):
+        raise KeyError("nobody")
+
+    async def then():
+        await asyncio.sleep(1.2)
+        other.gate.at = wrong
+        await asyncio.sleep(2.2)
+        assert {one.component for one in rig.poller._faults.all()} == {"rows other"}
+        other.gate.at = real
+
+    asyncio.run(rig.run(1.5, then))
+    asyncio.run(intake.commit())
+    assert not rig.poller._faults.all()
+    for rows in (rig.rows, others):
+        slots = sorted((one.series.meter, one.t + n) for one in rows for n in range(one.span))
+        assert len(slots) == len(set(slots)) >= 6
+    assert {one.why for one in others} >= {None, Why.AGENT}
+    assert all(one.value is not None for one in rig.rows)
+    said = {(one.series.meter, one.t + n) for one in others for n in range(one.span)}
+    assert said == {(one.series.meter, one.t) for one in rig.rows}
+
+
+def test_a_line_of_which_nothing_can_be_read_is_given_up_as_a_whole(tmp_path):
+    rig = odd_rig(tmp_path)
+    rig.bus.odd = {"m1", "m2"}
+
+    async def scenario():
+        serving = asyncio.create_task(rig.link.serve())
+        await rig.link.tried()
+        for _ in range(10):
+            with pytest.raises(ZeroDivisionError):
+                await rig.link.read([rig.devices[0].points[0]])
+        with pytest.raises(ZeroDivisionError):
+            await serving
+        assert rig.link.error == "an error in gardien (ZeroDivisionError)"
+        with pytest.raises(LinkLost, match="ZeroDivisionError"):
+            await rig.link.read([rig.devices[0].points[0]])
+
+    asyncio.run(scenario())

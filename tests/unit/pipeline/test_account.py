@@ -1,0 +1,61 @@
+"""A change of a recipient's account and the hand-over of its rows are one step."""
+
+import asyncio
+from types import SimpleNamespace as Facts
+
+import pytest
+
+from agent.lifetime import Faults
+from agent.model import Mark
+from agent.pipeline.account import Account
+from agent.pipeline.intake import Intake
+from tests.unit.pipeline.test_intake import Failing, row
+
+KEY = ("a", 10)
+
+
+@pytest.mark.parametrize("before", [None, Mark(0, heard=True)])
+def test_a_mark_that_was_moved_before_an_error_is_moved_back_and_the_error_noted(before):
+    async def scenario():
+        faults, disk = Faults(), Failing()
+        account = account_of(disk, before)
+
+        def change():
+            account.ledger.marks[KEY] = Mark(20, heard=True)
+            raise KeyError("nobody")
+
+        assert not await account.take(KEY, change, faults)
+        assert account.ledger.marks.get(KEY) == before
+        assert [(one.component, one.uplink) for one in faults.all()] == [("rows centre", "centre")]
+        assert await account.take(KEY, lambda: closed(account), faults)
+        assert not faults.all()
+        await account.intake.commit()
+        assert disk.commits == [([row(10)], {KEY: Mark(10, heard=True)})]
+
+    asyncio.run(scenario())
+
+
+def test_a_mark_whose_rows_found_no_room_before_a_cancellation_is_moved_back():
+    async def scenario():
+        disk = Failing()
+        account = account_of(disk, Mark(0, heard=True), room=1)
+        await account.intake.put([row(0)], {})
+        waits = asyncio.create_task(account.take(KEY, lambda: closed(account), Faults()))
+        await asyncio.sleep(0)
+        assert account.ledger.marks[KEY].slot == 10
+        waits.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waits
+        assert account.ledger.marks[KEY].slot == 0
+
+    asyncio.run(scenario())
+
+
+def account_of(disk, before, room=100):
+    intake = Intake(disk.append, flush=60, room=room, uplink="centre")
+    return Account(Facts(marks={KEY: before} if before else {}), intake)
+
+
+def closed(account):
+    account.ledger.marks[KEY] = Mark(10, heard=True)
+    return [row(10)]
