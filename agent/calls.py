@@ -66,6 +66,7 @@ async def status(house: House, asker: Asker) -> dict[str, Any]:
             for name, device in line.devices.items()
         },
         "authority": notary.standing(house),
+        "storage": _storage(house),
         "restored": _restored(house),
         "backup_said": house.backup_said,
         "uplinks": {name: await _uplink(house, one) for name, one in house.outlets.items()},
@@ -75,6 +76,17 @@ async def status(house: House, asker: Asker) -> dict[str, Any]:
     }
     answer["events"] = [event._asdict() for event in events(answer)]
     return answer
+
+
+def _storage(house: House) -> dict[str, Any]:
+    """Which stores cannot be written, why and since when; and why nothing is controlled."""
+    faults = house.storage.faults.items()
+    return {
+        "faults": {
+            name: {"reason": fault.reason, "since": stamp(fault.since)} for name, fault in faults
+        },
+        "controls": house.steering.writer.failing if house.steering else "",
+    }
 
 
 def _restored(house: House) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ AgentError
 │   └── NotRecorded  the disk did not take it: keep it, try exactly the same again later
 ├── WriteRefused     a device did not take a command: read what stands there before anything else
 ├── LinkLost         close the link, wait, open it again
+├── StorageFailed    the disk takes or gives nothing now: go on without it, try again later
 ├── SpoolFull        the rows were not taken: count them, say so upstream when there is room
 ├── UplinkLost       close the uplink, wait, open it again; batches stay in the spool
 ├── NotStored        keep the connection, wait, send the same batch again
@@ -44,6 +45,10 @@ class LinkLost(AgentError):
 
 class SpoolFull(AgentError):
     """The spool is at its cap; nothing of what was offered was stored."""
+
+
+class StorageFailed(AgentError):
+    """The disk under a store is read-only, reports errors or does not answer; says which."""
 
 
 class UplinkLost(AgentError):

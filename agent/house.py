@@ -24,6 +24,7 @@ from agent.registry.documents import Installation, covers, serial_key
 from agent.registry.gate import Common, Policy, policy
 from agent.registry.mapping import Met, mapping
 from agent.steering.wiring import open_steering as opened
+from agent.storage import Storage
 from agent.uplink.cursors import Cursors
 
 if TYPE_CHECKING:
@@ -121,6 +122,8 @@ class House:
     """keeps what a duty may need of midnights that passed; None: nothing is polled"""
     restored: Restored | None = None
     """whether what was said since a building file was written has come; None: nothing is sent"""
+    storage: Storage = field(default_factory=Storage)
+    """which stores cannot be written now"""
     building: BuildingFile | None = None
     """all that people told, sealed, and who holds it; None: no identity yet"""
     backup_said: str = ""
@@ -361,6 +364,7 @@ def open_steering(house: House) -> AbstractAsyncContextManager[Steering]:
         ask=house.read_guards,
         witness=own,
         taken=house.reception.book.taken.all() if house.reception else (),
+        storage=house.storage,
     )  # fmt: skip
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
 import math
 import os
 import pwd
+import re
+import signal
 import socket
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -81,8 +84,49 @@ def owned(state: Path, command: str, patience: float = SHORTLY) -> Iterator[None
 
 
 @contextmanager
+def owned_unwritten(state: Path, command: str, patience: float) -> Iterator[None]:
+    """Be the only owner without writing to its disk, which may be read-only, failing or frozen.
+
+    An owner that was killed and cannot end, for a disk holds it, does nothing more: its lock does
+    not count. Where the lock cannot be opened, the disk gives nothing, and nobody starts on it.
+    Raises Refused, naming the owner.
+    """
+    with _as_its_account(state):
+        try:
+            handle = os.open(state / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            yield
+            return
+        try:
+            try:
+                _wait_for(handle, state, command, patience)
+            except Refused:
+                owner = _owner(handle)
+                if owner is None or not dying(owner.pid):
+                    raise
+            yield
+        finally:
+            os.close(handle)
+
+
+def dying(pid: int) -> bool:
+    """Whether a process was killed, and runs no more of its program."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except (OSError, IndexError):
+        return False
+    waiting = re.findall(r"^(?:SigPnd|ShdPnd):\s*([0-9a-f]+)$", status, re.MULTILINE)
+    kill = 1 << (signal.SIGKILL - 1)
+    return state in {b"Z", b"X"} or any(int(mask, 16) & kill for mask in waiting)
+
+
+@contextmanager
 def _as_its_account(state: Path) -> Iterator[None]:
-    account = state.stat().st_uid if not os.geteuid() and state.exists() else 0
+    account = 0
+    if not os.geteuid():
+        with suppress(OSError):  # there is none yet, or its disk gives nothing
+            account = state.stat().st_uid
     with acting_as(pwd.getpwuid(account) if account else None):
         yield
 
@@ -109,21 +153,32 @@ def acting_as(account: pwd.struct_passwd | None) -> Iterator[None]:
 def _locked(state: Path, owner: Owner, patience: float) -> Iterator[None]:
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = _open_lock(state / "lock")
     except OSError as error:
         raise Refused(
             f"{state}: {error.strerror}: is `state:` right, and are you allowed?"
         ) from error
     try:
         _wait_for(handle, state, owner.command, patience)
-        os.truncate(handle, 0)
-        os.pwrite(handle, json.dumps(owner).encode(), 0)
+        with suppress(OSError):  # full or read-only: others cannot be told who it is
+            os.truncate(handle, 0)
+            os.pwrite(handle, json.dumps(owner).encode(), 0)
         try:
             yield
         finally:
-            os.truncate(handle, 0)
+            with suppress(OSError):
+                os.truncate(handle, 0)
     finally:
         os.close(handle)
+
+
+def _open_lock(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _wait_for(handle: int, state: Path, command: str, patience: float) -> None:

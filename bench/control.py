@@ -23,22 +23,22 @@ from zoneinfo import ZoneInfo
 from agent.authority.member import Member
 from agent.authority.sign import Signer, new_jti
 from agent.authority.verify import Audience, Known, verify
-from agent.buffer.thread import in_own_thread
 from agent.clock import Trust
 from agent.control.desk import Desk
 from agent.control.fitted import Fitted
-from agent.control.journal import Journal
 from agent.control.keeper import Keeper
 from agent.control.model import Kind, Limits, Modality
 from agent.control.records import Change
 from agent.control.row import Phase, Place
 from agent.control.stamps import Moment
 from agent.control.world import World
+from agent.control.writer import JournalWriter
 from agent.drivers.bacnet.bus import Bacnet
 from agent.drivers.bacnet.settings import BacnetSettings
 from agent.link import Link
 from agent.model import Point
 from agent.steering.wiring import plug_of
+from agent.storage import Storage
 from hil.bacnet.controller import analog_command, controller, free_udp_port
 
 ASSETS = 50
@@ -109,18 +109,21 @@ async def bench(folder: Path) -> None:
                 "bms", "bacnet", "{}", "boiler", f"offset-{n}", "1201", f"analog-value,{n}"
             )
             fits[f"offset-{n}"] = Fitted(modality(f"offset-{n}"), place, (13, 10), None, "v1")
-        opening = partial(Journal.open, folder / "control.sqlite", lambda n: fits[n].key)
-        journal, thread = await stack.enter_async_context(in_own_thread("journal", opening))
+        opening = JournalWriter.open(
+            folder / "control.sqlite", lambda n: fits[n].key, Storage(), moment
+        )
+        writer = await stack.enter_async_context(opening)
+        journal = writer.journal
         world = World(
             now=moment, zone=ZoneInfo("Europe/Paris"), look=lambda _device, _point: None,
             plug=lambda place, slot: plug_of(link, place, slot),
-            save=partial(thread.run, journal.save), read=thread.run,
+            save=writer.save, note=writer.note, read=writer.call,
         )  # fmt: skip
         keeper = Keeper(journal, world, fits)
         for fit in fits.values():
             memo = replace(journal.memo(fit.key), tested="v1", swept=True)
-            await thread.run(journal.save, Change(memos=[(fit.key, memo)]))
-        desk = Desk(keeper, thread.run)
+            await writer.save(Change(memos=[(fit.key, memo)]))
+        desk = Desk(keeper, writer.call)
         await desk.take(verify(grant(), known()))
         keeping = asyncio.create_task(keeper.run())
         stack.callback(keeping.cancel)

@@ -34,6 +34,8 @@ class Code(StrEnum):
     """rightly signed, but what it says contradicts what is recorded here"""
     REQUEST = "E_REQUEST"
     """rightly signed, but what it asks for cannot be done here"""
+    STORAGE = "E_STORAGE"
+    """the gateway's disk fails, and nothing that grants or orders is taken: it may come again"""
     INTERNAL = "E_INTERNAL"
     """our own code failed to evaluate it; it is set aside and not tried again"""
 
@@ -53,6 +55,8 @@ WRONG = {
     Code.REVOKED: "It was revoked before it came",
     Code.REGISTRY: "It contradicts what is recorded at the gateway",
     Code.REQUEST: "What it asks for cannot be done at this gateway",
+    Code.STORAGE: "The gateway's storage fails, so that nothing can be recorded that orders or"
+    " grants anything",
     Code.INTERNAL: "An error in the gateway's own software: it could not evaluate this object, has"
     " set it aside and will not try it again",
 }
@@ -73,6 +77,7 @@ REMEDIES = {
     Code.REGISTRY: "Compare it with the latest directory, or ask whoever looks after the gateway:"
     " its log names both sides.",
     Code.REQUEST: "Correct what it asks for and sign it again with a new `jti`.",
+    Code.STORAGE: "Send the same object again later.",
     Code.INTERNAL: "Do not send it again; report its sha256 to whoever looks after the gateway.",
 }
 

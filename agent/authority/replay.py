@@ -65,6 +65,14 @@ def keep(db: sqlite3.Connection, verified: Verified, outcome: dict[str, Any]) ->
     )
 
 
+def undo(db: sqlite3.Connection, verified: Verified) -> None:
+    """Forget that exactly these bytes were taken."""
+    db.execute(
+        "DELETE FROM seen WHERE iss = ? AND jti = ? AND sha256 = ?",
+        (verified.owner, verified.jti, verified.sha256),
+    )
+
+
 def prune(db: sqlite3.Connection, now: float) -> int:
     """Forget numbers that nobody can use any more; only to be called while the clock is trusted.
 

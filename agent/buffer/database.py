@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agent.errors import Refused, SpoolFull
+from agent.errors import Refused, SpoolFull, StorageFailed
+from agent.storage import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -52,7 +53,11 @@ class Database:
     """The open file. Used from the thread that opened it."""
 
     def __init__(self, path: Path, max_bytes: int) -> None:
-        """Raises Damaged, or Refused if somebody else has it open or it may not be opened."""
+        """Raises Damaged, Refused if somebody else has it open or it may not be opened, or
+        StorageFailed, as every call does.
+        """
+        self._folder = path.parent
+        self.log = path.with_name(f"{path.name}-wal")
         self._suspect = suspicion(path)
         self._connection = _connect(path)
         try:
@@ -121,7 +126,8 @@ class Database:
                 self._connection.execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:  # SQLITE_FULL has rolled back by itself
-                self._connection.execute("ROLLBACK")
+                with suppress(sqlite3.Error):  # of a disk that failed in between
+                    self._connection.execute("ROLLBACK")
             raise
 
     def used(self) -> int:
@@ -131,6 +137,21 @@ class Database:
     def size(self) -> int:
         """Bytes of the file, pages freed among them."""
         return int(self.one("PRAGMA page_count")) * self._page
+
+    def spare(self, wanted: int) -> None:
+        """Let the file have so many bytes of free pages: rows need no room of the disk then.
+
+        Raises SpoolFull where it cannot grow, StorageFailed.
+        """
+        lacking = wanted - int(self.one("PRAGMA freelist_count")) * self._page
+        if lacking <= 0:
+            return
+        with self.transaction():
+            self.write("CREATE TABLE filler(room BLOB)")
+            self.write("INSERT INTO filler VALUES(zeroblob(?))", lacking)
+        with self.transaction():
+            self.write("DROP TABLE filler")
+        self.rewind()
 
     def fold(self) -> None:
         """Fold the log into the file and empty it, outside of any transaction."""
@@ -160,13 +181,15 @@ class Database:
         # what Python itself objects to (a wrong thread, say) has no code
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
         if code in DAMAGE or code & 0xFF in DAMAGE:
-            self._suspect.touch()
+            with suppress(OSError):
+                self._suspect.touch()
             return Damaged(str(error))
         if code == sqlite3.SQLITE_FULL:
             return SpoolFull("the spool or the disk under it is full")
         if code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
             return Refused(f"the spool is in use by another process ({error}); stop that one first")
-        return None
+        why = reason_of(error, self._folder)
+        return StorageFailed(why) if why else None
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -174,7 +197,24 @@ def _connect(path: Path) -> sqlite3.Connection:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         return sqlite3.connect(path, timeout=1, isolation_level=None)
     except (OSError, sqlite3.OperationalError) as error:
+        if why := reason_of(error, path.parent):
+            raise StorageFailed(why) from error
         raise Refused(f"the spool {path} cannot be opened: {error}") from error
+
+
+def preallocate(log: Path, size: int) -> None:
+    """Give a log the room of the disk that it needs later; a disk without it is left as it is.
+
+    SQLite reads a log as far as its checksums hold: what lies behind is nothing to it.
+    """
+    try:
+        handle = os.open(log, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.posix_fallocate(handle, 0, size)
+        finally:
+            os.close(handle)
+    except OSError:
+        return
 
 
 def suspicion(path: Path) -> Path:

@@ -7,6 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+from agent.clock import monotonic
+from agent.storage import STALLED_AFTER
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractContextManager
@@ -20,6 +23,25 @@ class OneThread:
 
     def __init__(self, name: str) -> None:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._since: float | None = None
+
+    def begin(self, call: Callable[..., T], *args: object) -> asyncio.Future[T]:
+        """Have the call made after those before it; whoever waits no longer does not end it."""
+        return asyncio.get_running_loop().run_in_executor(self._pool, self._timed, call, *args)
+
+    def _timed(self, call: Callable[..., T], *args: object) -> T:
+        self._since = monotonic()
+        try:
+            return call(*args)
+        finally:
+            self._since = None
+
+    def stalled(self, now: float) -> bool:
+        """Whether the call under way has not returned in time: a fault of its storage, and no
+        hanging part. `now` is monotonic.
+        """
+        since = self._since
+        return since is not None and now - since > STALLED_AFTER
 
     async def run(self, call: Callable[..., T], *args: object) -> T:
         """Run `call(*args)` in the thread.
@@ -27,7 +49,7 @@ class OneThread:
         A cancellation waits for the call to end before it is raised: a commit that nobody waited
         for would otherwise be made a second time at shutdown.
         """
-        future = asyncio.get_running_loop().run_in_executor(self._pool, call, *args)
+        future = self.begin(call, *args)
         cancelled: asyncio.CancelledError | None = None
         while not future.done():
             try:
@@ -43,9 +65,9 @@ class OneThread:
     def _given_up(self) -> None:
         """Nobody waits any more for the call that is being made: most are soon over."""
 
-    def close(self) -> None:
-        """End the thread when its calls are done."""
-        self._pool.shutdown(wait=True)
+    def close(self, *, wait: bool = True) -> None:
+        """End the thread when its calls are done; `wait`: and return then."""
+        self._pool.shutdown(wait=wait)
 
 
 @asynccontextmanager

@@ -33,7 +33,12 @@ app = typer.Typer(
 Name = Annotated[str, typer.Argument(help="The control, as it is called under `controls`.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, in words; it is recorded.")]
 WITHIN = 18.0
-"""seconds for a give-back from the journal: systemd waits for 20"""
+"""seconds for a give-back from the journal: systemd waits for 30"""
+READ_WITHIN = 4.0
+"""seconds of these in which the disk must have given what it knows"""
+UNREADABLE = (
+    "it could not be read: what it knows beyond its copy in /run is given back once it can be"
+)
 
 
 @app.command("list")
@@ -79,7 +84,8 @@ def release(
         typer.Option(
             "--all",
             help="Everything that the journal knows, while the agent is stopped: no configuration"
-            " is read. Limits get their failsafe value.",
+            " is read, and nothing is written to the disk, which may fail. Limits get their"
+            " failsafe value, unless the disk fails.",
         ),
     ] = False,
     limits: Annotated[
@@ -153,35 +159,46 @@ def _release_all(config: Path, state: Path | None, *, limits: bool, json: bool) 
 def given_back(folder: Path, *, limits: bool) -> list[Given]:
     """Give back what the journal of a stopped agent knows; what became of each.
 
-    Raises Refused where an agent runs.
+    The disk is read and not written: it may be read-only, failing, full or frozen. Where it is
+    known to fail, limits are given back too. Raises Refused where an agent runs.
     """
     import asyncio
-    from contextlib import ExitStack
+    from contextlib import suppress
 
     from agent.clock import monotonic, seconds
-    from agent.control.journal import Journal
-    from agent.control.release import release_all
+    from agent.control.journal_copy import JournalCopy
+    from agent.control.release import Given, known_rows, release_all
     from agent.control.stamps import Moment
     from agent.errors import Refused
-    from agent.state import owned
+    from agent.state import owned_unwritten
     from agent.steering.wiring import FILE
+    from agent.storage import is_read_only, volatile
     from agent.timesync import boot_id
 
-    if not (folder / FILE).exists():
-        return []
     boot = boot_id()
 
     def now() -> Moment:
         return Moment(seconds(), monotonic(), boot, trusted=False)
 
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(owned(folder, "gardien control release --all", 2.0))
-        except Refused as error:
-            hint = "`gardien control release NAME` gives back while it runs"
-            raise Refused(f"{error}; {hint}") from error
-        found = stack.enter_context(Journal.open(folder / FILE, lambda _: None))
-        return asyncio.run(release_all(found, now, WITHIN, limits=limits))
+    hint = "`gardien control release NAME` gives back while it runs"
+    try:
+        with owned_unwritten(folder, "gardien control release --all", 2.0):
+            copy = JournalCopy(volatile(folder))
+            with suppress(OSError):  # without a folder in /run, it is done all the same
+                if not copy.lock():
+                    raise Refused(f"{folder} is in use by another process")
+            try:
+                journal, readable = known_rows(folder / FILE, copy, now, READ_WITHIN)
+                limits = limits or not readable or is_read_only(folder)
+                doing = release_all(journal, copy, now, WITHIN - READ_WITHIN, limits=limits)
+                given = asyncio.run(doing)
+            finally:
+                copy.close()
+    except Refused as error:
+        raise Refused(f"{error}; {hint}") from error
+    if not readable:
+        given.append(Given("the journal", done=False, words=UNREADABLE))
+    return given
 
 
 @app.command("opt-out")

@@ -57,6 +57,9 @@ def findings(config: Path, state: Path) -> Iterator[Finding]:
     yield from examine.wear(state)
     status, said = _daemon(state)
     yield said
+    for event in (status or {}).get("events", ()):
+        if event["code"] == "storage":
+            yield examine.Finding("storage", False, event["text"])
     yield from examine.clock(loaded, status)
     if loaded is not None:
         yield from examine.passwords(loaded, config.parent / "credentials")

@@ -20,6 +20,7 @@ from agent.control.decide import decide
 from agent.control.guard import plain
 from agent.control.model import Code, Event, No, State
 from agent.control.records import Change, Outcome
+from agent.errors import NotRecorded, StorageFailed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -43,18 +44,43 @@ class Desk:
 
     keeper: Keeper
     run: Callable[..., Awaitable[Any]]
+    refuse: Callable[[Verified], None] = lambda _: None
+    """has an order or a grant forgotten that may be on the disk though it was refused"""
 
     def __post_init__(self) -> None:
         """Two ways may bring the same object at once."""
         self._one_at_a_time = asyncio.Lock()
 
     async def take(self, verified: Verified) -> dict[str, Any]:
-        """Take one object; the answer says what became of it. Raises Forged, SpoolFull."""
+        """Take one object; the answer says what became of it. Raises Forged, SpoolFull.
+
+        While the disk fails, an order or a grant is refused (E_STORAGE); what gives back or takes
+        back counts at once, and NotRecorded says that it must come again.
+        """
+        said = verified.said
+        ends = isinstance(said, claims.Revocation) or (
+            isinstance(said, claims.Command) and said.gives_back
+        )
         async with self._one_at_a_time:
-            before = await self.run(self.keeper.journal.first, verified)
-            if before is not None:
-                return dict(before) | {"again": True}
-            return await self._take(verified)
+            try:
+                before = await self._first(verified, ends=ends)
+                if before is not None:
+                    return dict(before) | {"again": True}
+                return await self._take(verified)
+            except StorageFailed as error:
+                if ends:
+                    raise NotRecorded(f"in force, and not recorded yet: {error}") from error
+                self.refuse(verified)
+                raise Forged(ObjectCode.STORAGE, str(error)) from error
+
+    async def _first(self, verified: Verified, *, ends: bool) -> dict[str, Any] | None:
+        try:
+            before: dict[str, Any] | None = await self.run(self.keeper.journal.first, verified)
+        except StorageFailed:
+            if not ends:
+                raise
+            return None
+        return before
 
     async def _take(self, verified: Verified) -> dict[str, Any]:
         said = verified.said
@@ -106,10 +132,10 @@ class Desk:
             "unknown": [one.what for one in some if not one.key and one.what not in journal.grants],
         }
         version = (verified.owner, said.ver)
+        journal.believe(some)  # before it is kept, which a disk may delay
+        self.keeper.wake_all()
         await self.run(journal.revoke, some, version, _keep(verified, answer))
         self._audit("control.revoked", jti=said.jti, kid=verified.kid, revoked=answer["revoked"])
-        for name in self.keeper.fits:
-            self.keeper.wake(name)
         return answer
 
     def _may_take_back(self, one: taken.TakenBack) -> None:
@@ -151,7 +177,7 @@ class Desk:
             }  # fmt: skip
         answer = {"jti": said.jti, "targets": answers}
         change = Change(events=events, outcomes=outcomes)
-        await self.run(self.keeper.journal.save, change, _keep(verified, answer))
+        await self.keeper.world.save(change, _keep(verified, answer))
         for event in events:
             await self._replace(event.order)
             self.keeper.wake(event.order.control)
@@ -232,17 +258,16 @@ class Desk:
         ref, journal = said.cmd.ref or "", self.keeper.journal
         late = any((ref, name) in journal.events for name in known)
         keep = _keep(verified, answer)
-        try:
-            if ref and not late and known:
-                until = self.keeper.world.now().wall + EARLY_KEPT
-                await self.run(journal.refuse_later, ref, known, until, keep)
-                await self.run(journal.save, Change(outcomes=outcomes))
-            else:
-                await self.run(journal.save, Change(outcomes=outcomes), keep)
-        finally:  # also where it cannot be kept: it comes again, and ends nothing twice
-            words = f"{said.cmd.act} by {verified.owner}"
-            for name in known:
-                await self.keeper.cancel(name, words, ref if said.cmd.act == "cancel" else "")
+        words = f"{said.cmd.act} by {verified.owner}"
+        for name in known:  # before it is kept; it may come again, and ends nothing twice
+            await self.keeper.cancel(name, words, ref if said.cmd.act == "cancel" else "")
+        save, change = self.keeper.world.save, Change(outcomes=outcomes)
+        if ref and not late and known:
+            until = self.keeper.world.now().wall + EARLY_KEPT
+            await self.run(journal.refuse_later, ref, known, until, keep)
+            await save(change)
+        else:
+            await save(change, keep)
         self._audit("control.ended", jti=said.jti, ref=ref, controls=known)
         return answer
 

@@ -83,7 +83,7 @@ async def abandon(ground: Ground, name: str, words: str) -> int:
         for row in left:
             now = ground.world.now().wall
             told = Outcome(row.jti, name, State.FAILED, now, words=words, closed=True)
-            await ground.save(Change(replace(row, phase=Phase.CLOSED), outcomes=[told]))
+            await ground.world.note(Change(replace(row, phase=Phase.CLOSED), outcomes=[told]))
             ground.waits.pop(row.number, None)
         ground.alarms.pop(name, None)
     return len(left)

@@ -14,7 +14,7 @@ from agent.control.model import State
 from agent.control.records import FINAL, Change, Outcome
 from agent.control.row import Phase, same
 from agent.control.watching import beat, call_off
-from agent.errors import LinkLost, Refused, SpoolFull, WriteRefused
+from agent.errors import LinkLost, Refused, WriteRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from agent.control.plug import Plug, Standing
     from agent.control.row import Dog, Place, Row
     from agent.control.stamps import Moment
-    from agent.control.world import Audit, Save
+    from agent.control.world import Audit, Note, Save
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,12 @@ class Around(Protocol):
 
     @property
     def save(self) -> Save:
-        """How a change gets to the disk."""
+        """How a change gets to the disk before anything is done by it."""
+        ...
+
+    @property
+    def note(self) -> Note:
+        """How a change counts at once."""
         ...
 
     @property
@@ -132,12 +137,7 @@ class Giver:
             memo = replace(memo, free=tuple(slot for slot in memo.free if slot != row.slot))
         told = self._outcome(row, row.outcome, words)
         told = replace(told, seen=self._worst(row.control), closed=True)
-        change = Change(closed, events, [told], [(row.key, memo)])
-        try:
-            await self._world.save(change)
-        except SpoolFull as error:
-            log.error("%s is given back, but the journal is full: %s", row.control, error)  # noqa: TRY400
-            return
+        await self._world.note(Change(closed, events, [told], [(row.key, memo)], theirs))
         body = {"jti": row.jti, "control": row.control, "state": row.outcome.value}
         self._world.audit("control.left" if theirs else "control.given_back", body)
 
@@ -149,11 +149,7 @@ class Giver:
 
     async def saved(self, row: Row, change: Change | None = None) -> Row:
         """What is known now; where it cannot be written, what stands on the disk covers it."""
-        try:
-            return await self._world.save(change or Change(row)) or row
-        except SpoolFull as error:
-            log.error("the journal is full: %s", error)  # noqa: TRY400 -- no bug
-            return row
+        return await self._world.note(change or Change(row)) or row
 
 
 def _given_back(row: Row, standing: Standing) -> bool:

@@ -5,7 +5,6 @@ little that is remembered from one look to the next. Nothing in it matters after
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,6 @@ from agent.control.model import State
 from agent.control.records import Change
 from agent.control.row import Phase
 from agent.control.worst import Worst
-from agent.errors import SpoolFull
 
 if TYPE_CHECKING:
     from agent.control.fitted import Fitted
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
     from agent.control.row import Row
     from agent.control.stamps import Moment
     from agent.control.world import World
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -50,6 +46,8 @@ class Ground:
     words: dict[str, list[Moment]] = field(default_factory=dict)
     """what the centre has said since the last look, by control: the first and the latest word"""
     worst: Worst = field(default_factory=Worst)
+    recovering: str = ""
+    """why nothing begins: the journal can be read again, and is processed as at a start"""
     closing: bool = False
     """nothing new begins: the agent ends"""
     turned: float = 0.0
@@ -100,12 +98,4 @@ class Ground:
 
     async def remember(self, key: Key, memo: Memo) -> None:
         """Keep what is remembered of a point; it counts at once, also while the disk is full."""
-        await self.save(Change(memos=[(key, memo)]))
-        self.journal.memos[key] = memo
-
-    async def save(self, change: Change) -> None:
-        """Keep what need not be kept before anything is done; a full disk is logged."""
-        try:
-            await self.world.save(change)
-        except SpoolFull as error:
-            log.error("the journal is full: %s", error)  # noqa: TRY400 -- no bug
+        await self.world.note(Change(memos=[(key, memo)]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from agent.control import stray
 from agent.control.giving import give_back
 from agent.control.records import Change
-from agent.errors import LinkLost, Refused, SpoolFull, WriteRefused
+from agent.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -30,7 +30,7 @@ async def hand_back(ground: Ground, name: str, value: Decimal, words: str) -> li
         row = await _row(ground, fit, value, words)
         try:
             saved = await ground.world.save(Change(row))
-        except SpoolFull as error:
+        except (SpoolFull, StorageFailed) as error:
             raise Refused(f"it cannot be written down before it is done: {error}") from error
         assert saved is not None
         ground.waits.pop(saved.number, None)

@@ -18,7 +18,7 @@ from agent.control.plug import look_whole
 from agent.control.records import Change
 from agent.control.row import Phase, Row, same
 from agent.control.watching import beat, watched
-from agent.errors import SpoolFull
+from agent.errors import SpoolFull, StorageFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,8 +72,9 @@ class Holder:
             saved = await self._world.save(
                 Change(row, [replace(event, began=True)] if event else ())
             )
-        except SpoolFull as error:
-            return No(Code.DEVICE, f"it cannot be written down before it is done: {error}")
+        except (SpoolFull, StorageFailed) as error:
+            code = Code.STORAGE if isinstance(error, StorageFailed) else Code.DEVICE
+            return No(code, f"it cannot be written down before it is done: {error}")
         assert saved is not None
         written = await self._write(saved, plug)
         if written is None:
@@ -113,6 +114,8 @@ class Holder:
             saved = await self._world.save(Change(new))
         except SpoolFull as error:
             return await self.release(held.releasing(State.ABORTED, f"journal: {error}"), plug)
+        except StorageFailed as error:
+            return await self.release(held.releasing(State.ABORTED, f"storage: {error}"), plug)
         assert saved is not None
         return await self._write(saved, plug)
 

@@ -1,12 +1,16 @@
 """What must be known after a power cut: holds, orders, grants, timers, outcomes (domain.md 3.4).
 
 One SQLite file, written through before anything is written to a device. What is read again and
-again stands in memory, and changes there only once it is on the disk.
+again stands in memory. Beside it lies a copy of the open rows that needs no disk
+(journal_copy.py): a row that is closed in either place is closed, else one that is open in either
+place is open.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
+import sqlite3
 from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -15,12 +19,16 @@ from typing import TYPE_CHECKING, Any, Self
 from agent.authority import replay, taken
 from agent.authority.kinds import ROOT
 from agent.authority.taken import TakenBack
-from agent.buffer.database import Damaged, Database, set_aside
+from agent.buffer.database import LOG, Damaged, Database, preallocate, set_aside
+from agent.control.journal_copy import LEFT, OPEN, Copied
 from agent.control.model import State
 from agent.control.records import (
     FINAL,
+    IDENTITY,
     TABLES,
+    Change,
     Memo,
+    Outcome,
     event_of,
     grant_of,
     memo_of,
@@ -28,6 +36,8 @@ from agent.control.records import (
     text,
 )
 from agent.control.row import Phase, Row, decode, encode
+from agent.errors import SpoolFull, StorageFailed
+from agent.storage import FAILING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +45,8 @@ if TYPE_CHECKING:
 
     from agent.authority.verify import Verified
     from agent.control.model import Event, Grant
-    from agent.control.records import Change, Key, Outcome
+    from agent.control.records import Key
+    from agent.control.stamps import Moment
 
 Name = tuple[str, str]
 """an order at one control"""
@@ -47,6 +58,8 @@ KEPT = 5_000
 """outcomes that history goes back to"""
 CLOSED = 1_000
 """rows of what was given back, for whoever looks into the file after an accident"""
+SPARE = 256 * 1024
+"""bytes in the file that are kept free, and are the journal's where the disk is full"""
 RECENT = 2_000
 """outcomes that recipients are told of, however long they could not be reached"""
 
@@ -58,15 +71,17 @@ class Journal:
     made in one go.
     """
 
-    def __init__(self, database: Database, key_of: Callable[[str], Key | None]) -> None:
-        self._db = database
+    def __init__(self, database: Database | None, key_of: Callable[[str], Key | None]) -> None:
+        """`database`: None while it cannot be read; then every call that needs it raises
+        StorageFailed, and what is handed out is what `take` was given.
+        """
+        self._database = database
         self.key_of = key_of
         """where a control is, as it is configured"""
         self.set_aside: Path | None = None
         """where an unreadable one was put at the opening"""
-        with database.transaction():
-            for table in TABLES:
-                database.write(table)
+        self.id = ""
+        """random; with a row's number it names the row for ever"""
         self.rows: dict[int, Row] = {}
         """what is not closed, by number"""
         self.events: dict[Name, Event] = {}
@@ -84,34 +99,88 @@ class Journal:
         """the latest outcomes, oldest first: what recipients are told"""
         self.early: dict[Name, float] = {}
         """until when an order that was cancelled before it came is refused, control by control"""
-        self._load()
+        self._last_row = self._last_outcome = 0
+        """the highest numbers given"""
+        if database is not None:
+            self._begin()
+            self._load()
+
+    @property
+    def _db(self) -> Database:
+        if self._database is None:
+            raise StorageFailed("the journal cannot be read yet")
+        return self._database
 
     @classmethod
     @contextmanager
     def open(cls, path: Path, key_of: Callable[[str], Key | None]) -> Iterator[Self]:
-        """Open, or set aside and begin anew what cannot be read. Raises Refused if it is in use."""
-        aside = None
-        try:
-            database = Database(path, LARGEST)
-            try:
-                journal = cls(database, key_of)
-            except BaseException:
-                database.close()
-                raise
-        except (Damaged, ValueError, KeyError, TypeError):
-            aside = set_aside(path)
-            database = Database(path, LARGEST)
-            journal = cls(database, key_of)
-        journal.set_aside = aside
+        """Open, or set aside and begin anew what cannot be read. Raises Refused if it is in use,
+        StorageFailed where the disk under it fails.
+        """
+        journal = cls.opened(path, key_of)
         try:
             yield journal
         finally:
+            journal.disconnect()
+
+    @classmethod
+    def opened(cls, path: Path, key_of: Callable[[str], Key | None]) -> Self:
+        """The same, to be closed by `disconnect`."""
+        try:
+            return cls._connected(path, key_of)
+        except (Damaged, ValueError, KeyError, TypeError) as error:
+            if _unreadable(error):
+                raise StorageFailed(FAILING) from error
+            aside = set_aside(path)
+            journal = cls._connected(path, key_of)
+            journal.set_aside = aside
+            return journal
+
+    @classmethod
+    def _connected(cls, path: Path, key_of: Callable[[str], Key | None]) -> Self:
+        database = Database(path, LARGEST)
+        try:
+            return cls(database, key_of)
+        except BaseException:
             database.close()
+            raise
+
+    def disconnect(self) -> None:
+        """Close the file; what memory holds stays."""
+        database, self._database = self._database, None
+        if database is not None:
+            with suppress(sqlite3.Error):  # of a disk that fails; nothing waits to be written
+                database.close()
+
+    def _begin(self) -> None:
+        with self._db.transaction():
+            for table in TABLES:
+                self._db.write(table)
+        self.id = secrets.token_hex(8)
+        with suppress(SpoolFull):  # of a full disk, by an earlier version: the next probe
+            self._identify()
+
+    def _identify(self) -> None:
+        """Have an id for ever: one commit at least. Raises SpoolFull, StorageFailed."""
+        with self._db.transaction():
+            self._db.write(IDENTITY)
+            self._db.write("INSERT OR IGNORE INTO journal VALUES(1,?,0)", self.id)
+            self._db.write("UPDATE journal SET probed=probed+1")
+        self.id = str(self._db.one("SELECT id FROM journal"))
+
+    def become(self, fresh: Journal) -> None:
+        """Take over the file and all that another object has read from it."""
+        self.disconnect()
+        mute, key_of = self.mute, self.key_of
+        self.__dict__.update(fresh.__dict__)
+        self.key_of = key_of
+        self.silence(mute)
 
     def _load(self) -> None:
         """All of it, whatever the clock says now: `prune` alone forgets, by one that is right."""
         for number, body in self._db.read("SELECT number, body FROM hold WHERE closed=0"):
             self.rows[number] = decode(number, body)
+        self._last_row = int(self._db.one("SELECT max(number) FROM hold") or 0)
         for device, point, body in self._db.read("SELECT device, point, body FROM event"):
             self._remember(event_of(json.loads(body)), (device, point))
         for device, point, body in self._db.read("SELECT device, point, body FROM point"):
@@ -131,6 +200,7 @@ class Journal:
             self.recent.append(outcome_of(n, json.loads(body)))
         self.early = self._cancelled_early()
         self.versions = dict(self._db.read("SELECT iss, ver FROM version"))
+        self._last_outcome = int(self._db.one("SELECT max(seq) FROM sqlite_sequence") or 0)
 
     def _cancelled_early(self) -> dict[Name, float]:
         rows = self._db.read("SELECT jti, control, until FROM cancelled_early")
@@ -179,25 +249,47 @@ class Journal:
     def save(self, change: Change, also: Callable[[Database], None] | None = None) -> Row | None:
         """Bring a change to the disk, whole. Returns its row with the number it has.
 
-        `also` writes in the same transaction. Raises SpoolFull, and nothing was changed; Damaged.
+        `also` writes in the same transaction. Raises SpoolFull or StorageFailed, and nothing was
+        changed in memory; Damaged.
         """
+        change = self.numbered(change)
+        self.write(change, also)
+        self.take(change)
+        return change.row
+
+    def numbered(self, change: Change) -> Change:
+        """The same change, with the numbers under which it will be kept."""
         row = change.row
+        if row is not None and not row.number:
+            self._last_row += 1
+            row = replace(row, number=self._last_row)
+        outcomes = []
+        for outcome in change.outcomes:
+            self._last_outcome += 1
+            device = self._device(outcome, row)
+            outcomes.append(replace(outcome, device=device, n=self._last_outcome))
+        return replace(change, row=row, outcomes=outcomes)
+
+    def write(self, change: Change, also: Callable[[Database], None] | None = None) -> None:
+        """Bring a numbered change to the disk, whole; the same one again changes nothing.
+
+        Raises SpoolFull, StorageFailed, Damaged.
+        """
         with self._db.transaction():
             if also is not None:
                 also(self._db)
-            if row is not None:
-                row = self._save_row(row)
+            if change.row is not None:
+                self._save_row(change.row)
             for event in change.events:
                 self._save_event(event)
-            told = [self._save_outcome(outcome, row) for outcome in change.outcomes]
+            for outcome in change.outcomes:
+                self._save_outcome(outcome)
             for key, memo in change.memos:
                 self._save_memo(key, memo)
-        self._take(change, row)
-        self.recent.extend(told)
-        return row
 
-    def _take(self, change: Change, row: Row | None) -> None:
-        """What is on the disk now stands in memory too."""
+    def take(self, change: Change) -> None:
+        """Let a numbered change count from now on."""
+        row = change.row
         if row is not None:
             if row.phase is Phase.CLOSED:
                 self.rows.pop(row.number, None)
@@ -207,20 +299,18 @@ class Journal:
             name = event.order.jti, event.order.control
             self._remember(event, self._keys.get(name) or self._point_of(event.order.control))
         self.memos.update(change.memos)
+        if self._database is not None:  # else they have no numbers by which to be told
+            self.recent.extend(change.outcomes)
 
     def _point_of(self, control: str) -> Key:
         return self.key_of(control) or ("", "")
 
-    def _save_row(self, row: Row) -> Row:
+    def _save_row(self, row: Row) -> None:
         closed = int(row.phase is Phase.CLOSED)
-        if not row.number:
-            top = self._db.one("SELECT max(number) FROM hold") or 0
-            row = replace(row, number=int(top) + 1)
         self._db.write(
             "INSERT OR REPLACE INTO hold VALUES(?,?,?,?,?,?)",
             row.number, *row.key, row.slot, closed, encode(row),
         )  # fmt: skip
-        return row
 
     def _save_event(self, event: Event) -> None:
         name = event.order.jti, event.order.control
@@ -230,15 +320,13 @@ class Journal:
             *name, *key, event.state in FINAL, event.accepted, event.end, text(event),
         )  # fmt: skip
 
-    def _save_outcome(self, outcome: Outcome, row: Row | None) -> Outcome:
-        outcome = replace(outcome, device=self._device(outcome, row))
+    def _save_outcome(self, outcome: Outcome) -> None:
         self._db.write(
-            "INSERT INTO outcome(at, jti, control, state, body) VALUES(?,?,?,?,?)",
-            outcome.at, outcome.jti, outcome.control, outcome.state, text(outcome),
+            "INSERT OR REPLACE INTO outcome(n, at, jti, control, state, body)"
+            " VALUES(?,?,?,?,?,?)",
+            outcome.n, outcome.at, outcome.jti, outcome.control, outcome.state, text(outcome),
         )  # fmt: skip
-        n = int(self._db.one("SELECT last_insert_rowid()"))
-        self._db.write("DELETE FROM outcome WHERE n<=?", n - KEPT)
-        return replace(outcome, n=n)
+        self._db.write("DELETE FROM outcome WHERE n<=?", outcome.n - KEPT)
 
     def _device(self, outcome: Outcome, row: Row | None) -> str:
         """A control may be gone, or at another point, before all of it is given back."""
@@ -277,7 +365,7 @@ class Journal:
         """Keep that grants or keys were taken back, for ever; and by which version of whose list.
         It counts from now on also where it could not be kept.
         """
-        self._take_back(some)
+        self.believe(some)
         with self._db.transaction():
             if also is not None:
                 also(self._db)
@@ -291,6 +379,10 @@ class Journal:
             self._take_back(new)
             with self._db.transaction():
                 self._keep_taken(new)
+
+    def believe(self, some: Sequence[TakenBack]) -> None:
+        """Let it count that these were taken back, whether or not it can be kept."""
+        self._take_back([one for one in some if one not in self.taken.all()])
 
     def _take_back(self, some: Sequence[TakenBack]) -> None:
         self.taken.add(some)
@@ -343,6 +435,93 @@ class Journal:
                 self._at[self._keys.pop(name)].pop(name)
                 del self.events[name]
 
+    # -- the copy, and a disk that has failed
+
+    def merge(self, copied: Sequence[Copied], now: Moment) -> list[Copied]:
+        """Bring what the copy knows to the disk, first what is closed in it; gives what it need
+        not keep any more. Raises StorageFailed.
+        """
+        known = {
+            number: (bool(closed), body)
+            for number, closed, body in self._db.read("SELECT number, closed, body FROM hold")
+        }
+        closed = {(one.journal, one.row.number) for one in copied if one.state != OPEN}
+        numbers = [one.row.number for one in copied if one.journal == self.id]
+        self._last_row = max([self._last_row, *numbers])
+        done = []
+        for one in copied:
+            own, number = one.journal == self.id, one.row.number
+            on_disk = known.get(number) if own else None
+            change = None
+            if one.state != OPEN:
+                if own and not (on_disk and on_disk[0]):
+                    change = self._closing(one, now)
+            elif not (on_disk and on_disk[0]) and (one.journal, number) not in closed:
+                if own and on_disk and on_disk[1] == encode(one.row):
+                    continue
+                # of a journal that is gone: its hold is ours to end all the same
+                change = Change(one.row if own else replace(one.row, number=0))
+            if change is None or (self._brought(change) and not (own and one.state == OPEN)):
+                done.append(one)
+        return done
+
+    def _brought(self, change: Change) -> bool:
+        """Take a change; whether the disk had room for it."""
+        change = self.numbered(change)
+        try:
+            self.write(change)
+        except SpoolFull:
+            return False
+        finally:
+            self.take(change)
+        return True
+
+    def _closing(self, one: Copied, now: Moment) -> Change:
+        row = one.row
+        memo = replace(self.memo(row.key), given_back=now)
+        if one.state == LEFT:
+            memo = replace(memo, free=tuple(slot for slot in memo.free if slot != row.slot))
+        words = one.words or "given back while the journal could not be written"
+        told = Outcome(row.jti, row.control, row.outcome, now.wall, words=words, closed=True)
+        return Change(row, outcomes=[told], memos=[(row.key, memo)])
+
+    def read_copy(self, copied: Sequence[Copied]) -> list[Copied]:
+        """Hold what the copy knows, while the file itself cannot be read; gives what is known by
+        another name from now on, for it was another journal's.
+        """
+        closed = {(one.journal, one.row.number) for one in copied if one.state != OPEN}
+        left = [
+            one
+            for one in copied
+            if one.state == OPEN and (one.journal, one.row.number) not in closed
+        ]
+        self.id = left[0].journal if left else secrets.token_hex(8)
+        self._last_row = max((one.row.number for one in copied), default=0)
+        renamed = [one for one in left if one.journal != self.id]
+        for one in left:
+            row = replace(one.row, number=0) if one in renamed else one.row
+            self.take(self.numbered(Change(row)))
+        return renamed
+
+    def probe(self) -> None:
+        """One commit that changes nothing of use. Raises SpoolFull, StorageFailed."""
+        self._identify()
+
+    def undo(self, refused: Verified) -> None:
+        """Forget what an order or a grant has left here that was refused because its commit failed:
+        a commit that fails may have taken effect.
+        """
+        with self._db.transaction():
+            self._db.write("DELETE FROM event WHERE jti=?", refused.jti)
+            self._db.write("DELETE FROM granted WHERE jti=?", refused.jti)
+            self._db.by(lambda db: replay.undo(db, refused))
+
+    def preallocate(self) -> None:
+        """Give the file and its log the room that they need where the disk is full later."""
+        with suppress(SpoolFull):
+            self._db.spare(SPARE)
+        preallocate(self._db.log, LOG + SPARE)
+
     def reread(self, number: int) -> Row:
         """A row as the next start would find it: from the disk."""
         (body,) = self._db.read("SELECT body FROM hold WHERE number=? AND closed=0", number)[0]
@@ -354,3 +533,9 @@ class Journal:
             "SELECT n, body FROM outcome WHERE at>=? AND at<=? ORDER BY n", since, until
         )
         return [outcome_of(n, json.loads(body)) for n, body in rows]
+
+
+def _unreadable(error: BaseException) -> bool:
+    """Whether the disk does not give the bytes, which says nothing of what they are."""
+    code = getattr(error.__cause__, "sqlite_errorcode", 0)
+    return bool(code == sqlite3.SQLITE_IOERR_READ)

@@ -25,7 +25,7 @@ from agent.control.row import Phase
 from agent.control.sweep import sweep
 from agent.control.trial import TEST, Passed, trial
 from agent.control.withdrawn import end_withdrawn
-from agent.errors import LinkLost, Refused, WriteRefused
+from agent.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
 from agent.lifetime import together
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from agent.control.facts import Facts
     from agent.control.fitted import Fitted
     from agent.control.stamps import Moment
+    from agent.control.writer import JournalWriter
 
 PRUNED_EVERY = 3600.0
 """seconds between two times at which the journal forgets what no longer counts"""
@@ -44,18 +45,26 @@ PRUNED_EVERY = 3600.0
 class Keeper(Ground):
     """See the module; what can be asked of it from outside, and its rounds."""
 
+    writer: JournalWriter | None = None
+    """whose disk is tried; None: a test of the controls alone"""
+
     def __post_init__(self) -> None:
         """Nothing was looked at yet."""
         super().__post_init__()
         self._woken: dict[str, asyncio.Event] = {}
         self._displays: dict[str, Display] = {}
+        if self.writer is not None:
+            self.writer.changed = self.wake_all
 
     # -- the rounds: each control its own, so that a slow device holds up nobody
 
     async def run(self) -> None:
         """Look after every control until cancelled."""
         await together(
-            self._strangers(), self._pruned(), *(self._serve(name) for name in self.fits)
+            self._strangers(),
+            self._pruned(),
+            self._stored(),
+            *(self._serve(name) for name in self.fits),
         )
 
     async def _serve(self, name: str) -> None:
@@ -78,11 +87,31 @@ class Keeper(Ground):
             await self.prune()
             await asyncio.sleep(PRUNED_EVERY)
 
+    async def _stored(self) -> None:
+        while self.writer is not None:
+            await asyncio.sleep(self.writer.until_next())
+            await self.try_storage()
+        await asyncio.Event().wait()  # a round that ends would end all
+
+    async def try_storage(self) -> None:
+        """Try the disk under the journal; once it has recovered, process the journal as at a
+        start.
+        """
+        assert self.writer is not None
+        if await self.writer.tend(held=bool(self.journal.rows)):
+            self.recovering = "the disk has recovered: what its journal says is given back first"
+            try:
+                await self.recover()
+            finally:
+                self.recovering = ""
+            self.wake_all()
+
     async def prune(self) -> None:
         """Forget what no longer counts, by a clock that may be believed."""
         now = self.world.now()
         if now.trusted:
-            await self.world.read(self.journal.prune, now.wall)
+            with suppress(SpoolFull, StorageFailed):  # the next round does it
+                await self.world.read(self.journal.prune, now.wall)
 
     def until_next(self, fit: Fitted) -> float:
         """Seconds until something is due at a control."""
@@ -93,6 +122,11 @@ class Keeper(Ground):
         """Something has changed for a control."""
         if name in self._woken:
             self._woken[name].set()
+
+    def wake_all(self) -> None:
+        """Something has changed for all."""
+        for name in self.fits:
+            self.wake(name)
 
     async def tend(self, name: str) -> None:
         """Bring one control to where it must be now."""
@@ -194,7 +228,7 @@ class Keeper(Ground):
         async with self.lock(name):
             try:
                 return await trial(self, fit, say)
-            except (LinkLost, WriteRefused) as error:
+            except (LinkLost, WriteRefused, SpoolFull, StorageFailed) as error:
                 raise Refused(f"{name}: {error}") from error
             finally:
                 for row in [row for row in self.journal.open_rows(fit.key) if row.jti == TEST]:

@@ -69,6 +69,7 @@ class Code(StrEnum):
     UNTESTED = "E_UNTESTED"
     OVERRIDDEN = "E_OVERRIDDEN"
     DEVICE = "E_DEVICE"
+    STORAGE = "E_STORAGE"
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,14 +76,17 @@ async def _failsafe(ground: Ground, before: Row | None, now: Row) -> None:
     power, at = ground.world.power(now.control), ground.world.now().wall
     told = Outcome(FAILSAFE, now.control, state, at, words=words, value=value, after=power)
     if not was:
-        told = replace(told, before=power, after="")
+        pre = "" if now.pre is None else str(now.pre)
+        told = replace(told, before=power, after="", pre=pre)
     ground.world.audit(f"control.{state.lower()}", {"jti": FAILSAFE, "control": now.control})
-    await ground.save(Change(outcomes=[told]))
+    await ground.world.note(Change(outcomes=[told]))
 
 
 def _tried_again(ground: Ground, event: Event, no: No) -> bool:
-    """A device that is silent for a moment costs an order a moment, not its life."""
-    return no.code is Code.DEVICE and ground.world.now().wall < event.begin + TRIED_FOR
+    """A device or disk that is silent for a moment costs an order a moment, not its life."""
+    return (
+        no.code in {Code.DEVICE, Code.STORAGE} and ground.world.now().wall < event.begin + TRIED_FOR
+    )
 
 
 async def _stands(ground: Ground, fit: Fitted, row: Row, want: Want) -> None:
@@ -100,7 +103,7 @@ async def _stands(ground: Ground, fit: Fitted, row: Row, want: Want) -> None:
         value = row.target if not isinstance(row.target, str) else want.value
         words = measured(value, fit.modality.unit)
         begun = replace(event, state=State.STARTED, began=True, over=None)
-        await say(ground, begun, State.STARTED, words)
+        await say(ground, begun, State.STARTED, words, row.pre)
 
 
 async def _persons(ground: Ground, fit: Fitted, until: float) -> None:

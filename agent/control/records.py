@@ -24,6 +24,8 @@ FINAL = {
 }  # fmt: skip
 Key = tuple[str, str]
 """device and point: timers hang on these, not on a control's name"""
+IDENTITY = """CREATE TABLE IF NOT EXISTS journal(one INTEGER PRIMARY KEY, id TEXT NOT NULL,
+    probed INTEGER NOT NULL)"""
 TABLES = (
     *(part for part in replay.SCHEMA.split(";") if part.strip()),
     """CREATE TABLE IF NOT EXISTS hold(number INTEGER PRIMARY KEY, device TEXT NOT NULL,
@@ -65,6 +67,8 @@ class Outcome:
     """the worst that the guards said while it was held"""
     closed: bool = False
     """the device, or somebody by hand, has said that it is over: nothing waits to be given back"""
+    pre: str = ""
+    """of a begin: what stood in the register before, for whoever replaces the gateway"""
     device: str = ""
     """where it was; the journal knows"""
     n: int = 0
@@ -101,6 +105,8 @@ class Change:
     events: Sequence[Event] = ()
     outcomes: Sequence[Outcome] = ()
     memos: Sequence[tuple[Key, Memo]] = ()
+    left: bool = False
+    """the row is closed, and what stands there is somebody else's"""
 
 
 def text(record: Any) -> str:

@@ -1,30 +1,41 @@
 """Giving back from the journal alone, when the agent is dead: no configuration, no socket, no
-uplink. A limit gets its failsafe value, unless everything is to go.
+uplink, and no disk that must be written. A limit gets its failsafe value, unless everything is to
+go.
 """
 
 from __future__ import annotations
 
 import asyncio
+import shutil
+import sqlite3
+import tempfile
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
+from agent.buffer.database import Damaged
 from agent.control.hold import Holder
+from agent.control.journal import Journal
+from agent.control.journal_copy import OPEN
 from agent.control.model import State
 from agent.control.opened import opened
 from agent.control.plug import LinePlug
 from agent.control.row import Phase
 from agent.control.want import FAILSAFE, FOREVER, Want
-from agent.errors import LinkLost
+from agent.errors import AgentError, LinkLost, Refused, StorageFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.control.journal import Journal
+    from agent.buffer.database import Database
+    from agent.control.journal_copy import Copied, JournalCopy
     from agent.control.plug import Plug
     from agent.control.records import Change
     from agent.control.row import Place, Row
     from agent.control.stamps import Moment
-    from agent.control.world import Audit, Save
+    from agent.control.world import Audit, Note, Save
 
 
 @dataclass
@@ -34,6 +45,7 @@ class Alone:
     now: Callable[[], Moment]
     plug: Callable[[Place, int | None], Plug]
     save: Save
+    note: Note
     audit: Audit = lambda _kind, _body: None
     power: Callable[[str], str] = lambda _: ""
 
@@ -47,10 +59,73 @@ class Given:
     words: str
 
 
+def known_rows(
+    path: Path, copy: JournalCopy, now: Callable[[], Moment], within: float
+) -> tuple[Journal, bool]:
+    """What the journal and its copy say is open; and whether the journal could be read.
+
+    The disk is read, in so many seconds at most, and never written: SQLite opens a copy of the
+    file and its log. (`mode=ro` cannot open a file whose owner was killed; `immutable=1` leaves out
+    the last commit.)
+    """
+    copied, journal = copy.rows(), None
+    with suppress(AgentError, Damaged, OSError, sqlite3.Error):
+        folder = copy.folder if copy.folder.is_dir() else None
+        with tempfile.TemporaryDirectory(prefix="read-", dir=folder) as scratch:
+            beside = Path(scratch) / path.name
+            if _fetched(path, beside, within):
+                journal = _opened(beside, copied, now())
+    if journal is not None:
+        renamed = [one for one in copied if one.state == OPEN and one.journal != journal.id]
+        readable = True
+    else:
+        journal, readable = Journal(None, lambda _: None), False
+        renamed = journal.read_copy(copied)
+    with suppress(AgentError, OSError):  # no room in /run: what is there stays, and is enough
+        for row in journal.rows.values():
+            copy.put(journal.id, row)
+        copy.forget(renamed)
+    return journal, readable
+
+
+def _opened(path: Path, copied: list[Copied], now: Moment) -> Journal | None:
+    journal = Journal.opened(path, lambda _: None)
+    try:
+        if journal.set_aside:
+            return None
+        journal.merge(copied, now)
+    finally:
+        journal.disconnect()
+    return journal
+
+
+def _fetched(path: Path, to: Path, within: float) -> bool:
+    """Copy the file and its log; False where the disk does not give them, or not in time."""
+    ended, fetched = threading.Event(), []
+
+    def fetch() -> None:
+        with suppress(OSError):
+            for end in ("-wal", ""):
+                with suppress(FileNotFoundError):
+                    shutil.copyfile(f"{path}{end}", f"{to}{end}")
+            fetched.append(True)
+        ended.set()
+
+    threading.Thread(target=fetch, daemon=True).start()
+    return ended.wait(within) and bool(fetched)
+
+
 async def release_all(
-    journal: Journal, now: Callable[[], Moment], within: float, *, limits: bool
+    journal: Journal,
+    copy: JournalCopy,
+    now: Callable[[], Moment],
+    within: float,
+    *,
+    limits: bool,
 ) -> list[Given]:
-    """Give back every open row, the lines beside each other, in so many seconds at most."""
+    """Give back every open row, the lines beside each other, in so many seconds at most; the copy
+    has it, and the next start brings it to the journal.
+    """
     lines: dict[tuple[str, str], list[Row]] = {}
     for row in journal.rows.values():
         lines.setdefault((row.place.driver, row.place.settings), []).append(row)
@@ -58,7 +133,10 @@ async def release_all(
     try:
         async with asyncio.timeout(within):
             await asyncio.gather(
-                *(_line(journal, now, line, rows, found, limits) for line, rows in lines.items())
+                *(
+                    _line(journal, copy, now, line, rows, found, limits)
+                    for line, rows in lines.items()
+                )
             )
     except TimeoutError:
         pass
@@ -69,6 +147,7 @@ async def release_all(
 
 async def _line(  # noqa: PLR0913, PLR0917 -- what it works with
     journal: Journal,
+    copy: JournalCopy,
     now: Callable[[], Moment],
     line: tuple[str, str],
     rows: list[Row],
@@ -78,10 +157,29 @@ async def _line(  # noqa: PLR0913, PLR0917 -- what it works with
     try:
         async with opened(*line) as bus:
 
-            async def save(change: Change) -> Row | None:
-                return journal.save(change)
+            async def save(
+                change: Change, also: Callable[[Database], None] | None = None
+            ) -> Row | None:
+                del also
+                change = journal.numbered(change)
+                try:
+                    copy.put(journal.id, cast("Row", change.row))
+                except (OSError, Refused) as error:
+                    raise StorageFailed(str(error)) from error
+                journal.take(change)
+                return change.row
 
-            alone = Alone(now, lambda at, slot: LinePlug(bus, at, slot), save)
+            async def note(change: Change) -> Row | None:
+                change = journal.numbered(change)
+                if change.row is not None and change.row.phase is Phase.CLOSED:
+                    copy.close_row(journal.id, change.row, left=change.left)
+                elif change.row is not None:
+                    with suppress(OSError, Refused):
+                        copy.put(journal.id, change.row)
+                journal.take(change)
+                return change.row
+
+            alone = Alone(now, lambda at, slot: LinePlug(bus, at, slot), save, note)
             holder = Holder(journal, alone)
             for row in rows:
                 found[row.number] = await _row(

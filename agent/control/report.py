@@ -12,6 +12,7 @@ from agent.control.records import FINAL, Change, Outcome
 if TYPE_CHECKING:
     from agent.control.ground import Ground
     from agent.control.model import Event, No
+    from agent.model import Value
 
 
 async def refused(ground: Ground, event: Event, no: No) -> None:
@@ -20,7 +21,7 @@ async def refused(ground: Ground, event: Event, no: No) -> None:
     body = {"jti": order.jti, "control": order.control, "code": str(no)}
     ground.world.audit("control.refused", body | {"grants": [*event.grants]})
     told = _outcome(event, State.REJECTED, ground.world.now().wall, no.words, str(no))
-    await ground.save(Change(events=[replace(event, state=State.REJECTED)], outcomes=[told]))
+    await ground.world.note(Change(events=[replace(event, state=State.REJECTED)], outcomes=[told]))
 
 
 async def end(ground: Ground, event: Event, state: State, words: str) -> None:
@@ -30,14 +31,20 @@ async def end(ground: Ground, event: Event, state: State, words: str) -> None:
     await say(ground, replace(event, state=state), state, words)
 
 
-async def say(ground: Ground, event: Event, state: State, words: str) -> None:
-    """Keep and report a state, with the power before (of a begin) or after."""
+async def say(
+    ground: Ground, event: Event, state: State, words: str, pre: Value | None = None
+) -> None:
+    """Keep and report a state, with the power before (of a begin) or after.
+
+    `pre`: of a begin, what stood there before.
+    """
     body = {"jti": event.order.jti, "control": event.order.control}
     ground.world.audit(f"control.{state.lower()}", body)
     power = ground.world.power(event.order.control)
     told = _outcome(event, state, ground.world.now().wall, words)
+    told = replace(told, pre="" if pre is None else str(pre))
     told = replace(told, before=power) if state is State.STARTED else replace(told, after=power)
-    await ground.save(Change(events=[event], outcomes=[told]))
+    await ground.world.note(Change(events=[event], outcomes=[told]))
 
 
 def _outcome(event: Event, state: State, at: float, words: str, code: str = "") -> Outcome:

@@ -137,10 +137,12 @@ class Row:
         return self.place.device, self.place.point
 
     def ours(self, value: Value | None) -> bool:
-        """Whether a value found there is one of ours."""
+        """Whether a value found there is one of ours: also the failsafe, which a releaser writes
+        that cannot note it on the disk before.
+        """
+        beside = [one for one in (self.fallback, self.failsafe) if one is not None]
         return value is not None and any(
-            same(value, one, self.tolerance)
-            for one in (*self.known, *([self.fallback] if self.fallback is not None else ()))
+            same(value, one, self.tolerance) for one in (*self.known, *beside)
         )
 
     def knowing(self, *values: Value | None) -> Row:

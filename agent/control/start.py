@@ -31,20 +31,27 @@ ASKED_WITHIN = 10.0
 
 
 async def recover(ground: Ground) -> None:
-    """Before any uplink is opened: release, or bring to its failsafe, every open row; then look for
-    what stands there without one.
+    """Release, or bring to its failsafe, every open row; then look for what stands there without
+    one. Before any uplink is opened, and once a journal can be read again that could not be.
     """
     now, journal = ground.world.now(), ground.journal
+    rows = list(journal.rows.values())
     for fit in ground.fits.values():
         if rule := fit.modality.failsafe:
-            memo = journal.memo(fit.key)
-            watch = failsafe.started(memo.watch, rule, now)
-            await ground.remember(fit.key, replace(memo, watch=watch))
-    await asyncio.gather(*(_recover(ground, row) for row in list(journal.rows.values())))
+            async with ground.lock(fit.name):
+                memo = journal.memo(fit.key)
+                watch = failsafe.started(memo.watch, rule, now)
+                await ground.remember(fit.key, replace(memo, watch=watch))
+    await asyncio.gather(*(_recover(ground, row) for row in rows))
     for event in list(journal.events.values()):
         if event.state in {State.STARTED, State.RESTORING} and not _open(ground, event):
             await end(ground, event, State.ABORTED, "restart")
-    await asyncio.gather(*(sweep(ground, fit) for fit in ground.fits.values()))
+    await asyncio.gather(*(_sweep(ground, fit) for fit in ground.fits.values()))
+
+
+async def _sweep(ground: Ground, fit: Fitted) -> None:
+    async with ground.lock(fit.name):
+        await sweep(ground, fit)
 
 
 def _open(ground: Ground, event: Event) -> bool:
@@ -55,6 +62,12 @@ def _open(ground: Ground, event: Event) -> bool:
 
 
 async def _recover(ground: Ground, row: Row) -> None:
+    async with ground.lock(row.control):
+        if row.number in ground.journal.rows:  # nobody has given it back meanwhile
+            await _left(ground, row)
+
+
+async def _left(ground: Ground, row: Row) -> None:
     event = ground.journal.events.get((row.jti, row.control))
     fit = ground.fits.get(row.control)
     if fit is not None and await _stays_limited(ground, fit, row):

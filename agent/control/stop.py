@@ -1,4 +1,6 @@
-"""What ends all at once: a guard, the operator's switch, a person, somebody who opted out."""
+"""What ends all at once: a guard, the operator's switch, a person, somebody who opted out, a disk
+that fails.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +29,8 @@ OPTED_OUT_FOR = 86_400.0
 
 def forbidden(ground: Ground, fit: Fitted) -> No | None:
     """What forbids anything at a control now, the failsafe of a limit too."""
+    if why := ground.recovering or ground.world.failing():
+        return No(Code.STORAGE, why)
     memo = ground.journal.memo(fit.key)
     if memo.opted_out and elapsed(memo.opted_out, ground.world.now()) < memo.opt_lasts:
         return No(Code.OVERRIDDEN, memo.opt_words)
@@ -39,6 +43,7 @@ async def stop(ground: Ground, fit: Fitted, rows: Iterable[Row], no: No) -> None
     state = State.OPTED_OUT if no.code is Code.OVERRIDDEN else State.ABORTED
     guarded = no.code is Code.GUARD
     words = f"guard:{no.field}: {no.words}" if guarded else no.words
+    words = f"storage: {words}" if no.code is Code.STORAGE else words
     held = False
     for row in rows:
         held = True

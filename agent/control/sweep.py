@@ -69,7 +69,7 @@ async def _slot(ground: Ground, fit: Fitted, slot: int | None) -> str:
     words = f"{found} stood at priority {slot} and nobody knew why: emptied"
     log.error("%s: %s", fit.name, words)
     told = Outcome("", fit.name, State.ABORTED, ground.world.now().wall, words=words)
-    await ground.save(Change(outcomes=[told]))
+    await ground.world.note(Change(outcomes=[told]))
     return ""
 
 

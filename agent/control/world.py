@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from zoneinfo import ZoneInfo
 
+    from agent.buffer.database import Database
     from agent.control.guard import Seen
     from agent.control.plug import Plug
     from agent.control.records import Change
@@ -20,8 +21,18 @@ if TYPE_CHECKING:
 class Save(Protocol):
     """How a change gets to the disk, in the journal's own thread."""
 
+    async def __call__(
+        self, change: Change, also: Callable[[Database], None] | None = None
+    ) -> Row | None:
+        """See `JournalWriter.save`."""
+        ...
+
+
+class Note(Protocol):
+    """How a change counts at once, and gets to the disk when that takes it."""
+
     async def __call__(self, change: Change) -> Row | None:
-        """See `Journal.save`."""
+        """See `JournalWriter.note`."""
         ...
 
 
@@ -43,6 +54,7 @@ class World:
     """what a point last said"""
     plug: Callable[[Place, int | None], Plug]
     save: Save
+    note: Note
     read: Callable[..., Awaitable[Any]]
     """makes a call of the journal where it may be made"""
     audit: Audit = lambda _kind, _body: None
@@ -54,5 +66,7 @@ class World:
     """lets so many seconds pass"""
     quiet: Callable[[Place, float], Awaitable[None]] = lambda _, seconds: asyncio.sleep(seconds)
     """lets them pass, and nobody of this gateway speaks on the line of that place meanwhile"""
+    failing: Callable[[], str] = lambda: ""
+    """why the journal cannot be written; empty: it can"""
     ask: Callable[[str], Awaitable[None]] | None = None
     """asks the guards of a control out of turn; raises LinkLost, Refused"""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from agent.authority.audit import Chain
@@ -42,13 +43,15 @@ class Notes:
 
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
+        self._one_at_a_time = Lock()
         self.lost = 0
         """decisions that could not be written down"""
 
     def __call__(self, type_: str, body: Mapping[str, Any]) -> None:
-        """Write one down."""
+        """Write one down; from any thread."""
         try:
-            self.chain.append(type_, body)
+            with self._one_at_a_time:
+                self.chain.append(type_, body)
         except OSError as error:
             self.lost += 1
             log.error("%s could not be written into the audit chain: %s", type_, error)  # noqa: TRY400

@@ -120,7 +120,7 @@ async def dry_run(steering: Steering, verified: Verified) -> dict[str, Any]:
     said = verified.said
     if not isinstance(said, claims.Command) or said.gives_back:
         raise Refused("only an order can be tried so: a grant or a release changes no equipment")
-    before = await steering.thread.run(steering.keeper.journal.first, verified)
+    before = await steering.writer.call(steering.keeper.journal.first, verified)
     if before is not None:
         return {"jti": said.jti, "by": verified.owner, "targets": _taken(before["targets"])}
     now = steering.keeper.world.now().wall
@@ -225,7 +225,7 @@ async def history(
     first = _day(since, zone) if since else now - 30 * 86_400
     # the day's last second, also of a day of 23 or 25 hours
     last = hours.bounds(hours.day_of(_day(until, zone), zone), zone)[1] - 1 if until else now
-    found = await steering.thread.run(steering.keeper.journal.history, first, last)
+    found = await steering.writer.call(steering.keeper.journal.history, first, last)
     found = [one for one in found if name in {"", one.control}]
     units = {one: fit.modality.unit for one, fit in steering.keeper.fits.items()}
     said = sentences(found, zone, units)

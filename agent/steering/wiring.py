@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from agent.buffer.thread import OneThread, in_own_thread
 from agent.clock import stamp
 from agent.config.fits import fits
 from agent.control.desk import Desk
-from agent.control.journal import Journal
 from agent.control.keeper import Keeper
 from agent.control.model import Code
 from agent.control.opened import Opened
@@ -22,8 +20,10 @@ from agent.control.settings import split
 from agent.control.stamps import Moment, elapsed
 from agent.control.want import FAILSAFE
 from agent.control.world import World
-from agent.errors import LinkLost
+from agent.control.writer import Bounds, JournalWriter
+from agent.errors import LinkLost, StorageFailed
 from agent.steering.eyes import Eyes
+from agent.storage import Storage
 from agent.timesync import boot_id
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Steering:
     config: Config
     keeper: Keeper
     desk: Desk
-    thread: OneThread
+    writer: JournalWriter
 
     def outcomes(self, recipient: str = "") -> dict[str, dict[str, Any]]:
         """What became of orders, as a recipient is told: of common plant only, for what is done in
@@ -145,11 +145,13 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
     ask: Callable[[str], Awaitable[None]],
     witness: str = "",
     taken: Sequence[TakenBack] = (),
+    storage: Storage | None = None,
+    bounds: Bounds | None = None,
 ) -> AsyncIterator[Steering]:
     """Open the journal; nothing is written to any device yet.
 
     `witness`: our own key, whose grants count only where votes may be witnessed; `taken`: what was
-    taken back, also while there was no journal.
+    taken back, also while there was no journal; `storage`: where a disk that fails is noted.
     """
     boot, made = boot_id(), fits(config)
 
@@ -161,8 +163,10 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
         fit = made.get(control)
         return fit.key if fit else None
 
-    opening = partial(Journal.open, config.state / FILE, key_of)
-    async with in_own_thread("journal", opening) as (journal, thread):
+    storage = storage or Storage(clock.now)
+    opening = JournalWriter.open(config.state / FILE, key_of, storage, now, bounds)
+    async with opening as writer:
+        journal = writer.journal
         if journal.set_aside:
             log.error("the journal could not be read and was set aside as %s", journal.set_aside)
         world = World(
@@ -170,18 +174,23 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
             zone=config.zone,
             look=lambda device, point: None,  # noqa: ARG005 -- below, where the steering is known
             plug=lambda place, slot: plug_of(link_of(place), place, slot),
-            save=partial(thread.run, journal.save),
-            read=thread.run,
-            audit=audit,
+            save=writer.save,
+            note=writer.note,
+            read=writer.call,
+            audit=lambda kind, body: writer.behind(partial(audit, kind, body)),
+            failing=lambda: writer.failing,
             home=home,
             ask=ask,
             quiet=lambda place, seconds: quiet(link_of(place), seconds),
         )
-        keeper = Keeper(journal, world, made)
-        here = Steering(config, keeper, Desk(keeper, thread.run), thread)
+        keeper = Keeper(journal, world, made, writer=writer)
+        here = Steering(config, keeper, Desk(keeper, writer.call, writer.refuse), writer)
         if not config.trust.witnessed:
-            await thread.run(journal.silence, witness)
-        await thread.run(journal.learn, taken)
+            journal.silence(witness)
+        try:
+            await writer.call(journal.learn, taken)
+        except StorageFailed:
+            journal.believe(taken)
         journal.key_of = lambda name: fit.key if (fit := keeper.fits.get(name)) else None
         eyes = Eyes(lambda: here.config, clock, latest)
         world.look, world.power = eyes.seen, eyes.power
@@ -200,7 +209,7 @@ def _told(one: Outcome) -> dict[str, Any]:
     said = {
         "id": f"{one.n}-{int(one.at)}", "jti": one.jti, "control": one.control,
         "state": one.state.value, "at": stamp(one.at), "code": one.code, "words": one.words,
-        "value": one.value, "before": one.before, "after": one.after,
+        "value": one.value, "before": one.before, "after": one.after, "pre": one.pre,
     }  # fmt: skip
     return {key: value for key, value in said.items() if value or key == "jti"}
 

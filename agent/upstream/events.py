@@ -51,12 +51,32 @@ def _gateway(answer: Mapping[str, Any]) -> Iterator[Event]:
             else f"{objects} could not be evaluated because of an error in gardien, and are set"
             " aside: `gardien object list` names them",
         )
+    yield from _storage(answer.get("storage"))
     yield from _restored(answer.get("restored"))
     if why := answer.get("backup_said"):
         yield Event("backup", f"the building file is not up to date: {why}")
     certificate = answer.get("certificate")
     if certificate and certificate["alarm"]:
         yield Event("certificate", certificate["alarm"])
+
+
+def _storage(found: Mapping[str, Any] | None) -> Iterator[Event]:
+    """Which stores cannot be written, and what that means."""
+    if found is None:
+        return
+    if why := found["controls"]:
+        yield Event(
+            "storage",
+            f"controls: released, because {why}; no order is carried out until it can be written."
+            " Replace the card: docs/replace.md",
+        )
+        return
+    for name, fault in found["faults"].items():
+        yield Event(
+            "storage",
+            f"{name} cannot be written since {fault['since']}: {fault['reason']}."
+            " If it stays so, replace the card: docs/replace.md",
+        )
 
 
 def _restored(found: Mapping[str, Any] | None) -> Iterator[Event]:

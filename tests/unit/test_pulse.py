@@ -20,6 +20,7 @@ def house(*, error="", link=0.0, poller=0.0, intake=0.0, uplink=0.0, devices=1, 
         devices={str(n): None for n in range(devices)},
     )
     outlet = Facts(intake=Facts(turned=NOW - intake), delivery=Facts(turned=NOW - uplink))
+    outlet.thread = Facts(stalled=lambda _: False)
     return Facts(
         lines={"riser": line},
         steering=Facts(keeper=Facts(fits={"it": 1}, turned=NOW - control)),

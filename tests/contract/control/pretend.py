@@ -248,6 +248,7 @@ class Site:
             look=self.look,
             plug=self.hand,
             save=self.save,
+            note=self.note,
             read=self.read,
             wait=self.wait,
             quiet=lambda _, seconds: self.wait(seconds),
@@ -271,7 +272,16 @@ class Site:
             return DogHand(self.device, place.point, self.steps)
         return Hand(self.device, slot, self.steps, self.on_write)
 
-    async def save(self, change: Change):
+    async def note(self, change: Change):
+        """What the copy knows counts, whatever the disk takes; the disk has it next."""
+        try:
+            return await self.save(change)
+        except SpoolFull:
+            change = self.journal.numbered(change)
+            self.journal.take(change)
+            return change.row
+
+    async def save(self, change: Change, also=None):
         self.steps()
         if self.truth.full:
             raise SpoolFull("no room")
@@ -279,7 +289,7 @@ class Site:
         if self.plant and row is not None and row.phase is Phase.WRITING and not row.number:
             self.dropped += 1
             return replace(row, number=99)
-        saved = self.journal.save(change)
+        saved = self.journal.save(change, also)
         if saved is not None:
             self.disk[saved.number] = saved
         self.steps()

@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 
 from agent.control.journal import Journal
+from agent.control.journal_copy import JournalCopy
 from agent.control.model import State
 from agent.control.records import Change
 from agent.control.release import release_all
@@ -40,7 +41,9 @@ def given_back(folder, made, limits):
         async with serving(lambda _, pdu: Reply(charger(pdu))) as port:
             with Journal.open(folder / "control.sqlite", lambda _: None) as journal:
                 journal.save(Change(made(row(port))))
-                (given,) = await release_all(journal, lambda: NOW, 10.0, limits=limits)
+                (given,) = await release_all(
+                    journal, JournalCopy(folder / "run"), lambda: NOW, 10.0, limits=limits
+                )
                 assert given.done
                 return given.words, list(journal.rows.values())
 
@@ -74,7 +77,9 @@ def test_a_line_on_which_nobody_answers_takes_no_more_time_than_there_is(tmp_pat
         async with serving(lambda *_: None) as port:
             with Journal.open(tmp_path / "control.sqlite", lambda _: None) as journal:
                 journal.save(Change(row(port)))
-                (given,) = await release_all(journal, lambda: NOW, 0.2, limits=True)
+                (given,) = await release_all(
+                    journal, JournalCopy(tmp_path / "run"), lambda: NOW, 0.2, limits=True
+                )
                 return given, list(journal.rows.values())
 
     given, left = asyncio.run(scenario())

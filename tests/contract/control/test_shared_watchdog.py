@@ -38,7 +38,9 @@ def test_it_is_left_as_it_was_once_both_are_given_back_and_not_before(first):
     site = Site(array=False)
     site.start()
     cells = {place.at: Decimal(32) for place in SOCKETS} | {DOG.place.at: Decimal(0)}
-    alone = Alone(site.truth.moment, lambda place, _: Register(cells, place.at), site.save)
+    alone = Alone(
+        site.truth.moment, lambda place, _: Register(cells, place.at), site.save, site.note
+    )
     holder = Holder(site.journal, alone)
 
     async def both():

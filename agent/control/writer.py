@@ -1,0 +1,345 @@
+"""How a change gets to the journal's file, its copy and memory; and how it goes on without the disk
+while that fails (docs/control.md, "When the disk fails").
+
+What permits a write to a device is saved: on the disk, then in the copy, then in memory. All else
+is noted: it counts in memory at once, a closed row in the copy too, and the disk follows. Nobody
+who gives equipment back waits for a disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from agent.buffer.database import Damaged
+from agent.buffer.thread import OneThread
+from agent.control.journal import Journal
+from agent.control.journal_copy import JournalCopy
+from agent.control.records import Change
+from agent.control.row import Phase
+from agent.errors import Refused, SpoolFull, StorageFailed
+from agent.storage import HOLDS_END_AFTER, PROBED_EVERY, SILENT, STALLED_AFTER, volatile
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from agent.authority.verify import Verified
+    from agent.buffer.database import Database
+    from agent.control.journal_copy import Copied
+    from agent.control.records import Key
+    from agent.control.row import Row
+    from agent.control.stamps import Moment
+    from agent.storage import Storage
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+STORE = "the journal of the controls"
+NOTED_WITHIN = 1.0
+"""seconds that a note waits for the disk; it is on its way there all the same"""
+TRIED_EVERY = 10.0
+"""seconds between two attempts to open a journal that has failed"""
+MOST_NOTES = 20_000
+"""changes that wait in memory for a disk to recover; of more, the oldest are dropped"""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Seconds; see agent/storage.py."""
+
+    stalled: float = STALLED_AFTER
+    ends: float = HOLDS_END_AFTER
+    probed: float = PROBED_EVERY
+    tried: float = TRIED_EVERY
+    noted: float = NOTED_WITHIN
+
+
+class JournalWriter:
+    """See the module. Used from the event loop; the file is written in a thread of its own."""
+
+    def __init__(
+        self,
+        path: Path,
+        key_of: Callable[[str], Key | None],
+        storage: Storage,
+        now: Callable[[], Moment],
+        bounds: Bounds,
+    ) -> None:
+        self.path, self._storage, self._now, self._bounds = path, storage, now, bounds
+        self.journal = Journal(None, key_of)
+        self.copy = JournalCopy(volatile(path.parent))
+        self.failing = ""
+        """why nothing can be saved now; empty: it can"""
+        self.changed: Callable[[], None] = lambda: None
+        """called when `failing` begins"""
+        self._thread = OneThread("journal")
+        self._broken = ""
+        """for the calls that wait in the thread: one before them has failed"""
+        self._unread = True
+        """memory knows nothing but the copy"""
+        self._failed = asyncio.Event()
+        self._unwritten: dict[int, Change] = {}
+        self._count = 0
+        self._awaited: asyncio.Future[Any] | None = None
+        self._refused: list[Verified] = []
+        self._reopening: asyncio.Future[tuple[Journal, list[Copied], int]] | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        path: Path,
+        key_of: Callable[[str], Key | None],
+        storage: Storage,
+        now: Callable[[], Moment],
+        bounds: Bounds | None = None,
+    ) -> AsyncIterator[JournalWriter]:
+        """Open the journal. One that cannot be read now is tried again by `tend`; what its copy
+        knows is held meanwhile. Raises Refused where another process has it open.
+        """
+        writer = cls(path, key_of, storage, now, bounds or Bounds())
+        try:
+            await writer.tend(begin=True)
+            if writer.failing:
+                writer.hold_copy()
+            yield writer
+        finally:
+            await writer._close()
+
+    def hold_copy(self) -> None:
+        """Hold what the copy knows, before the file can be read."""
+        renamed = self.journal.read_copy(self.copy.rows())
+        for row in self.journal.rows.values():
+            self._put(row)
+        self.copy.forget(renamed)
+
+    async def _close(self) -> None:
+        closing = self._thread.begin(self.journal.disconnect)
+        ended, _ = await asyncio.wait([closing], timeout=self._bounds.stalled)
+        self._thread.close(wait=bool(ended))
+        self.copy.close()
+
+    # -- what is written
+
+    async def save(
+        self, change: Change, also: Callable[[Database], None] | None = None
+    ) -> Row | None:
+        """Keep a change before anything is done by it. Raises SpoolFull; StorageFailed on an error
+        or after `HOLDS_END_AFTER`: it counts as not kept then, whatever the disk has of it.
+
+        `also` writes in the same transaction.
+        """
+        if self.failing:
+            raise StorageFailed(self.failing)
+        change = self.journal.numbered(change)
+        await self._made(partial(self.journal.write, change, also), partial(self._kept, change))
+        if self.failing:
+            raise StorageFailed(self.failing)
+        return change.row
+
+    def _kept(self, change: Change) -> None:
+        """It is on the disk; now its copy, then memory."""
+        if change.row is not None:
+            self._put(change.row)
+        self.journal.take(change)
+
+    def _put(self, row: Row) -> None:
+        try:
+            self.copy.put(self.journal.id, row)
+        except (OSError, Refused) as error:
+            self._fail(f"its copy cannot be written: {error}")
+
+    async def note(self, change: Change) -> Row | None:
+        """Let a change count at once, and bring it to the disk as soon as that takes it."""
+        change = self.journal.numbered(change)
+        row = change.row
+        if row is not None and row.phase is Phase.CLOSED:
+            self.copy.close_row(self.journal.id, row, left=change.left)
+        elif row is not None:
+            self._put(row)
+        self.journal.take(change)
+        self._count += 1
+        self._unwritten[self._count] = change
+        while len(self._unwritten) > MOST_NOTES:
+            self._unwritten.pop(next(iter(self._unwritten)))
+        if not self.failing:
+            future = self._bring(self._count)
+            if self._awaited is None or self._awaited.done():
+                self._awaited = future
+                await asyncio.wait([future], timeout=self._bounds.noted)
+        return row
+
+    def _bring(self, number: int) -> asyncio.Future[None]:
+        change = self._unwritten[number]
+        return self._begun(
+            partial(self.journal.write, change), partial(self._written, number, change)
+        )
+
+    def _written(self, number: int, change: Change) -> None:
+        self._unwritten.pop(number, None)
+        if change.row is not None and change.row.phase is Phase.CLOSED:
+            self.copy.drop(self.journal.id, change.row)
+
+    async def call(self, call: Callable[..., T], *args: object) -> T:
+        """Make a call of the journal in its thread. Raises StorageFailed, and what it raises."""
+        if self.failing:
+            raise StorageFailed(self.failing)
+        return await self._made(partial(call, *args), lambda: None)
+
+    def refuse(self, order: Verified) -> None:
+        """Have forgotten, once the disk has recovered, what it may have of an order or a grant
+        that was refused because it failed.
+        """
+        self._refused.append(order)
+
+    def behind(self, call: Callable[[], None]) -> None:
+        """Have something else written after all that was noted before."""
+        self._thread.begin(call)
+
+    # -- the thread, and how long it may take
+
+    async def _made(self, call: Callable[[], T], kept: Callable[[], None]) -> T:
+        future = self._begun(call, kept)
+        failed = asyncio.ensure_future(self._failed.wait())
+        either: list[asyncio.Future[Any]] = [future, failed]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            failed.cancel()
+        if not future.done():
+            raise StorageFailed(self.failing)
+        try:
+            return future.result()
+        except Damaged as error:
+            raise StorageFailed(str(error)) from error
+
+    def _begun(self, call: Callable[[], T], kept: Callable[[], None]) -> asyncio.Future[T]:
+        """Have a call made; `kept` follows on the loop where it succeeds before it counts as
+        failed, also where nobody waits for it any more.
+        """
+        loop = asyncio.get_running_loop()
+        future = self._thread.begin(self._in_order, call)
+        timers = (
+            loop.call_later(self._bounds.stalled, self._storage.failed, STORE, SILENT),
+            loop.call_later(self._bounds.ends, self._fail, SILENT),
+        )
+
+        def ended(done: asyncio.Future[T]) -> None:
+            late = loop.time() >= timers[0].when()
+            for timer in timers:
+                timer.cancel()
+            error = None if done.cancelled() else done.exception()
+            if isinstance(error, StorageFailed | Damaged):
+                self._fail(str(error))
+            elif isinstance(error, SpoolFull):
+                log.error("the journal is full: %s", error)
+            elif error is None and not self.failing:
+                kept()
+            if late and not self.failing:
+                self._storage.recovered(STORE)
+
+        future.add_done_callback(ended)
+        return future
+
+    def _in_order(self, call: Callable[[], T]) -> T:
+        """In the thread: nothing is written behind what has failed."""
+        if self._broken:
+            raise StorageFailed(self._broken)
+        try:
+            return call()
+        except (StorageFailed, Damaged) as error:
+            self._broken = str(error)
+            raise
+
+    def _fail(self, why: str) -> None:
+        self._storage.failed(STORE, why)
+        if self.failing:
+            return
+        self.failing = self._broken = why
+        self._failed.set()
+        self.changed()
+
+    # -- while it fails
+
+    def until_next(self) -> float:
+        """Seconds until `tend` is due."""
+        return self._bounds.tried if self.failing else self._bounds.probed
+
+    async def tend(self, *, held: bool = False, begin: bool = False) -> bool:
+        """Try the disk: by a test commit where something is held, by opening the journal anew where
+        it has failed (or was never opened). Whether it has just recovered.
+        """
+        if not (begin or self.failing):
+            if held:
+                with suppress(StorageFailed, SpoolFull):
+                    await self.call(self.journal.probe)
+            return False
+        if self._reopening is None:
+            try:
+                if not self.copy.lock():
+                    raise Refused("another process gives back what is held here")
+            except (OSError, Refused) as error:
+                self._fail(f"its copy cannot be written: {error}")
+                return False
+            notes, copied = dict(self._unwritten), self.copy.rows()
+            self._reopening = self._thread.begin(self._reopened, notes, copied)
+        await asyncio.wait([self._reopening], timeout=self._bounds.stalled)
+        if not self._reopening.done():
+            self._fail(SILENT)
+            return False
+        future, self._reopening = self._reopening, None
+        try:
+            fresh, done, last = future.result()
+        except (StorageFailed, Damaged, SpoolFull, Refused) as error:
+            if begin and isinstance(error, Refused):
+                raise
+            self._fail(str(error))
+            return False
+        self._go_on(fresh, done, last)
+        return True
+
+    def _reopened(
+        self, notes: dict[int, Change], copied: list[Copied]
+    ) -> tuple[Journal, list[Copied], int]:
+        """In the thread: close in the file what is closed in the copy, before anybody reads it."""
+        self.journal.disconnect()
+        fresh = Journal.opened(self.path, self.journal.key_of)
+        try:
+            for change in notes.values():
+                if self._unread:  # its numbers, and what it knew of the point, were none
+                    fresh.save(Change(outcomes=[replace(one, n=0) for one in change.outcomes]))
+                else:
+                    fresh.write(change)
+                    fresh.take(change)
+            done = fresh.merge(copied, self._now())
+            for order in self._refused:
+                fresh.undo(order)
+            fresh.learn(self.journal.taken.all())
+            with suppress(SpoolFull):  # that is no fault: docs/control.md
+                fresh.preallocate()
+                fresh.probe()
+        except BaseException:
+            fresh.disconnect()
+            raise
+        return fresh, done, max(notes, default=0)
+
+    def _go_on(self, fresh: Journal, done: list[Copied], last: int) -> None:
+        """The disk has recovered: go on from what it says and from what was noted since."""
+        self.journal.become(fresh)
+        self._unread, self._refused = False, []
+        self.failing = self._broken = ""
+        self._failed.clear()
+        self.copy.forget(done)
+        self._unwritten = {n: change for n, change in self._unwritten.items() if n > last}
+        for number, change in self._unwritten.items():
+            self.journal.take(change)
+            self._bring(number)
+        for row in list(self.journal.rows.values()):
+            self._put(row)
+        if not self.failing:
+            self._storage.recovered(STORE)
