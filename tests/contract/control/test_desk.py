@@ -408,28 +408,36 @@ def test_what_ends_is_done_at_once_though_it_cannot_be_kept(bench, word):
     assert "again" not in bench.take(raw)  # it came again, and is kept
 
 
-def failing(bench):
-    """The disk under the journal answers no more: neither reads nor commits."""
+def failing(bench, *, wholly=True):
+    """The disk under the journal takes no commit more; `wholly`: and is not read."""
 
     async def no_disk(*_):
         raise StorageFailed("the disk is read-only")
 
-    bench.desk.run = bench.site.keeper.world.save = no_disk
+    first = bench.site.journal.first
+
+    async def read(call, *args):
+        return first(*args) if call == first else await no_disk()
+
+    bench.desk.run = no_disk if wholly else read
+    bench.site.keeper.world.save = no_disk
     bench.site.keeper.world.failing = lambda: "the disk is read-only"
     forgotten = []
     bench.desk.refuse = forgotten.append
     return forgotten
 
 
+@pytest.mark.parametrize("wholly", [False, True])
 @pytest.mark.parametrize("typ", ["order", "grant"])
-def test_what_orders_or_grants_is_refused_with_a_code_while_the_disk_fails(bench, typ):
+def test_what_orders_or_grants_is_refused_with_a_code_while_the_disk_fails(bench, typ, wholly):
     bench.granted()
-    forgotten = failing(bench)
+    forgotten = failing(bench, wholly=wholly)
     take = (lambda: bench.take(bench.order())) if typ == "order" else bench.granted
     with pytest.raises(Forged, match="E_STORAGE: the disk is read-only") as refused:
         take()
     assert refused.value.sentence.endswith("Send the same object again later.")
-    assert len(forgotten) == 1  # a commit that failed may have taken effect
+    # a commit that failed may have taken effect; of a copy that comes now, nothing is forgotten
+    assert len(forgotten) == (0 if wholly else 1)
     bench.tend()
     assert bench.site.device.slots.get(13) is None
 
@@ -452,4 +460,20 @@ def test_what_ends_counts_at_once_and_must_come_again_while_the_disk_fails(bench
     with pytest.raises(NotRecorded, match="in force, and not recorded yet"):
         bench.take(raw)
     bench.tend()
+    assert bench.site.device.slots[13] is None
+
+
+def test_what_ends_does_not_wait_for_a_disk_that_does_not_answer(bench):
+    bench.granted()
+    bench.take(bench.order())
+    bench.tend()
+    failing(bench)
+
+    async def silent(*_):
+        await asyncio.Event().wait()
+
+    bench.desk.run, bench.desk.patience = silent, 0.01
+    cmd = {"act": "release", "val": ..., "unit": ..., "dur": ...}
+    with pytest.raises(NotRecorded):
+        bench.take(bench.order(cmd=cmd))
     assert bench.site.device.slots[13] is None
