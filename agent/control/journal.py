@@ -77,6 +77,7 @@ class Journal:
         StorageFailed, and what is handed out is what `take` was given.
         """
         self._database = database
+        self._unread = database is None
         self.key_of = key_of
         """where a control is, as it is configured"""
         self.set_aside: Path | None = None
@@ -303,7 +304,7 @@ class Journal:
             name = event.order.jti, event.order.control
             self._remember(event, self._keys.get(name) or self._point_of(event.order.control))
         self.memos.update(change.memos)
-        if self._database is not None:  # else they have no numbers by which to be told
+        if not self._unread:  # else they have no numbers by which to be told
             self.recent.extend(change.outcomes)
 
     def _point_of(self, control: str) -> Key:

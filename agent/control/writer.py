@@ -88,6 +88,7 @@ class JournalWriter:
         self._awaited: asyncio.Future[Any] | None = None
         self._refused: list[Verified] = []
         self._unkept: list[Change] = []
+        self._fresh: Journal | None = None
         self._reopening: asyncio.Future[tuple[Journal, list[Copied], int]] | None = None
 
     @classmethod
@@ -120,10 +121,15 @@ class JournalWriter:
         self.copy.forget(renamed)
 
     async def _close(self) -> None:
-        closing = self._thread.begin(self.journal.disconnect)
+        closing = self._thread.begin(self._disconnect)
         ended, _ = await asyncio.wait([closing], timeout=self._bounds.stalled)
         self._thread.close(wait=bool(ended))
         self.copy.close()
+
+    def _disconnect(self) -> None:
+        """In the thread: close the file, also one that was reopened and not taken over."""
+        for journal in filter(None, (self.journal, self._fresh)):
+            journal.disconnect()
 
     # -- what is written
 
@@ -313,7 +319,7 @@ class JournalWriter:
         self, notes: dict[int, Change], copied: list[Copied]
     ) -> tuple[Journal, list[Copied], int]:
         """In the thread: close in the file what is closed in the copy, before anybody reads it."""
-        self.journal.disconnect()
+        self._disconnect()
         fresh = Journal.opened(self.path, self.journal.key_of)
         try:
             for change in notes.values():
@@ -330,6 +336,7 @@ class JournalWriter:
         except BaseException:
             fresh.disconnect()
             raise
+        self._fresh = fresh
         return fresh, done, max(notes, default=0)
 
     def _go_on(self, fresh: Journal, done: list[Copied], last: int) -> None:
@@ -337,6 +344,7 @@ class JournalWriter:
         if fresh.set_aside:
             log.error("the journal could not be read and was set aside as %s", fresh.set_aside)
         self.journal.become(fresh)
+        self._fresh = None
         self._unread, self._refused, self._unkept = False, [], []
         self.failing = self._broken = ""
         self._failed.clear()

@@ -27,7 +27,7 @@ from agent.clock import monotonic
 from agent.control.journal import Journal
 from agent.control.journal_copy import LEFT, JournalCopy
 from agent.control.model import Code, State
-from agent.control.records import Change
+from agent.control.records import Change, Outcome
 from agent.control.row import Place
 from agent.control.writer import STORE, Bounds
 from agent.drivers.bacnet.bus import Bacnet
@@ -158,6 +158,10 @@ def test_a_disk_that_fails_during_a_hold_ends_it_and_the_daemon_gives_back_itsel
                     assert here.keeper.forbidden(here.fit).code == Code.STORAGE
                     with pytest.raises(StorageFailed):
                         await here.take(here.order("two"))
+                    assert not await here.writer.tend()
+                    later = Outcome("later", "it", State.EXPIRED, 0.0)
+                    await here.writer.note(Change(outcomes=[later]))
+                    assert here.writer.journal.recent.pop().jti == "later"  # told from memory
                     if disk.frozen:
                         disk.thaw()
                 told = [(one.state, one.words) for one in here.writer.journal.recent]
