@@ -84,7 +84,8 @@ def release(
         typer.Option(
             "--all",
             help="Everything that the journal knows, while the agent is stopped: no configuration"
-            " is read. Limits get their failsafe value.",
+            " is read, and nothing is written to the disk, which may fail. Limits get their"
+            " failsafe value, unless the disk fails.",
         ),
     ] = False,
     limits: Annotated[

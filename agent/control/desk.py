@@ -46,6 +46,8 @@ class Desk:
     run: Callable[..., Awaitable[Any]]
     refuse: Callable[[Verified], None] = lambda _: None
     """has an order or a grant forgotten that may be on the disk though it was refused"""
+    patience: float = 1.0
+    """seconds in which the disk must say whether what ends something came before"""
 
     def __post_init__(self) -> None:
         """Two ways may bring the same object at once."""
@@ -62,10 +64,10 @@ class Desk:
             isinstance(said, claims.Command) and said.gives_back
         )
         async with self._one_at_a_time:
+            before = await self._first(verified, ends=ends)
+            if before is not None:
+                return dict(before) | {"again": True}
             try:
-                before = await self._first(verified, ends=ends)
-                if before is not None:
-                    return dict(before) | {"again": True}
                 return await self._take(verified)
             except StorageFailed as error:
                 if ends:
@@ -74,11 +76,13 @@ class Desk:
                 raise Forged(ObjectCode.STORAGE, str(error)) from error
 
     async def _first(self, verified: Verified, *, ends: bool) -> dict[str, Any] | None:
+        """What became of it before; what ends something does not wait for a disk to say so."""
         try:
-            before: dict[str, Any] | None = await self.run(self.keeper.journal.first, verified)
-        except StorageFailed:
+            async with asyncio.timeout(self.patience if ends else None):
+                before: dict[str, Any] | None = await self.run(self.keeper.journal.first, verified)
+        except (StorageFailed, TimeoutError) as error:
             if not ends:
-                raise
+                raise Forged(ObjectCode.STORAGE, str(error)) from error
             return None
         return before
 

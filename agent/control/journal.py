@@ -14,9 +14,10 @@ import sqlite3
 from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from agent.authority import replay, taken
+from agent.authority import claims, replay, taken
 from agent.authority.kinds import ROOT
 from agent.authority.taken import TakenBack
 from agent.buffer.database import LOG, Damaged, Database, preallocate, set_aside
@@ -76,6 +77,7 @@ class Journal:
         StorageFailed, and what is handed out is what `take` was given.
         """
         self._database = database
+        self._unread = database is None
         self.key_of = key_of
         """where a control is, as it is configured"""
         self.set_aside: Path | None = None
@@ -265,6 +267,9 @@ class Journal:
             row = replace(row, number=self._last_row)
         outcomes = []
         for outcome in change.outcomes:
+            if outcome.n:
+                outcomes.append(outcome)
+                continue
             self._last_outcome += 1
             device = self._device(outcome, row)
             outcomes.append(replace(outcome, device=device, n=self._last_outcome))
@@ -299,7 +304,7 @@ class Journal:
             name = event.order.jti, event.order.control
             self._remember(event, self._keys.get(name) or self._point_of(event.order.control))
         self.memos.update(change.memos)
-        if self._database is not None:  # else they have no numbers by which to be told
+        if not self._unread:  # else they have no numbers by which to be told
             self.recent.extend(change.outcomes)
 
     def _point_of(self, control: str) -> Key:
@@ -461,12 +466,12 @@ class Journal:
                     continue
                 # of a journal that is gone: its hold is ours to end all the same
                 change = Change(one.row if own else replace(one.row, number=0))
-            if change is None or (self._brought(change) and not (own and one.state == OPEN)):
+            if change is None or (self.bring(change) and not (own and one.state == OPEN)):
                 done.append(one)
         return done
 
-    def _brought(self, change: Change) -> bool:
-        """Take a change; whether the disk had room for it."""
+    def bring(self, change: Change) -> bool:
+        """Let a change count; whether the disk had room for it. Raises StorageFailed."""
         change = self.numbered(change)
         try:
             self.write(change)
@@ -507,14 +512,29 @@ class Journal:
         """One commit that changes nothing of use. Raises SpoolFull, StorageFailed."""
         self._identify()
 
-    def undo(self, refused: Verified) -> None:
-        """Forget what an order or a grant has left here that was refused because its commit failed:
-        a commit that fails may have taken effect.
+    def undo(self, refused: Sequence[Verified], changes: Sequence[Change]) -> None:
+        """Forget what objects have left here that were refused because their commit failed: a
+        commit that fails may have taken effect. `changes`: what they were to change.
         """
-        with self._db.transaction():
-            self._db.write("DELETE FROM event WHERE jti=?", refused.jti)
-            self._db.write("DELETE FROM granted WHERE jti=?", refused.jti)
-            self._db.by(lambda db: replay.undo(db, refused))
+        for change in changes:
+            names = [(one.order.jti, one.order.control) for one in change.events]
+            numbers = [one.n for one in change.outcomes]
+            with self._db.transaction():
+                for name in names:
+                    self._db.write("DELETE FROM event WHERE jti=? AND control=?", *name)
+                for n in numbers:
+                    self._db.write("DELETE FROM outcome WHERE n=?", n)
+            for name in names:
+                if self.events.pop(name, None):
+                    self._at[self._keys.pop(name)].pop(name)
+            told = [one for one in self.recent if one.n not in numbers]
+            self.recent = deque(told, maxlen=RECENT)
+        for verified in refused:
+            with self._db.transaction():
+                self._db.by(partial(replay.undo, verified=verified))
+                if isinstance(verified.said, claims.Grant):
+                    self._db.write("DELETE FROM granted WHERE jti=?", verified.jti)
+                    self.grants.pop(verified.jti, None)
 
     def preallocate(self) -> None:
         """Give the file and its log the room that they need where the disk is full later."""

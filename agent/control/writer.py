@@ -87,6 +87,8 @@ class JournalWriter:
         self._count = 0
         self._awaited: asyncio.Future[Any] | None = None
         self._refused: list[Verified] = []
+        self._unkept: list[Change] = []
+        self._fresh: Journal | None = None
         self._reopening: asyncio.Future[tuple[Journal, list[Copied], int]] | None = None
 
     @classmethod
@@ -119,10 +121,15 @@ class JournalWriter:
         self.copy.forget(renamed)
 
     async def _close(self) -> None:
-        closing = self._thread.begin(self.journal.disconnect)
+        closing = self._thread.begin(self._disconnect)
         ended, _ = await asyncio.wait([closing], timeout=self._bounds.stalled)
         self._thread.close(wait=bool(ended))
         self.copy.close()
+
+    def _disconnect(self) -> None:
+        """In the thread: close the file, also one that was reopened and not taken over."""
+        for journal in filter(None, (self.journal, self._fresh)):
+            journal.disconnect()
 
     # -- what is written
 
@@ -137,7 +144,12 @@ class JournalWriter:
         if self.failing:
             raise StorageFailed(self.failing)
         change = self.journal.numbered(change)
-        await self._made(partial(self.journal.write, change, also), partial(self._kept, change))
+        try:
+            await self._made(partial(self.journal.write, change, also), partial(self._kept, change))
+        except StorageFailed:
+            if also is not None:
+                self._unkept.append(change)
+            raise
         if self.failing:
             raise StorageFailed(self.failing)
         return change.row
@@ -192,8 +204,8 @@ class JournalWriter:
         return await self._made(partial(call, *args), lambda: None)
 
     def refuse(self, order: Verified) -> None:
-        """Have forgotten, once the disk has recovered, what it may have of an order or a grant
-        that was refused because it failed.
+        """Have forgotten, once the disk has recovered, that these bytes came: they were refused
+        because the commit failed, and may come again.
         """
         self._refused.append(order)
 
@@ -307,18 +319,16 @@ class JournalWriter:
         self, notes: dict[int, Change], copied: list[Copied]
     ) -> tuple[Journal, list[Copied], int]:
         """In the thread: close in the file what is closed in the copy, before anybody reads it."""
-        self.journal.disconnect()
+        self._disconnect()
         fresh = Journal.opened(self.path, self.journal.key_of)
         try:
             for change in notes.values():
                 if self._unread:  # its numbers, and what it knew of the point, were none
-                    fresh.save(Change(outcomes=[replace(one, n=0) for one in change.outcomes]))
+                    fresh.bring(Change(outcomes=[replace(one, n=0) for one in change.outcomes]))
                 else:
-                    fresh.write(change)
-                    fresh.take(change)
+                    fresh.bring(change)
             done = fresh.merge(copied, self._now())
-            for order in self._refused:
-                fresh.undo(order)
+            fresh.undo(self._refused, self._unkept)
             fresh.learn(self.journal.taken.all())
             with suppress(SpoolFull):  # that is no fault: docs/control.md
                 fresh.preallocate()
@@ -326,12 +336,16 @@ class JournalWriter:
         except BaseException:
             fresh.disconnect()
             raise
+        self._fresh = fresh
         return fresh, done, max(notes, default=0)
 
     def _go_on(self, fresh: Journal, done: list[Copied], last: int) -> None:
         """The disk has recovered: go on from what it says and from what was noted since."""
+        if fresh.set_aside:
+            log.error("the journal could not be read and was set aside as %s", fresh.set_aside)
         self.journal.become(fresh)
-        self._unread, self._refused = False, []
+        self._fresh = None
+        self._unread, self._refused, self._unkept = False, [], []
         self.failing = self._broken = ""
         self._failed.clear()
         self.copy.forget(done)

@@ -167,8 +167,6 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
     opening = JournalWriter.open(config.state / FILE, key_of, storage, now, bounds)
     async with opening as writer:
         journal = writer.journal
-        if journal.set_aside:
-            log.error("the journal could not be read and was set aside as %s", journal.set_aside)
         world = World(
             now=now,
             zone=config.zone,

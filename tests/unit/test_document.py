@@ -109,12 +109,30 @@ def test_what_lasts_is_news_and_what_passes_is_none():
 def test_every_kind_of_trouble_is_an_event_of_its_own():
     made = answer()
     made["clock_said"], made["certificate"]["alarm"] = "no time", "it ends"
+    made["storage"] = {"faults": {}, "controls": "the disk is read-only"}
     made["links"]["riser"] |= {"open": False, "error": "pulled out"}
     mine = made["uplinks"]["mine"]
     mine["delivery"]["alarm"], mine["backlog"]["quarantined"], mine["shed_rows"] = "deaf", 1, 2
     mine["data"]["said"] = "used up"
     found = {one.code for one in events(made)}
     assert found == {
-        "clock", "certificate", "line-down", "not-consuming", "quarantine", "shed", "data",
-        "uplink-down", "fault",
+        "clock", "certificate", "storage", "line-down", "not-consuming", "quarantine", "shed",
+        "data", "uplink-down", "fault",
     }  # fmt: skip
+
+
+def test_a_disk_that_fails_is_named_with_what_it_means_and_what_to_do():
+    made = answer()
+    fault = {"reason": "the disk does not answer", "since": "2026-11-27T07:00:00Z"}
+    made["storage"] = {"faults": {"the journal of the controls": fault}, "controls": ""}
+    (silent,) = [one.text for one in events(made) if one.code == "storage"]
+    assert silent == (
+        "the journal of the controls cannot be written since 2026-11-27T07:00:00Z: the disk does"
+        " not answer. If it stays so, replace the card: docs/replace.md"
+    )
+    made["storage"]["controls"] = "the disk is read-only"
+    (released,) = [one.text for one in events(made) if one.code == "storage"]
+    assert released == (
+        "controls: released, because the disk is read-only; no order is carried out until it can"
+        " be written. Replace the card: docs/replace.md"
+    )

@@ -15,7 +15,7 @@ from agent.authority.verify import verify
 from agent.control.desk import Desk
 from agent.control.fitted import Fitted
 from agent.control.model import Limits, State
-from agent.errors import SpoolFull
+from agent.errors import NotRecorded, SpoolFull, StorageFailed
 from tests.contract.control.pretend import BEGIN, PLACE, Site, agreed
 from tests.unit.authority.objects import MEMBERS, NAMES, RIGHT, claims, known, scoped, signed
 from tests.unit.authority.objects import SIGNERS as KEYS
@@ -406,3 +406,74 @@ def test_what_ends_is_done_at_once_though_it_cannot_be_kept(bench, word):
     assert bench.site.device.slots[13] is None
     bench.desk.run, bench.site.truth.full = bench.site.read, False
     assert "again" not in bench.take(raw)  # it came again, and is kept
+
+
+def failing(bench, *, wholly=True):
+    """The disk under the journal takes no commit more; `wholly`: and is not read."""
+
+    async def no_disk(*_):
+        raise StorageFailed("the disk is read-only")
+
+    first = bench.site.journal.first
+
+    async def read(call, *args):
+        return first(*args) if call == first else await no_disk()
+
+    bench.desk.run = no_disk if wholly else read
+    bench.site.keeper.world.save = no_disk
+    bench.site.keeper.world.failing = lambda: "the disk is read-only"
+    forgotten = []
+    bench.desk.refuse = forgotten.append
+    return forgotten
+
+
+@pytest.mark.parametrize("wholly", [False, True])
+@pytest.mark.parametrize("typ", ["order", "grant"])
+def test_what_orders_or_grants_is_refused_with_a_code_while_the_disk_fails(bench, typ, wholly):
+    bench.granted()
+    forgotten = failing(bench, wholly=wholly)
+    take = (lambda: bench.take(bench.order())) if typ == "order" else bench.granted
+    with pytest.raises(Forged, match="E_STORAGE: the disk is read-only") as refused:
+        take()
+    assert refused.value.sentence.endswith("Send the same object again later.")
+    # a commit that failed may have taken effect; of a copy that comes now, nothing is forgotten
+    assert len(forgotten) == (0 if wholly else 1)
+    bench.tend()
+    assert bench.site.device.slots.get(13) is None
+
+
+@pytest.mark.parametrize("word", ["release", "cancel", "revoke"])
+def test_what_ends_counts_at_once_and_must_come_again_while_the_disk_fails(bench, word):
+    grants = bench.granted()
+    taken = bench.take(bench.order())
+    bench.tend()
+    assert bench.site.device.slots[13] is not None
+    failing(bench)
+    bench.site.keeper.world.failing = lambda: ""  # what ends must not hang on that
+    cmd = {"act": word, "val": ..., "unit": ..., "dur": ...}
+    if word == "cancel":
+        cmd |= {"ref": taken["jti"]}
+    if word == "revoke":
+        raw = signed("dr-revoke+jwt", iat=NOW, ver=1, rev=[{"jti": grants[1]}])
+    else:
+        raw = bench.order(cmd=cmd)
+    with pytest.raises(NotRecorded, match="in force, and not recorded yet"):
+        bench.take(raw)
+    bench.tend()
+    assert bench.site.device.slots[13] is None
+
+
+def test_what_ends_does_not_wait_for_a_disk_that_does_not_answer(bench):
+    bench.granted()
+    bench.take(bench.order())
+    bench.tend()
+    failing(bench)
+
+    async def silent(*_):
+        await asyncio.Event().wait()
+
+    bench.desk.run, bench.desk.patience = silent, 0.01
+    cmd = {"act": "release", "val": ..., "unit": ..., "dur": ...}
+    with pytest.raises(NotRecorded):
+        bench.take(bench.order(cmd=cmd))
+    assert bench.site.device.slots[13] is None

@@ -13,20 +13,21 @@ import sys
 import threading
 import time
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from agent.authority import replay
 from agent.buffer.thread import OneThread
 from agent.cli.control import given_back
 from agent.clock import monotonic
 from agent.control.journal import Journal
 from agent.control.journal_copy import LEFT, JournalCopy
 from agent.control.model import Code, State
-from agent.control.records import Change
+from agent.control.records import Change, Outcome
 from agent.control.row import Place
 from agent.control.writer import STORE, Bounds
 from agent.drivers.bacnet.bus import Bacnet
@@ -157,6 +158,10 @@ def test_a_disk_that_fails_during_a_hold_ends_it_and_the_daemon_gives_back_itsel
                     assert here.keeper.forbidden(here.fit).code == Code.STORAGE
                     with pytest.raises(StorageFailed):
                         await here.take(here.order("two"))
+                    assert not await here.writer.tend()
+                    later = Outcome("later", "it", State.EXPIRED, 0.0)
+                    await here.writer.note(Change(outcomes=[later]))
+                    assert here.writer.journal.recent.pop().jti == "later"  # told from memory
                     if disk.frozen:
                         disk.thaw()
                 told = [(one.state, one.words) for one in here.writer.journal.recent]
@@ -353,7 +358,7 @@ def test_A_i_killed_at_any_step_and_the_disk_fails_nothing_stays_commanded(  # n
                 assert ended == 0
                 break
             cuts += 1
-    assert cuts >= 28 // EVERY
+    assert cuts >= 27 // EVERY
     assert held >= 1
 
 
@@ -557,3 +562,59 @@ def test_a_folder_in_run_that_is_not_ours_alone_is_refused_and_nothing_begins(tm
             clean(tmp_path / "state")
 
     asyncio.run(attack())
+
+
+def test_a_hold_whose_journal_is_damaged_is_given_back_by_its_copy(tmp_path):
+    async def attack():
+        async with modbus() as device:
+            async with plant(tmp_path, device.place) as here:
+                await here.hold()
+                before = here.writer.journal.id
+            (tmp_path / "control.sqlite").write_bytes(b"no journal at all" * 100)
+            async with plant(tmp_path, device.place) as here:
+                assert here.writer.journal.set_aside
+                assert here.writer.journal.id != before
+                (copied,) = here.writer.copy.rows()
+                assert copied.journal == here.writer.journal.id
+                await here.keeper.recover()
+                assert await device.standing() == BEFORE
+                assert not here.writer.copy.rows()
+
+    asyncio.run(attack())
+
+
+@dataclass
+class Taken:
+    """What the journal keeps of a signed object."""
+
+    jti = sha256 = "refused"
+    owner, exp, said = "metropole", None, None
+
+    def keep(self, db) -> None:
+        replay.keep(db, self, {})
+
+
+@needs_a_disk
+def test_an_order_that_was_refused_for_its_commit_failed_is_not_carried_out_later(disk):
+    """The commit had taken effect all the same."""
+
+    async def attack():
+        async with modbus() as device, plant(disk.folder, device.place) as here:
+            await here.take(here.order("first"))
+            here.quick()
+            change, object_ = Change(events=[here.order("refused")]), Taken()
+            disk.freeze()
+            with pytest.raises(StorageFailed):
+                await here.writer.save(change, lambda db: db.by(object_.keep))
+            here.writer.refuse(object_)
+            here.quick(Bounds(tried=0.1))
+            disk.thaw()
+            while not await here.writer.tend():
+                await asyncio.sleep(0.05)
+            kept = await here.writer.call(
+                lambda: here.writer.journal._db.read("SELECT jti FROM event")
+            )
+            first = await here.writer.call(here.writer.journal.first, object_)
+            return kept, set(here.writer.journal.events), first
+
+    assert asyncio.run(attack()) == ([("first",)], {("first", "it")}, None)

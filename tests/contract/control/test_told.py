@@ -166,3 +166,14 @@ def test_what_was_found_without_an_order_is_told_as_the_schema_has_it():
     schema = json.loads(SCHEMA.read_text())["properties"]["directory"]["properties"]["outcomes"]
     jsonschema.validate([told], schema)
     site.close()
+
+
+@pytest.mark.parametrize(("array", "pre"), [(False, "32"), (True, None)], ids=["register", "slot"])
+def test_a_begin_tells_what_stood_in_a_register_before_for_whoever_replaces_the_gateway(array, pre):
+    site = Site(array=array)
+    site.start()
+    site.journal.save(Change(events=[event(order(start=0.0))]))
+    asyncio.run(site.keeper.tend("it"))
+    told = {one["state"]: one for one in steering(site, "B1").outcomes().values()}
+    assert told["STARTED"].get("pre") == pre
+    site.close()
