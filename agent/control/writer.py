@@ -87,6 +87,7 @@ class JournalWriter:
         self._count = 0
         self._awaited: asyncio.Future[Any] | None = None
         self._refused: list[Verified] = []
+        self._one_at_a_time = asyncio.Lock()
         self._unkept: list[Change] = []
         self._fresh: Journal | None = None
         self._reopening: asyncio.Future[tuple[Journal, list[Copied], int]] | None = None
@@ -286,6 +287,10 @@ class JournalWriter:
         """Try the disk: by a test commit where something is held, by opening the journal anew where
         it has failed (or was never opened). Whether it has just recovered.
         """
+        async with self._one_at_a_time:
+            return await self._tend(held=held, begin=begin)
+
+    async def _tend(self, *, held: bool, begin: bool) -> bool:
         if not (begin or self.failing):
             if held:
                 with suppress(StorageFailed, SpoolFull):

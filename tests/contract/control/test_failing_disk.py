@@ -33,6 +33,7 @@ from agent.control.writer import STORE, Bounds
 from agent.drivers.bacnet.bus import Bacnet
 from agent.drivers.bacnet.settings import BacnetSettings
 from agent.errors import Refused, StorageFailed
+from agent.lifetime import Supervisor, together
 from agent.model import Point
 from agent.pulse import late as hanging
 from agent.storage import FAILING, READ_ONLY, SILENT, STALLED_AFTER, Storage, volatile
@@ -128,7 +129,7 @@ async def until(seen, patience=PATIENCE):
 
 @asynccontextmanager
 async def kept(here):
-    rounds = asyncio.create_task(here.keeper.run())
+    rounds = asyncio.create_task(together(*(run() for run in here.keeper.rounds().values())))
     try:
         yield
         assert not rounds.done(), rounds
@@ -516,7 +517,7 @@ def test_a_call_that_a_frozen_disk_holds_is_a_fault_of_its_store_and_no_hanging_
         began = monotonic()
         soon, late = thread.stalled(began + STALLED_AFTER - 2), thread.stalled(began + 600)
         known = hanging(SimpleNamespace(
-            lines={}, steering=None, config=SimpleNamespace(spool=SimpleNamespace(flush=5.0)),
+            lines={}, steering=None, jobs=Supervisor(), config=SimpleNamespace(spool=SimpleNamespace(flush=5.0)),
             outlets={"metropole": SimpleNamespace(
                 intake=SimpleNamespace(turned=began), delivery=SimpleNamespace(turned=began),
                 thread=thread)},
