@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization.pkcs7 import load_der_pkcs7_ce
 from agent.clock import seconds
 from agent.enrolment import tls
 from agent.enrolment.credential import certificates
+from agent.enrolment.response import BoundedResponse
 from agent.enrolment.settings import WELL_KNOWN
 from agent.errors import Refused, UplinkLost
 
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
     from agent.enrolment.settings import Enrolment
 
 WITHIN = 30.0
-"""seconds for one answer"""
+"""seconds for one answer altogether"""
 LARGEST = 1_000_000
+"""bytes of one answer"""
 DIGITS = 9
 """of a Retry-After that is believed"""
-"""bytes of one answer"""
 OK, ACCEPTED = 200, 202
 RETRY = (60, 86_400)
 """seconds: the least and the most that we let ourselves be put off"""
@@ -55,11 +56,14 @@ class Later(NamedTuple):
 class Est:
     """One EST server; `credential`: our present key and certificates, to prove who asks."""
 
-    def __init__(self, settings: Enrolment, credential: Path | None = None) -> None:
+    def __init__(
+        self, settings: Enrolment, credential: Path | None = None, within: float = WITHIN
+    ) -> None:
+        """`within`: seconds for one answer."""
         parts = urlsplit(settings.url)
         self._host, self._port = parts.hostname or "", parts.port or 443
         self._path = parts.path.rstrip("/") or WELL_KNOWN
-        self._ca, self._credential = settings.ca, credential
+        self._ca, self._credential, self._within = settings.ca, credential, within
 
     def cacerts(self) -> list[x509.Certificate]:
         """The certificates of the CA that issues ours. Raises Refused."""
@@ -95,8 +99,9 @@ class Est:
         try:
             secure = tls.context(self._ca, self._credential)
             line = http.client.HTTPSConnection(
-                self._host, self._port, timeout=WITHIN, context=secure
+                self._host, self._port, timeout=self._within, context=secure
             )
+            line.response_class = BoundedResponse
             try:
                 line.request(method, f"{self._path}/{what}", body, headers)
                 answer = line.getresponse()

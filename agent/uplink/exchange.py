@@ -20,6 +20,7 @@ from urllib3.util import SKIP_HEADER
 
 from agent.buffer.receipts import LARGEST
 from agent.clock import seconds
+from agent.enrolment.response import BoundedResponse
 from agent.enrolment.tls import explain
 from agent.errors import UplinkLost
 
@@ -206,6 +207,8 @@ def _pools(line: Line) -> dict[str, type[HTTPConnectionPool]]:
     """urllib3's own, which tell the line which connection they wait on."""
 
     class Watched(HTTPConnection):
+        response_class = BoundedResponse
+
         def connect(self) -> None:
             line.watch(lambda: self.sock)  # a proxy may keep us waiting
             super().connect()
