@@ -6,7 +6,6 @@ header that says nothing: by the minute headers are more than readings.
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util import SKIP_HEADER
 
+from agent.authority.strict import json_of
 from agent.buffer.receipts import LARGEST
 from agent.clock import seconds
 from agent.enrolment.response import BoundedResponse
@@ -92,13 +92,15 @@ class Far:
         if status != 200:  # noqa: PLR2004 -- OK
             return []
         try:
-            found = json.loads(body)["objects"]
+            if len(body) > LARGEST_PAGE:
+                raise ValueError(f"it has more than {LARGEST_PAGE} bytes")
+            found = json_of(body, "it")["objects"]
             # half a character is left to whoever judges the object: the others must come through
             page = [
                 (_cursor(one["cursor"]), str(one["object"]).encode("utf-8", "surrogatepass"))
                 for one in found
             ]
-        except (ValueError, LookupError, TypeError, RecursionError) as error:
+        except (ValueError, LookupError, TypeError) as error:
             raise UplinkLost(f"{self._host}: /objects is no list of objects: {error!r}") from error
         self.listed = True
         return page

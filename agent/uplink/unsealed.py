@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import zstandard
 
+from agent.authority.strict import bound
 from agent.enrolment.judge import subject
 from agent.errors import Refused, UplinkLost
 from agent.uplink.cms import decrypt, verify
@@ -84,9 +85,11 @@ def unsealed(path: Path, keys: Keys | None) -> Opened:
 
 def _inflated(body: bytes) -> bytes:
     if body.startswith(ZSTD):
-        return zstandard.ZstdDecompressor().decompress(body, max_output_size=LARGEST_TEXT)
-    with gzip.open(io.BytesIO(body)) as file:
-        text = file.read(LARGEST_TEXT + 1)
+        # not `decompress`, which believes whatever size a file claims
+        text = zstandard.ZstdDecompressor().stream_reader(body).read(LARGEST_TEXT + 1)
+    else:
+        with gzip.open(io.BytesIO(body)) as file:
+            text = file.read(LARGEST_TEXT + 1)
     if len(text) > LARGEST_TEXT:
         raise ValueError("it opens to more than any batch has")
     return text
@@ -95,6 +98,7 @@ def _inflated(body: bytes) -> bytes:
 def _read(text: bytes, signer: str | None) -> Opened:
     if not text.startswith(b"{"):
         return Opened(_cells(text), None, signer)
+    bound(text.decode(), len(text))
     document = json.loads(text, parse_float=str, parse_int=str)
     rows = _cells(table(document)) if document.get("series") else []
     return Opened(rows, document, signer)

@@ -19,8 +19,8 @@ from agent.uplink.https import HttpsUplink
 from agent.uplink.reasons import Later
 from tests.contract.uplink.house import GATEWAY, RECIPIENT
 from tests.contract.uplink.sides import side
-from tests.contract.uplink.test_hostile_broker import forget, peak
 from tests.contract.uplink.test_https import batch, lost, ok, scripted, settings
+from tests.memory import forget, peak
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"

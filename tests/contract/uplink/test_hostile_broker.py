@@ -4,7 +4,6 @@ import asyncio
 import json
 import socket
 from contextlib import aclosing, suppress
-from pathlib import Path
 
 import pytest
 
@@ -16,23 +15,13 @@ from tests.contract.uplink.house import GATEWAY, RECIPIENT
 from tests.contract.uplink.sides import so
 from tests.contract.uplink.stub import stub
 from tests.contract.uplink.test_mqtt import settings
+from tests.memory import forget, peak
 from tests.unit.uplink.test_incoming import message, number
 
 RECEIPTS = f"gardien/{GATEWAY}/{RECIPIENT}/down/receipts".encode()
 OBJECTS = f"gardien/{GATEWAY}/{RECIPIENT}/down/objects".encode()
 MOST = 60
 """MB that the memory may grow by"""
-
-
-def peak() -> int:
-    """MB of memory at the highest since the last `forget`."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) // 1000
-
-
-def forget() -> int:
-    Path("/proc/self/clear_refs").write_text("5")
-    return peak()
 
 
 async def against(say, version="5"):
