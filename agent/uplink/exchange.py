@@ -7,6 +7,7 @@ header that says nothing: by the minute headers are more than readings.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from http.client import HTTPException
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
 from urllib3.util import SKIP_HEADER
 
 from agent.authority.strict import json_of
@@ -41,6 +43,11 @@ OPENING, BENEATH = 6_000, 500
 """bytes of TCP and TLS: of a connection made, and of one question with its answer"""
 GONE = 410
 """the platform knows no such cursor: it was set up anew"""
+NO_ANSWER = (
+    requests.RequestException, HTTPError, HTTPException, OSError, ValueError, ArithmeticError,
+    LookupError, TypeError, AttributeError,
+)  # fmt: skip
+"""what the libraries raise where something is no answer: a chunk of a negative size, say"""
 HEADERS = {"User-Agent": "gardien", "Accept-Encoding": SKIP_HEADER}
 
 
@@ -126,7 +133,7 @@ class Far:
                 self.moved += _moved(answer, body)
                 told = {name.lower(): value for name, value in answer.headers.items()}
                 return answer.status_code, told, body
-        except requests.RequestException as error:
+        except NO_ANSWER as error:
             raise UplinkLost(self._words(error)) from error
 
     def _read(self, answer: requests.Response, most: int) -> bytes:
@@ -141,7 +148,7 @@ class Far:
                 break
         return bytes(body[: most + 1])
 
-    def _words(self, error: requests.RequestException) -> str:
+    def _words(self, error: Exception) -> str:
         if isinstance(error, requests.exceptions.ProxyError):
             return f"the proxy {self._settings.proxy} does not lead to {self._host}"
         if isinstance(error, requests.Timeout):

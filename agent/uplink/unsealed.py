@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 
 ZSTD, GZIP = b"\x28\xb5\x2f\xfd", b"\x1f\x8b"
 """how such bytes begin"""
+
+WRONG = (
+    ValueError, LookupError, TypeError, ArithmeticError, EOFError, OSError, zlib.error,
+    zstandard.ZstdError, csv.Error,
+)  # fmt: skip
+"""what reading something that is no batch raises"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,7 @@ def unsealed(path: Path, keys: Keys | None) -> Opened:
     try:
         found = _read(_inflated(body), signer)
         gateway, recipient, epoch, seq = found.batch.split("/")
-    except (ValueError, LookupError, EOFError, OSError, zstandard.ZstdError) as error:
+    except WRONG as error:
         raise Refused(f"{path} is no batch: {error}") from error
     if signer is not None and signer != gateway:
         raise Refused(f"{path} says that it is of {gateway}, and {signer} signed it")
@@ -100,7 +107,10 @@ def _read(text: bytes, signer: str | None) -> Opened:
         return Opened(_cells(text), None, signer)
     bound(text.decode(), len(text))
     document = json.loads(text, parse_float=str, parse_int=str)
-    rows = _cells(table(document)) if document.get("series") else []
+    series = document.get("series") or []
+    if not isinstance(series, list) or not all(isinstance(one, dict) for one in series):
+        raise ValueError("its series are none")
+    rows = _cells(table(document)) if series else []
     return Opened(rows, document, signer)
 
 

@@ -350,3 +350,16 @@ async def drained(uplink) -> None:
     async with aclosing(uplink.receipts()) as receipts:
         async for _ in receipts:
             pass
+
+
+def test_a_chunk_of_a_negative_size_ends_the_connection_in_words():
+    """urllib3 lets Python's own OverflowError out."""
+
+    async def say(writer: asyncio.StreamWriter) -> None:
+        writer.write(CHUNKED + b"-9223372036854775809\r\nx\r\n0\r\n\r\n")
+
+    async def scenario() -> None:
+        async with listening(say) as port:
+            assert "broke off" in await lost(settings(port), Station(GATEWAY))
+
+    asyncio.run(scenario())
