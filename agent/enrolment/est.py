@@ -6,7 +6,6 @@ The server proves itself by TLS before it is told anything; there is no way to s
 from __future__ import annotations
 
 import base64
-import binascii
 import http.client
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.hazmat.primitives.serialization.pkcs7 import load_der_pkcs7_certificates
+from cryptography.x509 import DuplicateExtension, InvalidVersion, UnsupportedGeneralNameType
 
 from agent.clock import seconds
 from agent.enrolment import tls
@@ -38,6 +38,11 @@ DIGITS = 9
 OK, ACCEPTED = 200, 202
 RETRY = (60, 86_400)
 """seconds: the least and the most that we let ourselves be put off"""
+NO_CERTIFICATES = (
+    ValueError, Refused, UnsupportedAlgorithm, InvalidVersion, DuplicateExtension,
+    UnsupportedGeneralNameType,
+)  # fmt: skip
+"""what reading an answer raises that holds none"""
 WORDS = {
     400: "it does not take the request",
     401: "it does not let us in: the token is wrong, used already, or over; ask for a new one",
@@ -132,5 +137,5 @@ def _certificates(body: bytes) -> list[x509.Certificate]:
     try:
         found = load_der_pkcs7_certificates(base64.b64decode(b"".join(body.split()), validate=True))
         return [one for raw in found for one in certificates(raw.public_bytes(Encoding.DER))]
-    except (ValueError, binascii.Error, UnsupportedAlgorithm, Refused) as error:
+    except NO_CERTIFICATES as error:
         raise Refused(f"enrolment: the answer holds no certificates: {error}") from error

@@ -1,6 +1,7 @@
 """Keys and certificates from a real EST server over real TLS, and by hand."""
 
 import asyncio
+import base64
 import datetime as dt
 import socket
 import ssl
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization.pkcs7 import serialize_certificates
 
 from agent.clock import Clock
 from agent.enrolment import calls, credential, judge, renewal
-from agent.enrolment.est import Est
+from agent.enrolment.est import Est, _certificates
 from agent.enrolment.settings import Enrolment
 from agent.errors import Refused
 from hil.ca import CA, DAY, SERVER_USES
@@ -273,3 +275,12 @@ def test_a_server_that_answers_a_byte_at_a_time_is_given_up_at_the_timeout(tmp_p
         over.set()
         serving.join()
         door.close()
+
+
+def test_a_certificate_of_a_version_that_there_is_not_is_refused_in_words():
+    """cryptography's own error for it is no ValueError: it ended the task that renews."""
+    der = bytearray(serialize_certificates([CA().certificate], Encoding.DER))
+    at = der.index(bytes.fromhex("a003020102"))
+    der[at + 4] = 66
+    with pytest.raises(Refused, match="holds no certificates"):
+        _certificates(base64.b64encode(der))
