@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent import clerk, commission, loadtrial, notary, panel, privacy, recovery, witness
 from agent.channels import channels
-from agent.clerk import Asker
+from agent.clerk import Asker, passing
 from agent.clock import monotonic, stamp
 from agent.config.add import unlike
 from agent.config.outage import left
@@ -339,6 +339,7 @@ def shown(sample: Sample) -> dict[str, Any]:
 def at_home(call: Call) -> Call:
     """The same call; its answer says in which zone its moments are read."""
 
+    @passing(call)
     async def made(house: House, asker: Asker, **args: Any) -> dict[str, Any]:
         return await call(house, asker, **args) | {"timezone": house.config.building.timezone}
 

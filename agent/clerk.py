@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from inspect import Parameter, Signature, signature
+from math import isfinite
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.channels import channels
 from agent.errors import Refused
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     Call = Callable[..., Awaitable[dict[str, Any]]]
 
+C = TypeVar("C", bound="Callable[..., Any]")
 ROOT = "root"
 """an account that more than one person uses, on any machine"""
 
@@ -49,9 +52,66 @@ def author(house: House, asker: Asker, named: str | None) -> str:
     return asker.who
 
 
+def passing(inner: Callable[..., Any], *given: str) -> Callable[[C], C]:
+    """Mark a call that hands its arguments on: it takes those that it names, and those that `inner`
+    takes and is not `given`.
+    """
+
+    def mark(made: C) -> C:
+        own = _named(made)
+        rest = {name: one for name, one in _named(inner).items() if name not in {*own, *given}}
+        made.__signature__ = Signature([*own.values(), *rest.values()])  # type: ignore[attr-defined]
+        return made
+
+    return mark
+
+
+def _named(call: Callable[..., Any]) -> dict[str, Parameter]:
+    parameters = signature(call).parameters.values()
+    return {one.name: one for one in parameters if one.kind is Parameter.KEYWORD_ONLY}
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _texts_by_name(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
+
+
+TYPES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "str": ("a text", lambda value: isinstance(value, str)),
+    "str | None": ("a text", lambda value: value is None or isinstance(value, str)),
+    "bool": ("true or false", lambda value: isinstance(value, bool)),
+    "float": ("a number", lambda value: type(value) in {int, float} and isfinite(value)),
+    "Sequence[str]": ("a list of texts", _texts),
+    "dict[str, str]": ("texts by name", _texts_by_name),
+    "Mapping[str, str]": ("texts by name", _texts_by_name),
+    "dict[str, Any]": ("an object", lambda value: isinstance(value, dict)),
+}
+"""what arguments may be, as annotations have it: in words, and whether a value of JSON is one"""
+
+
+def fit(call: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """See that a call takes these arguments. Raises Refused, in words."""
+    takes = _named(call)
+    if unknown := sorted(arguments.keys() - takes.keys()):
+        known = ", ".join(sorted(takes)) or "none"
+        raise Refused(f"it takes no argument `{unknown[0][:LONGEST_LABEL]}`; it takes: {known}")
+    for name, one in takes.items():
+        if name not in arguments:
+            if one.default is Parameter.empty:
+                raise Refused(f"its argument `{name}` is missing")
+            continue
+        words, right = TYPES[one.annotation]
+        if not right(arguments[name]):
+            raise Refused(f"its argument `{name}` must be {words}")
+
+
 def question(call: Callable[..., dict[str, Any]]) -> Call:
     """A call that changes nothing."""
 
+    @passing(call, "who", "now")
     async def made(house: House, asker: Asker, **args: Any) -> dict[str, Any]:
         return call(house.registry, who=asker.who, now=house.clock.now(), **args)
 
@@ -61,6 +121,7 @@ def question(call: Callable[..., dict[str, Any]]) -> Call:
 def change(call: Callable[..., dict[str, Any]]) -> Call:
     """A call that changes the registry; dates without a zone are the building's."""
 
+    @passing(call, "who", "now", "zone")
     async def made(
         house: House, asker: Asker, *, named: str | None = None, **args: Any
     ) -> dict[str, Any]:
@@ -83,6 +144,7 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
 def zoneless(call: Callable[..., dict[str, Any]]) -> Call:
     """The same of a call that is told no dates."""
 
+    @passing(call)
     def without(registry: Any, *, zone: str, **args: Any) -> dict[str, Any]:
         del zone
         return call(registry, **args)
@@ -90,6 +152,7 @@ def zoneless(call: Callable[..., dict[str, Any]]) -> Call:
     return change(without)
 
 
+@passing(change(calls_bases.give), "policy")
 async def consent_give(house: House, asker: Asker, **args: Any) -> dict[str, Any]:
     """Record consents within the building's privacy policy."""
     policy = house.config.privacy.policy
@@ -109,6 +172,7 @@ async def meter_list(house: House, asker: Asker) -> dict[str, Any]:
 def with_indexes(call: Callable[..., dict[str, Any]]) -> Call:
     """A change that may be told what a meter shows: of the quantities that its device has."""
 
+    @passing(change(call), "known")
     async def made(house: House, asker: Asker, **args: Any) -> dict[str, Any]:
         device = args.get("device") or _device_at(house, args.get("place"), args.get("old"))
         return await change(call)(house, asker, known=registers(house, device), **args)
@@ -116,6 +180,7 @@ def with_indexes(call: Callable[..., dict[str, Any]]) -> Call:
     return made
 
 
+@passing(with_indexes(calls.meter_assign))
 async def meter_assign(
     house: House, asker: Asker, *, device: str, serial: str | None = None, **args: Any
 ) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import asyncio
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from agent.clerk import author, change, device_of
+from agent.clerk import author, change, device_of, passing
 from agent.errors import LinkLost, Refused
 from agent.pipeline.ledger import multiplier
 from agent.registry import calls, fields
@@ -28,6 +28,7 @@ MINUTES = 15
 """a meter of known rating may have counted on for so long since people read it"""
 
 
+@passing(change(calls.meter_import))
 async def meter_import(
     house: House, asker: Asker, *, join_lines: bool = True, **args: Any
 ) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 One request a connection, `{"call": "place.list", "args": {}}`, answered by `{"here": <pid>}`, any
 number of `{"progress": {…}}` and one `{"result": {…}}` or `{"refused": "what to do instead"}`.
-Asking the daemon costs none of its parts' start-up time: they are imported where a call is made.
+An argument that is long is left out of `args` and named with its bytes, `"files": {"text": 81920}`;
+its JSON follows behind the line. Asking the daemon costs none of its parts' start-up time: they are
+imported where a call is made.
 """
 
 from __future__ import annotations
@@ -14,12 +16,16 @@ import os
 import pwd
 import socket
 import struct
+import sys
+from contextlib import AsyncExitStack, suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from agent.errors import AgentError, Refused
+from agent.errors import AgentError, Refused, StorageFailed
 from agent.lifetime import said
 from agent.state import SCAN, connect, listening, owned
 from agent.storage import made, volatile
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -38,55 +44,187 @@ FAILED = (
 GREETING_WITHIN = 10.0
 """seconds until the daemon has said that it is here: systemd's socket takes calls also while the
 daemon is starting, or cannot start"""
+PIECE = 65_536
+"""bytes that are read at once"""
 ROWS = 500
 """of a list in an answer that are encoded at once"""
-LONGEST = 64 * 1024 * 1024
-"""bytes of one request: a spreadsheet of 50,000 dwellings has a few"""
+LONGEST_LINE = 1_000_000
+"""bytes of a request, without its files"""
+FILE = 100_000
+"""bytes of JSON from which on an argument is sent as a file"""
+LARGEST_FILES = 12_000_000
+"""bytes of all files of a request: a spreadsheet of 50,000 dwellings has a few"""
+AT_ONCE = 2
+"""requests with files; others wait"""
+MOST_MARKS = 3_000_000
+"""strings, brackets, commas and colons of a request"""
+PASSED_OVER = 64_000_000
+"""bytes of a request that is too long, which are read so that its sender hears why"""
+MOST_VISITORS = 32
+"""connections at a time"""
+LINE_WITHIN, FILES_WITHIN, TAKEN_WITHIN = 10.0, 60.0, 60.0
+"""seconds until a request is here, then its files, and until a piece of the answer is taken"""
 
 
-async def answer(house: House, request: bytes, asker: Asker) -> dict[str, Any]:
+async def answer(house: House, asked: Any, asker: Asker) -> dict[str, Any]:
     """Make the call a request names. What it cannot do comes back as `refused`, in words."""
     from agent.calls import CALLS  # noqa: PLC0415 -- see the module
+    from agent.clerk import fit  # noqa: PLC0415
 
+    name, arguments = asked.get("call"), asked.get("args") or {}
+    if not isinstance(name, str) or name not in CALLS:
+        return {"refused": f"this version knows no call {json.dumps(name)[:100]}"}
+    if not isinstance(arguments, dict):
+        return {"refused": f"{name}: its arguments must be an object"}
     try:
-        asked = json.loads(request)
-        call, arguments = CALLS[asked["call"]], dict(asked.get("args") or {})
-    except (ValueError, KeyError, TypeError) as error:
-        return {"refused": f"not a request this version knows: {error}"}
+        fit(CALLS[name], arguments)
+    except AgentError as error:
+        return {"refused": f"{name}: {error}"}
     try:
-        result = await call(house, asker, **arguments)
-        await house.obey()  # a withdrawal is done when the answer says so
+        before = house.registry.revision
+        result = await CALLS[name](house, asker, **arguments)
+        with suppress(StorageFailed):  # it is applied before anything leaves again
+            await house.obey()  # a withdrawal is done when the answer says so
     except AgentError as error:
         return {"refused": str(error)}
+    except ConnectionError:
+        raise  # the visitor has left
     except Exception as error:  # noqa: BLE001 -- told, noted, and nobody else's
-        words = f"the call {asked['call']} failed because of an error in gardien: {said(error)}"
+        words = f"the call {name} failed because of an error in gardien: {said(error)}"
         house.jobs.faults.log(error, words, "local socket")
         return {"refused": FAILED.format(error=type(error).__name__)}
+    if house.registry.unrecorded and house.registry.revision != before:
+        return {"result": result, "unrecorded": True}
     return {"result": result}
+
+
+class Door:
+    """Answers who knocks, within bounds."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._visitors = 0
+        self._with_files = asyncio.Semaphore(AT_ONCE)
+
+    async def visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, from its greeting to its end."""
+        self._visitors += 1
+        try:
+            if self._visitors > 2 * MOST_VISITORS:
+                return  # no time even to say why
+            await _say(writer, {"here": os.getpid()})
+            if self._visitors > MOST_VISITORS:
+                raise Refused(f"{MOST_VISITORS} others are being answered: try again later")
+            await self._serve(reader, writer)
+        except (ConnectionError, TimeoutError) as error:
+            log.info("a visitor left: %s", error)
+        except Refused as error:
+            await _turn_away(reader, writer, str(error))
+        finally:
+            self._visitors -= 1
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from agent.clerk import Asker  # noqa: PLC0415 -- see the module
+
+        async def tell(words: dict[str, Any]) -> None:
+            await _say(writer, {"progress": words})
+
+        asker = Asker(_account(writer.get_extra_info("socket")), tell)
+        asked = await _heard(reader)
+        async with AsyncExitStack() as stack:
+            if files := _sizes(asked):
+                await stack.enter_async_context(self._with_files)
+                asked["args"] = (asked.get("args") or {}) | await _files(reader, files)
+            await _say(writer, await answer(self._house, asked, asker))
+
+
+async def _heard(reader: asyncio.StreamReader) -> dict[str, Any]:
+    """The line of a request. Raises Refused."""
+    try:
+        async with asyncio.timeout(LINE_WITHIN):
+            line = await reader.readuntil(b"\n")
+    except asyncio.IncompleteReadError as error:
+        line = error.partial
+    except asyncio.LimitOverrunError:
+        raise Refused(
+            f"a call has at most {LONGEST_LINE} bytes beside its files: is this command of the"
+            " same version as the daemon?"
+        ) from None
+    except TimeoutError:
+        raise Refused(f"the call was not whole within {LINE_WITHIN:.0f} s") from None
+    asked = _parsed(line)
+    if not isinstance(asked, dict) or not isinstance(asked.get("args") or {}, dict):
+        raise Refused("not a call: it must be an object, and so must its arguments")
+    return asked
+
+
+def _sizes(asked: dict[str, Any]) -> dict[str, int]:
+    """The files that follow a request, with their bytes. Raises Refused."""
+    files = asked.get("files") or {}
+    right = isinstance(files, dict) and all(type(n) is int and n >= 0 for n in files.values())
+    if not right:
+        raise Refused("not a call: its files are not what they must be")
+    if sum(files.values()) > LARGEST_FILES:
+        raise Refused(
+            f"a file of {sum(files.values())} bytes: {LARGEST_FILES} can be taken at once; divide"
+            " it into several"
+        )
+    return dict(files)
+
+
+async def _files(reader: asyncio.StreamReader, sizes: dict[str, int]) -> dict[str, Any]:
+    found = {}
+    try:
+        async with asyncio.timeout(FILES_WITHIN):
+            for name, size in sizes.items():
+                content = bytearray()
+                while len(content) < size:
+                    if not (piece := await reader.read(min(PIECE, size - len(content)))):
+                        raise ConnectionResetError("in the middle of a file")
+                    content += piece
+                found[name] = _parsed(content)
+    except TimeoutError:
+        raise Refused(f"its file was not whole within {FILES_WITHIN:.0f} s") from None
+    return found
+
+
+def _parsed(raw: bytes | bytearray) -> Any:
+    from agent.authority.strict import bound  # noqa: PLC0415 -- see the module
+
+    try:
+        text = raw.decode("utf-8")
+        bound(text, MOST_MARKS)
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"not a call that this version knows: {error}") from None
+
+
+async def _turn_away(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, why: str) -> None:
+    """Say why, to somebody who may be in the middle of a request."""
+    with suppress(ConnectionError, TimeoutError):
+        await _say(writer, {"refused": why})
+        writer.write_eof()
+        async with asyncio.timeout(LINE_WITHIN):
+            left = PASSED_OVER
+            while left > 0 and (piece := await reader.read(PIECE)):
+                left -= len(piece)
+
+
+async def _say(writer: asyncio.StreamWriter, words: dict[str, Any]) -> None:
+    """Raises ConnectionError, also where nobody takes it."""
+    for piece in chain(_pieces(words), ("\n",)):
+        writer.write(piece.encode())
+        try:
+            async with asyncio.timeout(TAKEN_WITHIN):
+                await writer.drain()
+        except TimeoutError:
+            raise ConnectionAbortedError("it does not take the answer") from None
+        await asyncio.sleep(0)  # the room of the socket may be large
 
 
 async def open_door(house: House, state: Path) -> None:
     """Answer on the state's socket until cancelled."""
-    from agent.clerk import Asker  # noqa: PLC0415 -- see the module
-
-    async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async def say(words: dict[str, Any]) -> None:
-            for piece in _pieces(words):
-                writer.write(piece.encode())
-                await writer.drain()
-                await asyncio.sleep(0)  # the room of the socket may be large
-            writer.write(b"\n")
-            await writer.drain()
-
-        try:
-            await say({"here": os.getpid()})
-            asker = Asker(_account(writer.get_extra_info("socket")), lambda p: say({"progress": p}))
-            await say(await answer(house, await reader.readline(), asker))
-        except (ConnectionError, ValueError) as error:
-            log.info("a visitor left or said too much: %s", error)
-        finally:
-            writer.close()
-
     try:
         door = listening(state)
     except OSError as error:
@@ -94,12 +232,13 @@ async def open_door(house: House, state: Path) -> None:
         state = made(volatile(state))
         door = listening(state)
     # not start_unix_server: at the end it would remove the name, which may be systemd's
-    server = await asyncio.start_server(visit, sock=door, limit=LONGEST)
+    server = await asyncio.start_server(Door(house).visit, sock=door, limit=LONGEST_LINE)
     try:
         await asyncio.Event().wait()
     finally:
         server.close()
-        (state / "gardien.sock").unlink(missing_ok=True)
+        with suppress(OSError):
+            (state / "gardien.sock").unlink(missing_ok=True)
 
 
 def _pieces(words: dict[str, Any], deep: int = 2) -> Iterator[str]:
@@ -144,14 +283,29 @@ def ask_daemon(
         return None
     try:
         with door, door.makefile("rwb") as lines:
-            lines.write(json.dumps({"call": call, "args": args}).encode() + b"\n")
-            lines.flush()
+            with suppress(BrokenPipeError):  # it may have said why
+                lines.writelines(_request(call, args))
+                lines.flush()
             _greeted(door, lines.readline)
             if (result := _answer(lines, progress)) is not None:
                 return result
     except (ConnectionError, json.JSONDecodeError):
         pass  # it died while it answered
     raise Refused(CLOSED)
+
+
+def _request(call: str, args: dict[str, Any]) -> Iterator[bytes]:
+    """A line, and behind it what is long."""
+    written = {name: json.dumps(value).encode() for name, value in args.items()}
+    files = {name: text for name, text in written.items() if len(text) > FILE}
+    asked: dict[str, Any] = {
+        "call": call,
+        "args": {name: value for name, value in args.items() if name not in files},
+    }
+    if files:
+        asked["files"] = {name: len(text) for name, text in files.items()}
+    yield json.dumps(asked).encode() + b"\n"
+    yield from files.values()
 
 
 def _answer(
@@ -165,9 +319,19 @@ def _answer(
         elif "refused" in said:
             raise Refused(said["refused"])
         else:
+            if said.get("unrecorded"):
+                _say_unrecorded()
             result: dict[str, Any] = said["result"]
             return result
     return None
+
+
+def _say_unrecorded() -> None:
+    words = _(
+        "In force. Not recorded yet: this gateway's storage is failing."
+        " `gardien status` says what to do."
+    )
+    print(words, file=sys.stderr)
 
 
 def _greeted(door: socket.socket, line: Callable[[], bytes]) -> None:
@@ -224,4 +388,8 @@ async def _in_this_process(
         progress(words)
 
     async with visited(config, state) as house:
-        return await CALLS[call](house, Asker(account(os.getuid()), say), **args)
+        before = house.registry.revision
+        result = await CALLS[call](house, Asker(account(os.getuid()), say), **args)
+        if house.registry.unrecorded and house.registry.revision != before:
+            _say_unrecorded()
+        return result

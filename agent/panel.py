@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agent.authority.verify import verify
+from agent.clerk import passing
 from agent.errors import LinkLost, Refused
 from agent.steering import calls
 from agent.steering.grants import grants
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 def _asked(call: Callable[..., Awaitable[dict[str, Any]]]) -> Call:
     """A call of the controls, made by whoever asks."""
 
+    @passing(call)
     async def made(house: House, asker: Asker, **args: Any) -> dict[str, Any]:
         if house.steering is None:
             raise Refused("nothing may be adjusted here: see `controls` in the configuration")

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from agent.channels import channels
-from agent.clerk import author, device_of
+from agent.clerk import author, device_of, passing
 from agent.clock import stamp
 from agent.disclosure import identify, records
 from agent.errors import Refused
@@ -65,6 +65,7 @@ def seen(what: str, call: Call) -> Call:
     It is noted before anything is shown. Where the disk takes no note, that is told in the log.
     """
 
+    @passing(call)
     async def made(house: House, asker: Asker, **args: Any) -> dict[str, Any]:
         answer = await call(house, asker, **args)
         place = _shown(house, what, args)

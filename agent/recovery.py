@@ -19,6 +19,7 @@ import os
 import re
 import shutil
 import tempfile
+import zlib
 from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from agent.authority.audit import Chain
 from agent.authority.book import FILE, Book
 from agent.authority.compact import take_apart
 from agent.authority.kinds import REVOKES
+from agent.authority.strict import bound
 from agent.authority.taken import TakenBack
 from agent.clock import seconds, stamp
 from agent.config.shelf import FOLDER
@@ -59,6 +61,8 @@ LOOK = 30.0
 """seconds between two looks whether something was changed"""
 LARGEST = 64 * 1024 * 1024
 """bytes that a building file may open to"""
+MOST_MARKS = 3_000_000
+"""strings, brackets, commas and colons in it: of some ten thousand dwellings"""
 
 
 async def backup(
@@ -277,7 +281,11 @@ def _verified(signed: bytes, by: Path | None) -> tuple[bytes, x509.Certificate]:
 def _read(plain: bytes) -> dict[str, Any]:
     try:
         with gzip.open(io.BytesIO(plain)) as file:
-            found = json.loads(file.read(LARGEST))
+            text = file.read(LARGEST).decode()
+        bound(text, MOST_MARKS)
+        found = json.loads(text)
+        if not isinstance(found, dict):
+            raise TypeError("it is no object")
         if found["schema"] != SCHEMA:
             raise ValueError(f"it is of another version: {found['schema']}")
         place.parse(found["gateway"], place.GATEWAY)
@@ -286,7 +294,7 @@ def _read(plain: bytes) -> dict[str, Any]:
             raise ValueError("its configuration is not one")
         for one in found.get("waiting", ()):
             take_apart(base64.b64decode(one["object"])), str(one["via"])
-    except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
+    except (ValueError, KeyError, TypeError, OSError, EOFError, zlib.error) as error:
         raise Refused(f"this is no building file: {error}") from error
     return dict(found)
 

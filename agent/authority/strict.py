@@ -1,4 +1,8 @@
-"""JSON and base64url read strictly, so that two readers never see two things in the same bytes.
+"""JSON and base64url read within bounds, and so that two readers never see two things in the same
+bytes.
+
+Size, depth, members, digits and strings are bounded before anything is parsed: for signed objects,
+receipts, lists and calls alike.
 
 Duplicate keys, NaN, half characters, padding and stray bits are refused here, because the library
 that checks signatures takes the last of two keys and forgives the rest (docs/decisions/020).
@@ -9,6 +13,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections import Counter
 from decimal import Decimal
 from typing import Any
 
@@ -17,12 +22,16 @@ from agent.authority.refused import Code, Forged
 BASE64URL = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
 DEEPEST = 12
 """levels of brackets: the deepest of our objects has five"""
+MOST_MARKS = 250_000
+"""strings, brackets, commas and colons: each costs a hundred bytes of memory and more"""
 LONGEST_NUMBER = 60
 """characters of one number: the largest that any claim allows has 44"""
 LARGEST_EXPONENT = 99
 """of a number such as 1e-30. Decimal raises InvalidOperation, which is no ValueError, on one of
 twenty digits, and arithmetic with one of nine digits fills the memory
 """
+MARK = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{},:]|[-+.0-9eE]{21,}', re.DOTALL)
+"""a string (one without an end goes to the end), a mark of the structure, or a long number"""
 EXPONENT = re.compile(r"[eE]([+-]?[0-9]+)$")
 
 
@@ -54,70 +63,84 @@ def encoded(content: bytes) -> str:
 def object_of(content: bytes | str, what: str) -> dict[str, Any]:
     """One JSON object, numbers with a fraction as Decimal. Raises Forged."""
     try:
-        text = content if isinstance(content, str) else content.decode("utf-8")
-        _shallow(text, what)
-        found = json.loads(
-            text,
-            object_pairs_hook=_once,
-            parse_float=_fraction,
-            parse_int=_whole,
-            parse_constant=_never,
-        )
+        found = json_of(content, what)
         # half a surrogate pair passes json, and nobody can write it down again
         json.dumps(found, ensure_ascii=False, default=str).encode("utf-8")
-    except Forged as error:
-        raise Forged(error.code, f"its {what}: {error.detail}") from None
-    except (ValueError, RecursionError):
+    except UnicodeEncodeError:
         raise Forged(Code.FORM, f"its {what} is not JSON") from None
+    except ValueError as error:
+        raise Forged(Code.FORM, f"its {error}") from None
     if not isinstance(found, dict):
         raise Forged(Code.FORM, f"its {what} is not a JSON object")
     return found
 
 
-def _shallow(text: str, what: str) -> None:
-    if text.count("[") + text.count("{") <= DEEPEST:
-        return
-    depth, quoted, escaped = 0, False, False
-    for character in text:
-        if quoted:
-            quoted = escaped or character != '"'
-            escaped = character == "\\" and not escaped
-        elif character == '"':
-            quoted = True
-        elif character in "[{":
-            depth += 1
-            if depth > DEEPEST:
-                raise Forged(Code.FORM, f"its {what} is nested deeper than any object of ours")
-        elif character in "]}":
-            depth -= 1
+def json_of(
+    content: bytes | str, what: str, *, marks: int = MOST_MARKS, longest: int | None = None
+) -> Any:
+    """What JSON says, numbers with a fraction as Decimal; whoever calls has bounded its bytes.
+
+    `marks`: how many strings, brackets, commas and colons it has at most; `longest`: characters of
+    one string.
+    Raises ValueError, in words that begin with `what`.
+    """
+    try:
+        text = content if isinstance(content, str) else content.decode("utf-8")
+        bound(text, marks, longest)
+        return json.loads(
+            text,
+            object_pairs_hook=_once,
+            parse_float=_fraction,
+            parse_constant=_never,
+        )
+    except Excessive as error:
+        raise ValueError(f"{what}: {error}") from None
+    except (ValueError, RecursionError):
+        raise ValueError(f"{what} is not JSON") from None
+
+
+class Excessive(ValueError):
+    """JSON that is out of bounds, in words."""
+
+
+def bound(text: str, marks: int = MOST_MARKS, longest: int | None = None) -> None:
+    """See that JSON is within bounds, as `json_of` does; what is none is left to the parser.
+
+    Raises Excessive.
+    """
+    depth = 0
+    for found in MARK.finditer(text):
+        first = text[found.start()]
+        size = found.end() - found.start()
+        if (marks := marks - 1) < 0:
+            raise Excessive("it has more members and entries than anything of ours")
+        if first == '"':
+            if longest is not None and size - 2 > longest:
+                raise Excessive(f"a string of {size - 2} characters: it may have {longest}")
+            continue
+        if size > 1:
+            if size > LONGEST_NUMBER and first in "-0123456789":
+                raise Excessive(f"a number of {size} characters: it may have {LONGEST_NUMBER}")
+            continue
+        depth += (first in "[{") - (first in "]}")
+        if depth > DEEPEST:
+            raise Excessive("it is nested deeper than anything of ours")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise Forged(Code.FORM, f"{json.dumps(twice)[:60]} stands in it twice")
+        names = Counter(name for name, _ in pairs)
+        raise Excessive(f"{json.dumps(max(names, key=lambda n: names[n]))[:60]} stands in it twice")
     return found
 
 
 def _fraction(token: str) -> Decimal:
-    exponent = EXPONENT.search(_bounded(token))
+    exponent = EXPONENT.search(token)
     if exponent is not None and abs(int(exponent[1])) > LARGEST_EXPONENT:
         words = f"the number {token[:40]} has an exponent beyond {LARGEST_EXPONENT}"
-        raise Forged(Code.FORM, words)
+        raise Excessive(words)
     return Decimal(token)
-
-
-def _whole(token: str) -> int:
-    return int(_bounded(token))
-
-
-def _bounded(token: str) -> str:
-    if len(token) > LONGEST_NUMBER:
-        words = f"a number of {len(token)} characters: it may have {LONGEST_NUMBER}"
-        raise Forged(Code.FORM, words)
-    return token
 
 
 def _never(word: str) -> Any:

@@ -6,15 +6,18 @@ whole, and the batch stays.
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
+from agent.authority.strict import json_of
 from agent.model import Receipt
 
 SCHEMA = "gardien/receipt/1"
 LARGEST = 1_000_000
 """bytes; a receipt that names 9 batches has less than a thousand"""
+MOST_MARKS = 100_000
+"""strings, brackets, commas and colons: of more batches than a receipt has room for"""
+LONGEST_STRING = 100_000
 LONGEST_PAUSE = 86_400
 LONGEST_REASON = 200
 LARGEST_SEQ = 2**53
@@ -52,26 +55,10 @@ def parse(body: bytes) -> Receipt:
 def _document(body: bytes) -> dict[str, Any]:
     if len(body) > LARGEST:
         raise ValueError(f"a receipt has at most {LARGEST} bytes")
-    try:
-        document = json.loads(
-            body.decode("utf-8"), object_pairs_hook=_members, parse_constant=_no_constant
-        )
-    except RecursionError:
-        raise ValueError("a receipt is not nested that deep") from None
+    document = json_of(body, "a receipt", marks=MOST_MARKS, longest=LONGEST_STRING)
     if not isinstance(document, dict):
         raise ValueError("a receipt is a JSON object")  # noqa: TRY004 -- one error for all of it
     return document
-
-
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member stands twice")
-    return members
-
-
-def _no_constant(word: str) -> None:
-    raise ValueError(f"{word} is no number")
 
 
 def _entries(document: dict[str, Any], name: str) -> list[list[Any]]:

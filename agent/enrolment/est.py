@@ -6,7 +6,6 @@ The server proves itself by TLS before it is told anything; there is no way to s
 from __future__ import annotations
 
 import base64
-import binascii
 import http.client
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
@@ -14,10 +13,12 @@ from urllib.parse import urlsplit
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.hazmat.primitives.serialization.pkcs7 import load_der_pkcs7_certificates
+from cryptography.x509 import DuplicateExtension, InvalidVersion, UnsupportedGeneralNameType
 
 from agent.clock import seconds
 from agent.enrolment import tls
 from agent.enrolment.credential import certificates
+from agent.enrolment.response import BoundedResponse
 from agent.enrolment.settings import WELL_KNOWN
 from agent.errors import Refused, UplinkLost
 
@@ -29,14 +30,19 @@ if TYPE_CHECKING:
     from agent.enrolment.settings import Enrolment
 
 WITHIN = 30.0
-"""seconds for one answer"""
+"""seconds for one answer altogether"""
 LARGEST = 1_000_000
+"""bytes of one answer"""
 DIGITS = 9
 """of a Retry-After that is believed"""
-"""bytes of one answer"""
 OK, ACCEPTED = 200, 202
 RETRY = (60, 86_400)
 """seconds: the least and the most that we let ourselves be put off"""
+NO_CERTIFICATES = (
+    ValueError, Refused, UnsupportedAlgorithm, InvalidVersion, DuplicateExtension,
+    UnsupportedGeneralNameType,
+)  # fmt: skip
+"""what reading an answer raises that holds none"""
 WORDS = {
     400: "it does not take the request",
     401: "it does not let us in: the token is wrong, used already, or over; ask for a new one",
@@ -55,11 +61,14 @@ class Later(NamedTuple):
 class Est:
     """One EST server; `credential`: our present key and certificates, to prove who asks."""
 
-    def __init__(self, settings: Enrolment, credential: Path | None = None) -> None:
+    def __init__(
+        self, settings: Enrolment, credential: Path | None = None, within: float = WITHIN
+    ) -> None:
+        """`within`: seconds for one answer."""
         parts = urlsplit(settings.url)
         self._host, self._port = parts.hostname or "", parts.port or 443
         self._path = parts.path.rstrip("/") or WELL_KNOWN
-        self._ca, self._credential = settings.ca, credential
+        self._ca, self._credential, self._within = settings.ca, credential, within
 
     def cacerts(self) -> list[x509.Certificate]:
         """The certificates of the CA that issues ours. Raises Refused."""
@@ -95,8 +104,9 @@ class Est:
         try:
             secure = tls.context(self._ca, self._credential)
             line = http.client.HTTPSConnection(
-                self._host, self._port, timeout=WITHIN, context=secure
+                self._host, self._port, timeout=self._within, context=secure
             )
+            line.response_class = BoundedResponse
             try:
                 line.request(method, f"{self._path}/{what}", body, headers)
                 answer = line.getresponse()
@@ -127,5 +137,5 @@ def _certificates(body: bytes) -> list[x509.Certificate]:
     try:
         found = load_der_pkcs7_certificates(base64.b64decode(b"".join(body.split()), validate=True))
         return [one for raw in found for one in certificates(raw.public_bytes(Encoding.DER))]
-    except (ValueError, binascii.Error, UnsupportedAlgorithm, Refused) as error:
+    except NO_CERTIFICATES as error:
         raise Refused(f"enrolment: the answer holds no certificates: {error}") from error

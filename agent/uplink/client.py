@@ -6,29 +6,31 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Any
 
-from paho.mqtt.client import Client, MQTTv5
+from paho.mqtt.client import MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from agent.uplink.incoming import LARGEST_MESSAGE, BoundedClient
+
 if TYPE_CHECKING:
+    from paho.mqtt.client import Client
+
     from agent.uplink.hello import Hello
 
 CONNECT_SECONDS = 10.0
 AT_ONCE = 10
 """messages that the broker may send us before we have acknowledged one"""
-LARGEST_ANSWER = 1_100_000
-"""bytes of one packet that we accept: the largest signed object has 1 MiB"""
 
 
-def made(hello: Hello) -> Client:
+def made(hello: Hello) -> BoundedClient:
     """A client that says so, not connected yet."""
     five = hello.version == MQTTv5
-    client = Client(
+    client = BoundedClient(
         CallbackAPIVersion.VERSION2,
         hello.client_id,
         clean_session=None if five else not hello.session,
-        protocol=hello.version,  # type: ignore[arg-type] # both are of its enum
+        protocol=hello.version,
         reconnect_on_failure=False,
         manual_ack=True,
     )
@@ -49,7 +51,7 @@ def dial(client: Client, hello: Hello) -> None:
     words: dict[str, Any] = {}
     if hello.version == MQTTv5:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.MaximumPacketSize = LARGEST_ANSWER
+        properties.MaximumPacketSize = LARGEST_MESSAGE
         properties.ReceiveMaximum = AT_ONCE
         if hello.session:
             properties.SessionExpiryInterval = hello.session

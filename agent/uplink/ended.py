@@ -7,7 +7,7 @@ and the platform sends them on the objects' topic, and this behind them (docs/pl
 
 from __future__ import annotations
 
-import json
+from agent.authority.strict import json_of
 
 SCHEMA = "gardien/objects-end/1"
 LARGEST = 1_000
@@ -18,9 +18,9 @@ def all_sent(payload: bytes, audience: str) -> bool | None:
     if len(payload) > LARGEST or SCHEMA.encode() not in payload:
         return None
     try:
-        found = json.loads(payload)
+        found = json_of(payload, "it")
         if found["schema"] != SCHEMA:
             return None
         return bool(audience) and found["audience"] == audience
-    except (ValueError, LookupError, TypeError, RecursionError):
+    except (ValueError, LookupError, TypeError):
         return None

@@ -6,8 +6,8 @@ header that says nothing: by the minute headers are more than readings.
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
+from http.client import HTTPException
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -16,10 +16,13 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
 from urllib3.util import SKIP_HEADER
 
+from agent.authority.strict import json_of
 from agent.buffer.receipts import LARGEST
 from agent.clock import seconds
+from agent.enrolment.response import BoundedResponse
 from agent.enrolment.tls import explain
 from agent.errors import UplinkLost
 
@@ -40,6 +43,11 @@ OPENING, BENEATH = 6_000, 500
 """bytes of TCP and TLS: of a connection made, and of one question with its answer"""
 GONE = 410
 """the platform knows no such cursor: it was set up anew"""
+NO_ANSWER = (
+    requests.RequestException, HTTPError, HTTPException, OSError, ValueError, ArithmeticError,
+    LookupError, TypeError, AttributeError,
+)  # fmt: skip
+"""what the libraries raise where something is no answer: a chunk of a negative size, say"""
 HEADERS = {"User-Agent": "gardien", "Accept-Encoding": SKIP_HEADER}
 
 
@@ -91,13 +99,15 @@ class Far:
         if status != 200:  # noqa: PLR2004 -- OK
             return []
         try:
-            found = json.loads(body)["objects"]
+            if len(body) > LARGEST_PAGE:
+                raise ValueError(f"it has more than {LARGEST_PAGE} bytes")
+            found = json_of(body, "it")["objects"]
             # half a character is left to whoever judges the object: the others must come through
             page = [
                 (_cursor(one["cursor"]), str(one["object"]).encode("utf-8", "surrogatepass"))
                 for one in found
             ]
-        except (ValueError, LookupError, TypeError, RecursionError) as error:
+        except (ValueError, LookupError, TypeError) as error:
             raise UplinkLost(f"{self._host}: /objects is no list of objects: {error!r}") from error
         self.listed = True
         return page
@@ -123,7 +133,7 @@ class Far:
                 self.moved += _moved(answer, body)
                 told = {name.lower(): value for name, value in answer.headers.items()}
                 return answer.status_code, told, body
-        except requests.RequestException as error:
+        except NO_ANSWER as error:
             raise UplinkLost(self._words(error)) from error
 
     def _read(self, answer: requests.Response, most: int) -> bytes:
@@ -138,7 +148,7 @@ class Far:
                 break
         return bytes(body[: most + 1])
 
-    def _words(self, error: requests.RequestException) -> str:
+    def _words(self, error: Exception) -> str:
         if isinstance(error, requests.exceptions.ProxyError):
             return f"the proxy {self._settings.proxy} does not lead to {self._host}"
         if isinstance(error, requests.Timeout):
@@ -206,6 +216,8 @@ def _pools(line: Line) -> dict[str, type[HTTPConnectionPool]]:
     """urllib3's own, which tell the line which connection they wait on."""
 
     class Watched(HTTPConnection):
+        response_class = BoundedResponse
+
         def connect(self) -> None:
             line.watch(lambda: self.sock)  # a proxy may keep us waiting
             super().connect()

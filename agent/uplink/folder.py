@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from agent.errors import NotStored, UplinkLost
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+ODD = {errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV}
+"""what opening says of a link, a pipe that nobody reads, a folder, a device that is not there"""
+MOST_NAMES = 50_000
+"""files in one folder, as over SFTP"""
 
 
 class Folder:
@@ -40,19 +45,23 @@ class Folder:
         """What is there under a path."""
         with self._said(path):
             try:
-                facts = (self._root / path).stat()
+                facts = (self._root / path).lstat()
             except FileNotFoundError:
                 return None
             if not stat.S_ISREG(facts.st_mode):
-                return None  # a folder, or a pipe, that would be waited on for ever
+                return None  # a folder, a link, or a pipe, that would be waited on for ever
             return Entry(path.rpartition("/")[2], facts.st_size, facts.st_mtime)
 
     def entries(self, folder: str) -> list[Entry]:
-        """Every file in a folder."""
+        """Every file in a folder. Raises NotStored where there are too many."""
         with self._said(folder):
             if not (self._root / folder).is_dir():
                 return []
-            names = [one.name for one in (self._root / folder).iterdir()]
+            with os.scandir(self._root / folder) as listed:
+                names = [one.name for one in islice(listed, MOST_NAMES + 1)]
+            if len(names) > MOST_NAMES:
+                where = self._root / folder
+                raise NotStored(f"{where}: more than {MOST_NAMES} files: remove those that are old")
             found = (self.entry(f"{folder}/{name}") for name in names)
             return [entry for entry in found if entry]
 
@@ -60,20 +69,37 @@ class Folder:
         """At most so many bytes of a file."""
         with self._said(path):
             try:
-                if not (self._root / path).is_file():
-                    return None
-                with (self._root / path).open("rb") as file:
-                    return file.read(most)
+                handle = self._opened(path, os.O_RDONLY)
             except FileNotFoundError:
                 return None
+            with os.fdopen(handle, "rb") as file:
+                return file.read(most)
 
     def append(self, path: str, offset: int, content: bytes) -> None:
         """Write on, to the disk."""
-        with self._said(path), (self._root / path).open("r+b" if offset else "wb") as file:
+        how = os.O_RDWR if offset else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        with (
+            self._said(path),
+            os.fdopen(self._opened(path, how), "r+b" if offset else "wb") as file,
+        ):
             file.seek(offset)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+
+    def _opened(self, path: str, how: int) -> int:
+        """A file; no link is followed, and no pipe or device waited for."""
+        careful = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            handle = os.open(self._root / path, how | careful, 0o666)
+        except OSError as error:
+            if error.errno in ODD:
+                raise NotStored(f"{self._root / path}: this is no file: remove it") from error
+            raise
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise NotStored(f"{self._root / path}: this is no file: remove it")
+        return handle
 
     def rename(self, path: str, to: str) -> None:
         """Give a file another name."""

@@ -10,6 +10,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.authority.strict import json_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -48,8 +50,8 @@ def held(body: bytes, gateway: str, recipient: str) -> str | None:
     if len(body) > LARGEST_RECEIPT or RECEIPT.encode() not in body:
         return None
     try:
-        said = json.loads(body)
+        said = json_of(body, "it")
         whose = (said["schema"], said["gateway"], said["recipient"])
         return str(said["sha256"]) if whose == (RECEIPT, gateway, recipient) else None
-    except (ValueError, LookupError, TypeError, RecursionError):
+    except (ValueError, LookupError, TypeError):
         return None

@@ -41,7 +41,7 @@ FRAME = 16
 """bytes of a PUBLISH beside topic and payload, rounded up (MQTT 5.0, 3.3)"""
 TRIED_AGAIN_AFTER = 60.0
 """seconds until an object that the disk did not take is tried again"""
-MOST_UNRECORDED = 100
+MOST_UNRECORDED, UNRECORDED_BYTES = 100, 8_000_000
 """objects that are kept for that; what was not acknowledged comes again at the next connection"""
 
 
@@ -62,6 +62,7 @@ class MqttUplink:
         self.tried_again_after = TRIED_AGAIN_AFTER
         self._unrecorded: list[Message] = []
         """objects that the disk did not take, in their order; they are not acknowledged"""
+        self._unrecorded_bytes = 0
         self._retry: asyncio.TimerHandle | None = None
         self._past_window = False
         """whether receipts are asked for at QoS 0"""
@@ -144,7 +145,9 @@ class MqttUplink:
             log.warning("%s: a signed object is tried again later: %s", self._topics[1], why)
             loop = asyncio.get_running_loop()
             self._retry = loop.call_later(self.tried_again_after, self._try_again)
-        if len(self._unrecorded) < MOST_UNRECORDED:
+        self._unrecorded_bytes += len(message.payload)  # also of one left out: none overtakes it
+        within = self._unrecorded_bytes <= UNRECORDED_BYTES
+        if within and len(self._unrecorded) < MOST_UNRECORDED:
             self._unrecorded.append(message)
         if not self._past_window:
             # the broker counts objects that are not acknowledged against its window: receipts at
@@ -155,7 +158,7 @@ class MqttUplink:
 
     def _try_again(self) -> None:
         self._wire.requeue(self._unrecorded)
-        self._unrecorded = []
+        self._unrecorded, self._unrecorded_bytes = [], 0
 
     async def tell(self, status: Mapping[str, Any]) -> None:
         """Say how the gateway is, to be kept until it says so anew. Raises UplinkLost."""

@@ -12,6 +12,7 @@ import io
 import logging
 import socket
 import stat
+import struct
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 PIECE = 32_768
 """bytes of one write: what every server takes"""
+GARBLED = (paramiko.SFTPError, struct.error, ValueError, LookupError, TypeError)
+"""what paramiko raises on a packet that is none"""
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 """what fails is raised here, and told once by whoever reacts"""
 
@@ -132,10 +135,10 @@ class Sftp:
         except (ConnectionError, TimeoutError, EOFError, paramiko.SSHException) as error:
             said = ENDLESS if self._wire.left < 0 else _words(error)
             raise UplinkLost(f"{host}: {said}") from error
-        except paramiko.SFTPError as error:
-            raise UplinkLost(f"{host}: it does not speak SFTP as it should: {error}") from error
         except UnicodeDecodeError as error:
             raise NotStored(f"{host}: {path}: a name there is no UTF-8: remove it") from error
+        except GARBLED as error:
+            raise UplinkLost(f"{host}: it does not speak SFTP as it should: {error}") from error
         except OSError as error:
             if error.errno or self._gone():
                 raise UplinkLost(f"{host}: {error.strerror or _words(error)}") from error
@@ -156,7 +159,7 @@ def connected(address: Address, line: Line) -> Iterator[Sftp]:
             channel = transport.open_session()
             channel.invoke_subsystem("sftp")
             far = Sftp(wire, channel, address)
-        except (OSError, EOFError, paramiko.SSHException, paramiko.SFTPError) as error:
+        except (OSError, EOFError, paramiko.SSHException, *GARBLED) as error:
             raise UplinkLost(f"{address.host}: {_refused(error, address)}") from error
         channel.settimeout(address.timeout)
         _furnished(far, address)

@@ -13,6 +13,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from agent.authority.strict import LARGEST_EXPONENT
 from agent.channels import channels
 
 if TYPE_CHECKING:
@@ -82,9 +83,14 @@ def _rows(series: dict[str, Any]) -> Iterator[dict[str, str]]:
 
 
 def plain(value: Decimal | str) -> str:
-    """A number without exponent, digit by digit."""
+    """A number without exponent, digit by digit. Raises ValueError on one of too many digits."""
     text = str(value)
-    return format(Decimal(text), "f") if "E" in text.upper() else text
+    if "E" not in text.upper():
+        return text
+    number = Decimal(text)
+    if abs(number.adjusted()) > LARGEST_EXPONENT:
+        raise ValueError(f"the number {text[:40]} has an exponent beyond {LARGEST_EXPONENT}")
+    return format(number, "f")
 
 
 def _text(word: object) -> str:

@@ -10,11 +10,13 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import zstandard
 
+from agent.authority.strict import bound
 from agent.enrolment.judge import subject
 from agent.errors import Refused, UplinkLost
 from agent.uplink.cms import decrypt, verify
@@ -26,6 +28,12 @@ if TYPE_CHECKING:
 
 ZSTD, GZIP = b"\x28\xb5\x2f\xfd", b"\x1f\x8b"
 """how such bytes begin"""
+
+WRONG = (
+    ValueError, LookupError, TypeError, ArithmeticError, EOFError, OSError, zlib.error,
+    zstandard.ZstdError, csv.Error,
+)  # fmt: skip
+"""what reading something that is no batch raises"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +80,7 @@ def unsealed(path: Path, keys: Keys | None) -> Opened:
     try:
         found = _read(_inflated(body), signer)
         gateway, recipient, epoch, seq = found.batch.split("/")
-    except (ValueError, LookupError, EOFError, OSError, zstandard.ZstdError) as error:
+    except WRONG as error:
         raise Refused(f"{path} is no batch: {error}") from error
     if signer is not None and signer != gateway:
         raise Refused(f"{path} says that it is of {gateway}, and {signer} signed it")
@@ -84,9 +92,11 @@ def unsealed(path: Path, keys: Keys | None) -> Opened:
 
 def _inflated(body: bytes) -> bytes:
     if body.startswith(ZSTD):
-        return zstandard.ZstdDecompressor().decompress(body, max_output_size=LARGEST_TEXT)
-    with gzip.open(io.BytesIO(body)) as file:
-        text = file.read(LARGEST_TEXT + 1)
+        # not `decompress`, which believes whatever size a file claims
+        text = zstandard.ZstdDecompressor().stream_reader(body).read(LARGEST_TEXT + 1)
+    else:
+        with gzip.open(io.BytesIO(body)) as file:
+            text = file.read(LARGEST_TEXT + 1)
     if len(text) > LARGEST_TEXT:
         raise ValueError("it opens to more than any batch has")
     return text
@@ -95,8 +105,12 @@ def _inflated(body: bytes) -> bytes:
 def _read(text: bytes, signer: str | None) -> Opened:
     if not text.startswith(b"{"):
         return Opened(_cells(text), None, signer)
+    bound(text.decode(), len(text))
     document = json.loads(text, parse_float=str, parse_int=str)
-    rows = _cells(table(document)) if document.get("series") else []
+    series = document.get("series") or []
+    if not isinstance(series, list) or not all(isinstance(one, dict) for one in series):
+        raise ValueError("its series are none")
+    rows = _cells(table(document)) if series else []
     return Opened(rows, document, signer)
 
 

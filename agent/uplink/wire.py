@@ -39,9 +39,13 @@ if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessage
     from paho.mqtt.properties import Properties
 
+    from agent.uplink.incoming import BoundedClient
+
 CLOSE_SECONDS = 2.0
-INBOX = 256
-"""messages held for a slow reader"""
+INBOX, INBOX_BYTES = 256, 12_000_000
+"""messages held for a slow reader, and their bytes: ten of the largest, which a broker may send
+before we have acknowledged one
+"""
 UNSPOKEN = "Unsupported protocol version"
 STRANGER = {"Not authorized", "Bad user name or password"}
 """what a broker says of who it does not know, as paho words the reason codes"""
@@ -56,6 +60,8 @@ class Message(NamedTuple):
     payload: bytes
     mid: int
     qos: int
+    again: bool = False
+    """it was taken before, and put back"""
 
 
 class _Unspoken(UplinkLost):
@@ -79,6 +85,9 @@ class Wire:
         self._connack = self._loop.create_future()
         self._pending = Pending(self._where)
         self._inbox: deque[Message] = deque()
+        self._counting = threading.Lock()
+        self._held = self._held_bytes = 0
+        """messages that paho's thread handed over and nobody has taken yet: the loop may be busy"""
         self._news = asyncio.Event()
         self._client = self._paho()
 
@@ -106,14 +115,17 @@ class Wire:
         """
         while True:
             while self._inbox:
-                yield self._inbox.popleft()
+                message = self._inbox.popleft()
+                if not message.again:
+                    self._count(-1, -len(message.payload))
+                yield message
             self._standing()
             self._news.clear()
             await self._news.wait()
 
     def requeue(self, messages: Sequence[Message]) -> None:
         """Let messages that were not acknowledged come once more, before all that came later."""
-        self._inbox.extendleft(reversed(messages))
+        self._inbox.extendleft(message._replace(again=True) for message in reversed(messages))
         self._news.set()
 
     def acknowledge(self, message: Message) -> None:
@@ -155,7 +167,7 @@ class Wire:
                         await self._farewell()
                         await self._gone.wait()
         finally:
-            self._hang_up()
+            self._client.hang_up()
             self._lose("closed")
             await asyncio.to_thread(self._client.loop_stop)
             # paho leaves two descriptors a connection to the garbage collector
@@ -184,7 +196,7 @@ class Wire:
     def _doubted(self, why: str) -> str:
         return f"{why}; {self._hello.doubt}" if self._hello.doubt else why
 
-    def _paho(self) -> Client:
+    def _paho(self) -> BoundedClient:
         paho = client.made(self._hello)
         paho.on_log = self._overheard
         paho.on_connect = lambda _c, _u, _f, code, props: self._tell(self._connected, code, props)
@@ -197,20 +209,13 @@ class Wire:
         paho.on_subscribe = lambda _c, _u, mid, codes, _p: self._tell(
             self._pending.got, mid, max(code.value for code in codes)
         )
-        paho.on_message = lambda _c, _u, message: self._tell(self._heard, _copied(message))
+        paho.on_message = lambda _c, _u, message: self._arrived(_copied(message))
         return paho
 
     def _dial(self) -> None:
         client.dial(self._client, self._hello)
         if self._abandoned.is_set():
-            self._hang_up()
-
-    def _hang_up(self) -> None:
-        wire = self._client.socket()
-        if isinstance(wire, socket.socket):
-            with suppress(OSError):
-                # not TLS's own, which takes the session from under paho's thread
-                socket.socket.shutdown(wire, socket.SHUT_RDWR)
+            self._client.hang_up()
 
     def _overheard(self, _client: Client, _userdata: object, level: int, said: str) -> None:
         """In paho's thread: the only place where the reason of a lost socket is told."""
@@ -225,16 +230,30 @@ class Wire:
         if not self._connack.done():
             self._connack.set_result((code, properties))
 
+    def _arrived(self, message: Message) -> None:
+        """In paho's thread: one that may be lost is, where there is no room."""
+        size = len(message.payload)
+        if self._held < INBOX and self._held_bytes + size <= INBOX_BYTES:
+            self._count(1, size)
+            self._tell(self._heard, message)
+        elif message.qos and not self._client.complaint:
+            self._client.complaint = "more than it may before we have acknowledged anything"
+            self._client.hang_up()
+
+    def _count(self, messages: int, size: int) -> None:
+        with self._counting:
+            self._held += messages
+            self._held_bytes += size
+
     def _heard(self, message: Message) -> None:
-        if len(self._inbox) < INBOX:
-            self._inbox.append(message)
-            self._news.set()
-        elif message.qos:
-            self._lose("it sends more than it may before we have acknowledged anything")
+        self._inbox.append(message)
+        self._news.set()
 
     def _part(self, code: ReasonCode, told: bool) -> None:
         early = self._hello.tls is not None and not self._connack.done() and not told
-        if "SSL" in self._complaint:
+        if self._client.complaint:
+            self._lose(f"the broker sends {self._client.complaint}")
+        elif "SSL" in self._complaint:
             self._lose(self._doubted(refusal(self._complaint, self._where)))
         elif early:
             self._lose(self._doubted("it ends the connection; perhaps it refuses our certificate"))

@@ -1,15 +1,22 @@
 """Keys and certificates from a real EST server over real TLS, and by hand."""
 
 import asyncio
+import base64
 import datetime as dt
+import socket
+import ssl
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization.pkcs7 import serialize_certificates
 
 from agent.clock import Clock
 from agent.enrolment import calls, credential, judge, renewal
+from agent.enrolment.est import Est, _certificates
 from agent.enrolment.settings import Enrolment
 from agent.errors import Refused
 from hil.ca import CA, DAY, SERVER_USES
@@ -239,3 +246,41 @@ def test_the_agent_renews_by_itself_in_time_and_tells_what_it_cannot(
     assert "ends in 4 days and has not been renewed" in caplog.text
     assert credential.load(state).certificate == policy.issued[1]
     assert judge.alarm(credential.load(state).certificate, NOW) == ""
+
+
+def test_a_server_that_answers_a_byte_at_a_time_is_given_up_at_the_timeout(tmp_path: Path):
+    ca = CA()
+    secure = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    secure.load_cert_chain(ca.server(tmp_path))
+    door = secure.wrap_socket(socket.create_server(("127.0.0.1", 0)), server_side=True)
+    over = threading.Event()
+
+    def serve() -> None:
+        there, _ = door.accept()
+        with there, suppress(OSError):
+            there.recv(4096)
+            there.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+            while not over.wait(0.02):
+                there.sendall(b"x")
+
+    serving = threading.Thread(target=serve)
+    serving.start()
+    try:
+        there = settings(f"https://127.0.0.1:{door.getsockname()[1]}", ca.file(tmp_path))
+        begun = time.monotonic()
+        with pytest.raises(Refused, match=r"no end after 0\.5 s"):
+            Est(there, within=0.5).cacerts()
+        assert time.monotonic() - begun < 8
+    finally:
+        over.set()
+        serving.join()
+        door.close()
+
+
+def test_a_certificate_of_a_version_that_there_is_not_is_refused_in_words():
+    """cryptography's own error for it is no ValueError: it ended the task that renews."""
+    der = bytearray(serialize_certificates([CA().certificate], Encoding.DER))
+    at = der.index(bytes.fromhex("a003020102"))
+    der[at + 4] = 66
+    with pytest.raises(Refused, match="holds no certificates"):
+        _certificates(base64.b64encode(der))

@@ -77,7 +77,8 @@ class Settings(BaseModel):
         default=30.0,
         ge=0.1,
         le=600,
-        description="how long the platform may take for an answer until it counts as lost",
+        description="how long the platform may take for a whole answer until it counts as lost;"
+        " one that brings more than 5 kB a second may take longer",
         examples=["30s"],
     )
 

@@ -517,7 +517,8 @@ def test_a_call_that_a_frozen_disk_holds_is_a_fault_of_its_store_and_no_hanging_
         began = monotonic()
         soon, late = thread.stalled(began + STALLED_AFTER - 2), thread.stalled(began + 600)
         known = hanging(SimpleNamespace(
-            lines={}, steering=None, jobs=Supervisor(), config=SimpleNamespace(spool=SimpleNamespace(flush=5.0)),
+            lines={}, steering=None, jobs=Supervisor(),
+            config=SimpleNamespace(spool=SimpleNamespace(flush=5.0)),
             outlets={"metropole": SimpleNamespace(
                 intake=SimpleNamespace(turned=began), delivery=SimpleNamespace(turned=began),
                 thread=thread)},

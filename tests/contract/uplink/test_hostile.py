@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import resource
+import time
 import zlib
 from contextlib import aclosing, asynccontextmanager, suppress
 
@@ -19,6 +20,7 @@ from agent.uplink.reasons import Later
 from tests.contract.uplink.house import GATEWAY, RECIPIENT
 from tests.contract.uplink.sides import side
 from tests.contract.uplink.test_https import batch, lost, ok, scripted, settings
+from tests.memory import forget, peak
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -49,17 +51,76 @@ async def for_ever(writer: asyncio.StreamWriter, head: bytes, drop: bytes) -> No
         await asyncio.sleep(TICK)
 
 
-def test_an_answer_without_end_is_given_up_however_lively_it_is():
-    async def scenario(head: bytes, drop: bytes) -> None:
+ENDLESS = [
+    (OK, b"x", "no answer"),
+    (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "no answer"),
+    (OK + b"Content-Length: 100000\r\n\r\n", b" ", "no end after 0.5 s"),
+    (CHUNKED, b"1\r\n \r\n", "no end after 0.5 s"),
+]
+
+
+@pytest.mark.parametrize(("head", "drop", "words"), ENDLESS)
+def test_an_answer_without_end_is_given_up_at_the_timeout_however_lively_it_is(head, drop, words):
+    """In total, not for a single read: it took twenty times as long."""
+
+    async def scenario() -> None:
         async with listening(lambda writer: for_ever(writer, head, drop)) as port:
-            assert "no end" in await lost(settings(port, timeout=0.5), Station(GATEWAY))
+            begun = time.monotonic()
+            assert words in await lost(settings(port, timeout=0.5), Station(GATEWAY))
+            assert 0.4 < time.monotonic() - begun < 8
 
-    async def all_at_once() -> None:
-        length = b"Content-Length: 100000\r\n\r\n"
-        kinds = [(OK, b"x"), (OK + length, b" "), (CHUNKED, b"1\r\n \r\n")]
-        await asyncio.gather(*(scenario(*kind) for kind in kinds))
+    asyncio.run(scenario())
 
-    asyncio.run(all_at_once())
+
+def test_a_large_answer_on_a_slow_line_may_take_longer_than_the_timeout():
+    """It comes with 25 kB a second; a place map has a megabyte."""
+    many = [{"cursor": f"{n}", "object": "a" * 500} for n in range(45)]
+    body = json.dumps({"objects": many}).encode()
+
+    async def say(writer: asyncio.StreamWriter) -> None:
+        writer.write(OK + b"Content-Length: %d\r\n\r\n" % len(body))
+        for start in range(0, len(body), 500):
+            writer.write(body[start : start + 500])
+            await writer.drain()
+            await asyncio.sleep(TICK)
+
+    async def scenario() -> None:
+        got: list[bytes] = []
+
+        async def take(raw: bytes) -> None:
+            got.append(raw)
+
+        async with listening(say) as port:
+            begun = time.monotonic()
+            async with HttpsUplink.open(settings(port, timeout=0.3), Station(GATEWAY, None, take)):
+                assert len(got) >= 45
+                assert time.monotonic() - begun > 0.3
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "head",
+    [OK + b"A: ", b"", CHUNKED + b"1;", CHUNKED + b"0\r\n", OK + b"A: b\r\n" * 200_000],
+    ids=["header", "status", "chunk", "trailer", "headers"],
+)
+def test_a_line_without_end_costs_the_connection_and_no_memory(head):
+    """The one that begins a chunk took 7 GB within half a minute, one behind the last 13 GB."""
+
+    async def say(writer: asyncio.StreamWriter) -> None:
+        writer.write(head)
+        while not writer.is_closing():
+            writer.write(b"x" * 65_536)
+            await writer.drain()
+
+    async def scenario() -> None:
+        async with listening(say) as port:
+            before = forget()
+            words = await lost(settings(port, timeout=20.0), Station(GATEWAY))
+            assert "longer than anything" in words or "broke off" in words
+            assert peak() - before < 60
+
+    asyncio.run(scenario())
 
 
 def test_an_answer_in_many_chunks_is_read_to_its_end():
@@ -289,3 +350,16 @@ async def drained(uplink) -> None:
     async with aclosing(uplink.receipts()) as receipts:
         async for _ in receipts:
             pass
+
+
+def test_a_chunk_of_a_negative_size_ends_the_connection_in_words():
+    """urllib3 lets Python's own OverflowError out."""
+
+    async def say(writer: asyncio.StreamWriter) -> None:
+        writer.write(CHUNKED + b"-9223372036854775809\r\nx\r\n0\r\n\r\n")
+
+    async def scenario() -> None:
+        async with listening(say) as port:
+            assert "broke off" in await lost(settings(port), Station(GATEWAY))
+
+    asyncio.run(scenario())
