@@ -158,10 +158,12 @@ def plural(number: int, word: str) -> str:
 def text_of(path: Path) -> str:
     """A spreadsheet's text, whatever program wrote it. Raises Refused where it cannot be read."""
     from agent.errors import Refused
+    from agent.registry.workbook import LARGEST
     from agent.registry.workbook import text_of as text_in
 
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
     except OSError as error:
         raise Refused(f"{path}: {error.strerror}") from error
     return text_in(content, str(path))
