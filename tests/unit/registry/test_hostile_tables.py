@@ -79,7 +79,7 @@ def workbook(path, part=SHEET, pieces=(), packed=zipfile.ZIP_DEFLATED, before=""
 
 
 COST = """
-import resource, sys
+import re, resource, sys
 from pathlib import Path
 from agent.errors import Refused
 from agent.registry.workbook import text_of
@@ -89,7 +89,7 @@ for path in sys.argv[1:]:
         print("read")
     except Refused as error:
         print(error)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(int(re.search(r"VmHWM:\\s+([0-9]+)", Path("/proc/self/status").read_text())[1]) // 1024)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_utime)
 """
 
