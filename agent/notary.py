@@ -26,7 +26,8 @@ def standing(house: House) -> dict[str, Any] | None:
     """How it stands with trust and with the chain; None: no identity yet."""
     if house.reception is None:
         return None
-    return house.reception.status() | {"unwritten": house.notes.lost if house.notes else 0}
+    unwritten = house.notes.lost + house.notes.held_back if house.notes else 0
+    return house.reception.status() | {"unwritten": unwritten}
 
 
 async def trust_show(house: House, asker: Asker) -> dict[str, Any]:

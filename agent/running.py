@@ -115,6 +115,9 @@ class Running:
         while True:
             for outlet in list(self.house.outlets.values()):
                 before = self.house.clock.now() - self.house.config.spool.keep
+                if self.house.notes is not None:
+                    digest = await outlet.thread.run(outlet.spool.receipted_audit)
+                    self.house.notes.receipted(digest)
                 await outlet.thread.run(outlet.spool.forget, before)
                 await outlet.outbox.tend(LONGEST_UNSENT)
             await sleep(TEND_EVERY)

@@ -14,7 +14,7 @@ from agent.buffer.announced import Announced
 from agent.buffer.aside import Aside
 from agent.buffer.backlog import Count
 from agent.buffer.ballast import Ballast
-from agent.buffer.batch import Stamp
+from agent.buffer.batch import Stamp, read_audit
 from agent.buffer.database import Damaged, Database, set_aside, suspicion
 from agent.buffer.disclosed import Disclosed
 from agent.buffer.holdings import Holdings
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from agent.buffer.thin import Midnight
     from agent.model import MarkKey, Reading, Receipt, Retraction, Sealed, Series
 
+FEW = 5
+"""batches among which one that is no void is looked for"""
 SMALLEST = 2 * 1024 * 1024
 
 
@@ -376,6 +378,11 @@ class Spool:
         settled = self._room.durably(lambda: self._settling.apply(plan, now))
         self._settling.applied(settled)
         return settled
+
+    def receipted_audit(self) -> str | None:
+        """A late hash of the audit chain that the recipient has receipted; None: none is known."""
+        hashes = (read_audit(payload) for payload in self._outbox.receipted(FEW))
+        return next((one for one in hashes if one is not None), None)
 
     def quarantine(self, id: BatchId, reason: str, now: float = 0.0) -> None:  # noqa: A002 -- it is one
         """Send a batch no more, because the transport or the far side will not take it."""

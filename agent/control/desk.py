@@ -34,6 +34,8 @@ EARLY_KEPT = 72 * 3600.0
 """seconds for which a cancellation that came before its order is kept"""
 CENTRE = frozenset({"grid_operator", "registry"})
 """who may end whatever stands"""
+NAMED = 20
+"""controls of one refused order that the audit chain names, of each code"""
 DRAWS = random.SystemRandom()
 
 
@@ -129,6 +131,7 @@ class Desk:
         answers: dict[str, Any] = {}
         events: list[Event] = []
         outcomes: list[Outcome] = []
+        refused: dict[str, list[str]] = {}
         for name in dict.fromkeys(said.cmd.tgt):
             order = order_of(verified, said, name, now.wall)
             found = self.consider(verified, order)
@@ -141,7 +144,7 @@ class Desk:
                 code = str(found)
                 answers[name] = {"state": State.REJECTED, "code": code, "words": found.words}
                 outcomes.append(replace(told, state=State.REJECTED, code=code, words=found.words))
-                self._audit("control.refused", jti=order.jti, control=name, code=code)
+                refused.setdefault(code, []).append(name)
                 continue
             events.append(found)
             outcomes += self._taken(found, told, self.keeper.fits[name].modality.version)
@@ -149,6 +152,11 @@ class Desk:
                 "state": State.SCHEDULED, "begin": stamp(found.begin), "end": stamp(found.end),
                 "grants": [*found.grants],
             }  # fmt: skip
+        for code, names in refused.items():
+            self._audit(
+                "control.refused", jti=said.jti, kid=verified.kid, code=code,
+                controls=names[:NAMED], count=len(names),
+            )  # fmt: skip
         answer = {"jti": said.jti, "targets": answers}
         change = Change(events=events, outcomes=outcomes)
         await self.run(self.keeper.journal.save, change, _keep(verified, answer))

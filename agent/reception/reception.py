@@ -42,8 +42,9 @@ Seat = Callable[[Verified], Awaitable[dict[str, Any]]]
 account of numbers used (authority/replay.py). Raises Forged or Refused"""
 
 REFUSALS_AN_HOUR = 60
-"""records of refusals in the chain; of those beyond only the number is written: a flood of forged
-objects must not fill the disk"""
+"""refusals of which senders are told: a flood of forged objects must not fill the disk"""
+UNSIGNED = {Code.FORM, Code.SIG, Code.KID, Code.INTERNAL}
+"""codes of objects of which it may not be known who signed them"""
 HOUR = 3600.0
 AHEAD = 120.0
 """seconds by which the clock of who signs may be before ours"""
@@ -87,7 +88,6 @@ class Reception:
         """by typ: who else takes objects"""
         self._one_at_a_time = asyncio.Lock()
         self._refused_at: list[float] = []
-        self._unrecorded = 0
         self._pruned = 0.0
 
     def known(self) -> Known:
@@ -311,22 +311,30 @@ class Reception:
         return {"typ": named[0], "jti": named[1], "outcome": f"waits: {why}"}
 
     def _refused(self, raw: bytes, via: str, error: Forged) -> None:
-        """Write a refusal down; of a flood only the number."""
+        """Write a refusal down, and let its sender know; of a flood only the first hear of it."""
         log.info("an object that came by %s is refused: %s", via, error)
+        body = {"code": error.code, "sha256": hashlib.sha256(raw).hexdigest(), "via": via}
+        if kid := self._signer(raw, error):
+            body["kid"] = kid
+        self.audit("object.refused", body)
         if self._flooded():
-            self._unrecorded += 1
             return
         self._refused_at.append(self.clock.steady())
-        body = {"code": error.code, "sha256": hashlib.sha256(raw).hexdigest(), "via": via}
-        if self._unrecorded:
-            body["more"] = str(self._unrecorded)
-            self._unrecorded = 0
-        self.audit("object.refused", body)
         how = f"REJECTED {error.code}{_conflicts(raw, error)}"
         self._keep_told(raw, via, how, words=error.sentence)
 
+    def _signer(self, raw: bytes, error: Forged) -> str:
+        """The key that a refused object is counted for; empty where nobody we know has signed."""
+        if error.code in UNSIGNED:
+            return ""
+        try:
+            kid = take_apart(raw).kid
+        except Forged:
+            return ""
+        return kid if kid in self.known().members else ""
+
     def _flooded(self) -> bool:
-        """Whether so much was refused in the last hour that no more of it is written down."""
+        """Whether so much was refused in the last hour that nobody is told of more."""
         now = self.clock.steady()
         self._refused_at = [at for at in self._refused_at if now - at < HOUR]
         return len(self._refused_at) >= REFUSALS_AN_HOUR

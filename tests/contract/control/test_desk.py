@@ -109,6 +109,17 @@ def test_what_everybody_granted_is_done_and_given_back_at_its_end(bench):
     assert "AG, résolution 14 of 2026-05-12" in ground[0]
 
 
+def test_an_order_for_many_controls_that_is_refused_is_one_entry_of_the_audit(bench):
+    noted = []
+    bench.site.keeper.world.audit = lambda kind, body: noted.append((kind, dict(body)))
+    names = [f"no-such-{n}" for n in range(100)]
+    answer = bench.take(bench.order(jti="0192-for-a-hundred", cmd={"tgt": names}))
+    assert len(answer["targets"]) == 100
+    ((kind, body),) = noted
+    assert (kind, body["code"], body["count"]) == ("control.refused", "E_ASSET", 100)
+    assert body["controls"] == names[:20]
+
+
 def test_every_decision_stands_in_the_audit_by_ids_alone(bench):
     noted = []
     bench.site.keeper.world.audit = lambda kind, body: noted.append((kind, dict(body)))

@@ -6,6 +6,7 @@ import sqlite3
 
 import pytest
 
+from agent.authority.audit import FOLDER, segments
 from agent.authority.refused import Code, Forged
 from agent.authority.sign import Signer
 from agent.errors import Refused
@@ -432,10 +433,48 @@ def test_a_flood_of_forgeries_fills_nothing(here):
     before = here.notes.chain.length
     for n in range(200):
         assert refused(here, b"x.%d.y" % n) is Code.FORM
-    assert here.notes.chain.length == before + 60
+    assert here.notes.chain.length == before + 5
     here.wall += 3601
+    here.notes.registry_changed(here.registry)
+    (counted,) = here.records("object.refused")[5:]
+    assert counted["body"] == {"from": "metropole", "code": "E_FORM", "more": "195"}
     refused(here, b"x")
-    assert here.records("object.refused")[-1]["body"]["more"] == "140"
+    assert "sha256" in here.records("object.refused")[-1]["body"]
+
+
+def test_refusals_of_one_sender_are_counted_apart_from_those_of_others(here):
+    for by, typ in (("registry", "request+jwt"), ("grid_operator", "dr-command+jwt")):
+        for _ in range(8):
+            old = {"iat": NOW - 9 * DAY, "exp": NOW - 9 * DAY + 60}
+            assert refused(here, here.signed(typ, by, **old)) is Code.EXPIRED
+    found = [one["body"] for one in here.records("object.refused")]
+    assert [one["kid"] for one in found] == [
+        *[SIGNERS["registry"].kid] * 5, *[SIGNERS["grid_operator"].kid] * 5,
+    ]  # fmt: skip
+    here.wall += 3601
+    here.notes.registry_changed(here.registry)
+    counted = [one["body"] for one in here.records("object.refused")][10:]
+    assert [(one["from"], one["more"]) for one in counted] == [
+        (SIGNERS["registry"].kid, "3"), (SIGNERS["grid_operator"].kid, "3"),
+    ]  # fmt: skip
+
+
+def test_no_flood_pushes_a_decision_out_of_the_chain(here):
+    here.notes.chain._segment = 500  # 192 files of it are a hundredth of what there is room for
+    here.notes.chain._fsync = lambda _: None
+    here.notes("backup", {"revision": 1})
+    for hour in range(100):
+        here.wall = NOW + hour * 3600.0
+        for n in range(30):
+            here.notes("object.refused", {"code": f"E_{n}", "via": "metropole", "sha256": "0"})
+            here.notes("control.refused", {"jti": "0192", "kid": f"{n}", "code": "E_ASSET"})
+        assert here.notes.chain.length < 210 + 2 * hour
+    for n in range(400):
+        here.notes("object.accepted", {"jti": f"0192-{n}"})
+    here.notes("backup", {"revision": 2})
+    assert [one["body"]["revision"] for one in here.records("backup")] == [1, 2]
+    assert here.notes.held_back
+    assert len(segments(here.state / FOLDER)) < 200
 
 
 def test_the_chain_names_what_was_refused_and_holds_no_words_of_people(here):
