@@ -265,6 +265,11 @@ class Outbox:
         found = (self._open(epoch, seq, body) for epoch, seq, body in rows)
         return [payload for payload in found if payload is not None]
 
+    def last_of(self, epoch: str) -> int | None:
+        """The highest number that is held in an epoch; None: nothing is."""
+        last: int | None = self._database.one("SELECT max(seq) FROM batch WHERE epoch=?", epoch)
+        return last
+
     def remove(self, epoch: str, seq: int) -> None:
         """Nothing is known of it from here on."""
         self._database.write("DELETE FROM batch WHERE epoch=? AND seq=?", epoch, seq)

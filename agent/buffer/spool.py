@@ -204,7 +204,8 @@ class Spool:
 
         Byte for byte what was sealed, or its void; an id no longer kept is a void (`gone`), as is
         one whose bytes another kind of transport took: its rows come again once that is receipted.
-        An id that was never made is left out. Raises ValueError on more than 100,000 ids.
+        Of several ids those that were never made are left out. Raises LookupError where none of
+        them was, or no such epoch, and ValueError on more than 100,000.
         """
         asked = self._resending.ids(epoch, first, last)
         return self._room.durably(lambda: sum(self._resending.ask(epoch, n, now) for n in asked))

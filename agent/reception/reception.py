@@ -13,6 +13,7 @@ import logging
 import re
 import sqlite3
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agent.authority import claims, replay, set_aside, taken, trust
@@ -160,7 +161,7 @@ class Reception:
 
     async def _take(self, raw: bytes, via: str) -> dict[str, Any]:
         try:
-            verified = verify(raw, self.known())
+            verified = replace(verify(raw, self.known()), via=via)
         except Forged as error:
             if error.code is Code.CLOCK and _for_the_registry(raw):
                 return self._wait_for_the_clock(raw, via)
