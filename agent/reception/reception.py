@@ -171,7 +171,8 @@ class Reception:
             return {"typ": verified.typ, "jti": verified.jti, "outcome": "taken", **answer}
         first = replay.first(self.book.db, verified)
         if first is not None:
-            return first | {"again": True}
+            since = self.papers.since(verified, self.clock.now())
+            return first | {"again": True} | ({"outcome": since} if since else {})
         return await self._do(verified, via)
 
     async def _do(self, verified: Verified, via: str) -> dict[str, Any]:
@@ -194,7 +195,7 @@ class Reception:
             self.book.must_be_newer(verified, verified.said.ver)
         try:
             if self.papers.known(verified):
-                outcome = "recorded before"
+                outcome = self.papers.since(verified, now) or "recorded before"
             else:
                 outcome = self.papers.record(verified, now)
         except NotYet as error:

@@ -228,6 +228,31 @@ def test_a_key_that_is_revoked_ends_what_it_has_ordered(bench):
     assert "the key that ordered it was revoked" in bench.site.journal.history(0, 1e12)[-1].words
 
 
+def test_a_grant_that_comes_again_after_its_revocation_is_answered_revoked(bench):
+    about = {"iat": NOW, "nbf": NOW - 60, "exp": NOW + 86_400, "jti": "0192-given-and-taken"}
+    raw = signed("dr-grant+jwt", **about)
+    assert not bench.take(raw)["revoked"]
+    assert bench.take(raw)["again"]
+    bench.take(signed("dr-revoke+jwt", iat=NOW, ver=1, rev=[{"jti": "0192-given-and-taken"}]))
+    for _ in range(2):
+        with pytest.raises(Forged, match="0192-given-and-taken was revoked on") as refusal:
+            bench.take(raw)
+        assert refusal.value.code == "E_REVOKED"
+
+
+def test_two_issuers_use_one_number_for_a_grant_and_each_counts_for_itself(bench):
+    about = {"iat": NOW, "nbf": NOW - 60, "exp": NOW + 90 * 86_400, "jti": "0192-the-same-one"}
+    for role in ROLES:
+        said = about | {"iss": NAMES[role], "role": role, "lim": {"min": -2, "max": 1, "unit": "K"}}
+        assert bench.take(signed("dr-grant+jwt", role, **said))["grant"] == "0192-the-same-one"
+    order = bench.order(auth=["0192-the-same-one"])
+    assert bench.take(order)["targets"]["boiler-offset"]["state"] == "SCHEDULED"
+    said = {"iss": NAMES[ROLES[0]], "iat": NOW, "ver": 1, "rev": [{"jti": "0192-the-same-one"}]}
+    bench.take(signed("dr-revoke+jwt", ROLES[0], **said))
+    found = bench.take(bench.order())["targets"]["boiler-offset"]
+    assert found["code"] == f"E_REVOKED({ROLES[0]})"
+
+
 def test_a_revocation_stands_for_ever_also_for_a_grant_that_comes_after_it(bench):
     bench.granted("building_manager")
     number = "0192-revoked-before-it-came"

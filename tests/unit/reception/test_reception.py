@@ -163,7 +163,7 @@ def test_a_consent_is_recorded_with_its_signer_and_withdrawn_for_good(here):
     assert here.accept(withdrawn(here, place, occ, jti))["outcome"] == "withdrawn"
     assert here.registry.consents()[0].withdrawn
     # the old object itself, and an older one that gives the same again under another number
-    assert here.accept(given)["again"]
+    assert refused(here, given) is Code.REVOKED
     older = here.signed("consent+jwt", place=place, sub=occ, given_at=NOW - DAY)
     assert refused(here, older) is Code.REGISTRY
     assert all(one.withdrawn for one in here.registry.consents())
@@ -244,9 +244,10 @@ def test_a_withdrawal_ends_the_consent_of_the_people_it_names_only(here, other):
     names = {"place": place, "sub": occ} | {
         other: here.place("B-1") if other == "place" else mint("H")
     }
-    with pytest.raises(Forged, match="`prev` names is not of the people") as refusal:
+    with pytest.raises(Forged, match=f"`{other}` differs from the consent") as refusal:
         here.accept(withdrawn(here, names["place"], names["sub"], jti))
     assert refusal.value.code is Code.REGISTRY
+    assert f"`{other}` differs" in refusal.value.sentence
     assert here.registry.consents()[0].withdrawn is None
     assert here.accept(withdrawn(here, place, occ, jti))["outcome"] == "withdrawn"
 
@@ -257,6 +258,58 @@ def test_a_withdrawal_that_comes_before_its_consent_refuses_it(here):
     assert "before it came" in here.accept(withdrawn(here, place, occ, jti))["outcome"]
     given = here.signed("consent+jwt", place=place, sub=occ, jti=jti)
     assert refused(here, given) is Code.REGISTRY
+
+
+def test_a_copy_of_a_consent_is_answered_with_what_has_become_of_it_since_rule_d5(here):
+    place, occ = home(here)
+    jti = new_jti(NOW)
+    raw = here.signed("consent+jwt", place=place, sub=occ, jti=jti)
+    first = here.accept(raw)
+    assert here.accept(raw) == first | {"again": True}
+    here.wall += 60
+    newer = here.signed("consent+jwt", place=place, sub=occ, prev=jti, nbf=int(here.wall),
+                        given_at=int(here.wall), iat=int(here.wall))  # fmt: skip
+    here.accept(newer)
+    assert here.accept(raw)["outcome"].startswith("replaced by ")
+    here.accept(withdrawn(here, place, occ, jti))
+    with pytest.raises(Forged, match="was withdrawn on 2026-11-18T11:07:40Z") as refusal:
+        here.accept(raw)
+    assert refusal.value.code is Code.REVOKED
+    assert "sign a new consent" in refusal.value.sentence
+    assert here.accept(newer)["outcome"] == "consent recorded"
+    here.reception.book.db.execute("DELETE FROM seen")  # as after a restore
+    assert refused(here, raw) is Code.REVOKED
+
+
+def test_two_issuers_use_one_number_and_neither_blocks_nor_answers_for_the_other(here):
+    jti, manager = new_jti(NOW), SIGNERS["building_manager"]
+    homes = [home(here, label) for label in ("A-1", "B-1")]
+    by = ({}, {"by": "building_manager", "iss": manager.name})
+    raws = [
+        here.signed("consent+jwt", place=place, sub=occ, jti=jti, **who)
+        for (place, occ), who in zip(homes, by, strict=True)
+    ]
+    assert [here.accept(raw)["outcome"] for raw in raws] == ["consent recorded"] * 2
+    assert sorted(one.place for one in here.registry.consents()) == sorted(p for p, _ in homes)
+    here.reception.book.db.execute("DELETE FROM seen")
+    assert [here.accept(raw)["outcome"] for raw in raws] == ["recorded before"] * 2
+    # each withdrawal ends the consent of the people that it names
+    here.accept(withdrawn(here, *homes[1], jti))
+    ended = {one.place: one.withdrawn is not None for one in here.registry.consents()}
+    assert ended == {homes[0][0]: False, homes[1][0]: True}
+    assert here.accept(raws[0])["outcome"] == "recorded before"
+    assert refused(here, raws[1]) is Code.REVOKED
+
+
+def test_a_collector_withdraws_its_own_number_before_it_came_though_another_has_it(here):
+    jti, manager = new_jti(NOW), SIGNERS["building_manager"]
+    theirs, mine = home(here, "A-1"), home(here, "B-1")
+    here.accept(here.signed("consent+jwt", "building_manager", iss=manager.name, place=theirs[0],
+                            sub=theirs[1], jti=jti))  # fmt: skip
+    assert "before it came" in here.accept(withdrawn(here, *mine, jti))["outcome"]
+    assert here.registry.consents()[0].withdrawn is None
+    late = here.signed("consent+jwt", place=mine[0], sub=mine[1], jti=jti)
+    assert refused(here, late) is Code.REGISTRY
 
 
 def test_a_consent_before_its_occupancy_waits_visibly_and_then_counts(here):
