@@ -14,7 +14,7 @@ SIGN = "~"
 
 def of_issuer(number: str, issuer: str) -> str:
     """The id of an object whose number another issuer has here."""
-    return f"{number}{SIGN}{hashlib.sha256(issuer.encode()).hexdigest()[:16]}"
+    return f"{number}{SIGN}{hashlib.sha256(issuer.encode()).hexdigest()[:12]}"
 
 
 def number_of(id_: str) -> str:

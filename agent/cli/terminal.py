@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent import durable
 from agent import state as packaged
 from agent.errors import Refused
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
 DEFAULT_CONFIG, DEFAULT_STATE = packaged.DEFAULT_CONFIG, packaged.PACKAGED
+LONGEST_CONFIG = 1_000_000
+"""bytes of a configuration that are searched for its state"""
 
 Config = Annotated[
     Path,
@@ -62,7 +65,7 @@ def state_of(config: Path, state: Path | None) -> Path:
     if state is not None:
         return state
     try:
-        text = config.read_text(encoding="utf-8", errors="replace")
+        text = durable.read(config, LONGEST_CONFIG)[0].decode("utf-8", errors="replace")
     except OSError as error:
         if config == DEFAULT_CONFIG:
             return DEFAULT_STATE
