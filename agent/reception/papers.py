@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.authority import claims
 from agent.authority.numbered import number_of, of_issuer
@@ -14,7 +14,7 @@ from agent.authority.refused import REMEDIES, Code, Forged
 from agent.authority.words import moment, seconds
 from agent.clock import stamp
 from agent.errors import Refused
-from agent.reception.placemap import read_map
+from agent.reception.placemap import MOST_NAMES, MOST_PLACES, NewMap, read_map
 from agent.registry import fields
 from agent.registry.dates import MONTH, day_of_the_year, sane
 from agent.registry.entries import NewConsent, NewDuty, NewOccupancy, NewWithdrawal
@@ -37,6 +37,9 @@ class Papers:
 
     registry: Registry
     policy: Policy
+    most_places: int = MOST_PLACES
+    most_names: int = MOST_NAMES
+    """that there may be here once a map is recorded"""
 
     def record(self, verified: Verified, now: float) -> str:
         """Record what an object says; in a word what was done, for people.
@@ -181,13 +184,51 @@ class Papers:
         self.registry.oblige([row], *by)
         return "duty recorded"
 
+    def preview(self, verified: Verified, now: float) -> dict[str, Any]:
+        """What a place map would bring, and record nothing.
+
+        Raises Refused where it contradicts what stands.
+        """
+        said = verified.said
+        assert isinstance(said, claims.PlaceMap)
+        found = self._read(said)
+        by = (verified.owner, f"{verified.typ} {verified.jti}", now)
+        self._bring(found, by, preview=True)
+        known = {(one.place, one.scheme, one.value) for one in self.registry.aliases()}
+        named = [one for one in found.names if (one.place, one.scheme, one.value) not in known]
+        return {
+            "places": [
+                {"id": one.id, "label": one.label, "type": one.type} for one in found.places
+            ],
+            "names": [
+                {"place": one.place, "scheme": one.scheme, "value": one.value} for one in named
+            ],
+            "unchanged": len(found.names) - len(named),
+        }
+
     def _map(self, said: claims.PlaceMap, by: tuple[str, str, float]) -> str:
-        found = read_map(said.csv, said.jti, {place.id for place in self.registry.places()})
-        if found.places:
-            self.registry.add_places(found.places, *by, lots=found.names)
-        elif found.names:
-            self.registry.name(found.names, *by)
+        found = self._read(said)
+        self._bring(found, by)
         return f"{len(found.places)} places are new, {len(found.names)} names are known"
+
+    def _read(self, said: claims.PlaceMap) -> NewMap:
+        """What a map says. Raises Refused where there would be too much here after it."""
+        places = {place.id for place in self.registry.places()}
+        found = read_map(said.csv, said.jti, places)
+        for what, many, most in (
+            ("places", len(places) + len(found.places), self.most_places),
+            ("names of places", len(self.registry.aliases()) + len(found.names), self.most_names),
+        ):
+            if many > most:
+                words = f"with this map there would be {many:,} {what} here; {most:,} are allowed"
+                raise Forged(Code.REGISTRY, words, words, "Leave out what is not of this building.")
+        return found
+
+    def _bring(self, found: NewMap, by: tuple[str, str, float], *, preview: bool = False) -> None:
+        if found.places:
+            self.registry.add_places(found.places, *by, lots=found.names, preview=preview)
+        elif found.names:
+            self.registry.name(found.names, *by, preview=preview)
 
 
 def _of_others(said: claims.Consent, meant: Consent) -> Forged:

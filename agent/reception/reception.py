@@ -188,6 +188,22 @@ class Reception:
                 raise Forged(Code.TYP, f"nobody here takes {verified.typ}: is it configured?")
         return self._settle(verified, via, outcome)
 
+    def preview(self, raw: bytes) -> dict[str, Any]:
+        """What a place map would change here, if it came now; nothing is changed. Raises Forged."""
+        verified = verify(raw, self.known())
+        if not isinstance(verified.said, claims.PlaceMap):
+            raise Refused(f"a preview shows what a place map brings; this is {verified.typ}")
+        answer = {"typ": verified.typ, "jti": verified.jti, "iss": verified.owner}
+        if replay.first(self.book.db, verified) is not None:
+            return answer | {"again": True, "places": [], "names": [], "unchanged": 0}
+        self.book.must_be_newer(verified, verified.said.ver)
+        try:
+            return answer | self.papers.preview(verified, self.clock.now())
+        except NotRecorded:
+            raise
+        except Refused as error:
+            raise contradiction(error, verified, self.papers.policy) from error
+
     def _record(self, verified: Verified, via: str) -> dict[str, Any]:
         """Put it into the registry; what hangs on something unknown yet waits for it."""
         now = self.clock.now()

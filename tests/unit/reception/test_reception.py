@@ -3,6 +3,8 @@
 import asyncio
 import json
 import sqlite3
+import time
+from dataclasses import replace
 
 import pytest
 
@@ -395,6 +397,50 @@ def test_a_place_map_brings_places_and_names_and_never_an_older_version(here):
     assert refused(here, wrong) is Code.REGISTRY
     # and what was refused takes no version away from what is sent corrected
     assert here.accept(here.signed("place-map+jws", ver=4, csv=csv + rows))
+
+
+MAP_HEAD = "place_id;type;parent;label;scheme;value;valid_from;valid_to\n"
+
+
+def test_a_place_map_is_shown_before_it_is_taken_and_nothing_changes(here):
+    known, new = here.place("A-1"), mint("D")
+    lines = [f"{known};D;;;fr.lot;12;;", f"{new};D;;B-1;;;;", f"{new};D;;B-1;fr.lot;13;;"]
+    raw = here.signed("place-map+jws", csv=MAP_HEAD + "\n".join(lines[:1]) + "\n", ver=1)
+    here.accept(raw)
+    revision = here.registry.revision
+    raw = here.signed("place-map+jws", csv=MAP_HEAD + "\n".join(lines) + "\n", ver=2)
+    shown = here.reception.preview(raw)
+    assert shown["places"] == [{"id": new, "label": "B-1", "type": "dwelling"}]
+    assert shown["names"] == [{"place": new, "scheme": "fr.lot", "value": "13"}]
+    assert shown["unchanged"] == 1
+    assert here.registry.revision == revision
+    assert here.accept(raw)["outcome"] == "1 places are new, 2 names are known"
+    assert here.reception.preview(raw)["again"]
+    taken = here.signed("place-map+jws", csv=f"{MAP_HEAD}{mint('D')};D;;A-1;;;;\n", ver=3)
+    with pytest.raises(Forged, match="there is already"):
+        here.reception.preview(taken)
+    with pytest.raises(Refused, match="what a place map brings"):
+        here.reception.preview(here.signed("duty+jwt"))
+
+
+def test_a_place_map_has_a_cap_and_what_is_large_is_soon_taken_again(here):
+    place = mint("D")
+    lots = "".join(f"{place};D;;A-1;fr.lot;{number};;\n" for number in range(20_000))
+    assert (
+        "1 places"
+        in here.accept(here.signed("place-map+jws", csv=MAP_HEAD + lots, ver=1))["outcome"]
+    )
+    began = time.process_time()
+    here.accept(here.signed("place-map+jws", csv=MAP_HEAD + lots, ver=2))
+    assert time.process_time() - began < 5  # 0.3 s on an idle machine; it was 11
+    blank = MAP_HEAD + "x\n" * 25_001
+    assert refused(here, here.signed("place-map+jws", csv=blank, ver=3)) is Code.REGISTRY
+    more = MAP_HEAD + "".join(f"{mint('D')};D;;{number};;;;\n" for number in range(9))
+    here.reception.papers = replace(here.reception.papers, most_places=9)
+    with pytest.raises(Forged, match="10 places here; 9 are allowed") as refusal:
+        here.accept(here.signed("place-map+jws", csv=more, ver=3))
+    assert "not of this building" in refusal.value.sentence
+    assert len(here.registry.places()) == 1
 
 
 def test_who_sent_a_place_map_is_told_how_it_fits_and_nobody_else(here):
