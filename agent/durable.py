@@ -1,10 +1,11 @@
-"""A small file that is there whole, whatever dies while it is written."""
+"""A small file that is there whole, whatever dies while it is written; and files of people."""
 
 from __future__ import annotations
 
 import errno
 import logging
 import os
+import stat
 import threading
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,23 @@ def write(file: Path, content: bytes) -> None:
             os.close(folder)
     except OSError as error:
         raise NotRecorded(f"{file} cannot be written: {error.strerror}") from error
+
+
+class NoFile(OSError):
+    """What a path names is there, but it is a folder, a pipe, a socket or a device."""
+
+
+def read(path: Path, most: int) -> tuple[bytes, os.stat_result]:
+    """Up to so many bytes of a file of somebody's, and what it was when it was opened.
+
+    Never waits: a pipe would make everything wait for who writes into it. Raises OSError, NoFile.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    with os.fdopen(handle, "rb") as file:
+        was = os.fstat(handle)
+        if not stat.S_ISREG(was.st_mode):
+            raise NoFile(errno.EINVAL, "it is no file")
+        return file.read(most), was
 
 
 class Later:

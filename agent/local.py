@@ -18,6 +18,7 @@ import socket
 import struct
 import sys
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from agent.storage import made, volatile
 from agent.words import _
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
     from pathlib import Path
 
     from agent.clerk import Asker
@@ -81,10 +82,7 @@ async def answer(house: House, asked: Any, asker: Asker) -> dict[str, Any]:
     except AgentError as error:
         return {"refused": f"{name}: {error}"}
     try:
-        before = house.registry.revision
-        result = await CALLS[name](house, asker, **arguments)
-        with suppress(StorageFailed):  # it is applied before anything leaves again
-            await house.obey()  # a withdrawal is done when the answer says so
+        return await _called(house, partial(CALLS[name], house, asker, **arguments))
     except AgentError as error:
         return {"refused": str(error)}
     except ConnectionError:
@@ -93,9 +91,16 @@ async def answer(house: House, asked: Any, asker: Asker) -> dict[str, Any]:
         words = f"the call {name} failed because of an error in gardien: {said(error)}"
         house.jobs.faults.log(error, words, "local socket")
         return {"refused": FAILED.format(error=type(error).__name__)}
+
+
+async def _called(house: House, call: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    before = house.registry.revision
+    found: dict[str, Any] = {"result": await call()}
+    with suppress(StorageFailed):  # it is applied before anything leaves again
+        await house.obey()  # a withdrawal is done when the answer says so
     if house.registry.unrecorded and house.registry.revision != before:
-        return {"result": result, "unrecorded": True}
-    return {"result": result}
+        found["unrecorded"] = True
+    return found
 
 
 class Door:
@@ -331,7 +336,7 @@ def _say_unrecorded() -> None:
         "In force. Not recorded yet: this gateway's storage is failing."
         " `gardien status` says what to do."
     )
-    print(words, file=sys.stderr)
+    sys.stderr.write(f"{words}\n")
 
 
 def _greeted(door: socket.socket, line: Callable[[], bytes]) -> None:

@@ -26,7 +26,8 @@ def standing(house: House) -> dict[str, Any] | None:
     """How it stands with trust and with the chain; None: no identity yet."""
     if house.reception is None:
         return None
-    return house.reception.status() | {"unwritten": house.notes.lost if house.notes else 0}
+    unwritten = house.notes.lost + house.notes.held_back if house.notes else 0
+    return house.reception.status() | {"unwritten": unwritten}
 
 
 async def trust_show(house: House, asker: Asker) -> dict[str, Any]:
@@ -80,6 +81,14 @@ async def object_accept(
     return answer | {"accepted": _counts(answer)}
 
 
+async def object_preview(house: House, asker: Asker, *, text: str) -> dict[str, Any]:
+    """What a place map that a person has at hand would change, and change nothing. Raises Forged,
+    Refused on an object of another kind.
+    """
+    del asker
+    return house.reception_open().preview(text.encode())
+
+
 def _counts(answer: Mapping[str, Any]) -> bool:
     """Whether what an object says was done, at every control that it names."""
     if str(answer["outcome"]).startswith(("waits", NOT_BELIEVED)) or answer.get("revoked") is True:
@@ -113,6 +122,7 @@ CALLS: Mapping[str, Call] = {
     "trust.look": trust_look,
     "trust.accept": trust_accept,
     "object.accept": object_accept,
+    "object.preview": object_preview,
     "object.list": object_list,
     "object.all_came": object_all_came,
 }

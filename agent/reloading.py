@@ -6,6 +6,7 @@ new configuration; lines and uplinks that stand unchanged in it stay open.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ async def reload(here: Running) -> dict[str, Any]:
     The answer names what was opened, closed and changed.
     """
     async with here.one_at_a_time:
-        new = load(here.path)
+        new = await asyncio.to_thread(load, here.path, whole=True)
         await _refuse(here.house, new)
         try:
             done = await _change(here, new)

@@ -214,6 +214,9 @@ class Running:
         """A spool's upkeep; receipted batches go once they were kept as long as configured."""
         while True:
             before = self.house.clock.now() - self.house.config.spool.keep
+            if self.house.notes is not None:
+                digest = await outlet.thread.run(outlet.spool.receipted_audit)
+                self.house.notes.receipted(digest)
             await outlet.thread.run(outlet.spool.forget, before)
             await outlet.outbox.tend(LONGEST_UNSENT)
             await sleep(TEND_EVERY)

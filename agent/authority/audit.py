@@ -3,7 +3,8 @@
 One line a record, RFC 8785, `{n, t, boot, type, body, prev}`; its hash is SHA-256(prev ‖ line), and
 the last one stands in every batch, so that nobody can take a record out afterwards without the
 platform's noticing. Bodies hold ids, never readings or names. Files of 256 KiB in a folder, named
-by their first record; the oldest goes once its records are five years old, or the folder is full.
+by their first record. The oldest goes once its records are five years old or the folder is full,
+and a recipient has receipted a batch with the hash of a later record.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from agent import timesync
+from agent import durable, timesync
 from agent.authority.canonical import canonical
 from agent.clock import stamp
 from agent.durable import Disk
@@ -36,8 +37,13 @@ BEGIN = "0" * 64
 SEGMENT = 256 * 1024
 """bytes of one file: what a start reads"""
 MOST_SEGMENTS = 256
+OTHERS_SEGMENTS = 192
+"""files from which on what others cause pushes out nothing that is younger than a year"""
 KEPT_FOR = 5 * 366 * 86_400
 """seconds for which a record is kept"""
+YEAR = 366 * 86_400
+RECEIPTED = "receipted.json"
+"""the last record of which a recipient is known to have the hash"""
 LONGEST_LINE = 64 * 1024
 NAME = re.compile(r"\d{12}\.jsonl")
 
@@ -73,10 +79,14 @@ class Chain:
         self._latest: dict[str, Record] = {}
         self.torn = 0
         """bytes of an unfinished last line that were left by a kill or a power cut"""
+        self.thinned = 0
+        """records that went though no recipient had receipted a later hash: there was no room"""
+        self._receipted = 0
         self._open()
 
     def _open(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._receipted = _receipted(self._folder)
         files = segments(self._folder)
         if not files:
             return
@@ -100,7 +110,7 @@ class Chain:
         aside = self._folder.with_name(f"{FOLDER}.damaged-{stamp(self._now())}")
         self._folder.rename(aside)
         self._folder.mkdir(mode=0o700)
-        self._n, self.last, self._latest = 0, BEGIN, {}
+        self._n, self.last, self._latest, self._receipted = 0, BEGIN, {}, 0
         log.error("%s: the audit chain was set aside as %s", error, aside)
         self.append("audit.begun", {"aside": aside.name})
 
@@ -174,14 +184,45 @@ class Chain:
         if not whole:
             _sync_folder(self._folder, self._fsync)
 
-    def _forget(self, files: list[Path]) -> None:
-        for path in files[:-1]:
-            old = self._now() - path.stat().st_mtime > KEPT_FOR
-            if old or len(files) >= MOST_SEGMENTS:
-                path.unlink()
-                files.remove(path)
-            else:
+    def receipted(self, digest: str) -> None:
+        """Know that a recipient has receipted a batch with this hash: what was written up to there
+        can be held against it, and may go when its time has come. Raises NotRecorded.
+        """
+        for file in reversed(segments(self._folder)):
+            for record in _records(file, None):
+                if record.n > self._receipted and record.hash == digest:
+                    words = {"n": record.n, "hash": digest}
+                    durable.write(self._folder / RECEIPTED, canonical(words))
+                    self._receipted = record.n
+                    return
+            if int(file.stem) <= self._receipted:
                 return
+
+    @property
+    def takes_of_others(self) -> bool:
+        """Whether what others cause may be written: it must push out nothing that is younger than
+        a year, or of which no recipient has a later hash.
+        """
+        files = segments(self._folder)
+        if len(files) < OTHERS_SEGMENTS:
+            return True
+        return self._may_go(files) and self._age(files[0]) > YEAR
+
+    def _may_go(self, files: list[Path]) -> bool:
+        """Whether the oldest file ends before the last record that is receipted."""
+        return len(files) > 1 and int(files[1].stem) <= self._receipted
+
+    def _age(self, path: Path) -> float:
+        return self._now() - path.stat().st_mtime
+
+    def _forget(self, files: list[Path]) -> None:
+        while len(files) > 1:
+            full, may_go = len(files) >= MOST_SEGMENTS, self._may_go(files)
+            if not full and not (may_go and self._age(files[0]) > KEPT_FOR):
+                return
+            if not may_go:
+                self.thinned += int(files[1].stem) - int(files[0].stem)
+            files.pop(0).unlink()
 
 
 def segments(folder: Path) -> list[Path]:
@@ -189,6 +230,14 @@ def segments(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name))
+
+
+def _receipted(folder: Path) -> int:
+    """The number of the last record that is receipted; 0 where nothing is known of it."""
+    try:
+        return int(json.loads((folder / RECEIPTED).read_bytes())["n"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from agent.authority import replay, set_aside, taken, trust, votes
+from agent.authority import allowance, replay, set_aside, taken, trust, votes
 from agent.authority.refused import Code, Forged
 from agent.clock import stamp
 from agent.durable import Disk
@@ -34,6 +34,7 @@ SCHEMA = f"""
 {votes.SCHEMA}
 {taken.SCHEMA}
 {set_aside.SCHEMA}
+{allowance.SCHEMA}
 CREATE TABLE IF NOT EXISTS trust (ver INTEGER PRIMARY KEY, at INTEGER NOT NULL, raw BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS revoked (kid TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS version (

@@ -8,7 +8,7 @@ from agent.errors import Refused
 
 
 class Code(StrEnum):
-    """Codes of domain.md 3.3, rule 13, as far as the object itself is concerned, and three more."""
+    """Codes of domain.md 3.3, rule 13, as far as the object itself is concerned, and five more."""
 
     FORM = "E_FORM"
     """it is no object of ours: its bytes, its header or its claims are not what they must be"""
@@ -36,6 +36,10 @@ class Code(StrEnum):
     """rightly signed, but what it asks for cannot be done here"""
     STORAGE = "E_STORAGE"
     """the gateway's disk fails, and nothing that grants or orders is taken: it may come again"""
+    EPOCH = "E_EPOCH"
+    """a request for batches of an epoch, or with numbers, that there never were here"""
+    OFTEN = "E_OFTEN"
+    """its issuer has asked for too much lately: it may come again later"""
     INTERNAL = "E_INTERNAL"
     """our own code failed to evaluate it; it is set aside and not tried again"""
 
@@ -43,8 +47,11 @@ class Code(StrEnum):
 LONGEST_SENTENCE = 400
 """characters that a sender is told beside a code"""
 ABOUT_ITSELF = frozenset(
-    {Code.FORM, Code.TYP, Code.AUD, Code.EXPIRED, Code.NOT_YET, Code.CLOCK, Code.VERSION}
-)
+    {
+        Code.FORM, Code.TYP, Code.AUD, Code.EXPIRED, Code.NOT_YET, Code.CLOCK, Code.VERSION,
+        Code.EPOCH, Code.OFTEN,
+    }
+)  # fmt: skip
 """their details name what the object itself says and this gateway, and so may be told its sender;
 others may name people or facts that the sender must not know
 """
@@ -78,6 +85,8 @@ REMEDIES = {
     " its log names both sides.",
     Code.REQUEST: "Correct what it asks for and sign it again with a new `jti`.",
     Code.STORAGE: "Send the same object again later.",
+    Code.EPOCH: "Take `epoch` and the numbers from batches of this gateway that were sent to you.",
+    Code.OFTEN: "Send the same object again later.",
     Code.INTERNAL: "Do not send it again; report its sha256 to whoever looks after the gateway.",
 }
 

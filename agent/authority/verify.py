@@ -63,6 +63,8 @@ class Verified:
     sha256: str
     """of its text"""
     raw: bytes
+    via: str = ""
+    """by what way it came: the name of an uplink, or `hand`"""
 
 
 @dataclass(frozen=True, slots=True)

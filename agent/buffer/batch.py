@@ -134,6 +134,12 @@ def read_retractions(payload: bytes) -> list[dict[str, Any]]:
     return retract
 
 
+def read_audit(payload: bytes) -> str | None:
+    """The hash of the audit chain that a payload of ours states; None: it states none."""
+    audit: str | None = json.loads(_text(payload)).get("audit")
+    return audit
+
+
 def _text(payload: bytes) -> bytes:
     return zstandard.ZstdDecompressor().decompress(payload, max_output_size=LARGEST_TEXT)
 

@@ -259,6 +259,21 @@ class Outbox:
         )
         return changed == 1
 
+    def receipted(self, most: int) -> list[bytes]:
+        """What was sealed as the batches that were receipted last, the latest first."""
+        rows = self._database.read(
+            "SELECT epoch, seq, body FROM batch WHERE state=? ORDER BY no DESC LIMIT ?",
+            State.RECEIPTED,
+            most,
+        )
+        found = (self._open(epoch, seq, body) for epoch, seq, body in rows)
+        return [payload for payload in found if payload is not None]
+
+    def last_of(self, epoch: str) -> int | None:
+        """The highest number that is held in an epoch; None: nothing is."""
+        last: int | None = self._database.one("SELECT max(seq) FROM batch WHERE epoch=?", epoch)
+        return last
+
     def remove(self, epoch: str, seq: int) -> None:
         """Nothing is known of it from here on."""
         self._database.write("DELETE FROM batch WHERE epoch=? AND seq=?", epoch, seq)

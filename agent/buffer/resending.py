@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from agent.buffer.batch import read, read_retractions
 from agent.buffer.disclosed import counts_of
 from agent.buffer.outbox import State
+from agent.buffer.schema import past_epochs
 from agent.model import BatchId, Lane, Void
 
 if TYPE_CHECKING:
@@ -35,12 +36,28 @@ class Resending:
         self._meta, self._head = meta, head
 
     def ids(self, epoch: str, first: int, last: int) -> range:
-        """Those of these ids that were ever made. Raises ValueError on more than 100,000."""
+        """Those of these ids that were ever made.
+
+        Raises LookupError where there was no such epoch here, or none of these ids in it, and
+        ValueError on more than 100,000.
+        """
         if last - first >= MOST_ASKED:
             raise ValueError(f"at most {MOST_ASKED} batches are asked for at once")
-        ours = epoch == self._meta["epoch"]
-        end = min(last, int(self._meta["seq"]) - 1) if ours else last
-        return range(max(first, 1), end + 1)
+        made = self._last_of(epoch)
+        if made is None:
+            raise LookupError(f"no batch with the epoch {epoch} was ever made here")
+        if first > made or last < 1:
+            raise LookupError(f"the last batch that was made with the epoch {epoch} is {made}")
+        return range(max(first, 1), min(last, made) + 1)
+
+    def _last_of(self, epoch: str) -> int | None:
+        """The number of the last batch that was made in an epoch; None: there was no such epoch, or
+        it ended before this was kept and none of its batches is here any more.
+        """
+        if epoch == self._meta["epoch"]:
+            return int(self._meta["seq"]) - 1
+        known = past_epochs(self._meta).get(epoch)
+        return self._outbox.last_of(epoch) if known is None else known
 
     def ask(self, epoch: str, seq: int, now: float) -> bool:
         """Send one again when its turn comes; False: it is to be sent anyway."""

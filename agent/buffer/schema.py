@@ -155,3 +155,20 @@ class Meta:
 
     def __setitem__(self, name: str, value: float | str) -> None:
         self._database.write("INSERT OR REPLACE INTO meta VALUES(?,?)", name, value)
+
+
+MOST_EPOCHS = 1000
+"""of which the last number is kept"""
+
+
+def past_epochs(meta: Meta) -> dict[str, int]:
+    """The number of the last batch of each epoch that has ended, as far as it is known."""
+    known: dict[str, int] = json.loads(meta.text("epochs") or "{}")
+    before = meta.text("before_epoch")
+    return known if before is None else {before: int(meta["before_seq"])} | known
+
+
+def end_epoch(meta: Meta) -> None:
+    """Keep the last number of the epoch that ends now. Inside the caller's transaction."""
+    known = past_epochs(meta) | {str(meta["epoch"]): int(meta["seq"]) - 1}
+    meta["epochs"] = json.dumps(dict(list(known.items())[-MOST_EPOCHS:]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from agent.buffer.batch import read, read_retractions
 from agent.buffer.disclosed import counts_of
 from agent.buffer.outbox import State
-from agent.buffer.schema import new_epoch
+from agent.buffer.schema import end_epoch, new_epoch
 from agent.buffer.verdict import Settled, Verdict, judge, may_begin_anew, seqs
 from agent.model import BatchId
 
@@ -169,6 +169,7 @@ class Settling:
             self._waiting.put_back(rows)
 
     def _begin_epoch(self) -> None:
+        end_epoch(self._meta)
         self._meta["before_epoch"], self._meta["before_seq"] = (
             self._meta["epoch"],
             int(self._meta["seq"]) - 1,

@@ -14,7 +14,7 @@ from agent.buffer.announced import Announced
 from agent.buffer.aside import Aside
 from agent.buffer.backlog import Count
 from agent.buffer.ballast import Ballast
-from agent.buffer.batch import Stamp
+from agent.buffer.batch import Stamp, read_audit
 from agent.buffer.database import Damaged, Database, set_aside, suspicion
 from agent.buffer.disclosed import Disclosed
 from agent.buffer.holdings import Holdings
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from agent.buffer.thin import Midnight
     from agent.model import MarkKey, Reading, Receipt, Retraction, Sealed, Series
 
+FEW = 5
+"""batches among which one that is no void is looked for"""
 SMALLEST = 2 * 1024 * 1024
 
 
@@ -205,7 +207,8 @@ class Spool:
 
         Byte for byte what was sealed, or its void; an id no longer kept is a void (`gone`), as is
         one whose bytes another kind of transport took: its rows come again once that is receipted.
-        An id that was never made is left out. Raises ValueError on more than 100,000 ids.
+        Of several ids those that were never made are left out. Raises LookupError where none of
+        them was, or no such epoch, and ValueError on more than 100,000.
         """
         asked = self._resending.ids(epoch, first, last)
         return self._room.durably(lambda: sum(self._resending.ask(epoch, n, now) for n in asked))
@@ -384,6 +387,11 @@ class Spool:
         settled = self._room.durably(lambda: self._settling.apply(plan, now))
         self._settling.applied(settled)
         return settled
+
+    def receipted_audit(self) -> str | None:
+        """A late hash of the audit chain that the recipient has receipted; None: none is known."""
+        hashes = (read_audit(payload) for payload in self._outbox.receipted(FEW))
+        return next((one for one in hashes if one is not None), None)
 
     def quarantine(self, id: BatchId, reason: str, now: float = 0.0) -> None:  # noqa: A002 -- it is one
         """Send a batch no more, because the transport or the far side will not take it."""

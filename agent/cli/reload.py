@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
 from agent.cli.terminal import DEFAULT_CONFIG, Config, Json, State, as_json, state_of
-from agent.errors import Refused
+from agent.errors import ConfigError, Refused
+from agent.words import _
 
 
 def reload(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
@@ -15,6 +18,8 @@ def reload(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
     """
     from agent.local import ask_daemon
 
+    if state is None:  # what is no configuration does not say on what state the agent runs, either
+        _must_be_right(config)
     folder = state_of(config, state)
     answer = ask_daemon(folder, "reload", {}, lambda _: None)
     if answer is None:
@@ -24,3 +29,16 @@ def reload(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
         return
     done = [f"{what} {name}" for what, names in answer["changed"].items() for name in names]
     typer.echo("\n".join(done) or "nothing had changed")
+
+
+def _must_be_right(config: Path) -> None:
+    from agent.config import load
+
+    try:
+        load(config, whole=True)
+    except ConfigError as error:
+        if isinstance(error.__cause__, PermissionError):
+            return  # the agent's account may read it
+        raise Refused(
+            f"{error}\n{_('nothing was changed: the agent goes on as before')}"
+        ) from error

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent.authority.numbered import number_of
 from agent.cli.signing import DAY, Out, bytes_of, given, in_words, moment, now, number, sign
 from agent.errors import Refused
 
@@ -122,7 +123,7 @@ def revoke(
     out: Out = None,
 ) -> None:
     """Take grants or keys back: at once, also while something is in force, and for ever."""
-    rev = [given({"jti": one, "reason": reason}) for one in grant_ or ()]
+    rev = [given({"jti": number_of(one), "reason": reason}) for one in grant_ or ()]
     rev += [given({"kid": one, "reason": reason}) for one in kid or ()]
     sign("dr-revoke+jwt", key, {"ver": ver, "rev": rev}, out)
 
@@ -153,7 +154,7 @@ def consent(
     at = now()
     said: dict[str, Any] = {"sub": _id(occ, "H"), "place": _id(place, "D")}
     if withdraw:
-        said |= {"status": "withdrawn", "prev": withdraw, "withdrawn_at": at}
+        said |= {"status": "withdrawn", "prev": number_of(withdraw), "withdrawn_at": at}
     else:
         nbf = moment(begins)
         said |= {
@@ -207,7 +208,7 @@ def duty(
     """Record a duty of the building manager to have indexes of all dwellings."""
     said = {
         "recipient": recipient, "reference": reference, "channels": channel,
-        "billing": billing or None, "from": begins, "to": ends, "prev": end,
+        "billing": billing or None, "from": begins, "to": ends, "prev": end and number_of(end),
         "status": "ended" if end else None,
     }  # fmt: skip
     sign("duty+jwt", key, said, out)

@@ -16,6 +16,7 @@ from agent.cli.terminal import (
     as_json,
     ask,
     plural,
+    stands,
     table,
     when,
 )
@@ -29,6 +30,9 @@ app = typer.Typer(
 @app.command()
 def accept(
     files: Annotated[list[Path], typer.Argument(help="Signed objects, such as from a USB stick.")],
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Of a place map: show what it would change; no more.")
+    ] = False,
     named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
@@ -36,25 +40,48 @@ def accept(
 ) -> None:
     """Take signed objects, one after the other: each counts once, whoever brings it.
 
-    Exit status 1 where one was refused or waits, an order also where one control refused it.
+    Exit status 1 where one was refused or waits, an order also where one control refused it. With
+    --preview nothing is taken, and it is 1 where one would be refused.
     """
     from agent.errors import Refused
 
-    answers = []
+    call, more = ("object.preview", {}) if preview else ("object.accept", {"named": named})
+    answers: list[dict[str, Any]] = []
     for file in files:
         try:
-            answer = ask(config, state, "object.accept", text=signed_text(file), named=named)
+            answer = ask(config, state, call, text=signed_text(file), **more)
         except Refused as error:
             answer = {"accepted": False, "refused": str(error).removeprefix(f"{file}: ")}
         answers.append({"file": str(file)} | answer)
         if not json:
-            refused = answer.get("refused")
-            words = f"not accepted: {refused}" if refused else _said(answer)
-            typer.echo(f"{file}: {words}", err=bool(refused))
-            _fit(answer.get("report"))
+            _show(file, answer, preview=preview)
     if json:
         as_json(answers)
-    raise typer.Exit(0 if all(answer["accepted"] for answer in answers) else 1)
+    raise typer.Exit(1 if any(not answer.get("accepted", preview) for answer in answers) else 0)
+
+
+def _show(file: Path, answer: dict[str, Any], *, preview: bool) -> None:
+    if refused := answer.get("refused"):
+        typer.echo(f"{file}: {'would not be' if preview else 'not'} accepted: {refused}", err=True)
+    elif preview:
+        typer.echo(f"{file}: {_changes(answer)}")
+        for what, names in (("places", ("label", "id", "type")), ("names", NAMES)):
+            if rows := [tuple(one[name] for name in names) for one in answer[what]]:
+                table(names, rows)
+    else:
+        typer.echo(f"{file}: {_said(answer)}")
+        _fit(answer.get("report"))
+
+
+NAMES = ("place", "scheme", "value")
+
+
+def _changes(answer: dict[str, Any]) -> str:
+    """What a place map would bring, in a line."""
+    if answer.get("again"):
+        return "it came before: nothing would change"
+    places, names = plural(len(answer["places"]), "place"), plural(len(answer["names"]), "name")
+    return f"{places} and {names} would be recorded{stands(answer)}; nothing was changed"
 
 
 def _fit(report: dict[str, Any] | None) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent import durable
 from agent import state as packaged
 from agent.errors import Refused
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
 DEFAULT_CONFIG, DEFAULT_STATE = packaged.DEFAULT_CONFIG, packaged.PACKAGED
+LONGEST_CONFIG = 1_000_000
+"""bytes of a configuration that are searched for its state"""
 
 Config = Annotated[
     Path,
@@ -62,7 +65,7 @@ def state_of(config: Path, state: Path | None) -> Path:
     if state is not None:
         return state
     try:
-        text = config.read_text(encoding="utf-8", errors="replace")
+        text = durable.read(config, LONGEST_CONFIG)[0].decode("utf-8", errors="replace")
     except OSError as error:
         if config == DEFAULT_CONFIG:
             return DEFAULT_STATE
@@ -158,10 +161,12 @@ def plural(number: int, word: str) -> str:
 def text_of(path: Path) -> str:
     """A spreadsheet's text, whatever program wrote it. Raises Refused where it cannot be read."""
     from agent.errors import Refused
+    from agent.registry.workbook import LARGEST
     from agent.registry.workbook import text_of as text_in
 
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
     except OSError as error:
         raise Refused(f"{path}: {error.strerror}") from error
     return text_in(content, str(path))

@@ -21,7 +21,7 @@ def check(path: Path) -> tuple[int, str]:
     """Return exit status and text: 0 and what the configuration comes to, or 1 and its problems."""
     files = Files(path)
     try:
-        config = checked(files, strict=True)
+        config = checked(files, strict=True, whole=True)
     except ConfigError as error:
         problems = str(error).splitlines()
         count = n_(

@@ -9,6 +9,7 @@ import os
 import tempfile
 from pathlib import Path, PurePath
 
+from agent import durable
 from agent.config.problem import Place, Problem
 from agent.errors import ConfigError, Refused
 from agent.settings import harmless, shown
@@ -25,6 +26,7 @@ class Files:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._texts: dict[Path, str] = {}
+        self._read: dict[Path, tuple[int, ...]] = {}
 
     def text(self, path: Path | None = None) -> str:
         """The text of a file, the main one if not said. Raises ConfigError."""
@@ -38,8 +40,29 @@ class Files:
                         most=MOST_FILES,
                     )
                 )
-            self._texts[path] = read_text(path)
+            self._texts[path], was = _read(path)
+            self._read[path] = _version(was)
         return self._texts[path]
+
+    def must_be_whole(self) -> None:
+        """See that no file was being written while it was read. Raises ConfigError.
+
+        One that ends within a line may be half of what is meant; one that has changed since is not
+        what was read.
+        """
+        for path in self._read:
+            if not self._texts[path].endswith("\n"):
+                line = self._texts[path].count("\n") + 1
+                what = _("the file ends within this line and may be half written: end the line")
+                raise ConfigError(str(Problem(str(path), line, 1, "", what)))
+            try:
+                now = _version(path.stat())
+            except OSError:
+                now = ()
+            if now != self._read[path]:
+                raise ConfigError(
+                    _("{path}: it was changed while it was read: do it again", path=path)
+                )
 
     def beside(self, name: str) -> Path:
         """Where a file that is included by this name lies. Raises Refused for any other place."""
@@ -64,6 +87,7 @@ class Files:
         """The same files with one text changed, in memory only."""
         other = Files(self.path)
         other._texts = {**self._texts, path: text}
+        other._read = {one: was for one, was in self._read.items() if one != path}
         return other
 
     def write(self, path: Path) -> None:
@@ -86,9 +110,21 @@ class Files:
 
 def read_text(path: Path) -> str:
     """A file's text, of bounded size. Raises ConfigError."""
+    return _read(path)[0]
+
+
+def _version(was: os.stat_result) -> tuple[int, ...]:
+    """What differs once a file was written, or another one put in its place."""
+    return was.st_dev, was.st_ino, was.st_size, was.st_mtime_ns
+
+
+def _read(path: Path) -> tuple[str, os.stat_result]:
     try:
-        with path.open("rb") as file:
-            written = file.read(LARGEST + 1)
+        written, was = durable.read(path, LARGEST + 1)
+    except (durable.NoFile, IsADirectoryError) as error:
+        raise ConfigError(
+            _("{path}: this is a folder, a pipe or a device: name a file", path=path)
+        ) from error
     except OSError as error:
         raise ConfigError(
             _("{path}: cannot be read: {reason}", path=path, reason=error.strerror)
@@ -102,7 +138,7 @@ def read_text(path: Path) -> str:
             )
         )
     try:
-        return written.decode("utf-8-sig")
+        return written.decode("utf-8-sig"), was
     except UnicodeDecodeError as error:
         place, what = _not_utf8(written, error.start)
         raise ConfigError(str(Problem(str(path), place.line, place.column, "", what))) from error
@@ -119,6 +155,8 @@ def _not_utf8(written: bytes, start: int) -> tuple[Place, str]:
     )
     if written[:2] in {b"\xff\xfe", b"\xfe\xff"}:
         what = _("this file is in UTF-16: save it as UTF-8")
+    elif b"\0" in written:
+        what = _("this is no text file")
     return Place(before.count(b"\n") + 1, column), what
 
 

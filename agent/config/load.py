@@ -26,20 +26,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def load(path: Path, *, strict: bool = False) -> Config:
+def load(path: Path, *, strict: bool = False, whole: bool = False) -> Config:
     """Read and check a file and those it includes, opening no connection.
 
     `strict`: as `gardien check` judges, which also refuses what an installed gateway goes on with
-    (`strictcheck`). Raises ConfigError with all that is wrong, one a line:
-    `config.yaml:12:9: devices.…: …`.
+    (`strictcheck`). `whole`: also see that no file was being written meanwhile. Raises ConfigError
+    with all that is wrong, one a line: `config.yaml:12:9: devices.…: …`.
     """
-    return checked(Files(path), strict=strict)
+    return checked(Files(path), strict=strict, whole=whole)
 
 
-def checked(files: Files, *, strict: bool = False) -> Config:
+def checked(files: Files, *, strict: bool = False, whole: bool = False) -> Config:
     """Check what `load` checks, of texts that may not be in their files yet."""
     shelf = Shelf(files.path.parent / FOLDER)
-    return parse(files.text(), str(files.path), files.include, shelf, strict=strict)
+    found = parse(files.text(), str(files.path), files.include, shelf, strict=strict)
+    if whole:
+        files.must_be_whole()
+    return found
 
 
 def parse(

@@ -40,6 +40,8 @@ CORE = "tag:yaml.org,2002:"
 SCALARS = {CORE + kind for kind in ("str", "null", "bool", "int", "float", "timestamp", "value")}
 MOST_NODES = 100_000
 """keys and values after unfolding aliases; a building of 1,000 devices has some 10,000"""
+MOST_INCLUDED = 2_000_000
+"""characters of all files that are included, of one again each time"""
 WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})", re.ASCII)
 DECIMAL = re.compile(r"[-+]?[0-9]{1,20}(\.[0-9]{0,20})?([eE][-+]?[0-9]{1,2})?", re.ASCII)
 
@@ -88,7 +90,7 @@ def read(text: str, include: Include = no_files) -> Tree:
 
 def composed(text: str) -> Node | None:
     """Make nodes of a text, each with its place in it; None of an empty one. Raises Unreadable."""
-    yaml = YAML(pure=True)
+    yaml = YAML(typ="safe", pure=True)
     yaml.Scanner = Bounded
     yaml.composer.warn_double_anchors = False
     try:
@@ -106,6 +108,8 @@ class _Builder:
     file: str = ""
     """that is being read, by the name it is included by"""
     nodes: int = 0
+    included: int = 0
+    """characters"""
 
     def build(self, node: Node, path: Path, within: tuple[Node, ...]) -> Any:
         self._bound(node, within)
@@ -200,6 +204,12 @@ class _Builder:
         except Refused as error:
             self._complain(path, node, str(error))
             return None
+        self.included += len(text)
+        if self.included > MOST_INCLUDED:
+            raise Unreadable(
+                self._place(node),
+                _("more than {most:,} characters are included up to here", most=MOST_INCLUDED),
+            )
         self.file = name
         try:
             found = composed(text)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.scanner import RoundTripScanner
+from ruamel.yaml.scanner import Scanner
 
 from agent.config.problem import Place, no_blank
 from agent.settings import shown
@@ -27,6 +27,8 @@ NO_READER_EXPECTED = (
 """what the reader itself trips over: `"\\UFFFFFFFF"`, `!<tag`, …"""
 
 MOST_DEPTH = 20
+MOST_SIGNS = 80_000
+"""words, dashes, colons and brackets of one file; a building of 1,000 devices has some 20,000"""
 TOO_DEEP = N_("nested deeper than anything in a configuration")
 
 NOT_IN_LINE = N_(
@@ -72,14 +74,25 @@ class Unreadable(Exception):
         self.what = what
 
 
-class Bounded(RoundTripScanner):
+class Bounded(Scanner):
     """The reader's first half, ended before it runs long: each open bracket makes all others dear.
 
     Raises Unreadable.
     """
 
+    def __init__(self, loader: Any = None) -> None:
+        super().__init__(loader)
+        self._signs = 0
+
     def fetch_more_tokens(self) -> Any:
-        """Read on by one word or sign, unless it stands too deep."""
+        """Read on by one word or sign, unless it stands too deep or there were too many."""
+        self._signs += 1
+        if self._signs > MOST_SIGNS:
+            what = _(
+                "more than {most:,} words and signs up to here: this is no configuration",
+                most=MOST_SIGNS,
+            )
+            raise Unreadable(_place(self.reader.get_mark()), what)
         if max(self.flow_level, len(self.indents)) > MOST_DEPTH:
             raise Unreadable(_place(self.reader.get_mark()), _(TOO_DEEP))
         return super().fetch_more_tokens()
@@ -89,7 +102,7 @@ def stumbled(text: str) -> Unreadable:
     """Say where the reader gave up in no words of its own: it has forgotten, so look again."""
     place = Place(1, 1)
     try:
-        for token in YAML(pure=True).scan(text):
+        for token in YAML(typ="safe", pure=True).scan(text):
             place = _place(token.end_mark)
     except (YAMLError, *NO_READER_EXPECTED):
         pass

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agent.authority import claims, replay, taken
+from agent.authority.numbered import number_of, of_issuer
 from agent.authority.refused import Code as ObjectCode
 from agent.authority.refused import Forged
 from agent.clock import stamp
@@ -29,12 +30,14 @@ if TYPE_CHECKING:
     from agent.buffer.database import Database
     from agent.control.fitted import Fitted
     from agent.control.keeper import Keeper
-    from agent.control.model import Order
+    from agent.control.model import Grant, Order
 
 EARLY_KEPT = 72 * 3600.0
 """seconds for which a cancellation that came before its order is kept"""
 CENTRE = frozenset({"grid_operator", "registry"})
 """who may end whatever stands"""
+NAMED = 20
+"""controls of one refused order that the audit chain names, of each code"""
 DRAWS = random.SystemRandom()
 
 
@@ -66,6 +69,7 @@ class Desk:
         async with self._one_at_a_time:
             before = await self._first(verified, ends=ends)
             if before is not None:
+                self._must_stand(verified)
                 return dict(before) | {"again": True}
             try:
                 return await self._take(verified)
@@ -111,12 +115,21 @@ class Desk:
                 )
         journal = self.keeper.journal
         if (other := journal.grants.get(grant.jti)) and other.by != grant.by:
-            words = f"{other.by} has used the number {grant.jti} for a grant: take another"
-            raise Forged(ObjectCode.REPLAY, words, "another grant here has this `jti`")
-        answer = {"grant": grant.jti, "role": grant.role, "revoked": journal.is_taken(grant)}
+            grant = replace(grant, jti=of_issuer(grant.jti, grant.by))
+        answer = {"grant": said.jti, "role": grant.role, "revoked": journal.is_taken(grant)}
         await self.run(journal.grant, grant, _keep(verified, answer))
-        self._audit("control.grant", jti=grant.jti, kid=verified.kid)
+        self._audit("control.grant", jti=said.jti, kid=verified.kid)
         return answer
+
+    def _must_stand(self, verified: Verified) -> None:
+        """Answer a copy of a grant with what has become of it. Raises Forged E_REVOKED."""
+        own = of_issuer(verified.jti, verified.owner)
+        grants = self.keeper.journal.grants
+        found = [one for id_ in (verified.jti, own) if (one := grants.get(id_))]
+        for grant in found:
+            if grant.by == verified.owner and grant.revoked:  # 0: its key counts no more here
+                words = f"the grant {verified.jti} was revoked on {stamp(grant.revoked)}"
+                raise Forged(ObjectCode.REVOKED, words, words)
 
     def _covers(self, verified: Verified, asset: str) -> bool:
         name, _, equipment = asset.partition(":")
@@ -133,7 +146,7 @@ class Desk:
             self._may_take_back(one)
         answer = {
             "revoked": [one.what for one in some],
-            "unknown": [one.what for one in some if not one.key and one.what not in journal.grants],
+            "unknown": [one.what for one in some if not one.key and not self._numbered(one.what)],
         }
         version = (verified.owner, said.ver)
         journal.believe(some)  # before it is kept, which a disk may delay
@@ -142,13 +155,18 @@ class Desk:
         self._audit("control.revoked", jti=said.jti, kid=verified.kid, revoked=answer["revoked"])
         return answer
 
+    def _numbered(self, number: str) -> list[Grant]:
+        """The grants of this number, of whatever issuers."""
+        grants = self.keeper.journal.grants.values()
+        return [grant for grant in grants if number_of(grant.jti) == number]
+
     def _may_take_back(self, one: taken.TakenBack) -> None:
         """An unknown one may come later; then it is judged who has taken it back."""
-        grant = None if one.key else self.keeper.journal.grants.get(one.what)
-        if grant and not taken.may_end(one.owner, one.role, grant.by, grant.role):
+        named = () if one.key else self._numbered(one.what)
+        if named and not any(taken.may_end(one.owner, one.role, by.by, by.role) for by in named):
             raise Forged(
                 ObjectCode.KID,
-                f"{one.owner} cannot take back what {grant.by} said",
+                f"{one.owner} cannot take back what {named[0].by} said",
                 "a grant is revoked by who gave it, by another key of that role, or by a root",
             )
 
@@ -159,6 +177,7 @@ class Desk:
         answers: dict[str, Any] = {}
         events: list[Event] = []
         outcomes: list[Outcome] = []
+        refused: dict[str, list[str]] = {}
         for name in dict.fromkeys(said.cmd.tgt):
             order = order_of(verified, said, name, now.wall)
             found = self.consider(verified, order)
@@ -171,7 +190,7 @@ class Desk:
                 code = str(found)
                 answers[name] = {"state": State.REJECTED, "code": code, "words": found.words}
                 outcomes.append(replace(told, state=State.REJECTED, code=code, words=found.words))
-                self._audit("control.refused", jti=order.jti, control=name, code=code)
+                refused.setdefault(code, []).append(name)
                 continue
             events.append(found)
             outcomes += self._taken(found, told, self.keeper.fits[name].modality.version)
@@ -179,6 +198,11 @@ class Desk:
                 "state": State.SCHEDULED, "begin": stamp(found.begin), "end": stamp(found.end),
                 "grants": [*found.grants],
             }  # fmt: skip
+        for code, names in refused.items():
+            self._audit(
+                "control.refused", jti=said.jti, kid=verified.kid, code=code,
+                controls=names[:NAMED], count=len(names),
+            )  # fmt: skip
         answer = {"jti": said.jti, "targets": answers}
         change = Change(events=events, outcomes=outcomes)
         await self.keeper.world.save(change, _keep(verified, answer))

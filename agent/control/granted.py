@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.authority.numbered import number_of
 from agent.clock import stamp
 from agent.control.bounds import at_hours, long, outside, said
 from agent.control.model import Code, No
@@ -37,7 +38,7 @@ def _of_role(role: str, order: Order, agreed: Modality, facts: Facts) -> str | N
         and one.to == order.by
         and order.action in one.actions
         and one.covers(agreed.name, agreed.equipment)
-        and (not order.auth or one.jti in order.auth)
+        and (not order.auth or number_of(one.jti) in order.auth)
     ]
     if of_role and all(one.revoked is not None for one in of_role):
         return No(Code.REVOKED, f"the grant of the {said(role)} was revoked", role)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from agent.authority import claims, replay, taken
 from agent.authority.kinds import ROOT
+from agent.authority.numbered import number_of
 from agent.authority.taken import TakenBack
 from agent.buffer.database import LOG, Damaged, Database, preallocate, set_aside
 from agent.control.journal_copy import LEFT, OPEN, Copied
@@ -209,7 +210,7 @@ class Journal:
         return {(jti, control): until for jti, control, until in rows}
 
     def _standing(self, grant: Grant) -> Grant:
-        at = self.taken.when(grant.jti, grant.by, grant.role)
+        at = self.taken.when(number_of(grant.jti), grant.by, grant.role)
         if at is None:
             at = self.key_taken(grant.kid, grant.by, grant.role)
         return replace(grant, revoked=0.0 if at is None and grant.kid == self.mute else at)

@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.authority import claims
+from agent.authority.numbered import number_of, of_issuer
 from agent.authority.refused import REMEDIES, Code, Forged
 from agent.authority.words import moment, seconds
 from agent.clock import stamp
 from agent.errors import NotRecorded, Refused
-from agent.reception.placemap import read_map
+from agent.reception.placemap import MOST_NAMES, MOST_PLACES, NewMap, read_map
 from agent.registry import fields
 from agent.registry.dates import MONTH, day_of_the_year, sane
 from agent.registry.entries import NewConsent, NewDuty, NewOccupancy, NewWithdrawal
@@ -21,8 +22,13 @@ from agent.registry.place import OCCUPANCY, parse
 
 if TYPE_CHECKING:
     from agent.authority.verify import Verified
+    from agent.registry.documents import Consent
     from agent.registry.gate import Policy
     from agent.registry.registry import Registry
+
+
+COLLECTOR = "consent_collector"
+"""a role that withdraws what it has collected; a building manager also what others have"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,9 @@ class Papers:
 
     registry: Registry
     policy: Policy
+    most_places: int = MOST_PLACES
+    most_names: int = MOST_NAMES
+    """that there may be here once a map is recorded"""
 
     def record(self, verified: Verified, now: float) -> str:
         """Record what an object says; in a word what was done, for people.
@@ -49,6 +58,8 @@ class Papers:
     def _record(self, verified: Verified, now: float) -> str:
         said, who, source = verified.said, verified.owner, f"{verified.typ} {verified.jti}"
         match said:
+            case claims.Consent(status="withdrawn"):
+                return self._withdrawal(said, verified.role, (who, source, now))
             case claims.Consent():
                 return self._consent(said, (who, source, now))
             case claims.OccupancySaid():
@@ -69,10 +80,8 @@ class Papers:
             self._on_the_disk("recorded before")
             return True
         said = verified.said
-        if isinstance(said, claims.Consent) and said.status == "given":
-            return any(one.id == said.jti for one in self.registry.consents())
-        if isinstance(said, claims.Duty) and said.status == "given":
-            return any(one.id == said.jti for one in self.registry.duties())
+        if isinstance(said, claims.Consent | claims.Duty) and said.status == "given":
+            return self.registry.author(self._id(said.jti, verified.owner)) is not None
         if isinstance(said, claims.OccupancySaid) and said.event == "move_in":
             return any(
                 (one.id, one.place, one.since) == (said.occ, said.place, _at(said.from_))
@@ -80,14 +89,57 @@ class Papers:
             )
         return False
 
+    def since(self, verified: Verified, now: float) -> str:
+        """What has become, since it was recorded, of what an object said; empty: it stands.
+
+        Raises Forged E_REVOKED where it was a consent that was withdrawn (rules-checked D5).
+        """
+        said = verified.said
+        if isinstance(said, claims.Consent) and said.status == "given":
+            id_ = self._id(said.jti, verified.owner)
+            found = next((one for one in self.registry.consents() if one.id == id_), None)
+            if found is not None and found.withdrawn is not None:
+                words = f"the consent {said.jti} was withdrawn on {stamp(found.withdrawn)}"
+                remedy = "If the people agree again, sign a new consent with a new `jti`."
+                raise Forged(Code.REVOKED, words, words, remedy)
+            if found is not None and found.replaced is not None:
+                return f"replaced by {number_of(found.replaced)} on {stamp(found.until)}"
+            return f"ended on {stamp(found.until)}" if found and found.until <= now else ""
+        if isinstance(said, claims.Duty) and said.status == "given":
+            id_ = self._id(said.jti, verified.owner)
+            ends = [one.until for one in self.registry.duties() if one.id == id_]
+        elif isinstance(said, claims.OccupancySaid) and said.event == "move_in":
+            ends = [one.until for one in self.registry.occupancies() if one.id == said.occ]
+        else:
+            return ""
+        return f"ended on {stamp(ends[0])}" if ends and ends[0] and ends[0] <= now else ""
+
+    def _id(self, number: str, issuer: str) -> str:
+        """Under what id an issuer's consent or duty stands here, or will: the number itself belongs
+        to whoever used it first.
+        """
+        if self.registry.author(number) in {None, issuer}:
+            return number
+        return of_issuer(number, issuer)
+
+    def _withdrawal(self, said: claims.Consent, role: str, by: tuple[str, str, float]) -> str:
+        assert said.prev is not None
+        number, own = said.prev, self._id(said.prev, by[0])
+        known = [one for one in self.registry.consents() if number_of(one.id) == number]
+        theirs = [one for one in known if (one.occupancy, one.place) == (said.sub, said.place)]
+        mine = [one for one in known if one.id == own]
+        if theirs:
+            meant = next((one.id for one in mine if one in theirs), theirs[0].id)
+        elif mine or (known and role != COLLECTOR):
+            raise _of_others(said, (mine or known)[0])
+        else:
+            meant = own
+        found = self.registry.withdraw([NewWithdrawal(id=meant)], *by)
+        return "withdrawn" if found else "withdrawn before it came: it will not be taken"
+
     def _consent(self, said: claims.Consent, by: tuple[str, str, float]) -> str:
         if said.status == "refused":
             return "noted: nothing was asked for, and nothing may leave"
-        if said.status == "withdrawn":
-            assert said.prev is not None
-            self._same_people(said)
-            found = self.registry.withdraw([NewWithdrawal(id=said.prev)], *by)
-            return "withdrawn" if found else "withdrawn before it came: it will not be taken"
         assert said.given_at is not None
         if said.given_at > by[2] + fields.CLOCKS_DIFFER:
             given, now = stamp(said.given_at), stamp(by[2])
@@ -104,22 +156,14 @@ class Papers:
             since=said.nbf,
             until=said.exp,
             occupancy=said.sub,
-            id=said.jti,
+            id=self._id(said.jti, by[0]),
             given=said.given_at,
             method=said.method or "",
             proof=said.proof.ref if said.proof else "",
-            replaces=said.prev,
+            replaces=said.prev and self._id(said.prev, by[0]),
         )
         self.registry.consent([row], *by, self.policy)
         return "consent recorded"
-
-    def _same_people(self, said: claims.Consent) -> None:
-        """Refuse a withdrawal that names other people than those of the consent that it ends."""
-        meant = next((one for one in self.registry.consents() if one.id == said.prev), None)
-        if meant is None or (meant.occupancy, meant.place) == (said.sub, said.place):
-            return
-        wrong = "the consent that `prev` names is not of the people that `sub` and `place` name"
-        raise Forged(Code.REGISTRY, f"{said.prev}: {wrong}", wrong, REMEDIES[Code.FORM])
 
     def _occupancy(self, said: claims.OccupancySaid, by: tuple[str, str, float]) -> str:
         row = NewOccupancy(
@@ -136,7 +180,8 @@ class Papers:
 
     def _duty(self, said: claims.Duty, by: tuple[str, str, float]) -> str:
         if said.status == "ended":
-            self.registry.end_duty(said.prev or said.reference, _at(said.to), *by)
+            meant = self._id(said.prev, by[0]) if said.prev else said.reference
+            self.registry.end_duty(meant, _at(said.to), *by)
             return "ended"
         row = NewDuty(
             recipient=said.recipient,
@@ -145,18 +190,71 @@ class Papers:
             since=_at(said.from_),
             until=_at(said.to),
             billing=tuple(said.billing or ()),
-            id=said.jti,
+            id=self._id(said.jti, by[0]),
         )
         self.registry.oblige([row], *by)
         return "duty recorded"
 
+    def preview(self, verified: Verified, now: float) -> dict[str, Any]:
+        """What a place map would bring, and record nothing.
+
+        Raises Refused where it contradicts what stands.
+        """
+        said = verified.said
+        assert isinstance(said, claims.PlaceMap)
+        found = self._read(said)
+        by = (verified.owner, f"{verified.typ} {verified.jti}", now)
+        self._bring(found, by, preview=True)
+        known = {(one.place, one.scheme, one.value) for one in self.registry.aliases()}
+        named = [one for one in found.names if (one.place, one.scheme, one.value) not in known]
+        return {
+            "places": [
+                {"id": one.id, "label": one.label, "type": one.type} for one in found.places
+            ],
+            "names": [
+                {"place": one.place, "scheme": one.scheme, "value": one.value} for one in named
+            ],
+            "unchanged": len(found.names) - len(named),
+        }
+
     def _map(self, said: claims.PlaceMap, by: tuple[str, str, float]) -> str:
-        found = read_map(said.csv, said.jti, {place.id for place in self.registry.places()})
-        if found.places:
-            self.registry.add_places(found.places, *by, lots=found.names)
-        elif found.names:
-            self.registry.name(found.names, *by)
+        found = self._read(said)
+        self._bring(found, by)
         return f"{len(found.places)} places are new, {len(found.names)} names are known"
+
+    def _read(self, said: claims.PlaceMap) -> NewMap:
+        """What a map says. Raises Refused where there would be too much here after it."""
+        places = {place.id for place in self.registry.places()}
+        found = read_map(said.csv, said.jti, places)
+        for what, many, most in (
+            ("places", len(places) + len(found.places), self.most_places),
+            ("names of places", len(self.registry.aliases()) + len(found.names), self.most_names),
+        ):
+            if many > most:
+                words = f"with this map there would be {many:,} {what} here; {most:,} are allowed"
+                raise Forged(Code.REGISTRY, words, words, "Leave out what is not of this building.")
+        return found
+
+    def _bring(self, found: NewMap, by: tuple[str, str, float], *, preview: bool = False) -> None:
+        if found.places:
+            self.registry.add_places(found.places, *by, lots=found.names, preview=preview)
+        elif found.names:
+            self.registry.name(found.names, *by, preview=preview)
+
+
+def _of_others(said: claims.Consent, meant: Consent) -> Forged:
+    """A withdrawal names other people than the consent that it would end: which claims differ."""
+    differs = [
+        f"`{claim}`"
+        for claim, here, theirs in (
+            ("sub", meant.occupancy, said.sub), ("place", meant.place, said.place),
+        )
+        if here != theirs
+    ]  # fmt: skip
+    verb = "differs" if len(differs) == 1 else "differ"
+    wrong = f"{' and '.join(differs)} {verb} from the consent that `prev` names"
+    remedy = "Take `sub`, `place` and `prev` from one consent and sign it again with a new `jti`."
+    return Forged(Code.REGISTRY, f"{said.prev}: {wrong}", wrong, remedy)
 
 
 def _at(text: str | None) -> int | None:

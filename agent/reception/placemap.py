@@ -19,6 +19,10 @@ from agent.registry.place import PLACES, parse
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+MOST_LINES = 25_000
+"""of one map, which has 1 MiB at most"""
+MOST_PLACES, MOST_NAMES = 60_000, 120_000
+"""that there may be here once a map is recorded"""
 COLUMNS = ["place_id", "type", "parent", "label", "scheme", "value", "valid_from", "valid_to"]
 
 
@@ -39,6 +43,8 @@ def read_map(text: str, name: str, known: Collection[str]) -> NewMap:
         if heading != COLUMNS:
             raise Refused(f"{name}:1: a place map has the columns {';'.join(COLUMNS)}")
         for number, cells in enumerate(lines, start=2):
+            if number > MOST_LINES + 1:
+                raise Refused(f"{name}:{number}: a place map has {MOST_LINES:,} lines at most")
             if cells:
                 _line(cells, f"{name}:{number}", found, met)
     except csv.Error as error:

@@ -13,6 +13,7 @@ import logging
 import re
 import sqlite3
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agent.authority import claims, replay, set_aside, taken, trust
@@ -42,8 +43,9 @@ Seat = Callable[[Verified], Awaitable[dict[str, Any]]]
 account of numbers used (authority/replay.py). Raises Forged or Refused"""
 
 REFUSALS_AN_HOUR = 60
-"""records of refusals in the chain; of those beyond only the number is written: a flood of forged
-objects must not fill the disk"""
+"""refusals of which senders are told: a flood of forged objects must not fill the disk"""
+UNSIGNED = {Code.FORM, Code.SIG, Code.KID, Code.INTERNAL}
+"""codes of objects of which it may not be known who signed them"""
 HOUR = 3600.0
 AHEAD = 120.0
 """seconds by which the clock of who signs may be before ours"""
@@ -89,7 +91,6 @@ class Reception:
         """by typ: who else takes objects"""
         self._one_at_a_time = asyncio.Lock()
         self._refused_at: list[float] = []
-        self._unrecorded = 0
         self._pruned = 0.0
 
     def known(self) -> Known:
@@ -164,7 +165,7 @@ class Reception:
 
     async def _take(self, raw: bytes, via: str) -> dict[str, Any]:
         try:
-            verified = verify(raw, self.known())
+            verified = replace(verify(raw, self.known()), via=via)
         except Forged as error:
             if error.code is Code.CLOCK and _for_the_registry(raw):
                 return self._wait_for_the_clock(raw, via)
@@ -176,7 +177,8 @@ class Reception:
             return {"typ": verified.typ, "jti": verified.jti, "outcome": "taken", **answer}
         first = replay.first(self.book.db, verified)
         if first is not None:
-            return first | {"again": True}
+            since = self.papers.since(verified, self.clock.now())
+            return first | {"again": True} | ({"outcome": since} if since else {})
         return await self._do(verified, via)
 
     async def _do(self, verified: Verified, via: str) -> dict[str, Any]:
@@ -192,6 +194,22 @@ class Reception:
                 raise Forged(Code.TYP, f"nobody here takes {verified.typ}: is it configured?")
         return self._settle(verified, via, outcome)
 
+    def preview(self, raw: bytes) -> dict[str, Any]:
+        """What a place map would change here, if it came now; nothing is changed. Raises Forged."""
+        verified = verify(raw, self.known())
+        if not isinstance(verified.said, claims.PlaceMap):
+            raise Refused(f"a preview shows what a place map brings; this is {verified.typ}")
+        answer = {"typ": verified.typ, "jti": verified.jti, "iss": verified.owner}
+        if replay.first(self.book.db, verified) is not None:
+            return answer | {"again": True, "places": [], "names": [], "unchanged": 0}
+        self.book.must_be_newer(verified, verified.said.ver)
+        try:
+            return answer | self.papers.preview(verified, self.clock.now())
+        except NotRecorded:
+            raise
+        except Refused as error:
+            raise contradiction(error, verified, self.papers.policy) from error
+
     def _record(self, verified: Verified, via: str) -> dict[str, Any]:
         """Put it into the registry; what hangs on something unknown yet waits for it."""
         now = self.clock.now()
@@ -199,7 +217,7 @@ class Reception:
             self.book.must_be_newer(verified, verified.said.ver)
         try:
             if self.papers.known(verified):
-                outcome = "recorded before"
+                outcome = self.papers.since(verified, now) or "recorded before"
             else:
                 outcome = self.papers.record(verified, now)
         except NotYet as error:
@@ -317,22 +335,30 @@ class Reception:
         return {"typ": named[0], "jti": named[1], "outcome": f"waits: {why}"}
 
     def _refused(self, raw: bytes, via: str, error: Forged) -> None:
-        """Write a refusal down; of a flood only the number."""
+        """Write a refusal down, and let its sender know; of a flood only the first hear of it."""
         log.info("an object that came by %s is refused: %s", via, error)
+        body = {"code": error.code, "sha256": hashlib.sha256(raw).hexdigest(), "via": via}
+        if kid := self._signer(raw, error):
+            body["kid"] = kid
+        self.audit("object.refused", body)
         if self._flooded():
-            self._unrecorded += 1
             return
         self._refused_at.append(self.clock.steady())
-        body = {"code": error.code, "sha256": hashlib.sha256(raw).hexdigest(), "via": via}
-        if self._unrecorded:
-            body["more"] = str(self._unrecorded)
-            self._unrecorded = 0
-        self.audit("object.refused", body)
         how = f"REJECTED {error.code}{_conflicts(raw, error)}"
         self._keep_told(raw, via, how, words=error.sentence)
 
+    def _signer(self, raw: bytes, error: Forged) -> str:
+        """The key that a refused object is counted for; empty where nobody we know has signed."""
+        if error.code in UNSIGNED:
+            return ""
+        try:
+            kid = take_apart(raw).kid
+        except Forged:
+            return ""
+        return kid if kid in self.known().members else ""
+
     def _flooded(self) -> bool:
-        """Whether so much was refused in the last hour that no more of it is written down."""
+        """Whether so much was refused in the last hour that nobody is told of more."""
         now = self.clock.steady()
         self._refused_at = [at for at in self._refused_at if now - at < HOUR]
         return len(self._refused_at) >= REFUSALS_AN_HOUR

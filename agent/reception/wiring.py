@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from agent.authority.audit import Chain
+from agent.authority.audit import Broken, Chain
 from agent.authority.book import FILE, Book
 from agent.authority.key import Key
 from agent.authority.kinds import WITNESS
 from agent.authority.member import Member
 from agent.authority.verify import Audience
+from agent.errors import NotRecorded
 from agent.reception.reception import Reception
+from agent.reception.repeated import Repeated
 from agent.storage import volatile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from agent.authority.settings import Trust
     from agent.clock import Clock
@@ -39,26 +41,82 @@ def machine_id() -> str:
         return ""
 
 
-class Notes:
-    """Writes decisions into the chain; a disk that does not take them stops nothing."""
+REFUSALS = frozenset({"object.refused", "control.refused"})
+BY_PEOPLE_HERE = frozenset(
+    f"control.{word}"
+    for word in ("released", "handed_back", "abandoned", "opted_out", "opted_in", "tested")
+)
 
-    def __init__(self, chain: Chain) -> None:
-        self.chain = chain
-        self._one_at_a_time = Lock()
+
+def _by_others(type_: str) -> bool:
+    """Whether what is written was caused by who sends signed objects."""
+    return type_.startswith(("object.", "control.")) and type_ not in BY_PEOPLE_HERE
+
+
+class Notes:
+    """Writes decisions into the chain; a disk that does not take them stops nothing.
+
+    Of what others cause, repeated refusals are counted (agent/reception/repeated.py), and nothing
+    is written while the chain has no room for it (`Chain.takes_of_others`).
+    """
+
+    def __init__(self, chain: Chain, steady: Callable[[], float]) -> None:
+        self.chain, self._steady = chain, steady
+        self._one_at_a_time = RLock()
+        self._repeated = Repeated(steady())
         self.lost = 0
         """decisions that could not be written down"""
+        self.held_back = 0
+        """what others caused, and the chain had no room for"""
 
     def __call__(self, type_: str, body: Mapping[str, Any]) -> None:
         """Write one down; from any thread."""
+        with self._one_at_a_time:
+            self._note(type_, body)
+
+    def _note(self, type_: str, body: Mapping[str, Any]) -> None:
+        now = self._steady()
+        for of, counted in self._repeated.due(now):
+            self._write(of, counted)
+        # what was accepted before has grants: its refusal is a decision of its own
+        alone = type_ not in REFUSALS or "grants" in body
+        if alone or self._repeated.writes(type_, body, now):
+            self._write(type_, body)
+
+    def _write(self, type_: str, body: Mapping[str, Any]) -> None:
+        if _by_others(type_) and not self.chain.takes_of_others:
+            if not self.held_back:
+                log.error(
+                    "the audit chain is three quarters full: what senders of signed objects cause"
+                    " is not written until its oldest records may go"
+                )
+            self.held_back += 1
+            return
         try:
             with self._one_at_a_time:
                 self.chain.append(type_, body)
         except OSError as error:
             self.lost += 1
             log.error("%s could not be written into the audit chain: %s", type_, error)  # noqa: TRY400
+        if self.chain.thinned:
+            thinned, self.chain.thinned = self.chain.thinned, 0
+            log.warning("the audit chain is full: its %d oldest records are gone", thinned)
+            self("audit.thinned", {"records": thinned})
+
+    def receipted(self, digest: str | None) -> None:
+        """A recipient has receipted a batch with this hash; None: with none."""
+        try:
+            if digest is not None:
+                self.chain.receipted(digest)
+        except (NotRecorded, Broken, OSError) as error:
+            log.warning("what was receipted of the audit chain is noted later: %s", error)
 
     def registry_changed(self, registry: Registry) -> None:
-        """Write down what the registry has recorded since this was last asked."""
+        """Write down what the registry has recorded since this was last asked, and how many
+        refusals were counted.
+        """
+        for type_, counted in self._repeated.due(self._steady()):
+            self._write(type_, counted)
         before = self.chain.latest("registry")
         since = int(before["revision"]) if before else 0
         if since > registry.revision:
@@ -70,7 +128,7 @@ class Notes:
 
 def open_notes(state: Path, clock: Clock, identity: Identity | None, *, moved: bool) -> Notes:
     """Open the chain, and write down who we are if that is not what it says."""
-    notes = Notes(Chain(state, clock.now))
+    notes = Notes(Chain(state, clock.now), clock.steady)
     if notes.chain.torn:
         notes("audit.torn", {"bytes": notes.chain.torn})
     if identity is not None:

@@ -64,6 +64,9 @@ def admit_aliases(index: Index, rows: Sequence[NewAlias], author: Author) -> lis
     may be but one, is refused with both named.
     """
     claims = standing(index)
+    names: dict[tuple[str, str, str], list[Alias]] = {}
+    for one in index.aliases:
+        names.setdefault((one.place, one.scheme, one.value), []).append(one)
 
     def admit(row: NewAlias) -> Iterator[Document]:
         place = _place_of(index, row)
@@ -85,7 +88,8 @@ def admit_aliases(index: Index, rows: Sequence[NewAlias], author: Author) -> lis
             note=row.note.strip()[: fields.LONGEST_LABEL],
         )
         # a list that is imported again says again what it said
-        if not _known(index, alias):
+        known_as = names.get((alias.place, alias.scheme, alias.value), ())
+        if not any(covers(one, alias.since) for one in known_as):
             yield claimed(claims, alias)
 
     return each(rows, admit, lambda row: row.ends)
@@ -100,14 +104,6 @@ def _place_of(index: Index, row: NewAlias) -> Place:
         raise Refused(
             f"{error}; a {row.part} is another name of a dwelling: write that dwelling's label here"
         ) from error
-
-
-def _known(index: Index, alias: Alias) -> bool:
-    names = (alias.place, alias.scheme, alias.value)
-    return any(
-        (one.place, one.scheme, one.value) == names and covers(one, alias.since)
-        for one in index.aliases
-    )
 
 
 def _ended(index: Index, place: Place, known: Scheme, row: NewAlias, author: Author) -> Alias:

@@ -140,6 +140,11 @@ class Registry:
         """Whether anything was ever recorded by their word, from just this source."""
         return any((one.word.who, one.word.source) == (who, source) for one in self._documents)
 
+    def author(self, id_: str) -> str | None:
+        """By whose word a consent or a duty was first recorded; None: there is none of that id."""
+        first = (one for one in self._documents if one.id == id_)
+        return next((one.word.who for one in first if isinstance(one, Consent | Duty)), None)
+
     # what is recorded
 
     def places(self) -> list[Place]:

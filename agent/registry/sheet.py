@@ -7,10 +7,10 @@ names and telephones, are not read: `unread` says which.
 from __future__ import annotations
 
 import csv
-import io
 import re
 import unicodedata
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from agent.errors import Refused
@@ -24,6 +24,10 @@ STRANGE = "?"
 """the name of a column that is not read"""
 ABOVE = 20
 """lines among which the headings are looked for: a title may stand above them"""
+LONGEST_HEAD = 20_000
+"""characters of a line in which headings are looked for"""
+LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
+LONGEST_LINE = 1_000_000
 SURE = 2
 """headings that one of them must have to be taken for the headings, though it is not the first"""
 MOST, LONG = 6, 24
@@ -37,6 +41,12 @@ WRONG = re.compile(
 """what stands in a cell whose formula went wrong"""
 NO_END = "unexpected end of data"
 """the csv module's words for a quote without its other half"""
+
+
+MOST_ROWS = 60_000
+MOST_COLUMNS = 256
+MOST_CELLS = 1_500_000
+"""of all rows, without the empty ones at the end of each"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +65,8 @@ def read(text: str, name: str, columns: Mapping[str, str], required: Sequence[st
 
     `columns` maps each heading a person may write, in lower case, to our name for it; `required`
     are names of ours. Raises Refused on a heading that is misspelt, double or missing, and on a
-    file without rows; a row that is wrong comes back with its `fault`.
+    file without rows or with more than is read (`MOST_ROWS`, `MOST_COLUMNS`, `MOST_CELLS`); a row
+    that is wrong comes back with its `fault`.
     """
     at, first, rows = _headed(text, name, columns)
     names = _names(first, f"{name}:{at}", columns, required)
@@ -81,17 +92,18 @@ def plain(heading: str) -> str:
 
 def _headed(
     text: str, name: str, columns: Mapping[str, str]
-) -> tuple[int, list[str], list[tuple[int, list[str]]]]:
+) -> tuple[int, list[str], Iterator[tuple[int, list[str]]]]:
     """The line of the headings, they themselves, and the rows below with their lines."""
     known = {plain(heading) for heading in columns}
-    rows = list(_numbered(*_separated(text.removeprefix("\ufeff"), known), name))
-    filled = [number for number, (_, row) in enumerate(rows[:ABOVE]) if any(row)]
+    all_rows = _numbered(*_separated(text.removeprefix("\ufeff"), known), name)
+    rows = list(islice(all_rows, ABOVE))
+    filled = [number for number, (_, row) in enumerate(rows) if any(row)]
     if not filled:
         raise Refused(f"{name}:1: the first line must be the headings; it is empty")
     most, at = max((_like(rows[number][1], known), -number) for number in filled)
     begins = -at if most >= SURE else filled[0]
     line, first = rows[begins]
-    return line, first, rows[begins + 1 :]
+    return line, first, chain(rows[begins + 1 :], all_rows)
 
 
 def _like(cells: Iterable[str], known: Container[str]) -> int:
@@ -107,19 +119,38 @@ def _separated(text: str, known: Container[str]) -> tuple[str, str]:
     if head.strip().casefold() in {f"sep={one}" for one in SEPARATORS}:
         return end + below, head.strip()[-1]
 
+    first = [line[:LONGEST_HEAD] for line in islice(_lines(text), ABOVE)]
+
     def good(separator: str) -> tuple[int, int]:
-        found = (_like(line.split(separator), known) for line in text.splitlines()[:ABOVE])
-        return max(found, default=0), head.count(separator)
+        found = (_like(line.split(separator), known) for line in first)
+        return max(found, default=0), first[0].count(separator) if first else 0
 
     return text, max(SEPARATORS, key=good)
 
 
+def _lines(text: str) -> Iterator[str]:
+    """Each line with what ends it; a copy of one at a time."""
+    return (line[0] for line in LINE.finditer(text))
+
+
+def _short_lines(text: str) -> Iterator[str]:
+    for line in _lines(text):
+        if len(line) > LONGEST_LINE:
+            raise csv.Error(f"a line of more than {LONGEST_LINE:,} characters")
+        yield line
+
+
 def _numbered(text: str, separator: str, name: str) -> Iterator[tuple[int, list[str]]]:
     """Rows with the line on which each begins: a quoted cell may span several."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    begins = 1
+    reader = csv.reader(_short_lines(text), delimiter=separator, strict=True)
+    begins, cells = 1, 0
     try:
-        for row in reader:
+        for number, row in enumerate(reader, start=1):
+            while row and not row[-1]:
+                row.pop()
+            cells += len(row)
+            if number > MOST_ROWS + 1 or len(row) > MOST_COLUMNS or cells > MOST_CELLS:
+                raise Refused(f"{name}:{begins}: {_too_much(len(row), cells)}")
             yield begins, [cell.translate(BLANKS).strip() for cell in row]
             begins = reader.line_num + 1
     except csv.Error as error:
@@ -127,6 +158,14 @@ def _numbered(text: str, separator: str, name: str) -> Iterator[tuple[int, list[
         if str(error) == NO_END:
             what = 'a " that opens in this row is never closed'
         raise Refused(f"{name}:{begins}: {what}") from error
+
+
+def _too_much(columns: int, cells: int) -> str:
+    if columns > MOST_COLUMNS:
+        return f"more than {MOST_COLUMNS} columns: keep those that are needed"
+    if cells > MOST_CELLS:
+        return f"more than {MOST_CELLS:,} cells up to here: keep the columns that are needed"
+    return f"more than {MOST_ROWS:,} rows: import the table in parts"
 
 
 def _names(

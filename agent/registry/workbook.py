@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import csv
-import datetime as dt
 import io
-import re
 import struct
 import zipfile
 import zlib
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from xml.parsers.expat import ExpatError
 
 from agent.errors import Refused
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ZIP, OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 ODS = b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet"
 """its first part is not compressed (OpenDocument 1.2, part 3, 3.3)"""
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-MOST_ROWS = 60_000
-LARGEST = 100_000_000
-"""bytes of all parts of a workbook, opened"""
-EXACT = 2**53
-"""up to here a floating-point number is the whole number it looks like"""
+LARGEST = 10_000_000
+"""bytes of a file: 50,000 dwellings with a dozen columns fill half of it"""
 DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
@@ -39,10 +31,10 @@ DAMAGED = (
     EOFError,
     OSError,
     RuntimeError,
+    StopIteration,
+    ExpatError,
 )
-"""what openpyxl is known to raise on a workbook whose bytes were turned"""
-ALL_ZEROS = re.compile(r"0{2,20}")
-"""a number format that shows leading zeros: 00000000"""
+"""what is raised on a workbook whose bytes were turned"""
 
 
 def text_of(content: bytes, name: str) -> str:
@@ -52,6 +44,11 @@ def text_of(content: bytes, name: str) -> str:
     workbook the first sheet that is shown is read, its numbers without the decimals that Excel puts
     behind them.
     """
+    if len(content) > LARGEST:
+        raise Refused(
+            f"{name}: larger than {LARGEST:,} bytes; keep the columns that are needed, or import it"
+            " in parts"
+        )
     if content.startswith(ZIP):
         return _workbook(content, name)
     if content.startswith(OLE):
@@ -78,49 +75,21 @@ def text_of(content: bytes, name: str) -> str:
 
 def _workbook(content: bytes, name: str) -> str:
     try:
-        from openpyxl import load_workbook  # noqa: PLC0415 -- only where a workbook is read
+        from agent.registry import xlsx  # noqa: PLC0415 -- only where a workbook is read
     except ImportError as error:
         raise Refused(
             f"{name}: to read .xlsx install python3-openpyxl, or save it as CSV UTF-8"
         ) from error
+    table = io.StringIO()
     try:
-        _not_too_large(content)
-        book = load_workbook(io.BytesIO(content), read_only=True, data_only=True)
-        shown = [one for one in book.worksheets if one.sheet_state == "visible"]
-        rows = list(_rows(shown[0]))
+        xlsx.read(content, csv.writer(table, delimiter=";", lineterminator="\n").writerow)
+    except xlsx.TooMuch as error:
+        raise Refused(
+            f"{name}: this workbook is not read: {error}. Copy the columns that are needed into a"
+            " new workbook, or save it as CSV UTF-8"
+        ) from error
     except DAMAGED as error:
         if ODS in content[:100]:
             raise Refused(f"{name}: LibreOffice's own .ods: save it as .xlsx or as CSV") from error
         raise Refused(f"{name}: this workbook cannot be read ({error}); save it as CSV") from error
-    table = io.StringIO()
-    csv.writer(table, delimiter=";", lineterminator="\n").writerows(rows)
     return table.getvalue()
-
-
-def _not_too_large(content: bytes) -> None:
-    with zipfile.ZipFile(io.BytesIO(content)) as parts:
-        if sum(part.file_size for part in parts.infolist()) > LARGEST:
-            raise ValueError(f"it opens to more than {LARGEST:,} bytes")
-
-
-def _rows(sheet: Any) -> Iterator[list[str]]:
-    for number, row in enumerate(sheet.iter_rows()):
-        if number > MOST_ROWS:
-            raise ValueError(f"more than {MOST_ROWS:,} rows")
-        yield [_cell(cell) for cell in row]
-
-
-def _cell(cell: Any) -> str:
-    value = cell.value
-    if value is None:
-        return ""
-    if isinstance(value, dt.datetime) and value.time() == dt.time():
-        value = value.date()
-    if isinstance(value, dt.date):
-        return value.isoformat()
-    if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
-        value = int(value)
-    text = str(value)
-    if isinstance(value, int) and ALL_ZEROS.fullmatch(str(cell.number_format)):
-        return text.zfill(len(cell.number_format))
-    return text

@@ -2,6 +2,7 @@
 
 Each is done once; the same bytes again get the first answer. Nothing leaves by a request that would
 not leave without it: rows pass the same checks, and a reading now is one of a slot not read yet.
+A recipient asks for what is its own only.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from agent.errors import Refused
 
 if TYPE_CHECKING:
     from agent.authority.claims import Request
+    from agent.authority.verify import Verified
     from agent.house import House, Outlet
 
 
@@ -41,6 +43,26 @@ def outlet_to(house: House, recipient: str) -> Outlet:
     raise impossible(f"nothing is sent to {recipient} from here")
 
 
+def must_be_its_own(house: House, verified: Verified) -> None:
+    """See that an object about an uplink comes from its recipient. Raises Forged E_KID, E_REQUEST.
+
+    That is who the trust list calls by the recipient's name. A signer who has the name of no
+    recipient here speaks for the one whose uplink brought the object, or for the only one there is.
+    """
+    recipient = verified.claims["recipient"]
+    outlet = outlet_to(house, recipient)
+    recipients = {str(one.settings.recipient) for one in house.outlets.values()}
+    if verified.owner == recipient:
+        return
+    unnamed = verified.owner not in recipients
+    if not (unnamed and (verified.via == outlet.name or len(recipients) == 1)):
+        words = (
+            f"this concerns what is sent to {recipient}, and only {recipient} may ask for it: by"
+            " its own uplink, or with a key that the trust list has under that name"
+        )
+        raise Forged(Code.KID, f"{verified.owner}: {words}", words)
+
+
 def impossible(words: str) -> Forged:
     """What was asked for cannot be done, in words that its sender may be told."""
     return Forged(Code.REQUEST, words, words)
@@ -53,6 +75,8 @@ async def _resend(house: House, outlet: Outlet, said: Request) -> str:
         number = await outlet.thread.run(
             outlet.spool.resend, said.epoch, said.from_, said.to, house.clock.now()
         )
+    except LookupError as error:
+        raise Forged(Code.EPOCH, str(error)) from error
     except ValueError as error:
         raise impossible(str(error)) from error
     outlet.delivery.hurry = True

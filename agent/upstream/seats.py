@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from agent.authority import replay
+from agent.authority import allowance, replay
 from agent.upstream import requests, route
 
 if TYPE_CHECKING:
@@ -28,10 +28,17 @@ def take_seats(house: House) -> None:
 
 
 async def _once(house: House, reception: Reception, act: Act, verified: Verified) -> dict[str, Any]:
-    """Do what a verified object says; the same bytes again get the first answer."""
+    """Do what a verified object says; the same bytes again get the first answer.
+
+    Raises Forged E_KID where its issuer is not the recipient that it is about, E_OFTEN where the
+    issuer has made too many.
+    """
     book = reception.book
     if first := replay.first(book.db, verified):
         return first | {"again": True}
+    requests.must_be_its_own(house, verified)
+    with book.transaction() as db:
+        allowance.take(db, verified.owner, house.clock.now())
     answer = {"typ": verified.typ, "jti": verified.jti}
     answer["outcome"] = await act(house, verified.said)
     with book.transaction() as db:

@@ -2,8 +2,11 @@
 
 from dataclasses import replace
 
+import pytest
+
 from agent.buffer.batch import read
 from agent.model import Receipt
+from tests.contract.buffer.conftest import HEAD
 from tests.contract.buffer.far import receipt_for, seal, seal_all
 from tests.unit.buffer.rows import NOON, poll
 
@@ -160,3 +163,41 @@ def test_a_restored_state_costs_one_epoch_for_all_it_contradicts(opened):
         later = seal_all(spool, most_rows=10)
         assert [read(batch.payload) for batch in later] == [again(poll(0)), again(poll(1))]
         assert spool.settle(contradict(later[0]), DAY).new_epoch  # the day's one is still there
+
+
+def test_of_an_epoch_that_never_was_and_of_numbers_never_made_nothing_can_be_asked(opened):
+    with opened() as spool:
+        spool.append(poll(0) + poll(1), {})
+        first, second = seal_all(spool, most_rows=10)
+        spool.settle(receipt_for(first, second), DAY)
+        with pytest.raises(LookupError, match="5f1c00000000 was ever made"):
+            spool.resend("5f1c00000000", 1, 9, DAY)
+        with pytest.raises(LookupError, match=r"is 2$"):
+            spool.resend(spool.epoch, 3, 9, DAY)
+        assert spool.resend(spool.epoch, 1, 9, DAY) == 2
+        assert spool.settle(receipt_for(first, second), DAY)
+        spool.settle(contradict(first), DAY)
+        spool.settle(replace(receipt_for(second), epoch=spool.epoch, stored=((9, OTHER),)), DAY)
+    with opened() as spool:  # two epochs later, and none of their batches is kept any more
+        spool._database.write("DELETE FROM batch")
+        assert spool.resend(first.id.epoch, 1, 9, DAY) == 2
+        with pytest.raises(LookupError, match=r"is 2$"):
+            spool.resend(first.id.epoch, 3, 9, DAY)
+
+
+def test_a_spool_of_before_knows_the_epochs_of_what_it_holds(opened):
+    with opened() as spool:
+        spool.append(poll(0), {})
+        (first,) = seal_all(spool, most_rows=10)
+        spool.settle(contradict(first), DAY)
+        spool._database.write("DELETE FROM meta WHERE name = 'epochs'")
+        assert spool.resend(first.id.epoch, 1, 9, DAY) == 1
+
+
+def test_what_the_last_receipted_batch_says_of_the_audit_chain_is_known(opened):
+    with opened(head=replace(HEAD, audit=lambda: OTHER)) as spool:
+        spool.append(poll(0), {})
+        (batch,) = seal_all(spool, most_rows=10)
+        assert spool.receipted_audit() is None
+        spool.settle(receipt_for(batch), DAY)
+        assert spool.receipted_audit() == OTHER

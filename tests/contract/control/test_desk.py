@@ -109,6 +109,17 @@ def test_what_everybody_granted_is_done_and_given_back_at_its_end(bench):
     assert "AG, résolution 14 of 2026-05-12" in ground[0]
 
 
+def test_an_order_for_many_controls_that_is_refused_is_one_entry_of_the_audit(bench):
+    noted = []
+    bench.site.keeper.world.audit = lambda kind, body: noted.append((kind, dict(body)))
+    names = [f"no-such-{n}" for n in range(100)]
+    answer = bench.take(bench.order(jti="0192-for-a-hundred", cmd={"tgt": names}))
+    assert len(answer["targets"]) == 100
+    ((kind, body),) = noted
+    assert (kind, body["code"], body["count"]) == ("control.refused", "E_ASSET", 100)
+    assert body["controls"] == names[:20]
+
+
 def test_every_decision_stands_in_the_audit_by_ids_alone(bench):
     noted = []
     bench.site.keeper.world.audit = lambda kind, body: noted.append((kind, dict(body)))
@@ -215,6 +226,31 @@ def test_a_key_that_is_revoked_ends_what_it_has_ordered(bench):
     bench.tend()
     assert bench.site.device.slots[13] is None
     assert "the key that ordered it was revoked" in bench.site.journal.history(0, 1e12)[-1].words
+
+
+def test_a_grant_that_comes_again_after_its_revocation_is_answered_revoked(bench):
+    about = {"iat": NOW, "nbf": NOW - 60, "exp": NOW + 86_400, "jti": "0192-given-and-taken"}
+    raw = signed("dr-grant+jwt", **about)
+    assert not bench.take(raw)["revoked"]
+    assert bench.take(raw)["again"]
+    bench.take(signed("dr-revoke+jwt", iat=NOW, ver=1, rev=[{"jti": "0192-given-and-taken"}]))
+    for _ in range(2):
+        with pytest.raises(Forged, match="0192-given-and-taken was revoked on") as refusal:
+            bench.take(raw)
+        assert refusal.value.code == "E_REVOKED"
+
+
+def test_two_issuers_use_one_number_for_a_grant_and_each_counts_for_itself(bench):
+    about = {"iat": NOW, "nbf": NOW - 60, "exp": NOW + 90 * 86_400, "jti": "0192-the-same-one"}
+    for role in ROLES:
+        said = about | {"iss": NAMES[role], "role": role, "lim": {"min": -2, "max": 1, "unit": "K"}}
+        assert bench.take(signed("dr-grant+jwt", role, **said))["grant"] == "0192-the-same-one"
+    order = bench.order(auth=["0192-the-same-one"])
+    assert bench.take(order)["targets"]["boiler-offset"]["state"] == "SCHEDULED"
+    said = {"iss": NAMES[ROLES[0]], "iat": NOW, "ver": 1, "rev": [{"jti": "0192-the-same-one"}]}
+    bench.take(signed("dr-revoke+jwt", ROLES[0], **said))
+    found = bench.take(bench.order())["targets"]["boiler-offset"]
+    assert found["code"] == f"E_REVOKED({ROLES[0]})"
 
 
 def test_a_revocation_stands_for_ever_also_for_a_grant_that_comes_after_it(bench):

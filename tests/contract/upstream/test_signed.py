@@ -14,6 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from agent.authority.allowance import BURST, EVERY
 from agent.authority.key import Key
 from agent.authority.refused import Forged
 from agent.authority.sign import Signer, new_jti, trust_list
@@ -157,5 +158,78 @@ def test_the_printed_recipe_signs_a_request_with_openssl_alone(tmp_path: Path):
             believe(house, who)
             for raw in (first, second):
                 assert not (await house.accept(raw, "by hand")).get("again")
+
+    asyncio.run(scenario())
+
+
+SECOND = 'uplinks:\n  other: {recipient: o.example, transport: mqtt, url: "mqtt://127.0.0.1:1"}\n'
+
+
+def test_a_recipient_asks_for_what_is_its_own_only(tmp_path: Path):
+    config = believing(tmp_path, "mqtt://127.0.0.1:1")
+    config.write_text(config.read_text("utf-8").replace("uplinks:\n", SECOND), encoding="utf-8")
+
+    async def scenario() -> None:
+        async with at_work(config) as house:
+
+            async def code(raw: bytes, via: str) -> str:
+                try:
+                    await house.accept(raw, via)
+                except Forged as error:
+                    return str(error.code)
+                return "done"
+
+            for name, ways in {
+                "r.example": {"centre": "done", "other": "done", "hand": "done"},
+                "o.example": {"centre": "E_KID", "other": "E_KID", "hand": "E_KID"},
+                "Platform": {"centre": "done", "other": "E_KID", "hand": "E_KID"},
+            }.items():
+                who = Signer.new(name)
+                house.reception_open().book.db.execute("DELETE FROM trust")
+                house.reception_open().book.trust = None
+                aud = believe(house, who)
+                for via, expected in ways.items():
+                    ask = signed("request+jwt", aud, who, act="directory")
+                    move = signed("uplink-move+jws", aud, who, url="mqtt://127.0.0.1:2")
+                    assert await code(ask, via) == expected, (name, via)
+                    assert await code(move, via) == expected, (name, via)
+
+    asyncio.run(scenario())
+
+
+def test_an_issuer_makes_no_more_requests_than_it_may_also_after_a_restart(tmp_path: Path):
+    config = believing(tmp_path, "mqtt://127.0.0.1:1")
+
+    async def scenario() -> None:
+        async with at_work(config) as house:
+            aud = believe(house)
+            raw = signed("request+jwt", aud, act="directory")
+            for _ in range(30):
+                await house.accept(raw, "centre")  # the same bytes cost nothing
+            for _ in range(BURST - 1):
+                await house.accept(signed("request+jwt", aud, act="directory"), "centre")
+        async with at_work(config) as house:
+            late = signed("request+jwt", aud, act="directory")
+            with pytest.raises(Forged, match="one every 30 minutes") as caught:
+                await house.accept(late, "centre")
+            assert caught.value.code == "E_OFTEN"
+            book = house.reception_open().book
+            with book.transaction() as db:
+                db.execute("UPDATE allowance SET at = at - ?", (EVERY,))
+            assert (await house.accept(late, "centre"))["outcome"]
+            with pytest.raises(Forged):
+                await house.accept(signed("request+jwt", aud, act="directory"), "centre")
+
+    asyncio.run(scenario())
+
+
+def test_batches_of_an_unknown_epoch_are_refused_by_a_code_of_their_own(tmp_path: Path):
+    async def scenario() -> None:
+        async with at_work(believing(tmp_path, "mqtt://127.0.0.1:1")) as house:
+            ask = {"act": "resend", "epoch": "5f1c00000000", "from": 1, "to": 9}
+            with pytest.raises(Forged, match="5f1c00000000") as caught:
+                await house.accept(signed("request+jwt", believe(house), **ask), "centre")
+            assert caught.value.code == "E_EPOCH"
+            assert "that were sent to you" in caught.value.sentence
 
     asyncio.run(scenario())

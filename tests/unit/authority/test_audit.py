@@ -1,10 +1,20 @@
 """The audit chain: nothing can be taken out or changed unseen, and a kill leaves it whole."""
 
 import json
+import time
 
 import pytest
 
-from agent.authority.audit import FOLDER, Broken, Chain, segments, verify
+from agent.authority.audit import (
+    FOLDER,
+    KEPT_FOR,
+    OTHERS_SEGMENTS,
+    RECEIPTED,
+    Broken,
+    Chain,
+    segments,
+    verify,
+)
 from agent.authority.canonical import canonical
 
 NOW = 1_795_000_000.0
@@ -119,10 +129,43 @@ def test_it_goes_on_in_further_files_and_the_oldest_goes(tmp_path):
         verify(tmp_path / FOLDER)
 
 
-def test_the_folder_is_bounded(tmp_path):
+def test_the_folder_is_bounded_also_where_nobody_receipts(tmp_path):
     made = filled(tmp_path, 300, segment=200)
-    assert len(segments(tmp_path / FOLDER)) <= 256
+    assert len(segments(tmp_path / FOLDER)) == 256
+    assert made.thinned == 44
     assert verify(tmp_path / FOLDER).hash == made.last
+
+
+def test_what_is_old_goes_only_once_a_later_hash_was_receipted(tmp_path):
+    now = [NOW]
+    made = Chain(tmp_path, lambda: now[0], fsync=lambda _: None, segment=200)
+    hashes = [made.append("key", {"n": n}) for n in range(20)]
+    now[0] = time.time() + KEPT_FOR + 60
+    made.append("key", {})
+    assert verify(tmp_path / FOLDER).first == 1
+    made.receipted(hashes[9])
+    made.receipted("0" * 64)
+    made.append("key", {})
+    assert verify(tmp_path / FOLDER).first == 10
+    again = Chain(tmp_path, lambda: now[0], fsync=lambda _: None, segment=200)
+    again.receipted(hashes[3])
+    again.append("key", {})
+    assert verify(tmp_path / FOLDER).first == 10
+    assert again.thinned == 0
+
+
+def test_what_others_cause_pushes_out_what_is_old_and_receipted_only(tmp_path):
+    now = [time.time()]
+    made = Chain(tmp_path, lambda: now[0], fsync=lambda _: None, segment=200)
+    while made.takes_of_others:
+        last = made.append("object.accepted", {"n": made.length})
+    assert len(segments(tmp_path / FOLDER)) == OTHERS_SEGMENTS
+    made.receipted(last)
+    assert not made.takes_of_others
+    now[0] += 367 * 86_400
+    assert made.takes_of_others
+    (tmp_path / FOLDER / RECEIPTED).unlink()
+    assert not Chain(tmp_path, lambda: now[0], fsync=lambda _: None, segment=200).takes_of_others
 
 
 def test_the_last_of_a_type_is_found_in_earlier_files_too(tmp_path):

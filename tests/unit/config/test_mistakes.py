@@ -453,7 +453,7 @@ NOT_YAML = {
     ),
     "a character that does not exist": (
         SMALL + 'state: "\\UFFFFFFFF"\n',
-        "8:6: after this comes something that cannot be read: write it otherwise",
+        "8:7: after this comes something that cannot be read: write it otherwise",
     ),
     "brackets without end": (
         SMALL + "state: " + "[" * 2000 + "\n",

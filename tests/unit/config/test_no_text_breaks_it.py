@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import string
+import subprocess
+import sys
 import time
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from agent.channels import channel_of_quantity, channels
 from agent.config import Config, parse
+from agent.config.files import LARGEST
 from agent.config.load import examine, load
 from agent.config.problem import Problem
 from agent.config.summary import summary
@@ -191,3 +194,44 @@ def test_what_would_grow_or_run_for_ever_is_refused_soon(attack):
     with pytest.raises(ConfigError):
         parse(ATTACKS[attack], "config.yaml")
     assert time.process_time() - began < 5
+
+
+BOUNDS = {
+    "one key": ("k: 1\n", "words and signs"),
+    "comments": ("#\n", "empty"),
+}
+COST = """
+import re, sys
+from pathlib import Path
+from agent.config.load import parse
+from agent.errors import ConfigError
+for path in sys.argv[1:]:
+    with open(path) as file:
+        try:
+            parse(file.read(), path)
+        except ConfigError as error:
+            print(str(error).splitlines()[0])
+print(int(re.search(r"VmHWM:\\s+([0-9]+)", Path("/proc/self/status").read_text())[1]) // 1024)
+"""
+
+
+def test_a_file_as_large_as_may_be_is_refused_before_it_has_grown(tmp_path):
+    for name, (piece, _) in BOUNDS.items():
+        pieces = map(piece.format, range(LARGEST // len(piece)))
+        (tmp_path / name).write_text("".join(pieces)[:LARGEST], encoding="utf-8")
+    run = subprocess.run(
+        [sys.executable, "-c", COST, *BOUNDS], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert not run.stderr
+    *answers, megabytes = run.stdout.splitlines()
+    for (name, (_, bound)), line in zip(BOUNDS.items(), answers, strict=True):
+        assert line.startswith(f"{name}:"), line
+        assert bound in line
+    assert int(megabytes) < 100
+
+
+def test_files_that_are_included_again_and_again_are_not_read_for_ever():
+    text = "".join(f"k{number}: !include other.yaml\n" for number in range(1000))
+    problems = examine(text, "config.yaml", include=lambda _: "#" * 100_000)
+    assert "2,000,000 characters are included" in str(problems[0])
+    assert problems[0].line == 21

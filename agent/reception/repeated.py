@@ -1,0 +1,77 @@
+"""Which refusals are written into the audit chain one by one, and which are only counted. Pure.
+
+Anybody can send rubbish, and a key-holder orders that are refused: what they cause must not push
+out of the chain what was decided.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ONE_BY_ONE = 5
+"""refusals of one sender, with one code, that are written by themselves within an hour"""
+HOUR = 3600.0
+BURST = 200
+"""entries that may be written at once"""
+AT_START = 20
+"""of them after a start: who can make the agent start again gets no more"""
+A_DAY = 48
+"""entries that may be written a day in the long run: 20 MB in five years"""
+DAY = 86_400.0
+MOST_SENDERS = 100
+"""senders and codes that are counted apart"""
+OTHERS = ("object.refused", "", "")
+
+Key = tuple[str, str, str]
+"""type of the entry, sender, code"""
+
+
+@dataclass(slots=True)
+class _Counted:
+    since: float
+    written: int = 0
+    more: int = 0
+
+
+class Repeated:
+    """Counts what is not written, by sender and code."""
+
+    def __init__(self, now: float) -> None:
+        self._left, self._at = float(AT_START), now
+        self._of: dict[Key, _Counted] = {}
+
+    def writes(self, type_: str, body: Mapping[str, Any], now: float) -> bool:
+        """Whether a refusal is written by itself now; else it is counted."""
+        key = (type_, str(body.get("kid") or body.get("via", "")), str(body["code"]))
+        if key not in self._of and len(self._of) >= MOST_SENDERS:
+            key = OTHERS
+        counted = self._of.setdefault(key, _Counted(now))
+        if counted.written < ONE_BY_ONE and not counted.more and self._allowed(now):
+            counted.written += 1
+            return True
+        counted.more += int(body.get("count", 1))
+        return False
+
+    def due(self, now: float) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What was counted for an hour: the type and body of the one entry that tells of it."""
+        for key, counted in list(self._of.items()):
+            if now - counted.since < HOUR:
+                continue
+            if counted.more and not self._allowed(now):
+                return
+            del self._of[key]
+            if counted.more:
+                type_, sender, code = key
+                yield type_, {"from": sender, "code": code, "more": str(counted.more)}
+
+    def _allowed(self, now: float) -> bool:
+        self._left = min(BURST, self._left + max(0.0, now - self._at) * A_DAY / DAY)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True

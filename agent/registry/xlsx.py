@@ -1,0 +1,432 @@
+"""The first sheet that is shown of a workbook (.xlsx), read as it is unpacked and within bounds.
+
+A small file can unpack to a thousand times its size, and one cell at the far corner stands for
+billions of empty ones. So each bound is judged while a part is being unpacked, and nothing is kept
+of it but the values of the cells.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import posixpath
+import zipfile
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from xml.parsers import expat
+
+from openpyxl.styles.numbers import (
+    BUILTIN_FORMATS,
+    is_date_format,
+    is_timedelta_format,
+)
+from openpyxl.utils.cell import coordinate_to_tuple
+from openpyxl.utils.datetime import CALENDAR_MAC_1904, CALENDAR_WINDOWS_1900, from_excel
+
+from agent.errors import Refused
+from agent.registry.sheet import MOST_COLUMNS, MOST_ROWS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MOST_PARTS = 1000
+LARGEST = 100_000_000
+"""bytes of the parts that are read, unpacked"""
+MOST_ELEMENTS = 1_600_000
+MOST_DEPTH = 40
+MOST_NAMES = 500
+"""different names of elements and attributes: the reader keeps each"""
+LONGEST_TAG = 1_000_000
+"""bytes of one tag or comment, which the reader must hold whole"""
+MOST_CELLS = 500_000
+"""cells with a value"""
+MOST_CHARACTERS = 5_000_000
+"""of all values together"""
+MOST_SHARED = 250_000
+"""different texts that the cells share"""
+MOST_SHARED_CHARACTERS = 3_000_000
+LONGEST_CELL = 32_767
+"""characters: what Excel itself takes"""
+LONGEST_NUMBER = 64
+"""characters: Excel writes 24 at most"""
+LONGEST_FORMAT = 255
+MOST_STYLES = 70_000
+"""number formats and forms of cells: Excel takes 64,000"""
+CHUNK = 64 * 1024
+UNPACKED = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+"""others unpack without a bound; no spreadsheet program writes them"""
+
+
+class TooMuch(Refused):
+    """More than is read of a workbook; the message names the bound."""
+
+
+@dataclass
+class _Total:
+    """What all parts of one workbook have cost so far."""
+
+    bytes: int = 0
+    elements: int = 0
+
+    def unpacked(self, many: int) -> None:
+        self.bytes += many
+        if self.bytes > LARGEST:
+            raise TooMuch(f"it unpacks to more than {LARGEST:,} bytes")
+
+
+class _Reader:
+    """Follows one part; a kind of part says what it keeps of it."""
+
+    def __init__(self, total: _Total) -> None:
+        self._total, self._depth = total, 0
+        self._text: list[str] | None = None
+        self._length = 0
+        self._seen = 0
+
+    def begin(self, name: str, _: dict[str, str], /) -> None:
+        """An element begins."""
+
+    def end(self, name: str) -> None:
+        """An element ends."""
+
+    def collect(self) -> None:
+        """Keep the text from here on."""
+        self._text, self._length = [], 0
+
+    def collected(self) -> str:
+        """Give the text that was kept, and keep no more."""
+        text = "".join(self._text or ())
+        self._text = None
+        return text
+
+    def follow(self, part: Any) -> None:
+        """Read a part to its end. Raises TooMuch, or expat's own error where it is damaged."""
+        parser = expat.ParserCreate(namespace_separator=" ")
+        parser.buffer_text = True
+        parser.StartElementHandler = self._begin
+        parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._characters
+        parser.StartDoctypeDeclHandler = _no_entities
+        held, seen = 0, -1
+        while chunk := part.read(CHUNK):
+            self._total.unpacked(len(chunk))
+            parser.Parse(chunk, False)
+            held = held + len(chunk) if seen == self._seen else 0
+            seen = self._seen
+            if held > LONGEST_TAG:
+                raise TooMuch(f"a tag or comment in it is longer than {LONGEST_TAG:,} bytes")
+            if len(parser.intern) > MOST_NAMES:
+                raise TooMuch(f"it has more than {MOST_NAMES:,} different names of elements")
+        parser.Parse(b"", True)
+
+    def _begin(self, name: str, attributes: dict[str, str], /) -> None:
+        self._seen += 1
+        self._depth += 1
+        self._total.elements += 1
+        if self._depth > MOST_DEPTH:
+            raise TooMuch(f"its elements are nested more than {MOST_DEPTH} deep")
+        if self._total.elements > MOST_ELEMENTS:
+            raise TooMuch(f"it has more than {MOST_ELEMENTS:,} elements")
+        self.begin(name.rpartition(" ")[2], attributes)
+
+    def _end(self, name: str) -> None:
+        self._depth -= 1
+        self.end(name.rpartition(" ")[2])
+
+    def _characters(self, text: str) -> None:
+        self._seen += 1
+        if self._text is not None:
+            self._length += len(text)
+            if self._length > LONGEST_CELL:
+                raise TooMuch(f"a cell holds more than {LONGEST_CELL:,} characters")
+            self._text.append(text)
+
+
+def _no_entities(*_: object) -> None:
+    raise TooMuch("it declares a document type, which no spreadsheet program writes")
+
+
+@dataclass(frozen=True, slots=True)
+class _Relation:
+    kind: str
+    target: str
+
+
+class _Relations(_Reader):
+    """What a part names as belonging to it, by id."""
+
+    def __init__(self, total: _Total) -> None:
+        super().__init__(total)
+        self.by_id: dict[str, _Relation] = {}
+
+    def begin(self, name: str, attributes: dict[str, str], /) -> None:
+        if name == "Relationship" and attributes.get("TargetMode") != "External":
+            kind = attributes["Type"].rpartition("/")[2]
+            if len(self.by_id) >= MOST_PARTS:
+                raise TooMuch(f"it has more than {MOST_PARTS:,} parts")
+            self.by_id[attributes["Id"]] = _Relation(kind, attributes["Target"])
+
+    def first(self, kind: str) -> str:
+        """The first part of a kind; empty: there is none."""
+        return next((one.target for one in self.by_id.values() if one.kind == kind), "")
+
+
+class _Book(_Reader):
+    """The ids of the sheets that are shown, in order, and the day from which dates are counted."""
+
+    def __init__(self, total: _Total) -> None:
+        super().__init__(total)
+        self.shown: list[str] = []
+        self.epoch = CALENDAR_WINDOWS_1900
+
+    def begin(self, name: str, attributes: dict[str, str], /) -> None:
+        if name == "workbookPr" and attributes.get("date1904") in {"1", "true"}:
+            self.epoch = CALENDAR_MAC_1904
+        elif name == "sheet" and attributes.get("state", "visible") == "visible":
+            if len(self.shown) >= MOST_PARTS:
+                raise TooMuch(f"it has more than {MOST_PARTS:,} sheets")
+            ids = (value for key, value in attributes.items() if key.endswith("/relationships id"))
+            self.shown += [next(ids)]
+
+
+class _Styles(_Reader):
+    """The number format of each form that cells have."""
+
+    def __init__(self, total: _Total) -> None:
+        super().__init__(total)
+        self._formats: dict[str, str] = {}
+        self._within = False
+        self._ids: list[str] = []
+
+    def begin(self, name: str, attributes: dict[str, str], /) -> None:
+        if name == "numFmt":
+            self._formats[attributes["numFmtId"]] = attributes["formatCode"][:LONGEST_FORMAT]
+        elif name == "cellXfs":
+            self._within = True
+        elif name == "xf" and self._within:
+            self._ids.append(attributes.get("numFmtId", "0"))
+        if len(self._ids) + len(self._formats) > MOST_STYLES:
+            raise TooMuch(f"it has more than {MOST_STYLES:,} forms of cells")
+
+    def end(self, name: str) -> None:
+        if name == "cellXfs":
+            self._within = False
+
+    def formats(self) -> list[str]:
+        """By the number that a cell gives for its form."""
+        built_in = {str(number): code for number, code in BUILTIN_FORMATS.items()}
+        return [self._formats.get(one) or built_in.get(one, "General") for one in self._ids]
+
+
+class _Shared(_Reader):
+    """The texts that cells share; what is written above characters as their sound is left out."""
+
+    def __init__(self, total: _Total) -> None:
+        super().__init__(total)
+        self.texts: list[str] = []
+        self._pieces: list[str] = []
+        self._sound = False
+        self._kept = 0
+
+    def begin(self, name: str, _: dict[str, str], /) -> None:
+        if name == "si":
+            self._pieces = []
+        elif name == "rPh":
+            self._sound = True
+        elif name == "t" and not self._sound:
+            self.collect()
+
+    def end(self, name: str) -> None:
+        if name == "rPh":
+            self._sound = False
+        elif name == "t" and not self._sound:
+            self._pieces.append(self.collected())
+        elif name == "si":
+            self._keep("".join(self._pieces))
+
+    def _keep(self, text: str) -> None:
+        self._kept += len(text)
+        if len(self.texts) >= MOST_SHARED or self._kept > MOST_SHARED_CHARACTERS:
+            raise TooMuch(
+                f"its cells share more than {MOST_SHARED:,} texts, or"
+                f" {MOST_SHARED_CHARACTERS:,} characters"
+            )
+        self.texts.append(text)
+
+
+@dataclass
+class _Look:
+    """How numbers of one form are shown."""
+
+    code: str
+    date: bool = field(init=False)
+    duration: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.date, self.duration = is_date_format(self.code), is_timedelta_format(self.code)
+
+
+class _Sheet(_Reader):
+    """The rows of a sheet, as texts; each is given away as soon as it has ended."""
+
+    def __init__(
+        self,
+        total: _Total,
+        shared: list[str],
+        looks: list[str],
+        epoch: dt.datetime,
+        give: Callable[[list[str]], object],
+    ) -> None:
+        super().__init__(total)
+        self._shared, self._epoch, self._give = shared, epoch, give
+        self._codes, self._looks = looks, dict[str, _Look]()
+        self._rows = self._cells = self._kept = 0
+        self._row = self._column = 0
+        self._type = self._style = self._value = ""
+        self._inline: list[str] = []
+        self._sound = False
+        self._values: dict[int, str] = {}
+
+    def begin(self, name: str, attributes: dict[str, str], /) -> None:
+        if name == "c":
+            at = attributes.get("r")
+            self._column = coordinate_to_tuple(at[:LONGEST_NUMBER])[1] if at else self._column + 1
+            self._type, self._style = attributes.get("t", "n"), attributes.get("s", "0")
+            self._value, self._inline = "", []
+        elif name == "v" or (name == "t" and not self._sound):
+            self.collect()
+        elif name == "row":
+            self._row = (
+                int(attributes["r"][:LONGEST_NUMBER]) if "r" in attributes else self._row + 1
+            )
+            self._column, self._values = 0, {}
+        elif name == "rPh":
+            self._sound = True
+
+    def end(self, name: str) -> None:
+        if name == "v":
+            self._value = self.collected()
+        elif name == "t" and not self._sound:
+            self._inline.append(self.collected())
+        elif name == "c":
+            self._cell_ends()
+        elif name == "row":
+            self._row_ends()
+        elif name == "rPh":
+            self._sound = False
+
+    def _cell_ends(self) -> None:
+        text = "".join(self._inline) if self._type == "inlineStr" else self._shown(self._value)
+        if not text:
+            return
+        self._cells += 1
+        self._kept += len(text)
+        if self._column > MOST_COLUMNS:
+            raise TooMuch(f"a cell with a value stands beyond column {MOST_COLUMNS}")
+        if self._cells > MOST_CELLS:
+            raise TooMuch(f"more than {MOST_CELLS:,} cells have a value")
+        if self._kept > MOST_CHARACTERS:
+            raise TooMuch(f"its cells hold more than {MOST_CHARACTERS:,} characters")
+        self._values[self._column] = text
+
+    def _row_ends(self) -> None:
+        """Rows that were left out are empty lines: the number of a line is that of its row."""
+        if not self._values:
+            return
+        if self._row > MOST_ROWS or self._rows >= MOST_ROWS:
+            raise TooMuch(f"a row with a value stands beyond row {MOST_ROWS:,}")
+        for _ in range(self._rows, self._row - 1):
+            self._give([])
+        self._give([self._values.get(at, "") for at in range(1, max(self._values) + 1)])
+        self._rows = max(self._rows + 1, self._row)
+
+    def _shown(self, value: str) -> str:
+        if not value or self._type in {"str", "e", "d"}:
+            return value
+        if self._type == "s":
+            return self._shared[int(value[:LONGEST_NUMBER])]
+        if len(value) > LONGEST_NUMBER:
+            raise TooMuch(f"a number in it has more than {LONGEST_NUMBER} characters")
+        if self._type == "b":
+            return str(bool(int(value)))
+        return _number(value, self._look(), self._epoch)
+
+    def _look(self) -> _Look:
+        if self._style not in self._looks:
+            number = int(self._style[:LONGEST_NUMBER])
+            code = self._codes[number] if number < len(self._codes) else "General"
+            self._looks[self._style] = _Look(code)
+        return self._looks[self._style]
+
+
+def _number(text: str, look: _Look, epoch: dt.datetime) -> str:
+    """A number as people see it: as a date, without the decimals that Excel puts behind it, and
+    with the zeros in front that its format shows.
+    """
+    value = float(text) if set(text) & set(".eE") else int(text)
+    if look.date:
+        return _date(value, look, epoch)
+    if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
+        value = int(value)
+    if isinstance(value, int) and len(look.code) in ZEROS and not look.code.strip("0"):
+        return str(value).zfill(len(look.code))
+    return str(value)
+
+
+EXACT = 2**53
+"""up to here a floating-point number is the whole number it looks like"""
+ZEROS = range(2, 21)
+"""lengths of a number format that shows leading zeros: 00000000"""
+
+
+def _date(value: float, look: _Look, epoch: dt.datetime) -> str:
+    try:
+        moment = from_excel(value, epoch, timedelta=look.duration)
+    except (OverflowError, ValueError):
+        return "#VALUE!"
+    if isinstance(moment, dt.datetime) and moment.time() == dt.time():
+        moment = moment.date()
+    return moment.isoformat() if isinstance(moment, dt.date) else str(moment)
+
+
+def read(content: bytes, give: Callable[[list[str]], object]) -> None:
+    """Give each row of the first sheet that is shown, without the empty ones behind the last.
+
+    Raises TooMuch, naming the bound; else, where the workbook is damaged, whatever the readers of
+    its parts raise.
+    """
+    if content.count(b"PK\x01\x02") > MOST_PARTS:
+        raise TooMuch(f"it has more than {MOST_PARTS:,} parts")
+    with zipfile.ZipFile(io.BytesIO(content)) as parts:
+        _read(parts, give)
+
+
+def _read(parts: zipfile.ZipFile, give: Callable[[list[str]], object]) -> None:
+    total = _Total()
+
+    def follow(name: str, reader: _Reader) -> None:
+        part = parts.getinfo(name)
+        if part.compress_type not in UNPACKED:
+            raise TooMuch("it is packed in a way that no spreadsheet program uses")
+        with parts.open(part) as stream:
+            reader.follow(stream)
+
+    def relations(name: str) -> _Relations:
+        folder, file = posixpath.split(name)
+        found = _Relations(total)
+        follow(posixpath.join(folder, "_rels", f"{file}.rels"), found)
+        return found
+
+    def beside(name: str, target: str) -> str:
+        return posixpath.normpath(posixpath.join("/", posixpath.dirname(name), target))[1:]
+
+    at = beside("", relations("").first("officeDocument"))
+    book, belongs = _Book(total), relations(at)
+    follow(at, book)
+    sheets = [belongs.by_id[one] for one in book.shown if one in belongs.by_id]
+    first = next(one.target for one in sheets if one.kind == "worksheet")
+    styles, shared = _Styles(total), _Shared(total)
+    for kind, reader in (("styles", styles), ("sharedStrings", shared)):
+        if target := belongs.first(kind):
+            follow(beside(at, target), reader)
+    follow(beside(at, first), _Sheet(total, shared.texts, styles.formats(), book.epoch, give))
