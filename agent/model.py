@@ -235,6 +235,15 @@ MarkKey = tuple[str, int]
 """device name and step in seconds"""
 
 
+class Range(NamedTuple):
+    """All rows of a channel of a place in [since, until), as `Retraction.covers` reckons it."""
+
+    place: str
+    channel: str
+    since: int
+    until: int
+
+
 @dataclass(frozen=True, slots=True)
 class Retraction:
     """Rows that are taken back: the spool destroys them, the platform erases and refuses them for
@@ -257,7 +266,7 @@ class Retraction:
     ver: int
     """Unix second; a row made anew needs a higher one"""
     reason: str
-    """`withdrawn`, `moved`, `exchanged`, `corrected`"""
+    """`withdrawn`, `moved`, `exchanged`, `corrected`, `clock`"""
 
     def covers(self, recipient: str, series: Series, t: int) -> bool:
         """Whether a row of slot t is taken back, whatever its `ver`.

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from agent.buffer.announced import Item
+    from agent.clock import Clock
     from agent.house import House
     from agent.model import Mark, MarkKey, Reading
 
@@ -68,7 +69,7 @@ async def open_outlet(house: House, name: str) -> AsyncIterator[Outlet]:
         async def append(rows: Sequence[Reading], marks: Mapping[MarkKey, Mark]) -> None:
             await thread.run(spool.append, rows, marks, house.clock.now())
 
-        bases = Bases(lambda: ledger.gate)
+        bases = Bases(lambda: ledger.gate, lambda: ahead(ledger, house.clock))
         intake = Intake(append, config.spool.flush, revision=bases.revision, recheck=bases.kept)
         word = config.uplinks[name].transport
         told = await thread.run(spool.announced)
@@ -87,6 +88,12 @@ async def open_outlet(house: House, name: str) -> AsyncIterator[Outlet]:
             yield outlet
         finally:
             await intake.commit()
+
+
+def ahead(ledger: Ledger, clock: Clock) -> int:
+    """The last slot that is closed, where that lies ahead of the clock, else 0."""
+    last = max((mark.slot for mark in ledger.marks.values()), default=0)
+    return last if last > clock.now() else 0
 
 
 async def resume(outlet: Outlet, now: float) -> None:

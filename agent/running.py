@@ -21,6 +21,7 @@ from agent.house import (
 from agent.lifetime import Jobs
 from agent.outlet import open_outlet, resume
 from agent.pipeline.registers import Registers
+from agent.pipeline.timekeeper import Timekeeper
 from agent.pipeline.unclaimed import Unclaimed
 from agent.registry.gate import LONGEST_UNSENT
 from agent.seek import seek
@@ -63,11 +64,13 @@ async def running(house: House, config_path: Path) -> AsyncIterator[Running]:
         await house.steering.recover()
         if house.identity is not None:
             await here.open_shelves(house.identity.spool_key)
+        house.timekeeper = Timekeeper(house.clock, house.books, house.pollers, house.audit)
         for name in house.config.uplinks:
             await here.open_outlet(name)
         for line in house.lines.values():
             here.start_polling(line)
         here.jobs.start("controls", house.steering.keeper.run())
+        here.jobs.start("clock periods", house.timekeeper.serve())
         here.jobs.start("upkeep", here.tend())
         here.jobs.start("obey", here.obey())
         here.jobs.start("sums", here.add_up())
@@ -93,6 +96,8 @@ class Running:
         own = self._outlets[name] = await self._stack.enter_async_context(AsyncExitStack())
         outlet = await own.enter_async_context(open_outlet(self.house, name))
         self.house.outlets[name] = outlet
+        if self.house.timekeeper is not None:
+            await self.house.timekeeper.joined()
         if self.house.clock.dates and outlet.settings.recipient not in self.house.closing:
             await resume(outlet, self.house.clock.now())
         self.jobs.start(f"intake {name}", outlet.intake.serve())
@@ -113,10 +118,11 @@ class Running:
     async def tend(self) -> None:
         """The spools' upkeep; receipted batches go once they were kept as long as configured."""
         while True:
+            now, ages = self.house.clock.now(), self.house.clock.ages
             for outlet in list(self.house.outlets.values()):
-                before = self.house.clock.now() - self.house.config.spool.keep
+                before = now - self.house.config.spool.keep if ages else 0.0
                 await outlet.thread.run(outlet.spool.forget, before)
-                await outlet.outbox.tend(LONGEST_UNSENT)
+                await outlet.outbox.tend(LONGEST_UNSENT if ages else now)
             await sleep(TEND_EVERY)
 
     async def open_shelves(self, key: bytes) -> None:
@@ -140,8 +146,10 @@ class Running:
         rested = 0.0
         while unclaimed is not None and registers is not None:
             changed = unclaimed.asked != house.registry.revision
-            if house.clock.dates and (changed or unclaimed.full or rested >= SHELVE_EVERY):
+            due = changed or unclaimed.full or rested >= SHELVE_EVERY
+            if due and house.clock.dates and house.clock.ages:
                 try:
+                    await house.obey()  # what takes back comes before what is given anew
                     for shelved in (unclaimed, registers):
                         await shelved.tend(house.clock.now(), house.accounts(), house.point)
                 except SpoolFull as error:

@@ -79,6 +79,8 @@ class Poller:
         """when it last came round: it does so at every look, and with each device"""
         self._finished = False
         self._steps = len(clock.steps)
+        self._blank: dict[MarkKey, int] = {}
+        """slots after this one were closed as M `clock`: what was read for them is a late value"""
         self._stepped: set[MarkKey] = set()
         self._owed: dict[MarkKey, tuple[int, float]] = {}
         """slots closed for want of an answer, and when to ask for them again (monotonic)"""
@@ -122,12 +124,14 @@ class Poller:
             await asyncio.sleep(LOOK)
 
     async def _read(self, device: Device, slots: Mapping[int, int], *, dated: bool) -> None:
-        points = device.due(slots)
+        points, period = device.due(slots), len(self.clock.steps)
         samples = await self._asking.ask(device, points) if points else []
-        if dated and self.clock.dates:
-            await self._close(device, slots, samples)
-        else:
-            self._set_aside(device, tuple(slots), samples)
+        for step, slot in sorted(slots.items()):  # a mean is made of what the finer steps say
+            # slots are of the clock by which they were chosen, as long as it was not moved
+            if dated and self.clock.dates and len(self.clock.steps) == period:
+                await self._close(device, step, slot, samples)
+            else:
+                self._set_aside(device, (step,), samples)
 
     @contextmanager
     def _hold(self, name: str) -> Iterator[None]:
@@ -176,21 +180,32 @@ class Poller:
         said = (*verdict.flags, Flag.CLOCK) if off else verdict.flags
         return replace(sample, quality=verdict.quality, flags=said, delta=verdict.delta)
 
-    async def _close(
-        self, device: Device, slots: Mapping[int, int], samples: Sequence[Sample]
-    ) -> None:
+    async def _close(self, device: Device, step: int, slot: int, samples: Sequence[Sample]) -> None:
         self._watch_for_steps()
-        for step, slot in sorted(slots.items()):  # a mean is made of what the finer steps say
-            key = (device.name, step)
-            mine = self._of_the_step(device, step, slot, samples)
-            self._closed[key] = slot
-            self._owe(key, slot, mine)
-            skipped = Why.CLOCK if key in self._stepped else Why.BUSY
-            self._stepped.discard(key)
-            self._note(slot, mine, device.serial)
-            for ledger, intake in self.accounts:
-                rows = ledger.close(key, slot, mine, device.serial, skipped)
-                await intake.put(rows, {key: ledger.marks[key]})
+        key = (device.name, step)
+        mine = self._of_the_step(device, step, slot, samples)
+        self._closed[key] = slot
+        self._owe(key, slot, mine)
+        skipped = Why.CLOCK if key in self._stepped else Why.BUSY
+        self._stepped.discard(key)
+        self._note(slot, mine, device.serial)
+        await self._put(key, slot, mine, device.serial, skipped)
+
+    async def _put(  # noqa: PLR0913, PLR0917 -- as Ledger.close
+        self,
+        key: MarkKey,
+        slot: int,
+        samples: Sequence[Sample],
+        serial: str | None,
+        skipped: Why,
+        made: int | None = None,
+    ) -> None:
+        """Close a slot in every account at once, by one clock; then wait for room, if need be."""
+        closed = []
+        for ledger, intake in self.accounts:
+            rows = ledger.close(key, slot, samples, serial, skipped, made)
+            closed.append((intake, rows, {key: ledger.marks[key]}))
+        await asyncio.gather(*(intake.put(rows, marks) for intake, rows, marks in closed))
 
     def _note(self, slot: int, samples: Sequence[Sample], serial: str | None) -> None:
         """Keep what leaves for nobody now, and may later or in a sum."""
@@ -227,8 +242,11 @@ class Poller:
                 continue
             elif steady >= max(when, device.rests_until) and not self.link.error:
                 with self._hold(device.name):
+                    period = len(self.clock.steps)
                     samples = await self._asking.ask(device, device.due((step,)))
-                    if self.clock.dates and any(sample.why is None for sample in samples):
+                    if len(self.clock.steps) != period:
+                        self._owed.pop(key, None)
+                    elif self.clock.dates and any(sample.why is None for sample in samples):
                         self._owed.pop(key, None)
                         await self._late(key, slot, samples)
                     else:
@@ -296,10 +314,27 @@ class Poller:
             for key in self._closed:
                 await self._catch_up(key, began)
         for read in self.undated.take():
+            if not self.clock.dates:  # it was moved meanwhile
+                self.undated.add(read)
+                continue
             at = self.clock.now() - (self.clock.steady() - read.steady)
             samples = [replace(sample, at=at) for sample in read.samples]
             for step in sorted(read.steps):
                 await self._close_dated(self.devices[read.device], step, at, samples, read.serial)
+        if not len(self.undated):
+            self._blank.clear()
+
+    def set_back(self, since: Mapping[MarkKey, int]) -> None:
+        """Slots after these were closed by a wrong clock, and the accounts' marks were set back:
+        compare nothing with what was read since.
+        """
+        self._judge, self._intervals = Judge(), Intervals(self.zone)
+        self._means = Means(self.zone)
+        self._owed.clear()
+        for key in self._closed:
+            self._closed[key] = self._last_closed(key)
+            if key in since:
+                self._blank[key] = min(since[key], self._blank.get(key, since[key]))
 
     async def _catch_up(self, key: MarkKey, began: float) -> None:
         for ledger, intake in self.accounts:
@@ -314,13 +349,14 @@ class Poller:
         key, slot, made = (device.name, step), running_slot(step, at, self.zone), self.clock.now()
         closed = self._closed[key]
         if closed is not None and slot <= closed:
+            if slot > self._blank.get(key, slot):
+                self._blank[key] = slot  # one slot, one value: the first
+                await self._late(key, slot, [s for s in samples if s.point.every == step])
             return
         mine = self._of_the_step(device, step, slot, samples)
         self._closed[key] = slot
         self._note(slot, mine, serial)
-        for ledger, intake in self.accounts:
-            rows = ledger.close(key, slot, mine, serial, Why.CLOCK, int(made))
-            await intake.put(rows, {key: ledger.marks[key]})
+        await self._put(key, slot, mine, serial, Why.CLOCK, int(made))
 
     def _watch_for_steps(self) -> None:
         """A step of the wall clock explains the slots that it skips."""
