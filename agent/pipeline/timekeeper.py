@@ -89,7 +89,8 @@ class SetBack(NamedTuple):
     """What was done for one recipient."""
 
     recipient: str
-    retractions: int
+    series: int
+    """of which rows are taken back"""
     ahead: float
     """seconds by which its marks lay ahead of the clock"""
 

@@ -5,8 +5,11 @@ The oracle knows the meters, true time and the rows of the platform, and nothing
 """
 
 import datetime as dt
+import json
 import os
+import sqlite3
 import tempfile
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.registry.entries import NewOccupancy
 from tests.contract.pipeline.checker import by_slot, rows_of
 from tests.contract.pipeline.test_the_day import meter_point
 from tests.contract.pipeline.world import Meter, World, run, utc
@@ -202,7 +206,7 @@ def test_a_person_who_says_since_when_it_was_wrong_is_believed(tmp_path):
     async def says_so(world):
         assert world.clock.said
         (done,) = await world.keeper.reset(utc(after(15)))
-        assert (done.retractions, round(done.ahead / 60)) == (1, 24 * 60 - 15)
+        assert (done.series, round(done.ahead / 60)) == (1, 24 * 60 - 15)
         assert world.clock.dates
 
     world, place = ran(
@@ -221,6 +225,26 @@ def test_without_proof_it_goes_on_when_the_clock_has_passed_the_marks(tmp_path):
     last = [row for t, row in held.items() if t > utc(after(106))]
     assert len(last) == 9
     assert all(row.v is not None for row in last)
+
+
+@pytest.mark.parametrize("proved", [False, True], ids=["unproved", "proved later"])
+def test_a_move_told_while_marks_lie_ahead_leaves_no_later_row_with_those_who_moved_out(
+    tmp_path, proved
+):
+    def moves(world):
+        assert world.clock.ahead > HOUR
+        world.deliver()  # the platform holds what the wrong clock has dated
+        out = NewOccupancy("move_out", "D1", until=int(world.true))
+        world.town.registry.occupy([out], "test", "test", world.true)
+        world.obey()
+
+    acts = [(15, wrong(DAY)), (45, right), (50, moves)] + ([(60, agrees)] if proved else [])
+    ran(tmp_path, *acts, minutes=70, reboots=(30,))
+    with closing(sqlite3.connect(tmp_path / "platform.db")) as db:
+        theirs = db.execute("SELECT max(t) FROM row WHERE occupancy IS NOT NULL").fetchone()[0]
+        reasons = {json.loads(body)[-1] for (body,) in db.execute("SELECT body FROM retraction")}
+    assert theirs < utc(after(50))
+    assert reasons == ({"moved", "clock"} if proved else {"moved"})
 
 
 EXAMPLES = 400 if "GARDIEN_TORTURE" in os.environ else 8

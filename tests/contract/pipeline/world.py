@@ -21,7 +21,9 @@ from agent.house import points_by_key
 from agent.lifetime import end
 from agent.link import Link
 from agent.model import Lane, Point, Sample, Why
+from agent.outlet import ahead
 from agent.pipeline.account import Account
+from agent.pipeline.bases import Bases
 from agent.pipeline.device import Device
 from agent.pipeline.directory import directory
 from agent.pipeline.intake import Intake
@@ -201,6 +203,8 @@ class World:
             tasks = [asyncio.ensure_future(job) for job in jobs]
             told = spool.announced()
             self.deliver = lambda: self._deliver(spool, ledger, told)
+            bases = Bases(lambda: ledger.gate, lambda: ahead(ledger, clock))
+            self.obey = lambda: spool.apply(*bases.taken_back(spool.applied), self.wall())
             try:
                 yield
             finally:
