@@ -264,6 +264,8 @@ class Ledger:
         delay = max(0, int(sample.at) - slot)
         rows = []
         for series in filter(None, owed):
+            if delay > series.step:
+                continue
             flags = _said({*sample.flags, Flag.LATE, *self._of_the_slot(series, slot, delay)})
             rows.append(Reading(series, slot, value, sample.quality, delay, flags=flags, ver=made))
         return rows

@@ -190,6 +190,18 @@ def test_C_e_a_time_server_that_is_wrong_backwards_stamps_nothing_over_what_was_
         assert silent(held) <= 2 * MINUTE
 
 
+def test_what_a_clock_that_was_behind_has_dated_once_it_had_passed_the_marks_is_taken_back(
+    tmp_path,
+):
+    world, place = ran(
+        tmp_path, (15, wrong(-HOUR)), (135, right), step=300, minutes=170, restarts=(100, 120)
+    )
+    held = judged(world, place, after(5)[:16], after(170)[:16], 300)
+    assert silent(held, 300) <= 2 * HOUR + 600
+    assert all(row.v is not None for t, row in held.items() if t >= utc(after(140)))
+    assert [kind for kind, _ in world.decisions] == ["clock.set_back"]
+
+
 def test_after_a_boot_one_source_alone_proves_nothing_and_two_that_agree_do(tmp_path):
     said = []
     world, place = ran(

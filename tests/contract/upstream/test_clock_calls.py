@@ -127,3 +127,36 @@ def test_a_daemon_whose_marks_lie_ahead_says_so_and_goes_on_after_a_reset(
             assert house.notes.chain.latest("clock.set_back")["how"] == "said"
 
     asyncio.run(scenario())
+
+
+def test_a_daemon_takes_back_what_it_dated_between_a_step_and_its_reversal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    wrong = [0]
+
+    def clock(_, file):
+        return Clock("system", file, wall=lambda: time.time() + wrong[0])
+
+    monkeypatch.setattr(agent, "Clock", clock)
+    config = building(tmp_path)
+
+    async def scenario() -> None:
+        async with at_work(config) as house:
+            ledger = house.outlets["centre"].ledger
+
+            async def near() -> bool:
+                """Whether a slot of now is closed, by the clock as it stands."""
+                return KEY in ledger.marks and abs(ledger.marks[KEY].slot - house.clock.now()) < 5
+
+            await until(near)
+            wrong[0] = DAY
+            await until(near)
+            wrong[0] = 0
+            await until(near)
+            body = house.notes.chain.latest("clock.set_back")
+            assert (body["how"], body["series"]) == ("proved", 1)
+            shown = await timecalls.show(house, ASKER)
+            assert [one["seconds"] for one in shown["steps"]] == [DAY, -DAY]
+            assert shown["marks"]["centre"]["ahead"] <= 0
+
+    asyncio.run(scenario())
