@@ -190,6 +190,15 @@ def test_C_e_a_time_server_that_is_wrong_backwards_stamps_nothing_over_what_was_
         assert silent(held) <= 2 * MINUTE
 
 
+def test_a_slot_of_the_clock_before_is_not_closed_by_the_clock_after_a_step(tmp_path):
+    def slow(world):
+        world.takes = 20.0  # from 08:46:00 to :20, and the clock is put right at :10
+
+    world, place = ran(tmp_path, (15, wrong(DAY)), (45, slow), (46, right), minutes=60)
+    held = judged(world, place, after(1)[:16], after(59)[:16])
+    assert all(row.v is not None for t, row in held.items() if t >= utc(after(47)))
+
+
 def test_what_a_clock_that_was_behind_has_dated_once_it_had_passed_the_marks_is_taken_back(
     tmp_path,
 ):

@@ -114,7 +114,8 @@ class World:
         self.origin, self.offset = begin - 1_000.0, 0.0
         self.kernel, self.touched = False, None
         self.cut, self.boot = False, "boot 1"
-        self.clocks = {}
+        self.clocks, self.takes = {}, 0.2
+        """what meters say of their own clocks; seconds that a read takes"""
         self.decisions = []
 
     def audit(self, kind, body):
@@ -149,7 +150,7 @@ class World:
         yield self
 
     async def read(self, points):
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(self.takes)
         if self.cut:
             raise LinkLost("no carrier")
         meter = self.meters[points[0].device]
