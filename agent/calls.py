@@ -8,7 +8,7 @@ from dataclasses import asdict
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from agent import clerk, commission, loadtrial, notary, panel, privacy, recovery, witness
+from agent import clerk, commission, loadtrial, notary, panel, privacy, recovery, timecalls, witness
 from agent.channels import channels
 from agent.clerk import Asker, passing
 from agent.clock import monotonic, stamp
@@ -356,6 +356,7 @@ ALL: Mapping[str, Call] = {
     **commission.CALLS,
     **notary.CALLS,
     **recovery.CALLS,
+    **timecalls.CALLS,
     "meter.verify": privacy.seen("meter.verify", commission.meter_verify),
     "meter.load": privacy.seen("meter.load", loadtrial.meter_load),
     **privacy.CALLS,

@@ -12,10 +12,11 @@ import json
 import logging
 import os
 import time
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from agent import timesync
 from agent.durable import Disk
@@ -33,8 +34,12 @@ TRUSTED_FOR = DAY
 """seconds for which a clock is trusted after a time service has last kept it"""
 HELD_FOR = 7 * DAY
 """seconds for which it is held over after that"""
+SERVICED = 3600.0
+"""seconds within which timesyncd sets the clock again, and touches its file"""
 STEP = 2.0
 """seconds by which wall and monotonic time may part between two looks before it is a clock step"""
+DRIFT = 10.0
+"""seconds by which a clock that a step has reversed may lie beside where it was before"""
 SLACK = 120.0
 """seconds by which a clock may lie before the last proved time, or beside the RTC (holdover)"""
 BUILT = 1_767_225_600.0
@@ -43,6 +48,11 @@ NOT_BELIEVED = "not believed: "
 """how the outcome begins of a signed time that changes nothing"""
 REMEMBER_EVERY = 3600.0
 """seconds between two writes of what the clock remembers: flash wears out"""
+HISTORY = "clock-history.json"
+"""name of the file beside `clock.json` that says who vouched, and which steps there were"""
+STEPS_KEPT, KEPT_PERIODS = 20, 50
+BY_HAND, BY_SERVICE, BY_PLATFORM = "a person", "a time service", "the platform"
+"""who may vouch for the clock"""
 
 
 class Trust(StrEnum):
@@ -79,6 +89,45 @@ class Memory:
     """wall − monotonic, at the last look"""
     floor: float
     """the latest wall time that was proved: no earlier one is believed"""
+
+
+class Period(NamedTuple):
+    """A time in which the wall clock was not moved: a boot or a clock step begins a new one."""
+
+    boot: str
+    apart: float
+    """wall − monotonic, when it began"""
+    began: float
+    """monotonic seconds; of a period that an earlier process began: when it was first seen"""
+
+
+@dataclass(slots=True)
+class History:
+    """Who vouched for the clock, and how it was moved; survives on disk, for people and proofs."""
+
+    boot: str = ""
+    kept: list[float] = field(default_factory=list)
+    """wall − monotonic of the periods of this boot in which somebody vouched, in order"""
+    vouched: tuple[str, float] | None = None
+    """who did last, and when (wall)"""
+    steps: list[tuple[float, float]] = field(default_factory=list)
+    """the last ones: when (wall, before the step), and by how many seconds"""
+
+    def note(self, by: str, wall: float, apart: float) -> None:
+        """Somebody vouched for the clock as it stands now."""
+        self.vouched = (by, wall)
+        if not self.kept or abs(self.kept[-1] - apart) > STEP:
+            self.kept = [*self.kept, apart][-KEPT_PERIODS:]
+
+    def reverses(self, apart: float) -> bool:
+        """Whether the clock stands again where it was vouched for before, in this boot. What was
+        vouched for in between was wrong, and proves nothing from here on.
+        """
+        same = [i for i, one in enumerate(self.kept) if abs(one - apart) <= DRIFT]
+        if not same or same[-1] == len(self.kept) - 1:
+            return False
+        del self.kept[same[-1] + 1 :]
+        return True
 
 
 def step(before: Memory, wall: float, steady: float) -> float:
@@ -127,12 +176,20 @@ class Clock:
         steady: Callable[[], float] = monotonic,
         evidence: Callable[[], Evidence] = timesync.evidence,
         rtc: Callable[[], float | None] = timesync.rtc,
+        boot: Callable[[], str] = timesync.boot_id,
     ) -> None:
         self.source = source
         self._file, self._wall, self._steady = file, wall, steady
         self._evidence, self._rtc = evidence, rtc
         self._touched: int | None = None
-        self._memory = _recall(file, timesync.boot_id(), wall() - steady())
+        name, apart = boot(), wall() - steady()
+        self._memory = _recall(file, name, apart)
+        self.history = _recall_history(file, name)
+        self.period = Period(name, self._memory.apart, steady())
+        self._guarded, self._let_in, self._marks = False, 0, 0.0
+        self.agreed = False
+        """a time service and the platform's signed word agree on the time of this period"""
+        self._moved_on: float | None = None
         self._first = True
         self._trust = Trust.TRUSTED if source == "system" else Trust.UNTRUSTED
         self.steps: list[float] = []
@@ -140,25 +197,74 @@ class Clock:
 
     @property
     def trust(self) -> Trust:
-        """Whether the wall clock may be believed now."""
+        """Whether the wall clock may be believed now: not while closed slots lie ahead of it."""
         self.look()
-        return self._trust
+        return Trust.UNTRUSTED if self.ahead > SLACK else self._trust
 
     @property
     def dates(self) -> bool:
         """Whether readings may be dated by it now.
 
         By holdover only in the boot in which it was proved: an RTC may be hours wrong, and what was
-        sent with a wrong date is not taken back. Until then readings wait.
+        sent with a wrong date is not taken back. Until then readings wait; so they do while slots
+        are closed that lie ahead of it, and until a new period was let in.
         """
-        trusted = self.trust is not Trust.UNTRUSTED
+        return self.believed and self.entered and self.ahead <= 0
+
+    @property
+    def believed(self) -> bool:
+        """Whether somebody vouches for it, whatever was dated before."""
+        self.look()
+        trusted = self._trust is not Trust.UNTRUSTED
         return trusted and (self.source == "system" or self._memory.proved is not None)
+
+    @property
+    def ahead(self) -> float:
+        """Seconds by which the last closed slot lies ahead of it; at most 0: by none."""
+        return self._marks - self.now()
+
+    @property
+    def floor(self) -> float:
+        """The latest wall time that was proved: no earlier one is believed."""
+        return self._memory.floor
+
+    def await_entry(self) -> None:
+        """Date nothing in any period from now on, the present one included, until `let_in`."""
+        self._guarded, self._let_in = True, -1
+
+    @property
+    def ages(self) -> bool:
+        """Whether things may be destroyed for their age by it: for a day not, after a clock that
+        somebody had vouched for was set forward by more than a day.
+        """
+        return self._moved_on is None or self._steady() - self._moved_on > DAY
+
+    @property
+    def entered(self) -> bool:
+        """Whether the present period was let in."""
+        return not self._guarded or self._let_in == len(self.steps)
+
+    def closed_to(self, marks: float) -> None:
+        """Slots are closed up to this one, whoever believes the clock now."""
+        self._marks = marks
+
+    def let_in(self, number: int, marks: float) -> None:
+        """What was closed in the periods before is on the disk, up to the slot `marks`.
+
+        `number`: of the period, as `len(steps)` was when that was seen to.
+        """
+        self._let_in, self._marks = number, marks
 
     @property
     def said(self) -> str:
         """Why it may not be believed, for people; empty while it may."""
         if self.dates:
             return ""
+        if self.ahead > 0:
+            return (
+                f"marks lie {span_of(self.ahead)} ahead of the clock ({stamp(self.now())}): compare"
+                " it with a watch, then `gardien clock` says what to do"
+            )
         if self.now() < self._memory.floor - SLACK:
             last = stamp(self._memory.floor)
             return f"the clock says {stamp(self.now())}, but it has been {last} already"
@@ -185,11 +291,25 @@ class Clock:
         wall, steady = self._wall(), self._steady()
         if moved := step(self._memory, wall, steady):
             self.steps.append(moved)
+            self.period, self.agreed = (
+                self.period._replace(apart=wall - steady, began=steady),
+                False,
+            )
+            self.history.steps = [*self.history.steps, (wall - moved, moved)][-STEPS_KEPT:]
+            if moved > DAY and (self.source == "system" or self._memory.proved is not None):
+                self._moved_on = steady
             log.error("the clock stepped by %+.0f s", moved)
         if self.source == "system":
             self._memory = replace(self._memory, apart=wall - steady)
             return
-        self._memory = look(self._memory, wall, steady, self._proof(wall, steady))
+        proof = self._proof(wall, steady)
+        if proof is not None:
+            if self.history.reverses(wall - steady) and wall < self._memory.floor:
+                log.warning("a clock step was reversed: the floor is set back to %s", stamp(wall))
+                self._memory = replace(self._memory, floor=wall)
+            if wall >= self._memory.floor - SLACK:
+                self.history.note(BY_SERVICE, wall, wall - steady)
+        self._memory = look(self._memory, wall, steady, proof)
         # an RTC is slow to read, and asked only where nothing else can answer
         rtc = self._rtc() if self._memory.proved is None else None
         trust = judge(self._memory, wall, steady, rtc)
@@ -210,6 +330,12 @@ class Clock:
             return steady - age if 0 <= age < steady else None
         return None
 
+    def _serviced(self, wall: float) -> bool:
+        """Whether a time service keeps the clock as it stands, or set it within the hour."""
+        found = self._evidence()
+        set_at = None if found.touched is None else found.touched / 1e9
+        return found.kernel or (set_at is not None and 0 <= wall - set_at <= SERVICED)
+
     def at_least(self, moment: float) -> None:
         """No earlier time is believed: somebody whose word counts was at work then."""
         if self.source == "ntp" and moment > self._memory.floor:
@@ -228,15 +354,40 @@ class Clock:
         if abs(wall - moment) > SLACK:
             return f"{NOT_BELIEVED}the clock is {wall - moment:+.0f} s off"
         if wall < self._memory.floor - SLACK:
-            if not self._evidence().kernel:
+            if not self._serviced(wall):
                 last = stamp(self._memory.floor)
                 return f"{NOT_BELIEVED}it has been {last} already: a time service must agree"
             log.warning("the clock's floor is set back to %s", stamp(moment))
         floor = wall if wall < self._memory.floor - SLACK else max(self._memory.floor, moment)
+        self.look()
         self._memory = replace(self._memory, proved=steady, apart=wall - steady, floor=floor)
+        self.history.note(BY_PLATFORM, wall, wall - steady)
+        self.agreed = self._serviced(wall)
         self.look()
         self.remember()
         return "the clock agrees"
+
+    def standing(self) -> dict[str, object]:
+        """What is known of it, for people: moments as `stamp` writes them, lengths in seconds."""
+        trust, history = self.trust, self.history
+        by, at = history.vouched or ("", 0.0)
+        return {
+            "now": stamp(self.now()),
+            "trust": trust.value,
+            "source": self.source,
+            "floor": stamp(self.floor),
+            "vouched": {"by": by, "at": stamp(at)} if by else None,
+            "steps": [{"at": stamp(at), "seconds": round(by)} for at, by in history.steps],
+            "said": self.said,
+        }
+
+    def set_right(self) -> None:
+        """A person says that the clock is right now: it may lie before the last proved time."""
+        self.look()
+        wall = self._wall()
+        self._memory = replace(self._memory, floor=min(self._memory.floor, wall))
+        self.history.note(BY_HAND, wall, self.period.apart)
+        self.remember()
 
     async def serve(self) -> None:
         """Look every second and remember every hour, for ever."""
@@ -253,16 +404,46 @@ class Clock:
         """Write what is known, durably, so that a restart or a boot begins from it."""
         if self._file is None or self.source == "system":
             return
-        fresh = self._file.with_suffix(".new")
+        with suppress(OSError):  # it is for people; what counts is told below
+            _put(self._file.with_name(HISTORY), asdict(self.history))
         try:
             Disk.must_answer()
-            with fresh.open("w", encoding="ascii") as file:
-                json.dump(asdict(self._memory), file)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self._file)
+            _put(self._file, asdict(self._memory))
         except OSError as error:
             log.warning("%s could not be written: %s", self._file, error)
+
+
+def span_of(seconds: float) -> str:
+    """A length of time, for people: `23:59 h`, or days where it is longer than two."""
+    if seconds >= 2 * DAY:
+        return f"{seconds / DAY:,.0f} days"
+    minutes = -(-int(seconds) // 60)
+    return f"{minutes // 60}:{minutes % 60:02d} h"
+
+
+def _put(path: Path, what: object) -> None:
+    fresh = path.with_suffix(".new")
+    with fresh.open("w", encoding="ascii") as file:
+        json.dump(what, file)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+def _recall_history(file: Path | None, boot: str) -> History:
+    """What was noted; what is of an earlier boot proves nothing in this one."""
+    try:
+        said = json.loads(file.with_name(HISTORY).read_text(encoding="ascii")) if file else {}
+        vouched = said["vouched"]
+        known = History(
+            str(said["boot"]),
+            [float(one) for one in said["kept"]],
+            (str(vouched[0]), float(vouched[1])) if vouched else None,
+            [(float(at), float(moved)) for at, moved in said["steps"]],
+        )
+    except (OSError, ValueError, TypeError, LookupError):
+        return History(boot)
+    return known if known.boot == boot else replace(known, boot=boot, kept=[])
 
 
 def _recall(file: Path | None, boot: str, apart: float) -> Memory:

@@ -20,6 +20,7 @@ from agent.lifetime import Supervisor
 from agent.pipeline.account import Account
 from agent.pipeline.indexes import Indexes
 from agent.pipeline.poll import Poller
+from agent.pipeline.timekeeper import Book
 from agent.pipeline.timetable import running_slot
 from agent.reception.reception import BY_HAND, store_is_broken
 from agent.registry.dates import DAY
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from agent.pipeline.ledger import Ledger
     from agent.pipeline.registers import Registers
     from agent.pipeline.sums import Asked, Sums
+    from agent.pipeline.timekeeper import Timekeeper
     from agent.pipeline.totals import Totals
     from agent.pipeline.unclaimed import Unclaimed
     from agent.reception.reception import Reception
@@ -162,6 +164,8 @@ class House:
     close: Callable[[str, bool], Awaitable[int]] | None = None
     """keeps nothing more for an uplink and, if so asked, destroys what waits: how many values.
     None: no daemon runs"""
+    timekeeper: Timekeeper | None = None
+    """lets the periods of the clock in; None: nothing is polled"""
     indexes: Indexes = field(init=False)
     """what the sums over dwellings are made of"""
     _asked: tuple[Config | None, Mapping[str, Asked]] = (None, MappingProxyType({}))
@@ -328,6 +332,26 @@ class House:
             for outlet in (*self.outlets.values(), *self.unopened.values())
             if outlet.settings.recipient not in self.closing
         ]
+
+    def books(self) -> list[Book]:
+        """What the clock closes slots in, for every recipient."""
+        asked = self.sums_asked()
+        return [
+            Book(
+                outlet.settings.recipient,
+                outlet.ledger,
+                outlet.intake,
+                outlet.spool,
+                outlet.thread.run,
+                outlet.sums,
+                asked.get(outlet.name),
+            )
+            for outlet in self.outlets.values()
+        ]
+
+    def pollers(self) -> list[Poller]:
+        """Those of all lines that are polled."""
+        return [line.poller for line in self.lines.values() if line.poller is not None]
 
     def point(self, device: str, name: str) -> Point | None:
         """A configured point; None: it is configured no more."""

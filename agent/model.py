@@ -239,6 +239,15 @@ FOR_GOOD = 2**53 - 1
 """the highest `ver` of all: the largest whole number that every reader of JSON keeps"""
 
 
+class Range(NamedTuple):
+    """All rows of a channel of a place in [since, until), as `Retraction.covers` reckons it."""
+
+    place: str
+    channel: str
+    since: int
+    until: int
+
+
 @dataclass(frozen=True, slots=True)
 class Retraction:
     """Rows that are taken back: the spool destroys them, the platform erases and refuses them for
@@ -261,7 +270,7 @@ class Retraction:
     ver: int
     """Unix second; a row made anew needs a higher one. FOR_GOOD: none is made anew"""
     reason: str
-    """`withdrawn`, `moved`, `exchanged`, `corrected`"""
+    """`withdrawn`, `moved`, `exchanged`, `corrected`, `clock`"""
     asked: int = 0
     """Unix second: since when"""
     former: str = ""

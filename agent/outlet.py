@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from agent.buffer.announced import Item
     from agent.buffer.thread import OneThread
+    from agent.clock import Clock
     from agent.house import House
     from agent.model import Mark, MarkKey, Reading
     from agent.registry.identity import Identity
@@ -169,7 +170,7 @@ async def _opened(
     outlet.told = await thread.run(spool.announced)
     outboxes = []
     for one in opened:
-        outbox = SpoolOutbox(*one, house.clock, bases=_bases(outlet.ledger))
+        outbox = SpoolOutbox(*one, house.clock, bases=_bases(house, outlet.ledger))
         outbox.directory = partial(directory_of, house, outlet)
         outbox.ready = partial(listened, house)
         outbox.retracted = partial(withdrawn_there, house, outlet.settings.recipient)
@@ -206,8 +207,8 @@ async def turned(house: House, outlet: Outlet) -> None:
     await asyncio.Event().wait()
 
 
-def _bases(ledger: Ledger) -> Bases:
-    return Bases(lambda: ledger.gate)
+def _bases(house: House, ledger: Ledger) -> Bases:
+    return Bases(lambda: ledger.gate, lambda: ahead(ledger, house.clock))
 
 
 def _outlet(
@@ -220,7 +221,7 @@ def _outlet(
     words = (house.registry, policy_of(config), recipient)
     gate = Gate(*words, withholds=uplink.withheld, held=totals.held)
     ledger = Ledger(gate, points_by_key(config.points()), marks, config.zone)
-    bases = _bases(ledger)
+    bases = _bases(house, ledger)
 
     async def append(rows: Sequence[Reading], marks: Mapping[MarkKey, Mark]) -> None:
         await outlet.thread.run(outlet.spool.append, rows, marks, house.clock.now())
@@ -233,6 +234,12 @@ def _outlet(
     facts = (name, uplink.settings, uplink.transport, spool, thread, outbox)
     outlet = Outlet(*facts, ledger, intake, Delivery(), {}, sums, totals)
     return outlet
+
+
+def ahead(ledger: Ledger, clock: Clock) -> int:
+    """The last slot that is closed, where that lies ahead of the clock, else 0."""
+    last = max((mark.slot for mark in ledger.marks.values()), default=0)
+    return last if last > clock.now() else 0
 
 
 async def resume(outlet: Outlet, now: float) -> None:

@@ -19,6 +19,7 @@ from agent.lifetime import said, together
 from agent.model import Why
 from agent.outlet import open_outlet, resume, turned
 from agent.pipeline.registers import Registers
+from agent.pipeline.timekeeper import Timekeeper
 from agent.pipeline.unclaimed import Unclaimed
 from agent.reception.reception import store_is_broken
 from agent.registry.gate import LONGEST_UNSENT
@@ -67,10 +68,12 @@ async def running(house: House, config_path: Path) -> AsyncIterator[Running]:
         await jobs.open("controls", here.controls)
         if house.identity is not None:
             await here.open_shelves(house.identity.spool_key)
+        house.timekeeper = Timekeeper(house.clock, house.books, house.pollers, house.audit)
         for name in house.config.uplinks:
             await here.open_outlet(name)
         for line in house.lines.values():
             here.start_polling(line)
+        jobs.start("clock periods", house.timekeeper.serve)
         jobs.start("signed objects", here.take_what_waited)
         jobs.start("search", partial(seek, house))
         jobs.start("certificate", here.renew)
@@ -134,10 +137,12 @@ class Running:
     async def _outlet(self, name: str) -> AsyncIterator[Awaitable[object]]:
         house, before = self.house, self.house.unopened.get(name)
         async with open_outlet(house, name, before) as outlet:
-            if outlet is not before:
-                await self._account_for_the_past(outlet)
             house.unopened.pop(name, None)
             house.outlets[name] = outlet
+            if house.timekeeper is not None:
+                await house.timekeeper.joined()
+            if outlet is not before:
+                await self._account_for_the_past(outlet)
             self._show_pollers()
             try:
                 self._start_uplink(outlet)
@@ -208,17 +213,19 @@ class Running:
             for key in [key for key in account.ledger.marks if key[0] in line.devices]:
                 if clock.dates:
                     change = partial(account.ledger.catch_up, key, clock.now(), Why.AGENT)
-                    await account.take(key, change, self.jobs.faults)
+                    account.take(key, change, self.jobs.faults)
+                    await account.intake.room()
 
     async def _tend(self, outlet: Outlet) -> None:
         """A spool's upkeep; receipted batches go once they were kept as long as configured."""
         while True:
-            before = self.house.clock.now() - self.house.config.spool.keep
+            clock = self.house.clock
+            before = clock.now() - self.house.config.spool.keep if clock.ages else 0.0
             if self.house.notes is not None:
                 digest = await outlet.thread.run(outlet.spool.receipted_audit)
                 self.house.notes.receipted(digest)
             await outlet.thread.run(outlet.spool.forget, before)
-            await outlet.outbox.tend(LONGEST_UNSENT)
+            await outlet.outbox.tend(LONGEST_UNSENT if clock.ages else clock.now())
             await sleep(TEND_EVERY)
 
     async def open_shelves(self, key: bytes) -> None:
@@ -266,8 +273,10 @@ class Running:
         house, rested = self.house, 0.0
         while True:
             changed = kept.asked != house.registry.revision
-            if house.clock.dates and (changed or kept.full or rested >= SHELVE_EVERY):
+            due = changed or kept.full or rested >= SHELVE_EVERY
+            if due and house.clock.dates and house.clock.ages:
                 try:
+                    await house.obey()  # what takes back comes before what is given anew
                     await kept.tend(house.clock.now(), house.accounts(), house.point)
                 except SpoolFull as error:
                     log.warning("what waits for a fact is looked at later: %s", error)

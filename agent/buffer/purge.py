@@ -60,6 +60,20 @@ class Purge:
         self._forget_names(whose)
         return voided
 
+    def drop_waiting(self, retractions: Sequence[Retraction], recipient: str) -> None:
+        """Destroy rows that these take back whole among those that wait. What was sealed, and a run
+        of which a part stays, goes out, and the recipient removes it.
+        """
+        since = min((one.since for one in retractions), default=None)
+        if since is None:
+            return
+        blocks, broken = self._waiting.newer(since)
+        self._write_off(broken)
+        for block in blocks:
+            left = [row for row in block.rows if not _covered(row, retractions, recipient)]
+            if left != block.rows:
+                self._waiting.keep(block, left)
+
     def _whose(self, retractions: Iterable[Retraction]) -> set[int]:
         """The numbers of those whose rows may be taken."""
         found: set[int] = set()
@@ -166,3 +180,13 @@ class Purge:
 def _reason(retractions: Sequence[Retraction]) -> Void:
     withdrawn = any(one.reason == "withdrawn" for one in retractions)
     return Void.WITHDRAWN if withdrawn else Void.RETRACTED
+
+
+def _covered(row: Reading, retractions: Sequence[Retraction], recipient: str) -> bool:
+    """Whether one of these takes back the first slot of a row and the last, and so all between."""
+    last = row.t + (row.span - 1) * row.series.step
+    return any(
+        one.covers(recipient, row.series, row.t) and one.covers(recipient, row.series, last)
+        for one in retractions
+        if row.ver is None or row.ver <= one.ver
+    )

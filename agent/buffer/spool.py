@@ -6,7 +6,9 @@ something has it on the disk when it returns, or has changed nothing when it rai
 
 from __future__ import annotations
 
+import secrets
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,7 @@ from agent.buffer.memory import provisional
 from agent.buffer.names import ROOM, Names
 from agent.buffer.outbox import Outbox
 from agent.buffer.owners import Owners
+from agent.buffer.periods import Periods, Wrong, wrong
 from agent.buffer.purge import Purge
 from agent.buffer.resending import Resending
 from agent.buffer.retracting import Retracting
@@ -34,10 +37,11 @@ from agent.buffer.shedding import Shedding
 from agent.buffer.states import States
 from agent.buffer.upkeep import Upkeep
 from agent.buffer.verdict import Settled
+from agent.buffer.versions import Versions
 from agent.buffer.waiting import Waiting
 from agent.clock import seconds
 from agent.errors import Refused, SpoolFull
-from agent.model import BatchId, Lane, Mark, Void
+from agent.model import BatchId, Lane, Mark, Retraction, Void
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -50,7 +54,8 @@ if TYPE_CHECKING:
     from agent.buffer.outbox import Pack
     from agent.buffer.sealing import Bases
     from agent.buffer.thin import Midnight
-    from agent.model import MarkKey, Reading, Receipt, Retraction, Sealed, Series
+    from agent.clock import Period
+    from agent.model import MarkKey, Range, Reading, Receipt, Sealed, Series
 
 FEW = 5
 """batches among which one that is no void is looked for"""
@@ -116,6 +121,7 @@ class Spool:
         database, head = self._database, self._head
         claim(database, path, keys, head, judged=judged)
         meta = self._meta = Meta(database)
+        self._versions, self._periods = Versions(meta), Periods(database)
         names = self._names = Names(database, keys)
         self._states = States(database, keys)
         owners = Owners(database, keys)
@@ -176,6 +182,9 @@ class Spool:
 
     def _apply(self, revision: int, retractions: Sequence[Retraction], now: float) -> list[BatchId]:
         voided: list[BatchId] = []
+        if self._versions.last > now:  # rows may have versions that the clock has yet to reach
+            ver = self._versions.last
+            retractions = [replace(one, ver=max(one.ver, ver)) for one in retractions]
         if retractions:
             voided = self._purge.retract(retractions, self._head.recipient)
             self._retracting.add(retractions)
@@ -280,6 +289,75 @@ class Spool:
         except SpoolFull:
             self._refused += len(rows)
             raise
+
+    def enter(self, period: Period, *, agreed: bool = False) -> Wrong | None:
+        """Begin a clock period at the marks of now, in one commit, unless it is the one already.
+
+        `agreed`: a time service and the platform agree on its time. What was closed by a wrong
+        clock, if that is proved now and was not put right yet (`set_back`).
+        """
+        if not self._periods.continues(period):
+            self._room.durably(lambda: self._periods.enter(period, self._slots()))
+        return wrong(self._periods.known(), agreed=agreed)
+
+    def wrong_since(self, moment: float) -> Wrong:
+        """What was closed since then, as a person says that the clock has been wrong since."""
+        known, marks = self._periods.known(), self._slots()
+        ends = [max(one.marks.values(), default=0) for one in known[1:]]
+        taken = [one.no for one, end in zip(known, ends, strict=False) if end > moment]
+        return Wrong(
+            {key: min(slot, int(moment)) for key, slot in marks.items()}, marks, tuple(taken)
+        )
+
+    def set_back(
+        self,
+        found: Wrong,
+        ranges: Sequence[Range],
+        rows: Sequence[Reading],
+        marks: Mapping[MarkKey, Mark],
+        now: float,
+    ) -> None:
+        """Take back what a wrong clock closed, in one commit (docs/clock.md).
+
+        The recipient is told to remove all rows of `ranges`, those that wait are destroyed; `rows`
+        close the slots that have passed, with versions above the retractions'; `marks` stand from
+        here on, and every later row for a slot at or below the highest one that was ever closed has
+        a version. Raises SpoolFull, and nothing has changed.
+        """
+        try:
+            self._set_back(found, ranges, rows, marks, now)
+        except BaseException:
+            self._versions.restore()
+            raise
+
+    def _set_back(
+        self,
+        found: Wrong,
+        ranges: Sequence[Range],
+        rows: Sequence[Reading],
+        marks: Mapping[MarkKey, Mark],
+        now: float,
+    ) -> None:
+        self._meet(self._names.unknown(row.series for row in rows))
+        ver = max(int(now), self._versions.last + 1)
+        highest = max([mark.slot for mark in self.marks().values()], default=-1)
+
+        def change() -> None:
+            self._versions.close(highest)
+            versioned, last = self._versions.given(rows, now, ver)
+            told = [_by_the_clock(one, ver) for one in ranges]
+            self._purge.drop_waiting(told, self._head.recipient)
+            self._retracting.add(told)
+            if versioned:
+                self._waiting.add(versioned, self._waiting.body(versioned), now)
+            self._put_marks(marks)
+            self._versions.keep(last)
+            self._periods.put_right(found.entries, self._slots())
+
+        self._room.durably(change)
+
+    def _slots(self) -> dict[MarkKey, int]:
+        return {key: mark.slot for key, mark in self.marks().items()}
 
     def marks(self) -> dict[MarkKey, Mark]:
         """How far the slots of each device are closed, as last appended."""
@@ -451,10 +529,11 @@ class Spool:
     def _append(
         self, rows: Sequence[Reading], marks: Mapping[MarkKey, Mark], now: float | None
     ) -> None:
-        body = b""
+        body, last = b"", self._versions.last
         if self._provisional:
             rows = provisional(rows, int(seconds() if now is None else now))
         if rows:
+            rows, last = self._versions.given(rows, now)
             new = self._names.unknown(row.series for row in rows)
             self._room.ensure(len(new) * ROOM)
             self._meet(new)
@@ -465,6 +544,7 @@ class Spool:
             if rows:
                 self._waiting.add(rows, body, now)
             self._put_marks(marks)
+            self._versions.keep(last)
             if self._refused != self._refused_on_disk:  # a page less to write in most commits
                 self._meta["refused"] = self._refused
 
@@ -483,3 +563,8 @@ class Spool:
         if new:
             self._room.durably(lambda: self._names.write(new))
             self._names.learn(new)
+
+
+def _by_the_clock(one: Range, ver: int) -> Retraction:
+    what = (None, one.place, one.channel, None, None, None, one.since, one.until)
+    return Retraction(secrets.token_hex(8), *what, ver, "clock")

@@ -215,6 +215,10 @@ class Waiting:
         """All blocks with a row of an earlier slot."""
         return self._found("SELECT no FROM block INDEXED BY block_lane WHERE t0<?", before)
 
+    def newer(self, since: int) -> tuple[list[Block], Broken]:
+        """All blocks with a row of that slot or a later one."""
+        return self._found("SELECT no FROM block INDEXED BY block_lane WHERE t1>=?", since)
+
     def numbers_of(self, owner: int) -> int:
         """How many blocks an owner has."""
         found: int = self._database.one(

@@ -12,6 +12,7 @@ from agent.cli import (
     building,
     bundle,
     check,
+    clock,
     configuration,
     consent,
     control,
@@ -58,6 +59,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
         "config": configuration.app,
         "reload": reload.reload,
         "status": status.status,
+        "clock": clock.app,
         "updates": updates.updates,
     },
     BUILDING: {

@@ -339,4 +339,5 @@ def clock(config: Config | None, status: dict[str, Any] | None) -> Iterator[Find
     remedy = "no time service keeps it: sudo apt install systemd-timesyncd, and let UDP 123 out"
     yield Finding("clock", kept, "kept by a time service" if kept else remedy)
     if status is not None and status["clock"] == "untrusted":
-        yield Finding("clock", False, "the agent does not trust it yet: readings wait undated")
+        why = status["clock_said"] or "the agent does not trust it yet"
+        yield Finding("clock", False, f"readings wait undated: {why}")

@@ -19,26 +19,24 @@ class Account(NamedTuple):
     ledger: Ledger
     intake: Intake
 
-    async def take(
-        self, key: MarkKey, change: Callable[[], Sequence[Reading]], faults: Faults
-    ) -> bool:
-        """Make the rows of a change of the ledger at one mark, and hand them over with the mark;
-        whether that worked.
+    def take(self, key: MarkKey, change: Callable[[], Sequence[Reading]], faults: Faults) -> bool:
+        """Make the rows of a change of the ledger at one mark, and hand them over with the mark, at
+        once; whether that worked. Wait for room in the intake before the next.
 
-        Where an error or a cancellation ends it, the mark is as before: its slots are still owed.
-        An error is noted; it is this recipient's alone.
+        Where an error ends it, the mark is as before: its slots are still owed. The error is noted;
+        it is this recipient's alone.
         """
         uplink = self.intake.uplink
         with faults.alone(f"rows {uplink}", key[0], uplink) as works:
-            await self._take(key, change)
+            self._take(key, change)
         return works()
 
-    async def _take(self, key: MarkKey, change: Callable[[], Sequence[Reading]]) -> None:
+    def _take(self, key: MarkKey, change: Callable[[], Sequence[Reading]]) -> None:
         marks = self.ledger.marks
         before = marks.get(key)
         try:
             rows = change()
-            await self.intake.put(rows, {key: marks[key]} if key in marks else {})
+            self.intake.take(rows, {key: marks[key]} if key in marks else {})
         except BaseException:
             if before is None:
                 marks.pop(key, None)

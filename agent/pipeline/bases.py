@@ -27,9 +27,11 @@ class _Known(NamedTuple):
 class Bases:
     """The registry in the words of the spool. `stands` is asked from the spool's thread, too."""
 
-    def __init__(self, gate: Callable[[], Gate]) -> None:
-        self._gate = gate
-        """the one of now: a new configuration brings a new one"""
+    def __init__(self, gate: Callable[[], Gate], closed: Callable[[], int] = int) -> None:
+        self._gate, self._closed = gate, closed
+        """the one of now: a new configuration brings a new one; and the last slot that is closed,
+        where that lies ahead of the clock, else 0
+        """
         self._known: dict[Series, _Known] = {}
 
     def revision(self) -> int:
@@ -61,7 +63,7 @@ class Bases:
         """
         gate = self._gate()
         revision = gate.registry.revision
-        found = [one for _, taken in gate.registry.effects(after) for one in taken]
+        found = [one for _, taken in gate.registry.effects(after, self._closed()) for one in taken]
         return revision, [one for one in found if self._concerns(one)]
 
     def _concerns(self, one: Retraction) -> bool:

@@ -46,7 +46,18 @@ class Groups:
 
     def add(self, channel: str, group: Group) -> bool:
         """Keep a group; whether it is on the disk, for else it does not count."""
-        known = self._known | {channel: [*self.of(channel), group][-KEPT:]}
+        return self._keep(self._known | {channel: [*self.of(channel), group][-KEPT:]}, channel)
+
+    def forget(self, now: int) -> None:
+        """Forget groups of months that have not begun: a wrong clock made them."""
+        left = {
+            channel: [one for one in groups if one.since <= now]
+            for channel, groups in self._known.items()
+        }
+        if left != self._known and not self._keep(left, "any channel"):
+            self._known = left  # it counts all the same; at a restart it is seen to again
+
+    def _keep(self, known: dict[str, list[Group]], channel: str) -> bool:
         said = {
             name: [[one.since, one.until, sorted(one.members)] for one in groups]
             for name, groups in known.items()

@@ -68,6 +68,11 @@ class Indexes:
                 for old in [one for one in slots if one < slot - DAY - 2 * step - HOUR]:
                     del slots[old]
 
+    def forget(self, now: int) -> None:
+        """Forget all, where any is of a slot that has not come: a wrong clock made it."""
+        if any(slot > now for slots in self._kept.values() for slot in slots):
+            self._kept = {channel: {} for channel in self._kept}
+
     def flows(self, channel: str, t: int) -> dict[str, Decimal]:
         """What flowed in the slot that ends at t, by dwelling: of those with an index of one meter
         at both ends that did not fall.

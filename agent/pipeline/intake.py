@@ -96,12 +96,15 @@ class Intake:
         """rows whose values were dropped since the start because the spool was full"""
 
     async def put(self, rows: Sequence[Reading], marks: Mapping[MarkKey, Mark]) -> None:
-        """Take rows with the marks they bring about; waits while there is no room."""
-        made = self._revision()
-        if len(self._rows) >= self._room:
-            async with self._emptied:
-                await self._emptied.wait_for(lambda: len(self._rows) < self._room or self._failing)
-        rows = rows if made == self._revision() else self._recheck(rows)
+        """Take rows with the marks they bring about; waits while that makes more than the room.
+
+        They are taken at once, in the period of the clock in which they were made (`Timekeeper`).
+        """
+        self.take(rows, marks)
+        await self.room()
+
+    def take(self, rows: Sequence[Reading], marks: Mapping[MarkKey, Mark]) -> None:
+        """Take them at once; whoever has some more waits for `room` then."""
         if self._failing and len(self._rows) + len(rows) > self._room:
             waiting, self._rows = self._rows, []
             self._dropped([*waiting, *rows], {})
@@ -110,6 +113,17 @@ class Intake:
         self._marks.update(marks)
         if len(self._rows) >= self._most:
             self._full.set()
+
+    async def room(self) -> None:
+        """Wait while there is no room; not while nothing can be brought to the disk."""
+        if len(self._rows) > self._room:
+            async with self._emptied:
+                await self._emptied.wait_for(lambda: len(self._rows) <= self._room or self._failing)
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything is not on the disk yet."""
+        return bool(self._rows or self._marks)
 
     async def closed(self, stored: Marks) -> dict[MarkKey, Mark]:
         """How far slots are closed: by the marks that are `stored`, and by those that still wait

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.channels import channels
-from agent.model import Flag, Kind, Mark, MarkKey, Quality, Reading, Series, Why
+from agent.model import Flag, Kind, Mark, MarkKey, Quality, Range, Reading, Series, Why
 from agent.pipeline.exchanged import Exchanges
 from agent.pipeline.gate import Gate, Held
 from agent.pipeline.recall import Gap
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
+    from agent.buffer.periods import Wrong
     from agent.model import Point, Sample
     from agent.pipeline.gate import Answer
     from agent.registry.gate import Policy
@@ -104,6 +105,60 @@ class Ledger:
         self.marks = {key: mark for key, mark in marks.items() if key in points}
         self.zone, self._points, self._times = zone, points, _multipliers(points)
         self.held.clear()
+
+    def taken_back(
+        self, found: Wrong, now: float
+    ) -> tuple[list[Range], list[Reading], dict[MarkKey, Mark]]:
+        """What a wrong clock closed, as it is to be taken back: the ranges to be removed, rows that
+        close the slots which have passed as M `clock`, and the marks then (`set_back`).
+
+        The slot running at `now` stays open. Changes nothing here but who speaks for a series.
+        """
+        before, self._claims = self.marks, {}
+        wrongly = {
+            key: running_slot(key[1], since, self.zone) if since >= 0 else since
+            for key, until in found.until.items()
+            if key in before and (since := found.since.get(key, -1)) < until
+        }
+        rows: list[Reading] = []
+        self.marks = dict(before)
+        try:
+            for key, since in wrongly.items():
+                self.marks[key] = before[key]._replace(slot=max(since, 0), told=())
+            ranges = _ranges([(key, *of) for key in wrongly for of in self._of(key, found)], found)
+            self._claims = {}
+            for key, since in wrongly.items():
+                rows += self._passed(key, since, found.until[key], now)
+                if found.until[key] <= now:  # and what was closed since is right
+                    slot = max(self.marks[key].slot, before[key].slot)
+                    self.marks[key] = self.marks[key]._replace(slot=slot)
+            return ranges, rows, {key: self.marks[key] for key in wrongly}
+        finally:
+            self.marks = before
+
+    def set_back(self, marks: Mapping[MarkKey, Mark]) -> None:
+        """Go on from these marks, which are on the disk: what was known of later slots is not."""
+        self.marks.update(marks)
+        self.gaps.clear()
+        self._exchanges = Exchanges()
+
+    def _of(self, key: MarkKey, found: Wrong) -> set[tuple[str, str]]:
+        """The places and channels of which a wrong clock closed slots."""
+        return {
+            (series.place, series.channel)
+            for point in self._points[key]
+            for series, *_ in self._stretches(point, self.marks[key], found.until[key] + 1)
+        }
+
+    def _passed(self, key: MarkKey, since: int, until: int, now: float) -> list[Reading]:
+        """M `clock` for the slots until then that have passed; moves the mark there."""
+        running = running_slot(key[1], now, self.zone)
+        if since >= 0:
+            return self._gap(key, running if until > now else until + 1, Why.CLOCK)
+        # first heard of by the wrong clock: nothing was owed before
+        slot = min(until, running_slot(key[1], running - 1, self.zone))
+        self.marks[key] = self.marks[key]._replace(slot=slot)
+        return []
 
     def resume(self, now: float) -> list[Reading]:
         """Close as M `agent` every slot that went by since the marks, but the running one."""
@@ -209,6 +264,8 @@ class Ledger:
         delay = max(0, int(sample.at) - slot)
         rows = []
         for series in filter(None, owed):
+            if delay > series.step:
+                continue
             flags = _said({*sample.flags, Flag.LATE, *self._of_the_slot(series, slot, delay)})
             rows.append(Reading(series, slot, value, sample.quality, delay, flags=flags, ver=made))
         return rows
@@ -240,6 +297,8 @@ class Ledger:
                 ver=slot.made,
                 flags=_said({*flags, *slot.flags, *self._of_the_slot(one, slot.t, delay)}),
             )
+            if delay <= one.step  # later it is of another slot
+            else Reading(one, slot.t, None, Quality.MISSING, why=Why.BUSY, ver=slot.made)
             for one in series
         ]
 
@@ -370,11 +429,25 @@ class Ledger:
         for series, withheld in found:
             if not self._claim(point, series, start, last):
                 continue
-            each = ((slot, 1) for slot in within(series.step, start, last, point.every, self.zone))
+            each = within(series.step, start, last, point.every, self.zone)
             for slot, count in ((start, slots),) if series.step == point.every else each:
                 if withheld is None:
                     self._owe(series, slot)
                 yield series, slot, count, withheld
+
+
+def _ranges(found: Sequence[tuple[MarkKey, str, str]], wrong: Wrong) -> list[Range]:
+    """One for each place and channel, of all the steps in which it was closed.
+
+    It begins after the latest of their marks: a row of a finer step before it is right. Slots of a
+    coarser one in between have passed, and M `clock` with its version stands above what they hold.
+    """
+    ends: dict[tuple[str, str], tuple[int, int]] = {}
+    for key, place, channel in found:
+        since, until = ends.get((place, channel), (-1, -1))
+        here = wrong.since.get(key, -1), wrong.until[key]
+        ends[place, channel] = max(since, here[0]), max(until, here[1])
+    return [Range(*of, since + 1, until + 1) for of, (since, until) in ends.items()]
 
 
 def _key(series: Series) -> tuple[str, str, str, int]:

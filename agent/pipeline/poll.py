@@ -83,6 +83,8 @@ class Poller:
         """when it last came round: it does so at every look, and with each device"""
         self._finished = False
         self._steps = len(clock.steps)
+        self._blank: dict[MarkKey, int] = {}
+        """slots after this one were closed as M `clock`: what was read for them is a late value"""
         self._stepped: set[MarkKey] = set()
         self._failed: set[MarkKey] = set()
         """whose last slot was not closed, because of an unexpected error"""
@@ -132,12 +134,14 @@ class Poller:
             await asyncio.sleep(LOOK)
 
     async def _read(self, device: Device, slots: Mapping[int, int], *, dated: bool) -> None:
-        points = device.due(slots)
+        points, period = device.due(slots), len(self.clock.steps)
         samples = await self._asking.ask(device, points) if points else []
-        if dated and self.clock.dates:
-            await self._close(device, slots, samples)
-        else:
-            self._set_aside(device, tuple(slots), samples)
+        for step, slot in sorted(slots.items()):  # a mean is made of what the finer steps say
+            # slots are of the clock by which they were chosen, as long as it was not moved
+            if dated and self.clock.dates and len(self.clock.steps) == period:
+                await self._close(device, step, slot, samples)
+            else:
+                self._set_aside(device, (step,), samples)
 
     @contextmanager
     def _hold(self, name: str) -> Iterator[None]:
@@ -205,18 +209,15 @@ class Poller:
         said = (*verdict.flags, Flag.CLOCK) if off else verdict.flags
         return replace(sample, quality=verdict.quality, flags=said, delta=verdict.delta)
 
-    async def _close(
-        self, device: Device, slots: Mapping[int, int], samples: Sequence[Sample]
-    ) -> None:
+    async def _close(self, device: Device, step: int, slot: int, samples: Sequence[Sample]) -> None:
         self._watch_for_steps()
-        for step, slot in sorted(slots.items()):  # a mean is made of what the finer steps say
-            key = (device.name, step)
-            mine = self._of_the_step(device, step, slot, samples)
-            self._closed[key] = slot
-            self._owe(key, slot, mine)
-            skipped = self._why_skipped(key)
-            self._note(slot, mine, device.serial)
-            await self._close_in_all(key, slot, mine, device.serial, skipped)
+        key = (device.name, step)
+        mine = self._of_the_step(device, step, slot, samples)
+        self._closed[key] = slot
+        self._owe(key, slot, mine)
+        skipped = self._why_skipped(key)
+        self._note(slot, mine, device.serial)
+        await self._close_in_all(key, slot, mine, device.serial, skipped)
 
     def _why_skipped(self, key: MarkKey) -> Why:
         """Why slots before the one that is closed now have not been."""
@@ -235,10 +236,15 @@ class Poller:
         skipped: Why,
         made: int | None = None,
     ) -> None:
+        """Close a slot in every account at once, by one clock; then wait for room, if need be."""
         for account in self.accounts:
             change = partial(account.ledger.close, key, slot, samples, serial, skipped, made)
-            if not await account.take(key, change, self._faults):
+            if not account.take(key, change, self._faults):
                 self._failed.add(key)
+        await self._room()
+
+    async def _room(self) -> None:
+        await asyncio.gather(*(account.intake.room() for account in self.accounts))
 
     def _note(self, slot: int, samples: Sequence[Sample], serial: str | None) -> None:
         """Keep what leaves for nobody now, and may later or in a sum."""
@@ -275,11 +281,14 @@ class Poller:
                 continue
             elif steady >= max(when, device.rests_until) and not self.link.error:
                 with self._hold(device.name), self._answering(device.name):
+                    period = len(self.clock.steps)
                     samples = await self._asking.ask(device, device.due((step,)))
                     # a battery does not bear a question a minute
                     rest = max(ask.REST, device.spacing)
                     self._owed[key] = slot, self.clock.steady() + rest
-                    if self.clock.dates and any(sample.why is None for sample in samples):
+                    if len(self.clock.steps) != period:
+                        self._owed.pop(key, None)
+                    elif self.clock.dates and any(sample.why is None for sample in samples):
                         self._owed.pop(key, None)
                         await self._late(key, slot, samples)
                 return True
@@ -299,7 +308,8 @@ class Poller:
     ) -> None:
         serial, made = self.devices[key[0]].serial, int(self.clock.now())
         change = partial(account.ledger.late, key, slot, samples, serial, made)
-        await account.take(key, change, self._faults)
+        account.take(key, change, self._faults)
+        await account.intake.room()
 
     async def _recall(self) -> bool:
         """Ask one device what it has kept of the time in which the agent was down."""
@@ -343,19 +353,37 @@ class Poller:
             for key in self._closed:
                 await self._catch_up(key, began)
         for read in self.undated.take():
+            if not self.clock.dates:  # it was moved meanwhile
+                self.undated.add(read)
+                continue
             at = self.clock.now() - (self.clock.steady() - read.steady)
             samples = [replace(sample, at=at) for sample in read.samples]
             with self._answering(read.device):
                 for step in sorted(read.steps):
                     of = self.devices[read.device]
                     await self._close_dated(of, step, at, samples, read.serial)
+        if not len(self.undated):
+            self._blank.clear()
+
+    def set_back(self, since: Mapping[MarkKey, int]) -> None:
+        """Slots after these were closed by a wrong clock, and the accounts' marks were set back:
+        compare nothing with what was read since.
+        """
+        self._judge, self._intervals = Judge(), Intervals(self.zone)
+        self._means = Means(self.zone)
+        self._owed.clear()
+        for key in self._closed:
+            self._closed[key] = self._last_closed(key)
+            if key in since:
+                self._blank[key] = min(since[key], self._blank.get(key, since[key]))
 
     async def _catch_up(self, key: MarkKey, began: float) -> None:
         for account in self.accounts:
             if key in account.ledger.marks:
                 change = partial(account.ledger.catch_up, key, began, Why.AGENT)
-                await account.take(key, change, self._faults)
+                account.take(key, change, self._faults)
         self._closed[key] = self._last_closed(key)
+        await self._room()
 
     async def _close_dated(
         self, device: Device, step: int, at: float, samples: Sequence[Sample], serial: str | None
@@ -363,6 +391,9 @@ class Poller:
         key, slot, made = (device.name, step), running_slot(step, at, self.zone), self.clock.now()
         closed = self._closed[key]
         if closed is not None and slot <= closed:
+            if slot > self._blank.get(key, slot):
+                self._blank[key] = slot  # one slot, one value: the first
+                await self._late(key, slot, [s for s in samples if s.point.every == step])
             return
         mine = self._of_the_step(device, step, slot, samples)
         self._closed[key] = slot

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.channels import channels
-from agent.model import Flag, Kind, Mark, Quality, Reading, Series, Why
+from agent.model import Flag, Kind, Mark, MarkKey, Quality, Range, Reading, Series, Why
 from agent.pipeline.ledger import Owed
 from agent.pipeline.timetable import following, length, running_slot
 from agent.registry.dates import DAY, MONTH, slot_before
@@ -21,13 +21,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
-    from agent.model import MarkKey, Point
+    from agent.buffer.periods import Wrong
+    from agent.model import Point
     from agent.pipeline.groups import Groups
     from agent.pipeline.indexes import Indexes
     from agent.pipeline.intake import Intake
     from agent.pipeline.ledger import Ledger
     from agent.registry.registry import Registry
     from agent.registry.rest import Group
+
+    Taken = tuple[list[Range], list[Reading], dict[MarkKey, Mark]]
 
 LATE = 60
 """seconds after the end of its reading in which a value may still come for a slot"""
@@ -109,6 +112,50 @@ class Sums:
             if (closed := self._closed.get(channel)) is not None and closed != before:
                 found.append(((PREFIX + channel, step), rows, Mark(closed, heard=True)))
         return found
+
+    @property
+    def highest(self) -> int:
+        """The last slot that is closed."""
+        return max(self._closed.values(), default=0)
+
+    def taken_back(self, found: Wrong, asked: Asked, now: float) -> Taken:
+        """As Ledger.taken_back; a slot of few dwellings is told as in `close`."""
+        ranges, rows, marks = [], list[Reading](), dict[MarkKey, Mark]()
+        for channel, step in asked.steps().items():
+            key = (PREFIX + channel, step)
+            since, until = found.since.get(key, -1), found.until.get(key, -1)
+            if since >= until or channel not in self._closed:
+                continue
+            ranges.append(Range(asked.place, channel, since + 1, until + 1))
+            running = running_slot(step, now, asked.zone)
+            slot = running_slot(step, running - 1, asked.zone) if since < 0 else since
+            slot = running_slot(step, slot, asked.zone)
+            while slot < min(until, running_slot(step, running - 1, asked.zone)):
+                slot = following(slot, step, asked.zone)
+                _add(rows, self._unknown(asked, channel, step, slot))
+            closed = slot if until > now else max(slot, self._closed[channel])
+            marks[key] = Mark(closed, heard=True)
+        return ranges, rows, marks
+
+    def set_back(self, marks: Mapping[MarkKey, Mark], now: float) -> None:
+        """Go on from these marks, which are on the disk: nothing is known of later slots."""
+        for (name, _), mark in marks.items():
+            self._closed[name.removeprefix(PREFIX)] = mark.slot
+        self._began = now if self._began is None else min(self._began, now)
+        self._begins.clear()
+        self.groups.forget(int(now))
+        self._indexes.forget(int(now))
+
+    def _unknown(self, asked: Asked, channel: str, step: int, slot: int) -> Reading | None:
+        """A slot that a wrong clock closed, and nobody knows the sum of."""
+        unit = channels()[channel].unit
+        series = Series(asked.place, channel, Kind.INT, unit, step, None, None, ID)
+        group = self.groups.over(channel, slot_before(slot, step, asked.zone), slot)
+        if group is None or len(group.members) >= asked.fewest:
+            return Reading(series, slot, None, Quality.MISSING, why=Why.CLOCK)
+        if asked.withholds:
+            return Reading(series, slot, None, Quality.WITHHELD, why=Why.FEW)
+        return None
 
     def measured(self, asked: Asked, channel: str, t: int) -> set[str]:
         """The dwellings of which the channel is read at t."""

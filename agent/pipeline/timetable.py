@@ -52,12 +52,19 @@ def is_slot(t: int, step: int, zone: ZoneInfo | None = None) -> bool:
 
 def within(
     step: int, first: int, last: int, every: int, zone: ZoneInfo | None = None
-) -> Iterator[int]:
-    """The slots of a coarser step among those of `every`, from `first` to `last`."""
+) -> Iterator[tuple[int, int]]:
+    """The slots of a coarser step among those of `every`, from `first` to `last`, as runs (first
+    slot, how many) `step` s apart.
+    """
+    if step < DAY and step % every == 0 and first % every == 0:  # ten years are one run
+        slot = -(-first // step) * step
+        if slot <= last:
+            yield slot, (last - slot) // step + 1
+        return
     slot = running_slot(step, first, zone)
     while slot <= last:
         if slot >= first and (every >= DAY or (slot - first) % every == 0):
-            yield slot
+            yield slot, 1
         slot = following(slot, step, zone)
 
 

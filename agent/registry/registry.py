@@ -118,11 +118,11 @@ class Registry:
         """Number of the last change; 0 before the first. Each change's documents carry its own."""
         return self._documents[-1].word.revision if self._documents else 0
 
-    def effects(self, after: int) -> Sequence[tuple[int, tuple[Retraction, ...]]]:
+    def effects(self, after: int, closed: int = 0) -> Sequence[tuple[int, tuple[Retraction, ...]]]:
         """List every change after revision `after`, in order, with what it takes away of what
         was delivered or waits; most take nothing. The same whenever it is asked.
         """
-        return effects(self._documents, after)
+        return effects(self._documents, after, closed)
 
     def ids_after(self, after: int) -> dict[int, list[str]]:
         """The ids of the documents of each change after revision `after`, by its number."""

@@ -19,7 +19,7 @@ class Machine:
         self.wall, self.up = wall, up
         self.kernel, self.touched, self.rtc = False, None, None
 
-    def clock(self, file=None, source="ntp"):
+    def clock(self, file=None, source="ntp", boot="boot"):
         return Clock(
             source,
             file,
@@ -27,6 +27,7 @@ class Machine:
             lambda: self.up,
             lambda: Evidence(self.kernel, self.touched),
             lambda: self.rtc,
+            lambda: boot,
         )
 
     def passes(self, seconds):
@@ -202,3 +203,84 @@ def test_no_clock_before_its_floor_is_trusted(wall, steady, proved, before, rtc_
     assert now.floor >= NOW
     if wall < NOW - SLACK:
         assert judge(now, wall, steady, rtc_says) is Trust.UNTRUSTED
+
+
+def test_a_step_and_its_reversal_set_the_floor_back_also_after_a_restart_in_the_same_boot(tmp_path):
+    machine, file = Machine(), tmp_path / "clock.json"
+    machine.kernel = True
+    clock = machine.clock(file)
+    assert clock.dates
+    machine.wall += DAY
+    assert clock.dates
+    clock.remember()
+    machine.passes(600)
+    machine.wall -= DAY
+    clock = machine.clock(file)
+    assert clock.trust is Trust.TRUSTED
+    assert clock.floor == machine.wall
+    assert [round(by) for _, by in clock.history.steps] == [DAY, -DAY]
+
+
+def test_after_a_boot_the_floor_falls_only_where_two_agree(tmp_path):
+    machine, file = Machine(), tmp_path / "clock.json"
+    machine.synchronizes(NOW + DAY)
+    clock = machine.clock(file, boot="first")
+    machine.passes(1)
+    machine.synchronizes(machine.wall)
+    assert clock.dates
+    clock.remember()
+    machine.up = 50.0
+    machine.synchronizes(NOW)
+    clock = machine.clock(file, boot="second")
+    assert clock.trust is Trust.UNTRUSTED
+    assert not clock.agreed
+    # timesyncd's file is all that the package's sandbox shows
+    assert clock.told(NOW) == "the clock agrees"
+    assert clock.agreed
+    assert clock.trust is Trust.TRUSTED
+    assert clock.floor == NOW
+    machine.passes(1)
+    machine.wall += 3600
+    assert clock.trust is Trust.UNTRUSTED
+    assert not clock.agreed
+
+
+def test_nothing_is_destroyed_for_its_age_for_a_day_after_a_vouched_clock_was_set_years_ahead():
+    machine = Machine(wall=3600.0)
+    clock = machine.clock()
+    machine.kernel = True
+    machine.wall = NOW
+    assert clock.trust is Trust.TRUSTED
+    assert clock.ages  # it woke up in 1970, and nobody had vouched for that
+    machine.wall += 3653 * DAY
+    clock.look()
+    assert not clock.ages
+    machine.passes(DAY + 1)
+    assert clock.ages
+
+
+def test_a_period_that_is_not_let_in_dates_nothing_and_marks_ahead_are_said():
+    machine = Machine()
+    machine.kernel = True
+    clock = machine.clock()
+    assert clock.dates
+    clock.await_entry()
+    assert not clock.dates
+    clock.let_in(0, NOW - 60)
+    assert clock.dates
+    machine.wall -= 100  # within what the floor bears
+    assert not clock.dates
+    clock.let_in(1, NOW)
+    assert clock.said.startswith("marks lie 0:02 h ahead of the clock")
+    assert clock.trust is Trust.TRUSTED
+    machine.passes(100)
+    assert clock.dates
+    clock.let_in(1, NOW + 7 * DAY)
+    assert clock.trust is Trust.UNTRUSTED
+    assert clock.said.startswith("marks lie 7 days ahead of the clock")
+
+
+def test_a_history_of_another_shape_is_no_history(tmp_path):
+    for text in ("[]", "{}", '{"boot": 1, "kept": 2}', "no json", '{"vouched": [1], "boot": ""}'):
+        (tmp_path / "clock-history.json").write_text(text)
+        assert Machine().clock(tmp_path / "clock.json").history.steps == []

@@ -172,7 +172,7 @@ class Life(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.now, self.t = 1e6, START
+        self.now, self.t, self.ver = 1e6, START, 0
         self.accepted, self.sealed, self.far = [], [], Far()
         self.open()
 
@@ -197,7 +197,8 @@ class Life(RuleBasedStateMachine):
             rows.append(Reading(of, self.t, None, "M", why="silent", span=missing))
             self.t += missing * step
         if late:
-            rows += [Reading(of, row.t, row.value, "S", ver=7) for row in rows[:1]]
+            self.ver += 1
+            rows += [Reading(of, row.t, row.value, "S", ver=self.ver) for row in rows[:1]]
         self.spool.append(rows, {})
         self.accepted += rows
 

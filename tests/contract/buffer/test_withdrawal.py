@@ -70,7 +70,7 @@ def test_rows_made_after_the_retraction_and_rows_of_another_basis_or_time_stay(o
     other = reading(0, 5)
     with opened() as spool:
         spool.append([reading(0, 0), reading(0, 1, ver=int(NOW)), later, other], {})
-        withdraw(spool, taken(until=NOON + 300))
+        spool.apply(1, (taken(until=NOON + 300),), NOW + 1)
         assert all_rows(spool) == [later, other]
 
 

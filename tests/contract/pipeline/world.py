@@ -21,12 +21,15 @@ from agent.house import points_by_key
 from agent.lifetime import end
 from agent.link import Link
 from agent.model import Lane, Point, Sample, Why
+from agent.outlet import ahead
 from agent.pipeline.account import Account
+from agent.pipeline.bases import Bases
 from agent.pipeline.device import Device
 from agent.pipeline.directory import directory
 from agent.pipeline.intake import Intake
 from agent.pipeline.ledger import Ledger
 from agent.pipeline.poll import Poller
+from agent.pipeline.timekeeper import Book, Timekeeper
 from agent.timesync import Evidence
 from hil.platform.ledger import opened
 from hil.platform.unpack import unpack
@@ -110,8 +113,13 @@ class World:
         self.town = Town(folder, dwellings=len(meters))
         self.origin, self.offset = begin - 1_000.0, 0.0
         self.kernel, self.touched = False, None
-        self.cut, self.jobs = False, []
-        self.clocks = {}
+        self.cut, self.boot = False, "boot 1"
+        self.clocks, self.takes = {}, 0.2
+        """what meters say of their own clocks; seconds that a read takes"""
+        self.decisions = []
+
+    def audit(self, kind, body):
+        self.decisions.append((kind, body))
 
     @property
     def true(self):
@@ -127,6 +135,10 @@ class World:
     def synchronizes(self):
         self.offset, self.kernel = 0.0, True
 
+    def lies(self, offset):
+        """The time service itself is wrong, or the computer's own clock when it boots."""
+        self.offset, self.kernel = offset, True
+
     def set_clock(self, offset):
         """Somebody sets the clock; the kernel knows that no time service did."""
         self.offset, self.kernel = offset, False
@@ -138,7 +150,7 @@ class World:
         yield self
 
     async def read(self, points):
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(self.takes)
         if self.cut:
             raise LinkLost("no carrier")
         meter = self.meters[points[0].device]
@@ -165,8 +177,9 @@ class World:
         loop = asyncio.get_running_loop()
         clock = Clock(
             "ntp", self.folder / "clock.json", self.wall, loop.time,
-            lambda: Evidence(self.kernel, self.touched), lambda: None,
+            lambda: Evidence(self.kernel, self.touched), lambda: None, lambda: self.boot,
         )  # fmt: skip
+        self.clock = clock
         with Spool.open(path, bytes(32), head, 50_000_000) as spool:
             ledger = Ledger(self.town.gate(), points_by_key(self.points), spool.marks(), ZONE)
 
@@ -174,6 +187,10 @@ class World:
                 spool.append(rows, marks)
 
             intake = Intake(append, flush=5.0)
+            pollers = []
+            book = Book(RECIPIENT, ledger, intake, spool, in_place)
+            self.keeper = Timekeeper(clock, lambda: [book], lambda: pollers, self.audit)
+            await self.keeper.look()
             if clock.dates:
                 await intake.put(ledger.resume(clock.now()), dict(ledger.marks))
             devices = [
@@ -182,9 +199,13 @@ class World:
             ]
             link = Link("riser", self.bus)
             poller = Poller(link, devices, [Account(ledger, intake)], clock, lambda *_: None, ZONE)
-            jobs = [link.serve(), poller.run(), intake.serve(), clock.serve()]
+            pollers.append(poller)
+            jobs = [link.serve(), poller.run(), intake.serve(), clock.serve(), self.keeper.serve()]
             tasks = [asyncio.ensure_future(job) for job in jobs]
             told = spool.announced()
+            self.deliver = lambda: self._deliver(spool, ledger, told)
+            bases = Bases(lambda: ledger.gate, lambda: ahead(ledger, clock))
+            self.obey = lambda: spool.apply(*bases.taken_back(spool.applied), self.wall())
             try:
                 yield
             finally:
@@ -194,18 +215,25 @@ class World:
                 await end(tasks)
                 await intake.commit()
                 clock.remember()
-                self._deliver(spool, ledger, told)
+                self.deliver()
 
     def _deliver(self, spool, ledger, told):
         about = directory(
             self.town.registry, self.town.policy, RECIPIENT, ledger.owed, told, str(ZONE)
         )
         with opened(self.folder / "platform.db") as platform:
+            while batch := spool.retract(self.wall(), "trusted"):
+                platform.store(unpack(batch.payload), len(batch.payload))
             while batch := spool.announce(about, self.wall(), "trusted"):
                 platform.store(unpack(batch.payload), len(batch.payload))
             for lane in (Lane.LIVE, Lane.BACKFILL):
                 while batch := spool.seal(lane, self.wall(), "trusted", 0):
                     platform.store(unpack(batch.payload), len(batch.payload))
+
+
+async def in_place(call, *args):
+    """A call of the spool, where no thread is wanted."""
+    return call(*args)
 
 
 def run(story):

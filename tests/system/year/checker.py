@@ -14,6 +14,8 @@ from tests.system.year.right import right
 from tests.system.year.rules import UNSENT
 
 PARIS = ZoneInfo("Europe/Paris")
+BUSY = 60
+"""seconds by which versions may run ahead where many are given in one: no two are alike"""
 SAID = ("q", "v", "basis", "occupancy", "meter", "ver", "delay", "n", "why")
 
 
@@ -84,6 +86,7 @@ def _differs(row, one):
         f"{name} is {getattr(row, name)!r}, not {getattr(one, name)!r}"
         for name in SAID
         if getattr(row, name) != getattr(one, name)
+        if not (name == "ver" and 0 < one.ver < row.ver <= one.ver + BUSY)
     ]
     flags, due = ({*each.flags.split("+")} - {""} for each in (row, one))
     if row.v is None:  # a short day says nothing of a value that is not there

@@ -35,22 +35,22 @@ class ForgetsWhoMovedOut(Registry):
     def occupancy_at(self, place, t):
         return next((one for one in self.occupancies_of(place) if covers(one, t)), None)
 
-    def effects(self, after):
-        return _without("moved", super().effects(after))
+    def effects(self, after, closed=0):
+        return _without("moved", super().effects(after, closed))
 
 
 class KeepsWhatWasTheirs(Registry):
     """A late notice of a move takes nothing back."""
 
-    def effects(self, after):
-        return _without("moved", super().effects(after))
+    def effects(self, after, closed=0):
+        return _without("moved", super().effects(after, closed))
 
 
 class KeepsWhatIsWithdrawn(Registry):
     """A withdrawal ends a consent and takes nothing back."""
 
-    def effects(self, after):
-        return _without("withdrawn", super().effects(after))
+    def effects(self, after, closed=0):
+        return _without("withdrawn", super().effects(after, closed))
 
 
 class BelievesTheDevice(Registry):
@@ -61,8 +61,8 @@ class BelievesTheDevice(Registry):
         meters = [one for one in self.meters_of(first.id) if one.channel == channel]
         return next((one for one in meters if covers(one, t)), meters[-1])
 
-    def effects(self, after):
-        return _without("exchanged", super().effects(after))
+    def effects(self, after, closed=0):
+        return _without("exchanged", super().effects(after, closed))
 
 
 class ForgetsTheConsent(Registry):

@@ -41,6 +41,15 @@ def test_a_slot_closes_with_the_value_and_the_delay_to_its_reading(town):
     assert row.series.basis in {one.id for one in town.registry.consents()}
 
 
+def test_a_value_that_was_read_later_than_its_step_is_of_another_slot(town):
+    ledger = ledger_of(town)
+    (row,) = ledger.close(KEY_A, NOW, [sample(A, at=NOW + 10.9)], "1001", Why.BUSY)
+    assert (row.value is not None, row.delay) == (True, 10)
+    (row,) = ledger.close(KEY_A, NOW + 10, [sample(A, at=NOW + 21)], "1001", Why.BUSY)
+    assert (row.t, row.value, row.delay, row.why) == (NOW + 10, None, 0, "busy")
+    assert ledger.late(KEY_A, NOW, [sample(A, at=NOW + 11)], "1001", NOW + 30) == []
+
+
 def test_a_value_is_scaled_exactly_into_the_unit_of_its_channel(town):
     wh = point("m1", unit="Wh", scale=Decimal("0.1"))
     ledger = ledger_of(town, points={KEY_A: [wh]})

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.model import Point, Sample, Why
+from agent.buffer.periods import Wrong
+from agent.model import Point, Range, Sample, Why
 from agent.pipeline.gate import Gate
 from agent.pipeline.groups import Groups
 from agent.pipeline.indexes import Indexes
@@ -234,6 +235,33 @@ def test_a_restart_within_the_month_changes_no_group_and_owns_up_to_its_gap(hous
     house.read(MONTH + 7 * HALF)
     house.flow(1)
     assert sums(house.read(MONTH + 8 * HALF)) == [(MONTH + 8 * HALF, 12, 12)]
+
+
+def test_sums_that_a_wrong_clock_made_are_taken_back_and_those_of_the_month_go_on(house):
+    key = ("sum of elec.imp", HALF)
+    house.read(MONTH)
+    house.flow(1)
+    assert sums(house.read(MONTH + HALF)) == [(MONTH + HALF, 12, 12)]
+    ahead = NEXT + 3 * DAY
+    house.read(ahead)
+    house.flow(1)
+    house.read(ahead + HALF)
+    rows = house.close(ahead + HALF + 90)
+    assert sums(rows) == [(ahead + HALF, 12, 12)]  # of a group of April
+    found = Wrong({key: MONTH + HALF}, {key: ahead + HALF})
+    now = MONTH + 4 * HALF + 5.0
+    ranges, rows, marks = house.sums.taken_back(found, house.asked, now)
+    assert ranges == [Range(WHOLE, "elec.imp", MONTH + HALF + 1, ahead + HALF + 1)]
+    (row,) = rows
+    assert (row.t, row.span, row.why) == (MONTH + 2 * HALF, 2, "clock")
+    assert marks[key].slot == MONTH + 3 * HALF
+    house.sums.set_back(marks, now)
+    assert house.sums.highest == MONTH + 3 * HALF
+    assert [one.since for one in house.sums.groups.of("elec.imp")] == [MONTH]
+    house.read(MONTH + 4 * HALF)
+    house.flow(2)
+    house.read(MONTH + 5 * HALF)
+    assert sums(house.close(MONTH + 5 * HALF + 90)) == [(MONTH + 5 * HALF, 24, 12)]
 
 
 def test_what_a_meter_flows_alone_is_not_told_as_a_sum(house):

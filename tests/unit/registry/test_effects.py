@@ -77,6 +77,18 @@ def test_a_move_that_is_still_to_come_takes_nothing():
     assert lost(lived(), until=NOW + 9999) == []
 
 
+def test_what_a_wrong_clock_has_closed_after_a_move_is_taken_back_under_the_same_name():
+    told = [lived(), after(lived(), until=NOW + 1800)]
+    ((_, (usual,)),) = effects(told, 1)
+    ((_, (one,)),) = effects(told, 1, TOLD + 90_000)
+    assert (one.since, one.until) == (NOW + 1800, TOLD + 90_001)
+    assert (one.id, one.ver) == (usual.id, TOLD)
+    ahead = [lived(), after(lived(), until=TOLD)]
+    assert effects(ahead, 1) == [(2, ())]
+    ((_, (one,)),) = effects(ahead, 1, TOLD + 90_000)
+    assert (one.since, one.until, one.reason) == (TOLD, TOLD + 90_001, "moved")
+
+
 def test_people_who_never_lived_there_lose_all_of_it():
     (one,) = lost(lived(), until=NOW)
     assert (one.since, one.until) == (NOW, TOLD + 1)

@@ -1,0 +1,96 @@
+"""Versions of rows: no two are alike, whatever the clock says (docs/clock.md)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.buffer.schema import Meta
+    from agent.model import Reading
+
+LAST, HIGHEST = "version", "highest"
+"""facts of the spool: the last version given, and the highest slot that was closed when marks were
+set back
+"""
+
+
+class Versions:
+    """Gives each row that needs one its version. Every change belongs inside a transaction."""
+
+    def __init__(self, meta: Meta) -> None:
+        self._meta = meta
+        self.last, self.highest = 0, -1
+        self.restore()
+
+    def given(
+        self, rows: Sequence[Reading], now: float | None, last: int | None = None
+    ) -> tuple[list[Reading], int]:
+        """The rows with their versions, and the last version then: `keep` it in their commit.
+
+        A version is the Unix second at which the row was made (`now`, unless it says when), or one
+        more than the last version where that is later. Who needs one: a row made out of schedule,
+        and one for a slot at or below the highest slot that was ever closed.
+        """
+        last = self.last if last is None else last
+        found: list[Reading] = []
+        taken = _Slots()
+        for row in rows:
+            if row.ver is None and row.t > self.highest:
+                found.append(row)
+                continue
+            made = int(now or 0) if row.ver is None else row.ver
+            if taken.empty or made > last or taken.has(row):
+                last, taken = max(made, last + 1), _Slots()
+            taken.add(row)
+            found.append(replace(row, ver=last))
+        return found, last
+
+    def keep(self, last: int) -> None:
+        """No later version is as low as this one."""
+        if last != self.last:
+            self._meta[LAST] = last
+            self.last = last
+
+    def close(self, highest: int) -> None:
+        """Slots up to this one were closed: rows for them need versions for ever."""
+        self._meta[HIGHEST] = self.highest = max(highest, self.highest)
+
+    def restore(self) -> None:
+        """Know what is on the disk: after a transaction that failed."""
+        self.last = int(self._meta.number(LAST) or 0)
+        self.highest = int(self._meta.number(HIGHEST) or -1)
+
+
+class _Slots:
+    """The slots that rows of one version state."""
+
+    def __init__(self) -> None:
+        self._single: dict[tuple[object, ...], set[int]] = {}
+        self._runs: dict[tuple[object, ...], list[tuple[int, int]]] = {}
+
+    @property
+    def empty(self) -> bool:
+        return not self._single and not self._runs
+
+    def add(self, row: Reading) -> None:
+        key, first, last = _extent(row)
+        if first == last:
+            self._single.setdefault(key, set()).add(first)
+        else:
+            self._runs.setdefault(key, []).append((first, last))
+
+    def has(self, row: Reading) -> bool:
+        """Whether one of its slots is stated."""
+        key, first, last = _extent(row)
+        singles = self._single.get(key, set())
+        alone = first in singles if first == last else any(first <= t <= last for t in singles)
+        return alone or any(a <= last and first <= b for a, b in self._runs.get(key, ()))
+
+
+def _extent(row: Reading) -> tuple[tuple[object, ...], int, int]:
+    of = row.series
+    key = (of.place, of.channel, of.kind, of.step)
+    return key, row.t, row.t + (row.span - 1) * of.step
