@@ -58,6 +58,7 @@ def findings(config: Path, state: Path) -> Iterator[Finding]:
     status, said = _daemon(state)
     yield said
     yield from examine.clock(loaded, status)
+    yield from examine.disturbers(status)
     if loaded is not None:
         yield from examine.passwords(loaded, config.parent / "credentials")
         yield from examine.ports(loaded)

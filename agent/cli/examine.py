@@ -324,3 +324,10 @@ def clock(config: Config | None, status: dict[str, Any] | None) -> Iterator[Find
     yield Finding("clock", kept, "kept by a time service" if kept else remedy)
     if status is not None and status["clock"] == "untrusted":
         yield Finding("clock", False, "the agent does not trust it yet: readings wait undated")
+
+
+def disturbers(status: dict[str, Any] | None) -> Iterator[Finding]:
+    """Which devices, as the agent has heard, break a line for the others."""
+    for event in (status or {}).get("events", ()):
+        if event["code"] == "line-disturbed":
+            yield Finding("line", False, event.get("here") or event["text"])

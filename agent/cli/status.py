@@ -68,7 +68,7 @@ def _show(answer: dict[str, Any]) -> None:
         typer.echo(f"certificate {one['validity']}")
     _waiting(answer.get("authority") or {"waiting": 0})
     for event in answer["events"]:
-        typer.echo(f"! {event['text']}")
+        typer.echo(f"! {event.get('here') or event['text']}")
 
 
 def _waiting(authority: dict[str, Any]) -> None:
