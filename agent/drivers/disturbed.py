@@ -39,6 +39,10 @@ RECENT = 5
 """turns of each device that say how the line is now"""
 APART = 60.0
 """seconds between two turns of such as go on and on"""
+FORGOTTEN, MOST = 2 * 86_400.0, 1000
+"""seconds without a word of it after which a device is forgotten, and devices that are remembered:
+bytes on a line may say anything
+"""
 REST, LONGEST_REST = 60.0, 3600.0
 """seconds that one that disturbs and does not answer is left alone: first, and at most"""
 
@@ -111,8 +115,10 @@ class Listener:
 
     def blame(self, address: str, how: How) -> None:
         """Note what somebody did."""
-        self._broke[address] = how
-        self.watched[address] = TURNS
+        if address in self._broke or len(self._broke) < MOST:
+            self._broke[address] = how
+        if address == self.turn or address in self.watched or len(self.watched) < MOST:
+            self.watched[address] = TURNS
 
     def spoilt(self) -> None:
         """Note that the one that was asked did not get through."""
@@ -146,6 +152,8 @@ class _Device:
     day: str = ""
     rest: float = 0.0
     """seconds that it is left alone"""
+    heard_of: float = 0.0
+    """monotonic: when it last had a turn, or did something"""
     asked: float = 0.0
     """monotonic: when its last turn ended"""
 
@@ -161,12 +169,15 @@ class Disturbed:
     def __init__(self, zone: ZoneInfo | None = None) -> None:
         self._zone = zone or UTC
         self._devices: dict[str, _Device] = {}
+        self.suspects: set[str] = set()
+        """who is asked after all others"""
         self._loud = float("-inf")
         """when a turn ended in which one of them went on and on"""
 
     def ended(self, address: str, turn: Turn, now: float, wall: float, *, answered: bool) -> None:
         """A device's turn is over; `now`: monotonic, `wall`: since 1970."""
         device = self._devices.setdefault(address, _Device())
+        device.heard_of = now
         if device.turns and device.turns[-1] is None:
             device.turns.pop()
         device.turns.append(False if answered else None)
@@ -174,7 +185,12 @@ class Disturbed:
         device.asked = now
         day = self._day(wall)
         for who, how in turn.broke.items():
-            self._count(self._devices.setdefault(who, _Device()), how, day)
+            if who in self._devices or len(self._devices) < MOST:
+                self._count(self._devices.setdefault(who, _Device()), how, day, now)
+        long_ago = [who for who, one in self._devices.items() if now - one.heard_of > FORGOTTEN]
+        for who in long_ago:
+            del self._devices[who]
+            self.suspects.discard(who)
         device.loud = turn.loud and address in turn.broke
         if device.loud:
             self._loud = now
@@ -183,8 +199,12 @@ class Disturbed:
             device.rest = min(LONGEST_REST, max(REST, 2 * device.rest))
         elif answered and not harmed:
             device.rest = 0.0
+        for who in {address, *turn.broke} & self._devices.keys():
+            suspected = self._devices[who].loud or self._devices[who].disturbed >= LAST
+            (self.suspects.add if suspected else self.suspects.discard)(who)
 
-    def _count(self, device: _Device, how: How, day: str) -> None:
+    def _count(self, device: _Device, how: How, day: str, now: float) -> None:
+        device.heard_of = now
         if not device.turns:
             device.turns.append(None)
         device.how = how
@@ -196,9 +216,9 @@ class Disturbed:
 
     def goes_last(self, address: str, now: float) -> bool:
         """Whether it is asked after all others; after an hour it has its turn all the same."""
-        device = self._devices.get(address)
-        late = device is not None and now - device.asked >= LONGEST_REST
-        return device is not None and self._suspected(device) and not late
+        if address not in self.suspects:
+            return False
+        return now - self._devices[address].asked < LONGEST_REST
 
     def waits(self, address: str, now: float) -> bool:
         """Whether one that goes on and on is not asked yet, since it or another such one was asked
@@ -218,10 +238,6 @@ class Disturbed:
         """Whether its silence may be another's doing, who has gone on and on a moment ago."""
         device = self._devices.get(address)
         return now - self._loud < APART and not (device is not None and device.loud)
-
-    @staticmethod
-    def _suspected(device: _Device) -> bool:
-        return device.loud or device.disturbed >= LAST
 
     def rest(self, address: str) -> float:
         """Seconds for which it is to be left alone; 0: it is not one that disturbs."""

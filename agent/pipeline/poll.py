@@ -158,7 +158,8 @@ class Poller:
         closed = self._closed if dated else self._aside
         free = {key: slot for key, slot in closed.items() if key[0] not in self._busy}
         zone = self.zone if dated else None
-        last = {key: slot for key, slot in free.items() if self._disturbs(key[0])}
+        suspects = bool(self.link.disturbed.suspects)
+        last = {key: slot for key, slot in free.items() if suspects and self._disturbs(key[0])}
         first = {key: slot for key, slot in free.items() if key not in last}
         chosen = choose(first, now, zone) if first else now + LOOK
         if not last or not isinstance(chosen, float):

@@ -2,7 +2,9 @@
 
 from agent.drivers.disturbed import (
     APART,
+    FORGOTTEN,
     LONGEST_REST,
+    MOST,
     QUIET,
     REST,
     Disturbed,
@@ -170,3 +172,17 @@ def test_a_turn_in_which_it_was_silent_says_nothing_until_something_is_heard_of_
     for n in range(3, 30):
         line.ended("7", Turn(), n * 120.0, WALL, answered=False)
     assert [one for one, _, _ in line.named(WALL)] == ["7"]
+
+
+def test_what_bytes_on_a_line_say_fills_no_memory_and_who_is_gone_is_forgotten():
+    listener, line = Listener(), Disturbed()
+    listener.asks("1", 0.0, busy=False)
+    for n in range(3 * MOST):
+        listener.blame(f"{n:08d}", How.SPEAKS)
+        line.ended("1", listener.take(), float(n), WALL, answered=True)
+    assert len(listener.watched) <= MOST + 1
+    assert len(line._devices) <= MOST + 1
+    for n in range(3):
+        line.ended("2", Turn({"2": How.NOISE}), 4000.0 + n, WALL, answered=False)
+    line.ended("1", Turn(), 4000.0 + FORGOTTEN + 3, WALL, answered=True)
+    assert list(line._devices) == ["1"]
