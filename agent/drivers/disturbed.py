@@ -4,7 +4,8 @@ A device has the line from its question to the next one's. What is heard meanwhi
 answer counts against it only if the line was quiet when it was asked: what goes on from before is
 not its doing, whoever is asked next. One turn proves nothing, for interference may meet anybody: a
 device is named after three of its last ten turns, and only where nearly all that was heard belongs
-to a few. Where it belongs to many, the line is disturbed, and nobody is named.
+to a few. Where it belongs to many, the line is disturbed, and nobody is named but one that says its
+own name when others are asked.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class Turn:
 class Listener:
     """Collects the evidence of one open line, for its driver.
 
-    `quiet_since`, `now`: monotonic. An address is whatever the driver's questions go to.
+    `now`: monotonic seconds. An address is whatever the driver's questions go to, as text.
     """
 
     def __init__(self) -> None:
@@ -260,9 +261,10 @@ class Disturbed:
 
     def _named(self) -> list[str]:
         bad = {who: device.disturbed for who, device in self._devices.items()}
-        if sum(times > 0 for times in bad.values()) > max(1, len(bad) // 3):
-            return []
         certain = {who for who, times in bad.items() if times >= NAMED}
+        if sum(times > 0 for times in bad.values()) > max(1, len(bad) // 3):
+            # who says its own name in the turns of others is certain all the same
+            return sorted(who for who in certain if self._devices[who].how is How.SPEAKS)
         enough = sum(bad[who] for who in certain) >= FEW * sum(bad.values())
         return sorted(certain) if enough else []
 
