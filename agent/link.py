@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from agent.drivers.base import Found, Held, Kept, Progress, Reads, Swept, Wish
+    from agent.drivers.disturbed import Turn
     from agent.model import Point, Sample, Value
 
 IDLE = 10.0
@@ -119,22 +120,24 @@ class Link:
 
     async def _read(self, points: Sequence[Point], *, idle: bool = False) -> list[Sample]:
         samples: list[Sample] = []
+        lost = True
         async with self._in_turn() as driver:
             try:
                 samples = await driver.read(points)
+                lost = False
             finally:
                 answered = any(sample.why is not Why.SILENT for sample in samples)
                 self._answered |= answered
-                self._take_note(driver, points[0].address, answered=answered, idle=idle)
+                if isinstance(driver, Attributes):
+                    turn = driver.turn()
+                    if not (idle and lost):  # it ended while idle, which is nobody's doing
+                        self._take_note(points[0].address, turn, answered=answered)
         return samples
 
-    def _take_note(self, driver: Reads, address: str, *, answered: bool, idle: bool) -> None:
-        """Note whose bytes were heard; a connection that ended while idle is nobody's doing."""
-        if isinstance(driver, Attributes):
-            turn = driver.turn()
-            if not idle or answered:
-                whose, now = self.whose(address), monotonic()
-                self.disturbed.ended(whose, turn, now, seconds(), answered=answered)
+    def _take_note(self, address: str, turn: Turn, *, answered: bool) -> None:
+        """Note whose bytes were heard."""
+        whose, now = self.whose(address), monotonic()
+        self.disturbed.ended(whose, turn, now, seconds(), answered=answered)
 
     @asynccontextmanager
     async def _in_turn(self) -> AsyncIterator[Reads]:
