@@ -4,8 +4,7 @@ A device has the line from its question to the next one's. What is heard meanwhi
 answer counts against it only if the line was quiet when it was asked: what goes on from before is
 not its doing, whoever is asked next. One turn proves nothing, for interference may meet anybody: a
 device is named after three of its last ten turns, and only where nearly all that was heard belongs
-to a few. Where it belongs to many, the line is disturbed, and nobody is named but one that says its
-own name when others are asked.
+to a few. Where it belongs to many, the line is disturbed, and nobody is named.
 """
 
 from __future__ import annotations
@@ -263,8 +262,7 @@ class Disturbed:
         bad = {who: device.disturbed for who, device in self._devices.items()}
         certain = {who for who, times in bad.items() if times >= NAMED}
         if sum(times > 0 for times in bad.values()) > max(1, len(bad) // 3):
-            # who says its own name in the turns of others is certain all the same
-            return sorted(who for who in certain if self._devices[who].how is How.SPEAKS)
+            return []  # not even one that says its name: two at once may say that of a third
         enough = sum(bad[who] for who in certain) >= FEW * sum(bad.values())
         return sorted(certain) if enough else []
 
