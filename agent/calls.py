@@ -133,7 +133,25 @@ def _link(house: House, name: str, line: Line) -> dict[str, Any]:
         "devices": len(line.devices),
         "silent": sum(device.failures > 0 for device in line.devices.values()),
         "health": dict(line.link.health()),
+        **_disturbed(line, house.clock.now()),
         "proposals": house.proposals.get(name, []),
+    }
+
+
+def _disturbed(line: Line, now: float) -> dict[str, Any]:
+    """Who disturbs a line, or of how many of its devices nobody knows who disturbs them."""
+    names = {
+        line.link.whose(device.points[0].address): name
+        for name, device in line.devices.items()
+        if device.points
+    }
+    bad, asked = line.link.disturbed.noisy()
+    return {
+        "disturbers": [
+            {"address": who, "device": names.get(who), "how": how.value, "today": today}
+            for who, how, today in line.link.disturbed.named(now)
+        ],
+        "disturbed": {"devices": bad, "of": asked},
     }
 
 
@@ -153,10 +171,16 @@ def _device(house: House, device: Device, link: str, health: Mapping[str, Any]) 
         "answered": stamp(device.answered) if device.answered else None,
         "failures": device.failures,
         "rests_s": round(max(0.0, device.rests_until - monotonic())),
-        "said": device.said,
+        "said": "" if _line_is_back(house, device, link) else device.said,
         "held": held,
         "latest": {name: shown(sample) for name, sample in device.latest.items()},
     }
+
+
+def _line_is_back(house: House, device: Device, link: str) -> bool:
+    """Whether all that was wrong with a device was its line, which is open again."""
+    line = house.lines[link].link
+    return 0 < device.lost_at_opening < line.opened and not line.error
 
 
 def _held(house: House, device: Device, words: str) -> str:

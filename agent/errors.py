@@ -7,6 +7,7 @@ AgentError
 │   └── NotRecorded  the disk did not take it: keep it, try exactly the same again later
 ├── WriteRefused     a device did not take a command: read what stands there before anything else
 ├── LinkLost         close the link, wait, open it again
+│   └── OutOfStep    the same, and ask again: the far side is there, only the bytes are out of step
 ├── StorageFailed    the disk takes or gives nothing now: go on without it, try again later
 ├── SpoolFull        the rows were not taken: count them, say so upstream when there is room
 ├── UplinkLost       close the uplink, wait, open it again; batches stay in the spool
@@ -41,6 +42,12 @@ class WriteRefused(AgentError):
 
 class LinkLost(AgentError):
     """The whole link is unusable, not just one device on it."""
+
+
+class OutOfStep(LinkLost):
+    """What comes over the link has no beginning any more, or the far side hung up: opened anew it
+    is likely to work.
+    """
 
 
 class SpoolFull(AgentError):

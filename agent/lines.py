@@ -33,7 +33,10 @@ class Line:
 def lines_of(config: Config) -> dict[str, Line]:
     """Every configured line, nothing opened yet."""
     points = config.points()
-    lines = {name: Line(Link(name, *_opening(link)), {}) for name, link in config.links.items()}
+    lines = {
+        name: Line(Link(name, *_opening(link), config.zone), {})
+        for name, link in config.links.items()
+    }
     spacing = spacings(config.devices, config.links)
     for name, device in config.devices.items():
         made = Device(name, points[name], config.serial_point(name))

@@ -7,16 +7,20 @@ import logging
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from agent.clock import monotonic
-from agent.drivers.base import Discovers, Recalls, Seeks, Watched, Writes
-from agent.errors import LinkLost, Refused
+from agent.clock import monotonic, seconds
+from agent.drivers.base import Attributes, Discovers, Recalls, Seeks, Watched, Writes
+from agent.drivers.disturbed import Disturbed
+from agent.errors import AgentError, LinkLost, OutOfStep, Refused
 from agent.lifetime import keep_open
+from agent.model import Why
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
+    from zoneinfo import ZoneInfo
 
     from agent.drivers.base import Found, Held, Kept, Progress, Reads, Swept, Wish
+    from agent.drivers.disturbed import Turn
     from agent.model import Point, Sample, Value
 
 IDLE = 10.0
@@ -24,7 +28,9 @@ IDLE = 10.0
 BROKEN_AFTER = 10
 """reads in a row that end in an unexpected error: then it is the line, and not one device"""
 OPENED_WITHIN = 5.0
-"""seconds that a read waits for a bus to be opened again that went while it was idle"""
+"""seconds that a read waits for a bus to be opened again that went while it was idle, or that went
+out of step
+"""
 
 
 class Link:
@@ -35,10 +41,13 @@ class Link:
         name: str,
         open_it: Callable[[], AbstractAsyncContextManager[Reads]],
         at_once: int = 1,
+        zone: ZoneInfo | None = None,
     ) -> None:
         self.name = name
         self.at_once = at_once
         """how many devices may be asked at the same time"""
+        self.disturbed = Disturbed(zone)
+        """who disturbs it, as far as the driver can tell; days are those of `zone`"""
         self.opened = 0
         """how often the bus has been opened: a new number means that devices may have changed"""
         self.error = "not tried yet"
@@ -52,6 +61,12 @@ class Link:
         self._open_it = open_it
         self._driver: Reads | None = None
         self._lost: asyncio.Future[None] | None = None
+        self._out_of_step = float("-inf")
+        """when it was last lost for want of step: it is waited for then, by whoever comes next"""
+        self._answered = False
+        """somebody has answered since it was opened, or brought it out of step"""
+        self._name: Callable[[str], str] = str
+        """how the driver's evidence names the device at an address"""
         self._open = asyncio.Event()
         self._searched = False
         self._failed = 0
@@ -64,7 +79,14 @@ class Link:
 
         Raises what is no loss: an error in gardien. Readers are told meanwhile as at a loss.
         """
-        await keep_open(self.name, self._opening, self._hold, LinkLost, level=level)
+        await keep_open(
+            self.name, self._opening, self._hold, LinkLost, good=self._good, level=level
+        )
+
+    def _good(self) -> bool:
+        """Whether somebody answered since it was opened: then it is opened again soon."""
+        answered, self._answered = self._answered, False
+        return answered
 
     async def serve_if_wanted(self) -> None:
         """The same, from when on somebody wants to use it; he hears why it is not open."""
@@ -82,31 +104,63 @@ class Link:
         """Read points of one device when it is our turn. Raises LinkLost while the bus is down.
 
         Who reads once an hour finds that the converter has hung up on an idle caller, or that the
-        adapter was out for a moment: then the bus is opened first, and no slot is lost for it.
+        adapter was out for a moment: then the bus is opened first, and no slot is lost for it. So
+        it is where one device has brought it out of step, which is nobody else's fault.
         """
         idle = self._driver is not None and monotonic() - self.turned > IDLE
         try:
-            return await self._read(points)
+            return await self._read(points, idle=idle)
+        except OutOfStep:
+            pass
         except LinkLost:
-            if not idle or not await self._opened_again():
+            if not idle:
                 raise
+        if not await self._opened_again(OPENED_WITHIN):
+            raise LinkLost(f"{self.name} is not open: {self.error}")
         return await self._read(points)
 
-    async def _opened_again(self) -> bool:
+    async def _opened_again(self, within: float) -> bool:
         with suppress(TimeoutError):
-            async with asyncio.timeout(OPENED_WITHIN):
+            async with asyncio.timeout(within):
                 await self._open.wait()
         return self._open.is_set()
 
-    async def _read(self, points: Sequence[Point]) -> list[Sample]:
+    async def _read(self, points: Sequence[Point], *, idle: bool = False) -> list[Sample]:
+        samples: list[Sample] = []
+        lost = True
+        async with self._in_turn() as driver:
+            try:
+                samples = await driver.read(points)
+                lost = False
+            finally:
+                answered = any(sample.why is not Why.SILENT for sample in samples)
+                self._answered |= answered
+                if isinstance(driver, Attributes):
+                    turn = driver.turn()
+                    if not (idle and lost):  # it ended while idle, which is nobody's doing
+                        self._take_note(points[0].address, turn, answered=answered)
+        return samples
+
+    def _take_note(self, address: str, turn: Turn, *, answered: bool) -> None:
+        """Note whose bytes were heard."""
+        whose, now = self.whose(address), monotonic()
+        self.disturbed.ended(whose, turn, now, seconds(), answered=answered)
+
+    @asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[Reads]:
+        """The open bus when it is our turn. Raises LinkLost while it is down."""
         async with self._turn:
+            if self._driver is None:
+                await self._opened_again(self._out_of_step + OPENED_WITHIN - monotonic())
             driver, lost = self._driver, self._lost
             if driver is None or lost is None:
                 raise LinkLost(f"{self.name} is not open: {self.error}")
             try:
-                samples = await driver.read(points)
+                yield driver
             except LinkLost as error:
                 self._is_lost(driver, lost, error)
+                raise
+            except AgentError:
                 raise
             except Exception as error:
                 self._failed += 1
@@ -114,10 +168,34 @@ class Link:
                     self._failed = 0
                     self._is_lost(driver, lost, error)
                 raise
+            else:
+                self._failed = 0
             finally:
                 self.turned = monotonic()
-            self._failed = 0
-            return samples
+
+    def disturbs(self, address: str) -> bool:
+        """Whether the device at an address is asked after all others, since it disturbs the bus."""
+        return self.disturbed.goes_last(self.whose(address), monotonic())
+
+    def rest(self, address: str) -> float:
+        """Seconds for which the device at an address is left alone, since it disturbs the bus."""
+        return self.disturbed.rest(self.whose(address))
+
+    def spares(self, address: str) -> bool:
+        """Whether the silence of the device at an address may be the doing of another one, that
+        disturbs the bus: then it is asked again as if it had answered.
+        """
+        return self.disturbed.spares(self.whose(address), monotonic())
+
+    def waits(self, address: str) -> bool:
+        """Whether the device at an address is left alone now, since another one disturbs the bus
+        too and was asked a moment ago.
+        """
+        return self.disturbed.waits(self.whose(address), monotonic())
+
+    def whose(self, address: str) -> str:
+        """How `disturbed` names the device at an address."""
+        return self._name(address)
 
     async def write(self, point: Point, value: Value | None, slot: int | None) -> None:
         """Write when it is our turn; see `Writes`. Raises LinkLost while the bus is down."""
@@ -136,19 +214,10 @@ class Link:
 
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[Writes]:
-        async with self._turn:
-            driver, lost = self._driver, self._lost
-            if driver is None or lost is None:
-                raise LinkLost(f"{self.name} is not open: {self.error}")
+        async with self._in_turn() as driver:
             if not isinstance(driver, Writes):
                 raise Refused(f"{self.name}: this kind of line cannot be written to")
-            try:
-                yield driver
-            except LinkLost as error:
-                self._is_lost(driver, lost, error)
-                raise
-            finally:
-                self.turned = monotonic()
+            yield driver
 
     async def quiet(self, seconds: float) -> None:
         """Let them pass while nobody speaks on the bus; whoever waits for his turn waits on."""
@@ -169,6 +238,8 @@ class Link:
         if self._driver is driver:  # else it has been opened anew since we asked
             self._driver, self.error = None, _why(error)
             self._open.clear()
+            if isinstance(error, OutOfStep):
+                self._out_of_step, self._answered = monotonic(), True
         if not lost.done():
             lost.set_exception(error)
 
@@ -203,9 +274,9 @@ class Link:
         driver = self._open_driver()
         if not isinstance(driver, Seeks):
             raise Refused(f"{self.name}: this kind of line cannot be searched")
-        async for found, seconds in self._stepwise(driver.seek()):
+        async for found, taken in self._stepwise(driver.seek()):
             yield found
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(taken)
 
     def _open_driver(self) -> Reads:
         if self._driver is None:
@@ -228,6 +299,8 @@ class Link:
                     self._is_lost(self._driver, self._lost, error)
                     raise
                 self.turned = monotonic()
+                if isinstance(self._driver, Attributes):
+                    self._driver.turn()  # who answers a search is asked by nobody's schedule
             if found is None:
                 return
             yield found, self.turned - began
@@ -247,6 +320,8 @@ class Link:
         self._lost = asyncio.get_running_loop().create_future()
         self._driver, self.error, self.turned = driver, "", monotonic()
         self.opened += 1
+        if isinstance(driver, Attributes):
+            self._name = driver.whose
         self._tried.set()
         self._open.set()
         try:

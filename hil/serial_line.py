@@ -12,9 +12,8 @@ import os
 import pty
 import random
 import termios
-import time
 import tty
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
@@ -29,6 +28,9 @@ RATES = (300, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200)
 
 Answerer = Callable[[bytes], bytes | None]
 """request PDU → answer PDU, or None for silence"""
+
+Says = Sequence[tuple[float, bytes]]
+"""what is put on the wire, each so many seconds after the answer would begin"""
 
 
 def crc(data: bytes) -> bytes:
@@ -60,6 +62,8 @@ class Unit:
     dead: bool = False
     heard: int = 0
     """questions"""
+    spoils: Callable[[bytes], Says] | None = None
+    """what it says instead of its answer, as a frame; None: its answer (hil.disturber)"""
 
 
 @dataclass(slots=True)
@@ -83,18 +87,27 @@ class _Speech:
     done: int = 0
 
 
+def _now() -> float:
+    return asyncio.get_running_loop().time()  # a test may let it jump
+
+
 class SerialLine:
     """An open pretend line; `port` is what the agent opens."""
 
-    def __init__(self, master: int, slave: int, baudrate: int, seed: int) -> None:
+    def __init__(self, baudrate: int, seed: int, master: int = -1, slave: int = -1) -> None:
         self.units: list[Unit] = []
         self.trouble = Trouble()
         self.baudrate = baudrate
+        self.tick = TICK
+        """see there"""
         self.random = random.Random(seed)
-        self.port = os.ttyname(slave)
+        self.port = os.ttyname(slave) if slave >= 0 else ""
         self.requests = 0
         self.characters = 0
         """on the wire, in both directions"""
+        self.hands_over: Callable[[bytes], object] = self._into_port
+        """where the adapter gives what it hears"""
+        self._open = True
         self._master, self._slave = master, slave
         self._speeches: list[_Speech] = []
         self._asked = bytearray()
@@ -110,24 +123,41 @@ class SerialLine:
         master, slave = pty.openpty()
         tty.setraw(slave)
         os.set_blocking(master, False)
-        line = cls(master, slave, baudrate, seed)
+        line = cls(baudrate, seed, master, slave)
         asyncio.get_running_loop().add_reader(master, line._listen)
-        pacing = asyncio.ensure_future(line._pace())
         try:
-            yield line
+            async with line._paced():
+                yield line
         finally:
-            pacing.cancel()
-            await asyncio.wait([pacing])
             os.close(slave)
             line.unplug()
 
+    @classmethod
+    @asynccontextmanager
+    async def bare(cls, baudrate: int = 9600, *, seed: int = 1) -> AsyncIterator[Self]:
+        """Open a line without a port: bytes go in by `take`, and out by `hands_over`."""
+        line = cls(baudrate, seed)
+        async with line._paced():
+            yield line
+
+    @asynccontextmanager
+    async def _paced(self) -> AsyncIterator[None]:
+        pacing = asyncio.ensure_future(self._pace())
+        try:
+            yield
+        finally:
+            pacing.cancel()
+            await asyncio.wait([pacing])
+            self._open = False
+
     def unplug(self) -> None:
         """Pull the adapter out."""
+        self._open = False
         if self._master >= 0:
             asyncio.get_running_loop().remove_reader(self._master)
             os.close(self._master)
             self._master = -1
-            self._news.set()
+        self._news.set()
 
     @property
     def adapter(self) -> int:
@@ -148,11 +178,11 @@ class SerialLine:
 
     def say(self, data: bytes, after: float = 0.0) -> None:
         """Put characters on the wire that nobody asked for."""
-        self._speeches.append(_Speech(data, time.monotonic() + after))
+        self._speeches.append(_Speech(data, _now() + after))
         self._news.set()
 
     async def _pace(self) -> None:
-        while self._master >= 0:
+        while self._open:
             self._news.clear()
             self._hear()
             self._speak()
@@ -165,10 +195,10 @@ class SerialLine:
 
     def _next(self) -> float | None:
         """Seconds until something happens on the wire; None: not before somebody speaks."""
-        now, moments = time.monotonic(), [self._over] if self._asked else []
+        now, moments = _now(), [self._over] if self._asked else []
         for one in self._speeches:
             end = one.begins + len(one.data) * self.character
-            moments.append(one.begins if one.begins > now else min(end, now + TICK))
+            moments.append(one.begins if one.begins > now else min(end, now + self.tick))
         return max(0.0, min(moments) - now) if moments else None
 
     def _listen(self) -> None:
@@ -176,10 +206,13 @@ class SerialLine:
             data = os.read(self._master, 4096)
         except (BlockingIOError, OSError):
             data = b""
-        if not data:
-            return
+        if data:
+            self.take(data)
+
+    def take(self, data: bytes) -> None:
+        """Bytes for the wire, from the master."""
         if not self._asked:
-            self._began = time.monotonic()
+            self._began = _now()
         self._asked += data
         if self.trouble.echo:
             self.say(data)
@@ -191,7 +224,7 @@ class SerialLine:
         return self._began + (len(self._asked) + 3.5) * self.character
 
     def _hear(self) -> None:
-        if self._asked and time.monotonic() >= self._over:
+        if self._asked and _now() >= self._over:
             asked, self._asked = bytes(self._asked), bytearray()
             self.characters += len(asked)
             self._ask(self.trouble.noise(asked))
@@ -207,10 +240,15 @@ class SerialLine:
                 one.heard += 1
                 answer = one.answer(asked[1:-2])
                 if answer is not None:
-                    self.say(self.trouble.noise(frame(one.unit, answer)), one.after())
+                    own = frame(one.unit, answer)
+                    for after, data in one.spoils(own) if one.spoils else [(0.0, own)]:
+                        self.say(self.trouble.noise(data), one.after() + after)
+
+    def _into_port(self, data: bytes) -> None:
+        os.write(self._master, data)
 
     def _speak(self) -> None:
-        now = time.monotonic()
+        now = _now()
         speaking = [one for one in self._speeches if one.begins <= now]
         due: list[bytes] = []
         for one in speaking:
@@ -224,9 +262,9 @@ class SerialLine:
             longest = max(map(len, due))
             due = [bytes(self.random.randrange(256) for _ in range(longest))]
         for piece in due:
-            if piece and self._master >= 0:
+            if piece and self._open:
                 self.characters += len(piece)
-                os.write(self._master, piece)
+                self.hands_over(piece)
         self._speeches = [one for one in self._speeches if one.done < len(one.data)]
 
 

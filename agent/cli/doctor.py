@@ -62,6 +62,7 @@ def findings(config: Path, state: Path) -> Iterator[Finding]:
         if event["code"] == "storage":
             yield examine.Finding("storage", False, event["text"])
     yield from examine.clock(loaded, status)
+    yield from examine.disturbers(status)
     if loaded is not None:
         yield from examine.passwords(loaded, config.parent / "credentials")
         yield from examine.ports(loaded)

@@ -341,3 +341,10 @@ def clock(config: Config | None, status: dict[str, Any] | None) -> Iterator[Find
     if status is not None and status["clock"] == "untrusted":
         why = status["clock_said"] or "the agent does not trust it yet"
         yield Finding("clock", False, f"readings wait undated: {why}")
+
+
+def disturbers(status: dict[str, Any] | None) -> Iterator[Finding]:
+    """Which devices, as the agent has heard, break a line for the others."""
+    for event in (status or {}).get("events", ()):
+        if event["code"] == "line-disturbed":
+            yield Finding("line", False, event.get("here") or event["text"])

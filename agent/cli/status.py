@@ -75,7 +75,7 @@ def _show(answer: dict[str, Any]) -> None:
         typer.echo(f"certificate {one['validity']}")
     _waiting(answer.get("authority") or {"waiting": 0})
     for event in answer["events"]:
-        typer.echo(f"! {event['text']}")
+        typer.echo(f"! {event.get('here') or event['text']}")
     _show_faults(answer.get("faults", ()))
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from agent.drivers.disturbed import Turn
     from agent.model import Point, Sample, Value
 
 
@@ -95,6 +96,20 @@ class Watched(Protocol):
         """Figures for programs, and for people a sentence `words` (how it is) and perhaps a
         sentence `worry` (what somebody must look at).
         """
+        ...
+
+
+@runtime_checkable
+class Attributes(Protocol):
+    """A bus that several devices share, and that can tell whose bytes it hears."""
+
+    def turn(self) -> Turn:
+        """What was heard since this was called last, and whose it was."""
+        ...
+
+    @staticmethod
+    def whose(address: str) -> str:
+        """How `turn` names the device at a configured address. No I/O."""
         ...
 
 

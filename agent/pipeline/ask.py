@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 REST = 60.0
 """seconds that a silent device is left alone: it costs the others one timeout a minute at most"""
+LEFT_ALONE = "left alone for a while: it disturbs the line"
 SLACK = 1.0
 """seconds by which an answer may seem older than its question"""
 
@@ -52,15 +53,18 @@ class Asking:
 
         An unexpected error costs this device its values (BAD) and is noted; the others are read.
         """
-        if self.clock.steady() < device.rests_until:
-            return self._nothing(points, Why.SILENT, "rests after silence")
+        waits = bool(device.points) and self.link.waits(device.points[0].address)
+        if waits or self.clock.steady() < device.rests_until:
+            words = LEFT_ALONE if waits or self._rest(device) else "rests after silence"
+            return self._nothing(points, Why.SILENT, words)
         identify = device.serial_point is not None and device.asked_at_opening != self.link.opened
         asked = [device.serial_point, *points] if identify and device.serial_point else [*points]
         opening, began = self.link.opened, self.clock.steady()
         try:
             samples = self._timed(await self.link.read(asked), began)
         except LinkLost as error:
-            device.said = str(error)
+            device.said, device.lost_at_opening = str(error), opening
+            self._leave_alone(device)
             return self._nothing(points, Why.LINK, str(error))
         except Exception as error:  # noqa: BLE001 -- noted; it is this device's alone
             self._faults.note(f"poll {self.link.name}", error, device.name)
@@ -68,6 +72,7 @@ class Asking:
             return self._nothing(points, Why.BAD, device.said)
         device.failed = False
         self._note_health(device, samples)
+        self._leave_alone(device)
         device.clock_wrong = self._clock_wrong(device)
         if identify:
             serial = samples.pop(0)
@@ -76,6 +81,15 @@ class Asking:
                 self._identify(device, serial, opening)
         device.latest.update((sample.point.name, sample) for sample in samples)
         return samples
+
+    def _rest(self, device: Device) -> float:
+        """Seconds for which it is left alone because it disturbs the line; 0: it does not."""
+        return self.link.rest(device.points[0].address) if device.points else 0.0
+
+    def _leave_alone(self, device: Device) -> None:
+        """One that disturbs the line is left alone, longer each time, until it answers well."""
+        if rest := self._rest(device):
+            device.rests_until = self.clock.steady() + rest
 
     def _nothing(self, points: Sequence[Point], why: Why, detail: str) -> list[Sample]:
         now = self.clock.now()
@@ -90,10 +104,12 @@ class Asking:
 
     def _note_health(self, device: Device, samples: Sequence[Sample]) -> None:
         """Note what the read says of the device's health; a silent one rests."""
+        device.lost_at_opening = 0
         if any(sample.why is Why.SILENT for sample in samples):
             device.failures += 1
             device.said = next(s.detail for s in samples if s.why is Why.SILENT) or "no answer"
-            device.rests_until = self.clock.steady() + REST
+            if not self.link.spares(samples[0].point.address):
+                device.rests_until = self.clock.steady() + REST
             device.asked_at_opening = 0  # who answers next may be another meter
             if device.failures == 1:
                 log.warning("%s on %s is silent: %s", device.name, self.link.name, device.said)

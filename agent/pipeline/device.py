@@ -39,6 +39,8 @@ class Device:
     """its own clock was off at its last answer, as far as the bus knows"""
     said: str = ""
     """what was wrong at the last read, for people"""
+    lost_at_opening: int = 0
+    """that was the line: the number of its opening then; 0: it was not"""
     latest: dict[str, Sample] = field(default_factory=dict)
 
     @property

@@ -190,7 +190,23 @@ class Poller:
     def _choose(self, now: float, *, dated: bool) -> tuple[str, dict[int, int]] | float:
         closed = self._closed if dated else self._aside
         free = {key: slot for key, slot in closed.items() if key[0] not in self._busy}
-        return choose(free, now, self.zone if dated else None)
+        zone = self.zone if dated else None
+        suspects = bool(self.link.disturbed.suspects)
+        last = {key: slot for key, slot in free.items() if suspects and self._disturbs(key[0])}
+        first = {key: slot for key, slot in free.items() if key not in last}
+        chosen = choose(first, now, zone) if first else now + LOOK
+        if not last or not isinstance(chosen, float):
+            return chosen
+        alone = choose(last, now, zone)
+        return min(chosen, alone) if isinstance(alone, float) else alone
+
+    def _disturbs(self, name: str) -> bool:
+        """Whether a device is asked after all others now: it disturbs the line, and does not rest
+        (its slots cost the line nothing then).
+        """
+        device = self.devices[name]
+        rests = self.clock.steady() < device.rests_until
+        return not rests and self.link.disturbs(device.points[0].address)
 
     def _begin_anew(self, device: str) -> None:
         """Another meter stands there: its values are compared with nothing before."""

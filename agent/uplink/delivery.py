@@ -40,7 +40,10 @@ class Delivery:
     lost: str = ""
     """why it is not connected, or was not the last time it was not"""
     last_error: str = ""
+    """what went wrong last; empty again once a batch has gone through since"""
     last_error_at: float | None = None
+    complains: bool = False
+    """that is why something is not taken, and ends when something is"""
     owed_since: float | None = None
     """since when something is sent and no receipt has come for anything"""
     nobody_since: float | None = None
@@ -76,16 +79,22 @@ class Delivery:
         """Note why something was not taken; logged once, as it may go on for days."""
         if self.last_error != error:
             log.warning("trying again for as long as it takes: %s", error)
-        self.last_error, self.last_error_at = error, now
+        self.last_error, self.last_error_at, self.complains = error, now, True
+
+    def _ended(self, ended: bool) -> None:
+        """An error that has ended is not shown any more."""
+        if ended:
+            self.last_error, self.last_error_at, self.complains = "", None, False
 
     def refuse(self, id_: BatchId, error: str, now: float) -> None:
         """Note that the transport can never send a batch."""
         self.rejected += 1
-        self.last_error, self.last_error_at = error, now
+        self.last_error, self.last_error_at, self.complains = error, now, False
         log.error("batch %s/%d is in quarantine: %s", id_.epoch, id_.seq, error)
 
     def count(self, now: float, *, resent: bool, owed: bool) -> None:
         """Note that the transport took a batch; `owed`: its receipt has not come yet."""
+        self._ended(self.complains)
         self.sent += 1
         self.resent += resent
         self.nobody_since = None
@@ -105,8 +114,9 @@ class Delivery:
         self.settled += len(settled.settled)
         self.rejected += len(settled.quarantined)
         self.conflicts += settled.conflict is not None
+        self._ended(bool(settled.settled))
         for event in filter(None, (settled.conflict, settled.ahead, settled.alarm)):
-            self.last_error, self.last_error_at = event, now
+            self.last_error, self.last_error_at, self.complains = event, now, False
             log.error("%s", event)
 
     def lose(self, why: str) -> None:

@@ -17,6 +17,10 @@ class Event(NamedTuple):
     """for people"""
     uplink: str | None = None
     """the uplink it concerns; None: all"""
+    here: str = ""
+    """the same for people at the gateway, with names of devices, which nobody else is told; empty:
+    `text`
+    """
 
 
 def events(answer: Mapping[str, Any]) -> list[Event]:
@@ -128,8 +132,27 @@ def _link(name: str, link: Mapping[str, Any]) -> Iterator[Event]:
         yield Event("device-silent", f"line {name}: {_count(link['silent'], 'device')} silent")
     for proposal in link["proposals"]:
         yield Event("exchange", f"line {name}: {proposal}")
+    for one in link["disturbers"]:
+        yield Event("line-disturbed", f"line {name}: a device breaks the line", here=_breaks(one))
+    if (found := link["disturbed"])["devices"]:
+        yield Event(
+            "line-disturbed",
+            f"line {name} is disturbed as a whole",
+            here=f"line {name} is disturbed: errors with {found['devices']} of"
+            f" {_count(found['of'], 'device')}: check termination, shield and power of the line",
+        )
     if worry := link["health"].get("worry"):
         yield Event("line-worry", f"line {name}: {worry}")
+
+
+def _breaks(one: Mapping[str, Any]) -> str:
+    """Who breaks a line, how often, how, and what to do."""
+    who = one["device"] or f"the device at address {one['address']}, which is not configured,"
+    times = {0: "not yet", 1: "once"}.get(one["today"], f"{one['today']} times")
+    return (
+        f"{who} breaks the line: {times} today. It {one['how']}. Check its wiring, termination and"
+        " address, or take it off the line; until it is well it is asked last, and less often"
+    )
 
 
 def _uplink(name: str, uplink: Mapping[str, Any]) -> Iterator[Event]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from agent.authority.claims import Request
     from agent.authority.verify import Verified
     from agent.house import House, Outlet
+    from agent.lines import Line
+    from agent.pipeline.device import Device
 
 
 async def obey(house: House, said: Request) -> str:
@@ -94,9 +96,14 @@ async def _read_now(house: House, outlet: Outlet, wanted: str | None) -> str:
     asked = 0
     for line in house.lines.values():
         for device in line.devices.values():
-            if wanted in {None, device.name} and device.failures:
+            # one that disturbs the line is left alone, whoever wants to have it asked
+            if wanted in {None, device.name} and device.failures and not _disturbs(line, device):
                 device.rests_until, asked = 0.0, asked + 1
     await asyncio.sleep(0)
     await outlet.intake.commit()
     outlet.delivery.hurry = True
     return f"{asked} silent devices are asked again, and what there is is sent"
+
+
+def _disturbs(line: Line, device: Device) -> bool:
+    return any(line.link.rest(point.address) for point in device.points[:1])

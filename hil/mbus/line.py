@@ -28,6 +28,8 @@ class Bus:
     baudrate: int = 2400
     paced: bool = False
     """at the speed of the wire; else at once"""
+    overlaps: bool = False
+    """who speaks goes on though the master asks somebody else"""
     echo: bool = False
     """the converter gives back what the master sends"""
     noise: float = 0.0
@@ -101,7 +103,7 @@ class Converter:
     def __init__(self, bus: Bus, write: Callable[[bytes], object]) -> None:
         self.bus, self.write = bus, write
         self._buffer = b""
-        self._speaking: asyncio.Task[None] | None = None
+        self._speaking: list[asyncio.Task[None]] = []
 
     def feed(self, data: bytes) -> None:
         """Bytes from the master."""
@@ -116,8 +118,8 @@ class Converter:
 
     def close(self) -> None:
         """Say nothing more."""
-        if self._speaking:
-            self._speaking.cancel()
+        for one in self._speaking:
+            one.cancel()
 
     def _answer(self, frame: bytes) -> None:
         bits, answer = self.bus.ask(frame)
@@ -128,9 +130,10 @@ class Converter:
             if said:
                 self.write(said)
             return
-        if self._speaking:
-            self._speaking.cancel()
-        self._speaking = asyncio.create_task(self._speak(frame, bits, answer))
+        if not self.bus.overlaps:
+            self.close()
+        self._speaking = [one for one in self._speaking if not one.done()]
+        self._speaking.append(asyncio.create_task(self._speak(frame, bits, answer)))
 
     async def _speak(self, frame: bytes, bits: float, answer: bytes) -> None:
         """Every byte when it would be through on the wire, in pieces of some milliseconds."""

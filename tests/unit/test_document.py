@@ -3,12 +3,22 @@
 import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonschema
 
+from agent.calls import _link
+from agent.cli import examine
+from agent.clock import Clock
+from agent.drivers.disturbed import How, Turn
+from agent.lines import Line
+from agent.link import Link
+from agent.model import Point
+from agent.pipeline.device import Device
 from agent.upstream.document import document, news
 from agent.upstream.events import events
 
+NOON = 1_800_014_400
 SCHEMA = json.loads(Path("docs/status.schema.json").read_text(encoding="utf-8"))
 BASE = {"schema": "gardien/status/1", "gateway": "G1", "recipient": "mine.example"}
 
@@ -45,6 +55,8 @@ def answer():
                 "silent": 1,
                 "proposals": [],
                 "health": {},
+                "disturbers": [],
+                "disturbed": {"devices": 0, "of": 0},
             }
         },
         "devices": {
@@ -136,3 +148,40 @@ def test_a_disk_that_fails_is_named_with_what_it_means_and_what_to_do():
         "controls: released, because the disk is read-only; no order is carried out until it can"
         " be written. Replace the card: docs/replace.md"
     )
+
+
+def test_who_breaks_the_line_is_named_here_and_to_nobody_else():
+    link = Link("riser", nobody)
+    for n in range(12):
+        turn = Turn({"17": How.TWICE})
+        link.disturbed.ended("17", turn, n * 60.0, NOON + n, answered=True)
+        for other in ("1", "2", "3"):
+            link.disturbed.ended(other, Turn(), n * 60.0, NOON + n, answered=True)
+    device = Device("sdm-17", [Point("sdm-17", "energy", "17", "input/72/float32", 60)])
+    house = SimpleNamespace(proposals={}, clock=Clock("system", None, lambda: NOON + 60.0))
+    made = answer()
+    made["links"]["riser"] = _link(house, "riser", Line(link, {"sdm-17": device}))
+    made["links"]["riser"]["open"] = True
+    made["events"] = [one._asdict() for one in events(made)]
+    here = next(one["here"] for one in made["events"] if one["code"] == "line-disturbed")
+    assert here.startswith("sdm-17 breaks the line: 12 times today. It sends its answer twice.")
+    assert "take it off the line" in here
+    assert [one.said for one in examine.disturbers(made)] == [here]
+    told = document(made, "mine")
+    jsonschema.validate(BASE | {"state": "online"} | told, SCHEMA)
+    assert "line riser: a device breaks the line" in json.dumps(told)
+    assert "sdm-17" not in json.dumps(told)
+    house.clock = Clock("system", None, lambda: NOON + 86_400.0)
+    tomorrow = _link(house, "riser", Line(link, {"sdm-17": device}))["disturbers"]
+    assert [one["today"] for one in tomorrow] == [0]
+
+
+def test_a_line_that_is_disturbed_as_a_whole_says_with_how_many_devices():
+    made = answer()
+    made["links"]["riser"]["disturbed"] = {"devices": 20, "of": 25}
+    (found,) = (one for one in events(made) if one.code == "line-disturbed")
+    assert found.here.startswith("line riser is disturbed: errors with 20 of 25 devices")
+
+
+def nobody():
+    raise AssertionError

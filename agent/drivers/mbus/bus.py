@@ -12,7 +12,7 @@ from agent.drivers.base import Kept, Wish
 from agent.drivers.mbus import address as addresses
 from agent.drivers.mbus import registers, request
 from agent.drivers.mbus.line import Line
-from agent.drivers.mbus.master import Master
+from agent.drivers.mbus.master import Master, who
 from agent.drivers.mbus.rehearse import rehearse
 from agent.drivers.mbus.scan import scan
 from agent.drivers.mbus.settings import SerialSettings, TcpSettings
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from agent.drivers.base import Found, Progress
+    from agent.drivers.disturbed import Turn
     from agent.drivers.mbus.master import Readout
     from agent.drivers.mbus.registers import Register
     from agent.drivers.mbus.settings import LineSettings
@@ -87,8 +88,18 @@ class Mbus:
     async def discover(self, wish: Wish) -> AsyncIterator[Found | Progress]:
         """Search the line; see `agent.drivers.base.Discovers`."""
         async for found in scan(self.line, wish, self.listen):
+            self.line.turn = ""
             self.master.begin_anew()
             yield found
+
+    def turn(self) -> Turn:
+        """What was heard since, and whose it was; see `agent.drivers.base.Attributes`."""
+        return self.line.listener.take()
+
+    @staticmethod
+    def whose(address: str) -> str:
+        """The meter that is asked; see `agent.drivers.base.Attributes`."""
+        return who(addresses.parse(address))
 
     @staticmethod
     def station(address: str) -> str:
@@ -122,6 +133,7 @@ class Mbus:
     async def seek(self) -> AsyncIterator[Found | Progress]:
         """Search all numbers without listening first: this line is ours, and is read meanwhile."""
         async for found in scan(self.line, Wish(first=request.ANY_ID), 0.0):
+            self.line.turn = ""
             self.master.begin_anew()
             yield found
 

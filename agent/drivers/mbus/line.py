@@ -5,6 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.clock import monotonic
+from agent.drivers.disturbed import (
+    DRAINED_WITHIN,
+    MEANT,
+    QUIET,
+    TALKED_OUT,
+    How,
+    Listener,
+)
 from agent.drivers.mbus.heard import acknowledged, sound, without_echo
 
 if TYPE_CHECKING:
@@ -18,6 +26,8 @@ PATIENCE_BITS, PATIENCE = 330, 0.05
 """a meter begins to answer within so many bit times and seconds (EN 13757-2, 5.7.4)"""
 GAP_BITS = 33
 """a silence of so many bit times ends what was being said; a meter makes none inside a frame"""
+DENSE = 0.8
+"""of the time: so long the wire is taken by one that goes on and on; sparks leave gaps"""
 LONGEST = 261
 """bytes of the longest frame"""
 
@@ -42,6 +52,17 @@ class Line:
         """questions so far"""
         self.busy = 0.0
         """seconds spent on them"""
+        self.listener = Listener()
+        self.turn = ""
+        """who is asked next; empty: it is searched who is there"""
+        self.spoilt = self.loud = False
+        """in this turn bytes were heard instead of an answer that count against whoever is asked;
+        somebody went on and on when a question was to be sent
+        """
+        self._ended, self._got_one, self._looked_at = 0.0, False, 0
+        """when the last question was given up or answered, whether it was answered, and how many of
+        the bytes that are still there were looked at
+        """
 
     def window(self, request: bytes, baudrate: int) -> float:
         """Seconds from sending a request until an answer must have begun."""
@@ -81,6 +102,11 @@ class Line:
     async def _answered(
         self, request: bytes, baudrate: int, wanted: Callable[[bytes], bytes | None]
     ) -> Answer:
+        if len(self.wire.received) > self._looked_at:
+            within = TALKED_OUT if self.loud else DRAINED_WITHIN
+            self.loud = not await self._ends(GAP_BITS / baudrate, within)
+        self._strays()
+        self.listener.asks(self.turn, monotonic(), busy=self.loud)
         self.wire.send(request, baudrate)
         began = monotonic()
         begun_by = began + self.window(request, baudrate)
@@ -90,7 +116,42 @@ class Line:
         while (left := until - monotonic()) > 0 and await self.wire.news(left):
             heard = without_echo(bytes(self.wire.received), request)
             if answer := wanted(heard):
+                self._over(answered=True)
+                if len(heard) == len(answer):
+                    self.listener.clean()
                 return Answer(answer)
             # noise does not end the time in which a meter may begin, nor does it prolong it
             until = min(max(begun_by, monotonic() + gap), last)
+        self._over(answered=False)
+        if len(heard) >= MEANT:
+            self.spoilt |= self.listener.noise(self.wire.heard)
         return Answer(noise=heard)
+
+    def _over(self, *, answered: bool) -> None:
+        self._looked_at, self._ended = len(self.wire.received), monotonic()
+        self._got_one = answered
+
+    def _strays(self) -> None:
+        """Take note of what was heard behind an answer, or behind the end of waiting for one."""
+        behind = len(self.wire.received) - self._looked_at
+        near = self.wire.began <= self._ended + QUIET
+        if behind >= MEANT and near and self.listener.noise(self.wire.heard):
+            how = How.MORE if self._got_one else How.NOISE
+            self.listener.blame(self.listener.turn, how)
+        self.wire.received.clear()
+        self._looked_at = 0
+
+    async def drain(self) -> None:
+        """Wait until the line is quiet behind a meter that disturbs it."""
+        self.loud = not await self._ends(QUIET, DRAINED_WITHIN)
+        self.listener.drained(quiet=not self.loud)
+        self._strays()
+
+    async def _ends(self, gap: float, within: float) -> bool:
+        """Wait until nobody has spoken for `gap` seconds; False where somebody goes on and on."""
+        began, came = monotonic(), self.wire.came
+        while (left := self.wire.heard + gap - (now := monotonic())) > 0:
+            if now >= began + within:
+                return (self.wire.came - came) * BITS / self.baudrate < DENSE * within
+            await self.wire.news(min(left, began + within - now))
+        return True

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent import clock
+from agent.drivers.disturbed import How
 from agent.drivers.mbus import request
 from agent.drivers.mbus.decode import decode
 from agent.drivers.mbus.errors import ApplicationError, MbusError
@@ -68,6 +69,17 @@ class Master:
 
     async def readout(self, address: Address, enough: Enough) -> Readout:
         """Read a meter until it has said enough or all. Raises LinkLost."""
+        self.line.turn, self.line.spoilt = who(address), False
+        listener = self.line.listener
+        readout = await self._readout(address, enough)
+        if readout.why is Why.SILENT and self.line.spoilt:
+            listener.blame(who(address), How.NOISE)
+            listener.spoilt()
+        if self.line.spoilt or listener.watched[who(address)]:
+            await self.line.drain()
+        return readout
+
+    async def _readout(self, address: Address, enough: Enough) -> Readout:
         try:
             telegrams = [await self._first(address)]
         except _Failed as failed:
@@ -119,7 +131,13 @@ class Master:
             answer = await self.line.acknowledged(question, address.baudrate)
             if answer.data:
                 return
+            self._unless_loud()
         raise _Failed(Why.SILENT, silent)
+
+    def _unless_loud(self) -> None:
+        """Ask nothing more where somebody goes on and on: nobody is heard."""
+        if self.line.loud:
+            raise _Failed(Why.SILENT, "is not heard: somebody else speaks all the time", final=True)
 
     async def _asked(self, address: Address, attempts: int = ATTEMPTS) -> Telegram:
         """The next telegram of a meter; every repetition asks with the same frame count bit."""
@@ -130,6 +148,8 @@ class Master:
                 await asyncio.sleep(PAUSE)
             question = request.ask(station, self._fcb[station])
             answer = await self.line.frame(question, address.baudrate)
+            if not answer.data:
+                self._unless_loud()
             self._pause = bool(answer.data) and bool(answer.data[4] & DFC)
             try:
                 telegram = self._heard(answer, address)
@@ -157,6 +177,8 @@ class Master:
                 raise _Failed(Why.BAD, str(error), final=not self._pause) from error
             raise _Failed(Why.SILENT, "another meter answered") from error
         if not address.fits(telegram):
+            self.line.listener.blame(telegram.id or str(telegram.address), How.SPEAKS)
+            self.line.listener.spoilt()
             raise _Failed(Why.SILENT, f"another meter answered: {_name(telegram)}")
         self._same_as_before(address, telegram)
         return telegram
@@ -176,6 +198,11 @@ class Master:
 
 def _station(address: Address) -> int:
     return request.SELECTED if address.primary is None else address.primary
+
+
+def who(address: Address) -> str:
+    """How evidence names a meter."""
+    return address.id or str(address.primary)
 
 
 def _name(telegram: Telegram) -> str:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from serial import PARITY_EVEN, Serial, SerialException
 
+from agent.clock import monotonic
+from agent.drivers.disturbed import QUIET
 from agent.errors import LinkLost
 
 if TYPE_CHECKING:
@@ -29,6 +31,10 @@ class Wire(asyncio.Protocol):
     def __init__(self, name: str) -> None:
         self.name = name
         self.received = bytearray()
+        self.heard = self.began = 0.0
+        """monotonic seconds at which bytes last came, and at which they began to"""
+        self.came = 0
+        """bytes so far"""
         self._lost = ""
         self._news = asyncio.Event()
         self._write: Callable[[bytes], object] = lambda _: None
@@ -68,7 +74,12 @@ class Wire(asyncio.Protocol):
     def feed(self, data: bytes) -> None:
         """Bytes have come."""
         self.received += data
+        self.came += len(data)
         del self.received[:-MOST_KEPT]
+        now = monotonic()
+        if now - self.heard > QUIET:
+            self.began = now
+        self.heard = now
         self._news.set()
 
     def end(self, why: str) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from agent.drivers.base import Found, Progress, Swept, Wish
+    from agent.drivers.disturbed import Turn
     from agent.drivers.modbus.plan import Tariff
     from agent.drivers.modbus.tcpwire import TcpWire
     from agent.model import Point, Sample, Value
@@ -97,6 +98,15 @@ class Bus:
         )
         async for one in search(self, wish, speed):
             yield one
+
+    def turn(self) -> Turn:
+        """What was heard since, and whose it was; see `agent.drivers.base.Attributes`."""
+        return self.wire.listener.take()
+
+    @staticmethod
+    def whose(address: str) -> str:
+        """The unit id; see `agent.drivers.base.Attributes`."""
+        return str(int(address))
 
     def health(self) -> Mapping[str, Any]:
         """How the line is used; see `agent.drivers.base.Watched`."""

@@ -102,7 +102,7 @@ class Master:
             if answer.range_refused and _divisible(spots, asked):
                 todo.extend(reversed(self._divide(unit, spots, asked)))
                 continue
-            if answer.why is Why.SILENT:
+            if answer.why is Why.SILENT or answer.garbled:
                 # One timeout a device: the rest of its points is as silent as this block.
                 return answer
             got.update(_cells(spots, asked, answer))

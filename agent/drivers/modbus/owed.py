@@ -56,6 +56,12 @@ class Owed:
             self.took(min(monotonic() - at, OWED_FOR))
             del owed[size]
 
+    def has(self, unit: int, pdu: bytes) -> bool:
+        """Whether an answer is one that a unit owes."""
+        if pdu[0] & REFUSED:
+            return any(asked[0] == pdu[0] & ~REFUSED for _, asked in self.of(unit).values())
+        return len(pdu) in self.of(unit)
+
     def took(self, seconds: float) -> None:
         """An answer took so long."""
         self.slowest = max(self.slowest, seconds)

@@ -6,8 +6,12 @@ Modbus over Serial Line V1.02, 2.5.1.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.drivers.modbus.answer import READS, REFUSED, REGISTERS, expected_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SHORTEST_GAP = 0.00175
 """seconds of silence between frames above 19200 baud (2.5.1.1)"""
@@ -16,7 +20,8 @@ SHORTEST = 5
 """bytes: unit, function, code, checksum"""
 LONGEST = 256
 QUESTION = 8
-"""bytes of a question to read"""
+"""bytes of a question to read, and of what confirms a write"""
+WRITES = frozenset({5, 6, 15, 16})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,39 @@ def find(heard: bytes | bytearray, unit: int, request: bytes) -> Heard:
     if missing == LONGEST:
         missing = SHORTEST
     return Heard(missing=missing, other=other)
+
+
+class Frame(NamedTuple):
+    """A frame that somebody sent whole."""
+
+    unit: int
+    pdu: bytes
+    data: bytes
+    """all of it"""
+
+
+def frames_in(heard: bytes | bytearray) -> Iterator[Frame]:
+    """All whole frames among what a line carried, questions and answers; none in another."""
+    at = 0
+    while at <= len(heard) - SHORTEST:
+        for length in _whole(heard, at):
+            frame = bytes(heard[at : at + length])
+            if len(frame) == length and frame[-2:] == checksum(frame[:-2]):
+                yield Frame(frame[0], frame[1:-2], frame)
+                at += length
+                break
+        else:
+            at += 1
+
+
+def _whole(heard: bytes | bytearray, at: int) -> tuple[int, ...]:
+    """How long a frame that begins here may be."""
+    function = heard[at + 1]
+    if function & ~REFUSED not in READS | WRITES:
+        return ()
+    if function & REFUSED:
+        return (SHORTEST,)
+    return (heard[at + 2] + SHORTEST, QUESTION) if function in READS else (QUESTION,)
 
 
 def began_in(heard: bytes | bytearray, unit: int, request: bytes) -> bool:

@@ -13,10 +13,27 @@ from typing import TYPE_CHECKING
 
 from agent import clock
 from agent.clock import monotonic
+from agent.drivers.disturbed import (
+    DRAINED_WITHIN,
+    MEANT,
+    QUIET,
+    TALKED_OUT,
+    How,
+    Listener,
+)
 from agent.drivers.modbus.answer import RANGE, READS, REFUSED, Answer, checked, expected_size
 from agent.drivers.modbus.owed import Owed
 from agent.drivers.modbus.pace import Pace
-from agent.drivers.modbus.rtu import SHORTEST, Speed, asked_in, began_in, find, framed
+from agent.drivers.modbus.rtu import (
+    LONGEST,
+    SHORTEST,
+    Speed,
+    asked_in,
+    began_in,
+    find,
+    framed,
+    frames_in,
+)
 from agent.drivers.modbus.use import Spent
 from agent.model import Why
 
@@ -36,7 +53,13 @@ OVERSLEEP = 0.001
 NOT_ASKED = -1
 LONGEST_TALK = 0.5
 """seconds for which somebody else's talk is waited out before we speak all the same"""
+DENSE = 0.8
+"""of the time: so long the wire is taken by one that goes on and on"""
+NETWORKED = Speed(9600)
+"""how fast a line is taken to be of which only a converter knows it"""
 GARBLED = "garbled answer"
+MOST = 2 * LONGEST
+"""bytes in which an answer is looked for"""
 
 
 class RtuWire:
@@ -59,6 +82,15 @@ class RtuWire:
         """our last question: it may come back late, as an echo"""
         self._noisy = False
         """something was heard that nobody could read: a question may have been spoilt as well"""
+        self.listener = Listener()
+        self._loud = False
+        """somebody went on and on when we last listened"""
+        self._spoilt = False
+        """bytes were heard instead of an answer that count against whoever is asked"""
+        self._ended, self._answered, self._weighed = 0.0, False, 0
+        """when the last question was given up or answered, whether it was answered, and how many of
+        the bytes that are still there were looked at
+        """
 
     async def exchange(self, unit: int, pdu: bytes) -> Answer:
         """Ask one unit, again where noise spoilt the answer. Raises LinkLost when the line is gone.
@@ -67,6 +99,15 @@ class RtuWire:
         question; one that did not costs one timeout, and so does one that was never asked, on a
         line without noise.
         """
+        self._spoilt = False
+        answer = await self._insistently(unit, pdu)
+        if answer.garbled and self._spoilt:
+            self.listener.blame(str(unit), How.NOISE)
+        if answer.garbled or self.listener.watched[str(unit)]:
+            await self._drain()
+        return answer
+
+    async def _insistently(self, unit: int, pdu: bytes) -> Answer:
         left = self._forgiven.get(unit, UNKNOWN)
         known = unit in self._forgiven
         self._forgiven[unit] = SILENT
@@ -76,6 +117,8 @@ class RtuWire:
             if not silent and not answer.garbled:
                 self._forgiven[unit] = ANSWERED
                 return answer
+            if answer.garbled and self._loud:
+                return answer  # whoever is asked now is not heard
             left -= SILENCE_COSTS if silent else GARBLED_COSTS
             if left < 0 or (silent and (answer.code or not (known or self._noisy))):
                 return answer
@@ -130,8 +173,9 @@ class RtuWire:
         """Send one request and wait for its answer. What was owed and came meanwhile is settled."""
         if (left := self.quiet_until - monotonic()) > 0:
             await asyncio.sleep(left)
-        await self._silence()
-        frame, began = framed(unit, pdu), monotonic()
+        busy = not await self._silence()
+        self.listener.asks(str(unit), monotonic(), busy=busy)
+        frame, began, came = framed(unit, pdu), monotonic(), self.stream.came
         owing = bool(self._owed.of(unit))
         self._owed.asked(unit, pdu, began)
         self.stream.send(frame)
@@ -140,7 +184,8 @@ class RtuWire:
         found, other = await self._wait(
             unit, pdu, frame, began + self.timeout + length * self.speed.character
         )
-        heard = len(self.stream.received)
+        heard, self._ended, self._answered = len(self.stream.received), monotonic(), bool(found)
+        self._loud = found is None and self._without_end(came, began)
         self.spent.note(unit, began, found is not None)
         if found is not None:
             if found[0] & REFUSED:
@@ -154,6 +199,8 @@ class RtuWire:
             answer = checked(pdu, found, clock.seconds())
             self.pace.note(unit, pdu, answer, taken)
             return replace(answer, range_refused=answer.range_refused and not owing)
+        self._spoilt |= self._weigh(self.stream.received, unit, answered=False)
+        self._weighed = heard
         late = self._settle(self.stream.received)
         if began_in(self.stream.received, unit, pdu) or (other and not late):
             self._owed.answered(unit, pdu)  # it has answered, and nobody can read it
@@ -176,9 +223,18 @@ class RtuWire:
             if heard.pdu:
                 if self.echo is None:
                     self.echo = False
-                self._settle(received[: heard.end - len(heard.pdu) - 3])
+                before = received[: heard.end - len(heard.pdu) - 3]
+                if not before:
+                    self.listener.clean()
+                if self._weigh(before, unit, answered=True):
+                    self.listener.blame(str(unit), How.MORE)
+                self._settle(before)
                 del received[: heard.end]
                 return heard.pdu, ""
+            if len(received) > MOST:
+                # somebody goes on and on: what cannot be part of an answer any more is not kept
+                self._settle(received[:-LONGEST])
+                del received[:-LONGEST]
             left = deadline - monotonic()
             if left <= 0:
                 return None, heard.other
@@ -201,20 +257,82 @@ class RtuWire:
         self.echo = self.echo or read
         return True
 
-    async def _silence(self) -> None:
-        """Wait until nobody has spoken for 3.5 characters, and take note of what was said."""
-        until = monotonic() + LONGEST_TALK
-        while (now := monotonic()) < until:
-            left = self.stream.heard_at + self.speed.gap - now
-            if left <= 0:
-                break
-            await asyncio.sleep(left)
+    async def _silence(self) -> bool:
+        """Wait until nobody has spoken for 3.5 characters, and take note of what was said; whether
+        there was such a silence.
+        """
+        if self._loud:  # an adapter hands over what it hears in pieces: between them is no silence
+            quiet = await self._quiet(QUIET, TALKED_OUT)
+        else:
+            quiet = await self._quiet(self.speed.gap, LONGEST_TALK)
+        self._loud &= not quiet
         self._strays()
+        return quiet
+
+    async def _drain(self) -> None:
+        """Wait until the line is quiet behind one that disturbs it, so that the next is heard."""
+        came, began = self.stream.came, monotonic()
+        quiet = await self._quiet(QUIET, DRAINED_WITHIN)
+        self._loud = not quiet and self._without_end(came, began)
+        self.listener.drained(quiet=not self._loud)
+        self._strays()
+
+    def _without_end(self, came: int, since: float) -> bool:
+        """Whether somebody has gone on and on since then, when so many bytes had come: sparks, and
+        an answer, leave gaps.
+        """
+        character = self.speed.character or NETWORKED.character
+        return (self.stream.came - came) * character >= DENSE * (monotonic() - since)
+
+    async def _quiet(self, gap: float, within: float) -> bool:
+        """Wait until nobody has spoken for `gap` seconds; whether that was so in time."""
+        until = monotonic() + within
+        while (left := self.stream.heard_at + gap - (now := monotonic())) > 0:
+            if now >= until:
+                return False
+            await asyncio.sleep(min(left, until - now))
+        return True
 
     def _strays(self) -> None:
         """Forget what nobody asked for; answers among it are owed no longer."""
+        who, behind = self.listener.turn, self.stream.received[self._weighed :]
+        if who and self.stream.began_at <= self._ended + QUIET:
+            if self._weigh(behind, int(who), answered=self._answered):
+                self.listener.blame(who, How.MORE if self._answered else How.NOISE)
+        elif self.listener.watched[who] and any(
+            frame.unit == int(who) and self._owed.has(frame.unit, frame.pdu)
+            for frame in frames_in(behind)
+        ):
+            self.listener.blame(who, How.LATE)  # for nobody's harm, as it was asked last
         self._settle(self.stream.received)
         self.stream.received.clear()
+        self._weighed = 0
+
+    def _weigh(self, heard: bytes | bytearray, unit: int, *, answered: bool) -> bool:
+        """Take note of whose the bytes are that were heard in the turn of a unit, beside its
+        answer or instead of it; whether there were bytes without sense that count against it.
+        """
+        if not heard or asked_in(heard, self._sent):
+            return False  # another master: its devices answer it
+        senseless = len(heard)
+        for frame in frames_in(heard):
+            senseless -= len(frame.data)
+            if frame.data == self._sent or frame.unit not in self._forgiven:
+                continue
+            owed = self._owed.has(frame.unit, frame.pdu)
+            if frame.unit == unit:
+                if answered and not owed:
+                    self.listener.blame(str(unit), How.TWICE)
+            elif owed:
+                self.listener.blame(str(frame.unit), How.LATE)
+            elif answered:
+                self.listener.blame(str(frame.unit), How.SPEAKS)
+            else:
+                self.listener.blame(str(unit), How.OTHER)
+        if senseless >= MEANT:
+            self.listener.spoilt()
+        cut_short = bytes(heard[:2]) == self._sent[:2] and not answered
+        return (senseless >= MEANT or cut_short) and self.listener.noise(self.stream.heard_at)
 
     def _settle(self, heard: bytes | bytearray) -> bool:
         """Take note of answers that came late; whether there were any."""

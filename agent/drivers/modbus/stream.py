@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import serial
 
 from agent.clock import monotonic
-from agent.errors import LinkLost
+from agent.errors import LinkLost, OutOfStep
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,7 +38,13 @@ class Stream(asyncio.Protocol):
         self.received = bytearray()
         self.heard_at = 0.0
         """monotonic seconds at which bytes last came or went"""
+        self.came = 0
+        """bytes so far"""
+        self.began_at = 0.0
+        """monotonic seconds at which the first of `received` came"""
         self.lost = ""
+        self._hung_up = False
+        """the far side ended what it had taken up"""
         self._news = asyncio.Event()
         self._transport: asyncio.Transport | None = None
 
@@ -49,11 +55,15 @@ class Stream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The far side hung up, or the network did."""
+        self._hung_up = True
         self.end(f"{self.name} closed the connection" + (f": {exc}" if exc else ""))
 
     def data_received(self, data: bytes) -> None:
         """Keep what came, but no more of it than one could want."""
+        if not self.received:
+            self.began_at = monotonic()
         self.received += data
+        self.came += len(data)
         del self.received[:-MOST_KEPT]
         self.heard_at = monotonic()
         self._news.set()
@@ -65,8 +75,9 @@ class Stream(asyncio.Protocol):
 
     def send(self, frame: bytes) -> None:
         """Hand bytes to the line, all at once. Raises LinkLost."""
-        if self.lost or self._transport is None:
-            raise LinkLost(self.lost or f"{self.name} is not open")
+        if self._transport is None:
+            raise LinkLost(f"{self.name} is not open")
+        self._raise_if_lost()
         self._transport.write(frame)
         self.heard_at = monotonic()
 
@@ -76,15 +87,20 @@ class Stream(asyncio.Protocol):
         return False
 
     async def more(self, within: float) -> bool:
-        """Wait at most `within` seconds for further bytes. Raises LinkLost when the line goes."""
+        """Wait at most `within` seconds for further bytes. Raises LinkLost when the line goes,
+        OutOfStep where the far side hung up.
+        """
         self._news.clear()
         if not self.lost:
             with suppress(TimeoutError):
                 async with asyncio.timeout(within):
                     await self._news.wait()
-        if self.lost:
-            raise LinkLost(self.lost)
+        self._raise_if_lost()
         return self._news.is_set()
+
+    def _raise_if_lost(self) -> None:
+        if self.lost:
+            raise OutOfStep(self.lost) if self._hung_up else LinkLost(self.lost)
 
 
 class _SerialStream(Stream):

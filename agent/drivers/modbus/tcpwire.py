@@ -2,8 +2,10 @@
 
 Modbus Messaging on TCP/IP V1.0b, 3.1.3. A late answer carries another transaction and is skipped.
 One of our transaction and another unit is the only answer that will come, and no value: some hosts
-answer with 255 or 0 whatever unit they are asked for, and whose value that is nobody knows. What is
-left of a frame cut short leaves no beginning to hold on to, so the line is lost.
+answer with 255 or 0 whatever unit they are asked for, and whose value that is nobody knows. Where
+it is a unit that was asked before and owes an answer, the gateway is one behind. Then, and where a
+frame cut short leaves no beginning to hold on to, the line is out of step: it is opened anew, and
+whoever is asked is asked again.
 """
 
 from __future__ import annotations
@@ -12,10 +14,11 @@ import struct
 from typing import TYPE_CHECKING
 
 from agent import clock
+from agent.drivers.disturbed import How, Listener
 from agent.drivers.modbus.answer import MBAP, Answer, checked, in_step, of_another
 from agent.drivers.modbus.pace import Pace
 from agent.drivers.modbus.use import Spent
-from agent.errors import LinkLost
+from agent.errors import OutOfStep
 from agent.model import Why
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ HEADER = struct.Struct(">HHHB")
 """transaction, protocol (0), bytes that follow (unit included), unit"""
 LONGEST = 254
 """unit and the longest PDU"""
+REMEMBERED = 64
+"""questions of which an answer that comes late or again is known"""
 
 
 class TcpWire:
@@ -36,25 +41,72 @@ class TcpWire:
         self.spent = Spent()
         self.pace = Pace()
         self._transaction = 0
+        self.listener = Listener()
+        self._asked: dict[int, tuple[int, bool]] = {}
+        """by transaction: the unit that was asked, and whether it has answered"""
+        self._owing: set[int] = set()
+        """units that have not answered the last question"""
+        self._noticed = False
+        """it is known in whose turn the line went out of step"""
 
     async def exchange(self, unit: int, pdu: bytes) -> Answer:
-        """Ask one unit. Raises LinkLost when the line is gone or out of step."""
+        """Ask one unit. Raises LinkLost when the line is gone, OutOfStep where it must be opened
+        anew.
+        """
+        self._frame()
         if not in_step(bytes(self.stream.received)):
-            raise LinkLost(f"{self.stream.name} sent a broken frame")
+            if self.listener.turn and not self._noticed:
+                self.listener.blame(self.listener.turn, How.MORE)
+            raise OutOfStep(f"{self.stream.name} sent a broken frame")
         self.stream.received.clear()
+        self._noticed = False
         self._transaction = self._transaction % 0xFFFF + 1
+        self._asked[self._transaction] = unit, False
+        self._asked.pop(self._transaction - REMEMBERED, None)
         began = clock.monotonic()
         self.stream.send(HEADER.pack(self._transaction, 0, len(pdu) + 1, unit) + pdu)
-        found = await self._answer(began + self.timeout)
+        self.listener.asks(str(unit), began, busy=False)
+        try:
+            found = await self._answer(began + self.timeout)
+        except OutOfStep:
+            self.listener.blame(str(unit), How.HANGS_UP)
+            raise
         self.spent.note(unit, began, found is not None and found[0] == unit)
         if found is None:
-            detail = f"no answer in {self.timeout:g} s"
-            return Answer(clock.seconds(), why=Why.SILENT, detail=detail)
+            return self._silent(unit)
         who, answered = found
         if who != unit:
-            return of_another(who, answered, clock.seconds())
+            return self._other(unit, who, answered)
+        self._owing.discard(unit)
         answer = checked(pdu, answered, clock.seconds())
         self.pace.note(unit, pdu, answer, clock.monotonic() - began)
+        return answer
+
+    def _silent(self, unit: int) -> Answer:
+        """What follows where nothing came that is an answer."""
+        if not in_step(bytes(self.stream.received)):
+            if self._owing - {
+                unit
+            }:  # it may be another's, late and broken: only asking again tells
+                raise OutOfStep(f"{self.stream.name} sent a broken frame")
+            self._noticed = True
+            self.listener.blame(str(unit), How.NOISE)
+            self.listener.spoilt()
+        self._owing.add(unit)
+        detail = f"no answer in {self.timeout:g} s"
+        return Answer(clock.seconds(), why=Why.SILENT, detail=detail)
+
+    def _other(self, unit: int, who: int, pdu: bytes) -> Answer:
+        """What follows where another unit answered."""
+        answer = of_another(who, pdu, clock.seconds())
+        if answer.unit is None:
+            return answer
+        if who in self._owing:
+            self.listener.blame(str(who), How.LATE)
+            raise OutOfStep(f"{self.stream.name} gives the answer to an earlier question")
+        if any(who == asked for asked, _ in self._asked.values()):
+            self.listener.blame(str(unit), How.OTHER)
+            self.listener.spoilt()
         return answer
 
     async def _answer(self, deadline: float) -> tuple[int, bytes] | None:
@@ -73,6 +125,12 @@ class TcpWire:
                 return None
             pdu = bytes(received[HEADER.size : MBAP + length])
             del received[: MBAP + length]
-            if transaction == self._transaction:
+            if transaction not in self._asked:
+                continue
+            whose, answered = self._asked[transaction]
+            self._asked[transaction] = whose, True
+            if answered:
+                self.listener.blame(str(whose), How.TWICE)
+            elif transaction == self._transaction:
                 return unit, pdu
         return None

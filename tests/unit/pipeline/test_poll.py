@@ -4,11 +4,14 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 
+from agent.calls import _line_is_back
 from agent.clock import Clock
 from agent.errors import LinkLost
+from agent.lines import Line
 from agent.link import Link
 from agent.model import Quality, Sample, Why
 from agent.pipeline import ask, poll
@@ -163,6 +166,12 @@ def test_a_lost_line_closes_its_slots_with_link(tmp_path):
     lost = whys.index("link")
     assert lost >= 1
     assert whys == [None] * lost + ["link"] * (len(whys) - lost)
+    (device,) = rig.devices
+    assert (device.said, device.lost_at_opening) == ("riser is not open: no carrier", 1)
+    house = SimpleNamespace(lines={"riser": Line(rig.link, {})})
+    assert not _line_is_back(house, device, "riser")
+    rig.link.opened, rig.link.error = 2, ""
+    assert _line_is_back(house, device, "riser"), "an error that has ended is not shown any more"
 
 
 def test_the_first_read_waits_for_the_line_to_have_been_tried(tmp_path):

@@ -156,7 +156,22 @@ def test_what_nobody_took_is_sent_again_and_nothing_is_sealed_meanwhile():
     delivery = run(outbox, uplink, lambda: len(uplink.sent) > 3)
     assert uplink.seqs[:3] == [1, 1, 1]
     assert delivery.nobody_since is None
-    assert delivery.last_error == "nobody"
+    assert delivery.last_error == "", "an error that has ended is not shown any more"
+
+
+def test_why_nobody_takes_it_is_shown_while_it_lasts():
+    uplink = Uplink(lambda _batch, _nth: NobodyThere("nobody"))
+    delivery = run(Outbox(live=9), uplink, lambda: len(uplink.sent) == 2)
+    assert (delivery.last_error, delivery.last_error_at is None) == ("nobody", False)
+
+
+def test_a_conflict_is_shown_until_a_batch_has_gone_through_since():
+    outbox, uplink = Outbox(batch(1), batch(2)), Uplink()
+    uplink.stores = False
+    uplink.word(1, "another hash")
+    uplink.word(2)
+    delivery = run(outbox, uplink, lambda: not outbox.standing)
+    assert (delivery.conflicts, delivery.last_error) == (1, "")
 
 
 def test_an_alarm_stands_while_the_broker_has_nobody_to_give_it_to():
