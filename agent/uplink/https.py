@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from agent.buffer.receipts import parse
 from agent.clock import monotonic, seconds
 from agent.enrolment.tls import context, doubt
-from agent.errors import BatchRejected, NotRecorded, NotStored, UplinkLost
+from agent.errors import BatchRejected, NotRecorded, NotStored, TooLarge, UplinkLost
 from agent.uplink.answers import STORED, judge
 from agent.uplink.condition import condition
 from agent.uplink.exchange import asking
@@ -97,7 +97,7 @@ class HttpsUplink:
         if batch.form:
             raise SealedOtherwise
         if len(batch.payload) > self.most_bytes:
-            raise BatchRejected(f"{len(batch.payload)} B: at most {self.most_bytes} B are sent")
+            raise TooLarge(f"{len(batch.payload)} B: at most {self.most_bytes} B are sent")
         status, headers, body = await self._thread.run(self._far.post, batch)
         self._heed(headers.get(LATEST))
         try:

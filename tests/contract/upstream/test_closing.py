@@ -12,6 +12,7 @@ from agent.cli import app
 from agent.config.check import check
 from agent.errors import Refused
 from agent.house import House
+from agent.model import Lane
 from agent.upstream import uplinks
 from hil.broker import broker
 from hil.platform.child import Platform
@@ -113,3 +114,32 @@ def test_a_dropped_backlog_is_gone_and_the_uplink_begins_anew_with_another_epoch
             assert listed["uplinks"]["centre"]["closing"]
 
     asyncio.run(scenario())
+
+
+def test_batches_that_were_refused_are_sent_again_by_word(tmp_path: Path):
+    port = free_port()
+
+    async def scenario() -> None:
+        async with at_work(configured(tmp_path, f"mqtt://127.0.0.1:{port}")) as house:
+            await put(house, 5)
+            outlet = house.outlets["centre"]
+            batch = await outlet.outbox.seal(Lane.BACKFILL, 2**40, 5_000, 48_000)
+            assert batch is not None
+            await outlet.outbox.quarantine(batch.id, "the platform refuses the batch: 400")
+            said = (await calls.status(house, calls.NOBODY))["uplinks"]["centre"]
+            assert said["backlog"]["quarantined_why"] == "the platform refuses the batch: 400"
+            assert said["largest_batch"] is None
+            with pytest.raises(Refused, match='no uplink "center"; there are: centre'):
+                await uplinks.retry(house, None, name="center")
+            async with (
+                broker(port) as far,
+                Platform(far.port, tmp_path / "platform.db") as platform,
+            ):
+                answer = await uplinks.retry(house, None, name="centre")
+                assert answer["batches"] == 1
+                await platform.holds(5)
+
+    asyncio.run(scenario())
+    at = ("--config", str(tmp_path / "config.yaml"))
+    told = CliRunner().invoke(app, ["uplink", "retry", "centre", *at])
+    assert "gardien is not running: start it" in str(told.exception)
