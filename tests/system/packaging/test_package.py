@@ -17,8 +17,11 @@ from tests.system.packaging import machine
 from tests.system.packaging.boiler import BEFORE, NAME, ORDERED
 
 pytestmark = [
-    pytest.mark.timeout(800), pytest.mark.alone, pytest.mark.usefixtures("living"),
+    pytest.mark.timeout(900), pytest.mark.alone, pytest.mark.usefixtures("living"),
 ]  # fmt: skip
+
+
+METERS = 4
 
 
 def step(seen, name):
@@ -166,9 +169,13 @@ def test_the_support_bundle_has_no_secret_and_no_reading(seen):
     assert step(seen, "bundle")["planted"].count("planted") == 4
     assert "gardien-support/config/devices.yaml" in texts
     assert all("planted" not in text for text in texts.values())
-    device = json.loads(texts["gardien-support/status.json"])["devices"]["m1"]
-    assert device["latest"]
-    assert all(isinstance(name, str) for name in device["latest"])
+    devices = json.loads(texts["gardien-support/status.json"])["devices"]
+    meters = [one for name, one in devices.items() if name.startswith("device-")]
+    assert len(meters) == METERS
+    assert set(devices) - {"boiler"} == {f"device-{n}" for n in range(1, METERS + 1)}
+    for device in meters:
+        assert device["latest"]
+        assert all(isinstance(name, str) for name in device["latest"])
     controls = json.loads(texts["gardien-support/status.json"])["controls"]
     assert controls[NAME].pop("value") is None  # what is ordered; nothing is
     assert controls[NAME]["guards"]["stairwell"] in {"known", "unknown"}
