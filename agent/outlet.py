@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.buffer.batch import BatchHead
+from agent.buffer.leftover import recipients_of
 from agent.buffer.spool import Spool
 from agent.buffer.thread import in_own_thread
 from agent.errors import Refused
@@ -89,14 +91,30 @@ async def open_outlet(house: House, name: str) -> AsyncIterator[Outlet]:
             await intake.commit()
 
 
-async def resume(outlet: Outlet, now: float) -> None:
-    """Close the slots that went by while the agent was down, in one commit with the new marks.
+async def account(house: House, outlet: Outlet) -> None:
+    """Close the slots that went by while the agent was down, or this recipient had no uplink, in
+    one commit with the new marks.
 
     Where the spool has no room they wait in memory, as all other rows do.
     """
+    recipient, now, dated = outlet.settings.recipient, house.clock.now(), house.clock.dates
+    if recipient in house.closing:
+        return
+    if (since := house.closing.removed(recipient)) is not None:
+        # while the time is not known, the first dated reading closes them
+        outlet.ledger.removed = outlet.sums.removed = since, now if dated else math.inf
+    if not dated:
+        return
     rows: list[Reading] = outlet.ledger.resume(now)
     await outlet.intake.put(rows, dict(outlet.ledger.marks))
     await outlet.intake.commit()
+    house.closing.returned(recipient)
+
+
+def forget_closed(house: House) -> None:
+    """Note since when which recipients have no uplink, and that none of those is being closed."""
+    recipients = [one.settings.recipient for one in house.config.uplinks.values()]
+    house.closing.only(recipients, recipients_of(house.config.state), house.clock.now())
 
 
 def ways(house: House) -> dict[str, Way]:

@@ -19,7 +19,7 @@ from agent.house import (
     open_steering,
 )
 from agent.lifetime import Jobs
-from agent.outlet import open_outlet, resume
+from agent.outlet import account, forget_closed, open_outlet
 from agent.pipeline.registers import Registers
 from agent.pipeline.unclaimed import Unclaimed
 from agent.registry.gate import LONGEST_UNSENT
@@ -55,7 +55,7 @@ async def running(house: House, config_path: Path) -> AsyncIterator[Running]:
         here = Running(house, config_path, stack)
         house.reopen, house.close = here.reopen, here.close
         take_seats(house)
-        house.closing.only(one.settings.recipient for one in house.config.uplinks.values())
+        forget_closed(house)
         for line in house.lines.values():
             here.jobs.start(f"line {line.link.name}", line.link.serve())
         house.steering = await stack.enter_async_context(open_steering(house))
@@ -93,8 +93,7 @@ class Running:
         own = self._outlets[name] = await self._stack.enter_async_context(AsyncExitStack())
         outlet = await own.enter_async_context(open_outlet(self.house, name))
         self.house.outlets[name] = outlet
-        if self.house.clock.dates and outlet.settings.recipient not in self.house.closing:
-            await resume(outlet, self.house.clock.now())
+        await account(self.house, outlet)
         self.jobs.start(f"intake {name}", outlet.intake.serve())
         self.jobs.start(f"uplink {name}", deliver(self.house, outlet))
 
@@ -184,7 +183,7 @@ class Running:
             house, outlet = self.house, self.house.outlets[name]
             for link in house.lines:
                 await self.stand_still(link)
-            house.closing.begin(outlet.settings.recipient)
+            house.closing.begin(outlet.settings.recipient, house.clock.now())
             dropped = 0
             if drop:
                 backlog = await outlet.thread.run(outlet.spool.backlog)
