@@ -134,6 +134,12 @@ def test_batches_that_were_refused_are_sent_again_by_word(tmp_path: Path):
             said = (await calls.status(house, calls.NOBODY))["uplinks"]["centre"]
             assert said["backlog"]["quarantined_why"] == "the platform refuses the batch: 400"
             assert said["largest_batch"] is None
+            await put(house, 5, first=int(time.time()) - 600)
+            larger = await outlet.outbox.seal(Lane.BACKFILL, 2**40, 5_000, 48_000)
+            assert larger is not None
+            assert await outlet.outbox.split(larger, "413")
+            said = (await calls.status(house, calls.NOBODY))["uplinks"]["centre"]
+            assert said["largest_batch"] == len(larger.payload) // 2
             with pytest.raises(Refused, match='no uplink "center"; there are: centre'):
                 await uplinks.retry(house, None, name="center")
             async with (
@@ -142,7 +148,8 @@ def test_batches_that_were_refused_are_sent_again_by_word(tmp_path: Path):
             ):
                 answer = await uplinks.retry(house, None, name="centre")
                 assert answer["batches"] == 1
-                await platform.holds(5)
+                await platform.holds(10)
+            assert outlet.outbox.most_bytes() is None
 
     asyncio.run(scenario())
     at = ("--config", str(tmp_path / "config.yaml"))
