@@ -54,4 +54,7 @@ def written(limit: Limit | None) -> str:
 
 def read(text: str | None) -> Limit | None:
     """What the spool has kept; None: batches are as large as configured."""
-    return Limit(**json.loads(text)) if text else None
+    try:
+        return Limit(**json.loads(text)) if text else None
+    except (ValueError, TypeError):
+        return None  # another version's, and learned again

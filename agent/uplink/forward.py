@@ -200,7 +200,9 @@ class _Forwarder:
                 self._not_taken(flight, error)
                 return
             smaller = await self._outbox.split(batch, why)
-            self._find_anew |= smaller  # its void is to be sent
+            if smaller:
+                self._find_anew = True  # its void is to be sent
+                self._course.answered()
         else:
             await self._outbox.quarantine(batch.id, why)
         self._course.ended(batch.id, monotonic(), self._rng.random())
@@ -213,11 +215,13 @@ class _Forwarder:
         """The connection went while this batch was sent: a far side that takes none so large may
         say nothing else (a broker of MQTT 3.1.1, a proxy that hangs up).
         """
-        size = len(flight.batch.payload)
-        others = (f.batch for f in self._course.flights.values() if f.under_way)
-        if size < SMALLEST_DOUBTED or size < max(len(one.payload) for one in others):
+        batch, size = flight.batch, len(flight.batch.payload)
+        if batch.form or self._course.flights.get(batch.id) is not flight:
+            return  # a file goes on where it broke off; or its receipt has come
+        under_way = [len(f.batch.payload) for f in self._course.flights.values() if f.under_way]
+        if size < max(SMALLEST_DOUBTED, *under_way):
             return
-        if self._delivery.broken(flight.batch.id) >= BREAKS:
+        if self._delivery.broken(batch.id) >= BREAKS:
             why = f"the connection broke off {BREAKS} times while {size} B were sent"
             with suppress(SpoolFull):
                 await self._refused(flight, TooLarge(why))

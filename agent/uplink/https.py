@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -62,6 +63,8 @@ class HttpsUplink:
         self._settings, self._station = settings, station
         self._inbox: asyncio.Queue[Receipt] = asyncio.Queue()
         self._refused: dict[BatchId, int] = {}
+        self._too_large = sys.maxsize
+        """bytes: the smallest batch that was refused for its size, as often as it may be"""
         self._next_poll = self._asked = 0.0
         self._credential = _version(station)
         self._heard_from = 0.0
@@ -104,8 +107,11 @@ class HttpsUplink:
             judge(status, headers, seconds())
         except BatchRejected as error:
             tries = self._refused[batch.id] = self._refused.get(batch.id, 0) + 1
-            if tries < TRIES:
+            large, size = isinstance(error, TooLarge), len(batch.payload)
+            if tries < TRIES and not (large and size >= self._too_large):
                 raise NotStored(str(error)) from error
+            if large:
+                self._too_large = min(self._too_large, size)
             raise
         try:
             self._inbox.put_nowait(parse(body))

@@ -62,3 +62,4 @@ def test_it_is_kept_as_it_is():
     limit = refused(None, 10_000, NOW).took(4_000)
     assert read(written(limit)) == limit
     assert read(written(None)) is read(None) is None
+    assert read('{"most": 1, "of a later version": 2}') is read("rot") is None
