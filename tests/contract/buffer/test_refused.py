@@ -22,7 +22,7 @@ def settle_all(spool, far, now=NOW):
 def test_what_is_too_large_comes_in_smaller_ones_once_its_void_is_receipted(opened):
     far = Far()
     with opened() as spool:
-        for n in range(20):
+        for n in range(6):
             spool.append(poll(n), {})
         batch = seal(spool)
         assert spool.split(batch, "413", NOW)
@@ -32,7 +32,7 @@ def test_what_is_too_large_comes_in_smaller_ones_once_its_void_is_receipted(open
     with opened() as spool:
         assert spool.most_bytes(NOW) == len(batch.payload) // 2
         settle_all(spool, far)
-        assert len(far.rows) == 200
+        assert len(far.rows) == 60
         assert far.twice == []
 
 

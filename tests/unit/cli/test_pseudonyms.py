@@ -41,7 +41,7 @@ def buildings(draw):
     return {"_default": {str(n): row for n, row in enumerate(rows)}}, names
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(building=buildings(), data=st.data())
 def test_no_name_of_a_random_building_is_left_in_any_encoding(building, data):
     told, names = building
