@@ -108,7 +108,8 @@ class Pseudonyms:
         for name in ("occupancy", "lease"):
             self.of_given("occupancy", row.get(name))
         self.of_given("occupancy" if id_.startswith("H") else "basis", row.get("reference"), id_)
-        self.of_given("paper", row.get("proof"))
+        if row.get("recipient"):  # a consent; of a meter it is a word of ours
+            self.of_given("paper", row.get("proof"))
 
     def of_given(self, kind: str, *names: object) -> None:
         """As `of`, where there is any name at all; ids of places have their own."""

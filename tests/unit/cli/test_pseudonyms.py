@@ -103,6 +103,15 @@ def test_a_place_with_a_short_name_is_replaced_where_it_stands_for_one():
     }
 
 
+def test_the_proof_of_a_consent_is_a_name_and_that_of_a_meter_a_word_of_ours():
+    known = Pseudonyms()
+    known.learn([
+        {"id": "c1", "place": mint("D"), "recipient": "r.example", "proof": "scan-0412.pdf"},
+        {"id": "i1", "place": mint("D"), "serial": "90001234", "proof": "none"},
+    ])  # fmt: skip
+    assert known.replace("none of scan-0412.pdf") == "none of paper-1"
+
+
 def test_a_meter_that_nobody_recorded_has_a_word_of_its_own():
     known = Pseudonyms()
     text = "sdm-17: 45678901 may have taken its place; 45678901 answers; pid 4567, 12.345678901 s"
