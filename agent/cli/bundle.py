@@ -54,7 +54,7 @@ def support_bundle(
     devices are called dwelling-1, occupancy-1, meter-1, device-1 throughout. --with-dwellings
     leaves their names, and asks whether that is meant.
     """
-    from agent.cli.redact import Pseudonyms, redact
+    from agent.cli.redact import Pseudonyms, redact, take_out
     from agent.errors import Refused
 
     if with_dwellings:
@@ -68,11 +68,11 @@ def support_bundle(
         raise Refused(f"{out}: {error.strerror}") from error
     names = []
     with os.fdopen(handle, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as tar:
-        for name, whole in _parts(config, folder, names_of):
-            shown, text = name, redact(whole, known)
+        for name, whole in _parts(config, folder):
+            shown, text = name, take_out(whole, known)  # before a name in one is replaced
             if names_of is not None:
-                shown, text = names_of.replace(name), names_of.replace(text, numbers=True)
-            _add(tar, shown, text)
+                shown, text = _without_names(name, text, names_of)
+            _add(tar, shown, redact(text))
             names.append(shown)
     typer.echo(f"{out}: {', '.join(names)}")
     dwellings = "dwellings are named in it" if with_dwellings else "it names no dwelling"
@@ -159,11 +159,18 @@ def _written_devices(config: Path) -> Iterator[str]:
                 yield found[1]
 
 
-def _calm(text: str, names_of: Pseudonyms | None) -> str:
-    """A file of the configuration, without comments where no dwelling is to be named."""
+def _without_names(name: str, text: str, names_of: Pseudonyms) -> tuple[str, str]:
+    """A part of the bundle, its own name too, that names no dwelling."""
+    import json
+
     from agent.cli.redact import without_comments
 
-    return text if names_of is None else without_comments(text)
+    if name.endswith(".json"):
+        told = names_of.in_place(json.loads(text))
+        return name, json.dumps(told, indent=1, ensure_ascii=False)
+    if written := name.startswith("config/"):
+        text = without_comments(text)
+    return names_of.replace(name), names_of.replace(text, numbers=written or name == "log.txt")
 
 
 def _add(tar: tarfile.TarFile, name: str, text: str) -> None:
@@ -173,16 +180,13 @@ def _add(tar: tarfile.TarFile, name: str, text: str) -> None:
     tar.addfile(entry, io.BytesIO(data))
 
 
-def _parts(config: Path, state: Path, names_of: Pseudonyms | None) -> Iterator[tuple[str, str]]:
+def _parts(config: Path, state: Path) -> Iterator[tuple[str, str]]:
     import json
 
     folder = config.parent
     for path in sorted({config, *folder.glob("*.yaml"), *folder.glob("profiles/*.yaml")}):
-        yield f"config/{path.relative_to(folder)}", _calm(_read(path), names_of)
-    status = _status(state)
-    if names_of is not None:
-        status = names_of.in_place(status)
-    yield "status.json", json.dumps(status, indent=1, ensure_ascii=False)
+        yield f"config/{path.relative_to(folder)}", _read(path)
+    yield "status.json", json.dumps(_status(state), indent=1, ensure_ascii=False)
     yield "doctor.json", _doctor(config, state)
     yield "state.txt", _listing(state)
     for name, command in COMMANDS.items():

@@ -34,14 +34,19 @@ RANDOM = re.compile(
 """a word of 28 characters with letters and digits in it is a key until somebody proves it is not"""
 
 
+def take_out(text: str, known: Iterable[str]) -> str:
+    """Take out the known secrets, wherever they went."""
+    for secret in sorted({one.strip() for one in known}, key=len, reverse=True):
+        if len(secret) >= SHORTEST:
+            text = text.replace(secret, GONE)
+    return text
+
+
 def redact(text: str, known: Iterable[str] = ()) -> str:
     """Take out the known secrets, whatever stands behind a word like `password`, users and
     passwords in URLs, PEM blocks, and long random words.
     """
-    for secret in sorted({one.strip() for one in known}, key=len, reverse=True):
-        if len(secret) >= SHORTEST:
-            text = text.replace(secret, GONE)
-    text = PEM.sub(GONE, text)
+    text = PEM.sub(GONE, take_out(text, known))
     text = BLOCK.sub(rf"\1{GONE}\n", text)
     text = IN_URL.sub(rf"\1{GONE}@", text)
     text = NAMED.sub(rf"\1{GONE}", text)
@@ -137,15 +142,20 @@ class Pseudonyms:
         return text
 
     def in_place(self, told: Any) -> Any:
-        """A document whose places are replaced, however short their names are."""
+        """A document with the names in its texts replaced, those of places however short they are.
+
+        Its numbers stay: they are counts and sizes.
+        """
         if isinstance(told, dict):
             return {
-                name: self.of("dwelling", one)
+                self.replace(name, numbers=True): self.of("dwelling", one)
                 if name == "place" and isinstance(one, str) and not self._is_shown(one)
                 else self.in_place(one)
                 for name, one in told.items()
             }
-        return [self.in_place(one) for one in told] if isinstance(told, list) else told
+        if isinstance(told, list):
+            return [self.in_place(one) for one in told]
+        return self.replace(told, numbers=True) if isinstance(told, str) else told
 
     def _is_shown(self, place: str) -> bool:
         return is_common(place) or _folded(place) in self._common

@@ -107,6 +107,8 @@ def test_no_file_of_the_bundle_names_a_dwelling(tmp_path: Path, monkeypatch, see
         for form in (name, json.dumps(name)[1:-1], repr(name.encode())[2:-1]):
             for file, text in files.items():
                 assert form.lower() not in f"{file}\n{text}".lower(), (form, file)
+    for file in ("status", "doctor"):
+        json.loads(files[f"gardien-support/{file}.json"])
     config = files["gardien-support/config/config.yaml"]
     assert "Planteau" not in config, "what people wrote beside it"
     assert "Les Alpins" in config
@@ -147,7 +149,14 @@ def test_of_a_configuration_that_does_not_load_no_device_is_named(tmp_path: Path
     text = here.config.read_text(encoding="utf-8")
     here.config.write_text(text.replace("links: {", "links: {{").replace(
         "devices:\n", "devices:\n  new-A-9-99: {link: riser}\n"), encoding="utf-8")  # fmt: skip
+    secret = f"{here.names[0]}hunter2"
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials/broker").write_text(secret, encoding="utf-8")
+    with (tmp_path / "log").open("a", encoding="utf-8") as log:
+        log.write(f"\nrefused with {secret}\n")
     files = here.bundle("--state", str(here.state))
     config = files["gardien-support/config/config.yaml"]
+    assert "<taken out>" in files["gardien-support/log.txt"], "a secret that has a name in it"
+    assert "hunter2" not in files["gardien-support/log.txt"]
     assert "A-9-99" not in config
     assert not [name for name in here.names if name in "".join(files.values())]

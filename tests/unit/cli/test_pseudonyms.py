@@ -98,8 +98,11 @@ def test_what_is_common_plant_and_whatever_else_helps_stays():
 def test_a_place_with_a_short_name_is_replaced_where_it_stands_for_one():
     known = Pseudonyms()
     known.learn([{"id": mint("D"), "label": "12"}])
-    assert known.in_place({"m": {"place": "12", "rests_s": 12}}) == {
-        "m": {"place": "dwelling-1", "rests_s": 12}
+    shown = known.in_place({"m": {"place": "12", "rests_s": 12, "free": 80532172800}})
+    assert shown == {"m": {"place": "dwelling-1", "rests_s": 12, "free": 80532172800}}
+    known.learn({"device": "sdm-3-12", "serial": "45678901"})
+    assert known.in_place({"sdm-3-12": ["45678901", 45678901]}) == {
+        "device-1": ["meter-1", 45678901]
     }
 
 
