@@ -222,10 +222,12 @@ async def _uplink(house: House, outlet: Outlet) -> dict[str, Any]:
     spool = outlet.spool
     backlog, epoch = await outlet.thread.run(lambda: (spool.backlog(), spool.epoch))
     beside = [await thread.run(spool.backlog) for spool, thread in outlet.spools[1:]]
+    largest, usual = outlet.outbox.most_bytes(), outlet.settings.rhythm.most_bytes
     return {
         "recipient": outlet.settings.recipient,
         "epoch": epoch,
         "backlog": asdict(backlog),
+        "largest_batch": largest if largest and largest < usual else None,
         "weaker": getattr(outlet.settings, "weaker", ""),
         "receipt": "broker" if outlet.delivery.by_broker else "platform",
         "data": moved(house, outlet),

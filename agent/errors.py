@@ -12,7 +12,8 @@ AgentError
 ├── SpoolFull        the rows were not taken: count them, say so upstream when there is room
 ├── UplinkLost       close the uplink, wait, open it again; batches stay in the spool
 ├── NotStored        keep the connection, wait, send the same batch again
-└── BatchRejected    the far side will never take this: quarantine it, go on with the next
+└── BatchRejected    the far side refuses this: quarantine it, go on with the next
+    └── TooLarge     the same for its size: send its rows in smaller batches
 """
 
 
@@ -70,4 +71,8 @@ class NotStored(AgentError):
 
 
 class BatchRejected(AgentError):
-    """The far side understood the batch and will never accept it."""
+    """The far side understood the batch and does not accept it."""
+
+
+class TooLarge(BatchRejected):
+    """The far side takes no batch of this size."""

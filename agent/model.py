@@ -83,6 +83,8 @@ class Why(StrEnum):
     BUSY = "busy"
     SHED = "shed"
     CLOCK = "clock"
+    UPLINK = "uplink"
+    """the operator had removed the recipient's uplink"""
     CONSENT = "consent"
     OCCUPANCY = "occupancy"
     VACANT = "vacant"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
@@ -11,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.buffer.batch import BatchHead
-from agent.buffer.leftover import spool_of
+from agent.buffer.leftover import recipients_of, spool_of
 from agent.buffer.memory import CAP, KEPT
 from agent.buffer.spool import Spool
 from agent.buffer.thread import DiskThread, in_own_thread
@@ -242,14 +243,30 @@ def ahead(ledger: Ledger, clock: Clock) -> int:
     return last if last > clock.now() else 0
 
 
-async def resume(outlet: Outlet, now: float) -> None:
-    """Close the slots that went by while the agent was down, in one commit with the new marks.
+async def account(house: House, outlet: Outlet) -> None:
+    """Close the slots that went by while the agent was down, or this recipient had no uplink, in
+    one commit with the new marks.
 
     Where the spool has no room they wait in memory, as all other rows do.
     """
+    recipient, now, dated = outlet.settings.recipient, house.clock.now(), house.clock.dates
+    if recipient in house.closing:
+        return
+    if (since := house.closing.removed(recipient)) is not None:
+        # while the time is not known, the first dated reading closes them
+        outlet.ledger.removed = outlet.sums.removed = since, now if dated else math.inf
+    if not dated:
+        return
     rows: list[Reading] = outlet.ledger.resume(now)
     await outlet.intake.put(rows, dict(outlet.ledger.marks))
     await outlet.intake.commit()
+    house.closing.returned(recipient)
+
+
+def forget_closed(house: House) -> None:
+    """Note since when which recipients have no uplink, and that none of those is being closed."""
+    recipients = [one.settings.recipient for one in house.config.uplinks.values()]
+    house.closing.only(recipients, recipients_of(house.config.state), house.clock.now())
 
 
 def withdrawn_there(house: House, recipient: str, ids: Collection[str]) -> None:

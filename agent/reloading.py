@@ -16,6 +16,7 @@ from agent.errors import Refused
 from agent.house import midnights, new_poller, points_by_key, policy_of
 from agent.lifetime import said
 from agent.lines import lines_of
+from agent.outlet import forget_closed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,7 +88,7 @@ async def _change(here: Running, new: Config) -> dict[str, list[str]]:
     for name in dead:
         await here.close_outlet(name)
     house.config = new
-    house.closing.only(one.settings.recipient for one in new.uplinks.values())
+    forget_closed(house)
     changed = [name for name in list(house.outlets) if await _renew(here, old, name)]
     fresh = [name for name in new.uplinks if name not in house.outlets]
     for name in fresh:

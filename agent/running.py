@@ -17,7 +17,7 @@ from agent.errors import Refused, SpoolFull
 from agent.house import House, new_poller, open_steering
 from agent.lifetime import said, together
 from agent.model import Why
-from agent.outlet import open_outlet, resume, turned
+from agent.outlet import account, forget_closed, open_outlet, turned
 from agent.pipeline.registers import Registers
 from agent.pipeline.timekeeper import Timekeeper
 from agent.pipeline.unclaimed import Unclaimed
@@ -61,7 +61,7 @@ async def running(house: House, config_path: Path) -> AsyncIterator[Running]:
     asyncio.get_running_loop().set_exception_handler(here.unexpected)
     try:
         take_seats(house)
-        house.closing.only(one.settings.recipient for one in house.config.uplinks.values())
+        forget_closed(house)
         for line in house.lines.values():
             here.serve_line(line)
         # before any uplink: what the agent before us left commanded is given back
@@ -142,7 +142,7 @@ class Running:
             if house.timekeeper is not None:
                 await house.timekeeper.joined()
             if outlet is not before:
-                await self._account_for_the_past(outlet)
+                await account(house, outlet)
             self._show_pollers()
             try:
                 self._start_uplink(outlet)
@@ -155,12 +155,6 @@ class Running:
                     await self.jobs.stop(f"{job} {name}")
                 del house.outlets[name]
                 house.unopened[name] = outlet
-
-    async def _account_for_the_past(self, outlet: Outlet) -> None:
-        """Close the slots that went by while the spool was closed."""
-        clock = self.house.clock
-        if clock.dates and outlet.settings.recipient not in self.house.closing:
-            await resume(outlet, clock.now())
 
     def _show_pollers(self) -> None:
         """Let pollers know for whom and for what they read now."""
@@ -209,12 +203,12 @@ class Running:
     async def _pass_over(self, line: Line) -> None:
         """Close the slots that went by while nobody polled, as M `agent`."""
         clock = self.house.clock
-        for account in self.house.accounts():
-            for key in [key for key in account.ledger.marks if key[0] in line.devices]:
+        for one in self.house.accounts():
+            for key in [key for key in one.ledger.marks if key[0] in line.devices]:
                 if clock.dates:
-                    change = partial(account.ledger.catch_up, key, clock.now(), Why.AGENT)
-                    account.take(key, change, self.jobs.faults)
-                    await account.intake.room()
+                    change = partial(one.ledger.catch_up, key, clock.now(), Why.AGENT)
+                    one.take(key, change, self.jobs.faults)
+                    await one.intake.room()
 
     async def _tend(self, outlet: Outlet) -> None:
         """A spool's upkeep; receipted batches go once they were kept as long as configured."""
@@ -332,7 +326,7 @@ class Running:
             try:
                 for link in house.lines:
                     await self.stand_still(link)
-                house.closing.begin(outlet.settings.recipient)
+                house.closing.begin(outlet.settings.recipient, house.clock.now())
                 dropped = 0
                 if drop:
                     backlog = await outlet.thread.run(outlet.spool.backlog)

@@ -8,6 +8,8 @@ CONFIG=/etc/gardien/config.yaml
 KEPT=/var/cache/gardien/previous    # the version before, to go back to without a network
 MARKS=/var/lib/gardien-upgrade      # root's own: the daemon's account can put nothing there
 MARK=$MARKS/upgrade                 # it is there while a new version is judged
+FLOOR=$MARKS/floor                  # the highest version that stood here
+BELOW=                              # set: a person wants one below that
 STEADY=${GARDIEN_UPGRADE_STEADY:-20}    # seconds for which it must stand
 WITHIN=${GARDIEN_UPGRADE_WITHIN:-90}    # seconds within which it must have begun to
 
@@ -21,6 +23,8 @@ usage() {
 gardien-upgrade [FILE.deb]   the newest version of the archive, or this file
 gardien-upgrade --back       the version before
 gardien-upgrade --timely     the newest version, where `updates` in the configuration lets it
+gardien-upgrade --below-floor FILE.deb|--back
+                             also below the highest version that ran here; a terminal is needed
 Exit status: 0 upgraded (or nothing to do); 1 went back to the version before, or could not;
 2 used wrongly.
 WORDS
@@ -37,6 +41,41 @@ mark() {
 unmark() {
     rm -f "$MARK"
     forget_old_mark
+}
+
+# An old version brings its known faults back, so nobody but a person at a terminal goes below the
+# highest one that stood: not the timer, no archive, no script. What did not stand sets no floor, so
+# going back from it is free.
+floor() { cat "$FLOOR" 2>/dev/null || true; }
+
+set_floor() {
+    mkdir -p -m 0755 "$MARKS"
+    rm -f "$FLOOR"
+    (umask 022 && set -C && echo "$1" >"$FLOOR")
+}
+
+raise_floor() {
+    floor=$(floor)
+    if [ -z "$floor" ] || dpkg --compare-versions "$1" gt "$floor"; then set_floor "$1"; fi
+}
+
+keep_floor() {
+    floor=$(floor)
+    if [ -z "$floor" ] || dpkg --compare-versions "$1" ge "$floor"; then return 0; fi
+    if [ -z "$BELOW" ]; then
+        say "$1 is below $floor, which ran here: its known faults would come back. Nothing is changed." >&2
+        say "A person at a terminal may: sudo gardien-upgrade --below-floor ${asked:-FILE.deb}" >&2
+        exit 1
+    fi
+    if [ ! -t 0 ]; then
+        say "--below-floor asks a person: run it at a terminal. Nothing is changed." >&2
+        exit 1
+    fi
+    say "$1 is below $floor, which ran here: its known faults come back, and what it cannot read waits."
+    printf 'Type the version to install it (%s): ' "$1"
+    read -r typed || typed=
+    [ "$typed" = "$1" ] || { say "nothing is changed" >&2; exit 1; }
+    set_floor "$1"
 }
 
 # Versions up to 0.1.0 kept the mark in the state directory, which the daemon's account owns. A file
@@ -119,6 +158,7 @@ stands() {
 judge() {
     if stands "$1"; then
         unmark
+        raise_floor "$1"
         say "$1 runs"
         return 0
     fi
@@ -129,8 +169,10 @@ judge() {
     return 1
 }
 
+kept() { find "$KEPT" -name 'gardien_*_all.deb' 2>/dev/null | head -n 1; }
+
 go_back() {
-    before=$(find "$KEPT" -name 'gardien_*_all.deb' 2>/dev/null | head -n 1)
+    before=$(kept)
     if [ -z "$before" ]; then
         say "there is no version before: install one by hand"
         exit 1
@@ -146,7 +188,14 @@ go_back() {
     fi
 }
 
-case "${1:-}" in
+asked=${1:-}
+if [ "$asked" = --below-floor ]; then
+    BELOW=1
+    shift
+    asked=${1:-}
+    case "$asked" in '' | --timely) usage >&2; exit 2 ;; esac
+fi
+case "$asked" in
 -h | --help) usage; exit 0 ;;
 --back | --timely) ;;
 -*) usage >&2; exit 2 ;;
@@ -172,7 +221,12 @@ elif ! may --by-hand; then
     say "not now: $why" >&2
     exit 1
 fi
-if [ "${1:-}" = --back ]; then go_back; exit 0; fi
+if answers "$old"; then raise_floor "$old"; fi
+if [ "${1:-}" = --back ]; then
+    if [ -n "$(kept)" ]; then keep_floor "$(dpkg-deb -f "$(kept)" Version)"; fi
+    go_back
+    exit 0
+fi
 if [ -n "${1:-}" ] && [ "$1" != --timely ]; then
     [ -r "$1" ] || { say "$1 cannot be read" >&2; exit 2; }
     what=$(readlink -f "$1")
@@ -189,6 +243,7 @@ if [ "${1:-}" = --timely ]; then
     day=$(apt-cache show "$what" | sed -n 's/^Gardien-Published: //p' | head -n 1)
     may ${day:+--published "$day"} || { say "$new: $why"; exit 0; }
 fi
+keep_floor "$new"
 
 ran=$(systemctl is-active gardien.service || true)
 keep_installed "$old"

@@ -60,9 +60,11 @@ class Announced:
         return any(self._changed(directory))
 
     def tell(
-        self, directory: Mapping[str, Item], now: float, trust: str
+        self, directory: Mapping[str, Item], now: float, trust: str, most: int
     ) -> tuple[Sealed, dict[str, str]]:
         """A batch with the next of the changed items, as many as fit; there must be some.
+
+        `most`: bytes that the far side takes; one item goes in any case.
 
         Beside it what `learn` is to be told once the transaction stands.
         """
@@ -70,7 +72,7 @@ class Announced:
         chosen: dict[str, str] = {}
         size = 0
         for key, text in self._changed(directory):
-            if chosen and size + len(text) > MOST_TEXT:
+            if chosen and size + len(text) > min(MOST_TEXT, most):
                 break
             chosen[key], size = text, size + len(text)
         lists: dict[str, Any] = {}

@@ -29,7 +29,10 @@ class Backlog:
     batch_rows: int
     """rows of those batches"""
     quarantined: int
-    """batches the recipient will not take"""
+    """batches the recipient or the transport does not take"""
+    quarantined_since: float | None
+    """of the one that is refused longest, seconds since 1970; None: none is"""
+    quarantined_why: str
     oldest: int | None
     """slot of the oldest waiting row (of a span its last), seconds since 1970"""
     used: int
@@ -76,12 +79,15 @@ class Count:
         slots, oldest = self._database.read("SELECT coalesce(sum(slots), 0), min(t0) FROM block")[0]
         aside_rows, aside_slots = self._aside.count()
         unreceipted, batch_rows = self._outbox.count(State.UNRECEIPTED)
+        since, why = self._outbox.longest_aside() or (None, "")
         return Backlog(
             rows=self._waiting.total + aside_rows,
             slots=slots + aside_slots,
             batches=unreceipted,
             batch_rows=batch_rows,
             quarantined=self._outbox.count(State.QUARANTINED)[0],
+            quarantined_since=since or None,
+            quarantined_why=why,
             oldest=oldest,
             used=self._database.used(),
             cap=cap,

@@ -140,6 +140,14 @@ def read_audit(payload: bytes) -> str | None:
     return audit
 
 
+def parts(payload: bytes) -> int:
+    """Rows of a payload of ours, or items of what it tells: what it could be divided into."""
+    document = json.loads(_text(payload))
+    told = (items for items in document.get("directory", {}).values() if isinstance(items, list))
+    items = sum(len(one) for one in told) + len(document.get("retract", ()))
+    return items or len(read(payload))
+
+
 def _text(payload: bytes) -> bytes:
     return zstandard.ZstdDecompressor().decompress(payload, max_output_size=LARGEST_TEXT)
 

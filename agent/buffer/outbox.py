@@ -25,6 +25,11 @@ Pack = Callable[[Sealed], tuple[str, bytes]]
 receipt names (design note 024)"""
 
 
+ASIDE = (
+    "FROM batch LEFT JOIN refused USING(epoch, seq) LEFT JOIN void USING(epoch, seq) WHERE state=2"
+)
+"""in quarantine, with `since` where it was by the transport's word"""
+REFUSED = " AND since IS NOT NULL"
 FOUND = "SELECT epoch, seq, lane, sha256, rows, body FROM batch WHERE state=?"
 
 
@@ -126,6 +131,7 @@ class Outbox:
             id_.seq,
         )
         self._keep_beside(void)
+        self._forget_refusal(id_.epoch, id_.seq)
         self.voids.note_counts(id_, counts)
         return void
 
@@ -175,14 +181,50 @@ class Outbox:
             for epoch, seq, state in self.voids.candidates(owners)
         ]
 
-    def in_state(self, state: State, before: float) -> list[BatchId]:
-        """Those in a state since before that time."""
-        return [
-            BatchId(*self._of, epoch, seq)
-            for epoch, seq in self._database.read(
-                "SELECT epoch, seq FROM batch WHERE state=? AND at<?", state, before
-            )
-        ]
+    def overdue(self, before: float) -> list[BatchId]:
+        """Those in quarantine since before that time, voids apart."""
+        return self._ids(
+            f"SELECT epoch, seq {ASIDE} AND coalesce(since, at)<? AND void.reason IS NULL",
+            before,
+        )
+
+    def longest_refused(self, before: float) -> list[BatchId]:
+        """The one in quarantine by the transport's word that was tried longest ago, before that
+        time; none if none was.
+        """
+        return self._ids(
+            f"SELECT epoch, seq {ASIDE} AND since IS NOT NULL AND at<? ORDER BY at, no LIMIT 1",
+            before,
+        )
+
+    def try_again(self, ids: Iterable[BatchId]) -> None:
+        """Send them once more, byte for byte, out of quarantine."""
+        for id_ in ids:
+            self._move(id_.epoch, id_.seq, State.QUARANTINED, State.UNRECEIPTED)
+
+    def in_quarantine(self, *, by_transport: bool = False) -> list[BatchId]:
+        """All of them, or those that the transport has refused."""
+        return self._ids(f"SELECT epoch, seq {ASIDE}{REFUSED if by_transport else ''}")
+
+    def was_refused(self, epoch: str, seq: int) -> bool:
+        """Whether the transport has refused one that waits, in quarantine or tried again."""
+        sql = "SELECT 1 FROM refused WHERE epoch=? AND seq=?"
+        return self._database.one(sql, epoch, seq) is not None
+
+    def longest_aside(self) -> tuple[float, str] | None:
+        """Since when a batch is in quarantine, seconds since 1970, and why; None: none is."""
+        rows = self._database.read(
+            f"SELECT coalesce(since, at), batch.reason {ASIDE} ORDER BY coalesce(since, at) LIMIT 1"
+        )
+        return (rows[0][0], rows[0][1] or "") if rows else None
+
+    def size(self, epoch: str, seq: int) -> int:
+        """Bytes of what was sealed, about; 0: nothing is held."""
+        sql = "SELECT length(body) FROM batch WHERE epoch=? AND seq=?"
+        return self._database.one(sql, epoch, seq) or 0
+
+    def _ids(self, sql: str, *values: float) -> list[BatchId]:
+        return [BatchId(*self._of, *found) for found in self._database.read(sql, *values)]
 
     def goes(self, id_: BatchId) -> bool:
         """Whether what is kept is of the kind that is sent now: packed, or as it was sealed."""
@@ -245,9 +287,24 @@ class Outbox:
             epoch,
             seq,
         )
+        self._forget_refusal(epoch, seq)
+
+    def _forget_refusal(self, epoch: str, seq: int) -> None:
+        self._database.write("DELETE FROM refused WHERE epoch=? AND seq=?", epoch, seq)
+
+    def refuse(self, id_: BatchId, reason: str, now: float) -> bool:
+        """As `quarantine`, by the transport's word: it is tried again after a while."""
+        if changed := self._set_aside(id_.epoch, id_.seq, reason, now):
+            words = id_.epoch, id_.seq, now
+            self._database.write("INSERT OR IGNORE INTO refused VALUES(?,?,?)", *words)
+        return changed
 
     def quarantine(self, epoch: str, seq: int, reason: str, now: float) -> bool:
         """The recipient will not take it: kept under its id, not sent. False if not unreceipted."""
+        self._forget_refusal(epoch, seq)
+        return self._set_aside(epoch, seq, reason, now)
+
+    def _set_aside(self, epoch: str, seq: int, reason: str, now: float) -> bool:
         changed = self._database.write(
             "UPDATE batch SET state=?, reason=?, at=? WHERE epoch=? AND seq=? AND state=?",
             State.QUARANTINED,

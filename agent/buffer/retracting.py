@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from agent.buffer.keys import Keys
     from agent.model import Retraction
 
-MOST = 100
-"""retractions of one batch: 30 kB before they are compressed"""
+MOST, BYTES = 100, 300
+"""retractions of one batch, and bytes of each before they are compressed"""
 # what is to be told again is not confirmed any more
 CONFIRMED = "SELECT id, CASE WHEN body IS NULL THEN erased END FROM retraction"
 
@@ -60,12 +60,12 @@ class Retracting:
         )
         return count
 
-    def tell(self, label: Stamp) -> Sealed:
-        """The next batch of them; there must be some."""
+    def tell(self, label: Stamp, most: int) -> Sealed:
+        """The next batch of them, of at most so many bytes or of one; there must be some."""
         found = self._database.read(
             "SELECT no, id, body FROM retraction WHERE epoch IS NULL AND body IS NOT NULL"
             " ORDER BY no LIMIT ?",
-            MOST,
+            min(MOST, max(1, most // BYTES)),
         )
         plain = []
         for no, id_, body in found:

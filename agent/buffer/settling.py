@@ -72,8 +72,11 @@ class Settling:
 
     def apply(self, plan: Plan, now: float) -> Settled:
         """Write what was planned, inside one transaction of the caller's."""
+        again = any(self._outbox.was_refused(plan.epoch, seq) for seq in plan.verdict.stored)
         for seq in plan.verdict.stored:
             self._stored(plan.epoch, seq, now)
+        if again:  # what stood in the way has gone: the others follow
+            self._outbox.try_again(self._outbox.in_quarantine(by_transport=True))
         for seq in plan.verdict.originals:  # it holds what was sealed before: nothing is owed
             if not self._counted(plan.epoch, seq):
                 counts = self._outbox.voids.original_counts(plan.epoch, seq)
@@ -95,6 +98,7 @@ class Settling:
             ahead=ahead,
             alarm=too_far or too_often,
             new_epoch=self._meta["epoch"] != before,
+            again=again,
             ignored=plan.verdict.ignored,
             retracted=strange,
         )

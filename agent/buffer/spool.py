@@ -7,6 +7,7 @@ something has it on the disk when it returns, or has changed nothing when it rai
 from __future__ import annotations
 
 import secrets
+import sys
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -136,12 +137,13 @@ class Spool:
         write_off = self._sealing.write_off
         self._purge = purge = Purge(waiting, aside, outbox, names, owners, meta, write_off)
         self._holdings = Holdings(waiting, aside, outbox, owners)
-        self._upkeep = Upkeep(waiting, aside, outbox, self._sealing, self._retracting, purge)
         self._resending = Resending(outbox, aside, self._retracting, meta, head)
         self._count = Count(database, waiting, aside, outbox, self._retracting, meta)
         self._shedding = Shedding(database, waiting, meta, write_off)
         self._room.shed = self._shedding.step
         self._announced = Announced(database, keys, meta, self._label)
+        words = waiting, aside, outbox, self._sealing, self._retracting, purge
+        self._upkeep = Upkeep(*words, self._announced, meta)
         self._refused = self._refused_on_disk = int(meta.number("refused") or 0)
         self.marks(), self.backlog()  # whatever is small is read once, or Damaged here
         if names.series_of and not waiting.total and not aside.count()[0]:
@@ -194,11 +196,13 @@ class Spool:
         return voided
 
     def tend(self, now: float, expires: float) -> tuple[BatchId, ...]:
-        """What is to be done every half hour; the batches that are voids now.
+        """What is to be done every half hour; the batches to be sent since: voids, and one that is
+        tried again.
 
         Rows of people that came before the last time are put under their own keys; what nobody
         has receipted `expires` seconds after its slot is destroyed; a batch that has been in
-        quarantine for a day becomes a void, so that its rows are tried under another id.
+        quarantine for a day becomes a void, so that its rows are tried under another id; of those
+        that the transport refused one is tried again.
         """
         upkeep, durably = self._upkeep, self._room.durably
         while durably(upkeep.part):
@@ -209,7 +213,38 @@ class Spool:
         durably(upkeep.tidy)
         if voided:
             self._database.fold()
-        return tuple(voided)
+        return (*voided, *durably(lambda: upkeep.try_again(now)))
+
+    def most_bytes(self, now: float) -> int | None:
+        """How large a payload may be, after refusals for size; None: nothing was refused."""
+        limit = self._upkeep.limit
+        return None if limit is None else limit.now(now)
+
+    def split(self, batch: Sealed, reason: str, now: float) -> bool:
+        """Send the rows of a batch that is too large in smaller ones, once its void is receipted.
+
+        In one commit with what is learned of the size. False if it cannot be made smaller: it is
+        in quarantine, and tried again as it is.
+        """
+        try:
+            return self._room.durably(lambda: self._upkeep.split(batch, reason, now))
+        finally:
+            self._upkeep.learn()
+
+    def forget_limit(self) -> None:
+        """Make batches as large as configured again."""
+        if self._upkeep.limit is not None:
+            self._room.durably(self._upkeep.forget_limit)
+            self._upkeep.learn()
+
+    def retry(self) -> int:
+        """Send all batches in quarantine once more, byte for byte, and make new ones as large as
+        configured; how many.
+        """
+        self.forget_limit()
+        ids = self._outbox.in_quarantine()
+        self._room.durably(lambda: self._outbox.try_again(ids))
+        return len(ids)
 
     def resend(self, epoch: str, first: int, last: int, now: float) -> int:
         """Send batches again that the recipient asks for, when their turn comes; how many.
@@ -260,7 +295,8 @@ class Spool:
         return self._room.durably(lambda: self._retract(now, trust))
 
     def _retract(self, now: float, trust: str) -> Sealed:
-        batch = self._outbox.add(self._retracting.tell(self._label(now, trust)), now)
+        batch = self._retracting.tell(self._label(now, trust), self._most(now))
+        batch = self._outbox.add(batch, now)
         self._meta["seq"] = batch.id.seq + 1
         return batch
 
@@ -395,7 +431,7 @@ class Spool:
         stand is destroyed, and nothing is sealed while a change of the registry is not applied.
         Raises SpoolFull only if the disk has no room even without the ballast.
         """
-        most = min(most_bytes, self._room.for_a_batch)
+        most = min(most_bytes, self._room.for_a_batch, self._most(now))
         order = Order(lane, now, trust, live_after, most_rows, most, bases)
         return self._room.durably(lambda: self._sealing.seal(order))
 
@@ -422,10 +458,14 @@ class Spool:
     def _announce(
         self, directory: Mapping[str, Item], now: float, trust: str
     ) -> tuple[Sealed, dict[str, str]]:
-        batch, told = self._announced.tell(directory, now, trust)
+        batch, told = self._announced.tell(directory, now, trust, self._most(now))
         batch = self._outbox.add(batch, now)
         self._meta["seq"] = batch.id.seq + 1
         return batch, told
+
+    def _most(self, now: float) -> int:
+        most = self.most_bytes(now)
+        return sys.maxsize if most is None else most
 
     def _label(self, now: float, trust: str) -> Stamp:
         epoch, seq = str(self._meta["epoch"]), int(self._meta["seq"])
@@ -462,7 +502,17 @@ class Spool:
         plan = self._settling.plan(receipt)
         back = [row.series for rows in plan.returned.values() for row in rows or ()]
         self._meet(self._names.unknown(back))
-        settled = self._room.durably(lambda: self._settling.apply(plan, now))
+
+        def change() -> Settled:
+            if self._upkeep.limit is not None:
+                sizes = [self._outbox.size(plan.epoch, seq) for seq in plan.verdict.stored]
+                self._upkeep.took(sizes)
+            return self._settling.apply(plan, now)
+
+        try:
+            settled = self._room.durably(change)
+        finally:
+            self._upkeep.learn()
         self._settling.applied(settled)
         return settled
 
@@ -472,8 +522,12 @@ class Spool:
         return next((one for one in hashes if one is not None), None)
 
     def quarantine(self, id: BatchId, reason: str, now: float = 0.0) -> None:  # noqa: A002 -- it is one
-        """Send a batch no more, because the transport or the far side will not take it."""
+        """Send a batch no more that nobody can read."""
         self._room.durably(lambda: self._outbox.quarantine(id.epoch, id.seq, reason, now))
+
+    def refuse(self, id: BatchId, reason: str, now: float) -> None:  # noqa: A002 -- it is one
+        """Put a batch into quarantine that the transport did not take: it is tried again."""
+        self._room.durably(lambda: self._outbox.refuse(id, reason, now))
 
     def forget(self, before: float) -> int:
         """Delete batches receipted before that time, seconds since 1970; how many."""

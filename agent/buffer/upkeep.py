@@ -7,24 +7,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.buffer.batch import read, read_retractions
+from agent.buffer import limit
+from agent.buffer.batch import parts, read, read_retractions
 from agent.buffer.disclosed import counts_of
 from agent.buffer.outbox import State
 from agent.model import Void
 
 if TYPE_CHECKING:
+    from agent.buffer.announced import Announced
     from agent.buffer.aside import Aside
     from agent.buffer.outbox import Outbox
     from agent.buffer.purge import Purge
     from agent.buffer.retracting import Retracting
+    from agent.buffer.schema import Meta
     from agent.buffer.sealing import Sealing
     from agent.buffer.waiting import Waiting
-    from agent.model import BatchId
+    from agent.model import BatchId, Sealed
 
 PARTED_AT_ONCE = 30_000
 """rows of one commit that parts blocks by owner: a tenth of a second"""
 TRIED_ANEW = 86_400.0
 """seconds that a batch stays in quarantine before its rows are tried under another id"""
+TRIED_AGAIN = 1_800.0
+"""seconds after which one that the transport refused is sent once more: a proxy may have erred"""
 
 
 class Upkeep:
@@ -38,10 +43,15 @@ class Upkeep:
         sealing: Sealing,
         retracting: Retracting,
         purge: Purge,
+        announced: Announced,
+        meta: Meta,
     ) -> None:
         self._waiting, self._aside, self._outbox = waiting, aside, outbox
         self._sealing, self._retracting, self._purge = sealing, retracting, purge
+        self._announced, self._meta = announced, meta
         self._parted_to = waiting.last
+        self.limit = limit.read(meta.text("limit"))
+        """how large batches are made; None: as large as configured"""
 
     def part(self) -> int:
         """Put rows that came before the last time under their owners' keys; 0: all are."""
@@ -59,16 +69,56 @@ class Upkeep:
 
     def end_quarantine(self, now: float) -> list[BatchId]:
         """Make voids of batches that nobody took for a day, so that their rows are tried anew."""
-        ended = self._outbox.in_state(State.QUARANTINED, now - TRIED_ANEW)
+        ended = self._outbox.overdue(now - TRIED_ANEW)
         for id_ in ended:
-            payload = self._outbox.payload(id_.epoch, id_.seq)
-            rows = read(payload) if payload is not None else []
-            if payload is not None:
-                self._retracting.put(read_retractions(payload))
-            reason = Void.REJECTED if payload is not None else Void.GONE
-            self._outbox.void(id_, reason, counts_of(rows))
-            self._aside.add(id_.epoch, id_.seq, rows)
+            self._void(id_, self._outbox.payload(id_.epoch, id_.seq))
         return ended
+
+    def try_again(self, now: float) -> list[BatchId]:
+        """Send one batch once more that the transport refused: if it passes, the others follow."""
+        ids = self._outbox.longest_refused(now - TRIED_AGAIN)
+        self._outbox.try_again(ids)
+        return ids
+
+    def split(self, batch: Sealed, reason: str, now: float) -> bool:
+        """Make a void of a batch that is too large, so that its rows come in smaller ones.
+
+        False if it cannot be made smaller: it is in quarantine, and tried again as it is.
+        """
+        id_ = batch.id
+        held = self._outbox.held(id_.epoch, id_.seq)
+        if held is None or (held.sha256, held.state) != (batch.sha256, State.UNRECEIPTED):
+            return True  # it was taken back meanwhile
+        payload = self._outbox.payload(id_.epoch, id_.seq)
+        if payload is None or parts(payload) <= 1:
+            self._outbox.refuse(id_, reason, now)
+            return False
+        self._meta["limit"] = limit.written(limit.refused(self.limit, len(payload), now))
+        self._void(id_, payload)
+        return True
+
+    def took(self, sizes: list[int]) -> None:
+        """Learn from the sizes of batches that were receipted how large the next ones may be."""
+        if self.limit is not None and max(sizes, default=0) > self.limit.passed:
+            self._meta["limit"] = limit.written(self.limit.took(max(sizes)))
+
+    def forget_limit(self) -> None:
+        """Make batches as large as configured again."""
+        self._meta["limit"] = limit.written(None)
+
+    def learn(self) -> None:
+        """The transaction stands, or has failed: know what is on the disk."""
+        self.limit = limit.read(self._meta.text("limit"))
+
+    def _void(self, id_: BatchId, payload: bytes | None) -> None:
+        rows = read(payload) if payload is not None else []
+        if payload is not None:
+            self._retracting.put(read_retractions(payload))
+        if not rows:
+            self._announced.again()  # what it told of the building nobody has heard
+        reason = Void.REJECTED if payload is not None else Void.GONE
+        self._outbox.void(id_, reason, counts_of(rows))
+        self._aside.add(id_.epoch, id_.seq, rows)
 
     def tidy(self) -> int:
         """Destroy the keys of owners of whom nothing is left; how many."""

@@ -32,6 +32,8 @@ class Settled:
     alarm: str | None = None
     """it happened too often; what stands still until somebody looks"""
     new_epoch: bool = False
+    again: bool = False
+    """one that the transport had refused has passed: the others are to be sent, too"""
     ignored: int = 0
     """entries that changed nothing: repeated, foreign, or of batches no longer here"""
     retracted: tuple[str, ...] = ()

@@ -29,6 +29,10 @@ TABLES = (
     """CREATE TRIGGER IF NOT EXISTS batch_goes AFTER DELETE ON batch BEGIN
     DELETE FROM void WHERE epoch=old.epoch AND seq=old.seq;
     DELETE FROM inside WHERE epoch=old.epoch AND seq=old.seq; END""",
+    """CREATE TABLE IF NOT EXISTS refused(epoch TEXT, seq INTEGER, since REAL NOT NULL,
+    PRIMARY KEY(epoch, seq)) WITHOUT ROWID""",
+    """CREATE TRIGGER IF NOT EXISTS refused_goes AFTER DELETE ON batch BEGIN
+    DELETE FROM refused WHERE epoch=old.epoch AND seq=old.seq; END""",
 )
 
 

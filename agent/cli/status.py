@@ -97,7 +97,9 @@ def _waiting(authority: dict[str, Any]) -> None:
 def _show_uplinks(uplinks: dict[str, Any]) -> None:
     for name, one in uplinks.items():
         typer.echo(f"uplink {name} delivers to {one['recipient']}")
-        said = (_weaker(one), one.get("weaker"), _data(one), _building(one), _bears(one))
+        said = (
+            _weaker(one), one.get("weaker"), _data(one), _building(one), _bears(one), _smaller(one)
+        )  # fmt: skip
         for line in filter(None, said):
             typer.echo(f"  {line}")
     table(
@@ -132,6 +134,13 @@ def _bears(one: dict[str, Any]) -> str:
     if found is None or found >= LONG:
         return ""
     return f"room for {plural(found, 'day')} of outage before anything is given up"
+
+
+def _smaller(one: dict[str, Any]) -> str:
+    largest = one.get("largest_batch")
+    if largest is None:
+        return ""
+    return f"batches of at most {largest:,} B, because larger ones were refused"
 
 
 def _uplink_row(name: str, one: dict[str, Any]) -> tuple[str, ...]:

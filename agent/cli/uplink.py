@@ -83,6 +83,33 @@ def close(
     typer.echo(f"nothing waits; take uplinks.{name} out of the configuration, then gardien reload")
 
 
+@app.command()
+def retry(
+    name: Annotated[str, typer.Argument(help="The uplink.")],
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Send batches that were refused once more, at once.
+
+    New batches are made as large as configured again. Use it when what refused them is put right:
+    the size that a proxy lets through, or the platform.
+    """
+    answer = ask(config, state, "uplink.retry", name=name)
+    if json:
+        as_json(answer)
+        return
+    if not answer["batches"]:
+        typer.echo(f"no batch of {name} is refused; new ones are made as large as configured")
+        return
+    when_sent = "now" if answer["connected"] else f"once {name} is connected"
+    number = answer["batches"]
+    typer.echo(
+        f"{number} {'batch' if number == 1 else 'batches'} sent again {when_sent};"
+        " gardien status shows what is still refused"
+    )
+
+
 def _way(name: str, moved: dict[str, Any]) -> str:
     if moved["proved"]:
         return f"{name} has moved to {moved['to']}: write it as its url"

@@ -84,6 +84,8 @@ class Ledger:
         """slots that went by while the agent was down: the meter itself may know them"""
         self.owed: dict[Owed, int] = {}
         """the first slot that was closed of each series since the start"""
+        self.removed: tuple[float, float] | None = None
+        """from when until when the recipient had no uplink here, seconds since 1970"""
         self._points = points
         self._claims: dict[tuple[str, str, str, int], tuple[str, int]] = {}
         self._times = _multipliers(points)
@@ -161,17 +163,30 @@ class Ledger:
         return []
 
     def resume(self, now: float) -> list[Reading]:
-        """Close as M `agent` every slot that went by since the marks, but the running one."""
+        """Close as M `agent` (or `uplink`) every slot that went by since the marks, but the running
+        one.
+        """
         rows: list[Reading] = []
         for key, mark in list(self.marks.items()):
             if missed := self.catch_up(key, now, Why.AGENT):
                 rows += missed
-                self.gaps[key] = Gap(mark.slot + 1, self.marks[key].slot)
+                last = self.marks[key].slot
+                if self.removed is not None:  # nothing is fetched of while nobody was to have it
+                    last = min(last, int(self.removed[0]))
+                if last > mark.slot:
+                    self.gaps[key] = Gap(mark.slot + 1, last)
         return rows
 
     def catch_up(self, key: MarkKey, now: float, why: Why) -> list[Reading]:
-        """Close the slots of one device up to, and without, the one running at `now`."""
-        return self._gap(key, running_slot(key[1], now, self.zone), why)
+        """Close the slots of one device up to, and without, the one running at `now`.
+
+        Those in which the recipient had no uplink are M `uplink`, whether or not the agent ran.
+        """
+        rows: list[Reading] = []
+        if why is Why.AGENT and self.removed is not None:
+            for moment, reason in zip(self.removed, (Why.AGENT, Why.UPLINK), strict=True):
+                rows += self._gap(key, running_slot(key[1], min(moment, now), self.zone), reason)
+        return rows + self._gap(key, running_slot(key[1], now, self.zone), why)
 
     def close(  # noqa: PLR0913, PLR0917 -- a read, its slot and its circumstances
         self,

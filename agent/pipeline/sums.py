@@ -84,6 +84,8 @@ class Sums:
                 self._closed[channel] = max(mark.slot, self._closed.get(channel, 0))
         self._began: float | None = None
         """when this process first looked: of earlier ends of slots nothing is in memory"""
+        self.removed: tuple[float, float] | None = None
+        """from when until when the recipient had no uplink here, seconds since 1970"""
         self._begins: dict[str, int] = {}
         self.said: dict[str, tuple[int, int | None]] = {}
         """by channel the last slot closed since the start, and how many are in it"""
@@ -234,6 +236,9 @@ class Sums:
             }
             day = self._indexes.day(channel, slot)
             found = told(group.members, flows, apart, day, asked.fewest)
+        without = self.removed is not None and self.removed[0] <= start < self.removed[1]
+        if without:
+            found = None
         self.said[channel] = (slot, found.n if found else None)
         if found is not None:
             short = step == DAY and length(slot, asked.zone) != DAY
@@ -246,8 +251,9 @@ class Sums:
                 n=found.n,
                 method="SUM",
             )
-        if start < (self._began or 0) and (group is None or many >= asked.fewest):
-            return Reading(series, slot, None, Quality.MISSING, why=Why.AGENT)
+        if (without or start < (self._began or 0)) and (group is None or many >= asked.fewest):
+            why = Why.UPLINK if without else Why.AGENT
+            return Reading(series, slot, None, Quality.MISSING, why=why)
         if asked.withholds:
             return Reading(series, slot, None, Quality.WITHHELD, why=Why.FEW)
         return None

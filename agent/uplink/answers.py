@@ -9,14 +9,15 @@ from __future__ import annotations
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from agent.errors import BatchRejected
+from agent.errors import BatchRejected, TooLarge
 from agent.uplink.reasons import Later
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 STORED = {200, 201}
-ABOUT_THE_BYTES = {400, 413, 415, 422}
+TOO_LARGE = 413
+ABOUT_THE_BYTES = {400, 415, 422}
 LONGEST = 3600.0
 """seconds; nobody holds us back for longer with one answer"""
 LONGEST_ADDRESS = 200
@@ -35,17 +36,23 @@ def judge(status: int, headers: Mapping[str, str], now: float) -> None:
     """Return on 200 and 201; whether it is a receipt is seen by its body. `now`: of the wall clock;
     names of headers in lower case.
 
-    Raises BatchRejected if the platform refuses these bytes, else Later: not before so long.
+    Raises BatchRejected if the platform refuses these bytes (TooLarge: so many of them), else
+    Later: not before so long.
     """
     if status in STORED:
         return
+    who = "the platform"
+    if "text/html" in headers.get("content-type", "").lower():
+        who = "a web page, perhaps of a proxy before the platform,"
+    if status == TOO_LARGE:
+        raise TooLarge(f"{who} says that the batch is too large: {status}")
     if status in ABOUT_THE_BYTES:
-        raise BatchRejected(f"the platform refuses the batch: {status}")
+        raise BatchRejected(f"{who} refuses the batch: {status}")
     if 300 <= status < 400:  # noqa: PLR2004 -- redirections
         where = headers.get("location", "another address")[:LONGEST_ADDRESS]
         raise Later(f"the platform leads to {where}: nothing is sent there; write it as `url`")
     words = WORDS.get(status, "it does not take the batch now")
-    raise Later(f"the platform answers {status}: {words}", retry_after(headers, now))
+    raise Later(f"{who} answers {status}: {words}", retry_after(headers, now))
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float:

@@ -84,7 +84,7 @@ class Uplink(Protocol):
 
         Returning means that the transport took it, never that the recipient stored it: that is
         only for a receipt to say. Raises NotStored (nobody took it: again later), UplinkLost
-        (reopen), BatchRejected (too large for the far side: quarantine).
+        (reopen), BatchRejected (put it aside), TooLarge (in smaller ones).
         """
         ...
 

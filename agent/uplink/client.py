@@ -10,23 +10,46 @@ from paho.mqtt.client import MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.uplink.incoming import LARGEST_MESSAGE, BoundedClient
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from paho.mqtt.client import Client
+    from paho.mqtt.enums import MQTTErrorCode
 
     from agent.uplink.hello import Hello
 
 CONNECT_SECONDS = 10.0
 AT_ONCE = 10
 """messages that the broker may send us before we have acknowledged one"""
+CODE_AT, UNSPECIFIED = 2, 0x80
+"""where a PUBACK has its reason code, behind the packet id (MQTT 5.0, 3.4.2), and one for all"""
 
 
-def made(hello: Hello) -> BoundedClient:
+class OurClient(BoundedClient):
+    """Tells of answers that MQTT has no name for, at which paho's thread would end."""
+
+    unnamed: Callable[[int, int], None] = staticmethod(lambda _mid, _code: None)
+    """called with packet id and code of one, before `on_publish` with an unspecified error"""
+
+    def _handle_pubackcomp(self, cmd: Any) -> MQTTErrorCode:
+        packet = self._in_packet["packet"]
+        if cmd == "PUBACK" and len(packet) > CODE_AT:
+            try:
+                ReasonCode(PacketTypes.PUBACK, identifier=packet[CODE_AT])
+            except (AssertionError, ValueError):
+                self.unnamed(int.from_bytes(packet[:CODE_AT], "big"), packet[CODE_AT])
+                packet[CODE_AT] = UNSPECIFIED
+        return super()._handle_pubackcomp(cmd)
+
+
+def made(hello: Hello) -> OurClient:
     """A client that says so, not connected yet."""
     five = hello.version == MQTTv5
-    client = BoundedClient(
+    client = OurClient(
         CallbackAPIVersion.VERSION2,
         hello.client_id,
         clean_session=None if five else not hello.session,

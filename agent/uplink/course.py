@@ -159,6 +159,10 @@ class Course:
         self._spaced_until += spacing - self._spacing
         self._spacing = spacing
 
+    def answered(self) -> None:
+        """The far side is there, and what it refused is made otherwise."""
+        self._heed()
+
     def sleep(self, now: float) -> float:
         """Seconds until something may be due; at most until the next look at what waits."""
         moments = [flight.due for flight in self.flights.values() if not flight.under_way]

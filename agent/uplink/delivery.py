@@ -58,6 +58,8 @@ class Delivery:
     """no batch is under way, and no backlog waits"""
     complete: bool = False
     """all signed objects that the platform has for us had been dealt with once since the start"""
+    breaks: tuple[BatchId | None, int] = None, 0
+    """over which batch the connection broke off last, and how often since the last receipt"""
     heard_here: bool = False
     """a receipt has come since the last opening, or since `good` was asked"""
 
@@ -92,6 +94,14 @@ class Delivery:
         self.last_error, self.last_error_at, self.complains = error, now, False
         log.error("batch %s/%d is in quarantine: %s", id_.epoch, id_.seq, error)
 
+    def shrink(self, id_: BatchId, error: str, most: int | None, now: float) -> None:
+        """Note that a batch was too large, and how large the next ones are at most."""
+        self.last_error, self.last_error_at = error, now
+        log.warning(
+            "batch %s/%d is sent anew in smaller ones, of at most %s B: %s",
+            id_.epoch, id_.seq, most, error,
+        )  # fmt: skip
+
     def count(self, now: float, *, resent: bool, owed: bool) -> None:
         """Note that the transport took a batch; `owed`: its receipt has not come yet."""
         self._ended(self.complains)
@@ -101,9 +111,16 @@ class Delivery:
         if self.owed_since is None and owed:
             self.owed_since = now
 
+    def broken(self, id_: BatchId) -> int:
+        """Note that the connection broke off over a batch; how often it did so in a row."""
+        last, times = self.breaks
+        self.breaks = id_, times + 1 if id_ == last else 1
+        return self.breaks[1]
+
     def lives(self, receipt_seconds: float | None, owed: bool, now: float) -> None:
         """Note a word of the recipient on what was sent; `owed`: more of it waits for one."""
         self.last_receipt, self.heard, self.heard_here = now, monotonic(), True
+        self.breaks = None, 0
         self.receipt_seconds = receipt_seconds
         self.owed_since = now if owed else None
 

@@ -18,7 +18,7 @@ from agent.buffer import receipts
 from agent.buffer.outbox import digest
 from agent.buffer.receipts import parse
 from agent.clock import monotonic
-from agent.errors import BatchRejected, NotRecorded, NotStored
+from agent.errors import NotRecorded, NotStored, TooLarge
 from agent.uplink.cms import Envelope
 from agent.uplink.condition import condition
 from agent.uplink.container import Packing
@@ -110,12 +110,12 @@ class FilesUplink:
 
     async def send(self, batch: Sealed) -> None:
         """Bring one file there, after those before it. Raises NotStored, UplinkLost, or
-        BatchRejected on what is larger than anybody should open.
+        TooLarge on what is larger than anybody should open.
         """
         if not batch.form:
             raise SealedOtherwise
         if len(batch.payload) > LARGEST_FILE:
-            raise BatchRejected(f"{len(batch.payload)} B: at most {LARGEST_FILE} B are sent")
+            raise TooLarge(f"{len(batch.payload)} B: at most {LARGEST_FILE} B are sent")
         await self._thread.run(carry, self._far, batch)
         if not batch.rows:  # a void ends the wait for what it voids
             for file in [file for file, one in self._awaited.items() if one.id == batch.id]:

@@ -8,10 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.clock import monotonic
-from agent.errors import AgentError, BatchRejected, NotStored, SpoolFull
+from agent.errors import (
+    AgentError,
+    BatchRejected,
+    NotStored,
+    SpoolFull,
+    TooLarge,
+    UplinkLost,
+)
 from agent.lifetime import end, together
 from agent.model import Lane, Receipt
 from agent.uplink import pacing
@@ -28,6 +36,12 @@ if TYPE_CHECKING:
     from agent.uplink.base import Uplink
     from agent.uplink.delivery import Delivery
     from agent.uplink.sending import Outbox
+
+
+BREAKS = 4
+"""times that a connection breaks off over a batch, without any receipt, until it is too large"""
+SMALLEST_DOUBTED = 2_000
+"""bytes; what breaks off over less has other reasons"""
 
 
 async def forward(  # noqa: PLR0913, PLR0917 -- what it works with, and what it must not make itself
@@ -68,6 +82,7 @@ class _Forwarder:
         self._outbox = outbox
         self._uplink = uplink
         self._course = course
+        self._rhythm = course.rhythm
         self._delivery = delivery
         self._clock = clock
         self._rng = rng
@@ -151,22 +166,65 @@ class _Forwarder:
         try:
             await self._uplink.send(flight.batch)
         except NotStored as error:
-            self._course.refused(flight, monotonic(), self._rng.random())
-            if isinstance(error, Later):
-                self._course.hold(monotonic(), error.seconds)
-            if isinstance(error, NobodyThere) and delivery.nobody_since is None:
-                delivery.nobody_since = self._clock.now()
-            self._complain(error)
+            self._not_taken(flight, error)
         except BatchRejected as error:
-            await self._outbox.quarantine(id_, str(error))
-            self._course.ended(id_, monotonic(), self._rng.random())
-            delivery.refuse(id_, str(error), self._clock.now())
+            try:
+                await self._refused(flight, error)
+            except SpoolFull:
+                self._not_taken(flight, error)  # it is refused again when there is room
+        except UplinkLost:
+            await self._broke(flight)
+            raise
         else:
             self._course.taken(flight, monotonic())
             resent, owed = flight.before or flight.times > 1, id_ in self._course.flights
             delivery.count(self._clock.now(), resent=resent, owed=owed)
             if delivery.by_broker and self._course.flights.get(id_) is flight:
                 await self._believe(flight.batch)
+
+    def _not_taken(self, flight: Flight, error: AgentError) -> None:
+        """Nobody has the batch: the same again later."""
+        self._course.refused(flight, monotonic(), self._rng.random())
+        if isinstance(error, Later):
+            self._course.hold(monotonic(), error.seconds)
+        if isinstance(error, NobodyThere) and self._delivery.nobody_since is None:
+            self._delivery.nobody_since = self._clock.now()
+        self._complain(error)
+
+    async def _refused(self, flight: Flight, error: BatchRejected) -> None:
+        """The far side refuses the bytes, or so many of them. Raises SpoolFull."""
+        batch, why, smaller = flight.batch, str(error), False
+        if isinstance(error, TooLarge):
+            if batch.void is not None:  # nothing is shorter: size is not what it is about
+                await self._outbox.forget_limit()
+                self._not_taken(flight, error)
+                return
+            smaller = await self._outbox.split(batch, why)
+            if smaller:
+                self._find_anew = True  # its void is to be sent
+                self._course.answered()
+        else:
+            await self._outbox.quarantine(batch.id, why)
+        self._course.ended(batch.id, monotonic(), self._rng.random())
+        if smaller:
+            self._delivery.shrink(batch.id, why, self._outbox.most_bytes(), self._clock.now())
+        else:
+            self._delivery.refuse(batch.id, why, self._clock.now())
+
+    async def _broke(self, flight: Flight) -> None:
+        """The connection went while this batch was sent: a far side that takes none so large may
+        say nothing else (a broker of MQTT 3.1.1, a proxy that hangs up).
+        """
+        batch, size = flight.batch, len(flight.batch.payload)
+        if batch.form or self._course.flights.get(batch.id) is not flight:
+            return  # a file goes on where it broke off; or its receipt has come
+        under_way = [len(f.batch.payload) for f in self._course.flights.values() if f.under_way]
+        if size < max(SMALLEST_DOUBTED, *under_way):
+            return
+        if self._delivery.broken(batch.id) >= BREAKS:
+            why = f"the connection broke off {BREAKS} times while {size} B were sent"
+            with suppress(SpoolFull):
+                await self._refused(flight, TooLarge(why))
 
     async def _believe(self, batch: Sealed) -> None:
         """Take the broker's word for the recipient's (rule 11), for what is still to be sent."""
@@ -190,7 +248,7 @@ class _Forwarder:
         for batch in (*settled.settled, *settled.quarantined):
             self._course.ended(batch, monotonic(), self._rng.random())
         self._delivery.learn(settled, self._clock.now())
-        if settled.conflict or settled.new_epoch:
+        if settled.conflict or settled.new_epoch or settled.again:
             await self._find()
 
     def _raise_losses(self) -> None:
@@ -207,8 +265,8 @@ class _Forwarder:
             self._course.waiting = {Lane.LIVE: live, Lane.BACKFILL: backfill}
 
     async def _seal(self, lane: Lane) -> None:
-        rhythm = self._course.rhythm
-        most = min(rhythm.most_bytes, self._uplink.most_bytes)
+        rhythm = self._fit()
+        most = rhythm.most_bytes
         try:
             batch = await self._outbox.seal(lane, self._live_after(), rhythm.most_rows, most)
         except SpoolFull as error:
@@ -218,6 +276,14 @@ class _Forwarder:
         next_seal = now + pacing.until_seal(self._clock.now(), rhythm)
         self._course.sealed(lane, batch, now, next_seal)
         self._looked = 0.0 if batch else now  # what waits has just changed
+
+    def _fit(self) -> pacing.Rhythm:
+        """How much a batch may have now, which also says when one is full."""
+        learned = self._outbox.most_bytes()
+        sizes = [self._rhythm.most_bytes, self._uplink.most_bytes]
+        sizes += [] if learned is None else [learned]
+        self._course.rhythm = replace(self._rhythm, most_bytes=min(sizes))
+        return self._course.rhythm
 
     async def _rest(self) -> None:
         """Until a receipt, an answer, or the next moment at which something may be due."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from agent.buffer.receipts import parse
 from agent.clock import monotonic, seconds
 from agent.enrolment.tls import context, doubt
-from agent.errors import BatchRejected, NotRecorded, NotStored, UplinkLost
+from agent.errors import BatchRejected, NotRecorded, NotStored, TooLarge, UplinkLost
 from agent.uplink.answers import STORED, judge
 from agent.uplink.condition import condition
 from agent.uplink.exchange import asking
@@ -62,6 +63,8 @@ class HttpsUplink:
         self._settings, self._station = settings, station
         self._inbox: asyncio.Queue[Receipt] = asyncio.Queue()
         self._refused: dict[BatchId, int] = {}
+        self._too_large = sys.maxsize
+        """bytes: the smallest batch that was refused for its size, as often as it may be"""
         self._next_poll = self._asked = 0.0
         self._credential = _version(station)
         self._heard_from = 0.0
@@ -97,15 +100,18 @@ class HttpsUplink:
         if batch.form:
             raise SealedOtherwise
         if len(batch.payload) > self.most_bytes:
-            raise BatchRejected(f"{len(batch.payload)} B: at most {self.most_bytes} B are sent")
+            raise TooLarge(f"{len(batch.payload)} B: at most {self.most_bytes} B are sent")
         status, headers, body = await self._thread.run(self._far.post, batch)
         self._heed(headers.get(LATEST))
         try:
             judge(status, headers, seconds())
         except BatchRejected as error:
             tries = self._refused[batch.id] = self._refused.get(batch.id, 0) + 1
-            if tries < TRIES:
+            large, size = isinstance(error, TooLarge), len(batch.payload)
+            if tries < TRIES and not (large and size >= self._too_large):
                 raise NotStored(str(error)) from error
+            if large:
+                self._too_large = min(self._too_large, size)
             raise
         try:
             self._inbox.put_nowait(parse(body))

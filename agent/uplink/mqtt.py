@@ -12,7 +12,7 @@ from paho.mqtt.client import MQTTv5, MQTTv311
 from agent.buffer.receipts import parse
 from agent.clock import seconds
 from agent.enrolment.tls import context, doubt
-from agent.errors import BatchRejected, NotRecorded, Refused, UplinkLost
+from agent.errors import NotRecorded, Refused, TooLarge, UplinkLost
 from agent.model import Lane
 from agent.uplink.condition import condition
 from agent.uplink.ended import all_sent
@@ -97,13 +97,13 @@ class MqttUplink:
     async def send(self, batch: Sealed) -> None:
         """Hand one batch to the broker: at most `window` at a time, first come first served.
 
-        Raises BatchRejected if it is larger than the broker takes, NotStored (NobodyThere) or
+        Raises TooLarge if it is larger than the broker takes, NotStored (NobodyThere) or
         UplinkLost.
         """
         if batch.form:
             raise SealedOtherwise
         if len(batch.payload) > self.most_bytes:
-            raise BatchRejected(f"{len(batch.payload)} B: at most {self.most_bytes} B can be sent")
+            raise TooLarge(f"{len(batch.payload)} B: at most {self.most_bytes} B can be sent")
         async with self._window:
             code = await self._wire.publish(self._topics.up(batch.lane), batch.payload)
         judge(code)

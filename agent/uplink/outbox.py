@@ -144,8 +144,28 @@ class SpoolOutbox:
         return settled
 
     async def quarantine(self, id: BatchId, reason: str) -> None:  # noqa: A002 -- it is one
-        """Keep a batch that the far side will never take, and send it no more."""
-        await self._thread.run(self._spool.quarantine, id, reason, self._clock.now())
+        """Put a batch aside that the transport does not take; it is tried again after a while."""
+        await self._thread.run(self._spool.refuse, id, reason, self._clock.now())
+
+    async def split(self, batch: Sealed, reason: str) -> bool:
+        """Send the rows of a batch that is too large in smaller ones; False: it cannot be made
+        smaller, and is put aside.
+        """
+        return await self._thread.run(self._spool.split, batch, reason, self._clock.now())
+
+    async def forget_limit(self) -> None:
+        """Make batches as large as configured: size was not what a refusal was about."""
+        await self._thread.run(self._spool.forget_limit)
+
+    def most_bytes(self) -> int | None:
+        """How large a payload may be, after refusals for size; None: nothing was refused."""
+        return self._spool.most_bytes(self._clock.now())
+
+    async def retry(self) -> int:
+        """Send all batches in quarantine once more, at once; how many."""
+        count = await self._thread.run(self._spool.retry)
+        self._tell(())
+        return count
 
     async def waiting(self, live_after: int) -> tuple[int, int]:
         """Rows that wait unsealed: live, backfill."""
@@ -210,6 +230,23 @@ class Draining:
     async def quarantine(self, id: BatchId, reason: str) -> None:  # noqa: A002 -- it is one
         """As SpoolOutbox, where the epoch of the batch is."""
         await (await self._of(id.epoch)).quarantine(id, reason)
+
+    async def split(self, batch: Sealed, reason: str) -> bool:
+        """As SpoolOutbox, where the epoch of the batch is."""
+        return await (await self._of(batch.id.epoch)).split(batch, reason)
+
+    async def forget_limit(self) -> None:
+        """As SpoolOutbox, of both."""
+        for one in self._both:
+            await one.forget_limit()
+
+    def most_bytes(self) -> int | None:
+        """As SpoolOutbox: the smaller of both."""
+        return min((most for one in self._both if (most := one.most_bytes())), default=None)
+
+    async def retry(self) -> int:
+        """As SpoolOutbox, of both."""
+        return sum([await one.retry() for one in self._both])
 
     async def waiting(self, live_after: int) -> tuple[int, int]:
         """As SpoolOutbox, of both together."""

@@ -6,12 +6,14 @@ subscribers" counts as success in MQTT 5, although the message is gone (MQTT 5.0
 
 from __future__ import annotations
 
-from agent.errors import BatchRejected, NotStored
+from agent.errors import BatchRejected, NotStored, TooLarge
 
 NO_SUBSCRIBER = 0x10
 ERRORS = 0x80
 PAYLOAD_INVALID = 0x99
-"""the only refusal that is about the payload; all others may pass, or are about rights"""
+"""the only refusal that is about what the payload says; others may pass, or are about rights"""
+PACKET_TOO_LARGE = 0x95
+"""mosquitto's answer above its `message_size_limit`, though MQTT has it for no PUBACK"""
 WORDS = {
     0x87: "this gateway has no right to write there: its operator must give it",
     0x90: "it does not know this topic",
@@ -48,11 +50,13 @@ class Later(NotStored):
 def judge(code: int) -> None:
     """Return if the broker took the message.
 
-    Raises BatchRejected if it will never take these bytes, else NotStored (NobodyThere: nobody is
-    subscribed).
+    Raises BatchRejected if it does not take these bytes (TooLarge: not so many of them), else
+    NotStored (NobodyThere: nobody is subscribed).
     """
     if code == NO_SUBSCRIBER:
         raise NobodyThere("the platform is not subscribed at the broker")
+    if code == PACKET_TOO_LARGE:
+        raise TooLarge("the broker takes no message of this size (0x95)")
     if code == PAYLOAD_INVALID:
         raise BatchRejected("the broker refuses the payload")
     if code >= ERRORS:

@@ -33,7 +33,21 @@ class Outbox(Protocol):
         ...
 
     async def quarantine(self, id: BatchId, reason: str) -> None:  # noqa: A002 -- it is one
-        """Keep a batch that the far side will never take, and send it no more."""
+        """Put a batch aside that the transport does not take; it is tried again after a while."""
+        ...
+
+    async def split(self, batch: Sealed, reason: str) -> bool:
+        """Send the rows of a batch that is too large in smaller ones; False: it cannot be made
+        smaller, and is put aside.
+        """
+        ...
+
+    async def forget_limit(self) -> None:
+        """Make batches as large as configured: size was not what a refusal was about."""
+        ...
+
+    def most_bytes(self) -> int | None:
+        """How large a payload may be, after refusals for size; None: nothing was refused."""
         ...
 
     async def waiting(self, live_after: int) -> tuple[int, int]:

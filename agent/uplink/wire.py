@@ -206,6 +206,7 @@ class Wire:
         paho.on_publish = lambda _c, _u, mid, code, _p: self._tell(
             self._pending.got, mid, code.value
         )
+        paho.unnamed = lambda mid, code: self._tell(self._pending.got, mid, code)
         paho.on_subscribe = lambda _c, _u, mid, codes, _p: self._tell(
             self._pending.got, mid, max(code.value for code in codes)
         )

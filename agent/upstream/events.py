@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from agent.clock import stamp
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -163,7 +165,7 @@ def _uplink(name: str, uplink: Mapping[str, Any]) -> Iterator[Event]:
     if delivery["alarm"]:
         said.append(("not-consuming", f"uplink {name}: {delivery['alarm']}"))
     if backlog["quarantined"]:
-        said.append(("quarantine", f"uplink {name}: {backlog['quarantined']} batches refused"))
+        said.append(("quarantine", f"uplink {name}: {_refused(name, backlog)}"))
     if uplink["shed_rows"]:
         dropped = _count(uplink["shed_rows"], "value")
         said.append(("shed", f"uplink {name}: {dropped} dropped for space"))
@@ -175,6 +177,20 @@ def _uplink(name: str, uplink: Mapping[str, Any]) -> Iterator[Event]:
         said.append(("data", f"uplink {name}: {over}"))
     for code, text in said:
         yield Event(code, text, name)
+
+
+def _refused(name: str, backlog: Mapping[str, Any]) -> str:
+    since = backlog["quarantined_since"]
+    number = backlog["quarantined"]
+    text = f"{number} batch refused" if number == 1 else f"{number} batches refused"
+    if since is not None:
+        text += f" since {stamp(since)}"
+    if why := backlog["quarantined_why"]:
+        text += f": {why}"
+    return (
+        f"{text}; what they hold is kept, and tried again by itself within a day;"
+        f" gardien uplink retry {name} tries it at once"
+    )
 
 
 def _why(delivery: Mapping[str, Any]) -> str:

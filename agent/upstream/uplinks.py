@@ -53,6 +53,21 @@ async def close(house: House, asker: object, *, name: str, how: str) -> dict[str
     return {"uplink": name, "waits": waits, "dropped": dropped}
 
 
+async def retry(house: House, asker: object, *, name: str) -> dict[str, Any]:
+    """Send the batches of an uplink that were refused once more, at once. Raises Refused."""
+    del asker
+    if name not in house.config.uplinks:
+        known = ", ".join(house.config.uplinks) or "none"
+        raise Refused(f'no uplink "{name}"; there are: {known}')
+    if name not in house.outlets or house.close is None:
+        raise Refused("gardien is not running: start it, for it is what delivers, and try again")
+    outlet = house.outlets[name]
+    batches = await outlet.outbox.retry()
+    outlet.delivery.hurry = True
+    connected = outlet.delivery.connected_since is not None
+    return {"uplink": name, "batches": batches, "connected": connected}
+
+
 async def waiting(outlet: Outlet) -> int:
     """Values of an uplink that its recipient has not receipted."""
     backlog = await outlet.thread.run(outlet.spool.backlog)
@@ -62,6 +77,7 @@ async def waiting(outlet: Outlet) -> int:
 CALLS: Mapping[str, Callable[..., Awaitable[dict[str, Any]]]] = {
     "uplink.list": listed,
     "uplink.close": close,
+    "uplink.retry": retry,
 }
 
 

@@ -446,7 +446,7 @@ def test_a_recipient_that_is_being_closed_gets_nothing_new(gateway):
     gateway.consent()
 
     async def close(house):
-        house.closing.begin(US)
+        house.closing.begin(US, house.clock.now())
 
     gateway.inside(close)
     assert NOTHING in gateway.answer()[0]

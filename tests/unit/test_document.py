@@ -31,7 +31,7 @@ def uplink(recipient, **of):
     return {
         "recipient": recipient,
         "epoch": "5f1c00000000",
-        "backlog": backlog | {"oldest": None},
+        "backlog": backlog | {"oldest": None, "quarantined_since": None, "quarantined_why": ""},
         "delivery": delivery | of,
         "held_devices": 1,
         "shed_rows": 0,
@@ -116,6 +116,18 @@ def test_what_lasts_is_news_and_what_passes_is_none():
     after = copy.deepcopy(before)
     after["devices"]["silent"] = 2
     assert news(before, after)
+
+
+def test_a_refused_batch_says_since_when_why_and_what_to_do():
+    made = answer()
+    made["uplinks"]["mine"]["backlog"] |= {
+        "quarantined": 2,
+        "quarantined_since": 1_795_600_000.0,
+        "quarantined_why": "the platform refuses the batch: 400",
+    }
+    (text,) = [one.text for one in events(made) if one.code == "quarantine"]
+    assert "2 batches refused since 2026-11-25T09:46:40Z: the platform refuses the batch" in text
+    assert "gardien uplink retry mine" in text
 
 
 def test_every_kind_of_trouble_is_an_event_of_its_own():

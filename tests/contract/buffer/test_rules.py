@@ -166,6 +166,30 @@ class Life(RuleBasedStateMachine):
         no = receipt_for(batch, stored=(), rejected=((batch.id.seq, batch.sha256, "no"),))
         assert bool(self.spool.settle(no, self.now).quarantined) is (batch.void is None)
 
+    @precondition(lambda self: self.spool.unreceipted())
+    @rule(data=st.data())
+    def too_large(self, data):
+        """A copy is refused for its size; another may have been stored before all the same."""
+        batch = data.draw(st.sampled_from(self.spool.unreceipted()))
+        if batch.void is not None:
+            self.spool.forget_limit()
+            return
+        smaller = self.spool.split(batch, "413", self.now)
+        stands = [one for one in self.spool.unreceipted() if one.id == batch.id]
+        assert [one.void for one in stands] == ([Void.REJECTED] if smaller else [])
+
+    @precondition(lambda self: self.spool.unreceipted())
+    @rule(data=st.data())
+    def refuse(self, data):
+        """The transport takes it for none, or a proxy does so by mistake."""
+        batch = data.draw(st.sampled_from(self.spool.unreceipted()))
+        self.spool.refuse(batch.id, "400", self.now)
+
+    @rule()
+    def retry(self):
+        self.spool.retry()
+        assert not self.spool.backlog().quarantined
+
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
     def ask_again(self, data):

@@ -142,6 +142,8 @@ class DeafOnce:
         self.seal, self.unreceipted = inner.seal, inner.unreceipted
         self.quarantined = inner.quarantined
         self.quarantine, self.waiting = inner.quarantine, inner.waiting
+        self.split, self.forget_limit = inner.split, inner.forget_limit
+        self.most_bytes = inner.most_bytes
         self.behind, self.catch_up, self.told = False, inner.catch_up, None
 
     async def settle(self, receipt: Receipt) -> Settled:

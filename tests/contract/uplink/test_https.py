@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent.buffer.batch import Stamp, write
-from agent.errors import BatchRejected, NotRecorded, NotStored, UplinkLost
+from agent.errors import BatchRejected, NotRecorded, NotStored, TooLarge, UplinkLost
 from agent.model import BatchId, Lane, Sealed
 from agent.uplink.answers import judge, retry_after
 from agent.uplink.base import Station
@@ -507,3 +507,22 @@ def test_a_batch_in_anothers_name_is_rejected_by_the_platform(tmp_path: Path):
                     assert "the client is GTEST" in (await anext(receipts)).rejected[0][2]
 
     asyncio.run(scenario())
+
+
+def test_once_a_size_is_known_to_be_refused_as_large_ones_are_not_tried_three_times():
+    async def scenario(script: Script) -> None:
+        async with HttpsUplink.open(settings(script.port), Station(GATEWAY)) as uplink:
+            script.answers = [(413, {}, b"")] * 3
+            for _ in range(2):
+                with pytest.raises(NotStored):
+                    await uplink.send(batch(1, bytes(5_000)))
+            with pytest.raises(TooLarge):
+                await uplink.send(batch(1, bytes(5_000)))
+            script.answers = [(413, {}, b"")] * 2
+            with pytest.raises(TooLarge):
+                await uplink.send(batch(2, bytes(5_001)))
+            with pytest.raises(NotStored, match="too large"):
+                await uplink.send(batch(3, bytes(4_999)))
+
+    with scripted() as script:
+        asyncio.run(scenario(script))

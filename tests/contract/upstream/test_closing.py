@@ -1,17 +1,23 @@
 """An uplink is taken out of the file without losing what waits for its recipient (invariant 1)."""
 
 import asyncio
+import json
+import sqlite3
 import time
+from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from agent import calls
+from agent.buffer.batch import read
 from agent.cli import app
 from agent.config.check import check
 from agent.errors import Refused
 from agent.house import House
+from agent.model import Lane
 from agent.upstream import uplinks
 from hil.broker import broker
 from hil.platform.child import Platform
@@ -111,5 +117,112 @@ def test_a_dropped_backlog_is_gone_and_the_uplink_begins_anew_with_another_epoch
             assert await epoch(house) != before
             listed = await uplinks.listed(house, None)
             assert listed["uplinks"]["centre"]["closing"]
+
+    asyncio.run(scenario())
+
+
+def test_batches_that_were_refused_are_sent_again_by_word(tmp_path: Path):
+    port = free_port()
+
+    async def scenario() -> None:
+        async with at_work(configured(tmp_path, f"mqtt://127.0.0.1:{port}")) as house:
+            await put(house, 5)
+            outlet = house.outlets["centre"]
+            batch = await outlet.outbox.seal(Lane.BACKFILL, 2**40, 5_000, 48_000)
+            assert batch is not None
+            await outlet.outbox.quarantine(batch.id, "the platform refuses the batch: 400")
+            said = (await calls.status(house, calls.NOBODY))["uplinks"]["centre"]
+            assert said["backlog"]["quarantined_why"] == "the platform refuses the batch: 400"
+            assert said["largest_batch"] is None
+            await put(house, 5, first=int(time.time()) - 600)
+            larger = await outlet.outbox.seal(Lane.BACKFILL, 2**40, 5_000, 48_000)
+            assert larger is not None
+            assert await outlet.outbox.split(larger, "413")
+            said = (await calls.status(house, calls.NOBODY))["uplinks"]["centre"]
+            assert said["largest_batch"] == len(larger.payload) // 2
+            with pytest.raises(Refused, match='no uplink "center"; there are: centre'):
+                await uplinks.retry(house, None, name="center")
+            async with (
+                broker(port) as far,
+                Platform(far.port, tmp_path / "platform.db") as platform,
+            ):
+                answer = await uplinks.retry(house, None, name="centre")
+                assert answer["batches"] == 1
+                await platform.holds(10)
+            assert outlet.outbox.most_bytes() is None
+
+    asyncio.run(scenario())
+    at = ("--config", str(tmp_path / "config.yaml"))
+    told = CliRunner().invoke(app, ["uplink", "retry", "centre", *at])
+    assert "gardien is not running: start it" in str(told.exception)
+
+
+METER = """\
+links: {riser: {driver: modbus-tcp, host: 127.0.0.1, port: 1}}
+devices:
+  m1: {link: riser, address: 1, profile: eastron-sdm120, every: 60s, place: CZS2YFSTBQQ5WDC}
+"""
+
+
+def with_meter(config: Path) -> None:
+    config.write_text(config.read_text(encoding="utf-8") + METER, encoding="utf-8")
+
+
+async def told(house: House) -> dict[str, int]:
+    """Slots without a value in the spool of the recipient, by reason, of one series."""
+    outlet, found = house.outlets["centre"], Counter()
+    while batch := await outlet.outbox.seal(Lane.BACKFILL, 2**40, 50_000, 5_000_000):
+        for row in read(batch.payload):
+            if row.series.channel == "elec.imp" and row.series.kind == "REG":
+                found[str(row.why)] += row.span
+    return found
+
+
+def test_slots_of_the_weeks_without_an_uplink_are_told_as_such(tmp_path: Path):
+    """Removed while the agent was down, put back later by a reload; what was before is `agent`."""
+    config = configured(tmp_path, f"mqtt://127.0.0.1:{free_port()}")
+    with_meter(config)
+    there, now = config.read_text(encoding="utf-8"), int(time.time()) // 60 * 60
+
+    async def scenario() -> None:
+        async with at_work(config) as house:
+            assert house.closing.removed("r.example") is None
+        with closing(sqlite3.connect(tmp_path / "state/spool-r.example.db")) as db, db:
+            db.execute("INSERT OR REPLACE INTO mark VALUES('m1', 60, ?, 1, NULL)", [now - 7_200])
+        without(tmp_path)
+        with_meter(config)
+        async with at_work(config) as house:
+            assert house.closing.removed("r.example") == pytest.approx(time.time(), abs=30)
+        record = tmp_path / "state/removed.json"
+        assert list(json.loads(record.read_text())) == ["r.example"]
+        record.write_text(json.dumps({"r.example": now - 3_600.0}))  # an hour has gone by
+        async with at_work(config) as house:
+            config.write_text(there, encoding="utf-8")
+            await calls.reload(house, calls.NOBODY)
+            reasons = await told(house)
+            assert reasons["agent"] == 59
+            assert reasons["uplink"] in {60, 61}
+            assert house.closing.removed("r.example") is None
+            assert json.loads(record.read_text()) == {}
+
+    asyncio.run(scenario())
+
+
+def test_a_closed_uplink_counts_as_removed_from_the_moment_nothing_is_kept(tmp_path: Path):
+    async def scenario() -> None:
+        config = configured(tmp_path, f"mqtt://127.0.0.1:{free_port()}")
+        there = config.read_text(encoding="utf-8")
+        async with at_work(config) as house:
+            before = time.time()
+            await uplinks.close(house, None, name="centre", how="drain")
+            since = house.closing.removed("r.example")
+            assert since is not None
+            assert before <= since <= time.time()
+            without(tmp_path)
+            await calls.reload(house, calls.NOBODY)
+            assert house.closing.removed("r.example") == since
+            config.write_text(there, encoding="utf-8")
+            await calls.reload(house, calls.NOBODY)
+            assert house.closing.removed("r.example") is None
 
     asyncio.run(scenario())

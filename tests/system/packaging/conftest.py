@@ -69,7 +69,7 @@ def life(built):
             wants = here / "etc/systemd/system/multi-user.target.wants"
             wants.mkdir(parents=True, exist_ok=True)
             (wants / "test.service").symlink_to("../test.service")
-            machine.boot(here, within=660)
+            machine.boot(here, within=760)
             told = (test / "seen.json").read_text()
             (machine.TOP / "build").mkdir(exist_ok=True)
             (machine.TOP / "build/package-test.json").write_text(told)  # figures, for people

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import pty
 import pwd
 import re
 import resource
@@ -20,7 +21,7 @@ import boiler
 
 TEST = Path("/opt/test")
 CONFIG = Path("/etc/gardien/config.yaml")
-BROKER, LINE, PLANT = 21883, 20502, 20503
+BROKER, LINE, PLANT, ARCHIVE = 21883, 20502, 20503, 20580
 REGISTER = TEST / "register.jsonl"
 METERS = 4
 SEEN = {}
@@ -131,12 +132,16 @@ def install():
         "man": Path("/usr/share/man/man1/gardien.1.gz").exists(),
         "version": sh("gardien", "--version").stdout.strip(),
         "score": sh("systemd-analyze", "security", "gardien.service").stdout.splitlines()[-1],
+        "upgrade_score": sh(
+            "systemd-analyze", "security", "gardien-upgrade.service"
+        ).stdout.splitlines()[-1],
         "verify": sh(
             "systemd-analyze",
             "verify",
             "--man=no",
             "gardien.service",
             "gardien.socket",
+            "gardien-upgrade.service",
             check=False,
         ).stderr,
         "package_kB": int(sh("dpkg-query", "-W", "-f", "${Installed-Size}", "gardien").stdout),
@@ -532,16 +537,19 @@ def judged():
     }
 
 
-def archive(published):
-    """A folder from which apt takes the newer version, published on that day."""
+def archive(published, version="newer"):
+    """A place from which apt takes a version over HTTP, published on that day."""
     folder = Path("/opt/test/archive")
-    folder.mkdir(exist_ok=True)
-    deb = folder / "newer.deb"
-    shutil.copy("/opt/test/newer.deb", deb)
+    if not folder.exists():
+        folder.mkdir()
+        words = ("http.server", f"{ARCHIVE}", "--bind", "127.0.0.1", "--directory", f"{folder}")
+        python(*words, unit="archive")
+    deb = folder / f"{version}.deb"
+    shutil.copy(f"/opt/test/{version}.deb", deb)
     control = sh("dpkg-deb", "-f", str(deb)).stdout.rstrip()
     digest = hashlib.sha256(deb.read_bytes()).hexdigest()
     (folder / "Packages").write_text(
-        f"{control}\nFilename: ./newer.deb\nSize: {deb.stat().st_size}\nSHA256: {digest}\n"
+        f"{control}\nFilename: ./{version}.deb\nSize: {deb.stat().st_size}\nSHA256: {digest}\n"
         f"Gardien-Published: {published}\n"
     )
     for source in (
@@ -550,7 +558,7 @@ def archive(published):
     ):
         source.unlink()
     listed = Path("/etc/apt/sources.list.d/test.list")
-    listed.write_text("deb [trusted=yes] file:/opt/test/archive ./\n")
+    listed.write_text(f"deb [trusted=yes] http://127.0.0.1:{ARCHIVE} ./\n")
 
 
 @step
@@ -561,22 +569,25 @@ def timely():
     closed = f"{(hour + 2) % 24:02}:00-{(hour + 3) % 24:02}:30"
     found = {"timer": sh("systemctl", "is-active", "gardien-upgrade.timer", check=False).stdout}
 
-    def run(words, published):
-        archive(published)
+    def run(words, published, version="newer", within=20):
+        archive(published, version)
         CONFIG.write_text(config + words)
-        sh("systemctl", "start", "gardien-upgrade.service")
+        (folder / "quick.conf").write_text(
+            f"[Service]\nEnvironment=GARDIEN_UPGRADE_STEADY=3 GARDIEN_UPGRADE_WITHIN={within}\n"
+        )
+        sh("systemctl", "daemon-reload")
+        sh("systemctl", "start", "gardien-upgrade.service", check=False)
         log = sh("journalctl", "-u", "gardien-upgrade", "-n", "20", "-o", "cat").stdout
         return status()["version"], log
 
     folder = Path("/run/systemd/system/gardien-upgrade.service.d")
     folder.mkdir(parents=True)
-    (folder / "quick.conf").write_text(
-        "[Service]\nEnvironment=GARDIEN_UPGRADE_STEADY=3 GARDIEN_UPGRADE_WITHIN=20\n"
-    )
-    sh("systemctl", "daemon-reload")
     found["without a word"] = run("", "2020-01-01")
     found["early"] = run('updates: {ring: 1, window: "00:00-24:00"}\n', today)
     found["closed"] = run(f'updates: {{ring: 1, window: "{closed}"}}\n', "2020-01-01")
+    always = 'updates: {ring: 1, window: "00:00-24:00"}\n'
+    found["broken"] = run(always, "2020-01-01", "broken", within=6)
+    found["installed"] = sh("dpkg-query", "-W", "gardien").stdout.split()[1]
     found["taken"] = run('updates: {ring: 1, window: "00:00-24:00"}\n', "2020-01-01")
     CONFIG.write_text(config)
     shutil.rmtree(folder)
@@ -588,16 +599,37 @@ def timely():
 def back():
     """From the newer version that the timer took, to the one before."""
     version = status()["version"]
-    went = sh("gardien-upgrade", "--back", check=False, env=quick())
+    back = ("gardien-upgrade", "--below-floor", "--back")
+    refused = [
+        sh("gardien-upgrade", "--back", check=False, env=quick()),
+        sh(*back, check=False, env=quick(), stdin=subprocess.DEVNULL),
+        at_terminal("yes", *back),
+    ]
+    stayed = (status()["version"], Path("/var/lib/gardien-upgrade/floor").read_text().strip())
+    went = at_terminal("0.1.0", *back)
     last = int(time.time())
     until(lambda: min(newest().values()) >= last and not gaps(last), 60)
     return {
         "status": went.returncode,
         "said": went.stdout[-900:],
         "version": version,
+        "refused": [(one.returncode, one.stdout + one.stderr) for one in refused],
+        "stayed": stayed,
+        "floor": Path("/var/lib/gardien-upgrade/floor").read_text().strip(),
         "back_to": status()["version"],
         "gaps": gaps(last),
     }
+
+
+def at_terminal(typed, *command):
+    """Run a command as a person would, who types that."""
+    main, other = pty.openpty()
+    try:
+        os.write(main, typed.encode() + b"\n")
+        return sh(*command, check=False, env=quick(), stdin=other)
+    finally:
+        os.close(main)
+        os.close(other)
 
 
 @step

@@ -34,7 +34,7 @@ ExecStart=/usr/bin/python3 /opt/test/inside.py
 StandardOutput=append:/opt/test/log
 StandardError=append:/opt/test/log
 ExecStopPost=/usr/bin/systemctl poweroff --no-block
-TimeoutStartSec=600
+TimeoutStartSec=700
 [Install]
 WantedBy=multi-user.target
 """

@@ -17,8 +17,11 @@ from tests.system.packaging import machine
 from tests.system.packaging.boiler import BEFORE, NAME, ORDERED
 
 pytestmark = [
-    pytest.mark.timeout(800), pytest.mark.alone, pytest.mark.usefixtures("living"),
+    pytest.mark.timeout(900), pytest.mark.alone, pytest.mark.usefixtures("living"),
 ]  # fmt: skip
+
+
+METERS = 4
 
 
 def step(seen, name):
@@ -112,6 +115,7 @@ def test_the_units_are_right_and_the_sandbox_is_tight(seen):
     assert found["verify"] == ""
     score = float(found["score"].split(": ")[1].split()[0])
     assert score <= 1.5
+    assert float(found["upgrade_score"].split(": ")[1].split()[0]) < 3
 
 
 def test_what_it_may_use_of_memory_is_three_times_its_need_and_no_swap(seen):
@@ -165,9 +169,13 @@ def test_the_support_bundle_has_no_secret_and_no_reading(seen):
     assert step(seen, "bundle")["planted"].count("planted") == 4
     assert "gardien-support/config/devices.yaml" in texts
     assert all("planted" not in text for text in texts.values())
-    device = json.loads(texts["gardien-support/status.json"])["devices"]["m1"]
-    assert device["latest"]
-    assert all(isinstance(name, str) for name in device["latest"])
+    devices = json.loads(texts["gardien-support/status.json"])["devices"]
+    meters = [one for name, one in devices.items() if name.startswith("device-")]
+    assert len(meters) == METERS
+    assert set(devices) - {"boiler"} == {f"device-{n}" for n in range(1, METERS + 1)}
+    for device in meters:
+        assert device["latest"]
+        assert all(isinstance(name, str) for name in device["latest"])
     controls = json.loads(texts["gardien-support/status.json"])["controls"]
     assert controls[NAME].pop("value") is None  # what is ordered; nothing is
     assert controls[NAME]["guards"]["stairwell"] in {"known", "unknown"}
@@ -271,6 +279,27 @@ def test_the_timer_takes_a_version_in_its_window_and_ring_only(seen):
     assert "ring 1 takes this version from" in log
     assert found["closed"][0] == "0.1.0"
     assert found["taken"][0] == "0.1.1", found["taken"][1]
+
+
+def test_in_its_sandbox_the_timer_goes_back_from_a_version_that_does_not_come_up(seen):
+    found = step(seen, "timely")
+    version, log = found["broken"]
+    assert "9.9.9 does not come up" in log
+    assert "planted" in log, "its last words"
+    assert "0.1.0 runs again; nothing is lost" in log
+    assert (version, found["installed"]) == ("0.1.0", "0.1.0")
+
+
+def test_only_a_person_at_a_terminal_goes_below_the_highest_version_that_ran(seen):
+    found = step(seen, "back")
+    plain, scripted, unmeant = found["refused"]
+    assert [one[0] for one in found["refused"]] == [1, 1, 1]
+    assert "0.1.0 is below 0.1.1, which ran here" in plain[1]
+    assert "sudo gardien-upgrade --below-floor --back" in plain[1]
+    assert "run it at a terminal" in scripted[1]
+    assert "nothing is changed" in unmeant[1]
+    assert found["stayed"] == ["0.1.1", "0.1.1"]
+    assert found["floor"] == "0.1.0"
 
 
 def test_it_stays_small_with_a_line_of_every_driver(seen):

@@ -14,7 +14,7 @@ from tests.system.packaging.conftest import needed
 from tests.system.packaging.variants import variant
 
 pytestmark = [
-    pytest.mark.timeout(800), pytest.mark.alone, pytest.mark.usefixtures("living"),
+    pytest.mark.timeout(900), pytest.mark.alone, pytest.mark.usefixtures("living"),
 ]  # fmt: skip
 
 

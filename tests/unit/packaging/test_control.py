@@ -76,18 +76,19 @@ def test_the_completion_of_the_upgrade_offers_its_options_and_packages(tmp_path)
     (tmp_path / "gardien_notes.txt").touch()
     script = (TOP / "packaging/gardien-upgrade.completion").read_text()
     ask = "COMPREPLY=(); COMP_WORDS=(gardien-upgrade %s); COMP_CWORD=%d; _gardien_upgrade; "
-    for words, at in (("-", 1), ("--b", 1), ("gard", 1), ("--back ''", 2)):
+    for words, at in (("-", 1), ("--b", 1), ("gard", 1), ("--back ''", 2),
+                      ("--below-floor --ba", 2)):  # fmt: skip
         script += ask % (words, at) + 'echo "${COMPREPLY[@]}"\n'
     said = subprocess.run(
         ("bash", "-c", script), cwd=tmp_path, check=True, text=True, capture_output=True
     ).stdout.splitlines()
-    assert said[1:] == ["--back", "gardien_0.2.0_all.deb", ""]
+    assert said[1:] == ["--back --below-floor", "gardien_0.2.0_all.deb", "", "--back"]
     usage = subprocess.run(
         ("sh", TOP / "packaging/gardien-upgrade.sh", "--help"),
         check=True, text=True, capture_output=True,
     ).stdout  # fmt: skip
     assert set(said[0].split()) == {
-        *re.findall(r"^gardien-upgrade (--\w+)", usage, re.MULTILINE),
+        *re.findall(r"^gardien-upgrade (--[\w-]+)", usage, re.MULTILINE),
         "--help",
     }
 

@@ -1,5 +1,6 @@
 """Guards invariants 2, 3 and 4: every slot once, only with a basis, only of the right dwelling."""
 
+import math
 from decimal import Decimal
 
 import pytest
@@ -77,6 +78,26 @@ def test_each_device_resumes_from_its_own_mark(town):
     rows = ledger_of(town, marks).resume(NOW + 5)
     assert slots(rows, "D1", town) == [(NOW - s, "agent") for s in (50, 40, 30, 20, 10)]
     assert slots(rows, "D2", town) == [(NOW - s, "agent") for s in (20, 10)]
+
+
+def test_slots_of_a_recipient_whose_uplink_was_removed_have_a_reason_of_their_own(town):
+    """Also where the agent was down before the removal, and after the uplink was put back."""
+    ledger = ledger_of(town, {KEY_A: Mark(NOW - 60, True, "1001")})
+    ledger.removed = (NOW - 35, NOW - 15)
+    rows = ledger.resume(NOW + 1)
+    assert slots(rows, "D1", town) == [
+        (NOW - 50, "agent"), (NOW - 40, "uplink"), (NOW - 30, "uplink"),
+        (NOW - 20, "agent"), (NOW - 10, "agent"),
+    ]  # fmt: skip
+    assert ledger.gaps[KEY_A] == (NOW - 59, NOW - 35), "nothing of meanwhile is fetched"
+
+
+def test_of_a_recipient_without_an_uplink_until_the_time_is_known_no_slot_is_the_agents(town):
+    ledger = ledger_of(town, {KEY_A: Mark(NOW - 40, True, "1001")})
+    ledger.removed = (NOW - 500, math.inf)
+    rows = ledger.catch_up(KEY_A, NOW + 1, Why.AGENT)
+    assert slots(rows, "D1", town) == [(NOW - s, "uplink") for s in (30, 20, 10)]
+    assert ledger.gaps == {}
 
 
 def test_what_never_answered_was_early_while_the_agent_was_down_too(town):

@@ -220,6 +220,24 @@ def test_who_withdraws_joins_on_the_next_1st(house):
     assert sums(house.read(NEXT + HALF, after=HALF + 61)) == [(NEXT + HALF, 12, 12)]
 
 
+def test_sums_of_slots_in_which_the_uplink_was_removed_are_not_kept_and_say_so(house):
+    """Also where the dwellings were read meanwhile: nothing was to be kept for this recipient."""
+    house.read(MONTH)
+    house.flow(1)
+    house.read(MONTH + HALF)
+    house.start()
+    house.sums.removed = (MONTH + HALF + 60.0, MONTH + 5 * HALF + 300.0)
+    rows = house.close(MONTH + 5 * HALF + 300)
+    assert [(row.t, row.quality, row.why, row.span) for row in rows] == [
+        (MONTH + 2 * HALF, "M", "agent", 1),
+        (MONTH + 3 * HALF, "M", "uplink", 3),
+    ]
+    for n in (6, 7, 8):
+        house.read(MONTH + n * HALF)
+        house.flow(1)
+    assert sums(house.read(MONTH + 9 * HALF)) == [(MONTH + 9 * HALF, 12, 12)]
+
+
 def test_a_restart_within_the_month_changes_no_group_and_owns_up_to_its_gap(house):
     house.read(MONTH)
     house.flow(1)

@@ -4,16 +4,17 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
 from agent.buffer.verdict import Settled
 from agent.clock import Clock
-from agent.errors import BatchRejected, NotStored, SpoolFull, UplinkLost
+from agent.errors import BatchRejected, NotStored, SpoolFull, TooLarge, UplinkLost
 from agent.lifetime import end
-from agent.model import BatchId, Lane, Receipt, Sealed
+from agent.model import BatchId, Lane, Receipt, Sealed, Void
 from agent.uplink.delivery import Delivery
-from agent.uplink.forward import forward
+from agent.uplink.forward import BREAKS, forward
 from agent.uplink.pacing import Rhythm
 from agent.uplink.reasons import NobodyThere
 
@@ -31,6 +32,8 @@ class Outbox:
         self.sealed = len(standing)
         self.quarantined: dict[BatchId, str] = {}
         self.full = False
+        self.limit: int | None = None
+        self.divisible = 0
         self.behind = False
         self.told: Callable[[Collection[BatchId]], None] | None = None
 
@@ -69,6 +72,21 @@ class Outbox:
     async def quarantine(self, id: BatchId, reason: str) -> None:  # noqa: A002
         del self.standing[id]
         self.quarantined[id] = reason
+
+    async def split(self, batch: Sealed, reason: str) -> bool:
+        """One row or more than one: told apart by the size."""
+        if len(batch.payload) < self.divisible:
+            await self.quarantine(batch.id, reason)
+            return False
+        self.standing[batch.id] = replace(batch, payload=b"void", rows=0, void=Void.REJECTED)
+        self.limit = len(batch.payload) // 2
+        return True
+
+    async def forget_limit(self) -> None:
+        self.limit = None
+
+    def most_bytes(self) -> int | None:
+        return self.limit
 
     async def waiting(self, live_after: int) -> tuple[int, int]:  # noqa: ARG002
         return self.rows[Lane.LIVE], self.rows[Lane.BACKFILL]
@@ -178,6 +196,62 @@ def test_an_alarm_stands_while_the_broker_has_nobody_to_give_it_to():
     uplink = Uplink(lambda _batch, _nth: NobodyThere("nobody"))
     delivery = run(Outbox(batch(1)), uplink, lambda: len(uplink.sent) == 1)
     assert "not subscribed" in delivery.alarm(0)
+
+
+def test_the_void_of_a_batch_that_is_too_large_is_sent_and_the_next_are_smaller():
+    outbox = Outbox(batch(1), batch(2))
+    uplink = Uplink(lambda b, _: TooLarge("413") if b == batch(1) else None)
+    delivery = run(outbox, uplink, lambda: not outbox.standing)
+    assert [one.void for one in uplink.sent if one.id.seq == 1] == [None, Void.REJECTED]
+    assert outbox.quarantined == {}
+    assert (delivery.rejected, delivery.settled) == (0, 2)
+
+
+def test_what_is_too_large_and_cannot_be_divided_is_put_aside_and_the_next_goes_on():
+    outbox = Outbox(batch(1), batch(2))
+    outbox.divisible = 1_000
+    uplink = Uplink(lambda b, _: TooLarge("413") if b.id.seq == 1 else None)
+    run(outbox, uplink, lambda: not outbox.standing)
+    assert outbox.quarantined == {batch(1).id: "413"}
+
+
+def test_a_void_that_is_called_too_large_makes_no_batch_small_and_is_sent_again():
+    void = replace(batch(1), void=Void.REJECTED, rows=0)
+    outbox = Outbox(void)
+    outbox.limit = 7
+    uplink = Uplink(lambda _b, nth: TooLarge("413") if nth < 3 else None)
+    run(outbox, uplink, lambda: not outbox.standing)
+    assert uplink.sent == [void] * 3
+    assert (outbox.limit, outbox.quarantined) == (None, {})
+
+
+def test_with_no_room_to_divide_it_a_batch_is_sent_again():
+    outbox = Outbox(batch(1))
+
+    async def no_room(_batch: Sealed, _why: str) -> bool:
+        raise SpoolFull("no room")
+
+    outbox.split = no_room
+    uplink = Uplink(lambda _b, nth: TooLarge("413") if nth < 3 else None)
+    run(outbox, uplink, lambda: not outbox.standing)
+    assert uplink.sent == [batch(1)] * 3
+
+
+def test_a_batch_over_which_the_connection_breaks_off_again_and_again_is_too_large():
+    large = replace(batch(1), payload=bytes(5_000))
+    outbox, delivery = Outbox(large, batch(2)), Delivery()
+
+    async def scenario() -> None:
+        for broken in range(1, BREAKS + 1):
+            uplink = Uplink(lambda b, _: UplinkLost("gone") if b == large else None)
+            uplink.stores = False
+            with pytest.raises(UplinkLost):
+                await forward(outbox, uplink, Rhythm(seal=0.05), delivery, Clock("system"),
+                              random.Random(1))  # fmt: skip
+            assert (outbox.standing[large.id].void is not None) == (broken == BREAKS)
+
+    asyncio.run(scenario())
+    assert outbox.limit == 2_500
 
 
 def test_a_batch_that_is_rejected_goes_into_quarantine_and_the_next_goes_on():
