@@ -10,10 +10,11 @@ import os
 import pwd
 import socket
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.durable import Reserve
 from agent.errors import Refused
 
 if TYPE_CHECKING:
@@ -117,7 +118,9 @@ def _locked(state: Path, owner: Owner, patience: float) -> Iterator[None]:
     try:
         _wait_for(handle, state, owner.command, patience)
         os.truncate(handle, 0)
-        os.pwrite(handle, json.dumps(owner).encode(), 0)
+        words = json.dumps(owner).encode()
+        with suppress(OSError):  # it is locked all the same, and nobody can say by whom
+            Reserve(state).for_(lambda: os.pwrite(handle, words, 0))
         try:
             yield
         finally:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from agent.authority import replay, set_aside, taken, trust, votes
 from agent.authority.refused import Code, Forged
 from agent.clock import stamp
+from agent.durable import NO_ROOM, Reserve
 from agent.errors import NotRecorded
 
 if TYPE_CHECKING:
@@ -60,6 +61,11 @@ NOT_NOW = {
 """errors of a full or busy disk, that say nothing of what is in the file"""
 
 
+def _no_room(error: Exception) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code in NOT_NOW if code else isinstance(error, OSError) and error.errno in NO_ROOM
+
+
 def _not_now(path: Path, error: Exception) -> NotRecorded:
     return NotRecorded(
         f"{path} cannot be opened now ({error}): is the disk full or read-only? Look with: df -h"
@@ -69,8 +75,8 @@ def _not_now(path: Path, error: Exception) -> NotRecorded:
 class Book:
     """The open file; used by one thread."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self.db = db
+    def __init__(self, db: sqlite3.Connection, reserve: Reserve) -> None:
+        self.db, self._reserve = db, reserve
         self.taken = taken.Account.read(db)
         self.trust = self._trust()
 
@@ -80,8 +86,15 @@ class Book:
         """Open the book; a damaged one is set aside, and nobody's word counts until a trust list
         is accepted again. Raises NotRecorded where the disk only does not take or give it now.
         """
+        reserve = Reserve(path.parent)
         try:
-            db, book = cls._opened(path)
+            try:
+                db, book = cls._opened(path)
+            except (OSError, sqlite3.DatabaseError) as error:
+                if not (_no_room(error) and reserve.give()):
+                    raise
+                db, book = cls._opened(path)
+            reserve.stand()
         except OSError as error:
             raise _not_now(path, error) from error
         except (sqlite3.DatabaseError, Forged) as error:
@@ -108,14 +121,16 @@ class Book:
             if db.execute("PRAGMA quick_check").fetchone() != ("ok",):
                 raise sqlite3.DatabaseError("its pages do not fit together")
             db.executescript(SCHEMA)
-            return db, cls(db)
+            return db, cls(db, Reserve(path.parent))
         except BaseException:
             db.close()
             raise
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of it on the disk, or nothing. Raises NotRecorded where the disk does not take it."""
+        """All of it on the disk, or nothing. Raises NotRecorded where the disk does not take it; if
+        it is full, the reserve is free for the next attempt then.
+        """
         try:
             self.db.execute("BEGIN IMMEDIATE")
             yield self.db
@@ -124,6 +139,8 @@ class Book:
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
             if isinstance(error, sqlite3.OperationalError):
+                if _no_room(error):
+                    self._reserve.give()
                 raise NotRecorded(f"{FILE} cannot be written ({error})") from error
             raise
 

@@ -41,6 +41,10 @@ Name = tuple[str, str]
 """an order at one control"""
 LARGEST = 32_000_000
 """bytes of the file"""
+STEP = 256 * 1024
+"""bytes of the disk that the file has from its first start on, and by which it grows: holds begin
+and end on a full disk too
+"""
 REMEMBERED = 8 * 86_400.0
 """seconds for which quotas and rests look back"""
 KEPT = 5_000
@@ -92,7 +96,7 @@ class Journal:
         """Open, or set aside and begin anew what cannot be read. Raises Refused if it is in use."""
         aside = None
         try:
-            database = Database(path, LARGEST)
+            database = Database(path, LARGEST, STEP, STEP)
             try:
                 journal = cls(database, key_of)
             except BaseException:
@@ -100,7 +104,7 @@ class Journal:
                 raise
         except (Damaged, ValueError, KeyError, TypeError):
             aside = set_aside(path)
-            database = Database(path, LARGEST)
+            database = Database(path, LARGEST, STEP, STEP)
             journal = cls(database, key_of)
         journal.set_aside = aside
         try:
