@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from agent.buffer.disclosed import words_of
 from agent.buffer.leftover import destroy
 from agent.buffer.shelf import Shelf
 from agent.buffer.thread import in_own_thread
@@ -190,7 +191,9 @@ class Running:
                 backlog = await outlet.thread.run(outlet.spool.backlog)
                 dropped = backlog.slots + backlog.batch_rows
                 await self.close_outlet(name)
-                destroy(house.config.state, outlet.settings.recipient, house.clock.now())
+                recipient = outlet.settings.recipient
+                words = words_of(house.identity, recipient)
+                destroy(house.config.state, recipient, house.clock.now(), words)
                 await self.open_outlet(name)
             for link, line in house.lines.items():
                 line.poller = new_poller(house, line, line.poller)

@@ -15,7 +15,7 @@ from agent.buffer.aside import Aside
 from agent.buffer.backlog import Count
 from agent.buffer.batch import Stamp
 from agent.buffer.database import Damaged, Database, set_aside, suspicion
-from agent.buffer.disclosed import Disclosed
+from agent.buffer.disclosed import Disclosed, Words
 from agent.buffer.holdings import Holdings
 from agent.buffer.keys import Keys
 from agent.buffer.names import ROOM, Names
@@ -127,7 +127,7 @@ class Spool:
         self._room.retractions = names.bases
         self._sealing = Sealing(waiting, outbox, owners, meta, head)
         self._retracting = Retracting(database, keys)
-        self._disclosed = disclosed = Disclosed(database)
+        self._disclosed = disclosed = Disclosed(database, Words(keys), judged=judged)
         self._settling = Settling(waiting, outbox, aside, self._retracting, disclosed, meta, head)
         write_off = self._sealing.write_off
         self._purge = purge = Purge(waiting, aside, outbox, names, owners, meta, write_off)
@@ -137,9 +137,11 @@ class Spool:
         self._count = Count(database, waiting, aside, outbox, self._retracting, meta)
         self._shedding = Shedding(database, waiting, meta, write_off)
         self._room.shed = self._shedding.step
-        self._announced = Announced(database, keys, meta, self._label)
+        self._announced = Announced(database, keys, meta, self._label, judged=judged)
         self._refused = self._refused_on_disk = int(meta.number("refused") or 0)
         self.marks(), self.backlog()  # whatever is small is read once, or Damaged here
+        with suppress(SpoolFull):  # there will be another start
+            self._hide_ids()
         if names.series_of and not waiting.total and not aside.count()[0]:
             with suppress(SpoolFull):  # there will be another start
                 names.clear()
@@ -148,6 +150,17 @@ class Spool:
     def disk_full(self) -> bool:
         """Whether the last rows found no room but inside the file, though the cap allows more."""
         return self._room.disk_full
+
+    def _hide_ids(self) -> None:
+        """No id of a dwelling, or of people, is left as an earlier version wrote it."""
+        hidden = False
+        for part in (self._disclosed, self._announced):
+            if self._room.durably(part.begin_hiding):
+                hidden = True
+                while self._room.durably(part.hide):
+                    pass
+        if hidden:
+            self._database.fold()
 
     def packs(self, packing: Pack | None) -> None:
         """From now on batches are sent, kept and named by their hash as `packing` makes them."""
