@@ -13,6 +13,7 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from agent.buffer.disclosed import words_of
 from agent.buffer.leftover import kept, kept_for, recipients_of, record, spool_of
 from agent.buffer.shelf import Shelf
 from agent.buffer.thread import in_own_thread
@@ -94,7 +95,8 @@ async def _of_recipient(
     erasures: dict[str, int | None] = {}
     try:
         if name is None:
-            left = await asyncio.to_thread(record, state, recipient, place or "")
+            words = words_of(house.identity, recipient)
+            left = await asyncio.to_thread(record, state, recipient, place or "", words)
             if left is not None:
                 known, erasures = known + left.disclosures, left.erasures
                 if left.waits:

@@ -1,4 +1,6 @@
-"""A small file that is there whole, whatever dies while it is written; and files of people."""
+"""Files that are there whole, whatever dies while they are written, and room kept on the disk; and
+files of people.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ import logging
 import os
 import stat
 import threading
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
 
 from agent.errors import NotRecorded
 
@@ -32,28 +35,176 @@ class Disk:
             raise OSError(errno.EIO, why)
 
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+T = TypeVar("T")
+
+
+class Reserve:
+    """Room on the disk that is given up for what must be recorded though the disk is full: the
+    registry, what authority remembers, the audit chain, small files.
+    """
+
+    FILE = "reserve"
+    SIZE = 1024 * 1024
+    LEAST = 64 * 1024
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / self.FILE
+
+    def stand(self, size: int = SIZE) -> None:
+        """Have it, of so many bytes, or of as many as the disk has to spare."""
+        with suppress(OSError):
+            handle = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                while os.fstat(handle).st_size < size and size >= self.LEAST:
+                    if allocate(handle, size):
+                        break
+                    os.ftruncate(handle, 0)
+                    size //= 2
+            finally:
+                os.close(handle)
+
+    def give(self) -> bool:
+        """Free its room; False: there was none."""
+        try:
+            size = self._file.stat().st_size
+            self._file.unlink()
+        except OSError:
+            return False
+        return size > 0
+
+    def for_(self, write: Callable[[], T]) -> T:
+        """Write, once more in its room where the disk has none. Raises OSError."""
+        try:
+            return write()
+        except OSError as error:
+            if error.errno not in NO_ROOM or not self.give():
+                raise
+        try:
+            return write()
+        finally:
+            self.stand()
+
+
 def write(file: Path, content: bytes) -> None:
     """Put a file of mode 0600 in the place of another, durably, whole or not at all.
 
     Raises NotRecorded where the disk does not take it.
     """
-    new = file.with_suffix(".new")
     try:
         Disk.must_answer()
-        new.unlink(missing_ok=True)
-        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(handle, "wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        new.replace(file)
-        folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        Reserve(file.parent).for_(lambda: _write(file, content))
     except OSError as error:
         raise NotRecorded(f"{file} cannot be written: {error.strerror}") from error
+
+
+def _write(file: Path, content: bytes) -> None:
+    new = file.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb") as out:
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
+    new.replace(file)
+    sync_folder(file.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """What names the folder holds survives a power cut from here on. Raises OSError."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def allocate(handle: int, size: int) -> bool:
+    """Let an open file have so many bytes of the disk, durably; it is as long then. False: there is
+    no room.
+    """
+    try:
+        os.posix_fallocate(handle, 0, size)
+        # or a log that survives a power cut speaks of pages that the file does not have
+        os.fsync(handle)
+    except OSError:
+        return False
+    return True
+
+
+class Log:
+    """The room of an SQLite log (`-wal`), kept through closing: SQLite deletes the log then.
+
+    A second name, `.log`, keeps its blocks. A log that is taken up again has no valid header, so
+    that nothing is read from it.
+    """
+
+    HEADER = 32
+    """bytes of the log's header; without it SQLite reads none of the rest"""
+    PIECE = 64 * 1024
+
+    def __init__(self, file: Path) -> None:
+        """Take up the log of a file that is not open, where one was kept."""
+        self._log = file.with_name(f"{file.name}-wal")
+        self._kept = file.with_name(f"{file.name}.log")
+        with suppress(OSError):
+            if self._kept.exists() and not self._log.exists():
+                self.rest()
+                self._kept.rename(self._log)
+
+    def keep(self, size: int) -> None:
+        """Give the log of the open file so many bytes, if the disk has them, and its second name.
+
+        Without room, or on a file system without second names, the log grows as it is written.
+        """
+        with suppress(OSError):
+            handle = os.open(self._log, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                allocate(handle, size)
+            finally:
+                os.close(handle)
+            if self._kept.exists() and not self._kept.samefile(self._log):
+                self._kept.unlink()
+            if not self._kept.exists():
+                os.link(self._log, self._kept)
+            # SQLite does so only for a log that it has made itself
+            sync_folder(self._log.parent)
+
+    def wipe(self) -> None:
+        """Overwrite a log of which all is in the file; it keeps its size. Raises OSError."""
+        handle = os.open(self._log, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self._without_header(handle)
+            at = 0
+            while piece := os.pread(handle, self.PIECE, at):
+                if piece.count(0) < len(piece):  # what is empty costs the card nothing
+                    os.pwrite(handle, bytes(len(piece)), at)
+                at += len(piece)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def rest(self) -> None:
+        """Once the file is closed: nothing is to be read from a log of which all is in the file."""
+        if self._log.exists():  # it could not be folded in, and says what the file does not
+            return
+        with suppress(OSError):
+            handle = os.open(self._kept, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                self._without_header(handle)
+            finally:
+                os.close(handle)
+
+    def forget(self) -> None:
+        """Give its room up."""
+        self._kept.unlink(missing_ok=True)
+
+    def _without_header(self, handle: int) -> None:
+        # first, and on the disk: the beginning of a log that is half overwritten would take the
+        # file back to what it was
+        if any(os.pread(handle, self.HEADER, 0)):
+            os.pwrite(handle, bytes(self.HEADER), 0)
+            os.fsync(handle)
 
 
 class NoFile(OSError):

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from agent.buffer.disclosed import words_of
 from agent.buffer.leftover import destroy
 from agent.buffer.shelf import Shelf
 from agent.buffer.thread import in_own_thread
@@ -326,13 +327,15 @@ class Running:
             try:
                 for link in house.lines:
                     await self.stand_still(link)
-                house.closing.begin(outlet.settings.recipient, house.clock.now())
+                recipient = outlet.settings.recipient
+                house.closing.begin(recipient, house.clock.now())
                 dropped = 0
                 if drop:
                     backlog = await outlet.thread.run(outlet.spool.backlog)
                     dropped = backlog.slots + backlog.batch_rows
                     await self.close_outlet(name)
-                    destroy(house.config.state, outlet.settings.recipient, house.clock.now())
+                    words = words_of(house.identity, recipient)
+                    destroy(house.config.state, recipient, house.clock.now(), words)
                     await self.open_outlet(name)
             finally:
                 self.go_on()

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.durable import Reserve
 from agent.errors import Refused
 
 if TYPE_CHECKING:
@@ -162,9 +163,10 @@ def _locked(state: Path, owner: Owner, patience: float) -> Iterator[Callable[[],
         ) from error
     try:
         _wait_for(handle, state, owner.command, patience)
-        with suppress(OSError):  # full or read-only: others cannot be told who it is
+        words = json.dumps(owner).encode()
+        with suppress(OSError):  # read-only, or full: it is locked all the same
             os.truncate(handle, 0)
-            os.pwrite(handle, json.dumps(owner).encode(), 0)
+            Reserve(state).for_(lambda: os.pwrite(handle, words, 0))
         try:
             yield partial(_holds, handle, state)
         finally:

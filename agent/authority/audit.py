@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from agent import durable, timesync
 from agent.authority.canonical import canonical
 from agent.clock import stamp
-from agent.durable import Disk
+from agent.durable import Disk, Reserve
 from agent.errors import Refused
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Chain:
         line = canonical(record)
         if len(line) >= LONGEST_LINE:
             raise ValueError(f"a record of {len(line)} bytes")
-        self._write(line + b"\n")
+        Reserve(self._folder.parent).for_(lambda: self._write(line + b"\n"))
         self._n, self.last = self._n + 1, _hash(self.last, line)
         self._latest[type_] = Record(self._n, record["t"], type_, record["body"], self.last)
         return self.last

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from agent.authority import allowance, replay, set_aside, taken, trust, votes
 from agent.authority.refused import Code, Forged
 from agent.clock import stamp
-from agent.durable import Disk
+from agent.durable import NO_ROOM, Disk, Reserve
 from agent.errors import NotRecorded, Refused
 from agent.storage import made
 
@@ -64,6 +64,11 @@ NOT_NOW = {
 """errors of a full or busy disk, that say nothing of what is in the file"""
 
 
+def _no_room(error: Exception) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code in NOT_NOW if code else isinstance(error, OSError) and error.errno in NO_ROOM
+
+
 def _not_now(path: Path, error: Exception) -> NotRecorded:
     return NotRecorded(
         f"{path} cannot be opened now ({error}): is the disk full or read-only? Look with: df -h"
@@ -79,8 +84,8 @@ def _forget_copy(copy: Path) -> None:
 class Book:
     """The open file; used by one thread."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self.db = db
+    def __init__(self, db: sqlite3.Connection, reserve: Reserve) -> None:
+        self.db, self._reserve = db, reserve
         self.volatile = False
         """it is a copy in memory, for the disk fails: what it takes is gone with the next boot"""
         self.taken = taken.Account.read(db)
@@ -95,8 +100,15 @@ class Book:
         `beside`: a folder in memory, for a copy where the disk takes nothing now. Raises
         NotRecorded where it does not even give it.
         """
+        reserve = Reserve(path.parent)
         try:
-            db, book = cls._opened(path)
+            try:
+                db, book = cls._opened(path)
+            except (OSError, sqlite3.DatabaseError) as error:
+                if not (_no_room(error) and reserve.give()):
+                    raise
+                db, book = cls._opened(path)
+            reserve.stand()
             if beside is not None:
                 _forget_copy(beside / path.name)
         except (OSError, sqlite3.DatabaseError, Forged) as error:
@@ -150,14 +162,16 @@ class Book:
             if db.execute("PRAGMA quick_check").fetchone() != ("ok",):
                 raise sqlite3.DatabaseError("its pages do not fit together")
             db.executescript(SCHEMA)
-            return db, cls(db)
+            return db, cls(db, Reserve(path.parent))
         except BaseException:
             db.close()
             raise
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of it on the disk, or nothing. Raises NotRecorded where the disk does not take it."""
+        """All of it on the disk, or nothing. Raises NotRecorded where the disk does not take it; if
+        it is full, the reserve is free for the next attempt then.
+        """
         if not self.volatile and (why := Disk.silent()):
             raise NotRecorded(f"{FILE} cannot be written ({why})")
         try:
@@ -168,6 +182,8 @@ class Book:
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
             if isinstance(error, sqlite3.OperationalError):
+                if _no_room(error):
+                    self._reserve.give()
                 raise NotRecorded(f"{FILE} cannot be written ({error})") from error
             raise
 

@@ -6,11 +6,14 @@ new epoch (design note 001, batches). The texts are sealed on the disk like read
 
 from __future__ import annotations
 
+import hmac
 import json
 import zlib
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from agent.buffer.batch import write_directory
+from agent.buffer.disclosed import TOKEN
 from agent.buffer.keys import Unreadable
 from agent.buffer.outbox import digest
 from agent.model import Lane, Sealed
@@ -27,6 +30,10 @@ Item = dict[str, Any]
 """plain data; its key begins with the name of the list it belongs to: `places/D84G7…`"""
 GROWING = ("outcomes/",)
 """lists of which the latest items are offered, and each is told once"""
+TABLE = """CREATE TABLE IF NOT EXISTS announced
+    (key TEXT PRIMARY KEY, epoch TEXT NOT NULL, body BLOB NOT NULL) WITHOUT ROWID"""
+AT_ONCE = 200
+"""entries that are rewritten in one commit"""
 MOST_TEXT = 40_000
 """characters of items in one batch: they compress, so this never nears what a message may be"""
 
@@ -35,21 +42,60 @@ class Announced:
     """The items as last told. Every change belongs inside a transaction of the caller's."""
 
     def __init__(
-        self, database: Database, keys: Keys, meta: Meta, label: Callable[[float, str], Stamp]
+        self,
+        database: Database,
+        keys: Keys,
+        meta: Meta,
+        label: Callable[[float, str], Stamp],
+        *,
+        judged: bool,
     ) -> None:
+        """`judged`: keys are written as the version before reads them."""
         self._database, self._meta, self._label = database, meta, label
-        self._box = keys.box("announced")
-        database.write(
-            "CREATE TABLE IF NOT EXISTS announced"
-            "(key TEXT PRIMARY KEY, epoch TEXT NOT NULL, body BLOB NOT NULL) WITHOUT ROWID"
-        )
+        self._box, self._secret = keys.box("announced"), keys.derive("announced key")
+        database.write(TABLE)
         self._told: dict[str, tuple[str, str]] = {}
-        for key, epoch, body in database.read("SELECT key, epoch, body FROM announced"):
+        found = database.read("SELECT key, epoch, body FROM announced")
+        if self._clear():
+            found += database.read("SELECT key, epoch, body FROM announced_clear")
+        self._judged = judged and not any(key.startswith(TOKEN) for key, *_ in found)
+        for written, epoch, body in found:
             try:
-                text = zlib.decompress(self._box.unseal(body, key)).decode()
+                said = zlib.decompress(self._box.unseal(body, written)).decode()
+                key, text = json.loads(said) if written.startswith(TOKEN) else (written, said)
             except (Unreadable, zlib.error, ValueError):
                 continue  # told again, as if it never was
             self._told[key] = epoch, text
+
+    def begin_hiding(self) -> bool:
+        """Set the table aside in which an earlier version wrote keys as they are; whether there is
+        one to be hidden. Not while an upgrade is judged.
+        """
+        if self._judged:
+            return False
+        if not self._clear() and self._database.read("SELECT 1 FROM announced WHERE key>='A'"):
+            self._database.write("ALTER TABLE announced RENAME TO announced_clear")
+            self._database.write(TABLE)
+        return self._clear()
+
+    def hide(self) -> bool:
+        """Write the next of those entries anew, under tokens: a key says which dwelling there is.
+        False: none is left, and the table's pages are overwritten.
+        """
+        if not self._clear():
+            return False
+        rows = self._database.read("SELECT key FROM announced_clear LIMIT ?", AT_ONCE)
+        for (key,) in rows:
+            self._database.write("DELETE FROM announced_clear WHERE key=?", key)
+            if key in self._told:
+                self._keep(key, *self._told[key])
+        if not rows:
+            self._database.write("DROP TABLE announced_clear")
+        return True
+
+    def _clear(self) -> bool:
+        sql = "SELECT 1 FROM sqlite_master WHERE name='announced_clear'"
+        return bool(self._database.read(sql))
 
     def all(self) -> dict[str, Item]:
         """Every item as it was last told."""
@@ -79,7 +125,7 @@ class Announced:
         for key, text in chosen.items():
             lists.setdefault(key.partition("/")[0], []).append(json.loads(text))
         for key in self._passed(directory):
-            self._database.write("DELETE FROM announced WHERE key=?", key)
+            self._database.write("DELETE FROM announced WHERE key=?", self._written(key))
         payload = write_directory(label, (self._before() if first else {}) | lists)
         for key, text in chosen.items():
             self._keep(key, label.id.epoch, text)
@@ -112,5 +158,13 @@ class Announced:
         return {} if seq is None else {"before": [str(self._meta["before_epoch"]), int(seq)]}
 
     def _keep(self, key: str, epoch: str, text: str) -> None:
-        body = self._box.seal(zlib.compress(text.encode(), 1), key)
-        self._database.write("INSERT OR REPLACE INTO announced VALUES(?,?,?)", key, epoch, body)
+        written = self._written(key)
+        said = text if written == key else json.dumps([key, text])
+        body = self._box.seal(zlib.compress(said.encode(), 1), written)
+        self._database.write("INSERT OR REPLACE INTO announced VALUES(?,?,?)", written, epoch, body)
+
+    def _written(self, key: str) -> str:
+        """A key as it stands in the table."""
+        if self._judged:
+            return key
+        return TOKEN + hmac.digest(self._secret, key.encode(), sha256)[:12].hex()

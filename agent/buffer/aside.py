@@ -2,6 +2,9 @@
 
 Its hash says whether it holds the void (they are sealed anew, with `again`) or what was sealed
 before (they are forgotten): delivery rule 5. Until then a withdrawal takes its rows from them too.
+
+They are kept as a payload is, so that they need no more room than the one that they were in
+(rules-checked B6): as blocks of one owner each they took two and a half times as much.
 """
 
 from __future__ import annotations
@@ -10,9 +13,11 @@ import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from agent.buffer.batch import Stamp, read, write
 from agent.buffer.block import extent, pack, unpack
 from agent.buffer.keys import Unreadable
 from agent.buffer.owners import NOBODY, owner_of
+from agent.model import BatchId, Lane
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,12 +29,16 @@ if TYPE_CHECKING:
     from agent.model import Reading
 
 
+SHARED = -1
+"""the owner of a pile that is a payload, of whomever its rows are: under the gateway's key, as the
+batch was
+"""
 FOUND = "SELECT no, epoch, seq, owner, n, body FROM aside WHERE"
 
 
 @dataclass(frozen=True, slots=True)
 class Pile:
-    """Rows of one voided batch and one owner."""
+    """Rows of one voided batch, of one owner or SHARED."""
 
     no: int
     epoch: str
@@ -41,8 +50,12 @@ class Pile:
 class Aside:
     """Rows by the batch they were in. Every change belongs inside a transaction of the caller's."""
 
-    def __init__(self, database: Database, keys: Keys, names: Names, owners: Owners) -> None:
+    def __init__(
+        self, database: Database, keys: Keys, names: Names, owners: Owners, *, judged: bool
+    ) -> None:
+        """`judged`: keep rows as the version before can read them."""
         self._database, self._names, self._owners = database, names, owners
+        self._judged = judged
         self._box = keys.box("aside")
         database.write(
             "CREATE TABLE IF NOT EXISTS aside(no INTEGER PRIMARY KEY, epoch TEXT NOT NULL,"
@@ -51,12 +64,18 @@ class Aside:
         )
 
     def add(self, epoch: str, seq: int, rows: Iterable[Reading]) -> None:
-        """Put the rows of a batch aside, each under its owner's key."""
+        """Put the rows of a batch aside, marked `again`."""
+        marked = [replace(row, again=True) for row in rows]
+        if not marked:
+            return
+        if not self._judged:
+            self._insert(epoch, seq, SHARED, marked)
+            return
         groups: dict[str | None, list[Reading]] = {}
-        for row in rows:
-            groups.setdefault(owner_of(row.series), []).append(replace(row, again=True))
+        for row in marked:
+            groups.setdefault(owner_of(row.series), []).append(row)
         # their series may have been forgotten since the batch was sealed
-        new = self._names.unknown(row.series for group in groups.values() for row in group)
+        new = self._names.unknown(row.series for row in marked)
         self._names.write(new)
         self._names.learn(new)
         for group in groups.values():
@@ -79,12 +98,32 @@ class Aside:
         self._database.write("DELETE FROM aside WHERE epoch=? AND seq=?", epoch, seq)
 
     def of(self, owner: int) -> tuple[list[Pile], int]:
-        """Everything that is put aside of one owner; and the rows that do not open, now dropped."""
+        """All piles of one owner, or SHARED; and the rows that do not open."""
         return self._open(f"{FOUND} owner=?", owner)
 
-    def older(self, before: int) -> tuple[list[Pile], int]:
-        """Everything put aside of people with a row of an earlier slot, as `of`."""
-        return self._open(f"{FOUND} owner<>? AND t0<?", NOBODY, before)
+    def sizes(self, owner: int) -> list[tuple[int, int]]:
+        """Number and bytes of each pile of an owner, or SHARED."""
+        return self._database.read("SELECT no, length(body) FROM aside WHERE owner=?", owner)
+
+    def older_sizes(self, before: int) -> list[tuple[int, int]]:
+        """Number and bytes of each pile of people with a row of an earlier slot."""
+        sql = "SELECT no, length(body) FROM aside WHERE owner<>? AND t0<?"
+        return self._database.read(sql, NOBODY, before)
+
+    def drop_broken(self, owner: int) -> None:
+        """Drop the piles of an owner that do not open."""
+        good = {pile.no for pile in self.of(owner)[0]}
+        gone = [(no,) for no, _ in self.sizes(owner) if no not in good]
+        self._database.write_all("DELETE FROM aside WHERE no=?", gone)
+
+    def opened(self, numbers: Iterable[int]) -> tuple[list[Pile], int]:
+        """Piles by their numbers; and the rows that do not open."""
+        piles, lost = [], 0
+        for no in numbers:
+            found, broken = self._open(f"{FOUND} no=?", no)
+            piles += found
+            lost += broken
+        return piles, lost
 
     def replace(self, pile: Pile, left: Sequence[Reading]) -> None:
         """Keep only these rows of a pile, under the owner's key of now."""
@@ -94,7 +133,6 @@ class Aside:
 
     def _insert(self, epoch: str, seq: int, owner: int, rows: Sequence[Reading]) -> None:
         over = extent(rows)
-        body = pack(rows, self._names.number_of)
         self._database.write(
             "INSERT INTO aside(epoch, seq, owner, t0, n, slots, body) VALUES(?,?,?,?,?,?,?)",
             epoch,
@@ -103,15 +141,20 @@ class Aside:
             over.t0,
             over.n,
             over.slots,
-            self._of(owner).seal(body, f"{owner} {epoch} {seq}"),
+            self._of(owner).seal(self._body(epoch, seq, owner, rows), f"{owner} {epoch} {seq}"),
         )
+
+    def _body(self, epoch: str, seq: int, owner: int, rows: Sequence[Reading]) -> bytes:
+        if owner != SHARED:
+            return pack(rows, self._names.number_of)
+        return write(Stamp(BatchId("", "", epoch, seq), Lane.BACKFILL, 0.0, "", ""), rows)
 
     def _open(self, sql: str, *values: str | int) -> tuple[list[Pile], int]:
         piles, lost = [], 0
         for no, epoch, seq, owner, n, body in self._database.read(f"{sql} ORDER BY no", *values):
             try:
                 text = self._of(owner).unseal(body, f"{owner} {epoch} {seq}")
-                rows = unpack(text, self._names.series_of)
+                rows = read(text) if owner == SHARED else unpack(text, self._names.series_of)
             except (Unreadable, LookupError, ValueError, zlib.error):
                 lost += n
                 continue
@@ -119,4 +162,4 @@ class Aside:
         return piles, lost
 
     def _of(self, owner: int) -> Box:
-        return self._box if owner == NOBODY else self._owners.box(owner)
+        return self._box if owner in {NOBODY, SHARED} else self._owners.box(owner)

@@ -1,7 +1,10 @@
-"""One SQLite file that keeps what it was given through kill -9 and power cut, within a cap.
+"""One SQLite file that keeps what it was given through kill -9, power cut and a full disk.
 
 WAL with synchronous=FULL: a commit that returned is on the disk (design note 003 has the
 measurements). The file is locked for as long as it is open: a second owner is refused.
+
+The file and its log have their room on the disk beforehand, so that no commit within that room
+needs any of the disk's: the file grows only in `grow`, the log is never truncated (note 003).
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from agent.durable import Log, allocate, sync_folder
 from agent.errors import Refused, SpoolFull, StorageFailed
 from agent.storage import reason_of
 
@@ -26,8 +30,16 @@ PAGE = 1024
 """
 LOG = 1024 * 1024
 """bytes: where the log is folded into the file and begun anew"""
+LOG_ROOM = LOG + LOG // 2
+"""bytes that the log has on the disk: no commit may be larger, and one of a third of it never
+needs the log folded first
+"""
 HEADROOM = 640 * 1024
 """bytes: what sealing and settling may need beyond the rows they begin with"""
+BESIDE_ROOM = 4
+"""pages that a table of one row needs beside its body"""
+PER_PAGE = 4
+"""bytes of each page of a long body that are not body"""
 PRAGMAS = (
     "locking_mode=EXCLUSIVE",
     f"page_size={PAGE}",
@@ -65,32 +77,44 @@ class Damaged(Exception):
 class Database:
     """The open file. Used from the thread that opened it."""
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
-        """Raises Damaged, Refused if somebody else has it open or it may not be opened, or
+    def __init__(self, path: Path, max_bytes: int, room: int = 0, step: int = 0) -> None:
+        """`room`: bytes that the file has on the disk from here on, if the disk has them; `step`:
+        bytes by which it grows before a transaction that finds less than half of that free in it.
+        0: its owner lets it grow.
+
+        Raises Damaged, Refused if somebody else has it open or it may not be opened, or
         StorageFailed, as every call does.
         """
         self._folder = path.parent
-        self.log = path.with_name(f"{path.name}-wal")
-        self._suspect = suspicion(path)
-        self._connection = _connect(path)
+        self._suspect, self._step = suspicion(path), step
+        self._log = Log(path)
+        self._connection, self._handle = _connect(path)
         try:
             with self._words():
                 for pragma in PRAGMAS:
                     self._connection.execute(f"PRAGMA {pragma}").fetchall()
                 self._page = int(self.one("PRAGMA page_size"))
                 # a cap made smaller than the file must leave room to drain it
-                most = max(max_bytes, self.size() + HEADROOM) // self._page
-                self._connection.execute(f"PRAGMA max_page_count={most}")
+                self._most = max(max_bytes, self.used() + HEADROOM) // self._page
                 self.read(f"PRAGMA wal_autocheckpoint={LOG // self._page}")
+            self._log.keep(LOG_ROOM)
             self.fold()  # what was purged just before a kill may still be in the log
+            self._bound()
+            with suppress(SpoolFull), self._transaction():  # a kill while the file grew
+                self.write("DROP TABLE IF EXISTS room")
+            self.grow(room - self.size())
         except BaseException:
-            with suppress(sqlite3.Error):
-                self._connection.close()
+            with suppress(sqlite3.Error, OSError):
+                self.close()
             raise
 
     def close(self) -> None:
         """Fold the log into the file and unlock it."""
-        self._connection.close()
+        try:
+            self._connection.close()
+            self._log.rest()
+        finally:
+            os.close(self._handle)  # the last: closing any handle of a file unlocks it
 
     def read(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """All rows of an answer. Raises Damaged."""
@@ -132,6 +156,13 @@ class Database:
 
         Raises SpoolFull at the cap and when the file system has no room, StorageFailed, Damaged.
         """
+        if self._step and self._free() * self._page < self._step // 2:
+            self.grow(self._step)
+        with self._transaction():
+            yield
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
         try:
             with self._words():
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -146,30 +177,69 @@ class Database:
 
     def used(self) -> int:
         """Bytes in use: of the file, without the pages freed."""
-        return self.size() - int(self.one("PRAGMA freelist_count")) * self._page
+        return self.size() - self._free() * self._page
 
     def size(self) -> int:
         """Bytes of the file, pages freed among them."""
-        return int(self.one("PRAGMA page_count")) * self._page
+        return self._pages() * self._page
 
-    def spare(self, wanted: int) -> None:
-        """Let the file have so many bytes of free pages: rows need no room of the disk then.
+    def grow(self, size: int) -> bool:
+        """Give the file so many more bytes of the disk, outside of any transaction.
 
-        Raises SpoolFull where it cannot grow, StorageFailed.
+        False if the cap or the disk does not allow it. What is committed from here on needs none of
+        the disk's room: SQLite would find that there is none only when it folds the log, and the
+        log could not be begun anew then.
         """
-        lacking = wanted - int(self.one("PRAGMA freelist_count")) * self._page
-        if lacking <= 0:
-            return
-        with self.transaction():
-            self.write("CREATE TABLE filler(room BLOB)")
-            self.write("INSERT INTO filler VALUES(zeroblob(?))", lacking)
-        with self.transaction():
-            self.write("DROP TABLE filler")
-        self.rewind()
+        before = self._pages()
+        most = min(self._most, before - (-size // self._page))
+        if most <= before + BESIDE_ROOM:
+            return False
+        try:
+            # nothing of a reading is in these pages
+            self._pragmas(f"max_page_count={most}", "secure_delete=OFF")
+            with suppress(SpoolFull):
+                while self._taken(most):
+                    pass
+            return self._pages() > before
+        finally:
+            with suppress(SpoolFull), self._transaction():
+                self.write("DROP TABLE IF EXISTS room")
+            self._pragmas("secure_delete=ON")
+            self.rewind()
+            self._bound()
+
+    def _taken(self, most: int) -> bool:
+        """Take the next pages up to so many, and those that are free before them, for a table that
+        is dropped afterwards: SQLite has no other way to make a file longer than it needs to be.
+        """
+        left = most - self._pages() + self._free() - BESIDE_ROOM
+        # folding cuts off what the file was given and does not use yet
+        if left <= 0 or not self.rewind() or not allocate(self._handle, most * self._page):
+            return False
+        with self._transaction():
+            self.write("CREATE TABLE IF NOT EXISTS room(body BLOB NOT NULL)")
+            pages = min(left, LOG // 2 // self._page)
+            self.write("INSERT INTO room VALUES(zeroblob(?))", pages * (self._page - PER_PAGE))
+        return True
+
+    def _free(self) -> int:
+        """Pages of the file that nothing is in."""
+        return int(self.one("PRAGMA freelist_count"))
+
+    def _pages(self) -> int:
+        return int(self.one("PRAGMA page_count"))
 
     def fold(self) -> None:
-        """Fold the log into the file and empty it, outside of any transaction."""
-        self.read("PRAGMA wal_checkpoint(TRUNCATE)")
+        """Fold the log into the file, and overwrite what it said, outside of any transaction.
+
+        Raises SpoolFull where the file would have to grow for it and cannot.
+        """
+        if self._folded():
+            try:
+                self._log.wipe()
+            except OSError as error:
+                why = reason_of(error, self._folder)
+                raise StorageFailed(why or str(error)) from error
 
     def rewind(self) -> bool:
         """Fold the log into the file and write it from its beginning again, in the room it has.
@@ -177,10 +247,21 @@ class Database:
         False if the file would have to grow for it and cannot.
         """
         try:
-            self.read("PRAGMA wal_checkpoint(RESTART)")
+            return self._folded()
         except SpoolFull:
             return False
-        return True
+
+    def _folded(self) -> bool:
+        busy, frames, done = self.read("PRAGMA wal_checkpoint(RESTART)")[0]
+        return not busy and frames == done
+
+    def _bound(self) -> None:
+        """The file grows no further by itself."""
+        self._pragmas(f"max_page_count={max(1, self._pages())}")
+
+    def _pragmas(self, *pragmas: str) -> None:
+        for pragma in pragmas:
+            self.read(f"PRAGMA {pragma}")
 
     @contextmanager
     def _words(self) -> Iterator[None]:
@@ -208,29 +289,18 @@ class Database:
         return StorageFailed(why) if why else None
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path) -> tuple[sqlite3.Connection, int]:
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        return sqlite3.connect(path, timeout=1, isolation_level=None)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            return sqlite3.connect(path, timeout=1, isolation_level=None), handle
+        except BaseException:
+            os.close(handle)
+            raise
     except (OSError, sqlite3.OperationalError) as error:
         if why := reason_of(error, path.parent):
             raise StorageFailed(why) from error
         raise Refused(f"the spool {path} cannot be opened: {error}") from error
-
-
-def preallocate(log: Path, size: int) -> None:
-    """Give a log the room of the disk that it needs later; a disk without it is left as it is.
-
-    SQLite reads a log as far as its checksums hold: what lies behind is nothing to it.
-    """
-    try:
-        handle = os.open(log, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            os.posix_fallocate(handle, 0, size)
-        finally:
-            os.close(handle)
-    except OSError:
-        return
 
 
 def suspicion(path: Path) -> Path:
@@ -250,17 +320,9 @@ def set_aside(path: Path) -> Path:
             new.unlink(missing_ok=True)
             if old.exists():
                 old.rename(new)
+        Log(path).forget()  # it is the other file's
         suspicion(path).unlink(missing_ok=True)
         sync_folder(path.parent)
     except OSError as error:
         raise StorageFailed(f"{path} is damaged and cannot be set aside: {error}") from error
     return aside
-
-
-def sync_folder(folder: Path) -> None:
-    """What names the folder holds survives a power cut from here on."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

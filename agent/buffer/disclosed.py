@@ -2,19 +2,24 @@
 values.
 
 No values. Counted in the transaction that applies the receipt, so neither twice nor not at all;
-kept five years.
+kept five years. The ids of places, bases and people stand there as tokens, and are sealed beside
+them: five years of a dwelling's comings and goings are worth more than a day's readings.
 """
 
 from __future__ import annotations
 
+import hmac
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import zstandard
 
+from agent.buffer.keys import Keys, Unreadable
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from agent.buffer.database import Database
     from agent.model import BatchId, Reading
@@ -36,16 +41,28 @@ TABLES = (
     PRIMARY KEY(epoch, seq)) WITHOUT ROWID""",
     """CREATE TABLE IF NOT EXISTS counted_of(place TEXT, channel TEXT, basis TEXT, occupancy TEXT,
     n INTEGER NOT NULL, PRIMARY KEY(place, channel, basis, occupancy)) WITHOUT ROWID""",
+    "CREATE TABLE IF NOT EXISTS word(token TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID",
 )
+TOKEN = "#"  # noqa: S105 -- it is none
+"""what the token of an id begins with, and no id does"""
+AT_ONCE = 500
+"""counts that are rewritten in one commit"""
+HIDDEN = {
+    "disclosed": (("day", "place", "channel", "basis"), (1, 3)),
+    "disclosed_of": (("day", "place", "channel", "basis", "occupancy"), (1, 3, 4)),
+    "counted_of": (("place", "channel", "basis", "occupancy"), (0, 2, 3)),
+}
+"""tables with ids in them: the columns of their keys, and which of these are ids"""
+IN_CLEAR = """SELECT EXISTS(SELECT 1 FROM disclosed WHERE place>='A') OR EXISTS(SELECT 1 FROM
+    disclosed_of WHERE place>='A') OR EXISTS(SELECT 1 FROM counted_of WHERE place>='A')"""
 ALL = """
-SELECT day, place, channel, basis, occupancy, n FROM disclosed_of WHERE ?1 IN ('', place)
+SELECT day, place, channel, basis, occupancy, n FROM disclosed_of
 UNION ALL
 SELECT day, place, channel, basis, '', n - known FROM (
     SELECT *, coalesce((SELECT sum(n) FROM disclosed_of AS of WHERE of.day=disclosed.day
         AND of.place=disclosed.place AND of.channel=disclosed.channel
-        AND of.basis=disclosed.basis), 0) AS known FROM disclosed WHERE ?1 IN ('', place))
+        AND of.basis=disclosed.basis), 0) AS known FROM disclosed)
     WHERE n > known
-ORDER BY day, place, channel, basis, occupancy
 """
 
 
@@ -72,13 +89,107 @@ class Count(NamedTuple):
     values: int
 
 
+class Identity(Protocol):
+    """What of the gateway's identity is needed here."""
+
+    @property
+    def gateway(self) -> str:
+        """Its id."""
+        ...
+
+    @property
+    def spool_key(self) -> bytes:
+        """What lies on the disk is under it."""
+        ...
+
+
+class Words:
+    """Ids as tokens that only the gateway's key makes and reads."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._secret, self._box = keys.derive("id's token"), keys.box("id")
+
+    def token(self, word: str) -> str:
+        """The same for the same id; empty for none."""
+        if not word or word.startswith(TOKEN):
+            return word
+        return TOKEN + hmac.digest(self._secret, word.encode(), sha256)[:12].hex()
+
+    def seal(self, word: str) -> bytes:
+        """The id itself, to be kept beside its token."""
+        return self._box.seal(word.encode(), self.token(word))
+
+    def known(self, rows: Iterable[tuple[str, bytes]]) -> dict[str, str]:
+        """Ids by their tokens."""
+        found = {}
+        for token, body in rows:
+            try:
+                found[token] = self._box.unseal(body, token).decode()
+            except Unreadable:
+                continue  # it is told as its token
+        return found
+
+
 class Disclosed:
     """The counts of one recipient. Every change belongs inside a transaction of the caller's."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, words: Words, *, judged: bool) -> None:
+        """`judged`: ids are written as the version before reads them."""
+        self._database, self._words = database, words
         for table in TABLES:
             database.write(table)
+        self._judged = judged and not database.one("SELECT EXISTS(SELECT 1 FROM word)")
+
+    def begin_hiding(self) -> bool:
+        """Set the tables aside in which an earlier version wrote ids as they are; whether there are
+        any to be hidden. Not while an upgrade is judged.
+        """
+        if self._judged:
+            return False
+        if not self._clear() and self._database.one(IN_CLEAR):
+            for table in HIDDEN:
+                self._database.write(f"ALTER TABLE {table} RENAME TO {table}_clear")
+            for table in TABLES:
+                self._database.write(table)
+        return bool(self._clear())
+
+    def hide(self) -> bool:
+        """Count the next rows of those tables anew, under tokens; False: none is left, and their
+        pages are overwritten. Rewritten in place, pages would keep what they said in their gaps.
+        """
+        for table in self._clear():
+            columns, ids = HIDDEN[table]
+            names = ", ".join(columns)
+            rows = self._database.read(f"SELECT {names}, n FROM {table}_clear LIMIT {AT_ONCE}")  # noqa: S608 -- ours
+            where = " AND ".join(f"{one}=?" for one in columns)
+            for *words, n in rows:
+                self._database.write(f"DELETE FROM {table}_clear WHERE {where}", *words)  # noqa: S608 -- ours
+                self._database.write(
+                    f"INSERT INTO {table} VALUES({'?, ' * len(columns)}?) ON CONFLICT({names})"
+                    " DO UPDATE SET n = n + excluded.n",
+                    *self._written(words, ids),
+                    n,
+                )
+            if not rows:
+                self._database.write(f"DROP TABLE {table}_clear")
+            return True
+        return False
+
+    def _clear(self) -> list[str]:
+        names = {name for (name,) in self._database.read("SELECT name FROM sqlite_master")}
+        return [table for table in HIDDEN if f"{table}_clear" in names]
+
+    def _written(self, words: Sequence[Any], ids: Sequence[int] = (0, 2, 3)) -> list[Any]:
+        """Words as they stand in the tables: those at these places as tokens."""
+        if self._judged:
+            return list(words)
+        written = list(words)
+        for at in ids:
+            token = written[at] = self._words.token(words[at])
+            if token and not self._database.read("SELECT 1 FROM word WHERE token=?", token):
+                sealed = self._words.seal(words[at])
+                self._database.write("INSERT INTO word VALUES(?,?)", token, sealed)
+        return written
 
     def payload(self, payload: bytes | None, now: float) -> None:
         """Count the values of a batch that was received, as it was sealed; None: it is damaged."""
@@ -105,7 +216,8 @@ class Disclosed:
                 self._database.write(
                     "INSERT INTO counted_of VALUES(?,?,?,?,?) ON CONFLICT(place, channel, basis,"
                     " occupancy) DO UPDATE SET n = n + excluded.n",
-                    *count,
+                    *self._written(count[:4]),
+                    count.values,
                 )
 
     def forget(self, now: float) -> None:
@@ -116,21 +228,27 @@ class Disclosed:
             "DELETE FROM counted WHERE NOT EXISTS (SELECT 1 FROM batch WHERE"
             " batch.epoch=counted.epoch AND batch.seq=counted.seq)"
         )
+        self._database.write(
+            "DELETE FROM word WHERE token NOT IN (SELECT place FROM disclosed UNION SELECT basis"
+            " FROM disclosed UNION SELECT occupancy FROM disclosed_of UNION SELECT place FROM"
+            " counted_of UNION SELECT basis FROM counted_of UNION SELECT occupancy FROM counted_of)"
+        )
 
     def all(self, place: str = "") -> list[Disclosure]:
         """Everything, or of one place alone, day by day."""
-        return disclosures(self._database.read, place)
+        return disclosures(self._database.read, self._words, place)
 
     def add(self, counts: Iterable[Count], now: float, *, again: bool = False) -> None:
         """Count values as received now; `again`: those of them that are not counted already."""
         day = _day(now)
         for count in counts:
-            place, channel, basis, occupancy, values = count
-            if place[:1] != "D":
+            values = count.values
+            if count.place[:1] != "D":
                 continue
             if again:
                 values -= self._counted(count)
             if values:
+                place, channel, basis, occupancy = self._written(count[:4])
                 self._database.write(
                     "INSERT INTO disclosed VALUES(?,?,?,?,?) ON CONFLICT(day, place, channel,"
                     " basis) DO UPDATE SET n = n + excluded.n",
@@ -150,24 +268,39 @@ class Disclosed:
 
     def _counted(self, count: Count) -> int:
         """How many of these values are counted already; from here on they are not sent again."""
+        words = self._written(count[:4])
         known = self._database.one(
             "SELECT n FROM counted_of WHERE place=? AND channel=? AND basis=? AND occupancy=?",
-            *count[:4],
+            *words,
         )
         used = min(int(known or 0), count.values)
         if used:
             self._database.write(
                 "UPDATE counted_of SET n=n-? WHERE place=? AND channel=? AND basis=?"
                 " AND occupancy=?",
-                *(used, *count[:4]),
+                *(used, *words),
             )
             self._database.write("DELETE FROM counted_of WHERE n=0")
         return used
 
 
-def disclosures(read: Read, place: str = "") -> list[Disclosure]:
+def words_of(identity: Identity | None, recipient: str) -> Words | None:
+    """What reads the ids in the spool of a recipient; None: the gateway has no identity."""
+    if identity is None:
+        return None
+    return Words(Keys(identity.spool_key, identity.gateway, recipient))
+
+
+def disclosures(read: Read, words: Words | None, place: str = "") -> list[Disclosure]:
     """What a spool has counted, or of one place alone, day by day; `read` asks its file."""
-    return [Disclosure(_written(day), *row) for day, *row in read(ALL, place)]
+    ids: Mapping[str, str] = words.known(read("SELECT token, body FROM word")) if words else {}
+    found = [
+        Disclosure(
+            _written(day), ids.get(at, at), channel, ids.get(basis, basis), ids.get(whose, whose), n
+        )
+        for day, at, channel, basis, whose, n in read(ALL)
+    ]
+    return sorted(one for one in found if place in {"", one.place})
 
 
 def counts_of(rows: Iterable[Reading]) -> list[Count]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.buffer.aside import SHARED
 from agent.buffer.batch import read
 from agent.buffer.outbox import State
 
@@ -30,6 +31,7 @@ class Holdings:
         """The rows of an occupancy, by quantity and slot; one both sealed and put aside, once."""
         number = self._owners.known(occupancy)
         rows = [row for block in self._waiting.mixed()[0] for row in block.rows]
+        rows += [row for pile in self._aside.of(SHARED)[0] for row in pile.rows]
         if number is not None:
             rows += [row for block in self._waiting.of(number)[0] for row in block.rows]
             rows += [row for pile in self._aside.of(number)[0] for row in pile.rows]

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from agent.buffer.disclosed import TABLES, YEARS, Disclosure, disclosures
+from agent.buffer.disclosed import TABLES, YEARS, Disclosure, Words, disclosures
 from agent.buffer.outbox import State
 from agent.buffer.retracting import confirmed
 from agent.clock import stamp
@@ -62,8 +62,12 @@ def applied(state: Path) -> Iterator[tuple[Path, int]]:
             continue
 
 
-def record(state: Path, recipient: str, place: str = "") -> Record | None:
+def record(
+    state: Path, recipient: str, place: str = "", words: Words | None = None
+) -> Record | None:
     """What the spool of a recipient says, without opening what waits in it; None: there is none.
+
+    `words`: reads the ids in it; None: they are told as tokens.
 
     Raises OSError where it cannot be read.
     """
@@ -78,18 +82,18 @@ def record(state: Path, recipient: str, place: str = "") -> Record | None:
             def read(sql: str, *values: str) -> list[tuple[Any, ...]]:
                 return db.execute(sql, values).fetchall()
 
-            said, erasures = disclosures(read, place), confirmed(read)
+            said, erasures = disclosures(read, words, place), confirmed(read)
             return Record(said, erasures, _counted(db, State.UNRECEIPTED, State.QUARANTINED))
     except sqlite3.Error as error:
         raise OSError(f"{file} cannot be read: {error}") from error
 
 
-def destroy(state: Path, recipient: str, now: float) -> None:
+def destroy(state: Path, recipient: str, now: float, words: Words | None) -> None:
     """Remove a spool that is not open, with all that lies beside it. Raises Refused.
 
-    How many values its recipient has received is kept on, for five years.
+    How many values its recipient has received is kept on, for five years. `words` as for `record`.
     """
-    _keep_disclosures(state, recipient, now)
+    _keep_disclosures(state, recipient, now, words)
     file = spool_of(state, recipient)
     for one in [*state.glob(f"{file.name}-*"), *state.glob(f"{file.name}.*"), file]:
         one.unlink(missing_ok=True)
@@ -124,10 +128,10 @@ def _kept_file(state: Path, recipient: str) -> Path:
     return state / f"{KEPT}{recipient}.json"
 
 
-def _keep_disclosures(state: Path, recipient: str, now: float) -> None:
+def _keep_disclosures(state: Path, recipient: str, now: float, words: Words | None) -> None:
     rows, complete = kept(state, recipient)
     try:
-        found = record(state, recipient)
+        found = record(state, recipient, words=words)
         rows += found.disclosures if found else []
     except OSError:
         complete = False

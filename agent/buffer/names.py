@@ -29,7 +29,12 @@ class Names:
         self._box = keys.box("series")
         self.series_of: dict[int, Series] = {}
         self.number_of: dict[Series, int] = {}
+        self._bases: set[tuple[str, str, str | None]] = set()
         self.reload()
+
+    def bases(self) -> int:
+        """How many dwellings and bases there are, each of which may have to be taken back."""
+        return len(self._bases)
 
     def unknown(self, wanted: Iterable[Series]) -> list[Series]:
         """Those without a number yet, once each. Raises ValueError on one that fits no message."""
@@ -54,19 +59,20 @@ class Names:
         """Forget all, in a commit, when no block is left that uses them: they are about people."""
         with self._database.transaction():
             self._database.write("DELETE FROM series")
-        self.series_of.clear()
-        self.number_of.clear()
+        for known in (self.series_of, self.number_of, self._bases):
+            known.clear()
 
     def forget(self, numbers: Iterable[int]) -> None:
         """Forget some that no row uses any more, inside a transaction of the caller's."""
         for number in list(numbers):
             self._database.write("DELETE FROM series WHERE number=?", number)
             del self.number_of[self.series_of.pop(number)]
+        self._bases = {_basis(one) for one in self.number_of if one.place[:1] == "D"}
 
     def reload(self) -> None:
         """Know what is on the disk: after a transaction that failed."""
-        self.series_of.clear()
-        self.number_of.clear()
+        for known in (self.series_of, self.number_of, self._bases):
+            known.clear()
         for number, body in self._database.read("SELECT number, body FROM series"):
             self._learn(number, self._open(number, body))
 
@@ -76,6 +82,8 @@ class Names:
     def _learn(self, number: int, series: Series) -> None:
         self.series_of[number] = series
         self.number_of[series] = number
+        if series.place[:1] == "D":
+            self._bases.add(_basis(series))
 
     def _seal(self, number: int, series: Series) -> bytes:
         return self._box.seal(json.dumps(series).encode(), str(number))
@@ -85,3 +93,7 @@ class Names:
             return Series(*json.loads(self._box.unseal(body, str(number))))
         except Unreadable as error:
             raise Damaged(f"series {number} of the spool does not open") from error
+
+
+def _basis(series: Series) -> tuple[str, str, str | None]:
+    return series.place, series.basis, series.occupancy

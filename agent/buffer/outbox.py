@@ -56,11 +56,13 @@ class Held(NamedTuple):
 class Outbox:
     """Batches by id. Every change belongs inside a transaction of the caller's."""
 
-    def __init__(self, database: Database, keys: Keys, gateway: str, recipient: str) -> None:
+    def __init__(
+        self, database: Database, keys: Keys, gateway: str, recipient: str, *, judged: bool
+    ) -> None:
         self._database = database
         self._box = keys.box("batch")
         self._packed = Packed(database, keys)
-        self.voids = Voids(database, keys, gateway, recipient)
+        self.voids = Voids(database, keys, judged=judged)
         self._of = (gateway, recipient)
         self.packing: Pack | None = None
         """None: batches are sent as they are sealed"""
@@ -174,6 +176,16 @@ class Outbox:
         body = self._database.one("SELECT body FROM batch WHERE epoch=? AND seq=?", epoch, seq)
         return None if body is None else self._open(epoch, seq, body)
 
+    def size(self, id_: BatchId) -> int:
+        """Bytes that a batch and what was packed of it take."""
+        size: int = self._database.one(
+            "SELECT length(batch.body) + coalesce(length(packed.body), 0) FROM batch"
+            " LEFT JOIN packed USING(epoch, seq) WHERE epoch=? AND seq=?",
+            id_.epoch,
+            id_.seq,
+        )
+        return size
+
     def with_rows_of(self, owners: Iterable[int] | None) -> list[tuple[BatchId, State]]:
         """Batches, voids apart, in which one of these may have rows (None: whoever has any)."""
         return [
@@ -218,7 +230,7 @@ class Outbox:
         )
         return (rows[0][0], rows[0][1] or "") if rows else None
 
-    def size(self, epoch: str, seq: int) -> int:
+    def sealed_size(self, epoch: str, seq: int) -> int:
         """Bytes of what was sealed, about; 0: nothing is held."""
         sql = "SELECT length(body) FROM batch WHERE epoch=? AND seq=?"
         return self._database.one(sql, epoch, seq) or 0
@@ -335,10 +347,13 @@ class Outbox:
         """Nothing is known of it from here on."""
         self._database.write("DELETE FROM batch WHERE epoch=? AND seq=?", epoch, seq)
 
-    def forget(self, before: float) -> int:
-        """Remove those receipted before that time; how many."""
+    def forget(self, before: float, count: int) -> int:
+        """Remove so many of those receipted before that time; how many there were."""
         return self._database.write(
-            "DELETE FROM batch WHERE state=? AND at<?", State.RECEIPTED, before
+            "DELETE FROM batch WHERE no IN (SELECT no FROM batch WHERE state=? AND at<? LIMIT ?)",
+            State.RECEIPTED,
+            before,
+            count,
         )
 
     def forget_oldest(self, count: int) -> int:

@@ -1,20 +1,31 @@
-"""What may not leave any more goes, in one transaction: from what waits, what was put aside, and
-what was sealed, kept batches included (delivery rules 5, 7 and 10; design note 023).
+"""Destroy rows that may no longer be sent: from what waits, what was put aside, and what was
+sealed, kept batches included (delivery rules 5, 7 and 10; design note 023).
+
+In steps of one commit each, none larger than the log: a withdrawal must not fail on a full disk.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
+from agent.buffer.aside import SHARED
 from agent.buffer.batch import read
 from agent.buffer.disclosed import counts_of
 from agent.buffer.outbox import State
 from agent.buffer.owners import NOBODY, owner_of
 from agent.buffer.taken_back import left_of, taken_by
-from agent.model import Void
+from agent.buffer.waiting import in_lots
+from agent.model import BatchId, Void
+
+Step = Callable[[], list[BatchId]]
+"""one commit of a purge; the batches that are voids from then on"""
+DESTROYED = "purging_of"
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from agent.buffer.aside import Aside, Pile
     from agent.buffer.names import Names
@@ -22,8 +33,8 @@ if TYPE_CHECKING:
     from agent.buffer.owners import Owners
     from agent.buffer.schema import Meta
     from agent.buffer.taken_back import Takes
-    from agent.buffer.waiting import Block, Broken, Waiting
-    from agent.model import BatchId, Reading, Retraction
+    from agent.buffer.waiting import Broken, Waiting
+    from agent.model import Reading, Retraction
 
 
 class Purge:
@@ -43,22 +54,46 @@ class Purge:
         self._names, self._owners, self._meta = names, owners, meta
         self._write_off = write_off
 
-    def retract(self, retractions: Sequence[Retraction], recipient: str) -> list[BatchId]:
-        """Destroy what these take back; the ids of batches that are voids from here on.
+    def begin(self, retractions: Sequence[Retraction], recipient: str) -> None:
+        """Destroy the keys of those of whom nothing stays: from here on their blocks do not open.
 
-        A key under which something of theirs lay is destroyed: what stays is sealed under a new
-        one.
+        The first, small commit of a purge (rules-checked B8).
         """
         takes = taken_by(retractions, recipient)
-        whose = self._whose(retractions)
+        gone = self._destroyed()
+        for number in sorted(self._whose(retractions) - {NOBODY} - gone):
+            blocks, piles = self._waiting.of(number)[0], self._aside.of(number)[0]
+            rows = [row for block in blocks for row in block.rows]
+            rows += [row for pile in piles for row in pile.rows]
+            if rows and not left_of(rows, takes):
+                self._owners.renew(number)
+                self._meta.add("purged", sum(row.span for row in rows))
+                gone.add(number)
+        self._meta[DESTROYED] = json.dumps(sorted(gone))
+
+    def steps(self, retractions: Sequence[Retraction], recipient: str) -> Iterator[Step]:
+        """What is to be committed after `begin`, one after the other, each small; done again from
+        the first one where it was interrupted. The ids of batches that are voids from then on.
+        """
+        takes, whose = taken_by(retractions, recipient), self._whose(retractions)
         for number in sorted(whose - {NOBODY}):
-            self._anew(number, takes)
-        blocks, broken = self._waiting.of(NOBODY) if NOBODY in whose else self._waiting.mixed()
-        self._filter(blocks, broken, takes)
-        reason = _reason(retractions)
-        voided = self._void(self._outbox.with_rows_of(whose), takes, reason)
-        self._forget_names(whose)
-        return voided
+            yield from self._steps_of(number, takes)
+        lots = self._waiting.lots_of(NOBODY) if NOBODY in whose else self._waiting.mixed_lots()
+        yield from self._filtering(lots, takes)
+        for owner in {NOBODY, SHARED} if NOBODY in whose else {SHARED}:
+            yield from self._thinning(self._aside.sizes(owner), takes)
+        batches = self._outbox.with_rows_of(whose)
+        yield from self._voiding(batches, takes, _reason(retractions))
+
+    def end(self, retractions: Iterable[Retraction]) -> None:
+        """All steps are done: what was only needed for them goes too."""
+        self._forget_names(self._whose(retractions))
+        self._meta[DESTROYED] = "[]"
+        self.tidy()
+
+    def _destroyed(self) -> set[int]:
+        """Owners whose key was destroyed by the purge that is under way."""
+        return set(json.loads(self._meta.text(DESTROYED) or "[]"))
 
     def drop_waiting(self, retractions: Sequence[Retraction], recipient: str) -> None:
         """Destroy rows that these take back whole among those that wait. What was sealed, and a run
@@ -84,22 +119,46 @@ class Purge:
                 found.add(known)
         return found
 
-    def expire(self, before: int) -> list[BatchId]:
-        """Destroy people's rows of earlier slots that nobody has receipted (domain.md 2.2)."""
+    def _steps_of(self, number: int, takes: Takes) -> Iterator[Step]:
+        """What is an owner's alone: blocks that do not open any more go lot by lot, without a
+        count; where something stays it is sealed under a new key, at once.
+        """
+        if number in self._destroyed():
+            for lot in self._waiting.lots_of(number):
+                yield partial(self._drop, lot, takes)
+            yield partial(self._drop_piles, number, takes)
+        elif self._lies(number):
+            yield partial(self._anew, number, takes)
+
+    def _drop(self, numbers: Iterable[int], takes: Takes) -> list[BatchId]:
+        blocks, broken = self._waiting.opened(numbers)
+        for no, rows in broken:
+            self._waiting.drop(no, rows)
+        for block in blocks:  # they came after the key was destroyed
+            self._waiting.keep(block, self._counted(block.rows, takes))
+        return []
+
+    def _drop_piles(self, number: int, takes: Takes) -> list[BatchId]:
+        self._thin(self._aside.of(number)[0], 0, takes)
+        self._aside.drop_broken(number)
+        return []
+
+    def expiring(self, before: int) -> Iterator[Step]:
+        """Destroy people's rows of earlier slots that nobody has receipted (domain.md 2.2), in
+        steps of one commit each, as `steps`.
+        """
 
         def takes(row: Reading) -> bool:
             return row.t < before and owner_of(row.series) is not None
 
-        blocks, broken = self._waiting.older(before)
-        self._filter(blocks, broken, takes)
-        piles, lost = self._aside.older(before)
-        self._thin(piles, lost, takes)
+        yield from self._filtering(self._waiting.older_lots(before), takes)
+        yield from self._thinning(self._aside.older_sizes(before), takes)
         unreceipted = [
             found
             for found in self._outbox.with_rows_of(None)
             if found[1] in (State.UNRECEIPTED, State.QUARANTINED)
         ]
-        return self._void(unreceipted, takes, Void.EXPIRED)
+        yield from self._voiding(unreceipted, takes, Void.EXPIRED)
 
     def tidy(self) -> int:
         """Destroy the keys of owners of whom nothing is left; how many."""
@@ -108,7 +167,7 @@ class Purge:
             self._owners.destroy(number)
         return len(gone)
 
-    def _anew(self, number: int, takes: Takes) -> None:
+    def _anew(self, number: int, takes: Takes) -> list[BatchId]:
         """What stays of an owner's rows, under a new key; the old one is no more."""
         blocks, broken = self._waiting.of(number)
         piles, lost = self._aside.of(number)
@@ -117,19 +176,40 @@ class Purge:
         for block in blocks:
             self._waiting.keep(block, self._counted(block.rows, takes))
         self._thin(piles, lost, takes)
+        return []
 
-    def _filter(self, blocks: Iterable[Block], broken: Broken, takes: Takes) -> None:
+    def _filtering(self, lots: Iterable[Iterable[int]], takes: Takes) -> Iterator[Step]:
+        return (partial(self._filter, lot, takes) for lot in lots)
+
+    def _filter(self, numbers: Iterable[int], takes: Takes) -> list[BatchId]:
+        blocks, broken = self._waiting.opened(numbers)
         self._write_off(broken)
         for block in blocks:
             left = self._counted(block.rows, takes)
             if left != block.rows:
                 self._waiting.keep(block, left)
+        return []
+
+    def _thinning(self, sizes: Iterable[tuple[int, int]], takes: Takes) -> Iterator[Step]:
+        def thin(numbers: Iterable[int]) -> list[BatchId]:
+            self._thin(*self._aside.opened(numbers), takes)
+            return []
+
+        return (partial(thin, lot) for lot in in_lots(sizes))
 
     def _thin(self, piles: Iterable[Pile], lost: int, takes: Takes) -> None:
         if lost:
             self._meta.add("unreadable", lost)
         for pile in piles:
-            self._aside.replace(pile, self._counted(pile.rows, takes))
+            left = self._counted(pile.rows, takes)
+            if left != pile.rows or pile.owner not in {NOBODY, SHARED}:
+                self._aside.replace(pile, left)
+
+    def _voiding(
+        self, batches: Iterable[tuple[BatchId, State]], takes: Takes, reason: Void
+    ) -> Iterator[Step]:
+        lots = in_lots(((id_, state), self._outbox.size(id_)) for id_, state in batches)
+        return (partial(self._void, lot, takes, reason) for lot in lots)
 
     def _counted(self, rows: list[Reading], takes: Takes) -> list[Reading]:
         left = left_of(rows, takes)

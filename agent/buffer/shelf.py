@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+STEP = 512 * 1024
+"""bytes of the disk that it has from its first start on, and by which it grows"""
 CAP = 20 * 1024 * 1024
 """bytes: 60 days of some 60 meters every quarter of an hour"""
 
@@ -69,8 +71,15 @@ class Shelf:
             shelf._database.close()
 
     def __init__(self, path: Path, key: bytes, max_bytes: int, *, judged: bool) -> None:
-        self._database = Database(path, max_bytes)
+        self._database = Database(path, max_bytes, STEP, STEP)
         self._most = max_bytes * 3 // 4
+        try:
+            self._furnish(key, judged=judged)
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _furnish(self, key: bytes, *, judged: bool) -> None:
         keys = Keys(key, "shelf", "nobody")
         self._box, self._owners = keys.box("kept"), Owners(self._database, keys)
         self._database.write(

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING
 from agent.buffer.announced import Announced
 from agent.buffer.aside import Aside
 from agent.buffer.backlog import Count
-from agent.buffer.ballast import Ballast
 from agent.buffer.batch import Stamp, read_audit
 from agent.buffer.database import Damaged, Database, set_aside, suspicion
-from agent.buffer.disclosed import Disclosed
+from agent.buffer.disclosed import Disclosed, Words
 from agent.buffer.holdings import Holdings
 from agent.buffer.keys import Keys
 from agent.buffer.memory import provisional
@@ -30,7 +29,7 @@ from agent.buffer.periods import Periods, Wrong, wrong
 from agent.buffer.purge import Purge
 from agent.buffer.resending import Resending
 from agent.buffer.retracting import Retracting
-from agent.buffer.room import Room
+from agent.buffer.room import AT_FIRST, Disk, Room
 from agent.buffer.schema import Meta, claim
 from agent.buffer.sealing import Order, Sealing
 from agent.buffer.settling import UNREADABLE, Settling
@@ -61,6 +60,10 @@ if TYPE_CHECKING:
 FEW = 5
 """batches among which one that is no void is looked for"""
 SMALLEST = 2 * 1024 * 1024
+PURGING = "purging"
+"""the change of the registry up to which is being purged"""
+RESENT_AT_ONCE = 200
+"""batches that are asked for again in one commit"""
 
 
 class Spool:
@@ -80,8 +83,8 @@ class Spool:
     ) -> Iterator[Spool]:
         """Open, or begin, the spool of one gateway to one recipient under the gateway's key.
 
-        `max_bytes` caps the file; its log and ballast come on top, 4 MB at most. Where the disk has
-        no more than `reserve` bytes left, the file does not grow for rows. A damaged file is set
+        `max_bytes` caps the file; its log comes on top, 1.5 MB. Where the disk has no more than
+        `reserve` bytes left, the file does not grow for rows. A damaged file is set
         aside (see `set_aside`) and a new one begun. `judged`: an upgrade is under judgement,
         and the file stays in the format of the version before. Raises Refused, with what to do, if
         the file is another's, under another key, in use, or no spool.
@@ -110,15 +113,18 @@ class Spool:
         self._head = head
         self._provisional = bool(head.kept)
         self._cap = max_bytes
-        self._database = Database(path, max_bytes)
+        # an earlier version kept room for its log in it
+        path.with_name(f"{path.name}.ballast").unlink(missing_ok=True)
+        self._database = Database(path, max_bytes, AT_FIRST)
+        self._voided: list[BatchId] = []
         try:
-            keys, ballast = Keys(key, head.gateway, head.recipient), Ballast(path, reserve)
-            self._furnish(path, keys, ballast, judged=judged)
+            keys = Keys(key, head.gateway, head.recipient)
+            self._furnish(path, keys, Disk(path.parent, reserve), judged=judged)
         except BaseException:
             self._database.close()
             raise
 
-    def _furnish(self, path: Path, keys: Keys, ballast: Ballast, *, judged: bool) -> None:
+    def _furnish(self, path: Path, keys: Keys, disk: Disk, *, judged: bool) -> None:
         database, head = self._database, self._head
         claim(database, path, keys, head, judged=judged)
         meta = self._meta = Meta(database)
@@ -127,12 +133,13 @@ class Spool:
         self._states = States(database, keys)
         owners = Owners(database, keys)
         self._waiting = waiting = Waiting(database, keys, names, owners, meta)
-        self._aside = aside = Aside(database, keys, names, owners)
-        self._outbox = outbox = Outbox(database, keys, head.gateway, head.recipient)
-        self._room = Room(database, outbox, waiting, ballast, self._cap)
+        self._aside = aside = Aside(database, keys, names, owners, judged=judged)
+        self._outbox = outbox = Outbox(database, keys, head.gateway, head.recipient, judged=judged)
+        self._room = Room(database, outbox, waiting, disk, self._cap)
+        self._room.retractions = names.bases
         self._sealing = Sealing(waiting, outbox, owners, meta, head)
         self._retracting = Retracting(database, keys)
-        self._disclosed = disclosed = Disclosed(database)
+        self._disclosed = disclosed = Disclosed(database, Words(keys), judged=judged)
         self._settling = Settling(waiting, outbox, aside, self._retracting, disclosed, meta, head)
         write_off = self._sealing.write_off
         self._purge = purge = Purge(waiting, aside, outbox, names, owners, meta, write_off)
@@ -141,14 +148,32 @@ class Spool:
         self._count = Count(database, waiting, aside, outbox, self._retracting, meta)
         self._shedding = Shedding(database, waiting, meta, write_off)
         self._room.shed = self._shedding.step
-        self._announced = Announced(database, keys, meta, self._label)
+        self._announced = Announced(database, keys, meta, self._label, judged=judged)
         words = waiting, aside, outbox, self._sealing, self._retracting, purge
         self._upkeep = Upkeep(*words, self._announced, meta)
         self._refused = self._refused_on_disk = int(meta.number("refused") or 0)
         self.marks(), self.backlog()  # whatever is small is read once, or Damaged here
+        with suppress(SpoolFull):  # there will be another start
+            self._hide_ids()
         if names.series_of and not waiting.total and not aside.count()[0]:
             with suppress(SpoolFull):  # there will be another start
                 names.clear()
+
+    @property
+    def disk_full(self) -> bool:
+        """Whether the last rows found no room but inside the file, though the cap allows more."""
+        return self._room.disk_full
+
+    def _hide_ids(self) -> None:
+        """No id of a dwelling, or of people, is left as an earlier version wrote it."""
+        hidden = False
+        for part in (self._disclosed, self._announced):
+            if self._room.durably(part.begin_hiding):
+                hidden = True
+                while self._room.durably(part.hide):
+                    pass
+        if hidden:
+            self._database.fold()
 
     def packs(self, packing: Pack | None) -> None:
         """From now on batches are sent, kept and named by their hash as `packing` makes them."""
@@ -168,32 +193,59 @@ class Spool:
     def apply(
         self, revision: int, retractions: Sequence[Retraction], now: float
     ) -> tuple[BatchId, ...]:
-        """Apply what a change of the registry takes back, in one commit (delivery rules 5, 7, 10).
+        """Apply what a change of the registry takes back (delivery rules 5, 7, 10).
 
         Destroyed: the rows among those that wait or were put aside; each batch that holds one, of
         which a void remains. The recipient will be told, whether or not a row was found. A change
         that was applied already is not applied again. The batches that are voids now: sending one
         of them must be cut. No file of the spool holds the bytes of what was destroyed any more.
+
+        A first commit destroys keys and queues the retractions; then the rest goes in small ones.
+        Until the last of them nothing of people is sealed or handed out (rules-checked B8): where
+        this raises, or the process ends, it is to be called again.
         """
         if revision <= self.applied:
             return ()
         mine = [one for one in retractions if one.recipient in (None, self._head.recipient)]
-        voided = self._room.durably(lambda: self._apply(revision, mine, now))
+        while True:
+            try:
+                self._apply(revision, mine, now)
+            except SpoolFull:
+                if not self._room.relieve():
+                    raise
+            else:
+                break
         self._database.fold()
-        return tuple(voided)
+        voided, self._voided = tuple(self._voided), []
+        return voided
 
-    def _apply(self, revision: int, retractions: Sequence[Retraction], now: float) -> list[BatchId]:
-        voided: list[BatchId] = []
+    def _apply(self, revision: int, retractions: Sequence[Retraction], now: float) -> None:
+        purge, recipient = self._purge, self._head.recipient
         if self._versions.last > now:  # rows may have versions that the clock has yet to reach
             ver = self._versions.last
             retractions = [replace(one, ver=max(one.ver, ver)) for one in retractions]
         if retractions:
-            voided = self._purge.retract(retractions, self._head.recipient)
-            self._retracting.add(retractions)
-            self._purge.tidy()
-        self._meta["applied"] = revision
-        self._meta["applied_at"] = now
-        return voided
+
+            def begin() -> None:
+                self._meta[PURGING] = revision
+                self._retracting.add(retractions)
+                purge.begin(retractions, recipient)
+
+            self._room.durably(begin)
+            for step in purge.steps(retractions, recipient):
+                self._voided += self._room.step(step)
+
+        def end() -> None:
+            purge.end(retractions)
+            self._meta["applied"] = revision
+            self._meta["applied_at"] = now
+
+        self._room.step(end)
+
+    @property
+    def purging(self) -> bool:
+        """Whether a purge has begun that is not done: nothing of people may be sealed or sent."""
+        return int(self._meta.number(PURGING) or 0) > self.applied
 
     def tend(self, now: float, expires: float) -> tuple[BatchId, ...]:
         """What is to be done every half hour; the batches to be sent since: voids, and one that is
@@ -208,7 +260,9 @@ class Spool:
         while durably(upkeep.part):
             pass
         upkeep.parted()
-        voided = durably(lambda: upkeep.expire(int(now - expires)))
+        voided: list[BatchId] = []
+        for step in upkeep.expiring(int(now - expires)):
+            voided += self._room.step(step)
         voided += durably(lambda: upkeep.end_quarantine(now))
         durably(upkeep.tidy)
         if voided:
@@ -255,10 +309,16 @@ class Spool:
         them was, or no such epoch, and ValueError on more than 100,000.
         """
         asked = self._resending.ids(epoch, first, last)
-        return self._room.durably(lambda: sum(self._resending.ask(epoch, n, now) for n in asked))
+        lots = (asked[at : at + RESENT_AT_ONCE] for at in range(0, len(asked), RESENT_AT_ONCE))
+        return sum(self._room.durably(partial(self._ask, epoch, lot, now)) for lot in lots)
+
+    def _ask(self, epoch: str, seqs: range, now: float) -> int:
+        return sum(self._resending.ask(epoch, seq, now) for seq in seqs)
 
     def asked(self, lane: Lane) -> Sealed | None:
         """The next batch of a lane to be sent again by request: unreceipted from here on."""
+        if self.purging:
+            return None
         found, broken = self._outbox.asked(lane)
         for id_ in broken:
             self._room.durably(partial(self._outbox.void, id_, Void.GONE))
@@ -429,9 +489,11 @@ class Spool:
         packed, and never so many that those unreceipted would not find room.
         Rows of dwellings are asked for in `bases`, inside the transaction; one whose basis does not
         stand is destroyed, and nothing is sealed while a change of the registry is not applied.
-        Raises SpoolFull only if the disk has no room even without the ballast.
+        Raises SpoolFull only if nothing is left to give up for it.
         """
-        most = min(most_bytes, self._room.for_a_batch, self._most(now))
+        if self.purging:
+            return None
+        most = min(most_bytes, self._room.for_a_batch(), self._most(now))
         order = Order(lane, now, trust, live_after, most_rows, most, bases)
         return self._room.durably(lambda: self._sealing.seal(order))
 
@@ -481,12 +543,12 @@ class Spool:
         Raises UplinkLost where a void cannot be packed now.
         """
         with suppress(SpoolFull):  # then it waits as it is
-            if others := self._outbox.otherwise():
-                self._room.durably(lambda: self._resending.adapt(others))
+            for other in self._outbox.otherwise():
+                self._room.durably(partial(self._resending.adapt, [other]))
         found, broken = self._outbox.unreceipted()
         for id_ in broken:
             self.quarantine(id_, UNREADABLE)
-        return found
+        return [batch for batch in found if not batch.rows] if self.purging else found
 
     def quarantined(self) -> list[Sealed]:
         """Batches that were rejected: a receipt may still call one stored (delivery rule 4)."""
@@ -501,11 +563,13 @@ class Spool:
             return Settled(ignored=len(receipt.stored) + len(receipt.rejected))
         plan = self._settling.plan(receipt)
         back = [row.series for rows in plan.returned.values() for row in rows or ()]
+        for seq in plan.verdict.stored:  # of a void, its other rows are sealed anew
+            back += [row.series for row in self._aside.rows(plan.epoch, seq)]
         self._meet(self._names.unknown(back))
 
         def change() -> Settled:
             if self._upkeep.limit is not None:
-                sizes = [self._outbox.size(plan.epoch, seq) for seq in plan.verdict.stored]
+                sizes = [self._outbox.sealed_size(plan.epoch, seq) for seq in plan.verdict.stored]
                 self._upkeep.took(sizes)
             return self._settling.apply(plan, now)
 
@@ -531,12 +595,11 @@ class Spool:
 
     def forget(self, before: float) -> int:
         """Delete batches receipted before that time, seconds since 1970; how many."""
-
-        def change() -> int:
-            self._disclosed.forget(before)
-            return self._outbox.forget(before)
-
-        return self._room.durably(change)
+        self._room.durably(lambda: self._disclosed.forget(before))
+        forgotten = 0
+        while some := self._room.in_pieces(partial(self._outbox.forget, before)):
+            forgotten += some
+        return forgotten
 
     def disclosures(self, place: str = "") -> list[Disclosure]:
         """How many values of dwellings, or of one, the recipient has received, day by day, for five

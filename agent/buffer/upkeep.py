@@ -14,10 +14,12 @@ from agent.buffer.outbox import State
 from agent.model import Void
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from agent.buffer.announced import Announced
     from agent.buffer.aside import Aside
     from agent.buffer.outbox import Outbox
-    from agent.buffer.purge import Purge
+    from agent.buffer.purge import Purge, Step
     from agent.buffer.retracting import Retracting
     from agent.buffer.schema import Meta
     from agent.buffer.sealing import Sealing
@@ -63,9 +65,9 @@ class Upkeep:
         """What has come until now is parted the next time."""
         self._parted_to = self._waiting.last
 
-    def expire(self, before: int) -> list[BatchId]:
-        """Destroy people's rows of earlier slots; the batches that are voids from here on."""
-        return self._purge.expire(before)
+    def expiring(self, before: int) -> Iterator[Step]:
+        """Destroy people's rows of earlier slots, in steps of one transaction each."""
+        return self._purge.expiring(before)
 
     def end_quarantine(self, now: float) -> list[BatchId]:
         """Make voids of batches that nobody took for a day, so that their rows are tried anew."""

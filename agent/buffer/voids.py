@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from typing import TYPE_CHECKING
 
 from agent.buffer.batch import write_void
@@ -39,8 +40,9 @@ TABLES = (
 class Voids:
     """Voids by id. Every change belongs inside a transaction of the caller's."""
 
-    def __init__(self, database: Database, keys: Keys, gateway: str, recipient: str) -> None:
-        self._database, self._of = database, (gateway, recipient)
+    def __init__(self, database: Database, keys: Keys, *, judged: bool) -> None:
+        """`judged`: write what the version before can read."""
+        self._database, self._judged = database, judged
         self._box = keys.box("void")
         for table in TABLES:
             database.write(table)
@@ -73,6 +75,8 @@ class Voids:
         they are counted as received already.
         """
         note = json.dumps({"counts": sorted(counts)}).encode()
+        if not self._judged:  # of a large batch they would take more room than its payload
+            note = zlib.compress(note)
         body = self._box.seal(note, f"{id_.epoch} {id_.seq}")
         self._database.write(
             "UPDATE void SET touched=? WHERE epoch=? AND seq=?", body, id_.epoch, id_.seq
@@ -84,8 +88,9 @@ class Voids:
         """
         body = self._database.one("SELECT touched FROM void WHERE epoch=? AND seq=?", epoch, seq)
         try:
-            note = json.loads(self._box.unseal(body, f"{epoch} {seq}")) if body else None
-        except (Unreadable, ValueError):
+            text = self._box.unseal(body, f"{epoch} {seq}") if body else b"null"
+            note = json.loads(text if text[:1] in b"{n" else zlib.decompress(text))
+        except (Unreadable, ValueError, zlib.error):
             return None
         return [Count(*one) for one in note["counts"]] if isinstance(note, dict) else None
 

@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from agent.buffer.block import Extent, extent, lane_slot, pack, unpack
 from agent.buffer.keys import Unreadable
@@ -28,10 +28,13 @@ if TYPE_CHECKING:
     from agent.buffer.schema import Meta
     from agent.model import Reading
 
+T = TypeVar("T")
 STEP = 1 << 20
 """between the numbers of two blocks: room for the blocks of one owner each that take their place"""
 LONGEST_IN_MEMORY = 60
 """seconds that a reading may wait before it is committed: the longest `flush`"""
+LOT = 256 * 1024
+"""bytes of what is rewritten in one commit of several"""
 MOST_RECENT = 4096
 """blocks of which the time of their commit is known"""
 
@@ -203,6 +206,21 @@ class Waiting:
                 rows = choice.block.rows
                 self.keep(choice.block, [row for i, row in enumerate(rows) if i not in taken])
 
+    def lots_of(self, owner: int) -> list[list[int]]:
+        """The numbers of an owner's blocks, in lots that can be rewritten in one commit each."""
+        return self._lots("SELECT no, length(body) FROM block WHERE owner=? ORDER BY no", owner)
+
+    def mixed_lots(self) -> list[list[int]]:
+        """The numbers of blocks that are not parted yet, as `lots_of`."""
+        return self._lots("SELECT no, length(body) FROM block WHERE mixed>? ORDER BY no", 0)
+
+    def older_lots(self, before: int) -> list[list[int]]:
+        """The numbers of blocks with a row of an earlier slot, as `lots_of`."""
+        return self._lots("SELECT no, length(body) FROM block WHERE t0<? ORDER BY no", before)
+
+    def _lots(self, sql: str, value: int) -> list[list[int]]:
+        return in_lots(self._database.read(sql, value))
+
     def of(self, owner: int) -> tuple[list[Block], Broken]:
         """All blocks of an owner; NOBODY: also those that are not parted yet."""
         return self._found("SELECT no FROM block INDEXED BY block_lane WHERE owner=?", owner)
@@ -210,10 +228,6 @@ class Waiting:
     def mixed(self) -> tuple[list[Block], Broken]:
         """All blocks that are not parted yet."""
         return self._found("SELECT no FROM block INDEXED BY block_lane WHERE mixed>?", 0)
-
-    def older(self, before: int) -> tuple[list[Block], Broken]:
-        """All blocks with a row of an earlier slot."""
-        return self._found("SELECT no FROM block INDEXED BY block_lane WHERE t0<?", before)
 
     def newer(self, since: int) -> tuple[list[Block], Broken]:
         """All blocks with a row of that slot or a later one."""
@@ -334,6 +348,21 @@ class Waiting:
 
     def _under(self, owner: int) -> Box:
         return self._box if owner == NOBODY else self._owners.box(owner)
+
+
+def in_lots(sizes: Iterable[tuple[T, int]]) -> list[list[T]]:
+    """What is to be rewritten, by its bytes, in lots of one commit each: one thing, or several that
+    come to no more than `LOT` bytes.
+    """
+    lots: list[list[T]] = []
+    filled = LOT
+    for what, size in sizes:
+        if filled + size > LOT:
+            lots.append([])
+            filled = 0
+        lots[-1].append(what)
+        filled += size
+    return lots
 
 
 def lane_of(row: Reading, live_after: int, committed: float | None) -> Lane:

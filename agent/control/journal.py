@@ -21,7 +21,7 @@ from agent.authority import claims, replay, taken
 from agent.authority.kinds import ROOT
 from agent.authority.numbered import number_of
 from agent.authority.taken import TakenBack
-from agent.buffer.database import LOG, Damaged, Database, preallocate, set_aside
+from agent.buffer.database import Damaged, Database, set_aside
 from agent.control.journal_copy import LEFT, OPEN, Copied
 from agent.control.model import State
 from agent.control.records import (
@@ -54,14 +54,16 @@ Name = tuple[str, str]
 """an order at one control"""
 LARGEST = 32_000_000
 """bytes of the file"""
+STEP = 256 * 1024
+"""bytes of the disk that the file has from its first start on, and by which it grows: holds begin
+and end on a full disk too
+"""
 REMEMBERED = 8 * 86_400.0
 """seconds for which quotas and rests look back"""
 KEPT = 5_000
 """outcomes that history goes back to"""
 CLOSED = 1_000
 """rows of what was given back, for whoever looks into the file after an accident"""
-SPARE = 256 * 1024
-"""bytes in the file that are kept free, and are the journal's where the disk is full"""
 RECENT = 2_000
 """outcomes that recipients are told of, however long they could not be reached"""
 
@@ -141,7 +143,7 @@ class Journal:
 
     @classmethod
     def _connected(cls, path: Path, key_of: Callable[[str], Key | None]) -> Self:
-        database = Database(path, LARGEST)
+        database = Database(path, LARGEST, STEP, STEP)
         try:
             return cls(database, key_of)
         except BaseException:
@@ -536,12 +538,6 @@ class Journal:
                 if isinstance(verified.said, claims.Grant):
                     self._db.write("DELETE FROM granted WHERE jti=?", verified.jti)
                     self.grants.pop(verified.jti, None)
-
-    def preallocate(self) -> None:
-        """Give the file and its log the room that they need where the disk is full later."""
-        with suppress(SpoolFull):
-            self._db.spare(SPARE)
-        preallocate(self._db.log, LOG + SPARE)
 
     def reread(self, number: int) -> Row:
         """A row as the next start would find it: from the disk."""

@@ -336,7 +336,6 @@ class JournalWriter:
             fresh.undo(self._refused, self._unkept)
             fresh.learn(self.journal.taken.all())
             with suppress(SpoolFull):  # that is no fault: docs/control.md
-                fresh.preallocate()
                 fresh.probe()
         except BaseException:
             fresh.disconnect()

@@ -35,22 +35,33 @@ def shed(rows: Iterable[Reading], most: int = KEPT) -> list[Reading]:
     """The same slots without their values: M `shed`, runs of one series as one row each.
 
     The first `most` indexes of a day or a month and changes of states keep their values (MDP-1,
-    rule 11). A row keeps its version, or the platform would hold two rows of the same slot; what
-    is withheld stays so, with its reason. Rows of one series and version must come in the order of
-    their slots; what is not adjacent stays apart.
+    rule 11). A row keeps its version, or the platform would hold two rows of the same slot; one
+    that had no value keeps its reason, as long as there are no more than `most` rows without one.
+    Rows of one series and version must come in the order of their slots; what is not adjacent stays
+    apart.
     """
-    runs: dict[tuple[Series, int | None, str | None], list[Reading]] = {}
+    left = _shed(rows, most, own_reason=True)
+    if sum(row.value is None for row in left) > most:
+        return _shed(left, most, own_reason=False)
+    return left
+
+
+def _shed(rows: Iterable[Reading], most: int, *, own_reason: bool) -> list[Reading]:
+    runs: dict[tuple[Series, int | None], list[Reading]] = {}
     for row in rows:
-        withheld = row.why if row.quality == Quality.WITHHELD else None
-        run = runs.setdefault((row.series, row.ver, withheld), [])
-        last = run[-1] if run else None
+        run = runs.setdefault((row.series, row.ver), [])
         if row.value is not None and _precious(row.series) and most > 0:
             most -= 1
             run.append(row)
-        elif last is not None and last.value is None and _after(last) == row.t:
+            continue
+        reason: tuple[str, str | None] = (Quality.MISSING, Why.SHED)
+        if row.value is None and (own_reason or row.quality == Quality.WITHHELD):
+            reason = (row.quality, row.why)
+        last = run[-1] if run else None
+        if last is not None and _after(last) == row.t and (last.quality, last.why) == reason:
             run[-1] = replace(last, span=last.span + row.span)
         else:
-            quality, why = (row.quality, row.why) if withheld else (Quality.MISSING, Why.SHED)
+            quality, why = reason
             run.append(
                 Reading(row.series, row.t, None, quality, why=why, span=row.span, ver=row.ver)
             )
@@ -124,6 +135,15 @@ class Intake:
     def waits(self) -> bool:
         """Whether anything is not on the disk yet."""
         return bool(self._rows or self._marks)
+
+    async def keep(self, rows: Sequence[Reading]) -> None:
+        """Bring rows to the disk that are kept elsewhere until then. Raises SpoolFull: none is."""
+        made = self._revision()
+        await self.commit()
+        async with self._committing:
+            left = rows if made == self._revision() else self._recheck(rows)
+            if left:
+                await self._append(left, {})
 
     async def closed(self, stored: Marks) -> dict[MarkKey, Mark]:
         """How far slots are closed: by the marks that are `stored`, and by those that still wait

@@ -96,7 +96,8 @@ class Registers:
 
     async def tend(self, now: float, accounts: Sequence[Account], point_of: PointOf) -> int:
         """Give what has become owed since the registry's last change, destroy what is too old or
-        of no duty; how many left the shelf.
+        of no duty; how many left the shelf. Raises SpoolFull where a spool has no room: what it did
+        not take stays on the shelf.
         """
         await self.commit()
         gone = await self.thread.run(self.shelf.expire, int(now - LONGEST_KEPT))
@@ -116,7 +117,7 @@ class Registers:
     ) -> dict[str, list[Kept]]:
         """Those of a lot that stay on the shelf, by dwelling."""
         left: dict[str, list[Kept]] = {}
-        given = False
+        given: list[list[Reading]] = [[] for _ in accounts]
         for one in values:
             point = point_of(one.device, one.point)
             if point is None:
@@ -124,19 +125,16 @@ class Registers:
             if (place := self._for_a_duty(point, one.serial, one.slot)) is None:
                 continue
             owed = False
-            for ledger, intake in accounts:
+            for (ledger, _), found in zip(accounts, given, strict=True):
                 # made after the change that asks for it, which may have taken the same slot back
-                rows: list[Reading] = ledger.registers(
-                    one.slot, _sample(one, point), one.serial, int(now) + 1
-                )
-                await intake.put(rows, {})
+                rows = ledger.registers(one.slot, _sample(one, point), one.serial, int(now) + 1)
+                found.extend(rows)
                 owed |= bool(rows)
-            given |= owed
             if not owed:
                 left.setdefault(place, []).append(one)
-        if given:
-            for _, intake in accounts:
-                await intake.commit()  # before it leaves the shelf; a kill in between says it twice
+        for (_, intake), found in zip(accounts, given, strict=True):
+            if found:
+                await intake.keep(found)  # or it stays here; a kill in between says it twice
         return left
 
     def _for_a_duty(self, point: Point, serial: str | None, slot: int) -> str | None:

@@ -84,7 +84,8 @@ class Unclaimed:
 
     async def tend(self, now: float, accounts: Sequence[Account], point_of: PointOf) -> int:
         """Give to whom they are what the registry can answer for since its last change, destroy
-        what is too old; how many values were given or destroyed.
+        what is too old; how many values were given or destroyed. Raises SpoolFull where a spool has
+        no room: what it did not take stays on the shelf.
         """
         await self.commit()
         expired = await self.thread.run(self.shelf.expire, int(now - LONGEST_UNSENT))
@@ -114,8 +115,7 @@ class Unclaimed:
             for one, point in known:
                 key, sample = (one.device, one.step), _sample(one, point)
                 rows += ledger.late(key, one.slot, [sample], one.serial, int(now))
-            await intake.put(rows, {})
-            await intake.commit()  # before it leaves the shelf; a kill in between says it twice
+            await intake.keep(rows)  # or it stays on the shelf; a kill in between says it twice
         left = [one for one in values if not self._claimed(one, point_of)]
         await self.thread.run(self.shelf.put_back, no, {"": left} if left else {})
         return len(known)

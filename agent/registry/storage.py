@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinydb.storages import Storage
 
-from agent.durable import Disk
+from agent.durable import Disk, Reserve
 from agent.errors import NotRecorded
 
 if TYPE_CHECKING:
@@ -51,8 +51,17 @@ class AtomicStorage(Storage):
         return documents
 
     def write(self, data: Documents) -> None:
-        """Replace all documents. Raises OSError when the disk does not take them."""
-        self.settle(self.stage(data, "new"))
+        """Replace all documents, on a full disk in the room of the reserve.
+
+        Raises OSError when the disk does not take them.
+        """
+        reserve = Reserve(self._path.parent)
+        reserve.for_(lambda: self.settle(self.stage(data, "new")))
+        reserve.stand(self._room())
+
+    def _room(self) -> int:
+        """Bytes that the documents may need once more, whatever is added to them."""
+        return max(Reserve.SIZE, self._path.stat().st_size + Reserve.SIZE // 2)
 
     def stage(self, data: Documents, name: str) -> Path:
         """Write all documents beside those that stand, durably. Raises OSError.

@@ -41,6 +41,8 @@ def events(answer: Mapping[str, Any]) -> list[Event]:
 def _gateway(answer: Mapping[str, Any]) -> Iterator[Event]:
     if why := answer["clock_said"]:
         yield Event("clock", f"readings wait to be dated: {why}")
+    if why := answer.get("disk_said"):
+        yield Event("disk", why)
     authority = answer.get("authority") or {}
     if authority.get("alarm"):
         yield Event("trust", authority["alarm"])

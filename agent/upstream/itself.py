@@ -15,11 +15,16 @@ AHEAD = 1.1
 """times its share of the month before somebody is told"""
 
 
+LEAST_FREE = 4_000_000
+"""bytes: a disk with less is full, whatever is reserved"""
+
+
 def itself(house: House) -> dict[str, Any]:
     """Configuration, disk and certificate."""
     return {
         "configuration": house.config.fingerprint,
         "disk": disk(house),
+        "disk_said": full(house),
         "certificate": certificate(house),
     }
 
@@ -28,6 +33,26 @@ def disk(house: House) -> dict[str, int]:
     """Bytes where the state lies."""
     found = shutil.disk_usage(house.config.state)
     return {"free": found.free, "total": found.total}
+
+
+def full(house: House) -> str:
+    """What is given up because the disk is full, and what to do; empty: it is not."""
+    state, reserve = house.config.state, house.config.spool.reserve
+    lacking = max(reserve, LEAST_FREE) - shutil.disk_usage(state).free
+    if lacking <= 0:
+        return ""
+    full = any(one.spool.disk_full for one in house.outlets.values())
+    given_up = (
+        "the oldest readings that wait are given up for new ones"
+        if full
+        else (
+            "nothing is given up yet, but readings that must wait find no more room than they have"
+        )
+    )
+    return (
+        f"the disk {state} is full: {given_up}, those of now are still sent;"
+        f" free at least {-(-lacking // 10**7) * 10} MB"
+    )
 
 
 def certificate(house: House) -> dict[str, Any] | None:

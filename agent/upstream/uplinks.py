@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from agent.buffer.disclosed import words_of
 from agent.buffer.leftover import destroy, leftovers
 from agent.clock import stamp
 from agent.errors import Refused
@@ -112,5 +113,6 @@ def _forsake(house: House, recipient: str, how: str) -> dict[str, Any]:
             f"nothing can be delivered to {recipient} without its uplink: put it back into the"
             " configuration, or give up what waits with --drop"
         )
-    destroy(house.config.state, recipient, house.clock.now())
+    words = words_of(house.identity, recipient)
+    destroy(house.config.state, recipient, house.clock.now(), words)
     return {"uplink": recipient, "waits": 0, "dropped": left[recipient]}

@@ -5,16 +5,30 @@ import hashlib
 
 import pytest
 
+from agent.durable import Reserve
 from agent.errors import NotRecorded, Refused
+from agent.registry.entries import NewPlace
+from agent.registry.registry import Registry
 from tests.contract.buffer.test_full_disk import hog
 from tests.unit.reception.desk import Here
 
 
-def test_a_start_on_a_full_disk_keeps_the_trust_list(small_disk):
+def test_a_start_on_a_full_disk_goes_on_with_the_trust_list(small_disk):
+    here = Here(small_disk).believed()
+    version = here.reception.book.trust.ver
+    here.close()
+    hog(small_disk)
+    again = Here(small_disk)
+    assert again.reception.book.trust.ver == version
+    again.close()
+
+
+def test_a_start_on_a_full_disk_without_its_reserve_keeps_the_trust_list(small_disk):
     """The file cannot be opened then, and is not damaged for that."""
     here = Here(small_disk).believed()
     version = here.reception.book.trust.ver
     here.close()
+    (small_disk / Reserve.FILE).unlink()
     hog(small_disk)
     for _ in range(2):
         with pytest.raises(Refused, match="cannot be opened now"):
@@ -26,12 +40,24 @@ def test_a_start_on_a_full_disk_keeps_the_trust_list(small_disk):
     again.close()
 
 
+def test_a_full_disk_records_in_the_room_of_its_reserve(small_disk):
+    """Guards B1 for the registry: a withdrawal is a new file beside the one that stands."""
+    registry, by = Registry.open(small_disk / "registry.json"), ("me", "a test", 1_700_000_000.0)
+    registry.add_places([NewPlace("A-1", "D")], *by)
+    hog(small_disk)
+    for number in range(2, 40):
+        registry.add_places([NewPlace(f"A-{number}", "D")], *by)
+    assert len(Registry.open(small_disk / "registry.json").places()) == 39
+
+
 def test_a_waiting_object_that_is_refused_on_a_full_disk_waits_on(small_disk):
     here = Here(small_disk).believed()
     book, raw = here.reception.book, b"no.signed.object"
     sha256 = hashlib.sha256(raw).hexdigest()
     book.wait(sha256, ("consent+jwt", "one"), ("metropole", raw), "nobody yet", here.wall)
     book.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    hog(small_disk)
+    (small_disk / Reserve.FILE).unlink()
     hog(small_disk)
     with pytest.raises(NotRecorded), book.transaction():
         book.no_longer(sha256)

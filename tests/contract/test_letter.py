@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from agent.app import visited
+from agent.buffer.disclosed import words_of
 from agent.buffer.leftover import destroy, spool_of
 from agent.buffer.shelf import Kept, Shelf
 from agent.buffer.thread import in_own_thread
@@ -362,7 +363,8 @@ def test_what_was_received_is_known_after_the_spool_was_destroyed(gateway, again
     consent = gateway.consent()
     gateway.keep(gateway.row(consent.id))
     gateway.deliver()
-    destroy(gateway.state, US, float(gateway.now))
+    words = words_of(identity.load(gateway.state), US)
+    destroy(gateway.state, US, float(gateway.now), words)
     if again:
         gateway.keep()
     else:

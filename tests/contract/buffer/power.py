@@ -11,7 +11,7 @@ from pathlib import Path
 
 CALLS = (
     "openat,close,write,pwrite64,ftruncate,fallocate,fsync,fdatasync,"
-    "unlink,unlinkat,rename,renameat,renameat2"
+    "unlink,unlinkat,rename,renameat,renameat2,link,linkat"
 )
 LINE = re.compile(r"(\w+)\((.*)\)\s+= (\d+)", re.DOTALL)
 TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
@@ -80,6 +80,8 @@ class Disk:
                 self._rename(texts[-1], None)
             case "rename" | "renameat" | "renameat2":
                 self._rename(*texts)
+            case "link" | "linkat":
+                self._name(texts[1], self.now[texts[0]])
             case _ if file := self.handles.get(int(words[0])):
                 self._change(file, name, words, texts)
 

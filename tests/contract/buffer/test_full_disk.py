@@ -1,9 +1,10 @@
-"""A neighbour fills the disk: rows are refused, the spool drains all the same (issue 2, part 8)."""
+"""A neighbour fills the disk: it costs the backlog, never current readings (docs/decisions/003)."""
 
 import asyncio
 import random
 import shutil
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -16,10 +17,12 @@ from agent.pipeline.intake import Intake
 from hil.platform.ledger import opened as ledger_at
 from hil.platform.listen import Desk
 from hil.platform.report import report
-from tests.contract.buffer.conftest import HEAD, KEY
+from tests.contract.buffer.conftest import KEY
 from tests.contract.buffer.far import receipt_for, seal
 from tests.contract.buffer.test_shelf import ONE, kept
 from tests.unit.buffer.rows import reading
+
+DAY = 86_400
 
 
 def hog(folder):
@@ -37,35 +40,58 @@ def rows_of(slot, dice):
     return [reading(n, slot, f"{dice.getrandbits(100)}") for n in range(200)]
 
 
-def test_a_full_disk_refuses_rows_drains_and_takes_rows_again_when_there_is_room(
+def delivered(spool):
+    """Everything that waits, sealed and receipted: its rows."""
+    seen = []
+    while batch := seal(spool):
+        seen += read(batch.payload)
+        assert spool.settle(receipt_for(batch), 0.0).settled == (batch.id,)
+    return seen
+
+
+def test_while_the_platform_is_connected_a_full_disk_costs_no_current_reading(small_disk, opened):
+    """Through a restart, too, with not one byte free."""
+    dice = random.Random(1)
+    with opened(path=small_disk / "spool.db") as spool:
+        for slot in range(10):
+            spool.append(rows_of(slot, dice), {})
+            assert len(delivered(spool)) == 200
+        hog(small_disk)
+        for slot in range(10, 60):
+            rows = rows_of(slot, dice)
+            spool.append(rows, {})
+            assert delivered(spool) == rows
+    hog(small_disk)
+    with opened(path=small_disk / "spool.db") as spool:
+        for slot in range(60, 80):
+            rows = rows_of(slot, dice)
+            spool.append(rows, {})
+            assert delivered(spool) == rows
+        assert (spool.backlog().refused, spool.backlog().shed, spool.set_aside) == (0, 0, None)
+
+
+def test_while_the_platform_is_away_a_full_disk_costs_the_oldest_which_is_stated(
     small_disk, opened
 ):
     dice = random.Random(1)
-    with opened(head=HEAD, path=small_disk / "spool.db") as spool:
-        taken = [row for slot in range(40) for row in rows_of(slot, dice)]
-        for start in range(0, len(taken), 200):
-            spool.append(taken[start : start + 200], {})
-        hog(small_disk)
-        with pytest.raises(SpoolFull):  # noqa: PT012 -- which of them is the disk's affair
-            for slot in range(2000):
-                more = rows_of(1000 + slot, dice)
-                spool.append(more, {})
-                taken += more
-        refused = spool.backlog().refused
-        assert refused == 200
-        seen = []
-        while batch := seal(spool):
-            seen += read(batch.payload)
-            assert spool.settle(receipt_for(batch), 0.0).settled == (batch.id,)
-        assert sorted(map(repr, seen)) == sorted(map(repr, taken))
-        with pytest.raises(SpoolFull):  # not into the room that settling needs
-            spool.append(rows_of(5000, dice), {})
-        (small_disk / "hog").unlink()
-        spool.append(rows_of(5001, dice), {})
-        assert spool.backlog().refused == 400
     with opened(path=small_disk / "spool.db") as spool:
-        assert spool.backlog().rows == 200
-        assert spool.set_aside is None
+        hog(small_disk)
+        for slot in range(450):
+            spool.append(rows_of(slot, dice), {("a", 60): Mark(slot, heard=True)})
+        backlog = spool.backlog()
+        assert (backlog.refused, backlog.slots) == (0, 450 * 200)
+        assert backlog.shed > 1_000
+        stated, shed, last = Counter(), 0, set()
+        for row in delivered(spool):
+            stated.update((row.series, row.t + n * 60) for n in range(row.span))
+            shed += row.span if row.why == "shed" else 0
+            if row.value is not None:
+                last.add(row.t)
+        assert (len(stated), set(stated.values()), shed) == (90_000, {1}, backlog.shed)
+        assert max(last) == reading(0, 449).t
+        rows = rows_of(450, dice)
+        spool.append(rows, {})
+        assert delivered(spool) == rows
 
 
 def test_a_spool_that_has_grown_to_its_cap_goes_on_on_a_full_disk_and_says_what_it_gave_up(
@@ -127,21 +153,23 @@ def test_a_new_spool_on_a_full_disk_is_refused_with_words(small_disk, opened):
         pass
 
 
-def test_a_shelf_on_a_full_disk_says_what_it_gives_up_and_goes_on_after_it(small_disk, caplog):
+def test_a_shelf_on_a_full_disk_goes_on_with_what_was_read_last(small_disk, caplog):
     with Shelf.open(small_disk / "shelf.db", KEY) as shelf:
         hog(small_disk)
-        given_up = 0
-        for slot in range(40):  # what the file and its log had room for is kept
-            before = shelf.count()
+        for slot in range(60):
             shelf.add_each({ONE: [kept(slot, random.randbytes(20_000).hex())]})
-            given_up += "given up" in caplog.text
-            caplog.clear()
-            assert shelf.count() <= before + 1
-        assert given_up
-        (small_disk / "hog").unlink()
-        shelf.add([kept(100)])
-        assert [one.slot for _, values in shelf.each() for one in values][-1] == 100
+            slots = [one.slot for _, values in shelf.each() for one in values]
+            assert slots[-1] == slot
+        assert 10 < len(slots) < 60
+        assert slots == list(range(60 - len(slots), 60))
     assert not caplog.text
+
+
+def deliver(spool, ledger):
+    while batch := seal(spool):
+        topic = f"gardien/{batch.id.gateway}/{batch.id.recipient}/up/backfill"
+        assert Desk(ledger).answer(topic, batch.payload)
+        spool.settle(receipt_for(batch), 0.0)
 
 
 def test_what_a_full_disk_sheds_is_stated_once_whether_it_came_in_time_or_late(small_disk, opened):
@@ -160,19 +188,23 @@ def test_what_a_full_disk_sheds_is_stated_once_whether_it_came_in_time_or_late(s
                 rows += [replace(reading(n, slot - 1, "2"), ver=7 + slot) for n in range(10)]
             await intake.put(rows, {("a", 60): Mark(slot, heard=True)})
             await intake.commit()
-        assert intake.shed_rows == 180
+        assert intake.shed_rows > 100
         (small_disk / "hog").unlink()
+        with ledger_at(small_disk / "platform.db") as ledger:
+            deliver(spool, ledger)
         await intake.commit()
 
-    with opened(path=small_disk / "spool.db") as spool:
+    with opened(path=small_disk / "spool.db", max_bytes=2 * 1024 * 1024) as spool:
+        before, dice = 0, random.Random(5)
+        with suppress(SpoolFull):
+            while True:  # indexes of midnights, which are never given up
+                rows = [reading(n, before, f"{dice.getrandbits(180)}", DAY) for n in range(50, 550)]
+                spool.append(rows, {})
+                before += 500
         asyncio.run(scenario(spool))
         with ledger_at(small_disk / "platform.db") as ledger:
-            while batch := seal(spool):
-                id_ = batch.id
-                topic = f"gardien/{id_.gateway}/{id_.recipient}/up/backfill"
-                assert Desk(ledger).answer(topic, batch.payload)
-                spool.settle(receipt_for(batch), 0.0)
+            deliver(spool, ledger)
         assert spool.marks() == {("a", 60): Mark(19, heard=True)}
     counted = report(small_disk / "platform.db")
     assert (counted["alarms"], counted["overlapping_slots"]) == (0, 0)
-    assert counted["slots"] == 20 * 10 + 3 * 10
+    assert counted["slots"] == 20 * 10 + 3 * 10 + before

@@ -33,7 +33,7 @@ def survey(opened, tmp_path):
             folder,
             "5",
             "0",
-            "200",
+            "450",
             careless,
         ]
         calls = record(list(map(str, life)), tmp_path / "calls", ROOT)

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from agent.durable import Reserve
 from agent.errors import Refused
 from agent.registry import calls
 from agent.registry.beside import TRIES, beside
@@ -34,7 +35,7 @@ def everything(registry):
 
 
 def files(folder):
-    return [path.name for path in folder.iterdir()]
+    return [path.name for path in folder.iterdir() if path.name != Reserve.FILE]
 
 
 async def held(work):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.durable import Reserve
 from agent.errors import Refused
 from agent.registry.registry import Registry
 from agent.registry.storage import AtomicStorage
@@ -87,7 +88,7 @@ def test_a_write_that_fails_changes_nothing(tmp_path):
     with pytest.raises(OSError, match="No space"):
         AtomicStorage(tmp_path / "registry.json", no_space).write({})
     assert storage.read() == {"_default": {"1": {"a": 1}}}
-    assert [path.name for path in tmp_path.iterdir()] == ["registry.json"]
+    assert {path.name for path in tmp_path.iterdir()} == {"registry.json", Reserve.FILE}
 
 
 @pytest.mark.parametrize("content", [b"", b'{"a"', b"\xff\xfe", b"null x"])

@@ -35,12 +35,8 @@ def test_a_reload_on_a_full_disk_states_no_slot_twice(small_disk: Path):
                 mark = outlet.ledger.marks.get(key)
                 return mark.slot if mark else 0
 
-            async def refused() -> int:
-                return (await outlet.thread.run(outlet.spool.backlog)).refused
-
             await until(slots)
             hog(small_disk)
-            await until(refused)
             closed = await slots()
             assert house.reload is not None
             await house.reload()
@@ -70,7 +66,7 @@ def test_a_reload_on_a_full_disk_states_no_slot_twice(small_disk: Path):
     asyncio.run(scenario())
 
 
-def test_an_agent_starts_though_its_spool_has_no_room_for_the_slots_it_missed(small_disk: Path):
+def test_an_agent_starts_on_a_disk_without_room_and_states_the_slots_it_missed(small_disk: Path):
     """Guards invariants 2 and 8."""
     key = ("boiler", 1)
 
@@ -90,9 +86,6 @@ def test_an_agent_starts_though_its_spool_has_no_room_for_the_slots_it_missed(sm
         before = Mark(int(time.time()) - 100, heard=True)
         await start("0B", before)
         stored, known = await start("50MB")  # more than the disk has
-        assert stored == before
-        assert known.slot > before.slot
-        stored, _ = await start("0B")
-        assert stored.slot > before.slot
+        assert known.slot >= stored.slot > before.slot
 
     asyncio.run(scenario())

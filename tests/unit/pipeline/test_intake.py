@@ -279,3 +279,27 @@ def test_nobody_waits_for_room_while_the_disk_fails_and_no_slot_is_lost():
         assert intake.shed_rows > 90
 
     asyncio.run(scenario())
+
+
+def test_what_had_no_value_keeps_its_reason_on_a_full_disk_as_far_as_there_is_room():
+    silent = [Reading(SERIES, t, None, "M", why="silent") for t in (10, 20)]
+    rows = [row(0), *silent, row(30), Reading(SERIES, 40, None, "M", why="link")]
+    kept = [(0, 1, "shed"), (10, 2, "silent"), (30, 1, "shed"), (40, 1, "link")]
+    assert [(r.t, r.span, r.why) for r in shed(rows)] == kept
+    assert [(r.t, r.span, r.why) for r in shed(rows, most=3)] == [(0, 5, "shed")]
+
+
+def test_what_is_kept_elsewhere_is_not_taken_by_a_full_spool():
+    async def scenario():
+        disk = Disk()
+        intake = Intake(disk.append, flush=60)
+        disk.full = True
+        with pytest.raises(SpoolFull):
+            await intake.keep([row(0, ver=5)])
+        disk.full = False
+        await intake.commit()
+        assert disk.rows == []
+        await intake.keep([row(0, ver=5)])
+        assert disk.rows == [row(0, ver=5)]
+
+    asyncio.run(scenario())

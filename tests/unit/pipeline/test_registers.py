@@ -10,6 +10,7 @@ import pytest
 
 from agent.buffer.shelf import Shelf
 from agent.buffer.thread import in_own_thread
+from agent.errors import SpoolFull
 from agent.model import Why
 from agent.pipeline.account import Account
 from agent.pipeline.intake import Intake
@@ -39,12 +40,14 @@ class Here:
     """A ledger whose intake keeps rows in a list."""
 
     def __init__(self, town):
-        self.town, self.rows = town, []
+        self.town, self.rows, self.full = town, [], False
         self.ledger = Ledger(town.gate(), {KEY: [METER]}, {})
         self.accounts = [Account(self.ledger, Intake(self.append, 1.0))]
 
     async def append(self, rows, marks):
         assert marks is not None
+        if self.full:
+            raise SpoolFull("full")
         self.rows += rows
 
     def reads(self, registers, first, hours=30):
@@ -75,6 +78,24 @@ def scenario(tmp_path, town, does):
             await does(Here(town), Registers(town.registry, shelf, thread), shelf, thread)
 
     asyncio.run(run())
+
+
+def test_what_a_full_spool_does_not_take_stays_on_the_shelf(tmp_path, town):
+    async def does(here, registers, shelf, thread):
+        here.reads(registers, MIDNIGHT - 2 * HOUR, 60)
+        await here.tend(registers, MIDNIGHT + 3 * DAY)
+        told = MIDNIGHT + 20 * DAY
+        here.moves(MIDNIGHT + DAY, told)
+        here.full = True
+        with pytest.raises(SpoolFull):
+            await here.tend(registers, told)
+        assert await thread.run(shelf.count) == 3
+        here.full = False
+        assert await here.tend(registers, told + 300) == 1
+        (row,) = here.rows
+        assert (row.t, row.value) == (MIDNIGHT + DAY, Decimal("26.50"))
+
+    scenario(tmp_path, town, does)
 
 
 def test_a_change_of_occupant_told_late_gives_its_index_once_and_no_other(tmp_path, town):

@@ -9,6 +9,7 @@ import pytest
 
 from agent.buffer.shelf import Shelf
 from agent.buffer.thread import in_own_thread
+from agent.errors import SpoolFull
 from agent.model import Why
 from agent.pipeline.account import Account
 from agent.pipeline.intake import Intake
@@ -30,12 +31,14 @@ class Here:
     """A ledger whose intake keeps rows in a list, and a shelf in a file."""
 
     def __init__(self, town):
-        self.town, self.rows = town, []
+        self.town, self.rows, self.full = town, [], False
         self.ledger = Ledger(town.gate(), {KEY: [METER]}, {})
         self.account = Account(self.ledger, Intake(self.append, 1.0))
 
     async def append(self, rows, marks):
         assert marks is not None
+        if self.full:
+            raise SpoolFull("full")
         self.rows += rows
 
     def read(self, unclaimed, slots, serial="9009"):
@@ -74,6 +77,22 @@ def test_an_unassigned_meters_readings_are_given_to_the_dwelling_it_turns_out_to
         assert {row.series.place for row in here.rows} == {town.place("D7")}
         assert await thread.run(shelf.count) == 2  # of the time before anybody had it
         assert await here.tend(unclaimed, NOW + 300) == 0
+
+    scenario(tmp_path, town, does)
+
+
+def test_what_a_full_spool_does_not_take_stays_on_the_shelf(tmp_path, town):
+    async def does(here, unclaimed, shelf, thread):
+        here.read(unclaimed, range(5))
+        town.dwelling("D7", "9009", NOW)
+        here.full = True
+        with pytest.raises(SpoolFull):
+            await here.tend(unclaimed, NOW + 200)
+        assert await thread.run(shelf.count) == 5
+        here.full = False
+        assert await here.tend(unclaimed, NOW + 500) == 5
+        assert [row.value for row in here.rows] == [Decimal(f"{n}.50") for n in range(5)]
+        assert await thread.run(shelf.count) == 0
 
     scenario(tmp_path, town, does)
 
