@@ -80,7 +80,7 @@ def mqtt(version: int, raw: bytes) -> None:
         far.shutdown(socket.SHUT_WR)
         near.setblocking(False)
         paho._sock = near
-        for _ in range(1_000):
+        for _ in range(len(raw) + 9):
             if paho.loop_read():
                 break
         assert paho.socket() is None, "it has seen the end"
