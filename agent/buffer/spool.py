@@ -40,8 +40,9 @@ from agent.buffer.verdict import Settled
 from agent.buffer.versions import Versions
 from agent.buffer.waiting import Waiting
 from agent.clock import seconds
-from agent.errors import Refused, SpoolFull
+from agent.errors import Refused, SpoolFull, StorageFailed
 from agent.model import BatchId, Lane, Mark, Retraction, Void
+from agent.storage import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -97,6 +98,8 @@ class Spool:
         except Damaged:
             aside = set_aside(path)
             spool = cls(path, key, head, max_bytes, reserve, judged=judged)
+        except OSError as error:
+            raise StorageFailed(reason_of(error, path.parent) or str(error)) from error
         except SpoolFull as error:
             raise Refused(f"the disk has no room to begin the spool {path}; free some") from error
         spool.set_aside = aside

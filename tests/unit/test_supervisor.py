@@ -204,7 +204,7 @@ def test_a_cancellation_that_nobody_asked_for_parks_as_an_error_does():
 
 def test_what_is_parked_is_ended_at_once_and_tried_again_at_once_when_asked():
     async def scenario():
-        jobs, bad, loop = supervisor(), Part(fails=30), asyncio.get_running_loop()
+        jobs, bad, loop = supervisor(), Part(fails=1000), asyncio.get_running_loop()
         jobs.start("bad", bad.run)
         await asyncio.sleep(100)
         before = len(bad.begins)

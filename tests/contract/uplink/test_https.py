@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent.buffer.batch import Stamp, write
+from agent.durable import later
 from agent.errors import BatchRejected, NotRecorded, NotStored, TooLarge, UplinkLost
 from agent.model import BatchId, Lane, Sealed
 from agent.uplink.answers import judge, retry_after
@@ -282,6 +283,7 @@ def test_a_cursor_outlives_the_connection_and_counts_for_one_address_and_one_tru
         got.clear()
         kept = Cursors(tmp_path / "cursors.json", lambda: trust[0])
         async with HttpsUplink.open(settings(port), Station(GATEWAY, None, take, kept)):
+            assert await asyncio.to_thread(later.settle, 60)
             return list(got)
 
     async def scenario(script: Script, other: Script) -> None:

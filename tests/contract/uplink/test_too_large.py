@@ -118,6 +118,7 @@ def test_what_a_proxy_refused_by_mistake_comes_through_once_it_is_put_right(
                 await at.until(lambda: len(far.proxy.refused) >= (4 if status == 413 else 3))
                 if status == 400:
                     await until_quarantined(at, 1)
+                assert "web page" in at.delivery.last_error
                 far.proxy.mistake = 0
                 at.wrong += HOUR / 2 + 1
                 await at.outbox.tend(60 * DAY)
@@ -127,7 +128,6 @@ def test_what_a_proxy_refused_by_mistake_comes_through_once_it_is_put_right(
             assert at.outbox.most_bytes() is None
             counted = await complete(at.rows, far.platform)
             assert (counted["voids"] > 0) == (status == 413)
-            assert "web page" in at.delivery.last_error
 
     asyncio.run(scenario())
 

@@ -277,7 +277,7 @@ def test_a_call_that_fails_is_answered_in_plain_words_and_told_in_the_log(tmp_pa
             house.mapped = house.registry.places = wrong
 
             asker = Asker("tests", NOBODY.progress)
-            request = b'{"call": "place.list", "args": {}}'
+            request = {"call": "place.list", "args": {}}
             house.sums_asked = house.outlets["centre"].outbox.catch_up = wrong
             return [await local.answer(house, request, asker) for _ in range(2)]
 

@@ -24,10 +24,10 @@ def test_a_mark_that_was_moved_before_an_error_is_moved_back_and_the_error_noted
             account.ledger.marks[KEY] = Mark(20, heard=True)
             raise KeyError("nobody")
 
-        assert not await account.take(KEY, change, faults)
+        assert not account.take(KEY, change, faults)
         assert account.ledger.marks.get(KEY) == before
         assert [(one.component, one.uplink) for one in faults.all()] == [("rows centre", "centre")]
-        assert await account.take(KEY, lambda: closed(account), faults)
+        assert account.take(KEY, lambda: closed(account), faults)
         assert not faults.all()
         await account.intake.commit()
         assert disk.commits == [([row(10)], {KEY: Mark(10, heard=True)})]
@@ -35,18 +35,22 @@ def test_a_mark_that_was_moved_before_an_error_is_moved_back_and_the_error_noted
     asyncio.run(scenario())
 
 
-def test_a_mark_whose_rows_found_no_room_before_a_cancellation_is_moved_back():
+def test_whoever_waits_for_room_has_handed_over_his_rows_with_their_mark():
     async def scenario():
         disk = Failing()
         account = account_of(disk, Mark(0, heard=True), room=1)
-        await account.intake.put([row(0)], {})
-        waits = asyncio.create_task(account.take(KEY, lambda: closed(account), Faults()))
+        account.intake.take([row(0)], {})
+        assert account.take(KEY, lambda: closed(account), Faults())
+        waits = asyncio.create_task(account.intake.room())
         await asyncio.sleep(0)
-        assert account.ledger.marks[KEY].slot == 10
         waits.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waits
-        assert account.ledger.marks[KEY].slot == 0
+        assert account.ledger.marks[KEY].slot == 10
+        await account.intake.commit()
+        assert disk.commits == [([row(0), row(10)], {KEY: Mark(10, heard=True)})]
+        async with asyncio.timeout(10):
+            await account.intake.room()
 
     asyncio.run(scenario())
 

@@ -68,7 +68,10 @@ async def polled(tmp_path, off=dt.timedelta()):
     async with tcp(Bus([meter], 38_400)) as port:
         settings = TcpSettings(host="127.0.0.1", port=port, baudrate=38_400, latency=0.01)
         link = Link("heat", lambda: MbusTcp.open(settings))
-        account = Account(ledger, SimpleNamespace(put=_nothing))
+        account = Account(
+            ledger,
+            SimpleNamespace(uplink="centre", put=_nothing, room=_nothing, take=lambda *_: None),
+        )
         device = Device("heat-1", [point])
         poller = Poller(link, [device], [account], clock, lambda *_: None, PARIS)
         poller._closed[KEY] = None

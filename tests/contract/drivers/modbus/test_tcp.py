@@ -60,7 +60,9 @@ def test_a_whole_sdm120_is_read_in_three_requests() -> None:
             assert all(sample.why is None for sample in samples.values())
             assert samples["serial"].value == Decimal(building.serial(0, 2))
             assert Decimal(220) < samples["voltage"].value < Decimal(240)  # type: ignore[operator]
-            assert samples["energy_import"].value == samples["energy_total"].value
+            # the building lives on between two requests
+            apart = samples["energy_total"].value - samples["energy_import"].value  # type: ignore[operator]
+            assert 0 <= apart < Decimal("0.01")
             assert samples["energy_export"].value == Decimal(0)
 
     asyncio.run(attack())
