@@ -164,12 +164,12 @@ class Ledger:
 
     def resume(self, now: float) -> list[Reading]:
         """Close as M `agent` (or `uplink`) every slot that went by since the marks, but the running
-        one.
+        one. They say `again`: what was kept in memory while the disk failed may have told of them.
         """
         rows: list[Reading] = []
         for key, mark in list(self.marks.items()):
             if missed := self.catch_up(key, now, Why.AGENT):
-                rows += missed
+                rows += [replace(row, again=True) for row in missed]
                 last = self.marks[key].slot
                 if self.removed is not None:  # nothing is fetched of while nobody was to have it
                     last = min(last, int(self.removed[0]))

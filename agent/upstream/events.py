@@ -60,7 +60,7 @@ def _gateway(answer: Mapping[str, Any]) -> Iterator[Event]:
             " aside: `gardien object list` names them",
         )
     yield from _faults(answer.get("faults", ()))
-    yield from _storage(answer.get("storage"))
+    yield from _storage(answer)
     yield from _restored(answer.get("restored"))
     if why := answer.get("backup_said"):
         yield Event("backup", f"the building file is not up to date: {why}")
@@ -82,10 +82,21 @@ def _faults(found: Sequence[Mapping[str, Any]]) -> Iterator[Event]:
         )
 
 
-def _storage(found: Mapping[str, Any] | None) -> Iterator[Event]:
+def _storage(answer: Mapping[str, Any]) -> Iterator[Event]:
     """Which stores cannot be written, and what that means."""
+    found = answer.get("storage")
     if found is None:
         return
+    faults = dict(found["faults"])
+    in_memory = [name for name, one in answer["uplinks"].items() if one.get("kept")]
+    reasons = [faults.pop(f"the spool of {name}", {}).get("reason", "") for name in in_memory]
+    if in_memory:
+        why = next(filter(None, reasons), "the disk fails")
+        yield Event(
+            "storage",
+            f"what is read now is lost when the power goes: {why}. Replace the card:"
+            " docs/replace.md",
+        )
     if why := found["controls"]:
         yield Event(
             "storage",
@@ -93,7 +104,7 @@ def _storage(found: Mapping[str, Any] | None) -> Iterator[Event]:
             " Replace the card: docs/replace.md",
         )
         return
-    for name, fault in found["faults"].items():
+    for name, fault in faults.items():
         yield Event(
             "storage",
             f"{name} cannot be written since {fault['since']}: {fault['reason']}."
