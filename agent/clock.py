@@ -206,8 +206,8 @@ class Clock:
         """Whether readings may be dated by it now.
 
         By holdover only in the boot in which it was proved: an RTC may be hours wrong, and what was
-        sent with a wrong date is not taken back. Until then readings wait; so they do while slots
-        are closed that lie ahead of it, and until a new period was let in.
+        sent with a wrong date has to be taken back. Until then readings wait; so they do while
+        slots are closed that lie ahead of it, and until a new period was let in.
         """
         return self.believed and self.entered and self.ahead <= 0
 
@@ -262,8 +262,8 @@ class Clock:
             return ""
         if self.ahead > 0:
             return (
-                f"marks lie {span_of(self.ahead)} ahead of the clock ({stamp(self.now())}): compare"
-                " it with a watch, then `gardien clock` says what to do"
+                f"marks lie {span_of(self.ahead)} ahead of the clock: compare the date and time"
+                " that `gardien clock` shows with a watch; it says what to do"
             )
         if self.now() < self._memory.floor - SLACK:
             last = stamp(self._memory.floor)

@@ -333,7 +333,7 @@ def _answer(
 
 def _say_unrecorded() -> None:
     words = _(
-        "In force. Not recorded yet: this gateway's storage is failing."
+        "In force. Not recorded yet: this gateway's disk is failing."
         " `gardien status` says what to do."
     )
     sys.stderr.write(f"{words}\n")

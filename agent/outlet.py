@@ -33,7 +33,7 @@ from agent.registry.effects import lost_withdrawals
 from agent.registry.entries import NewWithdrawal
 from agent.restored import Way
 from agent.state import judged
-from agent.storage import PROBED_EVERY, SILENT, made, volatile
+from agent.storage import PROBED_EVERY, SILENT, SPOOL, made, volatile
 from agent.uplink.delivery import Delivery
 from agent.uplink.outbox import Draining, SpoolOutbox
 
@@ -121,7 +121,7 @@ def _opening(house: House, name: str) -> AbstractContextManager[Spool]:
 
 async def _on_disk(stack: AsyncExitStack, house: House, name: str) -> Opened | None:
     """The spool on the disk; None: the disk fails, which is noted."""
-    store, before = f"the spool of {name}", house.disks.get(name)
+    store, before = f"{SPOOL}{name}", house.disks.get(name)
     if before is not None and not before.over:
         house.storage.failed(store, SILENT)
         return None

@@ -35,6 +35,8 @@ housekeeping for half a minute ends none"""
 PROBED_EVERY = 60.0
 """seconds between two test commits, while something is held or while a store has failed"""
 
+SPOOL = "the spool of "
+"""how a recipient's store is called, before the name of the uplink"""
 READ_ONLY, FAILING = "the disk is read-only", "the disk reports errors"
 SILENT = "the disk does not answer"
 NOT_WELL = {errno.EIO, errno.ENXIO, errno.ENODEV, errno.EUCLEAN, errno.ESHUTDOWN}

@@ -19,7 +19,7 @@ version() { dpkg-query -W -f '${Version}' gardien 2>/dev/null; }
 state() { systemctl show gardien.service -p "$1" --value; }
 
 usage() {
-    cat <<WORDS
+    cat <<'WORDS'
 gardien-upgrade [FILE.deb]   the newest version of the archive, or this file
 gardien-upgrade --back       the version before
 gardien-upgrade --timely     the newest version, where `updates` in the configuration lets it

@@ -20,7 +20,10 @@ FILES = (
     ("/etc/gardien/config.yaml", "how the building is read: the one file to edit"),
     ("/etc/gardien/credentials/", "secrets, one a file, for credential:gardien_NAME"),
     ("/var/lib/gardien/", "keys, registry, and readings on their way"),
-    ("/var/lib/gardien-upgrade/", "marks of an upgrade that is under way, of root alone"),
+    (
+        "/var/lib/gardien-upgrade/",
+        "marks of upgrades, and the lowest version allowed; root's alone",
+    ),
     ("/run/gardien.sock", "the local door, for root and the group gardien-admin"),
     ("/usr/share/gardien/config.example.yaml", "a configuration with everything in it"),
 )
@@ -33,6 +36,8 @@ def commands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.
         if command.hidden:
             continue
         if isinstance(command, click.Group):
+            if command.invoke_without_command:
+                yield f"{before}{name}", command
             yield from commands(command, f"{before}{name} ")
         else:
             yield f"{before}{name}", command

@@ -35,7 +35,7 @@ class Code(StrEnum):
     REQUEST = "E_REQUEST"
     """rightly signed, but what it asks for cannot be done here"""
     STORAGE = "E_STORAGE"
-    """the gateway's disk fails, and nothing that grants or orders is taken: it may come again"""
+    """the gateway's disk fails, and nothing that allows something is taken: it may come again"""
     EPOCH = "E_EPOCH"
     """a request for batches of an epoch, or with numbers, that there never were here"""
     OFTEN = "E_OFTEN"
@@ -62,8 +62,7 @@ WRONG = {
     Code.REVOKED: "It was revoked before it came",
     Code.REGISTRY: "It contradicts what is recorded at the gateway",
     Code.REQUEST: "What it asks for cannot be done at this gateway",
-    Code.STORAGE: "The gateway's storage fails, so that nothing can be recorded that orders or"
-    " grants anything",
+    Code.STORAGE: "The gateway's disk fails, so that nothing that allows something can be recorded",
     Code.INTERNAL: "An error in the gateway's own software: it could not evaluate this object, has"
     " set it aside and will not try it again",
 }

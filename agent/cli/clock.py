@@ -15,6 +15,7 @@ from agent.cli.terminal import (
     State,
     as_json,
     ask,
+    moment,
     table,
     when,
 )
@@ -42,7 +43,10 @@ def clock(
 @app.command()
 def reset(
     wrong_since: Annotated[
-        str, typer.Option(help="From when on the clock was wrong: 2026-07-12T09:30, true time.")
+        str,
+        typer.Option(
+            help="From when on the clock was wrong, in the building's true time: 2026-07-12T09:30."
+        ),
     ],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether it is meant.")] = False,
     named: As = None,
@@ -74,7 +78,7 @@ def reset(
 def _show(answer: dict[str, Any]) -> None:
     vouched, steps = answer["vouched"], answer["steps"]
     by = f"{vouched['by']}, {when(vouched['at'])}" if vouched else "nobody yet"
-    typer.echo(f"clock {when(answer['now'])}, {answer['trust']}; vouched for by {by}")
+    typer.echo(f"clock {moment(answer['now'])}, {answer['trust']}; vouched for by {by}")
     typer.echo(f"no time is believed before {when(answer['floor'])}")
     if answer["marks"]:
         rows = [

@@ -81,10 +81,10 @@ def _show(answer: dict[str, Any]) -> None:
 
 def _show_faults(faults: Sequence[dict[str, Any]]) -> None:
     for one in faults:
-        at = f"at {when(one['next_try'])}" if one["next_try"] else "by itself"
-        typer.echo(
-            f"  {one['component']}, since {when(one['since'])}, tried again {at}: {one['words']}"
-        )
+        tried = "runs; named until it has worked for a while without this error"
+        if one["next_try"]:
+            tried = f"tried again at {when(one['next_try'])}"
+        typer.echo(f"  {one['component']}, since {when(one['since'])}, {tried}: {one['words']}")
     if faults:
         typer.echo(REPORT)
 

@@ -136,6 +136,15 @@ def when(stamp: str | None) -> str:
     return here.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M")
 
 
+def moment(stamp: str) -> str:
+    """A moment as the building has it, with its date and the name of its time zone."""
+    from datetime import datetime
+
+    zone = _zone()
+    here = datetime.fromisoformat(stamp).astimezone(zone)
+    return f"{here:%Y-%m-%d %H:%M:%S} {zone or here.tzname()}"
+
+
 def _zone() -> ZoneInfo | None:
     """The building's; None, the machine's, where no answer has named it."""
     from zoneinfo import ZoneInfo

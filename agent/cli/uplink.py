@@ -19,7 +19,10 @@ from agent.cli.terminal import (
     when,
 )
 
-app = typer.Typer(no_args_is_help=True, help="Where readings go, and how a way there is closed.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Where readings go, how refused batches are sent again, and how an uplink is closed.",
+)
 
 LOOK = 2.0
 """seconds between two looks at what still waits"""

@@ -17,10 +17,12 @@ The version stands in every batch (`policy`). It is a promise about every slot o
    (`AVG`) is made where `mean:` asks for it, of the good values read in its step, at least four
    fifths of them, and is marked K too.
 3. **Every slot gives one row:** a value, or M with the reason. `silent`: the meter did not answer;
-   `link`: its line was down; `agent`: gardien was down; `bad`: the meter says the value is
-   invalid; `early`: before its first answer; `busy`: the line had no time left; `shed`: dropped
-   because the disk was full; `clock`: the time was not known; `uplink`: the operator had removed
-   the uplink to this recipient, and nothing was kept for it. A run of M is one row (`span`).
+   `link`: its line was down; `agent`: gardien, or its component that reads or keeps the value, was
+   down; `bad`: the meter says the value is invalid, or gardien could not read it because of an
+   error of its own; `early`: before its first answer; `busy`: the line had no time left, or the
+   value was read later than its step; `shed`: dropped because the disk was full or failed;
+   `clock`: the time was not known; `uplink`: the operator had removed the uplink to this
+   recipient, and nothing was kept for it. A run of M is one row (`span`).
    A meter that was silent is asked again every minute while its slot runs, if a slot lasts longer
    than two, one with a battery once and then only as often as that bears; what it then says is
    sent as a new version, flagged LATE. Only of a state (EVT: a door, an alarm, a fault) no row
@@ -74,18 +76,19 @@ La version figure dans chaque lot (`policy`). C'est un engagement sur chaque pas
    suivent, là où `intervals: true` la demande ; elle porte la lettre K. Une moyenne (`AVG`) est
    faite là où `mean:` la demande, des bonnes valeurs lues dans son pas, les quatre cinquièmes au
    moins ; elle porte K aussi.
-3. **Chaque pas donne une ligne :** une valeur, ou M avec le motif. `silent` : le compteur n'a pas
-   répondu ; `link` : sa ligne était coupée ; `agent` : gardien était arrêté ; `bad` : le compteur
-   déclare la valeur invalide ; `early` : avant sa première réponse ; `busy` : la ligne n'avait
-   plus le temps ; `shed` : abandonnée faute de place sur le disque ; `clock` : l'heure n'était pas
-   connue ; `uplink` : l'exploitant avait retiré la liaison vers ce destinataire, et rien n'était
-   gardé pour lui. Une suite de M tient en une ligne (`span`). Un compteur muet est interrogé de
-   nouveau chaque minute tant que dure son pas, si celui-ci dépasse deux minutes (un compteur à
-   pile, une fois puis pas plus souvent que la pile ne le permet) ; ce qu'il dit alors part comme
-   nouvelle
-   version, marquée LATE. Seul un état (EVT : porte, alarme, défaut) n'est pas répété à chaque pas :
-   une ligne part quand il change, quand on ne le connaît plus (M), et quand on le connaît de
-   nouveau. Sa date est celle du pas où on l'a vu.
+3. **Chaque pas donne une ligne :** une valeur, ou M avec le motif. `silent` : le compteur n'a
+   pas répondu ; `link` : sa ligne était coupée ; `agent` : gardien, ou son composant qui lit ou
+   garde la valeur, était arrêté ; `bad` : le compteur déclare la valeur invalide, ou une erreur
+   de gardien a empêché de la lire ; `early` : avant sa première réponse ; `busy` : la ligne
+   n'avait plus le temps, ou la valeur a été lue après la fin de son pas ; `shed` : abandonnée
+   parce que le disque était plein ou en panne ; `clock` : l'heure n'était pas connue ;
+   `uplink` : l'exploitant avait retiré la liaison vers ce destinataire, et rien n'était gardé
+   pour lui. Une suite de M tient en une ligne (`span`). Un compteur muet est interrogé de nouveau chaque
+   minute tant que dure son pas, si celui-ci dépasse deux minutes (un compteur à pile, une fois
+   puis pas plus souvent que la pile ne le permet) ; ce qu'il dit alors part comme nouvelle
+   version, marquée LATE. Seul un état (EVT : porte, alarme, défaut) n'est pas répété à chaque
+   pas : une ligne part quand il change, quand on ne le connaît plus (M), et quand on le connaît
+   de nouveau. Sa date est celle du pas où on l'a vu.
 4. **Rien n'est estimé.** Un trou reste un trou ; aucun index n'est inventé.
 5. **Les valeurs douteuses sont conservées et signalées.** V : mesurée, tous contrôles passés. R :
    mesurée, mais il manque de quoi contrôler (la valeur précédente, la puissance du compteur). S :

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.clock import stamp
+from agent.storage import SPOOL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -76,8 +77,7 @@ def _faults(found: Sequence[Mapping[str, Any]]) -> Iterator[Event]:
         kinds = ", ".join(sorted({fault["error"] for fault in faults}))
         yield Event(
             "fault",
-            f"{component} does not work because of an unexpected error ({kinds}), and is tried"
-            " again by itself",
+            f"{component}: an unexpected error ({kinds}); what it stopped is tried again by itself",
             faults[0]["uplink"],
         )
 
@@ -89,26 +89,27 @@ def _storage(answer: Mapping[str, Any]) -> Iterator[Event]:
         return
     faults = dict(found["faults"])
     in_memory = [name for name, one in answer["uplinks"].items() if one.get("kept")]
-    reasons = [faults.pop(f"the spool of {name}", {}).get("reason", "") for name in in_memory]
+    reasons = [faults.pop(f"{SPOOL}{name}", {}).get("reason", "") for name in in_memory]
     if in_memory:
         why = next(filter(None, reasons), "the disk fails")
         yield Event(
             "storage",
-            f"what is read now is lost when the power goes: {why}. Replace the card:"
-            " docs/replace.md",
+            "what is read now waits in memory, and what is not delivered is lost when the power"
+            f" goes: {why}. Replace the disk or card: docs/replace.md",
         )
     if why := found["controls"]:
         yield Event(
             "storage",
             f"controls: released, because {why}; no order is carried out until it can be written."
-            " Replace the card: docs/replace.md",
+            " Replace the disk or card: docs/replace.md",
         )
         return
     for name, fault in faults.items():
         yield Event(
             "storage",
             f"{name} cannot be written since {fault['since']}: {fault['reason']}."
-            " If it stays so, replace the card: docs/replace.md",
+            " If it stays so, replace the disk or card: docs/replace.md",
+            name.removeprefix(SPOOL) if name.startswith(SPOOL) else None,
         )
 
 
@@ -146,7 +147,8 @@ def _link(name: str, link: Mapping[str, Any]) -> Iterator[Event]:
     elif link["silent"]:
         yield Event("device-silent", f"line {name}: {_count(link['silent'], 'device')} silent")
     for proposal in link["proposals"]:
-        yield Event("exchange", f"line {name}: {proposal}")
+        text = f"line {name}: a meter is silent and an unknown one answers"
+        yield Event("exchange", text, here=f"line {name}: {proposal}")
     for one in link["disturbers"]:
         yield Event("line-disturbed", f"line {name}: a device breaks the line", here=_breaks(one))
     if (found := link["disturbed"])["devices"]:
@@ -163,10 +165,11 @@ def _link(name: str, link: Mapping[str, Any]) -> Iterator[Event]:
 def _breaks(one: Mapping[str, Any]) -> str:
     """Who breaks a line, how often, how, and what to do."""
     who = one["device"] or f"the device at address {one['address']}, which is not configured,"
-    times = {0: "not yet", 1: "once"}.get(one["today"], f"{one['today']} times")
+    times = {0: "not", 1: "once"}.get(one["today"], f"{one['today']} times")
+    asked = "; until it is well it is asked last, and less often" if one["device"] else ""
     return (
         f"{who} breaks the line: {times} today. It {one['how']}. Check its wiring, termination and"
-        " address, or take it off the line; until it is well it is asked last, and less often"
+        f" address, or take it off the line{asked}"
     )
 
 
@@ -201,8 +204,8 @@ def _refused(name: str, backlog: Mapping[str, Any]) -> str:
     if why := backlog["quarantined_why"]:
         text += f": {why}"
     return (
-        f"{text}; what they hold is kept, and tried again by itself within a day;"
-        f" gardien uplink retry {name} tries it at once"
+        f"{text}; what they hold is kept, and tried again by itself after a day at the latest;"
+        f" `gardien uplink retry {name}` tries it at once"
     )
 
 

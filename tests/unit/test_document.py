@@ -152,21 +152,21 @@ def test_a_disk_that_fails_is_named_with_what_it_means_and_what_to_do():
     (silent,) = [one.text for one in events(made) if one.code == "storage"]
     assert silent == (
         "the journal of the controls cannot be written since 2026-11-27T07:00:00Z: the disk does"
-        " not answer. If it stays so, replace the card: docs/replace.md"
+        " not answer. If it stays so, replace the disk or card: docs/replace.md"
     )
     made["storage"]["faults"]["the spool of mine"] = {**fault, "reason": "the disk is read-only"}
     made["uplinks"]["mine"]["kept"] = "memory"
     lost, _ = [one.text for one in events(made) if one.code == "storage"]
     assert lost == (
-        "what is read now is lost when the power goes: the disk is read-only. Replace the card:"
-        " docs/replace.md"
+        "what is read now waits in memory, and what is not delivered is lost when the power goes:"
+        " the disk is read-only. Replace the disk or card: docs/replace.md"
     )
     made["uplinks"]["mine"]["kept"] = ""
     made["storage"]["controls"] = "the disk is read-only"
     (released,) = [one.text for one in events(made) if one.code == "storage"]
     assert released == (
         "controls: released, because the disk is read-only; no order is carried out until it can"
-        " be written. Replace the card: docs/replace.md"
+        " be written. Replace the disk or card: docs/replace.md"
     )
 
 
