@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+REGISTRY = "the registry"
 NOTES = "registry.json"
 """beside the state, in memory: what the disk has not taken of the registry"""
 WRITTEN_WITHIN = 5.0
@@ -127,7 +128,7 @@ async def _serve(
     until_told, again = signals
     with _house(config) as house:
         if why := probed(config.state):
-            house.storage.failed("the registry", why)
+            house.storage.failed(REGISTRY, why)
         house.registry.begin_notes(failing=bool(why))
         async with running(house, config_path) as here:
             started.set()
@@ -214,7 +215,7 @@ def _failure(storage: Storage) -> str:
 async def _tend_storage(house: House) -> None:
     """Bring to the disk, once it is well, what it has not taken."""
     tried = monotonic()
-    registry, store = house.registry, "the registry"
+    registry, store = house.registry, REGISTRY
     while True:
         await asyncio.sleep(1)
         waits = registry.mute or not registry.written
@@ -225,15 +226,16 @@ async def _tend_storage(house: House) -> None:
             continue
         tried = monotonic()
         if not await asyncio.to_thread(probed, house.config.state) and registry.retry():
-            registry.mute = False
+            registry.speak()
             house.storage.recovered(store)
             if volatile_book:
                 house.book_broken.set()
 
 
 def _silence(storage: Storage) -> str:
-    """Why the disk does not answer; empty: it does."""
-    return SILENT if any(one.reason == SILENT for one in storage.faults.values()) else ""
+    """Why the disk does not answer; empty: it does. The registry hears it from the others."""
+    others = (fault for store, fault in storage.faults.items() if store != REGISTRY)
+    return SILENT if any(one.reason == SILENT for one in others) else ""
 
 
 def _open_book(house: House, who: Identity, stack: ExitStack) -> None:

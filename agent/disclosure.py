@@ -19,7 +19,7 @@ from agent.buffer.shelf import Shelf
 from agent.buffer.thread import in_own_thread
 from agent.channels import channels
 from agent.clock import stamp
-from agent.errors import Refused
+from agent.errors import Refused, StorageFailed
 from agent.model import Kind
 from agent.outlet import directory_of, open_outlet
 from agent.pipeline.ledger import multiplier
@@ -114,7 +114,7 @@ async def _of_recipient(
                 found.held += await _waiting(outlet, home)
                 found.known += await _known(house, outlet, place, home)
                 _identify(house, outlet)
-    except (OSError, Refused) as error:
+    except (OSError, Refused, StorageFailed) as error:
         found.gaps.append(Gap("unreadable", recipient, str(error)))
     mine = [one for one in known if place in (None, one.place)]
     received = {one.place for one in mine}

@@ -126,11 +126,13 @@ async def _on_disk(stack: AsyncExitStack, house: House, name: str) -> Opened | N
         house.storage.failed(store, SILENT)
         return None
     thread = house.disks[name] = DiskThread(f"spool {name}")
+    own = await stack.enter_async_context(AsyncExitStack())
     try:
         opening = partial(_opening, house, name)
-        disk = await stack.enter_async_context(in_own_thread(f"spool {name}", opening, thread))
+        disk = await own.enter_async_context(in_own_thread(f"spool {name}", opening, thread))
         await thread.run(disk[0].probe)
     except StorageFailed as error:
+        await own.aclose()
         house.storage.failed(store, str(error))
         return None
     house.storage.recovered(store)

@@ -181,6 +181,7 @@ class Running:
         """Deliver to a recipient no more; what intake holds is committed."""
         await self.jobs.stop(f"spool {name}")
         self.house.unopened.pop(name, None)
+        self.house.storage.recovered(f"{SPOOL}{name}")  # it is nobody's any more
 
     def start_polling(self, line: Line) -> None:
         """Poll the devices of a line."""

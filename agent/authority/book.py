@@ -76,7 +76,6 @@ def _not_now(path: Path, error: Exception) -> NotRecorded:
 
 
 def _forget_copy(copy: Path) -> None:
-    """What it took was not acknowledged, and comes again."""
     for suffix in ("", "-wal", "-shm"):
         copy.with_name(copy.name + suffix).unlink(missing_ok=True)
 
@@ -110,7 +109,7 @@ class Book:
                 db, book = cls._opened(path)
             reserve.stand()
             if beside is not None:
-                _forget_copy(beside / path.name)
+                cls._take_over(book, beside / path.name)
         except (OSError, sqlite3.DatabaseError, Forged) as error:
             if isinstance(error, OSError) or getattr(error, "sqlite_errorcode", 0) in NOT_NOW:
                 db, book = cls._copied(path, beside, error)
@@ -129,6 +128,20 @@ class Book:
             yield book
         finally:
             db.close()
+
+    @classmethod
+    def _take_over(cls, book: Book, copy: Path) -> None:
+        """Keep what was taken back while the disk failed, and forget the copy: all else was not
+        acknowledged, and comes again.
+        """
+        if copy.exists():
+            with suppress(OSError, sqlite3.DatabaseError, Refused):
+                db, held = cls._opened(copy)
+                try:
+                    book.remember(sorted(held.revoked), (), held.taken.all(), seconds())
+                finally:
+                    db.close()
+        _forget_copy(copy)
 
     @classmethod
     def _copied(

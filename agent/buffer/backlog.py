@@ -55,7 +55,7 @@ class Backlog:
     @property
     def settled(self) -> bool:
         """Whether the recipient has everything."""
-        return not (self.rows or self.batches or self.quarantined)
+        return not (self.rows or self.batches or self.quarantined or self.retractions)
 
 
 class Count:

@@ -35,6 +35,11 @@ class Bases(Protocol):
         """Whether a row of a dwelling may still leave, on the basis that it carries."""
         ...
 
+    @property
+    def mute(self) -> bool:
+        """Whether nobody can say that now."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -120,6 +125,8 @@ class Sealing:
         }
         if not gone:
             return choice
+        if bases.mute:  # nobody can say: they stay, and wait
+            return replace(choice, wanted=[i for i in choice.wanted if i not in gone])
         self._meta.add("unbased", len(gone))
         stay = [i for i in range(len(rows)) if i not in gone]
         block = replace(choice.block, rows=[rows[i] for i in stay])

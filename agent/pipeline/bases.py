@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _Known(NamedTuple):
-    revision: int
+    answers: tuple[int, bool]
     since: int
     until: int
     stands: bool
@@ -38,23 +38,28 @@ class Bases:
         """The number of the registry's last change."""
         return self._gate().registry.revision
 
+    @property
+    def mute(self) -> bool:
+        """Whether nobody can say now what stands (see Registry.mute)."""
+        return self._gate().registry.mute
+
     def stands(self, series: Series, t: int) -> bool:
         """Whether a row of slot t may still leave, on the basis that it carries."""
         gate = self._gate()
         if not series.basis:  # it says that something is withheld, and nothing else
             return gate.withholds
-        revision, known = gate.registry.revision, self._known.get(series)
-        if known is not None and known.revision == revision and known.since <= t < known.until:
+        answers, known = gate.registry.answers, self._known.get(series)
+        if known is not None and known.answers == answers and known.since <= t < known.until:
             return known.stands
         stands = still_covers(gate.registry, gate.policy, series, t, gate.recipient)
         if series.kind not in (Kind.INT, Kind.AVG):
             turn = next(iter(gate.registry.turns(t, t + TEN_YEARS)), t + TEN_YEARS)
-            self._known[series] = _Known(revision, t, turn, stands)
+            self._known[series] = _Known(answers, t, turn, stands)
         return stands
 
     def kept(self, rows: Sequence[Reading]) -> list[Reading]:
         """Those of the rows that may still be stored."""
-        return [row for row in rows if self.stands(row.series, row.t)]
+        return [row for row in rows if self.mute or self.stands(row.series, row.t)]
 
     def taken_back(self, after: int) -> tuple[int, list[Retraction]]:
         """What the changes after one take back from this recipient, and the number of the last.

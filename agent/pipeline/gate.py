@@ -67,7 +67,7 @@ class Answer(NamedTuple):
 
 
 class _Known(NamedTuple):
-    revision: int
+    answers: tuple[int, bool]
     since: int
     until: int
     answer: Answer
@@ -102,12 +102,12 @@ class Gate:
         known = self._known.get(key)
         if (
             known is None
-            or known.revision != self.registry.revision
+            or known.answers != self.registry.answers
             or not known.since <= t < known.until
         ):
             until = next(self._turning(t, t + TEN_YEARS, point), t + TEN_YEARS)
             answer = self._ask(point, serial, t)
-            known = self._known[key] = _Known(self.registry.revision, t, until, answer)
+            known = self._known[key] = _Known(self.registry.answers, t, until, answer)
         return known.answer
 
     def boundary(self, point: Point, serial: str | None, t: int) -> Series | None:

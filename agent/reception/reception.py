@@ -255,6 +255,7 @@ class Reception:
         members = self.known().members
         for kid in kids:
             _may_revoke(verified, kid, members)
+        self.book.taken.add(taken.said_by(verified, said))  # also where it cannot be kept
         seat = self.seats.get(REVOKES)
         answer = _answer(verified, "revoked")
         if seat is not None:
@@ -320,6 +321,8 @@ class Reception:
                 try:
                     self._tell(raw, via, await self._evaluate(raw, via))
                 except Forged as error:
+                    if error.code is Code.STORAGE:  # it waits on
+                        continue
                     with self.book.transaction():
                         self.book.no_longer(sha256)
                     self._refused(raw, via, error)

@@ -99,8 +99,10 @@ class Registry:
         """what is in force, and not on the disk yet: see `_record`"""
         self.mute = False
         """nothing allows anything now: what was withdrawn while the disk failed may be forgotten"""
-        self._whole = True
-        """whether the file says what stands here"""
+        self._whole, self._begun = True, False
+        """whether the file says what stands here; whether the notes are of this boot"""
+        self._good: int | None = None
+        """the last change that was written well, where later ones may be in the file"""
         self._load()
         self._recall()
 
@@ -413,11 +415,12 @@ class Registry:
 
     def _not_taken(self, error: Exception, documents: Sequence[Document]) -> None:
         ends = [one for one in documents if self._takes_away(one)]
-        self._whole = False
+        if self._whole:
+            self._whole, self._good = False, self.revision
         if ends:
             self._hold([*self._documents, *ends])
             self.unrecorded += tuple(ends)
-            self._note()
+        self._note()
         if len(ends) < len(documents):
             raise self._unwritten(error) from error
 
@@ -433,9 +436,14 @@ class Registry:
     def _written(self) -> None:
         self._table = TinyDB(storage=lambda: self._file).table(TABLE)  # it counts its rows
         self._whole = True
-        if self.unrecorded:
-            self.unrecorded = ()
+        if self.unrecorded or self._good is not None:
+            self.unrecorded, self._good = (), None
             self._note()
+
+    @property
+    def answers(self) -> tuple[int, bool]:
+        """What tells the answers of now from those of another time."""
+        return self.revision, self.mute
 
     @property
     def written(self) -> bool:
@@ -446,12 +454,19 @@ class Registry:
         """Leave notes, by which a start in this boot knows that it has heard all; `failing`: the
         disk takes nothing now, and where there are none nothing is allowed until it does.
         """
+        self._begun = True
         if self._notes is None:
             return
         if failing:
-            self.mute = not self._notes.exists()
+            self.mute = self.mute or not self._notes.exists()
         else:
-            self._note()
+            self.mute = False
+        self._note()
+
+    def speak(self) -> None:
+        """The disk is well: what it says counts again."""
+        self.mute = False
+        self._note()
 
     def retry(self) -> bool:
         """Bring to the disk what it has not taken yet; whether all of it is there now."""
@@ -480,13 +495,23 @@ class Registry:
     def _recall(self) -> None:
         """Let hold what was noted and did not come to the disk."""
         try:
-            noted = json.loads(self._notes.read_bytes()) if self._notes else []
-        except (FileNotFoundError, ValueError):
+            noted = json.loads(self._notes.read_bytes()) if self._notes else {}
+            rows, good = list(noted["documents"]), noted["good"]
+        except (FileNotFoundError, ValueError, TypeError, LookupError):
             return
-        new = [one for one in map(from_row, noted) if one.word.revision > self.revision]
-        if new:
-            self._hold([*self._documents, *new])
-            self.unrecorded, self._whole = tuple(new), False
+        self.mute = bool(noted.get("mute"))
+        have = [to_row(one) for one in self._documents]
+        new = [from_row(row) for row in rows if row not in have]
+        # what came to the disk by a write that failed was refused
+        kept = [
+            one
+            for one, row in zip(self._documents, have, strict=True)
+            if good is None or one.word.revision <= good or row in rows
+        ]
+        if new or len(kept) < len(have):
+            self._good = good
+            self._hold([*kept, *new])
+            self.unrecorded, self._whole = tuple(map(from_row, rows)), False
             self.retry()
 
     def _note(self) -> None:
@@ -496,7 +521,13 @@ class Registry:
         try:
             made(self._notes.parent)
             new = self._notes.with_suffix(".new")
-            new.write_text(json.dumps([to_row(one) for one in self.unrecorded]), encoding="utf-8")
+            said = {
+                "documents": [to_row(one) for one in self.unrecorded],
+                "good": self._good,
+                # a boot that has begun with such a disk has no notes of its own
+                "mute": self.mute or not (self._begun or self._notes.exists()),
+            }
+            new.write_text(json.dumps(said), encoding="utf-8")
             new.replace(self._notes)
         except (OSError, Refused) as error:
             log.error("%s cannot be written: %s", self._notes, error)  # noqa: TRY400 -- no bug

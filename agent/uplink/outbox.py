@@ -32,6 +32,11 @@ class Bases(Protocol):
         """Whether a row of a dwelling may still leave."""
         ...
 
+    @property
+    def mute(self) -> bool:
+        """Whether nobody can say now what may leave."""
+        ...
+
     def taken_back(self, after: int) -> tuple[int, Sequence[Retraction]]:
         """What the changes after one take back here, and the number of the last."""
         ...

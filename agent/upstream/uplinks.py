@@ -71,8 +71,8 @@ async def retry(house: House, asker: object, *, name: str) -> dict[str, Any]:
 
 async def waiting(outlet: Outlet) -> int:
     """Values of an uplink that its recipient has not receipted."""
-    backlog = await outlet.thread.run(outlet.spool.backlog)
-    return backlog.slots + backlog.batch_rows
+    found = [await thread.run(spool.backlog) for spool, thread in outlet.spools]
+    return sum(one.slots + one.batch_rows for one in found)
 
 
 CALLS: Mapping[str, Callable[..., Awaitable[dict[str, Any]]]] = {
