@@ -14,8 +14,9 @@ from agent.authority.compact import MAP
 from agent.authority.key import Key
 from agent.buffer.database import Damaged
 from agent.buffer.memory import KEPT
+from agent.buffer.thread import DiskThread
 from agent.config.sums import sums_asked
-from agent.errors import NotRecorded, Refused
+from agent.errors import NotRecorded, Refused, StorageFailed
 from agent.lifetime import Supervisor
 from agent.pipeline.account import Account
 from agent.pipeline.indexes import Indexes
@@ -28,7 +29,7 @@ from agent.registry.documents import Installation, covers, serial_key
 from agent.registry.gate import Common, Policy, policy
 from agent.registry.mapping import Met, mapping
 from agent.steering.wiring import open_steering as opened
-from agent.storage import Storage
+from agent.storage import SILENT, Storage
 from agent.uplink.cursors import Cursors
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from agent.authority.verify import Verified
     from agent.buffer.announced import Item
     from agent.buffer.spool import Spool
-    from agent.buffer.thread import DiskThread, OneThread
+    from agent.buffer.thread import OneThread
     from agent.buildingfile import BuildingFile
     from agent.clock import Clock
     from agent.closing import Closing
@@ -107,6 +108,11 @@ class Outlet:
         both = [(self.spool, self.thread)]
         return both if self.kept or self.in_memory is None else [*both, self.in_memory]
 
+    async def waiting(self) -> int:
+        """Values that its recipient has not receipted."""
+        found = [await thread.run(spool.backlog) for spool, thread in self.spools]
+        return sum(one.slots + one.batch_rows for one in found)
+
 
 @dataclass
 class House:
@@ -152,7 +158,7 @@ class House:
     storage: Storage = field(default_factory=Storage)
     """which stores cannot be written now"""
     disks: dict[str, DiskThread] = field(default_factory=dict)
-    """by uplink: the thread that last had the spool on the disk open"""
+    """by uplink, `shelf` and `registers`: the thread that last had the file on the disk open"""
     building: BuildingFile | None = None
     """all that people told, sealed, and who holds it; None: no identity yet"""
     backup_said: str = ""
@@ -179,6 +185,15 @@ class House:
     def __post_init__(self) -> None:
         """In memory only, for all recipients."""
         self.indexes = Indexes(self.registry)
+
+    def disk_thread(self, name: str) -> DiskThread:
+        """A new thread for a file on the disk. Raises StorageFailed while the one before it waits
+        for the disk.
+        """
+        if name in self.disks and not self.disks[name].over:
+            raise StorageFailed(SILENT)
+        self.disks[name] = DiskThread(name)
+        return self.disks[name]
 
     def device(self, name: str) -> tuple[Line, Device]:
         """A configured device with its line. Raises Refused where there is none of that name."""
@@ -345,6 +360,7 @@ class House:
                 outlet.thread.run,
                 outlet.sums,
                 asked.get(outlet.name),
+                [(spool, thread.run) for spool, thread in outlet.spools[1:]],
             )
             for outlet in self.outlets.values()
         ]

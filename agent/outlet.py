@@ -15,7 +15,7 @@ from agent.buffer.batch import BatchHead
 from agent.buffer.leftover import recipients_of, spool_of
 from agent.buffer.memory import CAP, KEPT
 from agent.buffer.spool import Spool
-from agent.buffer.thread import DiskThread, in_own_thread
+from agent.buffer.thread import in_own_thread
 from agent.errors import Refused, StorageFailed
 from agent.house import Outlet, midnights, points_by_key, policy_of
 from agent.lifetime import said
@@ -33,7 +33,7 @@ from agent.registry.effects import lost_withdrawals
 from agent.registry.entries import NewWithdrawal
 from agent.restored import Way
 from agent.state import judged
-from agent.storage import PROBED_EVERY, SILENT, SPOOL, made, volatile
+from agent.storage import PROBED_EVERY, SPOOL, made, volatile
 from agent.uplink.delivery import Delivery
 from agent.uplink.outbox import Draining, SpoolOutbox
 
@@ -53,6 +53,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+NOT_COUNTED = (
+    "uplinks.{}: the disk fails, and what waits on it cannot be counted: keep the uplink until the"
+    " disk is well (`gardien status`)"
+)
 UNPROVED = "ten minutes are over, and not every platform could say that all has come"
 
 
@@ -121,14 +125,9 @@ def _opening(house: House, name: str) -> AbstractContextManager[Spool]:
 
 async def _on_disk(stack: AsyncExitStack, house: House, name: str) -> Opened | None:
     """The spool on the disk; None: the disk fails, which is noted."""
-    store, before = f"{SPOOL}{name}", house.disks.get(name)
-    if before is not None and not before.over:
-        house.storage.failed(store, SILENT)
-        return None
-    thread = house.disks[name] = DiskThread(f"spool {name}")
-    own = await stack.enter_async_context(AsyncExitStack())
+    store, own = f"{SPOOL}{name}", await stack.enter_async_context(AsyncExitStack())
     try:
-        opening = partial(_opening, house, name)
+        thread, opening = house.disk_thread(store), partial(_opening, house, name)
         disk = await own.enter_async_context(in_own_thread(f"spool {name}", opening, thread))
         await thread.run(disk[0].probe)
     except StorageFailed as error:
@@ -171,6 +170,8 @@ async def _opened(
     outlet = before or _outlet(house, name, spool, thread, await thread.run(spool.marks))
     outlet.spool, outlet.thread, outlet.in_memory = spool, thread, memory
     outlet.told = await thread.run(spool.announced)
+    if disk is not None and memory is not None:
+        await thread.run(spool.go_on_after, *await memory[1].run(lambda: memory[0].given))
     outboxes = []
     for one in opened:
         outbox = SpoolOutbox(*one, house.clock, bases=_bases(house, outlet.ledger))
@@ -185,10 +186,7 @@ async def _opened(
 
 async def _tried(house: House, name: str) -> None:
     """Open the spool on the disk and commit something. Raises StorageFailed, Refused."""
-    before = house.disks.get(name)
-    if before is not None and not before.over:
-        raise StorageFailed(SILENT)
-    thread = house.disks[name] = DiskThread(f"spool {name}")
+    thread = house.disk_thread(f"{SPOOL}{name}")
     async with in_own_thread("", partial(_opening, house, name), thread) as (spool, _):
         await thread.run(spool.probe)
 
@@ -260,7 +258,7 @@ async def account(house: House, outlet: Outlet) -> None:
     if not dated:
         return
     rows: list[Reading] = outlet.ledger.resume(now)
-    await outlet.intake.put(rows, dict(outlet.ledger.marks))
+    outlet.intake.take(rows, dict(outlet.ledger.marks))  # nobody makes room yet
     await outlet.intake.commit()
     house.closing.returned(recipient)
 

@@ -16,7 +16,7 @@ from agent.errors import Refused
 from agent.house import midnights, new_poller, points_by_key, policy_of
 from agent.lifetime import said
 from agent.lines import lines_of
-from agent.outlet import forget_closed
+from agent.outlet import NOT_COUNTED, forget_closed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,8 +66,9 @@ async def _refuse(house: House, new: Config) -> None:
     for name, outlet in house.outlets.items():
         if _recipient(new, name) == outlet.settings.recipient:
             continue
-        backlog = await outlet.thread.run(outlet.spool.backlog)
-        if waits := backlog.slots + backlog.batch_rows:
+        if outlet.kept:
+            raise Refused(NOT_COUNTED.format(name))
+        if waits := await outlet.waiting():
             raise Refused(
                 f"uplinks.{name}: {waits} values still wait for {outlet.settings.recipient}:"
                 f" put it back, and first run `gardien uplink close {name} --drain` (or --drop)"

@@ -14,11 +14,11 @@ from agent.buffer.leftover import destroy
 from agent.buffer.shelf import Shelf
 from agent.buffer.thread import in_own_thread
 from agent.enrolment import renewal
-from agent.errors import Refused, SpoolFull
+from agent.errors import Refused, SpoolFull, StorageFailed
 from agent.house import House, new_poller, open_steering
 from agent.lifetime import said, together
 from agent.model import Why
-from agent.outlet import account, forget_closed, open_outlet, turned
+from agent.outlet import NOT_COUNTED, account, forget_closed, open_outlet, turned
 from agent.pipeline.registers import Registers
 from agent.pipeline.timekeeper import Timekeeper
 from agent.pipeline.unclaimed import Unclaimed
@@ -26,6 +26,7 @@ from agent.reception.reception import store_is_broken
 from agent.registry.gate import LONGEST_UNSENT
 from agent.seek import seek
 from agent.state import judged
+from agent.storage import SPOOL
 from agent.upstream.deliver import LONGEST_WAIT, deliver
 from agent.upstream.seats import take_seats
 
@@ -47,6 +48,8 @@ SHELVE_EVERY = 300.0
 """seconds that readings of unknown meters stay in memory before they are brought to the disk"""
 WAITING_EVERY = 60.0
 """seconds between two looks at signed objects that wait"""
+BESIDE_CONTROLS = ("controls left", "journal pruning", "journal storage")
+"""components that work on the journal, beside one for each control"""
 ONE_READ = 60.0
 """seconds that a reload waits for the read under way on a line"""
 
@@ -127,7 +130,7 @@ class Running:
 
     async def stop_controls(self) -> None:
         """Look after none of them for now."""
-        for name in (*self.jobs.names("control "), "controls left", "journal pruning"):
+        for name in (*self.jobs.names("control "), *BESIDE_CONTROLS):
             await self.jobs.stop(name)
 
     async def open_outlet(self, name: str) -> None:
@@ -138,14 +141,16 @@ class Running:
     async def _outlet(self, name: str) -> AsyncIterator[Awaitable[object]]:
         house, before = self.house, self.house.unopened.get(name)
         async with open_outlet(house, name, before) as outlet:
+            kept = before
             house.unopened.pop(name, None)
             house.outlets[name] = outlet
-            if house.timekeeper is not None:
-                await house.timekeeper.joined()
-            if outlet is not before:
-                await account(house, outlet)
-            self._show_pollers()
             try:
+                if house.timekeeper is not None:
+                    await house.timekeeper.joined()
+                if outlet is not before:
+                    await account(house, outlet)
+                kept = outlet
+                self._show_pollers()
                 self._start_uplink(outlet)
                 for job, run in self._of(outlet).items():
                     self.jobs.start(f"{job} {name}", run, uplink=name)
@@ -155,7 +160,8 @@ class Running:
                 for job in ("uplink", *self._of(outlet)):
                     await self.jobs.stop(f"{job} {name}")
                 del house.outlets[name]
-                house.unopened[name] = outlet
+                if kept is not None:
+                    house.unopened[name] = kept
 
     def _show_pollers(self) -> None:
         """Let pollers know for whom and for what they read now."""
@@ -232,7 +238,8 @@ class Running:
     @asynccontextmanager
     async def _unclaimed(self, key: bytes) -> AsyncIterator[Awaitable[object]]:
         house = self.house
-        async with in_own_thread("shelf", self._shelf("shelf.db", key)) as (shelf, thread):
+        alone = house.disk_thread("shelf")
+        async with in_own_thread("shelf", self._shelf("shelf.db", key), alone) as (shelf, thread):
             kept = house.unclaimed or Unclaimed(house.registry, shelf, thread)
             house.unclaimed, kept.shelf, kept.thread = kept, shelf, thread
             async with self._kept(kept) as broken:
@@ -241,7 +248,11 @@ class Running:
     @asynccontextmanager
     async def _registers(self, key: bytes) -> AsyncIterator[Awaitable[object]]:
         house = self.house
-        async with in_own_thread("registers", self._shelf("registers.db", key)) as (shelf, thread):
+        alone = house.disk_thread("registers")
+        async with in_own_thread("registers", self._shelf("registers.db", key), alone) as (
+            shelf,
+            thread,
+        ):
             kept = house.registers or Registers(house.registry, shelf, thread)
             house.registers, kept.shelf, kept.thread = kept, shelf, thread
             async with self._kept(kept) as broken:
@@ -273,8 +284,11 @@ class Running:
             if due and house.clock.dates and house.clock.ages:
                 try:
                     await house.obey()  # what takes back comes before what is given anew
-                    await kept.tend(house.clock.now(), house.accounts(), house.point)
-                except SpoolFull as error:
+                    if house.unopened:  # what one takes and the other does not would be told twice
+                        await kept.commit()
+                    else:
+                        await kept.tend(house.clock.now(), house.accounts(), house.point)
+                except (SpoolFull, StorageFailed) as error:
                     log.warning("what waits for a fact is looked at later: %s", error)
                     await sleep(SHELVE_EVERY)
                 rested = 0.0
@@ -325,6 +339,8 @@ class Running:
             house, outlet = self.house, self.house.outlets.get(name)
             if outlet is None:
                 raise Refused(f"the spool of {name} is not open: `gardien status` says why")
+            if outlet.kept:
+                raise Refused(NOT_COUNTED.format(name))
             try:
                 for link in house.lines:
                     await self.stand_still(link)
@@ -332,12 +348,13 @@ class Running:
                 house.closing.begin(recipient, house.clock.now())
                 dropped = 0
                 if drop:
-                    backlog = await outlet.thread.run(outlet.spool.backlog)
-                    dropped = backlog.slots + backlog.batch_rows
+                    dropped = await outlet.waiting()
                     await self.close_outlet(name)
-                    words = words_of(house.identity, recipient)
-                    destroy(house.config.state, recipient, house.clock.now(), words)
-                    await self.open_outlet(name)
+                    try:
+                        words = words_of(house.identity, recipient)
+                        destroy(house.config.state, recipient, house.clock.now(), words)
+                    finally:
+                        await self.open_outlet(name)
             finally:
                 self.go_on()
             return dropped

@@ -125,8 +125,9 @@ keep_installed() {
 }
 
 install_it() {
+    # what was fetched goes once it is installed: nobody tidies the card of a gateway
     apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends --allow-downgrades \
-        -o Dpkg::Options::=--force-confold "$1" </dev/null
+        -o APT::Keep-Downloaded-Packages=false -o Dpkg::Options::=--force-confold "$1" </dev/null
 }
 
 answers() {

@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 import shutil
 import sqlite3
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from agent.authority import allowance, replay, set_aside, taken, trust, votes
 from agent.authority.refused import Code, Forged
-from agent.clock import stamp
+from agent.clock import seconds, stamp
 from agent.durable import NO_ROOM, Disk, Reserve
 from agent.errors import NotRecorded, Refused
 from agent.storage import made
@@ -110,8 +110,11 @@ class Book:
             reserve.stand()
             if beside is not None:
                 cls._take_over(book, beside / path.name)
-        except (OSError, sqlite3.DatabaseError, Forged) as error:
-            if isinstance(error, OSError) or getattr(error, "sqlite_errorcode", 0) in NOT_NOW:
+        except (OSError, sqlite3.DatabaseError, Forged, NotRecorded) as error:
+            if (
+                isinstance(error, OSError | NotRecorded)
+                or getattr(error, "sqlite_errorcode", 0) in NOT_NOW
+            ):
                 db, book = cls._copied(path, beside, error)
                 try:
                     yield book
@@ -135,12 +138,13 @@ class Book:
         acknowledged, and comes again.
         """
         if copy.exists():
+            revoked: list[str] = []
+            taken_back: list[TakenBack] = []
             with suppress(OSError, sqlite3.DatabaseError, Refused):
                 db, held = cls._opened(copy)
-                try:
-                    book.remember(sorted(held.revoked), (), held.taken.all(), seconds())
-                finally:
-                    db.close()
+                with closing(db):
+                    revoked, taken_back = sorted(held.revoked), held.taken.all()
+            book.remember(revoked, (), taken_back, seconds())
         _forget_copy(copy)
 
     @classmethod

@@ -15,6 +15,7 @@ from agent.buffer.outbox import State
 from agent.buffer.retracting import confirmed
 from agent.clock import stamp
 from agent.durable import write
+from agent.storage import volatile
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -95,7 +96,8 @@ def destroy(state: Path, recipient: str, now: float, words: Words | None) -> Non
     """
     _keep_disclosures(state, recipient, now, words)
     file = spool_of(state, recipient)
-    for one in [*state.glob(f"{file.name}-*"), *state.glob(f"{file.name}.*"), file]:
+    found = [*state.glob(f"{file.name}-*"), *state.glob(f"{file.name}.*"), file]
+    for one in [*volatile(state).glob(f"{file.name}*"), *found]:
         one.unlink(missing_ok=True)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent.buffer.keys import Unreadable
 from agent.buffer.packed import Packed
 from agent.buffer.voids import Voids
+from agent.buffer.waiting import in_lots
 from agent.model import BatchId, Lane, Sealed, Void
 
 if TYPE_CHECKING:
@@ -217,6 +218,11 @@ class Outbox:
     def in_quarantine(self, *, by_transport: bool = False) -> list[BatchId]:
         """All of them, or those that the transport has refused."""
         return self._ids(f"SELECT epoch, seq {ASIDE}{REFUSED if by_transport else ''}")
+
+    def quarantined_lots(self, *, by_transport: bool = False) -> list[list[BatchId]]:
+        """The same, as many at a time as one commit can rewrite."""
+        ids = self.in_quarantine(by_transport=by_transport)
+        return in_lots((id_, self.size(id_)) for id_ in ids)
 
     def was_refused(self, epoch: str, seq: int) -> bool:
         """Whether the transport has refused one that waits, in quarantine or tried again."""

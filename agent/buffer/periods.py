@@ -46,6 +46,8 @@ class Wrong(NamedTuple):
     until: dict[MarkKey, int]
     entries: tuple[int, ...] = ()
     """the numbers of the periods"""
+    began: int = 0
+    """Unix second before which none of it lies; what such a key has earlier is right"""
 
 
 class Periods:
@@ -125,7 +127,8 @@ def wrong(known: Sequence[Entry], *, agreed: bool) -> Wrong | None:
     taken = [one for one in before[first:] if not one.wrong]
     if not taken:
         return None
-    return Wrong(taken[0].marks, now.marks, tuple(one.no for one in taken))
+    began = int(min(one.began + one.apart for one in (*taken, now)))
+    return Wrong(taken[0].marks, now.marks, tuple(one.no for one in taken), began)
 
 
 def _same(one: Entry, other: Entry) -> bool:

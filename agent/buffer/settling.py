@@ -76,7 +76,8 @@ class Settling:
         for seq in plan.verdict.stored:
             self._stored(plan.epoch, seq, now)
         if again:  # what stood in the way has gone: the others follow
-            self._outbox.try_again(self._outbox.in_quarantine(by_transport=True))
+            # no more than one commit can hold: the receipts of these let the next ones go
+            self._outbox.try_again(next(iter(self._outbox.quarantined_lots(by_transport=True)), ()))
         for seq in plan.verdict.originals:  # it holds what was sealed before: nothing is owed
             if not self._counted(plan.epoch, seq):
                 counts = self._outbox.voids.original_counts(plan.epoch, seq)

@@ -266,7 +266,8 @@ class Spool:
         voided: list[BatchId] = []
         for step in upkeep.expiring(int(now - expires)):
             voided += self._room.step(step)
-        voided += durably(lambda: upkeep.end_quarantine(now))
+        for ended in upkeep.overdue(now):
+            voided += durably(partial(upkeep.end_quarantine, ended))
         durably(upkeep.tidy)
         if voided:
             self._database.fold()
@@ -299,9 +300,10 @@ class Spool:
         configured; how many.
         """
         self.forget_limit()
-        ids = self._outbox.in_quarantine()
-        self._room.durably(lambda: self._outbox.try_again(ids))
-        return len(ids)
+        lots = self._outbox.quarantined_lots()
+        for ids in lots:
+            self._room.durably(partial(self._outbox.try_again, ids))
+        return sum(map(len, lots))
 
     def resend(self, epoch: str, first: int, last: int, now: float) -> int:
         """Send batches again that the recipient asks for, when their turn comes; how many.
@@ -641,6 +643,21 @@ class Spool:
             self._meta["adopted"] = epoch
 
         self._room.durably(change)
+
+    @property
+    def given(self) -> tuple[int, int]:
+        """The last version given, and the highest slot below which rows need one."""
+        return self._versions.last, self._versions.highest
+
+    def go_on_after(self, last: int, highest: int) -> None:
+        """Give versions after those that another spool has given to the same recipient."""
+
+        def change() -> None:
+            self._versions.keep(max(last, self._versions.last))
+            self._versions.close(highest)
+
+        if last > self._versions.last or highest > self._versions.highest:
+            self._room.durably(change)
 
     def backlog(self) -> Backlog:
         """What is in here now."""

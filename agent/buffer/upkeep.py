@@ -11,6 +11,7 @@ from agent.buffer import limit
 from agent.buffer.batch import parts, read, read_retractions
 from agent.buffer.disclosed import counts_of
 from agent.buffer.outbox import State
+from agent.buffer.waiting import in_lots
 from agent.model import Void
 
 if TYPE_CHECKING:
@@ -69,12 +70,16 @@ class Upkeep:
         """Destroy people's rows of earlier slots, in steps of one transaction each."""
         return self._purge.expiring(before)
 
-    def end_quarantine(self, now: float) -> list[BatchId]:
-        """Make voids of batches that nobody took for a day, so that their rows are tried anew."""
-        ended = self._outbox.overdue(now - TRIED_ANEW)
-        for id_ in ended:
+    def overdue(self, now: float) -> list[list[BatchId]]:
+        """The batches that nobody took for a day, as many at a time as one commit can rewrite."""
+        ids = self._outbox.overdue(now - TRIED_ANEW)
+        return in_lots((id_, self._outbox.size(id_)) for id_ in ids)
+
+    def end_quarantine(self, ids: list[BatchId]) -> list[BatchId]:
+        """Make voids of batches, so that their rows are tried anew."""
+        for id_ in ids:
             self._void(id_, self._outbox.payload(id_.epoch, id_.seq))
-        return ended
+        return ids
 
     def try_again(self, now: float) -> list[BatchId]:
         """Send one batch once more that the transport refused: if it passes, the others follow."""

@@ -50,9 +50,9 @@ class Versions:
 
     def keep(self, last: int) -> None:
         """No later version is as low as this one."""
-        if last != self.last:
+        if last != int(self._meta.number(LAST) or 0):  # a commit that failed may have left `last`
             self._meta[LAST] = last
-            self.last = last
+        self.last = last
 
     def close(self, highest: int) -> None:
         """Slots up to this one were closed: rows for them need versions for ever."""

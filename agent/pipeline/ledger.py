@@ -127,7 +127,9 @@ class Ledger:
         try:
             for key, since in wrongly.items():
                 self.marks[key] = before[key]._replace(slot=max(since, 0), told=())
-            ranges = _ranges([(key, *of) for key in wrongly for of in self._of(key, found)], found)
+            firsts = {key: found.since.get(key, self._began(key, found)) for key in wrongly}
+            of_keys = [(key, *of) for key in wrongly for of in self._of(key, found)]
+            ranges = _ranges(of_keys, firsts, found.until)
             self._claims = {}
             for key, since in wrongly.items():
                 rows += self._passed(key, since, found.until[key], now)
@@ -143,6 +145,10 @@ class Ledger:
         self.marks.update(marks)
         self.gaps.clear()
         self._exchanges = Exchanges()
+
+    def _began(self, key: MarkKey, found: Wrong) -> int:
+        """The slot after which all of a key that had no mark was closed by a wrong clock."""
+        return running_slot(key[1], max(0, found.began), self.zone) - 1
 
     def _of(self, key: MarkKey, found: Wrong) -> set[tuple[str, str]]:
         """The places and channels of which a wrong clock closed slots."""
@@ -451,7 +457,11 @@ class Ledger:
                 yield series, slot, count, withheld
 
 
-def _ranges(found: Sequence[tuple[MarkKey, str, str]], wrong: Wrong) -> list[Range]:
+def _ranges(
+    found: Sequence[tuple[MarkKey, str, str]],
+    firsts: Mapping[MarkKey, int],
+    lasts: Mapping[MarkKey, int],
+) -> list[Range]:
     """One for each place and channel, of all the steps in which it was closed.
 
     It begins after the latest of their marks: a row of a finer step before it is right. Slots of a
@@ -460,7 +470,7 @@ def _ranges(found: Sequence[tuple[MarkKey, str, str]], wrong: Wrong) -> list[Ran
     ends: dict[tuple[str, str], tuple[int, int]] = {}
     for key, place, channel in found:
         since, until = ends.get((place, channel), (-1, -1))
-        here = wrong.since.get(key, -1), wrong.until[key]
+        here = firsts[key], lasts[key]
         ends[place, channel] = max(since, here[0]), max(until, here[1])
     return [Range(*of, since + 1, until + 1) for of, (since, until) in ends.items()]
 

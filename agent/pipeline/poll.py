@@ -95,8 +95,11 @@ class Poller:
         self._dating = asyncio.Lock()
 
     def _last_closed(self, key: MarkKey) -> int | None:
+        return max(self._marks(key), default=None)
+
+    def _marks(self, key: MarkKey) -> list[int]:
         marks = (account.ledger.marks.get(key) for account in self.accounts)
-        return max((mark.slot for mark in marks if mark is not None), default=None)
+        return [mark.slot for mark in marks if mark is not None]
 
     async def run(self) -> None:
         """Read and close, for ever, once the line has been tried; as many devices at once as the
@@ -122,12 +125,13 @@ class Poller:
                 if not (dated and (await self._ask_again(now) or await self._recall())):
                     await asyncio.sleep(min(max(0.0, chosen - now), LOOK))
                 continue
-            name, slots = chosen
+            (name, slots), period = chosen, len(self.clock.steps)
             with self._hold(name), self._answering(name):
                 try:
                     await self._read(self.devices[name], slots, dated=dated)
                 except Exception:
-                    self._pass_over(name, slots, dated=dated)
+                    stands = period == len(self.clock.steps)  # or the slots are of another time
+                    self._pass_over(name, slots, dated=dated and stands)
                     raise
         while not self._finished:
             self.turned = self.clock.steady()
@@ -186,6 +190,9 @@ class Poller:
         stays = self._closed.keys()
         self._owed.update({k: v for k, v in before._owed.items() if k in stays})
         self._aside.update({k: v for k, v in before._aside.items() if k in stays})
+        self._blank.update({k: v for k, v in before._blank.items() if k in stays})
+        self._stepped |= before._stepped & stays
+        self._failed |= before._failed & stays
 
     def _choose(self, now: float, *, dated: bool) -> tuple[str, dict[int, int]] | float:
         closed = self._closed if dated else self._aside
@@ -389,7 +396,8 @@ class Poller:
         self._means = Means(self.zone)
         self._owed.clear()
         for key in self._closed:
-            self._closed[key] = self._last_closed(key)
+            # a spool that is not open is set back when it opens: until then its marks lie ahead
+            self._closed[key] = (min if key in since else max)(self._marks(key), default=None)
             if key in since:
                 self._blank[key] = min(since[key], self._blank.get(key, since[key]))
 

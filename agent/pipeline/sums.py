@@ -128,7 +128,9 @@ class Sums:
             since, until = found.since.get(key, -1), found.until.get(key, -1)
             if since >= until or channel not in self._closed:
                 continue
-            ranges.append(Range(asked.place, channel, since + 1, until + 1))
+            began = running_slot(step, max(0, found.began), asked.zone) - 1
+            first = began if since < 0 else since
+            ranges.append(Range(asked.place, channel, first + 1, until + 1))
             running = running_slot(step, now, asked.zone)
             slot = running_slot(step, running - 1, asked.zone) if since < 0 else since
             slot = running_slot(step, slot, asked.zone)

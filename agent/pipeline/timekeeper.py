@@ -49,9 +49,12 @@ class Book:
         run: Run,
         sums: Sums | None = None,
         asked: Asked | None = None,
+        draining: Sequence[tuple[Spool, Run]] = (),
     ) -> None:
         self.recipient, self.ledger, self.intake = recipient, ledger, intake
         self._spool, self._run, self._sums, self._asked = spool, run, sums, asked
+        self._draining = draining
+        """spools that get no more rows, and still have some to send"""
 
     @property
     def highest(self) -> int:
@@ -78,6 +81,8 @@ class Book:
         if self._sums is not None and self._asked is not None:
             of_sums = self._sums.taken_back(found, self._asked, now)
         ranges, rows = ranges + of_sums[0], rows + of_sums[1]
+        for spool, run in self._draining:
+            await run(spool.set_back, found._replace(entries=()), ranges, [], {}, now)
         await self._run(self._spool.set_back, found, ranges, rows, {**marks, **of_sums[2]}, now)
         self.ledger.set_back(marks)
         if self._sums is not None:

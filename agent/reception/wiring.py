@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
@@ -48,6 +49,10 @@ BY_PEOPLE_HERE = frozenset(
 )
 
 
+MOST_ASKED = 10_000
+"""decisions that wait for a disk that stands still"""
+
+
 def _by_others(type_: str) -> bool:
     """Whether what is written was caused by who sends signed objects."""
     return type_.startswith(("object.", "control.")) and type_ not in BY_PEOPLE_HERE
@@ -63,6 +68,7 @@ class Notes:
     def __init__(self, chain: Chain, steady: Callable[[], float]) -> None:
         self.chain, self._steady = chain, steady
         self._one_at_a_time = RLock()
+        self._asked: deque[tuple[str, Mapping[str, Any]]] = deque()
         self._repeated = Repeated(steady())
         self.lost = 0
         """decisions that could not be written down"""
@@ -70,9 +76,20 @@ class Notes:
         """what others caused, and the chain had no room for"""
 
     def __call__(self, type_: str, body: Mapping[str, Any]) -> None:
-        """Write one down; from any thread."""
-        with self._one_at_a_time:
-            self._note(type_, body)
+        """Write one down; from any thread.
+
+        Nobody waits for another thread, whose disk may stand still: that one writes this, too.
+        """
+        if len(self._asked) >= MOST_ASKED:
+            self.lost += 1
+            return
+        self._asked.append((type_, body))
+        while self._asked and self._one_at_a_time.acquire(blocking=False):
+            try:
+                while self._asked:
+                    self._note(*self._asked.popleft())
+            finally:
+                self._one_at_a_time.release()
 
     def _note(self, type_: str, body: Mapping[str, Any]) -> None:
         now = self._steady()
@@ -93,8 +110,7 @@ class Notes:
             self.held_back += 1
             return
         try:
-            with self._one_at_a_time:
-                self.chain.append(type_, body)
+            self.chain.append(type_, body)
         except OSError as error:
             self.lost += 1
             log.error("%s could not be written into the audit chain: %s", type_, error)  # noqa: TRY400
@@ -105,16 +121,26 @@ class Notes:
 
     def receipted(self, digest: str | None) -> None:
         """A recipient has receipted a batch with this hash; None: with none."""
+        if digest is None or not self._one_at_a_time.acquire(blocking=False):
+            return  # it is told again
         try:
-            if digest is not None:
-                self.chain.receipted(digest)
+            self.chain.receipted(digest)
         except (NotRecorded, Broken, OSError) as error:
             log.warning("what was receipted of the audit chain is noted later: %s", error)
+        finally:
+            self._one_at_a_time.release()
 
     def registry_changed(self, registry: Registry) -> None:
         """Write down what the registry has recorded since this was last asked, and how many
-        refusals were counted.
+        refusals were counted. Where another thread writes just now, it is done the next time.
         """
+        if self._one_at_a_time.acquire(blocking=False):
+            try:
+                self._registry_changed(registry)
+            finally:
+                self._one_at_a_time.release()
+
+    def _registry_changed(self, registry: Registry) -> None:
         for type_, counted in self._repeated.due(self._steady()):
             self._write(type_, counted)
         before = self.chain.latest("registry")

@@ -11,7 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from agent.authority.refused import Code, Forged
-from agent.errors import Refused
+from agent.errors import NotRecorded, Refused
 
 if TYPE_CHECKING:
     from agent.authority.claims import Request
@@ -30,7 +30,8 @@ async def obey(house: House, said: Request) -> str:
         case "resend":
             return await _resend(house, outlet, said)
         case "directory":
-            await outlet.thread.run(outlet.spool.tell_again)
+            for spool, thread in outlet.spools:
+                await thread.run(spool.tell_again)
             outlet.delivery.hurry = True
             return "the directory is told anew"
         case "read-now":
@@ -74,15 +75,29 @@ async def _resend(house: House, outlet: Outlet, said: Request) -> str:
     if said.epoch is None or said.from_ is None or said.to is None or said.from_ > said.to:
         raise impossible("a resend names its `epoch`, and `from` and `to` in order")
     try:
-        number = await outlet.thread.run(
-            outlet.spool.resend, said.epoch, said.from_, said.to, house.clock.now()
-        )
+        number = await _ask_again(outlet, (said.epoch, said.from_, said.to, house.clock.now()))
     except LookupError as error:
+        if outlet.kept:  # it may be one of those on the disk
+            raise NotRecorded(
+                "the disk fails: what it has is sent again when it is well"
+            ) from error
         raise Forged(Code.EPOCH, str(error)) from error
     except ValueError as error:
         raise impossible(str(error)) from error
     outlet.delivery.hurry = True
     return f"{number} batches are sent again"
+
+
+async def _ask_again(outlet: Outlet, asked: tuple[str, int, int, float]) -> int:
+    """Of the spool that knows of the epoch: how many. Raises LookupError, ValueError."""
+    unknown: LookupError | None = None
+    for spool, thread in outlet.spools:
+        try:
+            return await thread.run(spool.resend, *asked)
+        except LookupError as error:
+            unknown = unknown or error
+    assert unknown is not None
+    raise unknown
 
 
 async def _read_now(house: House, outlet: Outlet, wanted: str | None) -> str:

@@ -50,7 +50,7 @@ async def close(house: House, asker: object, *, name: str, how: str) -> dict[str
     if house.close is None:
         raise Refused("gardien is not running: start it, for it is what delivers, and try again")
     dropped = await house.close(name, how == "drop")
-    waits = await waiting(house.outlets[name])
+    waits = await house.outlets[name].waiting()
     return {"uplink": name, "waits": waits, "dropped": dropped}
 
 
@@ -67,12 +67,6 @@ async def retry(house: House, asker: object, *, name: str) -> dict[str, Any]:
     outlet.delivery.hurry = True
     connected = outlet.delivery.connected_since is not None
     return {"uplink": name, "batches": batches, "connected": connected}
-
-
-async def waiting(outlet: Outlet) -> int:
-    """Values of an uplink that its recipient has not receipted."""
-    found = [await thread.run(spool.backlog) for spool, thread in outlet.spools]
-    return sum(one.slots + one.batch_rows for one in found)
 
 
 CALLS: Mapping[str, Callable[..., Awaitable[dict[str, Any]]]] = {
@@ -97,7 +91,7 @@ async def _live(house: House, outlet: Outlet) -> dict[str, Any]:
     return {
         "connected_since": stamp(since) if since else None,
         "last_receipt": stamp(last) if last else None,
-        "waits": await waiting(outlet),
+        "waits": await outlet.waiting(),
         "data": moved(house, outlet),
     }
 

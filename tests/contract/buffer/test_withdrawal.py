@@ -331,6 +331,8 @@ def test_another_state_of_the_gateway_begins_an_epoch_and_marks_all_rows(opened)
 class Registry:
     """What the spool asks: one change behind, or without a basis for one dwelling."""
 
+    mute = False
+
     def __init__(self, number, *gone):
         self.number, self.gone = number, {series(n).place for n in gone}
 

@@ -217,7 +217,7 @@ def test_after_a_boot_one_source_alone_proves_nothing_and_two_that_agree_do(tmp_
         tmp_path, (15, wrong(DAY)), (45, right), (50, lambda world: said.append(says(world))),
         (60, agrees), minutes=80, reboots=(30,),
     )  # fmt: skip
-    assert said[0].startswith("marks lie 23:55 h ahead of the clock (2026-10-26T08:50:10Z)")
+    assert said[0].startswith("marks lie 23:55 h ahead of the clock")
     held = judged(world, place, after(1)[:16], after(80)[:16])
     assert all(row.v is not None for t, row in held.items() if t >= utc(after(46)))
     assert silent(held) <= 32 * MINUTE

@@ -44,7 +44,7 @@ def test_a_fresh_clone_gives_the_same_bytes(built, tmp_path):
 
 
 def test_it_is_small_and_its_checksums_hold(built):
-    assert built.stat().st_size < 700_000
+    assert built.stat().st_size < 800_000
     done = subprocess.run(
         ("sha256sum", "--strict", "-c", "SHA256SUMS"), cwd=built.parent, check=False
     )
@@ -306,7 +306,7 @@ def test_it_stays_small_with_a_line_of_every_driver(seen):
     found = step(seen, "memory")
     print(found)
     assert all(line["open"] for name, line in found["lines"].items() if name != "heat")
-    assert found["rss_MB"] < 75
+    assert found["rss_MB"] < 80
 
 
 def test_root_writes_through_no_link_that_the_account_of_the_daemon_made(seen):
