@@ -17,6 +17,8 @@ from tests.unit.buffer.rows import reading, series
 
 CAP = 2 * 1024 * 1024
 METERS = 100
+QUARANTINED = 40
+"""batches of 48 kB: more than the log holds"""
 
 
 def rows_of(slot, dice, meters=METERS):
@@ -180,3 +182,26 @@ def test_B_killed_between_two_steps(opened, tmp_path, parted):  # noqa: N802
             assert spool._retracting.waiting() == 1
             left = [one for batch in spool.unreceipted() for one in read(batch.payload)]
             assert all(row.series.place != series(0).place for row in left)
+
+
+@pytest.mark.parametrize("what", ["receipt", "retry", "a day"])
+def test_B_quarantine_larger_than_log(small_disk, opened, what):  # noqa: N802
+    """So many batches leave quarantine that no one commit could hold them."""
+    dice = random.Random(1)
+    with opened(path=small_disk / "spool.db") as spool:
+        for slot in range(0, QUARANTINED * 60, 60):
+            for n in range(60):
+                spool.append(rows_of(slot + n, dice), {})
+            spool.refuse(seal(spool, most_bytes=48_000, most_rows=100_000).id, "403", NOW)
+        hog(small_disk)
+        if what == "receipt":
+            assert len(spool.tend(NOW + 1801.0, FOREVER)) == 1
+            for _ in range(QUARANTINED):
+                for one in spool.unreceipted():
+                    spool.settle(receipt_for(one), NOW + 1900)
+            assert not spool.backlog().batches
+        elif what == "retry":
+            assert spool.retry() == QUARANTINED
+        else:
+            assert len(spool.tend(NOW + 90_000.0, FOREVER)) == QUARANTINED
+        assert spool.backlog().quarantined == 0

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from agent.buffer.batch import read, read_retractions
 from agent.clock import Period
+from agent.errors import SpoolFull
 from agent.model import Mark, Range, Retraction
 from tests.contract.buffer.far import seal_all
 from tests.unit.buffer.rows import NOON, reading, series
@@ -105,3 +106,43 @@ def test_a_spool_of_the_version_before_opens_and_loses_nothing(opened):
         assert spool.marks() == {KEY: Mark(NOON, heard=True)}
         assert spool.enter(Period("b", 0.0, 0.0)) is None
         assert rows_of(spool) == [reading(0, 0)]
+
+
+def test_a_version_is_stored_by_the_second_try_of_a_commit(opened, monkeypatch):
+    """What the first try left in memory is not on the disk."""
+    with opened() as spool:
+        spool.append([reading(0, 0)], {}, NOON)
+        real, tries = spool._waiting.add, []
+
+        def once_full(*words):
+            tries.append(words)
+            if len(tries) == 1:
+                spool._versions.keep(NOON + DAY)
+                raise SpoolFull("the log is full")
+            real(*words)
+
+        monkeypatch.setattr(spool._waiting, "add", once_full)
+        monkeypatch.setattr(spool._room, "relieve", lambda: True)
+        spool.append([reading(0, 1, ver=NOON + DAY)], {}, NOON)
+        assert len(tries) == 2
+    with opened() as spool:
+        assert spool.given[0] == NOON + DAY
+
+
+def test_a_spool_goes_on_after_the_versions_that_another_has_given(opened):
+    with opened() as spool:
+        spool.go_on_after(NOON + DAY, NOON + 600)
+    with opened() as spool:
+        spool.go_on_after(NOON, NOON)
+        assert spool.given == (NOON + DAY, NOON + 600)
+        spool.append([reading(0, 3)], {}, NOON + 700)
+        assert versions(spool) == [NOON + DAY + 1]
+
+
+def test_of_a_series_that_began_in_a_wrong_period_nothing_older_is_taken_back(opened):
+    """A spool that begins anew has no marks: of what others delivered before, nothing is wrong."""
+    with opened() as spool:
+        assert spool.enter(Period("b", float(NOON + DAY), 10.0)) is None
+        spool.append([reading(0, 1440)], {KEY: Mark(NOON + DAY, heard=True)}, NOON + DAY)
+        found = spool.enter(Period("b", float(NOON), 20.0), agreed=True)
+        assert (found.since, found.began) == ({}, NOON + 20)

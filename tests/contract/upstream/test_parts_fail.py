@@ -11,13 +11,15 @@ from decimal import Decimal
 
 import pytest
 
-from agent import local
+from agent import local, running
 from agent.authority import book
 from agent.buffer.database import Damaged
 from agent.calls import NOBODY, status
 from agent.clerk import Asker
 from agent.errors import NotRecorded
 from agent.model import Mark, Reading, Series
+from agent.outlet import account
+from agent.pipeline.intake import ROOM, Intake
 from agent.upstream.document import document
 from hil.broker import broker
 from hil.platform.child import Platform
@@ -33,7 +35,7 @@ def row(t):
 
 
 def unconnected(folder):
-    return configured(folder, f"mqtt://127.0.0.1:{free_port()}")
+    return configured(folder, url())
 
 
 def faults(house):
@@ -110,6 +112,51 @@ def test_damage_that_only_a_question_finds_opens_the_spool_anew_too(tmp_path):
             assert await outlet.thread.run(outlet.spool.marks) == {}
 
     asyncio.run(scenario())
+
+
+def test_damage_at_the_opening_of_one_spool_concerns_no_other(tmp_path, monkeypatch):
+    """Both are opened in the end, and the clock's period is let in."""
+    real, tries = running.account, []
+
+    async def damaged_once(house, outlet):
+        tries.append(outlet.name)
+        if len(tries) == 1:
+            raise Damaged("a page of it is damaged")
+        await real(house, outlet)
+
+    async def scenario():
+        config = unconnected(tmp_path)
+        second = f'  other: {{recipient: s.example, transport: mqtt, url: "{url()}"}}\nprivacy:'
+        config.write_text(config.read_text().replace("privacy:", second))
+        monkeypatch.setattr(running, "account", damaged_once)
+        async with failing_at_work(config) as house:
+            assert "other" in house.outlets
+            await open_again(house)
+            assert house.clock.dates
+
+    asyncio.run(scenario())
+
+
+def test_a_start_after_a_long_outage_does_not_wait_for_room(tmp_path):
+    """More rows than there is room for in memory, before anybody makes room."""
+
+    async def scenario():
+        async with at_work(unconnected(tmp_path)) as house:
+            outlet = house.outlets["centre"]
+            late = int(time.time())
+            many = [row(late + n) for n in range(ROOM + 1)]
+            outlet.ledger.resume = lambda _: many
+            outlet.intake = Intake(outlet.intake._append, 60.0)  # which nobody serves yet
+            async with asyncio.timeout(20):
+                await account(house, outlet)
+            stored = await outlet.thread.run(outlet.spool.backlog)
+            assert stored.slots + stored.batch_rows >= len(many)
+
+    asyncio.run(scenario())
+
+
+def url():
+    return f"mqtt://127.0.0.1:{free_port()}"
 
 
 def tear(database, path):

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import pytest
 
+from agent.buffer.periods import Wrong
 from agent.model import Mark, Why
 from agent.pipeline.ledger import Ledger
 from tests.unit.pipeline.house import LONG_AGO, NOW, Town, point, sample
@@ -184,4 +185,13 @@ def test_the_recipient_is_part_of_the_question(town):
     gate = town.gate()
     gate.recipient = "other.example"
     rows = Ledger(gate, POINTS, {}).close(KEY_A, NOW, [sample(A)], "1001", Why.BUSY)
+    assert rows == []
+
+
+def test_what_a_wrong_clock_began_is_taken_back_from_where_the_wrong_time_began(town):
+    marks = {KEY_A: Mark(NOW + 500, heard=True, serial="1001")}
+    ledger = ledger_of(town, marks)
+    found = Wrong({}, {KEY_A: NOW + 500}, began=NOW + 33)
+    ranges, rows, _ = ledger.taken_back(found, NOW + 40)
+    assert {(one.since, one.until) for one in ranges} == {(NOW + 30, NOW + 501)}
     assert rows == []

@@ -1,0 +1,58 @@
+"""Decisions are written down in order, from any thread, and nobody waits for another's disk."""
+
+import json
+import threading
+import time
+
+from agent.authority.audit import FOLDER, Chain, segments
+from agent.reception import wiring
+from agent.reception.wiring import Notes
+
+WITHIN = 30.0
+
+
+def written(folder):
+    lines = [line for file in segments(folder / FOLDER) for line in file.read_bytes().splitlines()]
+    return [json.loads(line)["type"] for line in lines]
+
+
+class Frozen:
+    """A chain whose disk does not answer one thread until `thaw`."""
+
+    def __init__(self, folder):
+        self.notes = Notes(Chain(folder, time.time), time.monotonic)
+        self.thaw, self._waits = threading.Event(), threading.Event()
+        self._append = self.notes.chain.append
+        self.notes.chain.append = self._slowly
+        self._thread = threading.Thread(target=self.notes, args=("control.started", {"jti": "j"}))
+        self._thread.start()
+        assert self._waits.wait(WITHIN)
+
+    def _slowly(self, type_, body):
+        self._waits.set()
+        assert self.thaw.wait(WITHIN)
+        self._append(type_, body)
+
+    def thawed(self):
+        self.thaw.set()
+        self._thread.join(WITHIN)
+
+
+def test_a_decision_does_not_wait_for_a_thread_whose_disk_stands_still(tmp_path):
+    chain = Frozen(tmp_path)
+    chain.notes("object.accepted", {"jti": "k"})
+    chain.notes("key", {"kid": "k"})
+    chain.notes.receipted("0" * 64)
+    assert not chain.thaw.is_set()
+    chain.thawed()
+    assert written(tmp_path) == ["control.started", "object.accepted", "key"]
+
+
+def test_what_would_wait_without_end_is_counted_as_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr(wiring, "MOST_ASKED", 3)
+    chain = Frozen(tmp_path)
+    for n in range(5):
+        chain.notes("object.accepted", {"jti": f"k{n}"})
+    chain.thawed()
+    assert chain.notes.lost == 2
+    assert len(written(tmp_path)) == 4
