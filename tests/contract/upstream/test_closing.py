@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections import Counter
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,16 +14,23 @@ from typer.testing import CliRunner
 
 from agent import calls
 from agent.buffer.batch import read
+from agent.buffer.leftover import spool_of
+from agent.buffer.memory import CAP
+from agent.buffer.spool import Spool
+from agent.buffer.thread import in_own_thread
 from agent.cli import app
 from agent.config.check import check
 from agent.errors import Refused
 from agent.house import House
 from agent.model import Lane
+from agent.storage import made, volatile
 from agent.upstream import uplinks
 from hil.broker import broker
 from hil.platform.child import Platform
 from hil.process import free_port
+from tests.contract.buffer.conftest import HEAD
 from tests.contract.upstream.running import at_work, configured, owed, put, settled
+from tests.unit.buffer.rows import reading
 
 NOW = int(time.time())
 WITHOUT = """\
@@ -117,6 +125,29 @@ def test_a_dropped_backlog_is_gone_and_the_uplink_begins_anew_with_another_epoch
             assert await epoch(house) != before
             listed = await uplinks.listed(house, None)
             assert listed["uplinks"]["centre"]["closing"]
+
+    asyncio.run(scenario())
+
+
+def test_what_memory_keeps_from_a_failed_disk_waits_too_and_is_dropped_too(tmp_path: Path):
+    config = configured(tmp_path, f"mqtt://127.0.0.1:{free_port()}")
+
+    async def scenario() -> None:
+        async with at_work(config) as house:
+            outlet = house.outlets["centre"]
+            beside = volatile(house.config.state) / spool_of(Path(), "r.example").name
+            made(beside.parent)
+            opening = partial(Spool.open, beside, house.identity.spool_key, HEAD, CAP)
+            async with in_own_thread("memory", opening) as (memory, thread):
+                outlet.in_memory = memory, thread
+                await put(house, 5)
+                await thread.run(memory.append, [reading(slot=n) for n in range(3)], {})
+                without(tmp_path)
+                with pytest.raises(Refused, match="8 values still wait"):
+                    await calls.reload(house, calls.NOBODY)
+                answer = await uplinks.close(house, None, name="centre", how="drop")
+                assert (answer["dropped"], answer["waits"]) == (8, 0)
+                assert not beside.exists()
 
     asyncio.run(scenario())
 

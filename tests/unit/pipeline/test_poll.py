@@ -13,7 +13,7 @@ from agent.clock import Clock
 from agent.errors import LinkLost
 from agent.lines import Line
 from agent.link import Link
-from agent.model import Quality, Sample, Why
+from agent.model import Mark, Quality, Sample, Why
 from agent.pipeline import ask, poll
 from agent.pipeline.account import Account
 from agent.pipeline.device import Device
@@ -22,6 +22,7 @@ from agent.pipeline.ledger import Ledger
 from agent.pipeline.poll import Poller
 from tests.unit.pipeline.house import LONG_AGO, Town, point
 
+DAY = 86_400
 SERIAL = point("m1", "serial", every=0, channel=None)
 
 
@@ -304,3 +305,55 @@ def test_a_line_of_which_nothing_can_be_read_is_given_up_as_a_whole(tmp_path):
             await rig.link.read([rig.devices[0].points[0]])
 
     asyncio.run(scenario())
+
+
+def test_after_a_wrong_clock_the_mark_of_a_spool_that_is_not_open_does_not_silence_a_device(
+    tmp_path,
+):
+    """It is set back when it opens; the other accounts go on from before the wrong time."""
+    now, key = int(time.time()), ("m1", 1)
+    rig = Rig(tmp_path, devices=("m1",), marks={key: Mark(now + DAY, heard=True, serial="1001")})
+    right = Ledger(rig.town.gate(), {key: [point("m1", every=1)]}, {key: Mark(now, heard=True)})
+    rig.poller.accounts = [*rig.poller.accounts, Account(right, rig.intake)]
+    rig.poller.set_back({key: now})
+    asyncio.run(rig.run(2.5))
+    assert any(row.value is not None and row.t > now for row in rig.rows)
+
+
+def test_an_error_in_a_read_during_which_the_clock_moved_is_not_of_its_wrong_time(tmp_path):
+    rig = Rig(tmp_path, devices=("m1",))
+    clock = rig.poller.clock
+
+    async def moved(*_):
+        clock.steps.append(86_400.0)
+        raise RuntimeError("a fault of the driver's")
+
+    rig.poller._asking.ask = moved
+    before = dict(rig.poller._closed)
+
+    async def fails():
+        await asyncio.wait_for(raised.wait(), 20)
+
+    raised = asyncio.Event()
+    real = rig.poller._pass_over
+
+    def passed(name, slots, *, dated):
+        real(name, slots, dated=dated)
+        assert not dated
+        raised.set()
+
+    rig.poller._pass_over = passed
+    asyncio.run(rig.run(0, fails))
+    assert raised.is_set()
+    assert rig.poller._closed == before
+
+
+def test_a_poller_that_goes_on_knows_why_slots_were_not_closed(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    first, second = Rig(tmp_path / "a"), Rig(tmp_path / "b", devices=("m1",))
+    first.poller._blank, first.poller._stepped = {("m1", 1): 5, ("m2", 1): 5}, {("m1", 1)}
+    first.poller._failed = {("m1", 1), ("m2", 1)}
+    second.poller.go_on_from(first.poller)
+    found = second.poller._blank, second.poller._stepped, second.poller._failed
+    assert found == ({("m1", 1): 5}, {("m1", 1)}, {("m1", 1)})
