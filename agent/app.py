@@ -218,6 +218,7 @@ async def _tend_storage(house: House) -> None:
     registry, store = house.registry, REGISTRY
     while True:
         await asyncio.sleep(1)
+        house.disk_answers()
         waits = registry.mute or not registry.written
         if waits and store not in house.storage.faults:
             house.storage.failed(store, _failure(house.storage) or "it was not written")

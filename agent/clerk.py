@@ -128,6 +128,8 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
         who = asker.who if args.get("preview") else author(house, asker, named)
         zone, now = house.config.building.timezone, house.clock.now()
         asked = partial(call, who=who, now=now, zone=zone, **args)
+        if not args.get("preview"):
+            await house.ask_disk()
         try:
             # a list may have 50,000 lines
             listed = bool(args.get("text"))

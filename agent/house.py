@@ -16,6 +16,7 @@ from agent.buffer.database import Damaged
 from agent.buffer.memory import KEPT
 from agent.buffer.thread import DiskThread
 from agent.config.sums import sums_asked
+from agent.durable import Disk
 from agent.errors import NotRecorded, Refused, StorageFailed
 from agent.lifetime import Supervisor
 from agent.pipeline.account import Account
@@ -29,7 +30,7 @@ from agent.registry.documents import Installation, covers, serial_key
 from agent.registry.gate import Common, Policy, policy
 from agent.registry.mapping import Met, mapping
 from agent.steering.wiring import open_steering as opened
-from agent.storage import SILENT, Storage
+from agent.storage import SILENT, Storage, probed
 from agent.uplink.cursors import Cursors
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+STATE = "the state folder"
+"""how what is written there is called among the stores, where no other is named"""
 OF_THE_CONTROLS = ("dr-command+jwt", "dr-grant+jwt", "dr-revoke+jwt")
 """signed objects that the desk of the controls takes"""
 
@@ -177,6 +180,7 @@ class House:
     _asked: tuple[Config | None, Mapping[str, Asked]] = (None, MappingProxyType({}))
     cursors: Cursors = field(default_factory=Cursors)
     """how far signed objects were fetched where they do not come by themselves"""
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     proposals: dict[str, list[str]] = field(default_factory=dict)
     """by line: which new meter may have taken a silent one's place"""
     describe: Callable[[], Awaitable[dict[str, Any]]] | None = None
@@ -194,6 +198,27 @@ class House:
             raise StorageFailed(SILENT)
         self.disks[name] = DiskThread(name)
         return self.disks[name]
+
+    async def ask_disk(self) -> None:
+        """Return once the disk has answered, or is known not to: what is written next on the event
+        loop does not find out first.
+        """
+        async with self._asking:
+            if Disk.silent():
+                return
+            try:
+                thread = self.disk_thread(STATE)
+                try:
+                    await thread.run(probed, self.config.state)
+                finally:
+                    await thread.leave(int)
+            except StorageFailed:
+                self.storage.failed(STATE, SILENT)
+
+    def disk_answers(self) -> None:
+        """Take note if the disk has answered what it was asked (`ask_disk`)."""
+        if STATE in self.storage.faults and self.disks[STATE].over:
+            self.storage.recovered(STATE)
 
     def device(self, name: str) -> tuple[Line, Device]:
         """A configured device with its line. Raises Refused where there is none of that name."""
@@ -283,6 +308,7 @@ class House:
         reception = self.reception_open()
         if self.steering is not None:
             reception.seats.update(dict.fromkeys(OF_THE_CONTROLS, self.steering.desk.take))
+        await self.ask_disk()
         answer = await reception.accept(raw, via)
         # of what a person brings only an order says that the centre lives
         lives = via != BY_HAND or answer.get("typ") == OF_THE_CONTROLS[0]

@@ -21,9 +21,10 @@ from pathlib import Path
 import pytest
 
 from agent import local
+from agent.errors import Refused
 from agent.registry import identity
 from agent.registry.place import mint
-from agent.storage import volatile
+from agent.storage import SILENT, volatile
 from hil.broker import broker
 from hil.building import Building as Meters
 from hil.platform.child import Platform
@@ -104,8 +105,13 @@ class Agent:
         except Exception:  # noqa: BLE001 -- not yet
             return None
 
+    async def call(self, name, arguments):
+        return await asyncio.to_thread(
+            local.ask_daemon, self.state, name, arguments, lambda _: None
+        )
+
     async def status(self):
-        return await asyncio.to_thread(local.ask_daemon, self.state, "status", {}, lambda _: None)
+        return await self.call("status", {})
 
     async def uplink(self):
         return (await self.status())["uplinks"].get("one", {})
@@ -267,6 +273,15 @@ async def freezes(folder, state_of):
     async with agent(folder, state_of.folder / "state", {}) as here:
         await here.goes_on()
         state_of.freeze()
+        # a change that comes before anybody knows stops nothing, and is refused
+        asked = asyncio.create_task(
+            here.call("place.new", {"label": "B", "type": "dwelling", "named": "A. Blanc"})
+        )
+        async with asyncio.timeout(30):
+            while not asked.done():
+                await here.status()
+        with pytest.raises(Refused, match=SILENT):
+            await asked
         await here.is_kept("memory")
         await here.goes_on()
         state_of.thaw()

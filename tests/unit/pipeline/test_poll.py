@@ -325,6 +325,7 @@ def test_an_error_in_a_read_during_which_the_clock_moved_is_not_of_its_wrong_tim
     clock = rig.poller.clock
 
     async def moved(*_):
+        await asyncio.sleep(0)
         clock.steps.append(86_400.0)
         raise RuntimeError("a fault of the driver's")
 
