@@ -115,7 +115,10 @@ def _read(text: bytes, signer: str | None) -> Opened:
 
 
 def _cells(text: bytes) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(text.decode(), newline=""), delimiter=";"))
+    rows = list(csv.DictReader(io.StringIO(text.decode(), newline=""), delimiter=";"))
+    if any(None in (*row, *row.values()) for row in rows):
+        raise ValueError("a line has not as many cells as the first one")
+    return rows
 
 
 def _decrypted(body: bytes, keys: Keys) -> bytes:

@@ -392,7 +392,8 @@ def parsers(folder: Path) -> dict[str, Parser]:
             batch, [zipped(BATCH), gzipped(BATCH)], (Refused,), (unsealed,)
         ),
         "batch texts": Parser(
-            compressed(batch, zipped), [BATCH, b"batch;row;value\nG1/r.example/e/1;1;2\n"],
+            compressed(batch, zipped),
+            [BATCH, b"batch;row;value\nG1/r.example/e/1;1;2\n", b"batch;row;batch\nG1/r/e/1;1\n"],
             (Refused,), (unsealed,),
         ),
         "building files": Parser(building, [gzipped(BUILDING)], (Refused,), (recovery,)),
