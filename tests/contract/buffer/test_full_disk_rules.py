@@ -9,7 +9,9 @@ import pytest
 from agent.buffer.batch import read
 from agent.buffer.database import HEADROOM, LOG_ROOM, PAGE
 from agent.buffer.room import LEAST_BATCH, UNRECEIPTED
+from agent.buffer.spool import Spool
 from agent.model import Lane, Void
+from tests.contract.buffer.conftest import HEAD, KEY
 from tests.contract.buffer.far import FOREVER, receipt_for, seal
 from tests.contract.buffer.test_full_disk import hog
 from tests.contract.buffer.test_withdrawal import NOW, taken, withdraw
@@ -184,15 +186,24 @@ def test_B_killed_between_two_steps(opened, tmp_path, parted):  # noqa: N802
             assert all(row.series.place != series(0).place for row in left)
 
 
-@pytest.mark.parametrize("what", ["receipt", "retry", "a day"])
-def test_B_quarantine_larger_than_log(small_disk, opened, what):  # noqa: N802
-    """So many batches leave quarantine that no one commit could hold them."""
-    dice = random.Random(1)
-    with opened(path=small_disk / "spool.db") as spool:
-        for slot in range(0, QUARANTINED * 60, 60):
-            for n in range(60):
-                spool.append(rows_of(slot + n, dice), {})
+@pytest.fixture(scope="module")
+def quarantined(tmp_path_factory):
+    """A closed spool of so many batches in quarantine that no one commit could hold them."""
+    path, dice = tmp_path_factory.mktemp("quarantined") / "spool.db", random.Random(1)
+    with Spool.open(path, KEY, HEAD, 20_000_000) as spool:
+        for slot in range(0, QUARANTINED * 4, 4):
+            for n in range(4):
+                spool.append(rows_of(slot + n, dice, 1500), {})
             spool.refuse(seal(spool, most_bytes=48_000, most_rows=100_000).id, "403", NOW)
+    return path
+
+
+@pytest.mark.parametrize("what", ["receipt", "retry", "a day"])
+def test_B_quarantine_larger_than_log(small_disk, opened, quarantined, what):  # noqa: N802
+    for file in quarantined.parent.iterdir():
+        shutil.copy(file, small_disk)
+    with opened(path=small_disk / quarantined.name) as spool:
+        assert spool.backlog().quarantined == QUARANTINED
         hog(small_disk)
         if what == "receipt":
             assert len(spool.tend(NOW + 1801.0, FOREVER)) == 1
