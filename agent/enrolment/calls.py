@@ -35,7 +35,12 @@ def show(state: Path, gateway: str, now: float) -> dict[str, Any]:
     if not credential.path(state).exists():
         return answer
     shown = about(credential.load(state), gateway, now)
-    return answer | {"certificate": shown, "file": str(credential.path(state))}
+    unproved = credential.before(state) is not None
+    return answer | {
+        "certificate": shown,
+        "file": str(credential.path(state)),
+        "before": "kept until the new one has worked" if unproved else "",
+    }
 
 
 def about(own: Credential, gateway: str, now: float) -> dict[str, Any]:
