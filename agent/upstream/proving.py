@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOK = 2.0
+LOOK = 1.0
 """seconds between two looks for a new certificate, or for a receipt"""
-REFUSALS = 3
+REFUSALS = 2
 """attempts in a row that a platform refuses before the certificate before is used again: some hang
 up without a word
 """
