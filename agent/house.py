@@ -149,8 +149,8 @@ class House:
     """keeps what a duty may need of midnights that passed; None: nothing is polled"""
     restored: Restored | None = None
     """whether what was said since a building file was written has come; None: nothing is sent"""
-    proved: dict[str, str] = field(default_factory=dict)
-    """by uplink: the certificate, by its sha256, that a receipt has proved to work"""
+    proved: dict[str, int] = field(default_factory=dict)
+    """by uplink: the certificate that a receipt has proved to work, by when it was installed"""
     certificate_said: str = ""
     """why the certificate before is in use again; empty: it is not"""
     rotation: dict[str, tuple[int, int]] = field(default_factory=dict)

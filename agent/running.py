@@ -79,7 +79,7 @@ async def running(house: House, config_path: Path) -> AsyncIterator[Running]:
         jobs.start("signed objects", here.take_what_waited)
         jobs.start("search", partial(seek, house))
         jobs.start("certificate", here.renew)
-        jobs.start("key rotation", partial(rotation.serve, house))
+        jobs.start(rotation.COMPONENT, partial(rotation.serve, house))
         yield here
     finally:
         await jobs.end()

@@ -115,11 +115,14 @@ def end_rotation(state: Path, who: Identity) -> Identity:
     can reach it.
     """
     file = state / KEYS / SPOOL
-    with file.open("r+b") as old:
-        _replace(file, who.spool_key)
-        old.write(bytes(2 * SPOOL_KEY_BYTES))
-        old.flush()
-        os.fsync(old.fileno())
+    try:
+        with file.open("r+b") as old:
+            _replace(file, who.spool_key)
+            old.write(bytes(2 * SPOOL_KEY_BYTES))
+            old.flush()
+            os.fsync(old.fileno())
+    except OSError as error:
+        raise Refused(f"{file} could not be overwritten: {error.strerror}") from error
     return replace(who, spool_key_before=None, rotating_since=None)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from agent.enrolment import credential, judge
-from agent.errors import Refused, UplinkLost
+from agent.errors import UplinkLost
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ class Proving:
     def __init__(self, house: House, outlet: Outlet) -> None:
         self._house, self._outlet = house, outlet
         self._state = house.config.state
-        self._shown, self._settled, self._refusals = "", 0, 0
+        self._shown = self._settled = self._refusals = 0
 
     def opening(self) -> None:
         """Note what the next connection shows."""
@@ -55,10 +55,10 @@ class Proving:
         found = credential.before(self._state) if self._refusals >= REFUSALS else None
         if found is None or judge.ends(found.certificate) < self._house.clock.now():
             return
-        self._refusals = 0
+        self._refusals, sha256 = 0, _sha256(self._state)
         if await asyncio.to_thread(credential.go_back, self._state):
             self._house.certificate_said = WENT_BACK
-            self._house.audit("certificate.back", {"sha256": self._shown})
+            self._house.audit("certificate.back", {"sha256": sha256})
             log.error("%s refuses the new certificate (%s): back to the one before",
                       self._outlet.name, words)  # fmt: skip
 
@@ -79,13 +79,15 @@ class Proving:
             if all(house.proved.get(name) == own for name in house.config.uplinks):
                 await asyncio.to_thread(credential.has_worked, self._state)
                 house.certificate_said = ""
-                house.audit("certificate.worked", {"sha256": own})
+                house.audit("certificate.worked", {"sha256": _sha256(self._state)})
                 log.warning("the new certificate has worked: the key before is destroyed")
 
 
-def _own(state: Path) -> str:
-    """The fingerprint of the present certificate; empty: there is none."""
-    try:
-        return credential.load(state).certificate.fingerprint(SHA256()).hex()
-    except Refused:
-        return ""
+def _own(state: Path) -> int:
+    """Another number for each certificate that is installed; 0: there is none."""
+    file = credential.path(state)
+    return file.stat().st_mtime_ns if file.exists() else 0
+
+
+def _sha256(state: Path) -> str:
+    return credential.load(state).certificate.fingerprint(SHA256()).hex()

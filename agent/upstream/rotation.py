@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+COMPONENT = "key rotation"
+FAILED = "an unexpected error, which `gardien status` names"
 SHELVES = {"shelf.db": "shelf", "registers.db": "registers"}
 """files beside the spools that are under the key, with the components that have them open"""
 LOOK = 1.0
@@ -219,7 +221,7 @@ def standing(house: House) -> dict[str, Any] | None:
         "since": stamp(who.rotating_since),
         "passed": min(passed, total),
         "of": total,
-        "waits": house.rotation_waits,
+        "waits": house.rotation_waits or (FAILED if house.jobs.parked(COMPONENT) else ""),
     }
 
 
