@@ -60,6 +60,8 @@ def filled(spool):
     spool.announce({"places/D1": {"id": "D1"}, "places/D2": {"id": "D2"}}, NOW, "trusted")
     for batch in (seal(spool, most_rows=3), seal(spool, most_rows=4)):
         spool.settle(far.store(batch), NOW)
+    with spool._database.transaction():  # as a conflict does
+        spool._disclosed.returned(poll(0, 2))
     spool.packs(packing)
     seal(spool, most_rows=3)
     spool.packs(None)
@@ -90,6 +92,24 @@ def under(path, key):
     return found
 
 
+def hidden(path, key):
+    """The keys of owners, their names, and the tokens of ids."""
+    wrap = Keys(key, HEAD.gateway, HEAD.recipient).box("owner")
+    with closing(sqlite3.connect(path)) as db:
+        owners = db.execute("SELECT number, name, home, key FROM owner").fetchall()
+        names = {name for _, *both, _ in owners for name in both}
+        keys = {wrap.unseal(one, str(number)) for number, _, _, one in owners}
+        tokens = {token for (token,) in db.execute("SELECT token FROM word")}
+        for table in ("disclosed", "disclosed_of", "counted_of"):
+            for row in db.execute(f"SELECT * FROM {table}"):
+                tokens |= {one for one in row if str(one).startswith("#")}
+        tokens |= {token for (token,) in db.execute("SELECT key FROM announced")}
+    assert names
+    assert keys
+    assert tokens
+    return names | keys | tokens
+
+
 def everything(spool):
     """All that a spool can say, without changing it."""
     database = spool._database
@@ -107,11 +127,22 @@ def everything(spool):
         "told": spool.marks(),
         "announced": spool.announced(),
         "disclosed": spool.disclosures(),
+        "counted": counted(spool),
         "retracting": spool._retracting.waiting(),
         "owners": sorted(spool._owners.numbers()),
         "known": [spool._owners.known(reading(n).series.occupancy) for n in range(4)],
         "homes": [spool._owners.at(reading(n).series.place) for n in range(4)],
     }
+
+
+def counted(spool):
+    """How many values of whom are counted already, and come again."""
+    series, token = [reading(n).series for n in range(3)], spool._disclosed._words.token
+    sql = "SELECT n FROM counted_of WHERE place=? AND basis=? AND occupancy=?"
+    words = [map(token, (one.place, one.basis, one.occupancy)) for one in series]
+    found = [spool._database.one(sql, *of) for of in words]
+    assert found == [1, 1, None]
+    return found
 
 
 def steps(spool):
@@ -128,7 +159,7 @@ def test_everything_is_under_the_new_key_and_nothing_under_the_old_one(path):
     with opened(path) as spool:
         filled(spool)
         before = everything(spool)
-    was = under(path, KEY)
+    was, hid = under(path, KEY), hidden(path, KEY)
     assert was.keys() == SEALED.keys(), "each table has something to be sealed anew"
     with opened(path, NEW, KEY) as spool:
         assert everything(spool) == before
@@ -141,6 +172,7 @@ def test_everything_is_under_the_new_key_and_nothing_under_the_old_one(path):
             )
     assert under(path, KEY) == {}
     assert under(path, NEW) == was
+    assert not hidden(path, NEW) & hid, "no name, key or token is the one that it was"
     with opened(path, NEW) as spool:
         assert everything(spool) == before
         assert spool._database.one("SELECT count(*) FROM owner_before") == 0
@@ -213,6 +245,37 @@ def test_a_withdrawal_in_the_middle_destroys_both_keys_of_its_people(path):
             pass
     for file in path.parent.iterdir():
         assert series.place.encode() not in file.read_bytes()
+
+
+def test_where_some_rows_of_people_stay_the_key_before_of_theirs_goes_too(path):
+    with opened(path) as spool:
+        filled(spool)
+    with opened(path, NEW, KEY) as spool:
+        series = reading(3).series
+        number = spool._owners.known(series.occupancy)
+        words = (HEAD.recipient, series.place, None, series.occupancy, series.basis, None)
+        spool.apply(2, [Retraction("r2", *words, 0, NOON + 300, int(NOW), "withdrawn")], NOW)
+        assert spool._waiting.of(number)[0], "some stay"
+        sql = "SELECT count(*) FROM owner_before WHERE number=?"
+        assert spool._database.one(sql, number) == 0
+        before = everything(spool)
+        for _ in steps(spool):
+            pass
+        assert everything(spool) == before
+
+
+def test_what_the_recipient_is_told_on_the_way_is_what_it_was_told(path):
+    with opened(path) as spool:
+        filled(spool)
+    told = {"places/D1": {"id": "D1", "label": "new"}, "places/D2": {"id": "D2"}}
+    with opened(path, NEW, KEY) as spool:
+        spool.announce(told, NOW, "trusted")
+    with opened(path, NEW, KEY) as spool:
+        assert spool.announced() == told
+        for _ in steps(spool):
+            pass
+    with opened(path, NEW) as spool:
+        assert spool.announced() == told
 
 
 def test_a_key_can_be_rotated_again(path):
