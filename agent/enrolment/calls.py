@@ -98,6 +98,23 @@ def take(state: Path, gateway: str, now: float, own: Credential) -> dict[str, An
     return show(state, gateway, now)
 
 
+def has_worked(state: Path, installed: int) -> bool:
+    """Destroy the key before the certificate of that number; False: there is another by now."""
+    with _alone:
+        if credential.installed(state) != installed:
+            return False
+        credential.has_worked(state)
+        return True
+
+
+def go_back(state: Path, installed: int) -> bool:
+    """Put the certificate before in the place of the one of that number, which is refused; False:
+    there is none, or another by now.
+    """
+    with _alone:
+        return credential.installed(state) == installed and credential.go_back(state)
+
+
 def enroll(
     state: Path, gateway: str, now: float, settings: Enrolment, token: str
 ) -> dict[str, Any]:

@@ -66,6 +66,11 @@ def path(state: Path) -> Path:
     return state / FILE
 
 
+def installed(state: Path) -> int:
+    """Another number for each certificate that was installed; 0: there is none."""
+    return path(state).stat().st_mtime_ns if path(state).exists() else 0
+
+
 def load(state: Path) -> Credential:
     """Read key and certificates. Raises Refused where there are none, or where they are damaged,
     open to others, or do not belong together.

@@ -69,12 +69,12 @@ def _wants(state: Path, gateway: str, now: float) -> bool:
 
 
 def _forget_before(state: Path, clock: Clock) -> None:
-    found = credential.before(state)
+    installed, found = credential.installed(state), credential.before(state)
     if found is None or clock.trust is Trust.UNTRUSTED:
         return
-    age = clock.now() - credential.path(state).stat().st_mtime
-    if age > LONGEST_UNPROVED or clock.now() > judge.ends(found.certificate):
-        credential.has_worked(state)
+    age = clock.now() - installed / 1e9
+    over = age > LONGEST_UNPROVED or clock.now() > judge.ends(found.certificate)
+    if over and calls.has_worked(state, installed):
         log.warning("the key of the certificate before is destroyed")
 
 

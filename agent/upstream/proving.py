@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from agent.enrolment import credential, judge
+from agent.enrolment import calls, credential, judge
 from agent.errors import UplinkLost
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class Proving:
 
     def opening(self) -> None:
         """Note what the next connection shows."""
-        self._shown, self._settled = _own(self._state), self._outlet.delivery.settled
+        self._shown = credential.installed(self._state)
+        self._settled = self._outlet.delivery.settled
 
     async def lost(self, words: str) -> None:
         """Use the certificate before again where the far side keeps refusing a new one."""
@@ -56,7 +57,7 @@ class Proving:
         if found is None or judge.ends(found.certificate) < self._house.clock.now():
             return
         self._refusals, sha256 = 0, _sha256(self._state)
-        if await asyncio.to_thread(credential.go_back, self._state):
+        if await asyncio.to_thread(calls.go_back, self._state, self._shown):
             self._house.certificate_said = WENT_BACK
             self._house.audit("certificate.back", {"sha256": sha256})
             log.error("%s refuses the new certificate (%s): back to the one before",
@@ -71,22 +72,16 @@ class Proving:
             await sleep(LOOK)
             if not (self._state / credential.BEFORE).exists():
                 continue
-            if (own := _own(self._state)) != self._shown:
+            if (own := credential.installed(self._state)) != self._shown:
                 raise UplinkLost("there is a new certificate: it is shown from here on")
             if self._outlet.delivery.settled == self._settled:
                 continue
             house.proved[self._outlet.name] = own
-            if all(house.proved.get(name) == own for name in house.config.uplinks):
-                await asyncio.to_thread(credential.has_worked, self._state)
+            everywhere = all(house.proved.get(name) == own for name in house.config.uplinks)
+            if everywhere and await asyncio.to_thread(calls.has_worked, self._state, own):
                 house.certificate_said = ""
                 house.audit("certificate.worked", {"sha256": _sha256(self._state)})
                 log.warning("the new certificate has worked: the key before is destroyed")
-
-
-def _own(state: Path) -> int:
-    """Another number for each certificate that is installed; 0: there is none."""
-    file = credential.path(state)
-    return file.stat().st_mtime_ns if file.exists() else 0
 
 
 def _sha256(state: Path) -> str:
