@@ -9,26 +9,23 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from agent.buffer.disclosed import words_of
 from agent.buffer.leftover import kept, kept_for, recipients_of, record, spool_of
-from agent.buffer.shelf import Shelf
 from agent.buffer.thread import in_own_thread
 from agent.channels import channels
 from agent.clock import stamp
 from agent.errors import Refused, StorageFailed
 from agent.model import Kind
-from agent.outlet import directory_of, open_outlet
+from agent.outlet import directory_of, open_outlet, shelf_opening
 from agent.pipeline.ledger import multiplier
 from agent.pipeline.registers import Registers
 from agent.registry.dates import DAY
 from agent.registry.documents import EXACT, covers
 from agent.registry.letter import Disclosed, Erasure, Gap, Held, Known, overlaps
 from agent.registry.schemes import scheme
-from agent.state import judged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
@@ -226,8 +223,7 @@ async def _registers(house: House, home: Occupancy) -> list[Held]:
         if registers is None:
             if house.identity is None or not file.exists():
                 return []
-            before = judged(house.config.state)
-            opening = partial(Shelf.open, file, house.identity.spool_key, judged=before)
+            opening = shelf_opening(house, file)
             shelf, thread = await stack.enter_async_context(in_own_thread("registers", opening))
             registers = Registers(house.registry, shelf, thread)
         found = await registers.of(home.place, house.point)

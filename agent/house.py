@@ -158,6 +158,16 @@ class House:
     """keeps what a duty may need of midnights that passed; None: nothing is polled"""
     restored: Restored | None = None
     """whether what was said since a building file was written has come; None: nothing is sent"""
+    proved: dict[str, int] = field(default_factory=dict)
+    """by uplink: the certificate that a receipt has proved to work, by when it was installed"""
+    certificate_said: str = ""
+    """why the certificate before is in use again; empty: it is not"""
+    rotation: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """while the spool key is rotated: by file, bytes that were looked at, and bytes there are"""
+    rotating: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """held while a new spool key is drawn"""
+    rotation_waits: str = ""
+    """why that cannot go on; empty: it goes on"""
     storage: Storage = field(default_factory=Storage)
     """which stores cannot be written now"""
     disks: dict[str, DiskThread] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from agent.buffer.batch import BatchHead
 from agent.buffer.leftover import recipients_of, spool_of
 from agent.buffer.memory import CAP, KEPT
+from agent.buffer.shelf import Shelf
 from agent.buffer.spool import Spool
 from agent.buffer.thread import in_own_thread
 from agent.errors import Refused, StorageFailed
@@ -38,7 +39,7 @@ from agent.uplink.delivery import Delivery
 from agent.uplink.outbox import Draining, SpoolOutbox
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -72,13 +73,15 @@ async def open_outlet(
     if who is None:
         raise Refused("this gateway has no identity yet: run `gardien key new`")
     settings = config.uplinks[name].settings
-    beside = volatile(config.state) / _path(house, name).name
+    beside = memory_of(config.state, settings.recipient)
     async with AsyncExitStack() as stack:
         disk = await _on_disk(stack, house, name)
         memory = None
         if disk is None or beside.exists():
             own = await stack.enter_async_context(AsyncExitStack())
-            memory = await _in_memory(own, beside, _head(house, name, who), who.spool_key)
+            memory = await _in_memory(
+                own, beside, _head(house, settings.recipient, who), who.spool_key
+            )
             if disk is not None and await _drained(disk, memory):
                 memory = None
                 await own.aclose()
@@ -105,22 +108,36 @@ async def open_outlet(
             await outlet.intake.stalls()  # nobody who reads waits for a spool that is closed
 
 
-def _path(house: House, name: str) -> Path:
-    return spool_of(house.config.state, house.config.uplinks[name].settings.recipient)
+def memory_of(state: Path, recipient: str) -> Path:
+    """Where the spool of a recipient lies that is in memory while the disk fails."""
+    return volatile(state) / spool_of(state, recipient).name
 
 
-def _head(house: House, name: str, who: Identity) -> BatchHead:
-    recipient = house.config.uplinks[name].settings.recipient
+def _head(house: House, recipient: str, who: Identity) -> BatchHead:
     return BatchHead(who.gateway, recipient, house.config.privacy.policy, house.last_hash)
 
 
-def _opening(house: House, name: str) -> AbstractContextManager[Spool]:
-    """How the spool on the disk is opened."""
+def spool_opening(house: House, recipient: str) -> Callable[[], AbstractContextManager[Spool]]:
+    """How the spool of a recipient on the disk is opened."""
     config, who = house.config, house.identity
     assert who is not None
-    head, limits = _head(house, name, who), (config.spool.max, config.spool.reserve)
-    path, before = _path(house, name), judged(config.state)
-    return Spool.open(path, who.spool_key, head, *limits, judged=before)
+    head, limits = _head(house, recipient, who), (config.spool.max, config.spool.reserve)
+    path, before = spool_of(config.state, recipient), who.spool_key_before
+    return partial(
+        Spool.open, path, who.spool_key, head, *limits, judged=judged(config.state), before=before
+    )
+
+
+def shelf_opening(house: House, file: Path) -> Callable[[], AbstractContextManager[Shelf]]:
+    """How a shelf in the state directory is opened."""
+    who = house.identity
+    assert who is not None
+    before = judged(house.config.state)
+    return partial(Shelf.open, file, who.spool_key, judged=before, before=who.spool_key_before)
+
+
+def _opening(house: House, name: str) -> AbstractContextManager[Spool]:
+    return spool_opening(house, house.config.uplinks[name].settings.recipient)()
 
 
 async def _on_disk(stack: AsyncExitStack, house: House, name: str) -> Opened | None:

@@ -11,22 +11,28 @@ from typing import TYPE_CHECKING, Any
 
 from agent.buffer.disclosed import words_of
 from agent.buffer.leftover import destroy
-from agent.buffer.shelf import Shelf
 from agent.buffer.thread import in_own_thread
 from agent.enrolment import renewal
 from agent.errors import Refused, SpoolFull, StorageFailed
 from agent.house import House, new_poller, open_steering
 from agent.lifetime import said, together
 from agent.model import Why
-from agent.outlet import NOT_COUNTED, account, forget_closed, open_outlet, turned
+from agent.outlet import (
+    NOT_COUNTED,
+    account,
+    forget_closed,
+    open_outlet,
+    shelf_opening,
+    turned,
+)
 from agent.pipeline.registers import Registers
 from agent.pipeline.timekeeper import Timekeeper
 from agent.pipeline.unclaimed import Unclaimed
 from agent.reception.reception import store_is_broken
 from agent.registry.gate import LONGEST_UNSENT
 from agent.seek import seek
-from agent.state import judged
 from agent.storage import SPOOL
+from agent.upstream import rotation
 from agent.upstream.deliver import LONGEST_WAIT, deliver
 from agent.upstream.seats import take_seats
 
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from agent.buffer.shelf import Shelf
     from agent.house import Outlet
     from agent.lines import Line
 
@@ -71,7 +78,7 @@ async def running(house: House, config_path: Path) -> AsyncIterator[Running]:
         # before any uplink: what the agent before us left commanded is given back
         await jobs.open("controls", here.controls)
         if house.identity is not None:
-            await here.open_shelves(house.identity.spool_key)
+            await here.open_shelves()
         house.timekeeper = Timekeeper(house.clock, house.books, house.pollers, house.audit)
         for name in house.config.uplinks:
             await here.open_outlet(name)
@@ -81,6 +88,7 @@ async def running(house: House, config_path: Path) -> AsyncIterator[Running]:
         jobs.start("signed objects", here.take_what_waited)
         jobs.start("search", partial(seek, house))
         jobs.start("certificate", here.renew)
+        jobs.start(rotation.COMPONENT, partial(rotation.serve, house))
         yield here
     finally:
         await jobs.end()
@@ -230,37 +238,33 @@ class Running:
             await outlet.outbox.tend(LONGEST_UNSENT if clock.ages else clock.now())
             await sleep(TEND_EVERY)
 
-    async def open_shelves(self, key: bytes) -> None:
+    async def open_shelves(self) -> None:
         """Keep what meters say while nobody knows whose they are, and their midnights."""
-        await self.jobs.open("shelf", partial(self._unclaimed, key))
-        await self.jobs.open("registers", partial(self._registers, key))
+        await self.jobs.open("shelf", self._unclaimed)
+        await self.jobs.open("registers", self._registers)
 
     @asynccontextmanager
-    async def _unclaimed(self, key: bytes) -> AsyncIterator[Awaitable[object]]:
+    async def _unclaimed(self) -> AsyncIterator[Awaitable[object]]:
         house = self.house
-        alone = house.disk_thread("shelf")
-        async with in_own_thread("shelf", self._shelf("shelf.db", key), alone) as (shelf, thread):
+        alone, opening = house.disk_thread("shelf"), self._shelf("shelf.db")
+        async with in_own_thread("shelf", opening, alone) as (shelf, thread):
             kept = house.unclaimed or Unclaimed(house.registry, shelf, thread)
             house.unclaimed, kept.shelf, kept.thread = kept, shelf, thread
             async with self._kept(kept) as broken:
                 yield broken
 
     @asynccontextmanager
-    async def _registers(self, key: bytes) -> AsyncIterator[Awaitable[object]]:
+    async def _registers(self) -> AsyncIterator[Awaitable[object]]:
         house = self.house
-        alone = house.disk_thread("registers")
-        async with in_own_thread("registers", self._shelf("registers.db", key), alone) as (
-            shelf,
-            thread,
-        ):
+        alone, opening = house.disk_thread("registers"), self._shelf("registers.db")
+        async with in_own_thread("registers", opening, alone) as (shelf, thread):
             kept = house.registers or Registers(house.registry, shelf, thread)
             house.registers, kept.shelf, kept.thread = kept, shelf, thread
             async with self._kept(kept) as broken:
                 yield broken
 
-    def _shelf(self, file: str, key: bytes) -> Callable[[], AbstractContextManager[Shelf]]:
-        state = self.house.config.state
-        return partial(Shelf.open, state / file, key, judged=judged(state))
+    def _shelf(self, file: str) -> Callable[[], AbstractContextManager[Shelf]]:
+        return shelf_opening(self.house, self.house.config.state / file)
 
     @asynccontextmanager
     async def _kept(self, kept: Unclaimed | Registers) -> AsyncIterator[Awaitable[object]]:

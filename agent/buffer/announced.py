@@ -16,6 +16,7 @@ from agent.buffer.batch import write_directory
 from agent.buffer.disclosed import TOKEN
 from agent.buffer.keys import Unreadable
 from agent.buffer.outbox import digest
+from agent.buffer.rotation import Part
 from agent.model import Lane, Sealed
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ GROWING = ("outcomes/",)
 """lists of which the latest items are offered, and each is told once"""
 TABLE = """CREATE TABLE IF NOT EXISTS announced
     (key TEXT PRIMARY KEY, epoch TEXT NOT NULL, body BLOB NOT NULL) WITHOUT ROWID"""
+SECRET = "announced key"  # noqa: S105 -- what it is for
 AT_ONCE = 200
 """entries that are rewritten in one commit"""
 MOST_TEXT = 40_000
@@ -52,7 +54,7 @@ class Announced:
     ) -> None:
         """`judged`: keys are written as the version before reads them."""
         self._database, self._meta, self._label = database, meta, label
-        self._box, self._secret = keys.box("announced"), keys.derive("announced key")
+        self._box, self._keys = keys.box("announced"), keys
         database.write(TABLE)
         self._told: dict[str, tuple[str, str]] = {}
         found = database.read("SELECT key, epoch, body FROM announced")
@@ -66,6 +68,21 @@ class Announced:
             except (Unreadable, zlib.error, ValueError):
                 continue  # told again, as if it never was
             self._told[key] = epoch, text
+
+    @property
+    def sealed(self) -> Part:
+        """What of it is sealed: an entry gets another token, too."""
+        return Part(
+            "announced", ("key",), lambda key, _: str(key), lambda *_: self._box, ("epoch",),
+            put=self._put_anew,
+        )  # fmt: skip
+
+    def _put_anew(self, written: str, epoch: str, body: bytes) -> None:
+        key, said = written, zlib.decompress(body).decode()
+        if written.startswith(TOKEN):
+            key, said = json.loads(said)
+        self._database.write("DELETE FROM announced WHERE key=?", written)
+        self._keep(key, epoch, said)
 
     def begin_hiding(self) -> bool:
         """Set the table aside in which an earlier version wrote keys as they are; whether there is
@@ -125,7 +142,7 @@ class Announced:
         for key, text in chosen.items():
             lists.setdefault(key.partition("/")[0], []).append(json.loads(text))
         for key in self._passed(directory):
-            self._database.write("DELETE FROM announced WHERE key=?", self._written(key))
+            self._drop(key)
         payload = write_directory(label, (self._before() if first else {}) | lists)
         for key, text in chosen.items():
             self._keep(key, label.id.epoch, text)
@@ -157,14 +174,24 @@ class Announced:
         seq = self._meta.number("before_seq")
         return {} if seq is None else {"before": [str(self._meta["before_epoch"]), int(seq)]}
 
+    def _drop(self, key: str) -> None:
+        self._database.write("DELETE FROM announced WHERE key=?", self._written(key))
+        if before := self._keys.derive_before(SECRET):
+            self._database.write("DELETE FROM announced WHERE key=?", _token(before, key))
+
     def _keep(self, key: str, epoch: str, text: str) -> None:
+        self._drop(key)
         written = self._written(key)
         said = text if written == key else json.dumps([key, text])
         body = self._box.seal(zlib.compress(said.encode(), 1), written)
-        self._database.write("INSERT OR REPLACE INTO announced VALUES(?,?,?)", written, epoch, body)
+        self._database.write("INSERT INTO announced VALUES(?,?,?)", written, epoch, body)
 
     def _written(self, key: str) -> str:
         """A key as it stands in the table."""
         if self._judged:
             return key
-        return TOKEN + hmac.digest(self._secret, key.encode(), sha256)[:12].hex()
+        return _token(self._keys.secret(SECRET), key)
+
+
+def _token(secret: bytes, key: str) -> str:
+    return TOKEN + hmac.digest(secret, key.encode(), sha256)[:12].hex()

@@ -17,6 +17,7 @@ from agent.buffer.batch import Stamp, read, write
 from agent.buffer.block import extent, pack, unpack
 from agent.buffer.keys import Unreadable
 from agent.buffer.owners import NOBODY, owner_of
+from agent.buffer.rotation import Part
 from agent.model import BatchId, Lane
 
 if TYPE_CHECKING:
@@ -62,6 +63,16 @@ class Aside:
             " seq INTEGER NOT NULL, owner INTEGER NOT NULL, t0 INTEGER NOT NULL, n INTEGER NOT"
             " NULL, slots INTEGER NOT NULL, body BLOB NOT NULL)"
         )
+
+    @property
+    def sealed(self) -> Part:
+        """What of it is sealed."""
+
+        def name(_no: int, *words: object) -> str:
+            return " ".join(map(str, words))
+
+        more = ("owner", "epoch", "seq")
+        return Part("aside", ("no",), name, lambda _, owner, *__: self._of(owner), more)
 
     def add(self, epoch: str, seq: int, rows: Iterable[Reading]) -> None:
         """Put the rows of a batch aside, marked `again`."""

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import zstandard
 
 from agent.buffer.keys import Keys, Unreadable
+from agent.buffer.rotation import Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from agent.buffer.database import Database
+    from agent.buffer.rotation import Commit
     from agent.model import BatchId, Reading
 
     Read = Callable[..., list[tuple[Any, ...]]]
@@ -45,6 +47,8 @@ TABLES = (
 )
 TOKEN = "#"  # noqa: S105 -- it is none
 """what the token of an id begins with, and no id does"""
+ROW = 80
+"""bytes of a count, about"""
 AT_ONCE = 500
 """counts that are rewritten in one commit"""
 HIDDEN = {
@@ -102,22 +106,32 @@ class Identity(Protocol):
         """What lies on the disk is under it."""
         ...
 
+    @property
+    def spool_key_before(self) -> bytes | None:
+        """What is not under that one yet is under this."""
+        ...
+
 
 class Words:
     """Ids as tokens that only the gateway's key makes and reads."""
 
     def __init__(self, keys: Keys) -> None:
-        self._secret, self._box = keys.derive("id's token"), keys.box("id")
+        self._keys, self._box = keys, keys.box("id")
 
     def token(self, word: str) -> str:
         """The same for the same id; empty for none."""
         if not word or word.startswith(TOKEN):
             return word
-        return TOKEN + hmac.digest(self._secret, word.encode(), sha256)[:12].hex()
+        secret = self._keys.secret("id's token")
+        return TOKEN + hmac.digest(secret, word.encode(), sha256)[:12].hex()
 
-    def seal(self, word: str) -> bytes:
-        """The id itself, to be kept beside its token."""
-        return self._box.seal(word.encode(), self.token(word))
+    def seal(self, word: str, token: str = "") -> bytes:
+        """The id itself, to be kept beside its token, or beside another one."""
+        return self._box.seal(word.encode(), token or self.token(word))
+
+    def sealed(self, put: Callable[..., None]) -> Part:
+        """What of it is sealed."""
+        return Part("word", ("token",), str, lambda _: self._box, put=put)
 
     def known(self, rows: Iterable[tuple[str, bytes]]) -> dict[str, str]:
         """Ids by their tokens."""
@@ -161,23 +175,52 @@ class Disclosed:
             columns, ids = HIDDEN[table]
             names = ", ".join(columns)
             rows = self._database.read(f"SELECT {names}, n FROM {table}_clear LIMIT {AT_ONCE}")  # noqa: S608 -- ours
-            where = " AND ".join(f"{one}=?" for one in columns)
-            for *words, n in rows:
-                self._database.write(f"DELETE FROM {table}_clear WHERE {where}", *words)  # noqa: S608 -- ours
-                self._database.write(
-                    f"INSERT INTO {table} VALUES({'?, ' * len(columns)}?) ON CONFLICT({names})"
-                    " DO UPDATE SET n = n + excluded.n",
-                    *self._written(words, ids),
-                    n,
-                )
+            for row in rows:
+                self._move(table, row, self._written(row[:-1], ids), f"{table}_clear")
             if not rows:
                 self._database.write(f"DROP TABLE {table}_clear")
             return True
         return False
 
+    @property
+    def stages(self) -> tuple[Part, Days]:
+        """What another key of the gateway's changes: the tokens, and what they stand for."""
+        return self._words.sealed(self._put_word), Days(self._database, self._words, self._moved)
+
+    def _put_word(self, token: str, body: bytes) -> None:
+        word = body.decode()
+        self._written([word], (0,))
+        sealed = self._words.seal(word, token)
+        self._database.write("UPDATE word SET body=? WHERE token=?", sealed, token)
+
+    def rotate(self) -> None:
+        """Know what is sent again by the tokens of now, inside the caller's transaction."""
+        known = self._words.known(self._database.read("SELECT token, body FROM word"))
+        names = ", ".join(HIDDEN["counted_of"][0])
+        rows = self._database.read(f"SELECT {names}, n FROM counted_of")  # noqa: S608 -- ours
+        self._moved("counted_of", [row for row in rows if {*row} & known.keys()], known)
+
+    def _moved(self, table: str, rows: Iterable[Any], known: Mapping[str, str]) -> None:
+        _columns, ids = HIDDEN[table]
+        for row in rows:
+            words = [known.get(one, one) for one in row]
+            self._move(table, row, self._written(words[:-1], ids))
+
     def _clear(self) -> list[str]:
         names = {name for (name,) in self._database.read("SELECT name FROM sqlite_master")}
         return [table for table in HIDDEN if f"{table}_clear" in names]
+
+    def _move(self, table: str, row: Sequence[Any], words: Sequence[Any], before: str = "") -> None:
+        """Count a row under other words."""
+        columns, _ = HIDDEN[table]
+        where = " AND ".join(f"{one}=?" for one in columns)
+        self._database.write(f"DELETE FROM {before or table} WHERE {where}", *row[:-1])  # noqa: S608 -- ours
+        self._database.write(
+            f"INSERT INTO {table} VALUES({'?, ' * len(columns)}?) ON CONFLICT({', '.join(columns)})"
+            " DO UPDATE SET n = n + excluded.n",
+            *words,
+            row[-1],
+        )
 
     def _written(self, words: Sequence[Any], ids: Sequence[int] = (0, 2, 3)) -> list[Any]:
         """Words as they stand in the tables: those at these places as tokens."""
@@ -228,6 +271,10 @@ class Disclosed:
             "DELETE FROM counted WHERE NOT EXISTS (SELECT 1 FROM batch WHERE"
             " batch.epoch=counted.epoch AND batch.seq=counted.seq)"
         )
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Delete the ids that no count names."""
         self._database.write(
             "DELETE FROM word WHERE token NOT IN (SELECT place FROM disclosed UNION SELECT basis"
             " FROM disclosed UNION SELECT occupancy FROM disclosed_of UNION SELECT place FROM"
@@ -284,11 +331,55 @@ class Disclosed:
         return used
 
 
+class Days:
+    """Counts under the tokens of the key before, which those of now replace day by day: what one
+    day says in two tables changes at once.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        words: Words,
+        move: Callable[[str, Iterable[Any], Mapping[str, str]], None],
+    ) -> None:
+        self._database, self._words, self._move = database, words, move
+        self._before: dict[str, str] | None = None
+        """ids by tokens that are none of now"""
+        self._day = -1
+
+    def step(self, commit: Commit) -> int:
+        """The next day; 0: none is left."""
+        if self._before is None:
+            known = self._words.known(self._database.read("SELECT token, body FROM word"))
+            self._before = {at: id_ for at, id_ in known.items() if self._words.token(id_) != at}
+        tables = ("disclosed", "disclosed_of")
+        sql = "SELECT min(day) FROM {} WHERE day>?"
+        days = [self._database.one(sql.format(one), self._day) for one in tables]
+        if not (left := [day for day in days if day is not None]):
+            return 0
+        day, before = min(left), self._before
+
+        def rewrite() -> int:
+            size = 1
+            for table in tables:
+                names = ", ".join(HIDDEN[table][0])
+                sql = f"SELECT {names}, n FROM {table} WHERE day=?"  # noqa: S608 -- ours
+                rows = [row for row in self._database.read(sql, day) if {*row} & before.keys()]
+                self._move(table, rows, before)
+                size += len(rows) * ROW
+            return size
+
+        size = commit(rewrite)
+        self._day = day
+        return size
+
+
 def words_of(identity: Identity | None, recipient: str) -> Words | None:
     """What reads the ids in the spool of a recipient; None: the gateway has no identity."""
     if identity is None:
         return None
-    return Words(Keys(identity.spool_key, identity.gateway, recipient))
+    key, before = identity.spool_key, identity.spool_key_before
+    return Words(Keys(key, identity.gateway, recipient, before))
 
 
 def disclosures(read: Read, words: Words | None, place: str = "") -> list[Disclosure]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from agent.buffer.block import check_series
 from agent.buffer.database import Damaged
 from agent.buffer.keys import Unreadable
+from agent.buffer.rotation import Part
 from agent.model import Series
 
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ class Names:
         self.number_of: dict[Series, int] = {}
         self._bases: set[tuple[str, str, str | None]] = set()
         self.reload()
+
+    @property
+    def sealed(self) -> Part:
+        """What of it is sealed."""
+        return Part("series", ("number",), str, lambda _: self._box)
 
     def bases(self) -> int:
         """How many dwellings and bases there are, each of which may have to be taken back."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.buffer.keys import Unreadable
 from agent.buffer.packed import Packed
+from agent.buffer.rotation import Part
 from agent.buffer.voids import Voids
 from agent.buffer.waiting import in_lots
 from agent.model import BatchId, Lane, Sealed, Void
@@ -67,6 +68,25 @@ class Outbox:
         self._of = (gateway, recipient)
         self.packing: Pack | None = None
         """None: batches are sent as they are sealed"""
+
+    @property
+    def sealed(self) -> tuple[Part, ...]:
+        """What of it is sealed."""
+
+        def name(_no: int, epoch: str, seq: int) -> str:
+            return _name(epoch, seq)
+
+        more = ("epoch", "seq")
+        batches = Part("batch", ("no",), name, lambda *_: self._box, more, put=self._put)
+        return batches, self._packed.sealed, self.voids.sealed
+
+    def _put(self, no: int, epoch: str, seq: int, body: bytes) -> None:
+        """Seal what is there anew; what was packed of it stays, though the body is another one."""
+        of = "epoch=? AND seq=?"
+        packed = self._database.read(f"SELECT * FROM packed WHERE {of}", epoch, seq)  # noqa: S608 -- ours
+        sealed = self._box.seal(body, _name(epoch, seq))
+        self._database.write("UPDATE batch SET body=? WHERE no=?", sealed, no)
+        self._database.write_all("INSERT INTO packed VALUES(?,?,?,?)", packed)
 
     def add(
         self,

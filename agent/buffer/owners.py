@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from agent.buffer.database import Damaged
 from agent.buffer.keys import Box, Unreadable
+from agent.buffer.rotation import secrets_of
 
 if TYPE_CHECKING:
     from agent.buffer.database import Database
@@ -35,11 +36,14 @@ class Owners:
     def __init__(self, database: Database, keys: Keys) -> None:
         """Raises Damaged if a key does not open."""
         self._database = database
-        self._wrap, self._secret = keys.box("owner"), keys.derive("owner's name")
+        self._wrap, self._secrets = keys.box("owner"), secrets_of(database, keys)
         database.write(
             "CREATE TABLE IF NOT EXISTS owner"
             "(number INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, home BLOB NOT NULL,"
             " key BLOB NOT NULL)"
+        )
+        database.write(
+            "CREATE TABLE IF NOT EXISTS owner_before(number INTEGER PRIMARY KEY, key BLOB NOT NULL)"
         )
         self._numbers: dict[bytes, int] = {}
         self._at: dict[bytes, set[int]] = {}
@@ -51,9 +55,11 @@ class Owners:
         for known in (self._numbers, self._at, self._boxes):
             known.clear()
         found = self._database.read("SELECT number, name, home, key FROM owner")
+        before = dict(self._database.read("SELECT number, key FROM owner_before"))
         for number, name, home, key in found:
+            sealed = [key, before[number]] if number in before else [key]
             try:
-                box = Box(self._wrap.unseal(key, str(number)))
+                box = Box(*(self._wrap.unseal(one, str(number)) for one in sealed))
             except Unreadable as error:
                 raise Damaged(f"key {number} of the spool does not open") from error
             self._learn(number, name, home, box)
@@ -99,12 +105,41 @@ class Owners:
         key = os.urandom(KEY)
         sealed = self._wrap.seal(key, str(number))
         self._database.write("UPDATE owner SET key=? WHERE number=?", sealed, number)
+        self._database.write("DELETE FROM owner_before WHERE number=?", number)
         self._boxes[number] = Box(key)
 
     def destroy(self, number: int) -> None:
         """Nothing of this owner is left to be opened."""
         self._database.write("DELETE FROM owner WHERE number=?", number)
+        self._database.write("DELETE FROM owner_before WHERE number=?", number)
         self.reload()
+
+    def rotate(self, secrets: list[bytes]) -> None:
+        """Give every owner a new key and, by the last of these secrets, another name. What is under
+        the keys before goes on to open.
+        """
+        for number, name, home, key in self._database.read("SELECT * FROM owner"):
+            before = self._wrap.unseal(key, str(number))
+            names = (_hashed(secrets[-1:], one) for one in (name, home))
+            sealed = (self._wrap.seal(one, str(number)) for one in (os.urandom(KEY), before))
+            self._database.write(
+                "UPDATE owner SET name=?, home=?, key=? WHERE number=?",
+                *names,
+                next(sealed),
+                number,
+            )
+            self._database.write("INSERT INTO owner_before VALUES(?,?)", number, next(sealed))
+
+    def named_by(self, secrets: list[bytes]) -> None:
+        """`rotate` is on the disk."""
+        self._secrets = secrets
+        self.reload()
+
+    def forget_before(self) -> None:
+        """Destroy the keys before: nothing is under them any more."""
+        self._database.write("DELETE FROM owner_before")
+        for box in self._boxes.values():
+            box.forget_before()
 
     def numbers(self) -> list[int]:
         """Every owner who has a key."""
@@ -115,4 +150,10 @@ class Owners:
         self._at.setdefault(home, set()).add(number)
 
     def _name(self, owner: str) -> bytes:
-        return hmac.digest(self._secret, owner.encode(), sha256)[:16]
+        return _hashed(self._secrets, owner.encode())
+
+
+def _hashed(secrets: list[bytes], name: bytes) -> bytes:
+    for secret in secrets:
+        name = hmac.digest(secret, name, sha256)[:16]
+    return name

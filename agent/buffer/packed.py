@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.buffer.keys import Unreadable
+from agent.buffer.rotation import Part
 
 if TYPE_CHECKING:
     from agent.buffer.database import Database
@@ -33,6 +34,12 @@ class Packed:
         self._box = keys.box("packed")
         for table in TABLES:
             database.write(table)
+
+    @property
+    def sealed(self) -> Part:
+        """What of it is sealed."""
+        key, more = ("epoch", "seq"), ("form",)
+        return Part("packed", key, "{} {} {}".format, lambda *_: self._box, more)
 
     def add(self, batch: Sealed) -> None:
         """Keep what is sent for a batch."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from agent.buffer.batch import write_retractions
 from agent.buffer.keys import Unreadable
 from agent.buffer.outbox import digest
+from agent.buffer.rotation import Part
 from agent.clock import stamp
 from agent.model import Lane, Sealed
 
@@ -40,6 +41,11 @@ class Retracting:
             "CREATE TABLE IF NOT EXISTS retraction(no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,"
             " epoch TEXT, seq INTEGER, erased INTEGER, body BLOB)"
         )
+
+    @property
+    def sealed(self) -> Part:
+        """What of it is sealed."""
+        return Part("retraction", ("no",), lambda _, id_: str(id_), lambda *_: self._box, ("id",))
 
     def add(self, retractions: Iterable[Retraction]) -> None:
         """Queue what is not queued yet."""

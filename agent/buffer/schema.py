@@ -8,6 +8,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from agent.buffer.database import Damaged, Database
+from agent.buffer.rotation import OTHER, NotOurs, fingerprint, fingerprints
 from agent.errors import Refused
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ FORMAT = 2
 OLDEST = 2
 """what the release before this one wrote: a file begins with it, and this version can go on so.
 While an upgrade is judged it does, so that going back loses nothing (note 012).
+"""
+ROTATED = 100
+"""is added to the number in a file whose key was rotated: a version that knows no rotation would
+not find the owners of rows in it, and so refuses it in words
 """
 # covering: what waits is counted, and whose it is found, without touching a body
 LANES = "CREATE INDEX block_lane ON block(t1, t0, n, slots, owner, mixed)"
@@ -73,7 +78,7 @@ def claim(database: Database, path: Path, keys: Keys, head: BatchHead, *, judged
 
 def _bring_up(database: Database, path: Path, *, judged: bool) -> None:
     """Bring a file of an older format up to ours, each step in one transaction."""
-    version = int(database.one("PRAGMA user_version"))
+    rotated, version = divmod(int(database.one("PRAGMA user_version")), ROTATED)
     if version > FORMAT:
         raise Refused(
             f"{path} was written by a newer gardien (format {version}, this one knows {FORMAT}):"
@@ -84,17 +89,30 @@ def _bring_up(database: Database, path: Path, *, judged: bool) -> None:
             for change in STEPS[version]:
                 database.write(change)
             version += 1
-            database.write(f"PRAGMA user_version={version}")
+            database.write(f"PRAGMA user_version={rotated * ROTATED + version}")
+
+
+def rekeyed(database: Database, keys: Keys) -> None:
+    """Note that it is under the key of now from here on, inside the caller's transaction."""
+    meta = Meta(database)
+    gateway, recipient, _ = json.loads(str(meta["identity"]))
+    _identify(meta, gateway, recipient, keys)
+    version = int(database.one("PRAGMA user_version")) % ROTATED
+    database.write(f"PRAGMA user_version={ROTATED + version}")
+
+
+def _identify(meta: Meta, gateway: str, recipient: str, keys: Keys) -> None:
+    identity = json.dumps([gateway, recipient, fingerprint(keys)])
+    meta["identity"] = identity
+    meta["sum"] = zlib.crc32(identity.encode())
 
 
 def _create(database: Database, keys: Keys, head: BatchHead) -> None:
-    identity = json.dumps([head.gateway, head.recipient, _fingerprint(keys)])
     with database.transaction():
         for table in TABLES:
             database.write(table)
         meta = Meta(database)
-        meta["identity"] = identity
-        meta["sum"] = zlib.crc32(identity.encode())
+        _identify(meta, head.gateway, head.recipient, keys)
         meta["epoch"] = new_epoch()
         meta["seq"] = 1
 
@@ -103,21 +121,14 @@ def _compare(meta: Meta, path: Path, keys: Keys, head: BatchHead) -> None:
     identity = str(meta["identity"])
     if zlib.crc32(identity.encode()) != meta["sum"]:  # rot must not look like a wrong key
         raise Damaged(f"{path} no longer knows whose it is")
-    gateway, recipient, fingerprint = json.loads(identity)
+    gateway, recipient, under = json.loads(identity)
     if (gateway, recipient) != (head.gateway, head.recipient):
-        raise Refused(
+        raise NotOurs(
             f"{path} is the spool of gateway {gateway} to {recipient},"
             f" not of {head.gateway} to {head.recipient}; move it away or restore its own state"
         )
-    if fingerprint != _fingerprint(keys):
-        raise Refused(
-            f"{path} was written under another key of this gateway; put that key back,"
-            " or move the file away and lose what it holds"
-        )
-
-
-def _fingerprint(keys: Keys) -> str:
-    return keys.derive("fingerprint", 8).hex()
+    if under not in fingerprints(keys):
+        raise NotOurs(OTHER.format(path=path))
 
 
 def new_epoch() -> str:

@@ -10,15 +10,17 @@ import json
 import logging
 import zlib
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.buffer.database import Damaged, Database, set_aside, suspicion
 from agent.buffer.keys import Keys, Unreadable
 from agent.buffer.owners import NOBODY, Owners
+from agent.buffer.rotation import Part, Rotation, see_that_it_opens
 from agent.errors import SpoolFull
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from agent.buffer.keys import Box
@@ -52,35 +54,46 @@ class Shelf:
     @classmethod
     @contextmanager
     def open(
-        cls, path: Path, key: bytes, max_bytes: int = CAP, *, judged: bool = False
+        cls,
+        path: Path,
+        key: bytes,
+        max_bytes: int = CAP,
+        *,
+        judged: bool = False,
+        before: bytes | None = None,
     ) -> Iterator[Shelf]:
         """Open, or begin, the shelf under the gateway's key; a damaged file is set aside.
+
+        `before`: the key before, while that is being rotated. Raises Refused where it was rotated,
+        and is under neither.
 
         `judged`: this version is under judgement, and writes what the one before can read.
         """
         if suspicion(path).exists():
             set_aside(path)
+        keys = partial(Keys, key, "shelf", "nobody", before)
         try:
-            shelf = cls(path, key, max_bytes, judged=judged)
+            shelf = cls(path, keys(), max_bytes, judged=judged)
         except Damaged:
             set_aside(path)
-            shelf = cls(path, key, max_bytes, judged=judged)
+            shelf = cls(path, keys(), max_bytes, judged=judged)
         try:
             yield shelf
         finally:
             shelf._database.close()
 
-    def __init__(self, path: Path, key: bytes, max_bytes: int, *, judged: bool) -> None:
+    def __init__(self, path: Path, keys: Keys, max_bytes: int, *, judged: bool) -> None:
         self._database = Database(path, max_bytes, STEP, STEP)
         self._most = max_bytes * 3 // 4
         try:
-            self._furnish(key, judged=judged)
+            self._furnish(path, keys, judged=judged)
         except BaseException:
             self._database.close()
             raise
 
-    def _furnish(self, key: bytes, *, judged: bool) -> None:
-        keys = Keys(key, "shelf", "nobody")
+    def _furnish(self, path: Path, keys: Keys, *, judged: bool) -> None:
+        see_that_it_opens(self._database, path, keys)
+        self._keys, self._rotation = keys, Rotation(self._database, keys)
         self._box, self._owners = keys.box("kept"), Owners(self._database, keys)
         self._database.write(
             "CREATE TABLE IF NOT EXISTS kept(no INTEGER PRIMARY KEY, t1 INTEGER NOT NULL,"
@@ -91,6 +104,40 @@ class Shelf:
             # one that goes back passes over it: what it writes is the gateway's own
             self._database.write("ALTER TABLE kept ADD COLUMN owner INTEGER NOT NULL DEFAULT 0")
         self._apart = not judged
+        if keys.rotating:
+            self._begin_rotation()
+
+    def rekey(self, key: bytes) -> None:
+        """As that of a spool."""
+        if not self._keys.under(key):
+            self._keys.renew(key)
+        self._begin_rotation()
+
+    def _begin_rotation(self) -> None:
+        if self._rotation.begun:
+            return
+        with self._database.transaction():
+            secrets = self._rotation.begin()
+            self._owners.rotate(secrets)
+        self._owners.named_by(secrets)
+
+    def rekey_step(self) -> bool:
+        """As that of a spool."""
+
+        def commit(change: Callable[[], int]) -> int:
+            with self._database.transaction():
+                return change()
+
+        def box(_no: int, owner: int) -> Box:
+            return self._under(owner)
+
+        part = Part("kept", ("no",), lambda *_: "kept", box, ("owner",))
+        return self._rotation.step([part], commit, self._owners.forget_before)
+
+    @property
+    def rekeyed(self) -> tuple[int, int]:
+        """As that of a spool."""
+        return self._rotation.passed, self._database.used()
 
     def add(self, values: Sequence[Kept], place: str = "") -> None:
         """Keep values, at least one, in one commit; the oldest makes room.

@@ -30,7 +30,8 @@ from agent.buffer.purge import Purge
 from agent.buffer.resending import Resending
 from agent.buffer.retracting import Retracting
 from agent.buffer.room import AT_FIRST, Disk, Room
-from agent.buffer.schema import Meta, claim
+from agent.buffer.rotation import Rotation
+from agent.buffer.schema import Meta, claim, rekeyed
 from agent.buffer.sealing import Order, Sealing
 from agent.buffer.settling import UNREADABLE, Settling
 from agent.buffer.shedding import Shedding
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from agent.buffer.batch import BatchHead
     from agent.buffer.disclosed import Disclosure
     from agent.buffer.outbox import Pack
+    from agent.buffer.rotation import Part, Stage
     from agent.buffer.sealing import Bases
     from agent.buffer.thin import Midnight
     from agent.clock import Period
@@ -81,8 +83,11 @@ class Spool:
         reserve: int = 0,
         *,
         judged: bool = False,
+        before: bytes | None = None,
     ) -> Iterator[Spool]:
         """Open, or begin, the spool of one gateway to one recipient under the gateway's key.
+
+        `before`: the gateway's key before, while that is being rotated (see `rekey`).
 
         `max_bytes` caps the file; its log comes on top, 1.5 MB. Where the disk has no more than
         `reserve` bytes left, the file does not grow for rows. A damaged file is set
@@ -93,11 +98,12 @@ class Spool:
         if max_bytes < SMALLEST:
             raise Refused(f"a spool of {max_bytes} bytes is too small; give it at least 2 MB")
         aside = set_aside(path) if suspicion(path).exists() else None
+        keys = partial(Keys, key, head.gateway, head.recipient, before)
         try:
-            spool = cls(path, key, head, max_bytes, reserve, judged=judged)
+            spool = cls(path, keys(), head, max_bytes, reserve, judged=judged)
         except Damaged:
             aside = set_aside(path)
-            spool = cls(path, key, head, max_bytes, reserve, judged=judged)
+            spool = cls(path, keys(), head, max_bytes, reserve, judged=judged)
         except OSError as error:
             raise StorageFailed(reason_of(error, path.parent) or str(error)) from error
         except SpoolFull as error:
@@ -109,7 +115,7 @@ class Spool:
             spool._database.close()
 
     def __init__(  # noqa: PLR0913 -- as `open`
-        self, path: Path, key: bytes, head: BatchHead, max_bytes: int, reserve: int, *, judged: bool
+        self, path: Path, keys: Keys, head: BatchHead, max_bytes: int, reserve: int, *, judged: bool
     ) -> None:
         self.set_aside: Path | None = None
         """where a damaged spool was put that this one replaces"""
@@ -121,7 +127,6 @@ class Spool:
         self._database = Database(path, max_bytes, AT_FIRST)
         self._voided: list[BatchId] = []
         try:
-            keys = Keys(key, head.gateway, head.recipient)
             self._furnish(path, keys, Disk(path.parent, reserve), judged=judged)
         except BaseException:
             self._database.close()
@@ -133,8 +138,9 @@ class Spool:
         meta = self._meta = Meta(database)
         self._versions, self._periods = Versions(meta), Periods(database)
         names = self._names = Names(database, keys)
+        self._keys, self._rotation = keys, Rotation(database, keys)
         self._states = States(database, keys)
-        owners = Owners(database, keys)
+        owners = self._owners = Owners(database, keys)
         self._waiting = waiting = Waiting(database, keys, names, owners, meta)
         self._aside = aside = Aside(database, keys, names, owners, judged=judged)
         self._outbox = outbox = Outbox(database, keys, head.gateway, head.recipient, judged=judged)
@@ -161,6 +167,9 @@ class Spool:
         if names.series_of and not waiting.total and not aside.count()[0]:
             with suppress(SpoolFull):  # there will be another start
                 names.clear()
+        if keys.rotating:
+            with suppress(SpoolFull):  # whoever rotates it tries again
+                self._begin_rotation()
 
     @property
     def disk_full(self) -> bool:
@@ -177,6 +186,49 @@ class Spool:
                     pass
         if hidden:
             self._database.fold()
+
+    def rekey(self, key: bytes) -> None:
+        """Seal under this key of the gateway's from now on; what is there is sealed anew by
+        `rekey_step`. Both the key and the one before must be on the disk. Raises SpoolFull.
+        """
+        if not self._keys.under(key):
+            self._keys.renew(key)
+        self._begin_rotation()
+
+    def _begin_rotation(self) -> None:
+        if self._rotation.begun:
+            return
+        self._hide_ids()
+
+        def begin() -> list[bytes]:
+            secrets = self._rotation.begin()
+            self._owners.rotate(secrets)
+            self._disclosed.rotate()
+            rekeyed(self._database, self._keys)
+            return secrets
+
+        self._owners.named_by(self._room.step(begin))
+
+    def rekey_step(self) -> bool:
+        """Seal the next lot under the key of now, in one commit: nothing that waits is given up for
+        it. False: nothing here is under the key before, which is forgotten. Raises SpoolFull.
+        """
+        parts: tuple[Part | Stage, ...] = (
+            self._names.sealed, self._states.sealed, self._retracting.sealed, self._aside.sealed,
+            *self._outbox.sealed, self._waiting.sealed, self._announced.sealed,
+            *self._disclosed.stages,
+        )  # fmt: skip
+
+        def end() -> None:
+            self._owners.forget_before()
+            self._disclosed.tidy()
+
+        return self._rotation.step(parts, self._room.step, end)
+
+    @property
+    def rekeyed(self) -> tuple[int, int]:
+        """Bytes that were looked at by `rekey_step`, and bytes there are."""
+        return self._rotation.passed, self._database.used()
 
     def packs(self, packing: Pack | None) -> None:
         """From now on batches are sent, kept and named by their hash as `packing` makes them."""

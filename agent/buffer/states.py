@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING
 
 from agent.buffer.keys import Unreadable
+from agent.buffer.rotation import Part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +29,11 @@ class States:
             "CREATE TABLE IF NOT EXISTS told(device TEXT, step INTEGER, body BLOB NOT NULL,"
             " PRIMARY KEY(device, step)) WITHOUT ROWID"
         )
+
+    @property
+    def sealed(self) -> Part:
+        """What of it is sealed."""
+        return Part("told", ("device", "step"), "{} {}".format, lambda *_: self._box)
 
     def read(self) -> dict[MarkKey, Told]:
         """What was told, by device and step; what does not open is told anew."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from agent.buffer.batch import write_void
 from agent.buffer.disclosed import Count
 from agent.buffer.keys import Unreadable
+from agent.buffer.rotation import Part
 from agent.model import Sealed, Void
 
 if TYPE_CHECKING:
@@ -46,6 +47,12 @@ class Voids:
         self._box = keys.box("void")
         for table in TABLES:
             database.write(table)
+
+    @property
+    def sealed(self) -> Part:
+        """What of it is sealed."""
+        key = ("epoch", "seq")
+        return Part("void", key, "{} {}".format, lambda *_: self._box, body="touched")
 
     def make(self, id_: BatchId, lane: Lane, reason: Void, original: str | None) -> Sealed:
         """The void of an id, as it is delivered for good."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from agent.buffer.block import Extent, extent, lane_slot, pack, unpack
 from agent.buffer.keys import Unreadable
 from agent.buffer.owners import NOBODY, owner_of
+from agent.buffer.rotation import Part
 from agent.model import Lane
 
 if TYPE_CHECKING:
@@ -91,6 +92,11 @@ class Waiting:
         self._next = max(last, self._again_to) + STEP
         self._commits: dict[int, Commit] = {}
         """the latest ones of this process, by block; after a restart slots alone decide the lane"""
+
+    @property
+    def sealed(self) -> Part:
+        """What of it is sealed."""
+        return Part("block", ("no",), _name, lambda _, owner: self._under(owner), ("owner",))
 
     def restore(self, total: int) -> None:
         """A transaction failed: know what is on the disk."""

@@ -97,7 +97,8 @@ def keys(state: Path) -> Iterator[Finding]:
         "keys",
         True,
         f"gateway {shown(who.gateway)}; plain in {state / identity.KEYS}, on {device} ({kind}):"
-        " who has the disk has them",
+        " who has the disk has them"
+        + ("; the spool key is being rotated" if who.spool_key_before else ""),
     )
 
 

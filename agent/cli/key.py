@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from agent.cli.terminal import DEFAULT_CONFIG, Config, Json, State, as_json, ask, state_of
+from agent.cli.terminal import DEFAULT_CONFIG, Config, Json, State, as_json, ask, state_of, when
+from agent.words import N_, _
 
 app = typer.Typer(no_args_is_help=True, help="Who this gateway is: its id, keys and certificate.")
 
@@ -108,6 +109,89 @@ def renew(
     _until_issued(config, state, "key.renew", wait, json)
 
 
+@app.command()
+def rotate(
+    what: Annotated[
+        str, typer.Argument(metavar="[spool|certificate]", help="Only one of the two.")
+    ] = "",
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Put new keys in the place of the spool key and of the certificate's; nothing that waits is
+    lost.
+
+    The agent goes on meanwhile. What is on the disk is sealed anew, then the old spool key is
+    destroyed. The certificate's old key is used until its new certificate has worked.
+    """
+    from agent.local import ask as ask_either
+
+    arguments = {"what": what}
+    answer = ask_either(config, state_of(config, state), "key.rotate", arguments, _far)
+    if json:
+        as_json(answer)
+    else:
+        _say_rotated(answer)
+    if (answer["certificate"] or {}).get("wait") and not json:
+        _until_issued(config, state, "key.renew", wait=True, json=json)
+    raise typer.Exit(1 if answer["spool"] and not answer["spool"]["done"] else 0)
+
+
+def _far(words: dict[str, Any]) -> None:
+    """How far a rotation is, told by numbers: the agent does not know the reader's language."""
+    typer.echo(_sealed_anew(words), err=True)
+
+
+def _sealed_anew(words: dict[str, Any]) -> str:
+    done, total = (-(-words[name] // 1_000_000) for name in ("passed", "of"))
+    return _("sealed anew: {done} of about {total} MB", done=done, total=total)
+
+
+def _say_rotated(answer: dict[str, Any]) -> None:
+    spool, certificate = answer["spool"], answer["certificate"]
+    if spool:
+        typer.echo(_said_of_spool(spool))
+        for name in spool["damaged"]:
+            typer.echo(_("{name} was set aside as damaged, and is not sealed anew.", name=name))
+    if certificate:
+        typer.echo(_(CERTIFICATE_SAID[certificate["how"]]))
+        if certificate.get("certificate"):
+            _show(certificate)
+
+
+def _said_of_spool(spool: dict[str, Any]) -> str:
+    if not spool["done"]:
+        return _(
+            "The spool key is being rotated, and that waits: {why}. It goes on by itself. The old"
+            " key is kept until it is done.",
+            why=(spool["standing"] or {}).get("waits", ""),
+        )
+    size = -(-spool["bytes"] // 1_000_000)
+    if not spool["begun"]:
+        return _(
+            "A rotation of the spool key was under way and is done now: the old key is destroyed."
+        )
+    return _(
+        "The spool key is rotated: {size} MB in {files} files are under the new one, and the old"
+        " one is destroyed. A card may keep a copy of the old one where no program reaches it.",
+        size=size,
+        files=spool["files"],
+    )
+
+
+CERTIFICATE_SAID = {
+    "none": N_("There is no certificate, so no key of one to rotate."),
+    "est": N_(
+        "The EST server was asked for a certificate of a new key. The old one is kept until every"
+        " platform has taken the new one."
+    ),
+    "csr": N_(
+        "A new key waits for its certificate; the old one stays in use. The request for the CA:"
+        " `gardien key csr`. What the CA makes of it: `gardien key install FILE`."
+    ),
+}
+
+
 def _token(file: Path | None, config: Path) -> str:
     """A token is never a word of the command line, where every account could read it."""
     from agent.config import load
@@ -142,6 +226,11 @@ def _show(answer: dict[str, Any]) -> None:
     from agent.registry.place import shown
 
     typer.echo(f"gateway      {shown(answer['gateway'])}")
+    if rotating := answer.get("rotation"):
+        since = when(rotating["since"])
+        words = _("the spool key, since {since}; {far}", since=since, far=_sealed_anew(rotating))
+        waits = f"; {rotating['waits']}" if rotating["waits"] else ""
+        typer.echo(f"rotating     {words}{waits}")
     if answer["waits"]:
         typer.echo("waiting      for the certificate of a new key: gardien key install, or enroll")
     one = answer["certificate"]
@@ -155,5 +244,7 @@ def _show(answer: dict[str, Any]) -> None:
     for title, part in (("SHA-256", digits[:32]), ("", digits[32:])):
         typer.echo(f"{title:<12} {':'.join(part[n : n + 2] for n in range(0, 32, 2))}")
     typer.echo(f"lies in      {answer['file']}")
+    if answer.get("before"):
+        typer.echo(f"the one before  {answer['before']}")
     if one["alarm"]:
         typer.echo(f"! {one['alarm']}")

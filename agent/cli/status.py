@@ -73,6 +73,12 @@ def _show(answer: dict[str, Any]) -> None:
             )
     if one := answer["certificate"]:
         typer.echo(f"certificate {one['validity']}")
+    if one := answer.get("rotation"):
+        waits = f"; waits: {one['waits']}" if one["waits"] else ""
+        typer.echo(
+            f"the spool key is being rotated since {when(one['since'])}: {one['passed'] / 1e6:,.1f}"
+            f" of about {one['of'] / 1e6:,.1f} MB are sealed anew{waits}"
+        )
     _waiting(answer.get("authority") or {"waiting": 0})
     for event in answer["events"]:
         typer.echo(f"! {event.get('here') or event['text']}")

@@ -35,7 +35,12 @@ def show(state: Path, gateway: str, now: float) -> dict[str, Any]:
     if not credential.path(state).exists():
         return answer
     shown = about(credential.load(state), gateway, now)
-    return answer | {"certificate": shown, "file": str(credential.path(state))}
+    unproved = credential.before(state) is not None
+    return answer | {
+        "certificate": shown,
+        "file": str(credential.path(state)),
+        "before": "kept until the new one has worked" if unproved else "",
+    }
 
 
 def about(own: Credential, gateway: str, now: float) -> dict[str, Any]:
@@ -91,6 +96,23 @@ def take(state: Path, gateway: str, now: float, own: Credential) -> dict[str, An
         raise Refused(said)
     credential.keep(state, own)
     return show(state, gateway, now)
+
+
+def has_worked(state: Path, installed: int) -> bool:
+    """Destroy the key before the certificate of that number; False: there is another by now."""
+    with _alone:
+        if credential.installed(state) != installed:
+            return False
+        credential.has_worked(state)
+        return True
+
+
+def go_back(state: Path, installed: int) -> bool:
+    """Put the certificate before in the place of the one of that number, which is refused; False:
+    there is none, or another by now.
+    """
+    with _alone:
+        return credential.installed(state) == installed and credential.go_back(state)
 
 
 def enroll(

@@ -1,11 +1,14 @@
 """The gateway's private key and its certificates in one file, for TLS and for signing files.
 
 One file, so that nobody ever sees a key beside the certificate of another; it is replaced by one
-rename. A new key lies in a file of its own until its certificate has come (design note 025).
+rename. A new key lies in a file of its own until its certificate has come (design note 025); the
+one before lies in another until the new one has worked (design note 031).
 """
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-FILE, WAITING = "identity.pem", "identity.waiting.pem"
+FILE, WAITING, BEFORE = "identity.pem", "identity.waiting.pem", "identity.before.pem"
 UNREADABLE = (
     ValueError,
     LookupError,
@@ -63,11 +66,19 @@ def path(state: Path) -> Path:
     return state / FILE
 
 
+def installed(state: Path) -> int:
+    """Another number for each certificate that was installed; 0: there is none."""
+    return path(state).stat().st_mtime_ns if path(state).exists() else 0
+
+
 def load(state: Path) -> Credential:
     """Read key and certificates. Raises Refused where there are none, or where they are damaged,
     open to others, or do not belong together.
     """
-    file = path(state)
+    return _read(path(state))
+
+
+def _read(file: Path) -> Credential:
     try:
         text = private(file)
         key = serialization.load_pem_private_key(text, password=None)
@@ -85,10 +96,47 @@ def load(state: Path) -> Credential:
 
 
 def keep(state: Path, credential: Credential) -> None:
-    """Make these the gateway's key and certificates, durably and in one step."""
-    texts = [_pem(credential.key), *(one.public_bytes(Encoding.PEM) for one in credential.chain)]
-    write(path(state), b"".join(texts))
+    """Make these the gateway's key and certificates, durably and in one step; those before are kept
+    until these have worked.
+    """
+    if before(state) is None:  # else that one worked last
+        with suppress(Refused):
+            write(state / BEFORE, _text(load(state)))
+    write(path(state), _text(credential))
     (state / WAITING).unlink(missing_ok=True)
+
+
+def before(state: Path) -> Credential | None:
+    """Key and certificates that worked before those of now, which have not yet; None: those of now
+    have, or there were none.
+    """
+    try:
+        found, own = _read(state / BEFORE), load(state)
+    except Refused:
+        return None
+    return None if found.chain[0] == own.chain[0] else found
+
+
+def has_worked(state: Path) -> None:
+    """Those of now are accepted: destroy the ones before."""
+    file = state / BEFORE
+    with suppress(FileNotFoundError), file.open("r+b") as content:
+        content.write(bytes(file.stat().st_size))
+        content.flush()
+        os.fsync(content.fileno())
+    file.unlink(missing_ok=True)
+
+
+def go_back(state: Path) -> bool:
+    """Put those before in the place of those of now, which are not accepted. The new key waits for
+    a certificate again. False: there are none before.
+    """
+    if (found := before(state)) is None:
+        return False
+    write(state / WAITING, _pem(load(state).key))
+    write(path(state), _text(found))
+    has_worked(state)
+    return True
 
 
 def waiting_key(state: Path) -> EllipticCurvePrivateKey:
@@ -156,6 +204,11 @@ def certificates(text: bytes) -> Sequence[x509.Certificate]:
             " begins with -----BEGIN CERTIFICATE-----"
         ) from error
     return found
+
+
+def _text(credential: Credential) -> bytes:
+    chain = (one.public_bytes(Encoding.PEM) for one in credential.chain)
+    return b"".join([_pem(credential.key), *chain])
 
 
 def _pem(key: EllipticCurvePrivateKey) -> bytes:

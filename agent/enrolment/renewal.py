@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 SPREAD = 1 / 18
 """of its life, 5 of 90 days: gateways enrolled together must not all come back together"""
 AGAIN = 86_400.0
+LONGEST_UNPROVED = 30 * 86_400.0
+"""seconds for which the certificate before is kept, though no platform has taken the new one yet"""
 LOOK = 3600.0
 """seconds between two looks"""
 
@@ -43,11 +45,13 @@ async def keep_valid(
 ) -> None:
     """Renew in time, for ever, where an EST server is configured; tell of an end that comes near.
 
-    Transports read the file anew at each opening, and a connection that stands goes on.
+    Transports read the file anew at each opening. A key whose certificate is waited for beside the
+    present one was asked for by a person (`gardien key rotate`), and is gone on with.
     """
     told, next_try = "", 0.0
     while True:
         told = _tell(state, gateway, clock.now(), told)
+        await asyncio.to_thread(_forget_before, state, clock)
         server = settings()
         ready = server is not None and clock.trust is not Trust.UNTRUSTED
         if server and ready and clock.steady() >= next_try and _wants(state, gateway, clock.now()):
@@ -58,9 +62,20 @@ async def keep_valid(
 
 def _wants(state: Path, gateway: str, now: float) -> bool:
     try:
-        return now >= due(credential.load(state).certificate, gateway)
+        own = credential.load(state).certificate
+        return now >= due(own, gateway) or credential.standing_key(state) is not None
     except Refused:
         return False  # there is none yet: the first one needs a person and a token
+
+
+def _forget_before(state: Path, clock: Clock) -> None:
+    installed, found = credential.installed(state), credential.before(state)
+    if found is None or clock.trust is Trust.UNTRUSTED:
+        return
+    age = clock.now() - installed / 1e9
+    over = age > LONGEST_UNPROVED or clock.now() > judge.ends(found.certificate)
+    if over and calls.has_worked(state, installed):
+        log.warning("the key of the certificate before is destroyed")
 
 
 def _renew(state: Path, gateway: str, now: float, settings: Enrolment) -> float:

@@ -37,6 +37,10 @@ class Identity:
     spool_key: bytes = field(repr=False)
     """AES-256: what waits on the disk is under it"""
     signing_key: Ed25519PrivateKey = field(repr=False)
+    spool_key_before: bytes | None = field(default=None, repr=False)
+    """while the spool key is being rotated: what has not been sealed anew yet is under this one"""
+    rotating_since: float | None = None
+    """Unix seconds; None: it is not being rotated"""
 
 
 def mint(state: Path, gateway: str | None = None) -> Identity:
@@ -76,13 +80,50 @@ def load(state: Path) -> Identity:
     try:
         names = json.loads(_private(keys / NAMES))
         signing = serialization.load_pem_private_key(_private(keys / SIGNING), password=None)
-        spool_key = _private(keys / SPOOL)
+        spool_keys = _private(keys / SPOOL)
+        written = (keys / SPOOL).stat().st_mtime
         gateway, state_id = place.parse(names["gateway"], place.GATEWAY), str(names["state"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise Refused(f"{keys} is damaged ({error}): put back a copy of it") from error
-    if len(spool_key) != SPOOL_KEY_BYTES or not isinstance(signing, Ed25519PrivateKey):
+    spool_key, before = spool_keys[:SPOOL_KEY_BYTES], spool_keys[SPOOL_KEY_BYTES:]
+    whole = len(spool_key) == SPOOL_KEY_BYTES and len(before) in {0, SPOOL_KEY_BYTES}
+    if not whole or not isinstance(signing, Ed25519PrivateKey):
         raise Refused(f"{keys} is damaged (a key of the wrong kind): put back a copy of it")
-    return Identity(gateway, state_id, spool_key, signing)
+    return Identity(
+        gateway, state_id, spool_key, signing, before or None, written if before else None
+    )
+
+
+def begin_rotation(state: Path, who: Identity) -> Identity:
+    """Draw a new spool key; the one before lies behind it, in the same file, until `end_rotation`.
+
+    One file, so that neither is ever there without the other: a kill leaves the rotation begun or
+    not begun. Blocking. Raises Refused where one is under way, or the disk does not take it.
+    """
+    if who.spool_key_before is not None:
+        raise Refused("the spool key is being rotated already")
+    drawn, file = secrets.token_bytes(SPOOL_KEY_BYTES), state / KEYS / SPOOL
+    _replace(file, drawn + who.spool_key)
+    since = file.stat().st_mtime
+    return replace(who, spool_key=drawn, spool_key_before=who.spool_key, rotating_since=since)
+
+
+def end_rotation(state: Path, who: Identity) -> Identity:
+    """Destroy the spool key before: nothing is under it any more. Blocking. Raises Refused.
+
+    The blocks of its file are overwritten; a card may keep an older copy of them where no program
+    can reach it.
+    """
+    file = state / KEYS / SPOOL
+    try:
+        with file.open("r+b") as old:
+            _replace(file, who.spool_key)
+            old.write(bytes(2 * SPOOL_KEY_BYTES))
+            old.flush()
+            os.fsync(old.fileno())
+    except OSError as error:
+        raise Refused(f"{file} could not be overwritten: {error.strerror}") from error
+    return replace(who, spool_key_before=None, rotating_since=None)
 
 
 def bind(state: Path, machine: str) -> tuple[Identity, bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,11 @@ from agent.uplink.base import Station
 from agent.uplink.forward import forward
 from agent.upstream.document import document, news
 from agent.upstream.offering import kept, offer
+from agent.upstream.proving import Proving
 from agent.upstream.route import Route
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
     from agent.house import House, Outlet
     from agent.uplink.base import Uplink
@@ -60,7 +61,7 @@ async def deliver(house: House, outlet: Outlet) -> None:
     delivery.alarm_after = rhythm.alarm
     delivery.by_broker = getattr(settings, "receipt", "") == "broker"
 
-    route = Route(house, outlet, settings)
+    route, proving = Route(house, outlet, settings), Proving(house, outlet)
 
     async def serve(uplink: Uplink) -> None:
         seal = slowed(house, outlet, rhythm.seal)
@@ -72,14 +73,22 @@ async def deliver(house: House, outlet: Outlet) -> None:
             "building file": partial(offer, house, outlet, uplink),
             "outcomes": partial(_urge, house, outlet),
             "move": route.watch,
+            "certificate": proving.watch,
         }
         await together(going, *(beside(what, run) for what, run in besides.items()))
 
     def beside(what: str, run: Callable[[], Awaitable[None]]) -> Coroutine[Any, Any, None]:
         return house.jobs.alone(f"{what} {outlet.name}", run, UplinkLost, uplink=outlet.name)
 
-    def opening() -> AbstractAsyncContextManager[Uplink]:
-        return chosen.open(route.settings(), station)
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[Uplink]:
+        proving.opening()
+        try:
+            async with chosen.open(route.settings(), station) as uplink:
+                yield uplink
+        except UplinkLost as error:
+            await proving.lost(str(error))
+            raise
 
     name = f"uplink {outlet.name}"
     await keep_open(name, opening, serve, UplinkLost, LONGEST_WAIT, delivery.good, delivery.lose)

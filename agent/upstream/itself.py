@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.enrolment import calls, credential
 from agent.errors import Refused
+from agent.upstream import rotation
 
 if TYPE_CHECKING:
     from agent.house import House, Outlet
@@ -20,12 +21,13 @@ LEAST_FREE = 4_000_000
 
 
 def itself(house: House) -> dict[str, Any]:
-    """Configuration, disk and certificate."""
+    """Configuration, disk, certificate and the rotation of the spool key."""
     return {
         "configuration": house.config.fingerprint,
         "disk": disk(house),
         "disk_said": full(house),
         "certificate": certificate(house),
+        "rotation": rotation.standing(house),
     }
 
 
@@ -64,7 +66,8 @@ def certificate(house: House) -> dict[str, Any] | None:
         own = credential.load(state)
     except Refused as error:
         return {"not_after": None, "days_left": 0, "validity": str(error), "alarm": str(error)}
-    return calls.about(own, house.identity.gateway, house.clock.now())
+    found = calls.about(own, house.identity.gateway, house.clock.now())
+    return found | {"alarm": found["alarm"] or house.certificate_said}
 
 
 def moved(house: House, outlet: Outlet) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from agent.enrolment import calls
+from agent.enrolment import calls, credential
 from agent.errors import Refused
+from agent.upstream import rotation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -15,10 +16,23 @@ if TYPE_CHECKING:
     from agent.house import House
 
 
+class Asker(Protocol):
+    """Whoever asks."""
+
+    @property
+    def progress(self) -> rotation.Tell:
+        """Hears how far the work is."""
+        ...
+
+
+KINDS = SPOOL, CERTIFICATE = "spool", "certificate"
+
+
 async def show(house: House, asker: object) -> dict[str, Any]:
-    """The certificate and how long it holds."""
+    """The certificate and how long it holds; how far a rotation of the spool key is."""
     del asker
-    return calls.show(house.config.state, _gateway(house), house.clock.now())
+    found = calls.show(house.config.state, _gateway(house), house.clock.now())
+    return found | {"rotation": rotation.standing(house)}
 
 
 async def csr(house: House, asker: object) -> dict[str, Any]:
@@ -50,12 +64,38 @@ async def renew(house: House, asker: object) -> dict[str, Any]:
     return await _changed(house, calls.renew, _server(house))
 
 
+async def rotate(house: House, asker: Asker, *, what: str = "") -> dict[str, Any]:
+    """Put another spool key, and another key of the certificate, in the place of those of now.
+
+    `what`: only one of the two. Raises Refused.
+    """
+    if what not in {"", *KINDS}:
+        raise Refused(f'"{what}": {" or ".join(KINDS)}')
+    answer: dict[str, Any] = {"gateway": _gateway(house), **dict.fromkeys(KINDS)}
+    if what != CERTIFICATE:
+        rotation.see_that_it_may(house)
+    if what != SPOOL:
+        answer[CERTIFICATE] = await _rotate_certificate(house, asker)
+    if what != CERTIFICATE:
+        answer[SPOOL] = await rotation.rotate(house, asker.progress)
+    return answer
+
+
+async def _rotate_certificate(house: House, asker: Asker) -> dict[str, Any]:
+    if not credential.path(house.config.state).exists():
+        return {"how": "none"}
+    if house.config.enrolment is not None:
+        return {"how": "est"} | await renew(house, asker)
+    return {"how": "csr"} | await csr(house, asker)
+
+
 CALLS: Mapping[str, Callable[..., Awaitable[dict[str, Any]]]] = {
     "key.show": show,
     "key.csr": csr,
     "key.install": install,
     "key.enroll": enroll,
     "key.renew": renew,
+    "key.rotate": rotate,
 }
 
 

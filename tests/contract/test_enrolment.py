@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import datetime as dt
+import os
 import socket
 import ssl
 import threading
@@ -246,6 +247,50 @@ def test_the_agent_renews_by_itself_in_time_and_tells_what_it_cannot(
     assert "ends in 4 days and has not been renewed" in caplog.text
     assert credential.load(state).certificate == policy.issued[1]
     assert judge.alarm(credential.load(state).certificate, NOW) == ""
+
+
+def test_a_new_key_that_waits_for_approval_is_asked_for_again_though_the_certificate_holds_long(
+    tmp_path: Path, state: Path
+):
+    policy = Policy(tokens={"once"})
+    with est(tmp_path, policy) as url:
+        there = settings(url, policy.ca.file(tmp_path))
+        calls.enroll(state, G, NOW, there, "once")
+        policy.put_off = 1
+        assert calls.renew(state, G, NOW, there)["wait"] == 61
+        key = credential.standing_key(state)
+
+        async def scenario() -> None:
+            job = asyncio.ensure_future(
+                renewal.keep_valid(state, G, Clock("system"), lambda: there)
+            )
+            async with asyncio.timeout(20):
+                while credential.standing_key(state) is not None:
+                    await asyncio.sleep(0.05)
+            job.cancel()
+            await asyncio.wait([job])
+
+        asyncio.run(scenario())
+    assert key is not None
+    assert credential.same_key(credential.load(state).certificate, key)
+
+
+@pytest.mark.parametrize(("days", "kept"), [(29, True), (31, False)])
+def test_the_key_before_goes_after_30_days_though_no_platform_has_taken_the_new_one(
+    tmp_path: Path, state: Path, days: int, kept: bool
+):
+    policy = Policy(tokens={"once"})
+    with est(tmp_path, policy) as url:
+        there = settings(url, policy.ca.file(tmp_path))
+        calls.enroll(state, G, NOW, there, "once")
+        calls.renew(state, G, NOW, there)
+    then = NOW - days * 86_400
+    os.utime(credential.path(state), (then, then))
+    renewal._forget_before(state, Clock("system"))
+    assert (credential.before(state) is not None) is kept
+    installed = credential.installed(state)
+    assert not calls.has_worked(state, installed - 1)
+    assert calls.go_back(state, installed) is kept
 
 
 def test_a_server_that_answers_a_byte_at_a_time_is_given_up_at_the_timeout(tmp_path: Path):

@@ -87,8 +87,9 @@ async def scenario(folder: Path) -> None:
 
             first = policy.issued[0]
             policy.begins, policy.lasts = -DAY, 90 * DAY
-            renewed = await on.command("key", "renew")
-            assert renewed["certificate"]["days_left"] > 80
+            rotated = await on.command("key", "rotate")
+            assert rotated["certificate"]["certificate"]["days_left"] > 80
+            assert rotated["spool"]["done"]
             assert policy.issued[-1] != first
             await on.kill_agent()
             await on.start_agent()

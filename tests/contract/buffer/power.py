@@ -148,14 +148,20 @@ def named(names, path, file):
         names[path] = file
 
 
-def cuts(calls, folder, dice, count):
-    """Disks at random points of a recording, in no order; from the first call on the folder."""
+def cuts(calls, folder, dice, count, there=()):
+    """Disks at random points of a recording, in no order; from the first call on the folder.
+
+    `there`: the files that were in it before, by name.
+    """
     within = str(folder).encode()
     begun = next(
         i for i, (_, _, texts, _) in enumerate(calls) if texts and texts[0].startswith(within)
     )
     for _ in range(count):
         disk = Disk(folder)
+        for name in there:
+            path = f"{folder}/{name}".encode()
+            disk.names[path] = disk.now[path] = File(bytearray(there[name]))
         for call in calls[begun : dice.randint(begun, len(calls))]:
             disk.apply(call)
         yield disk

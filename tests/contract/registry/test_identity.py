@@ -1,3 +1,4 @@
+import os
 import random
 import sys
 
@@ -72,3 +73,47 @@ def test_a_power_cut_leaves_all_keys_or_none(tmp_path):
         else:
             identity.mint(after)
     assert cut.acks
+
+
+def test_while_it_is_rotated_both_keys_are_there_and_then_the_new_one_alone(tmp_path):
+    first = identity.mint(tmp_path)
+    during = identity.begin_rotation(tmp_path, first)
+    loaded = identity.load(tmp_path)
+    assert (loaded.spool_key, loaded.spool_key_before) == (during.spool_key, first.spool_key)
+    assert loaded.rotating_since == during.rotating_since is not None
+    with pytest.raises(Refused, match="being rotated already"):
+        identity.begin_rotation(tmp_path, loaded)
+    identity.end_rotation(tmp_path, loaded)
+    after = identity.load(tmp_path)
+    assert (after.spool_key, after.spool_key_before) == (during.spool_key, None)
+    assert after.spool_key != first.spool_key
+    assert (after.gateway, after.state) == (first.gateway, first.state)
+
+
+def test_the_blocks_of_the_key_before_are_overwritten(tmp_path):
+    who = identity.begin_rotation(tmp_path, identity.mint(tmp_path))
+    os.link(tmp_path / "keys" / "spool.key", tmp_path / "seen")
+    identity.end_rotation(tmp_path, who)
+    assert (tmp_path / "seen").read_bytes() == bytes(64)
+
+
+@pytest.mark.skipif(not powercut.available(), reason="strace is not here")
+def test_a_power_cut_in_a_rotation_leaves_one_key_or_both(tmp_path):
+    state, after = tmp_path / "state", tmp_path / "after"
+    key = identity.mint(state).spool_key
+    child = [sys.executable, "-m", "tests.contract.registry.rotates", str(state)]
+    found = set()
+    for cut in powercut.record(child, state).cuts(60, random.Random(5)):
+        cut.restore(after)
+        (after / "keys").chmod(0o700)
+        for path in (after / "keys").iterdir():
+            path.chmod(0o600)
+        who = identity.load(after)
+        if who.spool_key_before is not None:
+            assert who.spool_key_before == key
+            found.add("both")
+        else:
+            found.add("old" if who.spool_key == key else "new")
+        assert "begun" not in cut.acks or who.spool_key != key
+        assert "ended" not in cut.acks or who.spool_key_before is None
+    assert found == {"old", "both", "new"}

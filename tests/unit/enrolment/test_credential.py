@@ -59,6 +59,46 @@ def test_a_key_that_was_kept_already_is_never_asked_for_again(tmp_path: Path):
     assert credential.waiting_key(tmp_path).private_numbers() != key.private_numbers()
 
 
+def test_the_one_before_is_kept_until_the_new_one_has_worked(tmp_path: Path):
+    first, second = enrolled(tmp_path, CA()), enrolled(tmp_path, CA())
+    before = credential.before(tmp_path)
+    assert before is not None
+    assert before.chain == first.chain
+    enrolled(tmp_path, CA())
+    before = credential.before(tmp_path)
+    assert before is not None
+    assert before.chain == first.chain, "the last one that has worked"
+    credential.has_worked(tmp_path)
+    assert credential.before(tmp_path) is None
+    assert second.chain != credential.load(tmp_path).chain
+    assert [one.name for one in tmp_path.iterdir()] == [credential.FILE]
+
+
+def test_going_back_puts_the_one_before_in_its_place_and_the_new_key_waits(tmp_path: Path):
+    assert not credential.go_back(tmp_path)
+    first, second = enrolled(tmp_path, CA()), enrolled(tmp_path, CA())
+    assert credential.go_back(tmp_path)
+    assert credential.load(tmp_path).chain == first.chain
+    assert credential.waiting_key(tmp_path).private_numbers() == second.key.private_numbers()
+    assert not credential.go_back(tmp_path)
+
+
+@pytest.mark.parametrize("name", [credential.FILE, credential.WAITING])
+def test_a_kill_while_going_back_is_mended_by_going_back(tmp_path: Path, name: str):
+    """`name`: the last file that was written."""
+    first, second = enrolled(tmp_path, CA()), enrolled(tmp_path, CA())
+    kept = (tmp_path / credential.BEFORE).read_bytes()
+    new = (tmp_path / credential.FILE).read_bytes()
+    credential.go_back(tmp_path)
+    for file, content in ((credential.BEFORE, kept), (credential.FILE, new)):
+        if file != name:
+            (tmp_path / file).write_bytes(content)
+            (tmp_path / file).chmod(0o600)
+    assert credential.go_back(tmp_path) is (name == credential.WAITING)
+    assert credential.load(tmp_path).chain == first.chain
+    assert credential.waiting_key(tmp_path).private_numbers() == second.key.private_numbers()
+
+
 @pytest.mark.parametrize("damage", [b"", b"no key", b"\xff" * 100])
 def test_a_damaged_file_is_told_in_words(tmp_path: Path, damage: bytes):
     (tmp_path / credential.FILE).touch(mode=0o600)
