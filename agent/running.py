@@ -26,6 +26,7 @@ from agent.reception.reception import store_is_broken
 from agent.registry.gate import LONGEST_UNSENT
 from agent.seek import seek
 from agent.state import judged
+from agent.storage import SPOOL
 from agent.upstream.deliver import LONGEST_WAIT, deliver
 from agent.upstream.seats import take_seats
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 import shutil
 import sqlite3
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from agent.authority import allowance, replay, set_aside, taken, trust, votes
 from agent.authority.refused import Code, Forged
-from agent.clock import stamp
+from agent.clock import seconds, stamp
 from agent.durable import NO_ROOM, Disk, Reserve
 from agent.errors import NotRecorded, Refused
 from agent.storage import made

@@ -83,9 +83,9 @@ La version figure dans chaque lot (`policy`). C'est un engagement sur chaque pas
    n'avait plus le temps, ou la valeur a été lue après la fin de son pas ; `shed` : abandonnée
    parce que le disque était plein ou en panne ; `clock` : l'heure n'était pas connue ;
    `uplink` : l'exploitant avait retiré la liaison vers ce destinataire, et rien n'était gardé
-   pour lui. Une suite de M tient en une ligne (`span`). Un compteur muet est interrogé de nouveau chaque
-   minute tant que dure son pas, si celui-ci dépasse deux minutes (un compteur à pile, une fois
-   puis pas plus souvent que la pile ne le permet) ; ce qu'il dit alors part comme nouvelle
+   pour lui. Une suite de M tient en une ligne (`span`). Un compteur muet est interrogé de nouveau
+   chaque minute tant que dure son pas, si celui-ci dépasse deux minutes (un compteur à pile, une
+   fois puis pas plus souvent que la pile ne le permet) ; ce qu'il dit alors part comme nouvelle
    version, marquée LATE. Seul un état (EVT : porte, alarme, défaut) n'est pas répété à chaque
    pas : une ligne part quand il change, quand on ne le connaît plus (M), et quand on le connaît
    de nouveau. Sa date est celle du pas où on l'a vu.
