@@ -13,6 +13,7 @@ import http.server
 import io
 import json
 import os
+import random
 import signal
 import socket
 import ssl
@@ -139,9 +140,12 @@ def opened(raw: bytes) -> dict[str, Any]:
 
 
 def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+    """One that nobody is given by chance while we are away: below the ports of connections."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with suppress(OSError), socket.socket() as taken:
+            taken.bind(("127.0.0.1", port))
+            return port
 
 
 def accepts(port: int) -> None:

@@ -284,8 +284,9 @@ class Verdict:
             self.counts[f"gap {why}"] += 1
             reads = by_slot.get(slot, [])
             for read in reads:
-                death = next((one for one in deaths if one.died >= read), None)
-                age = death.died - read if death else float("inf")
+                # what was asked for last may be served when who asked is dead already
+                death = next((one for one in deaths if one.died >= read or read < one.up), None)
+                age = max(0.0, death.died - read) if death else float("inf")
                 if death and age <= death.memory:
                     self.oldest = max(self.oldest, age)
                     self.counts["read, and gone with the memory"] += 1

@@ -7,6 +7,7 @@ Guards invariants 1, 2, 5 and 6. The short form is one kill and one power cut; t
 
 import os
 import random
+import threading
 import time
 from pathlib import Path
 
@@ -93,6 +94,30 @@ def test_kills_at_random_moments(tmp_path, part):
             here, f"{KILLS} kills, {held} with both held, {twice} times the releaser too,"
             f" given back after {max(took):.1f} s at most",
         )  # fmt: skip
+
+
+@long_form
+def test_a_write_that_a_busy_gateway_carries_out_after_the_death_is_given_back(tmp_path):
+    with site(tmp_path) as here:
+        arrived, carried_out, answer = threading.Event(), threading.Event(), here.equipment.modbus
+
+        def late(unit, pdu):
+            if pdu[0] != 3 and not arrived.is_set():
+                arrived.set()
+                carried_out.wait(30)
+            return answer(unit, pdu)
+
+        here.equipment.modbus = late
+        here.platforms[0].order(here.people.order(here.audience, ("boiler",), 600))
+        assert arrived.wait(30)
+        died = here.gardien.kill()
+        threading.Timer(2.0, carried_out.set).start()
+        here.gardien.stopped_post()
+        assert carried_out.is_set()
+        here.given_back(died, GIVEN_BACK_WITHIN)
+        assert here.equipment.writes[-1][1:] == ("modbus", False)
+        here.gardien.start()
+        finish(here)
 
 
 @long_form
