@@ -38,6 +38,12 @@ if TYPE_CHECKING:
     from agent.control.world import Audit, Note, Save
 
 
+LANDS_WITHIN = 3.0
+"""seconds after which a write that was on its way when the agent died has been carried out, also by
+a gateway that was busy
+"""
+
+
 @dataclass
 class Alone:
     """What of the world is left when the agent is dead."""
@@ -115,17 +121,22 @@ def _fetched(path: Path, to: Path, within: float) -> bool:
     return ended.wait(within) and bool(fetched)
 
 
-async def release_all(
+async def release_all(  # noqa: PLR0913 -- two of them say how
     journal: Journal,
     copy: JournalCopy,
     now: Callable[[], Moment],
     within: float,
     *,
     limits: bool,
+    lands_within: float = LANDS_WITHIN,
 ) -> list[Given]:
     """Give back every open row, the lines beside each other, in so many seconds at most; the copy
     has it, and the next start brings it to the journal.
+
+    A row whose write nobody has read back comes last, and after a wait: looked at before its write
+    is carried out, it would count as given back, and be held from then on.
     """
+    landed = asyncio.get_running_loop().time() + lands_within
     lines: dict[tuple[str, str], list[Row]] = {}
     for row in journal.rows.values():
         lines.setdefault((row.place.driver, row.place.settings), []).append(row)
@@ -134,7 +145,7 @@ async def release_all(
         async with asyncio.timeout(within):
             await asyncio.gather(
                 *(
-                    _line(journal, copy, now, line, rows, found, limits)
+                    _line(journal, copy, now, line, rows, found, limits, landed)
                     for line, rows in lines.items()
                 )
             )
@@ -153,6 +164,7 @@ async def _line(  # noqa: PLR0913, PLR0917 -- what it works with
     rows: list[Row],
     found: dict[int, Given],
     limits: bool,
+    landed: float,
 ) -> None:
     try:
         async with opened(*line) as bus:
@@ -181,7 +193,9 @@ async def _line(  # noqa: PLR0913, PLR0917 -- what it works with
 
             alone = Alone(now, lambda at, slot: LinePlug(bus, at, slot), save, note)
             holder = Holder(journal, alone)
-            for row in rows:
+            for row in sorted(rows, key=lambda row: row.phase is Phase.WRITING):
+                if row.phase is Phase.WRITING:
+                    await asyncio.sleep(landed - asyncio.get_running_loop().time())
                 found[row.number] = await _row(
                     holder, LinePlug(bus, row.place, row.slot), row, limits
                 )

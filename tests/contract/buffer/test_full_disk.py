@@ -208,3 +208,28 @@ def test_what_a_full_disk_sheds_is_stated_once_whether_it_came_in_time_or_late(s
     counted = report(small_disk / "platform.db")
     assert (counted["alarms"], counted["overlapping_slots"]) == (0, 0)
     assert counted["slots"] == 20 * 10 + 3 * 10 + before
+
+
+def test_on_a_full_disk_what_became_of_2_000_orders_leaves_room_for_current_readings(
+    small_disk, opened
+):
+    dice = random.Random(1)
+
+    def outcome(n):
+        said = {"jti": f"{dice.getrandbits(122):032x}", "control": "boiler", "state": "RESTORING",
+                "at": "2026-11-27T09:00:00Z", "value": 19.0, "before": 21.0, "after": 21.0,
+                "pre": 210, "device": f"{dice.getrandbits(60):x}"}  # fmt: skip
+        return {f"outcomes/{n}": {"id": f"o{n}-{dice.getrandbits(40)}", **said}}
+
+    with opened(path=small_disk / "spool.db") as spool:
+        hog(small_disk)
+        directory = {}
+        for n in range(2_000):
+            directory |= outcome(n)
+            if n % 20 == 19:
+                while batch := spool.announce(directory, 0.0, "trusted"):
+                    assert spool.settle(receipt_for(batch), 0.0).settled == (batch.id,)
+        for slot in range(10):
+            rows = rows_of(slot, dice)[:3]
+            spool.append(rows, {})
+            assert delivered(spool) == rows

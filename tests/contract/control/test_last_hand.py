@@ -85,3 +85,30 @@ def test_a_line_on_which_nobody_answers_takes_no_more_time_than_there_is(tmp_pat
     given, left = asyncio.run(scenario())
     assert (given.done, given.words) == (False, "no time was left")
     assert left  # the next start goes on with it
+
+
+def test_a_write_that_a_busy_gateway_carries_out_after_the_death_is_given_back_too(tmp_path):
+    charger = Charger(wanted=32_000)
+
+    async def scenario():
+        async with serving(lambda _, pdu: Reply(charger(pdu))) as port:
+            with Journal.open(tmp_path / "control.sqlite", lambda _: None) as journal:
+                for made in (row(port), replace(row(port), phase=Phase.WRITING)):
+                    journal.save(Change(made))
+                    carried_out = asyncio.get_running_loop().call_later(
+                        0.2, setattr, charger, "limit", int(HELD * 1000)
+                    )
+                    (given,) = await release_all(
+                        journal, JournalCopy(tmp_path / "run"), lambda: NOW, 10.0, limits=True,
+                        lands_within=0.5,
+                    )  # fmt: skip
+                    yet_to_come = carried_out.when() > asyncio.get_running_loop().time()
+                    carried_out.cancel()
+                    yield given.done, yet_to_come, charger.limit, list(journal.rows.values())
+
+    async def both():
+        return [one async for one in scenario()]
+
+    read_back, on_its_way = asyncio.run(both())
+    assert read_back == (True, True, 32_000, [])  # nothing is on its way, and nobody waits
+    assert on_its_way == (True, False, 32_000, [])
