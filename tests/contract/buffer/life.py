@@ -8,10 +8,13 @@ import os
 import random
 import sys
 from collections import Counter
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from agent.buffer.batch import read
 from agent.buffer.spool import Spool
+from agent.errors import StorageFailed
 from agent.model import Lane, Mark
 from tests.contract.buffer.conftest import HEAD, KEY
 from tests.contract.buffer.far import FOREVER, receipt_for, seal_all
@@ -94,5 +97,23 @@ def main(folder, seed, first, rounds, careless):
         live(spool, random.Random(int(seed)), int(first), int(rounds))
 
 
+def recovers(folder, rounds):
+    """Live on a disk of which some calls fail: after each the file is opened anew, as the agent
+    does, and what it says of its mark counts.
+    """
+    opened = partial(Spool.open, Path(folder) / "spool.db", KEY, HEAD, CAP)
+    done, failed = -1, 0
+    while done < rounds:
+        with suppress(StorageFailed), opened() as spool:
+            done = spool.marks().get(("a", 60), Mark(-1, True)).slot
+            live(spool, random.Random(done), done + 1, rounds - done)
+            break
+        failed += 1
+        say("failed", failed)
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) == 3:
+        recovers(sys.argv[1], int(sys.argv[2]))
+    else:
+        main(*sys.argv[1:])

@@ -13,15 +13,18 @@ CALLS = (
     "openat,close,write,pwrite64,ftruncate,fallocate,fsync,fdatasync,"
     "unlink,unlinkat,rename,renameat,renameat2,link,linkat"
 )
-LINE = re.compile(r"(\w+)\((.*)\)\s+= (\d+)", re.DOTALL)
+LINE = re.compile(r"(\w+)\((.*)\)\s+= (-?\d+)", re.DOTALL)
 TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 PIECE = 4096
 
 
-def record(command, log, cwd):
-    """Run a command under strace; its calls, in order."""
-    strace = ["strace", "-xx", "-s", "10000000", "-o", log, "-e", f"trace={CALLS}", *command]
-    subprocess.run(strace, check=True, cwd=cwd, stdout=subprocess.DEVNULL)
+def record(command, log, cwd, fails=""):
+    """Run a command under strace; its calls, in order. `fails`: calls that are answered by an
+    error (`inject` of strace).
+    """
+    inject = ["-e", f"inject={fails}"] if fails else []
+    strace = ["strace", "-xx", "-s", "10000000", "-o", log, "-e", f"trace={CALLS}", *inject]
+    subprocess.run([*strace, *command], check=True, cwd=cwd, stdout=subprocess.DEVNULL)
     return [call for line in log.read_text().splitlines() if (call := parsed(line))]
 
 
@@ -58,6 +61,11 @@ class File:
             self.change(op)
         self.pending.clear()
 
+    def not_synced(self):
+        """Linux then counts as written what it may not have written: no later fsync writes it."""
+        self.pending = [op for at, op in enumerate(self.pending) if at % 2]
+        self.sync()
+
 
 class Disk:
     """What a folder's disk holds after some calls; and what was said on standard output."""
@@ -70,6 +78,10 @@ class Disk:
     def apply(self, call):
         name, words, texts, result = call
         match name:
+            case "fsync" | "fdatasync" if result < 0 and int(words[0]) in self.handles:
+                self.handles[int(words[0])].not_synced()
+            case _ if result < 0:
+                pass
             case "openat":
                 self._open(texts[0], words[2], result)
             case "close":

@@ -13,9 +13,9 @@ import pytest
 from agent.buffer.batch import _text
 from agent.buffer.memory import CAP, KEPT
 from agent.buffer.spool import Spool
-from agent.model import Mark, Quality, Why
+from agent.model import Lane, Mark, Quality, Why
 from tests.contract.buffer.conftest import HEAD, KEY
-from tests.contract.buffer.far import Far, receipt_for, seal_all
+from tests.contract.buffer.far import FOREVER, Far, receipt_for, seal, seal_all
 from tests.unit.buffer.rows import NOON, poll
 
 NOW = 1_700_000_000.0
@@ -54,8 +54,8 @@ def held(far, slot):
 
 
 @pytest.mark.parametrize("disk_first", [True, False])
-def test_a_value_kept_in_memory_counts_whichever_comes_first(tmp_path, disk_first):
-    """A_a: M `agent` of the slot reached the platform before the value did."""
+def test_A_a_a_value_kept_in_memory_counts_whichever_comes_first(tmp_path, disk_first):  # noqa: N802
+    """M `agent` of the slot reached the platform before the value did."""
     far = Far()
     with disk(tmp_path) as spool, memory(tmp_path) as beside:
         append(beside, 1, poll(1, 3))
@@ -68,8 +68,8 @@ def test_a_value_kept_in_memory_counts_whichever_comes_first(tmp_path, disk_firs
         assert not far.twice
 
 
-def test_a_commit_that_failed_and_had_effect_is_no_second_row_of_its_key(tmp_path):
-    """A_b: the disk has the row too."""
+def test_A_b_a_commit_that_failed_and_had_effect_is_no_second_row_of_its_key(tmp_path):  # noqa: N802
+    """The disk has the row too."""
     far = Far()
     with disk(tmp_path) as spool, memory(tmp_path) as beside:
         append(spool, 1, poll(1, 3))
@@ -81,8 +81,8 @@ def test_a_commit_that_failed_and_had_effect_is_no_second_row_of_its_key(tmp_pat
         assert held(far, 1) == [row.value for row in poll(1, 3)]
 
 
-def test_what_has_no_value_never_counts_above_one(tmp_path):
-    """A_c: a second memory epoch does not know what the first delivered."""
+def test_A_c_what_has_no_value_never_counts_above_one(tmp_path):  # noqa: N802
+    """A second memory epoch does not know what the first delivered."""
     far = Far()
     with memory(tmp_path) as first:
         append(first, 1, poll(1, 3))
@@ -97,14 +97,36 @@ def test_what_has_no_value_never_counts_above_one(tmp_path):
     assert not far.twice
 
 
-def test_each_memory_epoch_has_a_name_of_its_own(tmp_path):
-    """A_d: after a reboot two payloads shared an id."""
+def test_A_d_each_memory_epoch_has_a_name_of_its_own(tmp_path):  # noqa: N802
+    """After a reboot two payloads shared an id."""
     epochs = set()
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         with memory(tmp_path / name) as spool, disk(tmp_path / name) as beside:
             epochs |= {spool.epoch, beside.epoch}
     assert len(epochs) == 4
+
+
+def test_A_f_killed_while_it_is_drained_and_the_disk_fails_again_it_goes_on_with_the_same(tmp_path):  # noqa: N802
+    """Its rows were moved to the disk, and then were in both."""
+    far = Far()
+    with disk(tmp_path) as spool, memory(tmp_path) as beside:
+        append(beside, 1, poll(1, 3))
+        append(beside, 2, poll(2, 3))
+        append(spool, 3, [*missing(1, 3), *missing(2, 3), *poll(3, 3)])
+        first = seal(beside, Lane.BACKFILL, FOREVER, most_rows=3)
+        beside.settle(far.store(first), NOW)  # and killed: the rest was not sent
+    with disk(tmp_path) as spool, memory(tmp_path) as beside:
+        epoch = beside.epoch
+        append(beside, 4, poll(4, 3))  # the disk fails again
+        for one in (beside, spool):
+            for batch in [*one.unreceipted(), *seal_all(one)]:
+                one.settle(far.store(batch), NOW)
+        assert beside.epoch == epoch
+        assert beside.backlog().settled
+    for slot in range(1, 5):
+        assert held(far, slot) == [row.value for row in poll(slot, 3)]
+    assert not far.twice
 
 
 def test_a_receipt_of_a_memory_epoch_that_is_gone_changes_nothing(tmp_path):

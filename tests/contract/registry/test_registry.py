@@ -318,8 +318,8 @@ def failing(path, notes):
     return found, lambda: mended.append(True)
 
 
-def test_a_withdrawal_holds_while_the_disk_fails_and_after_kill_9(registry, path, tmp_path):
-    """A_g: it was acknowledged from memory, and the consent was in force again."""
+def test_A_g_a_withdrawal_holds_while_the_disk_fails_and_after_kill_9(registry, path, tmp_path):  # noqa: N802
+    """It was acknowledged from memory, and the consent was in force again."""
     (given,) = registry.consent([consent()], *BY, FR)
     broken, mend = failing(path, tmp_path / "notes")
     kept = path.read_bytes()
@@ -337,8 +337,8 @@ def test_a_withdrawal_holds_while_the_disk_fails_and_after_kill_9(registry, path
     assert not Registry.open(path, tmp_path / "notes").unrecorded
 
 
-def test_nothing_is_allowed_while_the_disk_fails(registry, path, tmp_path):
-    """A_h: a consent was accepted in memory, and a withdrawal later found nothing."""
+def test_A_h_nothing_is_allowed_while_the_disk_fails(registry, path, tmp_path):  # noqa: N802
+    """A consent was accepted in memory, and a withdrawal later found nothing."""
     (given,) = registry.consent([consent()], *BY, FR)
     broken, mend = failing(path, tmp_path / "notes")
     for change in (
