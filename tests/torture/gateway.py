@@ -108,6 +108,18 @@ class Machine:
         """The card gets nothing more of what is in memory."""
         self.ioctl(SHUTDOWN, DROP_THE_LOG)
 
+    def everyone(self) -> dict[int, str]:
+        """Who runs here: process id and command line."""
+        mine = Path(f"/proc/{self.holder.pid}/ns/mnt").readlink()
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if (folder / "ns/mnt").readlink() == mine:
+                    words = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
+                    found[int(folder.name)] = words.decode(errors="replace")
+        found.pop(self.holder.pid, None)
+        return found
+
     def freeze(self) -> None:
         self.ioctl(FREEZE)
 
@@ -138,7 +150,7 @@ class Machine:
         while subprocess.run(
             self.inside("umount", self.card), check=False, capture_output=True
         ).returncode:
-            assert time.monotonic() < end, "somebody keeps a file open"
+            assert time.monotonic() < end, ("somebody keeps a file open", self.everyone())
             time.sleep(0.02)
         if repair:
             subprocess.run(
@@ -260,7 +272,9 @@ class Gardien:
         self.deaths.append(Death(time.time(), memory))
         self.machine.cut()
         self.machine.thaw()
-        self.process.kill()
+        for number in self.machine.everyone():  # what the program had started has no power either
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
         self.process.wait()
         self.machine.eject()
         return died
