@@ -8,6 +8,7 @@ long as they are: 30 s of one line took 13 GB of memory.
 from __future__ import annotations
 
 import io
+import logging
 from http.client import HTTPResponse
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ LARGEST = 20_000_000
 """bytes behind them on the wire; the longest body that is taken has 4 MB, and chunks cost more"""
 SLOWEST = 5_000
 """bytes per second: an answer that comes faster than that may take longer than the limit"""
+logging.getLogger("urllib3").setLevel(logging.CRITICAL)
+"""of headers that are none it would log a traceback at each answer"""
 
 
 class BoundedResponse(HTTPResponse):
