@@ -33,6 +33,8 @@ class Wire(socket.socket):
     """A connection on which so much comes for one question, and no more."""
 
     left = GREETING
+    endless = False
+    """more has come; the next question changes nothing of it"""
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         """As any socket's. Raises SSHException, which paramiko hands on, on what nobody can have
@@ -40,7 +42,8 @@ class Wire(socket.socket):
         """
         said = super().recv(size, flags)
         self.left -= len(said)
-        if self.left < 0:
+        self.endless |= self.left < 0
+        if self.endless:
             raise SSHException(ENDLESS)
         return said
 

@@ -133,7 +133,7 @@ class Sftp:
         except FileNotFoundError as error:
             raise NotStored(f"{host}: {path}: there is no such folder") from error
         except (ConnectionError, TimeoutError, EOFError, paramiko.SSHException) as error:
-            said = ENDLESS if self._wire.left < 0 else _words(error)
+            said = ENDLESS if self._wire.endless else _words(error)
             raise UplinkLost(f"{host}: {said}") from error
         except UnicodeDecodeError as error:
             raise NotStored(f"{host}: {path}: a name there is no UTF-8: remove it") from error

@@ -20,6 +20,7 @@ from agent.buffer.spool import Spool
 from agent.buffer.thread import in_own_thread
 from agent.cli import app
 from agent.config.check import check
+from agent.durable import later
 from agent.errors import Refused
 from agent.house import House
 from agent.model import Lane
@@ -234,6 +235,7 @@ def test_slots_of_the_weeks_without_an_uplink_are_told_as_such(tmp_path: Path):
             assert reasons["agent"] == 59
             assert reasons["uplink"] in {60, 61}
             assert house.closing.removed("r.example") is None
+            assert await asyncio.to_thread(later.settle, 60)
             assert json.loads(record.read_text()) == {}
 
     asyncio.run(scenario())
