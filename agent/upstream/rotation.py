@@ -12,7 +12,7 @@ from asyncio import sleep
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.buffer.leftover import recipients_of, spool_of
+from agent.buffer.leftover import recipient_of, recipients_of, spool_of
 from agent.buffer.rotation import NotOurs
 from agent.buffer.thread import in_own_thread
 from agent.clock import monotonic, stamp
@@ -133,9 +133,12 @@ async def work(house: House, tell: Tell | None = None) -> None:
     """
     who, state = house.identity, house.config.state
     assert who is not None
-    for file in files(state):
+    seen: set[Path] = set()
+    # one may be destroyed meanwhile, with its uplink, and another one begun
+    while left := [file for file in files(state) if file not in seen]:
+        seen.add(left[0])
         try:
-            await _file(house, file, who.spool_key, tell)
+            await _file(house, left[0], who.spool_key, tell)
         except NotOurs as error:  # neither key opens it
             log.warning("left as it is: %s", error)
     house.identity = await asyncio.to_thread(identity.end_rotation, state, who)
@@ -158,8 +161,9 @@ async def _file(house: House, file: Path, key: bytes, tell: Tell | None) -> None
             began = monotonic()
             if (there := _there(house, file)) is not None and there[0] is not store:
                 raise Refused(f"{file.name} is opened anew")
-            more = await thread.run(store.rekey_step)
-            house.rotation[file.name] = Sealed(*await thread.run(lambda: store.rekeyed))
+            # one call: it may be closed behind it
+            more, far = await thread.run(lambda: (store.rekey_step(), store.rekeyed))
+            house.rotation[file.name] = Sealed(*far)
             if not more:
                 break
             house.rotation_waits = ""
@@ -182,7 +186,7 @@ async def _opened(house: House, file: Path) -> AsyncIterator[tuple[Spool | Shelf
     if file.name in SHELVES:
         opening = shelf_opening(house, file)
     else:
-        opening = spool_opening(house, _recipient(house.config.state, file))
+        opening = spool_opening(house, recipient_of(file))
     async with AsyncExitStack() as stack:
         yield await stack.enter_async_context(in_own_thread(file.name, opening))
 
@@ -196,7 +200,7 @@ def _there(house: House, file: Path) -> tuple[Spool | Shelf, OneThread] | None:
         if kept is None or house.jobs.parked(part):
             raise Refused(f"{part} is not open")
         return kept.shelf, kept.thread
-    recipient = _recipient(house.config.state, file)
+    recipient = recipient_of(file)
     for name, uplink in house.config.uplinks.items():
         if uplink.settings.recipient == recipient:
             outlet = house.outlets.get(name)
@@ -204,10 +208,6 @@ def _there(house: House, file: Path) -> tuple[Spool | Shelf, OneThread] | None:
                 raise Refused(f"the spool of {name} is not open")
             return outlet.spool, outlet.thread
     return None
-
-
-def _recipient(state: Path, file: Path) -> str:
-    return next(one for one in recipients_of(state) if spool_of(state, one) == file)
 
 
 def standing(house: House) -> dict[str, Any] | None:

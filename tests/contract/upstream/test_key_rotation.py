@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from agent.app import visited
 from agent.buffer.batch import BatchHead
-from agent.buffer.leftover import spool_of
+from agent.buffer.leftover import destroy, spool_of
 from agent.buffer.rotation import NotOurs
 from agent.buffer.spool import Spool
 from agent.calls import NOBODY, status
@@ -29,7 +29,7 @@ from hil.process import free_port
 from tests.contract.buffer.far import seal_all
 from tests.contract.upstream.running import RECIPIENT, at_work, configured, put, settled, until
 
-BEFORE = 3_000
+BEFORE, CAP = 3_000, 50_000_000
 FORMER = "former.example"
 START = int(time.time()) - 10_000
 
@@ -52,7 +52,7 @@ def leave_a_spool(config: Path) -> None:
 def former(config: Path):
     who = key_of(config)
     path = spool_of(config.parent / "state", FORMER)
-    return path, who.spool_key, BatchHead(who.gateway, FORMER, "DEMO-1"), 50_000_000
+    return path, who.spool_key, BatchHead(who.gateway, FORMER, "DEMO-1"), CAP
 
 
 async def done(house) -> bool:
@@ -236,5 +236,25 @@ def test_it_is_refused_where_it_could_not_be_undone_or_ended_and_nothing_is_chan
             outlet = house.outlets.pop("centre")
             await refused("spool centre: not open")
             house.outlets["centre"] = outlet
+
+    asyncio.run(scenario())
+
+
+def test_a_spool_that_is_destroyed_in_the_middle_is_no_fault(config: Path):
+    who, last = key_of(config), spool_of(config.parent / "state", "z.example")
+    with Spool.open(last, who.spool_key, BatchHead(who.gateway, "z.example", ""), CAP) as spool:
+        spool.probe()
+
+    async def scenario() -> None:
+        async with at_work(config) as house:
+            for n in range(0, 2_000, 20):
+                await put(house, 20, START + n)
+            await rotation.begin(house)
+            while "spool-r.example.db" not in house.rotation:
+                await asyncio.sleep(0)
+            destroy(house.config.state, "z.example", time.time(), None)
+            assert rotation.standing(house) is not None
+            await until(lambda: done(house))
+            assert not last.exists(), "and none is begun in its place"
 
     asyncio.run(scenario())
