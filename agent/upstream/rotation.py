@@ -37,6 +37,10 @@ log = logging.getLogger(__name__)
 
 COMPONENT = "key rotation"
 FAILED = "an unexpected error, which `gardien status` names"
+MEMORY = (
+    "readings for {} are in memory, because the disk failed, and are not delivered yet: the key is"
+    " rotated once they are (`gardien status`)"
+)
 SHELVES = {"shelf.db": "shelf", "registers.db": "registers"}
 """files beside the spools that are under the key, with the components that have them open"""
 LOOK = 1.0
@@ -74,12 +78,8 @@ def see_that_it_may(house: House) -> None:
             f"{failing[0]} cannot be written ({failing[1].reason}): a key is rotated on a disk"
             " that is well. Replace the disk or card: docs/replace.md"
         )
-    for recipient in recipients_of(state):
-        if memory_of(state, recipient).exists():
-            raise Refused(
-                f"readings for {recipient} are in memory, because the disk failed, and are not"
-                " delivered yet: rotate the key once they are (`gardien status`)"
-            )
+    for file in _memories(state):
+        raise Refused(MEMORY.format(recipient_of(file)))
     if house.close is not None:
         _see_that_all_is_open(house)
 
@@ -150,7 +150,14 @@ async def work(house: House, tell: Tell | None = None) -> None:
 def files(state: Path) -> list[Path]:
     """All that is under the spool key."""
     spools = [spool_of(state, recipient) for recipient in recipients_of(state)]
-    return [*spools, *(state / name for name in SHELVES if (state / name).exists())]
+    shelves = [state / name for name in SHELVES if (state / name).exists()]
+    return [*spools, *_memories(state), *shelves]
+
+
+def _memories(state: Path) -> list[Path]:
+    """What was kept in memory while the disk failed, and is not delivered."""
+    found = [memory_of(state, recipient) for recipient in recipients_of(state)]
+    return [file for file in found if file.exists()]
 
 
 async def _file(house: House, file: Path, key: bytes, tell: Tell | None) -> None:
@@ -182,6 +189,8 @@ async def _opened(house: House, file: Path) -> AsyncIterator[tuple[Spool | Shelf
     if (there := _there(house, file)) is not None:
         yield there
         return
+    if file in _memories(house.config.state):
+        raise Refused(MEMORY.format(recipient_of(file)))
     opening: Callable[[], AbstractContextManager[Spool | Shelf]]
     if file.name in SHELVES:
         opening = shelf_opening(house, file)
@@ -195,6 +204,7 @@ def _there(house: House, file: Path) -> tuple[Spool | Shelf, OneThread] | None:
     """Raises Refused where whoever should have it open has not."""
     if house.close is None:
         return None
+    in_memory = file.parent != house.config.state
     if part := SHELVES.get(file.name):
         kept = house.unclaimed if part == "shelf" else house.registers
         if kept is None or house.jobs.parked(part):
@@ -206,7 +216,7 @@ def _there(house: House, file: Path) -> tuple[Spool | Shelf, OneThread] | None:
             outlet = house.outlets.get(name)
             if outlet is None or outlet.kept:
                 raise Refused(f"the spool of {name} is not open")
-            return outlet.spool, outlet.thread
+            return outlet.in_memory if in_memory else (outlet.spool, outlet.thread)
     return None
 
 
