@@ -12,6 +12,7 @@ from asyncio import sleep
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from agent.buffer.database import Damaged
 from agent.buffer.leftover import recipient_of, recipients_of, spool_of
 from agent.buffer.rotation import NotOurs
 from agent.buffer.thread import in_own_thread
@@ -114,22 +115,28 @@ async def serve(house: House) -> None:
     """Go on with a rotation whenever one is under way; for ever."""
     while True:
         if house.identity is not None and house.identity.spool_key_before is not None:
-            try:
-                await work(house)
-            except (Refused, SpoolFull, StorageFailed, OSError) as error:
-                if str(error) != house.rotation_waits:
-                    log.warning("the rotation of the spool key waits: %s", error)
-                house.rotation_waits = str(error)
-                await sleep(AGAIN)
+            await sleep(LOOK if await _ended(house) else AGAIN)
         await sleep(LOOK)
+
+
+async def _ended(house: House, tell: Tell | None = None) -> bool:
+    """Work to the end; False: it waits for something, which is noted."""
+    try:
+        await work(house, tell)
+    except (Refused, StorageFailed, OSError) as error:
+        if str(error) != house.rotation_waits:
+            log.warning("the rotation of the spool key waits: %s", error)
+        house.rotation_waits = str(error)
+        return False
+    return True
 
 
 async def work(house: House, tell: Tell | None = None) -> None:
     """Seal all that is on the disk under the key of now, and destroy the key before.
 
     What waits, and which uplinks are open, makes no difference: nothing is decoded, in small
-    commits, and not more than half of the time. Raises Refused, SpoolFull or StorageFailed where
-    it cannot go on now.
+    commits, and not more than half of the time. Raises Refused or StorageFailed where it cannot go
+    on now.
     """
     who, state = house.identity, house.config.state
     assert who is not None
@@ -141,6 +148,10 @@ async def work(house: House, tell: Tell | None = None) -> None:
             await _file(house, left[0], who.spool_key, tell)
         except NotOurs as error:  # neither key opens it
             log.warning("left as it is: %s", error)
+        except Damaged as error:
+            raise Refused(f"{left[0].name} is damaged, and is set aside at the next try") from error
+        except SpoolFull as error:
+            raise Refused(f"{left[0].name}: {error}; free some room on it") from error
     house.identity = await asyncio.to_thread(identity.end_rotation, state, who)
     house.rotation_waits = ""
     house.audit("key.rotated", {"state": who.state})
@@ -241,7 +252,7 @@ async def rotate(house: House, tell: Tell) -> dict[str, Any]:
     """
     begun = await begin(house)
     if house.close is None:
-        await work(house, tell)
+        await _ended(house, tell)
     else:
         await _followed(house, tell)
     now = standing(house)

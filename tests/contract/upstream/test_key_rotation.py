@@ -5,6 +5,7 @@ row is delivered exactly once. Guards invariants 1 and 2 (docs/decisions/031).
 import asyncio
 import json
 import time
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from agent.calls import NOBODY, status
 from agent.clerk import Asker
 from agent.cli import app
 from agent.errors import Refused
+from agent.model import Reading, Series
 from agent.outlet import memory_of
 from agent.registry import identity
 from agent.storage import made
@@ -43,10 +45,14 @@ def key_of(config: Path) -> identity.Identity:
     return identity.load(config.parent / "state")
 
 
-def leave_a_spool(config: Path) -> None:
+def leave_a_spool(config: Path, rows: int = 0) -> None:
     """Of a recipient whose uplink has been taken out."""
+    series = Series("CZS2YFSTBQQ5WDC", "elec.imp", "REG", "kWh", 1, "m1", None, "common")
     with Spool.open(*former(config)) as spool:
         spool.probe()
+        for slot in range(START, START + rows, 20):
+            lot = [Reading(series, slot + n, Decimal(slot + n), "V") for n in range(20)]
+            spool.append(lot, {})
 
 
 def former(config: Path):
@@ -258,3 +264,22 @@ def test_a_spool_that_is_destroyed_in_the_middle_is_no_fault(config: Path):
             assert not last.exists(), "and none is begun in its place"
 
     asyncio.run(scenario())
+
+
+def test_a_spool_that_is_found_damaged_in_the_middle_is_named_and_set_aside(config: Path):
+    leave_a_spool(config, rows=4_000)
+    path = former(config)[0]
+    data = bytearray(path.read_bytes())
+    pages = [at for at in range(0, len(data), 1024) if data.count(0, at, at + 1024) < 400]
+    half = pages[len(pages) // 2]
+    data[half : half + 3 * 1024] = b"damaged." * 384
+    path.write_bytes(data)
+    said = rotate(config, "spool", language="fr")
+    assert said.exit_code == 1
+    assert isinstance(said.exception, SystemExit), said.exception
+    assert "est en cours" in said.output
+    assert "spool-former.example.db is damaged" in said.output
+    assert key_of(config).spool_key_before is not None
+    said = rotate(config, "spool")
+    assert said.exit_code == 0
+    assert "spool-former.example.db.damaged was set aside" in said.output
