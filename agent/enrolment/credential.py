@@ -129,11 +129,12 @@ def has_worked(state: Path) -> None:
 
 def go_back(state: Path) -> bool:
     """Put those before in the place of those of now, which are not accepted. The new key waits for
-    a certificate again. False: there are none before.
+    a certificate again, unless a later one does. False: there are none before.
     """
     if (found := before(state)) is None:
         return False
-    write(state / WAITING, _pem(load(state).key))
+    if not (state / WAITING).exists():
+        write(state / WAITING, _pem(load(state).key))
     write(path(state), _text(found))
     has_worked(state)
     return True
