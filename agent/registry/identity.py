@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from agent.durable import NO_ROOM
 from agent.errors import Refused
 from agent.registry import place
 from agent.registry.storage import sync_folder
@@ -159,7 +160,8 @@ def _replace(file: Path, content: bytes) -> None:
         new.replace(file)
         sync_folder(file.parent)
     except OSError as error:
-        raise Refused(f"{file} could not be written: {error.strerror}") from error
+        room = "; free some room on the disk" if error.errno in NO_ROOM else ""
+        raise Refused(f"{file} could not be written: {error.strerror}{room}") from error
 
 
 def _private(path: Path) -> bytes:

@@ -133,7 +133,7 @@ async def disk_fills(folder, full):
         full.fill()
         answer = await here.asked
         assert not answer["spool"]["done"]
-        assert "No space left" in answer["spool"]["standing"]["waits"]
+        assert "No space left on device; free some" in answer["spool"]["standing"]["waits"]
         assert here.process.returncode is None
         (full.folder / "hog").unlink()
         await ended(here)

@@ -3,13 +3,17 @@ one, and is used again where one refuses it.
 """
 
 import asyncio
+import time
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_csr
+from typer.testing import CliRunner
 
 from agent.calls import NOBODY, status
-from agent.enrolment import credential
+from agent.cli import app
+from agent.enrolment import credential, renewal
+from agent.registry import identity
 from agent.upstream import keys
 from hil.broker import broker
 from hil.ca import CA
@@ -95,3 +99,26 @@ def test_the_key_before_is_kept_until_the_new_one_works_and_used_again_where_it_
             assert (await keys.show(house, NOBODY))["waits"], "the new key, for another certificate"
 
     asyncio.run(scenario())
+
+
+def test_the_spool_key_is_rotated_though_the_est_server_is_away(tmp_path: Path):
+    ca, est = CA(), f"https://127.0.0.1:{free_port()}"
+    config = configured(tmp_path, f"mqtt://127.0.0.1:{free_port()}")
+    with config.open("a") as file:
+        file.write(f'enrolment: {{url: "{est}", ca: {ca.file(tmp_path)}}}\n')
+    state = tmp_path / "state"
+
+    async def begin() -> None:
+        async with at_work(config) as house:
+            await keys.install(house, NOBODY, text=await issued(house, ca))
+
+    asyncio.run(begin())
+    before, present = identity.load(state).spool_key, own(state)
+    words = ["key", "rotate", "-c", str(config)]
+    said = CliRunner().invoke(app, words, env={"LANGUAGE": "fr"})
+    assert said.exit_code == 1, said.output
+    assert "La clé de la file d'attente est remplacée" in said.output
+    assert "Connection refused. L'ancienne clé reste en service" in said.output
+    assert identity.load(state).spool_key != before
+    assert own(state) == present
+    assert renewal._wants(state, identity.load(state).gateway, time.time()), "the agent goes on"
