@@ -15,6 +15,7 @@ from agent.cli import app
 from agent.enrolment import credential, renewal
 from agent.registry import identity
 from agent.upstream import keys
+from agent.upstream.proving import Proving
 from hil.broker import broker
 from hil.ca import CA
 from hil.platform.child import Platform
@@ -122,3 +123,26 @@ def test_the_spool_key_is_rotated_though_the_est_server_is_away(tmp_path: Path):
     assert identity.load(state).spool_key != before
     assert own(state) == present
     assert renewal._wants(state, identity.load(state).gateway, time.time()), "the agent goes on"
+
+
+def test_what_a_platform_refused_before_does_not_count_against_the_new_certificate(tmp_path: Path):
+    ca = CA()
+    config, state = configured(tmp_path, f"mqtt://127.0.0.1:{free_port()}"), tmp_path / "state"
+
+    async def scenario() -> None:
+        async with at_work(config) as house:
+            await keys.install(house, NOBODY, text=await issued(house, ca))
+            proving = Proving(house, house.outlets["centre"])
+            for _ in range(3):
+                proving.opening()
+                await proving.lost("the platform refuses us")
+            await keys.install(house, NOBODY, text=await issued(house, ca))
+            new = own(state)
+            proving.opening()
+            await proving.lost("the platform refuses us")
+            assert own(state) == new
+            proving.opening()
+            await proving.lost("the platform refuses us")
+            assert own(state) != new
+
+    asyncio.run(scenario())
