@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -110,20 +110,8 @@ def begin_rotation(state: Path, who: Identity) -> Identity:
 
 
 def end_rotation(state: Path, who: Identity) -> Identity:
-    """Destroy the spool key before: nothing is under it any more. Blocking. Raises Refused.
-
-    The blocks of its file are overwritten; a card may keep an older copy of them where no program
-    can reach it.
-    """
-    file = state / KEYS / SPOOL
-    try:
-        with file.open("r+b") as old:
-            _replace(file, who.spool_key)
-            old.write(bytes(2 * SPOOL_KEY_BYTES))
-            old.flush()
-            os.fsync(old.fileno())
-    except OSError as error:
-        raise Refused(f"{file} could not be overwritten: {error.strerror}") from error
+    """Destroy the spool key before: nothing is under it any more. Blocking. Raises Refused."""
+    _replace(state / KEYS / SPOOL, who.spool_key)
     return replace(who, spool_key_before=None, rotating_since=None)
 
 
@@ -153,15 +141,30 @@ def _machine(machine: str, gateway: str) -> str:
 
 
 def _replace(file: Path, content: bytes) -> None:
+    """Put another content in the place of a file's, whose blocks are overwritten: it may be a key.
+
+    A card may keep an older copy of them where no program can reach it.
+    """
     new = file.with_suffix(".new")
-    new.unlink(missing_ok=True)
     try:
+        if new.exists():  # what a write that died has left
+            with new.open("r+b") as left:
+                _overwrite(left)
+            new.unlink()
         _write(new, content)
-        new.replace(file)
-        sync_folder(file.parent)
+        with file.open("r+b") as old:
+            new.replace(file)
+            sync_folder(file.parent)
+            _overwrite(old)
     except OSError as error:
         room = "; free some room on the disk" if error.errno in NO_ROOM else ""
         raise Refused(f"{file} could not be written: {error.strerror}{room}") from error
+
+
+def _overwrite(file: BinaryIO) -> None:
+    file.write(bytes(os.fstat(file.fileno()).st_size))
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _private(path: Path) -> bytes:
