@@ -8,12 +8,12 @@ import os
 import secrets
 import shutil
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agent.durable import NO_ROOM
+from agent.durable import NO_ROOM, clear, overwrite
 from agent.errors import Refused
 from agent.registry import place
 from agent.registry.storage import sync_folder
@@ -141,30 +141,18 @@ def _machine(machine: str, gateway: str) -> str:
 
 
 def _replace(file: Path, content: bytes) -> None:
-    """Put another content in the place of a file's, whose blocks are overwritten: it may be a key.
-
-    A card may keep an older copy of them where no program can reach it.
-    """
+    """Put another content in the place of a file's, which is overwritten: it may be a key."""
     new = file.with_suffix(".new")
     try:
-        if new.exists():  # what a write that died has left
-            with new.open("r+b") as left:
-                _overwrite(left)
-            new.unlink()
+        clear(new)
         _write(new, content)
         with file.open("r+b") as old:
             new.replace(file)
             sync_folder(file.parent)
-            _overwrite(old)
+            overwrite(old)
     except OSError as error:
         room = "; free some room on the disk" if error.errno in NO_ROOM else ""
         raise Refused(f"{file} could not be written: {error.strerror}{room}") from error
-
-
-def _overwrite(file: BinaryIO) -> None:
-    file.write(bytes(os.fstat(file.fileno()).st_size))
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _private(path: Path) -> bytes:
