@@ -10,7 +10,7 @@ import os
 import stat
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from agent.errors import NotRecorded
 
@@ -108,6 +108,47 @@ def _write(file: Path, content: bytes) -> None:
         os.fsync(out.fileno())
     new.replace(file)
     sync_folder(file.parent)
+
+
+def write_key(file: Path, content: bytes) -> None:
+    """As `write`, of a file with a key in it: what it held is overwritten."""
+    try:
+        clear(file.with_suffix(".new"))
+        if not file.exists():
+            return write(file, content)
+        with file.open("r+b") as old:
+            write(file, content)
+            overwrite(old)
+    except OSError as error:
+        raise NotRecorded(f"{file} cannot be overwritten: {error.strerror}") from error
+
+
+def destroy(file: Path) -> None:
+    """Remove a file with a key in it, where there is one, and overwrite it. Raises NotRecorded."""
+    left = file.with_suffix(".new")
+    try:
+        clear(left)
+        with suppress(FileNotFoundError):
+            file.rename(left)  # nobody sees it half overwritten
+        clear(left)
+    except OSError as error:
+        raise NotRecorded(f"{file} cannot be overwritten: {error.strerror}") from error
+
+
+def clear(left: Path) -> None:
+    """Overwrite and remove what a write that died has left. Raises OSError."""
+    with suppress(FileNotFoundError), left.open("r+b") as content:
+        overwrite(content)
+    left.unlink(missing_ok=True)
+
+
+def overwrite(file: BinaryIO) -> None:
+    """Put zeros in the place of all that an open file holds, durably. A card may keep an older copy
+    where no program can reach it.
+    """
+    file.write(bytes(os.fstat(file.fileno()).st_size))
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

@@ -79,9 +79,7 @@ async def open_outlet(
         memory = None
         if disk is None or beside.exists():
             own = await stack.enter_async_context(AsyncExitStack())
-            memory = await _in_memory(
-                own, beside, _head(house, settings.recipient, who), who.spool_key
-            )
+            memory = await _in_memory(own, beside, _head(house, settings.recipient, who), who)
             if disk is not None and await _drained(disk, memory):
                 memory = None
                 await own.aclose()
@@ -155,10 +153,11 @@ async def _on_disk(stack: AsyncExitStack, house: House, name: str) -> Opened | N
     return disk
 
 
-async def _in_memory(stack: AsyncExitStack, path: Path, head: BatchHead, key: bytes) -> Opened:
+async def _in_memory(stack: AsyncExitStack, path: Path, head: BatchHead, who: Identity) -> Opened:
     """The spool in memory, begun where there is none; another gateway's goes."""
     made(path.parent)
-    opening = partial(Spool.open, path, key, replace(head, kept=KEPT), CAP)
+    head, before = replace(head, kept=KEPT), who.spool_key_before
+    opening = partial(Spool.open, path, who.spool_key, head, CAP, before=before)
     try:
         return await stack.enter_async_context(in_own_thread("memory", opening))
     except Refused as error:

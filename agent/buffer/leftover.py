@@ -39,13 +39,18 @@ def spool_of(state: Path, recipient: str) -> Path:
     return state / f"{PREFIX}{recipient}{SUFFIX}"
 
 
+def recipient_of(spool: Path) -> str:
+    """Whose spool a file is."""
+    return spool.name[len(PREFIX) : -len(SUFFIX)]
+
+
 def leftovers(state: Path, recipients: Collection[str]) -> Iterator[tuple[str, int]]:
     """Recipients that are not among these, and how many values still wait for each.
 
     A spool that is in use, or not for this account, is passed over.
     """
     for file in _files(state):
-        recipient = file.name[len(PREFIX) : -len(SUFFIX)]
+        recipient = recipient_of(file)
         if recipient not in recipients and (waits := _waiting(file)):
             yield recipient, waits
 
@@ -123,7 +128,7 @@ def kept_for(state: Path) -> list[str]:
 def recipients_of(state: Path) -> list[str]:
     """The recipients of whom there is a spool. Raises OSError where that cannot be seen."""
     files = sorted(state.glob(f"{PREFIX}*{SUFFIX}"))
-    return [file.name[len(PREFIX) : -len(SUFFIX)] for file in files]
+    return [recipient_of(file) for file in files]
 
 
 def _kept_file(state: Path, recipient: str) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -105,7 +105,8 @@ class Shelf:
             self._database.write("ALTER TABLE kept ADD COLUMN owner INTEGER NOT NULL DEFAULT 0")
         self._apart = not judged
         if keys.rotating:
-            self._begin_rotation()
+            with suppress(SpoolFull):  # whoever rotates it tries again
+                self._begin_rotation()
 
     def rekey(self, key: bytes) -> None:
         """As that of a spool."""

@@ -134,7 +134,8 @@ def rotate(
         _say_rotated(answer)
     if (answer["certificate"] or {}).get("wait") and not json:
         _until_issued(config, state, "key.renew", wait=True, json=json)
-    raise typer.Exit(1 if answer["spool"] and not answer["spool"]["done"] else 0)
+    waits = answer["spool"] and not answer["spool"]["done"]
+    raise typer.Exit(1 if waits or (answer["certificate"] or {}).get("why") else 0)
 
 
 def _far(words: dict[str, Any]) -> None:
@@ -154,7 +155,7 @@ def _say_rotated(answer: dict[str, Any]) -> None:
         for name in spool["damaged"]:
             typer.echo(_("{name} was set aside as damaged, and is not sealed anew.", name=name))
     if certificate:
-        typer.echo(_(CERTIFICATE_SAID[certificate["how"]]))
+        typer.echo(_(CERTIFICATE_SAID[certificate["how"]], why=certificate.get("why", "")))
         if certificate.get("certificate"):
             _show(certificate)
 
@@ -184,6 +185,10 @@ CERTIFICATE_SAID = {
     "est": N_(
         "The EST server was asked for a certificate of a new key. The old one is kept until every"
         " platform has taken the new one."
+    ),
+    "asked again": N_(
+        "The EST server gave no certificate for a new key: {why}. The old key stays in use. The"
+        " agent asks again once a day; at once: `gardien key renew`."
     ),
     "csr": N_(
         "A new key waits for its certificate; the old one stays in use. The request for the CA:"

@@ -133,7 +133,7 @@ def renew(state: Path, gateway: str, now: float, settings: Enrolment) -> dict[st
 
     with _alone:
         credential.load(state)
-        server, key = Est(settings, credential.path(state)), credential.waiting_key(state)
+        key, server = credential.waiting_key(state), Est(settings, credential.path(state))
         issued = server.reenroll(request(key, gateway))
         return _taken(state, gateway, now, key, issued, server)
 

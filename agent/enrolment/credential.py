@@ -7,7 +7,6 @@ one before lies in another until the new one has worked (design note 031).
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -27,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from agent.durable import write
+from agent.durable import destroy, write_key
 from agent.errors import Refused
 
 if TYPE_CHECKING:
@@ -101,9 +100,9 @@ def keep(state: Path, credential: Credential) -> None:
     """
     if before(state) is None:  # else that one worked last
         with suppress(Refused):
-            write(state / BEFORE, _text(load(state)))
-    write(path(state), _text(credential))
-    (state / WAITING).unlink(missing_ok=True)
+            write_key(state / BEFORE, _text(load(state)))
+    write_key(path(state), _text(credential))
+    destroy(state / WAITING)
 
 
 def before(state: Path) -> Credential | None:
@@ -119,22 +118,18 @@ def before(state: Path) -> Credential | None:
 
 def has_worked(state: Path) -> None:
     """Those of now are accepted: destroy the ones before."""
-    file = state / BEFORE
-    with suppress(FileNotFoundError), file.open("r+b") as content:
-        content.write(bytes(file.stat().st_size))
-        content.flush()
-        os.fsync(content.fileno())
-    file.unlink(missing_ok=True)
+    destroy(state / BEFORE)
 
 
 def go_back(state: Path) -> bool:
     """Put those before in the place of those of now, which are not accepted. The new key waits for
-    a certificate again. False: there are none before.
+    a certificate again, unless a later one does. False: there are none before.
     """
     if (found := before(state)) is None:
         return False
-    write(state / WAITING, _pem(load(state).key))
-    write(path(state), _text(found))
+    if not (state / WAITING).exists():
+        write_key(state / WAITING, _pem(load(state).key))
+    write_key(path(state), _text(found))
     has_worked(state)
     return True
 
@@ -147,7 +142,7 @@ def waiting_key(state: Path) -> EllipticCurvePrivateKey:
     key = standing_key(state)
     if key is None or (path(state).exists() and same_key(load(state).certificate, key)):
         key = generate_private_key(SECP256R1())
-        write(state / WAITING, _pem(key))
+        write_key(state / WAITING, _pem(key))
     return key
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from agent.durable import NO_ROOM, clear, overwrite
 from agent.errors import Refused
 from agent.registry import place
 from agent.registry.storage import sync_folder
@@ -109,20 +110,8 @@ def begin_rotation(state: Path, who: Identity) -> Identity:
 
 
 def end_rotation(state: Path, who: Identity) -> Identity:
-    """Destroy the spool key before: nothing is under it any more. Blocking. Raises Refused.
-
-    The blocks of its file are overwritten; a card may keep an older copy of them where no program
-    can reach it.
-    """
-    file = state / KEYS / SPOOL
-    try:
-        with file.open("r+b") as old:
-            _replace(file, who.spool_key)
-            old.write(bytes(2 * SPOOL_KEY_BYTES))
-            old.flush()
-            os.fsync(old.fileno())
-    except OSError as error:
-        raise Refused(f"{file} could not be overwritten: {error.strerror}") from error
+    """Destroy the spool key before: nothing is under it any more. Blocking. Raises Refused."""
+    _replace(state / KEYS / SPOOL, who.spool_key)
     return replace(who, spool_key_before=None, rotating_since=None)
 
 
@@ -152,14 +141,18 @@ def _machine(machine: str, gateway: str) -> str:
 
 
 def _replace(file: Path, content: bytes) -> None:
+    """Put another content in the place of a file's, which is overwritten: it may be a key."""
     new = file.with_suffix(".new")
-    new.unlink(missing_ok=True)
     try:
+        clear(new)
         _write(new, content)
-        new.replace(file)
-        sync_folder(file.parent)
+        with file.open("r+b") as old:
+            new.replace(file)
+            sync_folder(file.parent)
+            overwrite(old)
     except OSError as error:
-        raise Refused(f"{file} could not be written: {error.strerror}") from error
+        room = "; free some room on the disk" if error.errno in NO_ROOM else ""
+        raise Refused(f"{file} could not be written: {error.strerror}{room}") from error
 
 
 def _private(path: Path) -> bytes:

@@ -85,7 +85,10 @@ async def _rotate_certificate(house: House, asker: Asker) -> dict[str, Any]:
     if not credential.path(house.config.state).exists():
         return {"how": "none"}
     if house.config.enrolment is not None:
-        return {"how": "est"} | await renew(house, asker)
+        try:
+            return {"how": "est"} | await renew(house, asker)
+        except Refused as error:  # the spool key does not wait for it
+            return {"how": "asked again", "why": str(error)}
     return {"how": "csr"} | await csr(house, asker)
 
 

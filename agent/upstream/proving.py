@@ -46,7 +46,8 @@ class Proving:
 
     def opening(self) -> None:
         """Note what the next connection shows."""
-        self._shown = credential.installed(self._state)
+        if (shown := credential.installed(self._state)) != self._shown:
+            self._shown, self._refusals = shown, 0
         self._settled = self._outlet.delivery.settled
 
     async def lost(self, words: str) -> None:

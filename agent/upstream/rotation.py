@@ -12,7 +12,8 @@ from asyncio import sleep
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.buffer.leftover import recipients_of, spool_of
+from agent.buffer.database import Damaged
+from agent.buffer.leftover import recipient_of, recipients_of, spool_of
 from agent.buffer.rotation import NotOurs
 from agent.buffer.thread import in_own_thread
 from agent.clock import monotonic, stamp
@@ -37,6 +38,10 @@ log = logging.getLogger(__name__)
 
 COMPONENT = "key rotation"
 FAILED = "an unexpected error, which `gardien status` names"
+MEMORY = (
+    "readings for {} are in memory, because the disk failed, and are not delivered yet: the key is"
+    " rotated once they are (`gardien status`)"
+)
 SHELVES = {"shelf.db": "shelf", "registers.db": "registers"}
 """files beside the spools that are under the key, with the components that have them open"""
 LOOK = 1.0
@@ -74,12 +79,8 @@ def see_that_it_may(house: House) -> None:
             f"{failing[0]} cannot be written ({failing[1].reason}): a key is rotated on a disk"
             " that is well. Replace the disk or card: docs/replace.md"
         )
-    for recipient in recipients_of(state):
-        if memory_of(state, recipient).exists():
-            raise Refused(
-                f"readings for {recipient} are in memory, because the disk failed, and are not"
-                " delivered yet: rotate the key once they are (`gardien status`)"
-            )
+    for file in _memories(state):
+        raise Refused(MEMORY.format(recipient_of(file)))
     if house.close is not None:
         _see_that_all_is_open(house)
 
@@ -114,30 +115,43 @@ async def serve(house: House) -> None:
     """Go on with a rotation whenever one is under way; for ever."""
     while True:
         if house.identity is not None and house.identity.spool_key_before is not None:
-            try:
-                await work(house)
-            except (Refused, SpoolFull, StorageFailed, OSError) as error:
-                if str(error) != house.rotation_waits:
-                    log.warning("the rotation of the spool key waits: %s", error)
-                house.rotation_waits = str(error)
-                await sleep(AGAIN)
+            await sleep(LOOK if await _ended(house) else AGAIN)
         await sleep(LOOK)
+
+
+async def _ended(house: House, tell: Tell | None = None) -> bool:
+    """Work to the end; False: it waits for something, which is noted."""
+    try:
+        await work(house, tell)
+    except (Refused, StorageFailed, OSError) as error:
+        if str(error) != house.rotation_waits:
+            log.warning("the rotation of the spool key waits: %s", error)
+        house.rotation_waits = str(error)
+        return False
+    return True
 
 
 async def work(house: House, tell: Tell | None = None) -> None:
     """Seal all that is on the disk under the key of now, and destroy the key before.
 
     What waits, and which uplinks are open, makes no difference: nothing is decoded, in small
-    commits, and not more than half of the time. Raises Refused, SpoolFull or StorageFailed where
-    it cannot go on now.
+    commits, and not more than half of the time. Raises Refused or StorageFailed where it cannot go
+    on now.
     """
     who, state = house.identity, house.config.state
     assert who is not None
-    for file in files(state):
+    seen: set[Path] = set()
+    # one may be destroyed meanwhile, with its uplink, and another one begun
+    while left := [file for file in files(state) if file not in seen]:
+        seen.add(left[0])
         try:
-            await _file(house, file, who.spool_key, tell)
+            await _file(house, left[0], who.spool_key, tell)
         except NotOurs as error:  # neither key opens it
             log.warning("left as it is: %s", error)
+        except Damaged as error:
+            raise Refused(f"{left[0].name} is damaged, and is set aside at the next try") from error
+        except SpoolFull as error:
+            raise Refused(f"{left[0].name}: {error}; free some room on it") from error
     house.identity = await asyncio.to_thread(identity.end_rotation, state, who)
     house.rotation_waits = ""
     house.audit("key.rotated", {"state": who.state})
@@ -147,7 +161,14 @@ async def work(house: House, tell: Tell | None = None) -> None:
 def files(state: Path) -> list[Path]:
     """All that is under the spool key."""
     spools = [spool_of(state, recipient) for recipient in recipients_of(state)]
-    return [*spools, *(state / name for name in SHELVES if (state / name).exists())]
+    shelves = [state / name for name in SHELVES if (state / name).exists()]
+    return [*spools, *_memories(state), *shelves]
+
+
+def _memories(state: Path) -> list[Path]:
+    """What was kept in memory while the disk failed, and is not delivered."""
+    found = [memory_of(state, recipient) for recipient in recipients_of(state)]
+    return [file for file in found if file.exists()]
 
 
 async def _file(house: House, file: Path, key: bytes, tell: Tell | None) -> None:
@@ -158,8 +179,9 @@ async def _file(house: House, file: Path, key: bytes, tell: Tell | None) -> None
             began = monotonic()
             if (there := _there(house, file)) is not None and there[0] is not store:
                 raise Refused(f"{file.name} is opened anew")
-            more = await thread.run(store.rekey_step)
-            house.rotation[file.name] = Sealed(*await thread.run(lambda: store.rekeyed))
+            # one call: it may be closed behind it
+            more, far = await thread.run(lambda: (store.rekey_step(), store.rekeyed))
+            house.rotation[file.name] = Sealed(*far)
             if not more:
                 break
             house.rotation_waits = ""
@@ -178,11 +200,13 @@ async def _opened(house: House, file: Path) -> AsyncIterator[tuple[Spool | Shelf
     if (there := _there(house, file)) is not None:
         yield there
         return
+    if file in _memories(house.config.state):
+        raise Refused(MEMORY.format(recipient_of(file)))
     opening: Callable[[], AbstractContextManager[Spool | Shelf]]
     if file.name in SHELVES:
         opening = shelf_opening(house, file)
     else:
-        opening = spool_opening(house, _recipient(house.config.state, file))
+        opening = spool_opening(house, recipient_of(file))
     async with AsyncExitStack() as stack:
         yield await stack.enter_async_context(in_own_thread(file.name, opening))
 
@@ -191,23 +215,20 @@ def _there(house: House, file: Path) -> tuple[Spool | Shelf, OneThread] | None:
     """Raises Refused where whoever should have it open has not."""
     if house.close is None:
         return None
+    in_memory = file.parent != house.config.state
     if part := SHELVES.get(file.name):
         kept = house.unclaimed if part == "shelf" else house.registers
         if kept is None or house.jobs.parked(part):
             raise Refused(f"{part} is not open")
         return kept.shelf, kept.thread
-    recipient = _recipient(house.config.state, file)
+    recipient = recipient_of(file)
     for name, uplink in house.config.uplinks.items():
         if uplink.settings.recipient == recipient:
             outlet = house.outlets.get(name)
             if outlet is None or outlet.kept:
                 raise Refused(f"the spool of {name} is not open")
-            return outlet.spool, outlet.thread
+            return outlet.in_memory if in_memory else (outlet.spool, outlet.thread)
     return None
-
-
-def _recipient(state: Path, file: Path) -> str:
-    return next(one for one in recipients_of(state) if spool_of(state, one) == file)
 
 
 def standing(house: House) -> dict[str, Any] | None:
@@ -231,7 +252,7 @@ async def rotate(house: House, tell: Tell) -> dict[str, Any]:
     """
     begun = await begin(house)
     if house.close is None:
-        await work(house, tell)
+        await _ended(house, tell)
     else:
         await _followed(house, tell)
     now = standing(house)

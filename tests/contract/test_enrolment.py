@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.hazmat.primitives.serialization.pkcs7 import serialize_certificates
 
@@ -329,3 +330,31 @@ def test_a_certificate_of_a_version_that_there_is_not_is_refused_in_words():
     der[at + 4] = 66
     with pytest.raises(Refused, match="holds no certificates"):
         _certificates(base64.b64encode(der))
+
+
+def test_going_back_keeps_a_key_whose_certificate_is_waited_for(tmp_path: Path, state: Path):
+    policy = Policy(tokens={"once"})
+    with est(tmp_path, policy) as url:
+        there = settings(url, policy.ca.file(tmp_path))
+        calls.enroll(state, G, NOW, there, "once")
+        calls.renew(state, G, NOW, there)
+    asked = x509.load_pem_x509_csr(calls.csr(state, G)["csr"].encode()).public_key()
+    assert calls.go_back(state, credential.installed(state))
+    assert credential.load(state).certificate == policy.issued[0]
+    calls.install(state, G, NOW, pem(policy.ca.issue(G, asked)))
+    assert credential.load(state).certificate.public_key() == asked
+
+
+def test_each_file_that_held_the_key_before_is_overwritten(tmp_path: Path, state: Path):
+    policy = Policy(tokens={"once"})
+    with est(tmp_path, policy) as url:
+        there = settings(url, policy.ca.file(tmp_path))
+        key = credential.waiting_key(state)
+        os.link(state / credential.WAITING, tmp_path / "asked")
+        calls.enroll(state, G, NOW, there, "once")
+        os.link(credential.path(state), tmp_path / "used")
+        calls.renew(state, G, NOW, there)
+        os.link(state / credential.BEFORE, tmp_path / "kept")
+        assert calls.has_worked(state, credential.installed(state))
+    secret = credential._pem(key)
+    assert not [one for one in ("asked", "used", "kept") if secret in (tmp_path / one).read_bytes()]

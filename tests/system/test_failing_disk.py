@@ -86,7 +86,7 @@ class Agent:
         at, platform, environment = surroundings
         self.folder, self.state, self.platform = folder, state, platform
         self.config, self.broker = folder / "config.yaml", at
-        self.environment, self.process = environment, None
+        self.environment, self.process, self.program = environment, None, SOONER
         places = {unit: mint("C") for unit in (1, 2)}
         listed = "\n".join(METER.format(*one) for one in places.items())
         self.config.write_text(CONFIG.format(port=port, meters=listed, url=at.url, state=state))
@@ -94,7 +94,7 @@ class Agent:
     async def start(self):
         self.log = (self.folder / "log").open("ab")
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", SOONER, self.config,
+            sys.executable, "-c", self.program, self.config,
             env=os.environ | self.environment, stdout=self.log, stderr=self.log,
         )  # fmt: skip
         await self.until(self.answers)
@@ -152,7 +152,7 @@ class Agent:
 
 
 @asynccontextmanager
-async def agent(folder, state, environment):
+async def agent(folder, state, environment, program=SOONER):
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         at = await enter(broker())
@@ -161,6 +161,7 @@ async def agent(folder, state, environment):
         state.mkdir(mode=0o700, exist_ok=True)
         identity.mint(state)
         here = Agent(folder, state, meters.ports[0], (at, platform, environment))
+        here.program = program
         await here.start()
         try:
             yield here

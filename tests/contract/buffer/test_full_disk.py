@@ -233,3 +233,26 @@ def test_on_a_full_disk_what_became_of_2_000_orders_leaves_room_for_current_read
             rows = rows_of(slot, dice)[:3]
             spool.append(rows, {})
             assert delivered(spool) == rows
+
+
+def test_a_shelf_opens_on_a_full_disk_though_its_key_is_being_rotated(small_disk):
+    path, new = small_disk / "shelf.db", b"n" * 32
+    dwellings = [f"D{number}" for number in range(40)]
+    with Shelf.open(path, KEY) as shelf:
+        hog(small_disk)
+        for number in range(6000):
+            shelf.add([kept(number)], dwellings[number % 40])
+        there = list(shelf.each())
+    with Shelf.open(path, new, before=KEY) as shelf:
+        assert list(shelf.each()) == there
+        with pytest.raises(SpoolFull):
+            shelf.rekey(new)
+        shelf.add([kept(6000)], dwellings[0])
+        assert list(shelf.each())[-1][1] == [kept(6000)]
+        (small_disk / "hog").unlink()
+        shelf.rekey(new)
+        there = list(shelf.each())
+        while shelf.rekey_step():
+            pass
+    with Shelf.open(path, new) as shelf:
+        assert list(shelf.each()) == there

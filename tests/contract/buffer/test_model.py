@@ -31,10 +31,12 @@ class Life(RuleBasedStateMachine):
         self.slot, self.now, self.version = 0, DAY, 0
         self.accepted, self.sealed, self.bytes = [], [], {}
         self.far, self.receipts = Far(), []
+        self.key, self.key_before = KEY, None
         self.open()
 
     def open(self):
-        self.door = Spool.open(Path(self.folder.name) / "spool.db", KEY, HEAD, CAP)
+        path, before = Path(self.folder.name) / "spool.db", self.key_before
+        self.door = Spool.open(path, self.key, HEAD, CAP, before=before)
         self.spool = self.door.__enter__()
 
     def teardown(self):
@@ -150,6 +152,21 @@ class Life(RuleBasedStateMachine):
     def restart(self):
         self.door.__exit__(None, None, None)
         self.open()
+
+    @precondition(lambda self: self.key_before is None)
+    @rule()
+    def rotate(self):
+        """A kill may come before anything in the file is under the new key."""
+        self.key, self.key_before = bytes([self.key[0] + 1]) * 32, self.key
+
+    @precondition(lambda self: self.key_before is not None)
+    @rule(lots=st.integers(0, 9))
+    def seal_anew(self, lots):
+        self.spool.rekey(self.key)
+        for _ in range(lots):
+            if not self.spool.rekey_step():
+                self.key_before = None
+                break
 
     @invariant()
     def nothing_is_resent_otherwise_than_it_was_sealed(self):

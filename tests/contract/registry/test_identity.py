@@ -90,11 +90,19 @@ def test_while_it_is_rotated_both_keys_are_there_and_then_the_new_one_alone(tmp_
     assert (after.gateway, after.state) == (first.gateway, first.state)
 
 
-def test_the_blocks_of_the_key_before_are_overwritten(tmp_path):
-    who = identity.begin_rotation(tmp_path, identity.mint(tmp_path))
-    os.link(tmp_path / "keys" / "spool.key", tmp_path / "seen")
-    identity.end_rotation(tmp_path, who)
-    assert (tmp_path / "seen").read_bytes() == bytes(64)
+@pytest.mark.parametrize("died", [False, True])
+def test_the_blocks_of_the_key_before_are_overwritten(tmp_path, died):
+    """`died`: a rotation that a kill ended before it began has left what it had written."""
+    who, keys = identity.mint(tmp_path), tmp_path / "keys"
+    if died:
+        (keys / "spool.new").write_bytes(bytes(range(32)) + who.spool_key)
+        os.link(keys / "spool.new", tmp_path / "left")
+    os.link(keys / "spool.key", tmp_path / "first")
+    during = identity.begin_rotation(tmp_path, who)
+    os.link(keys / "spool.key", tmp_path / "second")
+    identity.end_rotation(tmp_path, during)
+    for name in ("first", "second", *(["left"] if died else [])):
+        assert who.spool_key not in (tmp_path / name).read_bytes()
 
 
 @pytest.mark.skipif(not powercut.available(), reason="strace is not here")

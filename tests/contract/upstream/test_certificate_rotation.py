@@ -3,14 +3,19 @@ one, and is used again where one refuses it.
 """
 
 import asyncio
+import time
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_csr
+from typer.testing import CliRunner
 
 from agent.calls import NOBODY, status
-from agent.enrolment import credential
+from agent.cli import app
+from agent.enrolment import credential, renewal
+from agent.registry import identity
 from agent.upstream import keys
+from agent.upstream.proving import Proving
 from hil.broker import broker
 from hil.ca import CA
 from hil.platform.child import Platform
@@ -93,5 +98,51 @@ def test_the_key_before_is_kept_until_the_new_one_works_and_used_again_where_it_
             said = (await status(house, NOBODY))["events"]
             assert any("the one before is in use again" in one["text"] for one in said)
             assert (await keys.show(house, NOBODY))["waits"], "the new key, for another certificate"
+
+    asyncio.run(scenario())
+
+
+def test_the_spool_key_is_rotated_though_the_est_server_is_away(tmp_path: Path):
+    ca, est = CA(), f"https://127.0.0.1:{free_port()}"
+    config = configured(tmp_path, f"mqtt://127.0.0.1:{free_port()}")
+    with config.open("a") as file:
+        file.write(f'enrolment: {{url: "{est}", ca: {ca.file(tmp_path)}}}\n')
+    state = tmp_path / "state"
+
+    async def begin() -> None:
+        async with at_work(config) as house:
+            await keys.install(house, NOBODY, text=await issued(house, ca))
+
+    asyncio.run(begin())
+    before, present = identity.load(state).spool_key, own(state)
+    words = ["key", "rotate", "-c", str(config)]
+    said = CliRunner().invoke(app, words, env={"LANGUAGE": "fr"})
+    assert said.exit_code == 1, said.output
+    assert "La clé de la file d'attente est remplacée" in said.output
+    assert "Connection refused. L'ancienne clé reste en service" in said.output
+    assert identity.load(state).spool_key != before
+    assert own(state) == present
+    assert renewal._wants(state, identity.load(state).gateway, time.time()), "the agent goes on"
+
+
+def test_what_a_platform_refused_before_does_not_count_against_the_new_certificate(tmp_path: Path):
+    ca = CA()
+    config, state = configured(tmp_path, f"mqtt://127.0.0.1:{free_port()}"), tmp_path / "state"
+
+    async def scenario() -> None:
+        async with at_work(config) as house:
+            await keys.install(house, NOBODY, text=await issued(house, ca))
+            proving = Proving(house, house.outlets["centre"])
+            for _ in range(3):
+                proving.opening()
+                await proving.lost("the platform refuses us")
+            await keys.install(house, NOBODY, text=await issued(house, ca))
+            new = own(state)
+            proving.opening()
+            await proving.lost("the platform refuses us")
+            assert own(state) == new
+            proving.opening()
+            await proving.lost("the platform refuses us")
+            assert own(state) != new
 
     asyncio.run(scenario())

@@ -5,6 +5,7 @@ row is delivered exactly once. Guards invariants 1 and 2 (docs/decisions/031).
 import asyncio
 import json
 import time
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,14 @@ from typer.testing import CliRunner
 
 from agent.app import visited
 from agent.buffer.batch import BatchHead
-from agent.buffer.leftover import spool_of
+from agent.buffer.leftover import destroy, spool_of
 from agent.buffer.rotation import NotOurs
 from agent.buffer.spool import Spool
 from agent.calls import NOBODY, status
 from agent.clerk import Asker
 from agent.cli import app
 from agent.errors import Refused
+from agent.model import Reading, Series
 from agent.outlet import memory_of
 from agent.registry import identity
 from agent.storage import made
@@ -29,7 +31,7 @@ from hil.process import free_port
 from tests.contract.buffer.far import seal_all
 from tests.contract.upstream.running import RECIPIENT, at_work, configured, put, settled, until
 
-BEFORE = 3_000
+BEFORE, CAP = 3_000, 50_000_000
 FORMER = "former.example"
 START = int(time.time()) - 10_000
 
@@ -43,16 +45,20 @@ def key_of(config: Path) -> identity.Identity:
     return identity.load(config.parent / "state")
 
 
-def leave_a_spool(config: Path) -> None:
+def leave_a_spool(config: Path, rows: int = 0) -> None:
     """Of a recipient whose uplink has been taken out."""
+    series = Series("CZS2YFSTBQQ5WDC", "elec.imp", "REG", "kWh", 1, "m1", None, "common")
     with Spool.open(*former(config)) as spool:
         spool.probe()
+        for slot in range(START, START + rows, 20):
+            lot = [Reading(series, slot + n, Decimal(slot + n), "V") for n in range(20)]
+            spool.append(lot, {})
 
 
 def former(config: Path):
     who = key_of(config)
     path = spool_of(config.parent / "state", FORMER)
-    return path, who.spool_key, BatchHead(who.gateway, FORMER, "DEMO-1"), 50_000_000
+    return path, who.spool_key, BatchHead(who.gateway, FORMER, "DEMO-1"), CAP
 
 
 async def done(house) -> bool:
@@ -238,3 +244,42 @@ def test_it_is_refused_where_it_could_not_be_undone_or_ended_and_nothing_is_chan
             house.outlets["centre"] = outlet
 
     asyncio.run(scenario())
+
+
+def test_a_spool_that_is_destroyed_in_the_middle_is_no_fault(config: Path):
+    who, last = key_of(config), spool_of(config.parent / "state", "z.example")
+    with Spool.open(last, who.spool_key, BatchHead(who.gateway, "z.example", ""), CAP) as spool:
+        spool.probe()
+
+    async def scenario() -> None:
+        async with at_work(config) as house:
+            for n in range(0, 2_000, 20):
+                await put(house, 20, START + n)
+            await rotation.begin(house)
+            while "spool-r.example.db" not in house.rotation:
+                await asyncio.sleep(0)
+            destroy(house.config.state, "z.example", time.time(), None)
+            assert rotation.standing(house) is not None
+            await until(lambda: done(house))
+            assert not last.exists(), "and none is begun in its place"
+
+    asyncio.run(scenario())
+
+
+def test_a_spool_that_is_found_damaged_in_the_middle_is_named_and_set_aside(config: Path):
+    leave_a_spool(config, rows=4_000)
+    path = former(config)[0]
+    data = bytearray(path.read_bytes())
+    pages = [at for at in range(0, len(data), 1024) if data.count(0, at, at + 1024) < 400]
+    half = pages[len(pages) // 2]
+    data[half : half + 3 * 1024] = b"damaged." * 384
+    path.write_bytes(data)
+    said = rotate(config, "spool", language="fr")
+    assert said.exit_code == 1
+    assert isinstance(said.exception, SystemExit), said.exception
+    assert "est en cours" in said.output
+    assert "spool-former.example.db is damaged" in said.output
+    assert key_of(config).spool_key_before is not None
+    said = rotate(config, "spool")
+    assert said.exit_code == 0
+    assert "spool-former.example.db.damaged was set aside" in said.output
