@@ -123,6 +123,17 @@ def write_key(file: Path, content: bytes) -> None:
         raise NotRecorded(f"{file} cannot be overwritten: {error.strerror}") from error
 
 
+def read_key(file: Path) -> bytes:
+    """The content of a file that `write_key` writes: of the one that bears the name, never of one
+    that is being overwritten. Raises OSError.
+    """
+    while True:
+        with file.open("rb") as found:
+            content = found.read()
+            if os.path.samestat(os.fstat(found.fileno()), file.stat()):
+                return content
+
+
 def destroy(file: Path) -> None:
     """Remove a file with a key in it, where there is one, and overwrite it. Raises NotRecorded."""
     left = file.with_suffix(".new")

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from agent.durable import destroy, write_key
+from agent.durable import destroy, read_key, write_key
 from agent.errors import Refused
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def private(file: Path) -> bytes:
     """The bytes of a file that nobody else may read. Raises Refused where others may."""
     if file.stat().st_mode & 0o077:
         raise Refused(f"{file} may be read by others: chmod 600 it, and ask who has read it")
-    return file.read_bytes()
+    return read_key(file)
 
 
 def certificates(text: bytes) -> Sequence[x509.Certificate]:

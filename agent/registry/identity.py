@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agent.durable import NO_ROOM, clear, overwrite
+from agent.durable import NO_ROOM, clear, overwrite, read_key
 from agent.errors import Refused
 from agent.registry import place
 from agent.registry.storage import sync_folder
@@ -158,7 +158,7 @@ def _replace(file: Path, content: bytes) -> None:
 def _private(path: Path) -> bytes:
     if path.stat().st_mode & 0o077:
         raise Refused(f"{path} may be read by others: chmod 600 it, and ask who has read it")
-    return path.read_bytes()
+    return read_key(path)
 
 
 def _write_together(folder: Path, contents: Mapping[str, bytes]) -> None:
