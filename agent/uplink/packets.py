@@ -34,7 +34,7 @@ class Wire(socket.socket):
 
     left = GREETING
     endless = False
-    """more has come; the next question changes nothing of it"""
+    """more has come, for this question or one before"""
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         """As any socket's. Raises SSHException, which paramiko hands on, on what nobody can have
@@ -42,8 +42,8 @@ class Wire(socket.socket):
         """
         said = super().recv(size, flags)
         self.left -= len(said)
-        self.endless |= self.left < 0
-        if self.endless:
+        if self.left < 0:
+            self.endless = True
             raise SSHException(ENDLESS)
         return said
 
