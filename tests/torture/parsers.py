@@ -135,7 +135,7 @@ class Channel:
 def files(raw: bytes) -> None:
     """As our client reads an SFTP server's answers."""
     address = SimpleNamespace(host="h", path="")
-    far = sftp.Sftp(SimpleNamespace(left=0), Channel(raw), address)
+    far = sftp.Sftp(SimpleNamespace(left=0, endless=False), Channel(raw), address)
     for ask in (partial(far.entries, "out"), partial(far.entry, "x"), partial(far.read, "x", 999)):
         try:
             ask()
