@@ -88,6 +88,8 @@ class Listener:
         """when bytes without sense were last heard"""
         self._broke: dict[str, How] = {}
         self._noisy = self._loud = False
+        self._in_turns_of: dict[str, set[str]] = {}
+        """by a device's name, in whose turns it was said"""
         self.watched: Counter[str] = Counter()
         """behind whom the line is waited for to become quiet, and for how many turns yet"""
 
@@ -119,6 +121,19 @@ class Listener:
             self._broke[address] = how
         if address == self.turn or address in self.watched or len(self.watched) < MOST:
             self.watched[address] = TURNS
+
+    def other(self, address: str) -> None:
+        """Note an answer in the name of another device. Heard in the turns of several, that one
+        speaks there; in those of one alone, the one that is asked answers in its name.
+        """
+        if address in self._in_turns_of or len(self._in_turns_of) < MOST:
+            self._in_turns_of.setdefault(address, set()).add(self.turn)
+        several = self._in_turns_of.get(address, set()) - {self.turn}
+        if several:
+            self.blame(address, How.SPEAKS)
+        else:
+            self.blame(self.turn, How.OTHER)
+        self.spoilt()
 
     def spoilt(self) -> None:
         """Note that the one that was asked did not get through."""

@@ -102,9 +102,10 @@ class Line:
     async def _answered(
         self, request: bytes, baudrate: int, wanted: Callable[[bytes], bytes | None]
     ) -> Answer:
-        if len(self.wire.received) > self._looked_at:
-            within = TALKED_OUT if self.loud else DRAINED_WITHIN
-            self.loud = not await self._ends(GAP_BITS / baudrate, within)
+        if self.loud:  # what it says comes in pieces: between them is no silence
+            self.loud = not await self._ends(QUIET, TALKED_OUT)
+        elif len(self.wire.received) > self._looked_at:
+            self.loud = not await self._ends(GAP_BITS / baudrate, DRAINED_WITHIN)
         self._strays()
         self.listener.asks(self.turn, monotonic(), busy=self.loud)
         self.wire.send(request, baudrate)

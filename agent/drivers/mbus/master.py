@@ -177,8 +177,7 @@ class Master:
                 raise _Failed(Why.BAD, str(error), final=not self._pause) from error
             raise _Failed(Why.SILENT, "another meter answered") from error
         if not address.fits(telegram):
-            self.line.listener.blame(telegram.id or str(telegram.address), How.SPEAKS)
-            self.line.listener.spoilt()
+            self.line.listener.other(telegram.id or str(telegram.address))
             raise _Failed(Why.SILENT, f"another meter answered: {_name(telegram)}")
         self._same_as_before(address, telegram)
         return telegram

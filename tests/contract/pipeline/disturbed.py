@@ -32,7 +32,7 @@ from agent.pipeline.device import Device
 from agent.pipeline.intake import Intake
 from agent.pipeline.ledger import Ledger
 from agent.pipeline.poll import Poller
-from hil.disturber import Gateway
+from hil.disturber import Gateway, Kind
 from hil.mbus.encode import Plate, energy_kwh
 from hil.mbus.line import Bus, Converter
 from hil.mbus.slave import Slave
@@ -117,6 +117,9 @@ class Rtu:
                 self.line.add(unit, answering(unit), 0.02)
             yield
 
+    name = staticmethod(str)
+    """how the line's evidence names a meter"""
+
     def disturb(self, unit, disturber) -> None:
         disturber.baudrate = self.baudrate
         self.line.units[unit - 1].spoils = disturber
@@ -176,6 +179,10 @@ class Mbus:
 
     kernel = False
 
+    @staticmethod
+    def name(unit):
+        return number(unit)
+
     def __init__(self, baudrate=2400, noise=0.0) -> None:
         self.bus = Bus([], baudrate, paced=True, overlaps=True, noise=noise)
         self.disturbers = {}
@@ -188,12 +195,18 @@ class Mbus:
         yield
 
     def disturb(self, unit, disturber) -> None:
+        disturber.baudrate = self.bus.baudrate
         slave = self.bus.slaves[unit - 1]
-        hears = slave.hears
+        hears, own = slave.hears, slave.plate
 
         def spoilt(frame):
-            answer = hears(frame)
-            said = disturber.said(answer, answer) if len(answer) > 1 else [(0.0, answer)]
+            other = disturber.kind is Kind.OTHER
+            slave.header = Plate(number(disturber.other)) if other else own
+            answer, slave.late = hears(frame), 0.0
+            if len(answer) <= 1:
+                return answer
+            said = disturber.said(answer, answer)
+            slave.late = said[0][0] * self.bus.baudrate if said else 0.0
             return said[0][1] if said else b""
 
         slave.hears = spoilt
