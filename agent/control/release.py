@@ -44,6 +44,10 @@ a gateway that was busy
 """
 
 
+AGAIN_AFTER = 1.0
+"""seconds after which a device that did not confirm is asked once more"""
+
+
 @dataclass
 class Alone:
     """What of the world is left when the agent is dead."""
@@ -130,8 +134,8 @@ async def release_all(  # noqa: PLR0913 -- two of them say how
     limits: bool,
     lands_within: float = LANDS_WITHIN,
 ) -> list[Given]:
-    """Give back every open row, the lines beside each other, in so many seconds at most; the copy
-    has it, and the next start brings it to the journal.
+    """Give back every open row, the lines beside each other; what is not confirmed is tried again
+    until so many seconds are over. The copy has it, and the next start brings it to the journal.
 
     A row whose write nobody has read back comes last, and after a wait: looked at before its write
     is carried out, it would count as given back, and be held from then on.
@@ -145,7 +149,7 @@ async def release_all(  # noqa: PLR0913 -- two of them say how
         async with asyncio.timeout(within):
             await asyncio.gather(
                 *(
-                    _line(journal, copy, now, line, rows, found, limits, landed)
+                    _until_given_back(journal, copy, now, line, rows, found, limits, landed)
                     for line, rows in lines.items()
                 )
             )
@@ -154,6 +158,25 @@ async def release_all(  # noqa: PLR0913 -- two of them say how
     late = "no time was left"
     rows = [row for group in lines.values() for row in group]
     return [found.get(row.number, Given(row.control, done=False, words=late)) for row in rows]
+
+
+async def _until_given_back(  # noqa: PLR0913, PLR0917 -- what it works with
+    journal: Journal,
+    copy: JournalCopy,
+    now: Callable[[], Moment],
+    line: tuple[str, str],
+    rows: list[Row],
+    found: dict[int, Given],
+    limits: bool,
+    landed: float,
+) -> None:
+    while True:
+        await _line(journal, copy, now, line, rows, found, limits, landed)
+        numbers = [row.number for row in rows if not found[row.number].done]
+        if not numbers:
+            return
+        rows = [journal.rows[number] for number in numbers if number in journal.rows]
+        await asyncio.sleep(AGAIN_AFTER)
 
 
 async def _line(  # noqa: PLR0913, PLR0917 -- what it works with
@@ -200,8 +223,13 @@ async def _line(  # noqa: PLR0913, PLR0917 -- what it works with
                     holder, LinePlug(bus, row.place, row.slot), row, limits
                 )
     except LinkLost as error:
-        for row in rows:
-            found.setdefault(row.number, Given(row.control, done=False, words=str(error)))
+        _lost(rows, found, str(error))
+
+
+def _lost(rows: list[Row], found: dict[int, Given], words: str) -> None:
+    for row in rows:
+        if row.number not in found or not found[row.number].done:
+            found[row.number] = Given(row.control, done=False, words=words)
 
 
 async def _row(holder: Holder, plug: LinePlug, row: Row, limits: bool) -> Given:

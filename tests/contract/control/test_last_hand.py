@@ -112,3 +112,26 @@ def test_a_write_that_a_busy_gateway_carries_out_after_the_death_is_given_back_t
     read_back, on_its_way = asyncio.run(both())
     assert read_back == (True, True, 32_000, [])  # nothing is on its way, and nobody waits
     assert on_its_way == (True, False, 32_000, [])
+
+
+def test_a_device_that_does_not_answer_at_once_is_asked_again(tmp_path):
+    charger, asked = Charger(wanted=32_000), []
+    charger.limit = int(HELD * 1000)
+
+    def busy(_, pdu):
+        asked.append(pdu)
+        return Reply(charger(pdu)) if len(asked) > 4 else None
+
+    async def scenario():
+        async with serving(busy) as port:
+            with Journal.open(tmp_path / "control.sqlite", lambda _: None) as journal:
+                made = row(port)
+                settings = made.place.settings.replace("}", ', "timeout": 0.3}')
+                journal.save(Change(replace(made, place=replace(made.place, settings=settings))))
+                (given,) = await release_all(
+                    journal, JournalCopy(tmp_path / "run"), lambda: NOW, 20.0, limits=True
+                )
+                return given.done, list(journal.rows.values())
+
+    assert asyncio.run(scenario()) == (True, [])
+    assert charger.limit == 32_000
