@@ -16,7 +16,7 @@ from agent.clock import Clock, monotonic
 from agent.closing import Closing
 from agent.config import load
 from agent.config.sample import refuse_start
-from agent.durable import Disk, later
+from agent.durable import SILENT, Disk, later
 from agent.errors import Refused
 from agent.house import House, open_steering, policy_of
 from agent.lifetime import end, said
@@ -33,7 +33,7 @@ from agent.running import Running, running
 from agent.sdnotify import notify, watchdog_period
 from agent.state import AGENT, PATIENCE, owned
 from agent.steering.wiring import FILE
-from agent.storage import PROBED_EVERY, SILENT, Storage, probed, volatile
+from agent.storage import PROBED_EVERY, Storage, probed, volatile
 from agent.traffic import Traffic
 from agent.uplink import cursors
 from agent.uplink.cursors import Cursors

@@ -404,11 +404,11 @@ class Clock:
         """Write what is known, durably, so that a restart or a boot begins from it."""
         if self._file is None or self.source == "system":
             return
+        file, history, memory = self._file, asdict(self.history), asdict(self._memory)
         with suppress(OSError):  # it is for people; what counts is told below
-            _put(self._file.with_name(HISTORY), asdict(self.history))
+            Disk.make(lambda: _put(file.with_name(HISTORY), history))
         try:
-            Disk.must_answer()
-            _put(self._file, asdict(self._memory))
+            Disk.make(lambda: _put(file, memory))
         except OSError as error:
             log.warning("%s could not be written: %s", self._file, error)
 

@@ -9,8 +9,11 @@ import logging
 import os
 import stat
 import threading
+from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from functools import partial
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from agent.errors import NotRecorded
 
@@ -21,22 +24,85 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+STALLED_AFTER = 10.0
+"""seconds: a storage call that has not returned by then is a fault of its store"""
+SILENT = "the disk does not answer"
+
+
+class Late(OSError):
+    """A call has not returned in time. It is made when the disk answers again."""
+
 
 class Disk:
-    """What is known of the disk, for those who write small files from the event loop."""
+    """The disk of the state directory, for small files: one thread writes and syncs them, in the
+    order of the calls. Nobody waits for it longer than `patience`.
+    """
 
     silent: Callable[[], str] = str
-    """why it does not answer now, in words; empty: it does. Who waits for it then waits for ever"""
+    """why it does not answer now, in words; empty: it does"""
+    patience = STALLED_AFTER
+    """seconds"""
+    _calls: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
+    _thread: threading.Thread | None = None
+    _first = threading.Lock()
+    _now: Future[Any] | None = None
+    """the call that is being made"""
+    _late: Future[Any] | None = None
+    """the call that did not return in time"""
 
     @classmethod
     def must_answer(cls) -> None:
         """Raises OSError where it is known not to answer."""
-        if why := cls.silent():
+        late = cls._late is not None and not cls._late.done()
+        if why := cls.silent() or (SILENT if late else ""):
             raise OSError(errno.EIO, why)
+
+    @classmethod
+    def make(cls, call: Callable[[], T]) -> T:
+        """Have a call made that writes, and wait for it. Raises what it raises; OSError where the
+        disk does not answer, and Late where the call is made all the same, later.
+        """
+        cls.must_answer()
+        if threading.current_thread() is cls._thread:
+            return call()
+        future = cls.begin(call)
+        try:
+            return future.result(cls.patience)
+        except TimeoutError:
+            if future.done():  # it is the call's own
+                raise
+            cls._late = cls._now
+            error = OSError if future.cancel() else Late
+            raise error(errno.EIO, SILENT) from None
+
+    @classmethod
+    def begin(cls, call: Callable[[], T]) -> Future[T]:
+        """Have a call made soon; nobody waits for it."""
+        future: Future[T] = Future()
+        with cls._first:
+            if cls._thread is None:
+                # not one that an end of the process would wait for
+                cls._thread = threading.Thread(target=cls._serve, name="files", daemon=True)
+                cls._thread.start()
+        cls._calls.put((call, future))
+        return future
+
+    @classmethod
+    def _serve(cls) -> None:
+        while True:
+            call, future = cls._calls.get()
+            cls._now = future
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(call())
+            except BaseException as error:  # noqa: BLE001 -- it is for who waits
+                future.set_exception(error)
+            del call, future
 
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-T = TypeVar("T")
 
 
 class Reserve:
@@ -92,8 +158,7 @@ def write(file: Path, content: bytes) -> None:
     Raises NotRecorded where the disk does not take it.
     """
     try:
-        Disk.must_answer()
-        Reserve(file.parent).for_(lambda: _write(file, content))
+        Disk.make(lambda: Reserve(file.parent).for_(lambda: _write(file, content)))
     except OSError as error:
         raise NotRecorded(f"{file} cannot be written: {error.strerror}") from error
 
@@ -277,47 +342,44 @@ def read(path: Path, most: int) -> tuple[bytes, os.stat_result]:
 
 
 class Later:
-    """Writes small files in a thread of its own, one after the other: of each what it was given
+    """Small files that the disk's thread writes, one after the other: of each what it was given
     last. Nobody waits for the disk; what it does not take is logged, and written with the next.
     """
 
     def __init__(self) -> None:
         self._waits: dict[Path, bytes] = {}
         self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
         self._said: dict[Path, str] = {}
 
     def write(self, file: Path, content: bytes) -> None:
         """Have a file written, as `write`, soon."""
         with self._changed:
+            begun = file in self._waits
             self._waits[file] = content
-            if self._thread is None:
-                # not one that an end of the process would wait for
-                self._thread = threading.Thread(target=self._serve, name="files", daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
+        if not begun:
+            Disk.begin(partial(self._write, file))
 
     def settle(self, within: float) -> bool:
         """Wait until all is written, so many seconds at most; whether it is."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._waits, within)
 
-    def _serve(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waits)
-                file, content = next(iter(self._waits.items()))
-            try:
-                write(file, content)
-                self._said.pop(file, None)
-            except NotRecorded as error:
-                if self._said.get(file) != str(error):
-                    log.warning("%s", error)
-                self._said[file] = str(error)
-            with self._changed:
-                if self._waits[file] is content:
-                    del self._waits[file]
-                self._changed.notify_all()
+    def _write(self, file: Path) -> None:
+        with self._changed:
+            content = self._waits[file]
+        try:
+            write(file, content)
+            self._said.pop(file, None)
+        except NotRecorded as error:
+            if self._said.get(file) != str(error):
+                log.warning("%s", error)
+            self._said[file] = str(error)
+        with self._changed:
+            if self._waits[file] is content:
+                del self._waits[file]
+            else:
+                Disk.begin(partial(self._write, file))
+            self._changed.notify_all()
 
 
 later = Later()

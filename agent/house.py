@@ -16,7 +16,7 @@ from agent.buffer.database import Damaged
 from agent.buffer.memory import KEPT
 from agent.buffer.thread import DiskThread
 from agent.config.sums import sums_asked
-from agent.durable import Disk
+from agent.durable import SILENT, Disk
 from agent.errors import NotRecorded, Refused, StorageFailed
 from agent.lifetime import Supervisor
 from agent.pipeline.account import Account
@@ -30,7 +30,7 @@ from agent.registry.documents import Installation, covers, serial_key
 from agent.registry.gate import Common, Policy, policy
 from agent.registry.mapping import Met, mapping
 from agent.steering.wiring import open_steering as opened
-from agent.storage import SILENT, Storage, probed
+from agent.storage import Storage, probed
 from agent.uplink.cursors import Cursors
 
 if TYPE_CHECKING:

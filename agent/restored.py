@@ -8,9 +8,11 @@ can be, ten minutes of connection must do, and that is told (design.md 7, delive
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.durable import write
+from agent.durable import Disk, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,7 +73,8 @@ class Restored:
 
     def end(self) -> None:
         """All was heard: by proof, or by the word of a person."""
-        self._file.unlink(missing_ok=True)
+        with suppress(OSError):  # else the next start asks once more
+            Disk.make(partial(self._file.unlink, missing_ok=True))
         self.made = self.unproved = None
 
     def _note(self, unproved: frozenset[str]) -> None:

@@ -356,7 +356,8 @@ class Running:
                     await self.close_outlet(name)
                     try:
                         words = words_of(house.identity, recipient)
-                        destroy(house.config.state, recipient, house.clock.now(), words)
+                        now = house.clock.now()
+                        await asyncio.to_thread(destroy, house.config.state, recipient, now, words)
                     finally:
                         await self.open_outlet(name)
             finally:

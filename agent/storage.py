@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STALLED_AFTER = 10.0
-"""seconds: a storage call that has not returned by then is a fault of its store"""
 HOLDS_END_AFTER = 60.0
 """seconds: a call that has not returned by then ends all holds. A card that is busy with its own
 housekeeping for half a minute ends none"""
@@ -38,7 +36,6 @@ PROBED_EVERY = 60.0
 SPOOL = "the spool of "
 """how a recipient's store is called, before the name of the uplink"""
 READ_ONLY, FAILING = "the disk is read-only", "the disk reports errors"
-SILENT = "the disk does not answer"
 NOT_WELL = {errno.EIO, errno.ENXIO, errno.ENODEV, errno.EUCLEAN, errno.ESHUTDOWN}
 RUN = Path("/run/gardien")
 """made by the package for the state PACKAGED"""

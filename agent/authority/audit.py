@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from agent import durable, timesync
 from agent.authority.canonical import canonical
 from agent.clock import stamp
-from agent.durable import Disk, Reserve
+from agent.durable import NO_ROOM, Disk, Reserve
 from agent.errors import Refused
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ class Chain:
         self.thinned = 0
         """records that went though no recipient had receipted a later hash: there was no room"""
         self._receipted = 0
+        self._unsure = False
+        """a write failed: its record may be in the file, and then later ones follow from it"""
         self._open()
 
     def _open(self) -> None:
@@ -135,6 +137,9 @@ class Chain:
 
         A number with a fraction is written as text.
         """
+        if self._unsure:
+            Disk.make(self._open)
+            self._unsure = False
         record: dict[str, Any] = {
             "n": self._n + 1,
             "t": stamp(self._now()),
@@ -146,10 +151,17 @@ class Chain:
         line = canonical(record)
         if len(line) >= LONGEST_LINE:
             raise ValueError(f"a record of {len(line)} bytes")
-        Reserve(self._folder.parent).for_(lambda: self._write(line + b"\n"))
+        self._bring(line + b"\n")
         self._n, self.last = self._n + 1, _hash(self.last, line)
         self._latest[type_] = Record(self._n, record["t"], type_, record["body"], self.last)
         return self.last
+
+    def _bring(self, line: bytes) -> None:
+        try:
+            Disk.make(lambda: Reserve(self._folder.parent).for_(lambda: self._write(line)))
+        except OSError as error:
+            self._unsure = error.errno not in NO_ROOM
+            raise
 
     def observe(self, type_: str, body: dict[str, Any]) -> bool:
         """Record what is found at a start, where it differs from what was found last; whether it
@@ -161,7 +173,6 @@ class Chain:
         return differs
 
     def _write(self, line: bytes) -> None:
-        Disk.must_answer()
         files = segments(self._folder)
         path = files[-1] if files else None
         if path is None or path.stat().st_size + len(line) > self._segment:

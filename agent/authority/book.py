@@ -9,12 +9,13 @@ import logging
 import shutil
 import sqlite3
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.authority import allowance, replay, set_aside, taken, trust, votes
 from agent.authority.refused import Code, Forged
 from agent.clock import seconds, stamp
-from agent.durable import NO_ROOM, Disk, Reserve
+from agent.durable import NO_ROOM, SILENT, Disk, Late, Reserve
 from agent.errors import NotRecorded, Refused
 from agent.storage import made
 
@@ -75,6 +76,13 @@ def _not_now(path: Path, error: Exception) -> NotRecorded:
     )
 
 
+def _set_damaged_aside(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        file = path.with_name(path.name + suffix)
+        if file.exists():
+            file.rename(path.with_name(f"{path.name}.damaged{suffix}"))
+
+
 def _forget_copy(copy: Path) -> None:
     for suffix in ("", "-wal", "-shm"):
         copy.with_name(copy.name + suffix).unlink(missing_ok=True)
@@ -83,10 +91,12 @@ def _forget_copy(copy: Path) -> None:
 class Book:
     """The open file; used by one thread."""
 
-    def __init__(self, db: sqlite3.Connection, reserve: Reserve) -> None:
-        self.db, self._reserve = db, reserve
+    def __init__(self, db: sqlite3.Connection, path: Path, beside: Path | None = None) -> None:
+        self.db, self._path, self._beside = db, path, beside
+        self._reserve = Reserve(path.parent)
         self.volatile = False
         """it is a copy in memory, for the disk fails: what it takes is gone with the next boot"""
+        self._shut = False
         self.taken = taken.Account.read(db)
         self.trust = self._trust()
 
@@ -99,15 +109,9 @@ class Book:
         `beside`: a folder in memory, for a copy where the disk takes nothing now. Raises
         NotRecorded where it does not even give it.
         """
-        reserve = Reserve(path.parent)
+        opening = partial(cls._opened, path, beside)
         try:
-            try:
-                db, book = cls._opened(path)
-            except (OSError, sqlite3.DatabaseError) as error:
-                if not (_no_room(error) and reserve.give()):
-                    raise
-                db, book = cls._opened(path)
-            reserve.stand()
+            book = Disk.make(opening)
             if beside is not None:
                 cls._take_over(book, beside / path.name)
         except (OSError, sqlite3.DatabaseError, Forged, NotRecorded) as error:
@@ -115,22 +119,15 @@ class Book:
                 isinstance(error, OSError | NotRecorded)
                 or getattr(error, "sqlite_errorcode", 0) in NOT_NOW
             ):
-                db, book = cls._copied(path, beside, error)
-                try:
-                    yield book
-                finally:
-                    db.close()
-                return
-            log.error("%s was damaged and is set aside: %s", path, error)  # noqa: TRY400 -- no bug
-            for suffix in ("", "-wal", "-shm"):
-                file = path.with_name(path.name + suffix)
-                if file.exists():
-                    file.rename(path.with_name(f"{path.name}.damaged{suffix}"))
-            db, book = cls._opened(path)
+                book = cls._copied(path, beside, error)
+            else:
+                log.error("%s was damaged and is set aside: %s", path, error)  # noqa: TRY400 -- no bug
+                Disk.make(partial(_set_damaged_aside, path))
+                book = Disk.make(opening)
         try:
             yield book
         finally:
-            db.close()
+            book.db.close()
 
     @classmethod
     def _take_over(cls, book: Book, copy: Path) -> None:
@@ -141,16 +138,14 @@ class Book:
             revoked: list[str] = []
             taken_back: list[TakenBack] = []
             with suppress(OSError, sqlite3.DatabaseError, Refused):
-                db, held = cls._opened(copy)
-                with closing(db):
+                held = cls._of(copy)
+                with closing(held.db):
                     revoked, taken_back = sorted(held.revoked), held.taken.all()
             book.remember(revoked, (), taken_back, seconds())
         _forget_copy(copy)
 
     @classmethod
-    def _copied(
-        cls, path: Path, beside: Path | None, why: Exception
-    ) -> tuple[sqlite3.Connection, Book]:
+    def _copied(cls, path: Path, beside: Path | None, why: Exception) -> Book:
         """Open the copy that this boot has, or make one. Raises NotRecorded."""
         if beside is None:
             raise _not_now(path, why) from why
@@ -163,23 +158,36 @@ class Book:
                     file = path.with_name(path.name + suffix)
                     if file.exists():
                         shutil.copyfile(file, copy.with_name(copy.name + suffix))
-            db, book = cls._opened(copy)
+            book = cls._of(copy)
         except (OSError, sqlite3.DatabaseError, Refused) as error:
             raise _not_now(path, error) from error
         book.volatile = True
-        return db, book
+        return book
 
     @classmethod
-    def _opened(cls, path: Path) -> tuple[sqlite3.Connection, Book]:
+    def _opened(cls, path: Path, beside: Path | None) -> Book:
+        """Open the file on the disk, where that is full in the room of the reserve."""
+        reserve = Reserve(path.parent)
+        try:
+            book = cls._of(path, beside)
+        except (OSError, sqlite3.DatabaseError) as error:
+            if not (_no_room(error) and reserve.give()):
+                raise
+            book = cls._of(path, beside)
+        reserve.stand()
+        return book
+
+    @classmethod
+    def _of(cls, path: Path, beside: Path | None = None) -> Book:
         path.touch(mode=0o600)
-        db = sqlite3.connect(path, isolation_level=None)
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON"):
                 db.execute(f"PRAGMA {pragma}").fetchall()
             if db.execute("PRAGMA quick_check").fetchone() != ("ok",):
                 raise sqlite3.DatabaseError("its pages do not fit together")
             db.executescript(SCHEMA)
-            return db, cls(db, Reserve(path.parent))
+            return cls(db, path, beside)
         except BaseException:
             db.close()
             raise
@@ -187,22 +195,48 @@ class Book:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All of it on the disk, or nothing. Raises NotRecorded where the disk does not take it; if
-        it is full, the reserve is free for the next attempt then.
+        it is full, the reserve is free for the next attempt then. If it does not answer, the book
+        goes on as a copy in memory: nobody may use a file that a thread waits for.
         """
-        if not self.volatile and (why := Disk.silent()):
-            raise NotRecorded(f"{FILE} cannot be written ({why})")
+        self.must_be_open()
         try:
-            self.db.execute("BEGIN IMMEDIATE")
+            self._make("BEGIN IMMEDIATE")
             yield self.db
-            self.db.execute("COMMIT")
+            self._make("COMMIT")
         except BaseException as error:
-            if self.db.in_transaction:
+            if not self._shut and self.db.in_transaction:
                 self.db.execute("ROLLBACK")
             if isinstance(error, sqlite3.OperationalError):
                 if _no_room(error):
                     self._reserve.give()
                 raise NotRecorded(f"{FILE} cannot be written ({error})") from error
             raise
+
+    def _make(self, statement: str) -> None:
+        """Have a statement made that waits for the disk. Raises NotRecorded, sqlite3.Error."""
+        db = self.db
+        if self.volatile:
+            db.execute(statement)
+            return
+        try:
+            Disk.make(lambda: db.execute(statement))
+        except OSError as error:
+            if isinstance(error, Late):
+                self._go_on_in_memory(error)
+            raise NotRecorded(f"{FILE} cannot be written ({error.strerror})") from error
+
+    def _go_on_in_memory(self, why: Late) -> None:
+        stuck, self.db = self.db, sqlite3.connect(":memory:")
+        self.db.close()
+        Disk.begin(stuck.close)  # behind what it is used for
+        self.volatile, self._shut = True, True
+        self.db = self._copied(self._path, self._beside, why).db
+        self._shut = False
+
+    def must_be_open(self) -> None:
+        """Raises NotRecorded where neither the disk nor the memory gives it now."""
+        if self._shut:
+            raise NotRecorded(f"{FILE} cannot be read now: {SILENT}")
 
     def _trust(self) -> TrustList | None:
         found = self.db.execute("SELECT raw FROM trust ORDER BY ver DESC LIMIT 1").fetchone()

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from agent.buffer.database import Damaged, at_each_answer
 from agent.clock import monotonic
+from agent.durable import SILENT, STALLED_AFTER
 from agent.errors import StorageFailed
-from agent.storage import SILENT, STALLED_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -21,8 +21,9 @@ from agent.control.journal import Journal
 from agent.control.journal_copy import JournalCopy
 from agent.control.records import Change
 from agent.control.row import Phase
+from agent.durable import SILENT, STALLED_AFTER
 from agent.errors import Refused, SpoolFull, StorageFailed
-from agent.storage import HOLDS_END_AFTER, PROBED_EVERY, SILENT, STALLED_AFTER, volatile
+from agent.storage import HOLDS_END_AFTER, PROBED_EVERY, volatile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

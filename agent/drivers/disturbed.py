@@ -25,6 +25,8 @@ DRAINED_WITHIN = 2.0
 """seconds for which a line is waited for to become quiet behind one that disturbs it"""
 TALKED_OUT = 10.0
 """seconds for which one that goes on and on is waited out: whoever is asked then is not heard"""
+LATE_WITHIN = 2.0
+"""seconds behind a silent turn in which what is heard may be its late answer"""
 MEANT = 4
 """bytes that make no sense: fewer are a spark, and nobody's"""
 TURNS = 10
@@ -54,7 +56,7 @@ class How(StrEnum):
     MORE = "sends more than its answer"
     TWICE = "sends its answer twice"
     OTHER = "answers in the name of another device"
-    LATE = "answers when its time is over, in the turns of others: a longer `timeout` may help"
+    LATE = "answers when its time is over, in the turns of others: a longer `timeout` (M-Bus: `latency`) may help"
     SPEAKS = "speaks in the turns of others"
     HANGS_UP = "makes the gateway close the connection"
 
@@ -88,6 +90,10 @@ class Listener:
         """when bytes without sense were last heard"""
         self._broke: dict[str, How] = {}
         self._noisy = self._loud = False
+        self._silent, self._silent_since = "", float("-inf")
+        """who said nothing in its turn, and when that ended"""
+        self.late: set[str] = set()
+        """who may have answered when its time was over: it is waited for behind a silent turn"""
         self._in_turns_of: dict[str, set[str]] = {}
         """by a device's name, in whose turns it was said"""
         self.watched: Counter[str] = Counter()
@@ -103,6 +109,10 @@ class Listener:
     def noise(self, now: float) -> bool:
         """Bytes without sense were heard; whether they count against whose turn it is."""
         self._heard = now
+        if self._owing(now):
+            self.late.add(self._silent)
+            self._fresh, self._since = False, None
+            return False
         if self._fresh and self._since is None:
             self._since = self.turn
         elif self._since != self.turn:
@@ -122,10 +132,24 @@ class Listener:
         if address == self.turn or address in self.watched or len(self.watched) < MOST:
             self.watched[address] = TURNS
 
-    def other(self, address: str) -> None:
-        """Note an answer in the name of another device. Heard in the turns of several, that one
-        speaks there; in those of one alone, the one that is asked answers in its name.
+    def silent(self, now: float) -> None:
+        """The one that was asked has said nothing."""
+        self._silent, self._silent_since = self.turn, now
+
+    def _owing(self, now: float) -> bool:
+        """Whether what is heard now may be a late answer of the one that was asked before."""
+        return self.turn != self._silent and now - self._silent_since < LATE_WITHIN
+
+    def other(self, address: str, now: float) -> None:
+        """Note an answer in the name of another device. That of one that was silent is late. Heard
+        in the turns of several, that one speaks there; in those of one alone, the one that is asked
+        answers in its name.
         """
+        self.spoilt()
+        if address == self._silent and self._owing(now):
+            self.late.add(address)
+            self.blame(address, How.LATE)
+            return
         if address in self._in_turns_of or len(self._in_turns_of) < MOST:
             self._in_turns_of.setdefault(address, set()).add(self.turn)
         several = self._in_turns_of.get(address, set()) - {self.turn}
@@ -133,7 +157,6 @@ class Listener:
             self.blame(address, How.SPEAKS)
         else:
             self.blame(self.turn, How.OTHER)
-        self.spoilt()
 
     def spoilt(self) -> None:
         """Note that the one that was asked did not get through."""

@@ -131,6 +131,7 @@ class Reception:
         Raises Forged, NotRecorded; Damaged and what else says that the store itself is broken.
         """
         sha256 = hashlib.sha256(raw.strip()).hexdigest()
+        self.book.must_be_open()
         try:
             before = set_aside.holds(self.book.db, sha256)
             if before and via != BY_HAND:

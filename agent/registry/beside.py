@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tinydb import TinyDB
 
+from agent.durable import Disk
 from agent.errors import NotRecorded, Refused
 from agent.registry.registry import TABLE, Registry
 from agent.registry.storage import Aside
@@ -51,7 +52,8 @@ class Draft(Registry):
         if staged is None:
             return self._registry.state()[-1] is self._of
         taken = self._registry.take(staged, self.state(), self._of)
-        staged.unlink(missing_ok=True)
+        if not taken:
+            Disk.begin(partial(staged.unlink, missing_ok=True))
         return taken
 
 
@@ -61,10 +63,10 @@ async def beside(registry: Registry, change: Callable[[Registry], T]) -> T:
         draft = Draft(registry)
         try:
             answer = await asyncio.to_thread(partial(_uncollected, change, draft))
+            if draft.taken():
+                return answer
         except NotRecorded:  # what takes something away holds all the same
             return change(registry)
-        if draft.taken():
-            return answer
     raise Refused(
         "the registry was changed by somebody else whenever this was checked: do it again"
     )

@@ -58,13 +58,7 @@ class Looks:
         look = Look(stamp(now), who, what, place)
         if look.key in self._known:
             return
-        Disk.must_answer()
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            os.write(descriptor, _line(look))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        Disk.make(lambda: _append(self._path, look))
         self._known.add(look.key)
         self._looks.append(look)
 
@@ -86,6 +80,15 @@ def _read(path: Path) -> list[Look]:
         except (ValueError, TypeError):
             continue
     return found
+
+
+def _append(path: Path, look: Look) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        os.write(descriptor, _line(look))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _replace(path: Path, looks: list[Look]) -> None:

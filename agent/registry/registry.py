@@ -385,6 +385,7 @@ class Registry:
         try:
             self._storage.settle(staged)
         except OSError as error:
+            self._not_taken(error, ())  # it may be in the file all the same
             raise self._unwritten(error) from error
         self._documents, self._index = state[2:]
         self._written()

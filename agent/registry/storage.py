@@ -55,8 +55,11 @@ class AtomicStorage(Storage):
 
         Raises OSError when the disk does not take them.
         """
+        Disk.make(lambda: self._write(data))
+
+    def _write(self, data: Documents) -> None:
         reserve = Reserve(self._path.parent)
-        reserve.for_(lambda: self.settle(self.stage(data, "new")))
+        reserve.for_(lambda: self._put(self.stage(data, "new")))
         reserve.stand(self._room())
 
     def _room(self) -> int:
@@ -83,6 +86,9 @@ class AtomicStorage(Storage):
 
     def settle(self, new: Path) -> None:
         """Let staged documents take the place of those that stand. Raises OSError."""
+        Disk.make(lambda: self._put(new))
+
+    def _put(self, new: Path) -> None:
         try:
             new.replace(self._path)
         except OSError:

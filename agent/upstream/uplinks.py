@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from agent.buffer.disclosed import words_of
@@ -46,7 +47,7 @@ async def close(house: House, asker: object, *, name: str, how: str) -> dict[str
     if how not in {"drain", "drop"}:
         raise Refused("say --drain (deliver what waits) or --drop (destroy it)")
     if name not in house.config.uplinks:
-        return _forsake(house, name, how)
+        return await _forsake(house, name, how)
     if house.close is None:
         raise Refused("gardien is not running: start it, for it is what delivers, and try again")
     dropped = await house.close(name, how == "drop")
@@ -96,7 +97,7 @@ async def _live(house: House, outlet: Outlet) -> dict[str, Any]:
     }
 
 
-def _forsake(house: House, recipient: str, how: str) -> dict[str, Any]:
+async def _forsake(house: House, recipient: str, how: str) -> dict[str, Any]:
     """Destroy what waits for a recipient whose uplink is gone from the configuration."""
     left = dict(leftovers(house.config.state, _recipients(house)))
     if recipient not in left:
@@ -108,5 +109,6 @@ def _forsake(house: House, recipient: str, how: str) -> dict[str, Any]:
             " configuration, or give up what waits with --drop"
         )
     words = words_of(house.identity, recipient)
-    destroy(house.config.state, recipient, house.clock.now(), words)
+    now = house.clock.now()
+    await asyncio.to_thread(destroy, house.config.state, recipient, now, words)
     return {"uplink": recipient, "waits": 0, "dropped": left[recipient]}

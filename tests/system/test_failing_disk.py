@@ -21,10 +21,11 @@ from pathlib import Path
 import pytest
 
 from agent import local
+from agent.durable import SILENT
 from agent.errors import Refused
 from agent.registry import identity
 from agent.registry.place import mint
-from agent.storage import SILENT, volatile
+from agent.storage import volatile
 from hil.broker import broker
 from hil.building import Building as Meters
 from hil.platform.child import Platform

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent.clock import monotonic
 from agent.drivers.disturbed import (
     DRAINED_WITHIN,
+    LATE_WITHIN,
     MEANT,
     QUIET,
     TALKED_OUT,
@@ -141,6 +142,19 @@ class Line:
             self.listener.blame(self.listener.turn, how)
         self.wire.received.clear()
         self._looked_at = 0
+
+    async def silent(self) -> None:
+        """Behind a meter that said nothing. One that may have answered late is waited for."""
+        if self.turn not in self.listener.late:
+            self.listener.silent(monotonic())
+            return
+        heard, until = False, monotonic() + LATE_WITHIN
+        while (left := until - monotonic()) > 0:
+            heard |= await self.wire.news(left)
+        if heard:
+            self.listener.blame(self.turn, How.LATE)
+        else:
+            self.listener.late.discard(self.turn)
 
     async def drain(self) -> None:
         """Wait until the line is quiet behind a meter that disturbs it."""

@@ -75,6 +75,8 @@ class Master:
         if readout.why is Why.SILENT and self.line.spoilt:
             listener.blame(who(address), How.NOISE)
             listener.spoilt()
+        elif readout.why is Why.SILENT:
+            await self.line.silent()
         if self.line.spoilt or listener.watched[who(address)]:
             await self.line.drain()
         return readout
@@ -177,7 +179,7 @@ class Master:
                 raise _Failed(Why.BAD, str(error), final=not self._pause) from error
             raise _Failed(Why.SILENT, "another meter answered") from error
         if not address.fits(telegram):
-            self.line.listener.other(telegram.id or str(telegram.address))
+            self.line.listener.other(telegram.id or str(telegram.address), clock.monotonic())
             raise _Failed(Why.SILENT, f"another meter answered: {_name(telegram)}")
         self._same_as_before(address, telegram)
         return telegram

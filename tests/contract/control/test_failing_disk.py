@@ -32,11 +32,12 @@ from agent.control.row import Place
 from agent.control.writer import STORE, Bounds
 from agent.drivers.bacnet.bus import Bacnet
 from agent.drivers.bacnet.settings import BacnetSettings
+from agent.durable import SILENT, STALLED_AFTER
 from agent.errors import Refused, StorageFailed
 from agent.lifetime import Supervisor, together
 from agent.model import Point
 from agent.pulse import late as hanging
-from agent.storage import FAILING, READ_ONLY, SILENT, STALLED_AFTER, Storage, volatile
+from agent.storage import FAILING, READ_ONLY, Storage, volatile
 from hil.bacnet.controller import free_udp_port
 from hil.bacnet.process import BoilerRoom
 from hil.charger import Charger

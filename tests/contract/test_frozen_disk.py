@@ -1,0 +1,139 @@
+"""A freeze that begins between the disk's last answer and a write (invariant: A7).
+
+Who writes for the event loop waits for `Disk.patience` at most; the write counts as not made, and
+may be made all the same once the disk answers. A real ext4 is frozen; a timer thaws it if
+somebody waits for it longer.
+"""
+
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from agent import durable
+from agent.authority.audit import FOLDER, Chain, verify
+from agent.authority.book import FILE, Book
+from agent.durable import SILENT
+from agent.errors import NotRecorded
+from agent.registry.entries import NewConsent, NewPlace, NewWithdrawal
+from agent.registry.gate import policy
+from agent.registry.looks import Looks
+from agent.registry.registry import Registry
+from tests import disks
+
+NOW = 1_795_000_000.0
+BY = ("me", "a test", NOW)
+PATIENCE, LONG = 0.3, 10.0
+
+pytestmark = pytest.mark.skipif(not disks.available(), reason="mounting is for root")
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    monkeypatch.setattr(durable.Disk, "patience", PATIENCE)
+    with disks.disk() as made:
+        yield made
+        settled()
+
+
+def settled():
+    """Return once the disk's thread has made all that waits."""
+    durable.Disk.begin(lambda: None).result(60)
+
+
+@contextmanager
+def frozen(disk):
+    """Frozen: whoever waits for the disk here fails the test, and does not hang it."""
+    disk.freeze()
+    timer = threading.Timer(LONG, disk.thaw)
+    timer.start()
+    began = time.monotonic()
+    try:
+        yield
+        took = time.monotonic() - began
+    finally:
+        timer.cancel()
+        if disk.frozen:
+            disk.thaw()
+        settled()
+    assert took < LONG / 2, "somebody waited for the disk"
+
+
+def test_a_withdrawal_holds_and_nothing_is_allowed(disk):
+    path, notes = disk.folder / "registry.json", disk.folder.parent / "notes"
+    registry = Registry.open(path, notes)
+    registry.add_places([NewPlace("A-1", "D", since=int(NOW) - 1000)], *BY)
+    row = NewConsent("A-1", "a.example", ("heat",), 1800, "advice")
+    (given,) = registry.consent([row], *BY, policy("FR-1"))
+    with frozen(disk):
+        registry.withdraw([NewWithdrawal(id=given.id)], *BY)
+        assert not registry.consents_of(given.occupancy, given.recipient)
+        with pytest.raises(NotRecorded, match=SILENT):
+            registry.add_places([NewPlace("A-2", "D")], *BY)
+        assert (registry.written, len(registry.unrecorded)) == (False, 1)
+    # the write that nobody waited for is made, and what was refused is taken back
+    assert registry.retry()
+    again = Registry.open(path)
+    assert [place.label for place in again.places()] == ["A-1"]
+    assert not again.consents_of(given.occupancy, given.recipient)
+
+
+def test_what_was_refused_and_came_to_the_disk_later_is_gone_after_a_kill(disk):
+    path, notes = disk.folder / "registry.json", disk.folder.parent / "notes"
+    registry = Registry.open(path, notes)
+    registry.add_places([NewPlace("A-1", "D")], *BY)
+    with frozen(disk), pytest.raises(NotRecorded):
+        registry.add_places([NewPlace("A-2", "D")], *BY)
+    assert "A-2" in path.read_text()
+    assert [place.label for place in Registry.open(path, notes).places()] == ["A-1"]
+
+
+def test_the_chain_goes_on_from_the_record_that_came_late(disk):
+    chain = Chain(disk.folder, lambda: NOW)
+    chain.append("one", {})
+    with frozen(disk):
+        for word in ("two", "never"):
+            with pytest.raises(OSError, match=SILENT):
+                chain.append(word, {})
+    chain.append("three", {})
+    assert verify(disk.folder / FOLDER).last == 3
+    assert chain.latest("two") == {}
+    assert chain.latest("never") is None
+
+
+def test_the_book_goes_on_in_memory_and_is_opened_anew(disk):
+    beside = disk.folder.parent / "run"
+    beside.mkdir(mode=0o700)
+    with Book.open(disk.folder / FILE, beside) as book:
+        book.remember(["before"], (), (), NOW)
+        with frozen(disk):
+            with pytest.raises(NotRecorded, match=SILENT):
+                book.remember(["late"], (), (), NOW)
+            assert book.volatile
+            book.remember(["a kid"], (), (), NOW)
+            assert {"before", "a kid"} <= book.revoked
+    with Book.open(disk.folder / FILE, beside) as again:
+        assert {"before", "a kid"} <= again.revoked
+        assert not again.volatile
+
+
+def test_a_book_that_memory_has_no_room_for_takes_nothing(disk):
+    with Book.open(disk.folder / FILE) as book, frozen(disk):
+        for _ in range(2):
+            with pytest.raises(NotRecorded):
+                book.remember(["a kid"], (), (), NOW)
+
+
+def test_small_files_wait_for_nobody(disk):
+    looks = Looks(disk.folder / "looks.jsonl", NOW)
+    with frozen(disk):
+        with pytest.raises(OSError, match=SILENT):
+            looks.note("me", "bases", "A-1", NOW)
+        began = time.monotonic()
+        with pytest.raises(NotRecorded, match=SILENT):
+            durable.write(disk.folder / "small", b"")
+        assert time.monotonic() - began < PATIENCE  # it is known not to answer
+        durable.later.write(disk.folder / "traffic.json", b"{}")
+    assert durable.later.settle(60)
+    assert (disk.folder / "traffic.json").read_bytes() == b"{}"
