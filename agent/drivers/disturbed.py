@@ -56,7 +56,7 @@ class How(StrEnum):
     MORE = "sends more than its answer"
     TWICE = "sends its answer twice"
     OTHER = "answers in the name of another device"
-    LATE = "answers when its time is over, in the turns of others: a longer `timeout` (M-Bus: `latency`) may help"
+    LATE = "answers when its time is over: a longer `timeout` (M-Bus: `latency`) may help"
     SPEAKS = "speaks in the turns of others"
     HANGS_UP = "makes the gateway close the connection"
 
