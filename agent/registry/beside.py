@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, TypeVar
@@ -53,7 +54,8 @@ class Draft(Registry):
             return self._registry.state()[-1] is self._of
         taken = self._registry.take(staged, self.state(), self._of)
         if not taken:
-            Disk.begin(partial(staged.unlink, missing_ok=True))
+            with suppress(OSError):
+                Disk.make(partial(staged.unlink, missing_ok=True))
         return taken
 
 
