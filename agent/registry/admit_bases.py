@@ -12,29 +12,37 @@ from agent.registry import fields
 from agent.registry.admission import claimed, drawn, dwelling, each, in_order, said, standing
 from agent.registry.again import consent_again, duty_again
 from agent.registry.dates import day_of_the_year, sane
-from agent.registry.documents import Consent, Duty, Withdrawal, covers
+from agent.registry.documents import Consent, Duty, Mark, Withdrawal, covers
+from agent.registry.marks import Unknowing, sentence
+from agent.registry.marks import unknown as marks_unknown
 from agent.registry.place import OCCUPANCY, parse, shown, squeeze
 from agent.words import _
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from agent.registry.admission import Author
     from agent.registry.claims import Claims
-    from agent.registry.documents import Document, Occupancy
+    from agent.registry.documents import Document, Occupancy, Word
     from agent.registry.entries import NewConsent, NewDuty, NewWithdrawal
     from agent.registry.gate import Policy
     from agent.registry.index import Index
 
 
 def admit_consents(
-    index: Index, rows: Sequence[NewConsent], author: Author, policy: Policy
+    index: Index,
+    rows: Sequence[NewConsent],
+    author: Author,
+    policy: Policy,
+    without_effect: list[Unknowing],
 ) -> list[Document]:
     """Documents for consents: each hangs on who lives in the dwelling when it begins.
 
-    One is refused that was signed before a withdrawal or in the future; and before the occupancy
-    began, unless it names it. One that replaces another ends it where it begins itself. A row of a
-    list that says what stands already has none. NotYet: nobody is known to live there yet.
+    One is refused that does not know of a withdrawal (marks.py), that was signed in the future, or
+    before the occupancy began unless it names it. One that replaces another ends it where it begins
+    itself. A row of a list has none that says what stands already, or that knows not of a
+    withdrawal: it is added to `without_effect`. NotYet: nobody is known to live there yet, or a
+    withdrawal that it names has not come.
     """
     claims = standing(index)
     known = {doc.id: doc for doc in index.consents}
@@ -65,8 +73,15 @@ def admit_consents(
             return
         if old is not None:
             raise Refused(f"{claims.sentence(old)}: that is recorded already")
+        _of_one_lease(index, row, home)
         _signed_by_them(index, row, home, author, policy)
-        _not_withdrawn(index, claims, row, consent)
+        try:
+            consent = _knowing(index, claims, row, consent, author.who)
+        except Unknowing as error:
+            if not row.where:
+                raise
+            without_effect.append(error)
+            return
         yield from _replaced(claims, known, row, consent)
         known[consent.id] = consent
         try:
@@ -80,30 +95,22 @@ def admit_consents(
 
 
 def admit_withdrawals(
-    index: Index, rows: Sequence[NewWithdrawal], author: Author
+    index: Index, rows: Sequence[NewWithdrawal], author: Author, *, marked: bool
 ) -> list[Document]:
-    """Documents for what no longer counts, from now on and for all time.
+    """Documents for what no longer counts, from now on and for all time, with its mark.
 
-    One consent by its id, even one that was never heard of, which then never will be taken; or all
-    of the people living in a place that the other words fit. Only some channels: the others stay.
+    A consent by its id, even one that was never heard of: with it goes whatever these people agreed
+    to for that recipient. Or what the people living in a place agreed to that the other words fit.
+    Only some channels or one purpose: the others stay. `marked`: draw marks.
     """
     known = {doc.id: doc for doc in index.consents}
 
-    def admit(row: NewWithdrawal) -> Iterator[Document]:
-        word = author.word(row.where)
-        if row.id is not None and row.id not in known:
-            if row.id in index.withdrawn:
-                raise Refused(f"consent {row.id} was withdrawn already")
-            yield Withdrawal(fields.text(row.id, "id", fields.LONGEST_LABEL), word)
-            return
+    def ended(row: NewWithdrawal, meant: list[Consent], word: Word) -> Iterator[Document]:
         channels = set(fields.channels(row.channels)) if row.channels else set()
-        meant = [known[row.id]] if row.id else _meant(index, row, author)
-        meant = [doc for doc in meant if known[doc.id].withdrawn is None]
-        if channels:
-            meant = [doc for doc in meant if channels & set(doc.channels)]
-        if not meant:
-            raise Refused(f"{row.id or row.place}: there is no consent left to withdraw")
-        for consent in meant:
+        for one in meant:
+            consent = known[one.id]
+            if consent.withdrawn is not None or (channels and not channels & set(consent.channels)):
+                continue
             left = tuple(name for name in consent.channels if channels and name not in channels)
             if left:
                 known[consent.id] = replace(consent, channels=left, word=word)
@@ -111,7 +118,73 @@ def admit_withdrawals(
                 known[consent.id] = replace(consent, withdrawn=int(author.now), word=word)
             yield known[consent.id]
 
+    def admit(row: NewWithdrawal) -> Iterator[Document]:
+        word, unheard = author.word(row.where), row.id is not None and row.id not in known
+        occupancy, recipient, meant = _withdrawn_by(index, known, row, author)
+        again = unheard and row.id in index.withdrawn
+        if again and not row.number:
+            raise Refused(f"consent {row.id} was withdrawn already")
+        if unheard and not again:
+            yield Withdrawal(fields.text(row.id or "", "id", fields.LONGEST_LABEL), word)
+        ends = list(ended(row, meant, word))
+        partly = row.channels or row.purpose or (row.id and not unheard)
+        if not ends and partly and not row.number:  # a signed one may be named by its number
+            raise Refused(f"{row.id or row.place}: there is no consent left to withdraw")
+        yield from ends
+        if occupancy and marked:
+            cause = "refused" if row.refused else "withdrawn"
+            yield Mark(drawn(), occupancy, recipient, cause, word, row.number)
+
     return in_order(each(rows, admit))
+
+
+def _withdrawn_by(
+    index: Index, known: Mapping[str, Consent], row: NewWithdrawal, author: Author
+) -> tuple[str | None, str | None, list[Consent]]:
+    """Whose withdrawal it is, for which recipient (None: for all), and which consents it may end.
+
+    Of a consent that was never heard of it is known by the object alone.
+    """
+    recipient = fields.recipient(row.recipient) if row.recipient else None
+    if row.id is not None:
+        named = known.get(row.id)
+        if named is None:
+            theirs = [doc for doc in known.values() if doc.occupancy == row.occupancy]
+            return row.occupancy, recipient, [one for one in theirs if one.recipient == recipient]
+        if row.channels:
+            return named.occupancy, named.recipient, [named]
+        occupancy, recipient = named.occupancy, named.recipient
+    elif row.occupancy is not None:
+        occupancy = row.occupancy
+    else:
+        place = dwelling(index, row.place, "consent")
+        home = index.occupancy_at(place.id, int(author.now))
+        if home is None:
+            raise Refused(
+                f"{said(place)}: nobody is known to live there now; name the consent's id"
+            )
+        occupancy = home.id
+    meant = [
+        doc
+        for doc in known.values()
+        if doc.occupancy == occupancy
+        and recipient in (None, doc.recipient)
+        and row.purpose in (None, doc.purpose)
+    ]
+    return occupancy, recipient, meant
+
+
+def admit_missing_marks(index: Index, author: Author) -> list[Document]:
+    """A mark for each withdrawal that an earlier version of gardien has recorded without one."""
+    return [
+        Mark(drawn(), occupancy, recipient, "withdrawn", author.word(""))
+        for occupancy, recipient in index.unmarked()
+    ]
+
+
+def admit_restored(index: Index, author: Author) -> list[Document]:
+    """A mark for everybody: what they agreed to or withdrew since the backup may not be here."""
+    return [Mark(drawn(), home.id, None, "restored", author.word("")) for home in index.occupancies]
 
 
 def admit_duties(index: Index, rows: Sequence[NewDuty], author: Author) -> list[Document]:
@@ -267,42 +340,40 @@ def _lives_there(index: Index, row: NewConsent, since: int) -> Occupancy:
     return found
 
 
-def _not_withdrawn(index: Index, claims: Claims, row: NewConsent, consent: Consent) -> None:
-    """Refuse what the people themselves have taken back since, and what others agreed to there
-    before them: a list that is brought again says when, or it gives nothing again.
+def _knowing(index: Index, claims: Claims, row: NewConsent, consent: Consent, who: str) -> Consent:
+    """The consent, from the last mark on. Raises Unknowing where it does not know a mark, NotYet
+    where it may know one that has not come.
     """
     if consent.id in index.withdrawn:
         raise Refused(f"consent {consent.id} was withdrawn before it came")
-    said = row.given or 0 if row.where else consent.said
-    for other in index.ever_agreed(consent.place, consent.recipient):
-        if other.purpose != consent.purpose:
-            continue
-        theirs = other.occupancy == consent.occupancy
-        gone = index.taken_back(other, consent.channels) if theirs else None
-        if gone is not None and said < gone[0]:
-            given = f", given at {stamp(said)}," if said else ","
-            raise Refused(
-                f"{claims.statement(consent)}{given} but that was "
-                f"withdrawn at {stamp(gone[0])} ({gone[1].who}, {gone[1].source})"
-                + ("" if said else _DATED)
+    marks = index.marks_of(consent.occupancy, consent.recipient)
+    unknown = marks_unknown(marks, row.after, row.withdrawals, who)
+    if unknown:
+        raise Unknowing(
+            _(
+                "{consent}, but since then: {marks}; if they agree again now, record it with the"
+                " last mark (--after, or a column `after`)",
+                consent=claims.statement(consent), marks="; ".join(map(sentence, unknown)),
+            ),
+            unknown,
+        )  # fmt: skip
+    last = max((mark.word.when for mark in marks.drawn), default=0)
+    return replace(consent, since=max(consent.since, last))
+
+
+def _of_one_lease(index: Index, row: NewConsent, home: Occupancy) -> None:
+    """Refuse a row of a list that says not whose it is, where it may be of those before."""
+    if row.occupancy or row.lease or not row.where:
+        return
+    lived = [one for one in index.occupancies_of(home.place) if one.until != one.since]
+    if len(lived) > 1:
+        raise Refused(
+            _(
+                "lease: {place}: {many} occupancies are known there, and the list does not say"
+                " whose consent it is; write the reference of the lease in a column `lease`",
+                place=said(index.places[home.place]), many=len(lived),
             )
-        if theirs or not set(other.channels) & set(consent.channels):
-            continue
-        dated = row.since is not None or row.lease is not None
-        if row.where and not dated and said < _left(index, other):
-            raise Refused(
-                f"{claims.statement(other)} ({other.word.source}), "
-                f"but they moved out at {stamp(_left(index, other))}{_DATED}"
-            )
-
-
-_DATED = "; if who lives there now has agreed since, write when, in a column `given`"
-
-
-def _left(index: Index, consent: Consent) -> int:
-    """When the people who gave it moved out."""
-    ends = (doc.until for doc in index.occupancies_of(consent.place) if doc.id == consent.occupancy)
-    return next(ends, None) or 0
+        )  # fmt: skip
 
 
 def _replaced(
@@ -323,21 +394,6 @@ def _replaced(
         new = replace(old, until=ends, replaced=consent.id, word=consent.word)
         known[old.id] = new
         yield claimed(claims, new)
-
-
-def _meant(index: Index, row: NewWithdrawal, author: Author) -> list[Consent]:
-    place = dwelling(index, row.place, "consent")
-    home = index.occupancy_at(place.id, int(author.now))
-    if home is None:
-        raise Refused(f"{said(place)}: nobody is known to live there now; name the consent's id")
-    recipient = fields.recipient(row.recipient) if row.recipient else None
-    return [
-        doc
-        for doc in index.consents
-        if doc.occupancy == home.id
-        and recipient in (None, doc.recipient)
-        and row.purpose in (None, doc.purpose)
-    ]
 
 
 def _overlap(one: Duty, other: Duty) -> bool:

@@ -39,7 +39,8 @@ class Draft(Registry):
         self._registry = registry
         self._path, self._storage, self._documents, self._of = registry.state()
         self._index = self._of
-        self.mute, self._whole = registry.mute, registry.written
+        self.mute, self.marked = registry.mute, registry.marked
+        self._whole = registry.written
         self.unrecorded, self._notes, self._good = (), None, None
         self._file = self._aside = Aside(self._storage, f"draft{next(NUMBERS)}")
         self._table = TinyDB(storage=lambda: self._aside).table(TABLE)

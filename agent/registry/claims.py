@@ -15,10 +15,12 @@ from agent.registry.documents import (
     Consent,
     Duty,
     Installation,
+    Mark,
     Occupancy,
     Withdrawal,
     serial_key,
 )
+from agent.registry.marks import sentence
 from agent.registry.place import shown
 from agent.registry.schemes import Names, scheme
 
@@ -112,6 +114,8 @@ class Claims:
             said = f"{document.recipient} is building manager by {document.reference}"
         elif isinstance(document, Withdrawal):
             return f"consent {document.id} was withdrawn"
+        elif isinstance(document, Mark):
+            return f"{shown(document.occupancy)}: {sentence(document)}"
         else:
             return f"{self._named(document.id)} is a place"
         until = "" if document.until is None else f" until {stamp(document.until)}"

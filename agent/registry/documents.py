@@ -177,6 +177,25 @@ class Withdrawal:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """The people of an occupancy have withdrawn or refused, or this state was restored: a consent
+    counts from here on only if it was given knowing of that (marks.py).
+    """
+
+    kind: ClassVar[str] = "mark"
+    id: str
+    """random: who names it has heard of it"""
+    occupancy: str
+    recipient: str | None
+    """None: all recipients"""
+    cause: str
+    """`withdrawn`, `refused` or `restored`"""
+    word: Word
+    number: str = ""
+    """`jti` of the signed object that said so, by its issuer"""
+
+
+@dataclass(frozen=True, slots=True)
 class Duty:
     """What the law or a contract lets the building manager have of all dwellings.
 
@@ -197,7 +216,7 @@ class Duty:
     """days of the year, as `06-30`"""
 
 
-Document = Place | Alias | Occupancy | Installation | Consent | Withdrawal | Duty
+Document = Place | Alias | Occupancy | Installation | Consent | Withdrawal | Mark | Duty
 
 Dated = Alias | Occupancy | Installation | Consent | Duty
 """what holds for an interval"""

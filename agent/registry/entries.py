@@ -142,6 +142,10 @@ class NewConsent(Said):
     proof: str = ""
     lease: str | None = None
     """the reference of the lease, or `H…`, of who signed; None: who lives there at `since`"""
+    after: str | None = None
+    """the last withdrawal that was known when it was given, by its mark"""
+    withdrawals: tuple[str, ...] = ()
+    """numbers of the issuer's own that were known, too"""
     replaces: str | None = None
     """id of the consent that ends where this one begins; `any`: whichever stands against it"""
 
@@ -157,6 +161,12 @@ class NewWithdrawal(Said):
     purpose: str | None = None
     channels: tuple[str, ...] = ()
     """only these; none named: all"""
+    occupancy: str | None = None
+    """`H…`, of a signed object"""
+    number: str = ""
+    """of the signed object"""
+    refused: bool = False
+    """they were asked, and said no"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from agent.registry.documents import (
     Consent,
     Duty,
     Installation,
+    Mark,
     Occupancy,
     Place,
     Withdrawal,
@@ -24,9 +25,10 @@ from agent.registry.documents import (
 )
 from agent.registry.fields import LONGEST_CONSENT
 from agent.registry.labels import Labels
+from agent.registry.marks import Marks
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping, Sequence
+    from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
     from agent.registry.documents import Dated, Document, Word
 
@@ -75,6 +77,15 @@ class Index:
         self.duties.sort(key=lambda doc: (-doc.until if doc.until else -(2**62), doc.id))
         self._by_channel = _groups((name, doc) for doc in self.duties for name in doc.channels)
         self.withdrawn = {doc.id for doc in now if isinstance(doc, Withdrawal)}
+        self._marks = _groups((doc.occupancy, doc) for doc in now if isinstance(doc, Mark))
+        self._unmarked = {
+            (doc.occupancy, doc.recipient)
+            for doc in self._ended(stored)
+            if not any(
+                one.word.revision >= doc.word.revision and one.recipient in (None, doc.recipient)
+                for one in self._marks.get(doc.occupancy, ())
+            )
+        }
         self._by_device = _groups((doc.device, doc) for doc in self.installations if doc.device)
         self._by_serial = _groups(
             (serial_key(doc.serial), doc) for doc in self.installations if doc.serial
@@ -98,6 +109,22 @@ class Index:
             return (place.label if place else document.place, document.since)
 
         return sorted(documents, key=order)
+
+    def _ended(self, stored: Iterable[Consent]) -> Iterator[Consent]:
+        """Each consent that was withdrawn, and each narrowed one as it was narrowed last."""
+        yield from (doc for doc in stored if doc.withdrawn is not None)
+        for gone in self._narrowed.values():
+            yield from gone.values()
+
+    def marks_of(self, occupancy: str, recipient: str) -> Marks:
+        """What these people have withdrawn from or refused to this recipient, in order."""
+        drawn = (one for one in self._marks.get(occupancy, ()))
+        theirs = tuple(one for one in drawn if one.recipient in (None, recipient))
+        return Marks(theirs, (occupancy, recipient) in self._unmarked)
+
+    def unmarked(self) -> Sequence[tuple[str, str]]:
+        """Occupancies and recipients of which a withdrawal has no mark yet."""
+        return sorted(self._unmarked)
 
     def and_with(self, documents: Iterable[Document]) -> Index:
         """The state after these documents."""

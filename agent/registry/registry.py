@@ -22,6 +22,8 @@ from agent.registry.admit_bases import (
     admit_consents,
     admit_duties,
     admit_end_of_duty,
+    admit_missing_marks,
+    admit_restored,
     admit_withdrawals,
 )
 from agent.registry.admit_meters import (
@@ -38,6 +40,7 @@ from agent.registry.documents import (
     Consent,
     Duty,
     Installation,
+    Mark,
     Occupancy,
     Place,
     Withdrawal,
@@ -67,11 +70,12 @@ if TYPE_CHECKING:
         NewWithdrawal,
     )
     from agent.registry.gate import Policy
+    from agent.registry.marks import Marks, Unknowing
 
     Admit = Callable[..., list[Document]]
     State = tuple[Path, AtomicStorage, list[Document], Index]
 
-D = TypeVar("D", Place, Alias, Occupancy, Installation, Consent, Duty)
+D = TypeVar("D", Place, Alias, Occupancy, Installation, Consent, Mark, Duty)
 
 log = logging.getLogger(__name__)
 TABLE = "documents"
@@ -99,6 +103,8 @@ class Registry:
         """what is in force, and not on the disk yet: see `_record`"""
         self.mute = False
         """nothing allows anything now: what was withdrawn while the disk failed may be forgotten"""
+        self.marked = True
+        """withdrawals are marked; the version before this one cannot read a mark"""
         self._whole, self._begun = True, False
         """whether the file says what stands here; whether the notes are of this boot"""
         self._good: int | None = None
@@ -282,20 +288,33 @@ class Registry:
         policy: Policy,
         *,
         preview: bool = False,
+        without_effect: list[Unknowing] | None = None,
     ) -> list[Consent]:
         """Record what the people of dwellings agreed to, within the policy.
 
-        Of a single row NotYet is raised where it may become possible once somebody lives there.
+        Of a single row NotYet is raised where it may become possible once somebody lives there, or
+        a withdrawal has come; Unknowing where it knows not of a withdrawal. Rows of a list that
+        know not of one have no effect, and are added to `without_effect`.
         """
-        return self._change(
-            Consent, partial(admit_consents, rows=rows, policy=policy), (who, source, now), preview
-        )
+        unknowing = [] if without_effect is None else without_effect
+        admit = partial(admit_consents, rows=rows, policy=policy, without_effect=unknowing)
+        return self._change(Consent, admit, (who, source, now), preview)
 
     def withdraw(
         self, rows: Sequence[NewWithdrawal], who: str, source: str, now: float
     ) -> list[Consent]:
-        """Record what people no longer agree to; the answer is what of it was known."""
-        return self._change(Consent, partial(admit_withdrawals, rows=rows), (who, source, now))
+        """Record what people no longer agree to, or refused; the answer is what of it was known."""
+        admit = partial(admit_withdrawals, rows=rows, marked=self.marked)
+        return self._change(Consent, admit, (who, source, now))
+
+    def marks_of(self, occupancy: str, recipient: str) -> Marks:
+        """What people have withdrawn from or refused to a recipient, in order (marks.py)."""
+        return self._index.marks_of(occupancy, recipient)
+
+    def draw_marks(self, now: float, *, restored: bool = False) -> None:
+        """Draw the marks of withdrawals that have none yet; `restored`: one for everybody, too."""
+        admit = admit_restored if restored else admit_missing_marks
+        self._change(Mark, admit, ("gardien", "restore" if restored else "upgrade", now))
 
     def oblige(
         self, rows: Sequence[NewDuty], who: str, source: str, now: float, *, preview: bool = False
@@ -481,7 +500,7 @@ class Registry:
 
     def _takes_away(self, after: Document) -> bool:
         """Whether nothing may leave by it that might not leave without it."""
-        if isinstance(after, Withdrawal):
+        if isinstance(after, Withdrawal | Mark):
             return True
         if not isinstance(after, (Consent, Occupancy, Duty)):
             return False

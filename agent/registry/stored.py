@@ -12,6 +12,7 @@ from agent.registry.documents import (
     Document,
     Duty,
     Installation,
+    Mark,
     Occupancy,
     Place,
     Withdrawal,
@@ -19,7 +20,8 @@ from agent.registry.documents import (
 )
 
 KINDS: dict[str, type[Document]] = {
-    cls.kind: cls for cls in (Place, Alias, Occupancy, Installation, Consent, Withdrawal, Duty)
+    cls.kind: cls
+    for cls in (Place, Alias, Occupancy, Installation, Consent, Withdrawal, Mark, Duty)
 }
 NUMBERS = ("multiplier", "offset")
 INDEXES = ("opened", "closed")

@@ -324,7 +324,7 @@ def test_A_g_a_withdrawal_holds_while_the_disk_fails_and_after_kill_9(registry, 
     broken, mend = failing(path, tmp_path / "notes")
     kept = path.read_bytes()
     (gone,) = broken.withdraw([NewWithdrawal(id=given.id)], *BY)
-    assert broken.unrecorded == (gone,)
+    assert broken.unrecorded[0] == gone
     assert not broken.consents_of(given.occupancy, given.recipient)
     path.write_bytes(kept)  # what is in the page cache is not on the disk
     after = Registry(path, broken._storage._fsync, tmp_path / "notes")

@@ -1,0 +1,64 @@
+"""A withdrawal stands until someone knowingly consents again: marks, and no dates, decide. Pure.
+
+Each withdrawal and refusal draws a mark for the people of an occupancy and a recipient, or for all
+recipients; a restore draws one for everybody. A consent counts only if it knows every mark that
+there is: it names one, which covers those before it, and its issuer's own withdrawals by their
+numbers. Clocks may be wrong, and papers, lists and objects may come in any order, late or twice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.clock import stamp
+from agent.errors import NotYet, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from agent.registry.documents import Mark
+
+
+class Marks(NamedTuple):
+    """What the people of an occupancy have said to a recipient, or to all, in the order in which
+    it was recorded.
+    """
+
+    drawn: tuple[Mark, ...]
+    pending: bool
+    """a withdrawal has no mark yet, for the version before this one could not read it"""
+
+
+class Unknowing(Refused):
+    """A consent was given without knowing of these marks."""
+
+    def __init__(self, words: str, marks: Sequence[Mark]) -> None:
+        super().__init__(words)
+        self.marks = tuple(marks)
+
+
+def unknown(
+    marks: Marks, after: str | None, withdrawals: Collection[str], issuer: str
+) -> list[Mark]:
+    """The marks that a consent does not know; none: it counts.
+
+    `after`: the last one that it knows; `withdrawals`: numbers of its issuer's own. Raises NotYet
+    where one of these has not come, or has no mark yet.
+    """
+    if marks.pending:
+        raise NotYet("a withdrawal has no mark yet: an upgrade is being judged")
+    own = {mark.number: mark.id for mark in marks.drawn if mark.number and mark.word.who == issuer}
+    for number in withdrawals:
+        if number not in own:
+            raise NotYet(f"the withdrawal {number}, which it names, has not come yet")
+    known = {own[number] for number in withdrawals}
+    ids = [mark.id for mark in marks.drawn]
+    first = ids.index(after) + 1 if after in ids else 0
+    return [mark for mark in marks.drawn[first:] if mark.id not in known]
+
+
+def sentence(mark: Mark) -> str:
+    """What people have said, when and to whom, and the mark of it."""
+    did = {"withdrawn": "withdrawn", "refused": "refused", "restored": "the state was restored"}
+    whom = f" for {mark.recipient}" if mark.recipient else ""
+    return f"{did[mark.cause]}{whom} on {stamp(mark.word.when)} by {mark.word.who}: {mark.id}"
