@@ -247,6 +247,7 @@ CALLS: Mapping[str, Call] = {
     "consent.give": consent_give,
     "consent.withdraw": zoneless(calls_bases.withdraw),
     "consent.list": question(calls_bases.list_),
+    "consent.marks": question(calls_bases.marks),
     "duty.add": change(calls_bases.duty_add),
     "duty.end": change(calls_bases.duty_end),
     "duty.list": question(calls_bases.duty_list),

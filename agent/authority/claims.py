@@ -197,6 +197,10 @@ class Consent(Said):
     prev: Jti | None = None
     withdrawn_at: Seconds | None = None
     withdrawn_via: Text | None = None
+    after: Word | None = None
+    """given: the last withdrawal or refusal that the people knew of, by its mark"""
+    withdrawals: Annotated[list[Jti], Field(max_length=20)] | None = None
+    """given: the issuer's own that they knew of, too"""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

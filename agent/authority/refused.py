@@ -30,6 +30,8 @@ class Code(StrEnum):
     """its author, or somebody with the right to, has taken it back before"""
     VERSION = "E_VERSION"
     """an older version than the one that stands: nothing rolls back"""
+    AFTER = "E_AFTER"
+    """a consent that does not know of a withdrawal, a refusal or a restore"""
     REGISTRY = "E_REGISTRY"
     """rightly signed, but what it says contradicts what is recorded here"""
     REQUEST = "E_REQUEST"
@@ -60,6 +62,7 @@ WRONG = {
     Code.KID: "The key that `kid` names may not sign this object here",
     Code.REPLAY: "The issuer has used this `jti` for another object before",
     Code.REVOKED: "It was revoked before it came",
+    Code.AFTER: "The people have withdrawn or refused since, or the gateway was restored",
     Code.REGISTRY: "It contradicts what is recorded at the gateway",
     Code.REQUEST: "What it asks for cannot be done at this gateway",
     Code.STORAGE: "The gateway's disk fails, so that nothing that allows something can be recorded",
@@ -80,6 +83,8 @@ REMEDIES = {
     Code.CLOCK: "Send the same object again later.",
     Code.REVOKED: "Whoever may grant it must sign a new one.",
     Code.VERSION: "Sign it again with a higher `ver`.",
+    Code.AFTER: "Ask them. If they agree now, sign a new consent with the last of these marks in"
+    " `after`, and a new `jti`.",
     Code.REGISTRY: "Compare it with the latest directory, or ask whoever looks after the gateway:"
     " its log names both sides.",
     Code.REQUEST: "Correct what it asks for and sign it again with a new `jti`.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,7 @@ from agent.cli.terminal import (
     table,
     text_of,
 )
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,9 +62,29 @@ def _shown(answer: dict[str, Any], json: bool, done: str) -> None:
     if answer["consents"]:
         _show(answer["consents"])
     typer.echo(f"{plural(len(answer['consents']), 'consent')} {done}{stands(answer)}")
+    for words in answer.get("without_effect", ()):
+        typer.echo(_("no effect: {words}", words=words))
     for name in answer.get("without_uplink", ()):
         typer.echo(f"no uplink delivers to {name}: nothing leaves on that until one does")
     not_read(answer)
+
+
+def _knowing(known: Sequence[dict[str, Any]]) -> list[str]:
+    """The marks that a person at the terminal has seen and confirmed that people know of."""
+    if not known or not sys.stdin.isatty():
+        return []
+    _show_marks(known)
+    typer.confirm(_("Have they agreed again since then, knowing of this?"), abort=True)
+    return [str(one["mark"]) for one in known]
+
+
+def _show_marks(known: Sequence[dict[str, Any]]) -> None:
+    rows = [
+        (m["label"] or m["occupancy"], m["cause"], m["recipient"] or _("all"),
+         day(m["when"])[:10], m["who"], m["mark"])
+        for m in known
+    ]  # fmt: skip
+    table(("dwelling", "what", "recipient", "on", "by", "mark"), rows)
 
 
 @app.command()
@@ -109,6 +131,13 @@ def give(
             show_default=False,
         ),
     ] = None,
+    after: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="They knew of this withdrawal (gardien consent marks); may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="End what stands against it, and narrow it so.")
     ] = False,
@@ -117,12 +146,18 @@ def give(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record what the people living in one or more dwellings have agreed to."""
+    """Record what the people living in one or more dwellings have agreed to.
+
+    Where they have withdrawn before, it is shown, and asked whether they agree again.
+    """
+    if places and not after and not lease:
+        known = ask(config, state, "consent.marks", places=places, recipient=recipient)["marks"]
+        after = _knowing(known)
     answer = ask(
         config, state, "consent.give", named=as_,
         places=places or [], recipient=recipient, channels=channel or [], purpose=purpose,
         scope=scope, step=step, text=text_of(file) if file else None, name=str(file or ""),
-        since=since, until=until, given=given, lease=lease, replace=replace,
+        since=since, until=until, given=given, lease=lease, replace=replace, after=after or [],
     )  # fmt: skip
     _shown(answer, json, "recorded")
 
@@ -175,6 +210,29 @@ def withdraw(
     words = {"place": place, "id": id, "recipient": recipient, "purpose": purpose}
     answer = ask(config, state, "consent.withdraw", named=as_, channels=channel or [], **words)
     _shown(answer, json, "withdrawn; what is delivered on them is taken back")
+
+
+@app.command()
+def marks(
+    places: Annotated[list[str], typer.Argument(help="Labels or ids of dwellings.")],
+    recipient: Annotated[
+        str | None, typer.Option(help="Only what counts for this one.", show_default=False)
+    ] = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Show what the people living there have withdrawn or refused, the last one last.
+
+    A consent counts only if it was given knowing of that: it names the last mark.
+    """
+    answer = ask(config, state, "consent.marks", places=places, recipient=recipient)
+    if json:
+        as_json(answer)
+    elif answer["marks"]:
+        _show_marks(answer["marks"])
+    else:
+        typer.echo(_("nothing was withdrawn or refused by who lives there"))
 
 
 @app.command("list")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.authority import claims
 from agent.authority.numbered import number_of, of_issuer
-from agent.authority.refused import REMEDIES, Code, Forged
+from agent.authority.refused import REMEDIES, WRONG, Code, Forged
 from agent.authority.words import moment, seconds
 from agent.clock import stamp
 from agent.errors import NotRecorded, Refused
@@ -18,11 +18,14 @@ from agent.reception.placemap import MOST_NAMES, MOST_PLACES, NewMap, read_map
 from agent.registry import fields
 from agent.registry.dates import MONTH, day_of_the_year, sane
 from agent.registry.entries import NewConsent, NewDuty, NewOccupancy, NewWithdrawal
+from agent.registry.marks import Unknowing, sentence
 from agent.registry.place import OCCUPANCY, parse
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agent.authority.verify import Verified
-    from agent.registry.documents import Consent
+    from agent.registry.documents import Consent, Mark
     from agent.registry.gate import Policy
     from agent.registry.registry import Registry
 
@@ -134,12 +137,26 @@ class Papers:
             raise _of_others(said, (mine or known)[0])
         else:
             meant = own
-        found = self.registry.withdraw([NewWithdrawal(id=meant)], *by)
-        return "withdrawn" if found else "withdrawn before it came: it will not be taken"
+        recipient = said.recipients[0] if said.recipients else None
+        row = NewWithdrawal(meant, occupancy=said.sub, recipient=recipient, number=said.jti)
+        found = self.registry.withdraw([row], *by)
+        return "withdrawn" if found or theirs else "withdrawn before it came: it will not be taken"
+
+    def _refusal(self, said: claims.Consent, by: tuple[str, str, float]) -> str:
+        home = next((one for one in self.registry.occupancies() if one.id == said.sub), None)
+        if home is not None and home.place != said.place:
+            words = "`place` differs from the place of the occupancy that `sub` names"
+            raise Forged(Code.REGISTRY, f"{said.jti}: {words}", words)
+        assert said.recipients is not None
+        row = NewWithdrawal(
+            occupancy=said.sub, recipient=said.recipients[0], number=said.jti, refused=True
+        )
+        ended = self.registry.withdraw([row], *by)
+        return f"refused: {len(ended)} consents end" if ended else "refused: nothing may leave"
 
     def _consent(self, said: claims.Consent, by: tuple[str, str, float]) -> str:
         if said.status == "refused":
-            return "noted: nothing was asked for, and nothing may leave"
+            return self._refusal(said, by)
         assert said.given_at is not None
         if said.given_at > by[2] + fields.CLOCKS_DIFFER:
             given, now = stamp(said.given_at), stamp(by[2])
@@ -160,6 +177,8 @@ class Papers:
             given=said.given_at,
             method=said.method or "",
             proof=said.proof.ref if said.proof else "",
+            after=(said.after,) if said.after else (),
+            withdrawals=tuple(said.withdrawals or ()),
             replaces=said.prev and self._id(said.prev, by[0]),
         )
         self.registry.consent([row], *by, self.policy)
@@ -284,12 +303,19 @@ def contradiction(error: Refused, verified: Verified, policy: Policy) -> Forged:
     """What the registry said against it, with a code, and what its sender may be told of that."""
     if isinstance(error, Forged):
         return error
+    if isinstance(error, Unknowing):
+        return Forged(Code.AFTER, str(error), _of_marks(error.marks))
     fault = own_fault(verified, policy)
     for ours, claim in AS_CLAIMS.items():
         fault = f"{claim}{fault.removeprefix(ours)}" if fault.startswith(ours) else fault
     if fault:
         return Forged(Code.REGISTRY, str(error), fault, REMEDIES[Code.FORM])
     return Forged(Code.REGISTRY, str(error), CONTRADICTS[verified.typ])
+
+
+def _of_marks(marks: Sequence[Mark]) -> str:
+    """Each mark that a consent does not know, the last one last, for its sender."""
+    return f"{WRONG[Code.AFTER]}: {'; '.join(map(sentence, marks))}"
 
 
 def own_fault(verified: Verified, policy: Policy) -> str:

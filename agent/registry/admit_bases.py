@@ -73,8 +73,8 @@ def admit_consents(
             return
         if old is not None:
             raise Refused(f"{claims.sentence(old)}: that is recorded already")
-        _of_one_lease(index, row, home)
         _signed_by_them(index, row, home, author, policy)
+        _of_one_lease(index, row, home)
         try:
             consent = _knowing(index, claims, row, consent, author.who)
         except Unknowing as error:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Duty,
         Indexes,
         Installation,
+        Mark,
         Occupancy,
         Place,
         Word,
@@ -183,6 +184,24 @@ def _consent(consent: Consent) -> Answer:
         "withdrawn": None if withdrawn is None else stamp(withdrawn),
         "replaced_by": consent.replaced,
         **({"in_force": False} if withdrawn is not None else {}),
+    }
+
+
+def marks(registry: Registry, rows: Sequence[Mark]) -> Answer:
+    """What people have withdrawn or refused."""
+    homes = {home.id: home.place for home in registry.occupancies()}
+    return {
+        "marks": [
+            {
+                "mark": one.id,
+                "label": registry.label(homes[one.occupancy]) if one.occupancy in homes else None,
+                "occupancy": one.occupancy,
+                "recipient": one.recipient,
+                "cause": one.cause,
+                **_word(one.word),
+            }
+            for one in rows
+        ]
     }
 
 

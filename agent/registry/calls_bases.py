@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.registry.answers import Answer
+    from agent.registry.marks import Unknowing
     from agent.registry.registry import Registry
 
 COLUMNS = {
     **{name: name for name in (
         "place", "recipient", "channels", "scope", "step", "purpose", "since", "until", "given",
-        "method", "proof", "reference", "lease",
+        "method", "proof", "reference", "lease", "after",
     )},
     **dict.fromkeys(("label", "logement", "appartement", "dwelling", "libellé"), "place"),
     **dict.fromkeys(("destinataire",), "recipient"),
@@ -35,6 +36,7 @@ COLUMNS = {
     **dict.fromkeys(("donné le", "signé le", "date de signature"), "given"),
     **dict.fromkeys(("preuve",), "proof"),
     **dict.fromkeys(("bail", "n° de bail", "n° bail", "numéro de bail"), "lease"),
+    **dict.fromkeys(("après", "marque", "mark"), "after"),
 }  # fmt: skip
 WORDS = ("recipient", "channels", "scope", "step", "purpose", "since", "until")
 
@@ -56,6 +58,7 @@ def give(  # noqa: PLR0913 -- as many options
     until: str | None = None,
     given: str | None = None,
     lease: str | None = None,
+    after: Sequence[str] = (),
     replace: bool = False,
     zone: str | None = None,
     policy: str = "FR-1",
@@ -65,12 +68,13 @@ def give(  # noqa: PLR0913 -- as many options
 
     A cell of the table says more than the words given here for all. `replace`: a consent to the
     same for the same purpose that stands ends where the new one begins. `policy` by its name.
-    `given`: when it was signed; `lease`: by the people of which lease.
+    `given`: when it was signed; `lease`: by the people of which lease; `after`: marks of the
+    withdrawals that they knew of.
     """
     common = {
         "recipient": recipient or "", "channels": " ".join(channels), "scope": scope or "",
         "step": step or "", "purpose": purpose or "", "since": since or "", "until": until or "",
-        "given": given or "", "lease": lease or "",
+        "given": given or "", "lease": lease or "", "after": " ".join(after),
     }  # fmt: skip
     lines = [sheet.Line("", {"place": place}) for place in places]
     unread = {}
@@ -83,9 +87,16 @@ def give(  # noqa: PLR0913 -- as many options
     under = named_policy(policy, zone=ZoneInfo(zone) if zone else None)
     source = "gardien consent give"
     before = {one.id for one in registry.consents()}
-    recorded = registry.consent(rows, who, source, now, under, preview=preview)
-    unchanged = {"unchanged": len(rows) - sum(one.id not in before for one in recorded)}
-    return answers.consents(registry, recorded, now) | unread | unchanged
+    unknowing: list[Unknowing] = []
+    recorded = registry.consent(
+        rows, who, source, now, under, preview=preview, without_effect=unknowing
+    )
+    new = sum(one.id not in before for one in recorded)
+    told = {
+        "unchanged": len(rows) - new - len(unknowing),
+        "without_effect": [str(one) for one in unknowing],
+    }
+    return answers.consents(registry, recorded, now) | unread | told
 
 
 def withdraw(  # noqa: PLR0913
@@ -103,6 +114,23 @@ def withdraw(  # noqa: PLR0913
     row = NewWithdrawal(id, place, recipient, purpose, tuple(channels))
     gone = registry.withdraw([row], who, "gardien consent withdraw", now)
     return answers.consents(registry, gone, now)
+
+
+def marks(
+    registry: Registry,
+    *,
+    who: str,  # noqa: ARG001
+    now: float,
+    places: Sequence[str],
+    recipient: str | None = None,
+) -> Answer:
+    """What the people living in dwellings have withdrawn or refused, the last one last: a consent
+    counts only if it was given knowing of that.
+    """
+    asked = [registry.place(place) for place in places]
+    homes = [registry.occupancy_at(place.id, int(now)) for place in asked]
+    rows = [mark for home in homes if home for mark in registry.marks(home.id, recipient)]
+    return answers.marks(registry, rows)
 
 
 def list_(registry: Registry, *, who: str, now: float, place: str = "") -> Answer:  # noqa: ARG001
@@ -175,6 +203,7 @@ def _consent(
         method=cells.get("method", ""),
         proof=cells.get("proof", "") or cells.get("reference", ""),
         lease=cells.get("lease") or None,
+        after=tuple(cells.get("after", "").split()),
         replaces=replaces,
         where=line.where,
         fault=wrong,

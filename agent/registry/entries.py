@@ -142,7 +142,7 @@ class NewConsent(Said):
     proof: str = ""
     lease: str | None = None
     """the reference of the lease, or `H…`, of who signed; None: who lives there at `since`"""
-    after: str | None = None
+    after: tuple[str, ...] = ()
     """the last withdrawal that was known when it was given, by its mark"""
     withdrawals: tuple[str, ...] = ()
     """numbers of the issuer's own that were known, too"""

@@ -118,9 +118,12 @@ class Index:
 
     def marks_of(self, occupancy: str, recipient: str) -> Marks:
         """What these people have withdrawn from or refused to this recipient, in order."""
-        drawn = (one for one in self._marks.get(occupancy, ()))
-        theirs = tuple(one for one in drawn if one.recipient in (None, recipient))
-        return Marks(theirs, (occupancy, recipient) in self._unmarked)
+        return Marks(self.marks(occupancy, recipient), (occupancy, recipient) in self._unmarked)
+
+    def marks(self, occupancy: str, recipient: str | None = None) -> tuple[Mark, ...]:
+        """See Registry.marks."""
+        drawn = self._marks.get(occupancy, ())
+        return tuple(one for one in drawn if not recipient or one.recipient in (None, recipient))
 
     def unmarked(self) -> Sequence[tuple[str, str]]:
         """Occupancies and recipients of which a withdrawal has no mark yet."""

@@ -38,12 +38,12 @@ class Unknowing(Refused):
 
 
 def unknown(
-    marks: Marks, after: str | None, withdrawals: Collection[str], issuer: str
+    marks: Marks, after: Collection[str], withdrawals: Collection[str], issuer: str
 ) -> list[Mark]:
     """The marks that a consent does not know; none: it counts.
 
-    `after`: the last one that it knows; `withdrawals`: numbers of its issuer's own. Raises NotYet
-    where one of these has not come, or has no mark yet.
+    `after`: it knows those up to the last of these; `withdrawals`: numbers of its issuer's own.
+    Raises NotYet where one of these has not come, or has no mark yet.
     """
     if marks.pending:
         raise NotYet("a withdrawal has no mark yet: an upgrade is being judged")
@@ -52,8 +52,7 @@ def unknown(
         if number not in own:
             raise NotYet(f"the withdrawal {number}, which it names, has not come yet")
     known = {own[number] for number in withdrawals}
-    ids = [mark.id for mark in marks.drawn]
-    first = ids.index(after) + 1 if after in ids else 0
+    first = max((n for n, mark in enumerate(marks.drawn, 1) if mark.id in after), default=0)
     return [mark for mark in marks.drawn[first:] if mark.id not in known]
 
 

@@ -311,6 +311,10 @@ class Registry:
         """What people have withdrawn from or refused to a recipient, in order (marks.py)."""
         return self._index.marks_of(occupancy, recipient)
 
+    def marks(self, occupancy: str, recipient: str | None = None) -> Sequence[Mark]:
+        """All marks of an occupancy, or those that count for one recipient, in order."""
+        return self._index.marks(occupancy, recipient)
+
     def draw_marks(self, now: float, *, restored: bool = False) -> None:
         """Draw the marks of withdrawals that have none yet; `restored`: one for everybody, too."""
         admit = admit_restored if restored else admit_missing_marks

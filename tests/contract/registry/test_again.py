@@ -121,14 +121,24 @@ def test_a_meter_that_never_was_there_may_be_said_to_be_there_now(registry):
     assert [one["serial"] for one in meters(registry)["meters"]] == ["46"]
 
 
+def with_column(heading, cell):
+    return CONSENTS.replace("scope\n", f"scope;{heading}\n").replace("daily\n", f"daily;{cell}\n")
+
+
+def dated(heading):
+    return with_column(heading, "2026-09-25") if heading else CONSENTS
+
+
+def mark(registry):
+    return registry.marks(registry.occupancies_of(registry.place("A-1").id)[0].id)[-1].id
+
+
 def test_a_list_without_dates_gives_nothing_again_that_was_withdrawn(registry):
     calls_bases.withdraw(registry, who="alice", now=NOW + DAY, place="A-1")
-    with pytest.raises(Refused, match=r"c\.csv:2: .* was withdrawn at .* column `given`"):
-        consents(registry, now=NOW + 2 * DAY)
-    dated = CONSENTS.replace("scope\n", "scope;since\n").replace("daily\n", "daily;2026-09-21\n")
-    with pytest.raises(Refused, match=r"c\.csv:2: .* was withdrawn"):
-        consents(registry, dated, now=NOW + 2 * DAY)
-    agreed = CONSENTS.replace("scope\n", "scope;given\n").replace("daily\n", "daily;2026-09-25\n")
+    for heading in ("", "since", "given"):
+        (no_effect,) = consents(registry, dated(heading), now=NOW + 9 * DAY)["without_effect"]
+        assert f"withdrawn on 2026-09-22T14:13:20Z by alice: {mark(registry)}" in no_effect
+    agreed = with_column("after", mark(registry))
     assert consents(registry, agreed, now=NOW + 9 * DAY)["consents"]
 
 
@@ -143,9 +153,10 @@ def test_a_list_gives_no_channel_again_that_was_withdrawn_by_itself(registry, la
     if later == "moved out":
         calls_people.move_out(registry, **at(NOW + DAY), place="A-1", at="2026-11-22")
     for text in (both, only):
-        with pytest.raises(Refused, match=r"c\.csv:2: .*cw.* was withdrawn at .* column `given`"):
-            calls_bases.give(registry, **at(NOW + 2 * DAY), text=text, name="c.csv", replace=True)
-    agreed = only.replace("scope\n", "scope;given\n").replace("daily\n", "daily;2026-09-25\n")
+        brought = {"text": text, "name": "c.csv", "replace": True}
+        answer = calls_bases.give(registry, **at(NOW + 2 * DAY), **brought)
+        assert (answer["consents"], len(answer["without_effect"])) == ([], 1)
+    agreed = with_column("after", mark(registry)).replace("heat", "cw")
     assert calls_bases.give(registry, **at(NOW + 9 * DAY), text=agreed, name="c.csv")["consents"]
 
 
@@ -153,12 +164,12 @@ def test_a_list_without_dates_gives_nothing_for_who_moved_in_since(registry):
     calls_people.move_out(registry, **at(NOW + DAY), place="A-1", at="2026-09-22")
     calls_people.move_in(registry, **at(NOW + DAY), place="A-1", since="2026-09-22")
     given = CONSENTS.replace("scope\n", "scope;given\n").replace("daily\n", "daily;2026-09-20\n")
-    with pytest.raises(Refused, match=r"c\.csv:2: .* they moved out at .* column `given`"):
+    with pytest.raises(Refused, match=r"c\.csv:2: lease: A-1 .* 2 occupancies .* column `lease`"):
         consents(registry, now=NOW + 3 * DAY)
     with pytest.raises(Refused, match=r"c\.csv:2: .* before this occupancy began"):
         consents(registry, given, now=NOW + 3 * DAY)
-    agreed = given.replace("2026-09-20", "2026-09-23")
-    assert consents(registry, agreed, now=NOW + 4 * DAY)["consents"]
+    (_, home) = registry.occupancies_of(registry.place("A-1").id)
+    assert consents(registry, with_column("lease", home.id), now=NOW + 4 * DAY)["consents"]
 
 
 def test_a_newer_paper_is_not_taken_for_the_old_one(registry):

@@ -70,7 +70,7 @@ def test_D_a_no_clock_decides_which_came_first(there):  # noqa: N802
         there.signs("late", at=NOW + DAY, signed=NOW + DAY + 200)
     (mark,) = found.value.marks
     assert (mark.word.who, mark.word.when, mark.id) == (COLLECTOR, NOW + DAY, there.last_mark())
-    behind = there.signs("again", at=NOW + 2 * DAY, signed=NOW - 700 * DAY, after=mark.id)
+    behind = there.signs("again", at=NOW + 2 * DAY, signed=NOW - 700 * DAY, after=(mark.id,))
     assert there.in_force() == [behind[0].id]
     assert behind[0].since == NOW + 2 * DAY
 
@@ -79,7 +79,7 @@ def test_D_b_a_mark_cannot_be_guessed(there):  # noqa: N802
     there.people_withdraw()
     for guess in ("1", "mark", there.home, there.last_mark()[:-1]):
         with pytest.raises(Unknowing):
-            there.signs("one", after=guess)
+            there.signs("one", after=(guess,))
     assert there.in_force() == []
 
 
@@ -105,7 +105,7 @@ def test_D_d_a_withdrawal_that_arrives_last_covers_none_that_others_made_before(
         there.signs("again", withdrawals=(mine,))
     assert [mark.word.who for mark in found.value.marks] == [PEOPLE]
     people = found.value.marks[0].id
-    assert there.signs("again", withdrawals=(mine,), after=people)
+    assert there.signs("again", withdrawals=(mine,), after=(people,))
 
 
 def test_a_withdrawal_of_another_issuer_is_not_known_by_its_number(there):
@@ -139,7 +139,7 @@ def test_D_f_a_restore_lets_nothing_count_that_is_still_on_its_way(there):  # no
     assert there.in_force() == ["one"]
     with pytest.raises(Unknowing, match="the state was restored"):
         there.signs("two", purpose="research")
-    assert there.signs("two", purpose="research", after=there.last_mark())
+    assert there.signs("two", purpose="research", after=(there.last_mark(),))
 
 
 def test_D_g_a_row_without_a_lease_counts_for_the_only_occupancy_alone(there):  # noqa: N802
@@ -164,13 +164,13 @@ def test_a_list_that_is_brought_again_gives_nothing_again(there):
         given, (unknowing,) = there.list_says(NOW + 2 * DAY, **more)
         assert given == []
         assert unknowing.marks[0].word.who == PEOPLE
-    given, unknowing = there.list_says(NOW + 2 * DAY, after=there.last_mark())
+    given, unknowing = there.list_says(NOW + 2 * DAY, after=(there.last_mark(),))
     assert (len(given), unknowing) == (1, [])
 
 
 def test_what_was_read_before_the_last_mark_is_not_covered(there):
     there.people_withdraw(at=NOW + DAY)
-    (given,) = there.signs("again", at=NOW, after=there.last_mark())
+    (given,) = there.signs("again", at=NOW, after=(there.last_mark(),))
     assert given.since == NOW + DAY
 
 
@@ -197,7 +197,7 @@ def test_withdrawals_of_an_earlier_version_become_marks_and_grant_nothing_meanwh
     again.registry.draw_marks(NOW + DAY)
     with pytest.raises(Unknowing):
         again.signs("two")
-    assert again.signs("two", after=again.last_mark())
+    assert again.signs("two", after=(again.last_mark(),))
     revision = again.registry.revision
     again.registry.draw_marks(NOW + DAY)
     assert again.registry.revision == revision

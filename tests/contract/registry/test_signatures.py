@@ -101,10 +101,8 @@ def test_a_list_gives_nothing_again_by_a_date_from_which_it_shall_count(registry
     (home,) = registry.occupancies_of(registry.place("A-1").id)
     listed(registry, **cells)
     withdraw(registry, NOW + 60)
-    with pytest.raises(Refused, match=r"c\.csv:2: .* was withdrawn at .* column `given`"):
-        listed(registry, NOW + 3600, **cells)
-    with pytest.raises(Refused, match=r"c\.csv:2: .* was withdrawn at"):
-        listed(registry, NOW + 60 * DAY, **cells)
+    assert listed(registry, NOW + 3600, **cells) == []
+    assert listed(registry, NOW + 60 * DAY, **cells) == []
     assert list(registry.consents_of(home.id, US)) == []
 
 
@@ -137,7 +135,7 @@ def test_a_consent_that_was_signed_before_the_people_moved_in_is_refused(registr
     assert said.endswith("gardien occupancy correct A-1 --since DATE")
     with pytest.raises(Refused, match="before this occupancy began"):
         typed(registry, given="2026-10-31")
-    assert listed(registry, given="2026-11-01")
+    assert typed(registry, given="2026-11-01")
 
 
 @pytest.mark.parametrize("heading", ["bail", "n° de bail", "Lease"])
@@ -165,9 +163,10 @@ def test_a_lease_that_is_not_recorded_is_said_with_what_to_do(registry):
 
 def test_who_is_to_move_in_agrees_by_name_only_and_from_then_on(registry):
     home = moved(registry, since="2027-01-01")
-    for cells in ({"since": "2027-01-01"}, {"given": "2026-11-27", "since": "2027-01-01"}):
-        with pytest.raises(Refused, match="before this occupancy began on 2026-12-31"):
-            listed(registry, **cells)
+    with pytest.raises(Refused, match="before this occupancy began on 2026-12-31"):
+        listed(registry, given="2026-11-27", since="2027-01-01")
+    with pytest.raises(Refused, match="does not say whose consent"):
+        listed(registry, NOW + 60 * DAY)
     (one,) = listed(registry, given="2026-11-20", bail="B-2")
     assert (one["occupancy"], one["since"]) == (home["id"], "2026-12-31T23:00:00Z")
     assert listed(registry, NOW + DAY, given="2026-11-20", bail="B-2") == []
@@ -177,7 +176,7 @@ def test_who_is_to_move_in_agrees_by_name_only_and_from_then_on(registry):
 def test_a_lease_that_is_named_is_not_taken_for_that_of_those_who_moved_out(registry):
     listed(registry, NOW - 60 * DAY)
     moved(registry)
-    with pytest.raises(Refused, match="they moved out"):
+    with pytest.raises(Refused, match="does not say whose consent"):
         listed(registry)
     assert listed(registry, bail="B-2")
 
