@@ -31,7 +31,7 @@ from agent.reloading import reload
 from agent.restored import Restored
 from agent.running import Running, running
 from agent.sdnotify import notify, watchdog_period
-from agent.state import AGENT, PATIENCE, owned
+from agent.state import AGENT, PATIENCE, judged, owned
 from agent.steering.wiring import FILE
 from agent.storage import PROBED_EVERY, Storage, probed, volatile
 from agent.traffic import Traffic
@@ -178,6 +178,7 @@ def _house(config: Config) -> Iterator[House]:
     storage, beside = Storage(clock.now), volatile(config.state)
     registry = Registry.open(config.state / recovery.REGISTRY, beside / NOTES)
     _refuse_older(registry, config.state)
+    _mark(registry, config.state, clock.now())
     moves = Moves(config.state)
     traffic = Traffic(config.state, config.zone)
     house = House(
@@ -219,6 +220,8 @@ async def _tend_storage(house: House) -> None:
     while True:
         await asyncio.sleep(1)
         house.disk_answers()
+        if not registry.marked:
+            _mark(registry, house.config.state, house.clock.now())
         waits = registry.mute or not registry.written
         if waits and store not in house.storage.faults:
             house.storage.failed(store, _failure(house.storage) or "it was not written")
@@ -231,6 +234,13 @@ async def _tend_storage(house: House) -> None:
             house.storage.recovered(store)
             if volatile_book:
                 house.book_broken.set()
+
+
+def _mark(registry: Registry, state: Path, now: float) -> None:
+    """Draw the marks of withdrawals that an earlier version has left, once the upgrade stands."""
+    registry.marked = not judged(state)
+    if registry.marked:
+        registry.draw_marks(now)
 
 
 def _silence(storage: Storage) -> str:

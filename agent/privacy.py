@@ -193,7 +193,8 @@ async def privacy_person(  # noqa: PLR0913 -- as many options
         home = _lived(house, found, occupancy)
     here = home == present
     stopped: list[Consent] = []
-    if stop and home is not None and (rows := _standing(house, home.id)):
+    if stop and home is not None:
+        rows = [NewWithdrawal(occupancy=home.id)]  # of what is still on its way, too
         stopped = registry.withdraw(rows, who, "gardien privacy person --stop", now)
         await house.registry_changed()
         await house.obey()
@@ -357,15 +358,6 @@ def _told(house: House, t: int) -> list[Told]:
 def _an_index_of_the_whole(one: Told) -> bool:
     """Whether it is an index of the building's own that leaves, as far as the registry knows."""
     return one.step is not None and not one.derived and str(one.place)[0] == "B"
-
-
-def _standing(house: House, occupancy: str) -> list[NewWithdrawal]:
-    """Withdrawals of all that those people have agreed to and not withdrawn yet."""
-    return [
-        NewWithdrawal(id=one.id)
-        for one in house.registry.consents()
-        if one.occupancy == occupancy and one.withdrawn is None
-    ]
 
 
 def _lived(house: House, place: Place, text: str) -> Occupancy:

@@ -312,7 +312,8 @@ def restore(found: dict[str, Any], state: Path) -> identity.Identity:
     if found["registry"] is not None:
         new.write_text(json.dumps(found["registry"], ensure_ascii=False), encoding="utf-8")
         new.chmod(0o600)
-        Registry.open(new)
+        # what people withdrew since the backup may be on its way, and so may what they agreed to
+        Registry.open(new).draw_marks(seconds(), restored=True)
     raw = base64.b64decode(found["trust"]) if found["trust"] else None
     standing = trust.read(raw) if raw else None
     if standing and len(standing.signed_by(standing.roots)) < standing.threshold:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from agent.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Code(StrEnum):
@@ -83,8 +87,8 @@ REMEDIES = {
     Code.CLOCK: "Send the same object again later.",
     Code.REVOKED: "Whoever may grant it must sign a new one.",
     Code.VERSION: "Sign it again with a higher `ver`.",
-    Code.AFTER: "Ask them. If they agree now, sign a new consent with the last of these marks in"
-    " `after`, and a new `jti`.",
+    Code.AFTER: "`marks` names each. Ask them; if they agree now, sign a new consent with the last"
+    " of these marks in `after`, and a new `jti`.",
     Code.REGISTRY: "Compare it with the latest directory, or ask whoever looks after the gateway:"
     " its log names both sides.",
     Code.REQUEST: "Correct what it asks for and sign it again with a new `jti`.",
@@ -100,12 +104,21 @@ class Forged(Refused):
 
     `detail` is for people at the gateway. `wrong`: what its sender is told instead, which must not
     name people or facts that the sender may not know; without it, what is safe by the code.
-    `remedy`: what the sender can do, where the code's own remedy does not fit.
+    `remedy`: what the sender can do, where the code's own remedy does not fit. `marks`: what a
+    consent does not know, by id.
     """
 
-    def __init__(self, code: Code, detail: str, wrong: str = "", remedy: str = "") -> None:
+    def __init__(
+        self,
+        code: Code,
+        detail: str,
+        wrong: str = "",
+        remedy: str = "",
+        *,
+        marks: Sequence[str] = (),
+    ) -> None:
         super().__init__(f"{code}: {detail}")
-        self.code = code
+        self.code, self.marks = code, tuple(marks)
         self.detail = detail
         self._wrong = wrong or (detail if code in ABOUT_ITSELF else WRONG[code])
         self._remedy = remedy or REMEDIES[code]

@@ -79,8 +79,9 @@ def _knowing(known: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _show_marks(known: Sequence[dict[str, Any]]) -> None:
+    what = {"withdrawn": _("withdrawn"), "refused": _("refused"), "restored": _("restored")}
     rows = [
-        (m["label"] or m["occupancy"], m["cause"], m["recipient"] or _("all"),
+        (m["label"] or m["occupancy"], what[m["cause"]], m["recipient"] or _("all"),
          day(m["when"])[:10], m["who"], m["mark"])
         for m in known
     ]  # fmt: skip

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.authority import claims
 from agent.authority.numbered import number_of, of_issuer
-from agent.authority.refused import REMEDIES, WRONG, Code, Forged
+from agent.authority.refused import REMEDIES, Code, Forged
 from agent.authority.words import moment, seconds
 from agent.clock import stamp
 from agent.errors import NotRecorded, Refused
@@ -18,14 +18,12 @@ from agent.reception.placemap import MOST_NAMES, MOST_PLACES, NewMap, read_map
 from agent.registry import fields
 from agent.registry.dates import MONTH, day_of_the_year, sane
 from agent.registry.entries import NewConsent, NewDuty, NewOccupancy, NewWithdrawal
-from agent.registry.marks import Unknowing, sentence
+from agent.registry.marks import Unknowing
 from agent.registry.place import OCCUPANCY, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from agent.authority.verify import Verified
-    from agent.registry.documents import Consent, Mark
+    from agent.registry.documents import Consent
     from agent.registry.gate import Policy
     from agent.registry.registry import Registry
 
@@ -103,8 +101,13 @@ class Papers:
             found = next((one for one in self.registry.consents() if one.id == id_), None)
             if found is not None and found.withdrawn is not None:
                 words = f"the consent {said.jti} was withdrawn on {stamp(found.withdrawn)}"
-                remedy = "If the people agree again, sign a new consent with a new `jti`."
-                raise Forged(Code.REVOKED, words, words, remedy)
+                remedy = (
+                    "If the people agree again, sign a new consent with a new `jti` and the last of"
+                    " `marks` in `after`."
+                )
+                marks = self.registry.marks(found.occupancy, found.recipient)
+                ids = [one.id for one in marks]
+                raise Forged(Code.REVOKED, words, words, remedy, marks=ids)
             if found is not None and found.replaced is not None:
                 return f"replaced by {number_of(found.replaced)} on {stamp(found.until)}"
             return f"ended on {stamp(found.until)}" if found and found.until <= now else ""
@@ -304,18 +307,13 @@ def contradiction(error: Refused, verified: Verified, policy: Policy) -> Forged:
     if isinstance(error, Forged):
         return error
     if isinstance(error, Unknowing):
-        return Forged(Code.AFTER, str(error), _of_marks(error.marks))
+        return Forged(Code.AFTER, str(error), marks=[one.id for one in error.marks])
     fault = own_fault(verified, policy)
     for ours, claim in AS_CLAIMS.items():
         fault = f"{claim}{fault.removeprefix(ours)}" if fault.startswith(ours) else fault
     if fault:
         return Forged(Code.REGISTRY, str(error), fault, REMEDIES[Code.FORM])
     return Forged(Code.REGISTRY, str(error), CONTRADICTS[verified.typ])
-
-
-def _of_marks(marks: Sequence[Mark]) -> str:
-    """Each mark that a consent does not know, the last one last, for its sender."""
-    return f"{WRONG[Code.AFTER]}: {'; '.join(map(sentence, marks))}"
 
 
 def own_fault(verified: Verified, policy: Policy) -> str:

@@ -42,6 +42,8 @@ Seat = Callable[[Verified], Awaitable[dict[str, Any]]]
 """takes a verified object, does what it says once, and answers what became of it; it keeps its own
 account of numbers used (authority/replay.py). Raises Forged or Refused"""
 
+MOST_MARKS = 20
+"""that are told of one refused consent, the last ones"""
 REFUSALS_AN_HOUR = 60
 """refusals of which senders are told: a flood of forged objects must not fill the disk"""
 UNSIGNED = {Code.FORM, Code.SIG, Code.KID, Code.INTERNAL}
@@ -84,7 +86,7 @@ class Reception:
         self.book, self.papers, self.clock = book, papers, clock
         self.audience, self.audit = audience, audit
         self.least, self.pinned, self.witness = least, pinned, witness
-        self.told = Told(book)
+        self.told = Told(book, papers.registry.mark)
         self.failing: Callable[[], str] = str
         """why the disk takes nothing now, in words; empty: it does"""
         self.seats: dict[str, Seat] = {}
@@ -348,7 +350,8 @@ class Reception:
         if self._flooded():
             return
         self._refused_at.append(self.clock.steady())
-        how = f"REJECTED {error.code}{_conflicts(raw, error)}"
+        marks = f" {','.join(error.marks[-MOST_MARKS:])}" if error.marks else ""
+        how = f"REJECTED {error.code}{marks or _conflicts(raw, error)}"
         self._keep_told(raw, via, how, words=error.sentence)
 
     def _signer(self, raw: bytes, error: Forged) -> str:

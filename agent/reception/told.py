@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.authority.compact import MAP
+from agent.authority.refused import Code
 from agent.clock import stamp
 from agent.errors import NotRecorded
 
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.authority.book import Book
+    from agent.registry.documents import Mark
 
+    Marked = Callable[[str], Mark | None]
+
+HERE = "the building"
 log = logging.getLogger(__name__)
 LATEST = 500
 """answers that are kept for recipients who have not heard them yet"""
@@ -41,26 +46,40 @@ class One:
     sha256: str
     state: str
     code: str
-    """of a refusal; of a place map, behind a blank, the lines that contradict: `E_REGISTRY 3,17`"""
+    """of a refusal; behind a blank, of a place map the lines that contradict: `E_REGISTRY 3,17`;
+    of a consent the marks that it does not know
+    """
     words: str = ""
     """of a refusal: what is wrong and what to do"""
 
-    def item(self) -> dict[str, Any]:
-        """As a recipient is told it."""
-        code, _, lines = self.code.partition(" ")
+    def item(self, recipient: str, mark: Marked) -> dict[str, Any]:
+        """As a recipient is told it: of marks those that count for it."""
+        code, _, about = self.code.partition(" ")
+        marks = about if code in {Code.AFTER, Code.REVOKED} else ""
+        named = filter(None, map(mark, marks.split(",")))
         said = {
             "id": f"o{self.n}-{self.at}", "typ": self.typ, "jti": self.jti, "sha256": self.sha256,
             "state": self.state, "code": code, "words": self.words, "at": stamp(self.at),
-            "conflicts": [int(line) for line in lines.split(",") if line],
+            "conflicts": [] if marks else [int(line) for line in about.split(",") if line],
+            "marks": [
+                {"mark": one.id, "cause": one.cause, "at": stamp(one.word.when), "by": _by(one)}
+                for one in named
+                if one.recipient in (None, recipient)
+            ],
         }  # fmt: skip
         return {name: value for name, value in said.items() if value}
 
 
-class Told:
-    """The latest answers, in the book."""
+def _by(mark: Mark) -> str:
+    """Who has said it: an issuer, or somebody in the building, whom nobody else needs to know."""
+    return mark.word.who if mark.number else HERE
 
-    def __init__(self, book: Book) -> None:
-        self._book = book
+
+class Told:
+    """The latest answers, in the book. `mark`: gives one by its id."""
+
+    def __init__(self, book: Book, mark: Marked) -> None:
+        self._book, self._mark = book, mark
         # in a table of their own: an earlier version reads every column of `told`
         rows = book.db.execute(
             "SELECT told.*, coalesce(words, '') FROM told LEFT JOIN told_words USING (n) ORDER BY n"
@@ -115,7 +134,7 @@ class Told:
         was taken, to who brought or signed it.
         """
         mine = [one for one in self._latest if one.via == uplink or one.owner == recipient]
-        items = {f"outcomes/o{one.n}-{one.at}": one.item() for one in mine}
+        items = {f"outcomes/o{one.n}-{one.at}": one.item(recipient, self._mark) for one in mine}
         maps = [one for one in self._latest if (one.typ, one.state) == (MAP, "ACCEPTED")]
         if maps and maps[-1] in mine:
             items[f"outcomes/o{maps[-1].n}-{maps[-1].at}"] |= {"report": report()}

@@ -76,7 +76,7 @@ def admit_consents(
         _signed_by_them(index, row, home, author, policy)
         _of_one_lease(index, row, home)
         try:
-            consent = _knowing(index, claims, row, consent, author.who)
+            consent = _knowing(index, claims, row, consent, author)
         except Unknowing as error:
             if not row.where:
                 raise
@@ -340,14 +340,16 @@ def _lives_there(index: Index, row: NewConsent, since: int) -> Occupancy:
     return found
 
 
-def _knowing(index: Index, claims: Claims, row: NewConsent, consent: Consent, who: str) -> Consent:
+def _knowing(
+    index: Index, claims: Claims, row: NewConsent, consent: Consent, author: Author
+) -> Consent:
     """The consent, from the last mark on. Raises Unknowing where it does not know a mark, NotYet
     where it may know one that has not come.
     """
     if consent.id in index.withdrawn:
         raise Refused(f"consent {consent.id} was withdrawn before it came")
     marks = index.marks_of(consent.occupancy, consent.recipient)
-    unknown = marks_unknown(marks, row.after, row.withdrawals, who)
+    unknown = marks_unknown(marks, row.after, row.withdrawals, author.who)
     if unknown:
         raise Unknowing(
             _(
@@ -358,7 +360,8 @@ def _knowing(index: Index, claims: Claims, row: NewConsent, consent: Consent, wh
             unknown,
         )  # fmt: skip
     last = max((mark.word.when for mark in marks.drawn), default=0)
-    return replace(consent, since=max(consent.since, last))
+    # a mark of a clock that was ahead is of the past all the same
+    return replace(consent, since=max(consent.since, int(min(last, author.now))))
 
 
 def _of_one_lease(index: Index, row: NewConsent, home: Occupancy) -> None:

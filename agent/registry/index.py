@@ -125,6 +125,10 @@ class Index:
         drawn = self._marks.get(occupancy, ())
         return tuple(one for one in drawn if not recipient or one.recipient in (None, recipient))
 
+    def mark(self, id_: str) -> Mark | None:
+        """See Registry.mark."""
+        return next((one for of in self._marks.values() for one in of if one.id == id_), None)
+
     def unmarked(self) -> Sequence[tuple[str, str]]:
         """Occupancies and recipients of which a withdrawal has no mark yet."""
         return sorted(self._unmarked)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.clock import stamp
 from agent.errors import NotYet, Refused
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -58,6 +59,13 @@ def unknown(
 
 def sentence(mark: Mark) -> str:
     """What people have said, when and to whom, and the mark of it."""
-    did = {"withdrawn": "withdrawn", "refused": "refused", "restored": "the state was restored"}
-    whom = f" for {mark.recipient}" if mark.recipient else ""
-    return f"{did[mark.cause]}{whom} on {stamp(mark.word.when)} by {mark.word.who}: {mark.id}"
+    facts = {
+        "to": mark.recipient or _("all recipients"), "on": stamp(mark.word.when),
+        "who": mark.word.who, "mark": mark.id,
+    }  # fmt: skip
+    match mark.cause:
+        case "refused":
+            return _("refused to {to} on {on} by {who}: mark {mark}", **facts)
+        case "restored":
+            return _("the gateway was restored on {on}: mark {mark}", **facts)
+    return _("withdrawn from {to} on {on} by {who}: mark {mark}", **facts)

@@ -315,6 +315,10 @@ class Registry:
         """All marks of an occupancy, or those that count for one recipient, in order."""
         return self._index.marks(occupancy, recipient)
 
+    def mark(self, id_: str) -> Mark | None:
+        """A mark by its id; None: there is none."""
+        return self._index.mark(id_)
+
     def draw_marks(self, now: float, *, restored: bool = False) -> None:
         """Draw the marks of withdrawals that have none yet; `restored`: one for everybody, too."""
         admit = admit_restored if restored else admit_missing_marks

@@ -137,7 +137,10 @@ def test_a_list_without_dates_gives_nothing_again_that_was_withdrawn(registry):
     calls_bases.withdraw(registry, who="alice", now=NOW + DAY, place="A-1")
     for heading in ("", "since", "given"):
         (no_effect,) = consents(registry, dated(heading), now=NOW + 9 * DAY)["without_effect"]
-        assert f"withdrawn on 2026-09-22T14:13:20Z by alice: {mark(registry)}" in no_effect
+        assert (
+            f"withdrawn from all recipients on 2026-09-22T14:13:20Z by alice: mark {mark(registry)}"
+            in no_effect
+        )
     agreed = with_column("after", mark(registry))
     assert consents(registry, agreed, now=NOW + 9 * DAY)["consents"]
 

@@ -286,8 +286,8 @@ def test_a_consent_is_withdrawn_at_once_and_not_given_again_by_an_older_paper(re
     text = "place;recipient;channels;purpose;given\nA-1;centre.example;heat;advice;2026-09-01\n"
     answer = calls_bases.give(registry, **PARIS, text=text, name="c.csv")
     assert answer["consents"] == []
-    assert "but since then: withdrawn on" in answer["without_effect"][0]
-    with pytest.raises(Refused, match=r"but since then: withdrawn on"):
+    assert "but since then: withdrawn from all recipients on" in answer["without_effect"][0]
+    with pytest.raises(Refused, match=r"but since then: withdrawn from all recipients on"):
         give(registry, scope="daily")
     (mark,) = calls_bases.marks(registry, **BY, places=["A-1"])["marks"]
     assert give(registry, scope="daily", after=[mark["mark"]])

@@ -129,7 +129,7 @@ def test_a_refusal_ends_what_was_agreed_for_that_recipient(there):
     there.signs("one")
     there.withdraws("no", refused=True)
     assert there.in_force() == []
-    with pytest.raises(Unknowing, match=r"refused for a\.example"):
+    with pytest.raises(Unknowing, match=r"refused to a\.example"):
         there.signs("older")
 
 
@@ -137,7 +137,7 @@ def test_D_f_a_restore_lets_nothing_count_that_is_still_on_its_way(there):  # no
     there.signs("one")
     there.registry.draw_marks(NOW + DAY, restored=True)
     assert there.in_force() == ["one"]
-    with pytest.raises(Unknowing, match="the state was restored"):
+    with pytest.raises(Unknowing, match="the gateway was restored"):
         there.signs("two", purpose="research")
     assert there.signs("two", purpose="research", after=(there.last_mark(),))
 
@@ -170,8 +170,18 @@ def test_a_list_that_is_brought_again_gives_nothing_again(there):
 
 def test_what_was_read_before_the_last_mark_is_not_covered(there):
     there.people_withdraw(at=NOW + DAY)
-    (given,) = there.signs("again", at=NOW, after=(there.last_mark(),))
+    again = NewConsent(
+        "A", TO, ("heat",), 1800, "advice", occupancy=there.home, since=NOW, given=NOW,
+        after=(there.last_mark(),),
+    )  # fmt: skip
+    (given,) = there.registry.consent([again], COLLECTOR, "", NOW + 2 * DAY, FR)
     assert given.since == NOW + DAY
+
+
+def test_a_mark_of_a_clock_that_was_ahead_delays_no_consent(there):
+    there.people_withdraw(at=NOW + 3650 * DAY)
+    (given,) = there.signs("again", at=NOW, after=(there.last_mark(),))
+    assert given.since == NOW
 
 
 def test_one_channel_may_be_withdrawn_and_what_is_left_stands(there):

@@ -71,12 +71,12 @@ def test_the_examples_of_facts_are_taken_in_their_order(here):
     (home,) = here.registry.occupancies()
     assert (home.id, home.reference) == (moved_in["occ"], moved_in["ref"])
     assert outcome("consent+jwt", given) == "consent recorded"
-    assert "noted" in outcome("consent+jwt", refused)
     (consent,) = here.registry.consents()
-    assert consent.withdrawn is None, "a refusal changes nothing"
-    assert consent.given == given["given_at"]
-    assert outcome("consent+jwt", withdrawn) == "withdrawn"
+    assert (consent.given, consent.withdrawn) == (given["given_at"], None)
+    assert outcome("consent+jwt", refused) == "refused: 1 consents end"
     assert here.registry.consents()[0].withdrawn is not None
+    assert outcome("consent+jwt", withdrawn) == "withdrawn"
+    assert [one.cause for one in here.registry.marks(home.id)] == ["refused", "withdrawn"]
     assert outcome("duty+jwt", duty) == "duty recorded"
     assert here.registry.duties()[0].billing == tuple(duty["billing"])
     assert outcome("duty+jwt", ended) == "ended"

@@ -11,11 +11,16 @@ import pytest
 from agent.authority.audit import FOLDER, segments
 from agent.authority.refused import Code, Forged
 from agent.authority.sign import Signer
+from agent.clock import stamp
 from agent.errors import Refused
 from agent.registry import identity
-from agent.registry.entries import NewOccupancy
+from agent.registry.entries import NewOccupancy, NewWithdrawal
 from agent.registry.place import mint
+from tests.unit.authority.objects import NAMES
 from tests.unit.reception.desk import DAY, NOW, ROOTS, SIGNERS, Here, new_jti
+
+TO = NAMES["grid_operator"]
+"""the recipient of the consents"""
 
 
 @pytest.fixture
@@ -167,13 +172,32 @@ def test_a_consent_is_recorded_with_its_signer_and_withdrawn_for_good(here):
     # the old object itself, and an older one that gives the same again under another number
     assert refused(here, given) is Code.REVOKED
     older = here.signed("consent+jwt", place=place, sub=occ, given_at=NOW - DAY)
-    assert refused(here, older) is Code.REGISTRY
+    assert refused(here, older) is Code.AFTER
     assert all(one.withdrawn for one in here.registry.consents())
-    # what is agreed to anew after the withdrawal counts
+    # what is agreed to anew counts, by those who know of the withdrawal, and not by its date
     here.wall += DAY
-    anew = here.signed("consent+jwt", place=place, sub=occ, iat=NOW + 2 * DAY,
-                       given_at=NOW + 2 * DAY, nbf=NOW + 2 * DAY)  # fmt: skip
+    later = {"iat": NOW + 2 * DAY, "given_at": NOW + 2 * DAY, "nbf": NOW + 2 * DAY}
+    assert refused(here, here.signed("consent+jwt", place=place, sub=occ, **later)) is Code.AFTER
+    (mark,) = here.registry.marks(occ)
+    *_, told = here.reception.told.to("metropole", TO).values()
+    assert told["marks"] == [
+        {"mark": mark.id, "cause": "withdrawn", "at": stamp(NOW + DAY), "by": mark.word.who}
+    ]
+    anew = here.signed("consent+jwt", place=place, sub=occ, after=mark.id, **later)
     assert here.accept(anew)["outcome"] == "consent recorded"
+
+
+def test_marks_are_told_to_whom_they_concern_and_name_nobody_in_the_building(
+    here,
+):
+    place, occ = home(here)
+    rows = [NewWithdrawal(occupancy=occ, recipient=to) for to in (TO, "b.example")]
+    here.registry.withdraw(rows, "Mme Durand (alice)", "", here.wall)
+    assert refused(here, here.signed("consent+jwt", place=place, sub=occ)) is Code.AFTER
+    *_, mine = here.reception.told.to("metropole", TO).values()
+    assert [(one["cause"], one["by"]) for one in mine["marks"]] == [("withdrawn", "the building")]
+    *_, others = here.reception.told.to("metropole", "c.example").values()
+    assert (others["code"], "marks" in others) == ("E_AFTER", False)
 
 
 def test_a_consent_that_was_signed_in_the_future_defeats_no_withdrawal(here):
@@ -188,7 +212,8 @@ def test_a_consent_that_was_signed_in_the_future_defeats_no_withdrawal(here):
     assert caught.value.code is Code.NOT_YET
     assert all(one.withdrawn for one in here.registry.consents())
     # clocks may differ by as much
-    near = here.signed("consent+jwt", place=place, sub=occ, given_at=NOW + 60 + 300)
+    (mark,) = here.registry.marks(occ)
+    near = here.signed("consent+jwt", place=place, sub=occ, given_at=NOW + 60 + 300, after=mark.id)
     assert here.accept(near)["outcome"] == "consent recorded"
 
 
@@ -273,12 +298,14 @@ def test_a_copy_of_a_consent_is_answered_with_what_has_become_of_it_since_rule_d
                         given_at=int(here.wall), iat=int(here.wall))  # fmt: skip
     here.accept(newer)
     assert here.accept(raw)["outcome"].startswith("replaced by ")
-    here.accept(withdrawn(here, place, occ, jti))
-    with pytest.raises(Forged, match="was withdrawn on 2026-11-18T11:07:40Z") as refusal:
-        here.accept(raw)
-    assert refusal.value.code is Code.REVOKED
-    assert "sign a new consent" in refusal.value.sentence
-    assert here.accept(newer)["outcome"] == "consent recorded"
+    here.accept(withdrawn(here, place, occ, jti))  # with it the one that has replaced it
+    for copy in (raw, newer):
+        with pytest.raises(Forged, match="was withdrawn on 2026-11-18T11:07:40Z") as refusal:
+            here.accept(copy)
+        assert refusal.value.code is Code.REVOKED
+        assert "sign a new consent" in refusal.value.sentence
+        *_, told = here.reception.told.to("metropole", TO).values()
+        assert [one["mark"] for one in told["marks"]] == [here.registry.marks(occ)[-1].id]
     here.reception.book.db.execute("DELETE FROM seen")  # as after a restore
     assert refused(here, raw) is Code.REVOKED
 

@@ -60,7 +60,7 @@ def test_what_was_told_outlives_a_restart_bounded(here):
     before = here.reception.told.to("metropole", "")
     (one,) = before.values()
     assert set(one) <= {"id", "typ", "jti", "sha256", "state", "code", "words", "at"}
-    assert Told(here.reception.book).to("metropole", "") == before
+    assert Told(here.reception.book, here.registry.mark).to("metropole", "") == before
     for n in range(LATEST + 5):
         here.reception.told.add(n, ("x", ""), ("t", "j", str(n)), "REJECTED E_SIG", "words")
     for table in ("told", "told_words"):
