@@ -290,10 +290,17 @@ def withdrawn_there(house: House, recipient: str, ids: Collection[str]) -> None:
     force, and the power went before the disk had it.
     """
     found = list(lost_withdrawals(house.registry.consents(), recipient, ids))
-    rows = [NewWithdrawal(id=one.id, channels=channels) for one, channels in found]
-    if not rows:
+    if not found:
         return
-    log.warning("%s knows of the withdrawal of %s", recipient, ", ".join(str(r.id) for r in rows))
+    told = ", ".join(one.id for one, _ in found)
+    log.warning("%s knows of the withdrawal of %s", recipient, told)
+    whole = {one.occupancy for one, channels in found if not channels}
+    rows = [NewWithdrawal(occupancy=home, recipient=recipient) for home in sorted(whole)]
+    rows += [
+        NewWithdrawal(id=one.id, channels=channels)
+        for one, channels in found
+        if one.occupancy not in whole
+    ]
     try:
         house.registry.withdraw(rows, recipient, "receipt", house.clock.now())
     except Refused as error:
