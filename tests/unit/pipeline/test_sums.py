@@ -92,9 +92,12 @@ class Building:
         return rows
 
     def consent(self, n, now, since=None, step=HALF):
+        home = self.registry.occupancy_at(self.registry.place(self.labels[n]).id, since or now)
+        marks = self.registry.marks(home.id, US) if home else ()
         new = NewConsent(
-            self.labels[n], US, ("elec.imp",), step, f"purpose {now}", since=since or now
-        )
+            self.labels[n], US, ("elec.imp",), step, f"purpose {now}", since=since or now,
+            after=tuple(one.id for one in marks),
+        )  # fmt: skip
         (made,) = self.registry.consent([new], *ME, float(now), RULES)
         return made.id
 

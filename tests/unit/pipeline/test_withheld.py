@@ -74,7 +74,9 @@ def test_a_finer_step_that_ended_is_withheld_beside_the_coarser_that_stands(tmp_
     town.registry.consent([daily], *ME, float(NOW), town.policy)
     of = ledger(town)
     fine = next(one for one in town.registry.consents() if one.step == HOUR)
-    town.registry.withdraw([NewWithdrawal(id=fine.id)], *ME, float(MIDNIGHT - 60))
+    town.registry.withdraw(
+        [NewWithdrawal(place="D1", purpose=fine.purpose)], *ME, float(MIDNIGHT - 60)
+    )
     rows = read(of, MIDNIGHT)
     assert {(row.series.step, row.quality) for row in rows} == {(HOUR, "W"), (DAY, "R")}
 
