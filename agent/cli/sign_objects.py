@@ -139,6 +139,16 @@ def consent(
     withdraw: Annotated[
         str | None, typer.Option(help="Instead: the number of the consent that is withdrawn.")
     ] = None,
+    refuse: Annotated[
+        bool, typer.Option("--refuse", help="Instead: they were asked for it and said no.")
+    ] = False,
+    after: Annotated[
+        str | None, typer.Option(help="The last withdrawal that they knew of: its mark.")
+    ] = None,
+    knows: Annotated[
+        list[str] | None,
+        typer.Option(help="Your own withdrawal or refusal that they knew of, too: its number."),
+    ] = None,
     begins: Annotated[str | None, typer.Option(help="2026-07-12T00:00:00Z; default: now.")] = None,
     days: Annotated[
         int, typer.Option(help="For how long; 36 months after the signature at most.")
@@ -150,17 +160,21 @@ def consent(
     method: Annotated[str, typer.Option(help="paper, web, app or oral-recorded.")] = "paper",
     out: Out = None,
 ) -> None:
-    """Say what the people of a dwelling agreed to, or that they withdrew it."""
+    """Say what the people of a dwelling agreed to, or that they refused or withdrew it."""
     at = now()
     said: dict[str, Any] = {"sub": _id(occ, "H"), "place": _id(place, "D")}
+    said["recipients"] = [recipient] if recipient else None
     if withdraw:
         said |= {"status": "withdrawn", "prev": number_of(withdraw), "withdrawn_at": at}
+    elif refuse:
+        said |= {"status": "refused", "purpose": purpose}
     else:
         nbf = moment(begins)
         said |= {
-            "status": "given", "recipients": [recipient] if recipient else None,
-            "purpose": purpose, "data": {"channels": channel or [], "step": step},
+            "status": "given", "purpose": purpose,
+            "data": {"channels": channel or [], "step": step},
             "nbf": nbf, "exp": nbf + days * DAY, "given_at": moment(signed), "method": method,
+            "after": after, "withdrawals": knows,
         }  # fmt: skip
     sign("consent+jwt", key, said, out)
 

@@ -149,8 +149,10 @@ def _withdrawn_by(
     if row.id is not None:
         named = known.get(row.id)
         if named is None:
+            # it may be of any recipient where the object does not say
             theirs = [doc for doc in known.values() if doc.occupancy == row.occupancy]
-            return row.occupancy, recipient, [one for one in theirs if one.recipient == recipient]
+            meant = [one for one in theirs if recipient in (None, one.recipient)]
+            return row.occupancy, recipient, meant
         if row.channels:
             return named.occupancy, named.recipient, [named]
         occupancy, recipient = named.occupancy, named.recipient

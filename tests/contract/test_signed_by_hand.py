@@ -115,6 +115,17 @@ def test_a_small_site_from_its_first_key_to_a_consent_that_counts(site):
     here("object", "accept", "given.jwt", "--as", "me", refused="E_REVOKED: the consent")
     (consent,) = json.loads(here("consent", "list", "--json"))["consents"]
     assert not consent["in_force"]
+    run(*give, "--occ", home["id"], "-o", "unknowing.jwt")
+    said = here("object", "accept", "unknowing.jwt", "--as", "me", refused="E_AFTER")
+    (mark,) = json.loads(here("consent", "marks", "A-3-12", "--json"))["marks"]
+    assert mark["mark"] in said
+    run(*give, "--occ", home["id"], "--after", mark["mark"], "-o", "knowing.jwt")
+    here("object", "accept", "knowing.jwt", "--as", "me")
+    run(*give, "--occ", home["id"], "--refuse", "-o", "no.jwt")
+    here("object", "accept", "no.jwt", "--as", "me")
+    assert "refused" in here("consent", "marks", "A-3-12")
+    consents = json.loads(here("consent", "list", "--json"))["consents"]
+    assert [one["in_force"] for one in consents] == [False, False]
 
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
