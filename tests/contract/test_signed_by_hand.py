@@ -76,6 +76,20 @@ def test_a_place_map_that_is_brought_by_hand_is_shown_before_it_is_taken(site):
     assert "B-1" in here("place", "list")
 
 
+def _agree_again_and_refuse(give):
+    run(*give, "-o", "unknowing.jwt")
+    said = here("object", "accept", "unknowing.jwt", "--as", "me", refused="E_AFTER")
+    (mark,) = json.loads(here("consent", "marks", "A-3-12", "--json"))["marks"]
+    assert mark["mark"] in said
+    run(*give, "--after", mark["mark"], "-o", "knowing.jwt")
+    here("object", "accept", "knowing.jwt", "--as", "me")
+    run(*give, "--refuse", "-o", "no.jwt")
+    here("object", "accept", "no.jwt", "--as", "me")
+    assert "refused" in here("consent", "marks", "A-3-12")
+    consents = json.loads(here("consent", "list", "--json"))["consents"]
+    assert [one["in_force"] for one in consents] == [False, False]
+
+
 def test_a_small_site_from_its_first_key_to_a_consent_that_counts(site):
     keys()
     run("sign", "key", "Dupont", refused="is there already")
@@ -115,17 +129,7 @@ def test_a_small_site_from_its_first_key_to_a_consent_that_counts(site):
     here("object", "accept", "given.jwt", "--as", "me", refused="E_REVOKED: the consent")
     (consent,) = json.loads(here("consent", "list", "--json"))["consents"]
     assert not consent["in_force"]
-    run(*give, "--occ", home["id"], "-o", "unknowing.jwt")
-    said = here("object", "accept", "unknowing.jwt", "--as", "me", refused="E_AFTER")
-    (mark,) = json.loads(here("consent", "marks", "A-3-12", "--json"))["marks"]
-    assert mark["mark"] in said
-    run(*give, "--occ", home["id"], "--after", mark["mark"], "-o", "knowing.jwt")
-    here("object", "accept", "knowing.jwt", "--as", "me")
-    run(*give, "--occ", home["id"], "--refuse", "-o", "no.jwt")
-    here("object", "accept", "no.jwt", "--as", "me")
-    assert "refused" in here("consent", "marks", "A-3-12")
-    consents = json.loads(here("consent", "list", "--json"))["consents"]
-    assert [one["in_force"] for one in consents] == [False, False]
+    _agree_again_and_refuse([*give, "--occ", home["id"]])
 
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
