@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from functools import partial
 from inspect import Parameter, Signature, signature
@@ -11,14 +12,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from agent.channels import channels
 from agent.errors import Refused
 from agent.model import Kind
-from agent.registry import calls, calls_bases, calls_people
+from agent.registry import calls, calls_bases, calls_forms, calls_people, catalogue, written
 from agent.registry.beside import beside
 from agent.registry.dates import said_here
 from agent.registry.documents import covers, serial_key
 from agent.registry.fields import LONGEST_LABEL, text
+from agent.registry.forms import Asking, Box, Look, template
+from agent.words import _
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from agent.house import House
     from agent.registry.documents import Installation
@@ -164,6 +167,68 @@ async def consent_give(house: House, asker: Asker, **args: Any) -> dict[str, Any
     return answer | {"without_uplink": sorted(named - known)}
 
 
+async def consent_forms(  # noqa: PLR0913 -- as many options
+    house: House,
+    asker: Asker,
+    *,
+    places: Sequence[str] = (),
+    language: str = "fr",
+    again: bool = False,
+    due: float = 0,
+    named: str | None = None,
+) -> dict[str, Any]:
+    """Print consent forms; the answer has the page and the list for the answers."""
+    privacy = house.config.privacy
+    if privacy.forms is None or privacy.controller is None:
+        raise Refused(
+            _(
+                "the configuration does not say what to ask people for: write `privacy.forms` and"
+                " `privacy.controller` (docs/forms.md)"
+            )
+        )
+    if language not in catalogue.LANGUAGES:
+        raise Refused(f'language: "{language}" is none of {", ".join(catalogue.LANGUAGES)}')
+    settings, who = privacy.forms, author(house, asker, named)
+    own = {"fr": settings.french, "en": settings.english}[language]
+    asks = [
+        Asking(
+            Box(
+                one.recipient, one.purpose, one.channels, written.step(one.scope, None), one.months
+            ),
+            one.name,
+            one.words.model_dump(),
+            one.why.model_dump(),
+        )
+        for one in settings.asks
+    ]
+    dpo = privacy.dpo
+    look = Look(
+        house.config.building.name,
+        house.config.zone,
+        ", ".join(filter(None, (privacy.controller.name, privacy.controller.address,
+                                privacy.controller.contact))),
+        privacy.controller.contact,
+        f"{dpo.name}, {dpo.contact}" if dpo else "",
+        asks,
+        {language: await asyncio.to_thread(template, own, language)},
+    )  # fmt: skip
+    boxes = [one.box for one in asks]
+    await house.ask_disk()
+    answer = calls_forms.forms(
+        house.registry, who=who, now=house.clock.now(), places=places, again=again, due=int(due),
+        boxes=boxes, look=look, language=language,
+    )  # fmt: skip
+    await house.registry_changed()
+    return answer
+
+
+@passing(change(calls_forms.back), "policy")
+async def consent_answers(house: House, asker: Asker, **args: Any) -> dict[str, Any]:
+    """Record what people ticked on their forms."""
+    policy = house.config.privacy.policy
+    return await change(calls_forms.back)(house, asker, policy=policy, **args)
+
+
 async def meter_list(house: House, asker: Asker) -> dict[str, Any]:
     """List all installations, with how sure each is."""
     said = [one.serial for line in house.lines.values() for one in line.devices.values()]
@@ -248,6 +313,9 @@ CALLS: Mapping[str, Call] = {
     "consent.withdraw": zoneless(calls_bases.withdraw),
     "consent.list": question(calls_bases.list_),
     "consent.marks": question(calls_bases.marks),
+    "consent.forms": consent_forms,
+    "consent.answers": consent_answers,
+    "consent.due": question(calls_forms.due),
     "duty.add": change(calls_bases.duty_add),
     "duty.end": change(calls_bases.duty_end),
     "duty.list": question(calls_bases.duty_list),

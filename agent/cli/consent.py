@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +15,7 @@ from agent.cli.terminal import (
     As,
     Config,
     Json,
+    Language,
     Preview,
     State,
     as_json,
@@ -23,6 +26,7 @@ from agent.cli.terminal import (
     stands,
     table,
     text_of,
+    write_private,
 )
 from agent.words import _
 
@@ -67,6 +71,27 @@ def _shown(answer: dict[str, Any], json: bool, done: str) -> None:
     for name in answer.get("without_uplink", ()):
         typer.echo(f"no uplink delivers to {name}: nothing leaves on that until one does")
     not_read(answer)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each scanned page in a folder, by the number in its file's name."""
+    from agent.errors import Refused
+    from agent.registry.forms import NUMBER
+    from agent.registry.place import parse
+
+    found: dict[str, str] = {}
+    for path in sorted(folder.iterdir()):
+        with suppress(Refused):
+            found[parse(path.name.split(".")[0], NUMBER)] = digest(path)
+    if not found:
+        raise Refused(_("{folder}: no file here is called by the number of a form", folder=folder))
+    return found
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _knowing(known: Sequence[dict[str, Any]]) -> list[str]:
@@ -163,23 +188,133 @@ def give(
     _shown(answer, json, "recorded")
 
 
+@app.command()
+def forms(
+    places: Annotated[
+        list[str] | None,
+        typer.Argument(help="Only of these dwellings, by label or id.", show_default=False),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Print those that nobody has answered yet once more.")
+    ] = False,
+    due: Annotated[
+        int, typer.Option(help="Only where a consent ends within so many days; 0: not.")
+    ] = 0,
+    language: Language = "fr",
+    to: Annotated[Path, typer.Option(help="The folder to write to.")] = Path(),
+    as_: As = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Print a consent form for each dwelling, and the list for the answers.
+
+    Without names of dwellings: for all where somebody lives who was never asked. What the forms ask
+    is in the configuration (privacy.forms). Bring the list back by `gardien consent import`.
+    """
+    answer = ask(
+        config, state, "consent.forms", named=as_, places=places or [], language=language,
+        again=again, due=due,
+    )  # fmt: skip
+    names = {"fr": ("formulaires", "reponses"), "en": ("forms", "answers")}[language]
+    files = {f"{names[0]}.html": answer["html"], f"{names[1]}.csv": answer["list"]}
+    if answer["forms"]:
+        for name, text in files.items():
+            write_private(to / name, text)
+    if json:
+        as_json(answer)
+        return
+    for label in answer["nobody_known"]:
+        typer.echo(_("{label}: nobody is known to live there; no form", label=label))
+    if not answer["forms"]:
+        typer.echo(_("no form to print; those that wait for an answer: --again"))
+        return
+    for name in files:
+        typer.echo(_("written: {file}", file=to / name))
+    typer.echo(
+        _(
+            "{forms} printed. Write the answers into {list}, and bring it: gardien consent import"
+            " {list}",
+            forms=plural(len(answer["forms"]), "form"), list=to / f"{names[1]}.csv",
+        )
+    )  # fmt: skip
+
+
+@app.command()
+def due(
+    days: Annotated[int, typer.Option(help="What ends within so many days.")] = 60,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Show who has not answered a form, and which consents end soon."""
+    answer = ask(config, state, "consent.due", days=days)
+    if json:
+        as_json(answer)
+        return
+    if answer["forms"]:
+        rows = [(one["label"], one["form"], day(one["printed"])[:10]) for one in answer["forms"]]
+        table(("not answered", "form", "printed"), rows)
+        typer.echo(_("print them again: gardien consent forms --again"))
+    if answer["consents"]:
+        _show(answer["consents"])
+        typer.echo(_("ask again: gardien consent forms --due {days}", days=days))
+    if not answer["forms"] and not answer["consents"]:
+        typer.echo(_("every form is answered, and no consent ends soon"))
+
+
 @app.command("import")
 def import_(
     file: Annotated[
         Path,
         typer.Argument(
-            help="CSV or .xlsx with the columns place;recipient;channels;scope;purpose."
+            help="CSV or .xlsx with the columns place;recipient;channels;scope;purpose; or the list"
+            " of answers to forms."
         ),
     ],
     replace: Annotated[bool, typer.Option("--replace", help="End what stands against it.")] = False,
+    scans: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of answers to forms: the folder with the scanned pages, each called by the"
+            " number of its form; their SHA-256 is recorded.",
+            show_default=False,
+        ),
+    ] = None,
+    kept: Annotated[
+        str, typer.Option(help="Of answers to forms: where the signed pages lie.")
+    ] = "",
     preview: Preview = False,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record the consents of a spreadsheet: the whole file or nothing."""
-    words = {"text": text_of(file), "name": str(file), "replace": replace, "preview": preview}
+    """Record the consents of a spreadsheet, or the answers to forms: the whole file or nothing."""
+    from agent.registry.calls_forms import is_list
+
+    text = text_of(file)
+    if is_list(text):
+        words = {
+            "text": text, "name": str(file), "preview": preview, "kept": kept,
+            "scans": hashes(scans) if scans else {},
+        }  # fmt: skip
+        answer = ask(config, state, "consent.answers", named=as_, **words)
+        _shown(answer, json, "would be recorded" if preview else "recorded")
+        if not json:
+            ended = sum(one["withdrawn"] is not None for one in answer["consents"])
+            new = len(answer["consents"]) - ended
+            typer.echo(
+                _(
+                    "{forms} read: {new} consents given, {ended} ended, {no} boxes refused",
+                    forms=plural(answer["answers"], "form"), new=new, ended=ended,
+                    no=answer["refused"],
+                )
+            )  # fmt: skip
+        for number in () if json else answer["without_scan"]:
+            typer.echo(_("form {form}: no scan of it lies in the folder", form=number))
+        return
+    words = {"text": text, "name": str(file), "replace": replace, "preview": preview}
     answer = ask(config, state, "consent.give", named=as_, **words)
     _shown(answer, json, "would be recorded" if preview else "recorded")
 

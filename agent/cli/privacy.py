@@ -12,6 +12,7 @@ from agent.cli.terminal import (
     As,
     Config,
     Json,
+    Language,
     State,
     as_json,
     ask,
@@ -19,6 +20,7 @@ from agent.cli.terminal import (
     plural,
     table,
     wrapped,
+    write_private,
 )
 from agent.words import N_, _
 
@@ -76,8 +78,6 @@ ERASURES = {
     "asked_part": "a part: asked to erase",
     "cannot_ask_part": "a part: no uplink to ask",
 }
-
-Language = Annotated[str, typer.Option(help="fr or en.")]
 
 
 def _step(step: int | None) -> str:
@@ -205,7 +205,7 @@ def person(
     name = "".join(c if c.isalnum() or c in "-_" else "_" for c in answer["label"])
     files = {f"{name}.html": answer["letter"], f"{name}.csv": answer["csv"]}
     for file, text in files.items():
-        _write(to / file, text)
+        write_private(to / file, text)
     if json:
         as_json(answer)
         _unknown(answer["unknown"])
@@ -242,18 +242,6 @@ def _goes_on(duty: dict[str, Any]) -> str:
         recipient=duty["recipient"],
         reference=duty["reference"],
     )
-
-
-def _write(path: Path, text: str) -> None:
-    """A file that only its writer reads. Raises Refused."""
-    from agent.errors import Refused
-
-    try:
-        path.touch(0o600)
-        path.chmod(0o600)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise Refused(f"{path}: {error.strerror}") from error
 
 
 @app.command()

@@ -53,6 +53,7 @@ At = Annotated[
     str | None,
     typer.Option(help="When: 2026-07-12 (00:00) or 2026-07-12T09:30+02:00; default: now."),
 ]
+Language = Annotated[str, typer.Option(help="fr or en.")]
 Json = Annotated[bool, typer.Option("--json", help="For programs: JSON instead of a table.")]
 
 
@@ -196,3 +197,13 @@ def not_read(answer: dict[str, Any]) -> None:
     """Say which columns were left alone."""
     if names := answer.get("not_read"):
         typer.echo("columns not read: " + ", ".join(names))
+
+
+def write_private(path: Path, text: str) -> None:
+    """A file that only its writer reads. Raises Refused."""
+    try:
+        path.touch(0o600)
+        path.chmod(0o600)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise Refused(f"{path}: {error.strerror}") from error

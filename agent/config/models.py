@@ -298,6 +298,52 @@ class Common(Section):
     """the first day on which they may leave"""
 
 
+class Contact(Section):
+    """Who is responsible for the data, or looks after their protection."""
+
+    name: Text = Field(examples=["Régie Dupont"])
+    address: Text | None = Field(None, examples=["12 rue des Lilas, 38000 Grenoble"])
+    contact: Text = Field(examples=["donnees@regie.example"])
+    """an e-mail address or a telephone number"""
+
+
+class Words(Section):
+    """The same in both languages."""
+
+    fr: Text = Field(examples=["comparer deux hivers"])
+    en: Text = Field(examples=["comparing two winters"])
+
+
+class Asked(Section):
+    """One box of the consent forms: who wants what, what for, and for how long."""
+
+    recipient: Text = Field(examples=["energie.metropole.example"])
+    name: Text = Field(examples=["Métropole de Grenoble, service de l'énergie"])
+    """what people call the recipient"""
+    purpose: Text = Field(examples=["conseil"])
+    """as it is recorded: one purpose"""
+    words: Words
+    """the purpose, in a sentence that people understand"""
+    channels: tuple[Text, ...] = Field(min_length=1, examples=[["heat"]])
+    scope: Literal["monthly", "daily", "loadcurve"] = Field("daily", examples=["daily"])
+    """how fine: one index a month, one a day, or every half hour"""
+    months: Annotated[int, Field(ge=1, le=36)] = Field(36, examples=[24])
+    """how long the consent lasts"""
+    why: Words
+    """why that long"""
+
+
+class Forms(Section):
+    """Consent forms: docs/forms.md."""
+
+    asks: tuple[Asked, ...] = Field(min_length=1, max_length=20)
+    """the boxes, in their order"""
+    french: FromTheRoot | None = Field(None, examples=["/etc/gardien/formulaire.html"])
+    """a template of your own for the page in French"""
+    english: FromTheRoot | None = Field(None, examples=["/etc/gardien/form.html"])
+    """and for the one in English"""
+
+
 class Privacy(Section):
     """What may leave the building at all."""
 
@@ -307,6 +353,12 @@ class Privacy(Section):
     """by what right readings of common plant leave; without it they stay"""
     fewest: Annotated[int, Field(ge=FLOOR)] = Field(FEWEST, examples=[15])
     """how many dwellings a sum has at least that may leave"""
+    controller: Contact | None = None
+    """who is responsible for the data (GDPR, article 4): printed on forms and letters"""
+    dpo: Contact | None = None
+    """the data protection officer"""
+    forms: Forms | None = None
+    """what the consent forms ask for"""
 
 
 class ClockSource(Section):

@@ -34,7 +34,7 @@ def admit_consents(
     rows: Sequence[NewConsent],
     author: Author,
     policy: Policy,
-    without_effect: list[Unknowing],
+    without_effect: list[Refused],
 ) -> list[Document]:
     """Documents for consents: each hangs on who lives in the dwelling when it begins.
 

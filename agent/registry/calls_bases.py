@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.registry.answers import Answer
-    from agent.registry.marks import Unknowing
     from agent.registry.registry import Registry
 
 COLUMNS = {
@@ -87,7 +86,7 @@ def give(  # noqa: PLR0913 -- as many options
     under = named_policy(policy, zone=ZoneInfo(zone) if zone else None)
     source = "gardien consent give"
     before = {one.id for one in registry.consents()}
-    unknowing: list[Unknowing] = []
+    unknowing: list[Refused] = []
     recorded = registry.consent(
         rows, who, source, now, under, preview=preview, without_effect=unknowing
     )

@@ -196,6 +196,26 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Form:
+    """A consent form that was printed for the people of an occupancy, and their answer."""
+
+    kind: ClassVar[str] = "form"
+    id: str
+    """`F…`, as it is printed"""
+    occupancy: str
+    place: str
+    asked: tuple[str, ...]
+    """each box, as JSON: recipient, purpose, channels, step, months (see forms.py)"""
+    after: tuple[str, ...]
+    """the marks that the page told them of"""
+    printed: int
+    word: Word
+    answers: tuple[str, ...] = ()
+    """of each box `yes`, `no` or empty; none: it was not answered yet"""
+    signed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Duty:
     """What the law or a contract lets the building manager have of all dwellings.
 
@@ -216,7 +236,7 @@ class Duty:
     """days of the year, as `06-30`"""
 
 
-Document = Place | Alias | Occupancy | Installation | Consent | Withdrawal | Mark | Duty
+Document = Place | Alias | Occupancy | Installation | Consent | Withdrawal | Mark | Form | Duty
 
 Dated = Alias | Occupancy | Installation | Consent | Duty
 """what holds for an interval"""

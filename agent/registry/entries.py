@@ -170,6 +170,19 @@ class NewWithdrawal(Said):
 
 
 @dataclass(frozen=True, slots=True)
+class NewAnswer(Said):
+    """A consent form that came back."""
+
+    form: str
+    """its number"""
+    answers: tuple[str, ...]
+    """of each box `yes`, `no` or empty"""
+    signed: int | None
+    method: str = ""
+    proof: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class NewDuty(Said):
     """What the building manager must or may have of all dwellings."""
 

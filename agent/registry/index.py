@@ -15,6 +15,7 @@ from agent.registry.documents import (
     Alias,
     Consent,
     Duty,
+    Form,
     Installation,
     Mark,
     Occupancy,
@@ -77,6 +78,7 @@ class Index:
         self.duties.sort(key=lambda doc: (-doc.until if doc.until else -(2**62), doc.id))
         self._by_channel = _groups((name, doc) for doc in self.duties for name in doc.channels)
         self.withdrawn = {doc.id for doc in now if isinstance(doc, Withdrawal)}
+        self.forms = {doc.id: doc for doc in now if isinstance(doc, Form)}
         self._marks = _groups((doc.occupancy, doc) for doc in now if isinstance(doc, Mark))
         self._unmarked = {
             (doc.occupancy, doc.recipient)

@@ -26,6 +26,7 @@ from agent.registry.admit_bases import (
     admit_restored,
     admit_withdrawals,
 )
+from agent.registry.admit_forms import admit_answers, admit_forms
 from agent.registry.admit_meters import (
     admit_exchanges,
     admit_installations,
@@ -39,6 +40,7 @@ from agent.registry.documents import (
     Alias,
     Consent,
     Duty,
+    Form,
     Installation,
     Mark,
     Occupancy,
@@ -50,6 +52,7 @@ from agent.registry.index import Index, Unknown
 from agent.registry.storage import AtomicStorage
 from agent.registry.stored import from_row, to_row
 from agent.storage import made
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -61,6 +64,7 @@ if TYPE_CHECKING:
     from agent.registry.documents import Document
     from agent.registry.entries import (
         NewAlias,
+        NewAnswer,
         NewConsent,
         NewDuty,
         NewExchange,
@@ -69,13 +73,14 @@ if TYPE_CHECKING:
         NewPlace,
         NewWithdrawal,
     )
+    from agent.registry.forms import Box
     from agent.registry.gate import Policy
-    from agent.registry.marks import Marks, Unknowing
+    from agent.registry.marks import Marks
 
     Admit = Callable[..., list[Document]]
     State = tuple[Path, AtomicStorage, list[Document], Index]
 
-D = TypeVar("D", Place, Alias, Occupancy, Installation, Consent, Mark, Duty)
+D = TypeVar("D", Place, Alias, Occupancy, Installation, Consent, Mark, Form, Duty)
 
 log = logging.getLogger(__name__)
 TABLE = "documents"
@@ -288,7 +293,7 @@ class Registry:
         policy: Policy,
         *,
         preview: bool = False,
-        without_effect: list[Unknowing] | None = None,
+        without_effect: list[Refused] | None = None,
     ) -> list[Consent]:
         """Record what the people of dwellings agreed to, within the policy.
 
@@ -296,7 +301,7 @@ class Registry:
         a withdrawal has come; Unknowing where it knows not of a withdrawal. Rows of a list that
         know not of one have no effect, and are added to `without_effect`.
         """
-        unknowing = [] if without_effect is None else without_effect
+        unknowing: list[Refused] = [] if without_effect is None else without_effect
         admit = partial(admit_consents, rows=rows, policy=policy, without_effect=unknowing)
         return self._change(Consent, admit, (who, source, now), preview)
 
@@ -318,6 +323,38 @@ class Registry:
     def mark(self, id_: str) -> Mark | None:
         """A mark by its id; None: there is none."""
         return self._index.mark(id_)
+
+    def forms(self) -> list[Form]:
+        """All consent forms that were printed, the first one first."""
+        return sorted(self._index.forms.values(), key=lambda form: (form.printed, form.id))
+
+    def print_forms(
+        self, places: Sequence[str], boxes: Sequence[Box], who: str, now: float
+    ) -> list[Form]:
+        """Draw a form for whoever lives in each place. Raises Refused while an upgrade is judged:
+        the version before knows no forms.
+        """
+        if not self.marked:
+            raise Refused(_("an upgrade is being judged: print forms once it stands"))
+        admit = partial(admit_forms, places=places, boxes=boxes)
+        return self._change(Form, admit, (who, "gardien consent forms", now))
+
+    def answer(  # noqa: PLR0913 -- and the policy
+        self,
+        rows: Sequence[NewAnswer],
+        who: str,
+        source: str,
+        now: float,
+        policy: Policy,
+        *,
+        without_effect: list[Refused],
+        preview: bool = False,
+    ) -> list[Consent]:
+        """Record what people ticked on forms; the answer is what of it gives or ends consents. What
+        has no effect is added to `without_effect`.
+        """
+        admit = partial(admit_answers, rows=rows, policy=policy, without_effect=without_effect)
+        return self._change(Consent, admit, (who, source, now), preview)
 
     def draw_marks(self, now: float, *, restored: bool = False) -> None:
         """Draw the marks of withdrawals that have none yet; `restored`: one for everybody, too."""

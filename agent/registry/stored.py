@@ -11,6 +11,7 @@ from agent.registry.documents import (
     Consent,
     Document,
     Duty,
+    Form,
     Installation,
     Mark,
     Occupancy,
@@ -21,11 +22,11 @@ from agent.registry.documents import (
 
 KINDS: dict[str, type[Document]] = {
     cls.kind: cls
-    for cls in (Place, Alias, Occupancy, Installation, Consent, Withdrawal, Mark, Duty)
+    for cls in (Place, Alias, Occupancy, Installation, Consent, Withdrawal, Mark, Form, Duty)
 }
 NUMBERS = ("multiplier", "offset")
 INDEXES = ("opened", "closed")
-LISTS = ("channels", "billing")
+LISTS = ("channels", "billing", "asked", "after", "answers")
 
 
 def to_row(document: Document) -> dict[str, Any]:

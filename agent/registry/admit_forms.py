@@ -1,0 +1,184 @@
+"""What is asked of consent forms: that they are printed, and that they come back answered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from agent.clock import stamp
+from agent.errors import Refused
+from agent.registry.admission import dwelling, each, said
+from agent.registry.admit_bases import admit_consents, admit_withdrawals
+from agent.registry.dates import months_later
+from agent.registry.documents import Form, covers
+from agent.registry.entries import NewConsent, NewWithdrawal
+from agent.registry.forms import NUMBER, Box
+from agent.registry.marks import Unknowing, sentence, unknown
+from agent.registry.place import mint, parse, shown
+from agent.words import _
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from agent.registry.admission import Author
+    from agent.registry.documents import Document, Mark
+    from agent.registry.entries import NewAnswer
+    from agent.registry.gate import Policy
+    from agent.registry.index import Index
+
+DAY = 86_400
+
+
+def admit_forms(
+    index: Index, places: Sequence[str], boxes: Sequence[Box], author: Author
+) -> list[Document]:
+    """A form for whoever lives in each place now. Raises Refused where nobody is known to."""
+    recipients = sorted({box.recipient for box in boxes})
+    made: list[Document] = []
+    for text in places:
+        place = dwelling(index, text, "consent")
+        home = index.occupancy_at(place.id, int(author.now))
+        if home is None:
+            raise Refused(
+                _(
+                    "{place}: nobody is known to live there, so nobody can be asked; record the"
+                    " lease first: gardien occupancy import LIST",
+                    place=said(place),
+                )
+            )
+        marks = {mark.id for to in recipients for mark in index.marks(home.id, to)}
+        after = tuple(mark.id for mark in index.marks(home.id) if mark.id in marks)
+        asked = tuple(box.text() for box in boxes)
+        made.append(
+            Form(mint(NUMBER), home.id, place.id, asked, after, int(author.now), author.word(""))
+        )
+    return made
+
+
+def admit_answers(
+    index: Index,
+    rows: Sequence[NewAnswer],
+    author: Author,
+    policy: Policy,
+    without_effect: list[Refused],
+) -> list[Document]:
+    """What people ticked: refusals first, then consents that know of them.
+
+    A form that does not know of a later withdrawal gives nothing, and refuses all the same; it is
+    added to `without_effect`, and so is one of people who have moved out. A form that was answered
+    the same way before has no documents.
+    """
+    found: list[tuple[NewAnswer, Form]] = []
+
+    def read(row: NewAnswer) -> Iterator[Document]:
+        form = _form(index, row)
+        if form.signed is not None:
+            if (form.answers, form.signed) != (row.answers, row.signed):
+                raise Refused(
+                    _(
+                        "form {form} was answered already (signed on {signed}); print a new one"
+                        " for another answer: gardien consent forms",
+                        form=shown(form.id), signed=stamp(form.signed),
+                    )
+                )  # fmt: skip
+            return
+        found.append((row, form))
+        answered = replace(
+            form, answers=row.answers, signed=row.signed, word=author.word(row.where)
+        )
+        yield answered
+
+    documents = each(rows, read)
+    refusals = [
+        NewWithdrawal(occupancy=form.occupancy, recipient=to, refused=True, where=row.where)
+        for row, form in found
+        for to in sorted(_recipients(form, row, "no"))
+    ]
+    refused = admit_withdrawals(index, refusals, author, marked=True)
+    after = index.and_with(refused)
+    consents = [
+        new
+        for row, form in found
+        for new in _consents((index, after), row, form, without_effect, author)
+    ]
+    given = admit_consents(after, consents, author, policy, without_effect)
+    return [*documents, *refused, *given]
+
+
+def _form(index: Index, row: NewAnswer) -> Form:
+    id_ = parse(row.form, NUMBER)
+    form = index.forms.get(id_)
+    if form is None:
+        raise Refused(_("form {form} was not printed here", form=shown(id_)))
+    if len(row.answers) > len(form.asked) and any(row.answers[len(form.asked) :]):
+        raise Refused(_("form {form} has {many} boxes", form=shown(id_), many=len(form.asked)))
+    if not any(row.answers):
+        raise Refused(
+            _("form {form}: no box is answered; take the line out of the list", form=shown(id_))
+        )
+    if row.signed is None:
+        raise Refused(_("form {form}: write the day on which it was signed", form=shown(id_)))
+    if row.signed < form.printed - DAY:
+        raise Refused(
+            _(
+                "form {form}: signed on {signed}, before it was printed on {printed}",
+                form=shown(id_), signed=stamp(row.signed), printed=stamp(form.printed),
+            )
+        )  # fmt: skip
+    return form
+
+
+def _recipients(form: Form, row: NewAnswer, answer: str) -> set[str]:
+    boxes = (Box.of(text) for text in form.asked)
+    return {box.recipient for box, said in zip(boxes, row.answers, strict=False) if said == answer}
+
+
+def _consents(
+    indexes: tuple[Index, Index],
+    row: NewAnswer,
+    form: Form,
+    without_effect: list[Refused],
+    author: Author,
+) -> Iterator[NewConsent]:
+    """A consent for each box with a yes."""
+    before, after = indexes
+    home = next(one for one in before.occupancies if one.id == form.occupancy)
+    said = zip(map(Box.of, form.asked), row.answers, strict=False)
+    agreed = [box for box, answer in said if answer == "yes"]
+    if agreed and not covers(home, int(author.now)):
+        words = _("form {form}: who signed it does not live there any more", form=shown(form.id))
+        without_effect.append(Refused(f"{row.where}: {words}"))
+        return
+    knows = {to: _knows(before, form, to) for to in {box.recipient for box in agreed}}
+    for to, lacks in knows.items():
+        if lacks:
+            words = _(
+                "form {form}, for {to}: since it was printed: {marks}; if they agree now, print a"
+                " new form: gardien consent forms",
+                form=shown(form.id), to=to, marks="; ".join(map(sentence, lacks)),
+            )  # fmt: skip
+            without_effect.append(Unknowing(f"{row.where}: {words}", lacks))
+    for box in agreed:
+        if knows[box.recipient]:
+            continue
+        marks = after.marks(form.occupancy, box.recipient)
+        yield NewConsent(
+            "",
+            box.recipient,
+            box.channels,
+            box.step,
+            box.purpose,
+            until=months_later(row.signed or 0, box.months),
+            occupancy=form.occupancy,
+            given=row.signed,
+            method=row.method,
+            proof=row.proof,
+            after=tuple(one.id for one in marks[-1:]),
+            replaces="any",
+            where=row.where,
+        )
+
+
+def _knows(index: Index, form: Form, to: str) -> list[Mark]:
+    """The marks that a form does not know; none: it counts."""
+    return unknown(index.marks_of(form.occupancy, to), form.after, (), "")

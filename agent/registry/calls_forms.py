@@ -1,0 +1,233 @@
+"""What the commands ask of the registry about consent forms: which stand open, what ends when, and
+what came back.
+
+As in calls.py: plain words in, plain data out; Refused, and then nothing was changed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from agent.clock import stamp
+from agent.errors import Refused
+from agent.registry import answers, sheet, written
+from agent.registry.dates import DAY
+from agent.registry.documents import covers
+from agent.registry.entries import NewAnswer
+from agent.registry.forms import MOST_BOXES, NUMBER, Page, answer, answer_list, printed
+from agent.registry.gate import policy as named_policy
+from agent.registry.place import parse, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agent.registry.answers import Answer
+    from agent.registry.documents import Consent, Form
+    from agent.registry.forms import Box, Look
+    from agent.registry.registry import Registry
+
+SOON = 60
+"""days before its end from which on a consent is told to be renewed"""
+COLUMNS = {
+    **dict.fromkeys(("form", "formulaire", "n° de formulaire", "numéro"), "form"),
+    **dict.fromkeys(("dwelling", "place", "label", "logement", "appartement"), "place"),
+    **dict.fromkeys(("lease", "bail", "n° de bail"), "lease"),
+    **dict.fromkeys(("signed", "signé le", "given", "date de signature"), "signed"),
+    **dict.fromkeys(("method", "mode"), "method"),
+    **dict.fromkeys(("proof", "preuve"), "proof"),
+    **{str(number): str(number) for number in range(1, MOST_BOXES + 1)},
+}
+
+
+def is_list(text: str) -> bool:
+    """Whether a table is a list of answers to forms: it has a column for their numbers."""
+    heads = {sheet.plain(one) for one, name in COLUMNS.items() if name == "form"}
+    first = text.removeprefix("\ufeff").splitlines()[: sheet.ABOVE]
+    cells = (cell for line in first for mark in sheet.SEPARATORS for cell in line.split(mark))
+    return any(sheet.plain(cell) in heads for cell in cells)
+
+
+def pages(registry: Registry, forms: Sequence[Form]) -> list[Page]:
+    """What stands on each form."""
+    homes = {home.id: home for home in registry.occupancies()}
+    return [
+        Page(
+            form,
+            registry.label(form.place) or shown(form.place),
+            homes[form.occupancy].reference or "",
+            [one for one in registry.marks(form.occupancy) if one.id in form.after],
+        )
+        for form in forms
+    ]
+
+
+def forms(  # noqa: PLR0913 -- as many options
+    registry: Registry,
+    *,
+    who: str,
+    now: float,
+    places: Sequence[str],
+    again: bool,
+    due: int,
+    boxes: Sequence[Box],
+    look: Look,
+    language: str,
+) -> Answer:
+    """Print a form for each of these places, or for each dwelling where somebody lives and no form
+    waits. `again`: those that wait for an answer, with their numbers; `due`: where a consent ends
+    within so many days, too (0: not).
+    """
+    waits = {form.occupancy: form for form in open_forms(registry, now)}
+    if again:
+        made = list(waits.values())
+    else:
+        chosen = places or _not_asked(registry, now, set(waits), due)
+        made = registry.print_forms(chosen, boxes, who, now) if chosen else []
+    of = sorted(pages(registry, made), key=lambda page: page.label)
+    unknown = [
+        registry.label(place)
+        for place in registry.dwellings()
+        if registry.occupancy_at(place, int(now)) is None
+    ]
+    return {
+        "forms": [_told(registry, page.form) for page in of],
+        "html": printed(of, look, language) if of else "",
+        "list": answer_list(of, language) if of else "",
+        "nobody_known": [] if places else sorted(one for one in unknown if one),
+    }
+
+
+def _not_asked(registry: Registry, now: float, waits: set[str], due: int) -> list[str]:
+    """Dwellings where somebody lives who has never had a form; and, with `due`, where it is time to
+    ask again.
+    """
+    asked = {form.occupancy for form in registry.forms()}
+    ends = {one.occupancy for one in ending(registry, now, due)} if due else set()
+    homes = [registry.occupancy_at(place, int(now)) for place in registry.dwellings()]
+    return [
+        home.place
+        for home in homes
+        if home is not None
+        and home.id not in waits
+        and (home.id in ends or (home.id not in asked and not due))
+    ]
+
+
+def open_forms(registry: Registry, now: float) -> list[Form]:
+    """The latest form of each who lives here and has not answered any since."""
+    latest = {form.occupancy: form for form in registry.forms()}
+    here = {home.id for home in registry.occupancies() if covers(home, int(now))}
+    return [form for form in latest.values() if form.signed is None and form.occupancy in here]
+
+
+def ending(registry: Registry, now: float, days: int = SOON) -> list[Consent]:
+    """Consents in force that end within so many days, and no later one goes on with."""
+    homes = {home.id: home for home in registry.occupancies()}
+    live = [
+        one
+        for one in registry.consents()
+        if one.withdrawn is None
+        and one.since <= now < one.until
+        and covers(homes[one.occupancy], int(now))
+    ]
+    last: dict[tuple[str, str, str], Consent] = {}
+    for one in sorted(live, key=lambda one: one.until):
+        last[one.occupancy, one.recipient, one.purpose] = one
+    return sorted(
+        (one for one in last.values() if one.until <= now + days * DAY), key=lambda one: one.until
+    )
+
+
+def due(registry: Registry, *, who: str, now: float, days: float = SOON) -> Answer:  # noqa: ARG001
+    """Who has not answered, and which consents end within so many days."""
+    waits = sorted(open_forms(registry, now), key=lambda form: form.printed)
+    return {
+        "forms": [_told(registry, form) for form in waits],
+        **answers.consents(registry, ending(registry, now, int(days)), now),
+    }
+
+
+def _told(registry: Registry, form: Form) -> Answer:
+    return {
+        "form": shown(form.id),
+        "label": registry.label(form.place),
+        "occupancy": form.occupancy,
+        "printed": stamp(form.printed),
+        "signed": stamp(form.signed) if form.signed is not None else None,
+        "boxes": len(form.asked),
+        "answers": list(form.answers),
+    }
+
+
+def back(  # noqa: PLR0913 -- as many options
+    registry: Registry,
+    *,
+    who: str,
+    now: float,
+    text: str,
+    name: str = "",
+    scans: Mapping[str, str] | None = None,
+    kept: str = "",
+    zone: str | None = None,
+    policy: str = "FR-1",
+    preview: bool = False,
+) -> Answer:
+    """Record the answers of a list: all or none. `scans`: the SHA-256 of the scanned page by the
+    number of its form; `kept`: where the signed pages lie.
+    """
+    rows = []
+    for line in sheet.read(text, name, COLUMNS, ("form", "signed")):
+        (signed,), fault = written.dated(line, zone, "signed")
+        cells = line.cells
+        ticks: tuple[str, ...] = ()
+        try:
+            ticks = tuple(answer(cells.get(str(n), "")) for n in range(1, MOST_BOXES + 1))
+        except Refused as error:
+            fault = fault or str(error)
+        rows.append(
+            NewAnswer(
+                cells.get("form", ""), _without_end(ticks), signed,
+                cells.get("method", "") or "paper",
+                _proof(cells, scans or {}, kept), where=line.where, fault=fault,
+            )
+        )  # fmt: skip
+    unknowing: list[Refused] = []
+    under = named_policy(policy, zone=ZoneInfo(zone) if zone else None)
+    given = registry.answer(rows, who, name, now, under, without_effect=unknowing, preview=preview)
+    return answers.consents(registry, given, now) | {
+        "without_effect": [str(one) for one in unknowing],
+        "answers": len(rows),
+        "refused": sum(row.answers.count("no") for row in rows),
+        "without_scan": [] if not scans else sorted(_lacks(rows, scans)),
+        "not_read": sheet.unread(text, name, COLUMNS),
+    }
+
+
+def _without_end(ticks: tuple[str, ...]) -> tuple[str, ...]:
+    """The answers up to the last one."""
+    last = max((n for n, said in enumerate(ticks, 1) if said), default=0)
+    return ticks[:last]
+
+
+def _proof(cells: Mapping[str, str], scans: Mapping[str, str], kept: str) -> str:
+    """What proves the answer: the hash of its scan, and where the page lies."""
+    try:
+        scan = scans.get(parse(cells.get("form", ""), NUMBER), "")
+    except Refused:
+        scan = ""
+    said = (cells.get("proof", ""), f"sha256:{scan}" if scan else "", kept)
+    return " ".join(one for one in said if one)
+
+
+def _lacks(rows: Sequence[NewAnswer], scans: Mapping[str, str]) -> list[str]:
+    """Forms without a scan, among some that have one."""
+    lacks = []
+    for row in rows:
+        try:
+            number = parse(row.form, NUMBER)
+        except Refused:
+            continue
+        if number not in scans:
+            lacks.append(shown(number))
+    return lacks

@@ -1,0 +1,233 @@
+"""Consent forms: one page for each dwelling, with a box for each purpose, and the list in which the
+answers come back. Pure.
+
+A page has a number, by which the answer is known to be of these people, and to know of what they
+had withdrawn when it was printed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.errors import Refused
+from agent.registry import catalogue
+from agent.registry.place import shown
+from agent.words import _
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from zoneinfo import ZoneInfo
+
+    from agent.registry.documents import Form, Mark
+
+NUMBER = "F"
+"""what the number of a form begins with"""
+MOST_BOXES = 20
+NEEDED = ("number", "dwelling", "boxes", "controller", "dpo", "withdraw")
+"""what a template must have"""
+FILES = {language: Path(__file__).with_name(f"form.{language}.html") for language in ("fr", "en")}
+WORDS = {
+    "fr": {
+        "box": "Oui ☐&emsp;Non ☐", "to": "à qui", "what": "quoi", "shows": "ce que cela révèle",
+        "until": "pour {months} mois après la signature ; pourquoi si longtemps : {why}",
+        "none": "à demander au gestionnaire",
+        "withdrawn": "Le {on}, il a été noté que vous retirez votre accord : {to}.",
+        "refused": "Le {on}, il a été noté que vous refusez : {to}.",
+        "restored": "Le {on}, la passerelle de l'immeuble a été remplacée : votre accord doit être"
+        " demandé de nouveau.",
+        "all": "tous les destinataires",
+        "withdraw": "Vous pouvez retirer votre accord à tout moment, sans dire pourquoi et sans"
+        " frais : écrivez à {contact}, ou dites-le au gardien ou au gestionnaire. Ce qui attend est"
+        " détruit aussitôt, et le destinataire doit effacer ce qu'il a reçu.",
+    },
+    "en": {
+        "box": "Yes ☐&emsp;No ☐", "to": "to whom", "what": "what", "shows": "what it gives away",
+        "until": "for {months} months after the signature; why that long: {why}",
+        "none": "ask the building manager",
+        "withdrawn": "On {on} it was noted that you withdraw your consent: {to}.",
+        "refused": "On {on} it was noted that you refuse: {to}.",
+        "restored": "On {on} the building's gateway was replaced: you have to be asked again.",
+        "all": "all recipients",
+        "withdraw": "You may withdraw your consent at any time, without a reason and free of"
+        " charge: write to {contact}, or tell the caretaker or the building manager. What waits is"
+        " destroyed at once, and the recipient must erase what it has received.",
+    },
+}  # fmt: skip
+
+LIST = {
+    "fr": ("formulaire", "logement", "bail", "signé le", "mode", "preuve"),
+    "en": ("form", "dwelling", "lease", "signed", "method", "proof"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One thing that people are asked for."""
+
+    recipient: str
+    purpose: str
+    channels: tuple[str, ...]
+    step: int
+    """seconds"""
+    months: int
+
+    def text(self) -> str:
+        """As a form keeps it."""
+        said = [self.recipient, self.purpose, list(self.channels), self.step, self.months]
+        return json.dumps(said, ensure_ascii=False)
+
+    @classmethod
+    def of(cls, text: str) -> Box:
+        """Read what a form keeps."""
+        recipient, purpose, channels, step, months = json.loads(text)
+        return cls(recipient, purpose, tuple(channels), step, months)
+
+
+class Asking(NamedTuple):
+    """A box in the words of people, as the configuration has it."""
+
+    box: Box
+    name: str
+    words: Mapping[str, str]
+    why: Mapping[str, str]
+
+
+class Look(NamedTuple):
+    """What all pages have in common."""
+
+    building: str
+    zone: ZoneInfo
+    controller: str
+    contact: str
+    dpo: str
+    asks: Sequence[Asking]
+    templates: Mapping[str, str]
+    """by language"""
+
+
+class Page(NamedTuple):
+    """What one page is about."""
+
+    form: Form
+    label: str
+    lease: str
+    known: Sequence[Mark]
+    """what these people withdrew or refused before it was printed"""
+
+
+def template(path: Path | None, language: str) -> str:
+    """The template of a language, or somebody's own. Raises Refused on one that lacks something."""
+    try:
+        text = (path or FILES[language]).read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        raise Refused(
+            _("{path}: the template of the form cannot be read: {error}", path=path, error=error)
+        ) from error
+    made = Template(text)
+    if not made.is_valid():
+        raise Refused(_("{path}: write $$ where the form is to have a $", path=path))
+    lacks = [f"${name}" for name in NEEDED if name not in made.get_identifiers()]
+    known = {*NEEDED, "building", "printed", "known", "lease"}
+    strange = [f"${name}" for name in made.get_identifiers() if name not in known]
+    if lacks or strange:
+        raise Refused(
+            _(
+                "{path}: the template lacks {lacks} and has {strange}, which means nothing here",
+                path=path, lacks=" ".join(lacks) or "-", strange=" ".join(strange) or "-",
+            )
+        )  # fmt: skip
+    return text
+
+
+def printed(pages: Sequence[Page], look: Look, language: str) -> str:
+    """All pages as one HTML document, each on a sheet of its own."""
+    whole = look.templates[language]
+    head, _body, rest = whole.partition("<body>")
+    body, _end, tail = rest.rpartition("</body>")
+    made = Template(body if _body and _end else whole)
+    sheets = [made.substitute(_filled(page, look, language)) for page in pages]
+    between = '\n<div style="break-after:page"></div>\n'
+    return f"{head}{_body}{between.join(sheets)}{_end}{tail}"
+
+
+def _filled(page: Page, look: Look, language: str) -> dict[str, str]:
+    says, form = WORDS[language], page.form
+    known = {(one.box.recipient, one.box.purpose): one for one in look.asks}
+    boxes = [
+        _box(number, Box.of(text), known, language) for number, text in enumerate(form.asked, 1)
+    ]
+    told = [
+        says[one.cause].format(
+            on=_day(one.word.when, look.zone),
+            to=_named(one.recipient, look.asks) if one.recipient else says["all"],
+        )
+        for one in page.known
+    ]  # fmt: skip
+    return {
+        "number": shown(form.id), "dwelling": escape(page.label), "lease": escape(page.lease),
+        "building": escape(look.building), "printed": _day(form.printed, look.zone),
+        "controller": escape(look.controller), "dpo": escape(look.dpo or says["none"]),
+        "withdraw": escape(says["withdraw"].format(contact=look.contact)),
+        "boxes": "\n".join(boxes), "known": "".join(f"<p>{escape(one)}</p>" for one in told),
+    }  # fmt: skip
+
+
+def _box(number: int, box: Box, known: Mapping[tuple[str, str], Asking], language: str) -> str:
+    says = WORDS[language]
+    asking = known.get((box.recipient, box.purpose))
+    words = asking.words[language] if asking else box.purpose
+    name = f"{asking.name} ({box.recipient})" if asking else box.recipient
+    labels = ", ".join(catalogue.label(one, language) for one in box.channels)
+    gives = "; ".join(dict.fromkeys(catalogue.shows(one, language) for one in box.channels))
+    until = says["until"].format(months=box.months, why=asking.why[language] if asking else "-")
+    facts = [
+        (says["to"], name), (says["what"], f"{labels}, {catalogue.step(box.step, language)}"),
+        (says["shows"], gives),
+    ]  # fmt: skip
+    lines = "".join(f"<br>{escape(what)} : {escape(said)}" for what, said in facts)
+    return (
+        f"<tr><td><b>{number}</b></td><td><b>{escape(words)}</b>{lines}<br>{escape(until)}</td>"
+        f"<td class=tick>{says['box']}</td></tr>"
+    )
+
+
+def answer_list(pages: Sequence[Page], language: str) -> str:
+    """The list in which answers are written: a line for each form, a column for each box."""
+    form, dwelling, lease, *rest = LIST[language]
+    most = max((len(page.form.asked) for page in pages), default=0)
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=";", lineterminator="\r\n")
+    writer.writerow([form, dwelling, lease, *range(1, most + 1), *rest])
+    for page in pages:
+        number = shown(page.form.id)
+        writer.writerow([number, page.label, page.lease, *[""] * (most + len(rest))])
+    return f"\ufeff{text.getvalue()}"
+
+
+def answer(cell: str) -> str:
+    """What a cell of the list says of a box: `yes`, `no`, or empty. Raises Refused."""
+    plain = re.sub(r"[^a-z]", "", cell.casefold())
+    if plain in {"oui", "o", "yes", "y", "x"}:
+        return "yes"
+    if plain in {"non", "n", "no"}:
+        return "no"
+    if not cell.strip():
+        return ""
+    raise Refused(_('"{cell}" is neither yes nor no; leave empty what was not answered', cell=cell))
+
+
+def _named(recipient: str, asks: Sequence[Asking]) -> str:
+    return next((one.name for one in asks if one.box.recipient == recipient), recipient)
+
+
+def _day(at: float, zone: ZoneInfo) -> str:
+    return f"{datetime.fromtimestamp(at, zone):%d/%m/%Y}"

@@ -1,0 +1,228 @@
+"""Consent forms: printed for each dwelling, brought back as a list; none beats a withdrawal."""
+
+import csv
+import io
+import re
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from agent.errors import Refused
+from agent.registry import calls_forms
+from agent.registry.entries import NewOccupancy, NewPlace, NewWithdrawal
+from agent.registry.forms import Asking, Box, Look, template
+from agent.registry.place import squeeze
+from agent.registry.registry import Registry
+
+NOW, DAY = 1_790_000_000, 86_400
+A, B = "a.example", "b.example"
+BOXES = [
+    Box(A, "advice", ("heat",), DAY, 24),
+    Box(A, "research", ("elec.imp",), 1800, 12),
+    Box(B, "shifting", ("heat",), DAY, 12),
+]
+ZONE = ZoneInfo("Europe/Paris")
+
+
+def look(language, **templates):
+    asks = [
+        Asking(
+            box, f"The {box.recipient} & Sons",
+            {"fr": f"Pour {box.purpose}", "en": f"For {box.purpose}"},
+            {"fr": "deux hivers", "en": "two winters"},
+        )
+        for box in BOXES
+    ]  # fmt: skip
+    texts = {language: template(None, language)} | templates
+    return Look("Les Lilas", ZONE, "Régie Dupont", "donnees@regie.example", "", asks, texts)
+
+
+@pytest.fixture
+def registry(tmp_path):
+    found = Registry(tmp_path / "registry.json", lambda _: None)
+    rows = [
+        NewPlace(f"A-{n}", "dwelling", since=NOW - 300 * DAY, occupied=n < 4) for n in (1, 2, 3, 4)
+    ]
+    found.add_places(rows, "alice", "", NOW - 300 * DAY)
+    return found
+
+
+def forms(registry, now=NOW, language="fr", boxes=BOXES, **more):
+    said = {"places": (), "again": False, "due": 0} | more
+    return calls_forms.forms(
+        registry, who="alice", now=now, boxes=boxes, look=look(language), language=language, **said
+    )
+
+
+def back(registry, answers, now=NOW + DAY, signed="2026-09-22", **more):
+    """Bring the list that was printed, with these answers by dwelling."""
+    printed = more.pop("printed", None) or forms(registry, again=True)
+    rows = list(csv.DictReader(io.StringIO(printed["list"].removeprefix("\ufeff")), delimiter=";"))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys(), delimiter=";")
+    writer.writeheader()
+    for row in rows:
+        if row["logement"] in answers:
+            ticks = dict(zip("123", answers[row["logement"]], strict=True))
+            writer.writerow(row | ticks | {"signé le": signed})
+    return calls_forms.back(
+        registry,
+        who="alice",
+        now=now,
+        text=text.getvalue(),
+        name="r.csv",
+        zone="Europe/Paris",
+        **more,
+    )
+
+
+def in_force(registry, label="A-1"):
+    (home, *_) = registry.occupancies_of(registry.place(label).id)[::-1]
+    return sorted(
+        (one.recipient, one.purpose) for to in (A, B) for one in registry.consents_of(home.id, to)
+    )
+
+
+@pytest.mark.parametrize("language", ["fr", "en"])
+def test_a_page_says_all_that_people_must_know(registry, language):
+    answer = forms(registry, language=language)
+    assert [one["label"] for one in answer["forms"]] == ["A-1", "A-2", "A-3"]
+    assert answer["nobody_known"] == ["A-4"]
+    for one in answer["forms"]:
+        assert one["form"] in answer["html"]
+        assert one["form"] in answer["list"]
+    assert answer["html"].count("break-after:page") == 2
+    for said in (
+        "Les Lilas", "Régie Dupont", "The a.example &amp; Sons (a.example)", "24", "12",
+        "donnees@regie.example",
+        *(("Pour research", "deux hivers", "toutes les 30 minutes", "à demander au gestionnaire")
+          if language == "fr" else ("For research", "two winters", "every 30 minutes")),
+    ):  # fmt: skip
+        assert said in answer["html"]
+    assert len(re.findall(r"<td class=tick>", answer["html"])) == 9
+    assert "$" not in answer["html"]
+
+
+def test_yes_is_a_consent_with_its_proof_and_no_ends_what_was_agreed(registry):
+    forms(registry)
+    scans = {squeeze(calls_forms.due(registry, who="", now=NOW)["forms"][0]["form"]): "ab" * 32}
+    answer = back(
+        registry,
+        {"A-1": ("oui", "non", ""), "A-2": ("non", "", "x"), "A-3": ("oui", "oui", "oui")},
+        scans=scans, kept="folder 3",
+    )  # fmt: skip
+    assert in_force(registry) == [(A, "advice")]
+    assert in_force(registry, "A-2") == [(B, "shifting")]
+    assert in_force(registry, "A-3") == [(A, "advice"), (A, "research"), (B, "shifting")]
+    consents = registry.consents()
+    assert {one.method for one in consents} == {"paper"}
+    assert {one.proof for one in consents} == {"folder 3", f"sha256:{'ab' * 32} folder 3"}
+    assert len(answer["without_scan"]) == 2
+    (advice,) = [one for one in consents if one.place == registry.place("A-1").id]
+    assert 729 * DAY < advice.until - advice.given < 732 * DAY
+    assert not calls_forms.due(registry, who="", now=NOW + 2 * DAY)["forms"]
+
+
+def test_a_list_that_is_brought_again_changes_nothing(registry):
+    printed = forms(registry)
+    back(registry, {"A-1": ("oui", "non", "")}, printed=printed)
+    before = registry.revision
+    answer = back(registry, {"A-1": ("oui", "non", "")}, printed=printed)
+    assert (answer["consents"], registry.revision) == ([], before)
+    with pytest.raises(Refused, match=r"r\.csv:2: form F.* was answered already"):
+        back(registry, {"A-1": ("oui", "oui", "")}, printed=printed)
+    assert registry.revision == before
+
+
+def test_a_form_that_knows_not_of_a_withdrawal_gives_nothing_and_refuses_all_the_same(registry):
+    printed = forms(registry)
+    registry.withdraw([NewWithdrawal(place="A-1", recipient=A)], "alice", "", NOW + 10)
+    answer = back(registry, {"A-1": ("oui", "oui", "non")}, printed=printed)
+    assert in_force(registry) == []
+    assert "since it was printed: withdrawn from a.example" in answer["without_effect"][0]
+    home = registry.occupancies_of(registry.place("A-1").id)[0]
+    assert registry.marks(home.id, B)[-1].cause == "refused"
+    # a new page tells them, and counts
+    again = forms(registry, now=NOW + 2 * DAY, places=["A-1"])
+    assert "vous retirez votre accord : The a.example &amp; Sons" in again["html"]
+    back(registry, {"A-1": ("oui", "", "")}, NOW + 3 * DAY, "2026-09-24", printed=again)
+    assert in_force(registry) == [(A, "advice")]
+
+
+def test_a_late_page_of_those_who_moved_out_gives_nothing(registry):
+    printed = forms(registry)
+    rows = [
+        NewOccupancy("move_out", "A-1", until=NOW + DAY),
+        NewOccupancy("move_in", "A-1", since=NOW + DAY),
+    ]
+    registry.occupy(rows, "alice", "", NOW + DAY)
+    answer = back(registry, {"A-1": ("oui", "", "")}, NOW + 2 * DAY, printed=printed)
+    assert "does not live there any more" in answer["without_effect"][0]
+    assert in_force(registry) == []
+    # nobody is reminded of their page, and those who came are asked
+    assert "A-1" not in [one["label"] for one in forms(registry, again=True)["forms"]]
+    assert [one["label"] for one in forms(registry, now=NOW + 2 * DAY)["forms"]] == ["A-1"]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"oui": "peut-être"}, "neither yes nor no"),
+        ({"2026-09-22": ""}, "write the day"),
+        ({"2026-09-22": "2026-09-01"}, "before it was printed"),
+        ({"oui;": ";"}, "no box is answered"),
+        ({";A-1": "X;A-1"}, "is no id"),
+    ],
+)
+def test_a_wrong_line_is_told_and_nothing_is_recorded(registry, change, why):
+    printed = forms(registry)
+    lines = printed["list"].splitlines()
+    text = "\n".join([lines[0], lines[1].replace("A-1;;;;;;;", "A-1;;oui;;;2026-09-22;;")])
+    for old, new in change.items():
+        text = text.replace(old, new)
+    before = registry.revision
+    with pytest.raises(Refused, match=rf"r\.csv:2: .*{why}"):
+        calls_forms.back(
+            registry, who="a", now=NOW + DAY, text=text, name="r.csv", zone="Europe/Paris"
+        )
+    assert registry.revision == before
+
+
+def test_what_ends_soon_is_told_and_asked_again(registry):
+    back(registry, {"A-1": ("oui", "", ""), "A-2": ("", "", "oui"), "A-3": ("non", "", "")},
+         printed=forms(registry))  # fmt: skip
+    later = NOW + 340 * DAY
+    (soon,) = calls_forms.due(registry, who="", now=later)["consents"]
+    assert (soon["label"], soon["purpose"]) == ("A-2", "shifting")
+    assert [one["label"] for one in forms(registry, now=later, due=60)["forms"]] == ["A-2"]
+    assert forms(registry, now=later)["forms"] == []
+    back(registry, {"A-2": ("", "", "oui")}, later + DAY, "2027-08-28")
+    assert calls_forms.due(registry, who="", now=later + DAY)["consents"] == []
+    assert set(in_force(registry, "A-2")) == {(B, "shifting")}
+    assert max(one.until for one in registry.consents()) > later + 360 * DAY
+
+
+def test_a_template_of_ones_own_is_taken_if_nothing_is_missing(registry, tmp_path):
+    own = tmp_path / "own.html"
+    own.write_text(
+        "<body>Ville de X: $number $dwelling $boxes $controller $dpo $withdraw, 5 $$</body>",
+        "utf-8",
+    )
+    answer = calls_forms.forms(
+        registry, who="a", now=NOW, places=["A-1"], again=False, due=0, boxes=BOXES,
+        look=look("fr", fr=template(own, "fr")), language="fr",
+    )  # fmt: skip
+    assert "Ville de X: F" in answer["html"]
+    assert ", 5 $" in answer["html"]
+    own.write_text("$number $person", "utf-8")
+    with pytest.raises(Refused, match=r"lacks \$dwelling .* has \$person"):
+        template(own, "fr")
+    own.write_text("5 $", "utf-8")
+    with pytest.raises(Refused, match=r"write \$\$"):
+        template(own, "fr")
+
+
+def test_while_an_upgrade_is_judged_no_form_is_printed(registry):
+    registry.marked = False
+    with pytest.raises(Refused, match="once it stands"):
+        forms(registry)
