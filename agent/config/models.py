@@ -19,6 +19,7 @@ from agent.config.problem import misspelt, or_list
 from agent.control import hours
 from agent.drivers.profile import Profile  # noqa: TC001 -- pydantic reads it
 from agent.errors import Refused
+from agent.registry import fields
 from agent.registry.place import parse
 from agent.registry.rest import FEWEST, FLOOR, STEPS
 from agent.settings import Bytes, Duration, FromTheRoot, shown, written
@@ -157,6 +158,20 @@ def _summed(channel: str) -> str:
               channel=shown(channel), names=or_list(STEPS))
         )  # fmt: skip
     return channel
+
+
+def _recipient(name: str) -> str:
+    try:
+        return fields.recipient(name)
+    except Refused as error:
+        raise ValueError(str(error)) from error
+
+
+def _personal(names: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return fields.personal(names)
+    except Refused as error:
+        raise ValueError(str(error)) from error
 
 
 def _window(text: str) -> str:
@@ -317,14 +332,20 @@ class Words(Section):
 class Asked(Section):
     """One box of the consent forms: who wants what, what for, and for how long."""
 
-    recipient: Text = Field(examples=["energie.metropole.example"])
+    recipient: Annotated[str, AfterValidator(_recipient)] = Field(
+        examples=["energie.metropole.example"]
+    )
+    """its DNS name"""
     name: Text = Field(examples=["Métropole de Grenoble, service de l'énergie"])
     """what people call the recipient"""
     purpose: Text = Field(examples=["conseil"])
     """as it is recorded: one purpose"""
     words: Words
     """the purpose, in a sentence that people understand"""
-    channels: tuple[Text, ...] = Field(min_length=1, examples=[["heat"]])
+    channels: Annotated[tuple[str, ...], AfterValidator(_personal)] = Field(
+        min_length=1, examples=[["heat"]]
+    )
+    """quantities that the catalogue explains"""
     scope: Literal["monthly", "daily", "loadcurve"] = Field("daily", examples=["daily"])
     """how fine: one index a month, one a day, or every half hour"""
     months: Annotated[int, Field(ge=1, le=36)] = Field(36, examples=[24])
