@@ -20,6 +20,7 @@ from agent.errors import LinkLost, Refused, StorageFailed
 from agent.outlet import ways
 from agent.pipeline import meterclock
 from agent.pipeline.ledger import multiplier
+from agent.registry.calls_forms import ending, open_forms
 from agent.registry.index import Unknown
 from agent.restored import waits
 from agent.steering import calls as control_calls
@@ -67,6 +68,7 @@ async def status(house: House, asker: Asker) -> dict[str, Any]:
             for name, device in line.devices.items()
         },
         "authority": notary.standing(house),
+        "consents": _consents(house),
         "storage": _storage(house),
         "restored": _restored(house),
         "backup_said": house.backup_said,
@@ -91,6 +93,17 @@ def _fault(house: House, fault: Fault) -> dict[str, Any]:
         "words": fault.words,
         "next_try": stamp(passed + (fault.next_try or now)) if waits else None,
         "uplink": fault.uplink,
+    }
+
+
+def _consents(house: House) -> dict[str, Any]:
+    """How many forms nobody has answered, and how many consents end soon, and when the first."""
+    now = house.clock.now()
+    waits, ends = open_forms(house.registry, now), ending(house.registry, now)
+    return {
+        "unanswered": len(waits),
+        "ending": len(ends),
+        "first_end": stamp(ends[0].until) if ends else None,
     }
 
 

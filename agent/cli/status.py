@@ -19,6 +19,7 @@ from agent.cli.terminal import (
     when,
 )
 from agent.units import spoken
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,6 +80,7 @@ def _show(answer: dict[str, Any]) -> None:
             f"the spool key is being rotated since {when(one['since'])}: {one['passed'] / 1e6:,.1f}"
             f" of about {one['of'] / 1e6:,.1f} MB are sealed anew{waits}"
         )
+    _consents(answer.get("consents") or {"unanswered": 0, "ending": 0})
     _waiting(answer.get("authority") or {"waiting": 0})
     for event in answer["events"]:
         typer.echo(f"! {event.get('here') or event['text']}")
@@ -93,6 +95,20 @@ def _show_faults(faults: Sequence[dict[str, Any]]) -> None:
         typer.echo(f"  {one['component']}, since {when(one['since'])}, {tried}: {one['words']}")
     if faults:
         typer.echo(REPORT)
+
+
+def _consents(consents: dict[str, Any]) -> None:
+    if number := consents["unanswered"]:
+        typer.echo(
+            _("{forms} without an answer: gardien consent due", forms=plural(number, "form"))
+        )
+    if number := consents["ending"]:
+        typer.echo(
+            _(
+                "{consents} end soon, the first on {day}: gardien consent due",
+                consents=plural(number, "consent"), day=day(consents["first_end"])[:10],
+            )
+        )  # fmt: skip
 
 
 def _waiting(authority: dict[str, Any]) -> None:
