@@ -12,6 +12,7 @@ from agent.cli.terminal import (
     Json,
     State,
     as_json,
+    day,
     plural,
     read_here,
     state_of,
