@@ -9,12 +9,14 @@ from __future__ import annotations
 import datetime as dt
 import heapq
 import itertools
+from collections import defaultdict
 from dataclasses import replace
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from agent.model import Point
 from agent.registry.entries import (
+    NewAnswer,
     NewConsent,
     NewDuty,
     NewExchange,
@@ -23,6 +25,7 @@ from agent.registry.entries import (
     NewPlace,
     NewWithdrawal,
 )
+from agent.registry.forms import Box
 from agent.registry.gate import Common
 from agent.registry.registry import Registry
 from tests.system.year.house import House
@@ -53,6 +56,11 @@ METRO, FLEX, SYNDIC = "energie.metropole.example", "flex.example", "syndic.examp
 PLANT, WHOLE, STAIRS = "CZS2YFSTBQQ5WDC", "B6ASQZ1Y2KSAA3Y", "stairs"
 STEPS = {Step.MONTHLY: MONTH, Step.DAILY: DAY, Step.LOADCURVE: HOUR}
 WHO = ("the manager", "a script")
+BOXES = [
+    Box(METRO, "advice", BOTH, DAY, 24),
+    Box(FLEX, "shifting", (ELEC,), HOUR, 24),
+]
+"""of the consent forms"""
 
 
 def midnight(day):
@@ -79,6 +87,7 @@ class Script:
         self._first, self._rate = {}, {}
         self._stays, self._fitted, self._consents, self._duties = {}, {}, {}, {}
         self._silences, self._outages = [], []
+        self._forms, self._came, self._said_no = {}, set(), defaultdict(list)
         self.fine = {n: story in fine for n, story in enumerate(stories)}
         points = [self._point(n, channel) for n in range(len(stories)) for channel in BOTH]
         points.append(Point(STAIRS, "index", "s", "x", DAY, ELEC, "kWh", place=PLANT))
@@ -147,9 +156,11 @@ class Script:
         def told():
             now, occupancy = self.house.now, self._stays[n][-1].occupancy
             end = until or now + 900 * DAY
+            # they know of what they withdrew before
+            after = tuple(one.id for one in self.house.registry.marks(occupancy, recipient))
             new = NewConsent(
                 f"A-{n}", recipient, channels, STEPS[step], f"advice {id_}", since=now, until=end,
-                id=id_, replaces=replaces,
+                id=id_, replaces=replaces, after=after,
             )  # fmt: skip
             self.house.registry.consent([new], *WHO, float(now), self.house.policy)
             self._consents[id_] = Consent(
@@ -170,6 +181,72 @@ class Script:
             self._consents[id_] = replace(self._consents[id_], withdrawn=self.house.now)
 
         self.at(office(day), told)
+
+    def prints(self, n, day):
+        """A consent form is printed for who lives there."""
+
+        def printed():
+            now = self.house.now
+            (form,) = self.house.registry.print_forms([f"A-{n}"], BOXES, WHO[0], float(now))
+            self._forms[n, day] = form.id, self._stays[n][-1].occupancy, now
+
+        self.at(office(day), printed)
+
+    def form_comes(self, n, of, day, *ticks):
+        """The form that was printed on day `of` comes back, signed the day after, in a list."""
+
+        def came():
+            now, home = self.house.now, self._stays[n][-1].occupancy
+            form, occupancy, printed = self._forms[n, of]
+            row = NewAnswer(form, ticks, office(of + 1), where=f"list:{n}")
+            recorded = self.house.registry.answer(
+                [row], *WHO, float(now), self.house.policy, without_effect=[]
+            )
+            ids = {one.recipient: one.id for one in recorded if one.withdrawn is None}
+            if (form, ticks) in self._came:
+                return  # the list was brought again
+            self._came.add((form, ticks))
+            ticked = list(zip(BOXES, ticks, strict=True))
+            refused = {box.recipient for box, tick in ticked if tick == "no"}
+            unknown = {
+                box.recipient
+                for box in BOXES
+                if any(at > printed for at in self._said_no[occupancy, box.recipient])
+            }
+            for recipient in refused:
+                self._ends_all(occupancy, recipient)
+            for box, tick in ticked:
+                if tick == "yes" and home == occupancy and box.recipient not in unknown:
+                    id_ = ids.get(box.recipient, "none was recorded")
+                    for old, one in list(self._consents.items()):
+                        theirs = (one.occupancy, one.recipient) == (occupancy, box.recipient)
+                        if theirs and one.withdrawn is None and one.replaced is None:
+                            self._consents[old] = replace(one, replaced=now)
+                    self._consents[id_] = Consent(
+                        id_, occupancy, box.recipient, frozenset(box.channels),
+                        Step.DAILY if box.step == DAY else Step.LOADCURVE, now, now,
+                        now + 2 * 366 * DAY, HOUR,
+                    )  # fmt: skip
+
+        self.at(office(day), came)
+
+    def withdraws_from(self, n, recipient, day):
+        """The people of dwelling n withdraw all that they agreed to for a recipient."""
+
+        def told():
+            row = NewWithdrawal(place=f"A-{n}", recipient=recipient)
+            self.house.registry.withdraw([row], *WHO, float(self.house.now))
+            self._ends_all(self._stays[n][-1].occupancy, recipient)
+
+        self.at(office(day), told)
+
+    def _ends_all(self, occupancy, recipient):
+        now = self.house.now
+        self._said_no[occupancy, recipient].append(now)
+        for id_, one in self._consents.items():
+            theirs = (one.occupancy, one.recipient) == (occupancy, recipient)
+            if theirs and one.withdrawn is None:
+                self._consents[id_] = replace(one, withdrawn=now)
 
     def moves(self, n, day, told, back=None):
         """People move out at the midnight of `day`, others in (`back`: later; the same if None)."""
@@ -414,16 +491,49 @@ def withdraws_and_comes_back(s, n, d):
     s.gives(n, METRO, Step.MONTHLY, 90 + d)
 
 
+def signs_a_form(s, n, d):
+    s.prints(n, 8 + d)
+    s.form_comes(n, 8 + d, 20 + d, "yes", "yes")
+
+
+def brings_the_form_of_those_before(s, n, d):
+    s.prints(n, 10 + d)
+    s.moves(n, 40 + d, told=38 + d)
+    s.form_comes(n, 10 + d, 60 + d, "yes", "yes")
+    s.prints(n, 70 + d)
+    s.form_comes(n, 70 + d, 80 + d, "yes", "no")
+
+
+def withdraws_and_an_old_form_comes(s, n, d):
+    s.prints(n, 12 + d)
+    s.form_comes(n, 12 + d, 15 + d, "yes", "no")
+    s.prints(n, 100 + d)
+    s.withdraws_from(n, METRO, 120 + d)
+    s.form_comes(n, 100 + d, 140 + d, "yes", "yes")
+    s.form_comes(n, 12 + d, 150 + d, "yes", "no")
+    s.form_comes(n, 100 + d, 160 + d, "yes", "yes")
+    s.prints(n, 200 + d)
+    s.form_comes(n, 200 + d, 215 + d, "yes", "yes")
+
+
+def refuses_on_paper(s, n, d):
+    s.gives(n, METRO, Step.DAILY, 3)
+    s.prints(n, 9 + d)
+    s.form_comes(n, 9 + d, 111 + d, "no", "no")
+
+
 STORIES = (
     agrees_to_days, agrees_to_curves, agrees_to_months, agrees_to_nothing, moves_as_told,
     moves_three_weeks_ago, moves_fourteen_months_ago, leaves_it_empty, gets_a_meter,
     gets_a_meter_unannounced, narrows, withdraws, runs_out_in_the_outage, withdraws_in_the_outage,
     moves_in_the_outage, runs_out_in_the_long_outage, moves_and_gets_a_meter, has_a_silent_meter,
-    has_crossed_lines, withdraws_and_comes_back,
+    has_crossed_lines, withdraws_and_comes_back, signs_a_form, brings_the_form_of_those_before,
+    withdraws_and_an_old_form_comes, refuses_on_paper,
 )  # fmt: skip
 FINE = {
     agrees_to_curves, moves_as_told, moves_three_weeks_ago, leaves_it_empty, gets_a_meter,
     gets_a_meter_unannounced, narrows, withdraws, runs_out_in_the_outage, withdraws_in_the_outage,
-    runs_out_in_the_long_outage, moves_and_gets_a_meter, has_a_silent_meter,
+    runs_out_in_the_long_outage, moves_and_gets_a_meter, has_a_silent_meter, signs_a_form,
+    withdraws_and_an_old_form_comes,
 }  # fmt: skip
 """stories of which the electricity is read every hour where there is time for it"""
