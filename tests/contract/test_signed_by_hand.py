@@ -90,6 +90,12 @@ def _agree_again_and_refuse(give):
     assert [one["in_force"] for one in consents] == [False, False]
 
 
+def _restored_everybody_is_asked_again(moved):
+    marks = json.loads(run("consent", "marks", "A-3-12", "--json", *moved))["marks"]
+    assert "restored" in [one["cause"] for one in marks]
+    run("object", "accept", "unknowing.jwt", "--as", "me", *moved, refused="E_AFTER")
+
+
 def test_a_small_site_from_its_first_key_to_a_consent_that_counts(site):
     keys()
     run("sign", "key", "Dupont", refused="is there already")
@@ -144,6 +150,7 @@ def test_a_small_site_from_its_first_key_to_a_consent_that_counts(site):
     said = run("object", "accept", "given.jwt", "back.jwt", "--as", "me", *moved,
                refused="E_REVOKED: the consent")  # fmt: skip
     assert "back.jwt: consent+jwt: recorded before" in said
+    _restored_everybody_is_asked_again(moved)
 
     verdict = json.loads(here("audit", "verify", "--json"))
     assert verdict["first"] == 1
