@@ -91,6 +91,9 @@ def _agree_again_and_refuse(give):
 
 
 def _restored_everybody_is_asked_again(moved):
+    said = run("object", "accept", "given.jwt", "back.jwt", "--as", "me", *moved,
+               refused="E_REVOKED: the consent")  # fmt: skip
+    assert "back.jwt: consent+jwt: recorded before" in said
     marks = json.loads(run("consent", "marks", "A-3-12", "--json", *moved))["marks"]
     assert "restored" in [one["cause"] for one in marks]
     run("object", "accept", "unknowing.jwt", "--as", "me", *moved, refused="E_AFTER")
@@ -147,9 +150,6 @@ def test_a_small_site_from_its_first_key_to_a_consent_that_counts(site):
     run("restore", "b", "--key", "safe.key", "--yes", *moved)
     (still,) = json.loads(run("object", "list", "--json", *moved))["waiting"]
     assert still["jti"] == waiting["jti"], "what waits was told this building, too"
-    said = run("object", "accept", "given.jwt", "back.jwt", "--as", "me", *moved,
-               refused="E_REVOKED: the consent")  # fmt: skip
-    assert "back.jwt: consent+jwt: recorded before" in said
     _restored_everybody_is_asked_again(moved)
 
     verdict = json.loads(here("audit", "verify", "--json"))
