@@ -141,7 +141,9 @@ def test_every_row_made_stands_when_it_is_asked_for_at_sealing(town):
     assert bases.kept(rows) == rows
     assert bases.taken_back(0)[1] == []
     before = bases.revision()
-    town.registry.withdraw([NewWithdrawal(id=curve.id)], "test", "test", at(4))
+    town.registry.withdraw(
+        [NewWithdrawal(place="D1", purpose="step 1800")], "test", "test", float(at(4))
+    )
     assert {row.series.basis for row in bases.kept(rows)} == {daily.id}
     revision, (one,) = bases.taken_back(before)
     assert (revision, one.reason, one.basis) == (bases.revision(), "withdrawn", curve.id)
