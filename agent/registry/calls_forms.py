@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from agent.registry.forms import Box, Look
     from agent.registry.registry import Registry
 
+NO_SCANS: Mapping[str, str] = {}
 SOON = 60
 """days before its end from which on a consent is told to be renewed"""
 COLUMNS = {
@@ -167,7 +168,7 @@ def back(  # noqa: PLR0913 -- as many options
     now: float,
     text: str,
     name: str = "",
-    scans: Mapping[str, str] | None = None,
+    scans: Mapping[str, str] = NO_SCANS,
     kept: str = "",
     zone: str | None = None,
     policy: str = "FR-1",
@@ -189,7 +190,7 @@ def back(  # noqa: PLR0913 -- as many options
             NewAnswer(
                 cells.get("form", ""), _without_end(ticks), signed,
                 cells.get("method", "") or "paper",
-                _proof(cells, scans or {}, kept), where=line.where, fault=fault,
+                _proof(cells, scans, kept), where=line.where, fault=fault,
             )
         )  # fmt: skip
     unknowing: list[Refused] = []
