@@ -206,7 +206,12 @@ class Concern:
         named = breach.places and not breach.scope and not breach.recipients
         if hit or far or (named and self._lived(home, self._began)):
             rights = [*self._duties, *self._consents.get(home.id, ())] if home else []
-            channels = {channel for one in rights for channel in one.channels}
+            channels = {
+                channel
+                for one in rights
+                if not breach.recipients or one.recipient in breach.recipients
+                for channel in one.channels
+            }
             return Concerned(place, home, hit, far, tuple(sorted(channels)))
         return None
 

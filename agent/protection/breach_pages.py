@@ -176,7 +176,8 @@ def _data(case: Case, of: Concerned, home: Occupancy, language: str) -> list[str
         for data, since in earliest.items()
     ]
     if of.recipients:
-        found.append(says["breach_recipients"].format(recipients=", ".join(of.recipients)))
+        names = ", ".join(of.recipients)
+        found.append(says["letter_received"].format(channels=channels, recipients=names))
     return found or [says["letter_unnamed"]]
 
 

@@ -57,12 +57,13 @@ async def breach_new(
     who, now = author(house, asker, named), house.clock.now()
     if not facts.get("what"):
         raise Refused(_("say what happened, in a sentence"))
+    await house.ask_disk()
     breaches = Breaches(house.config.state)
     noticed = _time(house, facts, "noticed") or int(now)
     year = datetime.fromtimestamp(noticed, house.config.zone).year
     begun = Breach(breaches.number(year), noticed)
     found = _changed(house, begun, {**facts, "noticed": stamp(noticed)})
-    await _keep(house, found.stepped(now, who, "new"))
+    _keep(house, found.stepped(now, who, "new"))
     return await _shown(house, found.id)
 
 
@@ -76,6 +77,7 @@ async def breach_add(
 ) -> dict[str, Any]:
     """Add facts to a record, or what was done. Raises Refused."""
     who, now = author(house, asker, named), house.clock.now()
+    await house.ask_disk()
     before = _open(house, id)
     after = _changed(house, before, facts)
     language = facts.get("language", LANGUAGES[0])
@@ -86,7 +88,7 @@ async def breach_add(
     ]
     if not changed:
         raise Refused(_("nothing of this is new: gardien privacy breach show {id}", id=id))
-    await _keep(house, after.stepped(now, who, "add", " ".join(changed)))
+    _keep(house, after.stepped(now, who, "add", " ".join(changed)))
     return await _shown(house, id)
 
 
@@ -119,8 +121,8 @@ async def breach_notification(
     who, now = author(house, asker, named), house.clock.now()
     breach = Breaches(house.config.state).get(id).stepped(now, who, "notification")
     case = await _case(house, breach)
-    await _keep(house, breach)
     page = notification(case, language)
+    await _stepped(house, id, now, who, "notification")
     return {"id": id, "html": printed(page), "text": page.text, "missing": case.missing}
 
 
@@ -159,7 +161,7 @@ async def breach_letters(
         }
         for one in people
     ]
-    await _keep(house, breach.stepped(now, who, "letters", str(len(letters))))
+    await _stepped(house, id, now, who, "letters", str(len(letters)))
     nobody = [case.labels[one.place] for one in case.concerned if one.home is None]
     return {"id": id, "letters": letters, "nobody": nobody, "missing": case.missing}
 
@@ -174,6 +176,7 @@ async def breach_close(
 ) -> dict[str, Any]:
     """Close a record; `reason`: why, where something is missing. Raises Refused."""
     who, now = author(house, asker, named), house.clock.now()
+    await house.ask_disk()
     breach = _open(house, id)
     lacks = missing(breach, house.config.privacy)
     if lacks and not reason.strip():
@@ -187,7 +190,7 @@ async def breach_close(
             )
         )
     closed = replace(breach, closed=int(now), reason=_text(reason, "--reason"))
-    await _keep(house, closed.stepped(now, who, "close", closed.reason))
+    _keep(house, closed.stepped(now, who, "close", closed.reason))
     return await _shown(house, id)
 
 
@@ -300,9 +303,18 @@ def _time(house: House, facts: Mapping[str, Any], name: str) -> int | None:
     return at
 
 
-async def _keep(house: House, breach: Breach) -> None:
-    """Record it, then note in the audit chain which state it is in. Raises NotRecorded."""
+async def _stepped(  # noqa: PLR0913, PLR0917 -- a step has as many parts
+    house: House, id_: str, now: float, who: str, what: str, detail: str = ""
+) -> None:
+    """Record a step of a breach, of which others may have been recorded meanwhile."""
     await house.ask_disk()
+    _keep(house, Breaches(house.config.state).get(id_).stepped(now, who, what, detail))
+
+
+def _keep(house: House, breach: Breach) -> None:
+    """Record it, then note in the audit chain which state it is in; between reading a record and
+    this nothing is awaited, or a step of somebody else were lost. Raises NotRecorded.
+    """
     Breaches(house.config.state).keep(breach)
     step = breach.steps[-1].what
     body = {"breach": breach.id, "step": step, "steps": len(breach.steps), "sha256": breach.hash}

@@ -17,7 +17,7 @@ from agent.channels import channels
 from agent.protection.stores import facts, keepers, periods, spoken, stores, words
 from agent.registry import catalogue
 from agent.registry.documents import covers
-from agent.registry.page import Page, colon
+from agent.registry.page import Page, colon, joined
 from agent.registry.written import scope_of
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ HELD_BY = {
     "duty": ("spool", "quarantine", "kept", "registers"),
     "sums": ("memory", "spool", "kept"),
     "registry": ("registry",),
-    "evidence": ("marks", "disclosed", "audit", "looks"),
+    "evidence": ("marks", "disclosed", "disclosed_before", "audit", "looks"),
     "operation": ("unclaimed", "set_aside", "objects", "configuration", "log", "building"),
     "control": ("orders",),
     "breach": ("breaches",),
@@ -164,7 +164,7 @@ def catalogue_page(of: Processing, language: str) -> Page:
     page.heading(says["channels"])
     here = [one for one in data["channels"] if one["read_here"]]
     rows = [
-        (_capital(one["label"]), one["shows"], "; ".join(one["uses"]) or says["use_none"])
+        (_capital(one["label"]), one["shows"], joined(one["uses"], language) or says["use_none"])
         for one in here
     ]
     if rows:
@@ -176,7 +176,7 @@ def catalogue_page(of: Processing, language: str) -> Page:
     if names := sorted({recipient for _, _, recipient in of.uplinks()}):
         page.paragraph(says["channel_far"].format(names=", ".join(names)))
     others = [one["label"] for one in data["channels"] if not one["read_here"]]
-    page.paragraph(says["channels_others"].format(names="; ".join(others)))
+    page.paragraph(says["channels_others"].format(names=joined(others, language)))
     page.heading(says["stores"])
     for store in stores().values():
         text = store.texts(of.config, language)
@@ -198,7 +198,7 @@ def safeguards(of: Processing, language: str) -> list[str]:
     says, config = words(language), of.config
     found = [says["safe_rest"]]
     for name, uplink, recipient in of.uplinks():
-        how = "; ".join(says[f"safe_{one}"] for one in _transport(uplink.settings))
+        how = joined((says[f"safe_{one}"] for one in _transport(uplink.settings)), language)
         found.append(says["safe_transport"].format(uplink=name, recipient=recipient, how=how))
     found += [says["safe_access"], says["safe_audit"], says["safe_signed"]]
     found.append(says["safe_backup" if config.backup else "safe_backup_none"])
@@ -304,7 +304,7 @@ def _inside(of: Processing, activity: str, language: str) -> dict[str, str]:
         "purpose": named["purpose"],
         "basis": says[f"basis_{basis}"],
         "people": ", ".join(people),
-        "data": "; ".join(text["what"] for text in held),
+        "data": joined((text["what"] for text in held), language),
         "recipients": ", ".join(copies) or says["nobody"],
         "transfers": says["transfer_none"],
         "periods": _long(of, HELD_BY[activity], language),
@@ -418,8 +418,8 @@ def assessment_page(of: Processing, language: str) -> Page:
     flows = [
         (
             one["recipient"],
-            "; ".join(says[f"safe_{how}"] for how in one["how"]),
-            "; ".join(one["what"]) or says["flow_nothing"],
+            joined((says[f"safe_{how}"] for how in one["how"]), language),
+            joined(one["what"], language) or says["flow_nothing"],
         )
         for one in data["flows"]
     ]

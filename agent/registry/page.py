@@ -71,6 +71,11 @@ def colon(language: str) -> str:
     return " :" if language == "fr" else ":"
 
 
+def joined(parts: Iterable[str], language: str) -> str:
+    """Several things in one cell, which may have commas in them."""
+    return (" ; " if language == "fr" else "; ").join(parts)
+
+
 class Page:
     """One page, written part by part."""
 
@@ -101,6 +106,9 @@ class Page:
             f'<div class="dated">{grid(rows, columns)}</div>' if dated else grid(rows, columns)
         )
         names = columns.split("|")
+        if len(names) == 2:  # noqa: PLR2004 -- something, and what it is
+            self._text += [_filled(f"{key}{self._colon} {value}", "- ") for key, value in rows]
+            return
         for row in rows:
             self._text.append(_filled(row[0], "* "))
             cells = zip(names[1:], row[1:], strict=True)

@@ -2,13 +2,17 @@
 pages say what is so.
 """
 
+import asyncio
 import json
 from datetime import datetime
+from functools import partial
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from agent.authority import audit
+from agent.calls import CALLS
+from agent.clerk import Asker
 from agent.clock import stamp
 from agent.protection.breach import Breaches
 from agent.registry.entries import NewOccupancy
@@ -251,6 +255,28 @@ def test_whoever_acts_says_who_they_are(office, monkeypatch):
     said = office.command("breach", "new", "Un vol.")
     assert "say who you are, --as NAME" in str(said.exception)
     assert Breaches(office.state).all() == []
+
+
+def test_two_people_who_act_at_once_lose_no_step(office):
+    id_ = begin(office, "--store", "log")
+
+    async def both(house):
+        add = partial(CALLS["privacy.breach.add"], house, id=id_)
+        await asyncio.gather(
+            add(Asker("marie", None), facts={"risk": "risk"}),
+            add(Asker("paul", None), facts={"measures": "La serrure est changée."}),
+            CALLS["privacy.breach.letters"](house, Asker("anne", None), id=id_),
+            *(
+                CALLS["privacy.breach.new"](house, Asker(name, None), facts={"what": "Un vol."})
+                for name in ("marie", "paul")
+            ),
+        )
+
+    office.inside(both)
+    found, *others = Breaches(office.state).all()
+    assert [one.id for one in others] == [f"{id_[:4]}-2", f"{id_[:4]}-3"]
+    assert {one.who for one in found.steps[1:]} == {"marie", "paul", "anne"}
+    assert (found.risk, found.measures) == ("risk", {"fr": "La serrure est changée."})
 
 
 def test_nothing_new_is_no_step(office):

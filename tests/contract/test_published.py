@@ -11,7 +11,7 @@ import pytest
 
 from agent.house import policy_of
 from agent.protection.stores import stores
-from agent.registry.entries import NewConsent
+from agent.registry.entries import NewConsent, NewOccupancy
 from tests.contract.test_letter import DAY, MANAGER, US, Gateway, text_of
 
 PRIVACY = (
@@ -63,6 +63,18 @@ def test_a_consent_that_ended_or_was_withdrawn_is_no_purpose_any_more(gateway):
     said = gateway.command("person", "A-1", "--stop", "--as", "marie", "--to", gateway.folder)
     assert "consents withdrawn" in said.output
     assert "is sent to nobody" in page(gateway, "catalogue", "en")
+
+
+def test_what_people_agreed_to_who_moved_out_is_no_purpose_any_more(gateway):
+    gateway.consent()
+    assert f'consent "advice": {US}' in page(gateway, "catalogue", "en")
+    gateway.inside(partial(moved_out, gateway.now - DAY))
+    assert "is sent to nobody" in page(gateway, "catalogue", "en")
+
+
+async def moved_out(at, house):
+    gone = NewOccupancy("move_out", "A-1", until=at)
+    house.registry.occupy([gone], "marie", "a list", float(at))
 
 
 def test_the_catalogue_says_the_periods_of_the_configuration_as_it_is(gateway):
