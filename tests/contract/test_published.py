@@ -2,17 +2,22 @@
 languages.
 """
 
+import asyncio
 import csv
 import io
 import json
+from fnmatch import fnmatch
 from functools import partial
 
 import pytest
 
+from agent.buffer.disclosed import words_of
+from agent.buffer.leftover import destroy
 from agent.house import policy_of
 from agent.protection.stores import stores
 from agent.registry.entries import NewConsent, NewOccupancy
 from tests.contract.test_letter import DAY, MANAGER, US, Gateway, text_of
+from tests.contract.upstream.running import at_work
 
 PRIVACY = (
     "privacy: {policy: FR-1, controller: {name: Régie Dupont, contact: donnees@regie.example},"
@@ -181,3 +186,45 @@ def test_bad_input_is_told(gateway, what):
     assert said.exit_code == 1
     assert "page.pdf doit se terminer par l'un de .html" in str(said.exception)
     assert not (gateway.folder / "page.pdf").exists()
+
+
+WITHOUT_PEOPLE = {
+    *("clock-history.json", "clock.json", "data.json", "lock", "probe", "reserve"),
+    *("keys/gateway.pem", "keys/identity.json", "keys/spool.key"),
+}
+"""files of the state directory with nothing about people: what the clock was, how much was sent,
+room, keys
+"""
+
+
+def test_every_file_that_the_gateway_keeps_stands_in_the_catalogue(gateway):
+    """A new one must be described, or be known to have nothing about people."""
+    consent = gateway.consent()
+    gateway.keep(gateway.row(consent.id))
+    gateway.deliver()
+    gateway.command("person", "A-1", "--to", gateway.folder)
+    gateway.command("breach", "new", "Un vol.", "--as", "marie")
+
+    async def works():
+        async with at_work(gateway.path) as house:
+            await house.ask_disk()
+        destroy(gateway.state, US, gateway.now, words_of(house.identity, US))
+
+    asyncio.run(works())
+    patterns = [
+        pattern + more
+        for store in stores().values()
+        for pattern in store.files.split(", ")
+        for more in (("*",) if pattern.endswith("/") else ("", ".log", "-wal", "-shm"))
+    ]
+    found = {
+        str(file.relative_to(gateway.state)) for file in gateway.state.rglob("*") if file.is_file()
+    }
+    assert {"looks.jsonl", "breaches.json", "registers.db", "spool-other.example.db"} <= found
+    assert f"disclosed-{US}.json" in found
+    strange = {
+        name
+        for name in found - WITHOUT_PEOPLE
+        if not any(fnmatch(name, pattern) for pattern in patterns)
+    }
+    assert strange == set()
