@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from agent.registry.registry import Registry
 
 INTERNAL = ("registry", "evidence", "operation", "control", "breach")
-"""activities that send nothing to anybody"""
+"""activities of the gateway itself, whoever receives readings"""
 HELD_BY = {
     "consent": ("spool", "quarantine", "kept"),
     "duty": ("spool", "quarantine", "kept", "registers"),
@@ -291,22 +291,24 @@ def _long(of: Processing, held: Sequence[str], language: str) -> str:
 
 
 def _inside(of: Processing, activity: str, language: str) -> dict[str, str]:
-    """An activity whose data stay here."""
+    """What the gateway does by itself."""
     says = words(language)
     named = says["activities"][activity]
     held = [stores()[one].texts(of.config, language) for one in HELD_BY[activity]]
     staff = activity in {"evidence", "operation", "control", "breach"}
     people = [says["people"], *([says["people_staff"]] if staff else [])]
     basis = {"evidence": "law", "breach": "law", "control": "control"}.get(activity, "interest")
-    copies = keepers(of.config) if activity == "operation" else []
+    told = keepers(of.config) if activity == "operation" else []
+    if activity == "registry" and of.config.uplinks:
+        told = [says["told"]]
     return {
         "activity": named["name"],
         "purpose": named["purpose"],
         "basis": says[f"basis_{basis}"],
         "people": ", ".join(people),
         "data": joined((text["what"] for text in held), language),
-        "recipients": ", ".join(copies) or says["nobody"],
-        "transfers": says["transfer_none"],
+        "recipients": ", ".join(told) or says["nobody"],
+        "transfers": says["transfer_told" if told else "transfer_none"],
         "periods": _long(of, HELD_BY[activity], language),
     }
 

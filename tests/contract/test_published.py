@@ -127,7 +127,10 @@ def test_the_register_has_what_article_30_asks_for_of_each_activity(gateway):
         assert row["controller"] == "Régie Dupont, donnees@regie.example"
     (sent,) = [row for row in found if row["recipients"] == US]
     assert sent["purpose"] == "advice"
-    assert sent["categories of data"] == "electricity taken from the grid; one index a day"
+    assert sent["categories of data"].startswith(
+        "electricity taken from the grid; one index a day;"
+    )
+    assert "dates of the occupancy" in sent["categories of data"]
     assert (
         "server 127.0.0.1: the gateway does not know its country"
         in sent["transfers outside the EU"]
@@ -140,12 +143,22 @@ def test_the_register_has_what_article_30_asks_for_of_each_activity(gateway):
         "Registry of dwellings, meters and occupancies", "Evidence", "Operation and backup",
         "Breaches of personal data",
     ]  # fmt: skip
+    by_activity = {row["activity"]: row["recipients"] for row in found}
+    assert by_activity["Registry of dwellings, meters and occupancies"].startswith("the recipients")
+    assert by_activity["Operation and backup"] == "none; the data stay in the gateway"
     assert "NOT ENCRYPTED" in sent["security measures"]
     french = rows(gateway, "fr")
     assert [len(row) for row in french] == [len(row) for row in found]
     assert french[0]["finalité"] == "advice"
     text = page(gateway, "register", "fr")
     assert "Transmission avec accord : advice" in text
+
+
+def test_who_keeps_the_backup_receives_it_by_the_register(gateway):
+    changed(gateway, "clock:", "backup: {to: /etc/gardien/r.crt, uplinks: [centre]}\nclock:")
+    (backup,) = [row for row in rows(gateway) if row["activity"] == "Operation and backup"]
+    assert backup["recipients"] == US
+    assert backup["transfers outside the EU"] == "as for these recipients"
 
 
 def test_a_purpose_that_a_spreadsheet_would_compute_is_made_harmless(gateway):
