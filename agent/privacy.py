@@ -6,7 +6,6 @@ import logging
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from agent.channels import channels
 from agent.clerk import author, device_of, passing
 from agent.clock import stamp
 from agent.disclosure import identify, records
@@ -15,12 +14,25 @@ from agent.house import policy_of
 from agent.pipeline.gate import Gate
 from agent.pipeline.totals import Totals
 from agent.pipeline.totals import file_of as totals_of
-from agent.registry import catalogue, written
+from agent.protection import calls as breach_calls
+from agent.protection.published import (
+    Processing,
+    assessment,
+    assessment_page,
+    catalogue_of,
+    catalogue_page,
+    register,
+    register_page,
+    register_table,
+)
+from agent.protection.stores import spoken_here
+from agent.registry import written
 from agent.registry.documents import covers, serial_key
 from agent.registry.entries import NewWithdrawal
 from agent.registry.explain import Read, explain
 from agent.registry.letter import Gap, Notice, Person, erasure_state, letter, overlaps, table
 from agent.registry.looks import EVERYBODY
+from agent.registry.page import printed
 from agent.registry.place import OCCUPANCY, parse, shown
 from agent.summed import summed
 
@@ -32,6 +44,7 @@ if TYPE_CHECKING:
     from agent.registry.documents import Consent, Occupancy, Place
     from agent.registry.explain import Told
     from agent.registry.letter import Erasure
+    from agent.registry.page import Page
 
 STAYS = "it stayed here for a while, and the next index would tell what few used meanwhile"
 log = logging.getLogger(__name__)
@@ -181,8 +194,7 @@ async def privacy_person(  # noqa: PLR0913 -- as many options
     `occupancy`: of those who lived there before, of whom values may still wait. `stop`: first
     withdraw all that they agreed to. Raises Refused.
     """
-    if language not in catalogue.LANGUAGES:
-        raise Refused(f'language: "{language}" is none of {", ".join(catalogue.LANGUAGES)}')
+    spoken_here(language)
     who, now = author(house, asker, named), house.clock.now()
     registry = house.registry
     found = registry.place(place)
@@ -327,20 +339,36 @@ def _notices(house: House, t: int, devices: set[str] | None) -> list[Notice]:
 
 
 async def privacy_catalogue(house: House, asker: Asker, *, language: str = "fr") -> dict[str, Any]:
-    """List the personal data that may be known of a dwelling, as people are told of it."""
-    del house, asker
-    return {
-        "channels": [
-            {
-                "channel": name,
-                "label": catalogue.label(name, language),
-                "unit": channel.unit,
-                "shows": catalogue.shows(name, language),
-            }
-            for name, channel in channels().items()
-            if channel.en is not None
-        ]
-    }
+    """List the personal data that may be known of a dwelling and where they are kept, as people are
+    told of it; and the same as a page. Raises Refused.
+    """
+    del asker
+    of = _processing(house, language)
+    return catalogue_of(of, language) | _written(catalogue_page(of, language))
+
+
+async def privacy_register(house: House, asker: Asker, *, language: str = "fr") -> dict[str, Any]:
+    """Write the register of processing activities (GDPR, article 30). Raises Refused."""
+    del asker
+    of = _processing(house, language)
+    pages = _written(register_page(of, language)) | {"csv": register_table(of, language)}
+    return {"activities": register(of, language)} | pages
+
+
+async def privacy_assessment(house: House, asker: Asker, *, language: str = "fr") -> dict[str, Any]:
+    """Write the facts for an impact assessment (GDPR, article 35). Raises Refused."""
+    del asker
+    of = _processing(house, language)
+    return {"facts": assessment(of, language)} | _written(assessment_page(of, language))
+
+
+def _processing(house: House, language: str) -> Processing:
+    spoken_here(language)
+    return Processing(house.config, house.registry, reads(house), int(house.clock.now()))
+
+
+def _written(page: Page) -> dict[str, Any]:
+    return {"text": page.text, "html": printed(page)}
 
 
 def _told(house: House, t: int) -> list[Told]:
@@ -390,5 +418,8 @@ CALLS: Mapping[str, Call] = {
     "privacy.access": privacy_access,
     "privacy.disclosures": privacy_disclosures,
     "privacy.catalogue": privacy_catalogue,
+    "privacy.register": privacy_register,
+    "privacy.assessment": privacy_assessment,
+    **breach_calls.CALLS,
 }
 """calls by their names"""

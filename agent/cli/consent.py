@@ -26,7 +26,7 @@ from agent.cli.terminal import (
     stands,
     table,
     text_of,
-    write_private,
+    write_page,
 )
 from agent.words import _
 
@@ -220,7 +220,7 @@ def forms(
     files = {f"{names[0]}.html": answer["html"], f"{names[1]}.csv": answer["list"]}
     if answer["forms"]:
         for name, text in files.items():
-            write_private(to / name, text)
+            write_page(to / name, text)
     if json:
         as_json(answer)
         return

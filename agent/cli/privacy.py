@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent.cli import breach
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
     As,
@@ -20,14 +21,15 @@ from agent.cli.terminal import (
     plural,
     table,
     wrapped,
-    write_private,
+    write_page,
 )
 from agent.words import N_, _
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 app = typer.Typer(no_args_is_help=True, help="What leaves of whom, for whom and why.")
+app.add_typer(breach.app, name="breach")
 
 GAPS = {
     "meter": N_(
@@ -205,7 +207,7 @@ def person(
     name = "".join(c if c.isalnum() or c in "-_" else "_" for c in answer["label"])
     files = {f"{name}.html": answer["letter"], f"{name}.csv": answer["csv"]}
     for file, text in files.items():
-        write_private(to / file, text)
+        write_page(to / file, text)
     if json:
         as_json(answer)
         _unknown(answer["unknown"])
@@ -284,17 +286,70 @@ def access(
     table(("when", "who", "by", "dwelling"), rows)
 
 
+To = Annotated[
+    Path | None, typer.Option("--to", metavar="FILE", help="Write a page (.html) there instead.")
+]
+
+
 @app.command()
 def catalogue(
     language: Language = "fr",
+    to: To = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """List what may be known of a dwelling, as its people are told. Nothing else of it leaves."""
+    """Write what is known of dwellings, why, for whom, how long and why that long.
+
+    As a text, or as a page to publish. Nothing else of a dwelling leaves.
+    """
     answer = ask(config, state, "privacy.catalogue", language=language)
+    _published(answer, to, {".html": answer["html"]}, json=json)
+
+
+@app.command()
+def register(
+    language: Language = "fr",
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", metavar="FILE", help="Write a page (.html) or a table (.csv) there."),
+    ] = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Write the register of processing activities (GDPR, article 30)."""
+    answer = ask(config, state, "privacy.register", language=language)
+    _published(answer, to, {".html": answer["html"], ".csv": answer["csv"]}, json=json)
+
+
+@app.command()
+def assessment(
+    language: Language = "fr",
+    to: To = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Write the facts for an impact assessment (GDPR, article 35) that the gateway knows."""
+    answer = ask(config, state, "privacy.assessment", language=language)
+    _published(answer, to, {".html": answer["html"]}, json=json)
+
+
+def _published(
+    answer: dict[str, Any], to: Path | None, forms: Mapping[str, str], *, json: bool
+) -> None:
+    """Show an answer as text or JSON, or write it in the form that a file's name asks for."""
+    from agent.errors import Refused
+
+    if to is not None:
+        if to.suffix.lower() not in forms:
+            forms_ = ", ".join(forms)
+            raise Refused(_("--to: {file} must end in one of {forms}", file=to, forms=forms_))
+        write_page(to, forms[to.suffix.lower()])
     if json:
-        as_json(answer)
-        return
-    rows = [(c["channel"], c["label"], c["unit"], c["shows"]) for c in answer["channels"]]
-    table(("channel", "what", "unit", "what it shows, read often"), rows)
+        as_json({name: one for name, one in answer.items() if name not in {"html", "text", "csv"}})
+    elif to is None:
+        typer.echo(answer["text"], nl=False)
+    else:
+        typer.echo(_("written: {file}", file=to))

@@ -182,6 +182,18 @@ def text_of(path: Path) -> str:
     return text_in(content, str(path))
 
 
+def write_page(path: Path, text: str) -> None:
+    """Write a file that only its writer reads. Raises Refused."""
+    from agent.errors import Refused
+
+    try:
+        path.touch(0o600)
+        path.chmod(0o600)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise Refused(f"{path}: {error.strerror}") from error
+
+
 Preview = Annotated[
     bool, typer.Option("--preview", help="Check the file and show what it would change; no more.")
 ]
@@ -197,13 +209,3 @@ def not_read(answer: dict[str, Any]) -> None:
     """Say which columns were left alone."""
     if names := answer.get("not_read"):
         typer.echo("columns not read: " + ", ".join(names))
-
-
-def write_private(path: Path, text: str) -> None:
-    """A file that only its writer reads. Raises Refused."""
-    try:
-        path.touch(0o600)
-        path.chmod(0o600)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise Refused(f"{path}: {error.strerror}") from error

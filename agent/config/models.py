@@ -33,6 +33,8 @@ SHORTEST = 4
 """letters of a city without its continent that may be misspelt: `CEST` is not `West`"""
 SHORT = 11
 """characters that a label may have, and an id with a typing error has not"""
+REACHABLE = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+|\+?[0-9][0-9 ().-]{5,}[0-9]", re.ASCII)
+"""an e-mail address or a telephone number"""
 ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 
 
@@ -149,6 +151,17 @@ def _format(number: int) -> int:
             )
         )
     return number
+
+
+def _reachable(text: str) -> str:
+    if not REACHABLE.fullmatch(text):
+        raise ValueError(
+            _(
+                "expected an e-mail address or a telephone number, such as"
+                ' "donnees@regie.example" or "+33 4 76 00 00 00"'
+            )
+        )
+    return text
 
 
 def _summed(channel: str) -> str:
@@ -317,8 +330,10 @@ class Contact(Section):
     """Who is responsible for the data, or looks after their protection."""
 
     name: Text = Field(examples=["Régie Dupont"])
+    """a person, a company or an office"""
     address: Text | None = Field(None, examples=["12 rue des Lilas, 38000 Grenoble"])
-    contact: Text = Field(examples=["donnees@regie.example"])
+    """the postal address"""
+    contact: Annotated[Text, AfterValidator(_reachable)] = Field(examples=["donnees@regie.example"])
     """an e-mail address or a telephone number"""
 
 
@@ -374,9 +389,13 @@ class Privacy(Section):
     """by what right readings of common plant leave; without it they stay"""
     fewest: Annotated[int, Field(ge=FLOOR)] = Field(FEWEST, examples=[15])
     """how many dwellings a sum has at least that may leave"""
-    controller: Contact | None = None
-    """who is responsible for the data (GDPR, article 4): printed on forms and letters"""
-    dpo: Contact | None = None
+    controller: Contact | None = Field(
+        None, examples=[{"name": "Régie Dupont", "contact": "donnees@regie.example"}]
+    )
+    """who is responsible for the data (GDPR, article 4): printed on forms, letters and registers"""
+    dpo: Contact | None = Field(
+        None, examples=[{"name": "Claire Martin", "contact": "dpo@regie.example"}]
+    )
     """the data protection officer"""
     forms: Forms | None = None
     """what the consent forms ask for"""

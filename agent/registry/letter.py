@@ -17,7 +17,14 @@ from agent.clock import stamp
 from agent.registry import catalogue
 from agent.registry.dates import DAY
 from agent.registry.documents import covers
+from agent.registry.gate import LONGEST_KEPT, LONGEST_UNSENT
 from agent.registry.letter_words import WORDS
+from agent.registry.looks import YEARS
+from agent.registry.page import bullets as _list
+from agent.registry.page import document
+from agent.registry.page import grid as _table
+from agent.registry.page import heading as _title
+from agent.registry.page import paragraph as _paragraph
 from agent.registry.place import shown
 
 if TYPE_CHECKING:
@@ -39,11 +46,12 @@ STATES = (
 )
 """of the erasure of values that were received"""
 CSV_WORDS = {state: WORDS["en"][f"erasure_{state}"] for state in STATES}
-STYLE = (
-    "body{font:11pt/1.4 sans-serif;max-width:46em;margin:2em auto;padding:0 1em}"
-    "table{border-collapse:collapse;width:100%}td,th{text-align:left;vertical-align:top;"
-    "padding:.3em .6em;border-bottom:1px solid #ccc}h2{font-size:1.1em;margin-top:1.6em}"
-)
+PERIODS = {
+    "unsent": LONGEST_UNSENT // DAY,
+    "registers": LONGEST_KEPT // DAY,
+    "years": YEARS // (366 * DAY),
+}
+"""days and years for which something is kept, as the letter says them"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,16 +270,11 @@ def letter(person: Person, now: float, zone: ZoneInfo, language: str) -> str:
         *_received(person, language),
         *_erasures(person, zone, language),
         _title(says["kept"]),
-        _paragraph(says["kept_words"].format(days=person.keep_days)),
+        _paragraph(says["kept_words"].format(days=person.keep_days, **PERIODS)),
         _title(says["rights"]),
         _paragraph(says["rights_words"]),
     ]
-    body = "\n".join(parts)
-    return (
-        f'<!doctype html>\n<html lang="{language}"><head><meta charset="utf-8">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n{body}\n"
-        "</body></html>\n"
-    )
+    return document(language, title, "\n".join(parts))
 
 
 def table(person: Person) -> str:
@@ -469,7 +472,7 @@ def _duties(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
         )
     if rows:
         yield _title(says["duties"])
-        yield _paragraph(says["duties_words"])
+        yield _paragraph(says["duties_words"].format(**PERIODS))
         yield _table(rows, says["duties_columns"])
 
 
@@ -486,7 +489,7 @@ def _held(person: Person, says: Mapping[str, str]) -> Iterable[str]:
     for recipient in sorted({one.recipient for one in person.held}):
         number = sum(one.recipient == recipient for one in person.held)
         words = says["waiting" if recipient else "registers"]
-        yield _paragraph(words.format(number=number, recipient=recipient))
+        yield _paragraph(words.format(number=number, recipient=recipient, **PERIODS))
     if any(one.kind == "meter" for one in person.gaps):
         yield _paragraph(says["held_unknown"])
     elif not person.told:
@@ -564,24 +567,6 @@ def _labels(channels: Iterable[str], language: str) -> str:
 
 def _span(one: Consent | Duty, zone: ZoneInfo) -> str:
     return f"{_day(one.since, zone)} → {'' if one.until is None else _day(one.until, zone)}".strip()
-
-
-def _title(text: str) -> str:
-    return f"<h2>{escape(text)}</h2>"
-
-
-def _table(rows: Iterable[Sequence[str]], columns: str) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns.split("|"))
-    lines = ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
-    return f"<table><tr>{head}</tr>\n" + "\n".join(lines) + "</table>"
-
-
-def _list(lines: Iterable[str]) -> str:
-    return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
-
-
-def _paragraph(text: str) -> str:
-    return f"<p>{escape(text)}</p>"
 
 
 def _day(at: float, zone: ZoneInfo) -> str:

@@ -97,8 +97,8 @@ WORDS = {
         "withdrawn": "retiré le {day}",
         "duties": "Ce que la loi ou un contrat permet sans votre accord",
         "duties_words": "L'index de la fin de chaque mois, et celui de 00:00 à un changement "
-        "d'occupant ou à une date de facturation. L'index de minuit est gardé ici 62 jours à cet "
-        "effet.",
+        "d'occupant ou à une date de facturation. L'index de minuit est gardé ici "
+        "{registers} jours à cet effet.",
         "duties_columns": "à qui|quoi|à quel titre|facturation|du|au|aujourd'hui",
         "held": "Ce qui reste ici",
         "held_words": "Aucune autre valeur n'est envoyée ni conservée.",
@@ -108,7 +108,7 @@ WORDS = {
         "held_unknown": "La passerelle ne peut pas dire si autre chose est mesuré.",
         "waiting": "Valeurs pour {recipient} qui attendent ici, ou qui sont parties sans qu'il les "
         "ait confirmées : {number}. Elles sont dans le tableau joint (CSV), et peuvent encore être "
-        "livrées pendant 60 jours.",
+        "livrées pendant {unsent} jours.",
         "registers": "Index de minuit gardés pour une obligation légale : {number}. Ils sont dans "
         "le tableau joint (CSV).",
         "received": "Ce qui a été reçu",
@@ -140,9 +140,9 @@ WORDS = {
         "answer_never": "pas demandé : aucun envoi vers ce destinataire n'est configuré",
         "kept": "Combien de temps",
         "kept_words": "La passerelle efface ce qui a été reçu ; une copie scellée reste {days} "
-        "jours au plus. Ce que personne ne reçoit est détruit après 60 jours. Pour une "
-        "obligation légale, l'index de minuit est gardé 62 jours. Le registre des envois, sans "
-        "valeurs, est gardé 5 ans.",
+        "jours au plus. Ce que personne ne reçoit est détruit après {unsent} jours. Pour une "
+        "obligation légale, l'index de minuit est gardé {registers} jours. Le registre des "
+        "envois, sans valeurs, est gardé {years} ans.",
         "rights": "Vos droits",
         "rights_words": "Vous pouvez retirer votre accord à tout moment, sans raison, auprès du "
         "gestionnaire de l'immeuble : l'effet est immédiat. Vous pouvez demander l'accès, la "
@@ -240,7 +240,8 @@ WORDS = {
         "withdrawn": "withdrawn on {day}",
         "duties": "What law or contract allows without your consent",
         "duties_words": "The index at the end of each month, and the index of 00:00 at a change of "
-        "occupant or on a billing date. The index of midnight is kept here for 62 days for this.",
+        "occupant or on a billing date. The index of midnight is kept here for "
+        "{registers} days for this.",
         "duties_columns": "to whom|what|by what right|billing|from|to|today",
         "held": "What stays here",
         "held_words": "No other value is sent or kept.",
@@ -249,7 +250,7 @@ WORDS = {
         "held_unknown": "The gateway cannot say whether anything else is measured.",
         "waiting": "Values for {recipient} that wait here, or were sent and are not confirmed by "
         "the recipient: {number}. They are in the table that comes with this letter (CSV), and may "
-        "still be delivered for 60 days.",
+        "still be delivered for {unsent} days.",
         "registers": "Indexes of midnight kept for a legal duty: {number}. They are in the table "
         "that comes with this letter (CSV).",
         "received": "What was received",
@@ -282,9 +283,9 @@ WORDS = {
         "answer_never": "not asked: no uplink to this recipient is configured",
         "kept": "For how long",
         "kept_words": "The gateway erases what was received; a sealed copy stays for {days} days "
-        "at most. What nobody receives is destroyed after 60 days. For a legal duty the index of "
-        "midnight is kept for 62 days. The record of what was sent, without values, is kept for "
-        "5 years.",
+        "at most. What nobody receives is destroyed after {unsent} days. For a legal duty the "
+        "index of midnight is kept for {registers} days. The record of what was sent, without "
+        "values, is kept for {years} years.",
         "rights": "Your rights",
         "rights_words": "You may withdraw your consent at any time, without a reason, at the "
         "building manager's: it takes effect at once. You may ask those who received data for "

@@ -23,7 +23,30 @@ METER = "profile: eastron-sdm120}"
 POINTS = "points: {heat: {at: holding/0/int32, channel: heat, unit: kWh}}}"
 PLANT = changed(METER, POINTS)
 
+CONTROLLER = SMALL + "privacy: {controller: {name: Régie Dupont, contact: donnees@regie.example}}\n"
+
 MISTAKES = {
+    "a controller that nobody can reach": (
+        changed("donnees@regie.example", "demander au gardien", CONTROLLER),
+        (
+            "8:53: privacy.controller.contact: expected an e-mail address or a telephone number,"
+            ' such as "donnees@regie.example" or "+33 4 76 00 00 00"'
+        ),
+    ),
+    "a controller without a name": (
+        changed("name: Régie Dupont, ", "", CONTROLLER),
+        (
+            "8:11: privacy.controller: `name` is missing (a person, a company or an office),"
+            " such as `name: Régie Dupont`"
+        ),
+    ),
+    "a data protection officer with a telephone of letters": (
+        changed("controller:", "dpo:", CONTROLLER).replace("donnees@regie.example", "poste 12"),
+        (
+            "8:46: privacy.dpo.contact: expected an e-mail address or a telephone number,"
+            ' such as "donnees@regie.example" or "+33 4 76 00 00 00"'
+        ),
+    ),
     "a misspelt section": (
         changed("uplinks:", "uplink:"),
         '6:1: uplink: no such option; did you mean "uplinks"?',
@@ -519,7 +542,7 @@ def test_what_is_no_yaml_is_told_in_our_own_words(mistake):
     assert told(text) == [f"config.yaml:{expected}"]
 
 
-@pytest.mark.parametrize("text", [TWO, PLANT, SMALL, LOOPBACK])
+@pytest.mark.parametrize("text", [TWO, PLANT, SMALL, LOOPBACK, CONTROLLER])
 def test_what_the_mistakes_were_made_in_is_right_without_them(text):
     parse(text, "config.yaml")
 

@@ -1,0 +1,3 @@
+"""Data protection as documents: the catalogue of personal data, the register of processing, the
+facts for an impact assessment, and breaches.
+"""

@@ -1,0 +1,334 @@
+"""Breaches of personal data: what is recorded of each, what is still missing, whose data are
+concerned (GDPR, articles 33 and 34).
+
+Kept in one file, which nothing takes out of. Times are seconds since 1970 UTC.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from agent import durable
+from agent.errors import Refused
+from agent.protection.stores import KEYS, opened_by, periods, stores
+from agent.registry.catalogue import LANGUAGES
+from agent.registry.documents import Consent
+from agent.registry.problems import did_you_mean
+from agent.words import _
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from pathlib import Path
+
+    from agent.config import Config
+    from agent.config.models import Privacy
+    from agent.protection.stores import Store
+    from agent.registry.documents import Duty, Occupancy
+    from agent.registry.letter import Disclosed
+    from agent.registry.registry import Registry
+
+FILE = "breaches.json"
+SCHEMA = "gardien/breaches/1"
+AUTHORITY_WITHIN = 72 * 3600
+"""seconds in which the authority must be told once the controller is aware (GDPR, article 33)"""
+KINDS = ("confidentiality", "integrity", "availability")
+RISKS = ("none", "risk", "high")
+"""as the controller judges it: `none` need not be notified, of `high` people must be told"""
+TEXTS = ("what", "consequences", "measures", "delay")
+"""what a person writes, in each language"""
+LONGEST_TEXT = 4_000
+NEVER = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something that was done about a breach."""
+
+    at: int
+    who: str
+    what: str
+    """`step_…` of the words"""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """What is known of a breach."""
+
+    id: str
+    """the year, and its number in that year"""
+    noticed: int
+    """when the controller became aware"""
+    what: Mapping[str, str] = field(default_factory=dict)
+    """by language, as the next three"""
+    consequences: Mapping[str, str] = field(default_factory=dict)
+    measures: Mapping[str, str] = field(default_factory=dict)
+    delay: Mapping[str, str] = field(default_factory=dict)
+    """why the authority was told late"""
+    began: int | None = None
+    ended: int | None = None
+    kinds: tuple[str, ...] = ()
+    stores: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    recipients: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
+    """dwellings that alone are concerned, by id; none: as the stores say"""
+    risk: str = ""
+    notified: int | None = None
+    reference: str = ""
+    """of the authority's receipt"""
+    told: int | None = None
+    """when the people were told"""
+    closed: int | None = None
+    reason: str = ""
+    """why it was closed though something was missing"""
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def deadline(self) -> int:
+        """Until when the authority must be told."""
+        return self.noticed + AUTHORITY_WITHIN
+
+    @property
+    def scope(self) -> tuple[str, ...]:
+        """The stores concerned: those named, and those that a key opens."""
+        named = {*self.stores, *(store for key in self.keys for store in opened_by(key))}
+        return tuple(one for one in stores() if one in named)
+
+    @property
+    def located(self) -> bool:
+        """Whether it is said which data are concerned."""
+        return bool(self.stores or self.keys or self.recipients or self.places)
+
+    @property
+    def hash(self) -> str:
+        """What stands for the record as it is, in the audit chain."""
+        return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def said(self, part: str, language: str) -> str:
+        """A text in a language, else in the other; empty: in none."""
+        texts: Mapping[str, str] = getattr(self, part)
+        return texts.get(language) or next(iter(texts.values()), "")
+
+    def stepped(self, at: float, who: str, what: str, detail: str = "") -> Breach:
+        """The same with one step more."""
+        return replace(self, steps=(*self.steps, Step(int(at), who, what, detail)))
+
+
+def missing(breach: Breach, privacy: Privacy) -> list[str]:
+    """What is still to be said or done, as names; a language after `:`."""
+    found = [name for name in ("controller", "dpo") if getattr(privacy, name) is None]
+    texts = [part for part in TEXTS if part != "delay"]
+    late = breach.notified is not None and breach.notified > breach.deadline
+    texts += ["delay"] if late else []
+    found += [
+        f"{part}:{language}"
+        for part in texts
+        for language in LANGUAGES
+        if not getattr(breach, part).get(language)
+    ]
+    found += [] if breach.began is not None else ["began"]
+    found += [] if breach.kinds else ["kinds"]
+    found += [] if breach.located else ["scope"]
+    found += [] if breach.risk else ["risk"]
+    if breach.risk != "none" and breach.notified is None:
+        found.append("notified")
+    if breach.risk == "high" and breach.told is None:
+        found.append("told")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Concerned:
+    """A dwelling whose data are concerned, and who lived there then."""
+
+    place: str
+    home: Occupancy | None
+    """None: nobody is known to have lived there then"""
+    stores: tuple[str, ...]
+    """which of the stores concerned have data of theirs"""
+    recipients: tuple[str, ...]
+    """which of the recipients concerned have, or had, a right to data of theirs"""
+    channels: tuple[str, ...] = ()
+    """what they consented to, or a duty names: of what values may be among them"""
+
+
+class Concern:
+    """Finds whose data a breach concerns: of each dwelling all who lived there in the time that the
+    data of the stores go back to.
+
+    Rather one too many: what lay there then is not looked up, for the gateway may be stolen, or the
+    data destroyed.
+    """
+
+    def __init__(
+        self,
+        breach: Breach,
+        registry: Registry,
+        config: Config,
+        disclosed: Iterable[Disclosed],
+        now: int,
+    ) -> None:
+        self._breach, self._registry, self._periods = breach, registry, periods(config)
+        self._began = breach.noticed if breach.began is None else breach.began
+        self._until = now if breach.ended is None else breach.ended
+        self._duties = registry.duties()
+        self._consents: dict[str, list[Consent]] = {}
+        for one in registry.consents():
+            self._consents.setdefault(one.occupancy, []).append(one)
+        self._received: dict[tuple[str, str], set[str]] = {}
+        for count in disclosed:
+            key = (count.place, count.occupancy)
+            self._received.setdefault(key, set()).add(count.recipient)
+
+    def all(self) -> list[Concerned]:
+        """Everybody concerned, by the labels of the dwellings."""
+        registry, found = self._registry, list[Concerned]()
+        labels = {one.id: one.label for one in registry.places()}
+        for place in sorted(self._breach.places or registry.dwellings(), key=labels.__getitem__):
+            people = [self._of(place, home) for home in registry.occupancies_of(place)]
+            touched = [one for one in people if one is not None]
+            if not touched and (alone := self._of(place, None)) is not None:
+                touched = [alone]
+            found += touched
+        return found
+
+    def _of(self, place: str, home: Occupancy | None) -> Concerned | None:
+        """What of these people is concerned; None: nothing."""
+        breach = self._breach
+        hit = tuple(one for one in breach.scope if self._in_store(stores()[one], place, home))
+        far = tuple(
+            one for one in breach.recipients if home and self._entitled(place, home, NEVER, (one,))
+        )
+        named = breach.places and not breach.scope and not breach.recipients
+        if hit or far or (named and self._lived(home, self._began)):
+            rights = [*self._duties, *self._consents.get(home.id, ())] if home else []
+            channels = {
+                channel
+                for one in rights
+                if not breach.recipients or one.recipient in breach.recipients
+                for channel in one.channels
+            }
+            return Concerned(place, home, hit, far, tuple(sorted(channels)))
+        return None
+
+    def _in_store(self, store: Store, place: str, home: Occupancy | None) -> bool:
+        since = self._began - self._periods[store.reach] if store.reach else NEVER
+        if not self._lived(home, since):
+            return False
+        if store.concerns == "all":
+            return True
+        if home is None:
+            return False
+        if store.concerns == "duty":
+            return any(self._meets(one, since, home) for one in self._duties)
+        return self._entitled(place, home, since, self._breach.recipients)
+
+    def _lived(self, home: Occupancy | None, since: float) -> bool:
+        if home is None:
+            return True
+        return home.since <= self._until and (home.until is None or home.until > since)
+
+    def _entitled(
+        self, place: str, home: Occupancy, since: float, recipients: Collection[str]
+    ) -> bool:
+        """Whether anybody, or one of these, had a right to data of these people since then, or has
+        received some.
+        """
+        rights = [*self._duties, *self._consents.get(home.id, ())]
+        if any(
+            self._meets(one, since, home)
+            for one in rights
+            if not recipients or one.recipient in recipients
+        ):
+            return True
+        received = self._received.get((place, home.id), set())
+        # an earlier version did not note whose it was
+        received = received | self._received.get((place, ""), set())
+        return bool(received & set(recipients) if recipients else received)
+
+    def _meets(self, one: Consent | Duty, since: float, home: Occupancy) -> bool:
+        withdrawn = one.withdrawn if isinstance(one, Consent) else None
+        ends = [end for end in (one.until, withdrawn, home.until) if end is not None]
+        return max(one.since, home.since) <= self._until and min(ends, default=since + 1) > since
+
+
+def check_words(given: Mapping[str, Iterable[str]]) -> None:
+    """See that kinds, stores and keys are such. Raises Refused, with those that there are."""
+    known = {"kind": KINDS, "store": tuple(stores()), "key": KEYS}
+    for option, names in known.items():
+        for one in given.get(option, ()):
+            if one not in names:
+                raise Refused(
+                    _(
+                        '--{option}: there is no "{one}"{near}; there are: {names}',
+                        option=option,
+                        one=one,
+                        near=did_you_mean(one, names),
+                        names=", ".join(names),
+                    )
+                )
+
+
+class Breaches:
+    """The file in the state directory."""
+
+    def __init__(self, state: Path) -> None:
+        self._file = state / FILE
+
+    def all(self) -> list[Breach]:
+        """Each that was ever recorded, the first one first. Raises Refused."""
+        try:
+            written = json.loads(self._file.read_bytes())
+            if written["schema"] != SCHEMA:
+                raise Refused(_("{file}: written by another version of gardien", file=self._file))
+            return [_read(one) for one in written["breaches"]]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise Refused(f"{self._file}: {error.strerror}") from error
+        except (ValueError, LookupError, TypeError) as error:
+            raise Refused(
+                _(
+                    "{file} cannot be read ({error}): move it to another folder, keep it, and"
+                    " record the breach anew",
+                    file=self._file,
+                    error=error,
+                )
+            ) from error
+
+    def get(self, id_: str) -> Breach:
+        """One by its number. Raises Refused."""
+        found = {one.id: one for one in self.all()}
+        if id_ not in found:
+            known = ", ".join(found) or "none"
+            raise Refused(_('there is no breach "{id}"; there are: {known}', id=id_, known=known))
+        return found[id_]
+
+    def number(self, year: int) -> str:
+        """The next number of a year."""
+        mine = [one for one in self.all() if one.id.startswith(f"{year}-")]
+        return f"{year}-{len(mine) + 1}"
+
+    def keep(self, breach: Breach) -> None:
+        """Record one, in the place of what was recorded of it. Raises NotRecorded."""
+        others = self.all()
+        known = [one.id for one in others]
+        if breach.id in known:
+            others[known.index(breach.id)] = breach
+        else:
+            others.append(breach)
+        written = {"schema": SCHEMA, "breaches": [asdict(one) for one in others]}
+        text = json.dumps(written, ensure_ascii=False, indent=1)
+        durable.write(self._file, text.encode())
+
+
+def _read(written: dict[str, Any]) -> Breach:
+    names = {one.name for one in fields(Breach)}
+    lists = ("kinds", "stores", "keys", "recipients", "places")
+    found = {name: value for name, value in written.items() if name in names}
+    found |= {name: tuple(found[name]) for name in lists}
+    return Breach(**found | {"steps": tuple(Step(**one) for one in written["steps"])})

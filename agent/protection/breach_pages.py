@@ -1,0 +1,218 @@
+"""What is written about a breach: the notification to the authority, the letter to the people of a
+dwelling. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from agent.protection.breach import AUTHORITY_WITHIN
+from agent.protection.published import contact
+from agent.protection.stores import field_words, periods, stores, words
+from agent.registry import catalogue
+from agent.registry.catalogue import LANGUAGES
+from agent.registry.page import Page, colon
+from agent.registry.place import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agent.config import Config
+    from agent.protection.breach import Breach, Concerned
+    from agent.registry.documents import Occupancy
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A breach, and whom it concerns."""
+
+    breach: Breach
+    config: Config
+    concerned: Sequence[Concerned]
+    labels: Mapping[str, str]
+    """of places, by id"""
+    values: int
+    """values of these people that the recipients concerned have received in that time"""
+    unsure: Sequence[str]
+    """of which recipients that is not known"""
+    missing: Sequence[str]
+    """what is still to be said, as names"""
+
+    def at(self, moment: float) -> str:
+        """A moment at the building."""
+        return datetime.fromtimestamp(moment, self.config.zone).strftime("%Y-%m-%d %H:%M")
+
+    def day(self, moment: float) -> str:
+        """A day at the building."""
+        return datetime.fromtimestamp(moment, self.config.zone).strftime("%Y-%m-%d")
+
+
+def notification(case: Case, language: str) -> Page:
+    """All that article 33(3) asks for, as far as it is known."""
+    says, breach = words(language), case.breach
+    page = Page(language, says["breach_title"])
+    page.paragraph(says["breach_to"])
+    number = says["breach_number"].format(id=breach.id, building=case.config.building.name)
+    page.paragraph(number)
+    # what the page itself is, and what is for other pages, it does not lack
+    other = tuple(f":{one}" for one in LANGUAGES if one != language)
+    lacks = [one for one in case.missing if not one.endswith(("notified", "told", *other))]
+    if lacks:
+        page.heading(says["breach_open"])
+        page.bullets([field_words(one, language) for one in lacks])
+    page.heading(says["breach_who"])
+    page.bullets(_who(case, language))
+    page.heading(says["breach_when"])
+    page.bullets(_when(case, language))
+    page.heading(says["breach_what"])
+    if breach.kinds:
+        kinds = ", ".join(says[f"kind_{one}"] for one in breach.kinds)
+        page.paragraph(says["breach_kinds"].format(kinds=kinds))
+    page.paragraph(breach.said("what", language) or says["letter_unwritten"])
+    if breach.keys:
+        keys = ", ".join(says[f"key_{one}"] for one in breach.keys)
+        page.paragraph(says["breach_keys"].format(keys=keys))
+    if breach.recipients:
+        page.paragraph(says["breach_recipients"].format(recipients=", ".join(breach.recipients)))
+    if breach.scope:
+        page.heading(says["breach_stores"])
+        texts = [
+            (stores()[one], stores()[one].texts(case.config, language)) for one in breach.scope
+        ]
+        rows = [
+            (text["name"], text["what"], store.place(language, breach.keys))
+            for store, text in texts
+        ]
+        page.grid(rows, says["breach_stores_columns"])
+    page.heading(says["breach_people"])
+    page.bullets(_people(case, language))
+    page.heading(says["breach_consequences"])
+    page.paragraph(breach.said("consequences", language) or says["letter_unwritten"])
+    if breach.risk:
+        risk = says[f"risk_level_{breach.risk}"]
+        page.paragraph(says["breach_risk"].format(risk=risk))
+    page.heading(says["breach_measures"])
+    page.paragraph(breach.said("measures", language) or says["letter_unwritten"])
+    page.heading(says["breach_told"])
+    told = says["breach_told_not"]
+    if breach.told is not None:
+        told = says["breach_told_on"].format(at=case.at(breach.told))
+    page.paragraph(told[:1].upper() + told[1:] + ".")
+    page.heading(says["breach_steps"])
+    page.grid(_steps(case, language), says["breach_steps_columns"], dated=True)
+    return page
+
+
+def _who(case: Case, language: str) -> list[str]:
+    says, privacy = words(language), case.config.privacy
+    return [
+        f"{says[key]}{colon(language)} {contact(one, key, language)}"
+        for key, one in (("controller", privacy.controller), ("dpo", privacy.dpo))
+    ]
+
+
+def _when(case: Case, language: str) -> list[str]:
+    says, breach = words(language), case.breach
+    found = [] if breach.began is None else [says["breach_began"].format(at=case.at(breach.began))]
+    ended = says["breach_going_on"]
+    if breach.ended is not None:
+        ended = says["breach_ended"].format(at=case.at(breach.ended))
+    hours, deadline = AUTHORITY_WITHIN // 3600, case.at(breach.deadline)
+    found += [
+        ended,
+        says["breach_noticed"].format(at=case.at(breach.noticed)),
+        says["breach_deadline"].format(hours=hours, at=deadline),
+    ]
+    if breach.notified is not None:
+        reference = breach.reference or "–"
+        at = case.at(breach.notified)
+        found.append(says["breach_notified"].format(at=at, reference=reference))
+        if breach.notified > breach.deadline:
+            delay = breach.said("delay", language) or says["letter_unwritten"]
+            found.append(says["breach_late"].format(delay=delay))
+    return found
+
+
+def _people(case: Case, language: str) -> list[str]:
+    says = words(language)
+    homes = [one for one in case.concerned if one.home is not None]
+    dwellings = {one.place for one in case.concerned}
+    found = [says["breach_counts"].format(dwellings=len(dwellings), occupancies=len(homes))]
+    found.append(says["breach_values"].format(values=case.values))
+    if case.unsure:
+        found.append(says["breach_values_least"].format(reasons=", ".join(case.unsure)))
+    if nobody := [case.labels[one.place] for one in case.concerned if one.home is None]:
+        found.append(says["breach_nobody"].format(labels=", ".join(nobody)))
+    return found
+
+
+def _steps(case: Case, language: str) -> list[tuple[str, str, str]]:
+    says = words(language)
+    rows = []
+    for one in case.breach.steps:
+        fields = ""
+        if one.what == "add":
+            fields = ", ".join(field_words(name, language) for name in one.detail.split())
+        what = says[f"step_{one.what}"].format(number=one.detail, fields=fields)
+        rows.append((case.at(one.at), one.who, what))
+    return rows
+
+
+def _data(case: Case, of: Concerned, home: Occupancy, language: str) -> list[str]:
+    """Which data of these people are concerned, in plain words, alike things once."""
+    says, reach = words(language), periods(case.config)
+    began = case.breach.noticed if case.breach.began is None else case.breach.began
+    earliest: dict[str, float] = {}
+    for store in (stores()[one] for one in of.stores):
+        back = began - reach[store.reach] if store.reach else home.since
+        since = max(home.since, back)
+        earliest[store.data] = min(since, earliest.get(store.data, since))
+    labels = ", ".join(catalogue.label(one, language) for one in of.channels)
+    channels = f" ({labels})" if labels else ""
+    found = [
+        says[f"letter_{data}"].format(since=case.day(since), channels=channels)
+        for data, since in earliest.items()
+    ]
+    if of.recipients:
+        names = ", ".join(of.recipients)
+        found.append(says["letter_received"].format(channels=channels, recipients=names))
+    return found or [says["letter_unnamed"]]
+
+
+def letter(case: Case, of: Concerned, now: float, language: str) -> Page:
+    """What article 34(2) asks for, in plain words, for those who live or lived in a dwelling."""
+    says, breach, home = words(language), case.breach, of.home
+    assert home is not None
+    label = case.labels[of.place]
+    page = Page(language, says["letter_title"].format(label=label))
+    page.paragraph(f"{case.config.building.name} · {case.day(now)} · {breach.id}")
+    reference = f", {home.reference}" if home.reference else ""
+    whose = {"label": label, "id": shown(home.id), "reference": reference}
+    if home.until is not None and home.until <= now:
+        span = {"since": case.day(home.since), "until": case.day(home.until)}
+        page.paragraph(says["letter_gone"].format(**whose, **span))
+    else:
+        page.paragraph(says["letter_here"].format(**whose))
+    page.paragraph(says["letter_intro"])
+    page.heading(says["letter_what"])
+    page.paragraph(breach.said("what", language) or says["letter_unwritten"])
+    began = breach.noticed if breach.began is None else breach.began
+    period = says["letter_since"].format(since=case.at(began))
+    if breach.ended is not None:
+        period = says["letter_from_to"].format(since=case.at(began), until=case.at(breach.ended))
+    page.paragraph(says["letter_when"].format(period=period))
+    page.heading(says["letter_data"])
+    page.bullets(_data(case, of, home, language))
+    page.paragraph(says["letter_names"])
+    page.heading(says["letter_consequences"])
+    page.paragraph(breach.said("consequences", language) or says["letter_unwritten"])
+    page.heading(says["letter_measures"])
+    page.paragraph(breach.said("measures", language) or says["letter_unwritten"])
+    page.heading(says["letter_you"])
+    page.paragraph(says["letter_you_words"])
+    page.heading(says["letter_contact"])
+    page.bullets(_who(case, language))
+    page.paragraph(says["letter_cnil"])
+    return page

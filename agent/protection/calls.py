@@ -1,0 +1,435 @@
+"""Calls about breaches of personal data: recorded step by step, each with who did it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from agent.clerk import author
+from agent.clock import stamp
+from agent.disclosure import records
+from agent.errors import Refused
+from agent.protection.breach import (
+    LONGEST_TEXT,
+    RISKS,
+    TEXTS,
+    Breach,
+    Breaches,
+    Concern,
+    check_words,
+    missing,
+)
+from agent.protection.breach_pages import Case, letter, notification
+from agent.protection.stores import field_words, periods, spoken_here, stores
+from agent.registry import written
+from agent.registry.catalogue import LANGUAGES
+from agent.registry.dates import said_here
+from agent.registry.page import printed
+from agent.registry.place import shown
+from agent.words import _
+from agent.words import language as spoken
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agent.clerk import Asker, Call
+    from agent.disclosure import Records
+    from agent.house import House
+    from agent.protection.breach import Concerned
+
+LISTS = {"kinds": "kind", "stores": "store", "keys": "key", "recipients": "recipient"}
+"""members of a record by the options that add to them"""
+TIMES = ("noticed", "began", "ended", "notified", "told")
+BOTH = "fr,en"
+AHEAD = 300
+"""seconds by which a person's clock may be ahead of the gateway's"""
+
+
+async def breach_new(
+    house: House,
+    asker: Asker,
+    *,
+    facts: dict[str, Any],
+    named: str | None = None,
+) -> dict[str, Any]:
+    """Open the record of a breach. Raises Refused."""
+    who, now = author(house, asker, named), house.clock.now()
+    if not facts.get("what"):
+        raise Refused(_("say what happened, in a sentence"))
+    await house.ask_disk()
+    breaches = Breaches(house.config.state)
+    noticed = _time(house, facts, "noticed") or int(now)
+    year = datetime.fromtimestamp(noticed, house.config.zone).year
+    begun = Breach(breaches.number(year), noticed)
+    found = _changed(house, begun, {**facts, "noticed": stamp(noticed)})
+    _keep(house, found.stepped(now, who, "new"))
+    return await _shown(house, found.id)
+
+
+async def breach_add(
+    house: House,
+    asker: Asker,
+    *,
+    id: str,  # noqa: A002 -- the word people write
+    facts: dict[str, Any],
+    named: str | None = None,
+) -> dict[str, Any]:
+    """Add facts to a record, or what was done. Raises Refused."""
+    who, now = author(house, asker, named), house.clock.now()
+    await house.ask_disk()
+    before = _open(house, id)
+    after = _changed(house, before, facts)
+    language = facts.get("language", LANGUAGES[0])
+    changed = [
+        f"{name}:{language}" if name in TEXTS else name
+        for name in (*TEXTS, *TIMES, *LISTS, "places", "risk", "reference")
+        if getattr(before, name) != getattr(after, name)
+    ]
+    if not changed:
+        raise Refused(_("nothing of this is new: gardien privacy breach show {id}", id=id))
+    _keep(house, after.stepped(now, who, "add", " ".join(changed)))
+    return await _shown(house, id)
+
+
+async def breach_list(house: House, asker: Asker) -> dict[str, Any]:
+    """List all breaches that were recorded here."""
+    del asker
+    found = Breaches(house.config.state).all()
+    return {
+        "timezone": house.config.building.timezone,
+        "breaches": [_row(house, one) for one in found],
+    }
+
+
+async def breach_show(house: House, asker: Asker, *, id: str) -> dict[str, Any]:  # noqa: A002
+    """Show a breach: until when what must be done, what is missing, who is concerned."""
+    del asker
+    return await _shown(house, id)
+
+
+async def breach_notification(
+    house: House,
+    asker: Asker,
+    *,
+    id: str,  # noqa: A002
+    language: str = "fr",
+    named: str | None = None,
+) -> dict[str, Any]:
+    """Write the notification to the supervisory authority. Raises Refused."""
+    spoken_here(language)
+    who, now = author(house, asker, named), house.clock.now()
+    breach = Breaches(house.config.state).get(id).stepped(now, who, "notification")
+    case = await _case(house, breach)
+    page = notification(case, language)
+    await _stepped(house, id, now, who, "notification")
+    return {"id": id, "html": printed(page), "text": page.text, "missing": case.missing}
+
+
+async def breach_letters(
+    house: House,
+    asker: Asker,
+    *,
+    id: str,  # noqa: A002
+    language: str = BOTH,
+    named: str | None = None,
+) -> dict[str, Any]:
+    """Write the letter to the people of each dwelling concerned, in one language or in both.
+    Raises Refused.
+    """
+    languages = language.split(",")
+    for one in languages:
+        spoken_here(one)
+    who, now = author(house, asker, named), house.clock.now()
+    breach = Breaches(house.config.state).get(id)
+    case = await _case(house, breach)
+    if not breach.located:
+        raise Refused(
+            _(
+                "breach {id}: it is not said yet which data are concerned: gardien privacy breach"
+                " add {id} --store, --key, --recipient or --dwelling",
+                id=id,
+            )
+        )
+    # a large building has a thousand households: nothing waits for their letters
+    letters = await asyncio.to_thread(_letters, case, now, languages)
+    await _stepped(house, id, now, who, "letters", str(len(letters)))
+    nobody = [case.labels[one.place] for one in case.concerned if one.home is None]
+    return {"id": id, "letters": letters, "nobody": nobody, "missing": case.missing}
+
+
+def _letters(case: Case, now: float, languages: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "label": case.labels[one.place],
+            "occupancy": one.home.id,
+            "gone": one.home.until is not None and one.home.until <= now,
+            "html": printed(*(letter(case, one, now, language) for language in languages)),
+        }
+        for one in case.concerned
+        if one.home is not None
+    ]
+
+
+async def breach_close(
+    house: House,
+    asker: Asker,
+    *,
+    id: str,  # noqa: A002
+    reason: str = "",
+    named: str | None = None,
+) -> dict[str, Any]:
+    """Close a record; `reason`: why, where something is missing. Raises Refused."""
+    who, now = author(house, asker, named), house.clock.now()
+    await house.ask_disk()
+    breach = _open(house, id)
+    lacks = missing(breach, house.config.privacy)
+    if lacks and not reason.strip():
+        names = ", ".join(field_words(one, spoken()) for one in lacks)
+        raise Refused(
+            _(
+                "breach {id}: something is missing ({names}): add it, or say --reason why it is"
+                " closed without",
+                id=id,
+                names=names,
+            )
+        )
+    closed = replace(breach, closed=int(now), reason=_text(reason, "--reason"))
+    _keep(house, closed.stepped(now, who, "close", closed.reason))
+    return await _shown(house, id)
+
+
+def _open(house: House, id_: str) -> Breach:
+    """A record that is not closed. Raises Refused."""
+    breach = Breaches(house.config.state).get(id_)
+    if breach.closed is not None:
+        raise Refused(_("breach {id} is closed: open another one for what is new", id=id_))
+    return breach
+
+
+def _changed(house: House, breach: Breach, facts: Mapping[str, Any]) -> Breach:
+    """A record with these facts. Raises Refused."""
+    known = {*TEXTS, *TIMES, *LISTS.values(), "dwelling", "risk", "reference", "language"}
+    if strange := sorted(facts.keys() - known):
+        names = ", ".join(sorted(known))
+        raise Refused(_('a breach has no "{name}"; it has: {names}', name=strange[0], names=names))
+    check_words({name: _list(facts, name) for name in ("kind", "store", "key")})
+    language = facts.get("language", LANGUAGES[0])
+    spoken_here(language)
+    found: dict[str, Any] = {
+        name: {**getattr(breach, name), language: _text(facts[name], f"--{name}")}
+        for name in TEXTS
+        if facts.get(name)
+    }
+    for name in TIMES:
+        if (at := _time(house, facts, name)) is not None:
+            found[name] = at
+    for name, option in LISTS.items():
+        found[name] = tuple(dict.fromkeys((*getattr(breach, name), *_list(facts, option))))
+    homes = [house.registry.place(one) for one in _list(facts, "dwelling")]
+    if other := next((one for one in homes if one.type != "dwelling"), None):
+        raise Refused(_("{label} is no dwelling: it has no people", label=other.label))
+    found["places"] = tuple(dict.fromkeys((*breach.places, *(one.id for one in homes))))
+    _known_recipients(house, _list(facts, "recipient"))
+    if facts.get("risk"):
+        if facts["risk"] not in RISKS:
+            names = ", ".join(RISKS)
+            raise Refused(
+                _('--risk: "{given}" is none of {names}', given=facts["risk"], names=names)
+            )
+        found["risk"] = facts["risk"]
+    if facts.get("reference"):
+        found["reference"] = _text(facts["reference"], "--reference")
+    return _in_order(house, replace(breach, **found))
+
+
+def _in_order(house: House, breach: Breach) -> Breach:
+    """Raises Refused where one time contradicts another."""
+    pairs = (("began", "noticed"), ("began", "ended"), ("noticed", "notified"), ("noticed", "told"))
+    for first, then in pairs:
+        early, late = getattr(breach, first), getattr(breach, then)
+        if early is not None and late is not None and early > late:
+            words = {"then": then, "late": _here(house, late), "first": first}
+            words["early"] = _here(house, early)
+            raise Refused(
+                _("--{then} {late} lies before --{first} {early}: one of them is wrong", **words)
+            )
+    return breach
+
+
+def _here(house: House, at: int) -> str:
+    """A moment as it is read at the building."""
+    return said_here(stamp(at), house.config.building.timezone)
+
+
+def _known_recipients(house: House, recipients: Sequence[str]) -> None:
+    registry = house.registry
+    known = {str(one.settings.recipient) for one in house.config.uplinks.values()}
+    known |= {one.recipient for one in registry.consents()}
+    known |= {one.recipient for one in registry.duties()}
+    for one in recipients:
+        if one not in known:
+            names = ", ".join(sorted(known)) or "none"
+            raise Refused(
+                _(
+                    '--recipient: nothing goes or went to "{one}"; there are: {names}',
+                    one=one,
+                    names=names,
+                )
+            )
+
+
+def _list(facts: Mapping[str, Any], name: str) -> list[str]:
+    found = facts.get(name, [])
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise Refused(_("--{name}: a list of texts is expected", name=name))
+    return found
+
+
+def _text(given: Any, option: str) -> str:
+    if not isinstance(given, str) or len(given) > LONGEST_TEXT:
+        raise Refused(
+            _(
+                "{option}: a text of at most {most} characters is expected",
+                option=option,
+                most=LONGEST_TEXT,
+            )
+        )
+    if not all(letter.isprintable() or letter == "\n" for letter in given):
+        raise Refused(_("{option}: a character in it cannot be printed", option=option))
+    return given.strip()
+
+
+def _time(house: House, facts: Mapping[str, Any], name: str) -> int | None:
+    """A moment that has come. Raises Refused."""
+    at = written.when(facts.get(name), house.config.building.timezone, f"--{name}")
+    if at is not None and at > house.clock.now() + AHEAD:
+        raise Refused(_("--{name}: {at} has not come yet", name=name, at=_here(house, at)))
+    return at
+
+
+async def _stepped(  # noqa: PLR0913, PLR0917 -- a step has as many parts
+    house: House, id_: str, now: float, who: str, what: str, detail: str = ""
+) -> None:
+    """Record a step of a breach, of which others may have been recorded meanwhile."""
+    await house.ask_disk()
+    _keep(house, Breaches(house.config.state).get(id_).stepped(now, who, what, detail))
+
+
+def _keep(house: House, breach: Breach) -> None:
+    """Record it, then note in the audit chain which state it is in; between reading a record and
+    this nothing is awaited, or a step of somebody else were lost. Raises NotRecorded.
+    """
+    Breaches(house.config.state).keep(breach)
+    step = breach.steps[-1].what
+    body = {"breach": breach.id, "step": step, "steps": len(breach.steps), "sha256": breach.hash}
+    house.audit("breach", body)
+
+
+async def _case(house: House, breach: Breach) -> Case:
+    found = await records(house)
+    now = int(house.clock.now())
+    people: list[Concerned] = []
+    if breach.located:
+        finder = Concern(breach, house.registry, house.config, found.disclosed, now)
+        people = finder.all()
+    return Case(
+        breach,
+        house.config,
+        people,
+        {one.id: one.label for one in house.registry.places()},
+        _values(house, breach, people, found),
+        sorted(
+            {one.recipient or "gardien" for one in found.gaps if _matters(breach, one.recipient)}
+        ),
+        missing(breach, house.config.privacy),
+    )
+
+
+def _matters(breach: Breach, recipient: str) -> bool:
+    return not breach.recipients or recipient in ("", *breach.recipients)
+
+
+def _values(house: House, breach: Breach, people: Sequence[Concerned], found: Records) -> int:
+    """How many values of these people the recipients concerned have received in the time that the
+    stores concerned go back to.
+    """
+    reach, began = periods(house.config), breach.noticed if breach.began is None else breach.began
+    backs = [stores()[one].reach for one in breach.scope]
+    since = min((began - reach[one] for one in backs if one), default=began)
+    day = "" if breach.recipients or None in backs else stamp(since)[:10]
+    until = stamp(house.clock.now() if breach.ended is None else breach.ended)[:10]
+    mine = {(one.place, one.home.id) for one in people if one.home}
+    return sum(
+        one.values
+        for one in found.disclosed
+        if ((one.place, one.occupancy) in mine or (not one.occupancy and one.place in dict(mine)))
+        and day <= one.day <= until
+        and _matters(breach, one.recipient)
+    )
+
+
+def _row(house: House, breach: Breach) -> dict[str, Any]:
+    now = house.clock.now()
+    return {
+        "id": breach.id,
+        "what": breach.what,
+        "noticed": stamp(breach.noticed),
+        "deadline": stamp(breach.deadline),
+        "seconds_left": int(breach.deadline - now),
+        "risk": breach.risk or None,
+        "notified": None if breach.notified is None else stamp(breach.notified),
+        "told": None if breach.told is None else stamp(breach.told),
+        "closed": None if breach.closed is None else stamp(breach.closed),
+        "missing": missing(breach, house.config.privacy),
+    }
+
+
+async def _shown(house: House, id_: str) -> dict[str, Any]:
+    breach = Breaches(house.config.state).get(id_)
+    case = await _case(house, breach)
+    return _row(house, breach) | {
+        "timezone": house.config.building.timezone,
+        "consequences": breach.consequences,
+        "measures": breach.measures,
+        "began": None if breach.began is None else stamp(breach.began),
+        "ended": None if breach.ended is None else stamp(breach.ended),
+        "kinds": breach.kinds,
+        "stores": breach.scope,
+        "keys": breach.keys,
+        "recipients": breach.recipients,
+        "reference": breach.reference,
+        "reason": breach.reason,
+        "values": case.values,
+        "unsure": case.unsure,
+        "concerned": [
+            {
+                "label": case.labels[one.place],
+                "place": one.place,
+                "occupancy": shown(one.home.id) if one.home else None,
+                "reference": (one.home.reference or "") if one.home else "",
+                "since": stamp(one.home.since) if one.home else None,
+                "until": stamp(one.home.until) if one.home and one.home.until else None,
+                "stores": one.stores,
+                "recipients": one.recipients,
+            }
+            for one in case.concerned
+        ],
+        "steps": [
+            {"at": stamp(one.at), "who": one.who, "what": one.what, "detail": one.detail}
+            for one in breach.steps
+        ],
+    }
+
+
+CALLS: Mapping[str, Call] = {
+    "privacy.breach.new": breach_new,
+    "privacy.breach.add": breach_add,
+    "privacy.breach.list": breach_list,
+    "privacy.breach.show": breach_show,
+    "privacy.breach.notification": breach_notification,
+    "privacy.breach.letters": breach_letters,
+    "privacy.breach.close": breach_close,
+}
+"""calls by their names"""

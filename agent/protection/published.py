@@ -1,0 +1,444 @@
+"""Pages that the manager publishes or files: the catalogue of personal data, the register of
+processing activities, the facts for an impact assessment. Pure.
+
+What the gateway cannot know stands there as something to complete, never as a guess.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from agent.channels import channels
+from agent.protection.stores import facts, keepers, periods, spoken, stores, words
+from agent.registry import catalogue
+from agent.registry.documents import covers
+from agent.registry.page import Page, colon, joined
+from agent.registry.written import scope_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from agent.config import Config
+    from agent.config.models import Contact, Uplink
+    from agent.registry.documents import Consent, Duty
+    from agent.registry.explain import Read
+    from agent.registry.registry import Registry
+
+INTERNAL = ("registry", "evidence", "operation", "control", "breach")
+"""activities of the gateway itself, whoever receives readings"""
+HELD_BY = {
+    "consent": ("spool", "quarantine", "kept"),
+    "duty": ("spool", "quarantine", "kept", "registers"),
+    "sums": ("memory", "spool", "kept"),
+    "registry": ("registry",),
+    "evidence": ("marks", "disclosed", "disclosed_before", "audit", "looks"),
+    "operation": ("unclaimed", "set_aside", "objects", "configuration", "log", "building"),
+    "control": ("orders",),
+    "breach": ("breaches",),
+}
+"""the stores that an activity fills: their periods are its own"""
+SCOPES = ("monthly", "daily", "loadcurve")
+
+
+@dataclass(frozen=True, slots=True)
+class Processing:
+    """What is known here of the processing: as configured, as recorded, as read."""
+
+    config: Config
+    registry: Registry
+    reads: Sequence[Read]
+    now: int
+
+    @property
+    def consents(self) -> list[Consent]:
+        """Those in force, and those that begin later, of people who still live there."""
+        gone = {
+            one.id
+            for one in self.registry.occupancies()
+            if one.until is not None and one.until <= self.now
+        }
+        return [
+            one
+            for one in self.registry.consents()
+            if one.withdrawn is None
+            and one.until > max(one.since, self.now)
+            and one.occupancy not in gone
+        ]
+
+    @property
+    def duties(self) -> list[Duty]:
+        """Those in force."""
+        return [one for one in self.registry.duties() if covers(one, self.now)]
+
+    @property
+    def read(self) -> list[str]:
+        """The quantities of dwellings that are read and explained, in the order of the table."""
+        found = {one.channel for one in self.reads if one.place is None}
+        return [name for name, one in channels().items() if name in found and one.en is not None]
+
+    def uplinks(self) -> Iterator[tuple[str, Uplink, str]]:
+        """Each uplink with its name and its recipient."""
+        for name, uplink in self.config.uplinks.items():
+            yield name, uplink, str(uplink.settings.recipient)
+
+
+def contact(one: Contact | None, key: str, language: str) -> str:
+    """Who it is and how to reach them; or that it must be written into the configuration."""
+    says = words(language)
+    if one is None:
+        return str(says["unnamed"].format(what=says[f"{key}_what"], key=key))
+    return ", ".join(filter(None, (one.name, one.address, one.contact)))
+
+
+def heading(of: Processing, page: Page, language: str) -> None:
+    """Say whose page it is, and of when."""
+    says, privacy = words(language), of.config.privacy
+    day = datetime.fromtimestamp(of.now, of.config.zone).strftime("%Y-%m-%d")
+    building = of.config.building.name
+    page.paragraph(says["written"].format(building=building, day=day, policy=privacy.policy))
+    for key, one in (("controller", privacy.controller), ("dpo", privacy.dpo)):
+        page.paragraph(f"{says[key]}{colon(language)} {contact(one, key, language)}")
+
+
+def catalogue_of(of: Processing, language: str) -> dict[str, Any]:
+    """The catalogue as data: each quantity and each store, with the texts of a language."""
+    privacy, read = of.config.privacy, of.read
+    return {
+        "building": of.config.building.name,
+        "policy": privacy.policy,
+        "controller": privacy.controller and privacy.controller.model_dump(),
+        "dpo": privacy.dpo and privacy.dpo.model_dump(),
+        "channels": [
+            {
+                "channel": name,
+                "label": catalogue.label(name, language),
+                "unit": channel.unit,
+                "shows": catalogue.shows(name, language),
+                "read_here": name in read,
+                "uses": list(_uses(of, name, language)),
+            }
+            for name, channel in channels().items()
+            if channel.en is not None
+        ],
+        "stores": [
+            {"store": one.id, "files": one.files, "sealed": bool(one.keys)}
+            | dict(one.texts(of.config, language))
+            for one in stores().values()
+        ],
+        "periods": dict(periods(of.config)),
+    }
+
+
+def _uses(of: Processing, channel: str, language: str) -> Iterator[str]:
+    """Why a quantity is sent, and to whom: each purpose once."""
+    says, found = words(language), dict[str, None]()
+    for one in of.consents:
+        if channel in one.channels:
+            step = catalogue.step(one.step, language)
+            said = says["use_consent"].format(
+                purpose=one.purpose, recipient=one.recipient, step=step
+            )
+            found[said] = None
+    for duty in of.duties:
+        if channel in duty.channels:
+            said = says["use_duty"].format(reference=duty.reference, recipient=duty.recipient)
+            found[said] = None
+    for _, uplink, recipient in of.uplinks():
+        if channel in uplink.sums:
+            found[says["use_sum"].format(recipient=recipient)] = None
+    yield from found
+
+
+def catalogue_page(of: Processing, language: str) -> Page:
+    """The catalogue, ready to publish."""
+    says, known = words(language), facts(of.config, language)
+    data, page = catalogue_of(of, language), Page(language, words(language)["catalogue_title"])
+    heading(of, page, language)
+    page.paragraph(says["catalogue_intro"])
+    page.paragraph(says["catalogue_rule"].format(**known))
+    page.heading(says["channels"])
+    here = [one for one in data["channels"] if one["read_here"]]
+    rows = [
+        (_capital(one["label"]), one["shows"], joined(one["uses"], language) or says["use_none"])
+        for one in here
+    ]
+    if rows:
+        page.grid(rows, says["channels_columns"])
+        page.paragraph(says["channel_long"].format(**known))
+        page.paragraph(says["channel_reason"])
+    else:
+        page.paragraph(says["channels_none"])
+    if names := sorted({recipient for _, _, recipient in of.uplinks()}):
+        page.paragraph(says["channel_far"].format(names=", ".join(names)))
+    others = [one["label"] for one in data["channels"] if not one["read_here"]]
+    page.paragraph(says["channels_others"].format(names=joined(others, language)))
+    page.heading(says["stores"])
+    for store in stores().values():
+        text = store.texts(of.config, language)
+        parts = ("what", "why", "whom", "long", "reason")
+        columns = says["store_columns"].split("|")
+        cells = [*(text[part] for part in parts), store.place(language)]
+        page.entry(text["name"], list(zip(map(_capital, columns), cells, strict=True)))
+    page.heading(says["rights"])
+    page.paragraph(says["rights_words"])
+    return page
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def safeguards(of: Processing, language: str) -> list[str]:
+    """The security measures, as built and as configured."""
+    says, config = words(language), of.config
+    found = [says["safe_rest"]]
+    for name, uplink, recipient in of.uplinks():
+        how = joined((says[f"safe_{one}"] for one in _transport(uplink.settings)), language)
+        found.append(says["safe_transport"].format(uplink=name, recipient=recipient, how=how))
+    found += [says["safe_access"], says["safe_audit"], says["safe_signed"]]
+    found.append(says["safe_backup" if config.backup else "safe_backup_none"])
+    found.append(says["safe_updates" if config.updates else "safe_updates_people"])
+    return found
+
+
+def _transport(settings: Any) -> Iterator[str]:
+    """How what is sent is protected, as names in the words."""
+    scheme = urlsplit(str(settings.url or "")).scheme
+    if scheme in {"mqtts", "https"}:
+        yield "tls"
+    elif scheme == "sftp":
+        yield "sftp"
+    elif scheme:
+        yield "plain"
+    if container := getattr(settings, "container", None):
+        yield str(container)
+
+
+def _host(settings: Any) -> tuple[str, str]:
+    """Which sentence says where it goes, and the server or folder."""
+    if settings.url:
+        return "transfer", str(urlsplit(str(settings.url)).hostname)
+    return "transfer_folder", str(settings.path)
+
+
+def register(of: Processing, language: str) -> list[dict[str, str]]:
+    """The register of processing activities: each with what article 30 asks for."""
+    privacy = of.config.privacy
+    shared = {
+        "controller": contact(privacy.controller, "controller", language),
+        "dpo": contact(privacy.dpo, "dpo", language),
+        "safeguards": " ".join(safeguards(of, language)),
+    }
+    return [shared | row for row in _activities(of, language)]
+
+
+COLUMNS = (
+    "activity", "controller", "dpo", "purpose", "basis", "people", "data", "recipients",
+    "transfers", "periods", "safeguards",
+)  # fmt: skip
+"""of the register, in the order of `register_columns`"""
+
+
+def _activities(of: Processing, language: str) -> Iterator[dict[str, str]]:
+    says = words(language)
+    known, named = facts(of.config, language), says["activities"]
+    where = {recipient: _host(uplink.settings) for _, uplink, recipient in of.uplinks()}
+
+    def sent(
+        activity: str, recipient: str, channels_: Sequence[str], **more: str
+    ) -> dict[str, str]:
+        labels = ", ".join(catalogue.label(one, language) for one in channels_)
+        how, host = where.get(recipient, ("transfer_unlinked", ""))
+        long = _long(of, HELD_BY[activity], language)
+        return {
+            "activity": named[activity]["name"].format(**more),
+            "purpose": named[activity]["purpose"].format(**known, **more),
+            "basis": says[f"basis_{more.get('basis', activity)}"].format(**more),
+            "people": says["people"],
+            "data": named[activity]["data"].format(channels=labels, **more),
+            "recipients": recipient,
+            "transfers": says[how].format(host=host),
+            "periods": f"{long} {_capital(says['far_period'])}.",
+        }
+
+    grouped: dict[tuple[str, str], list[Consent]] = {}
+    for one in of.consents:
+        grouped.setdefault((one.recipient, one.purpose), []).append(one)
+    for (recipient, purpose), given in sorted(grouped.items()):
+        names = sorted({name for one in given for name in one.channels})
+        steps = sorted({one.step for one in given}, reverse=True)
+        fine = ", ".join(catalogue.step(step, language) for step in steps)
+        yield sent("consent", recipient, names, purpose=purpose, step=fine)
+    for duty in of.duties:
+        yield sent("duty", duty.recipient, duty.channels, reference=duty.reference)
+    for _, uplink, recipient in of.uplinks():
+        if uplink.sums:
+            yield sent("sums", recipient, uplink.sums, basis="interest")
+    for activity in INTERNAL:
+        if activity != "control" or of.config.controls:
+            yield _inside(of, activity, language)
+
+
+def _long(of: Processing, held: Sequence[str], language: str) -> str:
+    """For how long each of these stores keeps something."""
+    texts = (stores()[one].texts(of.config, language) for one in held)
+    return " ".join(f"{text['name']}{colon(language)} {text['long']}." for text in texts)
+
+
+def _inside(of: Processing, activity: str, language: str) -> dict[str, str]:
+    """What the gateway does by itself."""
+    says = words(language)
+    named = says["activities"][activity]
+    held = [stores()[one].texts(of.config, language) for one in HELD_BY[activity]]
+    staff = activity in {"evidence", "operation", "control", "breach"}
+    people = [says["people"], *([says["people_staff"]] if staff else [])]
+    basis = {"evidence": "law", "breach": "law", "control": "control"}.get(activity, "interest")
+    told = keepers(of.config) if activity == "operation" else []
+    if activity == "registry" and of.config.uplinks:
+        told = [says["told"]]
+    return {
+        "activity": named["name"],
+        "purpose": named["purpose"],
+        "basis": says[f"basis_{basis}"],
+        "people": ", ".join(people),
+        "data": joined((text["what"] for text in held), language),
+        "recipients": ", ".join(told) or says["nobody"],
+        "transfers": says["transfer_told" if told else "transfer_none"],
+        "periods": _long(of, HELD_BY[activity], language),
+    }
+
+
+def register_page(of: Processing, language: str) -> Page:
+    """The register as a page: an activity after the other."""
+    says = words(language)
+    page = Page(language, says["register_title"])
+    heading(of, page, language)
+    columns = says["register_columns"].split("|")
+    for row in register(of, language):
+        cells = [(_capital(columns[n]), row[key]) for n, key in enumerate(COLUMNS)]
+        # who is responsible stands above, for all of them
+        page.entry(row["activity"], [cells[n] for n in range(3, len(COLUMNS) - 1)])
+    page.heading(_capital(columns[-1]))
+    page.bullets(safeguards(of, language))
+    return page
+
+
+def register_table(of: Processing, language: str) -> str:
+    """The register as CSV, UTF-8 with semicolons: an activity a line."""
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=";", lineterminator="\n")
+    writer.writerow(words(language)["register_columns"].split("|"))
+    rows = register(of, language)
+    writer.writerows([_harmless(row[key]) for key in COLUMNS] for row in rows)
+    return out.getvalue()
+
+
+def _harmless(cell: str) -> str:
+    """A spreadsheet program would take these for a formula."""
+    return f"'{cell}" if cell[:1] in {"=", "+", "-", "@"} else cell
+
+
+def assessment(of: Processing, language: str) -> dict[str, Any]:
+    """The facts for an impact assessment, as data."""
+    registry, now, config = of.registry, of.now, of.config
+    dwellings = registry.dwellings()
+    fine = [one.every for one in of.reads if one.place is None and one.channel in of.read]
+    scopes = [scope_of(one.step) for one in of.consents if covers(one, now)]
+    marks = {mark.id for one in registry.occupancies() for mark in registry.marks(one.id)
+             if mark.cause != "restored"}  # fmt: skip
+    return {
+        "dwellings": len(dwellings),
+        "occupied": sum(registry.occupancy_at(one, now) is not None for one in dwellings),
+        "meters": sum(covers(one, now) and one.place[0] == "D" for one in registry.installations()),
+        "channels": of.read,
+        "finest": min(fine, default=None),
+        "floor": periods(config)["floor"],
+        "consents": {one: scopes.count(one) for one in SCOPES},
+        "withdrawals": len(marks),
+        "duties": [one.reference for one in of.duties],
+        "recipients": sorted({recipient for _, _, recipient in of.uplinks()}),
+        "fewest": config.privacy.fewest,
+        "controls": list(config.controls),
+        "flows": [
+            {"recipient": recipient, "how": list(_transport(uplink.settings)), "what": what}
+            for _, uplink, recipient in of.uplinks()
+            for what in [list(_flow(of, uplink, recipient, language))]
+        ],
+        "safeguards": safeguards(of, language),
+        "to_complete": [words(language)[f"ask_{n}"] for n in range(1, 7)],
+    }
+
+
+def _flow(of: Processing, uplink: Uplink, recipient: str, language: str) -> Iterator[str]:
+    """What one recipient gets."""
+    says, common = words(language), of.config.privacy.common
+    purposes = sorted({one.purpose for one in of.consents if one.recipient == recipient})
+    if purposes:
+        yield says["flow_consents"].format(purposes=", ".join(purposes))
+    for duty in of.duties:
+        if duty.recipient == recipient:
+            yield says["flow_duty"].format(reference=duty.reference)
+    if uplink.sums:
+        names = (catalogue.label(one, language) for one in uplink.sums)
+        yield says["flow_sums"].format(channels=", ".join(names))
+    if common is not None:
+        yield says["flow_common"].format(basis=common.basis)
+
+
+def assessment_page(of: Processing, language: str) -> Page:
+    """The facts for an impact assessment, in the order of article 35(7)."""
+    says, known, data = words(language), facts(of.config, language), assessment(of, language)
+    page = Page(language, says["assessment_title"])
+    heading(of, page, language)
+    page.paragraph(says["assessment_intro"])
+    page.heading(says["described"])
+    labels = ", ".join(catalogue.label(one, language) for one in data["channels"])
+    rows = [
+        (says["fact_dwellings"], str(data["dwellings"])),
+        (says["fact_occupied"], str(data["occupied"])),
+        (says["fact_meters"], str(data["meters"])),
+        (says["fact_channels"], labels or "–"),
+        (says["fact_finest"], spoken(data["finest"], language) if data["finest"] else "–"),
+        (says["fact_floor"], known["floor"]),
+        *(
+            (says["fact_consents"].format(scope=says[f"scope_{one}"]), str(number))
+            for one, number in data["consents"].items()
+        ),
+        (says["fact_withdrawals"], str(data["withdrawals"])),
+        (says["fact_duties"], ", ".join(data["duties"]) or "–"),
+        (says["fact_recipients"], ", ".join(data["recipients"]) or "–"),
+        (says["fact_fewest"], str(data["fewest"])),
+        (says["fact_controls"], ", ".join(data["controls"]) or "–"),
+    ]
+    page.grid(rows, says["facts_columns"])
+    page.heading(says["flows"])
+    flows = [
+        (
+            one["recipient"],
+            joined((says[f"safe_{how}"] for how in one["how"]), language),
+            joined(one["what"], language) or says["flow_nothing"],
+        )
+        for one in data["flows"]
+    ]
+    page.grid(flows, says["flows_columns"]) if flows else page.paragraph(says["flows_none"])
+    page.heading(says["necessity"])
+    needs = ("default", "thin", "sums", "withdraw", "move", "names")
+    page.bullets([says[f"need_{one}"].format(**known) for one in needs])
+    page.heading(says["exercised"])
+    page.paragraph(says["exercise"])
+    page.heading(says["retention"])
+    texts = (one.texts(of.config, language) for one in stores().values())
+    page.grid([(t["name"], t["long"], t["reason"]) for t in texts], says["retention_columns"])
+    page.heading(says["safeguards"])
+    page.bullets(data["safeguards"])
+    page.heading(says["residual"])
+    risks = ("disk", "habits", "far", "small", "collector", "unset")
+    page.bullets([says[f"risk_{one}"].format(**known) for one in risks])
+    page.heading(says["asked"])
+    page.bullets(data["to_complete"])
+    return page

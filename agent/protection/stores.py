@@ -1,0 +1,166 @@
+"""What the gateway keeps of people, store by store, and for how long: texts from `stores.yaml`,
+periods from the code that enforces them and from the running configuration. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ruamel.yaml import YAML
+
+from agent.authority import audit, book, replay
+from agent.buffer import disclosed, memory, upkeep
+from agent.control import journal
+from agent.errors import Refused
+from agent.registry import looks
+from agent.registry.catalogue import LANGUAGES
+from agent.registry.dates import DAY
+from agent.registry.fields import LONGEST_CONSENT
+from agent.registry.gate import FLOORS, LONGEST_KEPT, LONGEST_UNSENT
+from agent.words import _
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from agent.config import Config
+
+YEAR = 366 * DAY
+"""as the code counts years for which something is kept"""
+UNITS = {
+    "fr": ((YEAR, "an", "ans"), (DAY, "jour", "jours"), (3600, "heure", "heures"),
+           (60, "minute", "minutes"), (1, "seconde", "secondes")),
+    "en": ((YEAR, "year", "years"), (DAY, "day", "days"), (3600, "hour", "hours"),
+           (60, "minute", "minutes"), (1, "second", "seconds")),
+}  # fmt: skip
+KEYS = ("spool", "signing", "certificate", "recovery", "credentials")
+"""keys and passwords that can be taken"""
+
+
+@cache
+def words(language: str) -> Mapping[str, Any]:
+    """What the pages say, by name."""
+    found: dict[str, dict[str, Any]] = _read("words.yaml")
+    return found[language]
+
+
+def _read(name: str) -> Any:
+    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    return YAML(typ="safe", pure=True).load(text)
+
+
+def field_words(name: str, language: str) -> str:
+    """What a part of a breach's record is called; `what:fr` is a text in a language."""
+    part, _, text = name.partition(":")
+    says = words(language)
+    return str(says["fields"][part]) + (str(says[f"in_{text}"]) if text else "")
+
+
+def spoken_here(language: str) -> None:
+    """See that pages are written in a language. Raises Refused."""
+    if language not in LANGUAGES:
+        names = ", ".join(LANGUAGES)
+        raise Refused(_('language: "{given}" is none of {names}', given=language, names=names))
+
+
+def periods(config: Config) -> Mapping[str, int]:
+    """For how long something is kept, in seconds, as the code has it and as it is configured."""
+    kept = round(config.spool.keep)
+    return {
+        "unsent": LONGEST_UNSENT,
+        "kept": kept,
+        "kept_of_old": LONGEST_UNSENT + kept,
+        "quarantine": round(upkeep.TRIED_ANEW),
+        "disclosed": disclosed.YEARS,
+        "registers": LONGEST_KEPT,
+        "sums": DAY,
+        "waits": book.WAITS_FOR,
+        "numbers": replay.KEPT_AFTER,
+        "orders": round(journal.REMEMBERED),
+        "audit": audit.KEPT_FOR,
+        "looks": looks.YEARS,
+        "floor": FLOORS[config.privacy.policy],
+    }
+
+
+def spoken(seconds: float, language: str) -> str:
+    """A period as people say it, in the largest unit that needs no fraction: `60 jours`."""
+    for unit, one, several in UNITS[language]:
+        if seconds % unit == 0 and (seconds or unit == DAY):
+            number = int(seconds // unit)
+            alone = number == 1 or (number == 0 and language == "fr")
+            return f"{number} {one if alone else several}"
+    return f"{seconds:g} s"
+
+
+def facts(config: Config, language: str) -> Mapping[str, str]:
+    """What stands for `{…}` in the texts: periods, sizes and who keeps the backup."""
+    says = words(language)
+    found = {name: spoken(period, language) for name, period in periods(config).items()}
+    mega = "Mo" if language == "fr" else "MB"
+    return found | {
+        "audit_size": f"{audit.MOST_SEGMENTS * audit.SEGMENT // 2**20} {mega}",
+        "memory": f"{memory.CAP // 2**20} {mega}",
+        "outcomes": str(journal.KEPT),
+        "consent": str(LONGEST_CONSENT),
+        "fewest": str(config.privacy.fewest),
+        "keepers": ", ".join(keepers(config)) or says["keepers_none"],
+        "copies": says["copies" if keepers(config) else "copies_none"],
+    }
+
+
+def keepers(config: Config) -> list[str]:
+    """Who keeps the backup: recipients, and a folder."""
+    if config.backup is None:
+        return []
+    named = config.uplinks if config.backup.uplinks is None else config.backup.uplinks
+    found = [str(config.uplinks[name].settings.recipient) for name in named]
+    return [*found, *([str(config.backup.folder)] if config.backup.folder else [])]
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """One place where something about people is kept."""
+
+    id: str
+    files: str
+    data: str
+    """what a letter to people calls it, as `letter_…` of the words"""
+    keys: tuple[str, ...]
+    """that open it; none: it lies in clear"""
+    reach: str | None
+    """how far back its data go, as a name in `periods`; None: for ever"""
+    concerns: str
+    """whose data are in it: of dwellings with a `right`, with a `duty`, or `all`"""
+    said: Mapping[str, Mapping[str, str]]
+    """by language: name, what, why, whom, long, reason"""
+
+    def texts(self, config: Config, language: str) -> Mapping[str, str]:
+        """What is said of it, with its periods."""
+        known = facts(config, language)
+        return {part: text.format(**known) for part, text in self.said[language].items()}
+
+    def place(self, language: str, taken: Collection[str] = ()) -> str:
+        """Where it lies, and whether it is encrypted; `taken`: keys that somebody else has."""
+        how = "sealed" if self.keys else "open"
+        how = "unsealed" if set(self.keys) & set(taken) else how
+        return f"{self.files} ({words(language)[how]})"
+
+
+@cache
+def stores() -> Mapping[str, Store]:
+    """All of them, by id."""
+    return {
+        id_: Store(
+            id_, one["files"], one["data"], tuple(one["keys"]), one["reach"], one["concerns"],
+            {language: one[language] for language in LANGUAGES},
+        )
+        for id_, one in _read("stores.yaml").items()
+    }  # fmt: skip
+
+
+def opened_by(key: str) -> tuple[str, ...]:
+    """The stores that a key opens; not what was set aside, which most gateways have nothing of."""
+    return tuple(one.id for one in stores().values() if key in one.keys and one.id != "set_aside")

@@ -1,0 +1,146 @@
+"""A page for people: as HTML that needs nothing else, or as text in 80 columns. Pure."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from textwrap import fill
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+STYLE = (
+    "body{font:11pt/1.4 sans-serif;max-width:46em;margin:2em auto;padding:0 1em}"
+    "table{border-collapse:collapse;width:100%}td,th{text-align:left;vertical-align:top;"
+    "padding:.3em .6em;border-bottom:1px solid #ccc}h2{font-size:1.1em;margin-top:1.6em}"
+)
+SHEETS = (
+    "h3{font-size:1em;margin:1.2em 0 .2em}tr{break-inside:avoid}h2,h3{break-after:avoid}"
+    ".entry td:first-child{width:9.5em;color:#444}.dated td:first-child{white-space:nowrap}"
+    "body>div+div{break-before:page}"
+    "@page{size:A4;margin:15mm}@media print{body{font-size:10pt;margin:0;max-width:none}"
+    "h1{font-size:1.5em;margin-top:0}p,ul{margin:.6em 0}}"
+)
+"""for what is printed on several sheets"""
+WIDTH = 80
+
+
+COMMAND = re.compile("`([^`]+)`")
+"""what somebody types, or reads in a file"""
+
+
+def marked(text: str) -> str:
+    """A text as HTML, with what stands in `…` as code."""
+    return COMMAND.sub(r"<code>\1</code>", escape(text))
+
+
+def heading(text: str) -> str:
+    """The title of a part, as HTML."""
+    return f"<h2>{escape(text)}</h2>"
+
+
+def paragraph(text: str) -> str:
+    """A paragraph, as HTML."""
+    return f"<p>{marked(text)}</p>"
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """A list, as HTML."""
+    return "<ul>" + "".join(f"<li>{marked(line)}</li>" for line in lines) + "</ul>"
+
+
+def grid(rows: Iterable[Sequence[str]], columns: str) -> str:
+    """A table, as HTML; `|` parts its columns."""
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns.split("|"))
+    lines = ["<tr>" + "".join(f"<td>{marked(cell)}</td>" for cell in row) + "</tr>" for row in rows]
+    return f"<table><tr>{head}</tr>\n" + "\n".join(lines) + "</table>"
+
+
+def document(language: str, title: str, body: str, style: str = STYLE) -> str:
+    """The whole file around a page."""
+    return (
+        f'<!doctype html>\n<html lang="{language}"><head><meta charset="utf-8">'
+        f"<title>{escape(title)}</title><style>{style}</style></head>\n<body>\n{body}\n"
+        "</body></html>\n"
+    )
+
+
+def colon(language: str) -> str:
+    """As a language writes it behind a word."""
+    return " :" if language == "fr" else ":"
+
+
+def joined(parts: Iterable[str], language: str) -> str:
+    """Several things in one cell, which may have commas in them."""
+    return (" ; " if language == "fr" else "; ").join(parts)
+
+
+class Page:
+    """One page, written part by part."""
+
+    def __init__(self, language: str, title: str) -> None:
+        self._language, self.title = language, title
+        self._colon = colon(language)
+        self._html: list[str] = [f"<h1>{escape(title)}</h1>"]
+        self._text: list[str] = [title, "=" * min(len(title), WIDTH)]
+
+    def heading(self, text: str) -> None:
+        """Begin a part."""
+        self._html.append(heading(text))
+        self._text += ["", text, "-" * min(len(text), WIDTH)]
+
+    def paragraph(self, text: str) -> None:
+        """Lines that a person typed stay lines."""
+        self._html.append("<p>" + marked(text).replace("\n", "<br>") + "</p>")
+        self._text += [_filled(line) for line in text.splitlines()]
+
+    def bullets(self, lines: Sequence[str]) -> None:
+        """Some sentences of one kind."""
+        self._html.append(bullets(lines))
+        self._text += [_filled(line, "- ") for line in lines]
+
+    def grid(self, rows: Sequence[Sequence[str]], columns: str, *, dated: bool = False) -> None:
+        """A table; in text one entry for each row. `dated`: each row begins with a date."""
+        self._html.append(
+            f'<div class="dated">{grid(rows, columns)}</div>' if dated else grid(rows, columns)
+        )
+        names = columns.split("|")
+        if len(names) == 2:  # noqa: PLR2004 -- something, and what it is
+            self._text += [_filled(f"{key}{self._colon} {value}", "- ") for key, value in rows]
+            return
+        for row in rows:
+            self._text.append(_filled(row[0], "* "))
+            cells = zip(names[1:], row[1:], strict=True)
+            self._text += [
+                _filled(f"{name}{self._colon} {cell}", "    ") for name, cell in cells if cell
+            ]
+
+    def entry(self, name: str, rows: Sequence[tuple[str, str]]) -> None:
+        """Something with what is said of it, line by line."""
+        lines = "".join(f"<tr><td>{escape(k)}</td><td>{marked(v)}</td></tr>" for k, v in rows)
+        self._html.append(f'<h3>{escape(name)}</h3><table class="entry">{lines}</table>')
+        self._text.append(_filled(name, "* "))
+        self._text += [_filled(f"{key}{self._colon} {value}", "    ") for key, value in rows]
+
+    @property
+    def text(self) -> str:
+        """For a terminal."""
+        return "\n".join(self._text) + "\n"
+
+    @property
+    def body(self) -> str:
+        """Its HTML without the file around it."""
+        return "\n".join(self._html)
+
+
+def printed(*pages: Page) -> str:
+    """One HTML file; each page begins a sheet."""
+    first = pages[0]
+    body = "\n".join(f'<div lang="{page._language}">{page.body}</div>' for page in pages)  # noqa: SLF001 -- its own
+    return document(first._language, first.title, body, STYLE + SHEETS)  # noqa: SLF001
+
+
+def _filled(text: str, sign: str = "") -> str:
+    hanging = " " * (len(sign) + (2 if sign.strip() == "" and sign else 0))
+    return fill(text, WIDTH, initial_indent=sign, subsequent_indent=hanging)

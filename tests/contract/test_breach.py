@@ -1,0 +1,293 @@
+"""`privacy breach` from the first minute to the closing: each step is kept with who did it, and the
+pages say what is so.
+"""
+
+import asyncio
+import json
+from datetime import datetime
+from functools import partial
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from agent.authority import audit
+from agent.calls import CALLS
+from agent.clerk import Asker
+from agent.clock import stamp
+from agent.protection.breach import Breaches
+from agent.registry.entries import NewOccupancy
+from agent.registry.place import shown
+from tests.contract.test_letter import DAY, US, Gateway, text_of
+
+HOUR = 3600
+PRIVACY = (
+    "privacy: {policy: FR-1, controller: {name: Régie Dupont, contact: donnees@regie.example},"
+    " dpo: {name: Claire Martin, contact: dpo@regie.example}}"
+)
+
+
+class Office(Gateway):
+    """A gateway in whose building a breach is handled by marie."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.path.write_text(self.path.read_text().replace("privacy: {policy: FR-1}", PRIVACY))
+
+    def breach(self, *words, language="en", who="marie"):
+        named = [] if words[0] in {"list", "show"} else ["--as", who]
+        return self.command("breach", *words, *named, language=language)
+
+    def done(self, *words, **how):
+        said = self.breach(*words, **how)
+        assert said.exit_code == 0, said.output + str(said.exception)
+        return said.output
+
+    def refused(self, *words, **how):
+        said = self.breach(*words, **how)
+        assert said.exit_code == 1, said.output
+        return str(said.exception)
+
+    def shown(self, id_="2026-1"):
+        return json.loads(self.done("show", id_, "--json"))
+
+    def moved(self):
+        """Who lived there moves out; others move in."""
+
+        async def told(house):
+            by, at = ("marie", "a list"), self.now - 10 * DAY
+            house.registry.occupy([NewOccupancy("move_out", "A-1", until=at)], *by, self.now)
+            new = NewOccupancy("move_in", "A-1", since=at, reference="B-2026-9")
+            house.registry.occupy([new], *by, self.now)
+
+        self.inside(told)
+
+    def number(self):
+        (found,) = Breaches(self.state).all()
+        return found.id
+
+
+@pytest.fixture
+def office(tmp_path):
+    return Office(tmp_path)
+
+
+def at(moment):
+    return stamp(moment)
+
+
+def begin(office, *more):
+    noticed = at(office.now - HOUR)
+    office.done("new", "La passerelle a été volée.", "--noticed", noticed, *more)
+    return office.number()
+
+
+def test_a_breach_from_its_first_minute_to_its_closing(office):
+    office.consent()
+    id_ = begin(office, "--key", "spool", "--kind", "confidentiality")
+    found = office.shown(id_)
+    assert found["deadline"] == at(office.now - HOUR + 72 * HOUR)
+    assert found["missing"] == [
+        "what:en", "consequences:fr", "consequences:en", "measures:fr", "measures:en", "began",
+        "risk", "notified",
+    ]  # fmt: skip
+    assert [one["label"] for one in found["concerned"]] == ["A-1"]
+    assert office.breach("list").exit_code == 1
+    for language in ("fr", "en"):
+        words = ("--consequences", f"suite {language}", "--measures", f"mesure {language}")
+        office.done("add", id_, "--language", language, *words)
+    office.done("add", id_, "--language", "en", "--what", "The gateway was stolen.")
+    office.done("add", id_, "--began", at(office.now - DAY), "--risk", "high")
+    assert office.shown(id_)["missing"] == ["notified", "told"]
+    assert "il manque" in office.refused("close", id_, language="fr")
+    done = at(office.now - 60)
+    office.done("add", id_, "--notified", done, "--reference", "CNIL-77", "--told", done)
+    assert office.shown(id_)["missing"] == []
+    assert office.breach("list").exit_code == 0
+    office.done("close", id_)
+    assert "is closed" in office.refused("add", id_, "--risk", "none")
+    steps = [(one["what"], one["who"].split(" ")[0]) for one in office.shown(id_)["steps"]]
+    assert steps == [("new", "marie"), *[("add", "marie")] * 5, ("close", "marie")]
+
+
+def test_each_step_stands_in_the_audit_chain_with_the_hash_of_the_record(office):
+    id_ = begin(office)
+    office.done("add", id_, "--risk", "none")
+    verdict = audit.verify(office.state / "audit")
+    lines = [
+        json.loads(line)
+        for file in audit.segments(office.state / "audit")
+        for line in file.read_text().splitlines()
+    ]
+    found = [line["body"] for line in lines if line["type"] == "breach"]
+    assert verdict.last == len(lines)
+    assert [one["step"] for one in found] == ["new", "add"]
+    assert found[-1]["sha256"] == Breaches(office.state).get(id_).hash
+    assert "volée" not in json.dumps(found, ensure_ascii=False)
+
+
+def test_a_letter_goes_to_each_household_that_lived_there_then(office):
+    office.consent()
+    office.moved()
+    id_ = begin(office, "--store", "spool", "--store", "registry", "--began", at(office.now - DAY))
+    said = office.done("letters", id_, "--to", office.folder)
+    assert "2 letters written" in said
+    first, second = office.inside(homes)
+    former = text_of((office.folder / f"{id_}_A-1_{first.id}.html").read_text())
+    assert f"Aux personnes qui ont occupé le logement A-1 du {day(first.since)}" in former
+    assert f"To those who lived in the dwelling A-1 from {day(first.since)}" in former
+    assert shown(first.id) in former
+    assert "électricité prélevée au réseau" in former
+    now = (office.folder / f"{id_}_A-1.html").read_text()
+    present = text_of(now)
+    assert f"Aux occupants du logement A-1 (occupation {shown(second.id)}, B-2026-9)" in present
+    assert "valeurs mesurées" not in present
+    assert "Délégué à la protection des données : Claire Martin, dpo@regie.example" in present
+    assert now.count("<h1>") == 2
+    only = office.done("letters", id_, "--to", office.folder, "--language", "en")
+    assert "2 letters written" in only
+    assert (office.folder / f"{id_}_A-1.html").read_text().count("<h1>") == 1
+
+
+async def homes(house):
+    return house.registry.occupancies_of(house.registry.place("A-1").id)
+
+
+def day(moment):
+    """As the building has it."""
+    return datetime.fromtimestamp(moment, ZoneInfo("Europe/Paris")).strftime("%Y-%m-%d")
+
+
+def test_the_notification_says_what_is_known_and_counts_what_was_received(office):
+    consent = office.consent()
+    office.keep(office.row(consent.id))
+    office.deliver()
+    id_ = begin(office, "--recipient", US, "--began", at(office.now - DAY))
+    file = office.folder / "cnil.html"
+    for language, words in (
+        (
+            "fr",
+            (
+                "cette période : 1.",
+                "Logements : 1 ; occupations (foyers) : 1.",
+                "À compléter avant l'envoi",
+            ),
+        ),
+        (
+            "en",
+            (
+                "this time: 1.",
+                "Dwellings: 1; occupancies (households): 1.",
+                "To be completed before sending",
+            ),
+        ),
+    ):
+        office.done("notification", id_, "--to", file, "--language", language)
+        text = text_of(file.read_text())
+        for one in words:
+            assert one in text
+        assert "La passerelle a été volée." in text
+    assert "what happened (in English)" in text
+    assert "in French" not in text
+
+
+def test_a_late_notification_asks_for_its_reason(office):
+    noticed = at(office.now - 80 * HOUR)
+    office.done("new", "Une lettre perdue.", "--noticed", noticed, "--dwelling", "A-1")
+    id_ = office.number()
+    assert "TOO LATE" in office.done("show", id_)
+    assert "HORS DÉLAI" in office.done("show", id_, language="fr")
+    office.done("add", id_, "--notified", at(office.now - HOUR))
+    assert {"delay:fr", "delay:en"} <= set(office.shown(id_)["missing"])
+    office.done("add", id_, "--delay", "Le gestionnaire était absent.")
+    office.done("notification", id_, "--to", office.folder / "cnil.html")
+    assert "hors délai ; motif : Le gestionnaire était absent." in text_of(
+        (office.folder / "cnil.html").read_text()
+    )
+
+
+def test_what_a_person_types_is_text_on_the_pages_and_never_html(office):
+    office.done("new", "<script>x</script> & co", "--store", "log")
+    id_ = office.number()
+    office.done("letters", id_, "--to", office.folder)
+    office.done("notification", id_, "--to", office.folder / "n.html")
+    for file in (f"{id_}_A-1.html", "n.html"):
+        html = (office.folder / file).read_text()
+        assert "<script>" not in html
+        assert "&lt;script&gt;x&lt;/script&gt; &amp; co" in html
+
+
+def test_a_record_that_names_no_data_has_no_letters(office):
+    id_ = begin(office)
+    assert "which data are concerned" in office.refused("letters", id_, "--to", office.folder)
+    assert office.shown(id_)["concerned"] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "english", "french"),
+    [
+        (["--store", "spol"], 'there is no "spol"; did you mean "spool"', "il n'y a pas de"),
+        (["--key", "house"], 'there is no "house"; there are: spool', "il n'y a pas de"),
+        (["--kind", "theft"], "there are: confidentiality", "il y a : confidentiality"),
+        (["--noticed", "2099-01-01"], "2099-01-01 has not come yet", "n'est pas encore venu"),
+        (["--noticed", "yesterday"], '"yesterday" is no date', ""),
+        (
+            ["--noticed", "2026-01-05", "--began", "2026-01-06"],
+            "--noticed 2026-01-05 lies before --began 2026-01-06",
+            "est avant",
+        ),
+        (["--recipient", "nobody.example"], "nothing goes or went to", "rien n'est ni n'a été"),
+        (["--dwelling", "Z-9"], "Z-9", ""),
+        (["--risk", "some"], "is none of none, risk, high", "n'est aucun de"),
+        (["--measures", "x" * 4001], "at most 4000 characters", "4000 caractères"),
+        (["--measures", "a\x1b[1m"], "cannot be printed", "non imprimable"),
+        (["--language", "de"], "is none of fr, en", "n'est aucun de fr, en"),
+    ],
+)
+def test_bad_input_is_told_and_records_nothing(office, words, english, french):
+    for language, expected in (("en", english), ("fr", french)):
+        assert expected in office.refused("new", "Un vol.", *words, language=language)
+    assert Breaches(office.state).all() == []
+
+
+def test_whoever_acts_says_who_they_are(office, monkeypatch):
+    monkeypatch.delenv("GARDIEN_AS")
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    said = office.command("breach", "new", "Un vol.")
+    assert "say who you are, --as NAME" in str(said.exception)
+    assert Breaches(office.state).all() == []
+
+
+def test_two_people_who_act_at_once_lose_no_step(office):
+    id_ = begin(office, "--store", "log")
+
+    async def both(house):
+        add = partial(CALLS["privacy.breach.add"], house, id=id_)
+        await asyncio.gather(
+            add(Asker("marie", None), facts={"risk": "risk"}),
+            add(Asker("paul", None), facts={"measures": "La serrure est changée."}),
+            CALLS["privacy.breach.letters"](house, Asker("anne", None), id=id_),
+            *(
+                CALLS["privacy.breach.new"](house, Asker(name, None), facts={"what": "Un vol."})
+                for name in ("marie", "paul")
+            ),
+        )
+
+    office.inside(both)
+    found, *others = Breaches(office.state).all()
+    assert [one.id for one in others] == [f"{id_[:4]}-2", f"{id_[:4]}-3"]
+    assert {one.who for one in found.steps[1:]} == {"marie", "paul", "anne"}
+    assert (found.risk, found.measures) == ("risk", {"fr": "La serrure est changée."})
+
+
+def test_nothing_new_is_no_step(office):
+    id_ = begin(office, "--risk", "risk")
+    assert "nothing of this is new" in office.refused("add", id_, "--risk", "risk")
+    assert len(office.shown(id_)["steps"]) == 1
+
+
+def test_what_the_disk_does_not_take_is_not_said_to_be_recorded(office):
+    id_ = begin(office)
+    (office.state / "breaches.new").mkdir()
+    assert "breaches.json cannot be written" in office.refused("add", id_, "--risk", "none")
+    (office.state / "breaches.new").rmdir()
+    assert office.shown(id_)["risk"] is None
