@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from inspect import Parameter, Signature, signature
 from math import isfinite
@@ -16,18 +16,22 @@ from agent.registry.beside import beside
 from agent.registry.dates import said_here
 from agent.registry.documents import covers, serial_key
 from agent.registry.fields import LONGEST_LABEL, text
+from agent.roles import EVERY_ROLE, HELD
+from agent.words import N_
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from agent.house import House
     from agent.registry.documents import Installation
+    from agent.roles import Right, Role
 
     Call = Callable[..., Awaitable[dict[str, Any]]]
 
 C = TypeVar("C", bound="Callable[..., Any]")
-ROOT = "root"
-"""an account that more than one person uses, on any machine"""
+SHARED = ("root", "gardien")
+"""accounts that more than one person uses, on any machine"""
+WHO_ARE_YOU = N_('"{account}" is an account that several people use: say who you are, --as NAME')
 
 
 @dataclass(frozen=True)
@@ -36,20 +40,50 @@ class Asker:
 
     who: str
     progress: Callable[[dict[str, Any]], Awaitable[None]]
+    roles: frozenset[Role] = EVERY_ROLE
+    """what they may; every role: whoever owns the state and asks in this process"""
+
+    def may(self, right: Right) -> bool:
+        """Whether one of their roles has a right."""
+        return bool(self.roles & HELD[right])
+
+
+def shared(house: House, account: str) -> bool:
+    """Whether an account is not one person's."""
+    return account in {*SHARED, *house.config.building.shared_accounts}
 
 
 def author(house: House, asker: Asker, named: str | None) -> str:
-    """By whose word a change is made: the account at the door, with the name said there.
+    """Who acts: the account at the door, with the name said there.
 
-    Raises Refused where the account is a shared one and no name is said.
+    Raises Refused where the account is a shared one and no person's name is said.
     """
-    if named:
-        return f"{text(named, '--as', LONGEST_LABEL)} ({asker.who})"
-    if asker.who in (ROOT, *house.config.building.shared_accounts):
-        raise Refused(
-            f'"{asker.who}" is an account that several people use: say who you are, --as NAME'
-        )
+    name = text(named, "--as", LONGEST_LABEL) if named else ""
+    if name and not shared(house, name):
+        return f"{name} ({asker.who})"
+    if shared(house, asker.who):
+        raise Refused(WHO_ARE_YOU, account=name or asker.who)
     return asker.who
+
+
+def in_person(call: Callable[..., Awaitable[dict[str, Any]]], record: str = "", *told: str) -> Call:
+    """The same call, made by a person: from a shared account, it is asked who.
+
+    `record`: the kind of its record in the audit chain, with what was asked for in `told`; without
+    one the call itself records who asked.
+    """
+
+    @passing(call)
+    async def made(
+        house: House, asker: Asker, *, named: str | None = None, **args: Any
+    ) -> dict[str, Any]:
+        who = author(house, asker, named)
+        answer = await call(house, replace(asker, who=who), **args)
+        if record and "wait" not in answer:  # it is asked again until it is done
+            house.audit(record, {name: args[name] for name in told if name in args} | {"by": who})
+        return answer
+
+    return made
 
 
 def passing(inner: Callable[..., Any], *given: str) -> Callable[[C], C]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.cli.reset import SAMPLE
-from agent.cli.terminal import DEFAULT_CONFIG, Config, State, ask, state_of
+from agent.cli.terminal import DEFAULT_CONFIG, As, Config, State, ask, state_of
 from agent.clock import stamp
 from agent.errors import Refused
 
@@ -21,6 +21,7 @@ def backup(
     to: Annotated[
         Path, typer.Option(help="The recovery certificate (PEM); its key lies in a safe.")
     ],
+    named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
 ) -> None:
@@ -32,7 +33,8 @@ def backup(
 
     from agent import recovery
 
-    answer = ask(config, state, "backup", certificate=_text(to), files=recovery.texts(config))
+    words = {"certificate": _text(to), "files": recovery.texts(config)}
+    answer = ask(config, state, "backup", named=named, **words)
     try:
         out.write_bytes(base64.b64decode(answer["file"]))
     except OSError as error:

@@ -24,6 +24,7 @@ from agent.model import Reading, Series
 from agent.outlet import open_outlet
 from agent.registry import identity, place
 from agent.registry.index import Unknown
+from agent.roles import Role
 from tests.contract.registry.test_beside import held
 
 CONFIG = """\
@@ -324,6 +325,63 @@ def test_who_sees_data_of_a_dwelling_is_noted_and_of_nothing_else(config):
     )  # fmt: skip
     found = [(one["who"], one["what"], one["label"]) for one in listed["looks"]]
     assert found == [("alice", "read", "A-1"), ("alice", "privacy.person", "A-1")]
+
+
+def test_a_look_from_a_shared_account_is_a_persons_and_of_common_plant_it_is_nobodys(config):
+    config.write_text(
+        config.read_text().replace("address: 3,", "address: 3, place: CZS2Y-FSTBQ-Q5WDC,")
+    )
+
+    async def once():
+        async with visited(config) as house:
+            root, installer = Asker("root", None), Asker("installer", None)
+            for name, words in places("A-1"):
+                await CALLS[name](house, Asker("alice", None), **words)
+            await CALLS["meter.assign"](house, Asker("alice", None), device="m-1", dwelling="A-1")
+            for asker in (root, installer):
+                with pytest.raises(Refused, match="say who you are, --as NAME"):
+                    await CALLS["read"](house, asker, device="m-1")
+                await CALLS["read"](house, asker, device="m-3")
+                await CALLS["read"](house, asker, device="m-1", named="Eva")
+            return (await CALLS["privacy.access"](house, root))["looks"]
+
+    found = [(one["who"], one["what"]) for one in asyncio.run(once())]
+    assert found == [("Eva (root)", "read"), ("Eva (installer)", "read")]
+
+
+def test_a_status_shows_of_dwellings_what_a_role_may_see_and_notes_whoever_sees_values(config):
+    config.write_text(
+        config.read_text().replace("address: 3,", "address: 3, place: CZS2Y-FSTBQ-Q5WDC,")
+    )
+
+    async def once():
+        async with visited(config) as house:
+            for name, words in places("A-1"):
+                await CALLS[name](house, Asker("alice", None), **words)
+            await CALLS["meter.assign"](house, Asker("alice", None), device="m-1", dwelling="A-1")
+            for device in ("m-1", "m-3"):
+                line, found = house.device(device)
+                await line.link.tried()
+                for sample in await line.link.read(found.points[:1]):
+                    found.latest[sample.point.name] = sample
+            askers = {str(role): Asker("eva", None, frozenset({role})) for role in Role}
+            shown = {name: await CALLS["status"](house, one) for name, one in askers.items()}
+            shown["root"] = await CALLS["status"](house, Asker("root", None))
+            shown["Eva"] = await CALLS["status"](house, Asker("root", None), named="Eva")
+            with pytest.raises(Refused, match=r"m-1.* not measure common plant.*gardien-installer"):
+                await CALLS["read"](house, askers["operator"], device="m-1")
+            assert (await CALLS["read"](house, askers["operator"], device="m-3"))["ok"]
+            looks = (await CALLS["privacy.access"](house, Asker("alice", None)))["looks"]
+            return {name: one["devices"] for name, one in shown.items()}, looks
+
+    shown, looks = asyncio.run(once())
+    for name, devices in shown.items():
+        assert devices["m-3"]["latest"], name
+        assert ("m-1" in devices) == (name not in {"operator", "reader"}), name
+        assert bool(devices.get("m-1", {}).get("latest")) == (name in {"installer", "Eva"}), name
+    assert [(one["who"], one["what"]) for one in looks] == [
+        ("eva", "status"), ("Eva (root)", "status"),
+    ]  # fmt: skip
 
 
 def test_a_meter_that_has_said_its_number_cannot_be_two_dwellings(config, building):
