@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent import clerk, commission, loadtrial, notary, panel, privacy, recovery, timecalls, witness
 from agent.channels import channels
-from agent.clerk import Asker, author, in_person, passing, shared
+from agent.clerk import Asker, author, in_person, passing
 from agent.clock import monotonic, stamp
 from agent.config.add import unlike
 from agent.config.outage import left
@@ -64,12 +64,14 @@ async def status(house: House, asker: Asker, *, named: str | None = None) -> dic
     answer = _status(house) | {"uplinks": await _uplinks(house)}
     answer["events"] = [event._asdict() for event in events(answer)]
     homes = [name for name in answer["devices"] if not privacy.is_common(house, name)]
-    values = any(answer["devices"][name]["latest"] for name in homes)
-    if values and asker.may(Right.METERS) and (named or not shared(house, asker.who)):
-        privacy.note(house, author(house, asker, named), "status")
-    else:
+    who = None
+    with suppress(Refused):
+        who = author(house, asker, named)
+    if who is None or not asker.may(Right.METERS):
         for name in homes:
             answer["devices"][name]["latest"] = {}
+    elif any(answer["devices"][name]["latest"] for name in homes):
+        privacy.note(house, who, "status")
     return answer if asker.may(Right.SEE_PLACES) else _of_nobody(answer, homes)
 
 

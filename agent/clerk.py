@@ -20,7 +20,7 @@ from agent.roles import EVERY_ROLE, HELD
 from agent.words import N_
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
     from agent.house import House
     from agent.registry.documents import Installation
@@ -48,9 +48,9 @@ class Asker:
         return bool(self.roles & HELD[right])
 
 
-def shared(house: House, account: str) -> bool:
-    """Whether an account is not one person's."""
-    return account in {*SHARED, *house.config.building.shared_accounts}
+def shared(house: House) -> frozenset[str]:
+    """The accounts that are not one person's."""
+    return frozenset({*SHARED, *house.config.building.shared_accounts})
 
 
 def author(house: House, asker: Asker, named: str | None) -> str:
@@ -58,12 +58,17 @@ def author(house: House, asker: Asker, named: str | None) -> str:
 
     Raises Refused where the account is a shared one and no person's name is said.
     """
+    return person(asker.who, named, shared(house))
+
+
+def person(account: str, named: str | None, several: Collection[str] = SHARED) -> str:
+    """The same of any account; `several`: those that more than one person uses. Raises Refused."""
     name = text(named, "--as", LONGEST_LABEL) if named else ""
-    if name and not shared(house, name):
-        return f"{name} ({asker.who})"
-    if shared(house, asker.who):
-        raise Refused(WHO_ARE_YOU, account=name or asker.who)
-    return asker.who
+    if name and name not in several:
+        return f"{name} ({account})"
+    if account in several:
+        raise Refused(WHO_ARE_YOU, account=name or account)
+    return account
 
 
 def in_person(call: Callable[..., Awaitable[dict[str, Any]]], record: str = "", *told: str) -> Call:

@@ -308,10 +308,10 @@ def ask_daemon(
     if door is None:
         return None
     try:
-        with door, door.makefile("rwb") as lines:
+        with door, door.makefile("rb") as lines:
             with suppress(ConnectionError):  # it may have said why
-                lines.writelines(_request(call, args))
-                lines.flush()
+                for piece in _request(call, args):
+                    door.sendall(piece)
             _greeted(door, lines.readline)
             if (result := _answer(lines, progress)) is not None:
                 return result

@@ -299,8 +299,8 @@ def _read(plain: bytes) -> dict[str, Any]:
     return dict(found)
 
 
-def restore(found: dict[str, Any], state: Path) -> identity.Identity:
-    """Make a state of it, in the place of a fresh one, whose owner the caller is.
+def restore(found: dict[str, Any], state: Path, by: str) -> identity.Identity:
+    """Make a state of it, in the place of a fresh one, whose owner the caller is; `by`: a person.
 
     The registry comes last: until it is there, the same can be done again. Raises Refused, and
     then nothing of an existing building was changed.
@@ -330,7 +330,7 @@ def restore(found: dict[str, Any], state: Path) -> identity.Identity:
         book.remember(found["revoked"], versions, taken, seconds())
         for one in found.get("waiting", ()):
             _wait_on(book, str(one["via"]), base64.b64decode(one["object"]))
-    body = {"gateway": who.gateway, "revision": found["revision"], "made": found["made"]}
+    body = {name: found[name] for name in ("gateway", "revision", "made")} | {"by": by}
     Chain(state, seconds).append("restored", body)
     if new.exists():
         new.rename(state / REGISTRY)

@@ -88,7 +88,7 @@ def _person(house: House, asker: Asker) -> str:
             "this gateway witnesses no votes: the assembly's grant is signed by a key of the"
             " residents' council, or the configuration says `trust: {witnessed: true}`"
         )
-    if shared(house, asker.who):
+    if asker.who in shared(house):
         raise Refused(
             f'"{asker.who}" is an account that several people use: a vote is recorded from one'
             " person's own account, and confirmed from another's"

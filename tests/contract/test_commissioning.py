@@ -367,6 +367,7 @@ def test_a_status_shows_of_dwellings_what_a_role_may_see_and_notes_whoever_sees_
             askers = {str(role): Asker("eva", None, frozenset({role})) for role in Role}
             shown = {name: await CALLS["status"](house, one) for name, one in askers.items()}
             shown["root"] = await CALLS["status"](house, Asker("root", None))
+            shown["not one"] = await CALLS["status"](house, Asker("root", None), named="root")
             shown["Eva"] = await CALLS["status"](house, Asker("root", None), named="Eva")
             with pytest.raises(Refused, match=r"m-1.* not measure common plant.*gardien-installer"):
                 await CALLS["read"](house, askers["operator"], device="m-1")

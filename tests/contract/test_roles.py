@@ -143,6 +143,12 @@ def test_who_is_turned_away_hears_which_role_may_and_how_to_get_it(visits, monke
             local._answer([json.dumps(answer).encode()], print)
 
 
+def test_accounts_without_a_role_take_no_place_from_others(visits):
+    waiting = {"as": "jean", "waits": 3 * local.MOST_VISITORS}
+    (answer,) = visits(waiting, ask("paul", "status"))
+    assert answer["result"]["building"] == "Test"
+
+
 def test_an_upgrade_locks_nobody_out_and_each_role_that_is_given_leaves_the_old_group(visits):
     before = "users:x:100:\ngardien-admin:x:7100:marie\n"  # paul is a reader by the configuration
     given = f"{before}gardien-operator:x:7103:omar\n"

@@ -1,8 +1,9 @@
-"""A door that real accounts knock at; run as root: CONFIG GROUPS, the file that is mounted over the
-machine's own groups, with a JSON list of steps on standard input.
+r"""A door that real accounts knock at; run as root: CONFIG GROUPS, the file that is mounted over
+the machine's own groups, with a JSON list of steps on standard input.
 
-Steps: `{"as": "marie", "call": …, "args": {…}}`, answered on standard output in their order, and
-`{"groups": "gardien-manager:x:3001:alice\\n…"}`, which are the machine's groups from then on.
+Steps: `{"as": "marie", "call": …, "args": {…}}`, answered on standard output in their order;
+`{"groups": "gardien-manager:x:3001:alice\n…"}`: the machine's groups from then on;
+`{"as": "jean", "waits": 40}`: so many visitors who ask nothing, and stay.
 """
 
 import asyncio
@@ -26,27 +27,37 @@ async def answers(config: Path, groups: Path, steps: list) -> list:
             await asyncio.sleep(0.01)
         (state / "gardien.sock").chmod(0o666)  # as systemd's is
         state.chmod(0o755)
+        found, staying = [], []
         try:
-            found = []
             for step in steps:
                 if "groups" in step:
                     await asyncio.to_thread(groups.write_text, step["groups"])
+                elif "waits" in step:
+                    staying += [await visitor(state, step["as"]) for _ in range(step["waits"])]
                 else:
-                    found.append(await done(state, step))
+                    found.append(await answered(state, step))
             return found
         finally:
+            for _, writer in staying:
+                writer.close()
             serving.cancel()
             with suppress(asyncio.CancelledError):
                 await serving
 
 
-async def done(state: Path, step: dict) -> dict:
+async def visitor(state: Path, account: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection of an account, behind the greeting."""
     door = socket.socket(socket.AF_UNIX)
-    with acting_as(pwd.getpwnam(step["as"])):
+    with acting_as(pwd.getpwnam(account)):
         door.connect(str(state / "gardien.sock"))
     reader, writer = await asyncio.open_unix_connection(sock=door)
+    await reader.readline()
+    return reader, writer
+
+
+async def answered(state: Path, step: dict) -> dict:
+    reader, writer = await visitor(state, step["as"])
     try:
-        await reader.readline()
         request = {"call": step["call"], "args": step.get("args", {})}
         with suppress(ConnectionError):
             writer.write(json.dumps(request).encode() + b"\n")
