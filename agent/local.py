@@ -309,7 +309,7 @@ def ask_daemon(
         return None
     try:
         with door, door.makefile("rb") as lines:
-            with suppress(ConnectionError):  # it may have said why
+            with suppress(BrokenPipeError):  # it may have said why
                 for piece in _request(call, args):
                     door.sendall(piece)
             _greeted(door, lines.readline)

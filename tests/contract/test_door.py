@@ -246,6 +246,7 @@ def test_who_is_turned_away_in_the_middle_of_a_long_request_hears_why(tmp_path):
     def serve():
         visitor, _ = door.accept()
         visitor.sendall(b'{"here": 1}\n{"refused": "no role"}\n')
+        visitor.recv(100_000)  # the rest waits to be sent
         visitor.close()  # what was asked is not read: the kernel resets the connection
 
     threading.Thread(target=serve, daemon=True).start()
