@@ -90,9 +90,9 @@ def note(house: House, who: str, what: str, place: str = EVERYBODY) -> None:
 
 
 def is_common(house: House, name: str) -> bool:
-    """Whether a device measures common plant alone, or is commanded: nothing of a dwelling."""
+    """Whether a device measures common plant alone, or is commanded and no dwelling's."""
     if name in {one.point.partition("/")[0] for one in house.config.controls.values()}:
-        return True
+        return _shown(house, {"device": name}) is None
     points = house.config.points().get(name, ())
     return bool(points) and all(one.place for one in points)
 

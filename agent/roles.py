@@ -64,6 +64,8 @@ class Right(StrEnum):
 
     SEE_GATEWAY = auto()
     """how it is: nothing of dwellings"""
+    SEE_PLANT = auto()
+    """what is commanded, by whom and why; in words that may name people"""
     SEE_PLACES = auto()
     """places, their names, and which meter is where"""
     SEE_PEOPLE = auto()
@@ -95,6 +97,7 @@ class Right(StrEnum):
 
 HELD: Mapping[Right, frozenset[Role]] = {
     Right.SEE_GATEWAY: EVERY_ROLE,
+    Right.SEE_PLANT: EVERY_ROLE - {READER},
     Right.SEE_PLACES: frozenset({INSTALLER, MANAGER, DPO}),
     Right.SEE_PEOPLE: frozenset({MANAGER, DPO}),
     Right.READ: frozenset({INSTALLER, OPERATOR}),
@@ -116,9 +119,9 @@ HELD: Mapping[Right, frozenset[Role]] = {
 NEEDS: Mapping[str, Right] = {
     "status": Right.SEE_GATEWAY,  # agent/calls.py leaves out what the asker may not see
     "uplink.list": Right.SEE_GATEWAY,
-    "control.list": Right.SEE_GATEWAY,
-    "control.grants": Right.SEE_GATEWAY,
-    "control.history": Right.SEE_GATEWAY,
+    "control.list": Right.SEE_PLANT,
+    "control.grants": Right.SEE_PLANT,
+    "control.history": Right.SEE_PLANT,
     "clock.show": Right.SEE_GATEWAY,
     "key.show": Right.SEE_GATEWAY,
     "trust.show": Right.SEE_GATEWAY,

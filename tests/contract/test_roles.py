@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from agent import local, panel
+from agent.app import visited
 from agent.calls import CALLS
 from agent.clerk import Asker
 from agent.cli import examine
@@ -36,7 +37,8 @@ GROUPS = (
 ROLES = {"marie": "installer", "alice": "manager", "omar": "operator", "dupont": "dpo",
          "paul": "reader"}  # fmt: skip
 
-OF_ALL = {"status", "uplink.list", "control.list", "clock.show", "key.show", "trust.show"}
+OF_ALL = {"status", "uplink.list", "clock.show", "key.show", "trust.show"}
+SEEN = {"control.list", "control.history", "control.grants", "object.list"}
 PEOPLE = {"occupancy.list", "consent.list", "consent.marks", "privacy.explain", "privacy.access"}
 MOVES = {"occupancy.move_in", "occupancy.move_out", "occupancy.correct", "occupancy.import"}
 STOPS = {"consent.withdraw", "privacy.person"}
@@ -46,10 +48,10 @@ KEYS = {"key.csr", "key.install", "key.enroll", "key.renew", "key.rotate", "trus
 LINES = {"reload", "scan", "configuration", "uplink.retry", "clock.reset"}
 METERS = {"meter.assign", "meter.exchange", "meter.remove", "meter.import", "meter.verify"}
 MAY = {
-    "marie": OF_ALL | KEYS | LINES | METERS | {"uplink.close", "place.new", "control.test"},
-    "alice": OF_ALL | PEOPLE | MOVES | STOPS | {"consent.give", "place.new", "backup"},
-    "omar": OF_ALL | PLANT | {"control.test", "control.dry_run", "read"},
-    "dupont": OF_ALL | PEOPLE | STOPS | {"uplink.close", "backup"},
+    "marie": OF_ALL | SEEN | KEYS | LINES | METERS | {"uplink.close", "place.new", "control.test"},
+    "alice": OF_ALL | SEEN | PEOPLE | MOVES | STOPS | {"consent.give", "place.new", "backup"},
+    "omar": OF_ALL | SEEN | PLANT | {"control.test", "control.dry_run", "read"},
+    "dupont": OF_ALL | SEEN | PEOPLE | STOPS | {"uplink.close", "backup"},
     "paul": OF_ALL,
 }
 MAY_NOT = {
@@ -57,8 +59,8 @@ MAY_NOT = {
     "alice": KEYS | LINES | METERS | PLANT | {"control.test", "read"},
     "omar": PEOPLE | MOVES | STOPS | KEYS | LINES | METERS | {"place.list", "meter.list"},
     "dupont": MOVES | KEYS | LINES | METERS | PLANT | {"consent.give", "control.test", "read"},
-    "paul": (PEOPLE | MOVES | STOPS | KEYS | LINES | METERS | PLANT)
-    | {"place.list", "meter.list", "read", "backup", "object.accept", "object.list"},
+    "paul": (SEEN | PEOPLE | MOVES | STOPS | KEYS | LINES | METERS | PLANT)
+    | {"place.list", "meter.list", "read", "backup", "object.accept"},
 }
 
 
@@ -210,6 +212,29 @@ def test_the_record_of_a_stop_names_the_person_and_the_account(call, words, kind
     asked("omar")
     assert [body["by"] for one, body in records if one == kind] == ["Eva (root)", "omar"]
     bench.close()
+
+
+def test_a_reader_sees_that_somebody_opted_out_and_not_in_whose_words(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG.format(state=tmp_path))
+
+    async def shown(bench):
+        async with visited(config) as house:
+            house.steering = SimpleNamespace(
+                keeper=bench.site.keeper, writer=SimpleNamespace(failing=""), holds=list
+            )
+            words = {"name": "boiler-offset", "reason": "the baby of A-3-12 is ill"}
+            await panel.CALLS["control.opt_out"](house, Asker("omar", nobody), named="Eva", **words)
+            askers = [Asker("paul", nobody, frozenset({role})) for role in ("operator", "reader")]
+            found = [await CALLS["status"](house, asker) for asker in askers]
+            house.steering = None
+            return [one["controls"]["boiler-offset"] for one in found]
+
+    bench = Bench()
+    operator, reader = asyncio.run(shown(bench))
+    bench.close()
+    assert "Eva (omar) has opted out: the baby of A-3-12 is ill" in operator["opted_out"]
+    assert (reader["opted_out"], reader["forbidden"]) == ("opted out", "forbidden now")
 
 
 def doctor(monkeypatch, groups, **roles):
