@@ -74,12 +74,12 @@ async def status(house: House, asker: Asker, *, named: str | None = None) -> dic
         privacy.note(house, who, "status")
     if not asker.may(Right.SEE_PLANT):
         for control in answer["controls"].values():
-            control |= {name: SHORT[name] for name in SHORT if control[name]}
+            control |= {name: SHORT[name] for name in SHORT if control[name]} | {"guards": {}}
     return answer if asker.may(Right.SEE_PLACES) else _of_nobody(answer, homes)
 
 
 SHORT = {"opted_out": "opted out", "forbidden": "forbidden now"}
-"""instead of words of people"""
+"""instead of words of people, and of what a guard has seen"""
 
 
 def _of_nobody(answer: dict[str, Any], homes: Sequence[str]) -> dict[str, Any]:

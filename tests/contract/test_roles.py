@@ -234,6 +234,7 @@ def test_a_reader_sees_that_somebody_opted_out_and_not_in_whose_words(tmp_path):
     operator, reader = asyncio.run(shown(bench))
     bench.close()
     assert "Eva (omar) has opted out: the baby of A-3-12 is ill" in operator["opted_out"]
+    assert (bool(operator["guards"]), bool(reader["guards"])) == (True, False)
     assert (reader["opted_out"], reader["forbidden"]) == ("opted out", "forbidden now")
 
 
