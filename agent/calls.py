@@ -69,12 +69,16 @@ async def status(house: House, asker: Asker, *, named: str | None = None) -> dic
         who = author(house, asker, named)
     if who is None or not asker.may(Right.METERS):
         for name in homes:
-            answer["devices"][name]["latest"] = {}
+            latest = answer["devices"][name]["latest"]
+            answer["devices"][name]["latest"] = {
+                point: one | {"value": None, "detail": ""} for point, one in latest.items()
+            }
     elif any(answer["devices"][name]["latest"] for name in homes):
         privacy.note(house, who, "status")
     if not asker.may(Right.SEE_PLANT):
         for control in answer["controls"].values():
-            control |= {name: SHORT[name] for name in SHORT if control[name]} | {"guards": {}}
+            said = {name: words for name, words in SHORT.items() if control[name]}
+            control.update(said, guards={})
     return answer if asker.may(Right.SEE_PLACES) else _of_nobody(answer, homes)
 
 
