@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent import clerk, commission, loadtrial, notary, panel, privacy, recovery, timecalls, witness
 from agent.channels import channels
-from agent.clerk import Asker, passing
+from agent.clerk import Asker, author, in_person, passing
 from agent.clock import monotonic, stamp
 from agent.config.add import unlike
 from agent.config.outage import left
@@ -23,11 +23,13 @@ from agent.pipeline.ledger import multiplier
 from agent.registry.calls_forms import ending, open_forms
 from agent.registry.index import Unknown
 from agent.restored import waits
+from agent.roles import INSTALLER, Right, holders
 from agent.steering import calls as control_calls
 from agent.upstream import keys, offering, uplinks
 from agent.upstream.events import events
 from agent.upstream.itself import itself, moved
 from agent.version import version
+from agent.words import N_
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,6 +43,12 @@ if TYPE_CHECKING:
     from agent.uplink.delivery import Delivery
 
 
+NOT_PLANT = N_(
+    '"{device}" does not measure common plant, so its values are not for the account "{account}":'
+    " they are for the role installer. Whoever may give it: sudo adduser {account} {group}"
+)
+
+
 async def _nobody(_: dict[str, Any]) -> None:
     """Nobody to tell."""
 
@@ -49,12 +57,54 @@ NOBODY = Asker("gardien", _nobody)
 """the agent itself"""
 
 
-async def status(house: House, asker: Asker) -> dict[str, Any]:
-    """How everything is, as far as a person can act on it."""
-    del asker
+async def status(house: House, asker: Asker, *, named: str | None = None) -> dict[str, Any]:
+    """How everything is, as far as a person can act on it, and as far as the asker may see it.
+
+    From a shared account without a name, no values of dwellings are shown, and no look is noted.
+    """
+    answer = _status(house) | {"uplinks": await _uplinks(house)}
+    answer["events"] = [event._asdict() for event in events(answer)]
+    homes = [name for name in answer["devices"] if not privacy.is_common(house, name)]
+    who = None
+    with suppress(Refused):
+        who = author(house, asker, named)
+    if who is None or not asker.may(Right.METERS):
+        for name in homes:
+            latest = answer["devices"][name]["latest"]
+            answer["devices"][name]["latest"] = {
+                point: one | {"value": None, "detail": ""} for point, one in latest.items()
+            }
+    elif any(answer["devices"][name]["latest"] for name in homes):
+        privacy.note(house, who, "status")
+    if not asker.may(Right.SEE_PLANT):
+        for control in answer["controls"].values():
+            said = {name: words for name, words in SHORT.items() if control[name]}
+            control.update(said, guards={})
+    return answer if asker.may(Right.SEE_PLACES) else _of_nobody(answer, homes)
+
+
+SHORT = {"opted_out": "opted out", "forbidden": "forbidden now"}
+"""instead of words of people, and of what a guard has seen"""
+
+
+def _of_nobody(answer: dict[str, Any], homes: Sequence[str]) -> dict[str, Any]:
+    """A status for whoever may see nothing of dwellings; their devices may bear their names."""
+    for name in homes:
+        del answer["devices"][name]
+    for link in answer["links"].values():
+        link |= {"proposals": [], "disturbers": [], "health": {}}
+    for fault in answer["faults"]:
+        fault["words"] = fault["error"]
+    for event in answer["events"]:
+        event["here"] = ""
+    return answer
+
+
+def _status(house: House) -> dict[str, Any]:
     links = {name: _link(house, name, line) for name, line in house.lines.items()}
-    answer = {
+    return {
         "version": version(),
+        "roles": holders(house.config.building),
         "gateway": house.identity.gateway if house.identity else None,
         "building": house.config.building.name,
         "started": stamp(house.started),
@@ -72,14 +122,11 @@ async def status(house: House, asker: Asker) -> dict[str, Any]:
         "storage": _storage(house),
         "restored": _restored(house),
         "backup_said": house.backup_said,
-        "uplinks": await _uplinks(house),
         "faults": [_fault(house, one) for one in house.jobs.faults.all()],
         **itself(house),
         "controls": control_calls.held(house.steering) if house.steering else {},
         "holds": house.steering.holds() if house.steering else [],
     }
-    answer["events"] = [event._asdict() for event in events(answer)]
-    return answer
 
 
 def _fault(house: House, fault: Fault) -> dict[str, Any]:
@@ -273,8 +320,9 @@ def _delivery(house: House, delivery: Delivery) -> dict[str, Any]:
 
 async def read(house: House, asker: Asker, *, device: str, point: str = "") -> dict[str, Any]:
     """Read a device now, between the daemon's own requests. Raises Refused."""
-    del asker
     line, found = house.device(device)
+    if not asker.may(Right.METERS) and not privacy.is_common(house, device):
+        raise Refused(NOT_PLANT, account=asker.who, device=device, group=INSTALLER.group)
     wanted: list[Point] = [p for p in found.points if point in ("", p.name) and not p.derived]
     if not wanted:
         names = ", ".join(p.name for p in found.points)
@@ -386,9 +434,9 @@ def at_home(call: Call) -> Call:
 
 
 ALL: Mapping[str, Call] = {
-    "status": privacy.seen("status", status),
+    "status": status,
     "read": privacy.seen("read", read),
-    "reload": reload,
+    "reload": in_person(reload, "configuration.reloaded"),
     "configuration": configuration,
     "scan": scan,
     **clerk.CALLS,
@@ -400,7 +448,14 @@ ALL: Mapping[str, Call] = {
     "meter.load": privacy.seen("meter.load", loadtrial.meter_load),
     **privacy.CALLS,
     **keys.CALLS,
+    "key.csr": in_person(keys.csr, "certificate.requested"),
+    "key.install": in_person(keys.install, "certificate.installed"),
+    "key.enroll": in_person(keys.enroll, "certificate.enrolled"),
+    "key.renew": in_person(keys.renew, "certificate.renewed"),
+    "key.rotate": in_person(keys.rotate),
     **uplinks.CALLS,
+    "uplink.close": in_person(uplinks.close, "uplink.closed", "name", "how"),
+    "uplink.retry": in_person(uplinks.retry, "uplink.retried", "name"),
     **panel.CALLS,
     **witness.CALLS,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from inspect import Parameter, Signature, signature
 from math import isfinite
@@ -18,19 +18,22 @@ from agent.registry.dates import said_here
 from agent.registry.documents import covers, serial_key
 from agent.registry.fields import LONGEST_LABEL, text
 from agent.registry.forms import Asking, Box, Look, template
-from agent.words import _
+from agent.roles import EVERY_ROLE, HELD
+from agent.words import N_, _
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from agent.house import House
     from agent.registry.documents import Installation
+    from agent.roles import Right, Role
 
     Call = Callable[..., Awaitable[dict[str, Any]]]
 
 C = TypeVar("C", bound="Callable[..., Any]")
-ROOT = "root"
-"""an account that more than one person uses, on any machine"""
+SHARED = ("root", "gardien")
+"""accounts that more than one person uses, on any machine"""
+WHO_ARE_YOU = N_('"{account}" is an account that several people use: say who you are, --as NAME')
 
 
 @dataclass(frozen=True)
@@ -39,20 +42,55 @@ class Asker:
 
     who: str
     progress: Callable[[dict[str, Any]], Awaitable[None]]
+    roles: frozenset[Role] = EVERY_ROLE
+    """what they may; every role: whoever owns the state and asks in this process"""
+
+    def may(self, right: Right) -> bool:
+        """Whether one of their roles has a right."""
+        return bool(self.roles & HELD[right])
+
+
+def shared(house: House) -> frozenset[str]:
+    """The accounts that are not one person's."""
+    return frozenset({*SHARED, *house.config.building.shared_accounts})
 
 
 def author(house: House, asker: Asker, named: str | None) -> str:
-    """By whose word a change is made: the account at the door, with the name said there.
+    """Who acts: the account at the door, with the name said there.
 
-    Raises Refused where the account is a shared one and no name is said.
+    Raises Refused where the account is a shared one and no person's name is said.
     """
-    if named:
-        return f"{text(named, '--as', LONGEST_LABEL)} ({asker.who})"
-    if asker.who in (ROOT, *house.config.building.shared_accounts):
-        raise Refused(
-            f'"{asker.who}" is an account that several people use: say who you are, --as NAME'
-        )
-    return asker.who
+    return person(asker.who, named, shared(house))
+
+
+def person(account: str, named: str | None, several: Collection[str] = SHARED) -> str:
+    """The same of any account; `several`: those that more than one person uses. Raises Refused."""
+    name = text(named, "--as", LONGEST_LABEL) if named else ""
+    if name and name not in several:
+        return f"{name} ({account})"
+    if account in several:
+        raise Refused(WHO_ARE_YOU, account=name or account)
+    return account
+
+
+def in_person(call: Callable[..., Awaitable[dict[str, Any]]], record: str = "", *told: str) -> Call:
+    """The same call, made by a person: from a shared account, it is asked who.
+
+    `record`: the kind of its record in the audit chain, with what was asked for in `told`; without
+    one the call itself records who asked.
+    """
+
+    @passing(call)
+    async def made(
+        house: House, asker: Asker, *, named: str | None = None, **args: Any
+    ) -> dict[str, Any]:
+        who = author(house, asker, named)
+        answer = await call(house, replace(asker, who=who), **args)
+        if record and "wait" not in answer:  # it is asked again until it is done
+            house.audit(record, {name: args[name] for name in told if name in args} | {"by": who})
+        return answer
+
+    return made
 
 
 def passing(inner: Callable[..., Any], *given: str) -> Callable[[C], C]:

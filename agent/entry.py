@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.errors import AgentError
+from agent.errors import AgentError, Refused
 from agent.state import DEFAULT_CONFIG
+from agent.words import retold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,12 +28,18 @@ def main() -> None:
 
         command_line()()
     except AgentError as error:
-        for line in str(error).splitlines():
+        for line in _in_words(error).splitlines():
             said = line if ": " in line[:200] else f"gardien: {line}"
             sys.stderr.write(f"{said}\n")
         sys.exit(1)
     except (KeyboardInterrupt, BrokenPipeError):
         sys.exit(1)
+
+
+def _in_words(error: AgentError) -> str:
+    if isinstance(error, Refused):
+        return retold(str(error), error.message, error.values)
+    return str(error)
 
 
 def daemon_alone(words: Sequence[str]) -> Path | None:

@@ -22,7 +22,14 @@ class AgentError(Exception):
 
 
 class Refused(AgentError):
-    """What a person asked for cannot be done as asked; the message says what to do instead."""
+    """What a person asked for cannot be done as asked; the message says what to do instead.
+
+    `values` are put into the message: so another process can say it in its reader's language.
+    """
+
+    def __init__(self, message: str = "", /, **values: str) -> None:
+        super().__init__(message.format(**values) if values else message)
+        self.message, self.values = message, values
 
 
 class ConfigError(Refused):

@@ -1,7 +1,9 @@
 """The door for the command line: JSON lines on a unix socket, or the same call in this process.
 
 One request a connection, `{"call": "place.list", "args": {}}`, answered by `{"here": <pid>}`, any
-number of `{"progress": {…}}` and one `{"result": {…}}` or `{"refused": "what to do instead"}`.
+number of `{"progress": {…}}` and one `{"result": {…}}` or `{"refused": "what to do instead"}`, with
+the `message` and its `values` where the reader may have it in another language. Who asks is the
+kernel's word; what they may is in `agent/roles.py`, and who has no role is turned away at once.
 An argument that is long is left out of `args` and named with its bytes, `"files": {"text": 81920}`;
 its JSON follows behind the line. Asking the daemon costs none of its parts' start-up time: they are
 imported where a call is made.
@@ -26,7 +28,7 @@ from agent.errors import AgentError, Refused, StorageFailed
 from agent.lifetime import said
 from agent.state import SCAN, connect, listening, owned
 from agent.storage import made, volatile
-from agent.words import _
+from agent.words import _, retold
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -71,6 +73,7 @@ async def answer(house: House, asked: Any, asker: Asker) -> dict[str, Any]:
     """Make the call a request names. What it cannot do comes back as `refused`, in words."""
     from agent.calls import CALLS  # noqa: PLC0415 -- see the module
     from agent.clerk import fit  # noqa: PLC0415
+    from agent.roles import see_that_it_may  # noqa: PLC0415
 
     name, arguments = asked.get("call"), asked.get("args") or {}
     if not isinstance(name, str) or name not in CALLS:
@@ -78,19 +81,26 @@ async def answer(house: House, asked: Any, asker: Asker) -> dict[str, Any]:
     if not isinstance(arguments, dict):
         return {"refused": f"{name}: its arguments must be an object"}
     try:
-        fit(CALLS[name], arguments)
-    except AgentError as error:
-        return {"refused": f"{name}: {error}"}
-    try:
+        see_that_it_may(asker.who, asker.roles, name)
+        try:
+            fit(CALLS[name], arguments)
+        except AgentError as error:
+            return {"refused": f"{name}: {error}"}
         return await _called(house, partial(CALLS[name], house, asker, **arguments))
     except AgentError as error:
-        return {"refused": str(error)}
+        return _refusal(error)
     except ConnectionError:
         raise  # the visitor has left
     except Exception as error:  # noqa: BLE001 -- told, noted, and nobody else's
         words = f"the call {name} failed because of an error in gardien: {said(error)}"
         house.jobs.faults.log(error, words, "local socket")
         return {"refused": FAILED.format(error=type(error).__name__)}
+
+
+def _refusal(error: AgentError) -> dict[str, Any]:
+    if isinstance(error, Refused) and error.values:
+        return {"refused": str(error), "message": error.message, "values": error.values}
+    return {"refused": str(error)}
 
 
 async def _called(house: House, call: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
@@ -113,6 +123,21 @@ class Door:
 
     async def visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, from its greeting to its end."""
+        from agent.clerk import Asker  # noqa: PLC0415 -- see the module
+        from agent.roles import NO_ROLE, READER, roles_of  # noqa: PLC0415
+
+        async def tell(words: dict[str, Any]) -> None:
+            await _say(writer, {"progress": words})
+
+        uid = _peer(writer.get_extra_info("socket"))
+        asker = Asker(account(uid), tell, roles_of(uid, self._house.config.building))
+        if not asker.roles:  # they take no place from others, and nothing of theirs is read
+            error = Refused(NO_ROLE, account=asker.who, group=READER.group)
+            with suppress(ConnectionError):
+                await _say(writer, {"here": os.getpid()})
+                await _say(writer, _refusal(error))
+            writer.close()
+            return
         self._visitors += 1
         try:
             if self._visitors > 2 * MOST_VISITORS:
@@ -120,7 +145,7 @@ class Door:
             await _say(writer, {"here": os.getpid()})
             if self._visitors > MOST_VISITORS:
                 raise Refused(f"{MOST_VISITORS} others are being answered: try again later")
-            await self._serve(reader, writer)
+            await self._serve(reader, writer, asker)
         except (ConnectionError, TimeoutError) as error:
             log.info("a visitor left: %s", error)
         except Refused as error:
@@ -129,13 +154,9 @@ class Door:
             self._visitors -= 1
             writer.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        from agent.clerk import Asker  # noqa: PLC0415 -- see the module
-
-        async def tell(words: dict[str, Any]) -> None:
-            await _say(writer, {"progress": words})
-
-        asker = Asker(_account(writer.get_extra_info("socket")), tell)
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asker: Asker
+    ) -> None:
         asked = await _heard(reader)
         async with AsyncExitStack() as stack:
             if files := _sizes(asked):
@@ -264,11 +285,11 @@ def _pieces(words: dict[str, Any], deep: int = 2) -> Iterator[str]:
     yield "}" if words else "{}"
 
 
-def _account(door: socket.socket) -> str:
-    """Who is at the other end, by the kernel's word."""
+def _peer(door: socket.socket) -> int:
+    """Whose account is at the other end, by the kernel's word."""
     size = struct.calcsize("3i")
     _, uid, _ = struct.unpack("3i", door.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-    return account(uid)
+    return int(uid)
 
 
 def account(uid: int) -> str:
@@ -287,10 +308,10 @@ def ask_daemon(
     if door is None:
         return None
     try:
-        with door, door.makefile("rwb") as lines:
+        with door, door.makefile("rb") as lines:
             with suppress(BrokenPipeError):  # it may have said why
-                lines.writelines(_request(call, args))
-                lines.flush()
+                for piece in _request(call, args):
+                    door.sendall(piece)
             _greeted(door, lines.readline)
             if (result := _answer(lines, progress)) is not None:
                 return result
@@ -322,7 +343,8 @@ def _answer(
         if "progress" in said:
             progress(said["progress"])
         elif "refused" in said:
-            raise Refused(said["refused"])
+            more = said.get("message", ""), said.get("values", {})
+            raise Refused(retold(said["refused"], *more))
         else:
             if said.get("unrecorded"):
                 _say_unrecorded()

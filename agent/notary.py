@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from agent.authority import set_aside, trust
 from agent.clerk import author
 from agent.clock import NOT_BELIEVED, stamp
 from agent.errors import Refused
+from agent.reception.reception import BY_HAND
 from agent.steering.grants import left_out
 
 if TYPE_CHECKING:
@@ -62,10 +64,12 @@ async def trust_accept(
     try:
         answer = reception.renew_trust(text.encode(), sha256)
     except Refused as error:
-        house.audit("trust.refused", {"why": str(error)[:300]})
+        house.audit("trust.refused", {"why": str(error)[:300], "by": who})
         raise
     if first:
-        house.audit("trust.confirmed", {"sha256": sha256})
+        house.audit("trust.confirmed", {"sha256": sha256, "by": who})
+    elif not answer.get("again"):
+        house.audit("trust.brought", {"ver": answer["ver"], "by": who})
     return answer | {"by": who}
 
 
@@ -76,8 +80,10 @@ async def object_accept(
 
     Raises Forged.
     """
-    author(house, asker, named)
-    answer = await house.accept(text.encode(), "hand")
+    who, raw = author(house, asker, named), text.encode()
+    answer = await house.accept(raw, BY_HAND)
+    if not answer.get("again"):
+        house.audit("object.brought", {"sha256": hashlib.sha256(raw).hexdigest(), "by": who})
     return answer | {"accepted": _counts(answer)}
 
 
@@ -111,7 +117,8 @@ async def object_all_came(
     if found is None or found.made is None:
         raise Refused("nothing is waited for: this gateway was not restored, or has heard all")
     made = found.made
-    house.audit("restored.confirmed", {"made": made, "unproved": sorted(found.unproved or ())})
+    unproved = sorted(found.unproved or ())
+    house.audit("restored.confirmed", {"made": made, "unproved": unproved, "by": who})
     found.end()
     log.warning("%s says that all has come since the building file of %s", who, made)
     return {"made": made, "by": who}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agent.authority.verify import verify
-from agent.clerk import passing
+from agent.clerk import in_person, passing
 from agent.errors import LinkLost, Refused
 from agent.steering import calls
 from agent.steering.grants import grants
@@ -29,6 +29,11 @@ def _asked(call: Callable[..., Awaitable[dict[str, Any]]]) -> Call:
         return await call(house.steering, asker.who, **args)
 
     return made
+
+
+def _done(call: Callable[..., Awaitable[dict[str, Any]]]) -> Call:
+    """One that changes something, by a person; the controls record who it was."""
+    return in_person(_asked(call))
 
 
 async def _guards_read(house: House, name: str) -> None:
@@ -81,12 +86,12 @@ async def dry_run(house: House, asker: Asker, *, text: str) -> dict[str, Any]:
 CALLS: Mapping[str, Call] = {
     "control.list": everything,
     "control.grants": granted,
-    "control.release": _asked(calls.release),
-    "control.hand_back": _asked(calls.hand_back),
-    "control.abandon": _asked(calls.abandon),
-    "control.opt_out": _asked(calls.opt_out),
-    "control.opt_in": _asked(calls.opt_in),
+    "control.release": _done(calls.release),
+    "control.hand_back": _done(calls.hand_back),
+    "control.abandon": _done(calls.abandon),
+    "control.opt_out": _done(calls.opt_out),
+    "control.opt_in": _done(calls.opt_in),
     "control.history": _asked(calls.history),
-    "control.test": test,
+    "control.test": in_person(test),
     "control.dry_run": dry_run,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, replace
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from agent.clerk import author, device_of, passing
@@ -73,31 +74,44 @@ def recipients(house: House) -> list[str]:
 
 
 def seen(what: str, call: Call) -> Call:
-    """The same call, noted as a look at the dwelling that it shows, if it shows one.
-
-    It is noted before anything is shown. Where the disk takes no note, that is told in the log.
-    """
+    """The same call, noted as a look by a person at the dwelling that it shows, if it shows one."""
+    takes_name = "named" in signature(call).parameters
 
     @passing(call)
-    async def made(house: House, asker: Asker, **args: Any) -> dict[str, Any]:
-        answer = await call(house, asker, **args)
-        place = _shown(house, what, args)
-        if place is not None and house.looks is not None:
-            try:
-                house.looks.note(asker.who, what, place, house.clock.now())
-            except OSError as error:
-                log.error("%s saw %s of %s unrecorded: %s", asker.who, what, place, error)  # noqa: TRY400 -- no bug
+    async def made(
+        house: House, asker: Asker, *, named: str | None = None, **args: Any
+    ) -> dict[str, Any]:
+        plant = "device" in args and is_common(house, args["device"])
+        who = asker.who if plant else author(house, asker, named)
+        answer = await call(house, asker, **args, **({"named": named} if takes_name else {}))
+        place = _shown(house, args)
+        if place is not None and not plant:
+            note(house, who, what, place)
         return answer
 
     return made
 
 
-def _shown(house: House, what: str, args: Mapping[str, Any]) -> str | None:
+def note(house: House, who: str, what: str, place: str = EVERYBODY) -> None:
+    """Record a look, before anything is shown. Where the disk takes no note, the log says so."""
+    if house.looks is None:
+        return
+    try:
+        house.looks.note(who, what, place, house.clock.now())
+    except OSError as error:
+        log.error("%s saw %s of %s unrecorded: %s", who, what, place, error)  # noqa: TRY400 -- no bug
+
+
+def is_common(house: House, name: str) -> bool:
+    """Whether a device measures common plant alone, or is commanded and no dwelling's."""
+    if name in {one.point.partition("/")[0] for one in house.config.controls.values()}:
+        return _shown(house, {"device": name}) is None
+    points = house.config.points().get(name, ())
+    return bool(points) and all(one.place for one in points)
+
+
+def _shown(house: House, args: Mapping[str, Any]) -> str | None:
     """The dwelling whose data a call shows; None: of none."""
-    if what == "status":
-        devices = [one for line in house.lines.values() for one in line.devices.values()]
-        values = any(one.latest for one in devices if not any(p.place for p in one.points))
-        return EVERYBODY if values else None
     if "device" in args:
         now = int(house.clock.now())
         meters = (one for one in house.registry.installations() if covers(one, now))

@@ -32,6 +32,7 @@ from agent.authority.compact import take_apart
 from agent.authority.kinds import REVOKES
 from agent.authority.strict import bound
 from agent.authority.taken import TakenBack
+from agent.clerk import in_person
 from agent.clock import seconds, stamp
 from agent.config.shelf import FOLDER
 from agent.enrolment import credential
@@ -69,11 +70,10 @@ async def backup(
     house: House, asker: Asker, *, certificate: str, files: dict[str, str]
 ) -> dict[str, Any]:
     """The building file, encrypted to a certificate (PEM); `files`: the configuration's texts."""
-    del asker
     content = _content(house, files)
     plain = json.dumps(content, ensure_ascii=False).encode()
     sealed = _sealed(plain, certificate, _signer(house.config.state))
-    house.audit("backup", {"revision": content["revision"]})
+    house.audit("backup", {"revision": content["revision"], "by": asker.who})
     return {
         "gateway": content["gateway"],
         "revision": content["revision"],
@@ -208,7 +208,7 @@ def _wait_on(book: Book, via: str, raw: bytes) -> None:
     book.wait(one.sha256, named, (via, raw), "it waited before the restore", seconds())
 
 
-CALLS: Mapping[str, Call] = {"backup": backup}
+CALLS: Mapping[str, Call] = {"backup": in_person(backup)}
 """every call of this part by its name"""
 
 
@@ -299,8 +299,8 @@ def _read(plain: bytes) -> dict[str, Any]:
     return dict(found)
 
 
-def restore(found: dict[str, Any], state: Path) -> identity.Identity:
-    """Make a state of it, in the place of a fresh one, whose owner the caller is.
+def restore(found: dict[str, Any], state: Path, by: str) -> identity.Identity:
+    """Make a state of it, in the place of a fresh one, whose owner the caller is; `by`: a person.
 
     The registry comes last: until it is there, the same can be done again. Raises Refused, and
     then nothing of an existing building was changed.
@@ -330,7 +330,7 @@ def restore(found: dict[str, Any], state: Path) -> identity.Identity:
         book.remember(found["revoked"], versions, taken, seconds())
         for one in found.get("waiting", ()):
             _wait_on(book, str(one["via"]), base64.b64decode(one["object"]))
-    body = {"gateway": who.gateway, "revision": found["revision"], "made": found["made"]}
+    body = {name: found[name] for name in ("gateway", "revision", "made")} | {"by": by}
     Chain(state, seconds).append("restored", body)
     if new.exists():
         new.rename(state / REGISTRY)

@@ -327,8 +327,8 @@ def _knock(path: str, what: Path | str) -> socket.socket | None:
 
 def _not_for_you(what: Path | str) -> Refused:
     return Refused(
-        f"{what} is not for this account: become root (sudo), or a member of the group"
-        " gardien-admin (`sudo adduser NAME gardien-admin`, then log in anew)"
+        f"{what} is not for this account: become root (sudo). Where the agent of the package runs,"
+        " its own door is open to whoever has a role: docs/install.md"
     )
 
 

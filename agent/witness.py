@@ -12,7 +12,7 @@ from agent.authority import claims, votes
 from agent.authority.sign import Signer, new_jti
 from agent.authority.verify import verify
 from agent.authority.votes import CONFIRMED_WITHIN, Vote
-from agent.clerk import ROOT
+from agent.clerk import shared
 from agent.clock import stamp
 from agent.control.claims import grant_of
 from agent.errors import Refused
@@ -88,7 +88,7 @@ def _person(house: House, asker: Asker) -> str:
             "this gateway witnesses no votes: the assembly's grant is signed by a key of the"
             " residents' council, or the configuration says `trust: {witnessed: true}`"
         )
-    if asker.who in {ROOT, *house.config.building.shared_accounts}:
+    if asker.who in shared(house):
         raise Refused(
             f'"{asker.who}" is an account that several people use: a vote is recorded from one'
             " person's own account, and confirmed from another's"

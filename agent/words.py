@@ -31,6 +31,11 @@ def n_(one: str, several: str, number: int, /, **values: object) -> str:
     return _(one if alone else several, number=number, **values)
 
 
+def retold(said: str, message: str, values: Mapping[str, object]) -> str:
+    """What was said in English, in the reader's language, where the catalogue has its message."""
+    return _(message, **values) if message in _catalogue(language()) else said
+
+
 def N_(message: str) -> str:  # noqa: N802 -- gettext's own name for it
     """Mark a message that is said later, by `_`."""
     return message

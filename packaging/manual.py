@@ -24,7 +24,7 @@ FILES = (
         "/var/lib/gardien-upgrade/",
         "marks of upgrades, and the lowest version allowed; root's alone",
     ),
-    ("/run/gardien.sock", "the local door, for root and the group gardien-admin"),
+    ("/run/gardien.sock", "the local door, for root and whoever has a role"),
     ("/usr/share/gardien/config.example.yaml", "a configuration with everything in it"),
 )
 Tree = list[tuple[str, click.Command]]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agent.cli.reset import SAMPLE
-from agent.cli.terminal import DEFAULT_CONFIG, Config, State, ask, state_of
+from agent.cli.terminal import DEFAULT_CONFIG, As, Config, State, ask, state_of
 from agent.clock import stamp
 from agent.errors import Refused
 
@@ -21,6 +22,7 @@ def backup(
     to: Annotated[
         Path, typer.Option(help="The recovery certificate (PEM); its key lies in a safe.")
     ],
+    named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
 ) -> None:
@@ -32,7 +34,8 @@ def backup(
 
     from agent import recovery
 
-    answer = ask(config, state, "backup", certificate=_text(to), files=recovery.texts(config))
+    words = {"certificate": _text(to), "files": recovery.texts(config)}
+    answer = ask(config, state, "backup", named=named, **words)
     try:
         out.write_bytes(base64.b64decode(answer["file"]))
     except OSError as error:
@@ -53,6 +56,7 @@ def restore(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether it is the right one.")] = (
         False
     ),
+    named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
 ) -> None:
@@ -62,9 +66,12 @@ def restore(
     one there is.
     """
     from agent import recovery
+    from agent.clerk import person
+    from agent.local import account
     from agent.registry.place import shown
     from agent.state import owned
 
+    by = person(account(os.getuid()), named)
     found, signer = recovery.opened(_bytes(file), key, signed_by)
     typer.echo(f"{shown(found['gateway'])} as of {found['made']}, change {found['revision']}")
     typer.echo(_signed(signer))
@@ -74,7 +81,7 @@ def restore(
         typer.confirm("Is it the right one?", abort=True)
     folder = _state(config, state, found["files"])
     with owned(folder, "gardien restore"):
-        who = recovery.restore(found, folder)
+        who = recovery.restore(found, folder, by)
     for path in _written(config, found["files"]):
         typer.echo(f"{path}: the configuration as it was")
     typer.echo(

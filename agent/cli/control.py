@@ -11,6 +11,7 @@ from agent.cli import vote
 from agent.cli.grants import grants
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
+    As,
     Config,
     Json,
     State,
@@ -108,6 +109,7 @@ def release(
         ),
     ] = "",
     reason: Reason = "",
+    named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
@@ -124,16 +126,17 @@ def release(
         _release_all(config, state, limits=limits, json=json)
         return
     if abandon:
-        answer = ask(config, state, "control.abandon", name=name, reason=abandon)
+        answer = ask(config, state, "control.abandon", named=named, name=name, reason=abandon)
         said = "closed by hand" if answer["closed"] else "given back, confirmed"
         as_json(answer) if json else typer.echo(f"{name}: {said}")
         return
     if to:
-        answer = ask(config, state, "control.hand_back", name=name, to=to, reason=reason)
+        words = {"name": name, "to": to, "reason": reason}
+        answer = ask(config, state, "control.hand_back", named=named, **words)
         said = "confirmed" if answer["ok"] else f"not confirmed yet: {answer['pending'][0]}"
         as_json(answer) if json else typer.echo(f"{name}: put back to {answer['to']}, {said}")
         raise typer.Exit(0 if answer["ok"] else 1)
-    answer = ask(config, state, "control.release", name=name, reason=reason)
+    answer = ask(config, state, "control.release", named=named, name=name, reason=reason)
     if json:
         as_json(answer)
     elif not answer["ended"]:
@@ -210,15 +213,17 @@ def opt_out(
         typer.Option("--hours", min=0, help="For how long; else to the end of what is in force."),
     ] = 0.0,
     back: Annotated[bool, typer.Option("--end", help="End an opting out.")] = False,
+    named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
     """Stop what is in force at once, and let nothing begin until it would have ended."""
     if back:
-        answer = ask(config, state, "control.opt_in", name=name)
+        answer = ask(config, state, "control.opt_in", named=named, name=name)
     else:
-        answer = ask(config, state, "control.opt_out", name=name, reason=reason, hours=hours)
+        words = {"name": name, "reason": reason, "hours": hours}
+        answer = ask(config, state, "control.opt_out", named=named, **words)
     if json:
         as_json(answer)
     elif back:
@@ -316,14 +321,18 @@ def dry_run(
 
 @app.command("test")
 def try_(
-    name: Name, config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False
+    name: Name,
+    named: As = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
 ) -> None:
     """Apply a small value, read it back, give it back; once more from the journal alone; and, where
     the device has a watchdog of its own, once more and let that run out.
 
     Only a control that passed takes commands. Be in sight of the equipment.
     """
-    answer = ask(config, state, "control.test", name=name)
+    answer = ask(config, state, "control.test", named=named, name=name)
     if json:
         as_json(answer)
         return

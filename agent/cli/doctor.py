@@ -49,6 +49,7 @@ def findings(config: Path, state: Path) -> Iterator[Finding]:
     yield said
     if loaded is not None:
         yield from examine.permissions(files, loaded)
+        yield from examine.roles(loaded.building)
     yield from examine.groups()
     yield from examine.keys(state)
     yield from examine.secrets(config)

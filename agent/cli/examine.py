@@ -22,13 +22,16 @@ from agent.enrolment import credential, judge
 from agent.errors import AgentError
 from agent.registry import identity
 from agent.registry.place import shown
+from agent.roles import GROUP, OLD_GROUP, READER, holders, missing, of_the_old_group
 from agent.settings import Secret
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.config import Config
     from agent.config.files import Files
+    from agent.config.models import Building
 
 LIBRARIES = (
     "cryptography",
@@ -173,6 +176,33 @@ def groups(account: str = PACKAGED_ACCOUNT) -> Iterator[Finding]:
             f" sudo deluser {account} {group} && sudo systemctl restart gardien"
         )
         yield Finding("permissions", False, said)
+
+
+def roles(building: Building) -> Iterator[Finding]:
+    """Who may ask what at the local door, and whom the group of before still lets do more."""
+    listed = "; ".join(
+        f"{role}: {', '.join(who)}" for role, who in holders(building).items() if who
+    )
+    nobody = _("nobody but root may ask it: sudo adduser NAME {group}", group=READER.group)
+    yield Finding("roles", True, listed or nobody)
+    for entry in missing(building):
+        said = _("building.roles names {entry}, which this machine does not have", entry=entry)
+        yield Finding("roles", False, said)
+    members, kept = of_the_old_group(building)
+    if members and kept:
+        said = _(
+            "{members}: by group {old} they keep the roles that nobody else has ({kept}). Give"
+            " each role to whom it belongs: sudo adduser NAME {group}ROLE; then: sudo deluser NAME"
+            " {old}",
+            members=", ".join(members),
+            kept=", ".join(kept),
+            old=OLD_GROUP,
+            group=GROUP,
+        )
+        yield Finding("roles", False, said)
+    elif members:
+        said = _("group {old} gives nothing any more: sudo delgroup {old}", old=OLD_GROUP)
+        yield Finding("roles", False, said)
 
 
 def certificate(state: Path) -> Iterator[Finding]:

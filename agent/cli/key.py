@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from agent.cli.terminal import DEFAULT_CONFIG, Config, Json, State, as_json, ask, state_of, when
+from agent.cli.terminal import DEFAULT_CONFIG, As, Config, Json, State, as_json, ask, state_of, when
 from agent.words import N_, _
 
 app = typer.Typer(no_args_is_help=True, help="Who this gateway is: its id, keys and certificate.")
@@ -45,6 +45,7 @@ def csr(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write it to this file.", show_default=False)
     ] = None,
+    named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
 ) -> None:
@@ -54,7 +55,7 @@ def csr(
     """
     from agent.errors import Refused
 
-    text = ask(config, state, "key.csr")["csr"]
+    text = ask(config, state, "key.csr", named=named)["csr"]
     if out is None:
         typer.echo(text, nl=False)
         return
@@ -68,6 +69,7 @@ def csr(
 @app.command()
 def install(
     file: Annotated[Path, typer.Argument(help="PEM; those of the issuers may follow. - : stdin.")],
+    named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
@@ -79,7 +81,7 @@ def install(
         text = sys.stdin.read() if str(file) == "-" else file.read_text("latin-1")
     except OSError as error:
         raise Refused(f"{file}: {error.strerror}") from error
-    answer = ask(config, state, "key.install", text=text)
+    answer = ask(config, state, "key.install", named=named, text=text)
     as_json(answer) if json else _show(answer)
 
 
@@ -90,23 +92,26 @@ def enroll(
         typer.Option(help="Where the one-time token is; else asked for.", show_default=False),
     ] = None,
     wait: Annotated[bool, WAIT] = True,
+    named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
     """Get the first certificate from the EST server of the configuration, by a one-time token."""
-    _until_issued(config, state, "key.enroll", wait, json, token=_token(token_file, config))
+    words = {"named": named, "token": _token(token_file, config)}
+    _until_issued(config, state, "key.enroll", wait, json, **words)
 
 
 @app.command()
 def renew(
     wait: Annotated[bool, WAIT] = True,
+    named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
     """Get the next certificate now. The agent does it by itself at two thirds of its life."""
-    _until_issued(config, state, "key.renew", wait, json)
+    _until_issued(config, state, "key.renew", wait, json, named=named)
 
 
 @app.command()
@@ -114,6 +119,7 @@ def rotate(
     what: Annotated[
         str, typer.Argument(metavar="[spool|certificate]", help="Only one of the two.")
     ] = "",
+    named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
@@ -126,14 +132,14 @@ def rotate(
     """
     from agent.local import ask as ask_either
 
-    arguments = {"what": what}
+    arguments = {"what": what, "named": named}
     answer = ask_either(config, state_of(config, state), "key.rotate", arguments, _far)
     if json:
         as_json(answer)
     else:
         _say_rotated(answer)
     if (answer["certificate"] or {}).get("wait") and not json:
-        _until_issued(config, state, "key.renew", wait=True, json=json)
+        _until_issued(config, state, "key.renew", wait=True, json=json, named=named)
     waits = answer["spool"] and not answer["spool"]["done"]
     raise typer.Exit(1 if waits or (answer["certificate"] or {}).get("why") else 0)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from agent.cli.terminal import DEFAULT_CONFIG, Config, Json, State, as_json, ask, table, when
+from agent.cli.terminal import DEFAULT_CONFIG, As, Config, Json, State, as_json, ask, table, when
 
 Wanted = Annotated[
     str,
@@ -17,11 +17,15 @@ Wanted = Annotated[
 
 
 def read(
-    what: Wanted, config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False
+    what: Wanted,
+    named: As = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
 ) -> None:
     """Read a device now, between the daemon's own requests; exit status 1 if a value is missing."""
     device, _, point = what.partition("/")
-    answer = ask(config, state, "read", device=device, point=point)
+    answer = ask(config, state, "read", device=device, point=point, named=named)
     if json:
         as_json(answer)
     else:

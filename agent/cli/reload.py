@@ -6,12 +6,14 @@ from pathlib import Path
 
 import typer
 
-from agent.cli.terminal import DEFAULT_CONFIG, Config, Json, State, as_json, state_of
+from agent.cli.terminal import DEFAULT_CONFIG, As, Config, Json, State, as_json, state_of
 from agent.errors import ConfigError, Refused
 from agent.words import _
 
 
-def reload(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
+def reload(
+    named: As = None, config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False
+) -> None:
     """Let the running agent take the configuration anew; only what changed is reopened.
 
     A file with mistakes is refused with all of them, and the agent goes on with the old one.
@@ -21,7 +23,7 @@ def reload(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
     if state is None:  # what is no configuration does not say on what state the agent runs, either
         _must_be_right(config)
     folder = state_of(config, state)
-    answer = ask_daemon(folder, "reload", {}, lambda _: None)
+    answer = ask_daemon(folder, "reload", {"named": named}, lambda _: None)
     if answer is None:
         raise Refused(f"gardien is not running on {folder}: its next start takes the file")
     if json:

@@ -8,6 +8,7 @@ import typer
 
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
+    As,
     Config,
     Json,
     State,
@@ -18,6 +19,7 @@ from agent.cli.terminal import (
     state_of,
     table,
     when,
+    wrapped,
 )
 from agent.units import spoken
 from agent.words import _
@@ -33,15 +35,18 @@ LONG = 365
 """days of outage that nobody need be told of"""
 
 
-def status(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
+def status(
+    named: As = None, config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False
+) -> None:
     """Say how lines, devices and uplinks are; exit status 1 if somebody must look.
 
-    It asks the daemon and does not load the configuration, which may be broken.
+    It asks the daemon and does not load the configuration, which may be broken. The values of
+    dwellings (--json) are for installers, who say who they are.
     """
     from agent.local import ask_daemon
 
     folder = state_of(config, state)
-    answer = ask_daemon(folder, "status", {}, lambda _: None)
+    answer = ask_daemon(folder, "status", {"named": named}, lambda _: None)
     if answer is None:
         how = "sudo systemctl enable --now gardien" if config == DEFAULT_CONFIG else "gardien run"
         typer.echo(f"gardien is not running on {folder}: `{how}` starts it", err=True)
@@ -50,12 +55,19 @@ def status(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
     raise typer.Exit(1 if answer["events"] else 0)
 
 
-def _show(answer: dict[str, Any]) -> None:
+def _show_gateway(answer: dict[str, Any]) -> None:
     typer.echo(
         f"{answer['building']}  gateway {answer['gateway'] or 'without keys'}"
         f"  {answer['version']}\n"
         f"running since {when(answer['started'])}, clock {answer['clock']}"
     )
+    # a daemon of an earlier version does not say it
+    if roles := in_words(answer.get("roles", {})):
+        typer.echo(wrapped(_("roles: {roles}", roles=roles)))
+
+
+def _show(answer: dict[str, Any]) -> None:
+    _show_gateway(answer)
     if answer["uplinks"]:
         _show_uplinks(answer["uplinks"])
     if answer["devices"]:
@@ -86,6 +98,11 @@ def _show(answer: dict[str, Any]) -> None:
     for event in answer["events"]:
         typer.echo(f"! {event.get('here') or event['text']}")
     _show_faults(answer.get("faults", ()))
+
+
+def in_words(roles: dict[str, list[str]]) -> str:
+    """Who has which role, in a line; nothing where nobody but root has one."""
+    return "; ".join(f"{role}: {', '.join(who)}" for role, who in roles.items() if who)
 
 
 def _show_faults(faults: Sequence[dict[str, Any]]) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
+    As,
     Config,
     Json,
     State,
@@ -62,6 +63,7 @@ def close(
     drain: Annotated[bool, typer.Option("--drain", help="Deliver what waits, and wait.")] = False,
     drop: Annotated[bool, typer.Option("--drop", help="Destroy what waits.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether it is meant.")] = False,
+    named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
@@ -74,7 +76,8 @@ def close(
         raise typer.BadParameter("say --drain (deliver what waits) or --drop (destroy it)")
     if drop and not yes:
         typer.confirm(f"Destroy all that waits for {name}? It cannot be brought back", abort=True)
-    answer = ask(config, state, "uplink.close", name=name, how="drop" if drop else "drain")
+    how = "drop" if drop else "drain"
+    answer = ask(config, state, "uplink.close", named=named, name=name, how=how)
     if drain:
         _until_empty(config, state, name, answer["waits"])
         answer["waits"] = 0
@@ -89,6 +92,7 @@ def close(
 @app.command()
 def retry(
     name: Annotated[str, typer.Argument(help="The uplink.")],
+    named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
@@ -98,7 +102,7 @@ def retry(
     New batches are made as large as configured again. Use it when what refused them is put right:
     the size that a proxy lets through, or the platform.
     """
-    answer = ask(config, state, "uplink.retry", name=name)
+    answer = ask(config, state, "uplink.retry", named=named, name=name)
     if json:
         as_json(answer)
         return

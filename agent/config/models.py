@@ -205,6 +205,23 @@ class Section(BaseModel):
     )
 
 
+class Roles(Section):
+    """Who has which role at the local door, beside the members of the groups `gardien-ROLE`:
+    accounts of this computer by name, and groups of it with a `%` before: docs/install.md.
+    """
+
+    installer: tuple[Text, ...] = Field((), examples=[["marie"]])
+    """lines, devices, meters, uplinks, keys; no consents"""
+    manager: tuple[Text, ...] = Field((), examples=[["alice", "%syndic"]])
+    """places, people, consents; no keys"""
+    operator: tuple[Text, ...] = Field((), examples=[["%chauffage"]])
+    """commands, releases and opts out plant; sees no consents"""
+    dpo: tuple[Text, ...] = Field((), examples=[["dupont"]])
+    """the data protection officer: sees, exports, withdraws; commands nothing"""
+    reader: tuple[Text, ...] = Field((), examples=[["paul"]])
+    """sees how the gateway is, and nothing of dwellings"""
+
+
 class Building(Section):
     """The building this gateway stands in."""
 
@@ -219,8 +236,10 @@ class Building(Section):
     )
     """the building's time zone: its days begin at midnight there"""
     shared_accounts: tuple[Text, ...] = Field((), examples=[["installer"]])
-    """accounts of this computer that several people use, beside root: whoever changes what the
-    registry says from one of them gives a name"""
+    """accounts of this computer that several people use, beside root and gardien: whoever changes
+    anything from one of them, or sees what is of a dwelling, gives a name"""
+    roles: Roles = Field(Roles(), examples=[{"manager": ["alice"]}])
+    """who may ask what at the local door, beside root and the groups `gardien-ROLE`"""
 
 
 class PointOptions(Section):

@@ -20,6 +20,11 @@ class Asker(Protocol):
     """Whoever asks."""
 
     @property
+    def who(self) -> str:
+        """By name."""
+        ...
+
+    @property
     def progress(self) -> rotation.Tell:
         """Hears how far the work is."""
         ...
@@ -77,13 +82,14 @@ async def rotate(house: House, asker: Asker, *, what: str = "") -> dict[str, Any
     if what != SPOOL:
         answer[CERTIFICATE] = await _rotate_certificate(house, asker)
     if what != CERTIFICATE:
-        answer[SPOOL] = await rotation.rotate(house, asker.progress)
+        answer[SPOOL] = await rotation.rotate(house, asker.who, asker.progress)
     return answer
 
 
 async def _rotate_certificate(house: House, asker: Asker) -> dict[str, Any]:
     if not credential.path(house.config.state).exists():
         return {"how": "none"}
+    house.audit("certificate.rotation", {"by": asker.who})
     if house.config.enrolment is not None:
         try:
             return {"how": "est"} | await renew(house, asker)

@@ -85,9 +85,9 @@ def see_that_it_may(house: House) -> None:
         _see_that_all_is_open(house)
 
 
-async def begin(house: House) -> bool:
+async def begin(house: House, by: str) -> bool:
     """Put a new spool key in the place of the one there, and keep that until `work` is done; False:
-    a rotation is under way.
+    a rotation is under way. `by`: who asked for it.
 
     Raises Refused where that must not be now; nothing was changed then.
     """
@@ -99,7 +99,7 @@ async def begin(house: House) -> bool:
             return False
         house.identity = await asyncio.to_thread(identity.begin_rotation, state, who)
     house.rotation, house.rotation_waits = {}, ""
-    house.audit("key.rotation", {"state": who.state})
+    house.audit("key.rotation", {"state": who.state, "by": by})
     log.warning("the spool key is being rotated")
     return True
 
@@ -246,11 +246,11 @@ def standing(house: House) -> dict[str, Any] | None:
     }
 
 
-async def rotate(house: House, tell: Tell) -> dict[str, Any]:
+async def rotate(house: House, by: str, tell: Tell) -> dict[str, Any]:
     """Rotate the spool key, or go on with a rotation that is under way; returns when it is done, or
     when it waits for something that takes time. Raises Refused.
     """
-    begun = await begin(house)
+    begun = await begin(house, by)
     if house.close is None:
         await _ended(house, tell)
     else:

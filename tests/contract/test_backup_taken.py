@@ -82,5 +82,5 @@ def test_a_grant_that_comes_again_after_a_restore_is_revoked_still(site):
             assert COMES.kid in house.reception_open().known().revoked
 
     content = asyncio.run(lives())
-    recovery.restore(content, site / "new/state")
+    recovery.restore(content, site / "new/state", "me")
     asyncio.run(goes_on())

@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 from decimal import Decimal
+from inspect import signature
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -24,6 +26,7 @@ from agent.model import Reading, Series
 from agent.outlet import open_outlet
 from agent.registry import identity, place
 from agent.registry.index import Unknown
+from agent.roles import NEEDS, Right, Role
 from tests.contract.registry.test_beside import held
 
 CONFIG = """\
@@ -324,6 +327,124 @@ def test_who_sees_data_of_a_dwelling_is_noted_and_of_nothing_else(config):
     )  # fmt: skip
     found = [(one["who"], one["what"], one["label"]) for one in listed["looks"]]
     assert found == [("alice", "read", "A-1"), ("alice", "privacy.person", "A-1")]
+
+
+NO_RECORD = {
+    "status", "scan", "configuration", "trust.look", "object.preview", "object.list",
+    "control.dry_run", "control.vote",
+    "control.witness", "control.confirm",  # from a person's own account only
+}  # fmt: skip
+"""calls that change nothing, beside those of the rights to see, or record otherwise who it was"""
+SEEING = {Right.SEE_GATEWAY, Right.SEE_PLANT, Right.SEE_PLACES, Right.SEE_PEOPLE}
+GIVEN = {
+    "str": "x", "Sequence[str]": ["A-1"], "dict[str, str]": {}, "Mapping[str, str]": {"heat": "1"},
+    "float": 1.0,
+}  # fmt: skip
+
+
+def test_whatever_changes_something_or_shows_a_dwelling_asks_root_who_it_is(config):
+    """A call that is new, and records nobody, must be one of those above."""
+
+    asked = [name for name, right in NEEDS.items() if right not in SEEING and name not in NO_RECORD]
+
+    async def once():
+        async with visited(config) as house:
+            for call, words in places("A-1"):
+                await CALLS[call](house, Asker("alice", None), **words)
+            house.steering, known = SimpleNamespace(), {"place": "A-1", "device": "m-1"}
+            try:
+                for name in asked:
+                    needed = [
+                        one for one in signature(CALLS[name]).parameters.values()
+                        if one.kind is one.KEYWORD_ONLY and one.default is one.empty
+                    ]  # fmt: skip
+                    args = {one.name: known.get(one.name, GIVEN[one.annotation]) for one in needed}
+                    with pytest.raises(Refused, match="say who you are"):
+                        await CALLS[name](house, Asker("root", None), **args)
+            finally:
+                house.steering = None
+
+    asyncio.run(once())
+
+
+def test_the_record_of_a_key_names_the_person(config):
+    identity.mint(config.with_name("state"))
+
+    async def once():
+        async with visited(config) as house:
+            await CALLS["key.csr"](house, Asker("root", None), named="Eva")
+            return house.notes.chain.latest("certificate.requested")
+
+    assert asyncio.run(once()) == {"by": "Eva (root)"}
+
+
+def test_a_look_from_a_shared_account_is_a_persons_and_of_common_plant_it_is_nobodys(config):
+    config.write_text(
+        config.read_text().replace("address: 3,", "address: 3, place: CZS2Y-FSTBQ-Q5WDC,")
+    )
+
+    async def once():
+        async with visited(config) as house:
+            root, installer = Asker("root", None), Asker("installer", None)
+            for name, words in places("A-1"):
+                await CALLS[name](house, Asker("alice", None), **words)
+            await CALLS["meter.assign"](house, Asker("alice", None), device="m-1", dwelling="A-1")
+            for asker in (root, installer):
+                with pytest.raises(Refused, match="say who you are, --as NAME"):
+                    await CALLS["read"](house, asker, device="m-1")
+                await CALLS["read"](house, asker, device="m-3")
+                await CALLS["read"](house, asker, device="m-1", named="Eva")
+            # one that is commanded, and a dwelling's all the same
+            controls = {"x": SimpleNamespace(point="m-1/relay")}
+            house.config = house.config.model_copy(update={"controls": controls})
+            with pytest.raises(Refused, match="say who you are"):
+                await CALLS["read"](house, root, device="m-1")
+            return (await CALLS["privacy.access"](house, root))["looks"]
+
+    found = [(one["who"], one["what"]) for one in asyncio.run(once())]
+    assert found == [("Eva (root)", "read"), ("Eva (installer)", "read")]
+
+
+def valued(device):
+    return any(one["value"] is not None for one in device["latest"].values())
+
+
+def test_a_status_shows_of_dwellings_what_a_role_may_see_and_notes_whoever_sees_values(config):
+    config.write_text(
+        config.read_text().replace("address: 3,", "address: 3, place: CZS2Y-FSTBQ-Q5WDC,")
+    )
+
+    async def once():
+        async with visited(config) as house:
+            for name, words in places("A-1"):
+                await CALLS[name](house, Asker("alice", None), **words)
+            await CALLS["meter.assign"](house, Asker("alice", None), device="m-1", dwelling="A-1")
+            for device in ("m-1", "m-3"):
+                line, found = house.device(device)
+                await line.link.tried()
+                for sample in await line.link.read(found.points[:1]):
+                    found.latest[sample.point.name] = sample
+            askers = {str(role): Asker("eva", None, frozenset({role})) for role in Role}
+            shown = {name: await CALLS["status"](house, one) for name, one in askers.items()}
+            shown["root"] = await CALLS["status"](house, Asker("root", None))
+            shown["not one"] = await CALLS["status"](house, Asker("root", None), named="root")
+            shown["Eva"] = await CALLS["status"](house, Asker("root", None), named="Eva")
+            with pytest.raises(Refused, match=r"m-1.* not measure common plant.*gardien-installer"):
+                await CALLS["read"](house, askers["operator"], device="m-1")
+            assert (await CALLS["read"](house, askers["operator"], device="m-3"))["ok"]
+            looks = (await CALLS["privacy.access"](house, Asker("alice", None)))["looks"]
+            return {name: one["devices"] for name, one in shown.items()}, looks
+
+    shown, looks = asyncio.run(once())
+    for name, devices in shown.items():
+        assert valued(devices["m-3"]), name
+        assert ("m-1" in devices) == (name not in {"operator", "reader"}), name
+        if home := devices.get("m-1"):
+            assert home["latest"], name
+            assert valued(home) == (name in {"installer", "Eva"}), name
+    assert [(one["who"], one["what"]) for one in looks] == [
+        ("eva", "status"), ("Eva (root)", "status"),
+    ]  # fmt: skip
 
 
 def test_a_meter_that_has_said_its_number_cannot_be_two_dwellings(config, building):

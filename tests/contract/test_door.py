@@ -238,3 +238,17 @@ def test_a_long_answer_is_said_in_pieces(many):
     assert json.loads("".join(pieces)) == said
     assert max(piece.count("label") for piece in pieces) <= local.ROWS
     assert "".join(local._pieces({})) == "{}"
+
+
+def test_who_is_turned_away_in_the_middle_of_a_long_request_hears_why(tmp_path):
+    door = state.listening(tmp_path)
+
+    def serve():
+        visitor, _ = door.accept()
+        visitor.sendall(b'{"here": 1}\n{"refused": "no role"}\n')
+        visitor.recv(100_000)  # the rest waits to be sent
+        visitor.close()  # what was asked is not read: the kernel resets the connection
+
+    threading.Thread(target=serve, daemon=True).start()
+    with door, pytest.raises(Refused, match="no role"):
+        local.ask_daemon(tmp_path, "place.import", {"text": "x" * 5_000_000}, lambda _: None)

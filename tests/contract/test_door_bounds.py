@@ -13,6 +13,7 @@ from agent import local
 from agent.app import visited
 from agent.errors import Refused
 from agent.lifetime import Supervisor
+from agent.roles import EVERY_ROLE
 from tests.memory import forget, peak
 
 CONFIG = "building: {{name: Test}}\nclock: {{source: system}}\nstate: {state}\n"
@@ -56,7 +57,7 @@ def call(which, /, **args) -> bytes:
 
 
 WRONG = [
-    (call("status", nix=1), "status: it takes no argument `nix`; it takes: none"),
+    (call("status", nix=1), "status: it takes no argument `nix`; it takes: named"),
     (call("place.new", named="Eva"), "place.new: its argument `label` is missing"),
     (call("place.new", label={"a": 1}), "place.new: its argument `label` must be a text"),
     (call("place.new", label="A", house=1), "place.new: it takes no argument `house`"),
@@ -102,7 +103,7 @@ def test_what_is_wrong_is_refused_in_words_and_without_a_traceback(tmp_path, cap
 
 def test_a_fault_of_our_own_is_refused_too_and_its_traceback_is_logged(caplog):
     class Asker:
-        who = "root"
+        who, roles = "root", EVERY_ROLE
 
     house = SimpleNamespace(registry=SimpleNamespace(revision=0), jobs=Supervisor())
     answered = asyncio.run(local.answer(house, {"call": "status"}, Asker()))

@@ -74,7 +74,9 @@ async def half_rotated(folder, state, environment):
         await here.broker.kill()
         await here.start()
         here.old = identity.load(state).spool_key
-        here.asked = asyncio.create_task(here.call("key.rotate", {"what": "spool"}))
+        here.asked = asyncio.create_task(
+            here.call("key.rotate", {"what": "spool", "named": "a test"})
+        )
         await here.until(partial(in_the_middle, here))
         yield here
 

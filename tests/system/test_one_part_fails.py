@@ -164,7 +164,7 @@ class Daemon:
         await until(lambda: self.charger.limit == int(amperes) * 1000)
 
     async def control_ready(self):
-        await self.ask("control.test", name=NAME)
+        await self.ask("control.test", name=NAME, named="a test")
         self.people = Signers()
         raw = self.people.trust().decode()
         sha256 = (await self.ask("trust.look", text=raw))["sha256"]

@@ -130,7 +130,7 @@ def test_what_ends_in_the_middle_is_gone_on_with_at_the_next_start(config: Path,
         async with at_work(config) as house:
             await put(house, 100, START)
         async with visited(config) as house:
-            await rotation.begin(house)
+            await rotation.begin(house, "me")
             for file in rotation.files(house.config.state)[:files]:
                 await rotation._file(house, file, house.identity.spool_key, None)
         assert key_of(config).spool_key_before is not None
@@ -184,7 +184,7 @@ def test_a_rotation_that_was_broken_off_is_done_by_the_next_command_with_no_othe
         async with at_work(config) as house:
             await put(house, 100, START)
         async with visited(config) as house:
-            await rotation.begin(house)
+            await rotation.begin(house, "me")
 
     asyncio.run(begin())
     drawn = key_of(config).spool_key
@@ -202,7 +202,7 @@ def test_a_rotation_waits_for_a_spool_that_is_closed_and_says_so(config: Path):
     async def scenario() -> None:
         async with at_work(config) as house:
             await put(house, 10, START)
-            await rotation.begin(house)
+            await rotation.begin(house, "me")
             outlet = house.outlets.pop("centre")
             with pytest.raises(Refused, match="spool of centre is not open"):
                 await rotation.work(house)
@@ -255,7 +255,7 @@ def test_a_spool_that_is_destroyed_in_the_middle_is_no_fault(config: Path):
         async with at_work(config) as house:
             for n in range(0, 2_000, 20):
                 await put(house, 20, START + n)
-            await rotation.begin(house)
+            await rotation.begin(house, "me")
             while "spool-r.example.db" not in house.rotation:
                 await asyncio.sleep(0)
             destroy(house.config.state, "z.example", time.time(), None)

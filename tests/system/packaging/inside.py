@@ -287,14 +287,23 @@ def listening(pid):
 
 @step
 def door():
-    sh("useradd", "--no-create-home", "--groups", "gardien-admin", "marie")
+    sh("useradd", "--no-create-home", "--groups", "gardien-manager", "marie")
     sh("useradd", "--no-create-home", "jean")
     marie, jean = (as_user(n, "gardien", "status", "--json") for n in ("marie", "jean"))
+    rotated = as_user("marie", "gardien", "key", "rotate")
+    # as an upgrade finds it
+    sh("groupadd", "gardien-admin")
+    sh("usermod", "--append", "--groups", "gardien-admin", "jean")
+    old = as_user("jean", "gardien", "key", "show")
+    warned = sh("gardien", "doctor", check=False).stdout
+    sh("groupdel", "gardien-admin")
     return {
         "root": status()["building"],
         "gateway": status()["gateway"],
         "member": json.loads(marie.stdout)["building"],
         "stranger": [jean.returncode, jean.stderr],
+        "not_hers": [rotated.returncode, rotated.stderr],
+        "old_group": [old.stdout + old.stderr, warned],
     }
 
 

@@ -146,12 +146,18 @@ def test_it_listens_on_nothing_but_its_local_door(seen):
     assert step(seen, "start")["listens"] == []
 
 
-def test_the_door_is_for_root_and_gardien_admin_only(seen):
+def test_the_door_is_for_root_and_for_whoever_has_a_role(seen):
     found = step(seen, "door")
     assert found["root"] == found["member"] == "Résidence Les Alpins"
     status, said = found["stranger"]
     assert status == 1
-    assert "gardien-admin" in said
+    assert "sudo adduser jean gardien-reader" in said
+    status, said = found["not_hers"]
+    assert status == 1
+    assert "sudo adduser marie gardien-installer" in said
+    shown, warned = found["old_group"]
+    assert "gateway      " in shown
+    assert "sudo deluser NAME gardien-admin" in warned
 
 
 def test_the_doctor_finds_all_fine(seen):

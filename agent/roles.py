@@ -1,0 +1,285 @@
+"""Who may ask what at the local door: each call needs one right, each right is held by some roles.
+
+A role is had by the members of the group `gardien-ROLE`, and by whom the configuration names
+(`building: {roles: …}`). Whose account asks is the kernel's word; in which groups it is says the
+machine's group database now, so that `adduser` and `deluser` count at once. Root and the service's
+own account have every role (docs/decisions/035).
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from enum import StrEnum, auto
+from typing import TYPE_CHECKING
+
+from agent.errors import Refused
+from agent.words import N_
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from agent.config.models import Building
+
+GROUP = "gardien-"
+"""of a role: `gardien-manager`"""
+OLD_GROUP = "gardien-admin"
+"""its members could do everything up to version 0.1.0; they keep each role that nobody else has"""
+CONFIGURED = "building.roles"
+
+NOT_YOURS = N_(
+    '{call} is not for the account "{account}": it is for the role {roles}. Whoever may give it:'
+    " sudo adduser {account} {group} (or `building: {{roles: …}}` in the configuration)"
+)
+NO_ROLE = N_(
+    'the account "{account}" has no role at this gateway. Whoever may give one, such as to see how'
+    " it is: sudo adduser {account} {group} (docs/install.md)"
+)
+
+
+class Role(StrEnum):
+    """What somebody is to the building."""
+
+    INSTALLER = auto()
+    MANAGER = auto()
+    OPERATOR = auto()
+    """of the boiler and other plant"""
+    DPO = auto()
+    """the data protection officer"""
+    READER = auto()
+
+    @property
+    def group(self) -> str:
+        """The group of this machine whose members have it."""
+        return f"{GROUP}{self}"
+
+
+EVERY_ROLE = frozenset(Role)
+INSTALLER, MANAGER, OPERATOR, DPO, READER = Role
+
+
+class Right(StrEnum):
+    """What one may do. Each call needs exactly one."""
+
+    SEE_GATEWAY = auto()
+    """how it is: nothing of dwellings"""
+    SEE_PLANT = auto()
+    """what is commanded, by whom and why; in words that may name people"""
+    SEE_PLACES = auto()
+    """places, their names, and which meter is where"""
+    SEE_PEOPLE = auto()
+    """who lives there since when, what they agreed to, what leaves of them, who looked"""
+    READ = auto()
+    """values of common plant; those of dwellings need METERS, too"""
+    PLACES = auto()
+    METERS = auto()
+    """record and prove them; what they show"""
+    PEOPLE = auto()
+    STOP = auto()
+    """withdraw, and tell people what is known of them"""
+    EXPORT = auto()
+    LINES = auto()
+    """lines, configuration, clock, refused batches"""
+    KEYS = auto()
+    """the gateway's, and whose signature counts"""
+    CLOSE = auto()
+    """the way to a recipient"""
+    OBJECTS = auto()
+    """bring what others have signed: their signature decides whether it counts"""
+    TRY = auto()
+    """a control, or an order"""
+    COMMAND = auto()
+    RECORD_VOTE = auto()
+    CONFIRM_VOTE = auto()
+    """with the code on the paper; never who may command by what was voted"""
+
+
+HELD: Mapping[Right, frozenset[Role]] = {
+    Right.SEE_GATEWAY: EVERY_ROLE,
+    Right.SEE_PLANT: EVERY_ROLE - {READER},
+    Right.SEE_PLACES: frozenset({INSTALLER, MANAGER, DPO}),
+    Right.SEE_PEOPLE: frozenset({MANAGER, DPO}),
+    Right.READ: frozenset({INSTALLER, OPERATOR}),
+    Right.PLACES: frozenset({INSTALLER, MANAGER}),
+    Right.METERS: frozenset({INSTALLER}),
+    Right.PEOPLE: frozenset({MANAGER}),
+    Right.STOP: frozenset({MANAGER, DPO}),
+    Right.EXPORT: frozenset({MANAGER, DPO}),
+    Right.LINES: frozenset({INSTALLER}),
+    Right.KEYS: frozenset({INSTALLER}),
+    Right.CLOSE: frozenset({INSTALLER, DPO}),
+    Right.OBJECTS: frozenset({INSTALLER, MANAGER, OPERATOR, DPO}),
+    Right.TRY: frozenset({INSTALLER, OPERATOR}),
+    Right.COMMAND: frozenset({OPERATOR}),
+    Right.RECORD_VOTE: frozenset({MANAGER}),
+    Right.CONFIRM_VOTE: frozenset({MANAGER, READER}),
+}
+
+NEEDS: Mapping[str, Right] = {
+    "status": Right.SEE_GATEWAY,  # agent/calls.py leaves out what the asker may not see
+    "uplink.list": Right.SEE_GATEWAY,
+    "control.list": Right.SEE_PLANT,
+    "control.grants": Right.SEE_PLANT,
+    "control.history": Right.SEE_PLANT,
+    "clock.show": Right.SEE_GATEWAY,
+    "key.show": Right.SEE_GATEWAY,
+    "trust.show": Right.SEE_GATEWAY,
+    "privacy.catalogue": Right.SEE_GATEWAY,
+    "privacy.register": Right.SEE_GATEWAY,
+    "privacy.assessment": Right.SEE_GATEWAY,
+    "place.list": Right.SEE_PLACES,
+    "place.check": Right.SEE_PLACES,
+    "alias.list": Right.SEE_PLACES,
+    "meter.list": Right.SEE_PLACES,
+    "occupancy.list": Right.SEE_PEOPLE,
+    "consent.list": Right.SEE_PEOPLE,
+    "consent.marks": Right.SEE_PEOPLE,
+    "consent.due": Right.SEE_PEOPLE,
+    "duty.list": Right.SEE_PEOPLE,
+    "privacy.breach.list": Right.SEE_PEOPLE,
+    "privacy.breach.show": Right.SEE_PEOPLE,
+    "privacy.explain": Right.SEE_PEOPLE,
+    "privacy.disclosures": Right.SEE_PEOPLE,
+    "privacy.access": Right.SEE_PEOPLE,
+    "read": Right.READ,
+    "place.new": Right.PLACES,
+    "place.import": Right.PLACES,
+    "alias.add": Right.PLACES,
+    "alias.end": Right.PLACES,
+    "alias.import": Right.PLACES,
+    "meter.assign": Right.METERS,
+    "meter.exchange": Right.METERS,
+    "meter.remove": Right.METERS,
+    "meter.import": Right.METERS,
+    "meter.verify": Right.METERS,
+    "meter.load": Right.METERS,
+    "occupancy.move_in": Right.PEOPLE,
+    "occupancy.move_out": Right.PEOPLE,
+    "occupancy.correct": Right.PEOPLE,
+    "occupancy.import": Right.PEOPLE,
+    "consent.give": Right.PEOPLE,
+    "consent.forms": Right.PEOPLE,
+    "consent.answers": Right.PEOPLE,
+    "duty.add": Right.PEOPLE,
+    "object.all_came": Right.PEOPLE,
+    "consent.withdraw": Right.STOP,
+    "duty.end": Right.STOP,
+    "privacy.person": Right.STOP,
+    "privacy.breach.new": Right.STOP,
+    "privacy.breach.add": Right.STOP,
+    "privacy.breach.close": Right.STOP,
+    "backup": Right.EXPORT,
+    "privacy.breach.notification": Right.EXPORT,
+    "privacy.breach.letters": Right.EXPORT,
+    "scan": Right.LINES,
+    "reload": Right.LINES,
+    "configuration": Right.LINES,
+    "clock.reset": Right.LINES,
+    "uplink.retry": Right.LINES,
+    "uplink.close": Right.CLOSE,
+    "key.csr": Right.KEYS,
+    "key.install": Right.KEYS,
+    "key.enroll": Right.KEYS,
+    "key.renew": Right.KEYS,
+    "key.rotate": Right.KEYS,
+    "trust.look": Right.KEYS,
+    "trust.accept": Right.KEYS,
+    "object.accept": Right.OBJECTS,
+    "object.preview": Right.OBJECTS,
+    "object.list": Right.OBJECTS,
+    "control.test": Right.TRY,
+    "control.dry_run": Right.TRY,
+    "control.release": Right.COMMAND,
+    "control.hand_back": Right.COMMAND,
+    "control.abandon": Right.COMMAND,
+    "control.opt_out": Right.COMMAND,
+    "control.opt_in": Right.COMMAND,
+    "control.witness": Right.RECORD_VOTE,
+    "control.vote": Right.CONFIRM_VOTE,
+    "control.confirm": Right.CONFIRM_VOTE,
+}
+"""the right that each call needs; one that does not stand here is refused to everybody"""
+
+
+def see_that_it_may(account: str, roles: frozenset[Role], call: str) -> None:
+    """Raises Refused, naming who may and how an account gets there."""
+    if not roles:
+        raise Refused(NO_ROLE, account=account, group=READER.group)
+    holders = HELD[NEEDS[call]]
+    if not roles & holders:
+        named = [one for one in Role if one in holders]
+        raise Refused(
+            NOT_YOURS,
+            call=call.replace(".", " ").replace("_", "-"),
+            account=account,
+            roles=", ".join(named),
+            group=named[0].group,
+        )
+
+
+def roles_of(uid: int, building: Building) -> frozenset[Role]:
+    """The roles of an account of this machine; none: it may ask nothing."""
+    if uid in {0, os.getuid()}:
+        return EVERY_ROLE
+    try:
+        account = pwd.getpwuid(uid)
+        groups = set(map(_name, os.getgrouplist(account.pw_name, account.pw_gid)))
+    except (KeyError, OSError):
+        return frozenset()
+    has = {account.pw_name, *(f"%{group}" for group in groups)}
+    roles = {role for role in Role if has & {f"%{role.group}", *getattr(building.roles, role)}}
+    if OLD_GROUP in groups:
+        roles |= {role for role in Role if not any(_holders(role, building))}
+    return frozenset(roles)
+
+
+def holders(building: Building) -> dict[str, list[str]]:
+    """Who has each role, and whence: `marie (gardien-manager)`. Root has all and is not named."""
+    found = {role: sorted(set(_holders(role, building))) for role in Role}
+    old = [f"{name} ({OLD_GROUP})" for name in _members(OLD_GROUP)]
+    return {str(role): named or old for role, named in found.items()}
+
+
+def of_the_old_group(building: Building) -> tuple[list[str], list[str]]:
+    """The members of the group that could do everything, and the roles that they keep."""
+    left = [str(role) for role in Role if not any(_holders(role, building))]
+    return _members(OLD_GROUP), left
+
+
+def missing(building: Building) -> list[str]:
+    """The accounts and groups that the configuration names, and this machine does not have."""
+    return [entry for role in Role for entry in getattr(building.roles, role) if not _known(entry)]
+
+
+def _known(entry: str) -> bool:
+    try:
+        grp.getgrnam(entry[1:]) if entry.startswith("%") else pwd.getpwnam(entry)
+    except KeyError:
+        return False
+    return True
+
+
+def _holders(role: Role, building: Building) -> Iterator[str]:
+    for entry in (f"%{role.group}", *getattr(building.roles, role)):
+        if entry.startswith("%"):
+            yield from (f"{name} ({entry[1:]})" for name in _members(entry[1:]))
+        else:
+            yield f"{entry} ({CONFIGURED})"
+
+
+def _members(group: str) -> list[str]:
+    """Those that the group names, and those whose own group it is."""
+    try:
+        entry = grp.getgrnam(group)
+    except KeyError:
+        return []
+    own = [one.pw_name for one in pwd.getpwall() if one.pw_gid == entry.gr_gid]
+    return sorted({*entry.gr_mem, *own})
+
+
+def _name(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)

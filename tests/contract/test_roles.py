@@ -1,0 +1,267 @@
+"""Who may ask what at the door: real accounts and groups of a machine, on the real socket."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from agent import local, panel
+from agent.app import visited
+from agent.calls import CALLS
+from agent.clerk import Asker
+from agent.cli import examine
+from agent.config.models import Building
+from agent.errors import Refused
+from agent.roles import EVERY_ROLE, HELD, NEEDS, Right, Role
+from tests.contract.control.test_desk import Bench
+
+TOP = Path(__file__).parents[2]
+CONFIG = """\
+building:
+  name: Test
+  shared_accounts: [omar]
+  roles: {{reader: [paul], operator: ["%chauffage"]}}
+clock: {{source: system}}
+state: {state}
+"""
+ACCOUNTS = {"marie": 7001, "alice": 7002, "omar": 7003, "dupont": 7004, "paul": 7005, "jean": 7006}
+GROUPS = (
+    "root:x:0:\ngardien-installer:x:7101:marie\ngardien-manager:x:7102:alice\n"
+    "chauffage:x:7103:omar\ngardien-dpo:x:7104:dupont\nusers:x:100:jean\n"
+)
+ROLES = {"marie": "installer", "alice": "manager", "omar": "operator", "dupont": "dpo",
+         "paul": "reader"}  # fmt: skip
+
+OF_ALL = {"status", "uplink.list", "clock.show", "key.show", "trust.show"}
+SEEN = {"control.list", "control.history", "control.grants", "object.list"}
+PEOPLE = {"occupancy.list", "consent.list", "consent.marks", "privacy.explain", "privacy.access"}
+MOVES = {"occupancy.move_in", "occupancy.move_out", "occupancy.correct", "occupancy.import"}
+STOPS = {"consent.withdraw", "privacy.person"}
+PLANT = {"control.release", "control.hand_back", "control.abandon", "control.opt_out",
+         "control.opt_in"}  # fmt: skip
+KEYS = {"key.csr", "key.install", "key.enroll", "key.renew", "key.rotate", "trust.accept"}
+LINES = {"reload", "scan", "configuration", "uplink.retry", "clock.reset"}
+METERS = {"meter.assign", "meter.exchange", "meter.remove", "meter.import", "meter.verify"}
+MAY = {
+    "marie": OF_ALL | SEEN | KEYS | LINES | METERS | {"uplink.close", "place.new", "control.test"},
+    "alice": OF_ALL | SEEN | PEOPLE | MOVES | STOPS | {"consent.give", "place.new", "backup"},
+    "omar": OF_ALL | SEEN | PLANT | {"control.test", "control.dry_run", "read"},
+    "dupont": OF_ALL | SEEN | PEOPLE | STOPS | {"uplink.close", "backup"},
+    "paul": OF_ALL,
+}
+MAY_NOT = {
+    "marie": PEOPLE | MOVES | STOPS | PLANT | {"consent.give", "backup"},
+    "alice": KEYS | LINES | METERS | PLANT | {"control.test", "read"},
+    "omar": PEOPLE | MOVES | STOPS | KEYS | LINES | METERS | {"place.list", "meter.list"},
+    "dupont": MOVES | KEYS | LINES | METERS | PLANT | {"consent.give", "control.test", "read"},
+    "paul": (SEEN | PEOPLE | MOVES | STOPS | KEYS | LINES | METERS | PLANT)
+    | {"place.list", "meter.list", "read", "backup", "object.accept"},
+}
+
+
+@pytest.fixture
+def visits(open_folder):
+    """Ask as several accounts of a machine that has these, and these groups."""
+    if os.geteuid():
+        pytest.skip("only root may act as another account")
+    config = open_folder / "config.yaml"
+    (open_folder / "state").mkdir()
+    config.write_text(CONFIG.format(state=open_folder / "state"))
+    accounts, groups = open_folder / "passwd", open_folder / "group"
+    accounts.write_text(
+        "root:x:0:0:root:/root:/bin/sh\ngardien:x:7010:7010::/:/bin/false\n"
+        + "".join(f"{name}:x:{uid}:100::/:/bin/sh\n" for name, uid in ACCOUNTS.items())
+    )
+
+    def made(*steps, groups_of=GROUPS):
+        groups.write_text(groups_of)
+        mounted = 'mount --bind "$1" /etc/passwd && mount --bind "$2" /etc/group && shift 2'
+        done = subprocess.run(
+            ["unshare", "--mount", "bash", "-c", f'{mounted} && exec "$@"', "bash", accounts,
+             groups, sys.executable, "-m", "tests.contract.visitors", config, groups],
+            input=json.dumps(steps), capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return made
+
+
+def ask(who, call, **args):
+    return {"as": who, "call": call, "args": args}
+
+
+def turned_away(answer):
+    """Whether an account was refused for what it is, before its words were looked at."""
+    return " role" in answer["refused"]
+
+
+def test_each_call_needs_one_right_and_each_right_is_held_and_needed():
+    assert NEEDS.keys() == CALLS.keys()
+    assert HELD.keys() == set(Right) == set(NEEDS.values())
+    assert all(HELD.values())
+    for role in Role:  # nobody but root may do everything
+        assert {right for right, roles in HELD.items() if role in roles} < set(Right)
+
+
+def test_the_manual_names_each_role_and_the_package_makes_its_group():
+    page = (TOP / "docs/install.md").read_text()
+    groups = (TOP / "packaging/debian/gardien.sysusers").read_text()
+    for role in Role:
+        assert f"| `{role.group}` |" in page
+        assert f"g {role.group} -" in groups
+
+
+def test_each_role_may_do_what_is_its_own_and_nothing_else(visits):
+    """With an argument that no call takes: who may is refused for that one."""
+    asked = [(who, call) for who in (*ROLES, "root", "jean") for call in CALLS]
+    answers = visits(*(ask(who, call, nix=1) for who, call in asked))
+    away = {pair for pair, answer in zip(asked, answers, strict=True) if turned_away(answer)}
+    for who in ROLES:
+        assert {call for call in MAY[who] if (who, call) in away} == set()
+        assert {call for call in MAY_NOT[who] if (who, call) not in away} == set()
+    assert away == {
+        (who, call)
+        for who, call in asked
+        if who != "root" and ROLES.get(who) not in HELD[NEEDS[call]]
+    }
+
+
+def test_who_is_turned_away_hears_which_role_may_and_how_to_get_it(visits, monkeypatch):
+    answers = visits(ask("paul", "control.opt_out", name="x"), ask("jean", "status"))
+    paul, jean = answers
+    assert 'control opt-out is not for the account "paul"' in paul["refused"]
+    assert "for the role operator" in paul["refused"]
+    assert "sudo adduser paul gardien-operator" in paul["refused"]
+    assert "sudo adduser jean gardien-reader" in jean["refused"]
+    monkeypatch.setenv("LANGUAGE", "fr")
+    for answer, words in ((paul, "c'est pour le rôle operator"), (jean, "n'a aucun rôle")):
+        with pytest.raises(Refused, match=words):
+            local._answer([json.dumps(answer).encode()], print)
+
+
+def test_accounts_without_a_role_take_no_place_from_others(visits):
+    waiting = {"as": "jean", "waits": 3 * local.MOST_VISITORS}
+    (answer,) = visits(waiting, ask("paul", "status"))
+    assert answer["result"]["building"] == "Test"
+
+
+def test_an_upgrade_locks_nobody_out_and_each_role_that_is_given_leaves_the_old_group(visits):
+    before = "users:x:100:\ngardien-admin:x:7100:marie\n"  # paul is a reader by the configuration
+    given = f"{before}gardien-operator:x:7103:omar\n"
+    calls = ("consent.give", "control.opt_out", "key.rotate")
+
+    def asked(who):
+        return [ask(who, call, nix=1) for call in calls]
+
+    steps = (*asked("marie"), *asked("omar"), {"groups": given}, *asked("marie"), *asked("omar"))
+    answers = [turned_away(one) for one in visits(*steps, groups_of=before)]
+    assert answers[:6] == [False, False, False, True, True, True]
+    assert answers[6:] == [False, True, False, True, False, True]  # at once: nobody logs in anew
+
+
+def test_an_account_of_several_people_acts_in_the_name_of_one(visits):
+    stop = ("control.opt_out", {"name": "x"})
+    asked = [
+        (who, more)
+        for who in ("root", "gardien", "omar")
+        for more in ({}, {"named": "root"}, {"named": "Eva"})
+    ]
+    groups = GROUPS + "gardien-operator:x:7105:gardien\n"
+    answers = visits(*(ask(who, stop[0], **stop[1], **more) for who, more in asked),
+                     groups_of=groups)  # fmt: skip
+    for answer, (_, more) in zip(answers, asked, strict=True):
+        unnamed = "an account that several people use: say who you are" in answer["refused"]
+        assert unnamed == (more != {"named": "Eva"}), answer
+
+
+async def nobody(_):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("call", "words", "kind"),
+    [
+        ("opt_out", {"reason": "a baby"}, "control.opted_out"),
+        ("opt_in", {}, "control.opted_in"),
+        ("release", {}, "control.released"),
+    ],
+)
+def test_the_record_of_a_stop_names_the_person_and_the_account(call, words, kind):
+    bench, records = Bench(), []
+    bench.site.keeper.world.audit = lambda *record: records.append(record)
+    building = SimpleNamespace(shared_accounts=("installer",))
+    house = SimpleNamespace(
+        steering=SimpleNamespace(keeper=bench.site.keeper, config=None), reload=print,
+        config=SimpleNamespace(building=building, controls={}),
+    )  # fmt: skip
+
+    def asked(who, **more):
+        made = panel.CALLS[f"control.{call}"]
+        return asyncio.run(made(house, Asker(who, nobody), name="boiler-offset", **words, **more))
+
+    for who in ("root", "installer"):
+        with pytest.raises(Refused, match="say who you are"):
+            asked(who)
+    asked("root", named="Eva")
+    asked("omar")
+    assert [body["by"] for one, body in records if one == kind] == ["Eva (root)", "omar"]
+    bench.close()
+
+
+def test_a_reader_sees_that_somebody_opted_out_and_not_in_whose_words(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG.format(state=tmp_path))
+
+    async def shown(bench):
+        async with visited(config) as house:
+            house.steering = SimpleNamespace(
+                keeper=bench.site.keeper, writer=SimpleNamespace(failing=""), holds=list
+            )
+            words = {"name": "boiler-offset", "reason": "the baby of A-3-12 is ill"}
+            await panel.CALLS["control.opt_out"](house, Asker("omar", nobody), named="Eva", **words)
+            askers = [Asker("paul", nobody, frozenset({role})) for role in ("operator", "reader")]
+            found = [await CALLS["status"](house, asker) for asker in askers]
+            house.steering = None
+            return [one["controls"]["boiler-offset"] for one in found]
+
+    bench = Bench()
+    operator, reader = asyncio.run(shown(bench))
+    bench.close()
+    assert "Eva (omar) has opted out: the baby of A-3-12 is ill" in operator["opted_out"]
+    assert (bool(operator["guards"]), bool(reader["guards"])) == (True, False)
+    assert (reader["opted_out"], reader["forbidden"]) == ("opted out", "forbidden now")
+
+
+def doctor(monkeypatch, groups, **roles):
+    """What the doctor says of these groups and their members, and of a configuration."""
+    entries = {
+        name: SimpleNamespace(gr_gid=9000 + number, gr_mem=members)
+        for number, (name, members) in enumerate(groups.items())
+    }
+    monkeypatch.setattr("grp.getgrnam", lambda name: entries[name])
+    found = examine.roles(Building(name="Test", roles=roles))
+    return [(one.fine, one.said) for one in found]
+
+
+def test_the_doctor_says_who_has_which_role_and_warns_of_the_old_group(monkeypatch):
+    ((fine, said),) = doctor(monkeypatch, {})
+    assert fine
+    assert "nobody but root" in said
+    groups = {"gardien-admin": ["marie"], "gardien-operator": ["omar"]}
+    (_, said), (missing, who), (fine, remedy) = doctor(monkeypatch, groups, reader=["no-such"])
+    assert "operator: omar (gardien-operator)" in said
+    assert "installer: marie (gardien-admin)" in said
+    assert "reader: no-such (building.roles)" in said
+    assert (missing, "no-such" in who) == (False, True)
+    assert fine is False
+    assert "(installer, manager, dpo)" in remedy
+    assert "sudo deluser NAME gardien-admin" in remedy
+    every = {f"gardien-{role}": ["marie"] for role in EVERY_ROLE}
+    *_, (fine, remedy) = doctor(monkeypatch, every | {"gardien-admin": ["marie"]})
+    assert (fine, "sudo delgroup gardien-admin" in remedy) == (False, True)

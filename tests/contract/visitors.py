@@ -1,0 +1,72 @@
+r"""A door that real accounts knock at; run as root: CONFIG GROUPS, the file that is mounted over
+the machine's own groups, with a JSON list of steps on standard input.
+
+Steps: `{"as": "marie", "call": …, "args": {…}}`, answered on standard output in their order;
+`{"groups": "gardien-manager:x:3001:alice\n…"}`: the machine's groups from then on;
+`{"as": "jean", "waits": 40}`: so many visitors who ask nothing, and stay.
+"""
+
+import asyncio
+import json
+import pwd
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from agent import local
+from agent.app import visited
+from agent.state import acting_as
+
+
+async def answers(config: Path, groups: Path, steps: list) -> list:
+    state = config.with_name("state")
+    async with visited(config) as house:
+        serving = asyncio.create_task(local.open_door(house, state))
+        while not (state / "gardien.sock").exists():
+            await asyncio.sleep(0.01)
+        (state / "gardien.sock").chmod(0o666)  # as systemd's is
+        state.chmod(0o755)
+        found, staying = [], []
+        try:
+            for step in steps:
+                if "groups" in step:
+                    await asyncio.to_thread(groups.write_text, step["groups"])
+                elif "waits" in step:
+                    staying += [await visitor(state, step["as"]) for _ in range(step["waits"])]
+                else:
+                    found.append(await answered(state, step))
+            return found
+        finally:
+            for _, writer in staying:
+                writer.close()
+            serving.cancel()
+            with suppress(asyncio.CancelledError):
+                await serving
+
+
+async def visitor(state: Path, account: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection of an account, behind the greeting."""
+    door = socket.socket(socket.AF_UNIX)
+    with acting_as(pwd.getpwnam(account)):
+        door.connect(str(state / "gardien.sock"))
+    reader, writer = await asyncio.open_unix_connection(sock=door)
+    await reader.readline()
+    return reader, writer
+
+
+async def answered(state: Path, step: dict) -> dict:
+    reader, writer = await visitor(state, step["as"])
+    try:
+        request = {"call": step["call"], "args": step.get("args", {})}
+        with suppress(ConnectionError):
+            writer.write(json.dumps(request).encode() + b"\n")
+            await writer.drain()
+        async with asyncio.timeout(60):
+            return json.loads(await reader.readline())
+    finally:
+        writer.close()
+
+
+config, groups = map(Path, sys.argv[1:])
+print(json.dumps(asyncio.run(answers(config, groups, json.load(sys.stdin)))))
