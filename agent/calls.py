@@ -8,7 +8,18 @@ from dataclasses import asdict
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from agent import clerk, commission, loadtrial, notary, panel, privacy, recovery, timecalls, witness
+from agent import (
+    clerk,
+    commission,
+    loadtrial,
+    notary,
+    panel,
+    privacy,
+    recovery,
+    syndic,
+    timecalls,
+    witness,
+)
 from agent.channels import channels
 from agent.clerk import Asker, passing
 from agent.clock import monotonic, stamp
@@ -70,6 +81,7 @@ async def status(house: House, asker: Asker) -> dict[str, Any]:
         "storage": _storage(house),
         "restored": _restored(house),
         "backup_said": house.backup_said,
+        "syndic": syndic.standing(house),
         "uplinks": await _uplinks(house),
         "faults": [_fault(house, one) for one in house.jobs.faults.all()],
         **itself(house),
@@ -382,6 +394,7 @@ ALL: Mapping[str, Call] = {
     **commission.CALLS,
     **notary.CALLS,
     **recovery.CALLS,
+    **syndic.CALLS,
     **timecalls.CALLS,
     "meter.verify": privacy.seen("meter.verify", commission.meter_verify),
     "meter.load": privacy.seen("meter.load", loadtrial.meter_load),
