@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 from agent.clock import stamp
 from agent.errors import Refused
 from agent.registry import sheet, written
+from agent.registry.dates import DAY
 from agent.registry.documents import Occupancy, Word
 from agent.registry.entries import NewOccupancy
 from agent.registry.fields import LONGEST_LABEL
@@ -367,9 +368,9 @@ class _Comparing:
 
     def _known(self, row: Row, place: Place, home: Occupancy) -> None:
         """A lease that is recorded: an end that appears is clear."""
-        if row.since not in {None, home.since}:
+        if row.since is not None and not _agrees(row.since, home.since):
             self._doubt(row, Doubt.DATES, place=place, homes=[home])
-        elif row.until == home.until:
+        elif _agrees(row.until, home.until):
             self._found.same += 1
         elif row.until is None:
             self._doubt(row, Doubt.END_GONE, place=place, homes=[home])
@@ -383,7 +384,8 @@ class _Comparing:
             self._doubt(row, Doubt.UNDATED, place=place)
             return
         homes = self._homes[place.id].values()
-        if any(home.until == at and home.since < at and _may_be(home, row) for home in homes):
+        ended = (home for home in homes if home.since < at and _agrees(at, home.until))
+        if any(_may_be(home, row) for home in ended):
             self._found.same += 1
             return
         there = [one for one in homes if one.since < at and (one.until is None or at < one.until)]
@@ -400,7 +402,7 @@ class _Comparing:
             return
         homes = self._homes[place.id].values()
         lived = [one for one in homes if one.until is None or one.since < one.until]
-        same = [home for home in lived if home.since == at and _may_be(home, row)]
+        same = [home for home in lived if _agrees(at, home.since) and _may_be(home, row)]
         if same and (row.reference is None or same[0].reference):
             self._found.same += 1
         else:
@@ -469,7 +471,7 @@ def _unsure(rows: Sequence[Row], homes: Collection[Occupancy]) -> dict[str, tupl
     what is recorded just so is in no doubt.
     """
     found: dict[str, tuple[Row, Doubt, str]] = {}
-    known = {(home.reference, home.since, home.until) for home in homes}
+    of = {home.reference: home for home in homes if home.reference}
     leases = [row for row in rows if row.states is Lease.LEASE and row.reference]
     by_reference: dict[str, Row] = {}
     for row in leases:
@@ -477,7 +479,7 @@ def _unsure(rows: Sequence[Row], homes: Collection[Occupancy]) -> dict[str, tupl
         if other is not row:
             found[row.key] = (row, Doubt.TWICE, other.where)
             found[other.key] = (other, Doubt.TWICE, row.where)
-    new = [row for row in leases if (row.reference, row.since, row.until) not in known]
+    new = [row for row in leases if not _is(of.get(row.reference or ""), row)]
     dated = [row for row in new if row.since is not None and row.key not in found]
     last: Row | None = None
     for row in sorted(dated, key=lambda row: row.since or 0):
@@ -487,6 +489,18 @@ def _unsure(rows: Sequence[Row], homes: Collection[Occupancy]) -> dict[str, tupl
         if last is None or (last.until is not None and (row.until or FOR_EVER) > last.until):
             last = row
     return found
+
+
+def _is(home: Occupancy | None, row: Row) -> bool:
+    """Whether an occupancy is recorded just as a row states it."""
+    return home is not None and _agrees(row.since, home.since) and _agrees(row.until, home.until)
+
+
+def _agrees(stated: int | None, recorded: int | None) -> bool:
+    """Whether a moment that is recorded lies in the day that an export states."""
+    if stated is None or recorded is None:
+        return stated is recorded
+    return 0 <= recorded - stated < DAY
 
 
 def _may_be(home: Occupancy, row: Row) -> bool:

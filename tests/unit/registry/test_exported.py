@@ -86,6 +86,14 @@ def test_the_same_export_says_nothing_new():
     assert (made.changes, made.doubts, made.same) == ([], [], 1)
 
 
+def test_a_moment_within_the_day_that_an_export_states_is_that_day():
+    known = home("B-1", "2020-01-01T09:30+01:00", "2026-11-01T18:00+01:00")
+    assert against(leases("A-1;B-1;2020-01-01;2026-11-01"), known).same == 1
+    assert doubtful(leases("A-1;B-1;2020-01-02;2026-11-01"), known) == [("baux.csv:2", Doubt.DATES)]
+    out = moves("A-1;Sortie;2026-11-01;", "A-1;Entrée;2020-01-01;")
+    assert against(out, known).same == 2
+
+
 def test_a_row_that_is_missing_says_nothing():
     other = home("B-9", "2021-01-01", place=PLACES[1], id_="H9")
     assert against(leases("A-1;B-1;2020-01-01;"), home("B-1", "2020-01-01"), other).same == 1
