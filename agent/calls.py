@@ -31,6 +31,7 @@ from agent.errors import LinkLost, Refused, StorageFailed
 from agent.outlet import ways
 from agent.pipeline import meterclock
 from agent.pipeline.ledger import multiplier
+from agent.registry.documents import OccupancyState
 from agent.registry.index import Unknown
 from agent.restored import waits
 from agent.steering import calls as control_calls
@@ -77,6 +78,7 @@ async def status(house: House, asker: Asker) -> dict[str, Any]:
             for of, line in house.lines.items()
             for name, device in line.devices.items()
         },
+        "dwellings": _dwellings(house),
         "authority": notary.standing(house),
         "storage": _storage(house),
         "restored": _restored(house),
@@ -90,6 +92,13 @@ async def status(house: House, asker: Asker) -> dict[str, Any]:
     }
     answer["events"] = [event._asdict() for event in events(answer)]
     return answer
+
+
+def _dwellings(house: House) -> dict[str, int]:
+    """How many dwellings are occupied, vacant and unknown."""
+    registry, now = house.registry, int(house.clock.now())
+    states = [registry.occupancy_state(place, now)[0] for place in registry.dwellings()]
+    return {str(state): states.count(state) for state in OccupancyState}
 
 
 def _fault(house: House, fault: Fault) -> dict[str, Any]:

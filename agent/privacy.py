@@ -15,7 +15,7 @@ from agent.house import policy_of
 from agent.pipeline.gate import Gate
 from agent.pipeline.totals import Totals
 from agent.pipeline.totals import file_of as totals_of
-from agent.registry import catalogue, written
+from agent.registry import answers, catalogue, written
 from agent.registry.documents import covers, serial_key
 from agent.registry.entries import NewWithdrawal
 from agent.registry.explain import Read, explain
@@ -154,6 +154,7 @@ async def privacy_explain(
         "at": stamp(t),
         "policy": house.config.privacy.policy,
         "recipients": recipients(house),
+        "not_occupied": answers.not_occupied(house.registry, t, id_),
         "sums": sums,
         "rows": sorted(rows, key=lambda row: (row["label"] or "~", row["channel"])),
         "notices": notices,
@@ -242,6 +243,7 @@ async def _person(  # noqa: PLR0913 -- what was asked
         building=house.config.building.name,
         place=place,
         home=home,
+        vacant_since=registry.occupancy_state(place.id, t)[1] if home is None else None,
         meters=[one for one in registry.meters_of(place.id) if home is None or overlaps(one, home)],
         told=told,
         consents=[

@@ -15,6 +15,7 @@ import time
 from collections import defaultdict
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -307,7 +308,10 @@ async def _set_up(on: Stage, far: Behind) -> None:
         ),
         encoding="utf-8",
     )
-    places = sheet(on, "places.csv", "label;type", [f"{o.label};dwelling" for o in on.dwellings])
+    since = (datetime.now(UTC) - timedelta(days=1)).date()
+    places = sheet(
+        on, "places.csv", "label;type;since", [f"{o.label};dwelling;{since}" for o in on.dwellings]
+    )
     meters = sheet(
         on, "meters.csv", "serial;dwelling", [f"{o.serial};{o.label}" for o in on.dwellings]
     )

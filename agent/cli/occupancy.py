@@ -19,6 +19,7 @@ from agent.cli.terminal import (
     as_json,
     ask,
     day,
+    not_occupied,
     not_read,
     plural,
     table,
@@ -144,9 +145,13 @@ def list_(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """List who lives and lived where."""
+    """List who lives and lived where, and which dwellings are vacant or unknown."""
     answer = ask(config, state, "occupancy.list", place=dwelling)
-    as_json(answer) if json else _show(answer["occupancies"])
+    if json:
+        as_json(answer)
+        return
+    _show(answer["occupancies"])
+    not_occupied(answer["not_occupied"])
 
 
 @app.command()

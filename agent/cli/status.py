@@ -19,6 +19,7 @@ from agent.cli.terminal import (
     when,
 )
 from agent.units import spoken
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +54,7 @@ def _show(answer: dict[str, Any]) -> None:
         f"{answer['building']}  gateway {answer['gateway'] or 'without keys'}"
         f"  {answer['version']}\n"
         f"running since {when(answer['started'])}, clock {answer['clock']}"
+        f"{_dwellings(answer.get('dwellings') or {})}"
     )
     if answer["uplinks"]:
         _show_uplinks(answer["uplinks"])
@@ -83,6 +85,18 @@ def _show(answer: dict[str, Any]) -> None:
     for event in answer["events"]:
         typer.echo(f"! {event.get('here') or event['text']}")
     _show_faults(answer.get("faults", ()))
+
+
+def _dwellings(states: dict[str, int]) -> str:
+    """A line with how many dwellings are occupied, vacant and unknown; empty: there are none."""
+    if not any(states.values()):
+        return ""
+    said = _(
+        "dwellings: {occupied} occupied, {vacant} vacant, {unknown} unknown",
+        occupied=states["occupied"], vacant=states["vacant"], unknown=states["unknown"],
+    )  # fmt: skip
+    where = _("gardien occupancy list says which")
+    return f"\n{said}: {where}" if states["vacant"] or states["unknown"] else f"\n{said}"
 
 
 def _show_faults(faults: Sequence[dict[str, Any]]) -> None:

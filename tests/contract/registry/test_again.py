@@ -54,7 +54,7 @@ def test_a_list_that_is_brought_again_changes_nothing_and_is_no_error(registry, 
 
 
 def test_only_what_is_new_in_it_is_recorded(registry):
-    added = places(registry, PLACES + "A-3;logement;\n")
+    added = places(registry, PLACES + "A-3;logement;2025-01-01\n")
     assert ([one["label"] for one in added["places"]], added["unchanged"]) == (["A-3"], 3)
     added = meters(registry, METERS + "47;A-3;\n")
     assert ([one["serial"] for one in added["meters"]], added["unchanged"]) == (["47"], 2)
