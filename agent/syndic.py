@@ -272,7 +272,7 @@ async def proposed(house: House, asker: Asker) -> dict[str, Any]:
 def _shown(one: Proposal) -> dict[str, Any]:
     row = one.row
     return {
-        "id": row.key,
+        "id": row.id,
         "label": one.label,
         "states": row.states,
         "dwelling": row.dwelling,
@@ -311,7 +311,7 @@ async def accept(
         await _recorded(house)
     if house.exports is not None:
         house.exports.settled(one)
-    return {"id": one.row.key, **answers.occupancies(house.registry, homes, now)}
+    return {"id": one.row.id, **answers.occupancies(house.registry, homes, now)}
 
 
 async def dismiss(
@@ -325,7 +325,7 @@ async def dismiss(
     who, one = author(house, asker, named), _waiting(house, row)
     if house.exports is not None:
         house.exports.dismiss(one, who, house.clock.now())
-    return {"id": one.row.key}
+    return {"id": one.row.id}
 
 
 def _waiting(house: House, id_: str) -> Proposal:

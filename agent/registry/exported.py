@@ -96,10 +96,15 @@ class Row:
 
     @property
     def key(self) -> str:
-        """What it states, wherever it stands; short enough to be typed."""
+        """What it states, wherever it stands."""
         said = [self.states, label_key(self.dwelling), self.reference, self.since, self.until]
         whole = json.dumps([*said, self.fault])
-        return hashlib.sha256(whole.encode()).hexdigest()[:8]
+        return hashlib.sha256(whole.encode()).hexdigest()[:32]
+
+    @property
+    def id(self) -> str:
+        """The beginning of its key, which people type."""
+        return self.key[:8]
 
     @property
     def subject(self) -> tuple[str, ...]:

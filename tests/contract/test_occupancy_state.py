@@ -70,7 +70,8 @@ def test_lists_say_it_with_the_same_three_words(site):
     shown = site("place", "list")
     assert f"vacant since {site.left}" in shown
     assert "unknown" in shown
-    for said in (site("occupancy", "list"), site("privacy", "explain", code=0)):
+    marks = site("consent", "marks", "A-2", "A-3")
+    for said in (site("occupancy", "list"), site("privacy", "explain"), marks):
         assert f"A-2: vacant since {site.left}" in said
         assert f"A-3: {UNKNOWN}, and nothing personal leaves" in said
     assert "vacant depuis le" in site("occupancy", "list", "A-2", language="fr_FR.UTF-8")

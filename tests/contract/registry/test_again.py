@@ -76,6 +76,7 @@ def test_lots_that_are_known_are_not_counted_as_new(registry):
         ("label;type\nA-1;common\n", "already A-1"),
         ("label;type;id\nA-1;D;DRDV1-EWZEP-EEXY9\n", "already A-1"),
         ("label;type;since\nA-1;D;2025-02-01\n", "already A-1"),
+        ("label;type;since\nA-2;D;2025-02-01\n", "who moved in there is recorded by"),
     ],
 )
 def test_a_place_that_the_list_has_otherwise_is_refused(registry, text, why):

@@ -94,6 +94,12 @@ def test_a_moment_within_the_day_that_an_export_states_is_that_day():
     assert against(out, known).same == 2
 
 
+def test_no_row_of_a_large_export_is_taken_for_another():
+    """With 32 bits, two of 50,000 rows would be alike."""
+    rows = leases(*(f"A-1;B-{n};2020-01-01;" for n in range(50_000)))
+    assert len({row.key for row in rows}) == 50_000
+
+
 def test_a_row_that_is_missing_says_nothing():
     other = home("B-9", "2021-01-01", place=PLACES[1], id_="H9")
     assert against(leases("A-1;B-1;2020-01-01;"), home("B-1", "2020-01-01"), other).same == 1
