@@ -170,8 +170,11 @@ async def _record(
 
     Raises Refused where so many are doubtful that it is not the export of this building.
     """
-    exports, held = house.exports, Waits()
+    exports = house.exports
     assert exports is not None
+    # what was too much at once does not become clear because a person has decided some of it
+    many = (one for one in exports.proposals if one.why == Doubt.MANY)
+    held = {one.row.key: (Doubt.MANY, one.other) for one in many}
     open_ones = [row for row in rows if row.key not in exports.dismissed]
     for _ in range(TRIES):
         now, index = house.clock.now(), house.registry.state()[-1]

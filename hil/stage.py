@@ -15,7 +15,6 @@ import time
 from collections import defaultdict
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -308,10 +307,8 @@ async def _set_up(on: Stage, far: Behind) -> None:
         ),
         encoding="utf-8",
     )
-    since = (datetime.now(UTC) - timedelta(days=1)).date()
-    places = sheet(
-        on, "places.csv", "label;type;since", [f"{o.label};dwelling;{since}" for o in on.dwellings]
-    )
+    lived_in = [f"{one.label};dwelling;2020-01-01" for one in on.dwellings]
+    places = sheet(on, "places.csv", "label;type;since", lived_in)
     meters = sheet(
         on, "meters.csv", "serial;dwelling", [f"{o.serial};{o.label}" for o in on.dwellings]
     )

@@ -269,8 +269,8 @@ def compare(
 ) -> Comparison:
     """What is to be recorded of these rows, and what waits for a person.
 
-    `held`: rows, by their keys, that wait whatever they are. Where more leases would end than can
-    be believed, all that would end wait.
+    `held`: rows, by their keys, that wait though they are clear. Where more leases would end than
+    can be believed, all that would end wait.
     """
     distinct = list({row.key: row for row in rows}.values())
     made = _Comparing(index, distinct, int(now), held or {}).made()
@@ -325,11 +325,6 @@ class _Comparing:
 
     def _sort(self, row: Row) -> None:
         """Find the dwelling that a row is about; what cannot be read, or found, waits."""
-        if row.key in self._held:
-            why, other = self._held[row.key]
-            near = self._index.labels.meant(row.dwelling)
-            self._doubt(row, why, other, place=near[0] if len(near) == 1 else None)
-            return
         if row.fault or not row.dwelling:
             self._doubt(row, Doubt.UNREADABLE, row.fault or "dwelling: it is empty")
             return
@@ -447,6 +442,10 @@ class _Comparing:
         self._stand(now, Change(row, notice, place, self._takes(home, now), ends=True))
 
     def _stand(self, home: Occupancy, change: Change) -> None:
+        if change.row.key in self._held:
+            why, other = self._held[change.row.key]
+            self._doubt(change.row, why, other, place=change.place)
+            return
         self._homes[home.place][home.id] = home
         self._found.changes.append(change)
 

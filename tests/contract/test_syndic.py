@@ -193,9 +193,16 @@ def test_more_ends_at_once_than_can_be_believed_wait_for_a_person(site):
         site.export(*(f"A-{n};B-{n};2020-01-01;2026-01-01" for n in range(1, 6)))
         said = await site.taken(house)
         assert (said["waiting"], said["last"]["recorded"]) == (5, 0)
-        (one, *_) = (await proposed(house))["proposed"]
+        one, two, *_ = (await proposed(house))["proposed"]
         await CALLS["occupancy.accept"](house, MARIE, row=one["id"])
         assert homes(house, one["label"])[0][1:3] == (False, "marie")
+        await CALLS["occupancy.dismiss"](house, MARIE, row=two["id"])
+        assert (await site.taken(house))["waiting"] == 3, "three would be few enough by themselves"
+        by_hand = NewOccupancy("move_out", "A-3", until=int(time.time()))
+        house.registry.occupy([by_hand], "marie", "by hand", time.time())
+        site.export(*(f"A-{n};B-{n};2020-01-01;2026-01-01" for n in range(1, 6)), "A-1;X;;")
+        assert (await site.taken(house))["waiting"] == 4
+        assert [homes(house, f"A-{n}")[0][1] for n in (4, 5)] == [True, True]
 
     inside(site, scenario)
 
