@@ -64,7 +64,7 @@ class SyndicColumns(Section):
 class Syndic(Section):
     """The building manager's software, which leaves its leases and moves as CSV every night."""
 
-    path: FromTheRoot | None = Field(None, examples=["/srv/syndic"])
+    path: FromTheRoot | None = Field(None, examples=["/var/spool/syndic"])
     """a folder of this machine, into which the software writes"""
     url: Annotated[str, AfterValidator(address)] | None = Field(
         None, examples=["sftp://gateway-7@sftp.syndic.example/exports"]
