@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from agent.durable import write
 from agent.errors import Refused
 from agent.registry.exported import Lease, Row
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -143,7 +144,7 @@ class Exports:
         """A proposal by the beginning of its key. Raises Refused."""
         found = [one for one in self._kept.proposals if key and one.row.key.startswith(key)]
         if len(found) != 1:
-            raise Refused(f'no row "{key[:20]}" waits: gardien occupancy proposed')
+            raise Refused(_('no row "{row}" waits: gardien occupancy proposed', row=key[:20]))
         return found[0]
 
     def settled(self, proposal: Proposal) -> None:

@@ -36,6 +36,7 @@ from agent.registry.workbook import LARGEST, text_of
 from agent.settings import harmless
 from agent.uplink.place import place
 from agent.uplink.turns import in_turns
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -176,13 +177,17 @@ async def _record(
     many = (one for one in exports.proposals if one.why == Doubt.MANY)
     held = {one.row.key: (Doubt.MANY, one.other) for one in many}
     open_ones = [row for row in rows if row.key not in exports.dismissed]
-    for _ in range(TRIES):
+    for _tried in range(TRIES):
         now, index = house.clock.now(), house.registry.state()[-1]
         made = await asyncio.to_thread(compare, index, open_ones, now, held)
         if len(made.doubts) > MOST_DOUBTS:
             raise Refused(
-                f"{name}: {len(made.doubts):,} rows do not fit what is recorded here: is it of"
-                " this building? `syndic.only` says which rows are"
+                _(
+                    "{name}: {number} rows do not fit what is recorded here: is it of this"
+                    " building? `syndic.only` says which rows are",
+                    name=name,
+                    number=len(made.doubts),
+                )
             )
         if late := await _late(house, made, now - settings.late, now):
             held |= late
@@ -199,7 +204,7 @@ async def _record(
             held |= await asyncio.to_thread(_refused, index, made.changes, now, str(error))
             continue
         return made, exports.propose(made.doubts, house.registry.revision, now)
-    raise Refused(f"{name}: the registry refuses what it says, whatever is left out")
+    raise Refused(_("{name}: the registry refuses what it says, whatever is left out", name=name))
 
 
 async def _recorded(house: House) -> None:
@@ -333,7 +338,7 @@ async def dismiss(
 
 def _waiting(house: House, id_: str) -> Proposal:
     if house.exports is None:
-        raise Refused(f'no row "{id_[:20]}" waits')
+        raise Refused(_('no row "{row}" waits: gardien occupancy proposed', row=id_[:20]))
     return house.exports.find(id_)
 
 

@@ -170,7 +170,7 @@ def _withdrawn_by(
         home = index.occupancy_at(place.id, int(author.now))
         if home is None:
             words = _nobody(index, place, int(author.now))
-            raise Refused(f"{words}; name the consent's id")
+            raise Refused(_("{words}; name the consent's id", words=words))
         occupancy = home.id
     meant = [
         doc
@@ -345,7 +345,10 @@ def _lives_there(index: Index, row: NewConsent, since: int) -> Occupancy:
     found = index.occupancy_at(place.id, since)
     if found is None:
         raise NotYet(
-            f"{_nobody(index, place, since)}; who moved in comes first: gardien occupancy move-in"
+            _(
+                "{words}; who moved in comes first: gardien occupancy move-in",
+                words=_nobody(index, place, since),
+            )
         )
     return found
 
@@ -354,8 +357,15 @@ def _nobody(index: Index, place: Place, t: int) -> str:
     """Why nobody who lives there can have agreed, or withdrawn, at t."""
     state, since = index.occupancy_state(place.id, t)
     if state is OccupancyState.VACANT:
-        return f"{said(place)} is vacant at {stamp(t)}, since {stamp(since or 0)}"
-    return f"{said(place)}: it is unknown whether somebody lives there at {stamp(t)}"
+        left = stamp(since or 0)
+        return _(
+            "{place} is vacant at {at}, since {left}", place=said(place), at=stamp(t), left=left
+        )
+    return _(
+        "{place}: it is unknown whether somebody lives there at {at}",
+        place=said(place),
+        at=stamp(t),
+    )
 
 
 def _knowing(

@@ -13,6 +13,7 @@ from agent.registry.documents import Alias, Occupancy, Place, covers
 from agent.registry.labels import label_key
 from agent.registry.place import OCCUPANCY, agrees, mint, parse, squeeze
 from agent.registry.schemes import scheme, value_of
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,7 +39,7 @@ def admit_places(
     def who_moved_in(known: Place | None) -> str:
         if known is None or known.type != "dwelling" or index.occupancies_of(known.id):
             return ""
-        return "; who moved in there is recorded by gardien occupancy import, or move-in"
+        return _("; who moved in there is recorded by gardien occupancy import, or move-in")
 
     def admit(row: NewPlace) -> Iterator[Document]:
         label = " ".join(fields.text(row.label, "label", fields.LONGEST_LABEL).split())

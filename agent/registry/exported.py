@@ -24,6 +24,7 @@ from agent.registry.entries import NewOccupancy
 from agent.registry.fields import LONGEST_LABEL
 from agent.registry.labels import label_key
 from agent.registry.place import shown
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
@@ -180,8 +181,12 @@ def parse(  # noqa: PLR0913 -- what the configuration says
     if not text.endswith(("\n", "\r")):
         line = text.count("\n") + 1
         raise Refused(
-            f"{name}:{line}: the file ends within this line and may be half written: nothing of it"
-            " is taken"
+            _(
+                "{name}:{line}: the file ends within this line and may be half written: nothing of"
+                " it is taken",
+                name=name,
+                line=line,
+            )
         )
     wanted = {heading: {sheet.plain(one) for one in said} for heading, said in (only or {}).items()}
     ours = {heading: name for name, heading in headings.items()}
@@ -203,9 +208,12 @@ def parse(  # noqa: PLR0913 -- what the configuration says
 
 
 def _lacking(name: str, line: int, heading: str) -> str:
-    return (
-        f'{name}:{line}: the column "{heading}" is missing, which `syndic` in the configuration'
-        " names: nothing of it is taken"
+    return _(
+        '{name}:{line}: the column "{heading}" is missing, which `syndic` in the configuration'
+        " names: nothing of it is taken",
+        name=name,
+        line=line,
+        heading=heading,
     )
 
 
@@ -546,9 +554,14 @@ def _instead(doubt: Doubtful, row: Row, since: int) -> Iterator[NewOccupancy]:
     for home in doubt.homes if doubt.why is Doubt.OVERLAP else ():
         if home.since >= since:
             raise Refused(
-                f"{doubt.place.label}: {shown(home.id)} is recorded there since"
-                f" {stamp(home.since)}, and cannot have moved out at {stamp(since)}: gardien"
-                f" occupancy correct {doubt.place.label} --id {shown(home.id)}"
+                _(
+                    "{place}: {home} is recorded there since {since}, and cannot have moved out at"
+                    " {at}: gardien occupancy correct {place} --id {home}",
+                    place=doubt.place.label,
+                    home=shown(home.id),
+                    since=stamp(home.since),
+                    at=stamp(since),
+                )
             )
         yield NewOccupancy("correct", home.place, home.id, None, since, where=row.where)
     event = "lease" if row.reference else "move_in"
@@ -561,13 +574,19 @@ def _remedy(doubt: Doubtful) -> str:
     """What to do about a row that cannot be accepted as it stands."""
     name = doubt.place.label if doubt.place else doubt.row.dwelling
     if doubt.why in {Doubt.NO_DWELLING, Doubt.AMBIGUOUS}:
-        return (
-            f'say which dwelling "{name}" is, and the row is taken by itself: gardien place alias'
-            f' add DWELLING bis:syndic "{name}"'
+        return _(
+            'say which dwelling "{name}" is, and the row is taken by itself: gardien place alias'
+            ' add DWELLING bis:syndic "{name}"',
+            name=name,
         )
     if doubt.why is Doubt.UNREADABLE:
-        return f"{doubt.row.where}: {doubt.other}: correct it in the software, or dismiss it"
-    return (
-        f"{name}: the row does not say enough to record it: gardien occupancy move-in, move-out or"
-        " correct records what is right; then dismiss it"
+        return _(
+            "{where}: {what}: correct it in the software, or dismiss it",
+            where=doubt.row.where,
+            what=doubt.other,
+        )
+    return _(
+        "{name}: the row does not say enough to record it: gardien occupancy move-in, move-out or"
+        " correct records what is right; then dismiss it",
+        name=name,
     )
