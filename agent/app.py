@@ -9,7 +9,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agent import calls, pulse, recovery
+from agent import calls, pulse, recovery, syndic
 from agent.buffer import leftover
 from agent.buildingfile import BuildingFile
 from agent.clock import Clock, monotonic
@@ -18,6 +18,7 @@ from agent.config import load
 from agent.config.sample import refuse_start
 from agent.durable import SILENT, Disk, later
 from agent.errors import Refused
+from agent.exports import Exports
 from agent.house import House, open_steering, policy_of
 from agent.lifetime import end, said
 from agent.lines import lines_of
@@ -137,6 +138,7 @@ async def _serve(
             here.jobs.start("local socket", partial(door, house, config.state))
             here.jobs.start("reload", partial(_reloads, here, again))
             here.jobs.start("backup", partial(recovery.keep, house, config_path))
+            here.jobs.start(syndic.COMPONENT, partial(syndic.keep, house))
             here.jobs.start("clock", house.clock.serve)
             here.jobs.start("storage", partial(_tend_storage, house))
             here.jobs.start("watchdog", partial(_watchdog, house))
@@ -198,6 +200,7 @@ def _house(config: Config) -> Iterator[House]:
     Disk.silent = partial(_silence, storage)
     house.restored = Restored(config.state)
     house.building = BuildingFile(config.state)
+    house.exports = Exports(config.state)
     house.notes = open_notes(config.state, clock, who, moved=moved)
     house.notes.registry_changed(registry)
     house.cursors = Cursors(config.state / cursors.FILE, lambda: _trusted(house))

@@ -8,7 +8,18 @@ from dataclasses import asdict
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from agent import clerk, commission, loadtrial, notary, panel, privacy, recovery, timecalls, witness
+from agent import (
+    clerk,
+    commission,
+    loadtrial,
+    notary,
+    panel,
+    privacy,
+    recovery,
+    syndic,
+    timecalls,
+    witness,
+)
 from agent.channels import channels
 from agent.clerk import Asker, author, in_person, passing
 from agent.clock import monotonic, stamp
@@ -21,6 +32,7 @@ from agent.outlet import ways
 from agent.pipeline import meterclock
 from agent.pipeline.ledger import multiplier
 from agent.registry.calls_forms import ending, open_forms
+from agent.registry.documents import OccupancyState
 from agent.registry.index import Unknown
 from agent.restored import waits
 from agent.roles import INSTALLER, Right, holders
@@ -117,16 +129,25 @@ def _status(house: House) -> dict[str, Any]:
             for of, line in house.lines.items()
             for name, device in line.devices.items()
         },
+        "dwellings": _dwellings(house),
         "authority": notary.standing(house),
         "consents": _consents(house),
         "storage": _storage(house),
         "restored": _restored(house),
         "backup_said": house.backup_said,
+        "syndic": syndic.standing(house),
         "faults": [_fault(house, one) for one in house.jobs.faults.all()],
         **itself(house),
         "controls": control_calls.held(house.steering) if house.steering else {},
         "holds": house.steering.holds() if house.steering else [],
     }
+
+
+def _dwellings(house: House) -> dict[str, int]:
+    """How many dwellings are occupied, vacant and unknown."""
+    registry, now = house.registry, int(house.clock.now())
+    states = [registry.occupancy_state(place, now)[0] for place in registry.dwellings()]
+    return {str(state): states.count(state) for state in OccupancyState}
 
 
 def _fault(house: House, fault: Fault) -> dict[str, Any]:
@@ -443,6 +464,7 @@ ALL: Mapping[str, Call] = {
     **commission.CALLS,
     **notary.CALLS,
     **recovery.CALLS,
+    **syndic.CALLS,
     **timecalls.CALLS,
     "meter.verify": privacy.seen("meter.verify", commission.meter_verify),
     "meter.load": privacy.seen("meter.load", loadtrial.meter_load),

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from agent.closing import Closing
     from agent.config import Config
     from agent.control.row import Place
+    from agent.exports import Exports
     from agent.lines import Line
     from agent.link import Link
     from agent.model import MarkKey, Point, Sample
@@ -174,6 +175,8 @@ class House:
     """by uplink, `shelf` and `registers`: the thread that last had the file on the disk open"""
     building: BuildingFile | None = None
     """all that people told, sealed, and who holds it; None: no identity yet"""
+    exports: Exports | None = None
+    """what has become of the exports of the syndic's software; None: nothing is open yet"""
     backup_said: str = ""
     """why the building file is not up to date; empty: it is, or nobody wants one"""
     reload: Callable[[], Awaitable[dict[str, Any]]] | None = None

@@ -27,7 +27,7 @@ from agent.protection.published import (
     register_table,
 )
 from agent.protection.stores import spoken_here
-from agent.registry import written
+from agent.registry import answers, written
 from agent.registry.documents import covers, serial_key
 from agent.registry.entries import NewWithdrawal
 from agent.registry.explain import Read, explain
@@ -181,6 +181,7 @@ async def privacy_explain(
         "at": stamp(t),
         "policy": house.config.privacy.policy,
         "recipients": recipients(house),
+        "not_occupied": answers.not_occupied(house.registry, t, id_),
         "sums": sums,
         "rows": sorted(rows, key=lambda row: (row["label"] or "~", row["channel"])),
         "notices": notices,
@@ -268,6 +269,7 @@ async def _person(  # noqa: PLR0913 -- what was asked
         building=house.config.building.name,
         place=place,
         home=home,
+        vacant_since=registry.occupancy_state(place.id, t)[1] if home is None else None,
         meters=[one for one in registry.meters_of(place.id) if home is None or overlaps(one, home)],
         told=told,
         consents=[

@@ -307,7 +307,8 @@ async def _set_up(on: Stage, far: Behind) -> None:
         ),
         encoding="utf-8",
     )
-    places = sheet(on, "places.csv", "label;type", [f"{o.label};dwelling" for o in on.dwellings])
+    lived_in = [f"{one.label};dwelling;2020-01-01" for one in on.dwellings]
+    places = sheet(on, "places.csv", "label;type;since", lived_in)
     meters = sheet(
         on, "meters.csv", "serial;dwelling", [f"{o.serial};{o.label}" for o in on.dwellings]
     )

@@ -21,6 +21,7 @@ from agent.cli.terminal import (
     as_json,
     ask,
     day,
+    not_occupied,
     not_read,
     plural,
     stands,
@@ -369,6 +370,8 @@ def marks(
         _show_marks(answer["marks"])
     else:
         typer.echo(_("nothing was withdrawn or refused by who lives there"))
+    if not json:
+        not_occupied(answer["not_occupied"])
 
 
 @app.command("list")

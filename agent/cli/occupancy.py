@@ -19,11 +19,14 @@ from agent.cli.terminal import (
     as_json,
     ask,
     day,
+    not_occupied,
     not_read,
     plural,
     table,
     text_of,
+    when,
 )
+from agent.words import _, n_
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,6 +145,131 @@ def list_(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """List who lives and lived where."""
+    """List who lives and lived where, and which dwellings are vacant or unknown."""
     answer = ask(config, state, "occupancy.list", place=dwelling)
+    if json:
+        as_json(answer)
+        return
+    _show(answer["occupancies"])
+    not_occupied(answer["not_occupied"])
+
+
+@app.command()
+def proposed(
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """List what the syndic's exports say that a person must decide: accept it, or dismiss it."""
+    answer = ask(config, state, "occupancy.proposed")
+    if json:
+        as_json(answer)
+        return
+    for one in answer["proposed"]:
+        typer.echo(f"{one['id']}  {one['label']}: {_stated(one)} ({one['source']})")
+        typer.echo(f"          {_doubtful(one)}")
+        for home in one["homes"]:
+            typer.echo(f"          {_('recorded: {home}', home=_lives(home))}")
+    if answer["proposed"]:
+        typer.echo(
+            _("gardien occupancy accept ID records it; gardien occupancy dismiss ID passes over it")
+        )
+    else:
+        typer.echo(_("nothing waits"))
+    for report in answer["exports"][-1:]:
+        typer.echo(_export(report))
+
+
+@app.command()
+def accept(
+    id: Annotated[str, typer.Argument(help="As gardien occupancy proposed shows it.")],  # noqa: A002
+    as_: As = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Record what a row of an export states: what was sent meanwhile of others is taken back."""
+    answer = ask(config, state, "occupancy.accept", named=as_, row=id)
     as_json(answer) if json else _show(answer["occupancies"])
+
+
+@app.command()
+def dismiss(
+    id: Annotated[str, typer.Argument(help="As gardien occupancy proposed shows it.")],  # noqa: A002
+    as_: As = None,
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Change nothing: the same row is passed over in later exports, too."""
+    answer = ask(config, state, "occupancy.dismiss", named=as_, row=id)
+    as_json(answer) if json else typer.echo(_("dismissed"))
+
+
+def _stated(one: dict[str, Any]) -> str:
+    """What a row states."""
+    lease = _("lease {reference}", reference=one["reference"]) if one["reference"] else ""
+    if one["states"] == "move_in":
+        said = _("they move in on {day}", day=day(one["since"]) or "?")
+    elif one["states"] == "move_out":
+        said = _("they move out on {day}", day=day(one["until"]) or "?")
+    else:
+        return _lives(one)
+    return f"{said}, {lease}" if lease else said
+
+
+def _lives(one: dict[str, Any]) -> str:
+    """A lease, or people without one, with its dates."""
+    lease = _("no lease")
+    if one["reference"]:
+        lease = _("lease {reference}", reference=one["reference"])
+    since, until = day(one["since"]) or "?", day(one["until"])
+    if until:
+        return _("{lease} from {since} until {until}", lease=lease, since=since, until=until)
+    return _("{lease} from {since}, without an end", lease=lease, since=since)
+
+
+def _doubtful(one: dict[str, Any]) -> str:
+    """Why a row waits for a person."""
+    other, why = one["other"], str(one["why"])
+    left = day(other) if why == "left" else ""
+    return {
+        "unreadable": _("the row cannot be read: {other}", other=other),
+        "no_dwelling": _(
+            'no dwelling here has that name: gardien place alias add DWELLING bis:syndic "{name}"',
+            name=one["dwelling"],
+        ),
+        "ambiguous": _("several dwellings may have that name: {other}", other=other),
+        "common": _("this is no dwelling: nobody lives there"),
+        "no_lease": _("the row names no lease; a lease that is missing removes nothing"),
+        "undated": _("the row does not say when"),
+        "twice": _("{other} says other dates of the same lease", other=other),
+        "together": _("{other} says that another lease holds there at the same time", other=other),
+        "overlap": _("others are recorded there at that time, and no move out of theirs"),
+        "elsewhere": _("that lease is recorded of {other}", other=other),
+        "dates": _("the dates contradict those that are recorded, or one another"),
+        "end_gone": _("an end is recorded, and the export names none any more"),
+        "never": _("a person has recorded that they never lived there"),
+        "nobody": _("nobody is recorded there before that day"),
+        "left": _("readings have left since {day}, and would be taken back", day=left),
+        "many": _("{other} leases would end at once: is the export whole, and right?", other=other),
+        "refused": _("the registry refuses it: {other}", other=other),
+    }.get(why, why)  # fmt: skip
+
+
+def _export(report: dict[str, Any]) -> str:
+    """What became of an export."""
+    at = when(report["at"])
+    if report["refused"]:
+        return _("last export, {at}: refused: {why}", at=at, why=report["refused"])
+    changes = n_("{number} change recorded", "{number} changes recorded", report["recorded"])
+    same = n_(
+        "{number} row says what is recorded", "{number} rows say what is recorded", report["same"]
+    )
+    left = n_("{number} row not looked at", "{number} rows not looked at", report["left"])
+    return _(
+        "last export, {file} of {at}: {said}",
+        file=report["file"],
+        at=at,
+        said=f"{changes}, {same}, {left}",
+    )

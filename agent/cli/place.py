@@ -28,6 +28,7 @@ from agent.cli.terminal import (
 )
 from agent.errors import AgentError, Refused
 from agent.registry.place import PLACES, agrees, looks_like_id, parse, shown, squeeze
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,12 +45,21 @@ def _show(places: Sequence[dict[str, Any]]) -> None:
             p["label"],
             p["shown"],
             p["type"],
-            when(p["occupied_since"]) if p["occupied_since"] else "",
+            _state(p),
             ", ".join(p["aliases"]),
         )
         for p in places
     ]
-    table(("label", "id", "type", "occupied since", "also called"), rows)
+    table(("label", "id", "type", "state", "also called"), rows)
+
+
+def _state(place: dict[str, Any]) -> str:
+    """Occupied, vacant or unknown, and since when."""
+    state, since = place["occupancy_state"], place["occupancy_state_since"]
+    if state is None:
+        return ""
+    words = {"occupied": _("occupied"), "vacant": _("vacant"), "unknown": _("unknown")}[state]
+    return words if since is None else _("{state} since {day}", state=words, day=when(since))
 
 
 @app.command()
@@ -58,7 +68,10 @@ def new(
     type: Annotated[str, typer.Option(help="dwelling, common or building.")] = "dwelling",  # noqa: A002
     id: Annotated[str | None, typer.Option(help="An id minted elsewhere.")] = None,  # noqa: A002
     since: Annotated[
-        str | None, typer.Option(help="When its present occupants moved in; default: now.")
+        str | None,
+        typer.Option(
+            help="When its present occupants moved in; default: unknown if there are any."
+        ),
     ] = None,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,

@@ -18,6 +18,7 @@ from agent.cli.terminal import (
     as_json,
     ask,
     day,
+    not_occupied,
     plural,
     table,
     wrapped,
@@ -172,6 +173,7 @@ def explain(
         table(("place", "quantities", "recipient", "", "why"), known)
     else:
         typer.echo(f"nothing that is read is known to be of {place or 'any place'}: see meter list")
+    not_occupied(answer["not_occupied"])
     notices = _withheld(answer["notices"])
     for line in (*_nobodys(answer["rows"]), *notices, *_sums(answer["sums"])):
         typer.echo(wrapped(line))

@@ -60,6 +60,7 @@ def _show_gateway(answer: dict[str, Any]) -> None:
         f"{answer['building']}  gateway {answer['gateway'] or 'without keys'}"
         f"  {answer['version']}\n"
         f"running since {when(answer['started'])}, clock {answer['clock']}"
+        f"{_dwellings(answer.get('dwellings') or {})}"
     )
     # a daemon of an earlier version does not say it
     if roles := in_words(answer.get("roles", {})):
@@ -103,6 +104,18 @@ def _show(answer: dict[str, Any]) -> None:
 def in_words(roles: dict[str, list[str]]) -> str:
     """Who has which role, in a line; nothing where nobody but root has one."""
     return "; ".join(f"{role}: {', '.join(who)}" for role, who in roles.items() if who)
+
+
+def _dwellings(states: dict[str, int]) -> str:
+    """A line with how many dwellings are occupied, vacant and unknown; empty: there are none."""
+    if not any(states.values()):
+        return ""
+    said = _(
+        "dwellings: {occupied} occupied, {vacant} vacant, {unknown} unknown",
+        occupied=states["occupied"], vacant=states["vacant"], unknown=states["unknown"],
+    )  # fmt: skip
+    where = _("gardien occupancy list says which")
+    return f"\n{said}: {where}" if states["vacant"] or states["unknown"] else f"\n{said}"
 
 
 def _show_faults(faults: Sequence[dict[str, Any]]) -> None:

@@ -13,12 +13,15 @@ import typer
 from agent import durable
 from agent import state as packaged
 from agent.errors import Refused
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from zoneinfo import ZoneInfo
 
 DEFAULT_CONFIG, DEFAULT_STATE = packaged.DEFAULT_CONFIG, packaged.PACKAGED
+MOST_LABELS = 50
+"""dwellings that are named in a line"""
 LONGEST_CONFIG = 1_000_000
 """bytes of a configuration that are searched for its state"""
 
@@ -203,6 +206,25 @@ def stands(answer: dict[str, Any]) -> str:
     """What a list says again: `; 3 stand as they were`, or nothing where it says nothing again."""
     many = answer.get("unchanged", 0)
     return f"; {many} {'stands as it was' if many == 1 else 'stand as they were'}" if many else ""
+
+
+def not_occupied(dwellings: Iterable[dict[str, Any]]) -> None:
+    """Say which dwellings are vacant, and of which that is unknown."""
+    unknown = [one["label"] for one in dwellings if one["occupancy_state"] == "unknown"]
+    for one in dwellings:
+        if one["occupancy_state"] == "vacant":
+            since = day(one["occupancy_state_since"])
+            typer.echo(_("{label}: vacant since {since}", label=one["label"], since=since))
+    if unknown:
+        typer.echo(
+            wrapped(
+                _(
+                    "{labels}: it is unknown whether somebody lives there, and nothing personal"
+                    " leaves: gardien occupancy move-in, or import",
+                    labels=", ".join(unknown[:MOST_LABELS]) + " …" * (len(unknown) > MOST_LABELS),
+                )
+            )
+        )
 
 
 def not_read(answer: dict[str, Any]) -> None:

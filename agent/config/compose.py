@@ -29,6 +29,7 @@ from agent.config.models import (
 )
 from agent.config.names import ILL_NAMED, NAME
 from agent.config.problem import did_you_mean
+from agent.config.syndic import Syndic
 from agent.control.settings import Control
 from agent.drivers import DRIVERS, TAKEN_FOR, family
 from agent.drivers.profile import Profile
@@ -57,6 +58,7 @@ SECTIONS = (
     "trust",
     "backup",
     "updates",
+    "syndic",
 )
 Single = TypeVar("Single", bound=Section)
 
@@ -80,6 +82,7 @@ class Draft:
     enrolment: Enrolment | None = None
     trust: Trust | None = None
     backup: Backup | None = None
+    syndic: Syndic | None = None
     top: Top | None = None
 
     def entry(self, section: str, name: str) -> dict[str, Any]:
@@ -123,6 +126,8 @@ def compose(written: Mapping[str, Any], report: Report, shelf: Shelf) -> Draft:
         draft.enrolment = report.build(Enrolment, written["enrolment"], ("enrolment",))
     if "backup" in written:
         draft.backup = report.build(Backup, written["backup"], ("backup",))
+    if "syndic" in written:
+        draft.syndic = report.build(Syndic, written["syndic"], ("syndic",))
     _compose_entries(draft)
     return draft
 

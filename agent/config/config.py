@@ -25,6 +25,7 @@ from agent.config.models import (
     Updates,
     Uplink,
 )
+from agent.config.syndic import Syndic  # noqa: TC001 -- pydantic reads it
 from agent.control.agreed import modality
 from agent.control.settings import Control, split
 from agent.enrolment.settings import Enrolment  # noqa: TC001 -- pydantic reads it
@@ -53,6 +54,8 @@ class Config(Section):
     """None: only people bring it up to date"""
     trust: Trust = Field(default_factory=Trust)
     backup: Backup | None = None
+    syndic: Syndic | None = None
+    """None: people tell of leases and moves"""
     state: Path
     written: dict[str, Any] = Field({}, repr=False)
     """what stood in the file, as plain data"""

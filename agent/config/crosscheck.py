@@ -149,3 +149,5 @@ def _outside(draft: Draft) -> Iterator[str]:
     for name, uplink in draft.uplinks.items():
         if not is_loopback(urlsplit(getattr(uplink.settings, "url", "")).hostname):
             yield f"uplinks.{name}"
+    if draft.syndic and draft.syndic.url and not is_loopback(urlsplit(draft.syndic.url).hostname):
+        yield "syndic"

@@ -120,6 +120,7 @@ def _config(draft: Draft) -> Config:
             "updates": draft.updates,
             "trust": draft.trust,
             "backup": draft.backup,
+            "syndic": draft.syndic,
             "state": draft.top and draft.top.state,
             "written": draft.written,
         }

@@ -98,6 +98,10 @@ def _needed(files: Files, config: Config) -> Iterator[Needed]:
         yield from _named(config.enrolment, "enrolment")
     if config.backup is not None:
         yield Needed(config.backup.to, "backup.to")
+    if config.syndic is not None:
+        yield from _named(config.syndic, "syndic")
+        if config.syndic.path is not None:
+            yield Needed(config.syndic.path, "syndic.path")
 
 
 def _named(settings: object, where: str) -> Iterator[Needed]:

@@ -23,6 +23,7 @@ from agent.config.models import (
     UplinkOptions,
 )
 from agent.config.names import NAME
+from agent.config.syndic import Syndic
 from agent.control.settings import Control
 from agent.drivers import DRIVERS
 from agent.enrolment.settings import Enrolment
@@ -61,6 +62,7 @@ def schema() -> Json:
         "updates": _model(defs, Updates),
         "trust": _model(defs, Trust),
         "backup": _model(defs, Backup),
+        "syndic": _model(defs, Syndic),
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -56,6 +56,8 @@ def _hosts(draft: Draft) -> Iterator[tuple[Path, str]]:
     for name, uplink in draft.uplinks.items():
         if host := urlsplit(str(getattr(uplink.settings, "url", ""))).hostname:
             yield ("uplinks", name, "url"), host
+    if draft.syndic and (host := urlsplit(draft.syndic.url or "").hostname):
+        yield ("syndic", "url"), host
     if draft.enrolment and (host := urlsplit(draft.enrolment.url).hostname):
         yield ("enrolment", "url"), host
 

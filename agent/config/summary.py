@@ -163,6 +163,15 @@ def _rules(config: Config) -> Iterator[tuple[str, str]]:
     )
     yield from _titled("", outage(config))
     yield _("backup"), _backup(config)
+    if syndic := config.syndic:
+        where = str(syndic.path or syndic.url)
+        text = _(
+            "{files} in {where}, looked for every {every}",
+            files=syndic.files,
+            where=where,
+            every=written(syndic.every),
+        )
+        yield _("leases"), text
     yield from _titled(_("flash"), wear(config))
     if of := config.updates:
         days = AFTER[of.ring]

@@ -14,7 +14,14 @@ from agent.pipeline.timetable import following, is_slot, running_slot
 from agent.registry.dates import DAY, MONTH
 from agent.registry.documents import EXACT
 from agent.registry.exchange import succession
-from agent.registry.gate import Basis, boundary_index, may_leave, steps_agreed, steps_wanted
+from agent.registry.gate import (
+    NOT_OCCUPIED,
+    Basis,
+    boundary_index,
+    may_leave,
+    steps_agreed,
+    steps_wanted,
+)
 from agent.registry.index import Unknown
 
 if TYPE_CHECKING:
@@ -245,7 +252,6 @@ def _series(place: str, channel: Channel, step: int, meter: str | None, basis: B
 def _held_words() -> dict[Why, str]:
     return {
         Why.CONSENT: "no consent covers it",
-        Why.OCCUPANCY: "nobody is recorded as living there",
-        Why.VACANT: "the dwelling is vacant",
+        **NOT_OCCUPIED,
         Why.FEW: "it would tell of few dwellings that are not sent one by one",
     }

@@ -12,7 +12,14 @@ from agent.registry import fields
 from agent.registry.admission import claimed, drawn, dwelling, each, in_order, said, standing
 from agent.registry.again import consent_again, duty_again
 from agent.registry.dates import day_of_the_year, sane
-from agent.registry.documents import Consent, Duty, Mark, Withdrawal, covers
+from agent.registry.documents import (
+    Consent,
+    Duty,
+    Mark,
+    OccupancyState,
+    Withdrawal,
+    covers,
+)
 from agent.registry.marks import Unknowing, sentence
 from agent.registry.marks import unknown as marks_unknown
 from agent.registry.place import OCCUPANCY, parse, shown, squeeze
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
 
     from agent.registry.admission import Author
     from agent.registry.claims import Claims
-    from agent.registry.documents import Document, Occupancy, Word
+    from agent.registry.documents import Document, Occupancy, Place, Word
     from agent.registry.entries import NewConsent, NewDuty, NewWithdrawal
     from agent.registry.gate import Policy
     from agent.registry.index import Index
@@ -162,9 +169,8 @@ def _withdrawn_by(
         place = dwelling(index, row.place, "consent")
         home = index.occupancy_at(place.id, int(author.now))
         if home is None:
-            raise Refused(
-                f"{said(place)}: nobody is known to live there now; name the consent's id"
-            )
+            words = _nobody(index, place, int(author.now))
+            raise Refused(_("{words}; name the consent's id", words=words))
         occupancy = home.id
     meant = [
         doc
@@ -338,8 +344,28 @@ def _lives_there(index: Index, row: NewConsent, since: int) -> Occupancy:
     place = dwelling(index, row.place, "consent")
     found = index.occupancy_at(place.id, since)
     if found is None:
-        raise NotYet(f"{said(place)}: nobody is known to live there at {stamp(since)}")
+        raise NotYet(
+            _(
+                "{words}; who moved in comes first: gardien occupancy move-in",
+                words=_nobody(index, place, since),
+            )
+        )
     return found
+
+
+def _nobody(index: Index, place: Place, t: int) -> str:
+    """Why nobody who lives there can have agreed, or withdrawn, at t."""
+    state, since = index.occupancy_state(place.id, t)
+    if state is OccupancyState.VACANT:
+        left = stamp(since or 0)
+        return _(
+            "{place} is vacant at {at}, since {left}", place=said(place), at=stamp(t), left=left
+        )
+    return _(
+        "{place}: it is unknown whether somebody lives there at {at}",
+        place=said(place),
+        at=stamp(t),
+    )
 
 
 def _knowing(

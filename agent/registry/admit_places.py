@@ -13,6 +13,7 @@ from agent.registry.documents import Alias, Occupancy, Place, covers
 from agent.registry.labels import label_key
 from agent.registry.place import OCCUPANCY, agrees, mint, parse, squeeze
 from agent.registry.schemes import scheme, value_of
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,6 +36,11 @@ def admit_places(
     labels = {key: said(place) for key, place in index.labels.by_label.items()}
     ids = {place.id: said(place) for place in index.places.values()}
 
+    def who_moved_in(known: Place | None) -> str:
+        if known is None or known.type != "dwelling" or index.occupancies_of(known.id):
+            return ""
+        return _("; who moved in there is recorded by gardien occupancy import, or move-in")
+
     def admit(row: NewPlace) -> Iterator[Document]:
         label = " ".join(fields.text(row.label, "label", fields.LONGEST_LABEL).split())
         if agrees(squeeze(label)):
@@ -48,7 +54,9 @@ def admit_places(
         words = f'"{label}" of {row.where or "this call"}'
         for known, key in ((labels, label_key(label)), (ids, place)):
             if key in known:
-                raise Refused(f'"{label}": there is already {known[key]}')
+                raise Refused(
+                    f'"{label}": there is already {known[key]}{who_moved_in(known_place)}'
+                )
         labels[label_key(label)] = ids[place] = words
         yield new
         if prefix == "D" and row.occupied:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agent.clock import stamp
-from agent.registry.documents import covers
+from agent.registry.documents import OccupancyState, covers
 from agent.registry.labels import label_key
 from agent.registry.place import parse, shown
 from agent.registry.schemes import scheme
@@ -35,8 +35,10 @@ if TYPE_CHECKING:
 Answer = dict[str, Any]
 
 
-def places(registry: Registry, rows: Sequence[Place], homes: Sequence[Occupancy | None]) -> Answer:
-    """Show places, each with one of its occupancies and its aliases."""
+def places(
+    registry: Registry, rows: Sequence[Place], homes: Sequence[Occupancy | None], now: float
+) -> Answer:
+    """Show places, each with one of its occupancies, how it is known now, and its aliases."""
     names: dict[str, list[str]] = {}
     for alias in registry.aliases():
         if alias.until is None:
@@ -44,23 +46,53 @@ def places(registry: Registry, rows: Sequence[Place], homes: Sequence[Occupancy 
     found = zip(rows, homes, strict=True)
     return {
         "revision": registry.revision,
-        "places": [_place(place, home, names.get(place.id, [])) for place, home in found],
+        "places": [
+            {**_place(place, home, names.get(place.id, [])), **_state(registry, place, now)}
+            for place, home in found
+        ],
     }
 
 
-def places_added(registry: Registry, added: Sequence[Place]) -> Answer:
+def _state(registry: Registry, place: Place, now: float) -> Answer:
+    """Whether a dwelling is occupied, vacant or unknown, and since when."""
+    if place.type != "dwelling":
+        return {"occupancy_state": None, "occupancy_state_since": None}
+    state, since = registry.occupancy_state(place.id, int(now))
+    begun = None if since is None else stamp(since)
+    return {"occupancy_state": str(state), "occupancy_state_since": begun}
+
+
+def not_occupied(registry: Registry, now: float, place: str | None = None) -> list[Answer]:
+    """Each dwelling, or this one (by id), that is vacant or unknown, by label."""
+    found = [
+        {"place": one.id, "label": one.label, **_state(registry, one, now)}
+        for one in registry.places()
+        if one.type == "dwelling" and place in (None, one.id)
+    ]
+    return [one for one in found if one["occupancy_state"] != OccupancyState.OCCUPIED]
+
+
+def places_added(registry: Registry, added: Sequence[Place], now: float) -> Answer:
     """Show places just recorded, each with its first occupancy."""
     homes = {home.place: home for home in registry.occupancies()}
-    return places(registry, added, [homes.get(place.id) for place in added])
+    return places(registry, added, [homes.get(place.id) for place in added], now)
 
 
 def places_foreseen(
-    registry: Registry, added: Sequence[Place], told: Collection[str], lots: Sequence[NewAlias]
+    registry: Registry,
+    added: Sequence[Place],
+    told: Collection[str],
+    lots: Sequence[NewAlias],
+    lived_in: Collection[str],
 ) -> Answer:
-    """Show places as an import would record them; an id that nobody has `told` is minted then."""
-    ids = {parse(one) for one in told}
-    answer = places(registry, added, [None] * len(added))
+    """Show places as an import would record them; an id that nobody has `told` is minted then.
+    `lived_in`: the labels of those in which somebody lives.
+    """
+    ids, occupied = {parse(one) for one in told}, {label_key(one) for one in lived_in}
+    answer = places(registry, added, [None] * len(added), 0)
     for place in answer["places"]:
+        if place["type"] == "dwelling" and label_key(place["label"]) in occupied:
+            place["occupancy_state"] = str(OccupancyState.OCCUPIED)
         mine = label_key(place["label"])
         place["aliases"] = [f"lot {lot.value}" for lot in lots if label_key(lot.place) == mine]
         if place["id"] not in ids:

@@ -65,9 +65,13 @@ def place_new(  # noqa: PLR0913 -- as many options
     since: str | None = None,
     zone: str | None = None,
 ) -> Answer:
-    """Record one place, with an id minted here or, as `id`, elsewhere."""
-    row = NewPlace(label, type, id, written.when(since, zone))
-    return answers.places_added(registry, registry.add_places([row], who, "gardien place new", now))
+    """Record one place, with an id minted here or, as `id`, elsewhere; without `since` it is
+    unknown whether somebody lives there.
+    """
+    begins = written.when(since, zone)
+    row = NewPlace(label, type, id, begins, occupied=begins is not None)
+    added = registry.add_places([row], who, "gardien place new", now)
+    return answers.places_added(registry, added, now)
 
 
 def place_check(registry: Registry, *, who: str, now: float, text: str) -> Answer:  # noqa: ARG001 -- all calls are made alike
@@ -95,7 +99,8 @@ def place_import(  # noqa: PLR0913
 
     A row whose type is a cellar or a parking space is no place: its lot is another name of the
     dwelling of that label. `types`: only rows of these types are taken, the others are counted.
-    `preview`: check all of it, show what would be recorded, and record nothing.
+    Of a dwelling without `since` it is unknown whether somebody lives there. `preview`: check all
+    of it, show what would be recorded, and record nothing.
     """
     lines = sheet.read(text, name, PLACE_COLUMNS, ("label", "type"))
     taken, left = lots.only(lines, types)
@@ -106,23 +111,25 @@ def place_import(  # noqa: PLR0913
         (since,), fault = written.dated(line, zone, "since")
         row = NewPlace(
             cells.get("label", ""), cells.get("type", ""), cells.get("id"), since,
-            where=line.where, fault=fault or written.made_a_date(cells.get("label", ""), "label"),
+            occupied=since is not None, where=line.where,
+            fault=fault or written.made_a_date(cells.get("label", ""), "label"),
         )  # fmt: skip
         rows.append(row)
     known = lots.known(registry.places(), registry.aliases(), parts, now)
     added = registry.add_places(rows, who, name, now, lots=parts, preview=preview)
     if preview:
-        said = answers.places_foreseen(registry, added, {row.id for row in rows if row.id}, parts)
+        ids, lived_in = {row.id for row in rows if row.id}, [r.label for r in rows if r.occupied]
+        said = answers.places_foreseen(registry, added, ids, parts, lived_in)
     else:
-        said = answers.places_added(registry, added)
+        said = answers.places_added(registry, added, now)
     new_lots, standing = len(parts) - known, len(rows) - len(added) + known
     return said | _rest(text, name, PLACE_COLUMNS, standing) | {"lots": new_lots, "not_taken": left}
 
 
 def place_list(registry: Registry, *, who: str, now: float) -> Answer:  # noqa: ARG001
-    """List all places with who lives there now."""
+    """List all places with who lives there now, or that nobody does, or that it is unknown."""
     homes = [registry.occupancy_at(place.id, int(now)) for place in registry.places()]
-    return answers.places(registry, registry.places(), homes)
+    return answers.places(registry, registry.places(), homes, now)
 
 
 def alias_add(  # noqa: PLR0913

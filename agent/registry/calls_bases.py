@@ -129,7 +129,8 @@ def marks(
     asked = [registry.place(place) for place in places]
     homes = [registry.occupancy_at(place.id, int(now)) for place in asked]
     rows = [mark for home in homes if home for mark in registry.marks(home.id, recipient)]
-    return answers.marks(registry, rows)
+    rest = [one for place in asked for one in answers.not_occupied(registry, now, place.id)]
+    return answers.marks(registry, rows) | {"not_occupied": rest}
 
 
 def list_(registry: Registry, *, who: str, now: float, place: str = "") -> Answer:  # noqa: ARG001

@@ -112,10 +112,13 @@ def import_(  # noqa: PLR0913
 
 
 def list_(registry: Registry, *, who: str, now: float, place: str = "") -> Answer:  # noqa: ARG001
-    """List all occupancies, or those of one dwelling, ended ones too."""
+    """List all occupancies, or those of one dwelling, ended ones too; and which dwellings are
+    vacant now, or unknown.
+    """
     id_ = registry.place(place).id if place else None
     rows = [one for one in registry.occupancies() if id_ in (None, one.place)]
-    return answers.occupancies(registry, rows, now)
+    rest = answers.not_occupied(registry, now, id_)
+    return answers.occupancies(registry, rows, now) | {"not_occupied": rest}
 
 
 def _occupied(registry: Registry, row: NewOccupancy, who: str, now: float, source: str) -> Answer:

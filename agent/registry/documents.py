@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Context, Decimal
+from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
 from agent.registry.place import PLACES
@@ -80,6 +81,17 @@ class Occupancy:
     word: Word
     reference: str | None = None
     """the manager's own, such as the number of a lease"""
+
+
+class OccupancyState(StrEnum):
+    """How a dwelling is known at a time."""
+
+    OCCUPIED = "occupied"
+    """somebody lives there"""
+    VACANT = "vacant"
+    """those who lived there have moved out, and nobody has moved in since"""
+    UNKNOWN = "unknown"
+    """nobody has said whether somebody lives there"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from agent.channels import channels
 from agent.model import Why
 from agent.registry.documents import Consent, Duty, Installation
-from agent.registry.gate import steps_wanted
+from agent.registry.gate import NOT_OCCUPIED, steps_wanted
 from agent.registry.index import Unknown
 
 if TYPE_CHECKING:
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 HELD = {
     Why.CONSENT: "no consent, and no duty, covers it",
-    Why.OCCUPANCY: "nobody is recorded as living there",
-    Why.VACANT: "the dwelling is vacant",
+    **NOT_OCCUPIED,
     Why.FEW: "it would tell of few dwellings that are not sent one by one",
 }
 UNNUMBERED = "it has not said its serial number yet: the running agent asks for it"

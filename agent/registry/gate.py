@@ -26,6 +26,11 @@ FLOORS = {"FR-1": 600, "DEMO-1": 1}
 """seconds: no row of a dwelling at a finer step ever leaves; DEMO-1 is for loopback only"""
 LONGEST_UNSENT = 60 * DAY
 """seconds after its slot at which a dwelling's row that nobody received is destroyed"""
+NOT_OCCUPIED = {
+    Why.VACANT: "the dwelling is vacant",
+    Why.OCCUPANCY: "it is unknown whether somebody lives there",
+}
+"""why nothing leaves of a dwelling that nobody is known to live in: vacant, or unknown"""
 LONGEST_KEPT = 62 * DAY
 """seconds for which the registers of 00:00 are kept for a duty (`register_kept`)"""
 
@@ -142,8 +147,8 @@ def may_leave(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     monthly index as a duty says; to anybody with a consent that covers recipient, channel, step
     and t, and was not withdrawn. A quantity over a period must lie in both for all of it. Of
     several bases the one hardest to lose is named: a duty, then the coarsest consent.
-    OCCUPANCY: nobody said who lives there; VACANT: nobody does; CONSENT: no basis; FEW: too few
-    dwellings stand in a total.
+    OCCUPANCY: it is unknown whether somebody lives there; VACANT: nobody does; CONSENT: no basis;
+    FEW: too few dwellings stand in a total.
     """
     if place[:1] in ("C", "B"):
         return _shared(facts, policy, place, channel, step, t, recipient)

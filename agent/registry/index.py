@@ -19,6 +19,7 @@ from agent.registry.documents import (
     Installation,
     Mark,
     Occupancy,
+    OccupancyState,
     Place,
     Withdrawal,
     covers,
@@ -170,6 +171,16 @@ class Index:
     def occupancy_at(self, place: str, t: int) -> Occupancy | None:
         """Who lives there at t; None: nobody, or nobody knows."""
         return next((doc for doc in self._by_place.get(place, ()) if covers(doc, t)), None)
+
+    def occupancy_state(self, place: str, t: int) -> tuple[OccupancyState, int | None]:
+        """See Registry.occupancy_state."""
+        if (home := self.occupancy_at(place, t)) is not None:
+            return OccupancyState.OCCUPIED, home.since
+        lived = [one for one in self._by_place.get(place, ()) if one.until != one.since]
+        left = [one.until for one in lived if one.until is not None and one.until <= t]
+        if left:
+            return OccupancyState.VACANT, max(left)
+        return OccupancyState.UNKNOWN, None
 
     def occupancies_of(self, place: str) -> Sequence[Occupancy]:
         """Everybody who ever lived there, in order."""

@@ -53,10 +53,7 @@ class Labels:
 
     def find(self, text: str) -> Place:
         """Find the place that is meant. Raises Refused on none or several, with candidates."""
-        known = self._places.get(squeeze(text)) or self.by_label.get(label_key(text))
-        if known:
-            return known
-        near = self._loosely.get(_loose_key(text), []) or self._by_alias.get(_loose_key(text), [])
+        near = self.meant(text)
         if len(near) == 1:
             return near[0]
         if near:
@@ -64,6 +61,14 @@ class Labels:
         if looks_like_id(text):
             raise Refused(f"there is no place {shown(parse(text))} in this registry")
         raise Refused(f'there is no place "{text}"{self._hint(text)}')
+
+    def meant(self, text: str) -> list[Place]:
+        """The places that may be meant: none, one or several."""
+        known = self._places.get(squeeze(text)) or self.by_label.get(label_key(text))
+        if known:
+            return [known]
+        loose, named = self._loosely.get(_loose_key(text), []), self._by_alias.get(_loose_key(text))
+        return named if named and len(loose) != 1 and len(named) == 1 else loose or named or []
 
     def _hint(self, text: str) -> str:
         """What may have been meant; of a file whose every line is wrong, for those that are shown:

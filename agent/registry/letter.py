@@ -179,7 +179,7 @@ class Person:
     building: str
     place: Place
     home: Occupancy | None
-    """None: nobody is known to live there now"""
+    """None: the dwelling is vacant, or it is unknown whether somebody lives there"""
     meters: Sequence[Installation]
     told: Sequence[Told]
     consents: Sequence[Consent]
@@ -201,6 +201,8 @@ class Person:
     """they asked that all that they agreed to be withdrawn"""
     linked: frozenset[str] = frozenset()
     """recipients with an uplink"""
+    vacant_since: int | None = None
+    """where `home` is None: None, it is unknown"""
     notices: Sequence[Notice] = ()
     known: Sequence[Known] = ()
     erasures: Sequence[Erasure] = ()
@@ -360,8 +362,10 @@ def _harmless(cell: str) -> str:
 
 
 def _home(person: Person, zone: ZoneInfo, says: Mapping[str, str]) -> str:
+    if person.home is None and person.vacant_since is None:
+        return says["unknown"]
     if person.home is None:
-        return says["vacant"]
+        return says["vacant"].format(since=_day(person.vacant_since or 0, zone))
     reference = f" ({person.home.reference})" if person.home.reference else ""
     since = _day(person.home.since, zone)
     who = {"id": shown(person.home.id), "reference": reference, "since": since}

@@ -10,7 +10,10 @@ WORDS = {
         "lived": "Vous y êtes connu comme l'occupation {id}{reference}, depuis le {since}.",
         "lived_until": "Vous y êtes connu comme l'occupation {id}{reference}, du {since} au"
         " {until}.",
-        "vacant": "Personne n'y est connu comme occupant aujourd'hui.",
+        "vacant": "Ce logement est vacant depuis le {since} : ses derniers occupants sont partis, "
+        "et personne n'y est entré depuis.",
+        "unknown": "On ne sait pas ici si quelqu'un habite ce logement : personne ne l'a dit. Rien "
+        "de personnel n'en est envoyé.",
         "gaps": "Cette lettre est incomplète",
         "gaps_words": "La passerelle ne peut pas répondre sur les points suivants. Le gestionnaire "
         "doit les éclaircir, au besoin auprès des destinataires, avant que cette lettre vaille "
@@ -71,8 +74,8 @@ WORDS = {
         "est retenue)",
         "notice_why": "le destinataire est informé de ce qui est retenu, et du motif : {reason}",
         "why_consent": "aucun accord ne le permet",
-        "why_occupancy": "aucun occupant connu",
-        "why_vacant": "logement vacant",
+        "why_occupancy": "on ne sait pas si quelqu'un y habite",
+        "why_vacant": "le logement est vacant",
         "every_day": "chaque jour",
         "every_month": "chaque mois",
         "knows": "En dehors des valeurs, {recipient} connaît ou va connaître : {facts}. Aucun nom "
@@ -154,7 +157,10 @@ WORDS = {
         "whom it sends it and why. It knows nobody's name.",
         "lived": "You are known there as occupancy {id}{reference}, since {since}.",
         "lived_until": "You are known there as occupancy {id}{reference}, from {since} to {until}.",
-        "vacant": "Nobody is known to live there today.",
+        "vacant": "This dwelling is vacant since {since}: those who lived there last have moved "
+        "out, and nobody has moved in since.",
+        "unknown": "It is unknown here whether somebody lives in this dwelling: nobody has said "
+        "so. Nothing personal of it is sent.",
         "gaps": "This letter is incomplete",
         "gaps_words": "The gateway cannot answer on the following points. The building manager "
         "must clear them up, with the recipients where necessary, before this letter is a full "
@@ -214,7 +220,7 @@ WORDS = {
         "notice": "{quantity} (no value: only that this measurement exists and is withheld)",
         "notice_why": "the recipient is told what is withheld, and why: {reason}",
         "why_consent": "no consent allows it",
-        "why_occupancy": "no occupant is known",
+        "why_occupancy": "it is unknown whether somebody lives there",
         "why_vacant": "the dwelling is vacant",
         "every_day": "once a day",
         "every_month": "once a month",

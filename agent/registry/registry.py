@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from tinydb.storages import Storage
 
     from agent.model import Retraction
-    from agent.registry.documents import Document
+    from agent.registry.documents import Document, OccupancyState
     from agent.registry.entries import (
         NewAlias,
         NewAnswer,
@@ -397,6 +397,13 @@ class Registry:
     def occupancy_at(self, place: str, t: int) -> Occupancy | None:
         """Who lives in a place (by id) at t; None: nobody, or nobody knows."""
         return self._index.occupancy_at(place, t)
+
+    def occupancy_state(self, place: str, t: int) -> tuple[OccupancyState, int | None]:
+        """Whether a dwelling (by id) is occupied, vacant or unknown at t, and since when: somebody
+        moved in, or the last ones moved out. Before anybody is known to have lived there it is
+        unknown.
+        """
+        return self._index.occupancy_state(place, t)
 
     def occupancies_of(self, place: str) -> Sequence[Occupancy]:
         """Everybody who ever lived in a place (by id), in order."""

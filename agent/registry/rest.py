@@ -49,6 +49,10 @@ class Facts(Protocol):
         """Who lives in the place at t."""
         ...
 
+    def lived_in_before(self, place: str, t: int) -> bool:
+        """Whether an occupancy of the place began at or before t."""
+        ...
+
     def occupancies_of(self, place: str) -> Sequence[Occupancy]:
         """Everybody who ever lived there, in order."""
         ...
@@ -167,12 +171,24 @@ def unnamed(facts: Facts, channel: str, t: int, recipient: str) -> int:
     )
 
 
+def _unknown(facts: Facts, t: int) -> int:
+    """How many dwellings there are of which nobody has said whether somebody lives there."""
+    return sum(
+        facts.occupancy_at(place, t) is None and not facts.lived_in_before(place, t)
+        for place in facts.dwellings()
+    )
+
+
 def tells_of_few(facts: Facts, channel: str, t: int, recipient: str, fewest: int) -> bool:
-    """Whether a total of the whole building, less what is sent one by one, would be of few."""
+    """Whether a total of the whole building, less what is sent one by one, would be of few.
+
+    Where nobody is known to live in the others, it may tell of those of which that is unknown.
+    """
     of = {channel, SEEN_BY.get(channel, channel)}
     if not of & STEPS.keys():
         return False
-    return any(0 < unnamed(facts, one, t, recipient) < fewest for one in of)
+    others = [unnamed(facts, one, t, recipient) for one in of]
+    return any(0 < (one or _unknown(facts, t)) < fewest for one in others)
 
 
 def step_of(channel: str, reads: Iterable[int], *, finest: int | None = None) -> int:

@@ -76,6 +76,12 @@ def read(text: str, name: str, columns: Mapping[str, str], required: Sequence[st
     return lines
 
 
+def headings(text: str, name: str, columns: Mapping[str, str]) -> tuple[int, list[str]]:
+    """The line of the headings, and they themselves. Raises Refused."""
+    line, first, _ = _headed(text, name, columns)
+    return line, first
+
+
 def unread(text: str, name: str, columns: Mapping[str, str]) -> list[str]:
     """The headings whose columns are not read."""
     _, first, _ = _headed(text, name, columns)

@@ -27,10 +27,12 @@ MOST_NAMES = 50_000
 class Folder:
     """Files under one path (agent.uplink.courier.Far)."""
 
-    def __init__(self, root: Path) -> None:
-        """Raises UplinkLost where it is not there with `in` and `out`: an empty mount point."""
+    def __init__(self, root: Path, folders: tuple[str, ...] = (IN, OUT)) -> None:
+        """Raises UplinkLost where it is not there with its folders: an empty mount point."""
         self._root = root
-        for folder in (IN, OUT):
+        if not root.is_dir():
+            raise UplinkLost(f"there is no folder {root}: is it mounted?")
+        for folder in folders:
             if not (root / folder).is_dir():
                 raise UplinkLost(
                     f"{root} has no folder `{folder}`: is it mounted? else make {root}/{IN} for"

@@ -1,12 +1,13 @@
-"""The place for files that an uplink's settings name: a folder, or an SFTP server."""
+"""The place for files that settings name: a folder, or an SFTP server."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import urlsplit
 
+from agent.uplink.courier import IN, OUT
 from agent.uplink.folder import Folder
 
 if TYPE_CHECKING:
@@ -14,17 +15,48 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from agent.settings import Secret
     from agent.uplink.courier import Far
-    from agent.uplink.settings.files import Settings
     from agent.uplink.turns import Line
 
 PORT = 22
 
 
-def place(settings: Settings, line: Line) -> AbstractContextManager[Far]:
-    """Open it. Entering raises UplinkLost, in words for people."""
+class Where(Protocol):
+    """What settings say of a place for files."""
+
+    @property
+    def url(self) -> str | None:
+        """An SFTP server."""
+        ...
+
+    @property
+    def path(self) -> Path | None:
+        """Or a folder."""
+        ...
+
+    @property
+    def host_key(self) -> str:
+        """By what the server proves itself."""
+        ...
+
+    @property
+    def key(self) -> Secret | None:
+        """Ours for it."""
+        ...
+
+    @property
+    def timeout(self) -> float:
+        """Seconds for an answer."""
+        ...
+
+
+def place(
+    settings: Where, line: Line, folders: tuple[str, ...] = (IN, OUT)
+) -> AbstractContextManager[Far]:
+    """Open it; `folders` must be there. Entering raises UplinkLost, in words for people."""
     if settings.path is not None:
-        return _folder(settings.path)
+        return _folder(settings.path, folders)
     parts = urlsplit(settings.url or "")
     assert settings.key is not None
     path = parts.path.rstrip("/") + "/" if parts.path else ""
@@ -38,9 +70,9 @@ def place(settings: Settings, line: Line) -> AbstractContextManager[Far]:
         key=settings.key,
         timeout=settings.timeout,
     )
-    return cast("AbstractContextManager[Far]", sftp.connected(address, line))
+    return cast("AbstractContextManager[Far]", sftp.connected(address, line, folders))
 
 
 @contextmanager
-def _folder(path: Path) -> Iterator[Far]:
-    yield Folder(path)
+def _folder(path: Path, folders: tuple[str, ...]) -> Iterator[Far]:
+    yield Folder(path, folders)

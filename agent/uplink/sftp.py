@@ -150,8 +150,10 @@ class Sftp:
 
 
 @contextmanager
-def connected(address: Address, line: Line) -> Iterator[Sftp]:
-    """Connect, see that the host is the right one, log in. Raises UplinkLost in words."""
+def connected(address: Address, line: Line, folders: tuple[str, ...] = (IN, OUT)) -> Iterator[Sftp]:
+    """Connect, see that the host is the right one and has these folders, log in. Raises UplinkLost
+    in words.
+    """
     wire, transport = _reached(address, line)
     try:
         try:
@@ -162,7 +164,7 @@ def connected(address: Address, line: Line) -> Iterator[Sftp]:
         except (OSError, EOFError, paramiko.SSHException, *GARBLED) as error:
             raise UplinkLost(f"{address.host}: {_refused(error, address)}") from error
         channel.settimeout(address.timeout)
-        _furnished(far, address)
+        _furnished(far, address, folders)
         yield far
     finally:
         _close(transport)
@@ -225,8 +227,8 @@ def _parsed(text: str) -> paramiko.PKey:
     raise UplinkLost("key: that file is no SSH private key without a passphrase")
 
 
-def _furnished(far: Sftp, address: Address) -> None:
-    for folder in (IN, OUT):
+def _furnished(far: Sftp, address: Address, folders: tuple[str, ...]) -> None:
+    for folder in folders:
         if far.entry(folder) is None:
             raise UplinkLost(
                 f"{address.host} has no folder {address.path}{folder}: its operator must make it"

@@ -65,6 +65,7 @@ def _gateway(answer: Mapping[str, Any]) -> Iterator[Event]:
     yield from _restored(answer.get("restored"))
     if why := answer.get("backup_said"):
         yield Event("backup", f"the building file is not up to date: {why}")
+    yield from _syndic(answer.get("syndic"))
     certificate = answer.get("certificate")
     if certificate and certificate["alarm"]:
         yield Event("certificate", certificate["alarm"])
@@ -111,6 +112,26 @@ def _storage(answer: Mapping[str, Any]) -> Iterator[Event]:
             " If it stays so, replace the disk or card: docs/replace.md",
             name.removeprefix(SPOOL) if name.startswith(SPOOL) else None,
         )
+
+
+def _syndic(found: Mapping[str, Any] | None) -> Iterator[Event]:
+    """Of the exports of the syndic's software; what they say is nobody else's."""
+    if found is None:
+        return
+    if why := found["unreachable"]:
+        text = "the exports of the syndic's software are not taken"
+        yield Event("syndic", text, here=f"{text}: {why}")
+    if why := found["refused"]:
+        text = "the last export of the syndic's software was refused, and nothing of it taken"
+        yield Event("syndic", text, here=f"{text}: {why}")
+    if number := found["waiting"]:
+        rows = "1 row waits" if number == 1 else f"{number} rows wait"
+        yield Event(
+            "syndic",
+            f"syndic export: {rows} for a person to decide: gardien occupancy proposed",
+        )
+    if since := found["overdue_since"]:
+        yield Event("syndic", f"there is no new export of the syndic's software since {since}")
 
 
 def _restored(found: Mapping[str, Any] | None) -> Iterator[Event]:

@@ -8,6 +8,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from decimal import Decimal
 from inspect import signature
 from types import SimpleNamespace
@@ -94,7 +95,8 @@ def test_the_loop_turns_while_a_visitor_brings_a_long_list(config):
 
 
 def places(*labels):
-    return [("place.new", {"label": label, "type": "dwelling"}) for label in labels]
+    since = {"since": stamp(time.time())}  # they live there from now on
+    return [("place.new", {"label": label, "type": "dwelling", **since}) for label in labels]
 
 
 def test_a_list_and_the_lines_are_joined(config, building):

@@ -36,6 +36,11 @@ def run(*words, refused=None):
     return found.stdout
 
 
+def since():
+    """Yesterday: somebody lives there since then."""
+    return f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
+
+
 def here(*words, **how):
     return run(*words, "-c", "c.yaml", **how)
 
@@ -59,7 +64,7 @@ def test_a_place_map_that_is_brought_by_hand_is_shown_before_it_is_taken(site):
     here(
         "trust", "accept", "t.jws", "--as", "me", "--sha256", said.split("--sha256 ")[1].split()[0]
     )
-    here("place", "new", "A-1", "--type", "dwelling", "--as", "me")
+    here("place", "new", "A-1", "--type", "dwelling", "--since", since(), "--as", "me")
     place = json.loads(here("place", "check", "A-1", "--json"))["id"]
     new = mint("D")
     heading = "place_id;type;parent;label;scheme;value;valid_from;valid_to"
@@ -114,7 +119,7 @@ def test_a_small_site_from_its_first_key_to_a_consent_that_counts(site):
     shown = json.loads(here("trust", "show", "--json"))
     assert shown["version"] == 1
 
-    here("place", "new", "A-3-12", "--type", "dwelling", "--as", "me")
+    here("place", "new", "A-3-12", "--type", "dwelling", "--since", since(), "--as", "me")
     (home,) = json.loads(here("occupancy", "list", "--json"))["occupancies"]
     place = json.loads(here("place", "check", "A-3-12", "--json"))["id"]
     give = ["sign", "consent", "-k", "Dupont.key", "--place", place, "--recipient", RECIPIENT,
@@ -163,7 +168,7 @@ def test_a_small_site_from_its_first_key_to_a_consent_that_counts(site):
 
 def test_a_person_types_when_a_consent_was_signed(site):
     here("key", "new")
-    here("place", "new", "A-3-12", "--as", "me")
+    here("place", "new", "A-3-12", "--since", since(), "--as", "me")
     (home,) = json.loads(here("occupancy", "list", "--json"))["occupancies"]
     earlier = f"{datetime.now(UTC) - timedelta(days=400):%Y-%m-%dT12:00:00Z}"
     give = ["consent", "give", "A-3-12", "--recipient", RECIPIENT, "--channel", "heat",

@@ -39,7 +39,7 @@ class Building:
         identity.mint(self.state)
 
     def write(self) -> None:
-        devices, places, meters = [], ["label;type;id"], ["serial;dwelling;device"]
+        devices, places, meters = [], ["label;type;id;since"], ["serial;dwelling;device"]
         for n in range(4):
             label, device = f"{spelled(self.draw)}.{n}", f"m-{self.draw.choice(LETTERS)}-3-1{n}"
             serial = f"{self.draw.randrange(10**7, 10**8)}"
@@ -47,7 +47,7 @@ class Building:
                 f"  {device}: {{link: riser, profile: eastron-sdm630, address: {n + 1}}}"
                 f" # {label}, Mme Planteau-{n}\n"
             )
-            places.append(f"{label};dwelling;")
+            places.append(f"{label};dwelling;;2026-01-01")
             meters.append(f"{serial};{label};{device}")
             self.names += [label, device, serial]
         self.config.write_text(

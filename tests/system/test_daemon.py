@@ -180,7 +180,7 @@ def test_an_assignment_made_while_running_is_bound_to_what_the_device_says(house
 
 
 def test_rows_wait_on_the_disk_when_the_daemon_is_told_to_end(house):
-    house("place", "new", "A-1")
+    house("place", "new", "A-1", "--since", "2026-01-01")
     house("meter", "assign", "m-1", "A-1")
     house(
         "consent", "give", "A-1", "--recipient", "centre.example", "--channel", "elec.imp",

@@ -23,6 +23,7 @@ from agent.buffer.database import Damaged
 from agent.buffer.spool import Spool
 from agent.control.keeper import Keeper
 from agent.drivers.modbus.bus import Bus
+from agent.exports import Exports
 from agent.house import House
 from agent.moving import Moves
 from agent.pipeline.gate import Gate
@@ -69,6 +70,8 @@ uplinks:
 privacy: {{policy: DEMO-1, common: {{basis: AG du 12 mai, from: 2020-01-01}}}}
 clock: {{source: system}}
 trust: {{threshold: 1}}
+syndic:
+  {{path: {state}, every: 1s, columns: {{dwelling: D, reference: L, since: S, until: U}}}}
 state: {state}
 spool: {{max: 50MB, flush: 200ms}}
 """
@@ -111,6 +114,7 @@ PARTS = {
         Spool, "append", (sqlite3.OperationalError, "disk I/O error"),
         lambda spool, *_: spool._head.recipient == "two.example",
     ),
+    "syndic export": failing(Exports, "begin", ODD),
     "sums two": failing(House, "add_up", ODD, lambda _, outlet: outlet.name == "two"),
     f"control {NAME}": failing(Keeper, "_tend", ODD),
 }  # fmt: skip
@@ -263,6 +267,7 @@ async def each_in_turn(folder):
             "spool one": ("two", 1),
             "spool two": ("one", 0),
             "sums two": ("two", 0),
+            "syndic export": ("one", 0),
         }.items():
             with PARTS[part]():
                 await until(lambda part=part: part in here.faults())

@@ -70,7 +70,7 @@ def test_the_bytes_of_a_purged_dwelling_are_in_no_file_of_the_state_directory(tm
         house.config.write_text(CONFIG.format(port=building["port"], state=house.state, url=url))
         house("key", "new")
         for n in (1, 2):
-            house("place", "new", f"A-{n}")
+            house("place", "new", f"A-{n}", "--since", "2026-01-01")
             house("meter", "assign", f"m-{n}", f"A-{n}")
             house(
                 "consent", "give", f"A-{n}", "--recipient", "centre.example", "--channel",

@@ -41,7 +41,7 @@ def test_a_building_is_restored_on_another_gateway_and_read_on(tmp_path, buildin
         old("key", "new")
         (old.config.parent / "profiles").mkdir()
         (old.config.parent / "profiles/ours.yaml").write_text("points: {}\n")
-        old("place", "new", "A-3-12", "--as", "me")
+        old("place", "new", "A-3-12", "--since", "2026-01-01", "--as", "me")
         old("meter", "assign", "m-1", "A-3-12", "--as", "me")
         old("consent", "give", "A-3-12", "--recipient", RECIPIENT, "--channel", "elec.imp",
             "--purpose", "suivi", "--step", "1s", "--as", "me")  # fmt: skip

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,8 @@ def test_a_consent_published_by_the_platform_counts_once_and_a_forged_one_never(
     list_ = Path(house.folder / "t.jws")
     list_.write_bytes(people.trust())
     house("trust", "accept", str(list_), "--sha256", read(list_.read_bytes()).sha256, "--as", "me")
-    house("place", "new", "A-3-12", "--as", "me")
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    house("place", "new", "A-3-12", "--since", now, "--as", "me")
     place = json.loads(house("place", "check", "A-3-12", "--json"))["id"]
     (home,) = json.loads(house("occupancy", "list", "--json"))["occupancies"]
     daemon = house.up()

@@ -69,7 +69,7 @@ def test_what_is_withdrawn_while_the_platform_stands_still_does_not_stay_there(
         house.config.write_text(CONFIG.format(port=building["port"], state=house.state, url=url))
         house("key", "new")
         for n in (1, 2):
-            house("place", "new", f"A-{n}")
+            house("place", "new", f"A-{n}", "--since", "2026-01-01")
             house("meter", "assign", f"m-{n}", f"A-{n}")
             house(
                 "consent", "give", f"A-{n}", "--recipient", "centre.example", "--channel",

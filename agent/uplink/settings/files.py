@@ -35,6 +35,20 @@ def address(url: str) -> str:
     return url
 
 
+def check_way(url: str | None, path: object, known: str, key: Secret | None) -> None:
+    """See that it is either an SFTP server with all that it needs, or a folder. Raises ValueError
+    in words for people.
+    """
+    if (url is None) == (path is None):
+        raise ValueError(_("write either `url` (an SFTP server) or `path` (a folder)"))
+    if url and not (known and key):
+        raise ValueError(_("an SFTP server needs `host_key` and `key`"))
+    if path and (known or key):
+        raise ValueError(_("a folder has no `host_key` and no `key`"))
+    if known:
+        host_key(known)
+
+
 class Settings(BaseModel):
     """One uplink by files, without its `transport:` word."""
 
@@ -99,14 +113,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _together(self) -> Self:
-        if (self.url is None) == (self.path is None):
-            raise ValueError(_("write either `url` (an SFTP server) or `path` (a folder)"))
-        if self.url and not (self.host_key and self.key):
-            raise ValueError(_("an SFTP server needs `host_key` and `key`"))
-        if self.path and (self.host_key or self.key):
-            raise ValueError(_("a folder has no `host_key` and no `key`"))
-        if self.host_key:
-            host_key(self.host_key)
+        check_way(self.url, self.path, self.host_key, self.key)
         if (self.container is Container.NONE) == bool(self.encrypt_for):
             raise ValueError(
                 _(

@@ -54,7 +54,7 @@ def test_a_list_that_is_brought_again_changes_nothing_and_is_no_error(registry, 
 
 
 def test_only_what_is_new_in_it_is_recorded(registry):
-    added = places(registry, PLACES + "A-3;logement;\n")
+    added = places(registry, PLACES + "A-3;logement;2025-01-01\n")
     assert ([one["label"] for one in added["places"]], added["unchanged"]) == (["A-3"], 3)
     added = meters(registry, METERS + "47;A-3;\n")
     assert ([one["serial"] for one in added["meters"]], added["unchanged"]) == (["47"], 2)
@@ -76,6 +76,7 @@ def test_lots_that_are_known_are_not_counted_as_new(registry):
         ("label;type\nA-1;common\n", "already A-1"),
         ("label;type;id\nA-1;D;DRDV1-EWZEP-EEXY9\n", "already A-1"),
         ("label;type;since\nA-1;D;2025-02-01\n", "already A-1"),
+        ("label;type;since\nA-2;D;2025-02-01\n", "who moved in there is recorded by"),
     ],
 )
 def test_a_place_that_the_list_has_otherwise_is_refused(registry, text, why):

@@ -9,7 +9,10 @@ from agent.registry import calls, calls_bases
 from agent.registry.registry import Registry
 
 BY = {"who": "alice", "now": 1_790_000_000.0}
-PLACES = "Label;Type;id\nA-3-12;dwelling;D84G7-ZWYRD-6ZLGQ\nA-3-13;logement;\nHall;commun;\n"
+PLACES = (
+    "Label;Type;id;since\nA-3-12;dwelling;D84G7-ZWYRD-6ZLGQ;2026-09-21T14:13:20Z\n"
+    "A-3-13;logement;;2026-09-21T14:13:20Z\nHall;commun;;\n"
+)
 
 
 @pytest.fixture

@@ -159,7 +159,7 @@ def test_only_a_dwelling_gets_an_occupancy_and_it_begins_when_said(registry):
     [
         (consent(step=599), "finer than the 600 s that policy FR-1 allows"),
         (consent("Hall"), 'no place "Hall"'),
-        (consent(since=1_700_000_000), "nobody is known to live there at 2023-11-14"),
+        (consent(since=1_700_000_000), "it is unknown whether somebody lives there at 2023-11-14"),
         (consent(until=int(NOW) + 37 * 31 * 86400), "36 months at most"),
         (consent(until=int(NOW)), "is not between"),
         (NewConsent("A-3-12", "a example", ("heat",), 1800, "x"), "no DNS name"),

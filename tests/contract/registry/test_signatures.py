@@ -183,6 +183,7 @@ def test_a_lease_that_is_named_is_not_taken_for_that_of_those_who_moved_out(regi
 
 def test_the_day_on_which_a_dwelling_was_recorded_is_early_enough(registry):
     """Its occupancy begins at 05:00, and a list has whole days."""
+    calls_people.move_in(registry, **at(), place="A-2")
     assert listed(registry, row=ROW.replace("A-1", "A-2"), given="2026-11-27")
 
 

@@ -10,6 +10,7 @@ from agent import restored
 from agent.authority.sign import Signer, new_jti
 from agent.calls import CALLS, NOBODY, status
 from agent.clerk import Asker
+from agent.clock import stamp
 from agent.errors import Refused
 from agent.model import Reading, Series
 from hil.broker import broker
@@ -105,7 +106,8 @@ def test_a_platform_behind_a_broker_sends_all_objects_and_says_that_these_were_a
 async def lived_in(house):
     """A dwelling with a consent to everything, and rows that wait on it."""
     asker = Asker("marie", None)
-    await CALLS["place.new"](house, asker, label="A-1", type="dwelling")
+    since = stamp(house.clock.now())
+    await CALLS["place.new"](house, asker, label="A-1", type="dwelling", since=since)
     agreed = {"recipient": RECIPIENT, "channels": ["elec.imp"], "purpose": "advice", "step": "1s"}
     await CALLS["consent.give"](house, asker, places=["A-1"], **agreed)
     (given,) = house.registry.consents()

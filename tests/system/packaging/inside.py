@@ -222,7 +222,9 @@ def commissioning():
     )
     CONFIG.write_text(WRITTEN.replace("DEVICES\n", devices))
     labels = [f"A-{n}" for n in range(1, METERS + 1)]
-    (TEST / "places.csv").write_text("label;type\n" + "".join(f"{x};dwelling\n" for x in labels))
+    (TEST / "places.csv").write_text(
+        "label;type;since\n" + "".join(f"{x};dwelling;2026-01-01\n" for x in labels)
+    )
     sh("gardien", "check")
     sh("gardien", "place", "import", "/opt/test/places.csv")
     serials = {n: sh("gardien", "read", f"m{n}", "--json").stdout for n in range(1, METERS + 1)}

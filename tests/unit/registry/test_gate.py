@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from agent.channels import channels
 from agent.errors import Refused
 from agent.model import Kind, Why
-from agent.registry.gate import Basis, Common, may_leave, policy
+from agent.registry.dates import DAY, MONTH
+from agent.registry.documents import Duty
+from agent.registry.gate import Basis, Common, boundary_index, may_leave, policy
 from tests.unit.registry.building import (
     FR,
     HEAT,
@@ -21,7 +23,9 @@ from tests.unit.registry.building import (
     PLANT,
     US,
     WHOLE,
+    WORD,
     agreed,
+    called,
     facts,
     lived,
 )
@@ -66,6 +70,34 @@ def test_a_consent_covers_its_first_second_and_not_its_last(t):
 def test_nobody_said_who_lives_there():
     assert answer(agreed()) is Why.OCCUPANCY
     assert answer(lived(since=NOW + 3600), agreed(), t=NOW + 1800) is Why.OCCUPANCY
+
+
+@pytest.mark.parametrize("step", [600, 1800, DAY, MONTH])
+@pytest.mark.parametrize("to", [US, "syndic.example"])
+def test_nothing_of_an_unknown_dwelling_leaves_whatever_stands(step, to):
+    """Neither by a consent nor by a duty, not even the index of a billing date."""
+    duty = Duty("d1", "syndic.example", "x", ("heat",), 0, None, WORD, ("09-22",))
+    standing = facts(called(), agreed(step=1), duty)
+    assert may_leave(standing, FR, HOME, HEAT, step, NOW + 1800, to) is Why.OCCUPANCY
+    billing = 1_790_035_200  # 2026-09-22, 00:00 UTC
+    somebody = facts(called(), lived(), duty)
+    assert boundary_index(somebody, FR, HOME, HEAT, billing, "syndic.example")
+    assert boundary_index(standing, FR, HOME, HEAT, billing, to) is None
+
+
+def test_a_dwelling_is_occupied_vacant_or_unknown():
+    never = lived(since=NOW - 9000, until=NOW - 9000, id_="H0")
+    homes = facts(called(), never, lived(until=NOW + 1800), lived(since=NOW + 3600, id_="H2"))
+    states = {t: homes.occupancy_state(HOME, NOW + t) for t in (-1, 0, 1799, 1800, 3599, 3600)}
+    assert states == {
+        -1: ("unknown", None),
+        0: ("occupied", NOW),
+        1799: ("occupied", NOW),
+        1800: ("vacant", NOW + 1800),
+        3599: ("vacant", NOW + 1800),
+        3600: ("occupied", NOW + 3600),
+    }
+    assert facts(called(), never).occupancy_state(HOME, NOW) == ("unknown", None)
 
 
 def test_between_two_occupancies_a_dwelling_is_vacant():

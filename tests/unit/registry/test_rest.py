@@ -126,6 +126,19 @@ def test_a_total_of_the_building_leaves_while_it_tells_of_nobody_or_of_enough():
     assert total(building(dwellings=0)) == Basis("common", None)
 
 
+def test_a_total_that_may_tell_of_a_few_unknown_dwellings_alone_stays():
+    """Where all others are sent one by one, the rest is what flows in those of whom nobody knows
+    whether they are lived in.
+    """
+    others = [consent(n) for n in range(11)]
+    known = [called(home) for home in HOMES]
+    homes = [lived(home, id_=f"H{n}") for n, home in enumerate(HOMES[:11])]
+    assert total(facts(*known, *homes, *others)) is Why.FEW
+    empty = lived(HOMES[11], since=NOW - 900, until=NOW - 1, id_="H11")  # it is vacant
+    assert total(facts(*known, *homes, empty, *others)) == Basis("common", None)
+    assert total(facts(*known)) == Basis("common", None)  # of enough, and of which nobody knows
+
+
 def test_only_what_adds_up_over_dwellings_tells_of_them():
     few = building(dwellings=3)
     assert total(few, channel=channels()["elec.power"]) is Why.FEW

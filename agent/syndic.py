@@ -1,0 +1,349 @@
+"""The exports of the syndic's software: fetched, compared with the registry, and what is clear
+recorded; what is doubtful waits for a person (docs/decisions/033).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from asyncio import sleep
+from contextlib import suppress
+from dataclasses import asdict
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from agent.clerk import author
+from agent.clock import monotonic, stamp
+from agent.disclosure import records
+from agent.errors import NotRecorded, NotStored, Refused, StorageFailed, UplinkLost
+from agent.exports import Report
+from agent.registry import answers
+from agent.registry.admission import Author
+from agent.registry.admit_people import admit_occupancies
+from agent.registry.beside import beside
+from agent.registry.exported import (
+    MOST_DOUBTS,
+    Doubt,
+    Lease,
+    accepted,
+    compare,
+    parse,
+)
+from agent.registry.workbook import LARGEST, text_of
+from agent.settings import harmless
+from agent.uplink.place import place
+from agent.uplink.turns import in_turns
+from agent.words import _
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agent.clerk import Asker, Call
+    from agent.config.syndic import Syndic
+    from agent.exports import Proposal
+    from agent.house import House
+    from agent.registry.documents import Occupancy
+    from agent.registry.entries import NewOccupancy
+    from agent.registry.exported import Change, Comparison, Export, Row
+    from agent.registry.index import Index
+    from agent.uplink.courier import Entry
+
+log = logging.getLogger(__name__)
+
+COMPONENT = AUTHOR = "syndic export"
+"""its name among the components, and by whose word it records"""
+LOOK = 1.0
+"""seconds between two looks at the configuration and the clock"""
+TRIES = 5
+"""comparisons of one export: what the registry refuses, or comes late, leads to another"""
+LONGEST_NAME = 100
+LOCAL = "."
+"""the folder itself, from where the far side begins"""
+Waits = dict[str, tuple[Doubt, str]]
+
+
+async def keep(house: House) -> None:
+    """Take each export as it comes; for ever."""
+    before: Syndic | None = None
+    looked = 0.0
+    while True:
+        settings, exports = house.config.syndic, house.exports
+        due = settings != before or (settings and monotonic() - looked >= settings.every)
+        if exports is not None and due and house.clock.dates:
+            before, looked = settings, monotonic()
+            why = await _look(house, settings) if settings else ""
+            if why and why != exports.unreachable:
+                log.warning("the syndic's exports are not taken: %s", why)
+            exports.unreachable = why
+        await sleep(LOOK)
+
+
+async def _look(house: House, settings: Syndic) -> str:
+    """Take what is new; why it cannot be had, or cannot be recorded: it is tried again then."""
+    try:
+        await _take_new(house, settings)
+    except (UplinkLost, NotStored, Refused) as error:
+        return str(error).partition("\n")[0]
+    return ""
+
+
+async def _take_new(house: House, settings: Syndic) -> None:
+    """Fetch each file that was not taken as it lies there, the oldest first."""
+    exports = house.exports
+    assert exports is not None
+    exports.begin(_mapping(settings), house.clock.now())
+    opening = partial(place, settings, folders=())
+    async with in_turns(COMPONENT, opening, settings.timeout) as (far, thread):
+        entries = await thread.run(far.entries, LOCAL)
+        found = [one for one in entries if fnmatchcase(one.name, settings.files)]
+        for entry in sorted(found, key=lambda one: (one.changed, one.name)):
+            if exports.knows(entry):
+                continue
+            content = await thread.run(far.read, entry.name, LARGEST + 1)
+            whole = content is not None and len(content) == min(entry.size, LARGEST + 1)
+            # else it is being written: it is another file at the next look
+            if whole and await thread.run(far.entry, entry.name) == entry:
+                await _take(house, settings, entry, content or b"", [one.name for one in found])
+    if exports.proposals and exports.revision != house.registry.revision:
+        await _record(house, settings, [one.row for one in exports.proposals], "")
+
+
+def _mapping(settings: Syndic) -> str:
+    """Stands for how files are read."""
+    how = settings.model_dump(
+        mode="json", include={"columns", "last_day", "only", "move_in", "move_out"}
+    )
+    return hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()
+
+
+async def _take(
+    house: House, settings: Syndic, entry: Entry, content: bytes, there: Sequence[str]
+) -> None:
+    """Compare a file and record what is clear. One that is none is told once, and not taken."""
+    exports, now = house.exports, house.clock.now()
+    assert exports is not None
+    sha256 = hashlib.sha256(content).hexdigest()
+    if exports.again(entry, sha256, now):
+        return
+    name = harmless(entry.name)[:LONGEST_NAME]
+    report = Report(name, int(now))
+    try:
+        zone = house.config.building.timezone
+        export = await asyncio.to_thread(_parsed, content, name, settings, zone)
+        subjects = {row.subject for row in export.rows}
+        kept = [one.row for one in exports.proposals if one.row.subject not in subjects]
+        made, report.proposed = await _record(house, settings, [*export.rows, *kept], name)
+        report.recorded, report.same, report.left = len(made.changes), made.same, export.left
+    except NotRecorded:
+        raise
+    except Refused as error:
+        report.refused = str(error).partition("\n")[0]
+        log.warning("an export of the syndic's software was refused; nothing of it was taken")
+    exports.took(entry, sha256, report, there)
+    if report.recorded or report.proposed:
+        log.warning(
+            "syndic export: %d changes recorded, %d rows wait for a person: gardien occupancy"
+            " proposed", report.recorded, report.proposed,
+        )  # fmt: skip
+
+
+def _parsed(content: bytes, name: str, settings: Syndic, zone: str) -> Export:
+    words = dict.fromkeys(settings.move_in, str(Lease.IN))
+    words |= dict.fromkeys(settings.move_out, str(Lease.OUT))
+    return parse(
+        text_of(content, name),
+        name,
+        settings.columns.headings,
+        zone,
+        words=words,
+        last_day=settings.last_day,
+        only=settings.only,
+    )
+
+
+async def _record(
+    house: House, settings: Syndic, rows: Sequence[Row], name: str
+) -> tuple[Comparison, int]:
+    """Record what is clear of these rows, and let the rest wait; how many were not told before.
+
+    Raises Refused where so many are doubtful that it is not the export of this building.
+    """
+    exports = house.exports
+    assert exports is not None
+    # what was too much at once does not become clear because a person has decided some of it
+    many = (one for one in exports.proposals if one.why == Doubt.MANY)
+    held = {one.row.key: (Doubt.MANY, one.other) for one in many}
+    open_ones = [row for row in rows if row.key not in exports.dismissed]
+    for _tried in range(TRIES):
+        now, index = house.clock.now(), house.registry.state()[-1]
+        made = await asyncio.to_thread(compare, index, open_ones, now, held)
+        if len(made.doubts) > MOST_DOUBTS:
+            raise Refused(
+                _(
+                    "{name}: {number} rows do not fit what is recorded here: is it of this"
+                    " building? `syndic.only` says which rows are",
+                    name=name,
+                    number=len(made.doubts),
+                )
+            )
+        if late := await _late(house, made, now - settings.late, now):
+            held |= late
+            continue
+        try:
+            if made.changes:
+                await house.ask_disk()
+                notices = [change.notice for change in made.changes]
+                await beside(house.registry, lambda book: book.occupy(notices, AUTHOR, name, now))  # noqa: B023 -- awaited
+                await _recorded(house)
+        except NotRecorded:
+            raise
+        except Refused as error:
+            held |= await asyncio.to_thread(_refused, index, made.changes, now, str(error))
+            continue
+        return made, exports.propose(made.doubts, house.registry.revision, now)
+    raise Refused(_("{name}: the registry refuses what it says, whatever is left out", name=name))
+
+
+async def _recorded(house: House) -> None:
+    """What was recorded holds everywhere before anything else leaves."""
+    house.pin_all()
+    await house.registry_changed()
+    with suppress(StorageFailed):  # it is applied before anything leaves again
+        await house.obey()
+
+
+async def _late(house: House, made: Comparison, longest: float, now: float) -> Waits:
+    """Changes of long ago that would take back readings which have left: they wait."""
+    late = {}
+    for change in made.changes:
+        if change.takes is None or change.takes[1] >= min(longest, now):
+            continue
+        home, first = change.takes
+        if await _have_left(house, home, first):
+            late[change.row.key] = (Doubt.LEFT, stamp(first))
+    return late
+
+
+async def _have_left(house: House, home: Occupancy, first: int) -> bool:
+    """Whether anything of these people was received, or may be on its way, since a moment."""
+    found = await records(house, home.place, home)
+    received = any(one.day >= stamp(first)[:10] for one in found.disclosed)
+    waits = any(one.recipient and one.t > first for one in found.held)
+    return received or waits or any(gap.kind == "unreadable" for gap in found.gaps)
+
+
+def _refused(index: Index, changes: Sequence[Change], now: float, why: str) -> Waits:
+    """Which changes the registry refuses, dwelling by dwelling, and why."""
+    of: dict[str, list[Change]] = {}
+    for change in changes:
+        of.setdefault(change.place.id, []).append(change)
+    held = Waits()
+    by = Author(AUTHOR, "", now, 0)
+    for some in of.values():
+        try:
+            admit_occupancies(index, [one.notice for one in some], by)
+        except Refused as error:
+            held |= {one.row.key: (Doubt.REFUSED, str(error).partition("\n")[0]) for one in some}
+    return held or {one.row.key: (Doubt.REFUSED, why.partition("\n")[0]) for one in changes}
+
+
+def standing(house: House) -> dict[str, Any] | None:
+    """How it stands with the exports; None: none are configured."""
+    settings, exports = house.config.syndic, house.exports
+    if settings is None or exports is None:
+        return None
+    last = exports.reports[-1] if exports.reports else None
+    late = (
+        exports.seen and house.clock.dates and house.clock.now() - exports.seen > settings.overdue
+    )
+    return {
+        "unreachable": exports.unreachable,
+        "waiting": len(exports.proposals),
+        "refused": last.refused if last else "",
+        "last": {**asdict(last), "at": stamp(last.at)} if last else None,
+        "overdue_since": stamp(exports.seen) if late else None,
+    }
+
+
+async def proposed(house: House, asker: Asker) -> dict[str, Any]:
+    """What of the exports waits for a person, and what became of the last ones."""
+    del asker
+    exports = house.exports
+    found = [_shown(one) for one in exports.proposals] if exports else []
+    reports = [{**asdict(one), "at": stamp(one.at)} for one in exports.reports] if exports else []
+    return {"proposed": found, "exports": reports}
+
+
+def _shown(one: Proposal) -> dict[str, Any]:
+    row = one.row
+    return {
+        "id": row.id,
+        "label": one.label,
+        "states": row.states,
+        "dwelling": row.dwelling,
+        "reference": row.reference,
+        "since": _moment(row.since),
+        "until": _moment(row.until),
+        "why": one.why,
+        "other": one.other,
+        "homes": [
+            {**home, "since": _moment(home["since"]), "until": _moment(home["until"])}
+            for home in one.homes
+        ],
+        "source": row.where,
+        "told": stamp(one.first),
+    }
+
+
+def _moment(at: int | None) -> str | None:
+    return None if at is None else stamp(at)
+
+
+async def accept(
+    house: House,
+    asker: Asker,
+    *,
+    row: str,
+    named: str | None = None,
+) -> dict[str, Any]:
+    """Record what a row that waits states, by the word of whoever accepts it. Raises Refused."""
+    who, one = author(house, asker, named), _waiting(house, row)
+    notices: list[NewOccupancy] = accepted(house.registry.state()[-1], one.row, house.clock.now())
+    await house.ask_disk()
+    now = house.clock.now()
+    homes = house.registry.occupy(notices, who, one.row.where, now) if notices else []
+    if homes:
+        await _recorded(house)
+    if house.exports is not None:
+        house.exports.settled(one)
+    return {"id": one.row.id, **answers.occupancies(house.registry, homes, now)}
+
+
+async def dismiss(
+    house: House,
+    asker: Asker,
+    *,
+    row: str,
+    named: str | None = None,
+) -> dict[str, Any]:
+    """Let a row wait no more: the same one is passed over from now on. Raises Refused."""
+    who, one = author(house, asker, named), _waiting(house, row)
+    if house.exports is not None:
+        house.exports.dismiss(one, who, house.clock.now())
+    return {"id": one.row.id}
+
+
+def _waiting(house: House, id_: str) -> Proposal:
+    if house.exports is None:
+        raise Refused(_('no row "{row}" waits: gardien occupancy proposed', row=id_[:20]))
+    return house.exports.find(id_)
+
+
+CALLS: Mapping[str, Call] = {
+    "occupancy.proposed": proposed,
+    "occupancy.accept": accept,
+    "occupancy.dismiss": dismiss,
+}
