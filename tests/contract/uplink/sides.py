@@ -74,8 +74,8 @@ async def side(word: str, folder: Path) -> AsyncIterator[Side]:
 
 @asynccontextmanager
 async def listening(uplink: Uplink) -> AsyncIterator[list[Receipt]]:
-    """What the uplink hears as long as the block. Its end cuts off a look that is under way, and the
-    connection of a transport that asks one question after the other: the uplink ends with it.
+    """What the uplink hears as long as the block. Its end cuts off a look that is under way, and
+    with it a connection for files: nothing more is asked of that uplink.
     """
     heard: list[Receipt] = []
 
