@@ -74,7 +74,9 @@ async def side(word: str, folder: Path) -> AsyncIterator[Side]:
 
 @asynccontextmanager
 async def listening(uplink: Uplink) -> AsyncIterator[list[Receipt]]:
-    """What the uplink hears as long as the block; what is under way meanwhile is not cut off."""
+    """What the uplink hears as long as the block. Its end cuts off a look that is under way, and
+    with it a connection for files: nothing more is asked of that uplink.
+    """
     heard: list[Receipt] = []
 
     async def listen() -> None:

@@ -41,12 +41,11 @@ def test_the_latest_is_kept_and_its_receipt_names_what_was_sent(tmp_path: Path, 
     async def scenario() -> None:
         async with side(word, tmp_path) as far:
             station = replace(far.station, kept=said.append)
-            async with far.kind.open(far.settings, station) as uplink:
+            async with far.kind.open(far.settings, station) as uplink, listening(uplink):
                 for number, content in enumerate((os.urandom(50_000), os.urandom(40_001)), 1):
                     one = keepsake(content, f"2026-11-24T10:15:0{number}Z")
                     await uplink.offer(one, turn)
-                    async with listening(uplink):
-                        await so(lambda sha256=one.sha256: sha256 in said)
+                    await so(lambda sha256=one.sha256: sha256 in said)
                     assert kept_by(far).path(GATEWAY).read_bytes() == content
         assert len(said) == 2
 
