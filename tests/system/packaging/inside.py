@@ -708,8 +708,9 @@ def backed_up():
 
 
 def told_of():
-    """What people have told this gateway."""
+    """What people have told this gateway; a restore is a change of its registry (032)."""
     places = json.loads(sh("gardien", "place", "list", "--json").stdout)
+    del places["revision"]
     return {"gateway": status()["gateway"], "places": places}
 
 
