@@ -216,7 +216,7 @@ async def consent_forms(  # noqa: PLR0913 -- as many options
     named: str | None = None,
 ) -> dict[str, Any]:
     """Print consent forms; the answer has the page and the list for the answers."""
-    privacy = house.config.privacy
+    privacy, who = house.config.privacy, author(house, asker, named)
     if privacy.forms is None or privacy.controller is None:
         raise Refused(
             _(
@@ -226,7 +226,7 @@ async def consent_forms(  # noqa: PLR0913 -- as many options
         )
     if language not in catalogue.LANGUAGES:
         raise Refused(f'language: "{language}" is none of {", ".join(catalogue.LANGUAGES)}')
-    settings, who = privacy.forms, author(house, asker, named)
+    settings = privacy.forms
     own = {"fr": settings.french, "en": settings.english}[language]
     asks = [
         Asking(

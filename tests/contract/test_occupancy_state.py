@@ -113,7 +113,7 @@ def test_a_consent_of_nobody_is_refused_with_the_state(site):
         async with visited(site.config) as house:
             words = {"recipient": "centre.example", "channels": ["elec.imp"], "purpose": "advice"}
             with pytest.raises(Refused) as error:
-                await CALLS["consent.give"](house, NOBODY, places=[label], **words)
+                await CALLS["consent.give"](house, NOBODY, named="me", places=[label], **words)
             return str(error.value)
 
     assert f"since {site.left}" in asyncio.run(refused("A-2"))
