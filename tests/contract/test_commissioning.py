@@ -339,7 +339,8 @@ NO_RECORD = {
 """calls that change nothing, beside those of the rights to see, or record otherwise who it was"""
 SEEING = {Right.SEE_GATEWAY, Right.SEE_PLANT, Right.SEE_PLACES, Right.SEE_PEOPLE}
 GIVEN = {
-    "str": "x", "Sequence[str]": ["A-1"], "dict[str, str]": {}, "Mapping[str, str]": {"heat": "1"},
+    "str": "x", "Sequence[str]": ["A-1"], "dict[str, str]": {}, "dict[str, Any]": {},
+    "Mapping[str, str]": {"heat": "1"},
     "float": 1.0,
 }  # fmt: skip
 
