@@ -89,7 +89,7 @@ def _forget_copy(copy: Path) -> None:
 
 
 class Book:
-    """The open file; used by one thread."""
+    """The open file; used by one thread, but for what waits for the disk (`Disk`)."""
 
     def __init__(self, db: sqlite3.Connection, path: Path, beside: Path | None = None) -> None:
         self.db, self._path, self._beside = db, path, beside

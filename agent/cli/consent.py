@@ -326,7 +326,12 @@ def withdraw(
         str, typer.Argument(help="The dwelling's label or id.", show_default=False)
     ] = "",
     id: Annotated[  # noqa: A002 -- the word people write
-        str | None, typer.Option("--id", help="This one consent.", show_default=False)
+        str | None,
+        typer.Option(
+            "--id",
+            help="By one consent: with it ends all that they agreed to for its recipient.",
+            show_default=False,
+        ),
     ] = None,
     recipient: Annotated[
         str | None, typer.Option(help="Only what this one may have.", show_default=False)

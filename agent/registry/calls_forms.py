@@ -15,8 +15,9 @@ from agent.registry import answers, sheet, written
 from agent.registry.dates import DAY
 from agent.registry.documents import covers
 from agent.registry.entries import NewAnswer
-from agent.registry.forms import MOST_BOXES, NUMBER, Page, answer, answer_list, printed
+from agent.registry.forms import MOST_BOXES, NUMBER, Box, Page, answer, answer_list, printed
 from agent.registry.gate import policy as named_policy
+from agent.registry.marks import unknown
 from agent.registry.place import parse, shown
 
 if TYPE_CHECKING:
@@ -24,14 +25,14 @@ if TYPE_CHECKING:
 
     from agent.registry.answers import Answer
     from agent.registry.documents import Consent, Form
-    from agent.registry.forms import Box, Look
+    from agent.registry.forms import Look
     from agent.registry.registry import Registry
 
 NO_SCANS: Mapping[str, str] = {}
 SOON = 60
 """days before its end from which on a consent is told to be renewed"""
 COLUMNS = {
-    **dict.fromkeys(("form", "formulaire", "n° de formulaire", "numéro"), "form"),
+    **dict.fromkeys(("form", "formulaire", "n° de formulaire"), "form"),
     **dict.fromkeys(("dwelling", "place", "label", "logement", "appartement"), "place"),
     **dict.fromkeys(("lease", "bail", "n° de bail"), "lease"),
     **dict.fromkeys(("signed", "signé le", "given", "date de signature"), "signed"),
@@ -42,11 +43,14 @@ COLUMNS = {
 
 
 def is_list(text: str) -> bool:
-    """Whether a table is a list of answers to forms: it has a column for their numbers."""
+    """Whether a table is a list of answers to forms: its headings have their numbers and a box."""
     heads = {sheet.plain(one) for one, name in COLUMNS.items() if name == "form"}
-    first = text.removeprefix("\ufeff").splitlines()[: sheet.ABOVE]
-    cells = (cell for line in first for mark in sheet.SEPARATORS for cell in line.split(mark))
-    return any(sheet.plain(cell) in heads for cell in cells)
+    for line in text.removeprefix("\ufeff").splitlines()[: sheet.ABOVE]:
+        for mark in sheet.SEPARATORS:
+            cells = {sheet.plain(cell.strip('"')) for cell in line.split(mark)}
+            if cells & heads and "1" in cells:
+                return True
+    return False
 
 
 def pages(registry: Registry, forms: Sequence[Form]) -> list[Page]:
@@ -76,12 +80,14 @@ def forms(  # noqa: PLR0913 -- as many options
     language: str,
 ) -> Answer:
     """Print a form for each of these places, or for each dwelling where somebody lives and no form
-    waits. `again`: those that wait for an answer, with their numbers; `due`: where a consent ends
-    within so many days, too (0: not).
+    waits. `again`: those that wait for an answer, with their numbers, or with new ones where people
+    have withdrawn since; `due`: where a consent ends within so many days (0: not).
     """
     waits = {form.occupancy: form for form in open_forms(registry, now)}
     if again:
-        made = list(waits.values())
+        stale = [form.place for form in waits.values() if _unknowing(registry, form)]
+        made = [form for form in waits.values() if form.place not in stale]
+        made += registry.print_forms(stale, boxes, who, now) if stale else []
     else:
         chosen = places or _not_asked(registry, now, set(waits), due)
         made = registry.print_forms(chosen, boxes, who, now) if chosen else []
@@ -113,6 +119,13 @@ def _not_asked(registry: Registry, now: float, waits: set[str], due: int) -> lis
         and home.id not in waits
         and (home.id in ends or (home.id not in asked and not due))
     ]
+
+
+def _unknowing(registry: Registry, form: Form) -> bool:
+    """Whether people have withdrawn since a form was printed: its yes would have no effect."""
+    recipients = {Box.of(text).recipient for text in form.asked}
+    marks = (registry.marks_of(form.occupancy, to) for to in recipients)
+    return any(unknown(of, form.after, (), "") for of in marks)
 
 
 def open_forms(registry: Registry, now: float) -> list[Form]:

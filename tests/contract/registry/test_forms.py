@@ -149,6 +149,28 @@ def test_a_form_that_knows_not_of_a_withdrawal_gives_nothing_and_refuses_all_the
     assert in_force(registry) == [(A, "advice")]
 
 
+def test_a_page_that_knows_not_of_a_withdrawal_is_printed_anew(registry):
+    before = {one["label"]: one["form"] for one in forms(registry)["forms"]}
+    registry.withdraw([NewWithdrawal(place="A-1", recipient=A)], "alice", "", NOW + 10)
+    again = {one["label"]: one["form"] for one in forms(registry, NOW + DAY, again=True)["forms"]}
+    assert {label for label in again if again[label] != before[label]} == {"A-1"}
+    back(registry, {"A-1": ("oui", "", "")}, NOW + 2 * DAY, "2026-09-23")
+    assert in_force(registry) == [(A, "advice")]
+
+
+@pytest.mark.parametrize(
+    ("heading", "is_one"),
+    [
+        ("formulaire;logement;bail;1;2;signé le", True),
+        ('"form","dwelling","1","signed"', True),
+        ("Numéro;logement;destinataire;grandeurs", False),
+        ("formulaire;logement;destinataire;grandeurs", False),
+    ],
+)
+def test_an_ordinary_list_is_taken_for_no_list_of_answers(heading, is_one):
+    assert calls_forms.is_list(f"Les Lilas\n{heading}\n1;A-1;x;heat\n") is is_one
+
+
 def test_a_late_page_of_those_who_moved_out_gives_nothing(registry):
     printed = forms(registry)
     rows = [

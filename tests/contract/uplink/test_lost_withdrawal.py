@@ -1,10 +1,13 @@
 """A withdrawal that was lost in a power cut while the disk failed comes back from a recipient."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from agent.buffer.spool import Spool
 from agent.model import FOR_GOOD, Quality, Reading, Series
-from agent.registry.effects import lost_withdrawals
+from agent.outlet import withdrawn_there
+from agent.registry.effects import lost_withdrawals, withdrawal_id
 from agent.registry.entries import NewConsent, NewPlace, NewWithdrawal
 from agent.registry.gate import policy
 from agent.registry.registry import Registry
@@ -84,3 +87,16 @@ def test_another_recipient_withdraws_nothing(registry):
     assert ids
     assert not list(lost_withdrawals([given], "other.example", ids))
     assert list(lost_withdrawals([given], HEAD.recipient, ids)) == [(given, ())]
+
+
+def test_two_consents_of_the_same_people_that_were_withdrawn_are_both_withdrawn_again(registry):
+    """One withdrawal ends both, so that a second one would find nothing, and refuse the first."""
+    row = NewConsent("A-3-12", HEAD.recipient, ("heat",), 86_400, "research")
+    registry.consent([row], *BY, FR)
+    ids = {withdrawal_id(one) for one in registry.consents()}
+    assert len(ids) == 2
+    house = SimpleNamespace(registry=registry, clock=SimpleNamespace(now=lambda: NOW + 60.0))
+    withdrawn_there(house, HEAD.recipient, ids)
+    assert all(one.withdrawn for one in registry.consents())
+    (mark,) = registry.marks(registry.occupancies()[0].id)
+    assert mark.word.who == HEAD.recipient
