@@ -191,6 +191,7 @@ def letters(
     """Write the letter to the people of each dwelling concerned; also to those who moved out."""
     call = "privacy.breach.letters"
     answer = ask(config, state, call, id=id, language=language_, named=as_)
+    to.mkdir(parents=True, exist_ok=True)
     for one in answer["letters"]:
         label = "".join(c if c.isalnum() or c in "-_" else "_" for c in one["label"])
         name = f"{id}_{label}_{one['occupancy']}.html" if one["gone"] else f"{id}_{label}.html"

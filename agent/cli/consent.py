@@ -42,9 +42,10 @@ app = typer.Typer(
 def _show(consents: Sequence[dict[str, Any]]) -> None:
     rows = [
         (c["label"], c["recipient"], ", ".join(c["channels"]), _scope(c), _until(c), c["id"])
-        for c in consents
+        for c in sorted(consents, key=lambda one: str(one["label"]))
     ]
-    table(("place", "recipient", "channels", "scope", "until", "id"), rows)
+    heads = (_("dwelling"), _("recipient"), _("quantities"), _("scope"), _("until"), _("id"))
+    table(heads, rows)
 
 
 def _scope(consent: dict[str, Any]) -> str:
@@ -111,7 +112,8 @@ def _show_marks(known: Sequence[dict[str, Any]]) -> None:
          day(m["when"])[:10], m["who"], m["mark"])
         for m in known
     ]  # fmt: skip
-    table(("dwelling", "what", "recipient", "on", "by", "mark"), rows)
+    heads = (_("dwelling"), _("what"), _("recipient"), _("on"), _("by"), _("mark"))
+    table(heads, rows)
 
 
 @app.command()
@@ -255,7 +257,7 @@ def due(
         return
     if answer["forms"]:
         rows = [(one["label"], one["form"], day(one["printed"])[:10]) for one in answer["forms"]]
-        table(("not answered", "form", "printed"), rows)
+        table((_("not answered"), _("form"), _("printed")), rows)
         typer.echo(_("print them again: gardien consent forms --again"))
     if answer["consents"]:
         _show(answer["consents"])

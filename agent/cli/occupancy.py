@@ -45,7 +45,8 @@ def _show(occupancies: Sequence[dict[str, Any]]) -> None:
         (o["label"], o["reference"] or "–", o["shown"], day(o["since"]), _until(o))
         for o in occupancies
     ]
-    table(("dwelling", "your reference", "occupancy", "since", "until"), rows)
+    heads = (_("dwelling"), _("your reference"), _("occupancy"), _("since"), _("until"))
+    table(heads, rows)
 
 
 def _until(occupancy: dict[str, Any]) -> str:

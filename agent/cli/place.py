@@ -130,7 +130,12 @@ def _looked_up(text: str, config: Path, state: Path | None) -> tuple[dict[str, A
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="CSV or .xlsx with the columns label;type.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV or .xlsx with the columns label;type, and since: since when it is lived in."
+        ),
+    ],
     only: Annotated[
         list[str] | None,
         typer.Option(help="Take only rows of this type, such as appartement; may be repeated."),

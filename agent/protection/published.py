@@ -18,6 +18,7 @@ from agent.protection.stores import facts, keepers, periods, spoken, stores, wor
 from agent.registry import catalogue
 from agent.registry.documents import covers
 from agent.registry.page import Page, colon, joined
+from agent.registry.sheet import harmless
 from agent.registry.written import scope_of
 
 if TYPE_CHECKING:
@@ -334,13 +335,8 @@ def register_table(of: Processing, language: str) -> str:
     writer = csv.writer(out, delimiter=";", lineterminator="\n")
     writer.writerow(words(language)["register_columns"].split("|"))
     rows = register(of, language)
-    writer.writerows([_harmless(row[key]) for key in COLUMNS] for row in rows)
+    writer.writerows([harmless(row[key]) for key in COLUMNS] for row in rows)
     return out.getvalue()
-
-
-def _harmless(cell: str) -> str:
-    """A spreadsheet program would take these for a formula."""
-    return f"'{cell}" if cell[:1] in {"=", "+", "-", "@"} else cell
 
 
 def assessment(of: Processing, language: str) -> dict[str, Any]:

@@ -155,7 +155,7 @@ def ending(registry: Registry, now: float, days: int = SOON) -> list[Consent]:
 
 def due(registry: Registry, *, who: str, now: float, days: float = SOON) -> Answer:  # noqa: ARG001
     """Who has not answered, and which consents end within so many days."""
-    waits = sorted(open_forms(registry, now), key=lambda form: form.printed)
+    waits = sorted(open_forms(registry, now), key=lambda form: registry.label(form.place) or "")
     return {
         "forms": [_told(registry, form) for form in waits],
         **answers.consents(registry, ending(registry, now, int(days)), now),

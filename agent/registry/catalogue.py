@@ -26,6 +26,17 @@ SHOWS = {
     },
 }
 """what finer readings give away, by what is measured"""
+COARSE = {
+    "fr": (
+        "un index par mois montre la consommation du mois, et un mois d'absence",
+        "un index par jour montre la consommation de chaque jour, et les jours d'absence",
+    ),
+    "en": (
+        "one index a month shows how much was used that month, and a month of absence",
+        "one index a day shows how much was used each day, and days of absence",
+    ),
+}
+"""what an index a month, and one a day, give away"""
 OF = {
     "cw": "water", "dhw": "water", "gas": "heat", "heat": "heat", "cool": "heat", "hca": "heat",
     "temp": "heat", "rh": "air", "co2": "air",
@@ -38,8 +49,10 @@ def label(channel: str, language: str) -> str:
     return (known.fr if language == "fr" else known.en) or channel
 
 
-def shows(channel: str, language: str) -> str:
-    """What readings of a channel give away about those who live there."""
+def shows(channel: str, language: str, step: int = 0) -> str:
+    """What readings of a channel give away about those who live there, at a step in seconds."""
+    if step >= DAY:
+        return COARSE[language][step == DAY]
     return SHOWS[OF.get(channel, "elec")][language]
 
 

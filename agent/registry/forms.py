@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.errors import Refused
 from agent.registry import catalogue
+from agent.registry.page import colon, joined
 from agent.registry.place import shown
+from agent.registry.sheet import harmless
 from agent.words import _
 
 if TYPE_CHECKING:
@@ -186,18 +188,28 @@ def _box(number: int, box: Box, known: Mapping[tuple[str, str], Asking], languag
     asking = known.get((box.recipient, box.purpose))
     words = asking.words[language] if asking else box.purpose
     name = f"{asking.name} ({box.recipient})" if asking else box.recipient
-    labels = ", ".join(catalogue.label(one, language) for one in box.channels)
-    gives = "; ".join(dict.fromkeys(catalogue.shows(one, language) for one in box.channels))
+    labels = _named_channels(box.channels, language)
+    gives: dict[str, list[str]] = {}
+    for one in box.channels:
+        gives.setdefault(catalogue.shows(one, language, box.step), []).append(one)
+    shows = [
+        _named_channels(of, language) + colon(language) + f" {what}" if len(gives) > 1 else what
+        for what, of in gives.items()
+    ]
     until = says["until"].format(months=box.months, why=asking.why[language] if asking else "-")
     facts = [
         (says["to"], name), (says["what"], f"{labels}, {catalogue.step(box.step, language)}"),
-        (says["shows"], gives),
+        (says["shows"], joined(shows, language)),
     ]  # fmt: skip
-    lines = "".join(f"<br>{escape(what)} : {escape(said)}" for what, said in facts)
+    lines = "".join(f"<br>{escape(what)}{colon(language)} {escape(said)}" for what, said in facts)
     return (
         f"<tr><td><b>{number}</b></td><td><b>{escape(words)}</b>{lines}<br>{escape(until)}</td>"
         f"<td class=tick>{says['box']}</td></tr>"
     )
+
+
+def _named_channels(of: Sequence[str], language: str) -> str:
+    return ", ".join(catalogue.label(one, language) for one in of)
 
 
 def answer_list(pages: Sequence[Page], language: str) -> str:
@@ -209,7 +221,8 @@ def answer_list(pages: Sequence[Page], language: str) -> str:
     writer.writerow([form, dwelling, lease, *range(1, most + 1), *rest])
     for page in pages:
         number = shown(page.form.id)
-        writer.writerow([number, page.label, page.lease, *[""] * (most + len(rest))])
+        about = (harmless(page.label), harmless(page.lease))
+        writer.writerow([number, *about, *[""] * (most + len(rest))])
     return f"\ufeff{text.getvalue()}"
 
 

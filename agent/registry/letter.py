@@ -26,6 +26,7 @@ from agent.registry.page import grid as _table
 from agent.registry.page import heading as _title
 from agent.registry.page import paragraph as _paragraph
 from agent.registry.place import shown
+from agent.registry.sheet import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
@@ -334,7 +335,7 @@ def _facts_received(person: Person) -> Iterable[tuple[object, ...]]:
         yield ("erasure", *cells, *times, asked)
     for gap in person.gaps:
         remark = WORDS["en"][f"gap_{gap.kind}"].format(**gap._asdict())
-        yield ("unknown", "", gap.recipient, "", "", "", "", _harmless(remark))
+        yield ("unknown", "", gap.recipient, "", "", "", "", harmless(remark))
 
 
 def _value(one: Held) -> tuple[object, ...]:
@@ -353,12 +354,7 @@ def _fact(  # noqa: PLR0913, PLR0917 -- the columns of a line
     remark: str,
 ) -> tuple[object, ...]:
     cells = (id_, recipient, channels, step, _iso(of.since), _iso(of.until), remark)
-    return (fact, *(_harmless(str(cell)) for cell in cells))
-
-
-def _harmless(cell: str) -> str:
-    """A spreadsheet program would take these for a formula."""
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@") else cell
+    return (fact, *(harmless(str(cell)) for cell in cells))
 
 
 def _home(person: Person, zone: ZoneInfo, says: Mapping[str, str]) -> str:

@@ -96,6 +96,11 @@ def plain(heading: str) -> str:
     return " ".join(letters.split())
 
 
+def harmless(cell: str) -> str:
+    """A cell that no spreadsheet program takes for a formula."""
+    return f"'{cell}" if cell[:1] in {"=", "+", "-", "@"} else cell
+
+
 def _headed(
     text: str, name: str, columns: Mapping[str, str]
 ) -> tuple[int, list[str], Iterator[tuple[int, list[str]]]]:
