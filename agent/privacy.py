@@ -278,6 +278,8 @@ async def _person(  # noqa: PLR0913 -- what was asked
             for one in registry.consents()
             if home and one.occupancy == home.id
         ],
+        marks=registry.marks(home.id) if home else [],
+        forms=[one for one in registry.forms() if home and one.occupancy == home.id],
         duties=[one for one in duties if (overlaps(one, home) if home else covers(one, t))],
         disclosed=found.disclosed if home else [],
         summed=[

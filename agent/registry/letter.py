@@ -32,7 +32,16 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
-    from agent.registry.documents import Consent, Dated, Duty, Installation, Occupancy, Place
+    from agent.registry.documents import (
+        Consent,
+        Dated,
+        Duty,
+        Form,
+        Installation,
+        Mark,
+        Occupancy,
+        Place,
+    )
     from agent.registry.explain import Told
 
 COLUMNS = (
@@ -189,6 +198,8 @@ class Person:
     keep_days: int
     """for which copies of what was received are kept"""
     held: Sequence[Held] = ()
+    marks: Sequence[Mark] = ()
+    forms: Sequence[Form] = ()
     said: Container[str] = ()
     """the serial numbers, in their comparable form, that devices say themselves"""
     stopped: Sequence[Consent] = ()
@@ -266,6 +277,7 @@ def letter(person: Person, now: float, zone: ZoneInfo, language: str) -> str:
         *_sent(person, zone, language),
         *_in_sums(person, zone, language),
         *_consents(person, zone, language),
+        *_marks(person, zone, says),
         *_duties(person, zone, language),
         _title(says["held"]),
         *_held(person, says),
@@ -295,6 +307,7 @@ def table(person: Person) -> str:
         state = f"withdrawn {_iso(one.withdrawn)}" if one.withdrawn is not None else one.purpose
         channels = " ".join(one.channels)
         rows.append(_fact("consent", one.id, one.recipient, channels, one.step, one, state))
+    rows += _facts_refused(person)
     for duty in person.duties:
         channels = " ".join(duty.channels)
         linked = "" if duty.recipient in person.linked else " (no uplink: nothing is sent)"
@@ -317,6 +330,16 @@ def table(person: Person) -> str:
     writer.writerow(COLUMNS)
     writer.writerows((*row, *[""] * (len(COLUMNS) - len(row))) for row in rows)
     return text.getvalue()
+
+
+def _facts_refused(person: Person) -> Iterable[tuple[object, ...]]:
+    """What they withdrew and refused, and the forms by which they were asked."""
+    for mark in person.marks:
+        recipient, on = mark.recipient or "", _iso(mark.word.when)
+        yield ("mark", mark.id, recipient, "", "", on, "", mark.cause)
+    for form in person.forms:
+        signed = "not answered" if form.signed is None else f"signed {_iso(form.signed)}"
+        yield ("form", shown(form.id), "", "", "", _iso(form.printed), "", signed)
 
 
 def _facts_received(person: Person) -> Iterable[tuple[object, ...]]:
@@ -454,6 +477,36 @@ def _consents(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
     if rows:
         yield _title(says["consents"])
         yield _table(rows, says["consents_columns"])
+
+
+def _marks(person: Person, zone: ZoneInfo, says: Mapping[str, str]) -> Iterable[str]:
+    """What these people withdrew and refused, and the forms by which they were asked."""
+    if person.marks:
+        yield _title(says["marks"])
+        yield _paragraph(says["marks_words"])
+        yield _table(
+            [
+                (
+                    _day(one.word.when, zone),
+                    one.recipient or says["everyone"],
+                    says[f"mark_{one.cause}"],
+                )
+                for one in person.marks
+            ],
+            says["marks_columns"],
+        )
+    if person.forms:
+        yield _title(says["forms"])
+        yield _table(
+            [
+                (
+                    *(shown(one.id), _day(one.printed, zone)),
+                    says["not_answered"] if one.signed is None else _day(one.signed, zone),
+                )
+                for one in person.forms
+            ],
+            says["forms_columns"],
+        )
 
 
 def _duties(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:

@@ -98,6 +98,16 @@ WORDS = {
         "begins_later": "pas encore commencé",
         "ended": "terminé",
         "withdrawn": "retiré le {day}",
+        "marks": "Vos retraits et vos refus",
+        "marks_words": "Un accord ne vaut que s'il a été donné en sachant cela.",
+        "marks_columns": "noté le|à qui|quoi",
+        "mark_withdrawn": "accord retiré",
+        "mark_refused": "accord refusé",
+        "mark_restored": "passerelle remplacée : votre accord doit être demandé de nouveau",
+        "everyone": "tous les destinataires",
+        "forms": "Formulaires imprimés pour vous",
+        "forms_columns": "numéro|imprimé le|signé le",
+        "not_answered": "pas de réponse connue",
         "duties": "Ce que la loi ou un contrat permet sans votre accord",
         "duties_words": "L'index de la fin de chaque mois, et celui de 00:00 à un changement "
         "d'occupant ou à une date de facturation. L'index de minuit est gardé ici "
@@ -244,6 +254,16 @@ WORDS = {
         "begins_later": "not begun yet",
         "ended": "ended",
         "withdrawn": "withdrawn on {day}",
+        "marks": "What you withdrew and refused",
+        "marks_words": "A consent counts only if it was given knowing of this.",
+        "marks_columns": "noted on|to whom|what",
+        "mark_withdrawn": "consent withdrawn",
+        "mark_refused": "consent refused",
+        "mark_restored": "gateway replaced: you have to be asked again",
+        "everyone": "all recipients",
+        "forms": "Forms printed for you",
+        "forms_columns": "number|printed on|signed on",
+        "not_answered": "no answer known",
         "duties": "What law or contract allows without your consent",
         "duties_words": "The index at the end of each month, and the index of 00:00 at a change of "
         "occupant or on a billing date. The index of midnight is kept here for "

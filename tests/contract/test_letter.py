@@ -24,12 +24,15 @@ from agent.outlet import open_outlet
 from agent.registry import identity
 from agent.registry.entries import (
     NewAlias,
+    NewAnswer,
     NewConsent,
     NewDuty,
     NewInstallation,
     NewOccupancy,
     NewPlace,
 )
+from agent.registry.forms import Box
+from agent.registry.place import shown
 from tests.contract.buffer.far import FOREVER, receipt_for
 
 DAY = 86_400
@@ -287,6 +290,23 @@ def test_a_consent_that_was_withdrawn_was_given_when_it_was_given(gateway):
     letter, _ = gateway.answer(stop=True)
     assert f"| advice | {given} | {given} |" in letter
     assert f"| withdrawn on {today} |" in letter
+
+
+def test_what_they_refused_and_the_form_that_asked_stand_in_letter_and_table(gateway):
+    async def refuse(house):
+        at, by = float(gateway.now), ("marie", "a list")
+        boxes = [Box(US, "advice", ("elec.imp",), DAY, 12)]
+        (form,) = house.registry.print_forms(["A-1"], boxes, "marie", at)
+        answer = [NewAnswer(form.id, ("no",), gateway.now)]
+        house.registry.answer(answer, *by, at, policy_of(house.config), without_effect=[])
+        return shown(form.id)
+
+    number, today = gateway.inside(refuse), stamp(gateway.now)[:10]
+    letter, found = gateway.answer()
+    assert f"{today} | {US} | consent refused" in letter
+    assert f"{number} | {today} | {today}" in letter
+    assert re.search(rf"^mark;\w+;{US};.*;refused;", found["csv"], re.MULTILINE)
+    assert f"form;{number};" in found["csv"]
 
 
 def test_a_confirmed_erasure_stands_in_letter_table_and_list(gateway):

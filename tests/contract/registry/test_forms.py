@@ -103,6 +103,26 @@ def test_a_page_says_all_that_people_must_know(registry, language):
     assert "$" not in answer["html"]
 
 
+@pytest.mark.parametrize(
+    ("language", "daily", "fine"),
+    [
+        ("fr", "révèle : un index par jour", "relevé toutes les 30 minutes, il montre"),
+        ("en", "gives away: one index a day", "read every half hour it shows"),
+    ],
+)
+def test_a_box_says_what_its_own_step_gives_away(registry, language, daily, fine):
+    page = forms(registry, language=language, places=["A-1"])["html"]
+    assert (page.count(daily), page.count(fine)) == (2, 1)
+
+
+def test_a_lease_is_no_formula_in_the_list_of_answers(registry):
+    registry.occupy(
+        [NewOccupancy("move_in", "A-4", since=NOW - DAY, reference="=1+1")], "alice", "", NOW
+    )
+    answer = forms(registry, places=["A-4"])
+    assert ";'=1+1;" in answer["list"]
+
+
 def test_yes_is_a_consent_with_its_proof_and_no_ends_what_was_agreed(registry):
     forms(registry)
     scans = {squeeze(calls_forms.due(registry, who="", now=NOW)["forms"][0]["form"]): "ab" * 32}
