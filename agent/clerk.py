@@ -177,6 +177,8 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
             answer = await beside(house.registry, asked) if listed else asked(house.registry)
         except Refused as error:
             raise Refused(said_here(str(error), zone)) from error
+        if lost := answer.get("without_effect"):
+            answer["without_effect"] = [said_here(line, zone) for line in lost]
         house.pin_all()
         await house.registry_changed()
         return answer

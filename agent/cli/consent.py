@@ -20,7 +20,9 @@ from agent.cli.terminal import (
     State,
     as_json,
     ask,
+    confirmed,
     day,
+    free_names,
     not_occupied,
     not_read,
     plural,
@@ -41,11 +43,14 @@ app = typer.Typer(
 
 def _show(consents: Sequence[dict[str, Any]]) -> None:
     rows = [
-        (c["label"], c["recipient"], ", ".join(c["channels"]), _scope(c), _until(c), c["id"])
+        (
+            *(c["label"], c["recipient"], c["purpose"]),
+            *(f"{', '.join(c['channels'])}, {_scope(c)}", _until(c), c["id"]),
+        )
         for c in sorted(consents, key=lambda one: str(one["label"]))
     ]
-    heads = (_("dwelling"), _("recipient"), _("quantities"), _("scope"), _("until"), _("id"))
-    table(heads, rows)
+    heads = (_("dwelling"), _("recipient"), _("for"), _("quantities"), _("until"), _("id"))
+    table(heads, rows, whole=_("id"))
 
 
 def _scope(consent: dict[str, Any]) -> str:
@@ -57,8 +62,12 @@ def _scope(consent: dict[str, Any]) -> str:
 
 def _until(consent: dict[str, Any]) -> str:
     if consent["withdrawn"]:
-        return "withdrawn"
-    return "never" if consent.get("never") else day(consent["until"])[:10]
+        return _("withdrawn")
+    if consent.get("never"):
+        return _("never in force")
+    if consent.get("moved_out"):
+        return _("moved out {day}", day=day(consent["moved_out"])[:10])
+    return day(consent["until"])[:10]
 
 
 def _shown(answer: dict[str, Any], json: bool, done: str) -> None:
@@ -67,7 +76,8 @@ def _shown(answer: dict[str, Any], json: bool, done: str) -> None:
         return
     if answer["consents"]:
         _show(answer["consents"])
-    typer.echo(f"{plural(len(answer['consents']), 'consent')} {done}{stands(answer)}")
+    if done:
+        typer.echo(f"{plural(len(answer['consents']), 'consent')} {done}{stands(answer)}")
     for words in answer.get("without_effect", ()):
         typer.echo(_("no effect: {words}", words=words))
     for name in answer.get("without_uplink", ()):
@@ -82,7 +92,11 @@ def hashes(folder: Path) -> dict[str, str]:
     from agent.registry.place import parse
 
     found: dict[str, str] = {}
-    for path in sorted(folder.iterdir()):
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise Refused(f"{folder}: {error.strerror}") from error
+    for path in paths:
         with suppress(Refused):
             found[parse(path.name.split(".")[0], NUMBER)] = digest(path)
     if not found:
@@ -101,7 +115,8 @@ def _knowing(known: Sequence[dict[str, Any]]) -> list[str]:
     if not known or not sys.stdin.isatty():
         return []
     _show_marks(known)
-    typer.confirm(_("Have they agreed again since then, knowing of this?"), abort=True)
+    if not confirmed(_("Have they agreed again since then, knowing of this?")):
+        raise typer.Abort
     return [str(one["mark"]) for one in known]
 
 
@@ -220,10 +235,10 @@ def forms(
         again=again, due=due,
     )  # fmt: skip
     names = {"fr": ("formulaires", "reponses"), "en": ("forms", "answers")}[language]
-    files = {f"{names[0]}.html": answer["html"], f"{names[1]}.csv": answer["list"]}
+    files = free_names([to / f"{names[0]}.html", to / f"{names[1]}.csv"])
     if answer["forms"]:
-        for name, text in files.items():
-            write_page(to / name, text)
+        for path, text in zip(files, (answer["html"], answer["list"]), strict=True):
+            write_page(path, text)
     if json:
         as_json(answer)
         return
@@ -232,13 +247,13 @@ def forms(
     if not answer["forms"]:
         typer.echo(_("no form to print; those that wait for an answer: --again"))
         return
-    for name in files:
-        typer.echo(_("written: {file}", file=to / name))
+    for path in files:
+        typer.echo(_("written: {file}", file=path))
     typer.echo(
         _(
-            "{forms} printed. Write the answers into {list}, and bring it: gardien consent import"
-            " {list}",
-            forms=plural(len(answer["forms"]), "form"), list=to / f"{names[1]}.csv",
+            "forms printed: {forms}. Write the answers into {list}, and bring it: gardien consent"
+            " import {list}",
+            forms=len(answer["forms"]), list=files[1],
         )
     )  # fmt: skip
 
@@ -258,12 +273,22 @@ def due(
     if answer["forms"]:
         rows = [(one["label"], one["form"], day(one["printed"])[:10]) for one in answer["forms"]]
         table((_("not answered"), _("form"), _("printed")), rows)
+        for one in answer["forms"]:
+            if one["without_effect"]:
+                words = _(
+                    "{label}: the answer had no effect, since they had withdrawn; --again prints a"
+                    " new form",
+                    label=one["label"],
+                )
+                typer.echo(words)
         typer.echo(_("print them again: gardien consent forms --again"))
     if answer["consents"]:
         _show(answer["consents"])
         typer.echo(_("ask again: gardien consent forms --due {days}", days=days))
+    if not answer["printed"]:
+        typer.echo(_("no form was printed yet: gardien consent forms"))
     if not answer["forms"] and not answer["consents"]:
-        typer.echo(_("every form is answered, and no consent ends soon"))
+        typer.echo(_("no form waits for its answer, and no consent ends soon"))
 
 
 @app.command("import")
@@ -303,17 +328,18 @@ def import_(
             "scans": hashes(scans) if scans else {},
         }  # fmt: skip
         answer = ask(config, state, "consent.answers", named=as_, **words)
-        _shown(answer, json, "would be recorded" if preview else "recorded")
+        _shown(answer, json, "")
         if not json:
-            ended = sum(one["withdrawn"] is not None for one in answer["consents"])
-            new = len(answer["consents"]) - ended
             typer.echo(
                 _(
-                    "{forms} read: {new} consents given, {ended} ended, {no} boxes refused",
-                    forms=plural(answer["answers"], "form"), new=new, ended=ended,
-                    no=answer["refused"],
+                    "forms read: {forms}; consents given: {given}, ended: {ended}, replaced:"
+                    " {replaced}; boxes refused: {no}; scans added: {proved}",
+                    forms=answer["answers"], given=answer["given"], ended=answer["ended"],
+                    replaced=answer["replaced"], no=answer["refused"], proved=answer["proved"],
                 )
             )  # fmt: skip
+            if preview:
+                typer.echo(_("nothing was recorded: --preview"))
         for number in () if json else answer["without_scan"]:
             typer.echo(_("form {form}: no scan of it lies in the folder", form=number))
         return
@@ -353,6 +379,11 @@ def withdraw(
     """Record that who lives there agrees no longer: at once, and for all that was sent."""
     words = {"place": place, "id": id, "recipient": recipient, "purpose": purpose}
     answer = ask(config, state, "consent.withdraw", named=as_, channels=channel or [], **words)
+    if not answer["consents"] and not json:
+        typer.echo(
+            _("they had agreed to nothing any more; it is noted that they want nothing to leave")
+        )
+        return
     _shown(answer, json, "withdrawn; what is delivered on them is taken back")
 
 

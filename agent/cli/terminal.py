@@ -104,8 +104,10 @@ def as_json(answer: Any) -> None:
     typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows for people; it fits the terminal, or 80 columns where there is none."""
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], whole: str = "") -> None:
+    """Print rows for people; it fits the terminal, or 80 columns where there is none. `whole`: the
+    column that is never broken over two lines, since people copy from it.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -113,7 +115,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     width = None if "COLUMNS" in os.environ or os.isatty(1) else 80
     shown = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for column in columns:
-        shown.add_column(column, overflow="fold")  # an id that is cut off is of no use
+        # an id that is cut off is of no use
+        shown.add_column(column, overflow="fold", no_wrap=column == whole)
     for row in rows:
         shown.add_row(*row)
     Console(width=width, highlight=False, markup=False).print(shown)
@@ -183,6 +186,23 @@ def text_of(path: Path) -> str:
     except OSError as error:
         raise Refused(f"{path}: {error.strerror}") from error
     return text_in(content, str(path))
+
+
+def confirmed(question: str) -> bool:
+    """Ask at the terminal; yes in the reader's language or in English, else no."""
+    answer: str = typer.prompt(f"{question} {_('[y/N]')}", default="", show_default=False)
+    return answer.strip().casefold() in {"y", "yes", _("y"), _("yes")}
+
+
+def free_names(paths: Sequence[Path]) -> list[Path]:
+    """The paths, or with one number behind their names where a file is there already: people may
+    have written into that one.
+    """
+    free, number = list(paths), 1
+    while any(path.exists() for path in free):
+        number += 1
+        free = [path.with_stem(f"{path.stem}-{number}") for path in paths]
+    return free
 
 
 def write_page(path: Path, text: str) -> None:

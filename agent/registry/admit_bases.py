@@ -56,6 +56,8 @@ def admit_consents(
 
     def admit(row: NewConsent) -> Iterator[Document]:
         _not_in_the_future(row, author, policy)
+        if _stood_while_they_lived_there(index, row, author):
+            return
         home, since = _home(index, row, author)
         signed = min(int(author.now), since) if row.given is None else row.given
         consent = Consent(
@@ -136,11 +138,9 @@ def admit_withdrawals(
         ends = list(ended(row, meant, word))
         partly = row.channels or row.purpose or (row.id and not unheard)
         if not ends and partly and not row.number:  # a signed one may be named by its number
-            raise Refused(f"{row.id or row.place}: there is no consent left to withdraw")
+            raise Refused(_nothing_left(row, _theirs(known, occupancy)))
         yield from ends
-        if occupancy and marked:
-            cause = "refused" if row.refused else "withdrawn"
-            yield Mark(drawn(), occupancy, recipient, cause, word, row.number)
+        yield from _marks(row, occupancy, recipient, ends, word) if marked else ()
 
     return in_order(each(rows, admit))
 
@@ -180,6 +180,38 @@ def _withdrawn_by(
         and row.purpose in (None, doc.purpose)
     ]
     return occupancy, recipient, meant
+
+
+def _nothing_left(row: NewWithdrawal, theirs: Sequence[Consent]) -> str:
+    return _(
+        "{what}: there is no such consent left to withdraw; their consents are for: {purposes}",
+        what=row.id or row.place,
+        purposes=", ".join(sorted({one.purpose for one in theirs})) or "-",
+    )
+
+
+def _marks(
+    row: NewWithdrawal,
+    occupancy: str | None,
+    recipient: str | None,
+    ends: Sequence[Document],
+    word: Word,
+) -> Iterator[Mark]:
+    cause = "refused" if row.refused else "withdrawn"
+    for to in (_concerned(row, ends) or [recipient]) if occupancy else ():
+        yield Mark(drawn(), occupancy or "", to, cause, word, row.number)
+
+
+def _concerned(row: NewWithdrawal, ends: Sequence[Document]) -> list[str | None]:
+    """The recipients of what ends, where only some of their consents are meant."""
+    if not (row.channels or row.purpose):
+        return []
+    return [*sorted({one.recipient for one in ends if isinstance(one, Consent)})]
+
+
+def _theirs(known: Mapping[str, Consent], occupancy: str | None) -> list[Consent]:
+    """What these people agreed to and have not withdrawn."""
+    return [one for one in known.values() if one.occupancy == occupancy and one.withdrawn is None]
 
 
 def admit_missing_marks(index: Index, author: Author) -> list[Document]:
@@ -299,11 +331,31 @@ def _home(index: Index, row: NewConsent, author: Author) -> tuple[Occupancy, int
     return _lives_there(index, row, since), since
 
 
+def _stood_while_they_lived_there(index: Index, row: NewConsent, author: Author) -> bool:
+    """Whether a row of a list states what people agreed to who have moved out since."""
+    if not (row.where and row.lease and row.since is None and row.replaces is None):
+        return False
+    place = dwelling(index, row.place, "consent")
+    return any(
+        old.channels == fields.personal(row.channels)
+        and (old.step, old.purpose) == (row.step, row.purpose)
+        and row.given in (None, old.given)
+        for home in _leases(index, place, row.lease)
+        if home.until is not None and home.until <= author.now
+        for old in index.consents_of(home.id, row.recipient)
+    )
+
+
+def _leases(index: Index, place: Place, lease: str) -> list[Occupancy]:
+    """The occupancies of this reference, or id."""
+    homes = index.occupancies_of(place.id)
+    return [home for home in homes if home.reference == lease.strip() or home.id == squeeze(lease)]
+
+
 def _of_lease(index: Index, row: NewConsent, lease: str, author: Author) -> tuple[Occupancy, int]:
     """Who has this lease; their consent counts from when they move in, if that is to come."""
     place = dwelling(index, row.place, "consent")
-    homes = index.occupancies_of(place.id)
-    named = [doc for doc in homes if doc.reference == lease or doc.id == squeeze(lease)]
+    named = _leases(index, place, lease)
     for home in named:
         since = author.since(row.since)
         if row.since is None:

@@ -66,29 +66,64 @@ def admit_answers(
 
     A form that does not know of a later withdrawal gives nothing, and refuses all the same; it is
     added to `without_effect`, and so is one of people who have moved out. A form that was answered
-    the same way before has no documents.
+    the same way before has no documents, but for a proof that comes later.
     """
-    found: list[tuple[NewAnswer, Form]] = []
+    known: dict[str, Form] = {}
+    rounds: list[list[tuple[NewAnswer, Form]]] = []
+    """of several forms of the same people, one after the other: the later one knows of the first"""
 
     def read(row: NewAnswer) -> Iterator[Document]:
         form = _form(index, row)
-        if form.signed is not None:
-            if (form.answers, form.signed) != (row.answers, row.signed):
+        answered = known.get(form.id, form)
+        if answered.signed is not None:
+            if (answered.answers, answered.signed) != (row.answers, row.signed):
                 raise Refused(
                     _(
                         "form {form} was answered already (signed on {signed}); print a new one"
-                        " for another answer: gardien consent forms",
-                        form=shown(form.id), signed=stamp(form.signed),
+                        " for another answer: gardien consent forms {label}",
+                        form=shown(form.id), signed=stamp(answered.signed),
+                        label=index.places[form.place].label,
                     )
                 )  # fmt: skip
+            yield from _proved(index, answered, row, author)
             return
-        found.append((row, form))
-        answered = replace(
+        for some in rounds:
+            if all(other.occupancy != form.occupancy for _row, other in some):
+                some.append((row, form))
+                break
+        else:
+            rounds.append([(row, form)])
+        known[form.id] = replace(
             form, answers=row.answers, signed=row.signed, word=author.word(row.where)
         )
-        yield answered
+        yield known[form.id]
 
     documents = each(rows, read)
+    for some in rounds:
+        made = _answered(index, some, author, policy, without_effect)
+        documents += made
+        index = index.and_with(made)
+    return documents
+
+
+def _proved(index: Index, form: Form, row: NewAnswer, author: Author) -> Iterator[Document]:
+    """The consents of a form whose scan was not there when it was brought."""
+    if "sha256:" not in row.proof:
+        return
+    for to in sorted({Box.of(text).recipient for text in form.asked}):
+        for one in index.consents_of(form.occupancy, to):
+            lacks = "sha256:" not in one.proof
+            if lacks and (one.word.source, one.given) == (form.word.source, form.signed):
+                yield replace(one, proof=row.proof, word=author.word(row.where))
+
+
+def _answered(
+    index: Index,
+    found: Sequence[tuple[NewAnswer, Form]],
+    author: Author,
+    policy: Policy,
+    without_effect: list[Refused],
+) -> list[Document]:
     refusals = [
         NewWithdrawal(occupancy=form.occupancy, recipient=to, refused=True, where=row.where)
         for row, form in found
@@ -102,7 +137,7 @@ def admit_answers(
         for new in _consents((index, after), row, form, without_effect, author)
     ]
     given = admit_consents(after, consents, author, policy, without_effect)
-    return [*documents, *refused, *given]
+    return [*refused, *given]
 
 
 def _form(index: Index, row: NewAnswer) -> Form:
@@ -110,6 +145,14 @@ def _form(index: Index, row: NewAnswer) -> Form:
     form = index.forms.get(id_)
     if form is None:
         raise Refused(_("form {form} was not printed here", form=shown(id_)))
+    if row.place and index.labels.find(row.place).id != form.place:
+        raise Refused(
+            _(
+                "form {form} is of {place}, and the row says {other}: look whether cells have"
+                " moved to another row",
+                form=shown(id_), place=index.places[form.place].label, other=row.place,
+            )
+        )  # fmt: skip
     if len(row.answers) > len(form.asked) and any(row.answers[len(form.asked) :]):
         raise Refused(_("form {form} has {many} boxes", form=shown(id_), many=len(form.asked)))
     if not any(row.answers):
@@ -154,8 +197,9 @@ def _consents(
         if lacks:
             words = _(
                 "form {form}, for {to}: since it was printed: {marks}; if they agree now, print a"
-                " new form: gardien consent forms",
-                form=shown(form.id), to=to, marks="; ".join(map(sentence, lacks)),
+                " new form: gardien consent forms {label}",
+                form=shown(form.id), to=to, label=before.places[form.place].label,
+                marks="; ".join(map(sentence, lacks)),
             )  # fmt: skip
             without_effect.append(Unknowing(f"{row.where}: {words}", lacks))
     for box in agreed:

@@ -122,8 +122,20 @@ def occupancies(registry: Registry, rows: Sequence[Occupancy], now: float) -> An
 
 
 def consents(registry: Registry, rows: Sequence[Consent], now: float) -> Answer:
-    """Show consents."""
-    return _listed(registry, "consents", rows, now, _consent)
+    """Show consents; one ends with the occupancy of who gave it."""
+    ends = {home.id: home.until for home in registry.occupancies() if home.until is not None}
+
+    def consent(one: Consent) -> Answer:
+        return _consent(one) | _moved_out(one, ends.get(one.occupancy), now)
+
+    return _listed(registry, "consents", rows, now, consent)
+
+
+def _moved_out(consent: Consent, left: int | None, now: float) -> Answer:
+    if left is None or consent.until <= left:
+        return {}
+    ended = {"in_force": False} if left <= now else {}
+    return ended | {"moved_out": stamp(left)}
 
 
 def duties(registry: Registry, rows: Sequence[Duty], now: float) -> Answer:

@@ -12,6 +12,7 @@ from agent.errors import Refused
 from agent.registry import answers, sheet, written
 from agent.registry.entries import NewConsent, NewDuty, NewWithdrawal
 from agent.registry.gate import policy as named_policy
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,6 +111,8 @@ def withdraw(  # noqa: PLR0913
     channels: Sequence[str] = (),
 ) -> Answer:
     """Record what the people living in a place no longer agree to; nothing named: all of it."""
+    if id is not None and all(one.id != id for one in registry.consents()):
+        raise Refused(_("no consent has the id {id}: gardien consent list", id=id))
     row = NewWithdrawal(id, place, recipient, purpose, tuple(channels))
     gone = registry.withdraw([row], who, "gardien consent withdraw", now)
     return answers.consents(registry, gone, now)

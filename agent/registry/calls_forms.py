@@ -21,10 +21,10 @@ from agent.registry.marks import unknown
 from agent.registry.place import parse, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from agent.registry.answers import Answer
-    from agent.registry.documents import Consent, Form
+    from agent.registry.documents import Consent, Form, Mark
     from agent.registry.forms import Look
     from agent.registry.registry import Registry
 
@@ -43,14 +43,24 @@ COLUMNS = {
 
 
 def is_list(text: str) -> bool:
-    """Whether a table is a list of answers to forms: its headings have their numbers and a box."""
+    """Whether a table is a list of answers to forms: its headings have their numbers and a box, or
+    a row begins with the number of a form.
+    """
     heads = {sheet.plain(one) for one, name in COLUMNS.items() if name == "form"}
     for line in text.removeprefix("\ufeff").splitlines()[: sheet.ABOVE]:
-        for mark in sheet.SEPARATORS:
-            cells = {sheet.plain(cell.strip('"')) for cell in line.split(mark)}
-            if cells & heads and "1" in cells:
+        for mark in (*sheet.SEPARATORS, "|"):
+            cells = [cell.strip('" ') for cell in line.split(mark)]
+            plain = {sheet.plain(cell) for cell in cells}
+            if (plain & heads and "1" in plain) or _is_number(cells[0]):
                 return True
     return False
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return bool(parse(cell, NUMBER))
+    except Refused:
+        return False
 
 
 def pages(registry: Registry, forms: Sequence[Form]) -> list[Page]:
@@ -85,7 +95,11 @@ def forms(  # noqa: PLR0913 -- as many options
     """
     waits = {form.occupancy: form for form in open_forms(registry, now)}
     if again:
-        stale = [form.place for form in waits.values() if _unknowing(registry, form)]
+        stale = [
+            form.place
+            for form in waits.values()
+            if form.signed is not None or _unknowing(registry, form)
+        ]
         made = [form for form in waits.values() if form.place not in stale]
         made += registry.print_forms(stale, boxes, who, now) if stale else []
     else:
@@ -123,16 +137,39 @@ def _not_asked(registry: Registry, now: float, waits: set[str], due: int) -> lis
 
 def _unknowing(registry: Registry, form: Form) -> bool:
     """Whether people have withdrawn since a form was printed: its yes would have no effect."""
-    recipients = {Box.of(text).recipient for text in form.asked}
-    marks = (registry.marks_of(form.occupancy, to) for to in recipients)
-    return any(unknown(of, form.after, (), "") for of in marks)
+    return bool(_later_marks(registry, form, {Box.of(text).recipient for text in form.asked}))
 
 
 def open_forms(registry: Registry, now: float) -> list[Form]:
-    """The latest form of each who lives here and has not answered any since."""
+    """The latest form of each who lives here, where it is not answered, or a yes on it had no
+    effect.
+    """
     latest = {form.occupancy: form for form in registry.forms()}
     here = {home.id for home in registry.occupancies() if covers(home, int(now))}
-    return [form for form in latest.values() if form.signed is None and form.occupancy in here]
+    return [
+        form
+        for form in latest.values()
+        if form.occupancy in here and (form.signed is None or _without_effect(registry, form))
+    ]
+
+
+def _without_effect(registry: Registry, form: Form) -> bool:
+    """Whether an answer came too late: they had withdrawn since the form was printed."""
+    ticked = zip(map(Box.of, form.asked), form.answers, strict=False)
+    agreed = {box.recipient for box, tick in ticked if tick == "yes"}
+    return any(
+        # not those that its own refusals drew
+        mark.word.revision <= form.word.revision and mark.word.source != form.word.source
+        for mark in _later_marks(registry, form, agreed)
+    )
+
+
+def _later_marks(registry: Registry, form: Form, recipients: Collection[str]) -> list[Mark]:
+    """What the people of a form have said no to since it was printed."""
+    marks = (registry.marks_of(form.occupancy, to) for to in recipients)
+    return [
+        mark for of in marks for mark in unknown(of._replace(pending=False), form.after, (), "")
+    ]
 
 
 def ending(registry: Registry, now: float, days: int = SOON) -> list[Consent]:
@@ -158,6 +195,7 @@ def due(registry: Registry, *, who: str, now: float, days: float = SOON) -> Answ
     waits = sorted(open_forms(registry, now), key=lambda form: registry.label(form.place) or "")
     return {
         "forms": [_told(registry, form) for form in waits],
+        "printed": len(registry.forms()),
         **answers.consents(registry, ending(registry, now, int(days)), now),
     }
 
@@ -169,6 +207,7 @@ def _told(registry: Registry, form: Form) -> Answer:
         "occupancy": form.occupancy,
         "printed": stamp(form.printed),
         "signed": stamp(form.signed) if form.signed is not None else None,
+        "without_effect": form.signed is not None and _without_effect(registry, form),
         "boxes": len(form.asked),
         "answers": list(form.answers),
     }
@@ -203,13 +242,22 @@ def back(  # noqa: PLR0913 -- as many options
             NewAnswer(
                 cells.get("form", ""), _without_end(ticks), signed,
                 cells.get("method", "") or "paper",
-                _proof(cells, scans, kept), where=line.where, fault=fault,
+                _proof(cells, scans, kept), cells.get("place", ""), where=line.where, fault=fault,
             )
         )  # fmt: skip
     unknowing: list[Refused] = []
     under = named_policy(policy, zone=ZoneInfo(zone) if zone else None)
-    given = registry.answer(rows, who, name, now, under, without_effect=unknowing, preview=preview)
-    return answers.consents(registry, given, now) | {
+    before = {one.id for one in registry.consents()}
+    changed = registry.answer(
+        rows, who, name, now, under, without_effect=unknowing, preview=preview
+    )
+    ended = {one.id for one in changed if one.withdrawn is not None}
+    replaced = {one.id for one in changed if one.replaced is not None}
+    return answers.consents(registry, changed, now) | {
+        "given": sum(one.id not in before for one in changed),
+        "ended": len(ended),
+        "replaced": len(replaced - ended),
+        "proved": sum(one.id in before - ended - replaced for one in changed),
         "without_effect": [str(one) for one in unknowing],
         "answers": len(rows),
         "refused": sum(row.answers.count("no") for row in rows),

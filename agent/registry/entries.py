@@ -180,6 +180,8 @@ class NewAnswer(Said):
     signed: int | None
     method: str = ""
     proof: str = ""
+    place: str = ""
+    """whose it is by the row; empty: the row does not say"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ WORDS = {
         "until": "pour {months} mois après la signature ; pourquoi si longtemps : {why}",
         "none": "à demander au gestionnaire",
         "withdrawn": "Le {on}, il a été noté que vous retirez votre accord : {to}.",
-        "refused": "Le {on}, il a été noté que vous refusez : {to}.",
+        "refused": "Le {on}, il a été noté que vous refusez une demande de : {to}.",
         "restored": "Le {on}, la passerelle de l'immeuble a été remplacée : votre accord doit être"
         " demandé de nouveau.",
         "all": "tous les destinataires",
@@ -56,7 +56,7 @@ WORDS = {
         "until": "for {months} months after the signature; why that long: {why}",
         "none": "ask the building manager",
         "withdrawn": "On {on} it was noted that you withdraw your consent: {to}.",
-        "refused": "On {on} it was noted that you refuse: {to}.",
+        "refused": "On {on} it was noted that you refuse a request of: {to}.",
         "restored": "On {on} the building's gateway was replaced: you have to be asked again.",
         "all": "all recipients",
         "withdraw": "You may withdraw your consent at any time, without a reason and free of"
@@ -179,7 +179,8 @@ def _filled(page: Page, look: Look, language: str) -> dict[str, str]:
         "building": escape(look.building), "printed": _day(form.printed, look.zone),
         "controller": escape(look.controller), "dpo": escape(look.dpo or says["none"]),
         "withdraw": escape(says["withdraw"].format(contact=look.contact)),
-        "boxes": "\n".join(boxes), "known": "".join(f"<p>{escape(one)}</p>" for one in told),
+        "boxes": "\n".join(boxes),
+        "known": "".join(f"<p>{escape(one)}</p>" for one in dict.fromkeys(told)),
     }  # fmt: skip
 
 

@@ -303,7 +303,7 @@ def test_what_they_refused_and_the_form_that_asked_stand_in_letter_and_table(gat
 
     number, today = gateway.inside(refuse), stamp(gateway.now)[:10]
     letter, found = gateway.answer()
-    assert f"{today} | {US} | consent refused" in letter
+    assert f"{today} | {US} | a request refused" in letter
     assert f"{number} | {today} | {today}" in letter
     assert re.search(rf"^mark;\w+;{US};.*;refused;", found["csv"], re.MULTILINE)
     assert f"form;{number};" in found["csv"]

@@ -305,8 +305,31 @@ def test_nothing_to_withdraw_is_said(registry):
     assert calls_bases.withdraw(registry, **BY, place="A-1")["consents"] == []
     with pytest.raises(Refused, match="but since then"):
         give(registry)
-    with pytest.raises(Refused, match="no consent left"):
+    with pytest.raises(Refused, match="no such consent left"):
         calls_bases.withdraw(registry, **BY, place="A-1", purpose="research")
+    with pytest.raises(Refused, match="no consent has the id nonsense"):
+        calls_bases.withdraw(registry, **BY, id="nonsense")
+
+
+def test_a_withdrawal_of_one_purpose_says_nothing_to_other_recipients(registry):
+    give(registry)
+    give(registry, recipient="other.example", purpose="research", channels=["cw"])
+    calls_bases.withdraw(registry, **BY, place="A-1", purpose="research")
+    (mark,) = calls_bases.marks(registry, **BY, places=["A-1"])["marks"]
+    assert mark["recipient"] == "other.example"
+    assert give(registry, purpose="comparing", channels=["dhw"])
+
+
+def test_a_list_with_a_consent_of_those_who_moved_out_is_taken_again(registry):
+    leases(registry, "A-2;B-1;2025-01-01;")
+    text = "place;recipient;channels;purpose;lease\nA-2;centre.example;heat;advice;B-1\n"
+    calls_bases.give(registry, **PARIS, text=text, name="c.csv")
+    calls_people.move_out(registry, **PARIS, place="A-2", at="2026-05-01")
+    (gone,) = calls_bases.list_(registry, **BY)["consents"]
+    assert (gone["in_force"], gone["moved_out"]) == (False, "2026-04-30T22:00:00Z")
+    text += "A-1;centre.example;heat;advice;\n"
+    answer = calls_bases.give(registry, **PARIS, text=text, name="c.csv")
+    assert ([one["label"] for one in answer["consents"]], answer["unchanged"]) == (["A-1"], 1)
 
 
 def test_a_narrower_consent_ends_the_one_that_stood(registry):

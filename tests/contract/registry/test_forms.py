@@ -185,10 +185,73 @@ def test_a_page_that_knows_not_of_a_withdrawal_is_printed_anew(registry):
         ('"form","dwelling","1","signed"', True),
         ("Numéro;logement;destinataire;grandeurs", False),
         ("formulaire;logement;destinataire;grandeurs", False),
+        ("F2S55-6QE3S-H3ZXC;A-1;oui", True),
     ],
 )
 def test_an_ordinary_list_is_taken_for_no_list_of_answers(heading, is_one):
     assert calls_forms.is_list(f"Les Lilas\n{heading}\n1;A-1;x;heat\n") is is_one
+
+
+@pytest.mark.parametrize("first", ["yes", "no"])
+def test_a_form_has_one_answer_in_a_list_and_of_two_forms_a_no_counts(registry, first):
+    printed = forms(registry, places=["A-1"])
+    (first,) = list(
+        csv.DictReader(io.StringIO(printed["list"].removeprefix("\ufeff")), delimiter=";")
+    )
+    head, number = printed["list"].removeprefix("\ufeff").splitlines()[0], first["formulaire"]
+    row = "{number};A-1;;{ticks};2026-09-22;;"
+
+    def brought(*rows):
+        return calls_forms.back(
+            registry, who="alice", now=NOW + DAY, text="\n".join((head, *rows)), zone="Europe/Paris"
+        )
+
+    yes = row.format(number=number, ticks="oui;oui;oui")
+    with pytest.raises(Refused, match="was answered already"):
+        brought(yes, row.format(number=number, ticks="non;non;non"))
+    (again,) = forms(registry, places=["A-1"], now=NOW + 1)["forms"]
+    no = row.format(number=again["form"], ticks="non;non;non")
+    answer = brought(*((yes, yes, no) if first == "yes" else (no, yes, yes)))
+    assert in_force(registry) == []
+    assert (answer["ended"], len(answer["without_effect"])) == (
+        (3, 0) if first == "yes" else (0, 2)
+    )
+
+
+def test_a_row_that_names_another_dwelling_than_its_form_is_refused(registry):
+    printed = forms(registry)
+    shifted = printed | {"list": printed["list"].replace(";A-1;", ";A-3;")}
+    with pytest.raises(Refused, match="is of A-1, and the row says A-3"):
+        back(registry, {"A-3": ("oui", "", "")}, printed=shifted)
+
+
+def test_a_scan_that_comes_later_is_added_to_its_consents(registry):
+    printed = forms(registry)
+    back(registry, {"A-1": ("oui", "non", "")}, printed=printed)
+    scans = {squeeze(printed["forms"][0]["form"]): "ab" * 32}
+    for added in (1, 0):
+        answer = back(registry, {"A-1": ("oui", "non", "")}, printed=printed, scans=scans)
+        assert (answer["given"], answer["ended"], answer["proved"]) == (0, 0, added)
+    assert [one.proof for one in registry.consents()] == [f"sha256:{'ab' * 32}"]
+
+
+def test_an_answer_without_effect_is_asked_for_again(registry):
+    printed = forms(registry, places=["A-1"])
+    registry.withdraw([NewWithdrawal(place="A-1", recipient=A)], "alice", "", NOW + DAY // 2)
+    back(registry, {"A-1": ("oui", "", "")}, printed=printed)
+    (waits,) = calls_forms.due(registry, who="", now=NOW + 2 * DAY)["forms"]
+    assert (waits["label"], waits["without_effect"]) == ("A-1", True)
+    (new,) = forms(registry, again=True, now=NOW + 2 * DAY)["forms"]
+    assert new["form"] != waits["form"]
+    printed = forms(registry, again=True, now=NOW + 2 * DAY)
+    back(
+        registry,
+        {"A-1": ("oui", "non", "")},
+        printed=printed,
+        now=NOW + 3 * DAY,
+        signed="2026-09-24",
+    )
+    assert not calls_forms.due(registry, who="", now=NOW + 4 * DAY)["forms"]
 
 
 def test_a_late_page_of_those_who_moved_out_gives_nothing(registry):
