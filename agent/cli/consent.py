@@ -128,7 +128,7 @@ def _show_marks(known: Sequence[dict[str, Any]]) -> None:
         for m in known
     ]  # fmt: skip
     heads = (_("dwelling"), _("what"), _("recipient"), _("on"), _("by"), _("mark"))
-    table(heads, rows)
+    table(heads, rows, whole=_("mark"))
 
 
 @app.command()
