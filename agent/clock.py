@@ -56,7 +56,7 @@ BY_HAND, BY_SERVICE, BY_PLATFORM = "a person", "a time service", "the platform"
 
 
 class Trust(StrEnum):
-    """How far the wall clock may be believed (domain.md 4.2)."""
+    """How far the wall clock may be believed (rule C7)."""
 
     TRUSTED = "trusted"
     HOLDOVER = "holdover"

@@ -1,4 +1,4 @@
-"""The words of design.md as types: what a driver read, what the building did, what leaves.
+"""The words of docs/rules as types: what a driver read, what the building did, what leaves.
 
 Times are whole seconds since 1970 UTC (`int`) where they are slots, and the same in `float` where
 they are moments; a step is a whole number of seconds. Values are exact decimals in the unit named
@@ -16,7 +16,7 @@ Value = Decimal | str
 
 
 class Kind(StrEnum):
-    """What a value states about its slot `t` (domain.md 5.2)."""
+    """What a value states about its slot `t` (rule R4)."""
 
     REG = "REG"
     """cumulative index at t"""
@@ -31,7 +31,7 @@ class Kind(StrEnum):
 
 
 class Quality(StrEnum):
-    """How far a value can be trusted (domain.md 5.2)."""
+    """How far a value can be trusted (rule R5)."""
 
     MEASURED = "V"
     RAW = "R"
@@ -73,7 +73,7 @@ class Flag(StrEnum):
 
 
 class Why(StrEnum):
-    """Why a slot has no value: M first, then W (design.md 7)."""
+    """Why a slot has no value: M first, then W (rule R6)."""
 
     SILENT = "silent"
     LINK = "link"
@@ -207,7 +207,7 @@ class Reading:
     ver: int | None = None
     """Unix second at which a row out of schedule was made; None: made on schedule"""
     again: bool = False
-    """sealed before, and sealed anew (design.md 7, delivery rule 6)"""
+    """sealed before, and sealed anew (rule T6)"""
     flags: str = ""
     """`Flag`s joined by +"""
     n: int | None = None
@@ -253,7 +253,7 @@ class Range(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Retraction:
     """Rows that are taken back: the spool destroys them, the platform erases and refuses them for
-    ever, save those whose `ver` is higher (design.md 7). A member that is None: whatever it is.
+    ever, save those whose `ver` is higher (rule T19). A member that is None: whatever it is.
     """
 
     id: str
@@ -282,7 +282,7 @@ class Retraction:
         """Whether a row of slot t is taken back, whatever its `ver`.
 
         INT and AVG are of (t − step, t], so theirs are the slots in (since, until]; all others are
-        of the instant t, in [since, until) (domain.md 1.3).
+        of the instant t, in [since, until) (rule I10).
         """
         at = t - 1 if series.kind in (Kind.INT, Kind.AVG) else t
         return (
@@ -307,7 +307,7 @@ class Lane(StrEnum):
 
 
 class Void(StrEnum):
-    """Why a batch was destroyed under its id (design.md 7, delivery rules 4, 5 and 10)."""
+    """Why a batch was destroyed under its id (rules T4, T5, T10)."""
 
     WITHDRAWN = "withdrawn"
     RETRACTED = "retracted"
@@ -317,7 +317,7 @@ class Void(StrEnum):
 
 
 class BatchId(NamedTuple):
-    """The id of one delivery, everywhere (design.md 7, delivery rule 1)."""
+    """The id of one delivery, everywhere (rule T1)."""
 
     gateway: str
     recipient: str
@@ -338,14 +338,14 @@ class Sealed:
     form: str = ""
     """how the transport packed it; empty: zstd-compressed JSON, as it was sealed"""
     void: Void | None = None
-    """why the id has no payload any more: `payload` says just that (delivery rule 5)"""
+    """why the id has no payload any more: `payload` says just that (rule T5)"""
     original: str | None = None
     """of a void: the sha256 of what was sealed under this id before, where that is known"""
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The recipient's word on what it holds (design.md 7, delivery rule 3)."""
+    """The recipient's word on what it holds (rule T3)."""
 
     gateway: str
     recipient: str
@@ -357,4 +357,4 @@ class Receipt:
     slow_down: int = 0
     """seconds the far side asks us to leave between batches"""
     by_broker: bool = False
-    """a broker's word for what it took: it never says what the recipient holds (rule 11)"""
+    """a broker's word for what it took: it never says what the recipient holds (rule T11)"""

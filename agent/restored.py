@@ -2,7 +2,7 @@
 
 Withdrawals, revocations and moves come as signed objects, over each uplink. A transport that can
 list them knows when it has come to the end, and a platform behind a broker says so; where neither
-can be, ten minutes of connection must do, and that is told (design.md 7, delivery rule 9).
+can be, ten minutes of connection must do, and that is told (rule T9).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """What is asked about the clock: how far slots are closed by it, who vouches for it, and a person's
-word that it was wrong (docs/clock.md).
+word that it was wrong (rule C4).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What each kind of object says (domain.md 4.2): one model a kind, strict and whole.
+"""What each kind of object says (rules O3, O4): one model a kind, strict and whole.
 
 An unknown claim is refused: it might be a limit that this version does not know.
 """
@@ -82,7 +82,7 @@ class Command(Said):
 
     @property
     def gives_back(self) -> bool:
-        """Whether it can only end what is commanded: always taken (domain.md 3.3, rule 9)."""
+        """Whether it can only end what is commanded: always taken (rule H9)."""
         return self.cmd.act in GIVES_BACK
 
 
@@ -242,7 +242,7 @@ class Duty(Said):
 
 
 class PlaceMap(Said):
-    """Which place is called what elsewhere: the CSV of domain.md 1.3 as one text."""
+    """Which place is called what elsewhere: the CSV of rule I24 as one text."""
 
     ver: Annotated[int, Field(ge=1, le=2**53)]
     building: Building | None = None

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Code(StrEnum):
-    """Codes of domain.md 3.3, rule 13, as far as the object itself is concerned, and five more."""
+    """Codes of rule H13, as far as the object itself is concerned, and five more."""
 
     FORM = "E_FORM"
     """it is no object of ours: its bytes, its header or its claims are not what they must be"""

@@ -2,7 +2,7 @@
 
 The functions work on a connection of whoever acts on the object, inside that one's transaction, so
 that what was done and that it was done are on disk together. The same bytes again get the first
-outcome again; the same number on other bytes is a replay (domain.md 4.2).
+outcome again; the same number on other bytes is a replay (rules O8, O9).
 """
 
 from __future__ import annotations

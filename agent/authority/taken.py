@@ -1,4 +1,4 @@
-"""What was taken back, and by whom: a revocation ends what its signer may end (domain.md 4.2).
+"""What was taken back, and by whom: a revocation ends what its signer may end (rule O14).
 
 It may come before what it takes back, and is kept with its signer then: it hits only what that one
 could have ended had it come after. Whoever may sign anything could otherwise forbid a grant, or a

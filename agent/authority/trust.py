@@ -1,4 +1,4 @@
-"""The trust list: who may sign what, by the word of several root keys (domain.md 4.2). Pure.
+"""The trust list: who may sign what, by the word of several root keys (rule O10). Pure.
 
 JWS in general JSON form, one signature a root. Each is checked as a compact object of its own, and
 distinct keys are counted: the library takes the same key twice for two, and one bad signature for

@@ -170,7 +170,7 @@ def _may_say(member: Member, kind: Kind, said: Said, typ: str, us: Audience) -> 
 
 
 def _may_revoke(member: Member, said: Said, members: Mapping[str, Member]) -> None:
-    """A key is revoked by its owner, by another one of its role, or by root (domain.md 4.2)."""
+    """A key is revoked by its owner, by another one of its role, or by root (rule O14)."""
     if not isinstance(said, claims.Revocation) or member.role == ROOT:
         return
     for one in said.rev:

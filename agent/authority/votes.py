@@ -1,4 +1,4 @@
-"""Votes of an assembly that were recorded, and wait for somebody else's word (domain.md 4.2).
+"""Votes of an assembly that were recorded, and wait for somebody else's word (rule O19).
 
 The manager's account records; a code on paper goes to the president of the council, who confirms it
 from another account. Of the code only its SHA-256 is kept; it has 50 bits, drawn anew each time.

@@ -1,10 +1,10 @@
 """Rows of voided batches that may still leave: they wait for the word on what the far side holds.
 
 Its hash says whether it holds the void (they are sealed anew, with `again`) or what was sealed
-before (they are forgotten): delivery rule 5. Until then a withdrawal takes its rows from them too.
+before (they are forgotten): rule T5. Until then a withdrawal takes its rows from them too.
 
 They are kept as a payload is, so that they need no more room than the one that they were in
-(rules-checked B6): as blocks of one owner each they took two and a half times as much.
+(rule B6): as blocks of one owner each they took two and a half times as much.
 """
 
 from __future__ import annotations

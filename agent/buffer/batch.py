@@ -83,7 +83,7 @@ def write_retractions(label: Stamp, retractions: Sequence[dict[str, Any]]) -> by
 
 
 def write_void(id_: BatchId, reason: Void) -> bytes:
-    """The payload that stands for a batch that was destroyed, always the same (rule 5)."""
+    """The payload that stands for a batch that was destroyed, always the same (rule T5)."""
     return _compressed(_json(_id(id_) | {"void": reason.value}), LEVEL_OF_VOID)
 
 

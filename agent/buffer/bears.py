@@ -12,7 +12,7 @@ is short: 2.4 B a row of plant every minute, 3.8 with 50 dwellings every quarter
 it, 11 of 12 dwellings alone, whose blocks leave half a page empty each
 """
 WANTED = 30
-"""days that a spool is to bear (MDP-1, rule 11)"""
+"""days that a spool is to bear (rule M19)"""
 
 
 class Load(NamedTuple):

@@ -279,7 +279,7 @@ class Outbox:
     def remake(self, id_: BatchId) -> None:
         """A void, in the bytes that the transport of now takes: another hash of the same word.
 
-        Should the recipient hold the void in its other bytes, that is a conflict (rule 8), and its
+        Should the recipient hold the void in its other bytes, that is a conflict (rule T8), and its
         rows come again.
         """
         (lane,) = self._database.read(

@@ -1,4 +1,4 @@
-"""The clock periods of a spool: how far slots were closed when each began (docs/clock.md).
+"""The clock periods of a spool: how far slots were closed when each began (rule C2).
 
 A boot or a clock step begins a period. What was closed in one is what lies between its marks and
 those of the next; so where a clock turns out to have been wrong, it is known what was.

@@ -1,5 +1,5 @@
 """Destroy rows that may no longer be sent: from what waits, what was put aside, and what was
-sealed, kept batches included (delivery rules 5, 7 and 10; design note 023).
+sealed, kept batches included (rules T5, T7, T10; design note 023).
 
 In steps of one commit each, none larger than the log: a withdrawal must not fail on a full disk.
 """
@@ -57,7 +57,7 @@ class Purge:
     def begin(self, retractions: Sequence[Retraction], recipient: str) -> None:
         """Destroy the keys of those of whom nothing stays: from here on their blocks do not open.
 
-        The first, small commit of a purge (rules-checked B8).
+        The first, small commit of a purge (rule B8).
         """
         takes = taken_by(retractions, recipient)
         gone = self._destroyed()
@@ -144,7 +144,7 @@ class Purge:
         return []
 
     def expiring(self, before: int) -> Iterator[Step]:
-        """Destroy people's rows of earlier slots that nobody has receipted (domain.md 2.2), in
+        """Destroy people's rows of earlier slots that nobody has receipted (rule P14), in
         steps of one commit each, as `steps`.
         """
 

@@ -1,4 +1,4 @@
-"""Batches that the recipient asks for once more (delivery rule 10).
+"""Batches that the recipient asks for once more (rule T10).
 
 Each change belongs inside a transaction of the caller's.
 """

@@ -1,6 +1,6 @@
 """Retractions on their way to the recipient: queued with the purge, told until it has them.
 
-They travel in batches without rows, which no withdrawal touches (design.md 7). The texts are sealed
+They travel in batches without rows, which no withdrawal touches (rule T19). The texts are sealed
 on the disk, and go once the recipient has them: they stand for ever there.
 """
 

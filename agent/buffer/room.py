@@ -1,6 +1,6 @@
 """Commits within the cap and the disk, and what gives way when there is no room: receipted batches
 first, then the values that are worth least. A part of the file is closed to rows, so that sealing,
-settling and withdrawals always have theirs (rules-checked B7, docs/decisions/003).
+settling and withdrawals always have theirs (rule B7, docs/decisions/003).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ T = TypeVar("T")
 RESERVE_SHARE = 16
 """rows may not fill this part of the file, nor the headroom: 9 batches of 60,000 B fit there"""
 UNRECEIPTED = 9
-"""batches that may stand without a receipt (delivery rule 2)"""
+"""batches that may stand without a receipt (rule T14)"""
 PACKED = 3
 """times as large as it was sealed may a batch be once packed"""
 LEAST_BATCH = 60_000
@@ -101,7 +101,7 @@ class Room:
         """Raise SpoolFull unless so many bytes of new rows fit, in what the file has on the disk.
 
         It grows for them below the cap and the disk's reserve. Then receipted batches go, the
-        oldest before the others (delivery rule 10), then what is worth least of all that waits,
+        oldest before the others (rule T10), then what is worth least of all that waits,
         each time in a commit of its own.
         """
         need, self.disk_full = size + BESIDE, False

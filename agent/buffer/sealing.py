@@ -1,4 +1,4 @@
-"""Waiting rows become the next batch, whole or not at all (delivery rules 1 and 2)."""
+"""Waiting rows become the next batch, whole or not at all (rules T1, T2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A receipt applied: batches settled, quarantined, or their rows taken back (rules 3-5, 8, 9)."""
+"""A receipt applied: batches settled, quarantined, rows taken back (rules T3, T4, T5, T8, T9)."""
 
 from __future__ import annotations
 
@@ -105,16 +105,16 @@ class Settling:
         )
 
     def applied(self, settled: Settled) -> None:
-        """It is on the disk: a second look ahead in this run begins no second epoch (rule 9)."""
+        """It is on the disk: a second look ahead in this run begins no second epoch (rule T9)."""
         self._looked_ahead |= settled.ahead is not None
 
     def begin_epoch(self) -> None:
-        """Count anew, and mark all rows that wait: the recipient may have them (rule 9)."""
+        """Count anew, and mark all rows that wait: the recipient may have them (rule T9)."""
         self._begin_epoch()
         self._waiting.mark_again()
 
     def _stored(self, epoch: str, seq: int, now: float) -> None:
-        """Of a void: it stands there, so the rows that may leave are sealed anew (rule 5)."""
+        """Of a void: it stands there, so the rows that may leave are sealed anew (rule T5)."""
         held = self._outbox.held(epoch, seq)
         new = held is not None and held.void is None and held.state in NOT_YET_RECEIVED
         if new and not self._counted(epoch, seq):
@@ -144,7 +144,7 @@ class Settling:
         return f"{seen}, which is not made yet: our state is older than that", None
 
     def _contradict(self, plan: Plan, now: float) -> tuple[str | None, str | None]:
-        """An earlier epoch's conflict begins no epoch: ours has been begun anew since (rule 8)."""
+        """An earlier epoch's conflict begins no epoch: ours has been begun anew since (rule T8)."""
         if not plan.verdict.contradicted:
             return None, None
         named = ", ".join(f"{plan.epoch}/{seq}" for seq in plan.verdict.contradicted)

@@ -1,4 +1,4 @@
-"""What gives way when the spool is full of what nobody has receipted (MDP-1, rule 11).
+"""What gives way when the spool is full of what nobody has receipted (rule M11).
 
 In this order: nothing yet, for small blocks of one owner take less room as one; common areas and
 plant to one value an hour, then to one a day; the oldest of everything. The index of a midnight

@@ -248,7 +248,7 @@ class Spool:
     def apply(
         self, revision: int, retractions: Sequence[Retraction], now: float
     ) -> tuple[BatchId, ...]:
-        """Apply what a change of the registry takes back (delivery rules 5, 7, 10).
+        """Apply what a change of the registry takes back (rules T5, T7, T10).
 
         Destroyed: the rows among those that wait or were put aside; each batch that holds one, of
         which a void remains. The recipient will be told, whether or not a row was found. A change
@@ -256,7 +256,7 @@ class Spool:
         of them must be cut. No file of the spool holds the bytes of what was destroyed any more.
 
         A first commit destroys keys and queues the retractions; then the rest goes in small ones.
-        Until the last of them nothing of people is sealed or handed out (rules-checked B8): where
+        Until the last of them nothing of people is sealed or handed out (rule B8): where
         this raises, or the process ends, it is to be called again.
         """
         if revision <= self.applied:
@@ -391,7 +391,7 @@ class Spool:
         """Note which state of the gateway this is part of: its random id.
 
         Another one than before means a restored or copied state: a new epoch begins, all rows that
-        wait are marked `again`, and it is True (design.md 7, delivery rule 9).
+        wait are marked `again`, and it is True (rule T9).
         """
         known = self._meta.text("state")
         if known == state:
@@ -470,7 +470,7 @@ class Spool:
         marks: Mapping[MarkKey, Mark],
         now: float,
     ) -> None:
-        """Take back what a wrong clock closed, in one commit (docs/clock.md).
+        """Take back what a wrong clock closed, in one commit (rule C5).
 
         The recipient is told to remove all rows of `ranges`, those that wait are destroyed; `rows`
         close the slots that have passed, with versions above the retractions'; `marks` stand from
@@ -608,11 +608,11 @@ class Spool:
         return [batch for batch in found if not batch.rows] if self.purging else found
 
     def quarantined(self) -> list[Sealed]:
-        """Batches that were rejected: a receipt may still call one stored (delivery rule 4)."""
+        """Batches that were rejected: a receipt may still call one stored (rule T4)."""
         return self._outbox.quarantined()
 
     def settle(self, receipt: Receipt, now: float) -> Settled:
-        """Apply the recipient's word, in one commit (delivery rules 3, 4, 8, 9).
+        """Apply the recipient's word, in one commit (rules T3, T4, T8, T9).
 
         What it says of another gateway, recipient, epoch, seq or hash never settles a batch.
         """

@@ -1,4 +1,4 @@
-"""What a full spool gives up of some rows, and what it says instead (MDP-1, rule 11). Pure."""
+"""What a full spool gives up of some rows, and what it says instead (rule M11). Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a receipt does to the batches it names (delivery rules 3, 4, 8, 9). Pure."""
+"""What a receipt does to the batches it names (rules T3, T4, T8, T9). Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from agent.model import BatchId, Receipt
 
 CONFLICT_GAP = 86_400
-"""seconds between two new epochs by conflict, at least (rule 8)"""
+"""seconds between two new epochs by conflict, at least (rule T8)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def judge(receipt: Receipt, held: Mapping[int, Held], next_seq: int | None) -> V
     """Compare a receipt with what is held of its epoch, by seq.
 
     `next_seq` of the current epoch; None for an earlier one, whose count says nothing any more.
-    A `rejected` of other bytes than ours says nothing about ours (rule 4), nor does one of bytes
+    A `rejected` of other bytes than ours says nothing about ours (rule T4), nor does one of bytes
     that a receipt called stored. A void is never rejected; which of it and its original stands at
     the recipient is settled once, and a word for the other one changes nothing any more; a broker's
     word for what was sealed before the void says nothing of which one stands there.

@@ -1,4 +1,4 @@
-"""Versions of rows: no two are alike, whatever the clock says (docs/clock.md)."""
+"""Versions of rows: no two are alike, whatever the clock says (rule C1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which order is in force at an instant, and with what value. Pure (domain.md 3.3, rules 5 and 8).
+"""Which order is in force at an instant, and with what value. Pure (rules H5, H8).
 
 The value may go in steps, no more than so much a minute, both ways; the way back and the drawn
 give-back lie inside the hold, so that it is over when it was said to be.

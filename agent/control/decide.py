@@ -1,4 +1,4 @@
-"""Whether an order may be carried out, and if not, why: one pure decision (domain.md 4.2).
+"""Whether an order may be carried out, and if not, why: one pure decision (rules O16, O17).
 
 The gateway never widens: what is done lies within the modality and within every grant used.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from agent.control.model import Modality, Order
 
 LONGEST = 86_400.0
-"""seconds: nothing is open-ended (domain.md 3.3, rule 2)"""
+"""seconds: nothing is open-ended (rule H2)"""
 FURTHEST = 2 * 366 * 86_400.0
 """seconds from now to the begin of an order: no grant stands longer"""
 STARTABLE = 300.0

@@ -1,7 +1,7 @@
 """Where signed orders, grants and revocations are taken, decided and written down.
 
 What was decided and that it was decided are on the disk together: the same bytes again get the
-first answer again (domain.md 4.2).
+first answer again (rule O8).
 """
 
 from __future__ import annotations
@@ -261,7 +261,7 @@ class Desk:
     # -- giving back
 
     async def _end(self, verified: Verified, said: claims.Command) -> dict[str, Any]:
-        """Cancel one order, or release whatever is held: always taken (domain.md 3.3, rule 9)."""
+        """Cancel one order, or release whatever is held: always taken (rule H9)."""
         answers: dict[str, Any] = {}
         outcomes: list[Outcome] = []
         known = [name for name in dict.fromkeys(said.cmd.tgt) if name in self.keeper.fits]

@@ -1,4 +1,4 @@
-"""When a capacity limit falls back, and when it is left again. Pure (domain.md 3.3, rule 12).
+"""When a capacity limit falls back, and when it is left again. Pure (rule H12).
 
 EEBUS LPC: a lost heartbeat and every start apply the failsafe value (LPC-911); it is left at once
 by a heartbeat and a following limit (LPC-916), without one after 120 s of unbroken heartbeat, not

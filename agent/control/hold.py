@@ -1,8 +1,8 @@
 """Holding one point: read, compare, write, read back; who gives it back is the giver.
 
 Each step is on the disk before it is written to the device, so that whatever dies, the next start
-knows what may stand there. A value that is not ours is a person's: it is left (domain.md 3.3, rule
-10). Nothing here waits or repeats by itself: the keeper calls again.
+knows what may stand there. A value that is not ours is a person's: it is left (rule H10). Nothing
+here waits or repeats by itself: the keeper calls again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What must be known after a power cut: holds, orders, grants, timers, outcomes (domain.md 3.4).
+"""What must be known after a power cut: holds, orders, grants, timers, outcomes (rule H14).
 
 One SQLite file, written through before anything is written to a device. What is read again and
 again stands in memory. Beside it lies a copy of the open rows that needs no disk

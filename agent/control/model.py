@@ -24,7 +24,7 @@ class Kind(StrEnum):
 
 
 class State(StrEnum):
-    """What became of an order (domain.md 3.3, rule 11)."""
+    """What became of an order (rule H11)."""
 
     RECEIVED = "RECEIVED"
     REJECTED = "REJECTED"
@@ -43,7 +43,7 @@ class State(StrEnum):
 
 
 class Code(StrEnum):
-    """Why an order was refused (domain.md 3.3, rule 13)."""
+    """Why an order was refused (rule H13)."""
 
     SIG = "E_SIG"
     KID = "E_KID"

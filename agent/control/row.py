@@ -1,5 +1,5 @@
 """One row of the journal: what stands, or may stand, at one point by our doing, and how it is
-given back (domain.md 3.4). It is on the disk before anything is written to the device.
+given back (rules H14, H15). It is on the disk before anything is written to the device.
 """
 
 from __future__ import annotations

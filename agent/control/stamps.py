@@ -18,7 +18,7 @@ class Moment:
 
 
 def elapsed(since: Moment, now: Moment) -> float:
-    """Seconds that have certainly passed; 0 at least (domain.md 3.3, rule 4).
+    """Seconds that have certainly passed; 0 at least (rule H4).
 
     Within a boot by the steady clock; across boots by the wall clock where it was right at both
     ends, else since the boot.

@@ -1,4 +1,4 @@
-"""The start: giving back, once, all that an agent before us has left (domain.md 3.4).
+"""The start: giving back, once, all that an agent before us has left (rule H17).
 
 What does not answer now stays and is tried again (RELEASE_PENDING).
 """

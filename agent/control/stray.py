@@ -1,4 +1,4 @@
-"""What an order could have left at a point of which the journal knows nothing (domain.md 3.4)."""
+"""What an order could have left at a point of which the journal knows nothing (rules H19, H24)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """What stands at a point of ours without a row: looked for at a start, emptied where it is ours by
-the record of the test, else left and said (domain.md 3.4).
+the record of the test, else left and said (rule H19).
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Want:
     lasts: float
     tolerance: Decimal
     never_raise: bool = False
-    """a limit: the smaller of the value and what stands there (rule 12)"""
+    """a limit: the smaller of the value and what stands there (rule H12)"""
     ramp: Decimal | None = None
     """the most by which the first write may differ from what the device follows"""
     fallback: Value | None = None

@@ -1,5 +1,5 @@
 """What the registry says of rows that are stored already, for one recipient: asked before they are
-kept, when they are sealed, and whenever it has changed (design.md 7, delivery rules 2 and 7).
+kept, when they are sealed, and whenever it has changed (rules P12, T2, T7).
 """
 
 from __future__ import annotations

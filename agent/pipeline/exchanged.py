@@ -1,5 +1,5 @@
 """Another meter measures since the reading before: told on the index, reckoned with in what flowed
-(MDP-1, rule 7; domain.md 6.7).
+(rule M7).
 """
 
 from __future__ import annotations

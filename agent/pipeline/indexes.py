@@ -1,6 +1,6 @@
 """What the meters of dwellings showed at the ends of slots: of a day, and in memory alone.
 
-Sums over dwellings are made of it, and nothing of it is ever written down (domain.md 2.2, P4): what
+Sums over dwellings are made of it, and nothing of it is ever written down (rules P8, S13): what
 a restart forgets is missing in the sum of its slot.
 """
 

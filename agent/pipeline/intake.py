@@ -34,8 +34,8 @@ KEPT = 5_000
 def shed(rows: Iterable[Reading], most: int = KEPT) -> list[Reading]:
     """The same slots without their values: M `shed`, runs of one series as one row each.
 
-    The first `most` indexes of a day or a month and changes of states keep their values (MDP-1,
-    rule 11). A row keeps its version, or the platform would hold two rows of the same slot; one
+    The first `most` indexes of a day or a month and changes of states keep their values (rule
+    M11). A row keeps its version, or the platform would hold two rows of the same slot; one
     that had no value keeps its reason, as long as there are no more than `most` rows without one.
     Rows of one series and version must come in the order of their slots; what is not adjacent stays
     apart.

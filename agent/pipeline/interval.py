@@ -1,4 +1,4 @@
-"""Intervals out of indexes: the index is truth, the difference is derived (MDP-1, rule 2)."""
+"""Intervals out of indexes: the index is truth, the difference is derived (rule M2)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Intervals:
 
     def late(self, points: Sequence[Point], slot: int, samples: Sequence[Sample]) -> list[Sample]:
         """The differences up to the last slot that its indexes, which came late, make known; the
-        slot after it is reckoned with them (MDP-1, rule 2).
+        slot after it is reckoned with them (rule M2).
         """
         found = []
         for point, index in _pairs(points, samples):

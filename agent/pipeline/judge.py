@@ -1,4 +1,4 @@
-"""How far a value can be trusted: the checks of MDP-1, rules 6 and 8. Pure.
+"""How far a value can be trusted: the checks of rules M6, M8. Pure.
 
 Values are in their channel's unit, times monotonic. Nothing is changed or left out here: what fails
 a check is kept, marked S, and the next values are judged against the last good one.

@@ -363,7 +363,7 @@ class Ledger:
         return answer.measured(point, shown), sample.quality, flags
 
     def _of_the_slot(self, series: Series, slot: int, delay: int) -> list[Flag]:
-        """What the slot itself adds: a short or long day, an index read late (MDP-1, rule 9)."""
+        """What the slot itself adds: a short or long day, an index read late (rule M9)."""
         found = []
         if series.step == DAY and length(slot, self.zone) != DAY:
             found.append(Flag.DAYLIGHT)
@@ -378,7 +378,7 @@ class Ledger:
             return answer.series
         announced = () if isinstance(answer.series, Held) else answer.series
         planned = [one for one in announced if self._lies_at(one, point, slot.t)]
-        if boundary is not None:  # of two bases the duty is the one harder to lose (rule 13)
+        if boundary is not None:  # of two bases the duty is the one harder to lose (rule T13)
             for one in planned:
                 self._owe(one, slot.t)
             planned = [*(one for one in planned if one.step != boundary.step), boundary]

@@ -1,4 +1,4 @@
-"""Means over a step of what is read more often than that: kind AVG (MDP-1, rule 2). Pure.
+"""Means over a step of what is read more often than that: kind AVG (rule M16). Pure.
 
 A mean speaks for its whole step only if nearly all of it was read; else it is missing, for the
 reason for which most of the reads are.

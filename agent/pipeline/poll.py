@@ -294,7 +294,7 @@ class Poller:
             self._owed[key] = slot, self.clock.steady() + ask.REST
 
     async def _ask_again(self, now: float) -> bool:
-        """Ask one device for what it owes; its values come late, as new versions (rule 3)."""
+        """Ask one device for what it owes; its values come late, as new versions (rule M14)."""
         steady = self.clock.steady()
         for key, (slot, when) in list(self._owed.items()):
             device, step = self.devices[key[0]], key[1]

@@ -2,7 +2,7 @@
 
 A change of occupant is often told after its midnight; the manager is then still owed the index of
 it, and the month ends since of those who moved in. A register leaves for that alone, as a late
-version; what no duty names any more is destroyed (domain.md 2.2).
+version; what no duty names any more is destroyed (rule P10).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Nothing is dated in a period of the clock before every spool has begun it: what was closed before is
 on the disk by then, and what turns out to have been closed by a wrong clock is taken back first
-(docs/clock.md; docs/decisions/013).
+(rules C2, C5; docs/decisions/013).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """When to read what. Pure: time goes in, slots come out.
 
 Slots are multiples of their step in UTC, so quarter hours fall on quarter hours; daily ones are the
-midnights of the building's `zone` (None: of UTC), so a day has 23, 24 or 25 hours (MDP-1, rule 9),
+midnights of the building's `zone` (None: of UTC), so a day has 23, 24 or 25 hours (rule M9),
 and monthly ones those of each 1st.
 A slot still running (younger than its step) is read late; older ones are skipped and accounted for,
 not queued.

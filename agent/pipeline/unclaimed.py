@@ -1,7 +1,7 @@
 """Readings of a meter of which nobody has said whose it is: kept, then given to whom they are.
 
 Released as late versions, each by the basis of its own time, once the registry can answer for it;
-what nobody may have then, and what nobody has claimed in 60 days, is destroyed (domain.md 1.3).
+what nobody may have then, and what nobody has claimed in 60 days, is destroyed (rule I21).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What was read while the clock could not be believed: kept by monotonic time, dated afterwards.
 
 In memory only, and bounded: what is read in a boot whose clock is never proved right cannot be
-dated by anybody, and its slots are M `clock` or `agent` (MDP-1, rule 9).
+dated by anybody, and its slots are M `clock` or `agent` (rule C11).
 """
 
 from __future__ import annotations

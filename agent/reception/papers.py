@@ -93,7 +93,7 @@ class Papers:
     def since(self, verified: Verified, now: float) -> str:
         """What has become, since it was recorded, of what an object said; empty: it stands.
 
-        Raises Forged E_REVOKED where it was a consent that was withdrawn (rules-checked D5).
+        Raises Forged E_REVOKED where it was a consent that was withdrawn (rule D5).
         """
         said = verified.said
         if isinstance(said, claims.Consent) and said.status == "given":

@@ -1,4 +1,4 @@
-"""One signed object at a time: judged, done once, written down (domain.md 4.2).
+"""One signed object at a time: judged, done once, written down (rules O1, O8).
 
 What it says of dwellings goes to the registry, of time to the clock, of who may sign to the book;
 orders and grants go to whoever took a seat for their kind. A refusal is one exception, `Forged`.

@@ -1,6 +1,6 @@
 """What flowed at a place between two indexes, though another meter was put in between. Pure.
 
-(closing − last) + … + (now − opening): domain.md 6.7. Where nobody read the closing index the old
+(closing − last) + … + (now − opening): rule M7. Where nobody read the closing index the old
 meter's last good reading stands for it, and the sum is an estimate.
 """
 

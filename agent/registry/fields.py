@@ -27,7 +27,7 @@ LONGEST_WORD = 200
 MOST = Decimal(10) ** 15
 """no meter shows as much"""
 LONGEST_CONSENT = 36
-"""months from the signature (domain.md 2.2)"""
+"""months from the signature (rule P5)"""
 CLOCKS_DIFFER = 300
 """seconds by which a date of signature may be ahead of the gateway's clock"""
 DNS_NAME = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9-]{1,63}")

@@ -1,4 +1,4 @@
-"""May this reading leave, for this recipient, and at which step? Default: no (domain.md 2.2). Pure.
+"""May this reading leave, for this recipient, and at which step? Default: no (rule P1). Pure.
 
 Three questions are asked here, of one set of rules: `steps_wanted` before rows are made,
 `may_leave` when one is spooled, `still_covers` when it is sealed.

@@ -71,7 +71,7 @@ class Index:
         self.labels = Labels(self.places, self.aliases)
         self.installations = self._listed(doc for doc in now if isinstance(doc, Installation))
         self.occupancies = self._listed(doc for doc in now if isinstance(doc, Occupancy))
-        # the basis hardest to lose comes first (design.md 7, delivery rule 13)
+        # the basis hardest to lose comes first (rule T13)
         stored = [doc for doc in now if isinstance(doc, Consent)]
         # of two that cover a row the coarser one: who withdraws the finer keeps what it covers
         self.consents = sorted(map(_ends_in_time, stored), key=_hardest_to_lose)

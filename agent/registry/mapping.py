@@ -1,4 +1,4 @@
-"""How the places of a building and its meters fit: the answer to a place map (domain.md 1.3).
+"""How the places of a building and its meters fit: the answer to a place map (rule I24).
 
 Pure.
 """

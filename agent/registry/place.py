@@ -1,4 +1,4 @@
-"""Ids that people can read aloud: places, occupancies, gateways (domain.md 1.3).
+"""Ids that people can read aloud: places, occupancies, gateways (rule I1).
 
 One letter for what it names, 12 random symbols of Crockford's base 32, two check characters of
 ISO 7064 MOD 1271-36, which catch every single wrong character and every swap of two neighbours.

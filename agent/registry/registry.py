@@ -384,7 +384,7 @@ class Registry:
 
         `serial` is what the device itself says; None: it says none. Where the device has an
         installation of its own name, that one alone decides; a serial number that differs from it
-        is Unknown, whatever else is installed (design.md 2, invariant 4). At the instant of its end
+        is Unknown, whatever else is installed (rule G4). At the instant of its end
         a meter that no other follows still answers: its closing index. For a quantity over
         (t − step, t] ask for t − 1.
         """

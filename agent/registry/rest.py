@@ -1,4 +1,4 @@
-"""The sum over the dwellings that a recipient is not sent one by one (domain.md 2.2, A). Pure.
+"""The sum over the dwellings that a recipient is not sent one by one (rules S3, S5). Pure.
 
 Who stands in it is fixed for a calendar month; a sum that few stand in is not told. So of a
 dwelling that agreed to nothing only sums of at least `fewest` can be reckoned from all that one

@@ -1,4 +1,4 @@
-"""The names that other systems have for places, and what each must look like (domain.md 1.1)."""
+"""The names that other systems have for places, and what each must look like (rule I6)."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Far(Protocol):
 
 
 def stem(id_: BatchId) -> str:
-    """What the far side keys by, whatever the extension (delivery rule 12)."""
+    """What the far side keys by, whatever the extension (rule T12)."""
     return f"{id_.gateway}_{id_.recipient}_{id_.epoch}_{id_.seq}"
 
 

@@ -1,7 +1,7 @@
 """How far a platform's signed objects were fetched, over reconnections and restarts.
 
 By address, for another one counts otherwise, and by trust list: what one made us refuse the next
-may have us take. Not in a backup: after a restore all are fetched again (delivery rule 9).
+may have us take. Not in a backup: after a restore all are fetched again (rule T9).
 """
 
 from __future__ import annotations

@@ -227,7 +227,7 @@ class _Forwarder:
                 await self._refused(flight, TooLarge(why))
 
     async def _believe(self, batch: Sealed) -> None:
-        """Take the broker's word for the recipient's (rule 11), for what is still to be sent."""
+        """Take the broker's word for the recipient's (rule T11), for what is still to be sent."""
         gateway, recipient, epoch, seq = batch.id
         word = Receipt(gateway, recipient, epoch, ((seq, batch.sha256),), by_broker=True)
         try:

@@ -39,7 +39,7 @@ class Rhythm:
     most_rows: int = 5_000
     most_bytes: int = 48_000
     most_live: int = 8
-    """live batches that may stand unreceipted; of backfill it is always one (rule 2)"""
+    """live batches that may stand unreceipted; of backfill it is always one (rule T14)"""
     patience: float = PATIENCE
     """seconds until a batch without a receipt is sent again, the first time"""
     longest_patience: float = LONGEST_PATIENCE
@@ -63,7 +63,7 @@ def until_seal(wall: float, rhythm: Rhythm) -> float:
 
 def live_after(wall: float, rhythm: Rhythm) -> int:
     """Slots, and commits of fresh readings, after this second are live: those of the last two seal
-    intervals (rule 2).
+    intervals (rule T14).
     """
     return math.floor(wall - 2 * rhythm.seal)
 

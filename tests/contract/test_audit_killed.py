@@ -1,4 +1,6 @@
-"""The audit chain under kill -9: what was acknowledged is there, and the chain is whole."""
+"""The audit chain under kill -9: what was acknowledged is there, and the chain is whole.
+Rule O27.
+"""
 
 import os
 import signal

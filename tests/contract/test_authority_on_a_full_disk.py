@@ -1,4 +1,4 @@
-"""What says who may sign is not thrown away because the disk is full (invariant 5)."""
+"""What says who may sign is not thrown away because the disk is full (rule G5)."""
 
 import asyncio
 import hashlib
@@ -42,7 +42,7 @@ def test_a_start_on_a_full_disk_without_its_reserve_keeps_the_trust_list(small_d
 
 
 def test_a_full_disk_records_in_the_room_of_its_reserve(small_disk):
-    """Guards B1 for the registry: a withdrawal is a new file beside the one that stands."""
+    """Rule B11: a withdrawal is a new file beside the one that stands."""
     registry, by = Registry.open(small_disk / "registry.json"), ("me", "a test", 1_700_000_000.0)
     registry.add_places([NewPlace("A-1", "D")], *by)
     hog(small_disk)

@@ -34,6 +34,7 @@ def site(tmp_path):
 
 
 def test_what_the_configuration_names_beside_itself_comes_along_and_no_private_key(site):
+    """Rule K10."""
     config, pem = site / "config.yaml", (site / "safe.crt").read_text()
     both = site / "both.pem"
     both.write_text(pem + (site / "safe.key").read_text())

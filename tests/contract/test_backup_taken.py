@@ -1,4 +1,6 @@
-"""Guards invariant 5: what was revoked at a gateway stays so at the one that takes its place."""
+"""Guards rule G5: what was revoked at a gateway stays so at the one that takes its place.
+Rule O15.
+"""
 
 from __future__ import annotations
 

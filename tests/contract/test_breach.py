@@ -82,6 +82,7 @@ def begin(office, *more):
 
 
 def test_a_breach_from_its_first_minute_to_its_closing(office):
+    """Rule P25."""
     office.consent()
     id_ = begin(office, "--key", "spool", "--kind", "confidentiality")
     found = office.shown(id_)

@@ -56,6 +56,7 @@ def opened(site, sealed, by=None):
 
 
 def test_it_is_signed_by_the_gateways_certificate_and_believed_by_it_or_its_ca(site):
+    """Rule K10."""
     gateway, unsigned = written(site)
     assert opened(site, unsigned)[1] is None
     # long over when it is needed, and not meant for files
@@ -70,7 +71,7 @@ def test_it_is_signed_by_the_gateways_certificate_and_believed_by_it_or_its_ca(s
 
 
 def test_a_forged_one_is_refused_where_somebody_must_vouch_for_it(site):
-    """By anybody who has the recovery certificate, which lies at each gateway."""
+    """By anybody who has the recovery certificate, which lies at each gateway. Rule K12."""
     gateway, _ = written(site)
     own = FLEET.gateway(gateway, site / "state")
     _, sealed = written(site)

@@ -317,6 +317,7 @@ def test_a_letter_is_whole_and_harmless_whatever_the_names_are(config):
 
 
 def test_who_sees_data_of_a_dwelling_is_noted_and_of_nothing_else(config):
+    """Rule P19."""
     *_, listed = asked(
         config, *places("A-1"),
         ("meter.assign", {"device": "m-1", "dwelling": "A-1"}),
@@ -346,7 +347,7 @@ GIVEN = {
 
 
 def test_whatever_changes_something_or_shows_a_dwelling_asks_root_who_it_is(config):
-    """A call that is new, and records nobody, must be one of those above."""
+    """A call that is new, and records nobody, must be one of those above. Rule U13."""
 
     asked = [name for name, right in NEEDS.items() if right not in SEEING and name not in NO_RECORD]
 
@@ -495,7 +496,7 @@ def kept(slot, place, occupancy, basis):
 
 
 def test_the_table_for_people_has_their_values_that_wait_and_not_those_of_before(config):
-    """Articles 15 and 20 of the GDPR: with their digits, and only theirs."""
+    """Articles 15 and 20 of the GDPR: with their digits, and only theirs. Rules P13, P22."""
     consent = {
         "places": ["A-1"], "recipient": "centre.example", "channels": ["elec.imp"],
         "purpose": "advice", "scope": "daily",

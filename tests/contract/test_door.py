@@ -162,6 +162,7 @@ def test_a_command_beside_an_agent_that_answers_is_told_to_stop_it(tmp_path):
 
 
 def test_a_starting_agent_waits_for_a_command_and_says_so(tmp_path, caplog):
+    """Rule G13."""
     started, said = threading.Event(), threading.Event()
     monitor = logging.Handler()
     monitor.emit = lambda _: said.set()

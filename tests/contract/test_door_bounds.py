@@ -1,5 +1,5 @@
 """The local door within bounds: what is wrong is refused in words, and costs neither memory nor
-the daemon. Guards invariants 8 and 9."""
+the daemon. Guards rules G8, G9, U11."""
 
 import asyncio
 import json

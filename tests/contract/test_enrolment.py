@@ -83,6 +83,7 @@ def test_renewal_brings_a_new_key_by_the_present_certificate(tmp_path: Path, sta
 
 
 def test_a_renewal_that_fails_leaves_the_present_certificate(tmp_path: Path, state: Path):
+    """Rule K4."""
     policy = Policy(tokens={"once"})
     with est(tmp_path, policy) as url:
         there = settings(url, policy.ca.file(tmp_path))
@@ -114,6 +115,7 @@ def test_a_renewal_that_fails_leaves_the_present_certificate(tmp_path: Path, sta
 def test_a_token_is_never_told_to_a_server_that_does_not_prove_itself(
     tmp_path: Path, state: Path, wrong: str, words: str
 ):
+    """Rule K3."""
     policy = Policy(tokens={"once"})
     ca = policy.ca
     server = {
@@ -189,6 +191,7 @@ def test_a_gateway_that_believes_it_is_1970_keeps_its_certificate_and_says_so(
 def test_whoever_looks_while_it_is_renewed_sees_a_key_with_its_own_certificate(
     tmp_path: Path, state: Path
 ):
+    """Rule K2."""
     policy = Policy(tokens={"once"})
     with est(tmp_path, policy) as url:
         there = settings(url, policy.ca.file(tmp_path))
@@ -215,6 +218,7 @@ def test_whoever_looks_while_it_is_renewed_sees_a_key_with_its_own_certificate(
 def test_it_is_renewed_at_two_thirds_of_its_life_and_not_by_all_at_once(
     tmp_path: Path, state: Path
 ):
+    """Rule K4."""
     policy = Policy(tokens={"once"})
     with est(tmp_path, policy) as url:
         calls.enroll(state, G, NOW, settings(url, policy.ca.file(tmp_path)), "once")
@@ -280,6 +284,7 @@ def test_a_new_key_that_waits_for_approval_is_asked_for_again_though_the_certifi
 def test_the_key_before_goes_after_30_days_though_no_platform_has_taken_the_new_one(
     tmp_path: Path, state: Path, days: int, kept: bool
 ):
+    """Rule K5."""
     policy = Policy(tokens={"once"})
     with est(tmp_path, policy) as url:
         there = settings(url, policy.ca.file(tmp_path))

@@ -1,4 +1,4 @@
-"""A freeze that begins between the disk's last answer and a write (invariant: A7).
+"""A freeze that begins between the disk's last answer and a write (rule A7).
 
 Who writes for the event loop waits for `Disk.patience` at most; the write counts as not made, and
 may be made all the same once the disk answers. A real ext4 is frozen; a timer thaws it if

@@ -343,6 +343,7 @@ def test_a_consent_that_begins_later_stands_in_the_letter(gateway):
 
 
 def test_what_those_before_had_sent_is_not_in_the_letter_to_those_after(gateway):
+    """Rule P22."""
     duty = gateway.duty(US)
     moved = gateway.now - 10 * DAY
 
@@ -424,6 +425,7 @@ def unreadable(gateway):
     ],
 )
 def test_what_cannot_be_known_is_said(gateway, happens, kind, recipient):
+    """Rule P22."""
     gateway.keep(name="other")
     gateway.keep()
     gateway.consent()

@@ -48,6 +48,7 @@ def door(folder: Path, ca: CA) -> tuple[str, ...]:
 
 
 def test_both_sides_prove_who_they_are(tmp_path: Path, gateway: str):
+    """Rule K8."""
     ca = CA()
     ca.gateway(gateway, tmp_path / "state")
     found = looked(tmp_path, door(tmp_path, ca), ca.file(tmp_path))

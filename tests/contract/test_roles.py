@@ -102,6 +102,7 @@ def turned_away(answer):
 
 
 def test_each_call_needs_one_right_and_each_right_is_held_and_needed():
+    """Rule U12."""
     assert NEEDS.keys() == CALLS.keys()
     assert HELD.keys() == set(Right) == set(NEEDS.values())
     assert all(HELD.values())
@@ -118,7 +119,7 @@ def test_the_manual_names_each_role_and_the_package_makes_its_group():
 
 
 def test_each_role_may_do_what_is_its_own_and_nothing_else(visits):
-    """With an argument that no call takes: who may is refused for that one."""
+    """With an argument that no call takes: who may is refused for that one. Rule U12."""
     asked = [(who, call) for who in (*ROLES, "root", "jean") for call in CALLS]
     answers = visits(*(ask(who, call, nix=1) for who, call in asked))
     away = {pair for pair, answer in zip(asked, answers, strict=True) if turned_away(answer)}
@@ -166,6 +167,7 @@ def test_an_upgrade_locks_nobody_out_and_each_role_that_is_given_leaves_the_old_
 
 
 def test_an_account_of_several_people_acts_in_the_name_of_one(visits):
+    """Rule U13."""
     stop = ("control.opt_out", {"name": "x"})
     asked = [
         (who, more)

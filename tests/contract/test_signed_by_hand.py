@@ -226,6 +226,7 @@ def test_a_next_list_follows_by_its_roots_and_what_is_left_out_counts_no_more(si
 
 
 def test_what_a_key_has_granted_outlives_its_place_in_the_list_and_not_its_revocation(site):
+    """Rule O13."""
     keys()
     run("sign", "key", "Martin")
     here("key", "new")

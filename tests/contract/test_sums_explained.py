@@ -84,6 +84,7 @@ def test_a_sum_is_named_with_who_is_in_it_and_how_many_count(tmp_path):
 
 
 def test_why_there_is_none(tmp_path):
+    """Rule S11."""
     said, letter = told(tmp_path, 3)
     assert of(said, "heat")["why"] == OWN_METER
     assert of(said, "cw")["why"] == NOT_READ

@@ -98,6 +98,7 @@ class Building:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_file_of_the_bundle_names_a_dwelling(tmp_path: Path, monkeypatch, seed: int):
+    """Rule P24."""
     here = Building(tmp_path, seed)
     here.write()
     here.journal(monkeypatch)

@@ -1,6 +1,6 @@
 """The whole agent on a charger: a capacity limit, its failsafe, and the charger's own watchdog.
 
-Guards invariant 6: whoever dies, the charger is at its failsafe or given back. The judge is the
+Guards rule G6: whoever dies, the charger is at its failsafe or given back. The judge is the
 charger itself.
 """
 

@@ -1,6 +1,6 @@
 """The whole agent on a boiler room: ordered, felt, guarded, given back; killed, and given back.
 
-Guards invariants 5 and 6. The judge is the controller itself, asked over a line of its own.
+Guards rules G5, G6. The judge is the controller itself, asked over a line of its own.
 """
 
 import asyncio

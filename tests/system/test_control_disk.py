@@ -1,6 +1,6 @@
 """The whole agent with a hold in force, and the disk under it fails: by the bounds of real use.
 
-Guards invariant 6; minutes long, so only in the torture.
+Guards rule G6; minutes long, so only in the torture.
 """
 
 import asyncio

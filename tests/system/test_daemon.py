@@ -101,6 +101,7 @@ def test_ready_is_said_once_the_stores_are_open_with_no_device_and_no_broker(tmp
 
 
 def test_the_same_command_works_with_and_without_a_daemon(house, building):
+    """Rule U10."""
     house("place", "new", "A-1")
     house("meter", "assign", "m-1", "A-1")
     alone = house("read", "m-1", "--json")
@@ -122,6 +123,7 @@ def test_status_asks_the_daemon_and_needs_no_configuration(house):
 
 
 def test_a_second_daemon_on_the_same_state_is_refused(house):
+    """Rule G13."""
     first = house.up()
     began = time.monotonic()
     said = house("run", status=1)
@@ -131,7 +133,7 @@ def test_a_second_daemon_on_the_same_state_is_refused(house):
 
 
 def test_a_registry_older_than_a_spool_is_refused_by_every_start_and_command(house):
-    """Guards invariants 2 and 3: what was withdrawn in the missing changes stays withdrawn."""
+    """Guards rules G2, G3: what was withdrawn in the missing changes stays withdrawn. Rule K15."""
     registry = house.state / "registry.json"
     house("place", "new", "A-1")
     older = registry.read_bytes()
@@ -162,6 +164,7 @@ def test_a_daemon_that_waits_for_the_lock_ends_at_once_when_told_to(house):
 
 
 def test_a_daemon_that_was_killed_leaves_nothing_behind_that_stops_the_next(house):
+    """Rule G13."""
     house.up().kill()
     house.daemons[0].wait()
     assert "gardien run" in house("status", status=1)
@@ -201,6 +204,7 @@ def test_rows_wait_on_the_disk_when_the_daemon_is_told_to_end(house):
 
 
 def test_what_is_wrong_is_said_in_one_sentence_and_nothing_is_done(house):
+    """Rule U9."""
     assert "there are: m-1" in house("read", "m-2", status=1)
     assert "has no point" in house("read", "m-1/power", status=1)
     assert "has its keys already" in house("key", "new", status=1)
@@ -223,6 +227,7 @@ def test_a_sheet_with_a_wrong_line_17_changes_nothing(house, tmp_path):
 
 
 def test_a_word_that_is_no_command_is_used_wrongly():
+    """Rule U9."""
     done = subprocess.run([GARDIEN, "raed"], capture_output=True, text=True)
     assert done.returncode == 2
     assert "raed" in done.stderr

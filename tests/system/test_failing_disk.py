@@ -1,7 +1,7 @@
 """The disk fails under a running agent, is read-only, or freezes: readings go on from memory.
 
 The judge is the platform: of each slot it shows one value, or says why there is none, and a value
-that was read and delivered never changes. Guards invariants 1 and 2 (docs/decisions/030).
+that was read and delivered never changes. Guards rules G1, G2 (docs/decisions/030). Rules A1, A2.
 """
 
 import asyncio

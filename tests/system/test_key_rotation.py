@@ -1,6 +1,6 @@
 """A running agent, its spool key half rotated: the disk fails, fills, or the agent is killed, and
 again at its next start. The judge is the platform: each row arrives once, and the rotation ends.
-Guards invariants 1 and 2 (docs/decisions/031).
+Guards rules G1, G2 (docs/decisions/031).
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Guards invariants 1 and 2 over each transport: the gateway's process and the far side are killed
+"""Guards rules G1, G2 over each transport: the gateway's process and the far side are killed
 -9 in turn. Nothing is missing at the platform, and nothing is there twice."""
 
 import asyncio

@@ -1,6 +1,6 @@
 """The agent is down over the end of a month, and the meter's own memory gives the reading.
 
-Issue 6: a heat meter on M-Bus keeps what it showed at midnight; and one collector of pulses counts
+A heat meter on M-Bus keeps what it showed at midnight; and one collector of pulses counts
 for two dwellings, each with its own factor and offset.
 """
 

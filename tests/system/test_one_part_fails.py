@@ -1,7 +1,7 @@
 """Each part of the daemon fails in turn by an unexpected error: all others go on (decision 030).
 
 Two lines, two uplinks on a broker each, a control, the local socket. The judges are the platforms,
-which count what they hold, and the charger that is commanded. Guards invariants 1, 2, 6 and 7.
+which count what they hold, and the charger that is commanded. Guards rules G1, G2, G6, G7, G11.
 """
 
 import asyncio

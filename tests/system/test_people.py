@@ -1,4 +1,4 @@
-"""Guards invariant 3, as a manager meets it: what people withdraw is gone, here and at the
+"""Guards rule G3, as a manager meets it: what people withdraw is gone, here and at the
 platform, while their neighbours' goes on; so is what was sent after a move that is told late.
 """
 

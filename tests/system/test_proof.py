@@ -1,4 +1,4 @@
-"""Guards invariants 1, 2 and 3 (design note 001): kept, exactly once and provably all, only to whom
+"""Guards rules G1, G2, G3: kept, exactly once and provably all, only to whom
 it may go. Sixty dwellings on real Modbus TCP, a real mosquitto, the agent and the broker killed."""
 
 import asyncio

@@ -1,5 +1,5 @@
-"""Guards invariant 3 on the disk: what a withdrawal takes lies in no file of the state directory
-afterwards, not even sealed, while the real agent goes on working for the other dwelling.
+"""Guards rule G3 on the disk: what a withdrawal takes lies in no file of the state directory
+afterwards, not even sealed, while the real agent goes on working for the other dwelling. Rule P16.
 """
 
 import asyncio

@@ -1,6 +1,7 @@
-"""Guards invariants 1, 2 and 8: the configuration is taken anew without fear.
+"""Guards rules G1, G2, G8: the configuration is taken anew without fear.
 
 Only what changed is reopened, a wrong file changes nothing, and no slot is lost or doubled.
+Rule U8.
 """
 
 import asyncio

@@ -1,4 +1,6 @@
-"""A building survives its gateway: backed up from the one, restored on another, read on."""
+"""A building survives its gateway: backed up from the one, restored on another, read on.
+Rule K12.
+"""
 
 import json
 import shutil

@@ -1,5 +1,5 @@
 """The whole agent behind TLS: enrolled by a token, let in by its certificate, heard of by its
-status, renewed under way. Guards invariants 1, 2 and 10 (design note 001).
+status, renewed under way. Guards rules G1, G2, G10.
 """
 
 import asyncio

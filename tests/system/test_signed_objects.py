@@ -1,4 +1,6 @@
-"""Signed objects on their real way: the platform publishes, the running agent takes or refuses."""
+"""Signed objects on their real way: the platform publishes, the running agent takes or refuses.
+Rule O1.
+"""
 
 import json
 import subprocess

@@ -1,6 +1,6 @@
 """A door (kind EVT) over the whole agent: a row when it changes, none between, kept over a kill -9.
 
-Guards invariants 1 and 2 for rows that are told when something is new, not in every slot.
+Guards rules G1, G2 for rows that are told when something is new, not in every slot.
 """
 
 from __future__ import annotations

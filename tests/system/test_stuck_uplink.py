@@ -1,5 +1,5 @@
 """A line to one recipient that stands still costs the other recipient nothing, and the building
-nothing (invariant 7): the whole agent, one platform that fetches files over SFTP, one behind a
+nothing (rule G7): the whole agent, one platform that fetches files over SFTP, one behind a
 broker, and the line to the first frozen."""
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Guards invariants 2 and 3 over the whole agent: a sum over twelve dwellings leaves slot by slot,
+"""Guards rules G2, G3 over the whole agent: a sum over twelve dwellings leaves slot by slot,
 of the same dwellings after a kill, and no more once too few of them are not sent one by one.
 """
 

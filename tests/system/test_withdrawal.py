@@ -1,5 +1,6 @@
-"""Guards invariants 2 and 3 over the whole agent: a consent withdrawn while the platform stands
+"""Guards rules G2, G3 over the whole agent: a consent withdrawn while the platform stands
 still, or while the agent is dead, leaves nothing of that dwelling there and all of the other.
+Rule P13.
 """
 
 import asyncio

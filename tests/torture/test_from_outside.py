@@ -1,7 +1,7 @@
 """The installed program, judged from outside: equipment is given back and rows come exactly once,
 whatever kills the program, the power or the disk. What is shown, and how: README.md.
 
-Guards invariants 1, 2, 5 and 6. The short form is one kill and one power cut; the long form is
+Guards rules G1, G2, G5, G6. The short form is one kill and one power cut; the long form is
 `make torture`.
 """
 

@@ -72,6 +72,7 @@ def test_a_file_older_than_this_boot_counts_for_nothing():
 
 
 def test_without_the_time_service_it_is_trusted_a_day_and_held_over_a_week():
+    """Rule C7."""
     machine = Machine()
     machine.kernel = True
     clock = machine.clock()
@@ -84,6 +85,7 @@ def test_without_the_time_service_it_is_trusted_a_day_and_held_over_a_week():
 
 
 def test_a_step_that_nobody_vouches_for_takes_the_trust_away():
+    """Rule C8."""
     for hours in (2, -2, 24 * 3650):
         machine = Machine()
         machine.kernel = True
@@ -100,6 +102,7 @@ def test_a_step_that_nobody_vouches_for_takes_the_trust_away():
 
 
 def test_a_step_of_the_time_service_itself_is_believed():
+    """Rule C8."""
     machine = Machine()
     machine.kernel = True
     clock = machine.clock()
@@ -110,6 +113,7 @@ def test_a_step_of_the_time_service_itself_is_believed():
 
 
 def test_no_time_before_the_last_proved_one_is_believed_whoever_says_so(tmp_path):
+    """Rule C9."""
     machine = Machine()
     machine.kernel = True
     clock = machine.clock(tmp_path / "clock.json")
@@ -123,6 +127,7 @@ def test_no_time_before_the_last_proved_one_is_believed_whoever_says_so(tmp_path
 
 
 def test_a_version_does_not_believe_a_time_before_it_was_made():
+    """Rule C9."""
     machine = Machine(wall=BUILT - 2 * SLACK)
     machine.kernel = True
     assert machine.clock().trust is Trust.UNTRUSTED
@@ -142,6 +147,7 @@ def test_a_restart_in_the_same_boot_goes_on_with_what_was_proved(tmp_path):
 
 
 def test_after_a_boot_an_rtc_is_held_over_but_dates_no_reading(tmp_path):
+    """Rules C7, C10."""
     machine = Machine()
     machine.kernel = True
     clock = machine.clock(tmp_path / "clock.json")
@@ -222,6 +228,7 @@ def test_a_step_and_its_reversal_set_the_floor_back_also_after_a_restart_in_the_
 
 
 def test_after_a_boot_the_floor_falls_only_where_two_agree(tmp_path):
+    """Rule C9."""
     machine, file = Machine(), tmp_path / "clock.json"
     machine.synchronizes(NOW + DAY)
     clock = machine.clock(file, boot="first")
@@ -246,6 +253,7 @@ def test_after_a_boot_the_floor_falls_only_where_two_agree(tmp_path):
 
 
 def test_nothing_is_destroyed_for_its_age_for_a_day_after_a_vouched_clock_was_set_years_ahead():
+    """Rule C14."""
     machine = Machine(wall=3600.0)
     clock = machine.clock()
     machine.kernel = True
@@ -260,6 +268,7 @@ def test_nothing_is_destroyed_for_its_age_for_a_day_after_a_vouched_clock_was_se
 
 
 def test_a_period_that_is_not_let_in_dates_nothing_and_marks_ahead_are_said():
+    """Rule C2."""
     machine = Machine()
     machine.kernel = True
     clock = machine.clock()

@@ -88,6 +88,7 @@ def fault(component, uplink=None):
 
 
 def test_a_recipient_hears_nothing_of_dwellings_or_of_other_recipients():
+    """Rule P24."""
     said = json.dumps(document(answer(), "mine"))
     for never in ("A-3-12", "A-3-13", "21889001", "flat", "theirs", "no route"):
         assert never not in said
@@ -95,6 +96,7 @@ def test_a_recipient_hears_nothing_of_dwellings_or_of_other_recipients():
 
 
 def test_it_is_as_the_published_schema_says():
+    """Rule T31."""
     jsonschema.validate(BASE | {"state": "offline"}, SCHEMA)
     told = document(answer() | {"authority": {"audience": "G1.0123"}}, "mine")
     assert told["audience"] == "G1.0123"

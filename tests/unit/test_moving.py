@@ -20,6 +20,7 @@ def test_an_unproved_address_is_tried_once_an_hour_and_the_old_one_serves_meanwh
 
 
 def test_a_proved_address_is_used_and_the_old_one_stands_by_for_seven_days():
+    """Rule T28."""
     assert address(PROVED, 100, 0, 0) == NEW
     assert address(PROVED, 100, 3, 0) == OLD
     assert address(PROVED, 100, 4, 0) == NEW

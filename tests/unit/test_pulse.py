@@ -1,3 +1,5 @@
+"""Rule G12."""
+
 import asyncio
 import socket
 from types import SimpleNamespace as Facts

@@ -1,4 +1,4 @@
-"""When a restored gateway may speak. Guards delivery rule 9."""
+"""When a restored gateway may speak. Guards rule T9."""
 
 from agent.restored import FILE, LISTENS, Restored, Way, begin
 

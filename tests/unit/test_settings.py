@@ -92,6 +92,7 @@ def test_truth_is_no_duration_not_even_in_code():
 
 @pytest.mark.parametrize("clear", ["hunter2", "file:", "pass:hunter2", "FILE:/hunter2", 4711, None])
 def test_a_secret_in_clear_is_refused_without_a_word_of_it(clear):
+    """Rule U3."""
     with pytest.raises(ValueError, match="write file:/path/to/it") as refused:
         Secret.parse(clear)
     assert "hunter2" not in str(refused.value)
@@ -104,6 +105,7 @@ def test_a_secrets_file_is_named_from_the_root():
 
 
 def test_a_secret_never_shows_in_the_settings_that_name_it(tmp_path):
+    """Rule G10."""
     (tmp_path / "word").write_text("hunter2\n")
     options = from_a_file(password=f"file:{tmp_path}/word")
     assert options.password.reveal() == "hunter2"

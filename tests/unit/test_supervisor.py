@@ -1,4 +1,4 @@
-"""One component fails alone: parked, tried again with back-off, told, and over."""
+"""One component fails alone: parked, tried again with back-off, told, and over. Rule G11."""
 
 import asyncio
 import itertools

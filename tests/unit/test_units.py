@@ -1,4 +1,4 @@
-"""Exact factors between units."""
+"""Exact factors between units. Rule R2."""
 
 from __future__ import annotations
 
@@ -49,4 +49,5 @@ def test_back_and_forth_is_exactly_one(here, there):
 
 
 def test_every_channel_is_in_a_unit_that_is_known():
+    """Rule R3."""
     assert {channel.unit for channel in channels().values()} <= set(units())

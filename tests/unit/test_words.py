@@ -79,6 +79,7 @@ def test_the_language_is_the_terminal_s(speaks, words, expected):
 
 
 def test_the_check_speaks_french(speaks, tmp_path):
+    """Rule U18."""
     speaks(LANG="fr_FR.UTF-8")
     file = tmp_path / "config.yaml"
     file.write_text(edited_sample(), encoding="utf-8")

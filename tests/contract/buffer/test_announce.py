@@ -1,4 +1,6 @@
-"""Guards invariant 2: the platform is told what it is owed, once, and all anew in an epoch."""
+"""Guards rule G2: the platform is told what it is owed, once, and all anew in an epoch.
+Rule T21.
+"""
 
 import json
 from pathlib import Path

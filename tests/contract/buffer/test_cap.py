@@ -1,4 +1,4 @@
-"""Guards design.md 2.9 (bounded) and 2.1 (what was accepted stays)."""
+"""Guards rules G9, G1: a spool is bounded, and what was accepted stays."""
 
 import random
 import sqlite3
@@ -69,6 +69,7 @@ def test_a_full_spool_still_seals_and_settles_and_then_takes_rows_again(opened):
 
 
 def test_receipted_batches_go_first_and_unreceipted_ones_never(opened):
+    """Rule T10."""
     with opened(max_bytes=CAP) as spool:
         dice = random.Random(4)
         fill(spool, dice)

@@ -1,4 +1,6 @@
-"""What was disclosed of dwellings is counted once, with the receipt, and outlives the batches."""
+"""What was disclosed of dwellings is counted once, with the receipt, and outlives the batches.
+Rule P18.
+"""
 
 import sqlite3
 from contextlib import closing
@@ -148,6 +150,7 @@ def test_what_an_earlier_version_counted_is_nobodys_in_particular(opened, tmp_pa
 
 
 def test_an_erasure_is_confirmed_by_the_recipients_word_alone(opened):
+    """Rule P23."""
     with opened() as spool:
         spool.append(dwellings(reading(0, 0)), {})
         spool.settle(receipt_for(seal(spool)), TODAY)

@@ -1,4 +1,4 @@
-"""Guards design.md 7, delivery rules 8 and 9."""
+"""Guards rules T8, T9."""
 
 from dataclasses import replace
 
@@ -108,6 +108,7 @@ def test_a_batch_already_settled_can_be_contradicted_too(opened):
 
 
 def test_a_receipt_for_an_id_not_made_yet_begins_an_epoch_and_marks_every_row(opened):
+    """Rule T6."""
     with opened() as spool:
         spool.append(poll(0), {})
         sealed = seal(spool)

@@ -50,7 +50,7 @@ def delivered(spool):
 
 
 def test_while_the_platform_is_connected_a_full_disk_costs_no_current_reading(small_disk, opened):
-    """Through a restart, too, with not one byte free."""
+    """Through a restart, too, with not one byte free. Rule B9."""
     dice = random.Random(1)
     with opened(path=small_disk / "spool.db") as spool:
         for slot in range(10):
@@ -73,6 +73,7 @@ def test_while_the_platform_is_connected_a_full_disk_costs_no_current_reading(sm
 def test_while_the_platform_is_away_a_full_disk_costs_the_oldest_which_is_stated(
     small_disk, opened
 ):
+    """Rule B9."""
     dice = random.Random(1)
     with opened(path=small_disk / "spool.db") as spool:
         hog(small_disk)
@@ -120,6 +121,7 @@ def test_a_spool_that_has_grown_to_its_cap_goes_on_on_a_full_disk_and_says_what_
 
 
 def test_readings_leave_the_reserve_of_the_disk_to_consents_orders_and_receipts(small_disk, opened):
+    """Rule B10."""
     dice, reserve = random.Random(4), 11_500_000
     with opened(path=small_disk / "spool.db", reserve=reserve) as spool:
         taken = 0
@@ -173,7 +175,7 @@ def deliver(spool, ledger):
 
 
 def test_what_a_full_disk_sheds_is_stated_once_whether_it_came_in_time_or_late(small_disk, opened):
-    """Guards invariant 2: a late value that is shed keeps its version."""
+    """Guards rule G2: a late value that is shed keeps its version."""
 
     async def scenario(spool):
         async def append(rows, marks):

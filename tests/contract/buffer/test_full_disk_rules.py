@@ -1,4 +1,4 @@
-"""The counter-examples of a full disk, each by its name (rules B1 to B8 of docs/decisions/003)."""
+"""The counter-examples of a full disk, each by its name (docs/rules/storage.md, B)."""
 
 import random
 import shutil
@@ -52,7 +52,9 @@ def log_of(folder):
 
 
 def test_B_log_truncated(small_disk, opened):  # noqa: N802 -- as the rule is named
-    """The log keeps its room through folding, a purge and a restart, so that all commits."""
+    """The log keeps its room through folding, a purge and a restart, so that all commits.
+    Rule B1.
+    """
     for start in range(2):
         with opened(path=small_disk / "spool.db") as spool:
             hog(small_disk)
@@ -67,7 +69,9 @@ def test_B_log_truncated(small_disk, opened):  # noqa: N802 -- as the rule is na
 
 
 def test_B_retraction_not_sealed(small_disk, opened):  # noqa: N802
-    """Rows never fill the places of the retractions: one for each dwelling with a consent."""
+    """Rows never fill the places of the retractions: one for each dwelling with a consent.
+    Rule B5.
+    """
     dice = random.Random(1)
     with opened(path=small_disk / "spool.db", max_bytes=CAP) as spool:
         hog(small_disk)
@@ -80,7 +84,7 @@ def test_B_retraction_not_sealed(small_disk, opened):  # noqa: N802
 
 
 def test_B_payload_larger_than_freed(small_disk, opened):  # noqa: N802
-    """Nine batches without a receipt stand, however little of the blocks they free."""
+    """Nine batches without a receipt stand, however little of the blocks they free. Rule B3."""
     dice = random.Random(2)
     with opened(path=small_disk / "spool.db", max_bytes=CAP) as spool:
         hog(small_disk)
@@ -94,7 +98,7 @@ def test_B_payload_larger_than_freed(small_disk, opened):  # noqa: N802
 
 
 def test_B_M_rows_fill(small_disk, opened):  # noqa: N802
-    """What was given up is one row a series, extended in place."""
+    """What was given up is one row a series, extended in place. Rule B4."""
     dice = random.Random(3)
     with opened(path=small_disk / "spool.db", max_bytes=CAP) as spool:
         hog(small_disk)
@@ -113,7 +117,7 @@ def test_B_M_rows_fill(small_disk, opened):  # noqa: N802
 
 
 def test_B_void_rows_decoded(opened):  # noqa: N802
-    """What a void leaves lies where its payload lay, and takes no more room."""
+    """What a void leaves lies where its payload lay, and takes no more room. Rule B6."""
     dice = random.Random(4)
     with opened(max_bytes=CAP) as spool:
         batches, slot = sealed(spool, dice)
@@ -128,7 +132,7 @@ def test_B_void_rows_decoded(opened):  # noqa: N802
 
 
 def test_B_withdrawal_larger_than_log(small_disk, opened):  # noqa: N802
-    """Nine batches of 48 kB and a backlog, in the smallest spool, on a full disk."""
+    """Nine batches of 48 kB and a backlog, in the smallest spool, on a full disk. Rule B2."""
     dice = random.Random(5)
     with opened(path=small_disk / "spool.db", max_bytes=CAP) as spool:
         batches, slot = sealed(spool, dice)
@@ -142,7 +146,7 @@ def test_B_withdrawal_larger_than_log(small_disk, opened):  # noqa: N802
 
 
 def test_B_arithmetic():  # noqa: N802
-    """B7: the part that rows may not fill holds all that must always fit, and so does the log."""
+    """Rule B7: the part that rows may not fill holds all that must always fit; so does the log."""
     batch = -(-LEAST_BATCH // PAGE) + 1
     assert UNRECEIPTED * batch + 1 + batch + 2 + 1 <= HEADROOM // PAGE
     assert 2 * (batch + 1) + 3 <= LOG_ROOM // (PAGE + 24)
@@ -150,7 +154,7 @@ def test_B_arithmetic():  # noqa: N802
 
 @pytest.mark.parametrize("parted", [False, True], ids=["mixed", "parted"])
 def test_B_killed_between_two_steps(opened, tmp_path, parted):  # noqa: N802
-    """B8: whatever step a purge was killed after, nothing of people leaves until it is done."""
+    """Rule B8: whatever step a purge was killed after, nothing of people leaves until the end."""
     dice, mine = random.Random(6), taken(0)
     copies = []
 
@@ -200,6 +204,7 @@ def quarantined(tmp_path_factory):
 
 @pytest.mark.parametrize("what", ["receipt", "retry", "a day"])
 def test_B_quarantine_larger_than_log(small_disk, opened, quarantined, what):  # noqa: N802
+    """Rule B2."""
     for file in quarantined.parent.iterdir():
         shutil.copy(file, small_disk)
     with opened(path=small_disk / quarantined.name) as spool:

@@ -1,4 +1,4 @@
-"""Guards design.md 2.1 and 2.2: kill -9 at any moment loses nothing accepted, doubles nothing."""
+"""Guards rules G1, G2: kill -9 at any moment loses nothing accepted, doubles nothing."""
 
 import os
 import random

@@ -55,7 +55,7 @@ def held(far, slot):
 
 @pytest.mark.parametrize("disk_first", [True, False])
 def test_A_a_a_value_kept_in_memory_counts_whichever_comes_first(tmp_path, disk_first):  # noqa: N802
-    """M `agent` of the slot reached the platform before the value did."""
+    """M `agent` of the slot reached the platform before the value did. Rule A3."""
     far = Far()
     with disk(tmp_path) as spool, memory(tmp_path) as beside:
         append(beside, 1, poll(1, 3))
@@ -82,7 +82,7 @@ def test_A_b_a_commit_that_failed_and_had_effect_is_no_second_row_of_its_key(tmp
 
 
 def test_A_c_what_has_no_value_never_counts_above_one(tmp_path):  # noqa: N802
-    """A second memory epoch does not know what the first delivered."""
+    """A second memory epoch does not know what the first delivered. Rule A3."""
     far = Far()
     with memory(tmp_path) as first:
         append(first, 1, poll(1, 3))
@@ -108,7 +108,7 @@ def test_A_d_each_memory_epoch_has_a_name_of_its_own(tmp_path):  # noqa: N802
 
 
 def test_A_f_killed_while_it_is_drained_and_the_disk_fails_again_it_goes_on_with_the_same(tmp_path):  # noqa: N802
-    """Its rows were moved to the disk, and then were in both."""
+    """Its rows were moved to the disk, and then were in both. Rule A4."""
     far = Far()
     with disk(tmp_path) as spool, memory(tmp_path) as beside:
         append(beside, 1, poll(1, 3))
@@ -130,6 +130,7 @@ def test_A_f_killed_while_it_is_drained_and_the_disk_fails_again_it_goes_on_with
 
 
 def test_a_receipt_of_a_memory_epoch_that_is_gone_changes_nothing(tmp_path):
+    """Rule A6."""
     with memory(tmp_path) as first:
         append(first, 1, poll(1, 3))
         batch = seal_all(first)[0]
@@ -147,6 +148,7 @@ def test_a_receipt_of_a_memory_epoch_that_is_gone_changes_nothing(tmp_path):
 
 
 def test_its_batches_say_where_they_were_kept(tmp_path):
+    """Rule A2."""
     with memory(tmp_path) as beside, disk(tmp_path) as spool:
         for one, said in ((beside, True), (spool, False)):
             append(one, 1, poll(1, 1))
@@ -163,6 +165,7 @@ def test_a_late_version_keeps_its_own(tmp_path):
 
 
 def test_it_survives_kill_9(tmp_path):
+    """Rule A2."""
     pid = os.fork()
     if not pid:  # it is not closed
         with memory(tmp_path) as beside:

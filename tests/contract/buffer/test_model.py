@@ -1,4 +1,4 @@
-"""Guards design.md 2.2 against whatever order things happen in: every row delivered exactly once.
+"""Guards rule G2 against whatever order things happen in: every row delivered exactly once.
 
 Messages may be lost, repeated, late; the far side may hold other bytes under an id; the agent may
 start anew at any time. What must hold is checked by the platform's own unique key.
@@ -83,7 +83,7 @@ class Life(RuleBasedStateMachine):
         if late:
             rows.reverse()
         if version:
-            self.version += 1  # no two are alike (docs/clock.md, C1): an equal one would be raised
+            self.version += 1  # no two are alike (rule C1): an equal one would be raised
             rows[0] = replace(rows[0], ver=self.version)
         self.spool.append(rows, {}, None if delay is None else NOON + self.slot * 60 + delay)
         self.accepted += rows

@@ -1,7 +1,7 @@
-"""Guards invariants 1 and 2 through an upgrade that is taken back.
+"""Guards rules G1, G2 through an upgrade that is taken back.
 
 Today's code and a next version of it, whose spool has a format more, take turns with one file. The
-clock is moved: an hour of readings comes in between.
+clock is moved: an hour of readings comes in between. Rule U14.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""No file of the spool says in clear which dwellings there are, who lives there, or who agreed."""
+"""No file of the spool says in clear which dwellings there are, who lives there, or who agreed.
+Rule P17.
+"""
 
 from dataclasses import replace
 

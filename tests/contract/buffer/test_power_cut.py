@@ -1,4 +1,4 @@
-"""Guards design.md 2.1: what was accepted survives a power cut."""
+"""Guards rule G1: what was accepted survives a power cut."""
 
 import random
 import shutil
@@ -56,6 +56,7 @@ def test_the_power_cuts_find_a_spool_that_does_not_sync(survey):
 
 
 def test_A_e_on_what_a_failed_commit_left_in_the_page_cache_nothing_is_built(survey):  # noqa: N802
+    """Rule A4."""
     broken, said = survey("300", fails="fsync,fdatasync:error=EIO:when=40+29")
     assert broken == []
     assert sum(line.startswith("failed") for line in said) > 3

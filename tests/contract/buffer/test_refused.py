@@ -1,5 +1,5 @@
 """Batches that the transport refuses: smaller ones, or the same once more, and nothing is lost
-(delivery rules 4, 5). Guards invariants 1 and 2."""
+(rules T4, T5). Guards rules G1, G2, T17."""
 
 from agent.model import Void
 from tests.contract.buffer.far import Far, receipt_for, seal

@@ -1,5 +1,5 @@
 """A spool and a shelf on their way to another key: nothing is lost, doubled or unreadable at any
-step, and in the end nothing opens under the key before.
+step, and in the end nothing opens under the key before. Rule K6.
 """
 
 import random

@@ -1,5 +1,5 @@
 """Kill -9 and power cuts while a spool is brought under another key: all that was accepted is there
-exactly once, under one of the two keys, and then under the new one alone. Guards invariant 2.
+exactly once, under one of the two keys, and then under the new one alone. Guards rules G2, K6.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Guards design.md 2.1 to 2.3 against whatever order things happen in, with withdrawals.
+"""Guards rules G1, G2, G3 against whatever order things happen in, with withdrawals.
 
 Any copy of anything ever sent may arrive at any time, or never; receipts too. The ledger of the
 pretend platform judges: at the end what may leave is there exactly once, what was taken back not.

@@ -1,4 +1,4 @@
-"""Guards design.md 2.1 and 2.9: a full spool gives up what is worth least, in the stated order, and
+"""Guards rules G1, G9, M11: a full spool gives up what is worth least, in the stated order, and
 says what went, once; never the index of a midnight or a sealed batch.
 """
 

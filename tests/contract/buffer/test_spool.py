@@ -1,4 +1,4 @@
-"""Guards design.md 2: kept (1), exactly once (2)."""
+"""Guards rules G1, G2: kept, and exactly once."""
 
 import random
 import sqlite3
@@ -47,6 +47,7 @@ def test_what_was_told_of_states_moves_with_the_marks_and_rot_there_tells_it_ane
 
 
 def test_seq_is_one_gapless_count_for_both_lanes_through_restarts(opened):
+    """Rule T1."""
     seqs = []
     for round_ in range(3):
         with opened() as spool:
@@ -58,6 +59,7 @@ def test_seq_is_one_gapless_count_for_both_lanes_through_restarts(opened):
 
 
 def test_a_batch_is_sent_again_byte_for_byte_in_the_order_sealed(opened):
+    """Rule T2."""
     with opened() as spool:
         spool.append(poll(0, 100), {})
         sealed = seal_all(spool, most_rows=30)
@@ -98,7 +100,7 @@ def lanes(spool, now):
 
 
 def test_fresh_readings_are_live_however_long_they_wait_for_the_flush(opened):
-    """Guards rule 2 of delivery: a lane is chosen by the time of the commit."""
+    """Guards rule T14: a lane is chosen by the time of the commit."""
     with opened() as spool:
         sent = []
         for flush in range(3):
@@ -187,6 +189,7 @@ def test_a_receipt_settles_once_and_what_it_names_is_kept_until_it_is_forgotten(
     ids=lambda foreign: next(iter(foreign)),
 )
 def test_a_receipt_for_another_gateway_recipient_or_epoch_settles_nothing(opened, foreign):
+    """Rule T3."""
     with opened() as spool:
         spool.append(poll(0), {})
         batch = seal(spool)
@@ -199,6 +202,7 @@ def test_a_receipt_for_another_gateway_recipient_or_epoch_settles_nothing(opened
 
 
 def test_a_rejected_batch_is_kept_under_its_id_and_ends_by_a_later_receipt(opened):
+    """Rule T4."""
     with opened() as spool:
         spool.append(poll(0), {})
         batch = seal(spool)
@@ -231,6 +235,7 @@ def test_the_backlog_says_what_waits(opened):
 
 
 def test_nothing_readable_lies_on_the_disk(opened, tmp_path):
+    """Rule P17."""
     with opened() as spool:
         spool.append([reading(0, 0, "8675309.123")], {})
         spool.append([reading(1, 0, "8675309.124")], {})
@@ -306,6 +311,7 @@ def test_a_spool_belongs_to_the_thread_that_opened_it(opened):
 
 
 def test_a_row_that_no_batch_could_carry_takes_none_of_the_others_in(opened):
+    """Rule R12."""
     with opened() as spool:
         with pytest.raises(ValueError, match="finite"):
             spool.append([*poll(0), reading(99, 0, "NaN")], {("a", 60): Mark(NOON, True)})

@@ -1,5 +1,7 @@
-# ruff: noqa: N802 -- the letters are those of docs/clock.md
-"""Guards docs/clock.md: versions, clock periods and marks that are set back, in one spool."""
+# ruff: noqa: N802 -- the letters are those of docs/rules/clock.md
+"""Guards rules C1, C2, C5: versions, clock periods and marks that are set back, in one spool.
+Rule R7.
+"""
 
 from dataclasses import replace
 
@@ -23,6 +25,7 @@ def versions(spool):
 
 
 def test_C_c_a_value_made_while_the_clock_was_wrong_does_not_outrank_the_true_one(opened):
+    """Rule C1."""
     with opened() as spool:
         spool.append([reading(0, 0, ver=NOON + DAY)], {}, NOON + DAY)
     with opened() as spool:  # the last version survives
@@ -31,6 +34,7 @@ def test_C_c_a_value_made_while_the_clock_was_wrong_does_not_outrank_the_true_on
 
 
 def test_C_c_no_two_versions_of_a_slot_are_alike(opened):
+    """Rule C1."""
     with opened() as spool:
         spool.append([reading(0, 0, ver=NOON + 5), reading(0, 1, ver=NOON + 5)], {}, NOON + 5)
         spool.append([reading(0, 0, ver=NOON + 5), reading(0, 0, ver=NOON + 5)], {}, NOON + 5)
@@ -51,6 +55,7 @@ def lied(spool):
 
 
 def test_what_a_wrong_clock_has_closed_is_known_by_the_marks_of_its_period(opened):
+    """Rule C2."""
     with opened() as spool:
         found = lied(spool)
         assert (found.since, found.until) == ({KEY: NOON + DAY}, {KEY: NOON + DAY + 60})
@@ -59,6 +64,7 @@ def test_what_a_wrong_clock_has_closed_is_known_by_the_marks_of_its_period(opene
 
 
 def test_C_b_a_set_back_is_one_commit_and_later_rows_of_its_slots_carry_versions(opened):
+    """Rules C5, C6."""
     place, channel = series(0).place, series(0).channel
     with opened() as spool:
         found = lied(spool)
@@ -109,7 +115,7 @@ def test_a_spool_of_the_version_before_opens_and_loses_nothing(opened):
 
 
 def test_a_version_is_stored_by_the_second_try_of_a_commit(opened, monkeypatch):
-    """What the first try left in memory is not on the disk."""
+    """What the first try left in memory is not on the disk. Rule C1."""
     with opened() as spool:
         spool.append([reading(0, 0)], {}, NOON)
         real, tries = spool._waiting.add, []

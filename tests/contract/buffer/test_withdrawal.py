@@ -1,5 +1,5 @@
-"""Guards design.md 2.3 in the spool: what may not leave any more is destroyed wherever it lies, and
-what may still leave is not lost (delivery rules 4, 5, 7, 10, 13).
+"""Guards rule G3 in the spool: what may not leave any more is destroyed wherever it lies, and
+what may still leave is not lost (rules T4, T5, T7, T10, T13).
 """
 
 import sqlite3
@@ -53,6 +53,7 @@ def original(void):
 
 @pytest.mark.parametrize("parted", [False, True], ids=["mixed", "parted"])
 def test_waiting_rows_of_a_withdrawn_basis_are_gone_and_the_others_are_not(opened, parted):
+    """Rule P13."""
     with opened() as spool:
         spool.append(poll(0) + poll(1), {})
         if parted:
@@ -141,6 +142,7 @@ def test_until_the_word_comes_a_further_withdrawal_takes_its_rows_too(opened):
 
 
 def test_a_quarantined_batch_is_destroyed_too_and_its_void_is_sent(opened):
+    """Rule P13."""
     with opened() as spool:
         spool.append(poll(0), {})
         batch = seal(spool)
@@ -150,6 +152,7 @@ def test_a_quarantined_batch_is_destroyed_too_and_its_void_is_sent(opened):
 
 
 def test_a_kept_batch_leaves_its_void_which_answers_a_resend(opened):
+    """Rule P13."""
     with opened() as spool:
         spool.append(poll(0), {})
         batch = seal(spool)
@@ -195,6 +198,7 @@ def test_a_change_is_applied_once_and_remembered_though_no_row_was_found(opened)
 
 
 def test_what_is_taken_back_is_told_in_a_batch_of_its_own_until_it_is_receipted(opened):
+    """Rule T19."""
     with opened() as spool:
         withdraw(spool, taken(), taken(1, id="R1", until=NOON))
         batch = spool.retract(NOW, "trusted")
@@ -211,6 +215,7 @@ def test_what_is_taken_back_is_told_in_a_batch_of_its_own_until_it_is_receipted(
 
 
 def test_a_retraction_whose_batch_is_contradicted_is_told_again(opened):
+    """Rule T19."""
     with opened() as spool:
         withdraw(spool)
         batch = spool.retract(NOW, "trusted")
@@ -220,6 +225,7 @@ def test_a_retraction_whose_batch_is_contradicted_is_told_again(opened):
 
 
 def test_a_batch_in_quarantine_for_a_day_is_tried_under_another_id(opened):
+    """Rule T17."""
     with opened() as spool:
         spool.append(poll(0), {})
         batch = seal(spool)
@@ -236,6 +242,7 @@ def test_a_batch_in_quarantine_for_a_day_is_tried_under_another_id(opened):
 
 
 def test_peoples_rows_that_nobody_takes_for_60_days_are_destroyed_and_the_cellars_are_not(opened):
+    """Rule P14."""
     cellar = reading(0, 0)
     cellar = type(cellar)(
         cellar.series._replace(place="C00000000000000", occupancy=None, basis="common"),
@@ -282,7 +289,9 @@ def test_resend_is_byte_for_byte_a_void_where_it_is_gone_and_nothing_that_was_ne
 
 
 def test_a_resend_of_what_another_kind_of_transport_took_brings_its_rows_again(opened):
-    """Files are not what a broker takes: the id is answered with a void, and the rows follow."""
+    """Files are not what a broker takes: the id is answered with a void, and the rows follow.
+    Rule T29.
+    """
     with opened() as spool:
         spool.packs(lambda batch: ("csv.gz", b"packed" + batch.sha256.encode()))
         spool.append(poll(0) + poll(1), {})
@@ -316,6 +325,7 @@ def test_a_transport_changed_there_and_back_costs_no_row_whatever_the_recipient_
 
 
 def test_another_state_of_the_gateway_begins_an_epoch_and_marks_all_rows(opened):
+    """Rule K14."""
     with opened() as spool:
         assert not spool.belongs_to("a")
         epoch = spool.epoch
@@ -345,6 +355,7 @@ class Registry:
 
 
 def test_nothing_is_sealed_while_a_change_of_the_registry_is_not_applied(opened):
+    """Rule T2."""
     with opened() as spool:
         spool.append(poll(0), {})
         assert seal(spool, bases=Registry(1)) is None
@@ -353,6 +364,7 @@ def test_nothing_is_sealed_while_a_change_of_the_registry_is_not_applied(opened)
 
 
 def test_sealing_asks_once_more_and_what_does_not_stand_is_destroyed(opened):
+    """Rule P12."""
     with opened() as spool:
         spool.append(poll(0) + poll(1), {})
         batch = seal(spool, bases=Registry(0, 3, 4), most_rows=5)
@@ -363,6 +375,7 @@ def test_sealing_asks_once_more_and_what_does_not_stand_is_destroyed(opened):
 
 
 def test_rows_that_wait_an_hour_are_in_blocks_of_one_owner_each_and_in_order(opened, tmp_path):
+    """Rule P15."""
     with opened() as spool:
         for slot in range(30):
             spool.append(poll(slot), {})
@@ -401,7 +414,9 @@ def chunks(body, size=48):
 
 @pytest.mark.parametrize("parted", [False, True], ids=["mixed", "parted"])
 def test_the_bytes_of_a_purged_dwelling_are_in_no_file_afterwards(opened, tmp_path, parted):
-    """Not even sealed: nor what it left in freed pages, in the log, or in what was kept."""
+    """Not even sealed: nor what it left in freed pages, in the log, or in what was kept.
+    Rule P16.
+    """
     seen = set()
 
     def look(spool):
@@ -443,6 +458,7 @@ def test_the_bytes_of_a_purged_dwelling_are_in_no_file_afterwards(opened, tmp_pa
 def test_a_kill_right_after_the_purge_leaves_its_bytes_no_longer_than_until_the_next_start(
     opened, tmp_path
 ):
+    """Rule P16."""
     with opened() as spool:
         spool.append([reading(0, slot, f"{slot}.{slot:030}") for slot in range(500)], {})
         bodies = [body for (body,) in spool._database.read("SELECT body FROM block")]

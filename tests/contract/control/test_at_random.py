@@ -1,4 +1,4 @@
-"""Guards invariants 5 and 6 where several things go wrong at once: the real keeper through drawn
+"""Guards rules G5, G6 where several things go wrong at once: the real keeper through drawn
 orders, losses, hands, clocks and deaths. The judge looks at the device alone.
 """
 

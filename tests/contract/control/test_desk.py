@@ -1,4 +1,4 @@
-"""Guards invariant 5: signed objects become what is done, once, and only as far as allowed."""
+"""Guards rule G5: signed objects become what is done, once, and only as far as allowed."""
 
 from __future__ import annotations
 
@@ -121,6 +121,7 @@ def test_an_order_for_many_controls_that_is_refused_is_one_entry_of_the_audit(be
 
 
 def test_every_decision_stands_in_the_audit_by_ids_alone(bench):
+    """Rule O26."""
     noted = []
     bench.site.keeper.world.audit = lambda kind, body: noted.append((kind, dict(body)))
     grants = bench.granted()
@@ -146,6 +147,7 @@ def test_every_decision_stands_in_the_audit_by_ids_alone(bench):
 
 
 def test_the_same_bytes_again_get_the_first_answer_and_are_not_done_again(bench):
+    """Rule O8."""
     bench.granted()
     raw = bench.order()
     first = bench.take(raw)
@@ -194,6 +196,7 @@ def test_the_manager_cannot_grant_in_the_residents_name(bench):
 
 
 def test_limits_that_an_order_widens_are_named(bench):
+    """Rule O17."""
     bench.granted("building_manager")
     bench.granted("residents_council", min=-1)
     found = bench.take(bench.order())["targets"]["boiler-offset"]
@@ -202,6 +205,7 @@ def test_limits_that_an_order_widens_are_named(bench):
 
 
 def test_a_revoked_grant_ends_what_is_held_by_it(bench):
+    """Rule H27."""
     grants = bench.granted()
     bench.take(bench.order())
     bench.tend()
@@ -216,6 +220,7 @@ def test_a_revoked_grant_ends_what_is_held_by_it(bench):
 
 
 def test_a_key_that_is_revoked_ends_what_it_has_ordered(bench):
+    """Rule H27."""
     bench.granted()
     bench.take(bench.order())
     bench.tend()
@@ -254,6 +259,7 @@ def test_two_issuers_use_one_number_for_a_grant_and_each_counts_for_itself(bench
 
 
 def test_a_revocation_stands_for_ever_also_for_a_grant_that_comes_after_it(bench):
+    """Rule O15."""
     bench.granted("building_manager")
     number = "0192-revoked-before-it-came"
     bench.take(signed("dr-revoke+jwt", iat=NOW, ver=7, rev=[{"jti": number}]))
@@ -303,6 +309,7 @@ def test_an_order_that_has_begun_stands_beside_whatever_names_it(bench):
 
 @pytest.mark.parametrize("by", ["residents_council", "grid_operator"])
 def test_whoever_could_have_authorized_may_end_it_whatever_the_clock(bench, by):
+    """Rule H9."""
     bench.granted()
     bench.take(bench.order())
     bench.tend()
@@ -329,6 +336,7 @@ def test_who_could_not_have_authorized_may_not_end_it(bench):
 
 
 def test_a_cancellation_that_comes_before_its_order_refuses_it(bench):
+    """Rule H9."""
     bench.granted()
     stop = {"act": "cancel", "val": ..., "unit": ..., "dur": ..., "ref": "0192-not-yet-here"}
     bench.take(bench.order(cmd=stop))
@@ -337,6 +345,7 @@ def test_a_cancellation_that_comes_before_its_order_refuses_it(bench):
 
 
 def test_an_unknown_target_does_not_stop_the_others(bench):
+    """Rule H29."""
     bench.granted()
     answer = bench.take(bench.order(cmd={"tgt": ["boiler-offset", "lift"]}))["targets"]
     assert answer["lift"]["code"] == "E_ASSET"
@@ -344,6 +353,7 @@ def test_an_unknown_target_does_not_stop_the_others(bench):
 
 
 def test_a_draw_is_kept_for_ever(bench):
+    """Rule H6."""
     bench.granted()
     bench.take(bench.order(jti="0192-with-a-draw", cmd={"rand": "PT10M"}))
     event = bench.site.journal.events["0192-with-a-draw", "boiler-offset"]
@@ -371,6 +381,7 @@ def test_an_order_for_later_survives_a_restart_and_begins_on_time(bench):
 
 
 def test_a_hold_ends_with_the_occupancy_on_whose_word_it_stands(bench):
+    """Rules O18, H27."""
     occupancy, homes = "HTH9ZB1J27K4M40", {}
     homes[occupancy] = BEGIN - 86_400, BEGIN + 86_400
     bench.site.keeper.world.home = lambda occupancy, _device: homes.get(occupancy)
@@ -466,6 +477,7 @@ def failing(bench, *, wholly=True):
 @pytest.mark.parametrize("wholly", [False, True])
 @pytest.mark.parametrize("typ", ["order", "grant"])
 def test_what_orders_or_grants_is_refused_with_a_code_while_the_disk_fails(bench, typ, wholly):
+    """Rule A10."""
     bench.granted()
     forgotten = failing(bench, wholly=wholly)
     take = (lambda: bench.take(bench.order())) if typ == "order" else bench.granted

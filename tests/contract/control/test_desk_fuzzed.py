@@ -1,4 +1,4 @@
-"""Guards invariant 5: whatever the centre signs rightly is done within bounds or refused, and
+"""Guards rule G5: whatever the centre signs rightly is done within bounds or refused, and
 nothing of it ends the agent. The long form (GARDIEN_TORTURE=1) goes on for minutes.
 """
 

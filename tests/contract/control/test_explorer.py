@@ -1,4 +1,4 @@
-"""Guards invariants 5 and 6: nothing without a row, nothing twice, everything given back."""
+"""Guards rules G5, G6: nothing without a row, nothing twice, everything given back."""
 
 from __future__ import annotations
 
@@ -55,6 +55,8 @@ def findings_of(make):
 @pytest.mark.parametrize("death", DEATHS, ids=lambda one: one.__name__)
 @pytest.mark.parametrize("array", [True, False], ids=["slot", "register"])
 def test_cut_between_every_two_steps_all_is_given_back(death, array):
+    """Rule H17."""
+
     def make():
         return Site(array=array), Plan([event(order())], {}, reboot=death)
 
@@ -65,6 +67,8 @@ def test_cut_between_every_two_steps_all_is_given_back(death, array):
 
 @pytest.mark.parametrize("array", [True, False], ids=["slot", "register"])
 def test_a_reboot_after_the_end_gives_back_at_once(array):
+    """Rule H2."""
+
     def make():
         return Site(array=array), Plan(
             [event(order())], {}, lasts=1200.0, down=600.0, reboot=rebooted
@@ -76,6 +80,8 @@ def test_a_reboot_after_the_end_gives_back_at_once(array):
 
 @pytest.mark.parametrize("array", [True, False], ids=["slot", "register"])
 def test_a_device_that_is_unreachable_at_release_is_given_back_when_it_returns(array):
+    """Rule H18."""
+
     def away(site):
         site.truth.reachable = False
 
@@ -100,6 +106,8 @@ def test_a_device_that_is_unreachable_at_release_is_given_back_when_it_returns(a
 
 @pytest.mark.parametrize("seconds", [-3600.0, -1_800_000_000.0, 3600.0, YEARS])
 def test_a_clock_that_steps_during_a_hold_does_not_lengthen_it(seconds):
+    """Rule H28."""
+
     def stepped(site):
         site.truth.wrong += seconds
 
@@ -112,6 +120,8 @@ def test_a_clock_that_steps_during_a_hold_does_not_lengthen_it(seconds):
 
 @pytest.mark.parametrize("array", [True, False], ids=["slot", "register"])
 def test_what_a_person_sets_during_the_event_is_left(array):
+    """Rule H10."""
+
     def person(site):
         site.device.person(Decimal(21))
 
@@ -149,6 +159,7 @@ def test_what_a_person_sets_while_the_agent_is_dead_is_left(array):
 
 
 def test_a_start_has_given_back_before_anything_else_is_looked_at():
+    """Rule H17."""
     site = Site()
     asyncio.run(run(site, Plan([event(order())], {}, lasts=100.0)))
     assert site.device.slots[13] == Decimal("-1.5")
@@ -160,6 +171,8 @@ def test_a_start_has_given_back_before_anything_else_is_looked_at():
 
 
 def test_what_is_pending_is_said_once_and_tried_a_minute_apart_at_most():
+    """Rule H18."""
+
     def away(site):
         site.truth.reachable = False
 
@@ -197,6 +210,8 @@ def test_an_emergency_goes_over_an_ordinary_order_at_its_own_priority_and_both_a
 
 
 def test_a_control_that_is_defined_otherwise_is_given_back_under_its_old_definition():
+    """Rule H21."""
+
     def away(site):
         site.truth.reachable = False
 
@@ -215,6 +230,8 @@ def test_a_control_that_is_defined_otherwise_is_given_back_under_its_old_definit
 
 @pytest.mark.parametrize("array", [True, False], ids=["slot", "register"])
 def test_a_disk_that_is_full_begins_nothing_and_gives_all_back(array):
+    """Rule H14."""
+
     def full(site):
         site.truth.full = True
 
@@ -246,6 +263,7 @@ def test_another_gateway_in_our_slot_is_left_alone():
 
 
 def test_two_orders_one_over_the_other_are_both_given_back():
+    """Rule H15."""
     events = [
         event(order("one", "-1", 30.0, 200.0, prio=50)),
         event(order("two", "-2", 60.0, 100.0, prio=10)),
@@ -259,6 +277,8 @@ def test_two_orders_one_over_the_other_are_both_given_back():
 
 
 def test_a_limit_falls_back_and_is_given_back_when_the_centre_stays_silent():
+    """Rule H1."""
+
     def make():
         one = event(order(value="16", action="limit"))
         return Site(agreed(Kind.LIMIT), array=False), Plan([one], {}, lasts=9000.0)
@@ -272,6 +292,8 @@ def test_a_limit_falls_back_and_is_given_back_when_the_centre_stays_silent():
 
 @pytest.mark.parametrize("word", ["guard", "inhibit", "sensor"])
 def test_a_guard_ends_it_within_ten_seconds_and_it_is_not_begun_again(word):
+    """Rule H3."""
+
     def trip(site):
         if word == "guard":
             site.truth.guard = Decimal("17.9")
@@ -293,6 +315,8 @@ def test_a_guard_ends_it_within_ten_seconds_and_it_is_not_begun_again(word):
 
 @pytest.mark.parametrize(("array", "word"), [(True, "without a row"), (False, "too long")])
 def test_the_explorer_finds_a_journal_write_that_was_left_out(array, word):
+    """Rule H14."""
+
     def make():
         site = Site(array=array)
         site.plant = True
@@ -304,6 +328,8 @@ def test_the_explorer_finds_a_journal_write_that_was_left_out(array, word):
 
 @pytest.mark.parametrize("death", [died, in_1970], ids=lambda one: one.__name__)
 def test_a_device_that_watches_is_told_again_and_left_as_it_was(death):
+    """Rule H23."""
+
     def make():
         site = Site(array=False)
         site.dog = DOG
@@ -342,6 +368,7 @@ def test_a_device_that_watches_falls_back_when_the_agent_is_gone_and_is_given_ba
 
 
 def test_without_a_cut_it_is_begun_held_and_given_back_on_time():
+    """Rule H2."""
     for array, restored in ((True, None), (False, Decimal(32))):
         site = Site(array=array)
         assert not asyncio.run(run(site, Plan([event(order())], {})))
@@ -377,6 +404,7 @@ def test_a_start_asks_the_guards_before_a_limit_falls_back(answers, stands):
 
 @pytest.mark.parametrize("same", [True, False], ids=["the-same-device", "another-device"])
 def test_what_is_held_is_looked_for_where_its_device_is_now(same):
+    """Rule H21."""
     site = Site(array=False)
     there = {"old": "S1", "new": "S1" if same else "S2"}
 

@@ -1,4 +1,4 @@
-"""Guards invariant 6 where the disk under the journal turns read-only, fails, fills or freezes.
+"""Guards rule G6 where the disk under the journal turns read-only, fails, fills or freezes.
 
 docs/control.md, "When the disk fails". A_i and A_j are the counter-examples that the rules remove.
 """
@@ -142,6 +142,8 @@ async def kept(here):
 @pytest.mark.parametrize(("way", "bus"), [*((way, modbus) for way in WAYS), ("read_only", bacnet)],
                          ids=lambda one: one if isinstance(one, str) else one.__name__)  # fmt: skip
 def test_a_disk_that_fails_during_a_hold_ends_it_and_the_daemon_gives_back_itself(disk, way, bus):
+    """Rule A12."""
+
     async def attack():
         storage = Storage()
         async with bus() as device:
@@ -177,6 +179,8 @@ def test_a_disk_that_fails_during_a_hold_ends_it_and_the_daemon_gives_back_itsel
 
 @needs_a_disk
 def test_a_disk_that_is_silent_for_less_than_the_bound_ends_no_hold_and_is_named(disk):
+    """Rule A12."""
+
     async def attack():
         storage = Storage()
         bounds = Bounds(stalled=0.2, ends=PATIENCE, probed=0.1, tried=0.1, noted=0.1)
@@ -220,6 +224,8 @@ def test_a_planned_end_does_not_wait_for_a_frozen_disk(disk):
 
 @needs_a_disk
 def test_a_disk_that_recovers_is_told_first_what_was_closed_and_holds_begin_again(disk):
+    """Rule A14."""
+
     async def attack():
         storage = Storage()
         async with modbus() as device, plant(disk.folder, device.place, storage=storage) as here:
@@ -339,7 +345,7 @@ CUTS = [(way, bus) for way in WAYS for bus in (modbus, bacnet)] if TORTURE else 
 def test_A_i_killed_at_any_step_and_the_disk_fails_nothing_stays_commanded(  # noqa: N802
     way, bus, worker
 ):
-    """Every seventh step in the short form, each way beginning at another one."""
+    """Every seventh step in the short form, each way beginning at another one. Rules A11, A13."""
     cuts, held = 0, 0
     first = 1 if TORTURE else 1 + 2 * CUTS.index((way, bus)) % EVERY
     with apart(bus) as (device, standing):
@@ -367,7 +373,7 @@ def test_A_i_killed_at_any_step_and_the_disk_fails_nothing_stays_commanded(  # n
 @needs_a_disk
 @pytest.mark.parametrize("by", ["releaser", "start"])
 def test_A_j_what_is_closed_in_the_copy_is_not_given_back_again(disk, by):  # noqa: N802
-    """A person has set exactly our value since: it is theirs."""
+    """A person has set exactly our value since: it is theirs. Rule A11."""
 
     async def attack():
         async with modbus() as device:
@@ -456,6 +462,7 @@ with owned(folder, "gardien run"):
 
 @needs_a_disk
 def test_an_agent_that_was_killed_and_cannot_die_for_a_frozen_disk_bars_no_release(disk):
+    """Rule A13."""
     (disk.folder / "lock").touch()
     owner = subprocess.Popen([sys.executable, "-c", OWNER, disk.folder], stdin=subprocess.PIPE,
                              stdout=subprocess.PIPE, text=True)  # fmt: skip

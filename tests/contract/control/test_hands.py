@@ -1,4 +1,4 @@
-"""Guards invariants 5 and 6 in the moments between a look and a write, and where one hold ends and
+"""Guards rules G5, G6 in the moments between a look and a write, and where one hold ends and
 another begins.
 """
 
@@ -59,6 +59,7 @@ def test_nothing_begins_over_what_waits_to_be_given_back(array):
 
 
 def test_nothing_begins_there_either_when_the_same_spot_is_called_otherwise():
+    """Rule H15."""
     site = Site(array=False)
     asyncio.run(run(site, Plan([event(order())], {100.0: away}, lasts=300.0)))
     site.place = replace(site.place, device="heater", settings='{"timeout": 2}')
@@ -124,6 +125,7 @@ class Rounding(Hand):
 
 @everywhere
 def test_what_a_device_has_rounded_is_given_back_all_the_same(array):
+    """Rules H15, H16."""
     site = Site(array=array)
     site.hand = lambda _, slot: Rounding(site.device, slot, site.steps, lambda *_: None)
     asyncio.run(run(site, Plan([event(order("one", "-1.4"))], {})))
@@ -136,6 +138,7 @@ def test_what_a_device_has_rounded_is_given_back_all_the_same(array):
 
 @everywhere
 def test_what_a_person_sets_while_the_row_goes_to_the_disk_is_left(array):
+    """Rule H10."""
     site, theirs = Site(array=array), Decimal(21)
     to_disk = site.save
 
@@ -209,6 +212,8 @@ def test_who_lost_comes_back_after_the_stronger_only_if_it_asked_for_that():
 
 
 def test_who_comes_back_is_decided_again():
+    """Rule H8."""
+
     def trip(site):
         site.truth.guard = Decimal(17)
 
@@ -280,6 +285,7 @@ def there(site):
 
 @pytest.mark.parametrize("why", ["silent", "full"])
 def test_what_cannot_be_looked_at_or_written_down_for_a_moment_begins_late_and_ends_in_time(why):
+    """Rule H2."""
     site = Site()
     asyncio.run(run(site, Plan([event(order())], {15.0: gone(why), 65.0: there})))
     assert site.device.log == [(70.0, Decimal("-1.5")), (210.0, None)]
@@ -296,6 +302,8 @@ def test_a_device_that_stays_silent_is_the_end_of_an_order():
 
 
 def test_a_clock_that_cannot_be_relied_on_holds_up_a_begin_and_refuses_nothing():
+    """Rule H26."""
+
     def lost(site):
         site.truth.trusted = False
 
@@ -309,6 +317,8 @@ def test_a_clock_that_cannot_be_relied_on_holds_up_a_begin_and_refuses_nothing()
 
 
 def test_a_guard_that_ended_something_locks_out_for_the_agreed_rest():
+    """Rule H3."""
+
     def cold(site):
         site.truth.guard = Decimal(17)
 
@@ -455,6 +465,7 @@ def test_the_rest_after_a_give_back_is_kept():
 
 
 def test_a_priority_that_is_emptied_while_a_step_is_written_ends_the_hold():
+    """Rule H16."""
     site = Site(agreed(ramp=Decimal("0.5")))
     written = []
 
@@ -502,6 +513,7 @@ def test_a_start_begins_nothing_again_of_which_only_the_order_is_known():
 
 
 def test_a_start_empties_what_stands_in_our_priority_before_it_does_anything_else():
+    """Rule H19."""
     site = Site()
     site.start()
     site.device.slots[13] = Decimal(-2)
@@ -526,6 +538,7 @@ def test_a_limit_that_was_held_when_the_agent_died_is_told_to_be_broken_off():
 
 
 def test_a_limit_never_raises():
+    """Rule H12."""
     site = Site(agreed(Kind.LIMIT, failsafe=Failsafe(Decimal(10), 0.0, 0.0)), array=False)
     site.device.register = Decimal(8)
     one = event(order("one", "12", 30.0, 180.0, action="limit"))
@@ -622,6 +635,8 @@ def test_a_limit_goes_down_and_up_in_steps_and_never_above_what_was_in_force():
 
 
 def test_who_opts_out_is_heard_though_the_disk_is_full():
+    """Rule H7."""
+
     async def opt_out(site, keeper):
         site.truth.full = True
         await keeper.opt_out(site.fit, 3600.0, "the occupant of A-3-12")
@@ -635,6 +650,8 @@ def test_who_opts_out_is_heard_though_the_disk_is_full():
 
 @pytest.mark.parametrize("good_at", [60.0, 200.0])
 def test_an_order_whose_guard_does_not_hold_when_it_should_begin_is_refused(good_at):
+    """Rule H26."""
+
     def cold(site):
         site.truth.guard = Decimal(17)
 

@@ -112,6 +112,7 @@ def test_nothing_is_forgotten_by_a_clock_that_cannot_be_relied_on(site):
 
 
 def test_quotas_and_cancellations_survive_a_start_with_a_clock_ten_years_ahead(site):
+    """Rule H4."""
     site.journal.save(Change(events=[done(1, -DAY)]))
     site.journal.refuse_later("0192-not-yet-here", ["it"], BEGIN + 3600)
     site.die()
@@ -155,6 +156,8 @@ def test_the_power_before_and_after_is_told_by_whatever_tells_it_then():
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_a_persons_hand_counts_to_the_end_of_the_event_and_against_a_failsafe_for_a_day(kind):
+    """Rule H7."""
+
     def person(site):
         site.device.person(Decimal(21))
 
@@ -207,6 +210,7 @@ def test_a_heartbeat_costs_no_commit():
 
 
 def test_a_control_that_an_error_breaks_off_gives_back_and_serves_again(site):
+    """Rule H29."""
     site.journal.save(Change(events=[event(order(start=0.0, lasts=7000.0))]))
     site.truth.at = 5.0
     keeper, serve = site.keeper, site.keeper.rounds()["control it"]

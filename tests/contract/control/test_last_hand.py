@@ -1,4 +1,4 @@
-"""Guards invariant 6: `gardien control release --all` gives back from the journal alone."""
+"""Guards rule G6: `gardien control release --all` gives back from the journal alone. Rule H20."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Guards invariant 6: a device that is said to give back by itself was seen to do so."""
+"""Guards rule G6: a device that is said to give back by itself was seen to do so. Rule H23."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Guards invariant 6: two sockets of one charger are watched by one register of it."""
+"""Guards rule G6: two sockets of one charger are watched by one register of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Guards invariant 6 where the journal is new or was lost: seen, said, left, given back by hand."""
+"""Guards rule G6 where the journal is new or was lost: seen, said, left, given back by hand.
+Rule H19.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +48,7 @@ def test_a_value_that_an_order_could_have_set_raises_an_alarm_and_is_left(charge
 
 
 def test_a_register_is_given_back_to_what_a_person_says(charger):
+    """Rule H24."""
     charger.device.register = Decimal(6)
     keeper = lost(charger)
     asyncio.run(keeper.recover())
@@ -82,6 +85,7 @@ def test_cut_anywhere_while_it_is_put_back_it_is_put_back_by_the_next_start():
 
 
 def test_what_no_order_could_have_set_is_not_touched_by_it(charger):
+    """Rule H24."""
     charger.device.register = Decimal(63)
     with pytest.raises(Refused, match="no order could have set 63"):
         asyncio.run(lost(charger).hand_back("it", Decimal(32), ""))

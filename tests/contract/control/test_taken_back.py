@@ -1,4 +1,6 @@
-"""Guards invariant 5: a revocation ends what its signer may end, whenever it comes, and no more."""
+"""Guards rule G5: a revocation ends what its signer may end, whenever it comes, and no more.
+Rule O14.
+"""
 
 from __future__ import annotations
 

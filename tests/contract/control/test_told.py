@@ -61,6 +61,7 @@ def test_a_wall_clock_that_steps_back_makes_no_hold_longer_than_it_is():
 
 
 def test_what_is_held_in_a_dwelling_is_told_to_nobody():
+    """Rule H30."""
     site = holding()
     assert steering(site, None).holds() == []
     site.close()
@@ -93,6 +94,7 @@ def test_what_is_not_given_back_of_a_control_that_is_gone_is_listed_all_the_same
 
 @pytest.mark.parametrize("place", ["B1", None], ids=["common", "dwelling"])
 def test_what_becomes_of_an_order_is_told_also_where_its_control_is_gone(place):
+    """Rule H11."""
     site = Site()
     site.start()
     site.journal.save(Change(events=[event(order(start=0.0))]))
@@ -145,6 +147,7 @@ def test_what_becomes_of_no_order_is_told_also_where_its_control_is_gone(what, p
 
 
 def test_what_was_done_in_a_dwelling_is_told_to_nobody_when_its_control_moves_to_common_plant():
+    """Rule H30."""
     site = holding()
     here = steering(site, None)
     here.config.controls["it"].point = "pump/offset"
@@ -170,6 +173,7 @@ def test_what_was_found_without_an_order_is_told_as_the_schema_has_it():
 
 @pytest.mark.parametrize(("array", "pre"), [(False, "32"), (True, None)], ids=["register", "slot"])
 def test_a_begin_tells_what_stood_in_a_register_before_for_whoever_replaces_the_gateway(array, pre):
+    """Rule A15."""
     site = Site(array=array)
     site.start()
     site.journal.save(Change(events=[event(order(start=0.0))]))

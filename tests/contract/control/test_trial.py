@@ -1,5 +1,5 @@
-"""Guards invariant 6: what was never seen given back takes no order, and a test proves it or says
-what is in the way.
+"""Guards rule G6: what was never seen given back takes no order, and a test proves it or says
+what is in the way. Rule H22.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Guards invariant 6 where two gateways, each with a journal of its own, command one point in the
-same priority. (Two agents on one state cannot be: the lock, tests/system/test_daemon.py.)
+"""Guards rule G6 where two gateways, each with a journal of its own, command one point in the
+same priority. (Two agents on one state cannot be: the lock, tests/system/test_daemon.py.) Rule H25.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An order comes by whatever way there is, and its platform is told what became of it."""
+"""An order comes by whatever way there is, and its platform is told what became of it. Rule H11."""
 
 from __future__ import annotations
 

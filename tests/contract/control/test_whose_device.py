@@ -1,4 +1,4 @@
-"""Whose word counts for a device in a dwelling (design.md 2, invariant 5)."""
+"""Whose word counts for a device in a dwelling (rule G5). Rule O18."""
 
 from __future__ import annotations
 

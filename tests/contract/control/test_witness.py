@@ -1,4 +1,6 @@
-"""Guards invariant 5: an assembly without a key is heard by two people's word, or not at all."""
+"""Guards rule G5: an assembly without a key is heard by two people's word, or not at all.
+Rule O19.
+"""
 
 from __future__ import annotations
 

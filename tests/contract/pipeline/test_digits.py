@@ -1,7 +1,7 @@
 """Guards the digits: what stands in a meter's registers stands in the platform's row, unchanged.
 
 Registers of a device on a real socket, read by the driver, closed by the ledger, kept and sealed by
-the spool, opened by the pretend platform. No step may round, shorten or lengthen a number.
+the spool, opened by the pretend platform. No step may round, shorten or lengthen a number. Rule R1.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Three of twenty-five devices disturb their line; the others keep their slots (invariant 7).
+"""Three of twenty-five devices disturb their line; the others keep their slots (rule G7).
 
 In virtual time, each run a quarter of an hour of a building or more. GARDIEN_TORTURE takes every
 kind by itself, for hours, at 9600 and 19200 baud, each minute and each quarter of an hour, and a
-real pseudo-terminal and a real gateway's socket beside the line in memory.
+real pseudo-terminal and a real gateway's socket beside the line in memory. Rule F9.
 """
 
 import asyncio

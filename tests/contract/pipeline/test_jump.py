@@ -1,4 +1,4 @@
-"""Guards MDP-1, rule 3: slots that a step of the clock skips are M `clock`, and nobody's fault."""
+"""Guards rule M3: slots that a step of the clock skips are M `clock`, and nobody's fault."""
 
 from hil.platform.plan import judge
 from tests.contract.pipeline.checker import by_slot, check_slots, rows_of

@@ -1,4 +1,4 @@
-"""Guards invariant 2: means reach the platform for every step of theirs, or a reason does."""
+"""Guards rule G2: means reach the platform for every step of theirs, or a reason does."""
 
 from dataclasses import replace
 from decimal import Decimal

@@ -1,9 +1,9 @@
-"""Guards invariants 1 and 2: thirty-two hours with all that can happen to time and to meters.
+"""Guards rules G1, G2: thirty-two hours with all that can happen to time and to meters.
 
 A boot in 1970, a summer that ends, a line that is cut, a meter that is silent, an index that rolls
 over, one that is reset, one that jumps, a meter whose own clock is wrong, sensors that are out of
 range, jump and stand still, a restart, a clock set two hours ahead and three hours back; then an
-independent checker goes through every row at the platform."""
+independent checker goes through every row at the platform. Rule M1."""
 
 import datetime as dt
 import shutil
@@ -182,6 +182,7 @@ EVERY = [*((f"m{n}", 900) for n in (1, 2, 3, 6, 7, 8)), ("m5", 60)]
 
 @pytest.mark.parametrize(("name", "step"), EVERY)
 def test_every_slot_is_stated_once_with_what_the_meter_said_then(day, name, step):
+    """Rules R5, M3."""
     meters, places, held, _ = day
     series = (places[name], "REG", step)
     check_slots(held, series, owed(step))
@@ -199,6 +200,7 @@ def test_every_slot_of_a_sensor_is_stated_once_with_what_it_said_then(day, name)
 
 
 def test_what_is_missing_is_what_could_not_be_read(day):
+    """Rule M4."""
     _, places, held, _ = day
     missing = why_of(held[places["m1"], "REG", 900])
     down = [utc(f"2026-10-25T02:{minute}:00") for minute in ("00", "15", "30")]
@@ -213,6 +215,7 @@ def test_what_is_missing_is_what_could_not_be_read(day):
 
 
 def test_a_line_back_within_the_slot_brings_its_values_late(day):
+    """Rule R7."""
     _, places, held, rows = day
     slot = utc("2026-10-24T23:30:00")
     versions = [row for row in rows if row.place == places["m1"] and row.t == slot]
@@ -223,6 +226,7 @@ def test_a_line_back_within_the_slot_brings_its_values_late(day):
 
 
 def test_a_dead_meter_is_silent_until_it_answers_in_the_midst_of_a_slot(day):
+    """Rule M14."""
     _, places, held, _ = day
     missing = why_of(held[places["m2"], "REG", 900])
     silent = [slot for slot, why in missing.items() if why == "silent"]
@@ -231,6 +235,7 @@ def test_a_dead_meter_is_silent_until_it_answers_in_the_midst_of_a_slot(day):
 
 
 def test_what_was_read_while_the_time_was_unknown_is_dated_afterwards(day):
+    """Rule C11."""
     _, places, held, _ = day
     dated = [s for s, row in held[places["m5"], "REG", 60].items() if "CLK" in row.flags]
     windows = [
@@ -292,6 +297,7 @@ def test_an_index_that_jumps_beyond_its_rating_is_suspect_and_what_follows_is_no
 
 
 def test_a_meter_whose_own_clock_is_wrong_is_flagged_without_a_new_version(day):
+    """Rule M18."""
     _, places, held, _ = day
     rows = held[places["m8"], "REG", 900].values()
     read = [row for row in rows if row.v is not None]
@@ -312,6 +318,7 @@ def test_a_sensor_out_of_range_jumping_and_standing_still_is_flagged(day):
 
 
 def test_the_long_day_is_one_day_and_says_so(day):
+    """Rule M9."""
     meters, places, held, _ = day
     daily = held[places["m4"], "REG", 86_400]
     midnights = [dt.datetime(2026, 10, d, tzinfo=ZONE).timestamp() for d in (24, 25, 26)]

@@ -1,5 +1,5 @@
-# ruff: noqa: N802 -- the letters are those of docs/clock.md
-"""Guards docs/clock.md: a wrong clock costs the time that it was wrong, and no row stays misdated.
+# ruff: noqa: N802 -- the letters are those of docs/rules/clock.md
+"""Guards rules C3, C4, C5: a wrong clock costs the time that it was wrong; no row stays misdated.
 
 The oracle knows the meters, true time and the rows of the platform, and nothing of the agent.
 """
@@ -149,6 +149,7 @@ def right(world):
 def test_C_a_marks_in_the_future_are_set_back_once_a_step_and_its_reversal_prove_them_wrong(
     tmp_path,
 ):
+    """Rule C4."""
     world, place = ran(tmp_path, (15, wrong(DAY)), (45, right))
     held = judged(world, place, after(1)[:16], after(75)[:16])
     assert silent(held) <= 32 * MINUTE
@@ -158,6 +159,7 @@ def test_C_a_marks_in_the_future_are_set_back_once_a_step_and_its_reversal_prove
 
 
 def test_C_b_slots_that_a_wrong_clock_has_closed_get_true_values_when_they_come(tmp_path):
+    """Rule C6."""
     world, place = ran(tmp_path, (15, wrong(2 * HOUR)), (45, right), step=300, minutes=200)
     held = judged(world, place, after(5)[:16], after(200)[:16], 300)
     again = [row for t, row in held.items() if utc(after(135)) <= t <= utc(after(165))]
@@ -167,6 +169,7 @@ def test_C_b_slots_that_a_wrong_clock_has_closed_get_true_values_when_they_come(
 
 
 def test_C_d_slots_that_are_past_by_now_do_not_keep_the_value_of_another_slot(tmp_path):
+    """Rule C5."""
     world, place = ran(tmp_path, (15, wrong(10 * MINUTE)), (45, right))
     held = judged(world, place, after(1)[:16], after(75)[:16])
     lost = [row for t, row in held.items() if utc(after(16)) <= t <= utc(after(44))]
@@ -177,6 +180,7 @@ def test_C_d_slots_that_are_past_by_now_do_not_keep_the_value_of_another_slot(tm
 def test_C_e_a_time_server_that_is_wrong_backwards_stamps_nothing_over_what_was_closed(
     tmp_path, reboots
 ):
+    """Rule C3."""
     said = []
     world, place = ran(
         tmp_path, (15, wrong(-3 * HOUR)), (30, lambda world: said.append(says(world))),
@@ -212,6 +216,7 @@ def test_what_a_clock_that_was_behind_has_dated_once_it_had_passed_the_marks_is_
 
 
 def test_after_a_boot_one_source_alone_proves_nothing_and_two_that_agree_do(tmp_path):
+    """Rule C4."""
     said = []
     world, place = ran(
         tmp_path, (15, wrong(DAY)), (45, right), (50, lambda world: said.append(says(world))),
@@ -224,6 +229,8 @@ def test_after_a_boot_one_source_alone_proves_nothing_and_two_that_agree_do(tmp_
 
 
 def test_a_person_who_says_since_when_it_was_wrong_is_believed(tmp_path):
+    """Rule C4."""
+
     async def says_so(world):
         assert world.clock.said
         (done,) = await world.keeper.reset(utc(after(15)))
@@ -238,6 +245,7 @@ def test_a_person_who_says_since_when_it_was_wrong_is_believed(tmp_path):
 
 
 def test_without_proof_it_goes_on_when_the_clock_has_passed_the_marks(tmp_path):
+    """Rule C3."""
     world, place = ran(
         tmp_path, (15, wrong(HOUR)), (45, right), step=300, minutes=150, reboots=(30,)
     )
@@ -252,6 +260,8 @@ def test_without_proof_it_goes_on_when_the_clock_has_passed_the_marks(tmp_path):
 def test_a_move_told_while_marks_lie_ahead_leaves_no_later_row_with_those_who_moved_out(
     tmp_path, proved
 ):
+    """Rule C16."""
+
     def moves(world):
         assert world.clock.ahead > HOUR
         world.deliver()  # the platform holds what the wrong clock has dated

@@ -1,4 +1,6 @@
-"""Lists brought a second time: what stands is no error, what is over does not begin anew."""
+"""Lists brought a second time: what stands is no error, what is over does not begin anew.
+Rule I13.
+"""
 
 import pytest
 

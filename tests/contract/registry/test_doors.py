@@ -61,6 +61,7 @@ def test_one_moves_out_and_another_in_at_the_buildings_midnight(registry):
 
 
 def test_two_at_once_are_refused_with_both_named(registry):
+    """Rule I14."""
     with pytest.raises(Refused) as refused:
         calls_people.move_in(registry, **PARIS, place="A-1", since="2026-05-01", reference="B-7")
     said = str(refused.value)
@@ -237,6 +238,8 @@ def test_a_meter_that_never_measured_a_place_may_be_given_to_another(registry):
 
 
 def test_a_name_is_unique_both_ways_at_any_instant(registry):
+    """Rule I7."""
+
     def name(place, value, **more):
         return calls.alias_add(registry, **PARIS, place=place, scheme="PRM", value=value, **more)
 
@@ -252,6 +255,7 @@ def test_a_name_is_unique_both_ways_at_any_instant(registry):
 
 
 def test_a_buildings_name_is_shared_and_finds_no_dwelling(registry):
+    """Rule I7."""
     for place in ("A-1", "A-2"):
         calls.alias_add(registry, **BY, place=place, scheme="RNB", value="D8T7TQQ4JHMY")
     with pytest.raises(Refused, match="no place"):

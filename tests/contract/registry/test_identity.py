@@ -21,6 +21,7 @@ def test_what_was_minted_is_loaded(tmp_path):
 
 
 def test_a_second_identity_is_refused_and_the_first_one_stays(tmp_path):
+    """Rule I4."""
     first = identity.mint(tmp_path)
     with pytest.raises(Refused, match="has its keys already"):
         identity.mint(tmp_path)
@@ -33,6 +34,7 @@ def test_without_keys_the_command_that_makes_them_is_named(tmp_path):
 
 
 def test_keys_are_for_their_owner_only(tmp_path):
+    """Rule K1."""
     identity.mint(tmp_path)
     keys = tmp_path / "keys"
     assert all(path.stat().st_mode & 0o077 == 0 for path in (keys, *keys.iterdir()))
@@ -58,6 +60,7 @@ def test_no_secret_is_in_its_repr(tmp_path):
 
 @pytest.mark.skipif(not powercut.available(), reason="strace is not here")
 def test_a_power_cut_leaves_all_keys_or_none(tmp_path):
+    """Rule K2."""
     state, after = tmp_path / "state", tmp_path / "after"
     state.mkdir()
     child = [sys.executable, "-m", "tests.contract.registry.newkeys", str(state)]

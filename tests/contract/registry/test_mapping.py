@@ -1,4 +1,4 @@
-"""How places and meters fit: what a place map is answered with (domain.md 1.3)."""
+"""How places and meters fit: what a place map is answered with (rule I24)."""
 
 from agent.registry import calls
 from agent.registry.mapping import MOST, Met, mapping

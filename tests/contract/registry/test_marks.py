@@ -63,7 +63,9 @@ def there(tmp_path):
 
 
 def test_D_a_no_clock_decides_which_came_first(there):  # noqa: N802
-    """A collector whose clock is years behind gives again; one ahead of a withdrawal does not."""
+    """A collector whose clock is years behind gives again; one ahead of a withdrawal does not.
+    Rules D3, D8.
+    """
     there.signs("one")
     there.withdraws("gone", of="one", at=NOW + DAY)
     with pytest.raises(Unknowing) as found:
@@ -76,6 +78,7 @@ def test_D_a_no_clock_decides_which_came_first(there):  # noqa: N802
 
 
 def test_D_b_a_mark_cannot_be_guessed(there):  # noqa: N802
+    """Rule D1."""
     there.people_withdraw()
     for guess in ("1", "mark", there.home, there.last_mark()[:-1]):
         with pytest.raises(Unknowing):
@@ -84,6 +87,7 @@ def test_D_b_a_mark_cannot_be_guessed(there):  # noqa: N802
 
 
 def test_D_c_a_withdrawal_ends_all_that_was_agreed_for_that_recipient(there):  # noqa: N802
+    """Rule D1."""
     there.signs("one")
     there.signs("two", purpose="research")
     there.signs("other", to=OTHER)
@@ -95,6 +99,7 @@ def test_D_c_a_withdrawal_ends_all_that_was_agreed_for_that_recipient(there):  #
 
 
 def test_D_d_a_withdrawal_that_arrives_last_covers_none_that_others_made_before(there):  # noqa: N802
+    """Rule D2."""
     there.signs("one")
     mine = "gone"
     with pytest.raises(NotYet, match="gone"):
@@ -115,6 +120,7 @@ def test_a_withdrawal_of_another_issuer_is_not_known_by_its_number(there):
 
 
 def test_D_e_a_withdrawal_counts_where_nothing_was_in_force_yet(there):  # noqa: N802
+    """Rule D1."""
     there.people_withdraw()
     with pytest.raises(Unknowing):
         there.signs("older", signed=NOW - DAY)
@@ -134,6 +140,7 @@ def test_a_refusal_ends_what_was_agreed_for_that_recipient(there):
 
 
 def test_D_f_a_restore_lets_nothing_count_that_is_still_on_its_way(there):  # noqa: N802
+    """Rule D6."""
     there.signs("one")
     there.registry.draw_marks(NOW + DAY, restored=True)
     assert there.in_force() == ["one"]
@@ -143,6 +150,7 @@ def test_D_f_a_restore_lets_nothing_count_that_is_still_on_its_way(there):  # no
 
 
 def test_D_g_a_row_without_a_lease_counts_for_the_only_occupancy_alone(there):  # noqa: N802
+    """Rule D10."""
     given, unknowing = there.list_says()
     assert (len(given), unknowing) == (1, [])
     there.registry.occupy(
@@ -158,6 +166,7 @@ def test_D_g_a_row_without_a_lease_counts_for_the_only_occupancy_alone(there):  
 
 
 def test_a_list_that_is_brought_again_gives_nothing_again(there):
+    """Rule D4."""
     there.list_says()
     there.people_withdraw()
     for more in ({}, {"given": NOW + DAY}, {"since": NOW + DAY}):
@@ -169,6 +178,7 @@ def test_a_list_that_is_brought_again_gives_nothing_again(there):
 
 
 def test_what_was_read_before_the_last_mark_is_not_covered(there):
+    """Rule D8."""
     there.people_withdraw(at=NOW + DAY)
     again = NewConsent(
         "A", TO, ("heat",), 1800, "advice", occupancy=there.home, since=NOW, given=NOW,
@@ -179,12 +189,14 @@ def test_what_was_read_before_the_last_mark_is_not_covered(there):
 
 
 def test_a_mark_of_a_clock_that_was_ahead_delays_no_consent(there):
+    """Rule D8."""
     there.people_withdraw(at=NOW + 3650 * DAY)
     (given,) = there.signs("again", at=NOW, after=(there.last_mark(),))
     assert given.since == NOW
 
 
 def test_one_channel_may_be_withdrawn_and_what_is_left_stands(there):
+    """Rule D9."""
     row = NewConsent("A", TO, ("heat", "elec.imp"), 1800, "advice", occupancy=there.home)
     there.registry.consent([row], PEOPLE, "", NOW, FR)
     there.people_withdraw(channels=("heat",))

@@ -2,7 +2,7 @@
 collectors, lists, people, moves, restores and upgrades, in any order, by clocks that say anything.
 
 What each consent knows is reckoned beside the registry, from who has heard what. Collectors are
-honest; what they sign comes late, twice, in any order, or not at all.
+honest; what they sign comes late, twice, in any order, or not at all. Rule D2.
 """
 
 import os

@@ -73,6 +73,7 @@ def test_a_meter_and_a_consent_make_a_reading_leave(registry):
 
 
 def test_every_fact_bears_its_author_date_source_and_revision(registry):
+    """Rule I11."""
     (meter,) = registry.install(
         [NewInstallation("A-3-12", serial="45", where="meters.csv:2")], "bob", "meters.csv", NOW
     )
@@ -81,6 +82,7 @@ def test_every_fact_bears_its_author_date_source_and_revision(registry):
 
 
 def test_one_wrong_row_and_nothing_is_recorded(registry, path):
+    """Rule I12."""
     before = path.read_bytes()
     rows = [
         NewInstallation("A-3-12", serial="45", where="m.csv:2"),
@@ -104,6 +106,7 @@ def test_one_wrong_row_and_nothing_is_recorded(registry, path):
 
 
 def test_of_many_wrong_rows_twenty_are_told(registry):
+    """Rule I12."""
     rows = [NewInstallation("nowhere", serial=str(n), where=f"m.csv:{n}") for n in range(50)]
     with pytest.raises(Refused) as refused:
         registry.install(rows, *BY)
@@ -127,6 +130,7 @@ def test_of_many_wrong_rows_twenty_are_told(registry):
     ],
 )
 def test_a_wrong_place_is_refused(registry, row, why):
+    """Rule I4."""
     with pytest.raises(Refused, match=why):
         registry.add_places([NewPlace("fine", "D"), row], *BY)
     assert len(registry.places()) == 2
@@ -191,6 +195,7 @@ def test_a_consent_given_twice_is_refused(registry):
 
 
 def test_a_device_is_bound_to_the_serial_number_it_said_first(registry, path):
+    """Rule I17."""
     t = int(NOW)
     registry.install([NewInstallation("A-3-12", device="sdm")], *BY)
     assert registry.whose("sdm", "45", "heat", t) is Unknown.NOT_PINNED
@@ -319,7 +324,7 @@ def failing(path, notes):
 
 
 def test_A_g_a_withdrawal_holds_while_the_disk_fails_and_after_kill_9(registry, path, tmp_path):  # noqa: N802
-    """It was acknowledged from memory, and the consent was in force again."""
+    """It was acknowledged from memory, and the consent was in force again. Rule A7."""
     (given,) = registry.consent([consent()], *BY, FR)
     broken, mend = failing(path, tmp_path / "notes")
     kept = path.read_bytes()
@@ -338,7 +343,7 @@ def test_A_g_a_withdrawal_holds_while_the_disk_fails_and_after_kill_9(registry, 
 
 
 def test_A_h_nothing_is_allowed_while_the_disk_fails(registry, path, tmp_path):  # noqa: N802
-    """A consent was accepted in memory, and a withdrawal later found nothing."""
+    """A consent was accepted in memory, and a withdrawal later found nothing. Rule A10."""
     (given,) = registry.consent([consent()], *BY, FR)
     broken, mend = failing(path, tmp_path / "notes")
     for change in (
@@ -372,7 +377,7 @@ def test_the_end_of_a_move_holds_where_its_beginning_does_not(registry, path, tm
 
 
 def test_a_registry_that_may_have_forgotten_allows_nothing(registry):
-    """A8: the disk fails at a start, and this boot has left no notes."""
+    """Rule A8: the disk fails at a start, and this boot has left no notes."""
     (given,) = registry.consent([consent()], *BY, FR)
     registry.mute = True
     assert not registry.consents_of(given.occupancy, given.recipient)

@@ -72,6 +72,7 @@ def moved(registry, since="2026-11-01", reference="B-2", now=NOW - 30 * DAY):
     ],
 )
 def test_a_list_has_no_signature_of_a_day_to_come(registry, given, now):
+    """Rule P5."""
     with pytest.raises(Refused, match=r"^c\.csv:2: given: .* is in the future .*the day on which"):
         listed(registry, now, given=given)
     assert registry.consents() == []
@@ -82,6 +83,7 @@ def test_a_list_may_have_todays_signatures(registry):
 
 
 def test_a_command_has_no_signature_beyond_five_minutes(registry):
+    """Rule P5."""
     with pytest.raises(Refused, match=r"^given: .* is in the future"):
         typed(registry, given="2026-11-27T05:06")
     assert typed(registry, given="2026-11-27T05:04")
@@ -125,6 +127,7 @@ def test_a_future_signature_that_an_earlier_version_took_defeats_no_withdrawal(r
 
 
 def test_a_consent_that_was_signed_before_the_people_moved_in_is_refused(registry):
+    """Rule P6."""
     moved(registry)
     with pytest.raises(Refused) as refused:
         listed(registry, given="2026-10-31")
@@ -140,6 +143,7 @@ def test_a_consent_that_was_signed_before_the_people_moved_in_is_refused(registr
 
 @pytest.mark.parametrize("heading", ["bail", "n° de bail", "Lease"])
 def test_it_counts_if_a_list_names_their_lease(registry, heading):
+    """Rule P6."""
     home = moved(registry)
     (one,) = listed(registry, given="2026-10-31", **{heading: "B-2"})
     assert one["occupancy"] == home["id"]
@@ -242,7 +246,9 @@ def test_it_gives_it_to_the_same_people_by_the_word_of_a_person(registry):
     ],
 )
 def test_a_consent_ends_36_months_after_its_signature(registry, cells, until):
-    """Of one that does not say when it was signed: after it was recorded, or began before that."""
+    """Of one that does not say when it was signed: after it was recorded, or began before that.
+    Rule P5.
+    """
     (one,) = listed(registry, **cells)
     assert one["until"][:10] == until
     withdraw(registry, NOW + 1)

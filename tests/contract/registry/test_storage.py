@@ -1,4 +1,4 @@
-"""Invariant 1 for the registry: what was acknowledged is there after a kill or a power cut."""
+"""Rule G1 for the registry: what was acknowledged is there after a kill or a power cut."""
 
 import os
 import random
@@ -101,5 +101,6 @@ def test_a_file_that_is_no_registry_is_refused_and_left_alone(tmp_path, content)
 
 
 def test_nobody_else_may_read_it(tmp_path):
+    """Rule K1."""
     AtomicStorage(tmp_path / "registry.json").write({})
     assert (tmp_path / "registry.json").stat().st_mode & 0o077 == 0

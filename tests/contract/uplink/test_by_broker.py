@@ -1,5 +1,5 @@
-"""Delivery rule 11 (`receipt: broker`): the broker's word says that it took something, and never
-which of two payloads stands at the platform. Guards invariants 1, 2 and 3 where there is no more.
+"""Rule T11 (`receipt: broker`): the broker's word says that it took something, and never
+which of two payloads stands at the platform. Guards rules G1, G2, G3 where there is no more.
 """
 
 import asyncio

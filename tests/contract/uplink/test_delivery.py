@@ -24,7 +24,7 @@ async def proved(at: House, platform: Platform) -> dict[str, Any]:
 
 
 def test_what_the_broker_took_and_lost_arrives_after_all(tmp_path: Path):
-    """The broker's PUBACK is no delivery: an agent that believes it loses these rows."""
+    """The broker's PUBACK is no delivery: an agent that believes it loses these rows. Rule T24."""
 
     async def scenario() -> None:
         async with (

@@ -1,5 +1,6 @@
 """The SQL that docs/platform.md prints, on SQLite and on PostgreSQL: it holds each row once and
-nothing that was retracted (invariants 2 and 3), and a retraction costs what its dwelling costs.
+nothing that was retracted (rules G2, G3), and a retraction costs what its dwelling costs.
+Rules T19, T20.
 """
 
 import hashlib

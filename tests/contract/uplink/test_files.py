@@ -1,5 +1,5 @@
 """Files at the far side: what is in them, who may open them, and what a bad far side does not do.
-Guards invariants 1, 2 and 3: nothing is lost or deleted for whatever is said out there."""
+Guards rules G1, G2, G3: nothing is lost or deleted for whatever is said out there."""
 
 import asyncio
 import csv
@@ -62,7 +62,7 @@ def packed(settings, station, rows=None, batch: Sealed | None = None) -> Sealed:
 
 def test_a_file_opens_with_the_documented_line_and_a_flipped_byte_gives_nothing(tmp_path: Path):
     """Of the outer framing a dozen bytes (version numbers) mean nothing to openssl: altered there
-    it gives what was sent, never anything else."""
+    it gives what was sent, never anything else. Rule R11."""
     line = OPEN.split("\n", 1)[1].strip()
     for word, said in zip("12345", LINE_WORDS, strict=True):
         line = line.replace(f'"${word}"', said)
@@ -125,6 +125,7 @@ def test_gardien_batch_open_shows_who_signed_what_and_refuses_what_is_another_s(
 
 
 def test_every_reader_opens_it_with_their_own_key_and_nobody_else_does(tmp_path: Path):
+    """Rule R11."""
     fleet, ours = CA("Fleet CA"), CA("Platform CA")
     keys = {"ec": ec.generate_private_key(ec.SECP256R1()),
             "rsa": rsa.generate_private_key(65537, 2048)}  # fmt: skip
@@ -173,6 +174,7 @@ def test_compat_is_for_rsa_readers_and_says_so(tmp_path: Path):
 
 
 def test_without_a_container_a_table_is_a_table(tmp_path: Path):
+    """Rule R10."""
     settings = settings_of("files", path=tmp_path, container="none")
     batch = packed(settings, Station(GATEWAY))
     assert batch.form == "csv.gz"
@@ -181,6 +183,7 @@ def test_without_a_container_a_table_is_a_table(tmp_path: Path):
 
 
 def test_a_cell_is_never_a_formula(tmp_path: Path):
+    """Rule R10."""
     settings = settings_of("files", path=tmp_path, container="none")
     for text in ('=HYPERLINK("x")', "+1", "-1", "@a", "'q", "a;b", 'a"b'):
         of = series(1)._replace(meter=text)
@@ -215,6 +218,8 @@ def test_settings_that_make_no_sense_are_refused_in_words(tmp_path: Path):
 def test_an_upload_that_broke_off_goes_on_where_it_stopped_and_appears_only_whole(
     tmp_path: Path, word: str
 ):
+    """Rule T12."""
+
     async def scenario() -> None:
         async with side(word, tmp_path) as far:
             assert far.root is not None
@@ -236,6 +241,8 @@ def test_an_upload_that_broke_off_goes_on_where_it_stopped_and_appears_only_whol
 
 @far_sides
 def test_a_void_removes_the_original_and_its_part_before_it_follows(tmp_path: Path, word: str):
+    """Rule T12."""
+
     async def scenario() -> None:
         async with side(word, tmp_path) as far:
             assert far.root is not None
@@ -315,6 +322,8 @@ def test_files_signed_by_a_stranger_are_rejected_and_kept(tmp_path: Path):
 
 @pytest.mark.parametrize(("word", "size"), [("https", 60_001), ("folder", 10_000_001)])
 def test_what_is_larger_than_anybody_takes_is_never_sent(tmp_path: Path, word: str, size: int):
+    """Rule T15."""
+
     async def scenario() -> None:
         async with side(word, tmp_path) as far:
             batch = Sealed(
@@ -349,7 +358,7 @@ def test_signed_objects_are_handed_on_once_byte_for_byte(tmp_path: Path, word: s
 
 
 def test_the_end_of_the_folder_is_a_proof_that_all_objects_have_come(tmp_path: Path):
-    """Guards delivery rule 9."""
+    """Guards rule T9."""
     root, told, trust = exchange(tmp_path), [], ["first"]
 
     async def take(raw: bytes) -> None:
@@ -414,6 +423,8 @@ def test_a_full_disk_at_the_far_side_is_told_and_loses_nothing(tmp_path: Path, w
 
 
 def test_another_host_key_is_refused_and_nothing_is_sent(tmp_path: Path):
+    """Rule K9."""
+
     async def scenario() -> None:
         async with side("sftp", tmp_path) as far:
             server = far.server
@@ -496,7 +507,9 @@ def test_a_batch_sealed_for_another_transport_waits_and_is_not_put_aside(tmp_pat
 def test_the_kind_of_transport_may_be_changed_while_batches_wait(
     tmp_path: Path, word: str, before: tuple[str, bytes] | None
 ):
-    """A broker is gone for good, and files are sent from now on, or the other way round."""
+    """A broker is gone for good, and files are sent from now on, or the other way round.
+    Rule T29.
+    """
 
     async def scenario() -> None:
         async with side(word, tmp_path) as far, house(tmp_path) as at:
@@ -527,7 +540,7 @@ def test_an_empty_mount_point_is_no_far_side(tmp_path: Path):
 def test_a_batch_put_aside_on_an_earlier_connection_is_settled_by_a_later_word(
     tmp_path: Path, word: str
 ):
-    """Delivery rule 4: a quarantined batch ends by a later `stored`."""
+    """Rule T4: a quarantined batch ends by a later `stored`."""
 
     async def scenario() -> None:
         async with side(word, tmp_path) as far, house(tmp_path) as at:

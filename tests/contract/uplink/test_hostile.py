@@ -1,5 +1,6 @@
 """A far side that never comes to an end, or answers in a way of its own: it is given up in time,
-costs no memory, and what was taken back meanwhile is not sent any more. Guards invariant 3."""
+costs no memory, and what was taken back meanwhile is not sent any more. Guards rules G3, T30.
+"""
 
 import asyncio
 import gzip
@@ -174,7 +175,7 @@ def test_a_compressed_answer_that_nobody_asked_for_is_not_opened():
 
 
 def test_what_is_taken_back_before_its_turn_is_never_sent_and_what_is_under_way_is_cut():
-    """Delivery rule 2. Questions go one after the other: the second one waits for a slow answer."""
+    """Rule T2. Questions go one after the other: the second one waits for a slow answer."""
     seen: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -205,7 +206,7 @@ def test_what_is_taken_back_before_its_turn_is_never_sent_and_what_is_under_way_
     "where", [b"http://[x", b"\xff\xfe", b"//:@:@", b"http://h:99999999/"], ids=repr
 )
 def test_a_redirection_is_neither_followed_nor_taken_apart_nor_read(where: bytes):
-    """requests would do the last two of one that is not followed, too."""
+    """requests would do the last two of one that is not followed, too. Rule T23."""
     sent = 0
 
     async def say(writer: asyncio.StreamWriter) -> None:

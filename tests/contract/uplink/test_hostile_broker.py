@@ -1,4 +1,7 @@
-"""A broker that sends more than it may costs its connection, not the memory. Guards invariant 9."""
+"""A broker that sends more than it may costs its connection, not the memory.
+
+Guards rules G9, T30.
+"""
 
 import asyncio
 import json

@@ -1,4 +1,6 @@
-"""An SFTP server that says more than there is costs no memory, no hours, and is told in words."""
+"""An SFTP server that says more than there is costs no memory, no hours, and is told in words.
+Rule T30.
+"""
 
 import asyncio
 import resource

@@ -1,5 +1,5 @@
 """The HTTPS transport against a platform in its worst hours: what counts as a delivery, and what
-is told in words. Guards invariants 1 and 2: nothing but a receipt lets a batch go."""
+is told in words. Guards rules G1, G2: nothing but a receipt lets a batch go."""
 
 import asyncio
 import hashlib
@@ -121,6 +121,8 @@ def settings(port: int, **more: object):
 
 
 def test_a_batch_is_posted_with_its_key_and_only_a_receipt_is_a_delivery():
+    """Rules T1, T23."""
+
     async def scenario(script: Script) -> None:
         async with HttpsUplink.open(settings(script.port), Station(GATEWAY)) as uplink:
             for answer in (
@@ -146,6 +148,8 @@ def test_a_batch_is_posted_with_its_key_and_only_a_receipt_is_a_delivery():
 
 
 def test_what_is_about_the_bytes_puts_a_batch_aside_after_three_tries_and_nothing_else_does():
+    """Rule T17."""
+
     async def scenario(script: Script) -> None:
         async with HttpsUplink.open(settings(script.port), Station(GATEWAY)) as uplink:
             for status in (400, 413, 415, 422):
@@ -170,6 +174,7 @@ def test_what_is_about_the_bytes_puts_a_batch_aside_after_three_tries_and_nothin
 
 
 def test_retry_after_is_kept_in_seconds_or_as_a_date_an_hour_at_most():
+    """Rule T23."""
     assert retry_after({"retry-after": "120"}, 0.0) == 120
     assert retry_after({"retry-after": "Thu, 01 Jan 1970 00:02:00 GMT"}, 60.0) == 60
     assert retry_after({"retry-after": "999999999"}, 0.0) == 3600
@@ -308,7 +313,7 @@ def test_a_cursor_outlives_the_connection_and_counts_for_one_address_and_one_tru
 
 
 def test_the_end_of_the_list_is_a_proof_and_an_answer_without_one_is_not(tmp_path: Path):
-    """Guards delivery rule 9: what a list before made us refuse is judged by the new one first."""
+    """Guards rule T9: what a list before made us refuse is judged by the new one first."""
     told: list[str] = []
     trust = ["first"]
 
@@ -380,6 +385,7 @@ def test_half_a_character_in_one_object_keeps_no_other_one_back():
 
 
 def test_an_object_that_was_not_dealt_with_comes_again(tmp_path: Path):
+    """Rule T26."""
     got: list[bytes] = []
 
     async def take(raw: bytes) -> None:

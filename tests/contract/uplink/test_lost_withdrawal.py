@@ -1,4 +1,6 @@
-"""A withdrawal that was lost in a power cut while the disk failed comes back from a recipient."""
+"""A withdrawal that was lost in a power cut while the disk failed comes back from a recipient.
+Rule D12.
+"""
 
 from types import SimpleNamespace
 
@@ -51,7 +53,7 @@ def deliver(spool, ledger):
 
 @pytest.mark.parametrize("channels", [(), ("heat",)])
 def test_a_withdrawal_that_is_lost_comes_back_with_the_receipt(registry, tmp_path, channels):
-    """A9: whatever `ver` and whenever the rows are, they stay out, and the receipt says why."""
+    """Rule A9: whatever `ver` and whenever the rows are, they stay out, the receipt says why."""
     (given,) = registry.consents()
     kept = (tmp_path / "registry.json").read_bytes()
     with opened(tmp_path / "ledger.db") as ledger:

@@ -95,6 +95,8 @@ def test_a_batch_larger_than_the_broker_takes_is_rejected_and_a_small_one_still_
 
 
 def test_nothing_above_sixty_thousand_bytes_is_sent_to_anybody():
+    """Rule T15."""
+
     async def scenario() -> None:
         async with stub() as far, MqttUplink.open(settings(far.port), Station(GATEWAY)) as uplink:
             await uplink.send(batch(1, 60_000))
@@ -107,6 +109,8 @@ def test_nothing_above_sixty_thousand_bytes_is_sent_to_anybody():
 
 @pytest.mark.parametrize(("asked", "window", "under_way"), [(3, 8, 3), (20, 8, 8), (20, 2, 2)])
 def test_no_more_is_under_way_than_receive_maximum_and_window_allow(asked, window, under_way):
+    """Rule T24."""
+
     async def scenario() -> None:
         properties = bytes([RECEIVE_MAXIMUM]) + asked.to_bytes(2, "big")
         async with (
@@ -147,6 +151,8 @@ def test_a_puback_is_read_before_it_is_believed(code, error):
 
 
 def test_the_keep_alive_that_a_broker_asks_for_is_kept():
+    """Rule T24."""
+
     async def scenario() -> None:
         properties = bytes([SERVER_KEEP_ALIVE, 0, 7])
         async with stub(properties) as far, MqttUplink.open(settings(far.port), Station(GATEWAY)):
@@ -233,6 +239,8 @@ def test_what_is_no_receipt_is_passed_over_and_receipts_still_come():
 
 
 def test_the_status_is_retained_online_while_we_are_and_offline_afterwards():
+    """Rule T31."""
+
     async def scenario() -> None:
         async with broker() as b, cut(b.port) as line:
             topic = f"gardien/{GATEWAY}/{RECIPIENT}/status"

@@ -1,5 +1,5 @@
 """What people took back while the agent was down is applied before anything is sealed or sent.
-Guards invariant 3 (delivery rules 2 and 7)."""
+Guards rule G3 (rules T2, T7)."""
 
 import asyncio
 from pathlib import Path
@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from agent.buffer.batch import read
+from agent.clock import Clock
 from agent.errors import Refused
 from agent.model import Lane
+from agent.timesync import Evidence
 from agent.uplink.outbox import SpoolOutbox
 from tests.contract.uplink.house import house, series
 from tests.contract.uplink.test_by_broker import Registry
@@ -45,6 +47,8 @@ def test_whatever_is_asked_first_after_a_start_knows_what_was_taken_back(
 
 
 def test_a_registry_older_than_the_spool_is_refused_and_asked_no_more(tmp_path: Path):
+    """Rule K15."""
+
     async def scenario() -> None:
         registry = Registry()
         registry.withdraw(3)
@@ -54,5 +58,21 @@ def test_a_registry_older_than_the_spool_is_refused_and_asked_no_more(tmp_path: 
             async with asyncio.timeout(10):
                 with pytest.raises(Refused, match="put the newer registry"):
                     await older.catch_up()
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_sealed_while_the_clock_is_untrusted(tmp_path: Path):
+    """Rule C12."""
+
+    async def scenario() -> None:
+        kept = False
+        clock = Clock("ntp", evidence=lambda: Evidence(kept, None), rtc=lambda: None)
+        async with house(tmp_path) as at:
+            await at.read()
+            outbox = SpoolOutbox(at.spool, at.thread, clock)
+            assert await outbox.seal(Lane.LIVE, 0, 5_000, 48_000) is None
+            kept = True
+            assert await outbox.seal(Lane.LIVE, 0, 5_000, 48_000)
 
     asyncio.run(scenario())

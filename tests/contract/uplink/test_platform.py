@@ -75,6 +75,7 @@ def test_the_same_batch_again_is_answered_and_counted_once(case: Case):
 
 
 def test_other_bytes_under_a_known_id_are_answered_with_what_is_held(case: Case):
+    """Rule T20."""
     one, other = payload(), payload(numbers="9,9,null")
     case.bring(one)
     (receipt,) = case.bring(other)
@@ -84,6 +85,7 @@ def test_other_bytes_under_a_known_id_are_answered_with_what_is_held(case: Case)
 
 
 def test_a_row_that_comes_twice_is_an_alarm_unless_one_of_the_two_says_again(case: Case):
+    """Rule T6."""
     again = SERIES | {"again": True}
     case.bring(payload(1), payload(2, again))
     assert case.counts("rows", "duplicate_rows", "alarms") == [3, 3, 0]
@@ -92,6 +94,7 @@ def test_a_row_that_comes_twice_is_an_alarm_unless_one_of_the_two_says_again(cas
 
 
 def test_the_first_row_stays_whichever_says_again(case: Case):
+    """Rule T6."""
     case.bring(payload(1, SERIES | {"again": True}), payload(2, numbers="7,7,null"))
     assert case.counts("duplicate_rows", "alarms") == [3, 0]
     assert next(rows(case.path)).value == "1.50"

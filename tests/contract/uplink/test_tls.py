@@ -1,4 +1,6 @@
-"""mqtts:// against a real mosquitto with certificates made here: who is who, told in words."""
+"""mqtts:// against a real mosquitto with certificates made here: who is who, told in words.
+Rule K8.
+"""
 
 import asyncio
 import datetime as dt
@@ -184,7 +186,7 @@ def test_a_ca_file_that_is_none_is_told(tmp_path: Path):
 def test_nothing_is_lost_while_the_certificate_is_refused_and_a_new_one_is_taken_by_itself(
     tmp_path: Path,
 ):
-    """Invariant 1: an expired certificate stops deliveries, and the next one resumes them."""
+    """Rule G1: an expired certificate stops deliveries, and the next one resumes them."""
     ca = CA()
     state = tmp_path / "state"
     pem = ca.gateway(GATEWAY, state, **LATE)
@@ -257,7 +259,9 @@ def test_the_broker_keeps_a_persistent_session_only_where_objects_are_wanted():
 
 
 def test_an_object_that_was_not_dealt_with_comes_again():
-    """A kill while an object is being taken must not lose it: it is acknowledged afterwards."""
+    """A kill while an object is being taken must not lose it: it is acknowledged afterwards.
+    Rule T26.
+    """
 
     async def scenario() -> None:
         async with broker() as far:

@@ -1,5 +1,5 @@
 """Batches larger than the far side takes: their rows come in smaller ones, whole and once, through
-real HTTPS, a proxy that errs, real brokers and restarts. Guards invariants 1 and 2."""
+real HTTPS, a proxy that errs, real brokers and restarts. Guards rules G1, G2, T18."""
 
 import asyncio
 import os

@@ -1,5 +1,5 @@
 """One suite for all transports: whatever happens to link, far side and receipts, nothing is lost,
-nothing is counted twice, and the order of each series is kept. Guards invariants 1, 2 and 7."""
+nothing is counted twice, and the order of each series is kept. Guards rules G1, G2, G7."""
 
 import asyncio
 import json
@@ -294,7 +294,7 @@ def test_receipts_that_are_foreign_replayed_or_broken_settle_nothing(tmp_path: P
 def test_receipts_of_other_bytes_or_of_more_than_was_sent_cost_an_epoch_and_no_row(
     tmp_path: Path, word: str
 ):
-    """A conflict (rule 8) and a state older than the platform's (rule 9): no row goes for it."""
+    """A conflict (rule T8) and a state older than the platform's (rule T9): no row goes for it."""
 
     async def scenario() -> None:
         async with side(word, tmp_path) as far, house(tmp_path) as at:

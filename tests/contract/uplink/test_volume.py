@@ -1,4 +1,6 @@
-"""What `check` says of the data volume of a metered line, beside what a real connection moves."""
+"""What `check` says of the data volume of a metered line, beside what a real connection moves.
+Rule U19.
+"""
 
 import asyncio
 

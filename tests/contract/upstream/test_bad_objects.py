@@ -196,6 +196,7 @@ def test_an_object_that_our_own_code_fails_on_is_told_and_not_tried_again(transp
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_an_object_that_the_disk_does_not_take_comes_again(transport, tmp_path):
+    """Rule O23."""
     tried = []
     # a broker sends it again at the next connection only (tests/contract/uplink/test_mqtt.py)
     times = 1 if transport == "mqtt" else 2

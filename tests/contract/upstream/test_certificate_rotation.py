@@ -1,5 +1,5 @@
 """A certificate's key is rotated: the one before is kept until every platform has taken the new
-one, and is used again where one refuses it.
+one, and is used again where one refuses it. Rule K5.
 """
 
 import asyncio

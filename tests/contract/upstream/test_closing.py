@@ -1,4 +1,6 @@
-"""An uplink is taken out of the file without losing what waits for its recipient (invariant 1)."""
+"""An uplink is taken out of the file without losing what waits for its recipient (rule G1).
+Rule T27.
+"""
 
 import asyncio
 import json

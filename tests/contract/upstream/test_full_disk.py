@@ -1,4 +1,4 @@
-"""The configuration is taken anew while the disk is full. Guards invariant 2."""
+"""The configuration is taken anew while the disk is full. Guards rule G2."""
 
 import asyncio
 import time
@@ -22,6 +22,8 @@ devices:
 
 
 def test_a_reload_on_a_full_disk_states_no_slot_twice(small_disk: Path):
+    """Rule U8."""
+
     async def scenario() -> None:
         config = configured(small_disk, f"mqtt://127.0.0.1:{free_port()}")
         text = config.read_text().replace("flush: 200ms", "flush: 200ms, reserve: 0B")
@@ -67,7 +69,7 @@ def test_a_reload_on_a_full_disk_states_no_slot_twice(small_disk: Path):
 
 
 def test_an_agent_starts_on_a_disk_without_room_and_states_the_slots_it_missed(small_disk: Path):
-    """Guards invariants 2 and 8."""
+    """Guards rules G2, G8."""
     key = ("boiler", 1)
 
     async def start(reserve: str, mark: Mark | None = None) -> tuple[Mark, Mark]:

@@ -1,5 +1,5 @@
 """The spool key is rotated under a running agent, or without one, whatever ends in between: each
-row is delivered exactly once. Guards invariants 1 and 2 (docs/decisions/031).
+row is delivered exactly once. Guards rules G1, G2 (docs/decisions/031).
 """
 
 import asyncio
@@ -80,6 +80,7 @@ async def delivered(folder: Path) -> int:
 def test_a_running_agent_rotates_while_its_uplink_is_away_and_all_is_delivered_once(
     config: Path, tmp_path: Path
 ):
+    """Rule K6."""
     leave_a_spool(config)
     old, told = key_of(config), []
 
@@ -180,6 +181,8 @@ def test_without_an_agent_the_command_does_it_and_says_so_in_either_language(con
 
 
 def test_a_rotation_that_was_broken_off_is_done_by_the_next_command_with_no_other_key(config: Path):
+    """Rule K7."""
+
     async def begin() -> None:
         async with at_work(config) as house:
             await put(house, 100, START)
@@ -217,6 +220,7 @@ def test_a_rotation_waits_for_a_spool_that_is_closed_and_says_so(config: Path):
 
 
 def test_it_is_refused_where_it_could_not_be_undone_or_ended_and_nothing_is_changed(config: Path):
+    """Rule K7."""
     state = config.parent / "state"
     was = (state / "keys/spool.key").read_bytes()
 

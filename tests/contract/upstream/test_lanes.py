@@ -1,4 +1,4 @@
-"""What has just been read is sent as live data, however old its slot is (rule 2 of delivery)."""
+"""What has just been read is sent as live data, however old its slot is (rule T14)."""
 
 import asyncio
 import time

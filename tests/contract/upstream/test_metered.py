@@ -1,4 +1,6 @@
-"""A metered line: counted across restarts, slowed down when a month runs ahead of its budget."""
+"""A metered line: counted across restarts, slowed down when a month runs ahead of its budget.
+Rule T32.
+"""
 
 import asyncio
 import time

@@ -1,4 +1,6 @@
-"""The building file is at the platform after each change, without keeping a batch waiting."""
+"""The building file is at the platform after each change, without keeping a batch waiting.
+Rule K11.
+"""
 
 import asyncio
 import json

@@ -1,6 +1,6 @@
 """A store that is damaged, or cannot be opened, is opened anew, and the rest goes on meanwhile.
 
-Guards invariants 1 and 2.
+Guards rules G1, G2.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Guards invariant 8: what is no configuration is refused at once, and the one at work stays."""
+"""Guards rule G8: what is no configuration is refused at once, and the one at work stays."""
 
 import asyncio
 import os

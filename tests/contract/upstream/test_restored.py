@@ -1,4 +1,4 @@
-"""Guards delivery rule 9: after a restore, what was withdrawn since comes before anything."""
+"""Guards rule T9: after a restore, what was withdrawn since comes before anything."""
 
 import asyncio
 from decimal import Decimal
@@ -131,6 +131,7 @@ def withdrawn(given):
 def test_what_was_withdrawn_after_the_building_file_was_written_does_not_leave(
     tmp_path, monkeypatch, since
 ):
+    """Rule D6."""
     monkeypatch.setattr(restored, "LISTENS", 3600.0)
     (tmp_path / "objects").mkdir()
 

@@ -1,4 +1,6 @@
-"""An uplink that moves: proved by a receipt, same epoch and seq, nothing lost or twice."""
+"""An uplink that moves: proved by a receipt, same epoch and seq, nothing lost or twice.
+Rule T28.
+"""
 
 import asyncio
 import time

@@ -166,6 +166,7 @@ SECOND = 'uplinks:\n  other: {recipient: o.example, transport: mqtt, url: "mqtt:
 
 
 def test_a_recipient_asks_for_what_is_its_own_only(tmp_path: Path):
+    """Rule O24."""
     config = believing(tmp_path, "mqtt://127.0.0.1:1")
     config.write_text(config.read_text("utf-8").replace("uplinks:\n", SECOND), encoding="utf-8")
 
@@ -198,6 +199,7 @@ def test_a_recipient_asks_for_what_is_its_own_only(tmp_path: Path):
 
 
 def test_an_issuer_makes_no_more_requests_than_it_may_also_after_a_restart(tmp_path: Path):
+    """Rule O24."""
     config = believing(tmp_path, "mqtt://127.0.0.1:1")
 
     async def scenario() -> None:
@@ -224,6 +226,8 @@ def test_an_issuer_makes_no_more_requests_than_it_may_also_after_a_restart(tmp_p
 
 
 def test_batches_of_an_unknown_epoch_are_refused_by_a_code_of_their_own(tmp_path: Path):
+    """Rule O24."""
+
     async def scenario() -> None:
         async with at_work(believing(tmp_path, "mqtt://127.0.0.1:1")) as house:
             ask = {"act": "resend", "epoch": "5f1c00000000", "from": 1, "to": 9}

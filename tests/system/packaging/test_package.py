@@ -1,6 +1,6 @@
 """The life of the package on a Debian 13 that boots (systemd-nspawn), and the package as a file.
 
-Guards invariants 1, 2 and 6 (design note 001) through watchdog, SIGKILL, upgrade and rollback, and
+Guards rules G1, G2, G6 through watchdog, SIGKILL, upgrade and rollback, and
 10.
 """
 
@@ -80,6 +80,7 @@ def test_the_manual_page_tells_every_command_and_no_other(built, tmp_path):
 
 
 def test_the_first_installation_mints_an_identity_and_starts_nothing(seen):
+    """Rule U16."""
     found = step(seen, "install")
     assert (found["keys_owner"], found["keys_mode"]) == ("gardien", "0o700")
     assert found["config_mode"] == "0o640 gardien"
@@ -144,6 +145,7 @@ def test_it_is_ready_soon_and_small_in_memory(seen):
 
 
 def test_it_listens_on_nothing_but_its_local_door(seen):
+    """Rule G10."""
     assert step(seen, "start")["listens"] == []
 
 
@@ -169,6 +171,7 @@ def test_the_doctor_finds_all_fine(seen):
 
 
 def test_the_support_bundle_has_no_secret_and_no_reading(seen):
+    """Rule G10."""
     assert step(seen, "bundle")["status"] == 0
     with tarfile.open(fileobj=io.BytesIO(seen["bundle_bytes"])) as tar:
         texts = {one.name: tar.extractfile(one).read().decode() for one in tar}
@@ -236,6 +239,7 @@ def test_an_upgrade_keeps_configuration_and_backlog(seen):
 
 
 def test_a_version_that_does_not_come_up_is_rolled_back(seen):
+    """Rule U14."""
     found = step(seen, "failed_upgrade")
     assert found["status"] == 1
     assert "9.9.9 does not come up" in found["said"]
@@ -298,6 +302,7 @@ def test_in_its_sandbox_the_timer_goes_back_from_a_version_that_does_not_come_up
 
 
 def test_only_a_person_at_a_terminal_goes_below_the_highest_version_that_ran(seen):
+    """Rule U15."""
     found = step(seen, "back")
     plain, scripted, unmeant = found["refused"]
     assert [one[0] for one in found["refused"]] == [1, 1, 1]
@@ -317,6 +322,7 @@ def test_it_stays_small_with_a_line_of_every_driver(seen):
 
 
 def test_root_writes_through_no_link_that_the_account_of_the_daemon_made(seen):
+    """Rule U17."""
     assert not step(seen, "upgrade")["planted"]
     assert not step(seen, "remove")["planted"]
 
@@ -346,6 +352,7 @@ def test_installed_again_it_goes_on_as_the_same_gateway(seen):
 
 
 def test_factory_reset_destroys_nothing_before_what_is_held_is_given_back(seen):
+    """Rule K16."""
     found = step(seen, "reset")
     status, said, kept, held = found["refused"]
     assert status == 1
@@ -355,6 +362,7 @@ def test_factory_reset_destroys_nothing_before_what_is_held_is_given_back(seen):
 
 
 def test_factory_reset_leaves_a_new_gateway_and_nothing_of_the_building(seen):
+    """Rule K16."""
     found = step(seen, "reset")
     assert found["status"] == 0, found["said"]
     assert found["active"] == "inactive"

@@ -1,5 +1,5 @@
-"""What one recipient is to hold of a building's year, worked out from the rules alone (domain.md
-2.2, 5.2 and 6, design.md 2 and 7, docs/platform.md, docs/policy.md).
+"""What one recipient is to hold of a building's year, worked out from the rules alone
+(docs/rules, docs/platform.md, docs/policy.md).
 
 For each slot (place, channel, kind, step, t) the rows that would be right, of which there is to be
 one; None among them: or none, where the rules leave that open. A slot that is not named here is

@@ -1,4 +1,4 @@
-"""The sums over dwellings that a recipient is to hold (domain.md 2.2, A; docs/dwellings.md).
+"""The sums over dwellings that a recipient is to hold (docs/rules/aggregates.md).
 
 Who stands in one is fixed by what was known at the first midnight of its month. A day's sum is
 told when all of the group are there, else after their next reading. Where the rules leave it open

@@ -1,5 +1,5 @@
 """What was known when, and what it lets a recipient have: the rules of time, of people and of
-bases (domain.md 1.3 and 2.2, docs/dwellings.md, docs/decisions/022).
+bases (docs/rules/places.md, docs/rules/privacy.md, docs/dwellings.md, docs/decisions/022).
 
 Written, as what else judges the year, by somebody who had read the rules and not the agent.
 Nothing here asks the code that is judged.

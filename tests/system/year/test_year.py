@@ -1,4 +1,4 @@
-"""Guards invariants 3 and 4 over a year: a recipient holds what it may hold of each dwelling, all
+"""Guards rules G3, G4 over a year: a recipient holds what it may hold of each dwelling, all
 of it and nothing else, whatever moved, was exchanged, agreed to, withdrawn, or told too late.
 """
 

@@ -1,7 +1,7 @@
 """What really happened in a building in a year, and when its gateway was told.
 
 The script of the year writes it, the checker judges by it; neither asks the code that is judged.
-Times are Unix seconds, spans half-open `[start, end)`, an open end is None (domain.md 1.3).
+Times are Unix seconds, spans half-open `[start, end)`, an open end is None (rule I9).
 `told` is when the gateway learned of a fact: a fact that is not told yet binds nobody.
 """
 
@@ -15,7 +15,7 @@ DAY = 86_400
 
 
 class Step(StrEnum):
-    """How fine a row is: the three scopes of a consent (domain.md 2.2, P1 to P3)."""
+    """How fine a row is: the three scopes of a consent (rule P3)."""
 
     MONTHLY = "monthly"
     DAILY = "daily"

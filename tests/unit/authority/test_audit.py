@@ -48,6 +48,7 @@ def test_a_chain_is_followed_from_its_first_record_to_its_last(tmp_path):
 
 @pytest.mark.parametrize("line", range(5))
 def test_a_record_that_was_changed_is_found(tmp_path, line):
+    """Rule O25."""
     made = filled(tmp_path)
     file = only(tmp_path)
     lines = file.read_bytes().splitlines(keepends=True)
@@ -62,6 +63,7 @@ def test_a_record_that_was_changed_is_found(tmp_path, line):
 
 @pytest.mark.parametrize("line", range(4))
 def test_a_record_that_was_taken_out_is_found(tmp_path, line):
+    """Rule O25."""
     filled(tmp_path)
     file = only(tmp_path)
     lines = file.read_bytes().splitlines(keepends=True)
@@ -130,6 +132,7 @@ def test_it_goes_on_in_further_files_and_the_oldest_goes(tmp_path):
 
 
 def test_the_folder_is_bounded_also_where_nobody_receipts(tmp_path):
+    """Rule O27."""
     made = filled(tmp_path, 300, segment=200)
     assert len(segments(tmp_path / FOLDER)) == 256
     assert made.thinned == 44
@@ -137,6 +140,7 @@ def test_the_folder_is_bounded_also_where_nobody_receipts(tmp_path):
 
 
 def test_what_is_old_goes_only_once_a_later_hash_was_receipted(tmp_path):
+    """Rule O27."""
     now = [NOW]
     made = Chain(tmp_path, lambda: now[0], fsync=lambda _: None, segment=200)
     hashes = [made.append("key", {"n": n}) for n in range(20)]
@@ -155,6 +159,7 @@ def test_what_is_old_goes_only_once_a_later_hash_was_receipted(tmp_path):
 
 
 def test_what_others_cause_pushes_out_what_is_old_and_receipted_only(tmp_path):
+    """Rule O28."""
     now = [time.time()]
     made = Chain(tmp_path, lambda: now[0], fsync=lambda _: None, segment=200)
     while made.takes_of_others:
@@ -178,6 +183,7 @@ def test_the_last_of_a_type_is_found_in_earlier_files_too(tmp_path):
 
 
 def test_a_damaged_chain_is_set_aside_and_stops_nothing(tmp_path):
+    """Rule O29."""
     filled(tmp_path)
     file = only(tmp_path)
     file.write_bytes(file.read_bytes().replace(b"0192-2", b"0192-9"))
@@ -189,6 +195,7 @@ def test_a_damaged_chain_is_set_aside_and_stops_nothing(tmp_path):
 
 def test_the_canonical_form_is_that_of_rfc_8785():
     # section 3.2.3 of the RFC: members in the order of UTF-16 code units
+    """Rule O25."""
     names = {"\u20ac": 1, "\r": 2, "\ufb33": 3, "1": 4, "\U0001f600": 5, "\u0080": 6, "\u00f6": 7}
     order = [2, 4, 6, 7, 1, 5, 3]
     assert [json.loads(canonical(names))[k] for k in json.loads(canonical(names))] == order

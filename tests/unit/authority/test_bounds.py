@@ -1,4 +1,6 @@
-"""JSON of other people is bounded before it is parsed: no input costs much memory or time."""
+"""JSON of other people is bounded before it is parsed: no input costs much memory or time.
+Rule O30.
+"""
 
 import json
 import time

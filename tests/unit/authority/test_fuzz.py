@@ -1,6 +1,6 @@
 """Whatever arrives, it is refused with a code or it is right: nothing else ever comes out.
 
-The long form (GARDIEN_TORTURE=1) goes on for minutes.
+The long form (GARDIEN_TORTURE=1) goes on for minutes. Rule O30.
 """
 
 import base64

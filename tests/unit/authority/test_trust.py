@@ -1,4 +1,6 @@
-"""Guards invariant 5: who may sign is only said by enough of the roots, and never rolls back."""
+"""Guards rule G5: who may sign is only said by enough of the roots, and never rolls back.
+Rule O10.
+"""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Guards invariant 5 (only what was authorized) and 3: every forgery is refused with its code."""
+"""Guards rules G5, G3: every forgery is refused with its code."""
 
 import base64
 import hashlib
@@ -78,6 +78,7 @@ def test_the_right_object_is_taken(typ):
 
 @every_kind
 def test_a_key_that_nobody_knows_is_refused(typ):
+    """Rule O1."""
     stranger = Signer.new(NAMES[RIGHT[typ][0]])
     assert refused(stranger.sign(typ, claims(typ))) is Code.KID
 
@@ -102,6 +103,7 @@ def test_claims_changed_after_signing_are_refused(typ):
 @every_kind
 @pytest.mark.parametrize("alg", ["none", "None", "", "HS256", "RS256", "ES256", "Ed448", "eddsa"])
 def test_another_algorithm_is_refused(typ, alg):
+    """Rule O2."""
     forged = resigned(typ, header(typ, alg=alg), json.dumps(claims(typ)))
     assert refused(forged) is Code.SIG
 
@@ -143,6 +145,7 @@ def test_an_hmac_with_the_public_key_is_refused(typ):
     ids="+".join,
 )
 def test_a_header_that_says_more_than_alg_kid_and_typ_is_refused(typ, more):
+    """Rule O2."""
     assert refused(resigned(typ, header(typ, **more), json.dumps(claims(typ)))) is Code.FORM
 
 
@@ -157,6 +160,7 @@ def test_a_key_inside_the_object_is_not_its_key(typ):
 
 @every_kind
 def test_a_key_said_twice_is_refused_in_header_and_claims(typ):
+    """Rule O2."""
     head = json.dumps(header(typ))
     twice = head[:-1] + f', "kid": "{SIGNERS["grid_operator"].kid}"}}'
     assert refused(resigned(typ, twice, json.dumps(claims(typ)))) is Code.FORM
@@ -169,6 +173,7 @@ def test_a_key_said_twice_is_refused_in_header_and_claims(typ):
 @every_kind
 def test_an_object_of_17_kb_is_refused_and_a_place_map_up_to_1_mib_is_not(typ):
     # right in all but its length: JSON may have spaces after it
+    """Rule O2."""
     said = json.dumps(claims(typ))
     raw = resigned(typ, header(typ), said + " " * 12_500)
     assert len(raw) > LARGEST
@@ -183,6 +188,7 @@ def test_an_object_of_17_kb_is_refused_and_a_place_map_up_to_1_mib_is_not(typ):
 
 @every_kind
 def test_an_object_for_another_gateway_building_or_earlier_state_is_refused(typ):
+    """Rule O5."""
     for aud in (
         "GFOREIGN0000000.5f1c9e0a",
         "GFOREIGN0000000",
@@ -196,6 +202,7 @@ def test_an_object_for_another_gateway_building_or_earlier_state_is_refused(typ)
 
 @pytest.mark.parametrize("typ", ADDRESSED)
 def test_an_order_must_name_this_gateway_in_its_present_state(typ):
+    """Rule O5."""
     assert refused(signed(typ, aud=US.gateway)) is Code.AUD
     assert refused(signed(typ, aud=US.building)) is Code.AUD
     assert refused(signed(typ, aud=...)) is Code.FORM
@@ -203,6 +210,7 @@ def test_an_order_must_name_this_gateway_in_its_present_state(typ):
 
 @every_kind
 def test_an_object_from_the_future_is_refused_unless_it_needs_no_clock(typ):
+    """Rule O6."""
     raw = signed(typ, iat=NOW + 61, exp=NOW + 3600 if typ in ADDRESSED else ...)
     if typ in ("dr-revoke+jwt", "time+jwt"):
         assert checked(raw).iat == NOW + 61
@@ -233,16 +241,19 @@ def test_a_grant_that_begins_later_is_taken_now():
 
 @pytest.mark.parametrize("typ", ADDRESSED)
 def test_an_order_that_may_be_accepted_for_more_than_48_hours_is_refused(typ):
+    """Rule O6."""
     assert refused(signed(typ, exp=NOW + 48 * 3600 + 1)) is Code.FORM
     assert refused(signed(typ, exp=NOW - 1)) is Code.FORM
 
 
 def test_a_grant_for_more_than_two_years_is_refused():
+    """Rule O6."""
     assert refused(signed("dr-grant+jwt", exp=NOW + 800 * DAY)) is Code.FORM
 
 
 @every_kind
 def test_while_the_clock_is_untrusted_only_what_takes_back_is_taken(typ):
+    """Rule O7."""
     if typ in ("dr-revoke+jwt", "time+jwt"):
         assert checked(signed(typ), clock=Trust.UNTRUSTED)
     else:
@@ -254,6 +265,7 @@ def test_while_the_clock_is_untrusted_only_what_takes_back_is_taken(typ):
 def test_giving_back_is_always_taken_also_late_and_from_any_role_that_could_have_authorized(
     act, clock
 ):
+    """Rules O12, H9."""
     cmd = {"act": act, "tgt": ["boiler-offset"]}
     for role in ("grid_operator", "boiler_operator", "residents_council", "occupant"):
         raw = signed(
@@ -271,6 +283,7 @@ def test_a_withdrawal_of_a_consent_needs_no_clock():
 
 
 def test_an_expired_trust_list_allows_nothing_new_but_what_is_recorded_goes_on():
+    """Rule O12."""
     for typ in ("dr-command+jwt", "dr-grant+jwt", "uplink-move+jws"):
         assert refused(signed(typ), expires=NOW - 1) is Code.EXPIRED
     for typ in ("consent+jwt", "occupancy+jwt", "dr-revoke+jwt", "request+jwt"):
@@ -279,6 +292,7 @@ def test_an_expired_trust_list_allows_nothing_new_but_what_is_recorded_goes_on()
 
 @every_kind
 def test_a_key_whose_role_may_not_say_this_is_refused(typ):
+    """Rule O4."""
     for role, signer in SIGNERS.items():
         if role in KINDS[typ].roles:
             continue
@@ -288,10 +302,12 @@ def test_a_key_whose_role_may_not_say_this_is_refused(typ):
 
 @every_kind
 def test_a_key_cannot_speak_in_the_name_of_another_owner(typ):
+    """Rule O4."""
     assert refused(signed(typ, iss="somebody else")) is Code.KID
 
 
 def test_the_manager_cannot_grant_in_the_name_of_the_residents():
+    """Rule O18."""
     forged = signed("dr-grant+jwt", "building_manager", iss=NAMES["building_manager"])
     assert refused(forged) is Code.KID
     witness = Member(SIGNERS["updater"].key, "G84G7ZWYRD6Z1GQ", "witness")
@@ -303,6 +319,7 @@ def test_the_manager_cannot_grant_in_the_name_of_the_residents():
 
 
 def test_a_key_is_revoked_by_its_owner_by_its_role_or_by_root():
+    """Rule O14."""
     council, manager = SIGNERS["residents_council"].kid, SIGNERS["building_manager"].kid
     assert refused(signed("dr-revoke+jwt", rev=[{"kid": manager}])) is Code.KID
     checked(signed("dr-revoke+jwt", rev=[{"kid": council}]))
@@ -329,6 +346,7 @@ def test_a_revoked_key_and_one_out_of_its_time_are_refused(typ):
 
 @every_kind
 def test_a_key_for_other_buildings_or_other_objects_is_refused(typ):
+    """Rule O4."""
     role = RIGHT[typ][0]
     foreign = scoped(role, buildings=frozenset({"BFOREIGN0000000"}))
     assert refused(signed(typ), members=foreign) is Code.KID
@@ -341,6 +359,7 @@ def test_a_key_for_other_buildings_or_other_objects_is_refused(typ):
 
 @every_kind
 def test_a_claim_that_this_version_does_not_know_is_refused_it_might_be_a_limit(typ):
+    """Rule O3."""
     assert refused(signed(typ, only_on_sundays=True)) is Code.FORM
 
 
@@ -399,6 +418,7 @@ def test_what_is_no_object_is_refused(raw):
 
 
 def test_base64_has_one_form():
+    """Rule O2."""
     raw = signed("dr-command+jwt")
     assert refused(raw + b"=") is Code.FORM
     assert refused(b" " + raw) is Code.FORM
@@ -437,6 +457,7 @@ def test_numbers_keep_their_digits():
     "number", ["1e9999999", "-1e12", "1e-31", "1" * 4000, "0e9999999", "1e400"]
 )
 def test_a_number_that_nothing_measures_is_refused_before_it_costs_memory(number):
+    """Rule O3."""
     typ = "dr-command+jwt"
     said = json.dumps(claims(typ))
     assert "-1.5" in said

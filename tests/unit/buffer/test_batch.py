@@ -46,11 +46,13 @@ def test_a_batch_gives_back_the_rows_of_each_series_digit_for_digit_and_in_order
 
 @given(some_rows)
 def test_every_batch_is_as_published(rows):
+    """Rule R9."""
     text = zstandard.ZstdDecompressor().decompress(write(LABEL, rows))
     published().validate(json.loads(text))
 
 
 def test_the_published_example_is_as_published_and_is_read():
+    """Rule R9."""
     text = (DOCS / "batch.example.json").read_text()
     published().validate(json.loads(text))
     rows = read(zstandard.compress(text.encode()))

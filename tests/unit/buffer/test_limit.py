@@ -20,6 +20,7 @@ def test_some_refusals_find_a_size_that_passes(most):
 
 
 def test_sizes_double_after_a_day_and_go_back_to_what_passed_when_refused():
+    """Rule T18."""
     limit = refused(None, 10_000, NOW).took(4_700)
     assert limit.now(NOW + DAY - 1) == 5_000
     assert limit.now(NOW + DAY) == 10_000

@@ -40,6 +40,7 @@ def test_a_receipt_says_what_is_stored_and_what_is_rejected():
 
 
 def test_a_receipt_is_as_published():
+    """Rule R9."""
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     jsonschema.validate(GOOD, SCHEMA)
 
@@ -75,6 +76,7 @@ BAD = [
 
 @pytest.mark.parametrize("wrong", BAD, ids=str)
 def test_what_is_not_exactly_a_receipt_is_refused_here_and_by_the_published_schema(wrong):
+    """Rule T22."""
     with pytest.raises(ValueError):
         parse(said(**wrong))
     with pytest.raises(jsonschema.ValidationError):
@@ -89,6 +91,7 @@ def test_a_receipt_that_does_not_say_whose_it_is_is_refused(name):
 
 @pytest.mark.parametrize("again", [{"stored": [[42, A], [42, B]]}, {"rejected": [[42, B, ""]]}])
 def test_a_receipt_that_says_two_things_of_one_batch_is_refused(again):
+    """Rule T22."""
     with pytest.raises(ValueError, match="each seq once"):
         parse(said(**again))
 

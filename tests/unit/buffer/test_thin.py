@@ -1,4 +1,4 @@
-"""What a full spool gives up first, and that it says so of every slot (MDP-1, rule 11)."""
+"""What a full spool gives up first, and that it says so of every slot (rule M11)."""
 
 from collections import Counter
 from datetime import UTC, datetime

@@ -18,6 +18,7 @@ def _soon(monkeypatch):
 
 
 def test_a_disk_that_does_not_answer_is_a_failure_of_all_calls_and_not_waited_for():
+    """Rule A1."""
     stuck, made = threading.Event(), []
 
     async def main():
@@ -56,6 +57,8 @@ def test_a_long_call_that_the_disk_goes_on_answering_is_waited_for():
 
 
 def test_a_call_that_says_that_the_disk_fails_is_the_last():
+    """Rule A5."""
+
     def fails():
         raise StorageFailed("the disk reports errors")
 

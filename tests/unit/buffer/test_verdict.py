@@ -26,6 +26,7 @@ def test_other_bytes_under_an_id_we_hold_are_a_contradiction(state):
 
 
 def test_what_is_no_longer_held_is_neither_settled_nor_contradicted():
+    """Rule T3."""
     found = verdict({}, [(1, A)], [(2, A, "no")])
     assert (found.stored, found.contradicted, found.rejected, found.ahead) == ((), (), (), ())
     assert found.ignored == 2
@@ -36,6 +37,7 @@ def test_a_second_receipt_changes_nothing():
 
 
 def test_a_rejection_concerns_only_those_bytes():
+    """Rule T4."""
     assert verdict({1: (A, SENT)}, rejected=[(1, A, "no")]).rejected == ((1, "no"),)
     other = verdict({1: (A, SENT)}, rejected=[(1, B, "no")])
     assert (other.rejected, other.contradicted, other.ignored) == ((), (), 1)
@@ -62,7 +64,7 @@ def test_of_a_void_and_what_was_sealed_before_the_first_word_settles_which_one_i
 
 
 def test_a_brokers_late_word_for_what_was_sealed_before_a_void_says_nothing():
-    """Delivery rule 11: which of the two stands at the platform it does not know."""
+    """Rule T11: which of the two stands at the platform it does not know."""
     void = {1: Held(A, SENT, Void.WITHDRAWN, B)}
     late = judge(Receipt("G", "r", "e", ((1, B),), by_broker=True), void, 10)
     assert (late.originals, late.contradicted, late.ignored) == ((), (), 1)
@@ -70,6 +72,7 @@ def test_a_brokers_late_word_for_what_was_sealed_before_a_void_says_nothing():
 
 
 def test_a_void_is_never_rejected():
+    """Rule T4."""
     assert verdict({1: (A, SENT, Void.EXPIRED, B)}, rejected=[(1, A, "no")]).ignored == 1
 
 

@@ -1,4 +1,6 @@
-"""Devices that a scan found are written behind those there are, and nothing else is touched."""
+"""Devices that a scan found are written behind those there are, and nothing else is touched.
+Rule U7.
+"""
 
 from __future__ import annotations
 

@@ -43,6 +43,7 @@ def load_with(profile, folder):
 
 
 def test_the_watchdog_that_the_profile_names_is_told_at_half_its_time(tmp_path):
+    """Rule H23."""
     config = load_with("keba-p30", tmp_path)
     dog = fits(config)["wallbox-limit"].dog
     assert (dog.place.point, dog.word, dog.pause) == ("failsafe_timeout", Decimal(60), 30)

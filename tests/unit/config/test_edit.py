@@ -1,4 +1,6 @@
-"""One value changed in a file by a command: nothing else in it is touched, however it looks."""
+"""One value changed in a file by a command: nothing else in it is touched, however it looks.
+Rule U7.
+"""
 
 from __future__ import annotations
 

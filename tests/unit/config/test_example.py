@@ -139,6 +139,7 @@ def test_the_summary_names_the_sums_over_dwellings():
 
 
 def test_the_summary_fits_a_screen_and_says_what_stands_in_the_way():
+    """Rule P11."""
     text = summary(load(EXAMPLE))
     assert all(len(line) <= 80 for line in text.splitlines()), text
     assert "riser-a: modbus-tcp, 2 devices" in text

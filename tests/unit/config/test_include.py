@@ -62,6 +62,7 @@ def test_an_included_file_says_what_would_stand_in_its_place(tmp_path):
     ],
 )
 def test_a_mistake_is_told_in_the_file_it_stands_in(tmp_path, devices, expected):
+    """Rule U1."""
     assert any(line.startswith(expected) for line in told(house(tmp_path, devices)))
 
 
@@ -72,6 +73,7 @@ def test_both_files_are_told_of_the_main_one_first(tmp_path):
 
 @pytest.mark.parametrize("name", ["../other.yaml", "/etc/passwd", "sub/devices.yaml", '""', ".."])
 def test_only_a_file_beside_the_main_one_is_included(tmp_path, name):
+    """Rule U5."""
     path = house(tmp_path, METER, MAIN.replace("devices.yaml", name))
     assert told(path)[0].startswith("config.yaml:4:10: devices: a file beside this one is included")
 

@@ -73,6 +73,7 @@ def test_a_mistake_is_told(devices, words):
 
 
 def test_the_inputs_of_one_collector_empty_one_battery():
+    """Rule F14."""
     inputs = "\n".join(
         f'  input-{n}: {{link: heat, address: "45120042/{n}", '
         f"profile: mbus-pulse-cold-water, every: 1h}}"
@@ -100,6 +101,7 @@ def test_what_the_maker_allows_may_be_read():
 
 
 def test_a_line_that_cannot_carry_its_schedule_is_told_with_one_it_can():
+    """Rule F10."""
     devices = "\n".join(
         f'  m{n}: {{link: heat, address: "{45120000 + n}", every: 15min, reads_a_day: 96}}'
         for n in range(250)

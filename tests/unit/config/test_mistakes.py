@@ -1,4 +1,6 @@
-"""Mistakes that people make, each with the place it is found at and the words it is told in."""
+"""Mistakes that people make, each with the place it is found at and the words it is told in.
+Rule U1.
+"""
 
 from __future__ import annotations
 
@@ -519,6 +521,7 @@ NOT_YAML = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_told_with_its_place_and_a_remedy(mistake):
+    """Rules P2, C15, U2, U6."""
     text, expected = MISTAKES[mistake]
     assert f"config.yaml:{expected}" in told(text)
 

@@ -1,4 +1,6 @@
-"""Whatever a file holds, the answer is a configuration or a ConfigError, and it comes soon."""
+"""Whatever a file holds, the answer is a configuration or a ConfigError, and it comes soon.
+Rule U4.
+"""
 
 from __future__ import annotations
 

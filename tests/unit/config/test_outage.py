@@ -1,4 +1,6 @@
-"""How long the spool bears an outage is told beforehand, and what to write where it is short."""
+"""How long the spool bears an outage is told beforehand, and what to write where it is short.
+Rule M19.
+"""
 
 from __future__ import annotations
 

@@ -40,6 +40,7 @@ def refused(text, tmp_path):
 
 
 def test_check_refuses_the_sample_by_its_own_values_and_by_nothing_else(tmp_path):
+    """Rule U2."""
     text = EXAMPLE.read_text(encoding="utf-8")
     lines = refused(text, tmp_path)
     assert [line.split(": ")[1] for line in lines] == REFUSED
@@ -97,6 +98,7 @@ def test_a_demonstration_on_loopback_may_use_them(tmp_path):
 
 
 def test_the_sample_is_never_started(tmp_path):
+    """Rule U16."""
     text = EXAMPLE.read_text(encoding="utf-8")
     file = tmp_path / "config.yaml"
     file.write_text(text.replace("/var/lib/gardien", str(tmp_path)), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""No upgrade near a command, none outside of its window, none before its ring."""
+"""No upgrade near a command, none outside of its window, none before its ring. Rule U15."""
 
 from __future__ import annotations
 

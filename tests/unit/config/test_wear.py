@@ -1,4 +1,6 @@
-"""What a schedule does to the card is estimated from what is written, and told beforehand."""
+"""What a schedule does to the card is estimated from what is written, and told beforehand.
+Rule U19.
+"""
 
 from __future__ import annotations
 

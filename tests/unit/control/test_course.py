@@ -23,6 +23,7 @@ def at(second, boot="a", wall=None, trusted=True):
 
 
 def test_precedence_emergency_then_prio_then_the_later_seq_then_the_smaller_number():
+    """Rule H8."""
     ranked = [
         event("z", emergency=True, prio=99),
         event("y", prio=1),
@@ -39,12 +40,14 @@ def test_precedence_emergency_then_prio_then_the_later_seq_then_the_smaller_numb
 
 
 def test_who_lost_while_in_time_is_back_only_if_it_asked_for_that():
+    """Rule H8."""
     lost = [event("a", state=State.SUPERSEDED), event("b", state=State.SUPERSEDED, resume=True)]
     assert [one.order.jti for one in course.in_time(lost, 10.0)] == ["b"]
     assert not course.in_time(lost, 600.0)
 
 
 def test_a_value_goes_in_steps_both_ways_and_is_back_by_the_end():
+    """Rule H5."""
     base, target, ramp = Decimal(0), Decimal(-2), Decimal("0.5")
     one = event()
     values = [course.value_at(t, one, base, target, ramp) for t in range(0, 600, 60)]
@@ -56,6 +59,7 @@ def test_a_value_goes_in_steps_both_ways_and_is_back_by_the_end():
 
 
 def test_a_drawn_give_back_begins_so_much_earlier():
+    """Rule H5."""
     one = event(back=100.0)
     assert course.value_at(499.0, one, Decimal(0), Decimal(-2), None) == Decimal(-2)
     assert course.value_at(500.0, one, Decimal(0), Decimal(-2), None) is None
@@ -77,6 +81,7 @@ def test_a_draw_or_a_ramp_longer_than_the_hold_leaves_half_of_it():
 
 
 def test_a_hold_is_over_by_the_earlier_clock():
+    """Rule H28."""
     begun = at(1000.0)
     assert not over(1e9 + 1600, begun, 600.0, at(1599.0))
     assert over(1e9 + 1600, begun, 600.0, at(1600.0, wall=0.0))  # the wall clock fell back to 1970
@@ -85,6 +90,7 @@ def test_a_hold_is_over_by_the_earlier_clock():
 
 
 def test_time_that_passed_is_what_is_certain():
+    """Rule H4."""
     since = at(1000.0)
     assert elapsed(since, at(1500.0, wall=5e9)) == 500.0
     assert elapsed(since, at(30.0, boot="b", wall=1e9 + 5000)) == 4000.0
@@ -99,6 +105,7 @@ def test_a_lost_heartbeat_falls_back_after_two_periods():
 
 
 def test_every_start_falls_back_until_the_centre_speaks_and_goes_on_where_it_was():
+    """Rule H1."""
     watch = failsafe.started(Watch(), RULE, at(0.0))
     assert watch.since is not None
     later = failsafe.started(watch, RULE, at(3000.0))

@@ -1,5 +1,5 @@
-"""Guards invariant 5: nothing beyond the modality and every grant used; each refusal has its code
-and says which role or limit it is (domain.md 3.3 rule 13, 4.2).
+"""Guards rule G5: nothing beyond the modality and every grant used; each refusal has its code
+and says which role or limit it is (rules H13, O16, O17). Rule H4.
 """
 
 from __future__ import annotations

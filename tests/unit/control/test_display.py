@@ -1,4 +1,4 @@
-"""What the operator reads in the BMS while something is held."""
+"""What the operator reads in the BMS while something is held. Rule H32."""
 
 import asyncio
 from dataclasses import replace

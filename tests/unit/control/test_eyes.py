@@ -1,4 +1,4 @@
-"""Guards invariant 6: a guard is not held up by a sensor that is broken or stuck."""
+"""Guards rule G6: a guard is not held up by a sensor that is broken or stuck. Rules M5, H3."""
 
 from decimal import Decimal
 

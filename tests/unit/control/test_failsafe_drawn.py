@@ -1,5 +1,5 @@
 """EEBUS LPC 911, 916, 921 and TS-012 as sentences, held against drawn lives of centre and agent
-(domain.md 3.3, rule 12). The judge keeps its own books: words heard, time applied, limits come.
+(rule H12). The judge keeps its own books: words heard, time applied, limits come.
 """
 
 from __future__ import annotations

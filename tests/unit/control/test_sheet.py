@@ -82,6 +82,14 @@ def test_it_says_how_to_stop_it_what_each_loss_means_and_what_risk_stays():
     assert "given back within 2 min of the return" in english
 
 
+def test_of_a_register_it_says_whose_hand_cannot_be_seen():
+    """Rule H33."""
+    french, english = printed(restore="preimage")
+    assert "une personne qui règle exactement notre valeur" in french
+    assert "a person who sets exactly our value, or within the very moment of the write" in english
+    assert "exactly our value" not in printed()[1]
+
+
 @pytest.mark.parametrize(
     ("dog", "words"),
     [
@@ -119,6 +127,8 @@ def test_what_is_switched_says_its_rests_and_a_limit_without_a_heartbeat_falls_b
 
 
 def test_the_page_bears_a_version_that_changes_with_what_is_agreed_and_with_nothing_else():
+    """Rule H31."""
+
     def version(**over) -> str:
         return printed(**over)[1].partition("Version of this page ")[2][:10]
 

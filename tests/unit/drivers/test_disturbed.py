@@ -1,4 +1,4 @@
-"""Whose bytes were heard, by turns, and who is named for it."""
+"""Whose bytes were heard, by turns, and who is named for it. Rule F9."""
 
 from agent.drivers.disturbed import (
     APART,

@@ -1,4 +1,4 @@
-"""Profiles are data: complete, readable by their driver, in units the channel can take."""
+"""Profiles are data: complete, readable by their driver, in units the channel can take. Rule F8."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ def test_every_value_of_a_profile_is_one_its_driver_can_read(name: str) -> None:
 
 @pytest.mark.parametrize("name", profiles())
 def test_every_quantity_of_a_profile_is_in_a_unit_its_channel_can_take(name: str) -> None:
+    """Rule R3."""
     made = profile(name)
     for quantity, offer in made.points.items():
         assert offer.unit in units()

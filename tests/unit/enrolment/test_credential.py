@@ -108,6 +108,7 @@ def test_a_damaged_file_is_told_in_words(tmp_path: Path, damage: bytes):
 
 
 def test_a_file_that_others_may_read_is_refused(tmp_path: Path):
+    """Rule K1."""
     enrolled(tmp_path, CA())
     (tmp_path / credential.FILE).chmod(0o640)
     with pytest.raises(Refused, match="may be read by others"):
@@ -165,6 +166,7 @@ def test_clock_trouble_is_told_as_what_it_is(tmp_path: Path):
     ("left", "said"), [(20, ""), (13.5, "ends in 13 days"), (2.5, "deliveries stop")]
 )
 def test_the_end_is_told_two_weeks_and_three_days_before(tmp_path: Path, left: float, said: str):
+    """Rule K4."""
     key = credential.waiting_key(tmp_path).public_key()
     found = CA().issue(G, key, lasts=DAY + dt.timedelta(days=left))
     assert said in judge.alarm(found, NOW)

@@ -99,6 +99,7 @@ def test_the_completion_of_the_upgrade_offers_its_options_and_packages(tmp_path)
 def test_a_new_version_stands_if_no_more_of_its_parts_fail_than_before(
     tmp_path, failing, before, stands
 ):
+    """Rule U14."""
     script = (TOP / "packaging/gardien-upgrade.sh").read_text()
     found = re.findall(r"^(\w+\(\) (?:\{.*\}$|\{\n(?:.*\n)*?\}))", script, re.MULTILINE)
     parts = {one.partition("(")[0]: one for one in found}

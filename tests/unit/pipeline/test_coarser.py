@@ -1,4 +1,4 @@
-"""Guards invariants 2 and 3: of a meter read every quarter of an hour only the rows are made that
+"""Guards rules G2, G3: of a meter read every quarter of an hour only the rows are made that
 somebody may have, at the steps agreed to, and each of those slots is stated once.
 """
 
@@ -62,6 +62,7 @@ def day_of(ledger, first, slots):
 
 
 def test_a_daily_consent_yields_the_index_of_each_midnight_and_nothing_else(town):
+    """Rule P8."""
     town.agree(DAY)
     made = day_of(town.ledger(), at(2, 12), 3 * 96)
     assert made == [(DAY, at(3)), (DAY, at(4)), (DAY, at(5))]
@@ -87,6 +88,7 @@ def test_two_consents_yield_rows_at_both_steps_each_with_its_own_basis(town):
 
 
 def test_without_any_consent_nothing_is_made_and_it_is_said(town):
+    """Rule P8."""
     ledger = town.ledger()
     assert day_of(ledger, at(2, 12), 96) == []
     assert "no consent" in ledger.held["m1"]
@@ -152,6 +154,7 @@ def test_every_row_made_stands_when_it_is_asked_for_at_sealing(town):
 
 
 def test_a_recipient_without_any_basis_in_a_dwelling_is_not_told_what_happens_there(town):
+    """Rule P21."""
     town.agree(DAY)
     stranger = Gate(town.registry, town.policy, "other.example")
     out = NewOccupancy("move_out", "D1", until=at(1))

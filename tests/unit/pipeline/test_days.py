@@ -1,4 +1,4 @@
-"""MDP-1, rule 9: a day begins at the building's midnight and has 23, 24 or 25 hours."""
+"""Rule M9: a day begins at the building's midnight and has 23, 24 or 25 hours."""
 
 import datetime as dt
 from zoneinfo import ZoneInfo
@@ -34,6 +34,7 @@ def test_shorter_steps_know_no_summer():
 
 
 def test_a_run_of_days_is_cut_where_its_slots_are_not_a_day_apart():
+    """Rule R8."""
     runs = list(spans(at(2026, 3, 28), at(2026, 4, 2), DAY, PARIS))
     assert runs == [(at(2026, 3, 28), 2), (at(2026, 3, 30), 3)]
 

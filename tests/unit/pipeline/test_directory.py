@@ -1,4 +1,4 @@
-"""Guards invariant 3: a recipient is told of nobody without a basis that names him."""
+"""Guards rule G3: a recipient is told of nobody without a basis that names him. Rule P21."""
 
 from agent.pipeline.directory import directory
 from agent.pipeline.ledger import Owed

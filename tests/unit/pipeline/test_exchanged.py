@@ -1,4 +1,4 @@
-"""MDP-1, rule 7: an exchange of meters is told, and what flowed is neither lost nor doubled."""
+"""Rule M7: an exchange of meters is told, and what flowed is neither lost nor doubled."""
 
 from dataclasses import replace
 from decimal import Decimal
@@ -95,7 +95,7 @@ def told_after_a_restart(town, closing):
 
 
 def test_a_restart_before_the_notice_leaves_no_slot_without_a_row(town):
-    """Issue 4: only what the old meter showed before is forgotten, and nothing else is lost."""
+    """Only what the old meter showed before is forgotten, and nothing else is lost."""
     told = told_after_a_restart(town, "103.5")
     flows = [(row.t, row.value, row.quality, row.why) for row in told if row.series.kind == "INT"]
     assert flows == [

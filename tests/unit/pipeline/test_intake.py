@@ -107,7 +107,7 @@ def test_shed_keeps_a_gap_between_runs():
 
 
 def test_a_late_value_that_is_shed_keeps_its_version():
-    """Guards invariant 2: without it the slot would be stated twice on schedule."""
+    """Guards rule G2: without it the slot would be stated twice on schedule."""
     rows = shed([row(0), row(10), row(0, ver=99), row(20), row(10, ver=99), row(20, ver=100)])
     assert [(r.t, r.span, r.ver, r.why) for r in rows] == [
         (0, 3, None, "shed"),
@@ -148,6 +148,7 @@ def test_slots_are_closed_by_what_is_stored_and_by_what_waits_for_room():
 
 
 def test_the_index_of_a_day_outlives_a_full_spool_and_so_many_of_them_at_most():
+    """Rule M11."""
     daily = SERIES._replace(step=86_400)
     power = daily._replace(kind="INS")
     rows = [row(n * 86_400, of) for n in range(3) for of in (daily, power)]
@@ -241,6 +242,8 @@ def test_a_commit_that_is_cancelled_leaves_each_row_once(error):
 
 
 def test_a_row_that_no_batch_could_carry_costs_its_own_value_alone():
+    """Rule R12."""
+
     async def scenario():
         disk = Failing()
         disk.poison = {30, 70}
@@ -252,6 +255,25 @@ def test_a_row_that_no_batch_could_carry_costs_its_own_value_alone():
         ]
         assert [marks for _, marks in disk.commits if marks] == [{("a", 10): Mark(90, heard=True)}]
         assert disk.commits[-1][1], "the mark goes with the last row"
+
+    asyncio.run(scenario())
+
+
+def test_rows_that_wait_are_asked_about_again_once_the_registry_has_changed():
+    """Rule P12."""
+
+    async def scenario():
+        disk, revision = Disk(), [1]
+        intake = Intake(
+            disk.append,
+            flush=60,
+            revision=lambda: revision[0],
+            recheck=lambda rows: [one for one in rows if one.t],
+        )
+        await intake.put([row(0), row(10)], {("a", 10): Mark(10, heard=True)})
+        revision[0] = 2
+        await intake.commit()
+        assert [one.t for one in disk.rows] == [10]
 
     asyncio.run(scenario())
 

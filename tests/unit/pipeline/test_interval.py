@@ -1,4 +1,4 @@
-"""Guards MDP-1, rules 2 and 5: what flowed is told only between two good indexes in slots that
+"""Guards rules M2, M5: what flowed is told only between two good indexes in slots that
 follow each other, for a recipient and in a sum.
 """
 
@@ -42,6 +42,7 @@ ONE = ("1", "K")
     ],
 )
 def test_what_flowed_is_told_between_two_good_indexes_that_follow_each_other(slots, said):
+    """Rule R4."""
     assert told(*slots) == said
 
 

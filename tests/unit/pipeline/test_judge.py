@@ -1,4 +1,4 @@
-"""MDP-1, rules 6 and 8: what is believed, kept and marked, and what is compared with what."""
+"""Rules M6, M8: what is believed, kept and marked, and what is compared with what."""
 
 from decimal import Decimal
 
@@ -41,6 +41,7 @@ def test_after_an_isolated_spike_the_next_value_is_judged_by_the_last_good_one()
 
 
 def test_a_change_that_the_next_value_confirms_was_true():
+    """Rule M13."""
     assert judged(METER, "100.0", "5000.0", "5000.5", "5001.0") == ["R", "S SPK", "R", "V"]
     assert judged(METER, "5000.0", "0.0", "0.5", "1.0") == ["R", "S RST", "R", "V"]
 

@@ -1,4 +1,4 @@
-"""Guards invariants 2, 3 and 4: every slot once, only with a basis, only of the right dwelling."""
+"""Guards rules G2, G3, G4: every slot once, only with a basis, only of the right dwelling."""
 
 import math
 from decimal import Decimal
@@ -35,6 +35,7 @@ def slots(rows, label, town):
 
 
 def test_a_slot_closes_with_the_value_and_the_delay_to_its_reading(town):
+    """Rule R13."""
     ledger = ledger_of(town)
     (row,) = ledger.close(KEY_A, NOW, [sample(A, "12.5", at=NOW + 3.7)], "1001", Why.BUSY)
     assert (row.t, row.value, row.delay, row.why) == (NOW, Decimal("12.5"), 3, None)
@@ -44,6 +45,7 @@ def test_a_slot_closes_with_the_value_and_the_delay_to_its_reading(town):
 
 
 def test_a_value_that_was_read_later_than_its_step_is_of_another_slot(town):
+    """Rule M20."""
     ledger = ledger_of(town)
     (row,) = ledger.close(KEY_A, NOW, [sample(A, at=NOW + 10.9)], "1001", Why.BUSY)
     assert (row.value is not None, row.delay) == (True, 10)
@@ -53,6 +55,7 @@ def test_a_value_that_was_read_later_than_its_step_is_of_another_slot(town):
 
 
 def test_a_value_is_scaled_exactly_into_the_unit_of_its_channel(town):
+    """Rule R2."""
     wh = point("m1", unit="Wh", scale=Decimal("0.1"))
     ledger = ledger_of(town, points={KEY_A: [wh]})
     (row,) = ledger.close(KEY_A, NOW, [sample(wh, "123456789")], "1001", Why.BUSY)
@@ -68,6 +71,7 @@ def test_skipped_slots_close_in_order_with_their_reason(town):
 
 
 def test_a_slot_at_or_before_the_mark_is_never_closed_again(town):
+    """Rules M3, M10."""
     ledger = ledger_of(town, {KEY_A: Mark(NOW, heard=True)})
     assert ledger.close(KEY_A, NOW, [sample(A)], "1001", Why.BUSY) == []
     assert ledger.close(KEY_A, NOW - 10, [sample(A)], "1001", Why.BUSY) == []
@@ -107,12 +111,14 @@ def test_what_never_answered_was_early_while_the_agent_was_down_too(town):
 
 
 def test_a_gap_is_one_row_however_long(town):
+    """Rule R8."""
     marks = {KEY_A: Mark(NOW - 10_000_000, True, "1001")}
     rows = ledger_of(town, marks).resume(NOW)
     assert [(row.t, row.span) for row in rows] == [(NOW - 9_999_990, 999_999)]
 
 
 def test_a_gap_is_cut_where_the_basis_changes(tmp_path):
+    """Rule R8."""
     town = Town(tmp_path, consents=[])
     town.consent("D1", until=NOW - 35)
     town.consent("D1", since=NOW - 15)
@@ -126,6 +132,7 @@ def test_a_gap_is_cut_where_the_basis_changes(tmp_path):
 
 
 def test_what_never_answered_is_early_not_silent(town):
+    """Rule M3."""
     ledger = ledger_of(town)
     silent = sample(A, None, why=Why.SILENT)
     (row,) = ledger.close(KEY_A, NOW, [silent], "1001", Why.BUSY)
@@ -136,7 +143,7 @@ def test_what_never_answered_is_early_not_silent(town):
 
 
 def test_without_consent_nothing_comes_out(tmp_path):
-    """Breaks when consent is always true."""
+    """Breaks when consent is always true. Rule P1."""
     town = Town(tmp_path, consents=["D2"])
     ledger = ledger_of(town)
     assert ledger.close(KEY_A, NOW, [sample(A)], "1001", Why.BUSY) == []
@@ -161,12 +168,15 @@ def test_a_meter_that_is_not_the_installed_one_is_held(town):
 
 
 def test_a_device_before_it_said_its_serial_number_is_held(town):
+    """Rule I16."""
     ledger = ledger_of(town)
     assert ledger.close(KEY_A, NOW, [sample(A)], None, Why.BUSY) == []
 
 
 def test_two_meters_cannot_speak_for_one_quantity_of_a_dwelling(town):
-    """The platform's key knows no meter: a second one's rows would be taken for duplicates."""
+    """The platform's key knows no meter: a second one's rows would be taken for duplicates.
+    Rule I19.
+    """
     ledger = ledger_of(town)
     assert ledger.close(KEY_A, NOW, [sample(A)], "1001", Why.BUSY)
     assert ledger.close(KEY_B, NOW, [sample(B)], "1001", Why.BUSY) == []
@@ -174,6 +184,7 @@ def test_two_meters_cannot_speak_for_one_quantity_of_a_dwelling(town):
 
 
 def test_a_basis_is_asked_for_the_time_of_the_slot_not_of_its_arrival(tmp_path):
+    """Rule P12."""
     town = Town(tmp_path, consents=[])
     town.consent("D1", since=LONG_AGO, until=NOW)
     ledger = ledger_of(town)

@@ -1,4 +1,4 @@
-"""A mean speaks for its whole step, or says why it cannot."""
+"""A mean speaks for its whole step, or says why it cannot. Rule M16."""
 
 from dataclasses import replace
 from decimal import Decimal
@@ -35,6 +35,7 @@ def test_a_mean_has_one_digit_more_than_what_was_read():
 
 
 def test_what_lies_before_the_step_and_after_it_does_not_count():
+    """Rule R4."""
     means = Means(None)
     for slot, value in [(HOUR, "99"), *((HOUR + n * 600, "20") for n in range(1, 7))]:
         means.note([MEAN], slot, [sample(SOURCE, value)])
@@ -51,6 +52,7 @@ def test_four_fifths_are_enough_and_less_is_missing_for_the_reason_of_most():
 
 
 def test_a_suspect_value_is_in_no_mean():
+    """Rule M5."""
     odd = replace(sample(SOURCE, "68"), quality="S")
     assert told([*["20"] * 5, odd]).value == 20
     assert told([*["20"] * 4, odd, odd]).why is Why.BAD

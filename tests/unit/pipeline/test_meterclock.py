@@ -1,4 +1,4 @@
-"""A meter's clock is compared with the building's time, summer time or not."""
+"""A meter's clock is compared with the building's time, summer time or not. Rule M18."""
 
 from __future__ import annotations
 

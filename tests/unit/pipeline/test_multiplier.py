@@ -1,4 +1,4 @@
-"""Invariant 4, and exact: an index means what its installation says it means."""
+"""Rule G4, and exact: an index means what its installation says it means. Rule I20."""
 
 from decimal import Decimal
 

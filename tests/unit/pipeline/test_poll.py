@@ -1,4 +1,4 @@
-"""Guards invariant 7: a silent device costs the others one timeout a minute at most."""
+"""Guards rule G7: a silent device costs the others one timeout a minute at most."""
 
 import asyncio
 import time
@@ -92,6 +92,7 @@ class Rig:
 
 
 def test_the_serial_number_is_asked_for_until_anything_is_believed(tmp_path):
+    """Rule I16."""
     rig = Rig(tmp_path, devices=("m1",))
     rig.bus.bad["m1"] = 1
     asyncio.run(rig.run(1.2))
@@ -101,6 +102,7 @@ def test_the_serial_number_is_asked_for_until_anything_is_believed(tmp_path):
 
 
 def test_the_serial_number_rides_in_the_first_read_only(tmp_path):
+    """Rule I16."""
     rig = Rig(tmp_path)
     asyncio.run(rig.run(2.2))
     mine = [names for device, names in rig.bus.asked if device == "m1"]
@@ -123,6 +125,7 @@ def test_a_silent_device_rests_and_its_slots_say_so(tmp_path):
 
 
 def test_a_device_back_from_silence_is_asked_who_it_is(tmp_path, monkeypatch):
+    """Rule I16."""
     monkeypatch.setattr(ask, "REST", 0.5)
     rig = Rig(tmp_path, devices=("m1",))
 
@@ -193,6 +196,7 @@ def restarted(folder):
 
 
 def test_a_slot_that_was_read_before_a_restart_costs_no_battery_another_reading(tmp_path):
+    """Rule F14."""
     day, asked = time.time() // 86_400, restarted(tmp_path / "a")
     if time.time() // 86_400 != day:  # a midnight fell between them
         asked = restarted(tmp_path / "b")
@@ -202,6 +206,7 @@ def test_a_slot_that_was_read_before_a_restart_costs_no_battery_another_reading(
 def test_a_silent_meter_on_a_battery_is_asked_again_once_and_then_as_it_bears(
     tmp_path, monkeypatch
 ):
+    """Rule M14."""
     monkeypatch.setattr(ask, "REST", 0.02)
     monkeypatch.setattr(poll, "LOOK", 0.02)
     asked = {}

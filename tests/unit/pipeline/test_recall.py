@@ -1,4 +1,6 @@
-"""What a meter kept fills the slots nobody read, where its clock and dates can be believed."""
+"""What a meter kept fills the slots nobody read, where its clock and dates can be believed.
+Rule M17.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Guards invariant 3: what a meter showed at midnight is kept for a duty only, 62 days, and leaves
+"""Guards rule G3: what a meter showed at midnight is kept for a duty only, 62 days, and leaves
 for nothing but the index of a change of occupant that was told after it, and the month ends since.
+Rule P10.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Guards invariant 7 (fair) on lines whose devices may be asked several at a time."""
+"""Guards rule G7 (fair) on lines whose devices may be asked several at a time."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Guards invariants 2 and 3 on days of 23 and 25 hours: of a day whose basis begins near it, what
+"""Guards rules G2, G3 on days of 23 and 25 hours: of a day whose basis begins near it, what
 flowed leaves if it lies whole within that basis, whatever was asked of the days before.
 """
 

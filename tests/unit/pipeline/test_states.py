@@ -1,4 +1,6 @@
-"""Guards invariant 2: each change of a state comes once, through silence, restarts and reloads."""
+"""Guards rule G2: each change of a state comes once, through silence, restarts and reloads.
+Rule M15.
+"""
 
 import itertools
 from decimal import Decimal
@@ -55,6 +57,7 @@ def gateway(tmp_path):
 
 
 def test_a_row_comes_when_the_state_changes_and_not_in_each_slot(gateway):
+    """Rule R4."""
     said = [gateway.reads(value) for value in ("0", "0", "1", "1.0", "0")]
     assert said == [[(0, "0")], [], [(20, "1")], [], [(40, "0")]]
 

@@ -1,4 +1,6 @@
-"""A successor is proposed only where there is one silent meter and one new one of its kind."""
+"""A successor is proposed only where there is one silent meter and one new one of its kind.
+Rule M21.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sums over dwellings: of whom, when, and what nobody can reckon from them (domain.md 2.2, A)."""
+"""Sums over dwellings: of whom, when, and what nobody can reckon from them (rules S1, S14)."""
 
 import datetime as dt
 from dataclasses import replace
@@ -138,6 +138,7 @@ def test_the_sum_of_a_slot_says_of_how_many_it_is(house):
 
 
 def test_nothing_is_summed_before_the_midnight_at_which_the_group_is_fixed(house):
+    """Rule S3."""
     for t in slots(3, MONTH - 3 * HALF):
         house.flow(1)
         assert house.read(t) == []
@@ -145,6 +146,7 @@ def test_nothing_is_summed_before_the_midnight_at_which_the_group_is_fixed(house
 
 
 def test_missing_members_lower_n_and_below_k_there_is_no_row(house):
+    """Rules S7, M12."""
     house.read(MONTH)
     house.flow(1)
     assert house.read(MONTH + HALF, silent={0}) == []
@@ -180,6 +182,7 @@ def test_a_slot_of_few_says_so_where_that_is_wanted(tmp_path):
 
 
 def test_a_value_that_comes_late_makes_no_new_version(house):
+    """Rule S7."""
     house.read(MONTH)
     house.flow(1)
     house.read(MONTH + HALF, silent={0})
@@ -190,6 +193,7 @@ def test_a_value_that_comes_late_makes_no_new_version(house):
 
 
 def test_who_consents_stays_in_the_sum_and_counts_no_more_until_the_next_1st(house):
+    """Rule S4."""
     house.read(MONTH)
     house.flow(1)
     assert sums(house.read(MONTH + HALF))
@@ -211,6 +215,7 @@ def test_who_consents_stays_in_the_sum_and_counts_no_more_until_the_next_1st(hou
 
 
 def test_who_withdraws_joins_on_the_next_1st(house):
+    """Rule S4."""
     id_ = house.consent(0, MONTH - 7200)
     house.read(MONTH)
     house.flow(1)
@@ -242,6 +247,7 @@ def test_sums_of_slots_in_which_the_uplink_was_removed_are_not_kept_and_say_so(h
 
 
 def test_a_restart_within_the_month_changes_no_group_and_owns_up_to_its_gap(house):
+    """Rule S13."""
     house.read(MONTH)
     house.flow(1)
     house.read(MONTH + HALF)
@@ -309,6 +315,7 @@ def test_what_is_asked_for_again_begins_after_that(house):
 
 
 def test_a_vacant_dwelling_is_in_no_sum(house):
+    """Rule S8."""
     out = NewOccupancy("move_out", "A-0", until=MONTH + HALF)
     house.read(MONTH)
     house.registry.occupy([out], *ME, float(MONTH + 60))
@@ -330,6 +337,7 @@ def test_a_late_notice_of_a_move_touches_no_sum(house):
 
 
 def test_whoever_gets_all_month_ends_by_duty_gets_no_sum(house):
+    """Rule S12."""
     duty = NewDuty(US, "décret 2020-886", ("elec.imp",), since=MONTH - 10 * DAY)
     house.registry.oblige([duty], *ME, float(MONTH - 10 * DAY))
     house.read(MONTH)
@@ -339,6 +347,7 @@ def test_whoever_gets_all_month_ends_by_duty_gets_no_sum(house):
 
 
 def test_fewer_dwellings_than_k_have_no_sum_at_all(tmp_path):
+    """Rule S11."""
     house = Building(tmp_path, 10, 11, withholds=True)
     house.close(MONTH - 60)
     house.read(MONTH)

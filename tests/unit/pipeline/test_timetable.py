@@ -35,6 +35,7 @@ def test_what_ends_first_goes_first_and_slow_steps_ride_along():
 
 
 def test_a_slow_device_is_not_starved_by_fast_ones_on_a_full_line():
+    """Rule F10."""
     closed: dict[tuple[str, int], int | None] = {("slow", 60): 0, ("fast", 1): 59}
     now, order = 60.0, []
     while "slow" not in order:

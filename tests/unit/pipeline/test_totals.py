@@ -40,6 +40,7 @@ def metered(folder):
 
 
 def test_an_index_that_was_held_once_stays_here_and_what_flows_leaves_again(tmp_path):
+    """Rule S10."""
     house = metered(tmp_path)
     house.look(MONTH)
     assert house.leaves(MONTH)
@@ -114,6 +115,7 @@ def _tell(house, what, n, now, given):
 @settings(max_examples=60, deadline=None)
 @given(events)
 def test_nothing_of_one_dwelling_that_never_agreed_follows_from_a_total(tmp_path_factory, happened):
+    """Rule S14."""
     assert lived_through(tmp_path_factory.mktemp("t"), happened, careful=True) == []
 
 

@@ -1,5 +1,5 @@
-"""Guards invariants 3 and 4: what a meter says before anybody knows whose it is leaves for nobody,
-and for the right dwelling, on the basis of its own time, once somebody has said so.
+"""Guards rules G3, G4: what a meter says before anybody knows whose it is leaves for nobody,
+and for the right dwelling, on the basis of its own time, once somebody has said so. Rule I21.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Rows without value, where a recipient wants to know that something is held back."""
+"""Rows without value, where a recipient wants to know that something is held back. Rule P20."""
 
 from datetime import UTC, datetime
 

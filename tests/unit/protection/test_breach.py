@@ -63,6 +63,7 @@ def whose(registry, disclosed=(), **said):
 
 
 def test_the_authority_must_be_told_72_hours_after_it_was_noticed():
+    """Rule P25."""
     assert WHOLE.deadline - NOW == 72 * 3600
 
 

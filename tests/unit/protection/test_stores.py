@@ -1,4 +1,6 @@
-"""The periods that people are told are those that the code keeps to, and stand nowhere else."""
+"""The periods that people are told are those that the code keeps to, and stand nowhere else.
+Rule P26.
+"""
 
 import re
 import string
@@ -46,6 +48,7 @@ def test_no_period_is_typed_into_the_pages(language):
 
 @pytest.mark.parametrize("store", stores())
 def test_both_languages_say_the_same_of_a_store_and_name_the_same_periods(store):
+    """Rule U18."""
     french, english = (stores()[store].said[language] for language in LANGUAGES)
     assert french.keys() == english.keys() == {"name", "what", "why", "whom", "long", "reason"}
     assert {part: names(text) for part, text in french.items()} == {

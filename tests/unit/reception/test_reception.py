@@ -1,4 +1,4 @@
-"""Guards invariants 3 and 5: a signed object counts once, whole, and only where it fits."""
+"""Guards rules G3, G5: a signed object counts once, whole, and only where it fits."""
 
 import asyncio
 import json
@@ -55,6 +55,7 @@ def withdrawn(here, place, occ, jti):
 
 
 def test_the_first_list_is_accepted_by_a_person_here_only(tmp_path):
+    """Rule O11."""
     here = Here(tmp_path)
     raw = here.trust()
     for via in ("metropole", "hand"):
@@ -78,6 +79,7 @@ def test_a_list_from_the_future_is_refused_while_the_clock_is_trusted(here):
 
 
 def test_a_damaged_book_is_set_aside_and_nobody_counts_until_a_list_is_accepted(tmp_path):
+    """Rule O29."""
     Here(tmp_path).believed().close()
     (tmp_path / "authority.sqlite").write_bytes(b"x" * 5000)
     here = Here(tmp_path)
@@ -107,6 +109,7 @@ def test_a_stored_list_that_was_tampered_with_is_not_believed(tmp_path):
 
 
 def test_the_same_bytes_again_get_the_first_answer_and_do_nothing(here):
+    """Rule O8."""
     place, occ = here.place(), mint("H")
     raw = here.signed("occupancy+jwt", place=place, occ=occ)
     first = here.accept(raw)
@@ -117,6 +120,7 @@ def test_the_same_bytes_again_get_the_first_answer_and_do_nothing(here):
 
 
 def test_the_same_number_on_other_bytes_is_a_replay(here):
+    """Rule O8."""
     place, jti = here.place(), new_jti(NOW)
     here.accept(here.signed("occupancy+jwt", place=place, occ=mint("H"), jti=jti))
     other = here.signed("occupancy+jwt", place=here.place("B"), occ=mint("H"), jti=jti)
@@ -143,7 +147,9 @@ def test_a_kill_between_registry_and_book_does_not_make_it_a_contradiction(here)
 
 
 def test_an_object_that_comes_again_after_a_restore_undoes_no_correction_made_since(here):
-    """The numbers used are not in a building file, and a platform sends all objects again."""
+    """The numbers used are not in a building file, and a platform sends all objects again.
+    Rule K13.
+    """
     place, occ = home(here)
     out = here.signed("occupancy+jwt", place=place, occ=occ, event="move_out",
                       **{"from": ..., "to": "2026-11-10T00:00:00Z"})  # fmt: skip
@@ -190,6 +196,7 @@ def test_a_consent_is_recorded_with_its_signer_and_withdrawn_for_good(here):
 def test_marks_are_told_to_whom_they_concern_and_name_nobody_in_the_building(
     here,
 ):
+    """Rules D3, D11."""
     place, occ = home(here)
     rows = [NewWithdrawal(occupancy=occ, recipient=to) for to in (TO, "b.example")]
     here.registry.withdraw(rows, "Mme Durand (alice)", "", here.wall)
@@ -201,6 +208,7 @@ def test_marks_are_told_to_whom_they_concern_and_name_nobody_in_the_building(
 
 
 def test_a_consent_that_was_signed_in_the_future_defeats_no_withdrawal(here):
+    """Rule D8."""
     place, occ = home(here)
     jti = new_jti(NOW)
     here.accept(here.signed("consent+jwt", place=place, sub=occ, jti=jti))
@@ -265,6 +273,7 @@ def test_a_withdrawal_counts_at_once_whatever_its_own_dates_say(here):
 
 @pytest.mark.parametrize("other", ["sub", "place"])
 def test_a_withdrawal_ends_the_consent_of_the_people_it_names_only(here, other):
+    """Rule D1."""
     place, occ = home(here)
     jti = new_jti(NOW)
     here.accept(here.signed("consent+jwt", place=place, sub=occ, jti=jti))
@@ -288,6 +297,7 @@ def test_a_withdrawal_that_comes_before_its_consent_refuses_it(here):
 
 
 def test_a_copy_of_a_consent_is_answered_with_what_has_become_of_it_since_rule_d5(here):
+    """Rules D5, D7."""
     place, occ = home(here)
     jti = new_jti(NOW)
     raw = here.signed("consent+jwt", place=place, sub=occ, jti=jti)
@@ -358,6 +368,7 @@ def test_a_consent_before_its_occupancy_waits_visibly_and_then_counts(here):
 
 
 def test_what_waits_survives_a_restart_and_is_forgotten_after_60_days(tmp_path):
+    """Rules D2, O21."""
     here = Here(tmp_path).believed()
     raw = here.signed("consent+jwt", place=here.place(), sub=mint("H"))
     here.accept(raw)
@@ -408,6 +419,7 @@ def test_a_duty_is_recorded_and_ended(here):
 
 
 def test_a_place_map_brings_places_and_names_and_never_an_older_version(here):
+    """Rule I24."""
     csv = "place_id;type;parent;label;scheme;value;valid_from;valid_to\n"
     one, two = mint("D"), mint("D")
     rows = (
@@ -472,6 +484,7 @@ def test_a_place_map_has_a_cap_and_what_is_large_is_soon_taken_again(here):
 
 
 def test_who_sent_a_place_map_is_told_how_it_fits_and_nobody_else(here):
+    """Rule I24."""
     csv = "place_id;type;parent;label;scheme;value;valid_from;valid_to\n"
     one = mint("D")
     here.accept(here.signed("place-map+jws", ver=3, csv=f"{csv}{one};dwelling;;A-1;;;;\n"))
@@ -515,6 +528,7 @@ def test_only_a_root_revokes_the_keys_of_others_and_no_root(here):
 
 
 def test_facts_that_come_before_the_time_wait_for_it_and_orders_do_not(tmp_path):
+    """Rule C12."""
     Here(tmp_path).believed().close()
     here = Here(tmp_path, kept=False)
     place, occ = here.place(), mint("H")
@@ -530,6 +544,7 @@ def test_facts_that_come_before_the_time_wait_for_it_and_orders_do_not(tmp_path)
 
 
 def test_the_platforms_word_keeps_a_clock_that_agrees_and_moves_none(tmp_path):
+    """Rule C13."""
     Here(tmp_path).believed().close()
     here = Here(tmp_path, kept=False)
     assert here.clock.trust.value == "untrusted"
@@ -557,6 +572,7 @@ def test_an_order_goes_to_the_seat_for_its_kind_and_without_one_is_refused(here)
 
 
 def test_a_flood_of_forgeries_fills_nothing(here):
+    """Rule O28."""
     before = here.notes.chain.length
     for n in range(200):
         assert refused(here, b"x.%d.y" % n) is Code.FORM
@@ -605,6 +621,7 @@ def test_no_flood_pushes_a_decision_out_of_the_chain(here):
 
 
 def test_the_chain_names_what_was_refused_and_holds_no_words_of_people(here):
+    """Rule O26."""
     place, occ = home(here)
     here.accept(here.signed("consent+jwt", place=place, sub=occ))
     here.notes.registry_changed(here.registry)
@@ -623,6 +640,7 @@ def test_the_chain_names_what_was_refused_and_holds_no_words_of_people(here):
 
 
 def test_another_machine_is_another_state_and_old_orders_count_no_more(tmp_path):
+    """Rule K14."""
     here = Here(tmp_path).believed()
     order = here.signed("request+jwt")
     here.close()
@@ -655,6 +673,7 @@ def test_a_state_without_machine_is_adopted(tmp_path):
 
 
 def test_a_full_disk_takes_nothing_and_what_comes_again_later_is_taken(here):
+    """Rule O23."""
     place, occ = home(here)
     db = here.reception.book.db
     raw = here.signed("consent+jwt", place=place, sub=occ)

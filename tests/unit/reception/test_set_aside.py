@@ -1,4 +1,6 @@
-"""A fault of our own code stops one object only; what the disk did not take comes again."""
+"""A fault of our own code stops one object only; what the disk did not take comes again.
+Rule O22.
+"""
 
 import asyncio
 import decimal
@@ -231,6 +233,7 @@ def test_what_a_seat_refuses_is_told_too(here):
 
 @pytest.mark.parametrize("code", Code)
 def test_every_code_has_a_sentence_of_one_bounded_line(code):
+    """Rule O20."""
     words = Forged(code, "long\n" * 500).sentence
     assert words.isprintable()
     assert words.endswith(".")

@@ -1,4 +1,6 @@
-"""Guards invariant 5: a key is taken from its owner by those who may, whenever they say it."""
+"""Guards rule G5: a key is taken from its owner by those who may, whenever they say it.
+Rule O14.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who sent an object hears what became of it, and nobody hears of another's."""
+"""Who sent an object hears what became of it, and nobody hears of another's. Rule O20."""
 
 import asyncio
 

@@ -12,6 +12,7 @@ def test_a_moment_with_its_zone_needs_no_other(text):
 
 
 def test_a_day_begins_at_the_buildings_midnight():
+    """Rule I9."""
     assert moment("2026-07-12", "Europe/Paris") == MIDNIGHT
 
 

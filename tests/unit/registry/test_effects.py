@@ -1,4 +1,4 @@
-"""Invariants 3 and 4: what a change takes away is named, all of it and nothing else."""
+"""Rules G3, G4: what a change takes away is named, all of it and nothing else. Rule I22."""
 
 from dataclasses import replace
 
@@ -67,6 +67,7 @@ def test_a_late_notice_of_a_move_is_one_range_for_every_recipient():
 
 
 def test_a_quantity_up_to_the_move_is_theirs_and_one_across_it_is_not():
+    """Rule I10."""
     (one,) = lost(lived(), until=NOW + 1800)
     assert not one.covers(US, series(Kind.INT), NOW + 1800)
     assert one.covers(US, series(Kind.INT), NOW + 1801)
@@ -95,6 +96,7 @@ def test_people_who_never_lived_there_lose_all_of_it():
 
 
 def test_what_is_read_after_a_move_out_that_is_taken_back_stands():
+    """Rule I23."""
     gone = after(lived(), until=NOW + 1800)
     back = replace(gone, until=None, word=replace(gone.word, revision=3, when=TOLD + 60))
     ((_, (taken,)), (_, nothing)) = effects([lived(), gone, back], 1)

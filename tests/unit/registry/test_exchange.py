@@ -1,4 +1,4 @@
-"""What flowed is never lost or doubled by an exchange of meters (domain.md 6.7 in our words)."""
+"""What flowed is never lost or doubled by an exchange of meters (rule M7)."""
 
 from dataclasses import replace
 from decimal import Decimal

@@ -101,6 +101,7 @@ def test_no_row_of_a_large_export_is_taken_for_another():
 
 
 def test_a_row_that_is_missing_says_nothing():
+    """Rule I25."""
     other = home("B-9", "2021-01-01", place=PLACES[1], id_="H9")
     assert against(leases("A-1;B-1;2020-01-01;"), home("B-1", "2020-01-01"), other).same == 1
 
@@ -124,6 +125,7 @@ def test_a_row_that_is_missing_says_nothing():
     ],
 )
 def test_what_is_doubtful_waits_for_a_person(row, known, why):
+    """Rule I25."""
     assert doubtful(leases(row), home(*known)) == [("baux.csv:2", why)]
 
 
@@ -154,6 +156,7 @@ def test_a_name_of_two_dwellings_waits_until_a_person_says_which_is_meant():
 
 
 def test_more_ends_at_once_than_can_be_believed_wait_all():
+    """Rule I25."""
     places = [Place(f"D{n}", f"B-{n}", WORD) for n in range(12)]
     homes = [home(f"L{n}", "2020-01-01", place=one, id_=f"H{n}") for n, one in enumerate(places)]
     for many, waits in ((3, 0), (4, 4)):

@@ -1,4 +1,4 @@
-"""Invariant 3: a dwelling's row leaves only with a basis that covers it. Default: no."""
+"""Rule G3: a dwelling's row leaves only with a basis that covers it. Default: no."""
 
 from dataclasses import replace
 
@@ -40,6 +40,7 @@ def test_a_covered_row_leaves_with_the_consent_as_its_basis():
 
 
 def test_nothing_leaves_without_a_consent():
+    """Rule P1."""
     assert answer(lived()) is Why.CONSENT
 
 
@@ -57,6 +58,7 @@ def test_nothing_leaves_without_a_consent():
     ids=["recipient", "channel", "finer step", "before", "expired", "other people", "other home"],
 )
 def test_a_consent_covers_only_what_it_says(consent, asked):
+    """Rule P4."""
     assert answer(lived(), lived(NEIGHBOUR, id_="H9"), consent, **asked) is Why.CONSENT
 
 
@@ -75,7 +77,7 @@ def test_nobody_said_who_lives_there():
 @pytest.mark.parametrize("step", [600, 1800, DAY, MONTH])
 @pytest.mark.parametrize("to", [US, "syndic.example"])
 def test_nothing_of_an_unknown_dwelling_leaves_whatever_stands(step, to):
-    """Neither by a consent nor by a duty, not even the index of a billing date."""
+    """Neither by a consent nor by a duty, not even the index of a billing date. Rule P1."""
     duty = Duty("d1", "syndic.example", "x", ("heat",), 0, None, WORD, ("09-22",))
     standing = facts(called(), agreed(step=1), duty)
     assert may_leave(standing, FR, HOME, HEAT, step, NOW + 1800, to) is Why.OCCUPANCY
@@ -86,6 +88,7 @@ def test_nothing_of_an_unknown_dwelling_leaves_whatever_stands(step, to):
 
 
 def test_a_dwelling_is_occupied_vacant_or_unknown():
+    """Rule I14."""
     never = lived(since=NOW - 9000, until=NOW - 9000, id_="H0")
     homes = facts(called(), never, lived(until=NOW + 1800), lived(since=NOW + 3600, id_="H2"))
     states = {t: homes.occupancy_state(HOME, NOW + t) for t in (-1, 0, 1799, 1800, 3599, 3600)}
@@ -107,11 +110,13 @@ def test_between_two_occupancies_a_dwelling_is_vacant():
 
 
 def test_a_consent_ends_with_its_occupancy():
+    """Rule P4."""
     homes = [lived(until=NOW + 1800), lived(since=NOW + 1800, id_=LATER_PEOPLE)]
     assert answer(*homes, agreed()) is Why.CONSENT
 
 
 def test_a_channel_that_people_are_told_nothing_of_does_not_leave_their_dwelling():
+    """Rule P7."""
     frequency = channels()["elec.frequency"]
     consent = agreed(channels=("elec.frequency", "elec.voltage"))
     assert answer(lived(), consent, channel=frequency) is Why.CONSENT
@@ -120,12 +125,14 @@ def test_a_channel_that_people_are_told_nothing_of_does_not_leave_their_dwelling
 
 
 def test_people_are_told_of_every_personal_channel_in_both_languages():
+    """Rule P7."""
     for channel in channels().values():
         told = (channel.en is not None, channel.fr is not None)
         assert told == (channel.personal, channel.personal), channel.name
 
 
 def test_nothing_finer_than_the_policy_leaves_whatever_a_consent_says():
+    """Rule P2."""
     consent = agreed(step=1)
     assert answer(lived(), consent, step=599) is Why.CONSENT
     assert answer(lived(), consent, step=600) == Basis("c1", PEOPLE)
@@ -133,6 +140,7 @@ def test_nothing_finer_than_the_policy_leaves_whatever_a_consent_says():
 
 
 def test_a_quantity_over_a_period_belongs_to_those_who_lived_there_for_all_of_it():
+    """Rule I10."""
     over = replace(HEAT, kind=Kind.INT)
     assert answer(lived(), agreed(), channel=over, t=NOW + 1800) == Basis("c1", PEOPLE)
     assert answer(lived(), agreed(), channel=over, t=NOW + 1799) is Why.CONSENT
@@ -142,6 +150,7 @@ def test_a_quantity_over_a_period_belongs_to_those_who_lived_there_for_all_of_it
 
 @pytest.mark.parametrize("place", [PLANT, WHOLE])
 def test_common_areas_leave_on_the_common_basis_from_its_date_on(place):
+    """Rules I5, P11."""
     assert answer(place=place, t=NOW) == Basis("common", None)
     assert answer(place=place, t=NOW - 1) is Why.CONSENT
     assert answer(place=place, under=policy("FR-1")) is Why.CONSENT
@@ -156,10 +165,12 @@ def test_what_flowed_in_a_common_area_leaves_where_the_basis_was_there_all_the_t
 
 @pytest.mark.parametrize("place", ["", "HOME", "G84G7ZWYRD6Z1GQ", "d84"])
 def test_what_is_no_place_never_leaves(place):
+    """Rule I5."""
     assert answer(lived(), agreed(), place=place) is Why.CONSENT
 
 
 def test_of_two_bases_the_one_that_lasts_longest_carries_the_row():
+    """Rule T13."""
     short, long = agreed(until=NOW + 2000), agreed(until=NOW + 9000, id_="c2")
     assert answer(lived(), short, long) == Basis("c2", PEOPLE)
     assert answer(lived(), long, short) == Basis("c2", PEOPLE)

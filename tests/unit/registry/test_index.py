@@ -1,4 +1,4 @@
-"""Invariant 4: nothing leaves for a meter whose serial number is not the installation's."""
+"""Rule G4: nothing leaves for a meter whose serial number is not the installation's."""
 
 import pytest
 
@@ -28,6 +28,7 @@ def test_a_meter_that_nobody_installed_is_nobodys():
 
 
 def test_another_serial_number_than_the_installed_one_is_nobodys():
+    """Rule M7."""
     assert whose(installed(device="sdm-12", serial="1")) is Unknown.SERIAL_DIFFERS
 
 
@@ -47,16 +48,19 @@ def test_a_device_waits_until_its_serial_number_is_recorded():
 
 
 def test_a_pinned_device_must_say_its_serial_number_again():
+    """Rule I17."""
     pinned = installed(device="sdm-12", serial="45123477", pinned=True)
     assert whose(pinned) == HOME
     assert whose(pinned, serial=None) is Unknown.SERIAL_UNSAID
 
 
 def test_a_device_that_has_no_serial_number_is_known_by_the_one_that_people_read_on_it():
+    """Rule I18."""
     assert whose(installed(device="sdm-12", serial="45123477"), serial=None) == HOME
 
 
 def test_an_installation_holds_from_its_first_second_to_before_its_last():
+    """Rule I9."""
     old = installed(device="sdm-12", serial="45123477", until=NOW + 60)
     assert whose(old, t=NOW - 1) is Unknown.NO_INSTALLATION
     assert whose(old, t=NOW) == whose(old, t=NOW + 59) == HOME
@@ -64,6 +68,7 @@ def test_an_installation_holds_from_its_first_second_to_before_its_last():
 
 
 def test_the_instant_of_its_end_is_the_old_meters_unless_another_follows():
+    """Rule I10."""
     old = installed(device="sdm-12", serial="45123477", until=NOW + 60)
     new = installed(device="sdm-12", serial="99", since=NOW + 60, id_="i2")
     assert whose(old, t=NOW + 60) == HOME
@@ -80,6 +85,7 @@ def test_two_channels_of_one_meter_may_measure_two_places():
 
 
 def test_the_latest_version_of_a_document_counts():
+    """Rule I11."""
     moved = installed(NEIGHBOUR, serial="45123477")
     assert whose(installed(serial="45123477"), moved) == NEIGHBOUR
 

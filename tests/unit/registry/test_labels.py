@@ -1,3 +1,5 @@
+"""Rule I8."""
+
 import pytest
 
 from agent.errors import Refused

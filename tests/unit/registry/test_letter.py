@@ -42,5 +42,5 @@ MOVED = {"reason": "moved", "basis": None}
     ],
 )
 def test_values_are_erased_once_the_recipient_says_so(erasures, state):
-    """What was withdrawn is refused for ever, also where it came after the withdrawal."""
+    """What was withdrawn is refused for ever, also where it came after the withdrawal. Rule P23."""
     assert erasure_state(VALUES, erasures) == state

@@ -1,3 +1,5 @@
+"""Rule P19."""
+
 import os
 
 from agent.registry.looks import EVERYBODY, Looks

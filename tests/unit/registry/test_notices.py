@@ -59,6 +59,7 @@ def overlaps(documents):
 @settings(max_examples=150)
 @given(st.lists(st.lists(notices, min_size=1, max_size=3), max_size=6))
 def test_nobody_lives_with_others_and_what_was_known_stays_known(calls):
+    """Rule I14."""
     states = told(PLACES, calls, admit_occupancies)
     answers = []
     for documents in states:

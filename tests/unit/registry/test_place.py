@@ -16,15 +16,18 @@ minted = st.builds(
 
 @pytest.mark.parametrize("vector", VECTORS)
 def test_published_ids_are_read(vector):
+    """Rule I1."""
     assert place.parse(vector) == vector
 
 
 def test_the_check_characters_are_those_of_iso_7064():
+    """Rule I1."""
     assert place.check_characters("ISO79") == "3W"
     assert place.check_characters("DK7Q2M9XA4TZ8") == "PL"
 
 
 def test_an_id_that_a_reader_would_misread_is_never_minted():
+    """Rules I2, I4."""
     drawn = {place.mint(prefix) for prefix in "DCBHG" for _ in range(200)}
     assert len(drawn) == 1000
     assert all(place.agrees(id_) and not set(id_) & set("ILOU") for id_ in drawn)
@@ -32,12 +35,14 @@ def test_an_id_that_a_reader_would_misread_is_never_minted():
 
 @given(minted)
 def test_a_minted_id_is_read_back_in_any_dress(id_):
+    """Rule I3."""
     spoken = place.shown(id_).lower().replace("0", "o").replace("1", "l")
     assert place.parse(f"  {spoken.replace('-', ' ')}", "DCBHG") == id_
 
 
 @given(minted, st.data())
 def test_every_single_wrong_character_is_caught(id_, data):
+    """Rule I2."""
     where = data.draw(st.integers(0, 14))
     wrong = data.draw(st.sampled_from(place.ALPHABET).filter(lambda c: c != id_[where]))
     assert not place.agrees(id_[:where] + wrong + id_[where + 1 :])
@@ -45,6 +50,7 @@ def test_every_single_wrong_character_is_caught(id_, data):
 
 @given(minted, st.integers(0, 13))
 def test_every_swap_of_two_neighbours_is_caught(id_, where):
+    """Rule I2."""
     swapped = id_[:where] + id_[where + 1] + id_[where] + id_[where + 2 :]
     assert swapped == id_ or not place.agrees(swapped)
 
@@ -60,6 +66,7 @@ def test_every_swap_of_two_neighbours_is_caught(id_, where):
     ],
 )
 def test_what_is_no_id_is_refused_with_the_reason(text, why):
+    """Rule I3."""
     with pytest.raises(Refused, match=why):
         place.parse(text)
 
@@ -70,4 +77,5 @@ def test_an_id_of_another_kind_is_refused():
 
 
 def test_an_id_is_shown_in_three_groups():
+    """Rule I3."""
     assert place.shown("D84G7ZWYRD6Z1GQ") == "D84G7-ZWYRD-6Z1GQ"

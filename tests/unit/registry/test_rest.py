@@ -60,6 +60,7 @@ def test_the_sum_is_of_all_that_is_known_of_the_slot():
     ids=["one silent", "two silent", "one sent alone", "and one silent", "80 %", "less"],
 )
 def test_it_is_told_from_k_on_and_from_four_fifths_of_the_group(missing, apart, group, n):
+    """Rule S5."""
     members = HOMES + [f"X{more}" for more in range(group - 12)]
     known = {place: EACH[place] for place in HOMES[missing:]}
     found = told(members, known, HOMES[12 - apart :], known, 11)
@@ -67,6 +68,7 @@ def test_it_is_told_from_k_on_and_from_four_fifths_of_the_group(missing, apart, 
 
 
 def test_no_dwelling_is_more_than_half_of_what_is_not_known_one_by_one():
+    """Rule S6."""
     day = EACH | {HOMES[0]: Decimal("13.75")}
     assert told(HOMES, EACH, (), day, 11) is not None
     assert told(HOMES, EACH, (), EACH | {HOMES[0]: Decimal("13.76")}, 11) is None
@@ -88,6 +90,7 @@ def test_less_what_is_sent_one_by_one_it_is_never_of_fewer_than_k(known, apart, 
 
 
 def test_a_group_is_of_those_who_live_there_and_are_not_sent_alone():
+    """Rules S3, S8."""
     known = building(consent(1, since=NOW - 50), consent(2, since=NOW + 50))
     group = formed(known, HOMES, "heat", NOW, NOW + 9000, US)
     assert group.members == {*HOMES} - {HOMES[1]}
@@ -118,6 +121,7 @@ def total(known, t=NOW + 100, channel=HEAT, place=WHOLE):
 
 
 def test_a_total_of_the_building_leaves_while_it_tells_of_nobody_or_of_enough():
+    """Rule S9."""
     assert total(building()) == Basis("common", None)
     assert total(building(consent(0))) == Basis("common", None)
     assert total(building(consent(0), consent(1))) is Why.FEW
@@ -128,7 +132,7 @@ def test_a_total_of_the_building_leaves_while_it_tells_of_nobody_or_of_enough():
 
 def test_a_total_that_may_tell_of_a_few_unknown_dwellings_alone_stays():
     """Where all others are sent one by one, the rest is what flows in those of whom nobody knows
-    whether they are lived in.
+    whether they are lived in. Rule S9.
     """
     others = [consent(n) for n in range(11)]
     known = [called(home) for home in HOMES]
@@ -175,6 +179,7 @@ def test_a_total_over_a_day_of_25_hours_is_judged_at_its_beginning():
     ],
 )
 def test_the_step_is_the_channel_s_own_or_the_next_that_all_meters_fit(channel, reads, step):
+    """Rule S2."""
     assert step_of(channel, reads) == step
 
 

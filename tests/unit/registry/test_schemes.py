@@ -6,6 +6,7 @@ from agent.registry.schemes import SCHEMES, scheme, value_of
 
 @pytest.mark.parametrize("known", SCHEMES.values(), ids=SCHEMES)
 def test_every_example_is_a_value_of_its_scheme(known):
+    """Rule I6."""
     assert value_of(known, known.example) == known.example
 
 
@@ -41,6 +42,7 @@ def test_values_are_read_as_people_write_them(name, written, value):
     ],
 )
 def test_a_wrong_value_is_refused_in_words(name, written, why):
+    """Rule I6."""
     with pytest.raises(Refused, match=why):
         value_of(scheme(name), written)
 

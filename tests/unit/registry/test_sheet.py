@@ -88,6 +88,7 @@ def test_a_no_break_space_is_a_space():
 
 
 def test_columns_that_are_none_of_ours_are_not_read_and_said_so():
+    """Rule I15."""
     text = "Libellé;type;Nom;Téléphone\nA;D;Dupont;06 12 34 56 78\n"
     columns = COLUMNS | {"libelle": "label"}
     (line,) = sheet.read(text, "places.csv", columns, ("label", "type"))

@@ -1,4 +1,4 @@
-"""Invariant 3: rows are made at the steps that bases want, and at no other."""
+"""Rule G3: rows are made at the steps that bases want, and at no other."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -8,6 +8,7 @@ import pytest
 
 from agent.channels import channels
 from agent.model import Kind, Series, Why
+from agent.registry import written
 from agent.registry.dates import DAY, MONTH
 from agent.registry.documents import Duty
 from agent.registry.gate import (
@@ -66,6 +67,7 @@ def bound(billing=(), **more):
     ],
 )
 def test_a_consent_wants_its_step_or_the_next_that_fits_the_reading(agreed_to, every, made):
+    """Rule P3."""
     found = wanted(lived(), agreed(step=agreed_to, until=LONG), every=every)
     assert found == {made: Basis("c1", PEOPLE)}
     assert made % every == 0
@@ -73,11 +75,23 @@ def test_a_consent_wants_its_step_or_the_next_that_fits_the_reading(agreed_to, e
 
 
 def test_each_consent_wants_its_own_step_and_the_hardest_to_lose_carries_it():
-    """So that who withdraws one keeps what the other covers."""
+    """So that who withdraws one keeps what the other covers. Rule T13."""
     curve = agreed(step=1800, until=LONG)
     daily = agreed(step=DAY, until=LONG + DAY, id_="c2")
     found = wanted(lived(), curve, daily)
     assert found == {1800: Basis("c1", PEOPLE), DAY: Basis("c2", PEOPLE)}
+
+
+@pytest.mark.parametrize(
+    ("scope", "text", "step"),
+    [
+        (None, None, 1800), ("loadcurve", None, 1800), ("loadcurve", "10min", 600),
+        ("daily", None, DAY), ("monthly", None, MONTH),
+    ],
+)  # fmt: skip
+def test_a_load_curve_is_of_half_hours_unless_ten_minutes_are_named(scope, text, step):
+    """Rule P3."""
+    assert written.step(scope, text) == step
 
 
 def test_a_withdrawn_consent_wants_nothing():
@@ -100,6 +114,7 @@ def test_common_plant_leaves_as_it_is_read():
 
 
 def test_a_duty_gives_the_manager_the_monthly_index_and_nobody_else_anything():
+    """Rule P9."""
     assert wanted(lived(), bound(), to=MANAGER) == {MONTH: Basis("d1", PEOPLE)}
     assert wanted(lived(), bound()) is Why.CONSENT
     power = channels()["elec.power"]
@@ -110,17 +125,19 @@ def test_a_duty_gives_the_manager_the_monthly_index_and_nobody_else_anything():
 
 
 def test_a_duty_to_the_manager_makes_no_monthly_rows_for_others():
-    """They have a consent to days, and nobody agreed to months."""
+    """They have a consent to days, and nobody agreed to months. Rule P27."""
     daily = agreed(step=DAY, until=LONG)
     assert wanted(lived(), daily, bound(), every=900) == {DAY: Basis("c1", PEOPLE)}
 
 
 def test_a_duty_is_harder_to_lose_than_a_consent():
+    """Rule T13."""
     consent = agreed(step=MONTH, recipient=MANAGER, until=LONG)
     assert wanted(lived(), consent, bound(), to=MANAGER) == {MONTH: Basis("d1", PEOPLE)}
 
 
 def test_the_index_of_a_change_of_occupant_leaves_for_the_manager():
+    """Rule P9."""
     at = midnight(2026, 12, 1)
     homes = [lived(until=at), lived(since=at, id_="H2")]
     known = facts(*homes, bound())
@@ -132,6 +149,7 @@ def test_the_index_of_a_change_of_occupant_leaves_for_the_manager():
 
 
 def test_the_index_of_a_billing_date_leaves_for_the_manager():
+    """Rule P9."""
     known = facts(lived(), bound(billing=("03-31",)))
     at = midnight(2027, 3, 31)
     assert boundary_index(known, HERE, HOME, HEAT, at, MANAGER) == Basis("d1", PEOPLE)
@@ -192,6 +210,7 @@ def test_at_sealing_a_row_leaves_on_the_basis_it_was_spooled_with_and_on_no_othe
     ],
 )
 def test_at_sealing_what_is_no_longer_covered_stays(documents, row, t, to):
+    """Rule P12."""
     assert not still_covers(facts(*documents), HERE, row, t, to)
 
 

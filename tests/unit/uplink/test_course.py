@@ -34,6 +34,7 @@ def fly(at: Course, now: float, *batches: Sealed) -> float:
 
 
 def test_what_stands_unreceipted_is_sent_again_in_order_at_opening():
+    """Rule T16."""
     c = course()
     c.found([batch(4), batch(5, Lane.BACKFILL), batch(7)], (), T)
     seen, now = [], T
@@ -70,6 +71,7 @@ def test_the_rest_of_a_full_live_batch_follows_at_once():
 
 
 def test_eight_live_batches_stand_unreceipted_at_most():
+    """Rule T14."""
     c = course()
     now = fly(c, T + 60, *(batch(seq, rows=5_000) for seq in range(8)))
     assert c.lane_to_seal(now) is None
@@ -78,6 +80,7 @@ def test_eight_live_batches_stand_unreceipted_at_most():
 
 
 def test_one_backfill_batch_stands_unreceipted_and_the_next_waits_for_the_gap():
+    """Rule T14."""
     c = course()
     c.waiting[Lane.BACKFILL] = 50_000
     assert c.lane_to_seal(T) is Lane.BACKFILL
@@ -89,6 +92,7 @@ def test_one_backfill_batch_stands_unreceipted_and_the_next_waits_for_the_gap():
 
 
 def test_live_goes_before_backfill():
+    """Rule T14."""
     c = course()
     c.waiting = {Lane.LIVE: 10, Lane.BACKFILL: 5_000}
     assert c.lane_to_seal(T + 60) is Lane.LIVE
@@ -181,6 +185,7 @@ def test_a_late_receipt_after_a_refusal_does_not_leave_the_course_standing():
 
 
 def test_slow_down_is_kept_from_the_last_batch_on_until_it_is_taken_back():
+    """Rule T25."""
     c = course()
     now = fly(c, T, batch(1))
     c.heard(30)

@@ -154,6 +154,7 @@ def test_what_was_sealed_before_is_sent_first_byte_for_byte_and_in_order():
 
 
 def test_only_a_receipt_ends_the_wait_for_a_batch():
+    """Rule T16."""
     outbox, uplink = Outbox(batch(1)), Uplink()
     uplink.stores = False
     delivery = run(outbox, uplink, lambda: len(uplink.sent) == 1 and uplink.mail.empty())
@@ -238,6 +239,7 @@ def test_with_no_room_to_divide_it_a_batch_is_sent_again():
 
 
 def test_a_batch_over_which_the_connection_breaks_off_again_and_again_is_too_large():
+    """Rule T18."""
     large = replace(batch(1), payload=bytes(5_000))
     outbox, delivery = Outbox(large, batch(2)), Delivery()
 
@@ -344,7 +346,7 @@ class Withdrawing(Outbox):
 
 
 def test_a_change_of_the_registry_is_applied_before_anything_is_sent():
-    """Delivery rule 2: a void goes in the place of what was found before the change."""
+    """Rule T2: a void goes in the place of what was found before the change."""
     outbox, uplink = Withdrawing(), Uplink()
     outbox.behind = True
     run(outbox, uplink, lambda: not outbox.standing)
@@ -352,6 +354,8 @@ def test_a_change_of_the_registry_is_applied_before_anything_is_sent():
 
 
 def test_what_was_taken_back_is_cut_on_its_way_and_its_void_follows():
+    """Rule T2."""
+
     class Slow(Uplink):
         cut = 0
 

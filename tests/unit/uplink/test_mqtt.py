@@ -9,6 +9,7 @@ from agent.uplink.topics import Topics
 
 
 def test_topics_are_those_of_the_contract():
+    """Rule T1."""
     topics = Topics("G1", "energie.metropole.example")
     assert topics.up(Lane.LIVE) == "gardien/G1/energie.metropole.example/up/live"
     assert topics.up(Lane.BACKFILL) == "gardien/G1/energie.metropole.example/up/backfill"

@@ -27,12 +27,14 @@ def test_slots_of_the_last_two_intervals_are_live():
 
 
 def test_a_batch_is_full_by_rows_or_by_the_bytes_that_rows_have_had_so_far():
+    """Rule T15."""
     assert not pacing.full(4_799, 10.0, Rhythm())
     assert pacing.full(4_800, 10.0, Rhythm())
     assert pacing.full(5_000, 1.0, Rhythm())
 
 
 def test_a_receipt_is_waited_for_thirty_seconds_then_twice_as_long_each_time():
+    """Rule T16."""
     waits = [pacing.patience(None, resends, RHYTHM) for resends in range(7)]
     assert waits == [30, 60, 120, 240, 480, 600, 600]
 
@@ -71,10 +73,12 @@ def test_the_gap_between_backfill_batches_shrinks_slowly_and_doubles_at_once():
 
 @given(st.floats(1, 600), spans)
 def test_the_gap_stays_between_a_second_and_ten_minutes(gap, receipt_time):
+    """Rule T14."""
     assert 1 <= pacing.next_gap(gap, receipt_time) <= 600
 
 
 def test_nobody_slows_us_down_for_longer_than_ten_minutes_with_one_receipt():
+    """Rule T25."""
     assert pacing.spacing(0) == 0.2
     assert pacing.spacing(30) == 30
     assert pacing.spacing(86_400) == 600

@@ -1,3 +1,5 @@
+"""Rule T24."""
+
 import pytest
 
 from agent.errors import BatchRejected, NotStored

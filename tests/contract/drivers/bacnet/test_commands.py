@@ -1,4 +1,4 @@
-"""Guards invariant 6 (given back) on the driver's side. BAC0, not our driver, looks at what stands
+"""Guards rule G6 (given back) on the driver's side. BAC0, not our driver, looks at what stands
 in the controller: another library's word, in a process of its own."""
 
 import asyncio
@@ -71,6 +71,7 @@ async def bac0_sees(on, tmp_path):
 
 
 def test_bac0_sees_what_we_wrote_and_that_we_gave_only_ours_back(tmp_path):
+    """Rule F6."""
     pytest.importorskip("BAC0")
 
     async def attack():
@@ -176,6 +177,8 @@ def test_a_sweep_of_a_silent_device_stays_due():
 
 
 def test_a_device_that_refuses_or_says_nothing_is_no_success():
+    """Rule F5."""
+
     async def attack():
         async with net() as on:
             one = await on.add(1201, plant(), faults=Faults(no_writes=True))
@@ -207,6 +210,8 @@ def test_a_device_that_refuses_or_says_nothing_is_no_success():
     ],
 )
 def test_what_is_not_ours_to_write_is_refused_before_anything_is_sent(at, value, slot):
+    """Rule F4."""
+
     async def attack():
         async with net() as on:
             one = await on.add(1201, plant())

@@ -1,4 +1,6 @@
-"""Change of value: followed where offered, believed only while confirmed, never lost for long."""
+"""Change of value: followed where offered, believed only while confirmed, never lost for long.
+Rule F12.
+"""
 
 import asyncio
 import time

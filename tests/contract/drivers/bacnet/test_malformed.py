@@ -1,4 +1,6 @@
-"""Whatever bytes come: one point is marked, nothing raises, and the next good answer is read."""
+"""Whatever bytes come: one point is marked, nothing raises, and the next good answer is read.
+Rule F13.
+"""
 
 import asyncio
 import os

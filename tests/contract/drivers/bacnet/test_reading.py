@@ -42,6 +42,8 @@ def test_it_reads_searches_commands_and_says_how_it_is():
 
 
 def test_forty_values_of_different_kinds_come_in_one_request():
+    """Rule F3."""
+
     async def attack():
         async with net() as on:
             objects = [*sensors(38), binary_input(1, "pump", active=True), mode(1, "mode", "ab")]

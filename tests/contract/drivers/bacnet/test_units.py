@@ -1,4 +1,6 @@
-"""The units and the scale of real BACnet objects (bacpypes3): applied exactly, and compared."""
+"""The units and the scale of real BACnet objects (bacpypes3): applied exactly, and compared.
+Rule F11.
+"""
 
 import asyncio
 import time

@@ -74,6 +74,7 @@ def test_a_meter_at_a_late_moment_is_still_heard():
 
 
 def test_a_silent_meter_costs_three_timeouts_and_says_so():
+    """Rule F2."""
     ((one, two),) = read([], points("45120042", "heat:energy", "id"))
     assert (one.why, two.why) == (Why.SILENT, Why.SILENT)
     assert "does not answer" in one.detail

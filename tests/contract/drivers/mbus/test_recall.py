@@ -1,4 +1,6 @@
-"""After an outage of the gateway the meter's own month ends fill the slots that nobody read."""
+"""After an outage of the gateway the meter's own month ends fill the slots that nobody read.
+Rule M17.
+"""
 
 from __future__ import annotations
 

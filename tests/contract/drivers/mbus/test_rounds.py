@@ -1,4 +1,6 @@
-"""Sixty meters with noise and collisions, round after round: no wrong value, no lost meter."""
+"""Sixty meters with noise and collisions, round after round: no wrong value, no lost meter.
+Rule F1.
+"""
 
 from __future__ import annotations
 

@@ -278,6 +278,8 @@ def test_a_search_of_addresses_leaves_no_old_answer_behind():
 
 
 def test_readings_go_between_the_steps_of_a_search():
+    """Rule F7."""
+
     async def go():
         async with tcp(Bus([heat("45120042", 1)], 38_400)) as port:
             settings = TcpSettings(

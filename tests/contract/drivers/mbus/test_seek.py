@@ -1,4 +1,4 @@
-"""A meter silent for a day is looked for in the line's free time; readings go between."""
+"""A meter silent for a day is looked for in the line's free time; readings go between. Rule M21."""
 
 from __future__ import annotations
 

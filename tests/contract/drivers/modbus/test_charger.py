@@ -1,6 +1,6 @@
 """A charger's own watchdog: named by its profile, refreshed it stands, left alone it gives back.
 
-Guards invariant 6 (design.md 2).
+Guards rules G6, H23.
 """
 
 from __future__ import annotations

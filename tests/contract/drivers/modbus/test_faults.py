@@ -1,4 +1,4 @@
-"""Whatever a peer sends, a value is the answer to our question or there is none."""
+"""Whatever a peer sends, a value is the answer to our question or there is none. Rule F1."""
 
 from __future__ import annotations
 
@@ -307,6 +307,7 @@ async def _hang(_: Request, __: asyncio.StreamWriter) -> None:
 
 
 def test_a_hanging_device_is_silent_on_all_points_after_one_timeout() -> None:
+    """Rule F2."""
     asked: list[Request] = []
 
     async def behave(request: Request, _: asyncio.StreamWriter) -> None:

@@ -1,4 +1,6 @@
-"""The driver on a pretend RS-485 line: a pseudo-terminal at wire speed, and its troubles."""
+"""The driver on a pretend RS-485 line: a pseudo-terminal at wire speed, and its troubles.
+Rule F1.
+"""
 
 from __future__ import annotations
 

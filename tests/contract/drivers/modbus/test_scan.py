@@ -208,6 +208,8 @@ def test_two_devices_on_one_address_are_told_in_words(
 def test_a_line_on_which_another_master_speaks_is_not_searched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Rule F7."""
+
     async def attack() -> None:
         async with opened(monkeypatch) as (line, driver):
             line.say(frame(7, b"\3\0\0\0\1"), after=0.1)
@@ -219,6 +221,7 @@ def test_a_line_on_which_another_master_speaks_is_not_searched(
 
 
 def test_a_scan_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rule F7."""
     asked: list[int] = []
 
     def listen(pdu: bytes) -> bytes:

@@ -193,6 +193,8 @@ def test_the_kernel_gives_the_line_up_when_the_host_acknowledges_nothing() -> No
 
 
 def test_a_line_that_comes_back_is_opened_again_by_keep_open() -> None:
+    """Rule F2."""
+
     async def attack() -> None:
         done = asyncio.Event()
         opened_times = 0
@@ -254,7 +256,7 @@ MODBUS = [name for name in profiles() if profile(name).driver == "modbus"]
 
 @pytest.mark.parametrize("name", MODBUS)
 def test_every_profile_reads_its_test_cells_as_it_says(name: str) -> None:
-    """A pretend device of nothing but the cells in the profile's own test."""
+    """A pretend device of nothing but the cells in the profile's own test. Rule F8."""
     made = profile(name)
     tables = (("holding", READ_HOLDING), ("input", READ_HOLDING + 1))
     device = Registers(

@@ -1,6 +1,6 @@
 """A line as bad as they get, read by the daemon's own rules: no wrong value, nobody left out.
 
-Guards design rule 7 (fair) and issue 5: 20 devices, 3 dead, 2 slow, 1 late by random times, noise
+Guards rules G7, F1: 20 devices, 3 dead, 2 slow, 1 late by random times, noise
 on every second frame.
 """
 

@@ -51,6 +51,7 @@ def test_what_is_written_stands_there_and_is_read_back(
 
 
 def test_what_is_not_marked_writable_is_never_written() -> None:
+    """Rule F4."""
     device = Registers(dict(CELLS))
 
     async def attack() -> None:
@@ -82,6 +83,7 @@ def test_what_is_not_marked_writable_is_never_written() -> None:
 def test_what_cannot_be_written_is_refused_before_a_word_is_sent(
     at: str, value: Decimal | None, slot: int | None, words: str
 ) -> None:
+    """Rule F4."""
     asked: list[bytes] = []
 
     async def attack() -> None:
@@ -97,6 +99,8 @@ def test_what_cannot_be_written_is_refused_before_a_word_is_sent(
 
 
 def test_a_device_that_refuses_or_confirms_something_else_has_not_taken_it() -> None:
+    """Rule F5."""
+
     async def attack(answer: bytes) -> None:
         async with (
             serving(lambda _, __: Reply(answer)) as port,
@@ -110,6 +114,8 @@ def test_a_device_that_refuses_or_confirms_something_else_has_not_taken_it() -> 
 
 
 def test_the_echo_of_an_adapter_confirms_nothing() -> None:
+    """Rule F5."""
+
     async def attack() -> None:
         async with SerialLine.open(19200) as line:
             line.trouble.echo = True

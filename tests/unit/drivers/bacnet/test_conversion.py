@@ -1,4 +1,4 @@
-"""What an object's own units and scale make of a value."""
+"""What an object's own units and scale make of a value. Rule F11."""
 
 import re
 from decimal import Decimal

@@ -63,6 +63,7 @@ def test_what_is_no_point_is_refused(written):
 
 
 def test_a_priority_that_overrules_people_needs_a_reason():
+    """Rule F6."""
     assert Slots().ours == (13, 10)
     assert Slots(emergency=8, reason="operator's word of 12 May").ours == (13, 8)
     for wrong in (

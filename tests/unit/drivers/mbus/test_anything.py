@@ -1,4 +1,4 @@
-"""Any bytes at all: the decoder answers, or raises its one error, and never guesses."""
+"""Any bytes at all: the decoder answers, or raises its one error, and never guesses. Rule F13."""
 
 from __future__ import annotations
 

@@ -34,6 +34,7 @@ def bits_of(number: float) -> bytes:
 @example(2.0**53)  # a power of two: below it float32 is twice as dense
 @example(3.4028234663852886e38)
 def test_every_float32_reads_back_from_its_decimal(number: float) -> None:
+    """Rule R1."""
     assert bits_of(float(shortest32(number))) == bits_of(number)
 
 
@@ -43,6 +44,7 @@ def test_every_float32_reads_back_from_its_decimal(number: float) -> None:
 @example(2.0**-44)
 @example(16777216.0)
 def test_no_shorter_decimal_reads_back_as_the_same_float32(number: float) -> None:
+    """Rule R1."""
     figures = len(shortest32(number).normalize().as_tuple().digits)
     if figures == 1:
         return

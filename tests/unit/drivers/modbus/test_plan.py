@@ -1,4 +1,6 @@
-"""Blocks cover all points exactly, keep every limit, and no plan of fewer blocks exists."""
+"""Blocks cover all points exactly, keep every limit, and no plan of fewer blocks exists.
+Rule F3.
+"""
 
 from __future__ import annotations
 

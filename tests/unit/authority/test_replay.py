@@ -1,0 +1,65 @@
+"""Rule O9: the number of an object is kept for as long as somebody could use it again."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from types import SimpleNamespace
+
+import pytest
+
+from agent.authority.refused import Code, Forged
+from agent.authority.replay import KEPT_AFTER, SCHEMA, first, keep, prune
+
+NOW = 1_795_000_000
+
+
+@pytest.fixture
+def db():
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.executescript(SCHEMA)
+        yield database
+
+
+def verified(jti, exp=None, owner="centre", sha256="a"):
+    return SimpleNamespace(owner=owner, jti=jti, sha256=sha256, exp=exp)
+
+
+def refused(db, one):
+    with pytest.raises(Forged) as error:
+        first(db, one)
+    return error.value.code
+
+
+def test_a_number_is_kept_until_a_day_after_its_end(db):
+    one, outcome = verified("one", NOW), {"outcome": "taken"}
+    assert first(db, one) is None
+    keep(db, one, outcome)
+    assert prune(db, NOW + KEPT_AFTER) == 0
+    assert first(db, one) == outcome
+    assert refused(db, verified("one", NOW, sha256="b")) is Code.REPLAY
+    assert prune(db, NOW + KEPT_AFTER + 1) == 1
+
+
+def test_what_ended_no_later_than_a_number_that_was_forgotten_is_a_replay(db):
+    keep(db, verified("one", NOW), {})
+    keep(db, verified("two", NOW - 60), {})
+    assert prune(db, NOW + KEPT_AFTER + 1) == 2
+    for jti, exp in (("one", NOW), ("two", NOW - 60), ("never seen", NOW - 1)):
+        assert refused(db, verified(jti, exp)) is Code.REPLAY
+    assert first(db, verified("later", NOW + 1)) is None
+    # a later round that forgets less does not lower the bound
+    keep(db, verified("three", NOW - 3600), {})
+    prune(db, NOW + KEPT_AFTER + 1)
+    assert refused(db, verified("one", NOW)) is Code.REPLAY
+
+
+def test_a_number_without_an_end_is_kept_for_ever(db):
+    keep(db, verified("a consent"), {"outcome": "recorded"})
+    assert prune(db, NOW + 3650 * KEPT_AFTER) == 0
+    assert first(db, verified("a consent")) == {"outcome": "recorded"}
+
+
+def test_two_issuers_number_for_themselves(db):
+    keep(db, verified("one", NOW), {"outcome": "taken"})
+    assert first(db, verified("one", NOW + 1, owner="another", sha256="b")) is None
