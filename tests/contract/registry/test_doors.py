@@ -316,6 +316,7 @@ def test_nothing_to_withdraw_is_said(registry):
 
 
 def test_a_withdrawal_of_one_purpose_says_nothing_to_other_recipients(registry):
+    """Rule D9."""
     give(registry)
     give(registry, recipient="other.example", purpose="research", channels=["cw"])
     calls_bases.withdraw(registry, **BY, place="A-1", purpose="research")
