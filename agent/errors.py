@@ -4,6 +4,7 @@ AgentError
 ├── Refused          tell the person what is wrong and what to do; nothing was changed
 │   ├── ConfigError  the same, of the configuration: which lines to change
 │   ├── NotYet       the same, today: keep what was asked for, try again when something has changed
+│   ├── NotForYou    the same, of a file that this account may not read: another account can
 │   └── NotRecorded  the disk did not take it: keep it, try exactly the same again later
 ├── WriteRefused     a device did not take a command: read what stands there before anything else
 ├── LinkLost         close the link, wait, open it again
@@ -38,6 +39,10 @@ class ConfigError(Refused):
 
 class NotYet(Refused):
     """What was asked for builds on a fact that may still come."""
+
+
+class NotForYou(Refused):
+    """What is asked about is not for this account to read; nothing is known to be wrong with it."""
 
 
 class NotRecorded(Refused):

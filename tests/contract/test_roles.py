@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,15 @@ import pytest
 
 from agent import local, panel
 from agent.app import visited
+from agent.authority.audit import Chain
 from agent.calls import CALLS
 from agent.clerk import Asker
-from agent.cli import examine
+from agent.cli import audit, examine
 from agent.config.models import Building
 from agent.errors import Refused
+from agent.registry import identity
 from agent.roles import EVERY_ROLE, HELD, NEEDS, Right, Role
+from agent.state import acting_as
 from tests.contract.control.test_desk import Bench
 
 TOP = Path(__file__).parents[2]
@@ -143,6 +147,53 @@ def test_who_is_turned_away_hears_which_role_may_and_how_to_get_it(visits, monke
     for answer, words in ((paul, "c'est pour le rôle operator"), (jean, "n'a aucun rôle")):
         with pytest.raises(Refused, match=words):
             local._answer([json.dumps(answer).encode()], print)
+
+
+def run(who, *words):
+    return {"as": who, "run": words}
+
+
+def test_each_role_follows_the_chain_through_the_agent_and_a_dpo_reads_it(visits, open_folder):
+    chain = Chain(open_folder / "state", lambda: 1.8e9)
+    chain.append("consent.given", {"by": "alice"})
+    last = chain.append("consent.withdrawn", {"by": "alice"})
+    verified = [run(who, "audit", "verify", "--hash", last) for who in (*ROLES, "jean")]
+    listed = [
+        run(who, "audit", "list", "--kind", "consent", "--json") for who in ("dupont", "omar")
+    ]
+    *roles, nobody, dpo, operator = visits(*verified, *listed)
+    assert [(one["code"], one["err"]) for one in roles] == [(0, "")] * len(ROLES)
+    assert last in roles[0]["out"]
+    assert (nobody["code"], "has no role" in nobody["err"]) == (1, True)
+    types = [one["type"] for one in json.loads(dpo["out"])["records"]]
+    assert types == ["consent.given", "consent.withdrawn"]
+    assert (operator["code"], "audit list is not for the account" in operator["err"]) == (1, True)
+
+
+def test_what_an_account_may_not_read_is_no_finding_of_the_doctor(visits, open_folder):
+    state = open_folder / "state"
+    identity.mint(state)
+    (state / "identity.pem").touch(0o600)
+    (open_folder / "etc").mkdir(mode=0o700)
+    closed = (open_folder / "config.yaml").rename(open_folder / "etc" / "config.yaml")
+    (open_folder / "config.yaml").write_text(closed.read_text())
+    doctor = ("doctor", "--json", "--state", str(state))
+    answers = visits(run("alice", *doctor), run("alice", *doctor, "-c", str(closed)))
+    assert [answer["err"] for answer in answers] == ["", ""]
+    found = {one["what"]: one for answer in answers for one in json.loads(answer["out"])}
+    for what in ("keys", "certificate", "configuration"):
+        assert (found[what]["fine"], "sudo gardien doctor" in found[what]["said"]) == (None, True)
+
+
+def test_without_an_agent_the_chain_is_for_root_and_the_command_says_so(open_folder):
+    if os.geteuid():
+        pytest.skip("only root may act as another account")
+    state = open_folder / "state"
+    Chain(state, lambda: 1.8e9)
+    for mode in (0o755, 0o700):
+        state.chmod(mode)
+        with acting_as(pwd.getpwnam("nobody")), pytest.raises(Refused, match="sudo"):
+            audit.verify(config=open_folder / "config.yaml", state=state)
 
 
 def test_accounts_without_a_role_take_no_place_from_others(visits):
