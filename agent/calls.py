@@ -35,7 +35,7 @@ from agent.registry.calls_forms import ending, open_forms
 from agent.registry.documents import OccupancyState
 from agent.registry.index import Unknown
 from agent.restored import waits
-from agent.roles import INSTALLER, Right, holders
+from agent.roles import INSTALLER, NAMES, Right, holders
 from agent.steering import calls as control_calls
 from agent.upstream import keys, offering, uplinks
 from agent.upstream.events import events
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 NOT_PLANT = N_(
     '"{device}" does not measure common plant, so its values are not for the account "{account}":'
-    " they are for the role installer. Whoever may give it: sudo adduser {account} {group}"
+    " they are for the role {roles}. Whoever may give it: sudo adduser {account} {group}"
 )
 
 
@@ -343,7 +343,13 @@ async def read(house: House, asker: Asker, *, device: str, point: str = "") -> d
     """Read a device now, between the daemon's own requests. Raises Refused."""
     line, found = house.device(device)
     if not asker.may(Right.METERS) and not privacy.is_common(house, device):
-        raise Refused(NOT_PLANT, account=asker.who, device=device, group=INSTALLER.group)
+        raise Refused(
+            NOT_PLANT,
+            account=asker.who,
+            device=device,
+            roles=[NAMES[INSTALLER]],
+            group=INSTALLER.group,
+        )
     wanted: list[Point] = [p for p in found.points if point in ("", p.name) and not p.derived]
     if not wanted:
         names = ", ".join(p.name for p in found.points)

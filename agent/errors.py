@@ -25,11 +25,16 @@ class AgentError(Exception):
 class Refused(AgentError):
     """What a person asked for cannot be done as asked; the message says what to do instead.
 
-    `values` are put into the message: so another process can say it in its reader's language.
+    `values` are put into the message: so another process can say it in its reader's language. A
+    list is of messages, which are said with commas between them.
     """
 
-    def __init__(self, message: str = "", /, **values: str) -> None:
-        super().__init__(message.format(**values) if values else message)
+    def __init__(self, message: str = "", /, **values: str | list[str]) -> None:
+        here = {
+            name: value if isinstance(value, str) else ", ".join(value)
+            for name, value in values.items()
+        }
+        super().__init__(message.format(**here) if here else message)
         self.message, self.values = message, values
 
 

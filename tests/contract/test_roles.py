@@ -16,11 +16,11 @@ from agent.app import visited
 from agent.authority.audit import Chain
 from agent.calls import CALLS
 from agent.clerk import Asker
-from agent.cli import audit, examine
+from agent.cli import audit, command_line, examine
 from agent.config.models import Building
 from agent.errors import Refused
 from agent.registry import identity
-from agent.roles import EVERY_ROLE, HELD, NEEDS, Right, Role
+from agent.roles import EVERY_ROLE, HELD, NEEDS, Right, Role, see_that_it_may
 from agent.state import acting_as
 from tests.contract.control.test_desk import Bench
 
@@ -113,6 +113,19 @@ def test_each_call_needs_one_right_and_each_right_is_held_and_needed():
         assert {right for right, roles in HELD.items() if role in roles} < set(Right)
 
 
+def test_each_call_is_named_by_the_command_that_makes_it():
+    def commands(command, words=()):
+        for name, one in getattr(command, "commands", {}).items():
+            yield " ".join((*words, name))
+            yield from commands(one, (*words, name))
+
+    known = set(commands(command_line()))
+    for call in NEEDS:
+        with pytest.raises(Refused) as refused:
+            see_that_it_may("paul", frozenset({"nothing"}), call)
+        assert refused.value.values["command"] in known
+
+
 def test_the_manual_names_each_role_and_the_package_makes_its_group():
     page = (TOP / "docs/install.md").read_text()
     groups = (TOP / "packaging/debian/gardien.sysusers").read_text()
@@ -137,14 +150,21 @@ def test_each_role_may_do_what_is_its_own_and_nothing_else(visits):
 
 
 def test_who_is_turned_away_hears_which_role_may_and_how_to_get_it(visits, monkeypatch):
-    answers = visits(ask("paul", "control.opt_out", name="x"), ask("jean", "status"))
-    paul, jean = answers
-    assert 'control opt-out is not for the account "paul"' in paul["refused"]
-    assert "for the role operator" in paul["refused"]
+    paul, jean, many = visits(
+        ask("paul", "control.opt_out", name="x"), ask("jean", "status"), ask("paul", "meter.list")
+    )
+    assert '`gardien control opt-out` is not for the account "paul"' in paul["refused"]
+    assert "these roles may: operator (group gardien-operator)" in paul["refused"]
     assert "sudo adduser paul gardien-operator" in paul["refused"]
+    assert "installer (group gardien-installer), manager" in many["refused"]
+    assert "sudo adduser paul gardien-dpo" in many["refused"]  # it has the fewest rights of them
     assert "sudo adduser jean gardien-reader" in jean["refused"]
     monkeypatch.setenv("LANGUAGE", "fr")
-    for answer, words in ((paul, "c'est pour le rôle operator"), (jean, "n'a aucun rôle")):
+    for answer, words in (
+        (paul, "peuvent : exploitant "),
+        (many, r"peuvent : installateur .*, gestionnaire .*, délégué "),
+        (jean, "n'a aucun rôle"),
+    ):
         with pytest.raises(Refused, match=words):
             local._answer([json.dumps(answer).encode()], print)
 
@@ -167,7 +187,7 @@ def test_each_role_follows_the_chain_through_the_agent_and_a_dpo_reads_it(visits
     assert (nobody["code"], "has no role" in nobody["err"]) == (1, True)
     types = [one["type"] for one in json.loads(dpo["out"])["records"]]
     assert types == ["consent.given", "consent.withdrawn"]
-    assert (operator["code"], "audit list is not for the account" in operator["err"]) == (1, True)
+    assert (operator["code"], "`gardien audit list` is not for" in operator["err"]) == (1, True)
 
 
 def test_what_an_account_may_not_read_is_no_finding_of_the_doctor(visits, open_folder):
