@@ -16,7 +16,7 @@ from agent.app import visited
 from agent.authority.audit import Chain
 from agent.calls import CALLS
 from agent.clerk import Asker
-from agent.cli import audit, command_line, examine
+from agent.cli import audit, command_line, control, examine
 from agent.config.models import Building
 from agent.errors import Refused
 from agent.registry import identity
@@ -210,10 +210,25 @@ def test_without_an_agent_the_chain_is_for_root_and_the_command_says_so(open_fol
         pytest.skip("only root may act as another account")
     state = open_folder / "state"
     Chain(state, lambda: 1.8e9)
-    for mode in (0o755, 0o700):
+    chain = {"config": open_folder / "config.yaml", "state": state}
+    for mode, words in ((0o755, "it does not run: sudo gardien audit"), (0o700, "systemctl start")):
         state.chmod(mode)
-        with acting_as(pwd.getpwnam("nobody")), pytest.raises(Refused, match="sudo"):
-            audit.verify(config=open_folder / "config.yaml", state=state)
+        with acting_as(pwd.getpwnam("nobody")), pytest.raises(Refused, match=words):
+            audit.verify(**chain)
+
+
+def test_what_the_journal_knows_is_given_back_by_root_and_nobody_is_told_that_it_is_unreadable(
+    open_folder,
+):
+    if os.geteuid():
+        pytest.skip("only root may act as another account")
+    for mode in (0o755, 0o700):
+        open_folder.chmod(mode)
+        with (
+            acting_as(pwd.getpwnam("nobody")),
+            pytest.raises(Refused, match="sudo gardien control release --all"),
+        ):
+            control.release(every=True, state=open_folder)
 
 
 def test_accounts_without_a_role_take_no_place_from_others(visits):
