@@ -122,8 +122,15 @@ def occupancies(registry: Registry, rows: Sequence[Occupancy], now: float) -> An
 
 
 def consents(registry: Registry, rows: Sequence[Consent], now: float) -> Answer:
-    """Show consents."""
-    return _listed(registry, "consents", rows, now, _consent)
+    """Show consents, each with who recorded it first: `who` is whoever said the last of it, such as
+    who withdrew it.
+    """
+    first = registry.first_words({one.id for one in rows})
+
+    def consent(one: Consent) -> Answer:
+        return _consent(one) | {"recorded": _word(first.get(one.id, one.word))}
+
+    return _listed(registry, "consents", rows, now, consent)
 
 
 def duties(registry: Registry, rows: Sequence[Duty], now: float) -> Answer:
