@@ -264,14 +264,23 @@ def _line_is_back(house: House, device: Device, link: str) -> bool:
     return 0 < device.lost_at_opening < line.opened and not line.error
 
 
-def _held(house: House, device: Device, words: str) -> str:
-    """Why its last row was held back, unless whose it is has been recorded since."""
+def _held(house: House, device: Device, held: Mapping[str, str]) -> str:
+    """Why its last rows were held back, with the points where it is not all of them; unless whose
+    it is has been recorded since.
+    """
     now = int(house.clock.now())
     wanted = [p.channel for p in device.points if p.channel is not None and p.place is None]
     whose = (house.registry.whose(device.name, device.serial, one, now) for one in wanted)
-    if words in set(Unknown) and not any(isinstance(one, Unknown) for one in whose):
-        return "whose it is was recorded since: from its next reading on"
-    return words
+    since = not any(isinstance(one, Unknown) for one in whose)
+    points: dict[str, list[str]] = {}
+    for point, words in held.items():
+        said = "whose it is was recorded since: from its next reading on"
+        points.setdefault(said if since and words in set(Unknown) else words, []).append(point)
+    every = {p.name for p in device.points if p.channel is not None}
+    return "; ".join(
+        words if every <= set(names) else f"{', '.join(names)}: {words}"
+        for words, names in points.items()
+    )
 
 
 def _clock(house: House, health: Mapping[str, Any], device: Device) -> dict[str, Any] | None:

@@ -89,7 +89,7 @@ def test_two_consents_yield_rows_at_both_steps_each_with_its_own_basis(town):
 def test_without_any_consent_nothing_is_made_and_it_is_said(town):
     ledger = town.ledger()
     assert day_of(ledger, at(2, 12), 96) == []
-    assert "no consent" in ledger.held["m1"]
+    assert "no consent" in str(ledger.held["m1"])
 
 
 def test_slots_that_went_by_are_missing_at_the_steps_agreed_to_only(town):
