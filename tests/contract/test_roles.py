@@ -20,6 +20,7 @@ from agent.cli import audit, command_line, control, examine
 from agent.config.models import Building
 from agent.errors import Refused
 from agent.registry import identity
+from agent.registry.looks import EVERYBODY, Looks
 from agent.roles import EVERY_ROLE, HELD, NEEDS, Right, Role, see_that_it_may
 from agent.state import acting_as
 from tests.contract.control.test_desk import Bench
@@ -229,6 +230,15 @@ def test_what_the_journal_knows_is_given_back_by_root_and_nobody_is_told_that_it
             pytest.raises(Refused, match="sudo gardien control release --all"),
         ):
             control.release(every=True, state=open_folder)
+
+
+def test_lists_speak_the_readers_language(visits, open_folder, monkeypatch):
+    Looks(open_folder / "state" / "looks.jsonl", 0).note("eva", "privacy.person", EVERYBODY, 1.8e9)
+    monkeypatch.setenv("LANGUAGE", "fr")
+    lists = ("place list", "meter list", "duty list", "privacy disclosures", "privacy access")
+    answers = visits(*(run("dupont", *words.split()) for words in lists))
+    heads = ("libellé", "n° de série", "gestionnaire", "destinataire", "lettre sur les données")
+    assert [words in one["out"] for words, one in zip(heads, answers, strict=True)] == [True] * 5
 
 
 def test_accounts_without_a_role_take_no_place_from_others(visits):
