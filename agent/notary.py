@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 MOST_RECORDS = 1_000
 """of an answer"""
+ONE_READS = asyncio.Lock()
+"""a chain of 64 MB takes a core for a while: several who ask at once must not slow the reading"""
 
 
 def standing(house: House) -> dict[str, Any] | None:
@@ -165,7 +167,8 @@ async def audit_list(
 async def _read(house: House, read: Callable[..., Any], *more: Any) -> Any:
     """Read the files of the chain, which grows meanwhile. Raises Refused."""
     try:
-        return await asyncio.to_thread(read, house.config.state / audit.FOLDER, *more)
+        async with ONE_READS:
+            return await asyncio.to_thread(read, house.config.state / audit.FOLDER, *more)
     except FileNotFoundError as error:  # the oldest of a full chain has just gone
         raise Refused(f"{error.filename} is not there any more: ask again") from error
 

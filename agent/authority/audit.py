@@ -15,7 +15,6 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -284,8 +283,6 @@ def verify(place: Path, wanted: Collection[str] = ()) -> Verdict:
     Keeps no record in memory. Raises Broken, naming the first record that does not follow from the
     ones before it; OSError where the files cannot be read.
     """
-    with suppress(FileNotFoundError):
-        place.stat()  # is_file() says no of what lies in a folder that is not for this account
     files = [place] if place.is_file() else segments(place)
     if not files:
         raise Refused(f"{place}: no audit chain lies there")
