@@ -35,7 +35,7 @@ from agent.registry.calls_forms import ending, open_forms
 from agent.registry.documents import OccupancyState
 from agent.registry.index import Unknown
 from agent.restored import waits
-from agent.roles import INSTALLER, Right, holders
+from agent.roles import INSTALLER, NAMES, Right, holders
 from agent.steering import calls as control_calls
 from agent.upstream import keys, offering, uplinks
 from agent.upstream.events import events
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 NOT_PLANT = N_(
     '"{device}" does not measure common plant, so its values are not for the account "{account}":'
-    " they are for the role installer. Whoever may give it: sudo adduser {account} {group}"
+    " they are for the role {roles}. Whoever may give it: sudo adduser {account} {group}"
 )
 
 
@@ -264,14 +264,23 @@ def _line_is_back(house: House, device: Device, link: str) -> bool:
     return 0 < device.lost_at_opening < line.opened and not line.error
 
 
-def _held(house: House, device: Device, words: str) -> str:
-    """Why its last row was held back, unless whose it is has been recorded since."""
+def _held(house: House, device: Device, held: Mapping[str, str]) -> str:
+    """Why its last rows were held back, with the points where it is not all of them; unless whose
+    it is has been recorded since.
+    """
     now = int(house.clock.now())
     wanted = [p.channel for p in device.points if p.channel is not None and p.place is None]
     whose = (house.registry.whose(device.name, device.serial, one, now) for one in wanted)
-    if words in set(Unknown) and not any(isinstance(one, Unknown) for one in whose):
-        return "whose it is was recorded since: from its next reading on"
-    return words
+    since = not any(isinstance(one, Unknown) for one in whose)
+    points: dict[str, list[str]] = {}
+    for point, words in held.items():
+        said = "whose it is was recorded since: from its next reading on"
+        points.setdefault(said if since and words in set(Unknown) else words, []).append(point)
+    every = {p.name for p in device.points if p.channel is not None}
+    return "; ".join(
+        words if every <= set(names) else f"{', '.join(names)}: {words}"
+        for words, names in points.items()
+    )
 
 
 def _clock(house: House, health: Mapping[str, Any], device: Device) -> dict[str, Any] | None:
@@ -343,7 +352,13 @@ async def read(house: House, asker: Asker, *, device: str, point: str = "") -> d
     """Read a device now, between the daemon's own requests. Raises Refused."""
     line, found = house.device(device)
     if not asker.may(Right.METERS) and not privacy.is_common(house, device):
-        raise Refused(NOT_PLANT, account=asker.who, device=device, group=INSTALLER.group)
+        raise Refused(
+            NOT_PLANT,
+            account=asker.who,
+            device=device,
+            roles=[NAMES[INSTALLER]],
+            group=INSTALLER.group,
+        )
     wanted: list[Point] = [p for p in found.points if point in ("", p.name) and not p.derived]
     if not wanted:
         names = ", ".join(p.name for p in found.points)

@@ -4,6 +4,7 @@ AgentError
 ├── Refused          tell the person what is wrong and what to do; nothing was changed
 │   ├── ConfigError  the same, of the configuration: which lines to change
 │   ├── NotYet       the same, today: keep what was asked for, try again when something has changed
+│   ├── NotForYou    the same, of a file that this account may not read: another account can
 │   └── NotRecorded  the disk did not take it: keep it, try exactly the same again later
 ├── WriteRefused     a device did not take a command: read what stands there before anything else
 ├── LinkLost         close the link, wait, open it again
@@ -24,11 +25,16 @@ class AgentError(Exception):
 class Refused(AgentError):
     """What a person asked for cannot be done as asked; the message says what to do instead.
 
-    `values` are put into the message: so another process can say it in its reader's language.
+    `values` are put into the message: so another process can say it in its reader's language. A
+    list is of messages, which are said with commas between them.
     """
 
-    def __init__(self, message: str = "", /, **values: str) -> None:
-        super().__init__(message.format(**values) if values else message)
+    def __init__(self, message: str = "", /, **values: str | list[str]) -> None:
+        here = {
+            name: value if isinstance(value, str) else ", ".join(value)
+            for name, value in values.items()
+        }
+        super().__init__(message.format(**here) if here else message)
         self.message, self.values = message, values
 
 
@@ -38,6 +44,10 @@ class ConfigError(Refused):
 
 class NotYet(Refused):
     """What was asked for builds on a fact that may still come."""
+
+
+class NotForYou(Refused):
+    """What is asked about is not for this account to read; nothing is known to be wrong with it."""
 
 
 class NotRecorded(Refused):

@@ -1,27 +1,38 @@
-"""What is asked about whose word counts: the trust list, and signed objects brought by hand."""
+"""What is asked about whose word counts, and what was decided: the trust list, signed objects
+brought by hand, and the audit chain.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from agent.authority import set_aside, trust
+from agent.authority import audit, set_aside, trust
 from agent.clerk import author
 from agent.clock import NOT_BELIEVED, stamp
 from agent.errors import Refused
 from agent.reception.reception import BY_HAND
+from agent.registry import written
 from agent.steering.grants import left_out
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from agent.authority.audit import Record
     from agent.authority.trust import TrustList
     from agent.clerk import Asker, Call
     from agent.house import House
     from agent.reception.reception import Reception
 
 log = logging.getLogger(__name__)
+
+MOST_RECORDS = 1_000
+"""of an answer"""
+ONE_READS = asyncio.Lock()
+"""a chain of 64 MB takes a core for a while: several who ask at once must not slow the reading"""
 
 
 def standing(house: House) -> dict[str, Any] | None:
@@ -124,7 +135,47 @@ async def object_all_came(
     return {"made": made, "by": who}
 
 
+async def audit_verify(
+    house: House,
+    asker: Asker,
+    *,
+    hash: str | None = None,  # noqa: A002 -- the word people write
+) -> dict[str, Any]:
+    """Follow the chain from record to record; it must have the record of `hash`. Raises Refused."""
+    del asker
+    answer: dict[str, Any] = await _read(house, audit.told, hash)
+    return answer
+
+
+async def audit_list(
+    house: House, asker: Asker, *, kind: str = "", since: str | None = None, last: float = 50
+) -> dict[str, Any]:
+    """List the last records of the chain: of a kind (`consent`: also `consent.given`), since a
+    date. Raises Broken.
+    """
+    del asker
+    begins = written.when(since, house.config.building.timezone, "since")
+    first = stamp(begins) if begins is not None else ""
+
+    def wanted(record: Record) -> bool:
+        return record.t >= first and (not kind or f"{record.type}.".startswith(f"{kind}."))
+
+    most = max(1, min(int(last), MOST_RECORDS))
+    return {"records": [asdict(one) for one in await _read(house, audit.newest, most, wanted)]}
+
+
+async def _read(house: House, read: Callable[..., Any], *more: Any) -> Any:
+    """Read the files of the chain, which grows meanwhile. Raises Refused."""
+    try:
+        async with ONE_READS:
+            return await asyncio.to_thread(read, house.config.state / audit.FOLDER, *more)
+    except FileNotFoundError as error:  # the oldest of a full chain has just gone
+        raise Refused(f"{error.filename} is not there any more: ask again") from error
+
+
 CALLS: Mapping[str, Call] = {
+    "audit.verify": audit_verify,
+    "audit.list": audit_list,
     "trust.show": trust_show,
     "trust.look": trust_look,
     "trust.accept": trust_accept,

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 AT_A_START = ("state", "clock", "spool", "trust")
 """sections that an agent takes when it starts, and never again"""
+IN_PLACE = ("building", "privacy", "enrolment", "updates", "backup", "syndic")
+"""sections that are looked at anew at each use: nothing is opened or closed for them"""
 
 
 async def reload(here: Running) -> dict[str, Any]:
@@ -104,7 +106,27 @@ async def _change(here: Running, new: Config) -> dict[str, list[str]]:
         "uplink opened": fresh,
         "uplink": changed,
         "control": steered,
+        "setting": _settings(old, new),
     }
+
+
+def _settings(old: Config, new: Config) -> list[str]:
+    """What differs in the sections that are taken in place: `building.roles`, or all of `syndic`
+    where it was not there before, or is no more.
+    """
+    found: list[str] = []
+    for section in IN_PLACE:
+        before, after = getattr(old, section), getattr(new, section)
+        if before is None or after is None:
+            found += [section] if before is not after else []
+            continue
+        options = type(after).model_fields
+        found += [
+            f"{section}.{option}"
+            for option in options
+            if getattr(before, option) != getattr(after, option)
+        ]
+    return found
 
 
 async def _steer(here: Running, new: Config) -> list[str]:

@@ -29,8 +29,8 @@ OLD_GROUP = "gardien-admin"
 CONFIGURED = "building.roles"
 
 NOT_YOURS = N_(
-    '{call} is not for the account "{account}": it is for the role {roles}. Whoever may give it:'
-    " sudo adduser {account} {group} (or `building: {{roles: …}}` in the configuration)"
+    '`gardien {command}` is not for the account "{account}": these roles may: {roles}. Whoever may'
+    " give one: sudo adduser {account} {group} (or `building: {{roles: …}}` in the configuration)"
 )
 NO_ROLE = N_(
     'the account "{account}" has no role at this gateway. Whoever may give one, such as to see how'
@@ -57,6 +57,14 @@ class Role(StrEnum):
 
 EVERY_ROLE = frozenset(Role)
 INSTALLER, MANAGER, OPERATOR, DPO, READER = Role
+NAMES: Mapping[Role, str] = {
+    INSTALLER: N_("installer (group gardien-installer)"),
+    MANAGER: N_("manager (group gardien-manager)"),
+    OPERATOR: N_("operator (group gardien-operator)"),
+    DPO: N_("data protection officer (group gardien-dpo)"),
+    READER: N_("reader (group gardien-reader)"),
+}
+"""as people know them"""
 
 
 class Right(StrEnum):
@@ -125,6 +133,7 @@ NEEDS: Mapping[str, Right] = {
     "clock.show": Right.SEE_GATEWAY,
     "key.show": Right.SEE_GATEWAY,
     "trust.show": Right.SEE_GATEWAY,
+    "audit.verify": Right.SEE_GATEWAY,
     "privacy.catalogue": Right.SEE_GATEWAY,
     "privacy.register": Right.SEE_GATEWAY,
     "privacy.assessment": Right.SEE_GATEWAY,
@@ -140,6 +149,7 @@ NEEDS: Mapping[str, Right] = {
     "duty.list": Right.SEE_PEOPLE,
     "privacy.breach.list": Right.SEE_PEOPLE,
     "privacy.breach.show": Right.SEE_PEOPLE,
+    "audit.list": Right.SEE_PEOPLE,
     "privacy.explain": Right.SEE_PEOPLE,
     "privacy.disclosures": Right.SEE_PEOPLE,
     "privacy.access": Right.SEE_PEOPLE,
@@ -204,6 +214,20 @@ NEEDS: Mapping[str, Right] = {
 }
 """the right that each call needs; one that does not stand here is refused to everybody"""
 
+TYPED: Mapping[str, str] = {
+    "clock.show": "clock",
+    "configuration": "config diff",
+    **{f"alias.{word}": f"place alias {word}" for word in ("add", "end", "import", "list")},
+    "consent.answers": "consent import",
+    "trust.look": "trust accept",
+    "object.preview": "object accept",
+    "control.hand_back": "control release",
+    "control.abandon": "control release",
+    "control.opt_in": "control opt-out",
+    "control.vote": "control confirm",
+}
+"""the command that makes a call, where it is not the same words"""
+
 
 def see_that_it_may(account: str, roles: frozenset[Role], call: str) -> None:
     """Raises Refused, naming who may and how an account gets there."""
@@ -212,13 +236,19 @@ def see_that_it_may(account: str, roles: frozenset[Role], call: str) -> None:
     holders = HELD[NEEDS[call]]
     if not roles & holders:
         named = [one for one in Role if one in holders]
+        least = min(named, key=_rights)
         raise Refused(
             NOT_YOURS,
-            call=call.replace(".", " ").replace("_", "-"),
+            command=TYPED.get(call) or call.replace(".", " ").replace("_", "-"),
             account=account,
-            roles=", ".join(named),
-            group=named[0].group,
+            roles=[NAMES[one] for one in named],
+            group=least.group,
         )
+
+
+def _rights(role: Role) -> int:
+    """How much a role may: how many rights it holds."""
+    return sum(role in roles for roles in HELD.values())
 
 
 def roles_of(uid: int, building: Building) -> frozenset[Role]:

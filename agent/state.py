@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.durable import Reserve
 from agent.errors import Refused
+from agent.words import N_
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,6 +41,12 @@ LONGEST_NAME = 100
 """characters of a command or account that are shown"""
 MINUTES_FROM = 120
 """seconds, and minutes, from which on a time is told in the next unit"""
+
+CLOSED = N_(
+    "{path} is not for this account, so an agent that runs there cannot be asked: become root"
+    " (sudo). One that systemd starts is asked at {door}, by whoever has a role: sudo systemctl"
+    " start gardien (docs/install.md)"
+)
 
 log = logging.getLogger(__name__)
 
@@ -326,10 +333,7 @@ def _knock(path: str, what: Path | str) -> socket.socket | None:
 
 
 def _not_for_you(what: Path | str) -> Refused:
-    return Refused(
-        f"{what} is not for this account: become root (sudo). Where the agent of the package runs,"
-        " its own door is open to whoever has a role: docs/install.md"
-    )
+    return Refused(CLOSED, path=str(what), door=PACKAGED_DOOR)
 
 
 def daemon_answers(state: Path) -> bool:

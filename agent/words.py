@@ -32,8 +32,16 @@ def n_(one: str, several: str, number: int, /, **values: object) -> str:
 
 
 def retold(said: str, message: str, values: Mapping[str, object]) -> str:
-    """What was said in English, in the reader's language, where the catalogue has its message."""
-    return _(message, **values) if message in _catalogue(language()) else said
+    """What was said in English, in the reader's language, where the catalogue has its message; the
+    entries of a list among its values are messages, too.
+    """
+    if message not in _catalogue(language()):
+        return said
+    here = {
+        name: ", ".join(map(_, value)) if isinstance(value, list) else value
+        for name, value in values.items()
+    }
+    return _(message, **here)
 
 
 def N_(message: str) -> str:  # noqa: N802 -- gettext's own name for it

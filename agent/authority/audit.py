@@ -15,7 +15,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +24,10 @@ from agent.authority.canonical import canonical
 from agent.clock import stamp
 from agent.durable import NO_ROOM, Disk, Reserve
 from agent.errors import Refused
+from agent.words import N_
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ YEAR = 366 * 86_400
 RECEIPTED = "receipted.json"
 """the last record of which a recipient is known to have the hash"""
 LONGEST_LINE = 64 * 1024
+NOT_IN_CHAIN = N_("no record at hand has the hash {hash}: the chain is another, or was cut")
 NAME = re.compile(r"\d{12}\.jsonl")
 
 
@@ -264,17 +266,28 @@ class Verdict:
     torn: int
     """bytes of an unfinished last line"""
     hashes: frozenset[str] = frozenset()
+    """those of the wanted ones that are in the chain"""
 
 
-def verify(place: Path) -> Verdict:
+def told(place: Path, wanted: str | None) -> dict[str, Any]:
+    """What `verify` finds, as plain data. Raises Refused where the wanted hash is not there."""
+    found = verify(place, [wanted] if wanted else ())
+    if wanted is not None and wanted not in found.hashes:
+        raise Refused(NOT_IN_CHAIN, hash=wanted)
+    return {name: one for name, one in asdict(found).items() if name != "hashes"}
+
+
+def verify(place: Path, wanted: Collection[str] = ()) -> Verdict:
     """Follow a chain from its first record at hand to its last: a file, or the folder of several.
 
-    Raises Broken, naming the first record that does not follow from the ones before it.
+    Keeps no record in memory. Raises Broken, naming the first record that does not follow from the
+    ones before it; OSError where the files cannot be read.
     """
     files = [place] if place.is_file() else segments(place)
     if not files:
         raise Refused(f"{place}: no audit chain lies there")
-    found: list[Record] = []
+    asked, hashes = frozenset(wanted), set()
+    first: Record | None = None
     previous: Record | None = None
     torn = 0
     for file in files:
@@ -282,12 +295,25 @@ def verify(place: Path) -> Verdict:
         if torn and file != files[-1]:
             raise Broken(f"{file}: its last line is not whole, and others follow")
         for record in _records(file, previous):
-            found.append(record)
-            previous = record
-    if not found:
+            first, previous = first or record, record
+            if record.hash in asked:
+                hashes.add(record.hash)
+    if first is None or previous is None:
         return Verdict(0, 0, None, BEGIN, torn)
-    hashes = frozenset(record.hash for record in found)
-    return Verdict(found[0].n, found[-1].n, found[0].t, found[-1].hash, torn, hashes)
+    return Verdict(first.n, previous.n, first.t, previous.hash, torn, frozenset(hashes))
+
+
+def newest(place: Path, most: int, wanted: Callable[[Record], bool]) -> list[Record]:
+    """The last records of a chain that are wanted, `most` of them, the newest one last.
+
+    Raises Broken, OSError.
+    """
+    found: list[Record] = []
+    for file in reversed(segments(place)):
+        found = [one for one in _records(file, None) if wanted(one)][-most:] + found
+        if len(found) >= most:
+            break
+    return found[-most:]
 
 
 def _records(path: Path, previous: Record | None) -> Iterator[Record]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +24,9 @@ from agent.cli.terminal import (
     when,
     wrapped,
 )
+from agent.errors import Refused
 from agent.units import spoken
+from agent.words import N_
 
 if TYPE_CHECKING:
     from agent.control.release import Given
@@ -39,6 +42,11 @@ READ_WITHIN = 4.0
 """seconds of these in which the disk must have given what it knows"""
 UNREADABLE = (
     "it could not be read: what it knows beyond its copy in /run is given back once it can be"
+)
+
+NOT_YOURS = N_(
+    "{folder} is not for this account: sudo gardien control release --all, while the agent is"
+    " stopped. Where it runs, an operator gives back one control: gardien control release NAME"
 )
 
 
@@ -150,13 +158,28 @@ def release(
 def _release_all(config: Path, state: Path | None, *, limits: bool, json: bool) -> None:
     from dataclasses import asdict
 
-    given = given_back(state_of(config, state), limits=limits)
+    folder = state_of(config, state)
+    if not _owns(folder):
+        raise Refused(NOT_YOURS, folder=str(folder))
+    given = given_back(folder, limits=limits)
     if json:
         as_json([asdict(one) for one in given])
     else:
         for one in given:
             typer.echo(f"{one.control}: {one.words}")
     raise typer.Exit(0 if all(one.done for one in given) else 1)
+
+
+def _owns(state: Path) -> bool:
+    """Whether this account may work on a state's files: root, or whose it is."""
+    if not os.geteuid():
+        return True
+    try:
+        return state.stat().st_uid == os.geteuid()
+    except PermissionError:
+        return False
+    except OSError:  # of a disk that fails: what the copy knows is given back all the same
+        return True
 
 
 def given_back(folder: Path, *, limits: bool) -> list[Given]:
@@ -172,7 +195,6 @@ def given_back(folder: Path, *, limits: bool) -> list[Given]:
     from agent.control.journal_copy import JournalCopy
     from agent.control.release import Given, known_rows, release_all
     from agent.control.stamps import Moment
-    from agent.errors import Refused
     from agent.state import owned_unwritten
     from agent.steering.wiring import FILE
     from agent.storage import is_read_only, volatile
@@ -268,7 +290,6 @@ def sheet(
     from agent.config import load
     from agent.config.fits import fits
     from agent.control.sheet import sheet as page
-    from agent.errors import Refused
 
     if language not in {"fr", "en", "both"}:
         raise typer.BadParameter("fr, en or both", param_hint="--language")
@@ -296,8 +317,6 @@ def dry_run(
 
     Exit status 1 where a part of it would be refused.
     """
-    from agent.errors import Refused
-
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

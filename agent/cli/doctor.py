@@ -73,7 +73,7 @@ def findings(config: Path, state: Path) -> Iterator[Finding]:
 
 
 def _configuration(files: Files) -> tuple[Loaded | None, Finding]:
-    from agent.cli.examine import Finding
+    from agent.cli.examine import Finding, closed
     from agent.config.load import checked
     from agent.errors import ConfigError
 
@@ -82,6 +82,8 @@ def _configuration(files: Files) -> tuple[Loaded | None, Finding]:
         loaded = checked(files)
         checked(files, strict=True)
     except ConfigError as error:
+        if isinstance(error.__cause__, PermissionError):
+            return loaded, closed("configuration", files.path)
         first, *more = str(error).splitlines()
         rest = f" (and {len(more)} more: gardien check)" if more else ""
         return loaded, Finding("configuration", False, first + rest)

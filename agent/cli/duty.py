@@ -19,6 +19,7 @@ from agent.cli.terminal import (
     day,
     table,
 )
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +37,7 @@ def _show(duties: Sequence[dict[str, Any]]) -> None:
          day(d["since"]), "never" if d.get("never") else day(d["until"]))
         for d in duties
     ]  # fmt: skip
-    table(("reference", "manager", "channels", "billing", "since", "until"), rows)
+    table((_("reference"), _("manager"), _("channels"), _("billing"), _("since"), _("until")), rows)
 
 
 @app.command()

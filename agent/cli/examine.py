@@ -19,7 +19,7 @@ from agent import timesync
 from agent.clock import seconds
 from agent.config.readable import PACKAGED_ACCOUNT, daemon_account, unreadable
 from agent.enrolment import credential, judge
-from agent.errors import AgentError
+from agent.errors import AgentError, NotForYou
 from agent.registry import identity
 from agent.registry.place import shown
 from agent.roles import GROUP, OLD_GROUP, READER, holders, missing, of_the_old_group
@@ -66,6 +66,12 @@ class Finding:
     """how it is, or what to do"""
 
 
+def closed(what: str, path: Path) -> Finding:
+    """What this account may not look at: nothing is known to be wrong."""
+    said = _("{path} is not for this account: sudo gardien doctor looks at it", path=path)
+    return Finding(what, None, said)
+
+
 def versions() -> Iterator[Finding]:
     """What runs here."""
     held = {name: _version(name) for name in LIBRARIES}
@@ -88,10 +94,13 @@ def _version(name: str) -> str | None:
 def keys(state: Path) -> Iterator[Finding]:
     """Whether the gateway has its identity, and where the keys lie."""
     if not os.access(state, os.R_OK | os.X_OK):
-        yield Finding("keys", None, f"{state} is not for this account: sudo gardien doctor")
+        yield closed("keys", state)
         return
     try:
         who = identity.load(state)
+    except NotForYou:
+        yield closed("keys", state / identity.KEYS)
+        return
     except AgentError as error:
         yield Finding("keys", False, str(error))
         return
@@ -108,10 +117,10 @@ def keys(state: Path) -> Iterator[Finding]:
 def secrets(config: Path) -> Iterator[Finding]:
     """Whether the files of secrets beside the configuration are for root alone."""
     folder = config.parent / "credentials"
-    if not folder.exists():
+    if not os.access(folder, os.F_OK):  # exists() raises where its folder is closed, up to 3.12
         return
     if not os.access(folder, os.R_OK | os.X_OK):
-        yield Finding("secrets", None, f"{folder} is not for this account: sudo gardien doctor")
+        yield closed("secrets", folder)
         return
     held = [path for path in sorted(folder.iterdir()) if path.is_file()]
     wide = [str(path) for path in held if path.stat().st_mode & FOR_OTHERS]
@@ -139,7 +148,7 @@ def _secret(what: str, secret: Secret, folder: Path) -> Iterator[Finding]:
     try:
         empty = not path.read_bytes().strip()
     except PermissionError:
-        yield Finding(what, None, f"{path} is not for this account: sudo gardien doctor")
+        yield closed(what, path)
         return
     except OSError as error:
         yield Finding(what, False, f"{secret} is {path}: {error.strerror}: write it there")
@@ -212,6 +221,9 @@ def certificate(state: Path) -> Iterator[Finding]:
         return
     try:
         own, who = credential.load(state), identity.load(state)
+    except NotForYou:
+        yield closed("certificate", file)
+        return
     except AgentError as error:
         told = None if not file.exists() else False
         yield Finding("certificate", told, str(error))

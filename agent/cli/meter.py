@@ -25,6 +25,7 @@ from agent.cli.terminal import (
     table,
     text_of,
 )
+from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +55,7 @@ def _show(meters: Sequence[dict[str, Any]]) -> None:
          day(m["since"]), _state(m), m["proof"])
         for m in meters
     ]  # fmt: skip
-    table(("serial", "device", "place", "channel", "since", "", "proof"), rows)
+    table((_("serial"), _("device"), _("place"), _("channel"), _("since"), "", _("proof")), rows)
 
 
 def _state(meter: dict[str, Any]) -> str:

@@ -50,7 +50,7 @@ def _show(places: Sequence[dict[str, Any]]) -> None:
         )
         for p in places
     ]
-    table(("label", "id", "type", "state", "also called"), rows)
+    table((_("label"), _("id"), _("type"), _("state"), _("also called")), rows)
 
 
 def _state(place: dict[str, Any]) -> str:

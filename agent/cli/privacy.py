@@ -82,6 +82,15 @@ ERASURES = {
     "cannot_ask_part": "a part: no uplink to ask",
 }
 
+LOOKS = {
+    "privacy.person": N_("letter on personal data"),
+    "read": N_("reading of a meter"),
+    "status": N_("status with values"),
+    "meter.verify": N_("verification of a meter"),
+    "meter.load": N_("load trial of a meter"),
+}
+"""by the call that showed something of a dwelling"""
+
 
 def _step(step: int | None) -> str:
     if step is None:
@@ -170,7 +179,7 @@ def explain(
     if not answer["recipients"]:
         typer.echo("no uplink is configured: nothing leaves")
     if known := list(_grouped(answer["rows"])):
-        table(("place", "quantities", "recipient", "", "why"), known)
+        table((_("place"), _("quantities"), _("recipient"), "", _("why")), known)
     else:
         typer.echo(f"nothing that is read is known to be of {place or 'any place'}: see meter list")
     not_occupied(answer["not_occupied"])
@@ -268,7 +277,7 @@ def disclosures(
         )
         for one in answer["disclosures"]
     ]
-    table(("day", "recipient", "dwelling", "quantity", "values", "since"), rows)
+    table((_("day"), _("recipient"), _("dwelling"), _("quantity"), _("values"), _("since")), rows)
     _unknown(answer["unknown"])
 
 
@@ -284,8 +293,16 @@ def access(
     if json:
         as_json(answer)
         return
-    rows = [(day(one["when"]), one["who"], one["what"], one["label"]) for one in answer["looks"]]
-    table(("when", "who", "by", "dwelling"), rows)
+    rows = [
+        (day(one["when"]), one["who"], _looked(one["what"]), one["label"])
+        for one in answer["looks"]
+    ]
+    table((_("when"), _("who"), _("by"), _("dwelling")), rows)
+
+
+def _looked(what: str) -> str:
+    """How somebody looked, in words; a call that is not known any more as it was recorded."""
+    return _(LOOKS[what]) if what in LOOKS else what
 
 
 To = Annotated[

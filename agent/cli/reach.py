@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from agent.cli.examine import Finding
+from agent.cli.examine import Finding, closed
 from agent.clock import seconds
 from agent.enrolment import credential, tls
 from agent.errors import LinkLost, UplinkLost
@@ -103,8 +103,12 @@ def _proved(what: str, host: str, port: int, ca: Path | None, own: Path) -> Find
             how = secure.version()
             _heard(secure)
     except UplinkLost as error:
+        if ca is not None and isinstance(error.__cause__, PermissionError):
+            return closed(what, ca)
         return Finding(what, False, str(error))
     except (OSError, ValueError) as error:
+        if own.exists() and not os.access(own, os.R_OK):
+            return closed(what, own)  # it may want our certificate
         return Finding(what, False, tls.explain(error, f"{host}:{port}", seconds()))
     ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(told["notAfter"])), UTC)
     left = (ends - datetime.now(UTC)).days

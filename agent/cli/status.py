@@ -25,7 +25,7 @@ from agent.units import spoken
 from agent.words import _
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 REPORT = (
     "  all else goes on. Report it: `sudo gardien support-bundle --out FILE` writes what is needed;"
@@ -74,7 +74,7 @@ def _show(answer: dict[str, Any]) -> None:
     if answer["devices"]:
         table(
             ("line", "device", "place", "serial", "last answer", "state"),
-            [_device_row(name, one) for name, one in answer["devices"].items()],
+            [_device_row(name, one, answer["uplinks"]) for name, one in answer["devices"].items()],
         )
     for name, link in answer["links"].items():
         if words := link["health"].get("words"):
@@ -208,11 +208,11 @@ def _uplink_row(name: str, one: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _device_row(name: str, one: dict[str, Any]) -> tuple[str, ...]:
+def _device_row(name: str, one: dict[str, Any], uplinks: Collection[str]) -> tuple[str, ...]:
     if one["failures"]:
         times = "once" if one["failures"] == 1 else f"{one['failures']} times"
         state = f"silent {times}, asked again in {one['rests_s']} s"
-    elif one["held"]:
+    elif one["held"] and set(uplinks) <= one["held"].keys():
         state = "; ".join(sorted(set(one["held"].values())))
     else:
         state = one["said"] or ("fine" if one["answered"] else "not asked yet")
@@ -221,6 +221,8 @@ def _device_row(name: str, one: dict[str, Any]) -> tuple[str, ...]:
             state += f", {one['failed']} failed" if one["failed"] else ""
         if one["clock"] and one["clock"]["words"]:
             state += f"; {one['clock']['words']}"
+        for uplink, words in one["held"].items():  # others have it
+            state += "; " + _("stays here for {uplink}: {words}", uplink=uplink, words=words)
     return (
         one["link"], name, one["place"] or "–", one["serial"] or "–", when(one["answered"]), state
     )  # fmt: skip

@@ -137,17 +137,22 @@ def _loopback_only(draft: Draft) -> None:
         demo.append((("clock", "source"), _('"system" is for a demonstration: write "ntp"')))
     outside = next(_outside(draft), None)
     for path, remedy in demo if outside else ():
-        draft.report.value(
-            path, _("{remedy}, since {outside} is not on loopback", remedy=remedy, outside=outside)
-        )
+        draft.report.value(path, f"{remedy}, {outside}")
 
 
 def _outside(draft: Draft) -> Iterator[str]:
+    """Why a section counts as elsewhere."""
     for name, link in draft.links.items():
-        if not is_loopback(getattr(link.settings, "host", None)):
-            yield f"links.{name}"
+        host = getattr(link.settings, "host", None)
+        if host is None:
+            yield _("since links.{name} is no host: real equipment may be there", name=name)
+        elif not is_loopback(host):
+            yield _("since {outside} is not on loopback", outside=f"links.{name}")
     for name, uplink in draft.uplinks.items():
-        if not is_loopback(urlsplit(getattr(uplink.settings, "url", "")).hostname):
-            yield f"uplinks.{name}"
+        host = urlsplit(getattr(uplink.settings, "url", "")).hostname
+        if host is None:
+            yield _("since uplinks.{name} is a folder, which others may fetch from", name=name)
+        elif not is_loopback(host):
+            yield _("since {outside} is not on loopback", outside=f"uplinks.{name}")
     if draft.syndic and draft.syndic.url and not is_loopback(urlsplit(draft.syndic.url).hostname):
-        yield "syndic"
+        yield _("since {outside} is not on loopback", outside="syndic")

@@ -38,8 +38,9 @@ def load(path: Path, *, strict: bool = False, whole: bool = False) -> Config:
 
 def checked(files: Files, *, strict: bool = False, whole: bool = False) -> Config:
     """Check what `load` checks, of texts that may not be in their files yet."""
+    text = files.text()  # first: it says in words that the folder is not for this account
     shelf = Shelf(files.path.parent / FOLDER)
-    found = parse(files.text(), str(files.path), files.include, shelf, strict=strict)
+    found = parse(text, str(files.path), files.include, shelf, strict=strict)
     if whole:
         files.must_be_whole()
     return found

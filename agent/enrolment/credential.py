@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from agent.durable import destroy, read_key, write_key
-from agent.errors import Refused
+from agent.errors import NotForYou, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -87,6 +87,8 @@ def _read(file: Path) -> Credential:
             "this gateway has no certificate yet: `gardien key enroll`, or `gardien key csr` and"
             " `gardien key install`"
         ) from None
+    except PermissionError as error:
+        raise NotForYou(f"{file} is not for this account: run it with sudo") from error
     except (OSError, ValueError, TypeError) as error:
         raise Refused(f"{file} is damaged ({error}): enrol anew") from error
     if not isinstance(key, EllipticCurvePrivateKey) or not same_key(chain[0], key):

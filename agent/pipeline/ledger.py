@@ -78,8 +78,8 @@ class Ledger:
         self.zone = zone
         """at whose midnight daily slots lie; None: UTC"""
         self.marks = {key: mark for key, mark in marks.items() if key in points}
-        self.held: dict[str, str] = {}
-        """why the last row of a device was held back, by device"""
+        self.held: dict[str, dict[str, str]] = {}
+        """why the last rows of a device were held back, by device and point"""
         self.gaps: dict[MarkKey, Gap] = {}
         """slots that went by while the agent was down: the meter itself may know them"""
         self.owed: dict[Owed, int] = {}
@@ -296,9 +296,12 @@ class Ledger:
         point = sample.point
         series = self._series(point, answer, slot)
         if isinstance(series, Held):
-            self.held[point.device] = series.words
+            self.held.setdefault(point.device, {})[point.name] = series.words
             return []
-        self.held.pop(point.device, None)
+        if held := self.held.get(point.device):
+            held.pop(point.name, None)
+            if not held:
+                del self.held[point.device]
         said = self._value(sample, answer, slot.t)
         if said is None:
             why = (sample.why or Why.BAD) if slot.heard else Why.EARLY

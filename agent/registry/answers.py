@@ -122,11 +122,15 @@ def occupancies(registry: Registry, rows: Sequence[Occupancy], now: float) -> An
 
 
 def consents(registry: Registry, rows: Sequence[Consent], now: float) -> Answer:
-    """Show consents; one ends with the occupancy of who gave it."""
+    """Show consents, each with who recorded it first: `who` is whoever said the last of it, such as
+    who withdrew it. One ends with the occupancy of who gave it.
+    """
+    first = registry.first_words({one.id for one in rows})
     ends = {home.id: home.until for home in registry.occupancies() if home.until is not None}
 
     def consent(one: Consent) -> Answer:
-        return _consent(one) | _moved_out(one, ends.get(one.occupancy), now)
+        recorded = {"recorded": _word(first.get(one.id, one.word))}
+        return _consent(one) | recorded | _moved_out(one, ends.get(one.occupancy), now)
 
     return _listed(registry, "consents", rows, now, consent)
 

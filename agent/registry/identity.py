@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.durable import NO_ROOM, clear, overwrite, read_key
-from agent.errors import Refused
+from agent.errors import NotForYou, Refused
 from agent.registry import place
 from agent.registry.storage import sync_folder
 
@@ -73,7 +73,7 @@ def mint(state: Path, gateway: str | None = None) -> Identity:
 
 def load(state: Path) -> Identity:
     """Read the identity. Raises Refused where there is none, or where it is damaged or open to
-    others.
+    others; NotForYou.
     """
     keys = state / KEYS
     if not keys.is_dir():
@@ -84,6 +84,8 @@ def load(state: Path) -> Identity:
         spool_keys = _private(keys / SPOOL)
         written = (keys / SPOOL).stat().st_mtime
         gateway, state_id = place.parse(names["gateway"], place.GATEWAY), str(names["state"])
+    except PermissionError as error:
+        raise NotForYou(f"{keys} is not for this account: run it with sudo") from error
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise Refused(f"{keys} is damaged ({error}): put back a copy of it") from error
     spool_key, before = spool_keys[:SPOOL_KEY_BYTES], spool_keys[SPOOL_KEY_BYTES:]

@@ -46,6 +46,7 @@ from agent.registry.documents import (
     Occupancy,
     Place,
     Withdrawal,
+    Word,
 )
 from agent.registry.effects import effects
 from agent.registry.index import Index, Unknown
@@ -55,7 +56,7 @@ from agent.storage import made
 from agent.words import _
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from tinydb.storages import Storage
@@ -148,6 +149,14 @@ class Registry:
     def first_told(self, id_: str) -> int:
         """When something was first said, whatever was said of it later (Unix second)."""
         return next(one.word.when for one in self._documents if one.id == id_)
+
+    def first_words(self, ids: Collection[str]) -> dict[str, Word]:
+        """By whose word each of these was first recorded, whatever was said of it later."""
+        wanted, found = frozenset(ids), dict[str, Word]()
+        for one in self._documents:
+            if one.id in wanted:
+                found.setdefault(one.id, one.word)
+        return found
 
     def recorded(self, who: str, source: str) -> bool:
         """Whether anything was ever recorded by their word, from just this source."""

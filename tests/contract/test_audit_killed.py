@@ -33,6 +33,6 @@ def test_no_acknowledged_record_is_lost_to_a_kill(tmp_path, after):
             writer.send_signal(signal.SIGKILL)
             rest = writer.stdout.read().split("\n")
             acknowledged += [line for line in rest if len(line) == 64]
-        verdict = verify(tmp_path / FOLDER)
+        verdict = verify(tmp_path / FOLDER, acknowledged)
         assert set(acknowledged) <= verdict.hashes
     assert Chain(tmp_path, lambda: 1.8e9).length == verdict.last

@@ -21,6 +21,7 @@ from agent.app import visited
 from agent.calls import CALLS
 from agent.clerk import Asker
 from agent.cli import app
+from agent.cli.status import _device_row
 from agent.clock import stamp
 from agent.errors import Refused
 from agent.model import Reading, Series
@@ -139,16 +140,22 @@ def test_a_meter_that_was_just_assigned_is_not_said_to_be_of_nobody(config):
             asker = Asker("alice", None)
             async with open_outlet(house, "centre") as outlet:
                 house.outlets["centre"] = outlet
-                outlet.ledger.held["m-1"] = Unknown.NO_INSTALLATION  # of its last slot
+                points = [point.name for point in house.device("m-1")[1].points]
+                outlet.ledger.held["m-1"] = dict.fromkeys(points, Unknown.NO_INSTALLATION)
                 said = [(await CALLS["status"](house, asker))["devices"]["m-1"]["held"]]
                 for name, words in places("A-1"):
                     await CALLS[name](house, asker, **words)
                 words = {"device": "m-1", "dwelling": "A-1", "serial": "45"}
                 await CALLS["meter.assign"](house, asker, **words)
                 house.device("m-1")[1].serial = "45"
-                return [*said, (await CALLS["status"](house, asker))["devices"]["m-1"]["held"]]
+                said.append((await CALLS["status"](house, asker))["devices"]["m-1"]["held"])
+                outlet.ledger.held["m-1"] = {"its mean": "no consent covers it"}
+                shown = (await CALLS["status"](house, asker))["devices"]["m-1"]
+                shown["answered"] = "2026-01-01T00:00:00Z"
+                return [*said, _device_row("m-1", shown, ["centre", "other"])[-1]]
 
-    before, after = asyncio.run(once())
+    before, after, row = asyncio.run(once())
+    assert row == "fine; stays here for centre: its mean: no consent covers it"
     assert "gardien meter assign" in before["centre"]
     assert after == {"centre": "whose it is was recorded since: from its next reading on"}
 

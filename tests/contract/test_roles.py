@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,16 @@ import pytest
 
 from agent import local, panel
 from agent.app import visited
+from agent.authority.audit import Chain
 from agent.calls import CALLS
 from agent.clerk import Asker
-from agent.cli import examine
+from agent.cli import audit, command_line, control, examine
 from agent.config.models import Building
 from agent.errors import Refused
-from agent.roles import EVERY_ROLE, HELD, NEEDS, Right, Role
+from agent.registry import identity
+from agent.registry.looks import EVERYBODY, Looks
+from agent.roles import EVERY_ROLE, HELD, NEEDS, Right, Role, see_that_it_may
+from agent.state import acting_as
 from tests.contract.control.test_desk import Bench
 
 TOP = Path(__file__).parents[2]
@@ -110,6 +115,19 @@ def test_each_call_needs_one_right_and_each_right_is_held_and_needed():
         assert {right for right, roles in HELD.items() if role in roles} < set(Right)
 
 
+def test_each_call_is_named_by_the_command_that_makes_it():
+    def commands(command, words=()):
+        for name, one in getattr(command, "commands", {}).items():
+            yield " ".join((*words, name))
+            yield from commands(one, (*words, name))
+
+    known = set(commands(command_line()))
+    for call in NEEDS:
+        with pytest.raises(Refused) as refused:
+            see_that_it_may("paul", frozenset({"nothing"}), call)
+        assert refused.value.values["command"] in known
+
+
 def test_the_manual_names_each_role_and_the_package_makes_its_group():
     page = (TOP / "docs/install.md").read_text()
     groups = (TOP / "packaging/debian/gardien.sysusers").read_text()
@@ -134,16 +152,94 @@ def test_each_role_may_do_what_is_its_own_and_nothing_else(visits):
 
 
 def test_who_is_turned_away_hears_which_role_may_and_how_to_get_it(visits, monkeypatch):
-    answers = visits(ask("paul", "control.opt_out", name="x"), ask("jean", "status"))
-    paul, jean = answers
-    assert 'control opt-out is not for the account "paul"' in paul["refused"]
-    assert "for the role operator" in paul["refused"]
+    paul, jean, many = visits(
+        ask("paul", "control.opt_out", name="x"), ask("jean", "status"), ask("paul", "meter.list")
+    )
+    assert '`gardien control opt-out` is not for the account "paul"' in paul["refused"]
+    assert "these roles may: operator (group gardien-operator)" in paul["refused"]
     assert "sudo adduser paul gardien-operator" in paul["refused"]
+    assert "installer (group gardien-installer), manager" in many["refused"]
+    assert "sudo adduser paul gardien-dpo" in many["refused"]  # it has the fewest rights of them
     assert "sudo adduser jean gardien-reader" in jean["refused"]
     monkeypatch.setenv("LANGUAGE", "fr")
-    for answer, words in ((paul, "c'est pour le rôle operator"), (jean, "n'a aucun rôle")):
+    for answer, words in (
+        (paul, "peuvent : exploitant "),
+        (many, r"peuvent : installateur .*, gestionnaire .*, délégué "),
+        (jean, "n'a aucun rôle"),
+    ):
         with pytest.raises(Refused, match=words):
             local._answer([json.dumps(answer).encode()], print)
+
+
+def run(who, *words):
+    return {"as": who, "run": words}
+
+
+def test_each_role_follows_the_chain_through_the_agent_and_a_dpo_reads_it(visits, open_folder):
+    chain = Chain(open_folder / "state", lambda: 1.8e9)
+    chain.append("consent.given", {"by": "alice"})
+    last = chain.append("consent.withdrawn", {"by": "alice"})
+    verified = [run(who, "audit", "verify", "--hash", last) for who in (*ROLES, "jean")]
+    listed = [
+        run(who, "audit", "list", "--kind", "consent", "--json") for who in ("dupont", "omar")
+    ]
+    *roles, nobody, dpo, operator = visits(*verified, *listed)
+    assert [(one["code"], one["err"]) for one in roles] == [(0, "")] * len(ROLES)
+    assert last in roles[0]["out"]
+    assert (nobody["code"], "has no role" in nobody["err"]) == (1, True)
+    types = [one["type"] for one in json.loads(dpo["out"])["records"]]
+    assert types == ["consent.given", "consent.withdrawn"]
+    assert (operator["code"], "`gardien audit list` is not for" in operator["err"]) == (1, True)
+
+
+def test_what_an_account_may_not_read_is_no_finding_of_the_doctor(visits, open_folder):
+    state = open_folder / "state"
+    identity.mint(state)
+    (state / "identity.pem").touch(0o600)
+    (open_folder / "etc").mkdir(mode=0o700)
+    closed = (open_folder / "config.yaml").rename(open_folder / "etc" / "config.yaml")
+    (open_folder / "config.yaml").write_text(closed.read_text())
+    doctor = ("doctor", "--json", "--state", str(state))
+    answers = visits(run("alice", *doctor), run("alice", *doctor, "-c", str(closed)))
+    assert [answer["err"] for answer in answers] == ["", ""]
+    found = {one["what"]: one for answer in answers for one in json.loads(answer["out"])}
+    for what in ("keys", "certificate", "configuration"):
+        assert (found[what]["fine"], "sudo gardien doctor" in found[what]["said"]) == (None, True)
+
+
+def test_without_an_agent_the_chain_is_for_root_and_the_command_says_so(open_folder):
+    if os.geteuid():
+        pytest.skip("only root may act as another account")
+    state = open_folder / "state"
+    Chain(state, lambda: 1.8e9)
+    chain = {"config": open_folder / "config.yaml", "state": state}
+    for mode, words in ((0o755, "it does not run: sudo gardien audit"), (0o700, "systemctl start")):
+        state.chmod(mode)
+        with acting_as(pwd.getpwnam("nobody")), pytest.raises(Refused, match=words):
+            audit.verify(**chain)
+
+
+def test_what_the_journal_knows_is_given_back_by_root_and_nobody_is_told_that_it_is_unreadable(
+    open_folder,
+):
+    if os.geteuid():
+        pytest.skip("only root may act as another account")
+    for mode in (0o755, 0o700):
+        open_folder.chmod(mode)
+        with (
+            acting_as(pwd.getpwnam("nobody")),
+            pytest.raises(Refused, match="sudo gardien control release --all"),
+        ):
+            control.release(every=True, state=open_folder)
+
+
+def test_lists_speak_the_readers_language(visits, open_folder, monkeypatch):
+    Looks(open_folder / "state" / "looks.jsonl", 0).note("eva", "privacy.person", EVERYBODY, 1.8e9)
+    monkeypatch.setenv("LANGUAGE", "fr")
+    lists = ("place list", "meter list", "duty list", "privacy disclosures", "privacy access")
+    answers = visits(*(run("dupont", *words.split()) for words in lists))
+    heads = ("libellé", "n° de série", "gestionnaire", "destinataire", "lettre sur les données")
+    assert [words in one["out"] for words, one in zip(heads, answers, strict=True)] == [True] * 5
 
 
 def test_accounts_without_a_role_take_no_place_from_others(visits):

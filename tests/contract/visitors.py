@@ -3,11 +3,13 @@ the machine's own groups, with a JSON list of steps on standard input.
 
 Steps: `{"as": "marie", "call": …, "args": {…}}`, answered on standard output in their order;
 `{"groups": "gardien-manager:x:3001:alice\n…"}`: the machine's groups from then on;
-`{"as": "jean", "waits": 40}`: so many visitors who ask nothing, and stay.
+`{"as": "jean", "waits": 40}`: so many visitors who ask nothing, and stay;
+`{"as": "dupont", "run": ["audit", "verify"]}`: a command, answered with its `code`, `out`, `err`.
 """
 
 import asyncio
 import json
+import os
 import pwd
 import socket
 import sys
@@ -34,6 +36,8 @@ async def answers(config: Path, groups: Path, steps: list) -> list:
                     await asyncio.to_thread(groups.write_text, step["groups"])
                 elif "waits" in step:
                     staying += [await visitor(state, step["as"]) for _ in range(step["waits"])]
+                elif "run" in step:
+                    found.append(await ran(config, step))
                 else:
                     found.append(await answered(state, step))
             return found
@@ -53,6 +57,18 @@ async def visitor(state: Path, account: str) -> tuple[asyncio.StreamReader, asyn
     reader, writer = await asyncio.open_unix_connection(sock=door)
     await reader.readline()
     return reader, writer
+
+
+async def ran(config: Path, step: dict) -> dict:
+    who = pwd.getpwnam(step["as"])
+    done = await asyncio.create_subprocess_exec(
+        Path(sys.executable).with_name("gardien"), *step["run"],
+        env=os.environ | {"GARDIEN_CONFIG": str(config)},
+        user=who.pw_uid, group=who.pw_gid, extra_groups=os.getgrouplist(who.pw_name, who.pw_gid),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await done.communicate()
+    return {"code": done.returncode, "out": out.decode(), "err": err.decode()}
 
 
 async def answered(state: Path, step: dict) -> dict:

@@ -281,7 +281,9 @@ def test_lots_of_a_list_are_places_and_their_further_names(registry):
 def test_a_consent_is_withdrawn_at_once_and_not_given_again_by_an_older_paper(registry):
     (one,) = give(registry, scope="daily")
     assert (one["scope"], one["step"]) == ("daily", 86400)
-    (gone,) = calls_bases.withdraw(registry, **BY, place="A-1")["consents"]
+    calls_bases.withdraw(registry, **BY | {"who": "dupont"}, place="A-1")
+    (gone,) = calls_bases.list_(registry, **BY)["consents"]
+    assert (gone["who"], gone["recorded"]["who"]) == ("dupont", BY["who"])
     assert (gone["id"], gone["in_force"], gone["withdrawn"]) == (
         one["id"], False, "2026-09-21T14:13:20Z",
     )  # fmt: skip

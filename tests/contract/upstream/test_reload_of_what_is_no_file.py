@@ -116,3 +116,26 @@ def test_a_file_that_is_replaced_while_it_is_read_is_read_again(tmp_path):
     with pytest.raises(ConfigError, match="changed while it was read: do it again"):
         checked(files, whole=True)
     assert checked(Files(config), whole=True).uplinks
+
+
+def test_a_reload_tells_the_settings_that_it_took_in_place(tmp_path):
+    config = configured(tmp_path, "mqtt://127.0.0.1:1")
+    text = config.read_text(encoding="utf-8")
+    more = "name: Les Alpins, shared_accounts: [console], roles: {manager: [alice]}"
+    columns = "{dwelling: Lot, reference: Bail, since: Entrée, until: Sortie}"
+    syndic = f"syndic: {{path: {tmp_path}, columns: {columns}}}\n"
+
+    async def scenario() -> None:
+        async with at_work(config) as house:
+            for words, settings in (
+                (text.replace("name: Les Alpins", more) + syndic,
+                 ["building.shared_accounts", "building.roles", "syndic"]),
+                (text.replace("name: Les Alpins", more), ["syndic"]),
+                (text.replace("name: Les Alpins", more), []),
+            ):  # fmt: skip
+                config.write_text(words, encoding="utf-8")
+                changed = (await house.reload())["changed"]
+                assert {what for what, names in changed.items() if names} <= {"setting"}
+                assert changed["setting"] == settings
+
+    asyncio.run(scenario())

@@ -355,6 +355,15 @@ MISTAKES = {
             " since uplinks.here is not on loopback"
         ),
     ),
+    "a demonstration that puts files into a folder": (
+        changed(
+            'mqtt, url: "mqtt://127.0.0.1:1883"', "files, container: none, path: /srv/out", LOOPBACK
+        ),
+        (
+            '10:19: privacy.policy: DEMO-1 is for a demonstration: write "FR-1",'
+            " since uplinks.here is a folder, which others may fetch from"
+        ),
+    ),
     "a basis without its date": (
         SMALL + "privacy: {common: {basis: AG du 12 mai}}\n",
         (
