@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import inspect
 import json
 import logging
 import statistics
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 SDM120 = profile("eastron-sdm120")
 BLOCKS = ((0, 80), (342, 4))
 """what a person would write by hand for the SDM120's thirteen quantities"""
+PARAMETERS = inspect.signature(AsyncModbusTcpClient.read_input_registers).parameters
+TO_UNIT = "device_id" if "device_id" in PARAMETERS else "slave"
+"""how the installed pymodbus names the unit of a request"""
 
 
 @asynccontextmanager
@@ -70,7 +74,8 @@ class Ways:
         """Two blocks as floats: nothing planned, nothing checked, digits not kept."""
         for unit in range(1, len(self.meters) + 1):
             for start, count in BLOCKS:
-                answer = await self.raw.read_input_registers(start, count=count, device_id=unit)
+                to = {TO_UNIT: unit}
+                answer = await self.raw.read_input_registers(start, count=count, **to)
                 for at in range(0, count - 1, 2):
                     if start + at in WANTED:
                         self.raw.convert_from_registers(
@@ -81,7 +86,7 @@ class Ways:
         """The same two requests, nothing decoded: what pymodbus alone costs."""
         for unit in range(1, len(self.meters) + 1):
             for start, count in BLOCKS:
-                await self.raw.read_input_registers(start, count=count, device_id=unit)
+                await self.raw.read_input_registers(start, count=count, **{TO_UNIT: unit})
 
 
 WANTED = {int(offer.at.split("/")[1]) for offer in SDM120.points.values()}

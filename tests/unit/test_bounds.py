@@ -77,7 +77,7 @@ ELSEWHERE = {
     "pytz": "python3-tz",
     "ruamel-yaml": "python3-ruamel.yaml",
 }
-VENDORED = {"bacpypes3", "pymodbus"}
+VENDORED = {"bacpypes3"}
 """pinned at our own version, whatever Debian has"""
 
 

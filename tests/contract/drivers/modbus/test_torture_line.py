@@ -1,7 +1,7 @@
-"""A line as bad as they get, read by the daemon's own rules: no wrong value, nobody left out.
+"""A line as bad as they get (hil/torture_line.py), read by the daemon's own rules: no wrong value,
+nobody left out.
 
-Guards rules G7, F1: 20 devices, 3 dead, 2 slow, 1 late by random times, noise
-on every second frame.
+Rules G7, F1.
 """
 
 from __future__ import annotations
@@ -17,50 +17,19 @@ import pytest
 
 from agent.drivers.modbus.serialline import ModbusRtu, RtuSettings
 from agent.model import Point, Sample
-from hil.serial_line import SerialLine
+from hil.torture_line import (
+    BAUDRATE,
+    DEAD,
+    LATE,
+    REST,
+    SHAPES,
+    TIMEOUT,
+    UNITS,
+    cell,
+    torture_line,
+)
 
 READS = 10_000 if os.environ.get("GARDIEN_TORTURE") else 1_000
-BAUDRATE = 115_200
-TIMEOUT = 0.05
-DEAD, SLOW, LATE = {3, 9, 17}, {5, 12}, {14}
-UNITS = range(1, 21)
-REST = 2.0
-"""seconds that a silent device is left alone: the daemon's minute, shortened with all else"""
-SHAPES = ((0, 1), (7, 1), (20, 3), (50, 1), (60, 3), (80, 8))
-"""blocks of different devices' maps: several of one length, so that a late answer could fit"""
-
-
-def cell(unit: int, address: int) -> int:
-    return unit << 8 ^ address * 257 & 0xFFFF
-
-
-def device(unit: int):
-    def answer(pdu: bytes) -> bytes:
-        start, count = int.from_bytes(pdu[1:3], "big"), int.from_bytes(pdu[3:5], "big")
-        data = b"".join(cell(unit, start + n).to_bytes(2, "big") for n in range(count))
-        return bytes([pdu[0], len(data)]) + data
-
-    return answer
-
-
-def noisy(dice: random.Random):
-    """Every second frame: characters before it, behind it, one bit of it, or its tail lost."""
-    turn = iter(range(10**9))
-
-    def noise(sent: bytes) -> bytes:
-        if next(turn) % 2:
-            return sent
-        what = dice.randrange(8)
-        if what < 4:
-            return dice.randbytes(dice.randrange(1, 4)) + sent if len(sent) > 8 else sent
-        if what < 6:
-            return sent + dice.randbytes(dice.randrange(1, 4)) if len(sent) > 8 else sent
-        at = dice.randrange(len(sent))
-        if what == 6:
-            return sent[:at] + bytes([sent[at] ^ 1 << dice.randrange(8)]) + sent[at + 1 :]
-        return sent[: at or 1]
-
-    return noise
 
 
 @dataclass
@@ -94,15 +63,7 @@ def test_a_line_of_dead_slow_late_and_noisy_devices_gives_no_wrong_value() -> No
     tally = Tally()
 
     async def attack() -> float:
-        async with SerialLine.open(BAUDRATE) as line:
-            for unit in UNITS:
-                after: object = 0.002
-                if unit in SLOW:
-                    after = 0.03
-                if unit in LATE:
-                    after = lambda: dice.uniform(0.0, 6 * TIMEOUT)  # noqa: E731 -- one of three
-                line.add(unit, device(unit), after).dead = unit in DEAD  # type: ignore[arg-type]
-            line.trouble.noise = noisy(dice)
+        async with torture_line(dice) as line:
             wanted = RtuSettings(port=line.port, baudrate=BAUDRATE, timeout=TIMEOUT)
             async with ModbusRtu.open(wanted) as driver:
                 began = time.monotonic()
