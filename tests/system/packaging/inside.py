@@ -512,7 +512,7 @@ def whys():
 
 
 @step
-def log():
+def log_search():
     """What the journal has of an uplink whose broker was down."""
     search = ("journalctl", "-u", "gardien", "UPLINK=metropole")
     entries = [json.loads(line) for line in sh(*search, "-o", "json").stdout.splitlines()]

@@ -256,7 +256,7 @@ def test_nothing_was_lost_through_all_of_that(seen):
 
 
 def test_the_log_is_searched_by_fields_and_explained_by_the_catalog(seen):
-    found = step(seen, "log")
+    found = step(seen, "log_search")
     lost = [one for one in found["entries"] if one.get("MESSAGE_ID") == LogEvent.UPLINK_LOST]
     assert lost
     for one in lost:
@@ -267,7 +267,7 @@ def test_the_log_is_searched_by_fields_and_explained_by_the_catalog(seen):
 
 
 def test_systemd_python_sends_the_log_and_notifies(seen):
-    assert step(seen, "log")["loaded"] == ["_journal", "_daemon"]
+    assert step(seen, "log_search")["loaded"] == ["_journal", "_daemon"]
 
 
 def test_an_update_of_a_library_restarts_the_agent(seen):
