@@ -22,6 +22,7 @@ from agent.exports import Exports
 from agent.house import House, open_steering, policy_of
 from agent.lifetime import end, said
 from agent.lines import lines_of
+from agent.log_fields import LogEvent, fields
 from agent.moving import Moves
 from agent.reception.papers import Papers
 from agent.reception.wiring import machine_id, open_notes, open_reception
@@ -31,10 +32,10 @@ from agent.registry.registry import Registry
 from agent.reloading import reload
 from agent.restored import Restored
 from agent.running import Running, running
-from agent.sdnotify import notify, watchdog_period
 from agent.state import AGENT, PATIENCE, judged, owned
 from agent.steering.wiring import FILE
 from agent.storage import PROBED_EVERY, Storage, probed, volatile
+from agent.systemd import notify, watchdog_period
 from agent.traffic import Traffic
 from agent.uplink import cursors
 from agent.uplink.cursors import Cursors
@@ -145,7 +146,7 @@ async def _serve(
             notify("READY=1")
             lost = await until_told()
             await _give_back(house)
-            log.info("told to end: committing what waits")
+            log.info("told to end: committing what waits", extra=fields(LogEvent.STOPPING))
             notify("STOPPING=1")
             house.clock.remember()
             house.traffic.remember(house.clock.now())
@@ -161,7 +162,7 @@ async def _until_told(told: asyncio.Event, holds: Callable[[], bool], state: Pat
             async with asyncio.timeout(LOCK_LOOK):
                 await told.wait()
         if not holds():
-            log.error(LOST, state)
+            log.error(LOST, state, extra=fields(LogEvent.LOCK_LOST))
             return LOST % state
     return ""
 
@@ -295,7 +296,9 @@ async def _reloads(here: Running, again: asyncio.Event) -> None:
             await reload(here)
         except Refused as error:
             for line in str(error).splitlines():
-                log.error("not reloaded: %s", line)  # noqa: TRY400 -- no bug
+                log.error(  # noqa: TRY400 -- no bug
+                    "not reloaded: %s", line, extra=fields(LogEvent.RELOAD_REFUSED)
+                )
 
 
 async def _watchdog(house: House) -> None:
@@ -308,7 +311,10 @@ async def _watchdog(house: House) -> None:
         await asyncio.sleep(period or LONGEST_REST)
         late = pulse.late(house, monotonic())
         if late and not hung:
-            log.error("hangs, and is started anew if it stays so: %s", ", ".join(late))
+            log.error(
+                "gardien hangs, and is started anew if it stays so: %s", ", ".join(late),
+                extra=fields(LogEvent.COMPONENT_HANGS),
+            )  # fmt: skip
         hung = bool(late)
         if period and not hung:
             notify("WATCHDOG=1")
@@ -328,7 +334,7 @@ async def _stop_start(
     """Cancel a start that is told to end; once all is open, it ends in order."""
     await told.wait()
     if not started.is_set():
-        log.info("told to end while starting")
+        log.info("told to end while starting", extra=fields(LogEvent.STOPPING))
         await end([serving])
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from agent import timesync
 from agent.durable import Disk
+from agent.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -298,14 +299,17 @@ class Clock:
             self.history.steps = [*self.history.steps, (wall - moved, moved)][-STEPS_KEPT:]
             if moved > DAY and (self.source == "system" or self._memory.proved is not None):
                 self._moved_on = steady
-            log.error("the clock stepped by %+.0f s", moved)
+            log.error("the clock stepped by %+.0f s", moved, extra=fields(LogEvent.CLOCK_STEPPED))
         if self.source == "system":
             self._memory = replace(self._memory, apart=wall - steady)
             return
         proof = self._proof(wall, steady)
         if proof is not None:
             if self.history.reverses(wall - steady) and wall < self._memory.floor:
-                log.warning("a clock step was reversed: the floor is set back to %s", stamp(wall))
+                log.warning(
+                    "a clock step was reversed: the floor is set back to %s", stamp(wall),
+                    extra=fields(LogEvent.CLOCK_FLOOR_LOWERED),
+                )  # fmt: skip
                 self._memory = replace(self._memory, floor=wall)
             if wall >= self._memory.floor - SLACK:
                 self.history.note(BY_SERVICE, wall, wall - steady)
@@ -314,7 +318,10 @@ class Clock:
         rtc = self._rtc() if self._memory.proved is None else None
         trust = judge(self._memory, wall, steady, rtc)
         if trust is not self._trust:
-            log.warning("the clock is %s now (was %s): %s", trust, self._trust, stamp(wall))
+            log.warning(
+                "the clock is %s now (was %s): %s", trust, self._trust, stamp(wall),
+                extra=fields(LogEvent.CLOCK_TRUST_CHANGED),
+            )  # fmt: skip
         self._trust = trust
 
     def _proof(self, wall: float, steady: float) -> float | None:
@@ -357,7 +364,10 @@ class Clock:
             if not self._serviced(wall):
                 last = stamp(self._memory.floor)
                 return f"{NOT_BELIEVED}it has been {last} already: a time service must agree"
-            log.warning("the clock's floor is set back to %s", stamp(moment))
+            log.warning(
+                "the clock's floor is set back to %s", stamp(moment),
+                extra=fields(LogEvent.CLOCK_FLOOR_LOWERED),
+            )  # fmt: skip
         floor = wall if wall < self._memory.floor - SLACK else max(self._memory.floor, moment)
         self.look()
         self._memory = replace(self._memory, proved=steady, apart=wall - steady, floor=floor)
@@ -410,7 +420,10 @@ class Clock:
         try:
             Disk.make(lambda: _put(file, memory))
         except OSError as error:
-            log.warning("%s could not be written: %s", self._file, error)
+            log.warning(
+                "%s could not be written: %s", self._file, error,
+                extra=fields(LogEvent.RECORD_NOT_WRITTEN, store=file.name),
+            )  # fmt: skip
 
 
 def span_of(seconds: float) -> str:

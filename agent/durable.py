@@ -16,6 +16,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from agent.errors import NotRecorded
+from agent.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -372,7 +373,7 @@ class Later:
             self._said.pop(file, None)
         except NotRecorded as error:
             if self._said.get(file) != str(error):
-                log.warning("%s", error)
+                log.warning("%s", error, extra=fields(LogEvent.RECORD_NOT_WRITTEN, store=file.name))
             self._said[file] = str(error)
         with self._changed:
             if self._waits[file] is content:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.durable import write
 from agent.errors import Refused
+from agent.log_fields import LogEvent, fields
 from agent.registry.exported import Lease, Row
 from agent.words import _
 
@@ -199,5 +200,8 @@ class Exports:
         except FileNotFoundError:
             return _Kept()
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            log.warning("%s is begun anew, for it cannot be read: %s", self._file, error)
+            log.warning(
+                "%s is begun anew, for it cannot be read: %s", self._file, error,
+                extra=fields(LogEvent.STORE_DAMAGED, store=self._file.name),
+            )  # fmt: skip
             return _Kept()

@@ -19,6 +19,7 @@ from agent.config.sums import sums_asked
 from agent.durable import SILENT, Disk
 from agent.errors import NotRecorded, Refused, StorageFailed
 from agent.lifetime import Supervisor
+from agent.log_fields import LogEvent, LogNames, fields
 from agent.pipeline.account import Account
 from agent.pipeline.indexes import Indexes
 from agent.pipeline.poll import Poller
@@ -100,6 +101,11 @@ class Outlet:
     """indexes of the whole building that stay here for good"""
     in_memory: tuple[Spool, OneThread] | None = None
     """what was kept in memory while the disk failed, and is not delivered yet"""
+
+    @property
+    def names(self) -> LogNames:
+        """Its names, for log records."""
+        return {"uplink": self.name, "recipient": str(self.settings.recipient)}
 
     @property
     def kept(self) -> str:
@@ -348,7 +354,10 @@ class House:
                 self.book_broken.set()
                 raise
             # it was judged and is on the disk; what follows from it is tried again with the next
-            log.exception("an object of %s was taken, and what follows from it failed", via)
+            log.exception(
+                "an object of %s was taken, and what follows from it failed", via,
+                extra=fields(LogEvent.OBJECT_FAILED, uplink=via),
+            )  # fmt: skip
 
     def without_controls(self) -> None:
         """The journal is not open: orders are not taken, and must come again."""
@@ -458,13 +467,22 @@ class House:
         try:
             found = self.registry.pin_all(said, "gardien", "devices said so", self.clock.now())
         except Refused as error:
-            log.error("what devices say that they are is not recorded: %s", error)  # noqa: TRY400 -- no bug
+            log.error(  # noqa: TRY400 -- no bug
+                "what devices say that they are is not recorded: %s", error,
+                extra=fields(LogEvent.RECORD_NOT_WRITTEN),
+            )  # fmt: skip
             return
         pinned, refused = found
         for meter in pinned:
-            log.info("%s is meter %s from now on", meter.device, meter.serial)
+            log.info(
+                "%s is meter %s from now on", meter.device, meter.serial,
+                extra=fields(LogEvent.METER_IDENTIFIED, device=meter.device or ""),
+            )  # fmt: skip
         for device, why in refused.items():
-            log.error("%s says that it is %s: %s", device, said[device], why)
+            log.error(
+                "%s says that it is %s: %s", device, said[device], why,
+                extra=fields(LogEvent.METER_MISMATCH, device=device),
+            )  # fmt: skip
 
     def identified(self, device: str, serial: str) -> None:
         """Bind assignments that name only this device to the serial number that it says."""
@@ -473,10 +491,16 @@ class House:
                 device, serial, "gardien", f"{device} said so", self.clock.now()
             )
         except Refused as error:
-            log.error("%s says that it is %s: %s", device, serial, error)  # noqa: TRY400 -- no bug
+            log.error(  # noqa: TRY400 -- no bug
+                "%s says that it is %s: %s", device, serial, error,
+                extra=fields(LogEvent.METER_MISMATCH, device=device),
+            )  # fmt: skip
             return
         if pinned:
-            log.info("%s is meter %s from now on", device, serial)
+            log.info(
+                "%s is meter %s from now on", device, serial,
+                extra=fields(LogEvent.METER_IDENTIFIED, device=device),
+            )  # fmt: skip
 
 
 async def _no_journal(_: Verified) -> dict[str, Any]:

@@ -11,12 +11,13 @@ import random
 import traceback
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from agent.errors import AgentError
+from agent.log_fields import LogEvent, LogNames, fields
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,8 @@ class Faults:
         fault = Fault(component, kind, words, since, next_try, uplink)
         self._known[component, part] = fault
         if before is None or before.words != words:
-            self.log(error, f"{component} does not work, and is tried again: {words}", component)
+            why = f"{component} does not work, and is tried again: {words}"
+            self.log(error, why, component, part, uplink=uplink)
 
     @contextmanager
     def alone(
@@ -126,17 +128,33 @@ class Faults:
         else:
             self.over(component, part)
 
-    def log(self, error: BaseException, words: str, component: str) -> None:
+    def log(
+        self,
+        error: BaseException,
+        words: str,
+        component: str,
+        part: str = "",
+        *,
+        uplink: str | None = None,
+    ) -> None:
         """Log an unexpected error; its traceback is written once for each place that raises it."""
         key = component, type(error).__name__, _place(error)
         new = key not in self._seen and not isinstance(error, AgentError)
         self._seen.add(key)
-        log.error("%s", words, exc_info=error if new else None)
+        names = _names(component, part, uplink)
+        log.error(
+            "%s", words, exc_info=error if new else None,
+            extra=fields(LogEvent.COMPONENT_FAILED, **names),
+        )  # fmt: skip
 
     def over(self, component: str, part: str = "") -> None:
         """Forget a fault: it works again."""
-        if self._known.pop((component, part), None) is not None:
-            log.warning("%s works again", component if not part else f"{component}, {part},")
+        if (fault := self._known.pop((component, part), None)) is not None:
+            names = _names(component, part, fault.uplink)
+            log.warning(
+                "%s works again", component if not part else f"{component}, {part},",
+                extra=fields(LogEvent.COMPONENT_RECOVERED, **names),
+            )  # fmt: skip
 
     def forget(self, component: str) -> None:
         """Forget all of a component that is there no more."""
@@ -345,6 +363,22 @@ class Supervisor:
             await asyncio.gather(*(self.stop(name) for name in names))
 
 
+def _names(component: str, part: str = "", uplink: str | None = None) -> LogNames:
+    """What a component belongs to, for log records; a part of a poller is a device."""
+    names: LogNames = {"component": component, "uplink": uplink or ""}
+    kind, _, name = component.partition(" ")
+    match kind:
+        case "line":
+            names["line"] = name
+        case "poll":
+            names |= {"line": name, "device": part}
+        case "control":
+            names["control"] = name
+        case "spool":
+            names["uplink"] = name
+    return names
+
+
 def _is_cancelled() -> bool:
     """Whether the task that runs was told to end."""
     task = asyncio.current_task()
@@ -363,6 +397,16 @@ async def end(tasks: Iterable[asyncio.Future[Any]], again: float = 1.0) -> None:
         await asyncio.wait(left, timeout=again)
 
 
+class ConnectionFields(NamedTuple):
+    """The fields of the two records that a connection makes in the log."""
+
+    lost: Mapping[str, str] = {}
+    restored: Mapping[str, str] = {}
+
+
+WITHOUT_FIELDS = ConnectionFields()
+
+
 async def keep_open(  # noqa: PLR0913, PLR0917 -- its ceiling and its sign of health are the caller's
     name: str,
     open_it: Callable[[], AbstractAsyncContextManager[T]],
@@ -372,12 +416,13 @@ async def keep_open(  # noqa: PLR0913, PLR0917 -- its ceiling and its sign of he
     good: Callable[[], bool] = lambda: False,
     tell: Callable[[str], None] = lambda _: None,
     level: int = logging.WARNING,
+    logged: ConnectionFields = WITHOUT_FIELDS,
 ) -> None:
     """Open and serve, for ever; when lost, wait (full jitter, doubling to `longest` s), open again.
 
     The wait starts over after a connection that stood for a minute or that `good()` vouches for.
     A loss is logged, at `level`, when it begins and when its reason changes, not at every attempt;
-    `tell` hears of each.
+    `tell` hears of each. `logged`: the fields of these log records.
     """
     now, backoff, why = asyncio.get_running_loop().time, Backoff(longest), ""
     while True:
@@ -385,7 +430,7 @@ async def keep_open(  # noqa: PLR0913, PLR0917 -- its ceiling and its sign of he
         try:
             async with open_it() as resource:
                 if why:
-                    log.log(level, "%s is open again", name)
+                    log.log(level, "%s is open again", name, extra=logged.restored)
                     why = ""
                 await serve(resource)
         except lost as error:
@@ -394,5 +439,8 @@ async def keep_open(  # noqa: PLR0913, PLR0917 -- its ceiling and its sign of he
             tell(str(error))
             if str(error) != why:
                 why = str(error)
-                log.log(level, "%s lost, trying again for as long as it takes: %s", name, error)
+                log.log(
+                    level, "%s lost, trying again for as long as it takes: %s", name, error,
+                    extra=logged.lost,
+                )  # fmt: skip
         await asyncio.sleep(backoff.next())

@@ -11,7 +11,8 @@ from agent.clock import monotonic, seconds
 from agent.drivers.base import Attributes, Discovers, Recalls, Seeks, Watched, Writes
 from agent.drivers.disturbed import Disturbed
 from agent.errors import AgentError, LinkLost, OutOfStep, Refused
-from agent.lifetime import keep_open
+from agent.lifetime import ConnectionFields, keep_open
+from agent.log_fields import LogEvent, fields
 from agent.model import Why
 
 if TYPE_CHECKING:
@@ -79,9 +80,14 @@ class Link:
 
         Raises what is no loss: an error in gardien. Readers are told meanwhile as at a loss.
         """
-        await keep_open(
-            self.name, self._opening, self._hold, LinkLost, good=self._good, level=level
+        logged = ConnectionFields(
+            fields(LogEvent.LINE_LOST, line=self.name),
+            fields(LogEvent.LINE_RESTORED, line=self.name),
         )
+        await keep_open(
+            f"line {self.name}", self._opening, self._hold, LinkLost,
+            good=self._good, level=level, logged=logged,
+        )  # fmt: skip
 
     def _good(self) -> bool:
         """Whether somebody answered since it was opened: then it is opened again soon."""

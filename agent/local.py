@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.errors import AgentError, Refused, StorageFailed
 from agent.lifetime import said
+from agent.log_fields import LogEvent, fields
 from agent.state import SCAN, connect, listening, owned
 from agent.storage import made, volatile
 from agent.words import _, retold
@@ -147,7 +148,7 @@ class Door:
                 raise Refused(f"{MOST_VISITORS} others are being answered: try again later")
             await self._serve(reader, writer, asker)
         except (ConnectionError, TimeoutError) as error:
-            log.info("a visitor left: %s", error)
+            log.info("a visitor left: %s", error, extra=fields(component="local socket"))
         except Refused as error:
             await _turn_away(reader, writer, str(error))
         finally:
@@ -254,7 +255,10 @@ async def open_door(house: House, state: Path) -> None:
     try:
         door = listening(state)
     except OSError as error:
-        log.error("no door in %s: %s", state, error)  # noqa: TRY400 -- no bug
+        log.error(  # noqa: TRY400 -- no bug
+            "no door in %s: %s", state, error,
+            extra=fields(LogEvent.COMPONENT_FAILED, component="local socket"),
+        )  # fmt: skip
         state = made(volatile(state))
         door = listening(state)
     # not start_unix_server: at the end it would remove the name, which may be systemd's

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from agent.durable import write
 from agent.errors import Refused
+from agent.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +73,10 @@ class Moves:
         move = self._known.get(recipient)
         if move is not None and over(move, configured, now):
             if configured == move.old:
-                log.error("%s has not proved itself in 7 days: %s stays", move.new, move.old)
+                log.error(
+                    "%s has not proved itself in 7 days: %s stays", move.new, move.old,
+                    extra=fields(LogEvent.UPLINK_NOT_MOVED, recipient=recipient),
+                )  # fmt: skip
             self._write({name: one for name, one in self._known.items() if name != recipient})
             return None
         return move
@@ -88,7 +92,10 @@ class Moves:
         move = self._known[recipient]
         if move.proved is None:
             self._write(self._known | {recipient: replace(move, proved=now)})
-            log.warning("%s is reached at %s from now on: write it as its url", recipient, move.new)
+            log.warning(
+                "%s is reached at %s from now on: write it as its url", recipient, move.new,
+                extra=fields(LogEvent.UPLINK_MOVED, recipient=recipient),
+            )  # fmt: skip
 
     def _write(self, known: dict[str, Move]) -> None:
         text = json.dumps({name: asdict(move) for name, move in known.items()})

@@ -14,6 +14,7 @@ from agent.authority import audit, set_aside, trust
 from agent.clerk import author
 from agent.clock import NOT_BELIEVED, stamp
 from agent.errors import Refused
+from agent.log_fields import LogEvent, fields
 from agent.reception.reception import BY_HAND
 from agent.registry import written
 from agent.steering.grants import left_out
@@ -131,7 +132,10 @@ async def object_all_came(
     unproved = sorted(found.unproved or ())
     house.audit("restored.confirmed", {"made": made, "unproved": unproved, "by": who})
     found.end()
-    log.warning("%s says that all has come since the building file of %s", who, made)
+    log.warning(
+        "%s says that all has come since the building file of %s", who, made,
+        extra=fields(LogEvent.RESTORE_CHECKED),
+    )  # fmt: skip
     return {"made": made, "by": who}
 
 

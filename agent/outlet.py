@@ -20,6 +20,7 @@ from agent.buffer.thread import in_own_thread
 from agent.errors import Refused, StorageFailed
 from agent.house import Outlet, midnights, points_by_key, policy_of
 from agent.lifetime import said
+from agent.log_fields import LogEvent, LogNames, fields
 from agent.pipeline.bases import Bases
 from agent.pipeline.directory import directory
 from agent.pipeline.gate import Gate
@@ -74,6 +75,7 @@ async def open_outlet(
         raise Refused("this gateway has no identity yet: run `gardien key new`")
     settings = config.uplinks[name].settings
     beside = memory_of(config.state, settings.recipient)
+    names: LogNames = {"uplink": name, "recipient": settings.recipient}
     async with AsyncExitStack() as stack:
         disk = await _on_disk(stack, house, name)
         memory = None
@@ -89,9 +91,15 @@ async def open_outlet(
             before = None  # the disk goes on from its own marks
         for spool, thread in filter(None, (disk, memory)):
             if spool.set_aside:
-                log.error("the spool of %s was damaged and set aside as %s", name, spool.set_aside)
+                log.error(
+                    "the spool of %s was damaged and set aside as %s", name, spool.set_aside,
+                    extra=fields(LogEvent.STORE_DAMAGED, **names),
+                )  # fmt: skip
             if await thread.run(spool.belongs_to, who.state):
-                log.warning("%s: another state than before: a new epoch begins", name)
+                log.warning(
+                    "uplink %s: another state than before: a new epoch begins", name,
+                    extra=fields(LogEvent.EPOCH_BEGUN, **names),
+                )  # fmt: skip
                 house.audit("epoch.begun", {"recipient": settings.recipient, "state": who.state})
             await thread.run(spool.days, midnights(config))
         outlet = await _opened(house, name, disk, memory, before)
@@ -161,7 +169,10 @@ async def _in_memory(stack: AsyncExitStack, path: Path, head: BatchHead, who: Id
     try:
         return await stack.enter_async_context(in_own_thread("memory", opening))
     except Refused as error:
-        log.error("what was kept in memory is dropped: %s", error)  # noqa: TRY400 -- no bug
+        log.error(  # noqa: TRY400 -- no bug
+            "what was kept in memory is dropped: %s", error,
+            extra=fields(LogEvent.STORE_DAMAGED, recipient=head.recipient),
+        )  # fmt: skip
         os.unlink(path)  # noqa: PTH108 -- it is in memory
         return await stack.enter_async_context(in_own_thread("memory", opening))
 
@@ -249,7 +260,8 @@ def _outlet(
     sums = Sums(house.registry, recipient, groups, house.indexes, marks, house.serial)
     outbox = SpoolOutbox(spool, thread, house.clock, bases=bases)
     facts = (name, uplink.settings, uplink.transport, spool, thread, outbox)
-    outlet = Outlet(*facts, ledger, intake, Delivery(), {}, sums, totals)
+    delivery = Delivery(uplink=name, recipient=recipient)
+    outlet = Outlet(*facts, ledger, intake, delivery, {}, sums, totals)
     return outlet
 
 
@@ -293,7 +305,10 @@ def withdrawn_there(house: House, recipient: str, ids: Collection[str]) -> None:
     if not found:
         return
     told = ", ".join(one.id for one, _ in found)
-    log.warning("%s knows of the withdrawal of %s", recipient, told)
+    log.warning(
+        "%s knows of the withdrawal of %s", recipient, told,
+        extra=fields(LogEvent.WITHDRAWAL_RECOVERED, recipient=recipient),
+    )  # fmt: skip
     whole = {one.occupancy for one, channels in found if not channels}
     rows = [NewWithdrawal(occupancy=home, recipient=recipient) for home in sorted(whole)]
     rows += [
@@ -304,7 +319,10 @@ def withdrawn_there(house: House, recipient: str, ids: Collection[str]) -> None:
     try:
         house.registry.withdraw(rows, recipient, "receipt", house.clock.now())
     except Refused as error:
-        log.error("a withdrawal that %s knows of: %s", recipient, error)  # noqa: TRY400 -- no bug
+        log.error(  # noqa: TRY400 -- no bug
+            "a withdrawal that %s knows of: %s", recipient, error,
+            extra=fields(LogEvent.RECORD_NOT_WRITTEN, recipient=recipient),
+        )  # fmt: skip
 
 
 def ways(house: House) -> dict[str, Way]:
@@ -327,12 +345,17 @@ def listened(house: House) -> bool:
     try:
         ready = found.judge(ways(house), house.clock.now())
     except Refused as error:
-        log.error("after the restore: %s", error)  # noqa: TRY400 -- no bug; it is judged again
+        log.error(  # noqa: TRY400 -- no bug; it is judged again
+            "after the restore: %s", error, extra=fields(LogEvent.RECORD_NOT_WRITTEN)
+        )
         return False
     if listens and ready:
         house.audit("restored.heard", {"unproved": sorted(found.unproved or ())})
     if ready and found.unproved != before:
-        log.warning("after the restore: %s", "all has come" if not found.unproved else UNPROVED)
+        log.warning(
+            "after the restore: %s", "all has come" if not found.unproved else UNPROVED,
+            extra=fields(LogEvent.RESTORE_CHECKED),
+        )  # fmt: skip
     return ready
 
 

@@ -12,6 +12,7 @@ from agent.clock import stamp
 from agent.disclosure import identify, records
 from agent.errors import Refused
 from agent.house import policy_of
+from agent.log_fields import LogEvent, fields
 from agent.pipeline.gate import Gate
 from agent.pipeline.totals import Totals
 from agent.pipeline.totals import file_of as totals_of
@@ -99,7 +100,10 @@ def note(house: House, who: str, what: str, place: str = EVERYBODY) -> None:
     try:
         house.looks.note(who, what, place, house.clock.now())
     except OSError as error:
-        log.error("%s saw %s of %s unrecorded: %s", who, what, place, error)  # noqa: TRY400 -- no bug
+        log.error(  # noqa: TRY400 -- no bug
+            "%s saw %s of %s unrecorded: %s", who, what, place, error,
+            extra=fields(LogEvent.LOOK_NOT_RECORDED),
+        )  # fmt: skip
 
 
 def is_common(house: House, name: str) -> bool:

@@ -38,6 +38,7 @@ from agent.config.shelf import FOLDER
 from agent.enrolment import credential
 from agent.enrolment.judge import subject
 from agent.errors import Refused, UplinkLost
+from agent.log_fields import LogEvent, fields
 from agent.registry import identity, place
 from agent.registry.registry import Registry
 from agent.uplink.cms import Envelope, decrypt, verify
@@ -143,7 +144,10 @@ async def keep(house: House, config: Path) -> None:
                 house.backup_said = ""
             except (Refused, OSError) as error:
                 if str(error) != house.backup_said:
-                    log.warning("the building file is not up to date: %s", error)
+                    log.warning(
+                        "the building file is not up to date: %s", error,
+                        extra=fields(LogEvent.BACKUP_OUTDATED),
+                    )  # fmt: skip
                 house.backup_said = str(error)
         await asyncio.sleep(LOOK)
 

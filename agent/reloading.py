@@ -16,6 +16,7 @@ from agent.errors import Refused
 from agent.house import midnights, new_poller, points_by_key, policy_of
 from agent.lifetime import said
 from agent.lines import lines_of
+from agent.log_fields import LogEvent, fields
 from agent.outlet import NOT_COUNTED, forget_closed
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ async def reload(here: Running) -> dict[str, Any]:
         finally:
             here.go_on()
     words = ", ".join(f"{what} {name}" for what, names in done.items() for name in names)
-    log.warning("reloaded: %s", words or "nothing had changed")
+    log.warning("reloaded: %s", words or "nothing had changed", extra=fields(LogEvent.RELOADED))
     return {"changed": done}
 
 

@@ -16,6 +16,7 @@ from agent.enrolment import renewal
 from agent.errors import Refused, SpoolFull, StorageFailed
 from agent.house import House, new_poller, open_steering
 from agent.lifetime import said, together
+from agent.log_fields import LogEvent, fields
 from agent.model import Why
 from agent.outlet import (
     NOT_COUNTED,
@@ -293,7 +294,10 @@ class Running:
                     else:
                         await kept.tend(house.clock.now(), house.accounts(), house.point)
                 except (SpoolFull, StorageFailed) as error:
-                    log.warning("what waits for a fact is looked at later: %s", error)
+                    log.warning(
+                        "what waits for a fact is looked at later: %s", error,
+                        extra=fields(LogEvent.RECORD_NOT_WRITTEN, store="shelf"),
+                    )  # fmt: skip
                     await sleep(SHELVE_EVERY)
                 rested = 0.0
             await sleep(OBEY_EVERY)

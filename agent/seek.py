@@ -13,6 +13,7 @@ from agent.clock import monotonic
 from agent.drivers import TAKEN_FOR, driver
 from agent.drivers.base import Found, Seeks
 from agent.errors import LinkLost
+from agent.log_fields import LogEvent, fields
 from agent.pipeline.successor import PATIENCE, New, Silent, proposals
 
 if TYPE_CHECKING:
@@ -66,7 +67,10 @@ def _number(house: House, line: Line, name: str) -> str | None:
 
 
 async def _search(house: House, name: str, line: Line) -> None:
-    log.info("line %s: a meter has been silent for a day, looking who is there", name)
+    log.info(
+        "line %s: a meter has been silent for a day, looking who is there", name,
+        extra=fields(line=name),
+    )  # fmt: skip
     known = {_number(house, line, one) for one in line.devices}
     known |= {(one.serial or "").partition("/")[0] for one in line.devices.values()}
     new = []
@@ -82,4 +86,4 @@ async def _search(house: House, name: str, line: Line) -> None:
     said = proposals(list(_silent(house, line)), new, house.clock.now(), house.config.zone)
     house.proposals[name] = said
     for one in said:
-        log.warning("line %s: %s", name, one)
+        log.warning("line %s: %s", name, one, extra=fields(LogEvent.REPLACEMENT_FOUND, line=name))

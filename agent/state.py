@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.durable import Reserve
 from agent.errors import Refused
+from agent.log_fields import LogEvent, fields
 from agent.words import N_
 
 if TYPE_CHECKING:
@@ -212,7 +213,10 @@ def _wait_for(handle: int, state: Path, command: str, patience: float) -> None:
             if time.monotonic() > deadline or (other and _no_use_to_wait(command, other)):
                 raise Refused(_in_use(state, command, other)) from None
             if command == AGENT and other and not told:
-                log.warning("%s is in use by %s: waiting %.0f s for it", state, other, patience)
+                log.warning(
+                    "%s is in use by %s: waiting %.0f s for it", state, other, patience,
+                    extra=fields(LogEvent.STATE_BUSY),
+                )  # fmt: skip
                 told = True
             time.sleep(0.05)
         else:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from agent.clock import seconds
 from agent.errors import Refused
+from agent.log_fields import LogEvent, fields
 from agent.state import PACKAGED
 
 if TYPE_CHECKING:
@@ -69,13 +70,24 @@ class Storage:
         """A store cannot be written; logged where that or its reason is new."""
         known = self._faults.get(store)
         if known is None or known.reason != reason:
-            log.error("%s cannot be written: %s", store, reason)
+            log.error(
+                "%s cannot be written: %s", store, reason,
+                extra=fields(LogEvent.STORE_FAILED, store=store, uplink=_uplink_of(store)),
+            )  # fmt: skip
         self._faults[store] = Fault(reason, known.since if known else self._now())
 
     def recovered(self, store: str) -> None:
         """A store was reopened, its log folded in, and a test commit has succeeded."""
         if self._faults.pop(store, None):
-            log.warning("%s can be written again", store)
+            log.warning(
+                "%s can be written again", store,
+                extra=fields(LogEvent.STORE_RECOVERED, store=store, uplink=_uplink_of(store)),
+            )  # fmt: skip
+
+
+def _uplink_of(store: str) -> str:
+    """The uplink of a spool; empty where the store is another one."""
+    return store.removeprefix(SPOOL) if store.startswith(SPOOL) else ""
 
 
 def reason_of(error: BaseException, where: Path) -> str | None:

@@ -20,6 +20,7 @@ from agent.clock import monotonic, stamp
 from agent.disclosure import records
 from agent.errors import NotRecorded, NotStored, Refused, StorageFailed, UplinkLost
 from agent.exports import Report
+from agent.log_fields import LogEvent, fields
 from agent.registry import answers
 from agent.registry.admission import Author
 from agent.registry.admit_people import admit_occupancies
@@ -76,7 +77,10 @@ async def keep(house: House) -> None:
             before, looked = settings, monotonic()
             why = await _look(house, settings) if settings else ""
             if why and why != exports.unreachable:
-                log.warning("the syndic's exports are not taken: %s", why)
+                log.warning(
+                    "the syndic's exports are not taken: %s", why,
+                    extra=fields(LogEvent.EXPORT_REFUSED),
+                )  # fmt: skip
             exports.unreachable = why
         await sleep(LOOK)
 
@@ -141,12 +145,16 @@ async def _take(
         raise
     except Refused as error:
         report.refused = str(error).partition("\n")[0]
-        log.warning("an export of the syndic's software was refused; nothing of it was taken")
+        log.warning(
+            "an export of the syndic's software was refused; nothing of it was taken",
+            extra=fields(LogEvent.EXPORT_REFUSED),
+        )
     exports.took(entry, sha256, report, there)
     if report.recorded or report.proposed:
         log.warning(
             "syndic export: %d changes recorded, %d rows wait for a person: gardien occupancy"
             " proposed", report.recorded, report.proposed,
+            extra=fields(LogEvent.EXPORT_RECORDED),
         )  # fmt: skip
 
 

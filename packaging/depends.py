@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 TOP = Path(__file__).resolve().parent.parent
-RENAMED = {"pyserial": "python3-serial"}
+RENAMED = {"pyserial": "python3-serial", "systemd-python": "python3-systemd"}
 """where Debian's name is not python3-NAME"""
 REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:[>=]=([0-9.]+))?(?:,<[0-9.]+)?")
 
@@ -34,9 +34,11 @@ def vendored() -> dict[str, tuple[str, str]]:
 
 
 def required() -> dict[str, str]:
-    """Lower bound ("" for none) of each distribution that pyproject.toml names."""
-    found = {}
-    for written in project()["dependencies"]:
+    """Lower bound ("" for none) of each distribution that the package stands on: what
+    pyproject.toml names, and the extra `systemd`, which pip builds only beside libsystemd-dev.
+    """
+    found, named = {}, project()
+    for written in named["dependencies"] + named["optional-dependencies"]["systemd"]:
         match = REQUIREMENT.fullmatch(written)
         if not match:
             raise SystemExit(f"pyproject.toml: {written}: write NAME>=VERSION")

@@ -24,6 +24,7 @@ from agent.authority.canonical import canonical
 from agent.clock import stamp
 from agent.durable import NO_ROOM, Disk, Reserve
 from agent.errors import Refused
+from agent.log_fields import LogEvent, fields
 from agent.words import N_
 
 if TYPE_CHECKING:
@@ -115,7 +116,10 @@ class Chain:
         self._folder.rename(aside)
         self._folder.mkdir(mode=0o700)
         self._n, self.last, self._latest, self._receipted = 0, BEGIN, {}, 0
-        log.error("%s: the audit chain was set aside as %s", error, aside)
+        log.error(
+            "%s: the audit chain was set aside as %s", error, aside,
+            extra=fields(LogEvent.STORE_DAMAGED, store=FOLDER),
+        )  # fmt: skip
         self.append("audit.begun", {"aside": aside.name})
 
     @property

@@ -17,6 +17,7 @@ from agent.authority.refused import Code, Forged
 from agent.clock import seconds, stamp
 from agent.durable import NO_ROOM, SILENT, Disk, Late, Reserve
 from agent.errors import NotRecorded, Refused
+from agent.log_fields import LogEvent, fields
 from agent.storage import made
 
 if TYPE_CHECKING:
@@ -121,7 +122,10 @@ class Book:
             ):
                 book = cls._copied(path, beside, error)
             else:
-                log.error("%s was damaged and is set aside: %s", path, error)  # noqa: TRY400 -- no bug
+                log.error(  # noqa: TRY400 -- no bug
+                    "%s was damaged and is set aside: %s", path, error,
+                    extra=fields(LogEvent.STORE_DAMAGED, store=path.name),
+                )  # fmt: skip
                 Disk.make(partial(_set_damaged_aside, path))
                 book = Disk.make(opening)
         try:

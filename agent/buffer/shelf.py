@@ -18,6 +18,7 @@ from agent.buffer.keys import Keys, Unreadable
 from agent.buffer.owners import NOBODY, Owners
 from agent.buffer.rotation import Part, Rotation, see_that_it_opens
 from agent.errors import SpoolFull
+from agent.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -248,4 +249,7 @@ class Shelf:
 
 def _given_up(values_of: Mapping[str, Sequence[Kept]]) -> None:
     number = sum(map(len, values_of.values()))
-    log.error("the disk is full: %d values that were to wait for a fact are given up", number)
+    log.error(
+        "the disk is full: %d values that were to wait for a fact are given up", number,
+        extra=fields(LogEvent.STORE_FULL, store="shelf"),
+    )  # fmt: skip

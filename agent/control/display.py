@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from agent.errors import LinkLost, Refused, WriteRefused
+from agent.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -67,7 +68,10 @@ class Display:
             except (LinkLost, Refused, WriteRefused) as error:
                 if str(error) != self._complained:
                     self._complained = str(error)
-                    log.warning("%s/%s is not shown: %s", place.device, place.point, error)
+                    log.warning(
+                        "%s/%s is not shown: %s", place.device, place.point, error,
+                        extra=fields(LogEvent.DISPLAY_FAILED, device=place.device),
+                    )  # fmt: skip
                 self._rests[word] = now + REST
 
 

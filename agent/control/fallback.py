@@ -13,6 +13,7 @@ from agent.control.put import put, wanted
 from agent.control.report import end
 from agent.control.stamps import elapsed
 from agent.control.want import FAILSAFE, FOREVER
+from agent.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
     from agent.control.fitted import Fitted
@@ -74,7 +75,10 @@ async def _due(ground: Ground, fit: Fitted, rule: Failsafe, now: Moment) -> bool
         watch = failsafe.aged(watch, now)
     if (watch.since is None) != (before.since is None):
         said = "is left" if watch.since is None else "applies: the centre is not heard"
-        log.warning("%s: the failsafe limit %s", fit.name, said)
+        log.warning(
+            "%s: the failsafe limit %s", fit.name, said,
+            extra=fields(LogEvent.FAILSAFE_CHANGED, control=fit.name),
+        )  # fmt: skip
     new = replace(memo, watch=watch)
     if failsafe.to_keep(watch) != failsafe.to_keep(before):
         await ground.remember(fit.key, new)

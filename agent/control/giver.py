@@ -15,6 +15,7 @@ from agent.control.records import FINAL, Change, Outcome
 from agent.control.row import Phase, same
 from agent.control.watching import beat, call_off
 from agent.errors import LinkLost, Refused, WriteRefused
+from agent.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +115,10 @@ class Giver:
         row = row if row.phase is Phase.RELEASING else row.releasing(State.ABORTED, why)
         if row.pending:
             return replace(row, alarm=why)
-        log.error("%s is not given back yet: %s", row.control, why)
+        log.error(
+            "%s is not given back yet: %s", row.control, why,
+            extra=fields(LogEvent.RELEASE_PENDING, control=row.control, device=row.place.device),
+        )  # fmt: skip
         pending = replace(row, pending=True, alarm=why)
         told = self._outcome(row, State.RELEASE_PENDING, why)
         return await self.saved(pending, Change(pending, outcomes=[told]))

@@ -19,6 +19,7 @@ from agent.control.records import Change
 from agent.control.row import Phase, Row, same
 from agent.control.watching import beat, watched
 from agent.errors import SpoolFull, StorageFailed
+from agent.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,7 +172,10 @@ class Holder:
             if standing is not None and same(standing.ours, row.target, row.tolerance):
                 return await self._applied(row, standing)
             standing = None
-        log.error("%s: %s", row.control, said)
+        log.error(
+            "%s: %s", row.control, said,
+            extra=fields(LogEvent.ORDER_FAILED, control=row.control, device=row.place.device),
+        )  # fmt: skip
         return await self._giver.saved(row.releasing(State.FAILED, said))
 
     async def _written(self, row: Row, plug: Plug) -> tuple[Row, Standing | None, str]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.control.row import Phase, Row, decode, encode
+from agent.log_fields import LogEvent, fields
 from agent.state import dying
 from agent.storage import made
 
@@ -94,7 +95,10 @@ class JournalCopy:
                 before.rename(self.folder / f"{name}.{state}")
             self._write(name, state, {"row": encode(row), "words": row.words})
         except OSError as error:  # no room for the words; the rename needed none
-            log.warning("how %s was closed could not be noted: %s", row.control, error)
+            log.warning(
+                "how %s was closed could not be noted: %s", row.control, error,
+                extra=fields(LogEvent.RECORD_NOT_WRITTEN, control=row.control),
+            )  # fmt: skip
 
     def _write(self, name: str, state: str, body: dict[str, str]) -> None:
         new = made(self.folder) / f"{name}.new"
@@ -126,7 +130,10 @@ class JournalCopy:
             body = json.loads(path.read_text(encoding="utf-8"))
             row = decode(int(name[2]), body["row"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            log.error("%s cannot be read, and is left: %s", path, error)  # noqa: TRY400 -- no bug
+            log.error(  # noqa: TRY400 -- no bug
+                "%s cannot be read, and is left: %s", path, error,
+                extra=fields(LogEvent.STORE_DAMAGED, store=path.name),
+            )  # fmt: skip
             return None
         if name[3] != OPEN:
             row = replace(row, phase=Phase.CLOSED)

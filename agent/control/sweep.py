@@ -12,6 +12,7 @@ from agent.control import stray
 from agent.control.model import State
 from agent.control.records import Change, Outcome
 from agent.errors import LinkLost, Refused, WriteRefused
+from agent.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
     from agent.control.fitted import Fitted
@@ -44,7 +45,10 @@ async def sweep(ground: Ground, fit: Fitted) -> bool:
         return False
     if strange := "; ".join(words for words in said if words):
         if ground.alarms.get(name) != strange:
-            log.error("%s: %s", name, strange)
+            log.error(
+                "%s: %s", name, strange,
+                extra=fields(LogEvent.VALUE_NOT_OURS, control=name, device=fit.place.device),
+            )  # fmt: skip
         ground.alarms[name] = strange
         return True
     ground.journal.memos[fit.key] = replace(ground.journal.memo(fit.key), swept=True)
@@ -67,7 +71,10 @@ async def _slot(ground: Ground, fit: Fitted, slot: int | None) -> str:
         return f"{found} stands at {where}, not by our record: it is left"
     await _empty(plug, slot)
     words = f"{found} stood at priority {slot} and nobody knew why: emptied"
-    log.error("%s: %s", fit.name, words)
+    log.error(
+        "%s: %s", fit.name, words,
+        extra=fields(LogEvent.VALUE_NOT_OURS, control=fit.name, device=fit.place.device),
+    )  # fmt: skip
     told = Outcome("", fit.name, State.ABORTED, ground.world.now().wall, words=words)
     await ground.world.note(Change(outcomes=[told]))
     return ""

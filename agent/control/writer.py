@@ -23,6 +23,7 @@ from agent.control.records import Change
 from agent.control.row import Phase
 from agent.durable import SILENT, STALLED_AFTER
 from agent.errors import Refused, SpoolFull, StorageFailed
+from agent.log_fields import LogEvent, fields
 from agent.storage import HOLDS_END_AFTER, PROBED_EVERY, volatile
 
 if TYPE_CHECKING:
@@ -251,7 +252,10 @@ class JournalWriter:
             if isinstance(error, StorageFailed | Damaged):
                 self._fail(str(error))
             elif isinstance(error, SpoolFull):
-                log.error("the journal is full: %s", error)
+                log.error(
+                    "the journal is full: %s", error,
+                    extra=fields(LogEvent.STORE_FULL, store=STORE),
+                )  # fmt: skip
             elif error is None and not self.failing:
                 kept()
             if late and not self.failing:
@@ -347,7 +351,10 @@ class JournalWriter:
     def _go_on(self, fresh: Journal, done: list[Copied], last: int) -> None:
         """The disk has recovered: go on from what it says and from what was noted since."""
         if fresh.set_aside:
-            log.error("the journal could not be read and was set aside as %s", fresh.set_aside)
+            log.error(
+                "the journal could not be read and was set aside as %s", fresh.set_aside,
+                extra=fields(LogEvent.STORE_DAMAGED, store=STORE),
+            )  # fmt: skip
         self.journal.become(fresh)
         self._fresh = None
         self._unread, self._refused, self._unkept = False, [], []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from agent.clock import Trust
 from agent.enrolment import calls, credential, judge
 from agent.errors import Refused
+from agent.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +76,10 @@ def _forget_before(state: Path, clock: Clock) -> None:
     age = clock.now() - installed / 1e9
     over = age > LONGEST_UNPROVED or clock.now() > judge.ends(found.certificate)
     if over and calls.has_worked(state, installed):
-        log.warning("the key of the certificate before is destroyed")
+        log.warning(
+            "the key of the certificate before is destroyed",
+            extra=fields(LogEvent.CERTIFICATE_RENEWED),
+        )
 
 
 def _renew(state: Path, gateway: str, now: float, settings: Enrolment) -> float:
@@ -83,12 +87,20 @@ def _renew(state: Path, gateway: str, now: float, settings: Enrolment) -> float:
     try:
         answer = calls.renew(state, gateway, now, settings)
     except Refused as error:
-        log.error("the certificate is not renewed, again tomorrow: %s", error)  # noqa: TRY400
+        log.error(  # noqa: TRY400 -- no bug
+            "the certificate is not renewed, again tomorrow: %s", error,
+            extra=fields(LogEvent.CERTIFICATE_PROBLEM),
+        )  # fmt: skip
         return AGAIN
     if "wait" in answer:
-        log.warning("the new certificate waits for approval")
+        log.warning(
+            "the new certificate waits for approval", extra=fields(LogEvent.CERTIFICATE_PENDING)
+        )
         return float(answer["wait"])
-    log.warning("the certificate is renewed: %s", answer["certificate"]["validity"])
+    log.warning(
+        "the certificate is renewed: %s", answer["certificate"]["validity"],
+        extra=fields(LogEvent.CERTIFICATE_RENEWED),
+    )  # fmt: skip
     return AGAIN
 
 
@@ -99,5 +111,5 @@ def _tell(state: Path, gateway: str, now: float, told: str) -> str:
         return ""
     said = judge.unfit(own, gateway) or judge.alarm(own, now)
     if said and said != told:
-        log.error("%s", said)
+        log.error("%s", said, extra=fields(LogEvent.CERTIFICATE_PROBLEM))
     return said

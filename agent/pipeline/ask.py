@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.errors import LinkLost
 from agent.lifetime import said
+from agent.log_fields import LogEvent, fields
 from agent.model import Sample, Why
 from agent.pipeline.meterclock import drift, wrong
 
@@ -112,10 +113,16 @@ class Asking:
                 device.rests_until = self.clock.steady() + REST
             device.asked_at_opening = 0  # who answers next may be another meter
             if device.failures == 1:
-                log.warning("%s on %s is silent: %s", device.name, self.link.name, device.said)
+                log.warning(
+                    "%s on %s is silent: %s", device.name, self.link.name, device.said,
+                    extra=fields(LogEvent.DEVICE_SILENT, device=device.name, line=self.link.name),
+                )  # fmt: skip
             return
         if device.failures:
-            log.warning("%s on %s answers again", device.name, self.link.name)
+            log.warning(
+                "%s on %s answers again", device.name, self.link.name,
+                extra=fields(LogEvent.DEVICE_ANSWERS, device=device.name, line=self.link.name),
+            )  # fmt: skip
         device.failures = 0
         device.answered = max(sample.at for sample in samples)
         device.said = next((f"{s.point.name}: {s.detail}" for s in samples if s.why), "")
@@ -138,7 +145,10 @@ class Asking:
             return
         serial = str(sample.value)
         if device.serial not in (None, serial):
-            log.error("%s was %s and now says it is %s", device.name, device.serial, serial)
+            log.error(
+                "%s was %s and now says it is %s", device.name, device.serial, serial,
+                extra=fields(LogEvent.METER_MISMATCH, device=device.name, line=self.link.name),
+            )  # fmt: skip
             self._another(device.name)
         device.serial = serial
         self._identified(device.name, serial)

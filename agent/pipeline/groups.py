@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from agent.durable import write
 from agent.errors import Refused
+from agent.log_fields import LogEvent, fields
 from agent.registry.rest import Group
 
 if TYPE_CHECKING:
@@ -65,7 +66,10 @@ class Groups:
         try:
             write(self._file, json.dumps(said).encode())
         except Refused as error:
-            log.error("no sum of %s is made: %s", channel, error)  # noqa: TRY400 -- no bug
+            log.error(  # noqa: TRY400 -- no bug
+                "no sum of %s is made: %s", channel, error,
+                extra=fields(LogEvent.RECORD_NOT_WRITTEN, store=self._file.name),
+            )  # fmt: skip
             return False
         self._known = known
         return True

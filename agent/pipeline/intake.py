@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.clock import monotonic
 from agent.errors import SpoolFull
+from agent.log_fields import LogEvent, fields
 from agent.model import Kind, Mark, MarkKey, Quality, Reading, Series, Why
 
 if TYPE_CHECKING:
@@ -228,7 +229,10 @@ class Intake:
                 if len(piece) > 1:
                     size = len(piece) // 2
                     continue
-                log.error("a reading of %s cannot be stored: %s", piece[0].series.channel, error)  # noqa: TRY400
+                log.error(  # noqa: TRY400
+                    "a reading of %s cannot be stored: %s", piece[0].series.channel, error,
+                    extra=fields(LogEvent.RECORD_NOT_WRITTEN, uplink=self.uplink),
+                )  # fmt: skip
                 rows[:1] = _without_value(piece[0])
                 size = min(1, len(rows))
                 continue
@@ -246,7 +250,10 @@ class Intake:
         left = shed(rows)
         if lost := _values(rows) - _values(left):
             if not self.shed_rows:
-                log.error("the spool takes no more: values are dropped and counted until it does")
+                log.error(
+                    "the spool of %s takes no more: values are dropped and counted until it does",
+                    self.uplink, extra=fields(LogEvent.STORE_FULL, uplink=self.uplink),
+                )  # fmt: skip
             self.shed_rows += lost
         self._rows = left + self._rows
         self._marks = marks | self._marks

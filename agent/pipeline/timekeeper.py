@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.clock import span_of, stamp
 from agent.errors import Refused, SpoolFull, StorageFailed
+from agent.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -134,7 +135,10 @@ class Timekeeper:
             try:
                 await self._let_in()
             except (SpoolFull, StorageFailed):
-                log.warning("a clock period begins once the spools take it")
+                log.warning(
+                    "a clock period begins once the spools take it",
+                    extra=fields(LogEvent.RECORD_NOT_WRITTEN),
+                )
 
     async def joined(self) -> None:
         """A spool was opened: it begins the present period, too, before anything is dated in it."""
@@ -189,6 +193,7 @@ class Timekeeper:
         log.warning(
             "%s: the clock was wrong: %d series are taken back; marks lay %s ahead",
             book.recipient, series, span_of(done.ahead),
+            extra=fields(LogEvent.CLOCK_CORRECTED, recipient=book.recipient),
         )  # fmt: skip
         since = min(found.since.values(), default=0)
         body = {"recipient": book.recipient, "since": stamp(since), "until": stamp(highest)}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from agent.durable import write
 from agent.errors import Refused
+from agent.log_fields import LogEvent, fields
 from agent.model import Why
 from agent.pipeline.gate import Held
 
@@ -52,7 +53,10 @@ class Totals:
                 self._note(key, SENT)
             elif answer.why is Why.FEW and self._known.get(key) == SENT:
                 self._note(key, HELD)
-                log.warning("the index %s would tell of few: it leaves no more", key)
+                log.warning(
+                    "the index %s would tell of few: it leaves no more", key,
+                    extra=fields(LogEvent.INDEX_WITHHELD),
+                )  # fmt: skip
 
     def _note(self, key: str, how: str) -> None:
         if self._known.get(key) in (how, HELD):
@@ -61,7 +65,10 @@ class Totals:
         try:
             write(self._file, json.dumps(self._known).encode())
         except Refused as error:
-            log.error("a restart will not know how %s stood: %s", key, error)  # noqa: TRY400 -- no bug
+            log.error(  # noqa: TRY400 -- no bug
+                "a restart will not know how %s stood: %s", key, error,
+                extra=fields(LogEvent.RECORD_NOT_WRITTEN, store=self._file.name),
+            )  # fmt: skip
 
 
 def _recall(file: Path) -> dict[str, str]:

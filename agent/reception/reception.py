@@ -24,6 +24,7 @@ from agent.authority.verify import NOT_THEIRS, Audience, Known, Verified, verify
 from agent.buffer.database import Damaged
 from agent.clock import Trust, stamp
 from agent.errors import NotRecorded, NotYet, Refused, SpoolFull
+from agent.log_fields import LogEvent, fields
 from agent.reception.papers import contradiction
 from agent.reception.told import Told
 
@@ -155,7 +156,10 @@ class Reception:
                 raise
             if _not_stored(error):
                 raise NotRecorded(f"a signed object could not be recorded: {error}") from error
-            log.exception("a signed object that came by %s could not be evaluated", via)
+            log.exception(
+                "a signed object that came by %s could not be evaluated", via,
+                extra=fields(LogEvent.OBJECT_FAILED, uplink=_uplink_of(via), code=Code.INTERNAL),
+            )  # fmt: skip
             self._set_aside(raw, via, error, sha256)
             raise Forged(Code.INTERNAL, f"{type(error).__name__}: {error}"[:300]) from error
         return answer
@@ -307,7 +311,10 @@ class Reception:
             "trust", {"ver": new.ver, "sha256": new.sha256, "roots": sorted(new.roots),
                       "threshold": new.threshold, "keys": sorted(new.members)},
         )  # fmt: skip
-        log.info("trust list version %d stands: %d keys", new.ver, len(new.members))
+        log.info(
+            "trust list version %d stands: %d keys", new.ver, len(new.members),
+            extra=fields(LogEvent.TRUST_LIST_CHANGED),
+        )  # fmt: skip
         return answer
 
     async def again(self) -> int:
@@ -317,7 +324,10 @@ class Reception:
         waiting = self.book.waiting()
         try:
             for typ, jti in self.book.give_up(self.clock.now()):
-                log.warning("%s %s has waited for 60 days and is forgotten", typ, jti)
+                log.warning(
+                    "%s %s has waited for 60 days and is forgotten", typ, jti,
+                    extra=fields(LogEvent.OBJECT_EXPIRED),
+                )  # fmt: skip
                 self.audit("object.forgotten", {"typ": typ, "jti": jti})
             waiting = self.book.waiting()
             for sha256, via, raw in waiting:
@@ -330,7 +340,10 @@ class Reception:
                         self.book.no_longer(sha256)
                     self._refused(raw, via, error)
         except NotRecorded as error:
-            log.warning("signed objects that wait are tried again later: %s", error)
+            log.warning(
+                "signed objects that wait are tried again later: %s", error,
+                extra=fields(LogEvent.OBJECT_DELAYED),
+            )  # fmt: skip
         return len(waiting) - len(self.book.waiting())
 
     def _wait_for_the_clock(self, raw: bytes, via: str) -> dict[str, Any]:
@@ -342,7 +355,10 @@ class Reception:
 
     def _refused(self, raw: bytes, via: str, error: Forged) -> None:
         """Write a refusal down, and let its sender know; of a flood only the first hear of it."""
-        log.info("an object that came by %s is refused: %s", via, error)
+        log.info(
+            "an object that came by %s is refused: %s", via, error,
+            extra=fields(LogEvent.OBJECT_REFUSED, uplink=_uplink_of(via), code=error.code),
+        )  # fmt: skip
         body = {"code": error.code, "sha256": hashlib.sha256(raw).hexdigest(), "via": via}
         if kid := self._signer(raw, error):
             body["kid"] = kid
@@ -392,7 +408,10 @@ class Reception:
         try:
             self.told.add(self.clock.now(), (via, owner), what, how, words)
         except Refused as error:
-            log.error("what became of an object is not told: %s", error)  # noqa: TRY400 -- no bug
+            log.error(  # noqa: TRY400 -- no bug
+                "what became of an object is not told: %s", error,
+                extra=fields(LogEvent.RECORD_NOT_WRITTEN, uplink=_uplink_of(via)),
+            )  # fmt: skip
 
     def status(self) -> dict[str, Any]:
         """How it stands with trust, for people."""
@@ -442,6 +461,11 @@ def store_is_broken(error: Exception) -> bool:
     """Whether a file must be set aside, as the next start does."""
     code = getattr(error, "sqlite_errorcode", 0)
     return isinstance(error, sqlite3.Error) and code & 0xFF in SQLITE_DAMAGE
+
+
+def _uplink_of(via: str) -> str:
+    """The uplink that brought an object; empty where a person brought it."""
+    return via if via != BY_HAND else ""
 
 
 def _answer(verified: Verified, outcome: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from agent.authority.compact import MAP
 from agent.authority.refused import Code
 from agent.clock import stamp
 from agent.errors import NotRecorded
+from agent.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +109,10 @@ class Told:
         try:
             n = self._keep(values, words)
         except NotRecorded as error:  # its sender is told all the same, until the next start
-            log.warning("what became of an object is in memory only: %s", error)
+            log.warning(
+                "what became of an object is in memory only: %s", error,
+                extra=fields(LogEvent.RECORD_NOT_WRITTEN),
+            )  # fmt: skip
             self._unkept -= 1
             n = self._unkept
         self._latest.append(One(n, *values, words))

@@ -9,13 +9,14 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from agent.authority.audit import Broken, Chain
+from agent.authority.audit import FOLDER, Broken, Chain
 from agent.authority.book import FILE, Book
 from agent.authority.key import Key
 from agent.authority.kinds import WITNESS
 from agent.authority.member import Member
 from agent.authority.verify import Audience
 from agent.errors import NotRecorded
+from agent.log_fields import LogEvent, fields
 from agent.reception.reception import Reception
 from agent.reception.repeated import Repeated
 from agent.storage import volatile
@@ -105,7 +106,8 @@ class Notes:
             if not self.held_back:
                 log.error(
                     "the audit chain is three quarters full: what senders of signed objects cause"
-                    " is not written until its oldest records may go"
+                    " is not written until its oldest records may go",
+                    extra=fields(LogEvent.AUDIT_CHAIN_FULL),
                 )
             self.held_back += 1
             return
@@ -113,10 +115,16 @@ class Notes:
             self.chain.append(type_, body)
         except OSError as error:
             self.lost += 1
-            log.error("%s could not be written into the audit chain: %s", type_, error)  # noqa: TRY400
+            log.error(  # noqa: TRY400 -- no bug
+                "%s could not be written into the audit chain: %s", type_, error,
+                extra=fields(LogEvent.RECORD_NOT_WRITTEN, store=FOLDER),
+            )  # fmt: skip
         if self.chain.thinned:
             thinned, self.chain.thinned = self.chain.thinned, 0
-            log.warning("the audit chain is full: its %d oldest records are gone", thinned)
+            log.warning(
+                "the audit chain is full: its %d oldest records are gone", thinned,
+                extra=fields(LogEvent.AUDIT_CHAIN_FULL),
+            )  # fmt: skip
             self("audit.thinned", {"records": thinned})
 
     def receipted(self, digest: str | None) -> None:
@@ -126,7 +134,10 @@ class Notes:
         try:
             self.chain.receipted(digest)
         except (NotRecorded, Broken, OSError) as error:
-            log.warning("what was receipted of the audit chain is noted later: %s", error)
+            log.warning(
+                "what was receipted of the audit chain is noted later: %s", error,
+                extra=fields(LogEvent.RECORD_NOT_WRITTEN, store=FOLDER),
+            )  # fmt: skip
         finally:
             self._one_at_a_time.release()
 

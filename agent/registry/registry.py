@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from tinydb import TinyDB
 
 from agent.errors import NotRecorded, Refused
+from agent.log_fields import LogEvent, fields
 from agent.registry.admission import Author
 from agent.registry.admit_bases import (
     admit_consents,
@@ -611,7 +612,10 @@ class Registry:
             new.write_text(json.dumps(said), encoding="utf-8")
             new.replace(self._notes)
         except (OSError, Refused) as error:
-            log.error("%s cannot be written: %s", self._notes, error)  # noqa: TRY400 -- no bug
+            log.error(  # noqa: TRY400 -- no bug
+                "%s cannot be written: %s", self._notes, error,
+                extra=fields(LogEvent.RECORD_NOT_WRITTEN, store=self._notes.name),
+            )  # fmt: skip
 
     def _unwritten(self, error: Exception) -> NotRecorded:
         return NotRecorded(f"{self._path} could not be written ({error}): it was not recorded")

@@ -22,6 +22,7 @@ from agent.control.want import FAILSAFE
 from agent.control.world import World
 from agent.control.writer import Bounds, JournalWriter
 from agent.errors import LinkLost, StorageFailed
+from agent.log_fields import LogEvent, fields
 from agent.steering.eyes import Eyes
 from agent.storage import Storage
 from agent.timesync import boot_id
@@ -104,7 +105,9 @@ class Steering:
             async with asyncio.timeout(RECOVERED_WITHIN):
                 await self.keeper.recover()
         except TimeoutError:
-            log.error("not all is given back yet: it goes on")  # noqa: TRY400 -- no bug
+            log.error(  # noqa: TRY400 -- no bug
+                "not all is given back yet: it goes on", extra=fields(LogEvent.RELEASE_PENDING)
+            )
 
     async def end(self) -> None:
         """Give everything back before the lines close."""
@@ -113,7 +116,10 @@ class Steering:
             async with asyncio.timeout(ENDED_WITHIN):
                 await self.keeper.let_go("the agent was stopped", list(self.keeper.fits))
         except TimeoutError:
-            log.error("not all was given back: `gardien control release --all`")  # noqa: TRY400
+            log.error(  # noqa: TRY400 -- no bug
+                "not all was given back: `gardien control release --all`",
+                extra=fields(LogEvent.RELEASE_PENDING),
+            )
 
     async def adopt(self, config: Config) -> list[str]:
         """Let go, under the old definition, of what the new configuration defines otherwise.
@@ -128,7 +134,10 @@ class Steering:
             async with asyncio.timeout(ENDED_WITHIN):
                 await self.keeper.let_go("the configuration was changed", changed)
         except TimeoutError:
-            log.error("not all was given back before the reload: it goes on")  # noqa: TRY400
+            log.error(  # noqa: TRY400 -- no bug
+                "not all was given back before the reload: it goes on",
+                extra=fields(LogEvent.RELEASE_PENDING),
+            )
         self.config, self.keeper.fits, self.keeper.world.zone = config, new, config.zone
         return changed + [name for name in new if name not in old]
 

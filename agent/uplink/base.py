@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from agent.log_fields import LogEvent, fields
 from agent.uplink.cursors import Cursors
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ log = logging.getLogger(__name__)
 
 def unwanted(sha256: str) -> None:
     """Nobody has offered such a file."""
-    log.warning("a building file %s is said to be held, and was not offered", sha256[:8])
+    log.warning(
+        "a building file %s is said to be held, and was not offered", sha256[:8],
+        extra=fields(LogEvent.INPUT_UNUSABLE),
+    )  # fmt: skip
 
 
 def unheard() -> None:
@@ -35,7 +39,10 @@ Turn = Callable[[], Awaitable[None]]
 
 async def nobody(raw: bytes) -> None:
     """Take a signed object where nobody is there who would."""
-    log.warning("a signed object of %d bytes came, and is not for this gateway", len(raw))
+    log.warning(
+        "a signed object of %d bytes came, and is not for this gateway", len(raw),
+        extra=fields(LogEvent.INPUT_UNUSABLE),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,8 @@ class Station:
     """called with the sha256 of the building file that the far side says it holds"""
     complete: Callable[[], None] = unheard
     """called whenever all signed objects that the far side has for us have been dealt with"""
+    uplink: str = ""
+    """the name of the uplink, for the log"""
 
 
 class Uplink(Protocol):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.clock import monotonic
+from agent.log_fields import LogEvent, fields
 from agent.uplink.pacing import ALARM
 
 if TYPE_CHECKING:
@@ -62,6 +63,12 @@ class Delivery:
     """over which batch the connection broke off last, and how often since the last receipt"""
     heard_here: bool = False
     """a receipt has come since the last opening, or since `good` was asked"""
+    uplink: str = ""
+    recipient: str = ""
+    """the name of the uplink and its recipient, for the log"""
+
+    def _fields(self, event: LogEvent, batch: BatchId | None = None) -> dict[str, str]:
+        return fields(event, uplink=self.uplink, recipient=self.recipient, batch=batch)
 
     def good(self) -> bool:
         """Whether the connection just lost had delivered: the sign of health for `keep_open`, which
@@ -80,7 +87,10 @@ class Delivery:
     def complain(self, error: str, now: float) -> None:
         """Note why something was not taken; logged once, as it may go on for days."""
         if self.last_error != error:
-            log.warning("trying again for as long as it takes: %s", error)
+            log.warning(
+                "uplink %s: trying again for as long as it takes: %s", self.uplink, error,
+                extra=self._fields(LogEvent.DELIVERY_DELAYED),
+            )  # fmt: skip
         self.last_error, self.last_error_at, self.complains = error, now, True
 
     def _ended(self, ended: bool) -> None:
@@ -92,7 +102,10 @@ class Delivery:
         """Note that the transport can never send a batch."""
         self.rejected += 1
         self.last_error, self.last_error_at, self.complains = error, now, False
-        log.error("batch %s/%d is in quarantine: %s", id_.epoch, id_.seq, error)
+        log.error(
+            "batch %s/%d is in quarantine: %s", id_.epoch, id_.seq, error,
+            extra=self._fields(LogEvent.BATCH_QUARANTINED, id_),
+        )  # fmt: skip
 
     def shrink(self, id_: BatchId, error: str, most: int | None, now: float) -> None:
         """Note that a batch was too large, and how large the next ones are at most."""
@@ -100,6 +113,7 @@ class Delivery:
         log.warning(
             "batch %s/%d is sent anew in smaller ones, of at most %s B: %s",
             id_.epoch, id_.seq, most, error,
+            extra=self._fields(LogEvent.BATCH_SPLIT, id_),
         )  # fmt: skip
 
     def count(self, now: float, *, resent: bool, owed: bool) -> None:
@@ -127,14 +141,19 @@ class Delivery:
     def learn(self, settled: Settled, now: float) -> None:
         """Note what a receipt has ended, and what it says that somebody must look at."""
         for batch in settled.quarantined:
-            log.error("batch %s/%d is in quarantine by the recipient", batch.epoch, batch.seq)
+            log.error(
+                "batch %s/%d is in quarantine by the recipient", batch.epoch, batch.seq,
+                extra=self._fields(LogEvent.BATCH_QUARANTINED, batch),
+            )  # fmt: skip
         self.settled += len(settled.settled)
         self.rejected += len(settled.quarantined)
         self.conflicts += settled.conflict is not None
         self._ended(bool(settled.settled))
         for event in filter(None, (settled.conflict, settled.ahead, settled.alarm)):
             self.last_error, self.last_error_at, self.complains = event, now, False
-            log.error("%s", event)
+            log.error(
+                "uplink %s: %s", self.uplink, event, extra=self._fields(LogEvent.DELIVERY_ALARM)
+            )
 
     def lose(self, why: str) -> None:
         """Note why the connection is lost, or could not be opened."""

@@ -19,6 +19,7 @@ from agent.buffer.outbox import digest
 from agent.buffer.receipts import parse
 from agent.clock import monotonic
 from agent.errors import NotRecorded, NotStored, TooLarge
+from agent.log_fields import LogEvent, fields
 from agent.uplink.cms import Envelope
 from agent.uplink.condition import condition
 from agent.uplink.container import Packing
@@ -242,7 +243,13 @@ class FilesUplink:
     def _complain(self, path: str, error: Exception) -> None:
         if path not in self._odd:
             self._odd.add(path)
-            log.warning("%s: %s cannot be used: %s", self._settings.recipient, path, error)
+            recipient = self._settings.recipient
+            log.warning(
+                "%s: %s cannot be used: %s", recipient, path, error,
+                extra=fields(
+                    LogEvent.INPUT_UNUSABLE, uplink=self._station.uplink, recipient=recipient
+                ),
+            )  # fmt: skip
 
 
 def _ends(receipt: Receipt, id_: BatchId) -> bool:

@@ -17,6 +17,7 @@ from agent.buffer.receipts import parse
 from agent.clock import monotonic, seconds
 from agent.enrolment.tls import context, doubt
 from agent.errors import BatchRejected, NotRecorded, NotStored, TooLarge, UplinkLost
+from agent.log_fields import LogEvent, fields
 from agent.uplink.answers import STORED, judge
 from agent.uplink.condition import condition
 from agent.uplink.exchange import asking
@@ -128,7 +129,11 @@ class HttpsUplink:
         try:
             answer = await self._thread.run(self._far.tell, self._station.gateway, body)
         except UplinkLost as error:
-            log.info("%s: it is not told how we are: %s", self._settings.recipient, error)
+            recipient = self._settings.recipient
+            log.info(
+                "%s: it is not told how we are: %s", recipient, error,
+                extra=fields(uplink=self._station.uplink, recipient=recipient),
+            )  # fmt: skip
             answer = 0
         if answer in UNHEARD:
             self._heard_from = monotonic() + TOLD_AGAIN
@@ -186,7 +191,12 @@ class HttpsUplink:
                     await self._station.objects(raw)
                     self._far.cursor = cursor
             except NotRecorded as error:
-                log.warning("%s: a signed object is fetched again: %s", told[0], error)
+                log.warning(
+                    "%s: a signed object is fetched again: %s", told[0], error,
+                    extra=fields(
+                        LogEvent.OBJECT_DELAYED, uplink=self._station.uplink, recipient=told[0]
+                    ),
+                )  # fmt: skip
                 whole = False
                 break
             if trust != cursors.trust:  # what the list before made us refuse is judged anew

@@ -13,6 +13,7 @@ from agent.buffer.receipts import parse
 from agent.clock import seconds
 from agent.enrolment.tls import context, doubt
 from agent.errors import NotRecorded, Refused, TooLarge, UplinkLost
+from agent.log_fields import LogEvent, LogNames, fields
 from agent.model import Lane
 from agent.uplink.condition import condition
 from agent.uplink.ended import all_sent
@@ -59,6 +60,7 @@ class MqttUplink:
         self._retain = settings.limits.retain and wire.limits.retain
         self._by_broker = settings.receipt == "broker"
         self._odd = 0
+        self._names: LogNames = {"uplink": station.uplink, "recipient": settings.recipient}
         self.tried_again_after = TRIED_AGAIN_AFTER
         self._unrecorded: list[Message] = []
         """objects that the disk did not take, in their order; they are not acknowledged"""
@@ -142,7 +144,10 @@ class MqttUplink:
     async def _keep(self, message: Message, why: str) -> None:
         """Try an object again after a while. Batches and receipts go on meanwhile."""
         if not self._unrecorded:
-            log.warning("%s: a signed object is tried again later: %s", self._topics[1], why)
+            log.warning(
+                "%s: a signed object is tried again later: %s", self._topics[1], why,
+                extra=fields(LogEvent.OBJECT_DELAYED, **self._names),
+            )  # fmt: skip
             loop = asyncio.get_running_loop()
             self._retry = loop.call_later(self.tried_again_after, self._try_again)
         self._unrecorded_bytes += len(message.payload)  # also of one left out: none overtakes it
@@ -189,7 +194,10 @@ class MqttUplink:
         except ValueError as error:
             self._odd += 1
             if self._odd == 1:
-                log.warning("%s sent something that is no receipt: %s", self._topics[1], error)
+                log.warning(
+                    "%s sent something that is no receipt: %s", self._topics[1], error,
+                    extra=fields(LogEvent.INPUT_UNUSABLE, **self._names),
+                )  # fmt: skip
             return None
 
 

@@ -13,7 +13,8 @@ from agent.clock import monotonic
 from agent.config.afford import affordable
 from agent.enrolment import credential
 from agent.errors import UplinkLost
-from agent.lifetime import keep_open, together
+from agent.lifetime import ConnectionFields, keep_open, together
+from agent.log_fields import LogEvent, fields
 from agent.outlet import outcomes
 from agent.uplink import budget, pacing, transport
 from agent.uplink.base import Station
@@ -53,6 +54,7 @@ async def deliver(house: House, outlet: Outlet) -> None:
         house.reception.audience.exact if house.reception else "",
         partial(kept, house, outlet),
         delivery.all_came,
+        outlet.name,
     )
     chosen, settings = transport(outlet.transport), affordable(house.config, outlet.name)
     for spool, thread in outlet.spools:
@@ -90,8 +92,12 @@ async def deliver(house: House, outlet: Outlet) -> None:
             await proving.lost(str(error))
             raise
 
-    name = f"uplink {outlet.name}"
-    await keep_open(name, opening, serve, UplinkLost, LONGEST_WAIT, delivery.good, delivery.lose)
+    logged = ConnectionFields(
+        fields(LogEvent.UPLINK_LOST, **outlet.names),
+        fields(LogEvent.UPLINK_RESTORED, **outlet.names),
+    )
+    name, health = f"uplink {outlet.name}", (delivery.good, delivery.lose)
+    await keep_open(name, opening, serve, UplinkLost, LONGEST_WAIT, *health, logged=logged)
 
 
 def slowed(house: House, outlet: Outlet, seal: float) -> float:

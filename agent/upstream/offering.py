@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.clock import monotonic, stamp
 from agent.errors import NotRecorded, NotStored
+from agent.log_fields import LogEvent, fields
 from agent.uplink.budget import spare
 from agent.uplink.keepsake import Keepsake
 
@@ -72,7 +73,10 @@ async def offer(house: House, outlet: Outlet, uplink: Uplink) -> None:
         try:
             await hand(_keepsake(house, recipient, file), turn)
         except (NotStored, OSError) as error:
-            log.info("the building file was not taken by %s: %s", recipient, error)
+            log.info(
+                "the building file was not taken by %s: %s", recipient, error,
+                extra=fields(LogEvent.BACKUP_NOT_TAKEN, **outlet.names),
+            )  # fmt: skip
 
 
 def _keepsake(house: House, recipient: str, file: BuildingFile) -> Keepsake:
@@ -99,8 +103,9 @@ def kept(house: House, outlet: Outlet, sha256: str) -> None:
             return
     except NotRecorded as error:
         log.warning(
-            "that %s holds the building file is forgotten at a restart: %s", recipient, error
-        )
+            "that %s holds the building file is forgotten at a restart: %s", recipient, error,
+            extra=fields(LogEvent.RECORD_NOT_WRITTEN, **outlet.names),
+        )  # fmt: skip
         return
     assert file.latest is not None
     house.audit("backup.kept", {"recipient": recipient, "revision": file.latest.revision})

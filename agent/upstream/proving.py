@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from agent.enrolment import calls, credential, judge
 from agent.errors import UplinkLost
+from agent.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,8 +62,11 @@ class Proving:
         if await asyncio.to_thread(calls.go_back, self._state, self._shown):
             self._house.certificate_said = WENT_BACK
             self._house.audit("certificate.back", {"sha256": sha256})
-            log.error("%s refuses the new certificate (%s): back to the one before",
-                      self._outlet.name, words)  # fmt: skip
+            log.error(
+                "uplink %s refuses the new certificate (%s): back to the one before",
+                self._outlet.name, words,
+                extra=fields(LogEvent.CERTIFICATE_PROBLEM, **self._outlet.names),
+            )  # fmt: skip
 
     async def watch(self) -> None:
         """Tell when the certificate has worked here; for ever. Raises UplinkLost where the
@@ -82,7 +86,10 @@ class Proving:
             if everywhere and await asyncio.to_thread(calls.has_worked, self._state, own):
                 house.certificate_said = ""
                 house.audit("certificate.worked", {"sha256": _sha256(self._state)})
-                log.warning("the new certificate has worked: the key before is destroyed")
+                log.warning(
+                    "the new certificate has worked: the key before is destroyed",
+                    extra=fields(LogEvent.CERTIFICATE_RENEWED),
+                )
 
 
 def _sha256(state: Path) -> str:

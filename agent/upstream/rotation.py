@@ -18,6 +18,7 @@ from agent.buffer.rotation import NotOurs
 from agent.buffer.thread import in_own_thread
 from agent.clock import monotonic, stamp
 from agent.errors import Refused, SpoolFull, StorageFailed
+from agent.log_fields import LogEvent, fields
 from agent.outlet import memory_of, shelf_opening, spool_opening
 from agent.registry import identity
 from agent.state import judged
@@ -100,7 +101,7 @@ async def begin(house: House, by: str) -> bool:
         house.identity = await asyncio.to_thread(identity.begin_rotation, state, who)
     house.rotation, house.rotation_waits = {}, ""
     house.audit("key.rotation", {"state": who.state, "by": by})
-    log.warning("the spool key is being rotated")
+    log.warning("the spool key is being rotated", extra=fields(LogEvent.KEY_ROTATION))
     return True
 
 
@@ -125,7 +126,10 @@ async def _ended(house: House, tell: Tell | None = None) -> bool:
         await work(house, tell)
     except (Refused, StorageFailed, OSError) as error:
         if str(error) != house.rotation_waits:
-            log.warning("the rotation of the spool key waits: %s", error)
+            log.warning(
+                "the rotation of the spool key waits: %s", error,
+                extra=fields(LogEvent.KEY_ROTATION_WAITS),
+            )  # fmt: skip
         house.rotation_waits = str(error)
         return False
     return True
@@ -147,7 +151,10 @@ async def work(house: House, tell: Tell | None = None) -> None:
         try:
             await _file(house, left[0], who.spool_key, tell)
         except NotOurs as error:  # neither key opens it
-            log.warning("left as it is: %s", error)
+            log.warning(
+                "the rotation of the spool key leaves a file as it is: %s", error,
+                extra=fields(LogEvent.KEY_ROTATION, store=left[0].name),
+            )  # fmt: skip
         except Damaged as error:
             raise Refused(f"{left[0].name} is damaged, and is set aside at the next try") from error
         except SpoolFull as error:
@@ -155,7 +162,10 @@ async def work(house: House, tell: Tell | None = None) -> None:
     house.identity = await asyncio.to_thread(identity.end_rotation, state, who)
     house.rotation_waits = ""
     house.audit("key.rotated", {"state": who.state})
-    log.warning("the spool key is rotated, and the one before is destroyed")
+    log.warning(
+        "the spool key is rotated, and the one before is destroyed",
+        extra=fields(LogEvent.KEY_ROTATION),
+    )
 
 
 def files(state: Path) -> list[Path]:

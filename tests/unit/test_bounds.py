@@ -76,6 +76,7 @@ ELSEWHERE = {
     "python-dotenv": "python3-dotenv",
     "pytz": "python3-tz",
     "ruamel-yaml": "python3-ruamel.yaml",
+    "systemd-python": "python3-systemd",
 }
 VENDORED = {"bacpypes3"}
 """pinned at our own version, whatever Debian has"""

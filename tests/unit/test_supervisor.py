@@ -8,7 +8,8 @@ import selectors
 import pytest
 
 from agent.errors import Refused, UplinkLost
-from agent.lifetime import LONGEST_WAIT, Backoff, Supervisor
+from agent.lifetime import LONGEST_WAIT, Backoff, Faults, Supervisor
+from agent.log_fields import FIELDS, LogEvent
 
 LONGEST = 8.0
 WELL = 60.0
@@ -145,9 +146,36 @@ def test_a_traceback_is_logged_once_for_each_distinct_error(caplog):
         on_a_moved_clock(scenario())
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert [bool(record.exc_info) for record in errors] == [True, True]
+    assert {record.COMPONENT for record in errors} == {"bad"}
     assert "ValueError: odd" in errors[0].message
     assert "KeyError: 'another'" in errors[1].message
     assert sum("works again" in record.message for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("component", "part", "uplink", "names"),
+    [
+        ("line riser", "", None, {"LINE": "riser"}),
+        ("poll riser", "sdm-11", None, {"LINE": "riser", "DEVICE": "sdm-11"}),
+        ("control boiler", "", None, {"CONTROL": "boiler"}),
+        ("spool centre", "", None, {"UPLINK": "centre"}),
+        ("rows centre", "D4", "centre", {"UPLINK": "centre"}),
+        ("clock", "", None, {}),
+    ],
+)
+def test_a_fault_is_found_in_the_log_by_what_it_belongs_to(caplog, component, part, uplink, names):
+    async def scenario():
+        faults = Faults()
+        faults.note(component, ValueError("odd"), part, uplink=uplink)
+        faults.over(component, part)
+
+    asyncio.run(scenario())
+    expected = {"COMPONENT": component, **names}
+    events = (LogEvent.COMPONENT_FAILED, LogEvent.COMPONENT_RECOVERED)
+    assert [
+        {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
+        for record in caplog.records
+    ] == [{"MESSAGE_ID": event, **expected} for event in events]
 
 
 def test_a_refusal_is_no_bug_and_has_no_traceback(caplog):

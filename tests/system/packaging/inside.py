@@ -512,6 +512,19 @@ def whys():
 
 
 @step
+def log_search():
+    """What the journal has of an uplink whose broker was down."""
+    search = ("journalctl", "-u", "gardien", "UPLINK=metropole")
+    entries = [json.loads(line) for line in sh(*search, "-o", "json").stdout.splitlines()]
+    maps = Path(f"/proc/{show('MainPID')}/maps").read_text()
+    return {
+        "entries": entries,
+        "explained": sh(*search, "-x", "-n", "1", "-o", "short").stdout,
+        "loaded": [name for name in ("_journal", "_daemon") if f"/systemd/{name}." in maps],
+    }
+
+
+@step
 def library_update():
     """As an update of Debian would: the package is unpacked anew."""
     pid = show("MainPID")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.log_fields import LogEvent
 from tests.system.packaging import machine
 from tests.system.packaging.boiler import BEFORE, NAME, ORDERED
 
@@ -257,6 +258,21 @@ def test_nothing_was_lost_through_all_of_that(seen):
     for tally in ("differing_batches", "duplicate_rows", "alarms", "overlapping_slots", "seq_gaps"):
         assert report[tally] == 0, report
     assert len(report["epochs"]) == 1
+
+
+def test_the_log_is_searched_by_fields_and_explained_by_the_catalog(seen):
+    found = step(seen, "log_search")
+    lost = [one for one in found["entries"] if one.get("MESSAGE_ID") == LogEvent.UPLINK_LOST]
+    assert lost
+    for one in lost:
+        assert one["_SYSTEMD_UNIT"] == "gardien.service"
+        assert one["RECIPIENT"] == "energie.metropole.example"
+        assert one["MESSAGE"].startswith("WARNING uplink metropole lost")
+    assert "Subject: Uplink metropole to energie.metropole.example" in found["explained"]
+
+
+def test_systemd_python_sends_the_log_and_notifies(seen):
+    assert step(seen, "log_search")["loaded"] == ["_journal", "_daemon"]
 
 
 def test_an_update_of_a_library_restarts_the_agent(seen):

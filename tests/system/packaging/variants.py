@@ -28,7 +28,7 @@ def variant(  # noqa: PLR0913 -- ways to be another
         schema.write_text(next_format(schema.read_text()))
     if lives:
         house = tree / "usr/share/gardien/agent/daemon.py"
-        planted = f"import threading; threading.Timer({lives}, os._exit, (3,)).start()"
+        planted = f"import os, threading; threading.Timer({lives}, os._exit, (3,)).start()"
         text = house.read_text().replace("    asyncio.run(", f"    {planted}\n    asyncio.run(")
         assert planted in text
         house.write_text(text)

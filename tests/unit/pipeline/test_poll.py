@@ -13,6 +13,7 @@ from agent.clock import Clock
 from agent.errors import LinkLost
 from agent.lines import Line
 from agent.link import Link
+from agent.log_fields import LogEvent
 from agent.model import Mark, Quality, Sample, Why
 from agent.pipeline import ask, poll
 from agent.pipeline.account import Account
@@ -112,12 +113,15 @@ def test_the_serial_number_rides_in_the_first_read_only(tmp_path):
     assert rig.rows
 
 
-def test_a_silent_device_rests_and_its_slots_say_so(tmp_path):
+def test_a_silent_device_rests_and_its_slots_say_so(tmp_path, caplog):
     rig = Rig(tmp_path)
     rig.bus.silent.add("m1")
     asyncio.run(rig.run(2.2))
     assert [device for device, _ in rig.bus.asked].count("m1") == 1
     assert rig.devices[0].failures == 1
+    (record,) = [one for one in caplog.records if "is silent" in one.message]
+    assert (record.MESSAGE_ID, record.DEVICE) == (LogEvent.DEVICE_SILENT, "m1")
+    assert rig.poller.link.name == record.LINE
     assert [row.why for row in rig.rows if row.series.place == rig.town.place("D2")] in (
         [None] * 3,
         [None] * 4,

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import sqlite3
 import time
 from dataclasses import replace
@@ -13,6 +14,7 @@ from agent.authority.refused import Code, Forged
 from agent.authority.sign import Signer
 from agent.clock import stamp
 from agent.errors import Refused
+from agent.log_fields import LogEvent
 from agent.registry import identity
 from agent.registry.entries import NewOccupancy, NewWithdrawal
 from agent.registry.place import mint
@@ -76,6 +78,15 @@ def test_the_first_list_is_accepted_by_a_person_here_only(tmp_path):
 
 def test_a_list_from_the_future_is_refused_while_the_clock_is_trusted(here):
     assert refused(here, here.trust(ver=2, iat=NOW + DAY)) is Code.NOT_YET
+
+
+@pytest.mark.parametrize(("via", "uplink"), [("metropole", "metropole"), ("hand", None)])
+def test_a_refusal_is_found_in_the_log_by_its_code_and_its_uplink(here, caplog, via, uplink):
+    with caplog.at_level(logging.INFO):
+        refused(here, here.trust(ver=2, iat=NOW + DAY), via)
+    (record,) = [one for one in caplog.records if "is refused" in one.message]
+    assert (record.MESSAGE_ID, record.CODE) == (LogEvent.OBJECT_REFUSED, Code.NOT_YET)
+    assert getattr(record, "UPLINK", None) == uplink
 
 
 def test_a_damaged_book_is_set_aside_and_nobody_counts_until_a_list_is_accepted(tmp_path):

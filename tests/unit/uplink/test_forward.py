@@ -12,6 +12,7 @@ from agent.buffer.verdict import Settled
 from agent.clock import Clock
 from agent.errors import BatchRejected, NotStored, SpoolFull, TooLarge, UplinkLost
 from agent.lifetime import end
+from agent.log_fields import LogEvent
 from agent.model import BatchId, Lane, Receipt, Sealed, Void
 from agent.uplink.delivery import Delivery
 from agent.uplink.forward import BREAKS, forward
@@ -256,12 +257,15 @@ def test_a_batch_over_which_the_connection_breaks_off_again_and_again_is_too_lar
     assert outbox.limit == 2_500
 
 
-def test_a_batch_that_is_rejected_goes_into_quarantine_and_the_next_goes_on():
+def test_a_batch_that_is_rejected_goes_into_quarantine_and_the_next_goes_on(caplog):
     outbox = Outbox(batch(1), batch(2))
     uplink = Uplink(lambda b, _: BatchRejected("too large") if b.id.seq == 1 else None)
     delivery = run(outbox, uplink, lambda: not outbox.standing)
     assert outbox.quarantined == {batch(1).id: "too large"}
     assert (delivery.rejected, delivery.settled) == (1, 1)
+    (record,) = [one for one in caplog.records if "quarantine" in one.message]
+    assert record.MESSAGE_ID == LogEvent.BATCH_QUARANTINED
+    assert f"{batch(1).id.epoch}/1" == record.BATCH
 
 
 def test_a_loss_while_sending_ends_it():
