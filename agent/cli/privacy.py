@@ -207,7 +207,10 @@ def person(
     words = {"place": dwelling, "stop": stop, "language": language, "occupancy": id}
     answer = ask(config, state, "privacy.person", named=as_, **words)
     name = "".join(c if c.isalnum() or c in "-_" else "_" for c in answer["label"])
+    if id is not None:  # the letter to those who live there now is another one
+        name = f"{name}-{answer['occupancy']}"
     files = {f"{name}.html": answer["letter"], f"{name}.csv": answer["csv"]}
+    to.mkdir(parents=True, exist_ok=True)
     for file, text in files.items():
         write_page(to / file, text)
     if json:

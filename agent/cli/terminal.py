@@ -186,13 +186,17 @@ def text_of(path: Path) -> str:
 
 
 def write_page(path: Path, text: str) -> None:
-    """Write a file that only its writer reads. Raises Refused."""
+    """Write a file that only its writer reads. Raises Refused.
+
+    A spreadsheet reads the accents of a CSV file by the mark in front.
+    """
     from agent.errors import Refused
 
     try:
         path.touch(0o600)
         path.chmod(0o600)
-        path.write_text(text, encoding="utf-8")
+        coding = "utf-8-sig" if path.suffix.lower() == ".csv" else "utf-8"
+        path.write_text(text.removeprefix("\ufeff"), encoding=coding)
     except OSError as error:
         raise Refused(f"{path}: {error.strerror}") from error
 

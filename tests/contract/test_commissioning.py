@@ -12,6 +12,7 @@ import time
 from decimal import Decimal
 from inspect import signature
 from types import SimpleNamespace
+from zoneinfo import ZoneInfo
 
 import pytest
 from typer.testing import CliRunner
@@ -527,7 +528,10 @@ def test_the_table_for_people_has_their_values_that_wait_and_not_those_of_before
     (value,) = [one for one in found if one["fact"] == "waits"]
     assert (value["value"], value["unit"], value["quality"]) == ("12.50", "kWh", "V")
     assert (value["recipient"], value["id"]) == ("centre.example", basis.id)
-    assert (value["channels"], value["until"]) == ("elec.imp", stamp(slot))
+    assert (value["channels"], value["until"]) == (
+        "elec.imp",
+        dt.datetime.fromtimestamp(slot, ZoneInfo("Europe/Paris")).isoformat(),
+    )
     assert "not confirmed by the recipient: 1." in before["letter"]
     assert "waits" not in after["csv"], "it was withdrawn, and is destroyed"
 
