@@ -176,12 +176,21 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
             listed = bool(args.get("text"))
             answer = await beside(house.registry, asked) if listed else asked(house.registry)
         except Refused as error:
-            raise Refused(said_here(str(error), zone)) from error
+            raise dated_here(error, zone) from error
         house.pin_all()
         await house.registry_changed()
         return answer
 
     return made
+
+
+def dated_here(error: Refused, zone: str) -> Refused:
+    """The same refusal with its moments as they are at the building."""
+    if not error.values:
+        return Refused(said_here(str(error), zone))
+    return Refused(
+        error.message, **{name: said_here(value, zone) for name, value in error.values.items()}
+    )
 
 
 def zoneless(call: Callable[..., dict[str, Any]]) -> Call:

@@ -214,11 +214,25 @@ def stands(answer: dict[str, Any]) -> str:
 
 def not_occupied(dwellings: Iterable[dict[str, Any]]) -> None:
     """Say which dwellings are vacant, and of which that is unknown."""
-    unknown = [one["label"] for one in dwellings if one["occupancy_state"] == "unknown"]
+    dated = [one for one in dwellings if one["lived_in_from"] is not None]
+    unknown = [
+        one["label"]
+        for one in dwellings
+        if one["occupancy_state"] == "unknown" and one not in dated
+    ]
     for one in dwellings:
         if one["occupancy_state"] == "vacant":
             since = day(one["occupancy_state_since"])
             typer.echo(_("{label}: vacant since {since}", label=one["label"], since=since))
+    for one in dated:
+        begins = day(one["lived_in_from"])
+        typer.echo(
+            _(
+                "{label}: lived in from {day}; nothing personal leaves before",
+                label=one["label"],
+                day=begins,
+            )
+        )
     if unknown:
         typer.echo(
             wrapped(
