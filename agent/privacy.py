@@ -330,13 +330,12 @@ def _unidentified(house: House, place: str, t: int) -> list[Gap]:
         for one in line.devices.values()
     }
     said = {serial_key(serial) for serial, _ in devices.values() if serial}
-    silent = any(serial is None and numbered for serial, numbered in devices.values())
     found = []
     for meter in house.registry.meters_of(place):
         if not covers(meter, t):
             continue
         if meter.device is None:
-            unknown = silent and serial_key(str(meter.serial)) not in said
+            unknown = serial_key(str(meter.serial)) not in said
         else:  # it is bound to the number that the device says first
             unknown = meter.serial is None and devices.get(meter.device) == (None, True)
         if unknown:

@@ -35,7 +35,8 @@ app.add_typer(breach.app, name="breach")
 GAPS = {
     "meter": N_(
         "meter {detail} is not identified yet: what leaves of it is not known; start"
-        " gardien, wait until the meter has answered (gardien meter list), then ask again"
+        " gardien, wait until the meter has answered (gardien meter list), then ask again; if no"
+        " device is configured for it, or its number is another, put that right first"
     ),
     "no_uplink": N_(
         "{recipient} has no uplink, and there is no record of one: whether it received anything is"
@@ -172,7 +173,12 @@ def explain(
     if known := list(_grouped(answer["rows"])):
         table(("place", "quantities", "recipient", "", "why"), known)
     else:
-        typer.echo(f"nothing that is read is known to be of {place or 'any place'}: see meter list")
+        typer.echo(
+            _(
+                "nothing that is read is known to be of {place}: gardien meter list",
+                place=place or _("any place"),
+            )
+        )
     not_occupied(answer["not_occupied"])
     notices = _withheld(answer["notices"])
     for line in (*_nobodys(answer["rows"]), *notices, *_sums(answer["sums"])):

@@ -19,8 +19,9 @@ WORDS = {
         "doit les éclaircir, au besoin auprès des destinataires, avant que cette lettre vaille "
         "réponse complète à une demande d'accès (RGPD, article 15).",
         "gap_meter": "Compteur {detail} : aucun appareil n'a encore donné ce numéro de série "
-        "(l'agent de la passerelle est arrêté, ou le compteur n'a pas répondu). La passerelle ne "
-        "peut pas dire ce que ce compteur mesure chez vous, ni ce qui en est envoyé.",
+        "(l'agent de la passerelle est arrêté, ou le compteur n'a pas répondu, "
+        "n'est pas relevé ici, ou porte un autre numéro). La passerelle ne peut pas "
+        "dire ce que ce compteur mesure chez vous, ni ce qui en est envoyé.",
         "gap_no_uplink": "{recipient} : aucun envoi vers ce destinataire n'est configuré, et la "
         "passerelle n'en garde aucune trace. Elle ne peut pas dire s'il a reçu des données "
         "auparavant, ni lui demander d'en effacer.",
@@ -194,8 +195,9 @@ WORDS = {
         "must clear them up, with the recipients where necessary, before this letter is a full "
         "answer to a request for access (GDPR, article 15).",
         "gap_meter": "Meter {detail}: no device has said this serial number yet (the gateway's "
-        "agent is stopped, or the meter has not answered). The gateway cannot say what this meter "
-        "measures in your home, nor what is sent of it.",
+        "agent is stopped, or the meter has not answered, is not read here, or has "
+        "another number). The gateway cannot say what this meter measures in your "
+        "home, nor what is sent of it.",
         "gap_no_uplink": "{recipient}: no uplink to this recipient is configured, and the gateway "
         "has no record of it. It cannot say whether this recipient received data before, and "
         "cannot ask it to erase any.",

@@ -583,6 +583,6 @@ def test_an_overlap_is_told_in_the_buildings_own_days(config):
     new = ("place.new", {"label": "A-3-12", "type": "dwelling"})
     first = ("occupancy.move_in", {"place": "A-3-12", "since": "2026-07-12"})
     again = ("occupancy.move_in", {"place": "A-3-12", "since": "2026-07-20"})
-    with pytest.raises(Refused, match="from 2026-07-12") as refused:
+    with pytest.raises(Refused, match=r"2026-07-12 → … .*on 2026-07-20") as refused:
         asked(config, new, first, again)
     assert "2026-07-11T22" not in str(refused.value)

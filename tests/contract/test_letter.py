@@ -561,3 +561,17 @@ def test_the_table_keeps_the_purpose_of_a_withdrawn_consent_and_is_read_by_a_spr
     since = dt.datetime.fromtimestamp(gateway.since, ZoneInfo("Europe/Paris")).isoformat()
     assert f";86400;{since};" in content.decode()
     assert ';"advice; withdrawn 2' in content.decode()
+
+
+def test_a_meter_that_no_configured_device_is_leaves_the_letter_incomplete(gateway):
+    gateway.keep()
+
+    async def list_(house):
+        row = NewInstallation("A-1", serial="99", since=gateway.since)
+        house.registry.install([row], "marie", "a list", float(gateway.since))
+
+    gateway.inside(list_)
+    letter, answer = gateway.answer()
+    assert kinds(answer) == [("meter", "")]
+    assert "Meter 99: no device has said this serial number yet" in letter
+    assert gateway.command("explain", "A-1").exit_code == 1
