@@ -316,18 +316,7 @@ def table(person: Person, zone: ZoneInfo) -> str:
         ended = "" if one.withdrawn is None else f"; withdrawn {_iso(one.withdrawn, zone)}"
         remark = f"{one.purpose}{ended}"
         channels = " ".join(one.channels)
-        rows.append(
-            _fact(
-                zone,
-                "consent",
-                one.id,
-                one.recipient,
-                channels,
-                one.step,
-                one,
-                f"{one.purpose}{ended}",
-            )
-        )
+        rows.append(_fact(zone, "consent", one.id, one.recipient, channels, one.step, one, remark))
     rows += _facts_refused(person, zone)
     for duty in person.duties:
         channels = " ".join(duty.channels)

@@ -570,6 +570,13 @@ NOT_YAML = {
 }
 
 
+def test_a_list_whose_entries_are_wrong_is_not_called_too_short():
+    (only,) = told(changed("channels: [heat]", "channels: [foo]", FORMS))
+    assert "privacy.forms.asks.1.channels.1" in only
+    (short,) = told(changed("channels: [heat]", "channels: []", FORMS))
+    assert "expected at least so many entries: 1" in short
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_told_with_its_place_and_a_remedy(mistake):
     text, expected = MISTAKES[mistake]
