@@ -176,7 +176,7 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
             listed = bool(args.get("text"))
             answer = await beside(house.registry, asked) if listed else asked(house.registry)
         except Refused as error:
-            raise Refused(said_here(str(error), zone)) from error
+            raise dated_here(error, zone) from error
         if lost := answer.get("without_effect"):
             answer["without_effect"] = [said_here(line, zone) for line in lost]
         house.pin_all()
@@ -184,6 +184,21 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
         return answer
 
     return made
+
+
+def dated_here(error: Refused, zone: str) -> Refused:
+    """The same refusal with its moments as they are at the building."""
+    if not error.values:
+        return Refused(said_here(str(error), zone))
+    return Refused(
+        error.message,
+        **{
+            name: [said_here(part, zone) for part in value]
+            if isinstance(value, list)
+            else said_here(value, zone)
+            for name, value in error.values.items()
+        },
+    )
 
 
 def zoneless(call: Callable[..., dict[str, Any]]) -> Call:

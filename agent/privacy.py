@@ -26,6 +26,7 @@ from agent.protection.published import (
     register,
     register_page,
     register_table,
+    responsible,
 )
 from agent.protection.stores import spoken_here
 from agent.registry import answers, written
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from agent.registry.documents import Consent, Occupancy, Place
     from agent.registry.explain import Told
     from agent.registry.letter import Erasure
+    from agent.registry.looks import Look
     from agent.registry.page import Page
 
 STAYS = "it stayed here for a while, and the next index would tell what few used meanwhile"
@@ -230,11 +232,13 @@ async def privacy_person(  # noqa: PLR0913 -- as many options
         await house.registry_changed()
         await house.obey()
     person = await _person(house, found, home, here=here, stop=stop, stopped=stopped)
+    person = replace(person, responsible=responsible(house.config, language))
     waits = {one.recipient for one in person.erasures if one.rows is None}
     return {
         "label": found.label,
+        "occupancy": None if home is None else shown(home.id),
         "letter": letter(person, now, house.config.zone, language),
-        "csv": table(person),
+        "csv": table(person, house.config.zone),
         "withdrawn": [{"recipient": one.recipient, "purpose": one.purpose} for one in stopped],
         "goes_on": [
             {
@@ -302,8 +306,19 @@ async def _person(  # noqa: PLR0913 -- what was asked
         notices=[one for one in notices if one.place == place.id],
         known=found.known,
         erasures=found.erasures if home else [],
+        looks=_looks_at(house, place, home),
         gaps=[*unidentified, *found.gaps],
     )
+
+
+def _looks_at(house: House, place: Place, home: Occupancy | None) -> list[Look]:
+    """Who looked at the data of a dwelling here while these people lived there."""
+    found = house.looks.of(place.id) if house.looks and home else []
+    return [
+        one
+        for one in found
+        if home and home.since <= one.at and (home.until is None or one.at < home.until)
+    ]
 
 
 def _linked(house: House) -> frozenset[str]:
@@ -319,13 +334,12 @@ def _unidentified(house: House, place: str, t: int) -> list[Gap]:
         for one in line.devices.values()
     }
     said = {serial_key(serial) for serial, _ in devices.values() if serial}
-    silent = any(serial is None and numbered for serial, numbered in devices.values())
     found = []
     for meter in house.registry.meters_of(place):
         if not covers(meter, t):
             continue
         if meter.device is None:
-            unknown = silent and serial_key(str(meter.serial)) not in said
+            unknown = serial_key(str(meter.serial)) not in said
         else:  # it is bound to the number that the device says first
             unknown = meter.serial is None and devices.get(meter.device) == (None, True)
         if unknown:

@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from agent.clerk import author
+from agent.clerk import author, dated_here
 from agent.clock import monotonic, stamp
 from agent.disclosure import records
 from agent.errors import NotRecorded, NotStored, Refused, StorageFailed, UplinkLost
@@ -25,7 +25,9 @@ from agent.registry import answers
 from agent.registry.admission import Author
 from agent.registry.admit_people import admit_occupancies
 from agent.registry.beside import beside
+from agent.registry.dates import said_here
 from agent.registry.exported import (
+    AUTHOR,
     MOST_DOUBTS,
     Doubt,
     Lease,
@@ -54,8 +56,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-COMPONENT = AUTHOR = "syndic export"
-"""its name among the components, and by whose word it records"""
+COMPONENT = AUTHOR
+"""its name among the components: also by whose word it records"""
 LOOK = 1.0
 """seconds between two looks at the configuration and the clock"""
 TRIES = 5
@@ -209,7 +211,9 @@ async def _record(
         except NotRecorded:
             raise
         except Refused as error:
-            held |= await asyncio.to_thread(_refused, index, made.changes, now, str(error))
+            zone = house.config.building.timezone
+            refused = await asyncio.to_thread(_refused, index, made.changes, now, str(error))
+            held |= {key: (why, said_here(words, zone)) for key, (why, words) in refused.items()}
             continue
         return made, exports.propose(made.doubts, house.registry.revision, now)
     raise Refused(_("{name}: the registry refuses what it says, whatever is left out", name=name))
@@ -319,15 +323,34 @@ async def accept(
 ) -> dict[str, Any]:
     """Record what a row that waits states, by the word of whoever accepts it. Raises Refused."""
     who, one = author(house, asker, named), _waiting(house, row)
-    notices: list[NewOccupancy] = accepted(house.registry.state()[-1], one.row, house.clock.now())
     await house.ask_disk()
     now = house.clock.now()
-    homes = house.registry.occupy(notices, who, one.row.where, now) if notices else []
+    try:
+        notices: list[NewOccupancy] = accepted(house.registry.state()[-1], one.row, now)
+        homes = house.registry.occupy(notices, who, one.row.where, now) if notices else []
+    except Refused as error:
+        raise dated_here(error, house.config.building.timezone) from error
     if homes:
         await _recorded(house)
     if house.exports is not None:
         house.exports.settled(one)
-    return {"id": one.row.id, **answers.occupancies(house.registry, homes, now)}
+    also = _also(house.registry.occupancies(), homes, int(now))
+    return {
+        "id": one.row.id,
+        **answers.occupancies(house.registry, homes, now),
+        "also": answers.occupancies(house.registry, also, now)["occupancies"],
+    }
+
+
+def _also(known: Sequence[Occupancy], recorded: Sequence[Occupancy], now: int) -> list[Occupancy]:
+    """Who lives in other dwellings by the leases that were just recorded."""
+    places = {one.reference: one.place for one in recorded if one.reference}
+    return [
+        one
+        for one in known
+        if one.place != places.get(one.reference or "", one.place)
+        and (one.until is None or one.until > max(now, one.since))
+    ]
 
 
 async def dismiss(

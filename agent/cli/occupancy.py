@@ -25,6 +25,7 @@ from agent.cli.terminal import (
     table,
     text_of,
     when,
+    wrapped,
 )
 from agent.words import _, n_
 
@@ -50,7 +51,7 @@ def _show(occupancies: Sequence[dict[str, Any]]) -> None:
 
 
 def _until(occupancy: dict[str, Any]) -> str:
-    return "never" if occupancy.get("never") else day(occupancy["until"])
+    return _("never lived there") if occupancy.get("never") else day(occupancy["until"])
 
 
 @app.command("move-in")
@@ -191,7 +192,23 @@ def accept(
 ) -> None:
     """Record what a row of an export states: what was sent meanwhile of others is taken back."""
     answer = ask(config, state, "occupancy.accept", named=as_, row=id)
-    as_json(answer) if json else _show(answer["occupancies"])
+    if json:
+        as_json(answer)
+        return
+    _show(answer["occupancies"])
+    for one in answer["also"]:
+        typer.echo(
+            wrapped(
+                _(
+                    "! lease {reference} is still recorded of {label}, too, since {since}: if they"
+                    " have left {label}: gardien occupancy move-out {label} --id {id} --at DATE",
+                    reference=one["reference"],
+                    label=one["label"],
+                    since=day(one["since"]),
+                    id=one["shown"],
+                )
+            )
+        )
 
 
 @app.command()

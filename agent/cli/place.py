@@ -19,12 +19,12 @@ from agent.cli.terminal import (
     State,
     as_json,
     ask,
+    day,
     not_read,
     plural,
     stands,
     table,
     text_of,
-    when,
 )
 from agent.errors import AgentError, Refused
 from agent.registry.place import PLACES, agrees, looks_like_id, parse, shown, squeeze
@@ -59,7 +59,11 @@ def _state(place: dict[str, Any]) -> str:
     if state is None:
         return ""
     words = {"occupied": _("occupied"), "vacant": _("vacant"), "unknown": _("unknown")}[state]
-    return words if since is None else _("{state} since {day}", state=words, day=when(since))
+    if since is not None:
+        words = _("{state} since {day}", state=words, day=day(since))
+    if later := place["lived_in_from"]:
+        words = _("{state}; lived in from {day}", state=words, day=day(later))
+    return words
 
 
 @app.command()

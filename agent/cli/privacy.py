@@ -35,7 +35,8 @@ app.add_typer(breach.app, name="breach")
 GAPS = {
     "meter": N_(
         "meter {detail} is not identified yet: what leaves of it is not known; start"
-        " gardien, wait until the meter has answered (gardien meter list), then ask again"
+        " gardien, wait until the meter has answered (gardien meter list), then ask again; if no"
+        " device is configured for it, or its number is another, put that right first"
     ),
     "no_uplink": N_(
         "{recipient} has no uplink, and there is no record of one: whether it received anything is"
@@ -181,7 +182,12 @@ def explain(
     if known := list(_grouped(answer["rows"])):
         table((_("place"), _("quantities"), _("recipient"), "", _("why")), known)
     else:
-        typer.echo(f"nothing that is read is known to be of {place or 'any place'}: see meter list")
+        typer.echo(
+            _(
+                "nothing that is read is known to be of {place}: gardien meter list",
+                place=place or _("any place"),
+            )
+        )
     not_occupied(answer["not_occupied"])
     notices = _withheld(answer["notices"])
     for line in (*_nobodys(answer["rows"]), *notices, *_sums(answer["sums"])):
@@ -216,7 +222,10 @@ def person(
     words = {"place": dwelling, "stop": stop, "language": language, "occupancy": id}
     answer = ask(config, state, "privacy.person", named=as_, **words)
     name = "".join(c if c.isalnum() or c in "-_" else "_" for c in answer["label"])
+    if id is not None:  # the letter to those who live there now is another one
+        name = f"{name}-{answer['occupancy']}"
     files = {f"{name}.html": answer["letter"], f"{name}.csv": answer["csv"]}
+    to.mkdir(parents=True, exist_ok=True)
     for file, text in files.items():
         write_page(to / file, text)
     if json:

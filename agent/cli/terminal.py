@@ -206,13 +206,17 @@ def free_names(paths: Sequence[Path]) -> list[Path]:
 
 
 def write_page(path: Path, text: str) -> None:
-    """Write a file that only its writer reads. Raises Refused."""
+    """Write a file that only its writer reads. Raises Refused.
+
+    A spreadsheet reads the accents of a CSV file by the mark in front.
+    """
     from agent.errors import Refused
 
     try:
         path.touch(0o600)
         path.chmod(0o600)
-        path.write_text(text, encoding="utf-8")
+        coding = "utf-8-sig" if path.suffix.lower() == ".csv" else "utf-8"
+        path.write_text(text.removeprefix("\ufeff"), encoding=coding)
     except OSError as error:
         raise Refused(f"{path}: {error.strerror}") from error
 
@@ -230,11 +234,25 @@ def stands(answer: dict[str, Any]) -> str:
 
 def not_occupied(dwellings: Iterable[dict[str, Any]]) -> None:
     """Say which dwellings are vacant, and of which that is unknown."""
-    unknown = [one["label"] for one in dwellings if one["occupancy_state"] == "unknown"]
+    dated = [one for one in dwellings if one["lived_in_from"] is not None]
+    unknown = [
+        one["label"]
+        for one in dwellings
+        if one["occupancy_state"] == "unknown" and one not in dated
+    ]
     for one in dwellings:
         if one["occupancy_state"] == "vacant":
             since = day(one["occupancy_state_since"])
             typer.echo(_("{label}: vacant since {since}", label=one["label"], since=since))
+    for one in dated:
+        begins = day(one["lived_in_from"])
+        typer.echo(
+            _(
+                "{label}: lived in from {day}; nothing personal leaves before",
+                label=one["label"],
+                day=begins,
+            )
+        )
     if unknown:
         typer.echo(
             wrapped(

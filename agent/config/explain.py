@@ -41,6 +41,8 @@ LIMITS = {
     "greater_than": (N_("more than"), "gt"),
     "less_than_equal": (N_("at most"), "le"),
     "less_than": (N_("less than"), "lt"),
+    "too_short": (N_("at least so many entries:"), "min_length"),
+    "too_long": (N_("at most so many entries:"), "max_length"),
     "string_too_short": (N_("at least so many characters:"), "min_length"),
     "string_too_long": (N_("at most so many characters:"), "max_length"),
 }
@@ -60,7 +62,8 @@ def explain(
     model: Model, wrong: Mapping[str, Any], beside: Iterable[str]
 ) -> tuple[Path, bool, str]:
     """Say which keys below the model, whether it is about the last key itself, and what."""
-    keys = tuple(str(key) for key in wrong["loc"])
+    # items of a list are counted from 1, as the file's are
+    keys = tuple(str(key + 1 if isinstance(key, int) else key) for key in wrong["loc"])
     kind = wrong["type"]
     if kind in UNKNOWN:
         known = [*beside, *options(_model_at(model, keys[:-1]))]
@@ -131,8 +134,8 @@ def _wrong(kind: str, wrong: Mapping[str, Any], field: FieldInfo | None) -> str:
     context, found = wrong.get("ctx", {}), shown(wrong["input"])
     if kind == "value_error":
         return str(context["error"])
-    if kind == "literal_error":
-        return _literal(wrong["input"], field)
+    if kind in {"literal_error", "enum"}:
+        return _literal(wrong["input"], context["expected"])
     if kind in LIMITS:
         words, limit = LIMITS[kind]
         return _(
@@ -178,8 +181,9 @@ def _needs_quotes(kind: str, wrong: Mapping[str, Any]) -> bool:
     return kind == "string_type" and not isinstance(wrong["input"], (dict, list, bool, type(None)))
 
 
-def _literal(found: object, field: FieldInfo | None) -> str:
-    known = [str(word) for word in get_args(field.annotation)] if field else []
+def _literal(found: object, expected: str) -> str:
+    """`expected` is pydantic's `'a', 'b' or 'c'`."""
+    known = re.findall("'([^']*)'", expected)
     near = did_you_mean(str(found), known)
     return _(
         "expected {known}, found {found}{near}", known=or_list(known), found=shown(found), near=near
@@ -216,14 +220,14 @@ def _fields(model: Model | None) -> Mapping[str, FieldInfo]:
 
 
 def _model_at(model: Model | None, keys: Path) -> Model | None:
-    """Follow keys through nested models and mappings of models."""
+    """Follow keys through nested models, and mappings and lists of models."""
     if not keys or model is None:
         return model
     field = next((f for n, f in _fields(model).items() if keys[0] in {n, f.alias}), None)
     if field is None:
         return None
-    nested, is_mapping = _nested(field.annotation)
-    return _model_at(nested, keys[2:] if is_mapping else keys[1:])
+    nested, of_many = _nested(field.annotation)
+    return _model_at(nested, keys[2:] if of_many else keys[1:])
 
 
 def _nested(annotation: Any) -> tuple[Model | None, bool]:
@@ -231,5 +235,5 @@ def _nested(annotation: Any) -> tuple[Model | None, bool]:
         return annotation, False
     for inner in get_args(annotation):
         if _fields(inner):
-            return inner, getattr(annotation, "__origin__", None) is dict
+            return inner, getattr(annotation, "__origin__", None) in {dict, tuple}
     return None, False

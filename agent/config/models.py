@@ -14,8 +14,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from agent.channels import channels
 from agent.config.known import driver_word, transport_word
-from agent.config.problem import misspelt, or_list
+from agent.config.problem import did_you_mean, misspelt, or_list
 from agent.control import hours
 from agent.drivers.profile import Profile  # noqa: TC001 -- pydantic reads it
 from agent.errors import Refused
@@ -180,11 +181,18 @@ def _recipient(name: str) -> str:
         raise ValueError(str(error)) from error
 
 
-def _personal(names: tuple[str, ...]) -> tuple[str, ...]:
-    try:
-        return fields.personal(names)
-    except Refused as error:
-        raise ValueError(str(error)) from error
+def _personal(name: str) -> str:
+    known = [one.name for one in channels().values() if one.en is not None]
+    if name not in known:
+        raise ValueError(
+            _("{channel} is no quantity for which people are asked{near}; these are: {names}",
+              channel=shown(name), near=did_you_mean(name, known), names=", ".join(known))
+        )  # fmt: skip
+    return name
+
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(set(names)))
 
 
 def _window(text: str) -> str:
@@ -376,9 +384,9 @@ class Asked(Section):
     """as it is recorded: one purpose"""
     words: Words
     """the purpose, in a sentence that people understand"""
-    channels: Annotated[tuple[str, ...], AfterValidator(_personal)] = Field(
-        min_length=1, examples=[["heat"]]
-    )
+    channels: Annotated[
+        tuple[Annotated[str, AfterValidator(_personal)], ...], AfterValidator(_each_once)
+    ] = Field(min_length=1, examples=[["heat"]])
     """quantities that the catalogue explains"""
     scope: Literal["monthly", "daily", "loadcurve"] = Field("daily", examples=["daily"])
     """how fine: one index a month, one a day, or every half hour"""

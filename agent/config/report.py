@@ -83,7 +83,7 @@ class Report:
         except ValidationError as error:
             found = error.errors(include_url=False)[:MOST]
             for wrong in found:
-                if not _misspelt(wrong, found, unknown):
+                if not _misspelt(wrong, found, unknown) and not _follows(wrong, found):
                     self._explain(model, wrong, path, beside)
             return None
         return made
@@ -100,6 +100,14 @@ class Report:
         self._problems.add(problem)
         if len(self._problems) >= MOST:
             raise Enough
+
+
+def _follows(wrong: ErrorDetails, found: list[ErrorDetails]) -> bool:
+    """Whether a list is too short only because an entry of it is wrong, which is told already."""
+    loc = wrong["loc"]
+    return wrong["type"] == "too_short" and any(
+        len(one["loc"]) > len(loc) and one["loc"][: len(loc)] == loc for one in found
+    )
 
 
 def _misspelt(wrong: ErrorDetails, found: list[ErrorDetails], unknown: Iterable[str]) -> bool:

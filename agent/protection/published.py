@@ -96,14 +96,23 @@ def contact(one: Contact | None, key: str, language: str) -> str:
     return ", ".join(filter(None, (one.name, one.address, one.contact)))
 
 
+def responsible(config: Config, language: str) -> list[str]:
+    """The controller and the data protection officer, a line for each."""
+    says, privacy = words(language), config.privacy
+    return [
+        f"{says[key]}{colon(language)} {contact(one, key, language)}"
+        for key, one in (("controller", privacy.controller), ("dpo", privacy.dpo))
+    ]
+
+
 def heading(of: Processing, page: Page, language: str) -> None:
     """Say whose page it is, and of when."""
     says, privacy = words(language), of.config.privacy
     day = datetime.fromtimestamp(of.now, of.config.zone).strftime("%Y-%m-%d")
     building = of.config.building.name
     page.paragraph(says["written"].format(building=building, day=day, policy=privacy.policy))
-    for key, one in (("controller", privacy.controller), ("dpo", privacy.dpo)):
-        page.paragraph(f"{says[key]}{colon(language)} {contact(one, key, language)}")
+    for line in responsible(of.config, language):
+        page.paragraph(line)
 
 
 def catalogue_of(of: Processing, language: str) -> dict[str, Any]:

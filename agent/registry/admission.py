@@ -56,7 +56,7 @@ def each(
 
     Those that are `first` are admitted before the others, such as moves out before moves in.
     """
-    wrong: list[tuple[int, str, str]] = []
+    wrong: list[tuple[int, str, Exception]] = []
     documents: list[Document] = []
     numbered = list(enumerate(rows))
     for number, row in sorted(numbered, key=lambda one: not first(one[1])):
@@ -65,13 +65,14 @@ def each(
                 raise Refused(row.fault)
             documents += list(admit(row))
         except (Refused, ValueError) as error:
-            if len(rows) == 1 and not row.where:
-                # a single command's own words: whoever called may react to the kind of error
-                raise error if isinstance(error, Refused) else Refused(str(error)) from error
-            wrong.append((number, row.where, str(error)))
+            wrong.append((number, row.where, error))
+    if len(wrong) == 1 and not wrong[0][1]:
+        # a single command's own words: whoever called may react to the kind of error
+        only = wrong[0][2]
+        raise only if isinstance(only, Refused) else Refused(str(only)) from only
     problems = Problems()
-    for _, where, what in sorted(wrong):
-        problems.add(where, what)
+    for _, where, what in sorted(wrong, key=lambda one: one[:2]):
+        problems.add(where, str(what))
     problems.settle()
     return documents
 

@@ -12,7 +12,7 @@ from agent.registry.admission import claimed, dwelling, each, in_order, said, st
 from agent.registry.dates import sane
 from agent.registry.documents import Occupancy
 from agent.registry.place import OCCUPANCY, mint, parse, shown
-from agent.words import _
+from agent.words import N_, _
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -82,7 +82,7 @@ class _Notices:
         )  # fmt: skip
         old = self._claims.against(new)
         if isinstance(old, Occupancy):
-            raise Refused(self._too_many(old, new))
+            raise self._too_many(old, new)
         yield self._stand(new)
 
     def move_out(self, row: NewOccupancy) -> Iterator[Document]:
@@ -90,7 +90,14 @@ class _Notices:
         at = self._author.since(row.until)
         home = self._by_id(row) or self._there_before(row.place, at)
         if at <= home.since or (home.until is not None and home.until < at):
-            raise Refused(f"{self._claims.statement(home)}: that does not end at {stamp(at)}")
+            raise Refused(
+                N_(
+                    "{place} is occupied by {home}, {period}: that does not end on {at}; to change"
+                    " these dates: gardien occupancy correct {label} --id {id}"
+                ),
+                **self._named(home),
+                at=stamp(at),
+            )
         yield self._changed(home, row, home.since, at)
 
     def correct(self, row: NewOccupancy) -> Iterator[Document]:
@@ -102,26 +109,60 @@ class _Notices:
         )
         if row.stays and not row.id and home.until is None:
             raise Refused(
-                f"{self._claims.statement(home)}: no move-out of theirs is recorded; "
-                "those before them are named with --id (gardien occupancy list)"
+                N_(
+                    "{place} is occupied by {home}, {period}: no move-out of theirs is recorded;"
+                    " those before them are named with --id (gardien occupancy list)"
+                ),
+                **self._named(home),
             )
         since = home.since if row.since is None else sane(row.since)
         until = home.until if row.until is None else sane(row.until)
         if row.stays:
             until = None
         if until is not None and until < since:
-            raise Refused(f"{stamp(until)} is before {stamp(since)}")
+            raise Refused(N_("{until} is before {since}"), until=stamp(until), since=stamp(since))
         yield self._changed(home, row, since, until)
 
-    def _too_many(self, old: Occupancy, new: Occupancy) -> str:
+    def _too_many(self, old: Occupancy, new: Occupancy) -> Refused:
         """What is wrong with people who move in where others live, and what to do."""
-        known = self._claims.sentence(old)
+        known = {**self._named(old), "who": _recorded(old)}
         if (old.since, old.until, old.reference) == (new.since, new.until, new.reference):
-            return f"{known}: that is recorded already"
-        return (
-            f"{self._claims.statement(new)}, but {known}; who leaves has moved out before:"
-            " gardien occupancy move-out, or `until` in a list of leases"
+            return Refused(
+                N_("{place} is occupied by {home}, {period} ({who}): that is recorded already"),
+                **known,
+            )
+        if old.since > new.since:
+            return Refused(
+                N_(
+                    "{place} is occupied by {home} from {begins} on ({who}), which is later than"
+                    " {since}; if they are the same people: gardien occupancy correct {label} --id"
+                    " {id} --since DATE; if others live there until then: gardien occupancy move-in"
+                    " {label} --since DATE --until {begins}"
+                ),
+                **known,
+                begins=stamp(old.since),
+                since=stamp(new.since),
+            )
+        return Refused(
+            N_(
+                "{place} is occupied by {home}, {period} ({who}), so nobody else moves in on"
+                " {since}; who leaves has moved out before: gardien occupancy move-out, or `until`"
+                " in a list of leases"
+            ),
+            **known,
+            since=stamp(new.since),
         )
+
+    def _named(self, home: Occupancy) -> dict[str, str]:
+        """People and their dwelling, as messages name them."""
+        place = self._index.places[home.place]
+        return {
+            "place": said(place),
+            "label": place.label,
+            "id": shown(home.id),
+            "home": _called(home),
+            "period": _period(home),
+        }
 
     def lease(self, row: NewOccupancy) -> Iterator[Document]:
         """A lease as it stands: known by its reference, else a new one.
@@ -148,22 +189,22 @@ class _Notices:
         if signed:
             place = self._index.places[home.place]
             raise Refused(
-                _(
+                N_(
                     "since: {place}: who lives there signed a consent on {signed}, before lease"
                     " {lease} begins on {since}: it would count for that lease, so nothing is"
                     " recorded; if others lived there until then: gardien occupancy move-out"
                     " {label} --at DATE; if it is the same people: gardien occupancy correct"
-                    " {label} --since DATE",
-                    place=said(place), label=place.label, signed=stamp(min(signed)),
-                    lease=row.reference, since=stamp(begins),
-                )
+                    " {label} --since DATE"
+                ),
+                place=said(place), label=place.label, signed=stamp(min(signed)),
+                lease=str(row.reference), since=stamp(begins),
             )  # fmt: skip
 
     def _adopts(self, row: NewOccupancy) -> Occupancy | None:
         place = dwelling(self._index, row.place, "are lived in")
         reference = _reference(row)
         if reference is None:
-            raise Refused("reference: a list of leases names each one")
+            raise Refused(_("reference: a list of leases names each one"))
         homes = [self._now[id_] for id_ in self._of.get(place.id, ())]
         known = [home for home in homes if home.reference == reference]
         begins = self._author.since(row.since)
@@ -182,10 +223,14 @@ class _Notices:
             return None
         id_ = parse(row.id, OCCUPANCY)
         if id_ not in self._now:
-            raise Refused(f"there is no occupancy {shown(id_)} in this registry")
+            raise Refused(N_("there is no occupancy {id} in this registry"), id=shown(id_))
         home = self._now[id_]
         if row.place and self._index.labels.find(row.place).id != home.place:
-            raise Refused(f"{self._claims.statement(home)}, not {row.place}")
+            raise Refused(
+                N_("{place} is occupied by {home}, {period}, and not {other}"),
+                **self._named(home),
+                other=row.place,
+            )
         return home
 
     def _there_before(self, text: str, at: int) -> Occupancy:
@@ -194,7 +239,20 @@ class _Notices:
             home = self._now[id_]
             if home.since < at and (home.until is None or at <= home.until):
                 return home
-        raise Refused(f"{said(place)}: nobody is known to live there before {stamp(at)}")
+        homes = (self._now[id_] for id_ in self._of.get(place.id, []))
+        words = N_(
+            "{place}: nobody is known to live there before {at}; who is recorded there, and since"
+            " when: gardien occupancy list {label}"
+        )
+        if not any(home.until is None or home.since < home.until for home in homes):
+            words = N_(
+                "{place}: nobody is known to live there before {at}, for nobody was ever recorded"
+                " there. Who was never recorded cannot move out: the dwelling stays unknown, and"
+                " nothing personal of it leaves, as of a vacant one. If it is empty there is"
+                " nothing to do; once somebody moves in: gardien occupancy move-in {label} --since"
+                " DATE"
+            )
+        raise Refused(words, place=said(place), label=place.label, at=stamp(at))
 
     def _last(self, text: str) -> Occupancy | None:
         """Who moved in last: of those it may be that they have not moved out."""
@@ -211,11 +269,37 @@ class _Notices:
         return self._stand(replace(home, since=since, until=until, reference=reference, word=word))
 
     def _stand(self, home: Occupancy) -> Occupancy:
+        other = self._claims.against(home)
+        if isinstance(other, Occupancy):
+            raise Refused(
+                N_(
+                    "{place} is occupied by {home}, {period} ({who}), so {new} cannot live there"
+                    " {then}; correct one of them first: gardien occupancy correct {label} --id"
+                    " {id} --since DATE, or --until DATE"
+                ),
+                **self._named(other),
+                who=_recorded(other),
+                new=_called(home),
+                then=_period(home),
+            )
         claimed(self._claims, home)
         if home.id not in self._now:
             self._of.setdefault(home.place, []).append(home.id)
         self._now[home.id] = home
         return home
+
+
+def _called(home: Occupancy) -> str:
+    return shown(home.id) + (f" ({home.reference})" if home.reference else "")
+
+
+def _period(home: Occupancy) -> str:
+    return f"{stamp(home.since)} → {'…' if home.until is None else stamp(home.until)}"
+
+
+def _recorded(home: Occupancy) -> str:
+    """By whose word, and when."""
+    return f"{home.word.who}, {stamp(home.word.when)[:10]}, {home.word.source}"
 
 
 def _reference(row: NewOccupancy) -> str | None:
@@ -228,5 +312,9 @@ def _after(until: int | None, since: int) -> int | None:
     if until is None:
         return None
     if sane(until) <= since:
-        raise Refused(f"it ends at {stamp(until)}, before it begins at {stamp(since)}")
+        raise Refused(
+            N_("it ends at {until}, before it begins at {since}"),
+            until=stamp(until),
+            since=stamp(since),
+        )
     return until

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from agent.clock import stamp
 from agent.errors import Refused
 from agent.registry import fields
 from agent.registry.admission import claimed, drawn, each, said, standing
 from agent.registry.again import place_again
 from agent.registry.documents import Alias, Occupancy, Place, covers
 from agent.registry.labels import label_key
-from agent.registry.place import OCCUPANCY, agrees, mint, parse, squeeze
+from agent.registry.place import OCCUPANCY, agrees, mint, parse, shown, squeeze
 from agent.registry.schemes import scheme, value_of
 from agent.words import _
 
@@ -37,9 +38,19 @@ def admit_places(
     ids = {place.id: said(place) for place in index.places.values()}
 
     def who_moved_in(known: Place | None) -> str:
-        if known is None or known.type != "dwelling" or index.occupancies_of(known.id):
+        if known is None or known.type != "dwelling":
             return ""
-        return _("; who moved in there is recorded by gardien occupancy import, or move-in")
+        homes = [one for one in index.occupancies_of(known.id) if one.since != one.until]
+        if not homes:
+            return _("; who moved in there is recorded by gardien occupancy import, or move-in")
+        return _(
+            "; it is lived in since {since} by what is recorded; if that is wrong: gardien"
+            " occupancy correct {label} --id {id} --since DATE; if others moved in: gardien"
+            " occupancy move-out, then move-in; then leave `since` of this row empty",
+            since=stamp(homes[-1].since),
+            label=known.label,
+            id=shown(homes[-1].id),
+        )
 
     def admit(row: NewPlace) -> Iterator[Document]:
         label = " ".join(fields.text(row.label, "label", fields.LONGEST_LABEL).split())
@@ -55,7 +66,12 @@ def admit_places(
         for known, key in ((labels, label_key(label)), (ids, place)):
             if key in known:
                 raise Refused(
-                    f'"{label}": there is already {known[key]}{who_moved_in(known_place)}'
+                    _(
+                        '"{label}": there is already {known}{more}',
+                        label=label,
+                        known=known[key],
+                        more=who_moved_in(known_place),
+                    )
                 )
         labels[label_key(label)] = ids[place] = words
         yield new

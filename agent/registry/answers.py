@@ -56,10 +56,21 @@ def places(
 def _state(registry: Registry, place: Place, now: float) -> Answer:
     """Whether a dwelling is occupied, vacant or unknown, and since when."""
     if place.type != "dwelling":
-        return {"occupancy_state": None, "occupancy_state_since": None}
+        return _stated(None)
     state, since = registry.occupancy_state(place.id, int(now))
-    begun = None if since is None else stamp(since)
-    return {"occupancy_state": str(state), "occupancy_state_since": begun}
+    later = registry.lived_in_from(place.id, int(now))
+    return _stated(state, since, None if state is OccupancyState.OCCUPIED else later)
+
+
+def _stated(
+    state: OccupancyState | None, since: int | None = None, later: int | None = None
+) -> Answer:
+    """How a dwelling is known, since when, and from when on it is recorded to be lived in."""
+    return {
+        "occupancy_state": None if state is None else str(state),
+        "occupancy_state_since": None if since is None else stamp(since),
+        "lived_in_from": None if later is None else stamp(later),
+    }
 
 
 def not_occupied(registry: Registry, now: float, place: str | None = None) -> list[Answer]:
@@ -78,21 +89,26 @@ def places_added(registry: Registry, added: Sequence[Place], now: float) -> Answ
     return places(registry, added, [homes.get(place.id) for place in added], now)
 
 
-def places_foreseen(
+def places_foreseen(  # noqa: PLR0913, PLR0917 -- all that is foreseen
     registry: Registry,
     added: Sequence[Place],
     told: Collection[str],
     lots: Sequence[NewAlias],
-    lived_in: Collection[str],
+    since: Mapping[str, int],
+    now: float,
 ) -> Answer:
     """Show places as an import would record them; an id that nobody has `told` is minted then.
-    `lived_in`: the labels of those in which somebody lives.
+    `since`: by label, since when somebody lives there, or from when on.
     """
-    ids, occupied = {parse(one) for one in told}, {label_key(one) for one in lived_in}
+    ids = {parse(one) for one in told}
+    begins = {label_key(label): at for label, at in since.items()}
     answer = places(registry, added, [None] * len(added), 0)
     for place in answer["places"]:
-        if place["type"] == "dwelling" and label_key(place["label"]) in occupied:
-            place["occupancy_state"] = str(OccupancyState.OCCUPIED)
+        at = begins.get(label_key(place["label"])) if place["type"] == "dwelling" else None
+        if at is not None and at <= now:
+            place.update(_stated(OccupancyState.OCCUPIED, at))
+        elif at is not None:
+            place.update(_stated(OccupancyState.UNKNOWN, later=at))
         mine = label_key(place["label"])
         place["aliases"] = [f"lot {lot.value}" for lot in lots if label_key(lot.place) == mine]
         if place["id"] not in ids:

@@ -118,8 +118,9 @@ def place_import(  # noqa: PLR0913
     known = lots.known(registry.places(), registry.aliases(), parts, now)
     added = registry.add_places(rows, who, name, now, lots=parts, preview=preview)
     if preview:
-        ids, lived_in = {row.id for row in rows if row.id}, [r.label for r in rows if r.occupied]
-        said = answers.places_foreseen(registry, added, ids, parts, lived_in)
+        ids = {row.id for row in rows if row.id}
+        begins = {row.label: row.since for row in rows if row.since is not None}
+        said = answers.places_foreseen(registry, added, ids, parts, begins, now)
     else:
         said = answers.places_added(registry, added, now)
     new_lots, standing = len(parts) - known, len(rows) - len(added) + known

@@ -9,8 +9,8 @@ LANGUAGES = ("fr", "en")
 
 SHOWS = {
     "elec": {
-        "fr": "relevé toutes les 30 minutes, il montre quand on se lève, s'absente et se couche",
-        "en": "read every half hour it shows when people get up, go out and go to bed",
+        "fr": "relevé souvent, il montre quand on se lève, s'absente et se couche",
+        "en": "read often it shows when people get up, go out and go to bed",
     },
     "water": {
         "fr": "relevé souvent, il montre la présence et les habitudes de toilette",

@@ -24,7 +24,7 @@ from agent.registry.entries import NewOccupancy
 from agent.registry.fields import LONGEST_LABEL
 from agent.registry.labels import label_key
 from agent.registry.place import shown
-from agent.words import _
+from agent.words import N_, _
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
@@ -45,6 +45,8 @@ MOST_ENDS = 4
 MOST_DOUBTS = 500
 """rows of one export that may wait for a person: beyond, it is not the export of this building"""
 FOR_EVER = 2**62
+AUTHOR = "syndic export"
+"""by whose word an export is recorded"""
 UNSAID = Word("", 0, "", 0)
 """of what is not recorded yet"""
 
@@ -378,7 +380,7 @@ class _Comparing:
         """A lease that is recorded: an end that appears is clear."""
         if row.since is not None and not _agrees(row.since, home.since):
             self._doubt(row, Doubt.DATES, place=place, homes=[home])
-        elif _agrees(row.until, home.until):
+        elif _agrees(row.until, home.until) or (row.until is None and self._was_decided(home)):
             self._found.same += 1
         elif row.until is None:
             self._doubt(row, Doubt.END_GONE, place=place, homes=[home])
@@ -386,6 +388,13 @@ class _Comparing:
             self._ends(row, place, home, row.until)
         else:
             self._doubt(row, Doubt.DATES, place=place, homes=[home])
+
+    def _was_decided(self, home: Occupancy) -> bool:
+        """Whether a person has said that these people left when the next ones moved in: a row that
+        still has them there says nothing new.
+        """
+        homes = self._homes[home.place].values()
+        return home.word.who != AUTHOR and any(one.since == home.until for one in homes)
 
     def _out(self, row: Row, place: Place) -> None:
         if (at := row.until) is None:
@@ -433,6 +442,13 @@ class _Comparing:
         home = there[0]
         if len(there) > 1 or home.reference is not None or row.reference is None:
             self._doubt(row, Doubt.OVERLAP, place=place, homes=there)
+            return
+        ends_otherwise = (
+            until is not None and home.until is not None and not _agrees(until, home.until)
+        )
+        if since > home.since or ends_otherwise:
+            # they lived there before it, or left at another time: it may be the lease of others
+            self._doubt(row, Doubt.DATES, place=place, homes=there)
             return
         now = replace(home, since=since, until=until or home.until, reference=row.reference)
         notice = NewOccupancy("lease", place.id, None, since, until, row.reference, where=row.where)
@@ -534,18 +550,19 @@ def accepted(index: Index, row: Row, now: float) -> list[NewOccupancy]:
         return [change.notice for change in made.changes]
     (doubt,) = made.doubts
     if doubt.why in {Doubt.DATES, Doubt.END_GONE} and len(doubt.homes) == 1:
-        return [_correction(doubt.homes[0], row)]
+        (home,) = doubt.homes
+        if row.states is Lease.LEASE and home.reference is None:  # it is the lease of these people
+            return [NewOccupancy("lease", home.place, None, row.since, row.until, row.reference)]
+        return [_correction(home, row)]
     if doubt.why in {Doubt.OVERLAP, Doubt.ELSEWHERE} and row.since is not None:
         return list(_instead(doubt, row, row.since))
-    raise Refused(_remedy(doubt))
+    raise _remedy(doubt)
 
 
 def _correction(home: Occupancy, row: Row) -> NewOccupancy:
     """What makes an occupancy what a row states."""
     stays = row.states is Lease.LEASE and row.until is None and home.until is not None
-    return NewOccupancy(
-        "correct", home.place, home.id, row.since, row.until, None, stays, where=row.where
-    )
+    return NewOccupancy("correct", home.place, home.id, row.since, row.until, None, stays)
 
 
 def _instead(doubt: Doubtful, row: Row, since: int) -> Iterator[NewOccupancy]:
@@ -554,39 +571,41 @@ def _instead(doubt: Doubtful, row: Row, since: int) -> Iterator[NewOccupancy]:
     for home in doubt.homes if doubt.why is Doubt.OVERLAP else ():
         if home.since >= since:
             raise Refused(
-                _(
+                N_(
                     "{place}: {home} is recorded there since {since}, and cannot have moved out at"
-                    " {at}: gardien occupancy correct {place} --id {home}",
-                    place=doubt.place.label,
-                    home=shown(home.id),
-                    since=stamp(home.since),
-                    at=stamp(since),
-                )
+                    " {at}: gardien occupancy correct {place} --id {home}"
+                ),
+                place=doubt.place.label,
+                home=shown(home.id),
+                since=stamp(home.since),
+                at=stamp(since),
             )
-        yield NewOccupancy("correct", home.place, home.id, None, since, where=row.where)
+        yield NewOccupancy("correct", home.place, home.id, None, since)
     event = "lease" if row.reference else "move_in"
-    yield NewOccupancy(
-        event, doubt.place.id, None, since, row.until, row.reference, where=row.where
-    )
+    yield NewOccupancy(event, doubt.place.id, None, since, row.until, row.reference)
 
 
-def _remedy(doubt: Doubtful) -> str:
+def _remedy(doubt: Doubtful) -> Refused:
     """What to do about a row that cannot be accepted as it stands."""
     name = doubt.place.label if doubt.place else doubt.row.dwelling
     if doubt.why in {Doubt.NO_DWELLING, Doubt.AMBIGUOUS}:
-        return _(
-            'say which dwelling "{name}" is, and the row is taken by itself: gardien place alias'
-            ' add DWELLING bis:syndic "{name}"',
+        return Refused(
+            N_(
+                'say which dwelling "{name}" is, and the row is taken by itself: gardien place'
+                ' alias add DWELLING bis:syndic "{name}"'
+            ),
             name=name,
         )
     if doubt.why is Doubt.UNREADABLE:
-        return _(
-            "{where}: {what}: correct it in the software, or dismiss it",
+        return Refused(
+            N_("{where}: {what}: correct it in the software, or dismiss it"),
             where=doubt.row.where,
             what=doubt.other,
         )
-    return _(
-        "{name}: the row does not say enough to record it: gardien occupancy move-in, move-out or"
-        " correct records what is right; then dismiss it",
+    return Refused(
+        N_(
+            "{name}: the row does not say enough to record it: gardien occupancy move-in, move-out"
+            " or correct records what is right; then dismiss it"
+        ),
         name=name,
     )

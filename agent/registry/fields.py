@@ -65,7 +65,11 @@ def prefix(word: str) -> str:
         raise Refused("type: it is empty; of merged cells only the first line has what they say")
     first = TYPES.get(word.strip().casefold())
     if first is None:
-        raise Refused(f'type: "{word}" is not a type{did_you_mean(word, TYPES)}')
+        types = ", ".join(name for name in TYPES if len(name) > 1)
+        raise Refused(
+            _('type: "{word}" is none of {types}', word=word, types=types)
+            + did_you_mean(word, TYPES)
+        )
     return first
 
 

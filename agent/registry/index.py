@@ -182,6 +182,11 @@ class Index:
             return OccupancyState.VACANT, max(left)
         return OccupancyState.UNKNOWN, None
 
+    def lived_in_from(self, place: str, t: int) -> int | None:
+        """See Registry.lived_in_from."""
+        later = (one for one in self._by_place.get(place, ()) if one.since > t)
+        return min((one.since for one in later if one.until != one.since), default=None)
+
     def occupancies_of(self, place: str) -> Sequence[Occupancy]:
         """Everybody who ever lived there, in order."""
         return self._by_place.get(place, ())

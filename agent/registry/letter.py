@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         Place,
     )
     from agent.registry.explain import Told
+    from agent.registry.looks import Look
 
 COLUMNS = (
     *("fact", "id", "recipient", "channels", "step", "since", "until", "remark"),
@@ -220,6 +221,10 @@ class Person:
     erasures: Sequence[Erasure] = ()
     gaps: Sequence[Gap] = ()
     """what cannot be known"""
+    looks: Sequence[Look] = ()
+    """who looked at their data here"""
+    responsible: Sequence[str] = ()
+    """the controller and the data protection officer, a line for each"""
 
     def ends(self, until: int | None) -> int | None:
         """Until when something holds for these people that ends at `until`."""
@@ -264,6 +269,7 @@ def letter(person: Person, now: float, zone: ZoneInfo, language: str) -> str:
         _paragraph(f"{person.building} · {_day(now, zone)}"),
         _paragraph(says["intro"].format(place=f"{person.place.label} ({shown(person.place.id)})")),
         _paragraph(_home(person, zone, says)),
+        *map(_paragraph, person.responsible),
     ]
     if person.gaps:
         told = (says[f"gap_{one.kind}"].format(**one._asdict()) for one in person.gaps)
@@ -284,6 +290,7 @@ def letter(person: Person, now: float, zone: ZoneInfo, language: str) -> str:
         _title(says["received"]),
         *_received(person, language),
         *_erasures(person, zone, language),
+        *_looks(person, zone, says),
         _title(says["kept"]),
         _paragraph(says["kept_words"].format(days=person.keep_days, **PERIODS)),
         _title(says["rights"]),
@@ -292,27 +299,30 @@ def letter(person: Person, now: float, zone: ZoneInfo, language: str) -> str:
     return document(language, title, "\n".join(parts))
 
 
-def table(person: Person) -> str:
-    """The same facts as CSV, UTF-8 with semicolons, times in UTC: one fact a line; beneath them
-    each value that is still here, with its digits.
+def table(person: Person, zone: ZoneInfo) -> str:
+    """The same facts as CSV, with semicolons, times as they are at the building, with their offset:
+    one fact a line; beneath them each value that is still here, with its digits.
     """
-    rows: list[tuple[object, ...]] = []
+    rows: list[tuple[object, ...]] = [
+        ("responsible", *[""] * 6, harmless(line)) for line in person.responsible
+    ]
     if person.home is not None:
         home = person.home
-        rows.append(_fact("occupancy", home.id, "", "", "", home, home.reference or ""))
+        rows.append(_fact(zone, "occupancy", home.id, "", "", "", home, home.reference or ""))
     for meter in person.meters:
         proof = meter.proof(person.said)
-        rows.append(_fact("meter", meter.meter, "", meter.channel or "", "", meter, proof))
+        rows.append(_fact(zone, "meter", meter.meter, "", meter.channel or "", "", meter, proof))
     for one in person.consents:
-        state = f"withdrawn {_iso(one.withdrawn)}" if one.withdrawn is not None else one.purpose
+        ended = "" if one.withdrawn is None else f"; withdrawn {_iso(one.withdrawn, zone)}"
+        remark = f"{one.purpose}{ended}"
         channels = " ".join(one.channels)
-        rows.append(_fact("consent", one.id, one.recipient, channels, one.step, one, state))
-    rows += _facts_refused(person)
+        rows.append(_fact(zone, "consent", one.id, one.recipient, channels, one.step, one, remark))
+    rows += _facts_refused(person, zone)
     for duty in person.duties:
         channels = " ".join(duty.channels)
         linked = "" if duty.recipient in person.linked else " (no uplink: nothing is sent)"
         remark = f"{duty.reference}{linked}"
-        rows.append(_fact("duty", duty.id, duty.recipient, channels, "", duty, remark))
+        rows.append(_fact(zone, "duty", duty.id, duty.recipient, channels, "", duty, remark))
     for known in person.known:
         facts = f"told besides values: {', '.join(known.facts)} {' '.join(known.schemes)}".strip()
         rows.append(("known", "", known.recipient, "", "", "", "", facts))
@@ -320,11 +330,15 @@ def table(person: Person) -> str:
         what = ("withheld", "", notice.recipient, notice.channel, notice.step, "", "")
         rows.append((*what, f"{notice.why}: the recipient is told, without a value"))
     for sum_ in person.summed:
-        since, until = _iso(sum_.since), _iso(sum_.until)
+        since, until = _iso(sum_.since, zone), _iso(sum_.until, zone)
         cells = ("rest", sum_.recipient, sum_.channel, sum_.step or "", since, until)
         rows.append(("sum", *cells, f"one of {len(sum_.members)} dwellings in a sum"))
-    rows += _facts_received(person)
-    rows += map(_value, person.held)
+    rows += _facts_received(person, zone)
+    rows += [
+        ("look", "", "", "", "", _iso(one.at, zone), "", harmless(f"{one.who}: {one.what}"))
+        for one in person.looks
+    ]
+    rows += [_value(one, zone) for one in person.held]
     text = io.StringIO()
     writer = csv.writer(text, delimiter=";", lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -332,17 +346,17 @@ def table(person: Person) -> str:
     return text.getvalue()
 
 
-def _facts_refused(person: Person) -> Iterable[tuple[object, ...]]:
+def _facts_refused(person: Person, zone: ZoneInfo) -> Iterable[tuple[object, ...]]:
     """What they withdrew and refused, and the forms by which they were asked."""
     for mark in person.marks:
-        recipient, on = mark.recipient or "", _iso(mark.word.when)
+        recipient, on = mark.recipient or "", _iso(mark.word.when, zone)
         yield ("mark", mark.id, recipient, "", "", on, "", mark.cause)
     for form in person.forms:
-        signed = "not answered" if form.signed is None else f"signed {_iso(form.signed)}"
-        yield ("form", shown(form.id), "", "", "", _iso(form.printed), "", signed)
+        signed = "not answered" if form.signed is None else f"signed {_iso(form.signed, zone)}"
+        yield ("form", shown(form.id), "", "", "", _iso(form.printed, zone), "", signed)
 
 
-def _facts_received(person: Person) -> Iterable[tuple[object, ...]]:
+def _facts_received(person: Person, zone: ZoneInfo) -> Iterable[tuple[object, ...]]:
     """What was received, what of it was taken back, and what cannot be known."""
     for day in person.disclosed:
         what = ("received", day.basis, day.recipient, day.channel, "", day.day, "")
@@ -353,21 +367,22 @@ def _facts_received(person: Person) -> Iterable[tuple[object, ...]]:
             answer = CSV_WORDS["cannot_ask"]
         count = "" if gone.rows is None else f", {gone.rows} rows"
         cells = (gone.basis or "", gone.recipient, gone.channel or "", "")
-        times = (_iso(gone.since), _iso(gone.until))
-        asked = f"{gone.reason}, since {_iso(gone.asked)}: {answer}{count}"
+        times = (_iso(gone.since, zone), _iso(gone.until, zone))
+        asked = f"{gone.reason}, since {_iso(gone.asked, zone)}: {answer}{count}"
         yield ("erasure", *cells, *times, asked)
     for gap in person.gaps:
         remark = WORDS["en"][f"gap_{gap.kind}"].format(**gap._asdict())
         yield ("unknown", "", gap.recipient, "", "", "", "", harmless(remark))
 
 
-def _value(one: Held) -> tuple[object, ...]:
+def _value(one: Held, zone: ZoneInfo) -> tuple[object, ...]:
     fact = "waits" if one.recipient else "register"
-    since, what = _iso(one.since), (one.basis, one.recipient, one.channel, one.step)
-    return (fact, *what, since, _iso(one.t), one.remark, one.value, one.unit, one.quality)
+    since, what = _iso(one.since, zone), (one.basis, one.recipient, one.channel, one.step)
+    return (fact, *what, since, _iso(one.t, zone), one.remark, one.value, one.unit, one.quality)
 
 
 def _fact(  # noqa: PLR0913, PLR0917 -- the columns of a line
+    zone: ZoneInfo,
     fact: str,
     id_: str,
     recipient: str,
@@ -376,7 +391,7 @@ def _fact(  # noqa: PLR0913, PLR0917 -- the columns of a line
     of: Occupancy | Installation | Consent | Duty,
     remark: str,
 ) -> tuple[object, ...]:
-    cells = (id_, recipient, channels, step, _iso(of.since), _iso(of.until), remark)
+    cells = (id_, recipient, channels, step, _iso(of.since, zone), _iso(of.until, zone), remark)
     return (fact, *(harmless(str(cell)) for cell in cells))
 
 
@@ -589,6 +604,22 @@ def _received(person: Person, language: str) -> Iterable[str]:
     yield _table(rows, says["received_columns"])
 
 
+def _looks(person: Person, zone: ZoneInfo, says: Mapping[str, str]) -> Iterable[str]:
+    """Who looked at their data here: by person and command, on how many days."""
+    if person.home is None:
+        return
+    yield _title(says["looks"])
+    yield _paragraph(says["looks_words"].format(**PERIODS))
+    days: dict[tuple[str, str], list[str]] = {}
+    for one in person.looks:
+        days.setdefault((one.who, one.what), []).append(_day(one.at, zone))
+    rows = [
+        (who, says.get(f"look_{what}", what), str(len(on)), on[0], on[-1])
+        for (who, what), on in days.items()
+    ]
+    yield _table(rows, says["looks_columns"]) if rows else _paragraph(says["looks_nothing"])
+
+
 def _erasures(person: Person, zone: ZoneInfo, language: str) -> Iterable[str]:
     """What recipients were asked to erase, and what they answered."""
     says, rows = WORDS[language], []
@@ -626,5 +657,5 @@ def _day(at: float, zone: ZoneInfo) -> str:
     return datetime.fromtimestamp(at, zone).strftime("%Y-%m-%d")
 
 
-def _iso(at: int | None) -> str:
-    return "" if at is None else stamp(at)
+def _iso(at: int | None, zone: ZoneInfo) -> str:
+    return "" if at is None else datetime.fromtimestamp(at, zone).isoformat()

@@ -19,8 +19,9 @@ WORDS = {
         "doit les éclaircir, au besoin auprès des destinataires, avant que cette lettre vaille "
         "réponse complète à une demande d'accès (RGPD, article 15).",
         "gap_meter": "Compteur {detail} : aucun appareil n'a encore donné ce numéro de série "
-        "(l'agent de la passerelle est arrêté, ou le compteur n'a pas répondu). La passerelle ne "
-        "peut pas dire ce que ce compteur mesure chez vous, ni ce qui en est envoyé.",
+        "(l'agent de la passerelle est arrêté, ou le compteur n'a pas répondu, "
+        "n'est pas relevé ici, ou porte un autre numéro). La passerelle ne peut pas "
+        "dire ce que ce compteur mesure chez vous, ni ce qui en est envoyé.",
         "gap_no_uplink": "{recipient} : aucun envoi vers ce destinataire n'est configuré, et la "
         "passerelle n'en garde aucune trace. Elle ne peut pas dire s'il a reçu des données "
         "auparavant, ni lui demander d'en effacer.",
@@ -151,15 +152,33 @@ WORDS = {
         "answer_none": "effacement confirmé : il n'y avait rien à effacer",
         "answer_waits": "demandé, pas encore confirmé",
         "answer_never": "pas demandé : aucun envoi vers ce destinataire n'est configuré",
+        "looks": "Qui a regardé vos données ici",
+        "looks_words": "Consultations à la passerelle même, pendant votre occupation : la première "
+        "de chaque jour est notée, et gardée {years} ans. Ce que les destinataires ont "
+        "consulté chez eux n'est pas connu ici.",
+        "looks_columns": "qui|comment|jours|du|au",
+        "looks_nothing": "Aucune consultation n'est notée.",
+        "look_read": "lecture d'un compteur (read)",
+        "look_status": "état de la passerelle, tous les logements ensemble (status)",
+        "look_privacy.person": "cette lettre (privacy person)",
+        "look_meter.verify": "contrôle d'un compteur (meter verify)",
+        "look_meter.load": "contrôle d'un compteur (meter load)",
         "kept": "Combien de temps",
         "kept_words": "La passerelle efface ce qui a été reçu ; une copie scellée reste {days} "
         "jours au plus. Ce que personne ne reçoit est détruit après {unsent} jours. Pour une "
         "obligation légale, l'index de minuit est gardé {registers} jours. Le registre des "
         "envois, sans valeurs, est gardé {years} ans.",
         "rights": "Vos droits",
-        "rights_words": "Vous pouvez retirer votre accord à tout moment, sans raison, auprès du "
-        "gestionnaire de l'immeuble : l'effet est immédiat. Vous pouvez demander l'accès, la "
-        "rectification et l'effacement à ceux qui ont reçu des données, et saisir la CNIL.",
+        "rights_words": "Vous pouvez retirer votre accord à tout moment et sans raison, auprès du "
+        "gestionnaire de l'immeuble : l'effet est immédiat. Au responsable du "
+        "traitement, et à ceux qui ont reçu des données, vous pouvez demander l'accès à "
+        "vos données, leur rectification, leur effacement et la limitation de leur "
+        "traitement (RGPD, articles 15 à 18). Vous pouvez recevoir celles qui sont "
+        "traitées avec votre accord dans un format que lit un logiciel, et les faire "
+        "transmettre à un autre (portabilité, article 20) : ce qui est encore ici est "
+        "dans un tableau (CSV). Vous pouvez vous opposer, pour des raisons tenant à "
+        "votre situation, à ce qui ne repose ni sur votre accord ni sur une obligation "
+        "légale (opposition, article 21). Vous pouvez saisir la CNIL (www.cnil.fr).",
     },
     "en": {
         "title": "The data of your dwelling",
@@ -176,8 +195,9 @@ WORDS = {
         "must clear them up, with the recipients where necessary, before this letter is a full "
         "answer to a request for access (GDPR, article 15).",
         "gap_meter": "Meter {detail}: no device has said this serial number yet (the gateway's "
-        "agent is stopped, or the meter has not answered). The gateway cannot say what this meter "
-        "measures in your home, nor what is sent of it.",
+        "agent is stopped, or the meter has not answered, is not read here, or has "
+        "another number). The gateway cannot say what this meter measures in your "
+        "home, nor what is sent of it.",
         "gap_no_uplink": "{recipient}: no uplink to this recipient is configured, and the gateway "
         "has no record of it. It cannot say whether this recipient received data before, and "
         "cannot ask it to erase any.",
@@ -307,15 +327,32 @@ WORDS = {
         "answer_none": "erasure confirmed: there was nothing to erase",
         "answer_waits": "asked to erase, not yet confirmed",
         "answer_never": "not asked: no uplink to this recipient is configured",
+        "looks": "Who looked at your data here",
+        "looks_words": "Looks at the gateway itself, while you live or lived there: the first of "
+        "each day is recorded, and kept for {years} years. What recipients looked at in "
+        "their own systems is not known here.",
+        "looks_columns": "who|how|days|from|to",
+        "looks_nothing": "No look is recorded.",
+        "look_read": "a meter was read (read)",
+        "look_status": "state of the gateway, all dwellings together (status)",
+        "look_privacy.person": "this letter (privacy person)",
+        "look_meter.verify": "a meter was checked (meter verify)",
+        "look_meter.load": "a meter was checked (meter load)",
         "kept": "For how long",
         "kept_words": "The gateway erases what was received; a sealed copy stays for {days} days "
         "at most. What nobody receives is destroyed after {unsent} days. For a legal duty the "
         "index of midnight is kept for {registers} days. The record of what was sent, without "
         "values, is kept for {years} years.",
         "rights": "Your rights",
-        "rights_words": "You may withdraw your consent at any time, without a reason, at the "
-        "building manager's: it takes effect at once. You may ask those who received data for "
-        "access, correction and erasure, and complain to the data protection authority.",
+        "rights_words": "You may withdraw your consent at any time and without a reason, at the "
+        "building manager's: it takes effect at once. You may ask the controller, and "
+        "those who received data, for access to your data, for correction, erasure and "
+        "restriction of processing (GDPR, articles 15 to 18). You may receive those "
+        "that are processed by your consent in a format that software reads, and have "
+        "them sent to somebody else (portability, article 20): what is still here is in "
+        "a table (CSV). You may object, on grounds of your situation, to what rests "
+        "neither on your consent nor on a legal obligation (objection, article 21). You "
+        "may complain to the data protection authority (in France: CNIL, www.cnil.fr).",
     },
 }
 """by language and part; `|` parts the columns of a table"""

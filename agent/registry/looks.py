@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from agent.clock import stamp
@@ -34,6 +35,11 @@ class Look:
     """the call: `read`, `status`, `privacy.person`"""
     place: str
     """an id, or `*`"""
+
+    @property
+    def at(self) -> int:
+        """When, as a Unix second."""
+        return int(datetime.fromisoformat(self.when).timestamp())
 
     @property
     def key(self) -> tuple[str, str, str, str]:

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 STYLE = (
     "body{font:11pt/1.4 sans-serif;max-width:46em;margin:2em auto;padding:0 1em}"
-    "table{border-collapse:collapse;width:100%}td,th{text-align:left;vertical-align:top;"
-    "padding:.3em .6em;border-bottom:1px solid #ccc}h2{font-size:1.1em;margin-top:1.6em}"
+    "table{border-collapse:collapse;width:100%;font-size:.84em}td,th{text-align:left;"
+    "vertical-align:top;padding:.3em .35em;border-bottom:1px solid #ccc}"
+    ".day{white-space:nowrap}h2{font-size:1.1em;margin-top:1.6em}"
 )
 SHEETS = (
     "h3{font-size:1em;margin:1.2em 0 .2em}tr{break-inside:avoid}h2,h3{break-after:avoid}"
@@ -26,6 +27,9 @@ SHEETS = (
 WIDTH = 80
 
 
+DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+WHOLE = re.compile(r"\w\.(?=\w)|[^\s<>&;.-]{14}(?=[^\s<>&;.-])")
+"""after which a cell may go on in the next line, for else a table is wider than the page"""
 COMMAND = re.compile("`([^`]+)`")
 """what somebody types, or reads in a file"""
 
@@ -53,8 +57,14 @@ def bullets(lines: Iterable[str]) -> str:
 def grid(rows: Iterable[Sequence[str]], columns: str) -> str:
     """A table, as HTML; `|` parts its columns."""
     head = "".join(f"<th>{escape(column)}</th>" for column in columns.split("|"))
-    lines = ["<tr>" + "".join(f"<td>{marked(cell)}</td>" for cell in row) + "</tr>" for row in rows]
+    lines = ["<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows]
     return f"<table><tr>{head}</tr>\n" + "\n".join(lines) + "</table>"
+
+
+def _cell(text: str) -> str:
+    """One cell: a date stays whole, the name of a host may go on in the next line."""
+    day = ' class="day"' if DAY.fullmatch(text) else ""
+    return f"<td{day}>" + WHOLE.sub(r"\g<0><wbr>", marked(text)) + "</td>"
 
 
 def document(language: str, title: str, body: str, style: str = STYLE) -> str:

@@ -415,6 +415,10 @@ class Registry:
         """
         return self._index.occupancy_state(place, t)
 
+    def lived_in_from(self, place: str, t: int) -> int | None:
+        """From when on a dwelling (by id) is recorded to be lived in that begins after t."""
+        return self._index.lived_in_from(place, t)
+
     def occupancies_of(self, place: str) -> Sequence[Occupancy]:
         """Everybody who ever lived in a place (by id), in order."""
         return self._index.occupancies_of(place)

@@ -1,10 +1,12 @@
 """The letter to the people of a dwelling: it says what is so, or that it cannot be known."""
 
 import asyncio
+import datetime as dt
 import html
 import re
 import time
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import pytest
 from typer.testing import CliRunner
@@ -510,3 +512,68 @@ def test_no_duty_goes_on_for_people_who_have_left(gateway):
     assert "Goes on without your consent" not in letter
     assert answer["goes_on"] == []
     assert "| ended |" in letter
+
+
+def test_the_letter_of_those_before_lies_beside_that_of_those_who_live_there_now(gateway):
+    gateway.keep()
+    gateway.inside(lambda house: _others_moved_in(gateway, house))
+    to, before = gateway.folder / "letters" / "may", shown(gateway.home.id)
+    for words in ((), ("--id", before)):
+        assert gateway.command("person", "A-1", *words, "--to", to).exit_code == 0
+    names = [f"A-1{name}{ending}" for name in ("", f"-{before}") for ending in (".csv", ".html")]
+    assert sorted(file.name for file in to.iterdir()) == sorted(names)
+    assert before not in (to / "A-1.html").read_text()
+
+
+async def _others_moved_in(gateway, house):
+    at, by = gateway.now - DAY, ("marie", "a list", float(gateway.now))
+    house.registry.occupy([NewOccupancy("move_out", "A-1", until=at)], *by)
+    house.registry.occupy([NewOccupancy("move_in", "A-1", since=at)], *by)
+
+
+def test_letter_and_table_name_who_is_responsible(gateway):
+    gateway.keep()
+    assert "Controller: to be completed" in gateway.answer()[0]
+    text = gateway.path.read_text()
+    who = "controller: {name: Régie Dupont, contact: donnees@regie.example}"
+    gateway.path.write_text(text.replace("policy: FR-1", f"policy: FR-1, {who}"))
+    letter, answer = gateway.answer()
+    assert "Controller: Régie Dupont, donnees@regie.example" in letter
+    assert ";Controller: Régie Dupont, donnees@regie.example;" in answer["csv"]
+
+
+def test_who_looked_while_they_live_there_stands_in_letter_and_table(gateway):
+    gateway.keep()
+    gateway.answer()
+    today = stamp(gateway.now)[:10]
+    letter, answer = gateway.answer()
+    assert f"alice | this letter (privacy person) | 1 | {today} | {today}" in letter
+    assert ";alice: privacy.person;" in answer["csv"]
+    gateway.inside(lambda house: _others_moved_in(gateway, house))
+    assert "No look is recorded." in gateway.answer(occupancy=gateway.home.id)[0]
+
+
+def test_the_table_keeps_the_purpose_of_a_withdrawn_consent_and_is_read_by_a_spreadsheet(gateway):
+    gateway.keep()
+    gateway.consent()
+    words = ("person", "A-1", "--stop", "--as", "marie", "--to", gateway.folder)
+    gateway.command(*words, "--language", "fr")
+    content = (gateway.folder / "A-1.csv").read_bytes()
+    assert content.startswith("\ufefffact;".encode())
+    since = dt.datetime.fromtimestamp(gateway.since, ZoneInfo("Europe/Paris")).isoformat()
+    assert f";86400;{since};" in content.decode()
+    assert ';"advice; withdrawn 2' in content.decode()
+
+
+def test_a_meter_that_no_configured_device_is_leaves_the_letter_incomplete(gateway):
+    gateway.keep()
+
+    async def list_(house):
+        row = NewInstallation("A-1", serial="99", since=gateway.since)
+        house.registry.install([row], "marie", "a list", float(gateway.since))
+
+    gateway.inside(list_)
+    letter, answer = gateway.answer()
+    assert kinds(answer) == [("meter", "")]
+    assert "Meter 99: no device has said this serial number yet" in letter
+    assert gateway.command("explain", "A-1").exit_code == 1

@@ -114,7 +114,7 @@ def test_the_catalogue_is_a_text_and_data_too(gateway):
 def rows(gateway, language="en"):
     file = gateway.folder / "register.csv"
     assert gateway.command("register", "--language", language, "--to", file).exit_code == 0
-    return list(csv.DictReader(io.StringIO(file.read_text()), delimiter=";"))
+    return list(csv.DictReader(io.StringIO(file.read_text("utf-8-sig")), delimiter=";"))
 
 
 def test_the_register_has_what_article_30_asks_for_of_each_activity(gateway):

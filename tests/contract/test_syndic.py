@@ -16,9 +16,12 @@ from agent.calls import CALLS, NOBODY, status
 from agent.clerk import Asker
 from agent.cli import app
 from agent.clock import stamp
+from agent.entry import _in_words
 from agent.errors import Refused
 from agent.house import policy_of
 from agent.registry.entries import NewConsent, NewOccupancy, NewPlace
+from agent.registry.exported import Change, Doubt
+from agent.registry.place import shown
 from hil.sshd import sftp_server
 from tests.contract.test_letter import DAY, Gateway
 
@@ -219,13 +222,60 @@ def test_a_change_that_the_registry_refuses_waits_and_the_others_are_recorded(si
         said = await site.taken(house)
         assert (said["waiting"], said["last"]["recorded"]) == (1, 1)
         (one,) = (await proposed(house))["proposed"]
-        assert (one["why"], one["label"]) == ("refused", "A-1")
-        assert "signed a consent" in one["other"]
+        assert (one["why"], one["label"]) == ("dates", "A-1")
         with pytest.raises(Refused, match="signed a consent"):
             await CALLS["occupancy.accept"](house, MARIE, row=one["id"])
-        assert len(house.exports.proposals) == 1
+        (kept,) = house.exports.proposals
+        notice = NewOccupancy("lease", "A-1", since=kept.row.since, reference="B-1")
+        change = Change(kept.row, notice, house.registry.place("A-1"))
+        held = syndic._refused(house.registry.state()[-1], [change], now, "")
+        assert held[kept.row.key][0] is Doubt.REFUSED
+        assert "signed a consent" in held[kept.row.key][1]
 
     inside(site, scenario)
+
+
+def test_an_accepted_overlap_does_not_come_back_and_refusals_are_french_with_local_dates(
+    site, monkeypatch
+):
+    async def scenario(house):
+        site.export("A-1;B-1;2020-01-01;")
+        await site.taken(house)
+        rows = ("A-1;B-1;2020-01-01;", "A-1;B-2;2025-07-01;")
+        site.export(*rows)
+        await site.taken(house)
+        (one,) = (await proposed(house))["proposed"]
+        await CALLS["occupancy.accept"](house, MARIE, row=one["id"])
+        site.export(*rows, "A-5;B-5;2025-01-01;")
+        assert (await site.taken(house))["waiting"] == 0
+        site.export("A-1;B-1;2020-01-01;2026-01-01")  # while B-2 live there
+        await site.taken(house)
+        (one,) = (await proposed(house))["proposed"]
+        return one["id"], house.registry.occupancies_of(house.registry.place("A-1").id)[1].id
+
+    id_, other = inside(site, scenario)
+    words = ["occupancy", "accept", id_, "--as", "marie", "-c", str(site.config)]
+    done = CliRunner().invoke(app, words)
+    monkeypatch.setenv("LANGUAGE", "fr")
+    said = _in_words(done.exception)
+    assert f"est occupé par {shown(other)} (B-2), 2025-07-01 → …" in said
+    assert f"gardien occupancy correct A-1 --id {shown(other)} --since DATE" in said
+    assert "T22:00:00Z" not in said
+
+
+def test_a_lease_that_another_dwelling_has_too_is_named_when_it_is_accepted(site):
+    async def scenario(house):
+        site.export("A-1;B-1;2020-01-01;")
+        await site.taken(house)
+        site.export("A-2;B-1;2025-01-01;")
+        await site.taken(house)
+        (one,) = (await proposed(house))["proposed"]
+        return one["id"]
+
+    id_ = inside(site, scenario)
+    words = ["occupancy", "accept", id_, "--as", "marie", "-c", str(site.config)]
+    done = CliRunner(env={"LANGUAGE": "fr", "COLUMNS": "200"}).invoke(app, words)
+    assert "le bail B-1 est encore enregistré aussi à A-1, depuis le 2020-01-01" in done.output
 
 
 def test_the_commands_say_what_waits_in_the_reader_s_language(site, monkeypatch):

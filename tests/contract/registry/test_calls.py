@@ -42,9 +42,10 @@ def test_a_wrong_line_17_is_told_and_nothing_is_recorded(registry):
     text = "\n".join(["label;type", *rows])
     with pytest.raises(Refused) as refused:
         calls.place_import(registry, **BY, text=text, name="places.csv")
-    assert str(refused.value) == (
-        'places.csv:17: type: "dweling" is not a type; did you mean "dwelling"?'
-    )
+    said = str(refused.value)
+    assert said.startswith('places.csv:17: type: "dweling" is none of dwelling, logement, ')
+    assert said.endswith('; did you mean "dwelling"?')
+    assert said.count("\n") == 0
     assert len(calls.place_list(registry, **BY)["places"]) == 3
 
 
@@ -179,3 +180,25 @@ def test_a_preview_records_nothing_and_finds_what_an_import_would(registry):
     place = meter["place"]
     # the meter itself says it without the zero that people wrote
     assert registry.whose("any", "1234567", "elec.imp", 1_795_000_000).place == place
+
+
+def test_a_place_with_another_date_is_refused_with_what_to_do(registry):
+    list_ = "label;type;since\nA-9;logement;2026-01-01\n"
+    calls.place_import(registry, **BY, text=list_, name="p.csv", zone="Europe/Paris")
+    other = list_.replace("2026", "2025")
+    with pytest.raises(Refused, match=r"gardien occupancy correct A-9 --id H.* --since DATE"):
+        calls.place_import(registry, **BY, text=other, name="p.csv", zone="Europe/Paris")
+
+
+def test_a_place_that_begins_to_be_lived_in_later_is_foreseen_and_listed_so(registry):
+    list_ = "label;type;since\nA-8;logement;2020-01-01\nA-9;logement;2036-01-01\n"
+    words = {"text": list_, "name": "p.csv", "zone": "UTC"}
+    would = calls.place_import(registry, **BY, **words, preview=True)["places"]
+    done = calls.place_import(registry, **BY, **words)["places"]
+    names = ("occupancy_state", "occupancy_state_since", "lived_in_from")
+    stated = [[place[name] for name in names] for place in done]
+    assert stated == [
+        ["occupied", "2020-01-01T00:00:00Z", None],
+        ["unknown", None, "2036-01-01T00:00:00Z"],
+    ]
+    assert [[place[name] for name in names] for place in would] == stated

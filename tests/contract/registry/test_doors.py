@@ -5,10 +5,12 @@ from decimal import Decimal
 
 import pytest
 
+from agent.clock import stamp
 from agent.errors import NotYet, Refused
 from agent.registry import calls, calls_bases, calls_people
 from agent.registry.entries import NewConsent, NewOccupancy, NewWithdrawal
 from agent.registry.gate import policy
+from agent.registry.place import shown
 from agent.registry.registry import Registry
 
 NOW = 1_790_000_000.0
@@ -65,11 +67,25 @@ def test_two_at_once_are_refused_with_both_named(registry):
     with pytest.raises(Refused) as refused:
         calls_people.move_in(registry, **PARIS, place="A-1", since="2026-05-01", reference="B-7")
     said = str(refused.value)
-    assert "(B-7) from 2026-04-30T22:00:00Z, but A-1 (D84G7-ZWYRD-6Z1GQ) is occupied by H" in said
-    assert "alice on 2026-09-21, places.csv:2" in said
+    assert said.startswith("A-1 (D84G7-ZWYRD-6Z1GQ) is occupied by H")
+    assert "(alice, 2026-09-21, places.csv:2), so nobody else moves in on 2026-04-30T22:00" in said
     assert "gardien occupancy move-out" in said
     with pytest.raises(Refused, match="that is recorded already"):
         calls_people.move_in(registry, **PARIS, place="A-1", since="2025-01-01")
+
+
+def test_who_moves_in_before_those_of_a_later_date_is_told_both_ways_out(registry):
+    home = registry.occupancies_of(registry.place("A-1").id)[0]
+    with pytest.raises(Refused) as refused:
+        calls_people.move_in(registry, **PARIS, place="A-1", since="2020-05-01")
+    said = str(refused.value)
+    assert f"gardien occupancy correct A-1 --id {shown(home.id)} --since DATE" in said
+    assert f"gardien occupancy move-in A-1 --since DATE --until {stamp(home.since)}" in said
+
+
+def test_nobody_moves_out_where_nobody_ever_lived_and_the_refusal_says_what_that_means(registry):
+    with pytest.raises(Refused, match=r"stays unknown.*If it is empty there is nothing to do"):
+        calls_people.move_out(registry, **PARIS, place="A-2", at="2026-01-01")
 
 
 @pytest.mark.parametrize(

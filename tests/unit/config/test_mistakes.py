@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from agent.channels import channels
 from agent.config import load, parse
 from agent.config.compose import compose
 from agent.config.models import Link
@@ -27,7 +28,59 @@ PLANT = changed(METER, POINTS)
 
 CONTROLLER = SMALL + "privacy: {controller: {name: Régie Dupont, contact: donnees@regie.example}}\n"
 
+FORMS = (
+    SMALL
+    + """\
+privacy:
+  forms:
+    asks:
+      - recipient: us.example
+        name: Us
+        purpose: advice
+        words: {fr: a, en: b}
+        channels: [heat]
+        why: {fr: a, en: b}
+      - recipient: us.example
+        name: Us
+        purpose: comparing
+        words: {fr: a, en: b}
+        channels:
+          - heat
+          - cw
+        why: {fr: a, en: b}
+"""
+)
+
 MISTAKES = {
+    "a form that asks for a quantity that there is not": (
+        changed("- cw", "- foo", FORMS),
+        (
+            '23:13: privacy.forms.asks.2.channels.2: "foo" is no quantity for which people are'
+            f" asked; these are: {', '.join(n for n, one in channels().items() if one.en)}"
+        ),
+    ),
+    "a form's step in French": (
+        changed("channels: [heat]", "channels: [heat]\n        scope: journalier", FORMS),
+        (
+            '16:16: privacy.forms.asks.1.scope: expected "monthly", "daily" or "loadcurve",'
+            ' found "journalier"'
+        ),
+    ),
+    "a form's words in a third language": (
+        changed(
+            "comparing\n        words: {fr: a, en: b",
+            "comparing\n        words: {fr: a, en: b, de: c",
+            FORMS,
+        ),
+        "20:31: privacy.forms.asks.2.words.de: no such option; known: fr, en",
+    ),
+    "a container that there is not": (
+        changed(
+            "uplinks:\n",
+            "uplinks:\n  f: {recipient: f.example, transport: files, path: /f, container: pgp}\n",
+        ),
+        '7:68: uplinks.f.container: expected "cms", "cms-compat" or "none", found "pgp"',
+    ),
     "a controller that nobody can reach": (
         changed("donnees@regie.example", "demander au gardien", CONTROLLER),
         (
@@ -526,6 +579,13 @@ NOT_YAML = {
         ),
     ),
 }
+
+
+def test_a_list_whose_entries_are_wrong_is_not_called_too_short():
+    (only,) = told(changed("channels: [heat]", "channels: [foo]", FORMS))
+    assert "privacy.forms.asks.1.channels.1" in only
+    (short,) = told(changed("channels: [heat]", "channels: []", FORMS))
+    assert "expected at least so many entries: 1" in short
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

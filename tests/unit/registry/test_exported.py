@@ -1,10 +1,12 @@
 """What the syndic's software exports, compared with the registry: clear, or for a person."""
 
+from dataclasses import replace
+
 import pytest
 
 from agent.errors import Refused
 from agent.registry.documents import Alias, Occupancy, Place, Word
-from agent.registry.exported import Doubt, accepted, compare, parse
+from agent.registry.exported import AUTHOR, Doubt, accepted, compare, parse
 from agent.registry.index import Index
 from agent.registry.written import when
 
@@ -76,8 +78,25 @@ def test_an_end_that_appears_is_clear_and_then_who_moves_in():
 def test_who_lives_there_without_a_lease_is_known_by_it_from_now_on():
     (change,) = against(leases("A-1;B-1;2020-01-01;"), home(None, "2026-01-01")).changes
     assert change.takes is None
-    later = against(leases("A-1;B-1;2026-06-01;"), home(None, "2026-01-01"))
-    assert later.changes[0].takes == (home(None, "2026-01-01"), at("2026-01-01"))
+
+
+def test_a_lease_that_begins_or_ends_otherwise_than_those_without_one_did_waits():
+    """It may be the lease of others; a person who accepts it says that it is theirs."""
+    lived = home(None, "2022-07-01", "2026-11-01")
+    for row in ("A-1;B-1;2022-08-01;", "A-1;B-1;2022-07-01;2026-12-01"):
+        rows = leases(row)
+        assert doubtful(rows, lived) == [("baux.csv:2", Doubt.DATES)]
+        (notice,) = accepted(Index([*PLACES, lived]), rows[0], NOW)
+        assert (notice.event, notice.reference) == ("lease", "B-1")
+    assert not doubtful(leases("A-1;B-1;2022-07-01;2026-11-01"), lived)
+
+
+def test_a_row_of_those_who_left_for_others_by_a_person_s_word_says_nothing_new():
+    rows = leases("A-1;B-1;2020-01-01;", "A-1;B-2;2025-01-01;")
+    left, came = home("B-1", "2020-01-01", "2025-01-01"), home("B-2", "2025-01-01", id_="H2")
+    assert against(rows, left, came).same == 2
+    exported = replace(left, word=replace(WORD, who=AUTHOR))
+    assert doubtful(rows, exported, came) == [("baux.csv:2", Doubt.END_GONE)]
 
 
 def test_the_same_export_says_nothing_new():
