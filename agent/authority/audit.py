@@ -15,6 +15,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -249,6 +250,24 @@ def _receipted(folder: Path) -> int:
         return int(json.loads((folder / RECEIPTED).read_bytes())["n"])
     except (OSError, ValueError, LookupError, TypeError):
         return 0
+
+
+def bodies(folder: Path, type_: str) -> Iterator[dict[str, Any]]:
+    """What the records of a type at hand say, the oldest first; whether they follow from one
+    another is for `verify`.
+    """
+    mark = f'"type":"{type_}"'.encode()
+    for file in segments(folder):
+        try:
+            lines = file.read_bytes().splitlines()
+        except FileNotFoundError:
+            continue  # its time came meanwhile
+        for line in lines:
+            if mark in line:
+                with suppress(ValueError, LookupError, TypeError):
+                    record = json.loads(line)
+                    if record["type"] == type_:
+                        yield dict(record["body"])
 
 
 @dataclass(frozen=True, slots=True)

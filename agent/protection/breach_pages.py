@@ -6,21 +6,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from agent.protection.breach import AUTHORITY_WITHIN
+from agent.protection.breach import AUTHORITY_WITHIN, TEXTS
 from agent.protection.published import contact
 from agent.protection.stores import field_words, periods, stores, words
 from agent.registry import catalogue
 from agent.registry.catalogue import LANGUAGES
-from agent.registry.page import Page, colon
+from agent.registry.page import Page, colon, joined
 from agent.registry.place import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from agent.config import Config
-    from agent.protection.breach import Breach, Concerned
+    from agent.protection.breach import Breach, Concerned, Step
     from agent.registry.documents import Occupancy
 
 
@@ -125,6 +125,10 @@ def _when(case: Case, language: str) -> list[str]:
         says["breach_noticed"].format(at=case.at(breach.noticed)),
         says["breach_deadline"].format(hours=hours, at=deadline),
     ]
+    if breach.noticed_before:
+        was = ", ".join(case.at(one) for one in breach.noticed_before)
+        first = case.at(breach.noticed_before[0] + AUTHORITY_WITHIN)
+        found.append(says["breach_moved"].format(was=was, first=first))
     if breach.notified is not None:
         reference = breach.reference or "–"
         at = case.at(breach.notified)
@@ -149,15 +153,44 @@ def _people(case: Case, language: str) -> list[str]:
 
 
 def _steps(case: Case, language: str) -> list[tuple[str, str, str]]:
+    return [
+        (case.at(one.at), one.who, step_words(case, one, language)) for one in case.breach.steps
+    ]
+
+
+def step_words(case: Case, step: Step, language: str) -> str:
+    """What a step did, and what it changed, from what to what."""
+    said = [_change(case, name, both, language) for name, both in step.changes.items()]
+    if step.what == "add" and not said:  # an earlier version noted the names alone
+        said = [field_words(name, language) for name in step.detail.split()]
+    what = words(language)[f"step_{step.what}"]
+    return str(what).format(number=step.detail, fields=joined(said, language))
+
+
+def _change(case: Case, name: str, values: Sequence[Any], language: str) -> str:
+    before, after = values
+    says, called = words(language), field_words(name, language)
+    if isinstance(after, list):
+        # nothing is taken out of these
+        shown_ = (_value(case, name, one, language) for one in after if one not in before)
+        return f"{called}{colon(language)} {', '.join(shown_)}"
+    new = _value(case, name, after, language)
+    if name.partition(":")[0] in TEXTS:
+        return called if before is None else says["replaced"].format(field=called, before=before)
+    if before in (None, ""):
+        return f"{called}{colon(language)} {new}"
+    old = _value(case, name, before, language)
+    return str(says["changed"].format(field=called, before=old, after=new))
+
+
+def _value(case: Case, name: str, value: Any, language: str) -> str:
     says = words(language)
-    rows = []
-    for one in case.breach.steps:
-        fields = ""
-        if one.what == "add":
-            fields = ", ".join(field_words(name, language) for name in one.detail.split())
-        what = says[f"step_{one.what}"].format(number=one.detail, fields=fields)
-        rows.append((case.at(one.at), one.who, what))
-    return rows
+    if isinstance(value, int):
+        return case.at(value)
+    if name == "stores":
+        return stores()[value].said[language]["name"] if value in stores() else str(value)
+    named = {"kinds": "kind", "keys": "key", "risk": "risk_level"}.get(name)
+    return str(says[f"{named}_{value}"] if named else case.labels.get(value, value))
 
 
 def _data(case: Case, of: Concerned, home: Occupancy, language: str) -> list[str]:

@@ -15,13 +15,15 @@ from agent.protection.breach import (
     LONGEST_TEXT,
     RISKS,
     TEXTS,
+    UNLIKE,
     Breach,
     Breaches,
     Concern,
+    Step,
     check_words,
     missing,
 )
-from agent.protection.breach_pages import Case, letter, notification
+from agent.protection.breach_pages import Case, letter, notification, step_words
 from agent.protection.stores import field_words, periods, spoken_here, stores
 from agent.registry import written
 from agent.registry.catalogue import LANGUAGES
@@ -59,10 +61,11 @@ async def breach_new(
     if not facts.get("what"):
         raise Refused(_("say what happened, in a sentence"))
     await house.ask_disk()
-    breaches = Breaches(house.config.state)
     noticed = _time(house, facts, "noticed") or int(now)
     year = datetime.fromtimestamp(noticed, house.config.zone).year
-    begun = Breach(breaches.number(year), noticed)
+    # one that is gone from the file does not give its number to another
+    given = await _standing(house)
+    begun = Breach(Breaches(house.config.state).number(year, given), noticed)
     found = _changed(house, begun, {**facts, "noticed": stamp(noticed)})
     _keep(house, found.stepped(now, who, "new"))
     return await _shown(house, found.id)
@@ -79,27 +82,24 @@ async def breach_add(
     """Add facts to a record, or what was done. Raises Refused."""
     who, now = author(house, asker, named), house.clock.now()
     await house.ask_disk()
+    standing = await _standing(house)
     before = _open(house, id)
     after = _changed(house, before, facts)
-    language = facts.get("language", LANGUAGES[0])
-    changed = [
-        f"{name}:{language}" if name in TEXTS else name
-        for name in (*TEXTS, *TIMES, *LISTS, "places", "risk", "reference")
-        if getattr(before, name) != getattr(after, name)
-    ]
-    if not changed:
+    if after == before:
         raise Refused(_("nothing of this is new: gardien privacy breach show {id}", id=id))
-    _keep(house, after.stepped(now, who, "add", " ".join(changed)))
+    _keep(house, after.stepped(now, who, "add", before=before), standing)
     return await _shown(house, id)
 
 
 async def breach_list(house: House, asker: Asker) -> dict[str, Any]:
     """List all breaches that were recorded here."""
     del asker
+    standing = await _standing(house)
     found = Breaches(house.config.state).all()
     return {
         "timezone": house.config.building.timezone,
-        "breaches": [_row(house, one) for one in found],
+        "breaches": [_row(house, one, standing) for one in found],
+        "gone": [id_ for id_, how in standing.items() if how == "gone"],
     }
 
 
@@ -123,8 +123,14 @@ async def breach_notification(
     breach = Breaches(house.config.state).get(id).stepped(now, who, "notification")
     case = await _case(house, breach)
     page = notification(case, language)
-    await _stepped(house, id, now, who, "notification")
-    return {"id": id, "html": printed(page), "text": page.text, "missing": case.missing}
+    standing = await _stepped(house, id, now, who, "notification")
+    return {
+        "id": id,
+        "html": printed(page),
+        "text": page.text,
+        "missing": case.missing,
+        "record": standing.get(id, "unknown"),
+    }
 
 
 async def breach_letters(
@@ -154,9 +160,14 @@ async def breach_letters(
         )
     # a large building has a thousand households: nothing waits for their letters
     letters = await asyncio.to_thread(_letters, case, now, languages)
-    await _stepped(house, id, now, who, "letters", str(len(letters)))
-    nobody = [case.labels[one.place] for one in case.concerned if one.home is None]
-    return {"id": id, "letters": letters, "nobody": nobody, "missing": case.missing}
+    standing = await _stepped(house, id, now, who, "letters", str(len(letters)))
+    return {
+        "id": id,
+        "letters": letters,
+        "nobody": [case.labels[one.place] for one in case.concerned if one.home is None],
+        "missing": case.missing,
+        "record": standing.get(id, "unknown"),
+    }
 
 
 def _letters(case: Case, now: float, languages: Sequence[str]) -> list[dict[str, Any]]:
@@ -172,19 +183,37 @@ def _letters(case: Case, now: float, languages: Sequence[str]) -> list[dict[str,
     ]
 
 
-async def breach_close(
+async def breach_close(  # noqa: PLR0913 -- as many options
     house: House,
     asker: Asker,
     *,
     id: str,  # noqa: A002
     reason: str = "",
+    mistake: bool = False,
+    without_notification: bool = False,
     named: str | None = None,
 ) -> dict[str, Any]:
-    """Close a record; `reason`: why, where something is missing. Raises Refused."""
+    """Close a record; `reason`: why, where something is missing; `mistake`: it should not have been
+    opened; `without_notification`: the authority is not told. Raises Refused.
+    """
     who, now = author(house, asker, named), house.clock.now()
     await house.ask_disk()
+    standing = await _standing(house)
     breach = _open(house, id)
-    lacks = missing(breach, house.config.privacy)
+    lacks = [] if mistake else missing(breach, house.config.privacy)
+    if mistake and not reason.strip():
+        raise Refused(_("--mistake: say --reason what the mistake is"))
+    if "notified" in lacks and not without_notification:
+        raise Refused(
+            _(
+                "breach {id}: the authority was not told, and must be by {until} unless the risk is"
+                " none (add --notified or --risk none). To close it all the same:"
+                " --without-notification and --reason; what was recorded by mistake: --mistake and"
+                " --reason",
+                id=id,
+                until=_here(house, breach.deadline),
+            )
+        )
     if lacks and not reason.strip():
         names = ", ".join(field_words(one, spoken()) for one in lacks)
         raise Refused(
@@ -195,8 +224,10 @@ async def breach_close(
                 names=names,
             )
         )
-    closed = replace(breach, closed=int(now), reason=_text(reason, "--reason"))
-    _keep(house, closed.stepped(now, who, "close", closed.reason))
+    why = _text(reason, "--reason")
+    closed = replace(breach, closed=int(now), reason=why, mistake=mistake)
+    step = "mistake" if mistake else "unnotified" if "notified" in lacks else "close"
+    _keep(house, closed.stepped(now, who, step, why), standing)
     return await _shown(house, id)
 
 
@@ -311,20 +342,46 @@ def _time(house: House, facts: Mapping[str, Any], name: str) -> int | None:
 
 async def _stepped(  # noqa: PLR0913, PLR0917 -- a step has as many parts
     house: House, id_: str, now: float, who: str, what: str, detail: str = ""
-) -> None:
-    """Record a step of a breach, of which others may have been recorded meanwhile."""
-    await house.ask_disk()
-    _keep(house, Breaches(house.config.state).get(id_).stepped(now, who, what, detail))
-
-
-def _keep(house: House, breach: Breach) -> None:
-    """Record it, then note in the audit chain which state it is in; between reading a record and
-    this nothing is awaited, or a step of somebody else were lost. Raises NotRecorded.
+) -> dict[str, str]:
+    """Record a step of a breach, of which others may have been recorded meanwhile; how records
+    stood before.
     """
+    await house.ask_disk()
+    standing = await _standing(house)
+    breach = Breaches(house.config.state).get(id_)
+    _keep(house, breach.stepped(now, who, what, detail), standing)
+    return standing
+
+
+async def _standing(house: House) -> dict[str, str]:
+    """How the records compare with the audit chain, of which there may be years."""
+    breaches = Breaches(house.config.state)
+    found = await asyncio.to_thread(breaches.standing)
+    # a step may have been recorded between the reading of the one and of the other
+    return breaches.standing() if UNLIKE.keys() & {*found.values()} else found
+
+
+def _keep(house: House, breach: Breach, standing: Mapping[str, str] | None = None) -> None:
+    """Record it, then note in the audit chain which state it is in; between reading a record and
+    this nothing is awaited, or a step of somebody else were lost. What was not the record that was
+    written (`standing`) is a step of its own, for the chain confirms the next one.
+    Raises NotRecorded.
+    """
+    how, last = (standing or {}).get(breach.id), breach.steps[-1]
+    if how in UNLIKE:
+        unlike = Step(last.at, "gardien", "unlike", str(how))
+        breach = replace(breach, steps=(*breach.steps[:-1], unlike, last))
     Breaches(house.config.state).keep(breach)
-    step = breach.steps[-1].what
-    body = {"breach": breach.id, "step": step, "steps": len(breach.steps), "sha256": breach.hash}
-    house.audit("breach", body)
+    house.audit(
+        "breach",
+        {
+            "breach": breach.id,
+            "step": last.what,
+            "steps": len(breach.steps),
+            "sha256": breach.hash,
+            "by": last.who,
+        },
+    )
 
 
 async def _case(house: House, breach: Breach) -> Case:
@@ -370,10 +427,11 @@ def _values(house: House, breach: Breach, people: Sequence[Concerned], found: Re
     )
 
 
-def _row(house: House, breach: Breach) -> dict[str, Any]:
+def _row(house: House, breach: Breach, standing: Mapping[str, str]) -> dict[str, Any]:
     now = house.clock.now()
     return {
         "id": breach.id,
+        "record": standing.get(breach.id, "unknown"),
         "what": breach.what,
         "noticed": stamp(breach.noticed),
         "deadline": stamp(breach.deadline),
@@ -382,6 +440,8 @@ def _row(house: House, breach: Breach) -> dict[str, Any]:
         "notified": None if breach.notified is None else stamp(breach.notified),
         "told": None if breach.told is None else stamp(breach.told),
         "closed": None if breach.closed is None else stamp(breach.closed),
+        "mistake": breach.mistake,
+        "owed": breach.owed,
         "missing": missing(breach, house.config.privacy),
     }
 
@@ -389,8 +449,9 @@ def _row(house: House, breach: Breach) -> dict[str, Any]:
 async def _shown(house: House, id_: str) -> dict[str, Any]:
     breach = Breaches(house.config.state).get(id_)
     case = await _case(house, breach)
-    return _row(house, breach) | {
+    return _row(house, breach, await _standing(house)) | {
         "timezone": house.config.building.timezone,
+        "noticed_before": [stamp(one) for one in breach.noticed_before],
         "consequences": breach.consequences,
         "measures": breach.measures,
         "began": None if breach.began is None else stamp(breach.began),
@@ -417,7 +478,14 @@ async def _shown(house: House, id_: str) -> dict[str, Any]:
             for one in case.concerned
         ],
         "steps": [
-            {"at": stamp(one.at), "who": one.who, "what": one.what, "detail": one.detail}
+            {
+                "at": stamp(one.at),
+                "who": one.who,
+                "what": one.what,
+                "detail": one.detail,
+                "changes": one.changes,
+                "said": {of: step_words(case, one, of) for of in LANGUAGES},
+            }
             for one in breach.steps
         ],
     }

@@ -4,6 +4,7 @@ pages say what is so.
 
 import asyncio
 import json
+import shutil
 from datetime import datetime
 from functools import partial
 from zoneinfo import ZoneInfo
@@ -13,6 +14,7 @@ import pytest
 from agent.authority import audit
 from agent.calls import CALLS
 from agent.clerk import Asker
+from agent.cli import examine
 from agent.clock import stamp
 from agent.protection.breach import Breaches
 from agent.registry.entries import NewOccupancy
@@ -98,15 +100,15 @@ def test_a_breach_from_its_first_minute_to_its_closing(office):
     office.done("add", id_, "--language", "en", "--what", "The gateway was stolen.")
     office.done("add", id_, "--began", at(office.now - DAY), "--risk", "high")
     assert office.shown(id_)["missing"] == ["notified", "told"]
+    office.done("add", id_, "--notified", at(office.now - 60))
     assert "il manque" in office.refused("close", id_, language="fr")
-    done = at(office.now - 60)
-    office.done("add", id_, "--notified", done, "--reference", "CNIL-77", "--told", done)
+    office.done("add", id_, "--reference", "CNIL-77", "--told", at(office.now - 60))
     assert office.shown(id_)["missing"] == []
     assert office.breach("list").exit_code == 0
     office.done("close", id_)
     assert "is closed" in office.refused("add", id_, "--risk", "none")
     steps = [(one["what"], one["who"].split(" ")[0]) for one in office.shown(id_)["steps"]]
-    assert steps == [("new", "marie"), *[("add", "marie")] * 5, ("close", "marie")]
+    assert steps == [("new", "marie"), *[("add", "marie")] * 6, ("close", "marie")]
 
 
 def test_each_step_stands_in_the_audit_chain_with_the_hash_of_the_record(office):
@@ -123,6 +125,103 @@ def test_each_step_stands_in_the_audit_chain_with_the_hash_of_the_record(office)
     assert [one["step"] for one in found] == ["new", "add"]
     assert found[-1]["sha256"] == Breaches(office.state).get(id_).hash
     assert "volée" not in json.dumps(found, ensure_ascii=False)
+
+
+def test_what_was_said_before_stays_and_a_deadline_that_was_moved_shows(office):
+    id_ = begin(office, "--measures", "La serrure est changée.")
+    first, later = office.now - HOUR, office.now - 60
+    office.done("add", id_, "--noticed", at(later), "--measures", "Rien.", "--dwelling", "A-1")
+    found = office.shown()
+    assert found["noticed_before"] == [at(first)]
+    assert found["steps"][-1]["changes"] == {
+        "noticed": [first, later],
+        "measures:fr": ["La serrure est changée.", "Rien."],
+        "places": [[], [office.place]],
+    }
+    said = office.done("show", id_, language="fr")
+    assert f"{clock(later)} au lieu de {clock(first)}" in said
+    assert "au lieu de « La serrure est changée. »" in said
+    assert "les logements concernés : A-1" in said
+    assert "! le délai a été déplacé" in said
+    office.done("notification", id_, "--to", office.folder / "n.html", "--language", "en")
+    text = text_of((office.folder / "n.html").read_text())
+    assert f"said before: {clock(first)}; the deadline then: {clock(first + 72 * HOUR)}" in text
+
+
+def clock(moment):
+    return datetime.fromtimestamp(moment, ZoneInfo("Europe/Paris")).strftime("%Y-%m-%d %H:%M")
+
+
+def damage(file, how, before):
+    if how == "changed":
+        file.write_text(file.read_text().replace('"risk": "high"', '"risk": "none"'))
+    elif how == "older":
+        file.write_text(before)
+    else:
+        file.unlink()
+
+
+@pytest.mark.parametrize("how", ["changed", "older", "gone"])
+def test_a_record_that_is_not_the_one_that_was_written_is_told(office, how):
+    id_ = begin(office)
+    file = office.state / "breaches.json"
+    before = file.read_text()
+    office.done("add", id_, "--risk", "high")
+    assert office.shown()["record"] == "same"
+    assert not list(examine.breaches(office.state))
+    damage(file, how, before)
+    listed = office.breach("list")
+    assert (listed.exit_code, f"breach {id_}: this record is not" in listed.output) == (1, True)
+    (finding,) = examine.breaches(office.state)
+    assert (finding.fine, id_ in finding.said) == (False, True)
+    if how == "gone":
+        office.done("new", "Un autre vol.")
+        assert office.number() == f"{id_[:-1]}2"
+        return
+    to = ("--to", office.folder / "n.html")
+    for words in (("show", id_), ("notification", id_, *to)):
+        said = office.breach(*words)
+        assert "is not the one that was written" in said.output
+        assert said.exit_code == 1
+    # the next step's hash confirms the record as it is: that it was another stays in it
+    assert [one.what for one in Breaches(office.state).get(id_).steps][-2:] == [
+        "unlike", "notification",
+    ]  # fmt: skip
+    assert "not the one that was written any more" in office.done("show", id_)
+
+
+def test_a_record_of_another_gateway_cannot_be_compared_and_says_so(office):
+    id_ = begin(office, "--risk", "none")
+    shutil.rmtree(office.state / "audit")
+    said = office.breach("show", id_)
+    assert "whether it was changed is not known" in said.output
+    assert said.exit_code == 0
+    assert office.breach("list").exit_code == 0
+    assert not list(examine.breaches(office.state))
+
+
+def test_closing_without_the_notification_takes_a_word_of_its_own(office):
+    id_ = begin(office, "--risk", "high")
+    assert "--without-notification" in office.refused("close", id_, "--reason", "plus tard")
+    said = office.done("close", id_, "--reason", "plus tard", "--without-notification")
+    assert "! the notification to the supervisory authority" in said
+    assert "NOT NOTIFIED" in office.done("list")
+    assert "without telling the authority: plus tard" in office.done("show", id_)
+
+
+def test_what_was_recorded_by_mistake_is_closed_as_such(office):
+    id_ = begin(office, "--risk", "high")
+    assert "what the mistake is" in office.refused("close", id_, "--mistake")
+    office.done("close", id_, "--mistake", "--reason", "un exercice")
+    assert "mistake" in office.done("list")
+    assert "notified" not in office.shown()["missing"]
+
+
+def test_a_notification_is_a_page(office):
+    id_ = begin(office)
+    to = office.folder / "n.pdf"
+    assert "must end in one of .html" in office.refused("notification", id_, "--to", to)
+    assert len(office.shown()["steps"]) == 1
 
 
 def test_a_letter_goes_to_each_household_that_lived_there_then(office):
