@@ -41,14 +41,15 @@ Ended = Annotated[str | None, typer.Option(help="When it ended.")]
 Kind = Annotated[list[str] | None, typer.Option(help="confidentiality, integrity or availability.")]
 Store = Annotated[
     list[str] | None,
-    typer.Option(help="A store whose data are concerned, as in `privacy catalogue --json`."),
+    typer.Option(help="Whose data are concerned, as in `privacy catalogue --json`; or all."),
 ]
 Key = Annotated[
-    list[str] | None, typer.Option(help="spool, signing, certificate, recovery or credentials.")
+    list[str] | None,
+    typer.Option(help="spool, signing, certificate, credentials, recovery; all: but recovery."),
 ]
 Recipient = Annotated[list[str] | None, typer.Option(help="A recipient that is concerned.")]
 Dwelling = Annotated[
-    list[str] | None, typer.Option(help="A dwelling that alone is concerned; may be repeated.")
+    list[str] | None, typer.Option(help="A dwelling that alone is concerned, or its people (H…).")
 ]
 Consequences = Annotated[str | None, typer.Option(help="What may follow from it for people.")]
 Measures = Annotated[str | None, typer.Option(help="What was done, or will be.")]
@@ -202,8 +203,12 @@ def letters(
     id: Id,  # noqa: A002
     to: Annotated[Path, typer.Option("--to", help="The folder to write to.")] = Path(),
     language_: Annotated[
-        str, typer.Option("--language", help="fr, en, or both on two sheets: fr,en.")
-    ] = "fr,en",
+        str | None,
+        typer.Option(
+            "--language",
+            help="fr, en, or both on two sheets: fr,en; default: those in which texts are.",
+        ),
+    ] = None,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
@@ -294,7 +299,7 @@ def _what(one: dict[str, Any]) -> str:
 def _standing(one: dict[str, Any]) -> str:
     """How it stands with the authority."""
     if one["notified"]:
-        return _("told on {on}", on=day(one["notified"]))
+        return _("told on {on}", on=_said(one["notified"]))
     if one["risk"] == "none":
         return _("need not be told: no risk")
     if one["mistake"]:
@@ -306,6 +311,11 @@ def _standing(one: dict[str, Any]) -> str:
     if left < 0:
         return _("TOO LATE since {until}", until=until)
     return _("to be told by {until}: {hours} h left", until=until, hours=left // 3600)
+
+
+def _said(stamp: str) -> str:
+    """A moment as it was said: a day without a time is kept as its last second."""
+    return day(stamp)[:10] if stamp.endswith(":59Z") else day(stamp)
 
 
 def _show(answer: dict[str, Any]) -> None:
@@ -337,9 +347,10 @@ def _show(answer: dict[str, Any]) -> None:
             for one in answer["concerned"]
         ]  # fmt: skip
         table((_("dwelling"), _("occupancy"), _("lease"), _("since"), _("until")), rows)
-    if answer["unsure"]:
-        least = says["breach_values_least"].format(reasons=", ".join(answer["unsure"]))
-        typer.echo(wrapped("! " + least))
+    if answer["staff"]:
+        typer.echo(wrapped(says["breach_staff"].format(number=answer["staff"])))
+    for one in answer["unsure"]:
+        typer.echo(wrapped("! " + one["said"][spoken]))
     for one in answer["steps"]:
         typer.echo(wrapped(f"{day(one['at'])} {one['who']}: {one['said'][spoken]}"))
 

@@ -16,7 +16,6 @@ from agent import durable
 from agent.authority import audit
 from agent.errors import Refused
 from agent.protection.stores import KEYS, opened_by, periods, stores
-from agent.registry.catalogue import LANGUAGES
 from agent.registry.documents import Consent
 from agent.registry.problems import did_you_mean
 from agent.words import N_, _
@@ -39,10 +38,17 @@ AUTHORITY_WITHIN = 72 * 3600
 KINDS = ("confidentiality", "integrity", "availability")
 RISKS = ("none", "risk", "high")
 """as the controller judges it: `none` need not be notified, of `high` people must be told"""
+FRENCH = {
+    "confidentialité": "confidentiality", "intégrité": "integrity",
+    "disponibilité": "availability", "aucun": "none", "risque": "risk", "élevé": "high",
+}  # fmt: skip
+"""the same words, as a person may write them"""
 TEXTS = ("what", "consequences", "measures", "delay")
 """what a person writes, in each language"""
 LONGEST_TEXT = 4_000
 NEVER = float("-inf")
+ALL = "all"
+"""every store on the gateway; every key that lies there"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,8 @@ class Breach:
     recipients: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
     """dwellings that alone are concerned, by id; none: as the stores say"""
+    homes: tuple[str, ...] = ()
+    """occupancies that alone are concerned, by id, as dwellings"""
     risk: str = ""
     notified: int | None = None
     reference: str = ""
@@ -107,7 +115,7 @@ class Breach:
     @property
     def located(self) -> bool:
         """Whether it is said which data are concerned."""
-        return bool(self.stores or self.keys or self.recipients or self.places)
+        return bool(self.stores or self.keys or self.recipients or self.places or self.homes)
 
     @property
     def hash(self) -> str:
@@ -154,26 +162,31 @@ def _changes(before: Breach, after: Breach) -> dict[str, list[Any]]:
 
 
 def missing(breach: Breach, privacy: Privacy) -> list[str]:
-    """What is still to be said or done, as names; a language after `:`."""
+    """What is still to be said or done, as names."""
     found = [name for name in ("controller", "dpo") if getattr(privacy, name) is None]
     texts = [part for part in TEXTS if part != "delay"]
     late = breach.notified is not None and breach.notified > breach.deadline
     texts += ["delay"] if late else []
-    found += [
-        f"{part}:{language}"
-        for part in texts
-        for language in LANGUAGES
-        if not getattr(breach, part).get(language)
-    ]
+    # a page in a language that a text lacks has the text of the other one
+    found += [part for part in texts if not any(getattr(breach, part).values())]
     found += [] if breach.began is not None else ["began"]
     found += [] if breach.kinds else ["kinds"]
     found += [] if breach.located else ["scope"]
+    # what a recipient has is known; of a dwelling, or a key that opens nothing, it must be said
+    if breach.located and not breach.scope and not breach.recipients:
+        found.append("stores")
     found += [] if breach.risk else ["risk"]
     if breach.owed:
         found.append("notified")
     if breach.risk == "high" and breach.told is None:
         found.append("told")
     return found
+
+
+def untranslated(breach: Breach, language: str) -> list[str]:
+    """Which texts are written, and not in this language."""
+    texts = [(part, getattr(breach, part)) for part in TEXTS]
+    return [f"{part}:{language}" for part, said in texts if said and not said.get(language)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,12 +236,22 @@ class Concern:
         """Everybody concerned, by the labels of the dwellings."""
         registry, found = self._registry, list[Concerned]()
         labels = {one.id: one.label for one in registry.places()}
-        for place in sorted(self._breach.places or registry.dwellings(), key=labels.__getitem__):
-            people = [self._of(place, home) for home in registry.occupancies_of(place)]
+        named = self._breach.places
+        of_homes = {one.place for one in registry.occupancies() if one.id in self._breach.homes}
+        places = {*named, *of_homes} or registry.dwellings()
+        for place in sorted(places, key=labels.__getitem__):
+            people = [
+                self._of(place, home)
+                for home in registry.occupancies_of(place)
+                if place in named or not of_homes or home.id in self._breach.homes
+            ]
             touched = [one for one in people if one is not None]
-            if not touched and (alone := self._of(place, None)) is not None:
-                touched = [alone]
-            found += touched
+            if place in of_homes - {*named}:
+                found += touched
+            elif not touched and (alone := self._of(place, None)) is not None:
+                found.append(alone)
+            else:
+                found += touched
         return found
 
     def _of(self, place: str, home: Occupancy | None) -> Concerned | None:
@@ -239,7 +262,8 @@ class Concern:
             one for one in breach.recipients if home and self._entitled(place, home, NEVER, (one,))
         )
         named = breach.places and not breach.scope and not breach.recipients
-        if hit or far or (named and self._lived(home, self._began)):
+        alone = home is not None and home.id in breach.homes
+        if hit or far or alone or (named and self._lived(home, self._began)):
             rights = [*self._duties, *self._consents.get(home.id, ())] if home else []
             channels = {
                 channel
@@ -291,9 +315,14 @@ class Concern:
         return max(one.since, home.since) <= self._until and min(ends, default=since + 1) > since
 
 
+def whole_day(at: int) -> bool:
+    """Whether a moment stands for a day that was said without a time, as its last second."""
+    return at % 60 == 59  # noqa: PLR2004 -- nobody types seconds
+
+
 def check_words(given: Mapping[str, Iterable[str]]) -> None:
     """See that kinds, stores and keys are such. Raises Refused, with those that there are."""
-    known = {"kind": KINDS, "store": tuple(stores()), "key": KEYS}
+    known = {"kind": KINDS, "store": (*stores(), ALL), "key": (*KEYS, ALL)}
     for option, names in known.items():
         for one in given.get(option, ()):
             if one not in names:
@@ -402,7 +431,7 @@ def _hash(written: Mapping[str, Any]) -> str:
 
 def _read(written: dict[str, Any]) -> Breach:
     names = {one.name for one in fields(Breach)}
-    lists = ("kinds", "stores", "keys", "recipients", "places")
+    lists = ("kinds", "stores", "keys", "recipients", "places", "homes")
     found = {name: value for name, value in written.items() if name in names}
-    found |= {name: tuple(found[name]) for name in lists}
+    found |= {name: tuple(written[name]) for name in lists if name in written}
     return Breach(**found | {"steps": tuple(Step(**one) for one in written["steps"])})

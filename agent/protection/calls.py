@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from agent.clerk import author
 from agent.clock import stamp
-from agent.disclosure import records
+from agent.disclosure import announced, facts_of, lying, records
 from agent.errors import Refused
 from agent.protection.breach import (
+    ALL,
+    FRENCH,
     LONGEST_TEXT,
     RISKS,
     TEXTS,
@@ -22,14 +25,15 @@ from agent.protection.breach import (
     Step,
     check_words,
     missing,
+    whole_day,
 )
-from agent.protection.breach_pages import Case, letter, notification, step_words
-from agent.protection.stores import field_words, periods, spoken_here, stores
+from agent.protection.breach_pages import Case, gap_words, letter, notification, step_words
+from agent.protection.stores import KEYS, field_words, periods, spoken_here, stores
 from agent.registry import written
 from agent.registry.catalogue import LANGUAGES
-from agent.registry.dates import said_here
+from agent.registry.dates import DAY, date_alone, said_here
 from agent.registry.page import printed
-from agent.registry.place import shown
+from agent.registry.place import OCCUPANCY, parse, shown
 from agent.words import _
 from agent.words import language as spoken
 
@@ -40,11 +44,14 @@ if TYPE_CHECKING:
     from agent.disclosure import Records
     from agent.house import House
     from agent.protection.breach import Concerned
+    from agent.registry.documents import Dated, Place
+    from agent.registry.letter import Known
 
 LISTS = {"kinds": "kind", "stores": "store", "keys": "key", "recipients": "recipient"}
 """members of a record by the options that add to them"""
 TIMES = ("noticed", "began", "ended", "notified", "told")
-BOTH = "fr,en"
+WHOLE_DAYS = ("ended", "notified", "told")
+"""a date alone means that whole day"""
 AHEAD = 300
 """seconds by which a person's clock may be ahead of the gateway's"""
 
@@ -138,17 +145,19 @@ async def breach_letters(
     asker: Asker,
     *,
     id: str,  # noqa: A002
-    language: str = BOTH,
+    language: str | None = None,
     named: str | None = None,
 ) -> dict[str, Any]:
-    """Write the letter to the people of each dwelling concerned, in one language or in both.
-    Raises Refused.
+    """Write the letter to the people of each dwelling concerned, in one language or in both; not
+    said: in those in which it is written what happened. Raises Refused.
     """
-    languages = language.split(",")
-    for one in languages:
-        spoken_here(one)
     who, now = author(house, asker, named), house.clock.now()
     breach = Breaches(house.config.state).get(id)
+    languages = (
+        language.split(",") if language else [one for one in LANGUAGES if one in breach.what]
+    )
+    for one in languages:
+        spoken_here(one)
     case = await _case(house, breach)
     if not breach.located:
         raise Refused(
@@ -245,6 +254,8 @@ def _changed(house: House, breach: Breach, facts: Mapping[str, Any]) -> Breach:
     if strange := sorted(facts.keys() - known):
         names = ", ".join(sorted(known))
         raise Refused(_('a breach has no "{name}"; it has: {names}', name=strange[0], names=names))
+    facts = {**facts, "kind": [FRENCH.get(one, one) for one in _list(facts, "kind")]}
+    facts["risk"] = FRENCH.get(facts.get("risk", ""), facts.get("risk"))
     check_words({name: _list(facts, name) for name in ("kind", "store", "key")})
     language = facts.get("language", LANGUAGES[0])
     spoken_here(language)
@@ -256,12 +267,15 @@ def _changed(house: House, breach: Breach, facts: Mapping[str, Any]) -> Breach:
     for name in TIMES:
         if (at := _time(house, facts, name)) is not None:
             found[name] = at
+    every = {"stores": tuple(stores()), "keys": tuple(one for one in KEYS if one != "recovery")}
     for name, option in LISTS.items():
-        found[name] = tuple(dict.fromkeys((*getattr(breach, name), *_list(facts, option))))
-    homes = [house.registry.place(one) for one in _list(facts, "dwelling")]
-    if other := next((one for one in homes if one.type != "dwelling"), None):
-        raise Refused(_("{label} is no dwelling: it has no people", label=other.label))
-    found["places"] = tuple(dict.fromkeys((*breach.places, *(one.id for one in homes))))
+        given = _list(facts, option)
+        given = list(every[name]) if name in every and ALL in given else given
+        found[name] = tuple(dict.fromkeys((*getattr(breach, name), *given)))
+    ids = [_dwelling(house, one) for one in _list(facts, "dwelling")]
+    for name, kind in (("places", "D"), ("homes", "H")):
+        named = (one for one in ids if one.startswith(kind))
+        found[name] = tuple(dict.fromkeys((*getattr(breach, name), *named)))
     _known_recipients(house, _list(facts, "recipient"))
     if facts.get("risk"):
         if facts["risk"] not in RISKS:
@@ -275,6 +289,19 @@ def _changed(house: House, breach: Breach, facts: Mapping[str, Any]) -> Breach:
     return _in_order(house, replace(breach, **found))
 
 
+def _dwelling(house: House, text: str) -> str:
+    """The id of a dwelling, or of an occupancy (H…). Raises Refused."""
+    registry = house.registry
+    homes = {one.id for one in registry.occupancies()}
+    with suppress(Refused):
+        if (id_ := parse(text, OCCUPANCY)) in homes:
+            return id_
+    place = registry.place(text)
+    if place.type != "dwelling":
+        raise Refused(_("{label} is no dwelling: it has no people", label=place.label))
+    return place.id
+
+
 def _in_order(house: House, breach: Breach) -> Breach:
     """Raises Refused where one time contradicts another."""
     pairs = (("began", "noticed"), ("began", "ended"), ("noticed", "notified"), ("noticed", "told"))
@@ -286,6 +313,10 @@ def _in_order(house: House, breach: Breach) -> Breach:
             raise Refused(
                 _("--{then} {late} lies before --{first} {early}: one of them is wrong", **words)
             )
+    at = breach.notified
+    if at is not None and whole_day(at) and at > breach.deadline > at - DAY:
+        until = _here(house, breach.deadline)
+        raise Refused(_("--notified: say the time, too: the deadline is {until}", until=until))
     return breach
 
 
@@ -333,10 +364,18 @@ def _text(given: Any, option: str) -> str:
 
 
 def _time(house: House, facts: Mapping[str, Any], name: str) -> int | None:
-    """A moment that has come. Raises Refused."""
-    at = written.when(facts.get(name), house.config.building.timezone, f"--{name}")
-    if at is not None and at > house.clock.now() + AHEAD:
+    """A moment that has come; of what ends with a day said without a time, its last second.
+    Raises Refused.
+    """
+    text = facts.get(name)
+    at = written.when(text, house.config.building.timezone, f"--{name}")
+    if at is None:
+        return None
+    if at > house.clock.now() + AHEAD:
         raise Refused(_("--{name}: {at} has not come yet", name=name, at=_here(house, at)))
+    if name in WHOLE_DAYS and date_alone(str(text)):
+        day = datetime.fromtimestamp(at, house.config.zone)
+        return int((day + timedelta(days=1)).timestamp()) - 1
     return at
 
 
@@ -391,26 +430,64 @@ async def _case(house: House, breach: Breach) -> Case:
     if breach.located:
         finder = Concern(breach, house.registry, house.config, found.disclosed, now)
         people = finder.all()
+    received = _values(house, breach, people, found)
+    waiting = None
+    if {"spool", "quarantine"} & {*breach.scope} and "restored" not in {
+        one.kind for one in found.gaps
+    }:
+        waiting = (await lying(house)).get("spool")
     return Case(
         breach,
         house.config,
         people,
         {one.id: one.label for one in house.registry.places()},
-        _values(house, breach, people, found),
-        sorted(
-            {one.recipient or "gardien" for one in found.gaps if _matters(breach, one.recipient)}
-        ),
+        sum(received.values()),
+        received,
+        await _knows(house, people),
+        waiting,
+        _staff(house, breach),
+        [one for one in found.gaps if _matters(breach, one.recipient)],
         missing(breach, house.config.privacy),
     )
+
+
+async def _knows(house: House, people: Sequence[Concerned]) -> dict[tuple[str, str], Known]:
+    """What each recipient concerned was told of each household besides values."""
+    found, consents = {}, house.registry.consents()
+    for recipient in {name for one in people for name in one.recipients}:
+        items = await announced(house, recipient)
+        for one in people:
+            if one.home and recipient in one.recipients:
+                for known in facts_of(items, recipient, one.place, one.home, consents):
+                    found[recipient, one.home.id] = known
+    return found
+
+
+def _staff(house: House, breach: Breach) -> int:
+    """How many people who act on the gateway are named here, where a store concerned has names."""
+    if not any(stores()[one].staff for one in breach.scope):
+        return 0
+    registry = house.registry
+    facts: list[Dated | Place] = [
+        *registry.places(), *registry.installations(), *registry.occupancies(),
+        *registry.consents(), *registry.duties(),
+    ]  # fmt: skip
+    steps = [step.who for one in Breaches(house.config.state).all() for step in one.steps]
+    looks = [one.who for one in house.looks.of()] if house.looks else []
+    names = [*(one.word.who for one in facts), *steps, *looks]
+    # `marie (root)`: a name, and the account
+    return len({name.partition(" (")[0] for name in names} - {"gardien"})
 
 
 def _matters(breach: Breach, recipient: str) -> bool:
     return not breach.recipients or recipient in ("", *breach.recipients)
 
 
-def _values(house: House, breach: Breach, people: Sequence[Concerned], found: Records) -> int:
+def _values(
+    house: House, breach: Breach, people: Sequence[Concerned], found: Records
+) -> dict[tuple[str, str], int]:
     """How many values of these people the recipients concerned have received in the time that the
-    stores concerned go back to.
+    stores concerned go back to, by recipient and occupancy.
     """
     reach, began = periods(house.config), breach.noticed if breach.began is None else breach.began
     backs = [stores()[one].reach for one in breach.scope]
@@ -418,13 +495,15 @@ def _values(house: House, breach: Breach, people: Sequence[Concerned], found: Re
     day = "" if breach.recipients or None in backs else stamp(since)[:10]
     until = stamp(house.clock.now() if breach.ended is None else breach.ended)[:10]
     mine = {(one.place, one.home.id) for one in people if one.home}
-    return sum(
-        one.values
-        for one in found.disclosed
-        if ((one.place, one.occupancy) in mine or (not one.occupancy and one.place in dict(mine)))
-        and day <= one.day <= until
-        and _matters(breach, one.recipient)
-    )
+    counted: dict[tuple[str, str], int] = {}
+    for one in found.disclosed:
+        whose = (one.place, one.occupancy) in mine or (
+            not one.occupancy and one.place in dict(mine)
+        )
+        if whose and day <= one.day <= until and _matters(breach, one.recipient):
+            key = (one.recipient, one.occupancy)
+            counted[key] = counted.get(key, 0) + one.values
+    return counted
 
 
 def _row(house: House, breach: Breach, standing: Mapping[str, str]) -> dict[str, Any]:
@@ -463,7 +542,12 @@ async def _shown(house: House, id_: str) -> dict[str, Any]:
         "reference": breach.reference,
         "reason": breach.reason,
         "values": case.values,
-        "unsure": case.unsure,
+        "waiting": case.waiting,
+        "staff": case.staff,
+        "unsure": [
+            one._asdict() | {"said": {of: gap_words(one, of) for of in LANGUAGES}}
+            for one in case.unsure
+        ],
         "concerned": [
             {
                 "label": case.labels[one.place],
