@@ -2,9 +2,9 @@
 
 One line a record, RFC 8785, `{n, t, boot, type, body, prev}`; its hash is SHA-256(prev ‖ line), and
 the last one stands in every batch, so that nobody can take a record out afterwards without the
-platform's noticing. Bodies hold ids, never readings or names. Files of 256 KiB in a folder, named
-by their first record. The oldest goes once its records are five years old or the folder is full,
-and a recipient has receipted a batch with the hash of a later record.
+platform's noticing. Bodies hold ids and who acted, never readings or who lives there. Files of
+256 KiB in a folder, named by their first record. The oldest goes once its records are five years
+old or the folder is full, and a recipient has receipted a batch with the hash of a later record.
 """
 
 from __future__ import annotations
