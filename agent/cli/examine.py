@@ -108,10 +108,10 @@ def keys(state: Path) -> Iterator[Finding]:
 
 def breaches(state: Path) -> Iterator[Finding]:
     """Whether the records of breaches are those that were written, by the audit chain."""
+    if not os.access(state, os.R_OK | os.X_OK):
+        return  # `keys` says that the state is not for this account
     try:
         standing = Breaches(state).standing()
-    except PermissionError:
-        return  # `keys` says that the state is not for this account
     except (OSError, Refused) as error:
         yield Finding("breaches", False, str(error))
         return

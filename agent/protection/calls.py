@@ -68,7 +68,7 @@ async def breach_new(
     if not facts.get("what"):
         raise Refused(_("say what happened, in a sentence"))
     await house.ask_disk()
-    noticed = _time(house, facts, "noticed") or int(now)
+    noticed = _time(house, facts, "noticed") or int(now) - whole_day(int(now))
     year = datetime.fromtimestamp(noticed, house.config.zone).year
     # one that is gone from the file does not give its number to another
     given = await _standing(house)
@@ -254,8 +254,8 @@ def _changed(house: House, breach: Breach, facts: Mapping[str, Any]) -> Breach:
     if strange := sorted(facts.keys() - known):
         names = ", ".join(sorted(known))
         raise Refused(_('a breach has no "{name}"; it has: {names}', name=strange[0], names=names))
-    facts = {**facts, "kind": [FRENCH.get(one, one) for one in _list(facts, "kind")]}
-    facts["risk"] = FRENCH.get(facts.get("risk", ""), facts.get("risk"))
+    facts = {**facts, "kind": [_english(one) for one in _list(facts, "kind")]}
+    facts["risk"] = _english(facts.get("risk"))
     check_words({name: _list(facts, name) for name in ("kind", "store", "key")})
     language = facts.get("language", LANGUAGES[0])
     spoken_here(language)
@@ -342,6 +342,10 @@ def _known_recipients(house: House, recipients: Sequence[str]) -> None:
             )
 
 
+def _english(word: Any) -> Any:
+    return FRENCH.get(word.lower(), word) if isinstance(word, str) else word
+
+
 def _list(facts: Mapping[str, Any], name: str) -> list[str]:
     found = facts.get(name, [])
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
@@ -376,7 +380,7 @@ def _time(house: House, facts: Mapping[str, Any], name: str) -> int | None:
     if name in WHOLE_DAYS and date_alone(str(text)):
         day = datetime.fromtimestamp(at, house.config.zone)
         return int((day + timedelta(days=1)).timestamp()) - 1
-    return at
+    return at - whole_day(at)  # a program may write seconds
 
 
 async def _stepped(  # noqa: PLR0913, PLR0917 -- a step has as many parts

@@ -34,6 +34,7 @@ class Office(Gateway):
 
     def __init__(self, folder):
         super().__init__(folder)
+        self.now -= self.now % 60
         self.path.write_text(self.path.read_text().replace("privacy: {policy: FR-1}", PRIVACY))
 
     def breach(self, *words, language="en", who="marie"):
@@ -331,6 +332,11 @@ def test_a_date_alone_means_that_day(office):
     assert f"notified on {today}, reference" in text
 
 
+def test_the_last_second_of_a_minute_is_no_whole_day(office):
+    id_ = begin(office, "--began", at(office.now - DAY - 1))
+    assert office.shown(id_)["began"] == at(office.now - DAY - 2)
+
+
 def test_a_date_alone_does_not_say_whether_the_deadline_of_that_day_was_kept(office):
     noticed = office.now - 72 * HOUR
     office.done("new", "Un vol.", "--noticed", at(noticed))
@@ -341,8 +347,11 @@ def test_a_date_alone_does_not_say_whether_the_deadline_of_that_day_was_kept(off
 def test_a_theft_concerns_all_that_lies_on_the_gateway_and_who_acts_there(office):
     consent = office.consent()
     office.keep(office.row(consent.id))
-    id_ = begin(office, "--store", "all", "--key", "all", "--kind", "confidentialité")
+    id_ = begin(
+        office, "--store", "all", "--key", "all", "--kind", "confidentialité", "--risk", "Élevé"
+    )
     found = office.shown(id_)
+    assert (found["kinds"], found["risk"]) == (["confidentiality"], "high")
     assert found["stores"] == list(stores())
     assert found["keys"] == ["spool", "signing", "certificate", "credentials"]
     assert (found["waiting"], found["staff"]) == (1, 1)
