@@ -28,8 +28,9 @@ from agent.registry.letter import Disclosed, Erasure, Gap, Held, Known, overlaps
 from agent.registry.schemes import scheme
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 
+    from agent.buffer.announced import Item
     from agent.buffer.disclosed import Disclosure
     from agent.buffer.shelf import Kept
     from agent.house import House, Outlet
@@ -167,9 +168,53 @@ async def _known(
     """What a recipient was told, or will be, of a dwelling and these people besides values."""
     if place is None:
         return []
+    items, recipient = await _announced(house, outlet), str(outlet.settings.recipient)
+    return facts_of(items, recipient, place, home, house.registry.consents())
+
+
+async def _announced(house: House, outlet: Outlet) -> dict[str, Item]:
     told = await outlet.thread.run(outlet.spool.announced)
-    items = {**told, **directory_of(house, outlet)}
-    consents = house.registry.consents()
+    return {**told, **directory_of(house, outlet)}
+
+
+async def announced(house: House, recipient: str) -> dict[str, Item]:
+    """All that a recipient was told, or will be, besides values; empty: it is not known."""
+    name = _uplinks(house).get(recipient)
+    if name is None or not spool_of(house.config.state, recipient).exists():
+        return {}
+    try:
+        async with _outlet(house, name) as outlet:
+            return await _announced(house, outlet)
+    except (OSError, Refused, StorageFailed):
+        return {}  # `records` says why
+
+
+async def lying(house: House) -> dict[str, int]:
+    """How many values wait for recipients now, and how many indexes of midnight are kept; what
+    cannot be counted is left out.
+    """
+    found: dict[str, int] = {}
+    try:
+        for recipient, name in _uplinks(house).items():
+            if name in house.outlets or spool_of(house.config.state, recipient).exists():
+                async with _outlet(house, name) as outlet:
+                    await outlet.intake.commit()
+                    for spool, thread in outlet.spools:
+                        now = await thread.run(spool.backlog)
+                        found["spool"] = found.get("spool", 0) + now.rows + now.batch_rows
+    except (OSError, Refused, StorageFailed):
+        found.pop("spool", None)
+    return found
+
+
+def facts_of(
+    items: Mapping[str, Item],
+    recipient: str,
+    place: str,
+    home: Occupancy | None,
+    consents: Sequence[Consent],
+) -> list[Known]:
+    """What of these was of a dwelling and these people."""
     mine = {f"bases/{one.id}" for one in consents if home and one.occupancy == home.id}
     names = items.get(f"places/{place}", {}).get("aliases", ())
     knows = {
@@ -184,7 +229,7 @@ async def _known(
     }
     facts = tuple(fact for fact, known in knows.items() if known)
     schemes = tuple(sorted({scheme(str(one["scheme"])).said for one in names}))
-    return [Known(str(outlet.settings.recipient), facts, schemes)] if facts else []
+    return [Known(recipient, facts, schemes)] if facts else []
 
 
 def _identify(house: House, outlet: Outlet) -> None:

@@ -311,7 +311,7 @@ class House:
         }
 
     def audit(self, kind: str, body: Mapping[str, Any]) -> None:
-        """Write a decision down for ever; ids only, never readings or names."""
+        """Write a decision down for ever: ids and who acted, never readings or who lives there."""
         if self.notes is not None:
             self.notes(kind, body)
 

@@ -2,9 +2,9 @@
 
 One line a record, RFC 8785, `{n, t, boot, type, body, prev}`; its hash is SHA-256(prev ‖ line), and
 the last one stands in every batch, so that nobody can take a record out afterwards without the
-platform's noticing. Bodies hold ids, never readings or names. Files of 256 KiB in a folder, named
-by their first record. The oldest goes once its records are five years old or the folder is full,
-and a recipient has receipted a batch with the hash of a later record.
+platform's noticing. Bodies hold ids and who acted, never readings or who lives there. Files of
+256 KiB in a folder, named by their first record. The oldest goes once its records are five years
+old or the folder is full, and a recipient has receipted a batch with the hash of a later record.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -255,6 +256,24 @@ def _receipted(folder: Path) -> int:
         return int(json.loads((folder / RECEIPTED).read_bytes())["n"])
     except (OSError, ValueError, LookupError, TypeError):
         return 0
+
+
+def bodies(folder: Path, type_: str) -> Iterator[dict[str, Any]]:
+    """What the records of a type at hand say, the oldest first; whether they follow from one
+    another is for `verify`.
+    """
+    mark = f'"type":"{type_}"'.encode()
+    for file in segments(folder):
+        try:
+            lines = file.read_bytes().splitlines()
+        except FileNotFoundError:
+            continue  # its time came meanwhile
+        for line in lines:
+            if mark in line:
+                with suppress(ValueError, LookupError, TypeError):
+                    record = json.loads(line)
+                    if record["type"] == type_:
+                        yield dict(record["body"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ def findings(config: Path, state: Path) -> Iterator[Finding]:
         yield from examine.roles(loaded.building)
     yield from examine.groups()
     yield from examine.keys(state)
+    yield from examine.breaches(state)
     yield from examine.secrets(config)
     yield from examine.certificate(state)
     yield from examine.disk(state, loaded)

@@ -19,7 +19,8 @@ from agent import timesync
 from agent.clock import seconds
 from agent.config.readable import PACKAGED_ACCOUNT, daemon_account, unreadable
 from agent.enrolment import credential, judge
-from agent.errors import AgentError, NotForYou
+from agent.errors import AgentError, NotForYou, Refused
+from agent.protection.breach import UNLIKE, Breaches
 from agent.registry import identity
 from agent.registry.place import shown
 from agent.roles import GROUP, OLD_GROUP, READER, holders, missing, of_the_old_group
@@ -112,6 +113,25 @@ def keys(state: Path) -> Iterator[Finding]:
         " who has the disk has them"
         + ("; the spool key is being rotated" if who.spool_key_before else ""),
     )
+
+
+def breaches(state: Path) -> Iterator[Finding]:
+    """Whether the records of breaches are those that were written, by the audit chain."""
+    if not os.access(state, os.R_OK | os.X_OK):
+        return  # `keys` says that the state is not for this account
+    try:
+        standing = Breaches(state).standing()
+    except (OSError, Refused) as error:
+        yield Finding("breaches", False, str(error))
+        return
+    unlike = [f"{id_}: {_(UNLIKE[how])}" for id_, how in standing.items() if how in UNLIKE]
+    if unlike:
+        said = _(
+            "not the records that were written: {which}. gardien privacy breach list;"
+            " docs/privacy.md",
+            which="; ".join(unlike),
+        )
+        yield Finding("breaches", False, said)
 
 
 def secrets(config: Path) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from agent.cli.terminal import (
     as_json,
     ask,
     day,
+    form_of,
     not_occupied,
     plural,
     table,
@@ -368,13 +369,8 @@ def _published(
     answer: dict[str, Any], to: Path | None, forms: Mapping[str, str], *, json: bool
 ) -> None:
     """Show an answer as text or JSON, or write it in the form that a file's name asks for."""
-    from agent.errors import Refused
-
     if to is not None:
-        if to.suffix.lower() not in forms:
-            forms_ = ", ".join(forms)
-            raise Refused(_("--to: {file} must end in one of {forms}", file=to, forms=forms_))
-        write_page(to, forms[to.suffix.lower()])
+        write_page(to, forms[form_of(to, *forms)])
     if json:
         as_json({name: one for name, one in answer.items() if name not in {"html", "text", "csv"}})
     elif to is None:

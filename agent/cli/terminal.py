@@ -221,6 +221,14 @@ def write_page(path: Path, text: str) -> None:
         raise Refused(f"{path}: {error.strerror}") from error
 
 
+def form_of(to: Path, *forms: str) -> str:
+    """In which of these forms a file is asked for, by how its name ends. Raises Refused."""
+    if to.suffix.lower() not in forms:
+        names = ", ".join(forms)
+        raise Refused(_("--to: {file} must end in one of {forms}", file=to, forms=names))
+    return to.suffix.lower()
+
+
 Preview = Annotated[
     bool, typer.Option("--preview", help="Check the file and show what it would change; no more.")
 ]

@@ -1,7 +1,8 @@
 """Breaches of personal data: what is recorded of each, what is still missing, whose data are
 concerned (GDPR, articles 33 and 34).
 
-Kept in one file, which nothing takes out of. Times are seconds since 1970 UTC.
+Kept in one file, which nothing takes out of: each step says what it changed. Times are seconds
+since 1970 UTC.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from agent import durable
+from agent.authority import audit
 from agent.errors import Refused
 from agent.protection.stores import KEYS, opened_by, periods, stores
-from agent.registry.catalogue import LANGUAGES
 from agent.registry.documents import Consent
 from agent.registry.problems import did_you_mean
-from agent.words import _
+from agent.words import N_, _
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from agent.config import Config
@@ -37,10 +38,17 @@ AUTHORITY_WITHIN = 72 * 3600
 KINDS = ("confidentiality", "integrity", "availability")
 RISKS = ("none", "risk", "high")
 """as the controller judges it: `none` need not be notified, of `high` people must be told"""
+FRENCH = {
+    "confidentialité": "confidentiality", "intégrité": "integrity",
+    "disponibilité": "availability", "aucun": "none", "risque": "risk", "élevé": "high",
+}  # fmt: skip
+"""the same words, as a person may write them"""
 TEXTS = ("what", "consequences", "measures", "delay")
 """what a person writes, in each language"""
 LONGEST_TEXT = 4_000
 NEVER = float("-inf")
+ALL = "all"
+"""every store on the gateway; every key that lies there"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,8 @@ class Step:
     what: str
     """`step_…` of the words"""
     detail: str = ""
+    changes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """what was recorded before and is since, by member; `what:fr` is a text in a language"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +86,8 @@ class Breach:
     recipients: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
     """dwellings that alone are concerned, by id; none: as the stores say"""
+    homes: tuple[str, ...] = ()
+    """occupancies that alone are concerned, by id, as dwellings"""
     risk: str = ""
     notified: int | None = None
     reference: str = ""
@@ -84,7 +96,9 @@ class Breach:
     """when the people were told"""
     closed: int | None = None
     reason: str = ""
-    """why it was closed though something was missing"""
+    """why it was closed though something was missing, or by mistake opened"""
+    mistake: bool = False
+    """closed as what was recorded by mistake"""
     steps: tuple[Step, ...] = ()
 
     @property
@@ -101,44 +115,78 @@ class Breach:
     @property
     def located(self) -> bool:
         """Whether it is said which data are concerned."""
-        return bool(self.stores or self.keys or self.recipients or self.places)
+        return bool(self.stores or self.keys or self.recipients or self.places or self.homes)
 
     @property
     def hash(self) -> str:
         """What stands for the record as it is, in the audit chain."""
-        return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return _hash(asdict(self))
+
+    @property
+    def noticed_before(self) -> tuple[int, ...]:
+        """When the controller became aware, as it was said before it was changed."""
+        return tuple(one.changes["noticed"][0] for one in self.steps if "noticed" in one.changes)
+
+    @property
+    def owed(self) -> bool:
+        """Whether the authority must be told, and was not."""
+        return not self.mistake and self.risk != "none" and self.notified is None
 
     def said(self, part: str, language: str) -> str:
         """A text in a language, else in the other; empty: in none."""
         texts: Mapping[str, str] = getattr(self, part)
         return texts.get(language) or next(iter(texts.values()), "")
 
-    def stepped(self, at: float, who: str, what: str, detail: str = "") -> Breach:
-        """The same with one step more."""
-        return replace(self, steps=(*self.steps, Step(int(at), who, what, detail)))
+    def stepped(
+        self, at: float, who: str, what: str, detail: str = "", before: Breach | None = None
+    ) -> Breach:
+        """The same with one step more; `before`: how it was before that step."""
+        changes = {} if before is None else _changes(before, self)
+        return replace(self, steps=(*self.steps, Step(int(at), who, what, detail, changes)))
+
+
+def _changes(before: Breach, after: Breach) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for one in fields(Breach):
+        old, new = getattr(before, one.name), getattr(after, one.name)
+        if one.name == "steps" or old == new:
+            continue
+        if one.name in TEXTS:
+            languages = [of for of in new if old.get(of) != new[of]]
+            found |= {f"{one.name}:{of}": [old.get(of), new[of]] for of in languages}
+        elif isinstance(new, tuple):
+            found[one.name] = [[*old], [*new]]
+        else:
+            found[one.name] = [old, new]
+    return found
 
 
 def missing(breach: Breach, privacy: Privacy) -> list[str]:
-    """What is still to be said or done, as names; a language after `:`."""
+    """What is still to be said or done, as names."""
     found = [name for name in ("controller", "dpo") if getattr(privacy, name) is None]
     texts = [part for part in TEXTS if part != "delay"]
     late = breach.notified is not None and breach.notified > breach.deadline
     texts += ["delay"] if late else []
-    found += [
-        f"{part}:{language}"
-        for part in texts
-        for language in LANGUAGES
-        if not getattr(breach, part).get(language)
-    ]
+    # a page in a language that a text lacks has the text of the other one
+    found += [part for part in texts if not any(getattr(breach, part).values())]
     found += [] if breach.began is not None else ["began"]
     found += [] if breach.kinds else ["kinds"]
     found += [] if breach.located else ["scope"]
+    # what a recipient has is known; of a dwelling, or a key that opens nothing, it must be said
+    if breach.located and not breach.scope and not breach.recipients:
+        found.append("stores")
     found += [] if breach.risk else ["risk"]
-    if breach.risk != "none" and breach.notified is None:
+    if breach.owed:
         found.append("notified")
     if breach.risk == "high" and breach.told is None:
         found.append("told")
     return found
+
+
+def untranslated(breach: Breach, language: str) -> list[str]:
+    """Which texts are written, and not in this language."""
+    texts = [(part, getattr(breach, part)) for part in TEXTS]
+    return [f"{part}:{language}" for part, said in texts if said and not said.get(language)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +236,22 @@ class Concern:
         """Everybody concerned, by the labels of the dwellings."""
         registry, found = self._registry, list[Concerned]()
         labels = {one.id: one.label for one in registry.places()}
-        for place in sorted(self._breach.places or registry.dwellings(), key=labels.__getitem__):
-            people = [self._of(place, home) for home in registry.occupancies_of(place)]
+        named = self._breach.places
+        of_homes = {one.place for one in registry.occupancies() if one.id in self._breach.homes}
+        places = {*named, *of_homes} or registry.dwellings()
+        for place in sorted(places, key=labels.__getitem__):
+            people = [
+                self._of(place, home)
+                for home in registry.occupancies_of(place)
+                if place in named or not of_homes or home.id in self._breach.homes
+            ]
             touched = [one for one in people if one is not None]
-            if not touched and (alone := self._of(place, None)) is not None:
-                touched = [alone]
-            found += touched
+            if place in of_homes - {*named}:
+                found += touched
+            elif not touched and (alone := self._of(place, None)) is not None:
+                found.append(alone)
+            else:
+                found += touched
         return found
 
     def _of(self, place: str, home: Occupancy | None) -> Concerned | None:
@@ -204,7 +262,8 @@ class Concern:
             one for one in breach.recipients if home and self._entitled(place, home, NEVER, (one,))
         )
         named = breach.places and not breach.scope and not breach.recipients
-        if hit or far or (named and self._lived(home, self._began)):
+        alone = home is not None and home.id in breach.homes
+        if hit or far or alone or (named and self._lived(home, self._began)):
             rights = [*self._duties, *self._consents.get(home.id, ())] if home else []
             channels = {
                 channel
@@ -256,9 +315,14 @@ class Concern:
         return max(one.since, home.since) <= self._until and min(ends, default=since + 1) > since
 
 
+def whole_day(at: int) -> bool:
+    """Whether a moment stands for a day that was said without a time, as its last second."""
+    return at % 60 == 59  # noqa: PLR2004 -- nobody types seconds
+
+
 def check_words(given: Mapping[str, Iterable[str]]) -> None:
     """See that kinds, stores and keys are such. Raises Refused, with those that there are."""
-    known = {"kind": KINDS, "store": tuple(stores()), "key": KEYS}
+    known = {"kind": KINDS, "store": (*stores(), ALL), "key": (*KEYS, ALL)}
     for option, names in known.items():
         for one in given.get(option, ()):
             if one not in names:
@@ -273,19 +337,52 @@ def check_words(given: Mapping[str, Iterable[str]]) -> None:
                 )
 
 
+UNLIKE = {
+    "changed": N_("its content is another"),
+    "older": N_("it is an older one"),
+    "unnoted": N_("its last step is not in the audit chain"),
+    "gone": N_("it is not in the file any more"),
+}
+"""how a record can differ from the one that was written"""
+
+
 class Breaches:
-    """The file in the state directory."""
+    """The file in the state directory, which is held against the audit chain there."""
 
     def __init__(self, state: Path) -> None:
-        self._file = state / FILE
+        self._file, self._chain = state / FILE, state / audit.FOLDER
 
     def all(self) -> list[Breach]:
         """Each that was ever recorded, the first one first. Raises Refused."""
+        return [_read(one) for one in self._written()]
+
+    def standing(self) -> dict[str, str]:
+        """How each record compares with what the audit chain says that was written: `same`,
+        `unknown` where the chain at hand does not have it, or how it differs, as in `UNLIKE`.
+        Raises Refused.
+        """
+        found: dict[str, str] = {}
+        noted = {str(one.get("breach")): one for one in audit.bodies(self._chain, "breach")}
+        for written in self._written():
+            breach, hash_ = _read(written), _hash(written)
+            if (of := noted.pop(breach.id, None)) is None:
+                found[breach.id] = "unknown"
+            elif of.get("sha256") == hash_:
+                found[breach.id] = "same"
+            else:
+                more = len(breach.steps) - int(of.get("steps", 0))
+                found[breach.id] = "older" if more < 0 else "unnoted" if more else "changed"
+        return found | dict.fromkeys(noted, "gone")
+
+    def _written(self) -> list[dict[str, Any]]:
+        """Each as it lies in the file, and can be read. Raises Refused."""
         try:
             written = json.loads(self._file.read_bytes())
             if written["schema"] != SCHEMA:
                 raise Refused(_("{file}: written by another version of gardien", file=self._file))
-            return [_read(one) for one in written["breaches"]]
+            found: list[dict[str, Any]] = written["breaches"]
+            for one in found:
+                _read(one)
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -299,6 +396,7 @@ class Breaches:
                     error=error,
                 )
             ) from error
+        return found
 
     def get(self, id_: str) -> Breach:
         """One by its number. Raises Refused."""
@@ -308,27 +406,32 @@ class Breaches:
             raise Refused(_('there is no breach "{id}"; there are: {known}', id=id_, known=known))
         return found[id_]
 
-    def number(self, year: int) -> str:
-        """The next number of a year."""
-        mine = [one for one in self.all() if one.id.startswith(f"{year}-")]
-        return f"{year}-{len(mine) + 1}"
+    def number(self, year: int, others: Iterable[str] = ()) -> str:
+        """The next number of a year; `others`: that were given, too."""
+        given = [one.partition("-") for one in (*others, *(one.id for one in self.all()))]
+        mine = [int(n) for of, _dash, n in given if of == str(year) and n.isdecimal()]
+        return f"{year}-{max(mine, default=0) + 1}"
 
     def keep(self, breach: Breach) -> None:
         """Record one, in the place of what was recorded of it. Raises NotRecorded."""
-        others = self.all()
-        known = [one.id for one in others]
+        all_ = self._written()
+        known = [one["id"] for one in all_]
         if breach.id in known:
-            others[known.index(breach.id)] = breach
+            all_[known.index(breach.id)] = asdict(breach)
         else:
-            others.append(breach)
-        written = {"schema": SCHEMA, "breaches": [asdict(one) for one in others]}
+            all_.append(asdict(breach))
+        written = {"schema": SCHEMA, "breaches": all_}
         text = json.dumps(written, ensure_ascii=False, indent=1)
         durable.write(self._file, text.encode())
 
 
+def _hash(written: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()
+
+
 def _read(written: dict[str, Any]) -> Breach:
     names = {one.name for one in fields(Breach)}
-    lists = ("kinds", "stores", "keys", "recipients", "places")
+    lists = ("kinds", "stores", "keys", "recipients", "places", "homes")
     found = {name: value for name, value in written.items() if name in names}
-    found |= {name: tuple(found[name]) for name in lists}
+    found |= {name: tuple(written[name]) for name in lists if name in written}
     return Breach(**found | {"steps": tuple(Step(**one) for one in written["steps"])})

@@ -5,23 +5,24 @@ dwelling. Pure.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING
+from datetime import datetime, time
+from typing import TYPE_CHECKING, Any
 
-from agent.protection.breach import AUTHORITY_WITHIN
+from agent.protection.breach import AUTHORITY_WITHIN, TEXTS, untranslated, whole_day
 from agent.protection.published import contact
 from agent.protection.stores import field_words, periods, stores, words
 from agent.registry import catalogue
-from agent.registry.catalogue import LANGUAGES
-from agent.registry.page import Page, colon
+from agent.registry.letter_words import WORDS
+from agent.registry.page import Page, colon, joined
 from agent.registry.place import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from agent.config import Config
-    from agent.protection.breach import Breach, Concerned
+    from agent.protection.breach import Breach, Concerned, Step
     from agent.registry.documents import Occupancy
+    from agent.registry.letter import Gap, Known
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +36,28 @@ class Case:
     """of places, by id"""
     values: int
     """values of these people that the recipients concerned have received in that time"""
-    unsure: Sequence[str]
-    """of which recipients that is not known"""
+    received: Mapping[tuple[str, str], int]
+    """the same of each recipient concerned and household"""
+    knows: Mapping[tuple[str, str], Known]
+    """what each recipient concerned was told of each household besides values"""
+    waiting: int | None
+    """values that wait on the gateway now; None: that tells nothing of the breach"""
+    staff: int
+    """people who act on the gateway, and whose names stand in the stores concerned"""
+    unsure: Sequence[Gap]
+    """what cannot be known of it"""
     missing: Sequence[str]
     """what is still to be said, as names"""
 
     def at(self, moment: float) -> str:
         """A moment at the building."""
         return datetime.fromtimestamp(moment, self.config.zone).strftime("%Y-%m-%d %H:%M")
+
+    def said(self, moment: int) -> str:
+        """A moment as it was said: a day alone where no time was."""
+        at = datetime.fromtimestamp(moment, self.config.zone)
+        whole = whole_day(moment) or at.time() == time()
+        return self.day(moment) if whole else self.at(moment)
 
     def day(self, moment: float) -> str:
         """A day at the building."""
@@ -57,8 +72,8 @@ def notification(case: Case, language: str) -> Page:
     number = says["breach_number"].format(id=breach.id, building=case.config.building.name)
     page.paragraph(number)
     # what the page itself is, and what is for other pages, it does not lack
-    other = tuple(f":{one}" for one in LANGUAGES if one != language)
-    lacks = [one for one in case.missing if not one.endswith(("notified", "told", *other))]
+    lacks = [one for one in case.missing if one not in {"notified", "told"}]
+    lacks += untranslated(breach, language)
     if lacks:
         page.heading(says["breach_open"])
         page.bullets([field_words(one, language) for one in lacks])
@@ -76,7 +91,7 @@ def notification(case: Case, language: str) -> Page:
         page.paragraph(says["breach_keys"].format(keys=keys))
     if breach.recipients:
         page.paragraph(says["breach_recipients"].format(recipients=", ".join(breach.recipients)))
-    if breach.scope:
+    if breach.scope or breach.recipients:
         page.heading(says["breach_stores"])
         texts = [
             (stores()[one], stores()[one].texts(case.config, language)) for one in breach.scope
@@ -85,6 +100,7 @@ def notification(case: Case, language: str) -> Page:
             (text["name"], text["what"], store.place(language, breach.keys))
             for store, text in texts
         ]
+        rows += [_far(case, one, language) for one in breach.recipients]
         page.grid(rows, says["breach_stores_columns"])
     page.heading(says["breach_people"])
     page.bullets(_people(case, language))
@@ -98,11 +114,33 @@ def notification(case: Case, language: str) -> Page:
     page.heading(says["breach_told"])
     told = says["breach_told_not"]
     if breach.told is not None:
-        told = says["breach_told_on"].format(at=case.at(breach.told))
+        told = says["breach_told_on"].format(at=case.said(breach.told))
     page.paragraph(told[:1].upper() + told[1:] + ".")
     page.heading(says["breach_steps"])
     page.grid(_steps(case, language), says["breach_steps_columns"], dated=True)
     return page
+
+
+def _far(case: Case, recipient: str, language: str) -> tuple[str, str, str]:
+    """Which data a recipient concerned has of these people."""
+    says, homes = words(language), [one for one in case.concerned if recipient in one.recipients]
+    channels = {name for one in homes for name in one.channels}
+    values = sum(n for (of, _home), n in case.received.items() if of == recipient)
+    parts = []
+    if channels:
+        labels = ", ".join(catalogue.label(one, language) for one in sorted(channels))
+        parts.append(says["far_values"].format(channels=labels, values=values))
+    known = [one for (of, _home), one in case.knows.items() if of == recipient]
+    parts.append(_facts(known, recipient, language))
+    return says["far_name"].format(recipient=recipient), joined(parts, language), says["far_how"]
+
+
+def _facts(known: Sequence[Known], recipient: str, language: str) -> str:
+    """What a recipient was told besides values, in words; or that it is not known here."""
+    facts = list(dict.fromkeys(fact for one in known for fact in one.facts))
+    schemes = ", ".join(sorted({name for one in known for name in one.schemes}))
+    said = [WORDS[language][f"fact_{one}"].format(schemes=schemes) for one in facts]
+    return ", ".join(said) or words(language)["far_unknown"].format(recipient=recipient)
 
 
 def _who(case: Case, language: str) -> list[str]:
@@ -115,19 +153,25 @@ def _who(case: Case, language: str) -> list[str]:
 
 def _when(case: Case, language: str) -> list[str]:
     says, breach = words(language), case.breach
-    found = [] if breach.began is None else [says["breach_began"].format(at=case.at(breach.began))]
+    found = (
+        [] if breach.began is None else [says["breach_began"].format(at=case.said(breach.began))]
+    )
     ended = says["breach_going_on"]
     if breach.ended is not None:
-        ended = says["breach_ended"].format(at=case.at(breach.ended))
+        ended = says["breach_ended"].format(at=case.said(breach.ended))
     hours, deadline = AUTHORITY_WITHIN // 3600, case.at(breach.deadline)
     found += [
         ended,
         says["breach_noticed"].format(at=case.at(breach.noticed)),
         says["breach_deadline"].format(hours=hours, at=deadline),
     ]
+    if breach.noticed_before:
+        was = ", ".join(case.at(one) for one in breach.noticed_before)
+        first = case.at(breach.noticed_before[0] + AUTHORITY_WITHIN)
+        found.append(says["breach_moved"].format(was=was, first=first))
     if breach.notified is not None:
         reference = breach.reference or "–"
-        at = case.at(breach.notified)
+        at = case.said(breach.notified)
         found.append(says["breach_notified"].format(at=at, reference=reference))
         if breach.notified > breach.deadline:
             delay = breach.said("delay", language) or says["letter_unwritten"]
@@ -140,24 +184,75 @@ def _people(case: Case, language: str) -> list[str]:
     homes = [one for one in case.concerned if one.home is not None]
     dwellings = {one.place for one in case.concerned}
     found = [says["breach_counts"].format(dwellings=len(dwellings), occupancies=len(homes))]
-    found.append(says["breach_values"].format(values=case.values))
-    if case.unsure:
-        found.append(says["breach_values_least"].format(reasons=", ".join(case.unsure)))
+    scope = {*case.breach.scope}
+    if case.breach.recipients or scope & {"kept", "disclosed", "disclosed_before"}:
+        found.append(says["breach_values"].format(values=case.values))
+    if scope & {"spool", "quarantine"}:
+        how = "breach_waiting" if case.waiting is not None else "breach_waiting_unknown"
+        found.append(says[how].format(values=case.waiting))
+    if uncounted := [
+        stores()[one].said[language]["name"]
+        for one in case.breach.scope
+        if one not in {"spool", "quarantine", "kept"}
+        and stores()[one].data in {"values", "indexes"}
+    ]:
+        found.append(says["breach_uncounted"].format(names=", ".join(uncounted)))
+    if case.staff:
+        found.append(says["breach_staff"].format(number=case.staff))
+    found += [gap_words(one, language) for one in case.unsure]
     if nobody := [case.labels[one.place] for one in case.concerned if one.home is None]:
         found.append(says["breach_nobody"].format(labels=", ".join(nobody)))
     return found
 
 
-def _steps(case: Case, language: str) -> list[tuple[str, str, str]]:
+def gap_words(gap: Gap, language: str) -> str:
+    """Why what is counted is a minimum."""
     says = words(language)
-    rows = []
-    for one in case.breach.steps:
-        fields = ""
-        if one.what == "add":
-            fields = ", ".join(field_words(name, language) for name in one.detail.split())
-        what = says[f"step_{one.what}"].format(number=one.detail, fields=fields)
-        rows.append((case.at(one.at), one.who, what))
-    return rows
+    why = says["gaps"][gap.kind].format(recipient=gap.recipient, detail=gap.detail)
+    return str(says["breach_values_least"].format(reasons=why))
+
+
+def _steps(case: Case, language: str) -> list[tuple[str, str, str]]:
+    return [
+        (case.at(one.at), one.who, step_words(case, one, language)) for one in case.breach.steps
+    ]
+
+
+def step_words(case: Case, step: Step, language: str) -> str:
+    """What a step did, and what it changed, from what to what."""
+    said = [_change(case, name, both, language) for name, both in step.changes.items()]
+    if step.what == "add" and not said:  # an earlier version noted the names alone
+        said = [field_words(name, language) for name in step.detail.split()]
+    what = words(language)[f"step_{step.what}"]
+    return str(what).format(number=step.detail, fields=joined(said, language))
+
+
+def _change(case: Case, name: str, values: Sequence[Any], language: str) -> str:
+    before, after = values
+    says, called = words(language), field_words(name, language)
+    if isinstance(after, list):
+        # nothing is taken out of these
+        shown_ = (_value(case, name, one, language) for one in after if one not in before)
+        return f"{called}{colon(language)} {', '.join(shown_)}"
+    new = _value(case, name, after, language)
+    if name.partition(":")[0] in TEXTS:
+        return called if before is None else says["replaced"].format(field=called, before=before)
+    if before in (None, ""):
+        return f"{called}{colon(language)} {new}"
+    old = _value(case, name, before, language)
+    return str(says["changed"].format(field=called, before=old, after=new))
+
+
+def _value(case: Case, name: str, value: Any, language: str) -> str:
+    says = words(language)
+    if isinstance(value, int):
+        return case.said(value)
+    if name == "homes":
+        return shown(value)
+    if name == "stores":
+        return stores()[value].said[language]["name"] if value in stores() else str(value)
+    named = {"kinds": "kind", "keys": "key", "risk": "risk_level"}.get(name)
+    return str(says[f"{named}_{value}"] if named else case.labels.get(value, value))
 
 
 def _data(case: Case, of: Concerned, home: Occupancy, language: str) -> list[str]:
@@ -175,9 +270,14 @@ def _data(case: Case, of: Concerned, home: Occupancy, language: str) -> list[str
         says[f"letter_{data}"].format(since=case.day(since), channels=channels)
         for data, since in earliest.items()
     ]
-    if of.recipients:
-        names = ", ".join(of.recipients)
-        found.append(says["letter_received"].format(channels=channels, recipients=names))
+    for recipient in of.recipients:
+        values = case.received.get((recipient, home.id), 0)
+        known = case.knows.get((recipient, home.id))
+        facts = _facts([known] if known else [], recipient, language)
+        found += [
+            says["letter_received"].format(channels=channels, recipient=recipient, values=values),
+            says["letter_known"].format(recipient=recipient, facts=facts),
+        ]
     return found or [says["letter_unnamed"]]
 
 
@@ -198,14 +298,15 @@ def letter(case: Case, of: Concerned, now: float, language: str) -> Page:
     page.paragraph(says["letter_intro"])
     page.heading(says["letter_what"])
     page.paragraph(breach.said("what", language) or says["letter_unwritten"])
-    began = breach.noticed if breach.began is None else breach.began
-    period = says["letter_since"].format(since=case.at(began))
-    if breach.ended is not None:
-        period = says["letter_from_to"].format(since=case.at(began), until=case.at(breach.ended))
+    since = says["letter_unwritten"] if breach.began is None else case.said(breach.began)
+    until = None if breach.ended is None else case.said(breach.ended)
+    how = "since" if until is None else "on" if until == since else "from_to"
+    period = says[f"letter_{how}"].format(since=since, until=until)
     page.paragraph(says["letter_when"].format(period=period))
     page.heading(says["letter_data"])
     page.bullets(_data(case, of, home, language))
-    page.paragraph(says["letter_names"])
+    if not breach.recipients:  # what another system knows is not known here
+        page.paragraph(says["letter_names"])
     page.heading(says["letter_consequences"])
     page.paragraph(breach.said("consequences", language) or says["letter_unwritten"])
     page.heading(says["letter_measures"])

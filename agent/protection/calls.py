@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from agent.clerk import author
 from agent.clock import stamp
-from agent.disclosure import records
+from agent.disclosure import announced, facts_of, lying, records
 from agent.errors import Refused
 from agent.protection.breach import (
+    ALL,
+    FRENCH,
     LONGEST_TEXT,
     RISKS,
     TEXTS,
+    UNLIKE,
     Breach,
     Breaches,
     Concern,
+    Step,
     check_words,
     missing,
+    whole_day,
 )
-from agent.protection.breach_pages import Case, letter, notification
-from agent.protection.stores import field_words, periods, spoken_here, stores
+from agent.protection.breach_pages import Case, gap_words, letter, notification, step_words
+from agent.protection.stores import KEYS, field_words, periods, spoken_here, stores
 from agent.registry import written
 from agent.registry.catalogue import LANGUAGES
-from agent.registry.dates import said_here
+from agent.registry.dates import DAY, date_alone, said_here
 from agent.registry.page import printed
-from agent.registry.place import shown
+from agent.registry.place import OCCUPANCY, parse, shown
 from agent.words import _
 from agent.words import language as spoken
 
@@ -38,11 +44,14 @@ if TYPE_CHECKING:
     from agent.disclosure import Records
     from agent.house import House
     from agent.protection.breach import Concerned
+    from agent.registry.documents import Dated, Place
+    from agent.registry.letter import Known
 
 LISTS = {"kinds": "kind", "stores": "store", "keys": "key", "recipients": "recipient"}
 """members of a record by the options that add to them"""
 TIMES = ("noticed", "began", "ended", "notified", "told")
-BOTH = "fr,en"
+WHOLE_DAYS = ("ended", "notified", "told")
+"""a date alone means that whole day"""
 AHEAD = 300
 """seconds by which a person's clock may be ahead of the gateway's"""
 
@@ -59,10 +68,11 @@ async def breach_new(
     if not facts.get("what"):
         raise Refused(_("say what happened, in a sentence"))
     await house.ask_disk()
-    breaches = Breaches(house.config.state)
-    noticed = _time(house, facts, "noticed") or int(now)
+    noticed = _time(house, facts, "noticed") or int(now) - whole_day(int(now))
     year = datetime.fromtimestamp(noticed, house.config.zone).year
-    begun = Breach(breaches.number(year), noticed)
+    # one that is gone from the file does not give its number to another
+    given = await _standing(house)
+    begun = Breach(Breaches(house.config.state).number(year, given), noticed)
     found = _changed(house, begun, {**facts, "noticed": stamp(noticed)})
     _keep(house, found.stepped(now, who, "new"))
     return await _shown(house, found.id)
@@ -79,27 +89,24 @@ async def breach_add(
     """Add facts to a record, or what was done. Raises Refused."""
     who, now = author(house, asker, named), house.clock.now()
     await house.ask_disk()
+    standing = await _standing(house)
     before = _open(house, id)
     after = _changed(house, before, facts)
-    language = facts.get("language", LANGUAGES[0])
-    changed = [
-        f"{name}:{language}" if name in TEXTS else name
-        for name in (*TEXTS, *TIMES, *LISTS, "places", "risk", "reference")
-        if getattr(before, name) != getattr(after, name)
-    ]
-    if not changed:
+    if after == before:
         raise Refused(_("nothing of this is new: gardien privacy breach show {id}", id=id))
-    _keep(house, after.stepped(now, who, "add", " ".join(changed)))
+    _keep(house, after.stepped(now, who, "add", before=before), standing)
     return await _shown(house, id)
 
 
 async def breach_list(house: House, asker: Asker) -> dict[str, Any]:
     """List all breaches that were recorded here."""
     del asker
+    standing = await _standing(house)
     found = Breaches(house.config.state).all()
     return {
         "timezone": house.config.building.timezone,
-        "breaches": [_row(house, one) for one in found],
+        "breaches": [_row(house, one, standing) for one in found],
+        "gone": [id_ for id_, how in standing.items() if how == "gone"],
     }
 
 
@@ -123,8 +130,14 @@ async def breach_notification(
     breach = Breaches(house.config.state).get(id).stepped(now, who, "notification")
     case = await _case(house, breach)
     page = notification(case, language)
-    await _stepped(house, id, now, who, "notification")
-    return {"id": id, "html": printed(page), "text": page.text, "missing": case.missing}
+    standing = await _stepped(house, id, now, who, "notification")
+    return {
+        "id": id,
+        "html": printed(page),
+        "text": page.text,
+        "missing": case.missing,
+        "record": standing.get(id, "unknown"),
+    }
 
 
 async def breach_letters(
@@ -132,17 +145,19 @@ async def breach_letters(
     asker: Asker,
     *,
     id: str,  # noqa: A002
-    language: str = BOTH,
+    language: str | None = None,
     named: str | None = None,
 ) -> dict[str, Any]:
-    """Write the letter to the people of each dwelling concerned, in one language or in both.
-    Raises Refused.
+    """Write the letter to the people of each dwelling concerned, in one language or in both; not
+    said: in those in which it is written what happened. Raises Refused.
     """
-    languages = language.split(",")
-    for one in languages:
-        spoken_here(one)
     who, now = author(house, asker, named), house.clock.now()
     breach = Breaches(house.config.state).get(id)
+    languages = (
+        language.split(",") if language else [one for one in LANGUAGES if one in breach.what]
+    )
+    for one in languages:
+        spoken_here(one)
     case = await _case(house, breach)
     if not breach.located:
         raise Refused(
@@ -154,9 +169,14 @@ async def breach_letters(
         )
     # a large building has a thousand households: nothing waits for their letters
     letters = await asyncio.to_thread(_letters, case, now, languages)
-    await _stepped(house, id, now, who, "letters", str(len(letters)))
-    nobody = [case.labels[one.place] for one in case.concerned if one.home is None]
-    return {"id": id, "letters": letters, "nobody": nobody, "missing": case.missing}
+    standing = await _stepped(house, id, now, who, "letters", str(len(letters)))
+    return {
+        "id": id,
+        "letters": letters,
+        "nobody": [case.labels[one.place] for one in case.concerned if one.home is None],
+        "missing": case.missing,
+        "record": standing.get(id, "unknown"),
+    }
 
 
 def _letters(case: Case, now: float, languages: Sequence[str]) -> list[dict[str, Any]]:
@@ -172,19 +192,37 @@ def _letters(case: Case, now: float, languages: Sequence[str]) -> list[dict[str,
     ]
 
 
-async def breach_close(
+async def breach_close(  # noqa: PLR0913 -- as many options
     house: House,
     asker: Asker,
     *,
     id: str,  # noqa: A002
     reason: str = "",
+    mistake: bool = False,
+    without_notification: bool = False,
     named: str | None = None,
 ) -> dict[str, Any]:
-    """Close a record; `reason`: why, where something is missing. Raises Refused."""
+    """Close a record; `reason`: why, where something is missing; `mistake`: it should not have been
+    opened; `without_notification`: the authority is not told. Raises Refused.
+    """
     who, now = author(house, asker, named), house.clock.now()
     await house.ask_disk()
+    standing = await _standing(house)
     breach = _open(house, id)
-    lacks = missing(breach, house.config.privacy)
+    lacks = [] if mistake else missing(breach, house.config.privacy)
+    if mistake and not reason.strip():
+        raise Refused(_("--mistake: say --reason what the mistake is"))
+    if "notified" in lacks and not without_notification:
+        raise Refused(
+            _(
+                "breach {id}: the authority was not told, and must be by {until} unless the risk is"
+                " none (add --notified or --risk none). To close it all the same:"
+                " --without-notification and --reason; what was recorded by mistake: --mistake and"
+                " --reason",
+                id=id,
+                until=_here(house, breach.deadline),
+            )
+        )
     if lacks and not reason.strip():
         names = ", ".join(field_words(one, spoken()) for one in lacks)
         raise Refused(
@@ -195,8 +233,10 @@ async def breach_close(
                 names=names,
             )
         )
-    closed = replace(breach, closed=int(now), reason=_text(reason, "--reason"))
-    _keep(house, closed.stepped(now, who, "close", closed.reason))
+    why = _text(reason, "--reason")
+    closed = replace(breach, closed=int(now), reason=why, mistake=mistake)
+    step = "mistake" if mistake else "unnotified" if "notified" in lacks else "close"
+    _keep(house, closed.stepped(now, who, step, why), standing)
     return await _shown(house, id)
 
 
@@ -214,6 +254,8 @@ def _changed(house: House, breach: Breach, facts: Mapping[str, Any]) -> Breach:
     if strange := sorted(facts.keys() - known):
         names = ", ".join(sorted(known))
         raise Refused(_('a breach has no "{name}"; it has: {names}', name=strange[0], names=names))
+    facts = {**facts, "kind": [_english(one) for one in _list(facts, "kind")]}
+    facts["risk"] = _english(facts.get("risk"))
     check_words({name: _list(facts, name) for name in ("kind", "store", "key")})
     language = facts.get("language", LANGUAGES[0])
     spoken_here(language)
@@ -225,12 +267,15 @@ def _changed(house: House, breach: Breach, facts: Mapping[str, Any]) -> Breach:
     for name in TIMES:
         if (at := _time(house, facts, name)) is not None:
             found[name] = at
+    every = {"stores": tuple(stores()), "keys": tuple(one for one in KEYS if one != "recovery")}
     for name, option in LISTS.items():
-        found[name] = tuple(dict.fromkeys((*getattr(breach, name), *_list(facts, option))))
-    homes = [house.registry.place(one) for one in _list(facts, "dwelling")]
-    if other := next((one for one in homes if one.type != "dwelling"), None):
-        raise Refused(_("{label} is no dwelling: it has no people", label=other.label))
-    found["places"] = tuple(dict.fromkeys((*breach.places, *(one.id for one in homes))))
+        given = _list(facts, option)
+        given = list(every[name]) if name in every and ALL in given else given
+        found[name] = tuple(dict.fromkeys((*getattr(breach, name), *given)))
+    ids = [_dwelling(house, one) for one in _list(facts, "dwelling")]
+    for name, kind in (("places", "D"), ("homes", "H")):
+        named = (one for one in ids if one.startswith(kind))
+        found[name] = tuple(dict.fromkeys((*getattr(breach, name), *named)))
     _known_recipients(house, _list(facts, "recipient"))
     if facts.get("risk"):
         if facts["risk"] not in RISKS:
@@ -244,6 +289,19 @@ def _changed(house: House, breach: Breach, facts: Mapping[str, Any]) -> Breach:
     return _in_order(house, replace(breach, **found))
 
 
+def _dwelling(house: House, text: str) -> str:
+    """The id of a dwelling, or of an occupancy (H…). Raises Refused."""
+    registry = house.registry
+    homes = {one.id for one in registry.occupancies()}
+    with suppress(Refused):
+        if (id_ := parse(text, OCCUPANCY)) in homes:
+            return id_
+    place = registry.place(text)
+    if place.type != "dwelling":
+        raise Refused(_("{label} is no dwelling: it has no people", label=place.label))
+    return place.id
+
+
 def _in_order(house: House, breach: Breach) -> Breach:
     """Raises Refused where one time contradicts another."""
     pairs = (("began", "noticed"), ("began", "ended"), ("noticed", "notified"), ("noticed", "told"))
@@ -255,6 +313,10 @@ def _in_order(house: House, breach: Breach) -> Breach:
             raise Refused(
                 _("--{then} {late} lies before --{first} {early}: one of them is wrong", **words)
             )
+    at = breach.notified
+    if at is not None and whole_day(at) and at > breach.deadline > at - DAY:
+        until = _here(house, breach.deadline)
+        raise Refused(_("--notified: say the time, too: the deadline is {until}", until=until))
     return breach
 
 
@@ -280,6 +342,10 @@ def _known_recipients(house: House, recipients: Sequence[str]) -> None:
             )
 
 
+def _english(word: Any) -> Any:
+    return FRENCH.get(word.lower(), word) if isinstance(word, str) else word
+
+
 def _list(facts: Mapping[str, Any], name: str) -> list[str]:
     found = facts.get(name, [])
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
@@ -302,29 +368,63 @@ def _text(given: Any, option: str) -> str:
 
 
 def _time(house: House, facts: Mapping[str, Any], name: str) -> int | None:
-    """A moment that has come. Raises Refused."""
-    at = written.when(facts.get(name), house.config.building.timezone, f"--{name}")
-    if at is not None and at > house.clock.now() + AHEAD:
+    """A moment that has come; of what ends with a day said without a time, its last second.
+    Raises Refused.
+    """
+    text = facts.get(name)
+    at = written.when(text, house.config.building.timezone, f"--{name}")
+    if at is None:
+        return None
+    if at > house.clock.now() + AHEAD:
         raise Refused(_("--{name}: {at} has not come yet", name=name, at=_here(house, at)))
-    return at
+    if name in WHOLE_DAYS and date_alone(str(text)):
+        day = datetime.fromtimestamp(at, house.config.zone)
+        return int((day + timedelta(days=1)).timestamp()) - 1
+    return at - whole_day(at)  # a program may write seconds
 
 
 async def _stepped(  # noqa: PLR0913, PLR0917 -- a step has as many parts
     house: House, id_: str, now: float, who: str, what: str, detail: str = ""
-) -> None:
-    """Record a step of a breach, of which others may have been recorded meanwhile."""
-    await house.ask_disk()
-    _keep(house, Breaches(house.config.state).get(id_).stepped(now, who, what, detail))
-
-
-def _keep(house: House, breach: Breach) -> None:
-    """Record it, then note in the audit chain which state it is in; between reading a record and
-    this nothing is awaited, or a step of somebody else were lost. Raises NotRecorded.
+) -> dict[str, str]:
+    """Record a step of a breach, of which others may have been recorded meanwhile; how records
+    stood before.
     """
+    await house.ask_disk()
+    standing = await _standing(house)
+    breach = Breaches(house.config.state).get(id_)
+    _keep(house, breach.stepped(now, who, what, detail), standing)
+    return standing
+
+
+async def _standing(house: House) -> dict[str, str]:
+    """How the records compare with the audit chain, of which there may be years."""
+    breaches = Breaches(house.config.state)
+    found = await asyncio.to_thread(breaches.standing)
+    # a step may have been recorded between the reading of the one and of the other
+    return breaches.standing() if UNLIKE.keys() & {*found.values()} else found
+
+
+def _keep(house: House, breach: Breach, standing: Mapping[str, str] | None = None) -> None:
+    """Record it, then note in the audit chain which state it is in; between reading a record and
+    this nothing is awaited, or a step of somebody else were lost. What was not the record that was
+    written (`standing`) is a step of its own, for the chain confirms the next one.
+    Raises NotRecorded.
+    """
+    how, last = (standing or {}).get(breach.id), breach.steps[-1]
+    if how in UNLIKE:
+        unlike = Step(last.at, "gardien", "unlike", str(how))
+        breach = replace(breach, steps=(*breach.steps[:-1], unlike, last))
     Breaches(house.config.state).keep(breach)
-    step = breach.steps[-1].what
-    body = {"breach": breach.id, "step": step, "steps": len(breach.steps), "sha256": breach.hash}
-    house.audit("breach", body)
+    house.audit(
+        "breach",
+        {
+            "breach": breach.id,
+            "step": last.what,
+            "steps": len(breach.steps),
+            "sha256": breach.hash,
+            "by": last.who,
+        },
+    )
 
 
 async def _case(house: House, breach: Breach) -> Case:
@@ -334,26 +434,64 @@ async def _case(house: House, breach: Breach) -> Case:
     if breach.located:
         finder = Concern(breach, house.registry, house.config, found.disclosed, now)
         people = finder.all()
+    received = _values(house, breach, people, found)
+    waiting = None
+    if {"spool", "quarantine"} & {*breach.scope} and "restored" not in {
+        one.kind for one in found.gaps
+    }:
+        waiting = (await lying(house)).get("spool")
     return Case(
         breach,
         house.config,
         people,
         {one.id: one.label for one in house.registry.places()},
-        _values(house, breach, people, found),
-        sorted(
-            {one.recipient or "gardien" for one in found.gaps if _matters(breach, one.recipient)}
-        ),
+        sum(received.values()),
+        received,
+        await _knows(house, people),
+        waiting,
+        _staff(house, breach),
+        [one for one in found.gaps if _matters(breach, one.recipient)],
         missing(breach, house.config.privacy),
     )
+
+
+async def _knows(house: House, people: Sequence[Concerned]) -> dict[tuple[str, str], Known]:
+    """What each recipient concerned was told of each household besides values."""
+    found, consents = {}, house.registry.consents()
+    for recipient in {name for one in people for name in one.recipients}:
+        items = await announced(house, recipient)
+        for one in people:
+            if one.home and recipient in one.recipients:
+                for known in facts_of(items, recipient, one.place, one.home, consents):
+                    found[recipient, one.home.id] = known
+    return found
+
+
+def _staff(house: House, breach: Breach) -> int:
+    """How many people who act on the gateway are named here, where a store concerned has names."""
+    if not any(stores()[one].staff for one in breach.scope):
+        return 0
+    registry = house.registry
+    facts: list[Dated | Place] = [
+        *registry.places(), *registry.installations(), *registry.occupancies(),
+        *registry.consents(), *registry.duties(),
+    ]  # fmt: skip
+    steps = [step.who for one in Breaches(house.config.state).all() for step in one.steps]
+    looks = [one.who for one in house.looks.of()] if house.looks else []
+    names = [*(one.word.who for one in facts), *steps, *looks]
+    # `marie (root)`: a name, and the account
+    return len({name.partition(" (")[0] for name in names} - {"gardien"})
 
 
 def _matters(breach: Breach, recipient: str) -> bool:
     return not breach.recipients or recipient in ("", *breach.recipients)
 
 
-def _values(house: House, breach: Breach, people: Sequence[Concerned], found: Records) -> int:
+def _values(
+    house: House, breach: Breach, people: Sequence[Concerned], found: Records
+) -> dict[tuple[str, str], int]:
     """How many values of these people the recipients concerned have received in the time that the
-    stores concerned go back to.
+    stores concerned go back to, by recipient and occupancy.
     """
     reach, began = periods(house.config), breach.noticed if breach.began is None else breach.began
     backs = [stores()[one].reach for one in breach.scope]
@@ -361,19 +499,22 @@ def _values(house: House, breach: Breach, people: Sequence[Concerned], found: Re
     day = "" if breach.recipients or None in backs else stamp(since)[:10]
     until = stamp(house.clock.now() if breach.ended is None else breach.ended)[:10]
     mine = {(one.place, one.home.id) for one in people if one.home}
-    return sum(
-        one.values
-        for one in found.disclosed
-        if ((one.place, one.occupancy) in mine or (not one.occupancy and one.place in dict(mine)))
-        and day <= one.day <= until
-        and _matters(breach, one.recipient)
-    )
+    counted: dict[tuple[str, str], int] = {}
+    for one in found.disclosed:
+        whose = (one.place, one.occupancy) in mine or (
+            not one.occupancy and one.place in dict(mine)
+        )
+        if whose and day <= one.day <= until and _matters(breach, one.recipient):
+            key = (one.recipient, one.occupancy)
+            counted[key] = counted.get(key, 0) + one.values
+    return counted
 
 
-def _row(house: House, breach: Breach) -> dict[str, Any]:
+def _row(house: House, breach: Breach, standing: Mapping[str, str]) -> dict[str, Any]:
     now = house.clock.now()
     return {
         "id": breach.id,
+        "record": standing.get(breach.id, "unknown"),
         "what": breach.what,
         "noticed": stamp(breach.noticed),
         "deadline": stamp(breach.deadline),
@@ -382,6 +523,8 @@ def _row(house: House, breach: Breach) -> dict[str, Any]:
         "notified": None if breach.notified is None else stamp(breach.notified),
         "told": None if breach.told is None else stamp(breach.told),
         "closed": None if breach.closed is None else stamp(breach.closed),
+        "mistake": breach.mistake,
+        "owed": breach.owed,
         "missing": missing(breach, house.config.privacy),
     }
 
@@ -389,8 +532,9 @@ def _row(house: House, breach: Breach) -> dict[str, Any]:
 async def _shown(house: House, id_: str) -> dict[str, Any]:
     breach = Breaches(house.config.state).get(id_)
     case = await _case(house, breach)
-    return _row(house, breach) | {
+    return _row(house, breach, await _standing(house)) | {
         "timezone": house.config.building.timezone,
+        "noticed_before": [stamp(one) for one in breach.noticed_before],
         "consequences": breach.consequences,
         "measures": breach.measures,
         "began": None if breach.began is None else stamp(breach.began),
@@ -402,7 +546,12 @@ async def _shown(house: House, id_: str) -> dict[str, Any]:
         "reference": breach.reference,
         "reason": breach.reason,
         "values": case.values,
-        "unsure": case.unsure,
+        "waiting": case.waiting,
+        "staff": case.staff,
+        "unsure": [
+            one._asdict() | {"said": {of: gap_words(one, of) for of in LANGUAGES}}
+            for one in case.unsure
+        ],
         "concerned": [
             {
                 "label": case.labels[one.place],
@@ -417,7 +566,14 @@ async def _shown(house: House, id_: str) -> dict[str, Any]:
             for one in case.concerned
         ],
         "steps": [
-            {"at": stamp(one.at), "who": one.who, "what": one.what, "detail": one.detail}
+            {
+                "at": stamp(one.at),
+                "who": one.who,
+                "what": one.what,
+                "detail": one.detail,
+                "changes": one.changes,
+                "said": {of: step_words(case, one, of) for of in LANGUAGES},
+            }
             for one in breach.steps
         ],
     }

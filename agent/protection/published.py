@@ -36,7 +36,7 @@ HELD_BY = {
     "consent": ("spool", "quarantine", "kept"),
     "duty": ("spool", "quarantine", "kept", "registers"),
     "sums": ("memory", "spool", "kept"),
-    "registry": ("registry",),
+    "registry": ("registry", "syndic", "syndic_files"),
     "evidence": ("marks", "disclosed", "disclosed_before", "audit", "looks"),
     "operation": ("unclaimed", "set_aside", "objects", "configuration", "log", "building"),
     "control": ("orders",),
@@ -54,6 +54,11 @@ class Processing:
     registry: Registry
     reads: Sequence[Read]
     now: int
+
+    @property
+    def day(self) -> str:
+        """Today, at the building."""
+        return datetime.fromtimestamp(self.now, self.config.zone).strftime("%Y-%m-%d")
 
     @property
     def consents(self) -> list[Consent]:
@@ -82,6 +87,12 @@ class Processing:
         found = {one.channel for one in self.reads if one.place is None}
         return [name for name, one in channels().items() if name in found and one.en is not None]
 
+    def called(self, recipient: str) -> str:
+        """A recipient's DNS name, behind what people call it where the forms say so."""
+        forms = self.config.privacy.forms
+        names = {one.recipient: one.name for one in forms.asks} if forms else {}
+        return f"{names[recipient]} ({recipient})" if recipient in names else recipient
+
     def uplinks(self) -> Iterator[tuple[str, Uplink, str]]:
         """Each uplink with its name and its recipient."""
         for name, uplink in self.config.uplinks.items():
@@ -108,9 +119,8 @@ def responsible(config: Config, language: str) -> list[str]:
 def heading(of: Processing, page: Page, language: str) -> None:
     """Say whose page it is, and of when."""
     says, privacy = words(language), of.config.privacy
-    day = datetime.fromtimestamp(of.now, of.config.zone).strftime("%Y-%m-%d")
     building = of.config.building.name
-    page.paragraph(says["written"].format(building=building, day=day, policy=privacy.policy))
+    page.paragraph(says["written"].format(building=building, day=of.day, policy=privacy.policy))
     for line in responsible(of.config, language):
         page.paragraph(line)
 
@@ -151,17 +161,28 @@ def _uses(of: Processing, channel: str, language: str) -> Iterator[str]:
         if channel in one.channels:
             step = catalogue.step(one.step, language)
             said = says["use_consent"].format(
-                purpose=one.purpose, recipient=one.recipient, step=step
+                purpose=one.purpose, recipient=of.called(one.recipient), step=step
             )
             found[said] = None
     for duty in of.duties:
         if channel in duty.channels:
-            said = says["use_duty"].format(reference=duty.reference, recipient=duty.recipient)
+            said = says["use_duty"].format(
+                reference=duty.reference,
+                recipient=of.called(duty.recipient),
+                billing=_billing(duty, language),
+            )
             found[said] = None
     for _, uplink, recipient in of.uplinks():
         if channel in uplink.sums:
-            found[says["use_sum"].format(recipient=recipient)] = None
+            found[says["use_sum"].format(recipient=of.called(recipient))] = None
     yield from found
+
+
+def _billing(duty: Duty, language: str) -> str:
+    """The billing days of a duty, in words; empty: it has none."""
+    return (
+        str(words(language)["billing"].format(days=", ".join(duty.billing))) if duty.billing else ""
+    )
 
 
 def catalogue_page(of: Processing, language: str) -> Page:
@@ -183,7 +204,7 @@ def catalogue_page(of: Processing, language: str) -> Page:
         page.paragraph(says["channel_reason"])
     else:
         page.paragraph(says["channels_none"])
-    if names := sorted({recipient for _, _, recipient in of.uplinks()}):
+    if names := sorted({of.called(recipient) for _, _, recipient in of.uplinks()}):
         page.paragraph(says["channel_far"].format(names=", ".join(names)))
     others = [one["label"] for one in data["channels"] if not one["read_here"]]
     page.paragraph(says["channels_others"].format(names=joined(others, language)))
@@ -242,7 +263,7 @@ def register(of: Processing, language: str) -> list[dict[str, str]]:
     shared = {
         "controller": contact(privacy.controller, "controller", language),
         "dpo": contact(privacy.dpo, "dpo", language),
-        "safeguards": " ".join(safeguards(of, language)),
+        "safeguards": joined((one.rstrip(".") for one in safeguards(of, language)), language),
     }
     return [shared | row for row in _activities(of, language)]
 
@@ -271,7 +292,7 @@ def _activities(of: Processing, language: str) -> Iterator[dict[str, str]]:
             "basis": says[f"basis_{more.get('basis', activity)}"].format(**more),
             "people": says["people"],
             "data": named[activity]["data"].format(channels=labels, **more),
-            "recipients": recipient,
+            "recipients": of.called(recipient),
             "transfers": says[how].format(host=host),
             "periods": f"{long} {_capital(says['far_period'])}.",
         }
@@ -285,7 +306,8 @@ def _activities(of: Processing, language: str) -> Iterator[dict[str, str]]:
         fine = ", ".join(catalogue.step(step, language) for step in steps)
         yield sent("consent", recipient, names, purpose=purpose, step=fine)
     for duty in of.duties:
-        yield sent("duty", duty.recipient, duty.channels, reference=duty.reference)
+        billing = _billing(duty, language)
+        yield sent("duty", duty.recipient, duty.channels, reference=duty.reference, billing=billing)
     for _, uplink, recipient in of.uplinks():
         if uplink.sums:
             yield sent("sums", recipient, uplink.sums, basis="interest")
@@ -305,12 +327,15 @@ def _inside(of: Processing, activity: str, language: str) -> dict[str, str]:
     says = words(language)
     named = says["activities"][activity]
     held = [stores()[one].texts(of.config, language) for one in HELD_BY[activity]]
-    staff = activity in {"evidence", "operation", "control", "breach"}
+    staff = any(stores()[one].staff for one in HELD_BY[activity])
     people = [says["people"], *([says["people_staff"]] if staff else [])]
     basis = {"evidence": "law", "breach": "law", "control": "control"}.get(activity, "interest")
     told = keepers(of.config) if activity == "operation" else []
     if activity == "registry" and of.config.uplinks:
         told = [says["told"]]
+    if activity in {"evidence", "control", "breach"}:  # as the catalogue says
+        told = [joined(dict.fromkeys(text["whom"] for text in held), language)]
+    abroad = told and activity != "breach" and (activity == "operation" or of.config.uplinks)
     return {
         "activity": named["name"],
         "purpose": named["purpose"],
@@ -318,7 +343,7 @@ def _inside(of: Processing, activity: str, language: str) -> dict[str, str]:
         "people": ", ".join(people),
         "data": joined((text["what"] for text in held), language),
         "recipients": ", ".join(told) or says["nobody"],
-        "transfers": says["transfer_told" if told else "transfer_none"],
+        "transfers": says["transfer_told" if abroad else "transfer_none"],
         "periods": _long(of, HELD_BY[activity], language),
     }
 
@@ -339,12 +364,14 @@ def register_page(of: Processing, language: str) -> Page:
 
 
 def register_table(of: Processing, language: str) -> str:
-    """The register as CSV, UTF-8 with semicolons: an activity a line."""
-    out = io.StringIO()
+    """The register as CSV, UTF-8 with semicolons: an activity a line, of which building and day."""
+    says, out = words(language), io.StringIO()
+    out.write("\ufeff")  # or a spreadsheet program takes it for another encoding
     writer = csv.writer(out, delimiter=";", lineterminator="\n")
-    writer.writerow(words(language)["register_columns"].split("|"))
+    writer.writerow([*says["register_of"].split("|"), *says["register_columns"].split("|")])
+    whose = [harmless(of.config.building.name), of.day]
     rows = register(of, language)
-    writer.writerows([harmless(row[key]) for key in COLUMNS] for row in rows)
+    writer.writerows([*whose, *(harmless(row[key]) for key in COLUMNS)] for row in rows)
     return out.getvalue()
 
 
@@ -442,7 +469,7 @@ def assessment_page(of: Processing, language: str) -> Page:
     page.heading(says["safeguards"])
     page.bullets(data["safeguards"])
     page.heading(says["residual"])
-    risks = ("disk", "habits", "far", "small", "collector", "unset")
+    risks = ("disk", "former", "habits", "far", "small", "collector", "unset")
     page.bullets([says[f"risk_{one}"].format(**known) for one in risks])
     page.heading(says["asked"])
     page.bullets(data["to_complete"])

@@ -134,6 +134,8 @@ class Store:
     """how far back its data go, as a name in `periods`; None: for ever"""
     concerns: str
     """whose data are in it: of dwellings with a `right`, with a `duty`, or `all`"""
+    staff: bool
+    """whether names of people who act on the gateway stand in it"""
     said: Mapping[str, Mapping[str, str]]
     """by language: name, what, why, whom, long, reason"""
 
@@ -155,6 +157,7 @@ def stores() -> Mapping[str, Store]:
     return {
         id_: Store(
             id_, one["files"], one["data"], tuple(one["keys"]), one["reach"], one["concerns"],
+            one.get("staff", False),
             {language: one[language] for language in LANGUAGES},
         )
         for id_, one in _read("stores.yaml").items()

@@ -44,6 +44,11 @@ def moment(text: str, zone: str | None = None) -> int:
     return sane(int(read.timestamp()))
 
 
+def date_alone(text: str) -> bool:
+    """Whether a day is written without a time."""
+    return bool(CIVIL.fullmatch(text.strip()) or FRENCH.fullmatch(text.strip()))
+
+
 def _civil(text: str, year: int, month: int, day: int) -> datetime:
     if not 1 <= month <= 12 or not 1 <= day <= 31:  # noqa: PLR2004 -- months and days
         raise ValueError(_no_date(text))

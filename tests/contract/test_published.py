@@ -14,6 +14,7 @@ import pytest
 from agent.buffer.disclosed import words_of
 from agent.buffer.leftover import destroy
 from agent.house import policy_of
+from agent.protection.published import HELD_BY
 from agent.protection.stores import stores
 from agent.registry.entries import NewConsent, NewOccupancy
 from tests.contract.test_letter import DAY, MANAGER, US, Gateway, text_of
@@ -58,6 +59,27 @@ def test_the_catalogue_names_each_quantity_with_its_purposes_and_each_store(gate
     assert f'consent "advice": {US}, one index a day' in english
     for store in stores().values():
         assert store.said["en"]["name"] in english
+
+
+FORMS = (
+    "{policy: FR-1, controller: {name: Régie Dupont, contact: donnees@regie.example},"
+    " dpo: {name: Claire Martin, contact: dpo@regie.example},"
+    " forms: {asks: [{recipient: centre.example, name: Métropole, purpose: advice,"
+    " channels: [elec.imp], words: {fr: conseiller, en: advising}, why: {fr: deux hivers,"
+    " en: two winters}}]}}"
+)
+
+
+def test_a_recipient_is_called_as_the_forms_call_it(gateway):
+    gateway.consent()
+    gateway.duty()
+    changed(gateway, "{policy: FR-1}", FORMS)
+    text = page(gateway, "catalogue", "fr")
+    assert f"accord « advice » : Métropole ({US}), un index par jour" in text
+    assert (
+        f"{MANAGER}, un index par mois et à chaque changement d'occupant, et aux jours de" in text
+    )
+    assert f"combien de temps il garde ce qu'il a reçu : Métropole ({US}), other.example" in text
 
 
 def test_a_consent_that_ended_or_was_withdrawn_is_no_purpose_any_more(gateway):
@@ -114,6 +136,7 @@ def test_the_catalogue_is_a_text_and_data_too(gateway):
 def rows(gateway, language="en"):
     file = gateway.folder / "register.csv"
     assert gateway.command("register", "--language", language, "--to", file).exit_code == 0
+    assert file.read_bytes().startswith(b"\xef\xbb\xbf")  # what Excel knows UTF-8 by
     return list(csv.DictReader(io.StringIO(file.read_text("utf-8-sig")), delimiter=";"))
 
 
@@ -143,7 +166,15 @@ def test_the_register_has_what_article_30_asks_for_of_each_activity(gateway):
         "Registry of dwellings, meters and occupancies", "Evidence", "Operation and backup",
         "Breaches of personal data",
     ]  # fmt: skip
+    assert (
+        "at each change of occupant, and on the billing days (06-30)" in owed["categories of data"]
+    )
+    assert {row["building"] for row in found} == {"Les Alpins"}
+    assert "on the same disk; centre to centre.example" in sent["security measures"]
     by_activity = {row["activity"]: row["recipients"] for row in found}
+    for activity in ("Evidence", "Breaches of personal data"):
+        for store in HELD_BY[{"Evidence": "evidence"}.get(activity, "breach")]:
+            assert stores()[store].said["en"]["whom"] in by_activity[activity]
     assert by_activity["Registry of dwellings, meters and occupancies"].startswith("the recipients")
     assert by_activity["Operation and backup"] == "none; the data stay in the gateway"
     assert "NOT ENCRYPTED" in sent["security measures"]

@@ -74,19 +74,22 @@ def test_a_whole_record_misses_nothing():
 @pytest.mark.parametrize(
     ("change", "lacks"),
     [
-        ({"what": {"fr": "un"}}, ["what:en"]),
-        ({"measures": {}}, ["measures:fr", "measures:en"]),
+        ({"what": {"fr": "un"}}, []),
+        ({"measures": {}}, ["measures"]),
         ({"began": None}, ["began"]),
         ({"kinds": ()}, ["kinds"]),
         ({"stores": ()}, ["scope"]),
         ({"stores": (), "keys": ("spool",)}, []),
+        ({"stores": (), "keys": ("signing",)}, ["stores"]),
+        ({"stores": (), "places": ("D1",)}, ["stores"]),
+        ({"stores": (), "recipients": (US,)}, []),
         ({"risk": ""}, ["risk"]),
         ({"notified": None}, ["notified"]),
         ({"told": None}, ["told"]),
         ({"risk": "none", "notified": None, "told": None}, []),
         ({"risk": "risk", "told": None}, []),
         ({"notified": NOW + 72 * 3600}, []),
-        ({"notified": NOW + 72 * 3600 + 1}, ["delay:fr", "delay:en"]),
+        ({"notified": NOW + 72 * 3600 + 1}, ["delay"]),
     ],
 )
 def test_what_is_missing_is_named(change, lacks):
@@ -169,6 +172,14 @@ def test_dwellings_that_are_named_alone_are_concerned(registry):
     assert whose(registry, places=(place,), stores=("log",)) == [
         ("A-1", "first", ("log",)),
         ("A-1", "B-2", ("log",)),
+    ]
+
+
+def test_people_who_are_named_alone_are_concerned_and_not_those_after_them(registry):
+    first = next(one for one in registry.occupancies() if one.until is not None)
+    assert whose(registry, homes=(first.id,)) == [("A-1", "first", ())]
+    assert whose(registry, homes=(first.id,), stores=("registry",)) == [
+        ("A-1", "first", ("registry",))
     ]
 
 
