@@ -111,9 +111,9 @@ def fields(
     event: LogEvent | None = None, *, batch: BatchId | None = None, **names: Unpack[LogNames]
 ) -> dict[str, str]:
     """The `extra` of one log call: journal fields by name. An empty value makes no field."""
-    found = {name.upper(): str(value) for name, value in names.items() if value}
+    extra = {name.upper(): str(value) for name, value in names.items() if value}
     if event is not None:
-        found["MESSAGE_ID"] = event.value
+        extra["MESSAGE_ID"] = event.value
     if batch is not None:
-        found["BATCH"] = f"{batch.epoch}/{batch.seq}"
-    return found
+        extra["BATCH"] = f"{batch.epoch}/{batch.seq}"
+    return extra

@@ -83,7 +83,7 @@ class JournalHandler(logging.StreamHandler[Any]):
     """Sends each record to the journal with its fields.
 
     The library's own handler would add the arguments of the message (`CODE_ARGS`): those may name
-    dwellings, and a field is found by whoever searches for its value.
+    dwellings, and a field is values by whoever searches for its value.
     """
 
     def __init__(self, send: Callable[..., object]) -> None:
@@ -102,7 +102,7 @@ def entry(record: logging.LogRecord, text: str) -> list[str]:
     """What the journal gets of one record, as NAME=value; `text` has several lines where there is
     a traceback.
     """
-    found = {
+    values = {
         "MESSAGE": text,
         "PRIORITY": PRIORITIES.get(record.levelno, PRIORITIES[logging.INFO]),
         "SYSLOG_IDENTIFIER": IDENTIFIER,
@@ -112,5 +112,5 @@ def entry(record: logging.LogRecord, text: str) -> list[str]:
         "CODE_FUNC": record.funcName,
     }
     carried = record.__dict__
-    found |= {name: carried[name] for name in FIELDS if name in carried}
-    return [f"{name}={value}" for name, value in found.items()]
+    values |= {name: carried[name] for name in FIELDS if name in carried}
+    return [f"{name}={value}" for name, value in values.items()]

@@ -32,10 +32,10 @@ def main() -> None:
         "| the log | start, ms | memory, kB | a record: time, µs | CPU, µs |\n|---|---|---|---|---|"
     )
     for way, name in (("text", "text on stderr"), ("fields", "the journal with fields")):
-        found = [figures(way) for _ in range(RUNS)]
+        runs = [figures(way) for _ in range(RUNS)]
         print(
             f"| {name} | "
-            + " | ".join(f"{statistics.median(one):.4g}" for one in zip(*found, strict=True))
+            + " | ".join(f"{statistics.median(one):.4g}" for one in zip(*runs, strict=True))
             + " |"
         )
 
@@ -47,9 +47,9 @@ def figures(way: str) -> list[float]:
          "--propagation=private", "sh", "-c", SCRIPT, sys.executable, way, out),
         check=True, capture_output=True, timeout=120,
     )  # fmt: skip
-    found = [float(word) for word in out.read_text().split()]
+    numbers = [float(word) for word in out.read_text().split()]
     out.unlink()
-    return found
+    return numbers
 
 
 def resident() -> int:

@@ -90,8 +90,8 @@ def without_library(tmp_path_factory):
 
 
 def only(entries, event):
-    (found,) = [one for one in entries if one.get("MESSAGE_ID") == event]
-    return found
+    (entry,) = [one for one in entries if one.get("MESSAGE_ID") == event]
+    return entry
 
 
 def test_an_entry_says_in_fields_what_it_is_about(with_library):
