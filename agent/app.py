@@ -16,7 +16,7 @@ from agent.clock import Clock, monotonic
 from agent.closing import Closing
 from agent.config import load
 from agent.config.sample import refuse_start
-from agent.durable import SILENT, Disk, later
+from agent.durable import SILENT, DiskWriter, later
 from agent.errors import Refused
 from agent.exports import Exports
 from agent.house import House, open_steering, policy_of
@@ -27,7 +27,7 @@ from agent.moving import Moves
 from agent.reception.papers import Papers
 from agent.reception.wiring import machine_id, open_notes, open_reception
 from agent.registry import identity
-from agent.registry.looks import Looks
+from agent.registry.looks import AccessLog
 from agent.registry.registry import Registry
 from agent.reloading import reload
 from agent.restored import Restored
@@ -195,10 +195,10 @@ def _house(config: Config) -> Iterator[House]:
         traffic,
         moves,
         Closing(config.state),
-        Looks(config.state / "looks.jsonl", clock.now()),
+        AccessLog(config.state / "looks.jsonl", clock.now()),
         storage=storage,
     )
-    Disk.silent = partial(_silence, storage)
+    DiskWriter.silent = partial(_silence, storage)
     house.restored = Restored(config.state)
     house.building = BuildingFile(config.state)
     house.exports = Exports(config.state)

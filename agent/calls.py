@@ -21,7 +21,7 @@ from agent import (
     witness,
 )
 from agent.channels import channels
-from agent.clerk import Asker, author, in_person, passing
+from agent.clerk import Caller, author, in_person, passing
 from agent.clock import monotonic, stamp
 from agent.config.add import unlike
 from agent.config.outage import left
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 
     from agent.clerk import Call
     from agent.house import House, Outlet
-    from agent.lifetime import Fault
-    from agent.lines import Line
+    from agent.lifetime import ComponentFault
+    from agent.lines import LinkDevices
     from agent.model import Point, Sample
     from agent.pipeline.device import Device
     from agent.uplink.delivery import Delivery
@@ -65,11 +65,11 @@ async def _nobody(_: dict[str, Any]) -> None:
     """Nobody to tell."""
 
 
-NOBODY = Asker("gardien", _nobody)
+NOBODY = Caller("gardien", _nobody)
 """the agent itself"""
 
 
-async def status(house: House, asker: Asker, *, named: str | None = None) -> dict[str, Any]:
+async def status(house: House, asker: Caller, *, named: str | None = None) -> dict[str, Any]:
     """How everything is, as far as a person can act on it, and as far as the asker may see it.
 
     From a shared account without a name, no values of dwellings are shown, and no look is noted.
@@ -150,7 +150,7 @@ def _dwellings(house: House) -> dict[str, int]:
     return {str(state): states.count(state) for state in OccupancyState}
 
 
-def _fault(house: House, fault: Fault) -> dict[str, Any]:
+def _fault(house: House, fault: ComponentFault) -> dict[str, Any]:
     """A component that does not work because of an unexpected error, with moments of the clock."""
     passed, now = house.clock.now() - monotonic(), monotonic()
     waits = fault.next_try is not None and fault.next_try > now
@@ -206,7 +206,7 @@ def _restored(house: House) -> dict[str, Any] | None:
     }
 
 
-def _link(house: House, name: str, line: Line) -> dict[str, Any]:
+def _link(house: House, name: str, line: LinkDevices) -> dict[str, Any]:
     return {
         "open": not line.link.error,
         "error": line.link.error,
@@ -219,7 +219,7 @@ def _link(house: House, name: str, line: Line) -> dict[str, Any]:
     }
 
 
-def _disturbed(line: Line, now: float) -> dict[str, Any]:
+def _disturbed(line: LinkDevices, now: float) -> dict[str, Any]:
     """Who disturbs a line, or of how many of its devices nobody knows who disturbs them."""
     names = {
         line.link.whose(device.points[0].address): name
@@ -348,7 +348,7 @@ def _delivery(house: House, delivery: Delivery) -> dict[str, Any]:
     }
 
 
-async def read(house: House, asker: Asker, *, device: str, point: str = "") -> dict[str, Any]:
+async def read(house: House, asker: Caller, *, device: str, point: str = "") -> dict[str, Any]:
     """Read a device now, between the daemon's own requests. Raises Refused."""
     line, found = house.device(device)
     if not asker.may(Right.METERS) and not privacy.is_common(house, device):
@@ -377,7 +377,7 @@ async def read(house: House, asker: Asker, *, device: str, point: str = "") -> d
     }
 
 
-async def reload(house: House, asker: Asker) -> dict[str, Any]:
+async def reload(house: House, asker: Caller) -> dict[str, Any]:
     """Take the configuration anew. Raises Refused, and the old one stays."""
     del asker
     if house.reload is None:
@@ -386,7 +386,7 @@ async def reload(house: House, asker: Asker) -> dict[str, Any]:
     return answer
 
 
-async def configuration(house: House, asker: Asker) -> dict[str, Any]:
+async def configuration(house: House, asker: Caller) -> dict[str, Any]:
     """What the file said when it was last taken."""
     del asker
     return {"written": json.loads(json.dumps(house.config.written, default=str))}
@@ -394,7 +394,7 @@ async def configuration(house: House, asker: Asker) -> dict[str, Any]:
 
 async def scan(  # noqa: PLR0913 -- as many wishes
     house: House,
-    asker: Asker,
+    asker: Caller,
     *,
     link: str,
     first: str = "",
@@ -463,7 +463,7 @@ def at_home(call: Call) -> Call:
     """The same call; its answer says in which zone its moments are read."""
 
     @passing(call)
-    async def made(house: House, asker: Asker, **args: Any) -> dict[str, Any]:
+    async def made(house: House, asker: Caller, **args: Any) -> dict[str, Any]:
         return await call(house, asker, **args) | {"timezone": house.config.building.timezone}
 
     return made

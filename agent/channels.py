@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ruamel.yaml import YAML
 
-from agent.model import Channel, Kind
+from agent.model import Channel, ValueKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,7 @@ def channels() -> Mapping[str, Channel]:
         {
             name: Channel(
                 name=name,
-                kind=Kind(str(row["kind"])),
+                kind=ValueKind(str(row["kind"])),
                 unit=str(row["unit"]),
                 obis=str(row["obis"]) if "obis" in row else None,
                 personal=bool(row["personal"]),

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.channels import channels
 from agent.errors import Refused
-from agent.model import Kind
+from agent.model import ValueKind
 from agent.registry import calls, calls_bases, calls_forms, calls_people, catalogue, written
 from agent.registry.beside import beside
 from agent.registry.dates import said_here
 from agent.registry.documents import covers, serial_key
 from agent.registry.fields import LONGEST_LABEL, text
-from agent.registry.forms import Asking, Box, Look, template
+from agent.registry.forms import Box, FormLayout, Question, template
 from agent.roles import EVERY_ROLE, HELD
 from agent.words import N_, _
 
@@ -37,7 +37,7 @@ WHO_ARE_YOU = N_('"{account}" is an account that several people use: say who you
 
 
 @dataclass(frozen=True)
-class Asker:
+class Caller:
     """Who asks, by the kernel's word, and how to tell them how far the work is."""
 
     who: str
@@ -55,7 +55,7 @@ def shared(house: House) -> frozenset[str]:
     return frozenset({*SHARED, *house.config.building.shared_accounts})
 
 
-def author(house: House, asker: Asker, named: str | None) -> str:
+def author(house: House, asker: Caller, named: str | None) -> str:
     """Who acts: the account at the door, with the name said there.
 
     Raises Refused where the account is a shared one and no person's name is said.
@@ -82,7 +82,7 @@ def in_person(call: Callable[..., Awaitable[dict[str, Any]]], record: str = "", 
 
     @passing(call)
     async def made(
-        house: House, asker: Asker, *, named: str | None = None, **args: Any
+        house: House, asker: Caller, *, named: str | None = None, **args: Any
     ) -> dict[str, Any]:
         who = author(house, asker, named)
         answer = await call(house, replace(asker, who=who), **args)
@@ -153,7 +153,7 @@ def question(call: Callable[..., dict[str, Any]]) -> Call:
     """A call that changes nothing."""
 
     @passing(call, "who", "now")
-    async def made(house: House, asker: Asker, **args: Any) -> dict[str, Any]:
+    async def made(house: House, asker: Caller, **args: Any) -> dict[str, Any]:
         return call(house.registry, who=asker.who, now=house.clock.now(), **args)
 
     return made
@@ -164,7 +164,7 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
 
     @passing(call, "who", "now", "zone")
     async def made(
-        house: House, asker: Asker, *, named: str | None = None, **args: Any
+        house: House, asker: Caller, *, named: str | None = None, **args: Any
     ) -> dict[str, Any]:
         who = asker.who if args.get("preview") else author(house, asker, named)
         zone, now = house.config.building.timezone, house.clock.now()
@@ -213,7 +213,7 @@ def zoneless(call: Callable[..., dict[str, Any]]) -> Call:
 
 
 @passing(change(calls_bases.give), "policy")
-async def consent_give(house: House, asker: Asker, **args: Any) -> dict[str, Any]:
+async def consent_give(house: House, asker: Caller, **args: Any) -> dict[str, Any]:
     """Record consents within the building's privacy policy."""
     policy = house.config.privacy.policy
     answer = await change(calls_bases.give)(house, asker, policy=policy, **args)
@@ -224,7 +224,7 @@ async def consent_give(house: House, asker: Asker, **args: Any) -> dict[str, Any
 
 async def consent_forms(  # noqa: PLR0913 -- as many options
     house: House,
-    asker: Asker,
+    asker: Caller,
     *,
     places: Sequence[str] = (),
     language: str = "fr",
@@ -246,7 +246,7 @@ async def consent_forms(  # noqa: PLR0913 -- as many options
     settings = privacy.forms
     own = {"fr": settings.french, "en": settings.english}[language]
     asks = [
-        Asking(
+        Question(
             Box(
                 one.recipient, one.purpose, one.channels, written.step(one.scope, None), one.months
             ),
@@ -257,7 +257,7 @@ async def consent_forms(  # noqa: PLR0913 -- as many options
         for one in settings.asks
     ]
     dpo = privacy.dpo
-    look = Look(
+    look = FormLayout(
         house.config.building.name,
         house.config.zone,
         ", ".join(filter(None, (privacy.controller.name, privacy.controller.address,
@@ -278,13 +278,13 @@ async def consent_forms(  # noqa: PLR0913 -- as many options
 
 
 @passing(change(calls_forms.back), "policy")
-async def consent_answers(house: House, asker: Asker, **args: Any) -> dict[str, Any]:
+async def consent_answers(house: House, asker: Caller, **args: Any) -> dict[str, Any]:
     """Record what people ticked on their forms."""
     policy = house.config.privacy.policy
     return await change(calls_forms.back)(house, asker, policy=policy, **args)
 
 
-async def meter_list(house: House, asker: Asker) -> dict[str, Any]:
+async def meter_list(house: House, asker: Caller) -> dict[str, Any]:
     """List all installations, with how sure each is."""
     said = [one.serial for line in house.lines.values() for one in line.devices.values()]
     listed = question(calls.meter_list)
@@ -295,7 +295,7 @@ def with_indexes(call: Callable[..., dict[str, Any]]) -> Call:
     """A change that may be told what a meter shows: of the quantities that its device has."""
 
     @passing(change(call), "known")
-    async def made(house: House, asker: Asker, **args: Any) -> dict[str, Any]:
+    async def made(house: House, asker: Caller, **args: Any) -> dict[str, Any]:
         device = args.get("device") or _device_at(house, args.get("place"), args.get("old"))
         return await change(call)(house, asker, known=registers(house, device), **args)
 
@@ -304,7 +304,7 @@ def with_indexes(call: Callable[..., dict[str, Any]]) -> Call:
 
 @passing(with_indexes(calls.meter_assign))
 async def meter_assign(
-    house: House, asker: Asker, *, device: str, serial: str | None = None, **args: Any
+    house: House, asker: Caller, *, device: str, serial: str | None = None, **args: Any
 ) -> dict[str, Any]:
     """Record whose a configured device is.
 
@@ -323,7 +323,7 @@ def registers(house: House, device: str | None) -> list[str]:
     """The quantities of a device that are cumulative indexes."""
     points = house.config.points().get(device or "", ())
     found = {point.channel for point in points if point.channel and not point.derived}
-    return sorted(name for name in found if channels()[name].kind is Kind.REG)
+    return sorted(name for name in found if channels()[name].kind is ValueKind.REG)
 
 
 def _device_at(house: House, place: str | None, old: str | None) -> str | None:

@@ -19,14 +19,14 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from agent import timesync
-from agent.durable import Disk
+from agent.durable import DiskWriter
 from agent.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from agent.timesync import Evidence
+    from agent.timesync import ClockEvidence
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ BY_HAND, BY_SERVICE, BY_PLATFORM = "a person", "a time service", "the platform"
 """who may vouch for the clock"""
 
 
-class Trust(StrEnum):
+class ClockTrust(StrEnum):
     """How far the wall clock may be believed (rule C7)."""
 
     TRUSTED = "trusted"
@@ -150,20 +150,20 @@ def look(before: Memory, wall: float, steady: float, proved: float | None) -> Me
     return Memory(before.boot, known, wall - steady, floor)
 
 
-def judge(now: Memory, wall: float, steady: float, rtc: float | None) -> Trust:
+def judge(now: Memory, wall: float, steady: float, rtc: float | None) -> ClockTrust:
     """How far the clock may be believed. Pure.
 
     After a boot, an RTC that agrees is holdover, seven days from the last proved time at most.
     """
     if wall < now.floor - SLACK:
-        return Trust.UNTRUSTED
+        return ClockTrust.UNTRUSTED
     if now.proved is not None:
         age = steady - now.proved
         if age <= TRUSTED_FOR:
-            return Trust.TRUSTED
-        return Trust.HOLDOVER if age <= HELD_FOR else Trust.UNTRUSTED
+            return ClockTrust.TRUSTED
+        return ClockTrust.HOLDOVER if age <= HELD_FOR else ClockTrust.UNTRUSTED
     agrees = rtc is not None and abs(rtc - wall) <= SLACK
-    return Trust.HOLDOVER if agrees and wall <= now.floor + HELD_FOR else Trust.UNTRUSTED
+    return ClockTrust.HOLDOVER if agrees and wall <= now.floor + HELD_FOR else ClockTrust.UNTRUSTED
 
 
 class Clock:
@@ -175,7 +175,7 @@ class Clock:
         file: Path | None = None,
         wall: Callable[[], float] = seconds,
         steady: Callable[[], float] = monotonic,
-        evidence: Callable[[], Evidence] = timesync.evidence,
+        evidence: Callable[[], ClockEvidence] = timesync.evidence,
         rtc: Callable[[], float | None] = timesync.rtc,
         boot: Callable[[], str] = timesync.boot_id,
     ) -> None:
@@ -192,15 +192,15 @@ class Clock:
         """a time service and the platform's signed word agree on the time of this period"""
         self._moved_on: float | None = None
         self._first = True
-        self._trust = Trust.TRUSTED if source == "system" else Trust.UNTRUSTED
+        self._trust = ClockTrust.TRUSTED if source == "system" else ClockTrust.UNTRUSTED
         self.steps: list[float] = []
         """seconds by which the wall clock was moved since the start, each time"""
 
     @property
-    def trust(self) -> Trust:
+    def trust(self) -> ClockTrust:
         """Whether the wall clock may be believed now: not while closed slots lie ahead of it."""
         self.look()
-        return Trust.UNTRUSTED if self.ahead > SLACK else self._trust
+        return ClockTrust.UNTRUSTED if self.ahead > SLACK else self._trust
 
     @property
     def dates(self) -> bool:
@@ -216,7 +216,7 @@ class Clock:
     def believed(self) -> bool:
         """Whether somebody vouches for it, whatever was dated before."""
         self.look()
-        trusted = self._trust is not Trust.UNTRUSTED
+        trusted = self._trust is not ClockTrust.UNTRUSTED
         return trusted and (self.source == "system" or self._memory.proved is not None)
 
     @property
@@ -403,7 +403,7 @@ class Clock:
         """Look every second and remember every hour, for ever."""
         remembered = None
         while True:
-            proved = self.trust is Trust.TRUSTED
+            proved = self.trust is ClockTrust.TRUSTED
             due = remembered is None or self.steady() - remembered >= REMEMBER_EVERY
             if self.source == "ntp" and proved and due:
                 self.remember()
@@ -416,9 +416,9 @@ class Clock:
             return
         file, history, memory = self._file, asdict(self.history), asdict(self._memory)
         with suppress(OSError):  # it is for people; what counts is told below
-            Disk.make(lambda: _put(file.with_name(HISTORY), history))
+            DiskWriter.make(lambda: _put(file.with_name(HISTORY), history))
         try:
-            Disk.make(lambda: _put(file, memory))
+            DiskWriter.make(lambda: _put(file, memory))
         except OSError as error:
             log.warning(
                 "%s could not be written: %s", self._file, error,

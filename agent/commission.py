@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from agent.clerk import Asker, Call
+    from agent.clerk import Call, Caller
     from agent.house import House
     from agent.model import Point
     from agent.registry.join import Joined
@@ -30,7 +30,7 @@ MINUTES = 15
 
 @passing(change(calls.meter_import))
 async def meter_import(
-    house: House, asker: Asker, *, join_lines: bool = True, **args: Any
+    house: House, asker: Caller, *, join_lines: bool = True, **args: Any
 ) -> dict[str, Any]:
     """Record the list of meters, and say how all that are known fit what the lines say."""
     answer = await change(calls.meter_import)(house, asker, **args)
@@ -51,7 +51,7 @@ def _joined(
     return _shown(join(listed, said))
 
 
-async def _said(house: House, asker: Asker) -> list[OnTheLine]:
+async def _said(house: House, asker: Caller) -> list[OnTheLine]:
     """Every configured device with the serial number it says; those not known yet are asked now."""
     found: list[OnTheLine] = []
     devices = [(line, one) for line in house.lines.values() for one in line.devices.values()]
@@ -91,7 +91,7 @@ def _shown(joined: Joined) -> dict[str, Any]:
 
 async def meter_verify(
     house: House,
-    asker: Asker,
+    asker: Caller,
     *,
     place: str,
     shown: Mapping[str, str],
@@ -119,7 +119,7 @@ async def meter_verify(
 
 
 async def _compare(
-    house: House, asker: Asker, place: str, channel: str, shown: Decimal
+    house: House, asker: Caller, place: str, channel: str, shown: Decimal
 ) -> dict[str, Any]:
     """The meter of a place that shows this, or one that does not, and who does instead.
 
@@ -160,7 +160,7 @@ def _index(house: House, name: str, channel: str) -> Point | None:
 
 
 async def _who_shows(
-    house: House, asker: Asker, but: AbstractSet[str], channel: str, shown: Decimal
+    house: House, asker: Caller, but: AbstractSet[str], channel: str, shown: Decimal
 ) -> list[dict[str, Any]]:
     """The other meters that show this now, with the place each is said to measure."""
     found: list[dict[str, Any]] = []

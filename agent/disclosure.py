@@ -18,13 +18,20 @@ from agent.buffer.thread import in_own_thread
 from agent.channels import channels
 from agent.clock import stamp
 from agent.errors import Refused, StorageFailed
-from agent.model import Kind
+from agent.model import ValueKind
 from agent.outlet import directory_of, open_outlet, shelf_opening
 from agent.pipeline.ledger import multiplier
 from agent.pipeline.registers import Registers
 from agent.registry.dates import DAY
 from agent.registry.documents import EXACT, covers
-from agent.registry.letter import Disclosed, Erasure, Gap, Held, Known, overlaps
+from agent.registry.letter import (
+    DisclosedValues,
+    Erasure,
+    HeldValue,
+    KnowledgeGap,
+    RecipientKnowledge,
+    overlaps,
+)
 from agent.registry.schemes import scheme
 
 if TYPE_CHECKING:
@@ -32,7 +39,7 @@ if TYPE_CHECKING:
 
     from agent.buffer.announced import Item
     from agent.buffer.disclosed import Disclosure
-    from agent.buffer.shelf import Kept
+    from agent.buffer.shelf import UnassignedValue
     from agent.house import House, Outlet
     from agent.model import Point, Reading
     from agent.registry.documents import Consent, Occupancy
@@ -45,13 +52,13 @@ DISK_FAILS = "the disk fails"
 class Records:
     """What was found, for all recipients."""
 
-    disclosed: list[Disclosed] = field(default_factory=list)
+    disclosed: list[DisclosedValues] = field(default_factory=list)
     erasures: list[Erasure] = field(default_factory=list)
-    held: list[Held] = field(default_factory=list)
+    held: list[HeldValue] = field(default_factory=list)
     """of the people who were asked for"""
-    known: list[Known] = field(default_factory=list)
+    known: list[RecipientKnowledge] = field(default_factory=list)
     """what recipients know besides values"""
-    gaps: list[Gap] = field(default_factory=list)
+    gaps: list[KnowledgeGap] = field(default_factory=list)
     """what cannot be known"""
 
 
@@ -98,13 +105,13 @@ async def _of_recipient(
             if left is not None:
                 known, erasures = known + left.disclosures, left.erasures
                 if left.waits:
-                    found.gaps.append(Gap("leftover", recipient, str(left.waits)))
+                    found.gaps.append(KnowledgeGap("leftover", recipient, str(left.waits)))
             elif not known and recipient in (_concerned(house, home) or ()):
-                found.gaps.append(Gap("no_uplink", recipient))
+                found.gaps.append(KnowledgeGap("no_uplink", recipient))
         elif name in house.outlets or spool_of(state, recipient).exists():
             async with _outlet(house, name) as outlet:
                 if outlet.kept:
-                    found.gaps.append(Gap("unreadable", recipient, DISK_FAILS))
+                    found.gaps.append(KnowledgeGap("unreadable", recipient, DISK_FAILS))
                 for spool, thread in outlet.spools:
                     known += await thread.run(spool.disclosures, place or "")
                     said = await thread.run(spool.erasures)
@@ -113,24 +120,24 @@ async def _of_recipient(
                 found.known += await _known(house, outlet, place, home)
                 _identify(house, outlet)
     except (OSError, Refused, StorageFailed) as error:
-        found.gaps.append(Gap("unreadable", recipient, str(error)))
+        found.gaps.append(KnowledgeGap("unreadable", recipient, str(error)))
     mine = [one for one in known if place in (None, one.place)]
     received = {one.place for one in mine}
     found.erasures += _erasures(house, recipient, erasures, received, place)
     found.disclosed += _disclosed(mine, recipient)
 
 
-def _doubts(house: House, recipient: str) -> Iterator[Gap]:
+def _doubts(house: House, recipient: str) -> Iterator[KnowledgeGap]:
     """What is recorded of a recipient, and does not say all."""
     spool, name = spool_of(house.config.state, recipient), _uplinks(house).get(recipient)
     _, complete = kept(house.config.state, recipient)
     if not complete or spool.with_name(f"{spool.name}.damaged").exists():
-        yield Gap("damaged", recipient)
+        yield KnowledgeGap("damaged", recipient)
     if name is not None and getattr(house.config.uplinks[name].settings, "receipt", "") == "broker":
-        yield Gap("broker", recipient)
+        yield KnowledgeGap("broker", recipient)
 
 
-async def identify(house: House) -> list[Gap]:
+async def identify(house: House) -> list[KnowledgeGap]:
     """Where no daemon runs, know devices by the serial numbers that they last said; what cannot be
     known.
     """
@@ -141,7 +148,7 @@ async def identify(house: House) -> list[Gap]:
                 async with _outlet(house, name) as outlet:
                     _identify(house, outlet)
             except Refused as error:
-                gaps.append(Gap("unreadable", recipient, str(error)))
+                gaps.append(KnowledgeGap("unreadable", recipient, str(error)))
     return gaps
 
 
@@ -164,7 +171,7 @@ async def _outlet(house: House, name: str) -> AsyncIterator[Outlet]:
 
 async def _known(
     house: House, outlet: Outlet, place: str | None, home: Occupancy | None
-) -> list[Known]:
+) -> list[RecipientKnowledge]:
     """What a recipient was told, or will be, of a dwelling and these people besides values."""
     if place is None:
         return []
@@ -213,7 +220,7 @@ def facts_of(
     place: str,
     home: Occupancy | None,
     consents: Sequence[Consent],
-) -> list[Known]:
+) -> list[RecipientKnowledge]:
     """What of these was of a dwelling and these people."""
     mine = {f"bases/{one.id}" for one in consents if home and one.occupancy == home.id}
     names = items.get(f"places/{place}", {}).get("aliases", ())
@@ -229,7 +236,7 @@ def facts_of(
     }
     facts = tuple(fact for fact, known in knows.items() if known)
     schemes = tuple(sorted({scheme(str(one["scheme"])).said for one in names}))
-    return [Known(recipient, facts, schemes)] if facts else []
+    return [RecipientKnowledge(recipient, facts, schemes)] if facts else []
 
 
 def _identify(house: House, outlet: Outlet) -> None:
@@ -239,7 +246,7 @@ def _identify(house: House, outlet: Outlet) -> None:
                 line.devices[device].serial = mark.serial
 
 
-async def _waiting(outlet: Outlet, home: Occupancy | None) -> list[Held]:
+async def _waiting(outlet: Outlet, home: Occupancy | None) -> list[HeldValue]:
     if home is None:
         return []
     await outlet.intake.commit()
@@ -249,19 +256,19 @@ async def _waiting(outlet: Outlet, home: Occupancy | None) -> list[Held]:
     return [_waits(row, str(outlet.settings.recipient)) for row in rows]
 
 
-def _waits(row: Reading, recipient: str) -> Held:
+def _waits(row: Reading, recipient: str) -> HeldValue:
     series = row.series
-    period = series.kind in (Kind.INT, Kind.AVG)
+    period = series.kind in (ValueKind.INT, ValueKind.AVG)
     value = "" if row.value is None else format(row.value, "f")
     said = [row.why or "", f"{row.span} slots" if row.span > 1 else "", row.flags]
-    return Held(
+    return HeldValue(
         recipient, series.basis, series.channel, series.step,
         row.t - series.step if period else None, row.t,
         value, series.unit, row.quality, " ".join(filter(None, said)),
     )  # fmt: skip
 
 
-async def _registers(house: House, home: Occupancy) -> list[Held]:
+async def _registers(house: House, home: Occupancy) -> list[HeldValue]:
     """The midnight indexes of these people that are kept for a duty, also where no daemon runs."""
     async with AsyncExitStack() as stack:
         registers, file = house.registers, house.config.state / "registers.db"
@@ -275,21 +282,21 @@ async def _registers(house: House, home: Occupancy) -> list[Held]:
         return [_register(*one) for one in found if covers(home, one[0].slot)]
 
 
-def _register(one: Kept, point: Point) -> Held:
+def _register(one: UnassignedValue, point: Point) -> HeldValue:
     value = format(EXACT.multiply(Decimal(one.value), multiplier(point)), "f")
     channel = str(point.channel)
     unit = channels()[channel].unit
-    return Held("", "", channel, DAY, None, one.slot, value, unit, one.quality, "")
+    return HeldValue("", "", channel, DAY, None, one.slot, value, unit, one.quality, "")
 
 
-def _disclosed(counts: Iterable[Disclosure], recipient: str) -> list[Disclosed]:
+def _disclosed(counts: Iterable[Disclosure], recipient: str) -> list[DisclosedValues]:
     """The counts of one recipient; of one day and quantity in one line."""
     found: dict[tuple[str, str, str, str, str], int] = {}
     for one in counts:
         key = (one.day, one.place, one.channel, one.basis, one.occupancy)
         found[key] = found.get(key, 0) + one.values
     return [
-        Disclosed(day, recipient, place, channel, basis, values, occupancy)
+        DisclosedValues(day, recipient, place, channel, basis, values, occupancy)
         for (day, place, channel, basis, occupancy), values in found.items()
     ]
 
@@ -330,7 +337,7 @@ def _erasures(
     ]
 
 
-def _theirs(one: Disclosed, home: Occupancy, consents: Sequence[Consent]) -> bool:
+def _theirs(one: DisclosedValues, home: Occupancy, consents: Sequence[Consent]) -> bool:
     """Whether what was received was of these people, and not of those before or after them."""
     if one.occupancy:
         return one.occupancy == home.id
@@ -349,7 +356,7 @@ def _of(one: Erasure, home: Occupancy) -> bool:
     return ends and (home.until is None or one.since <= home.until)
 
 
-async def _of_the_gateway(house: House, home: Occupancy | None) -> list[Gap]:
+async def _of_the_gateway(house: House, home: Occupancy | None) -> list[KnowledgeGap]:
     """What cannot be known because of what happened to the gateway itself."""
     found = []
     body = None
@@ -357,7 +364,7 @@ async def _of_the_gateway(house: House, home: Occupancy | None) -> list[Gap]:
         body = await asyncio.to_thread(house.notes.chain.latest, "restored")
     made = str(body.get("made", "")) if body else ""
     if made and (home is None or home.since < datetime.fromisoformat(made).timestamp()):
-        found.append(Gap("restored", "", made[:10]))
+        found.append(KnowledgeGap("restored", "", made[:10]))
     if house.close is not None and not house.clock.dates:
-        found.append(Gap("clock"))
+        found.append(KnowledgeGap("clock"))
     return found

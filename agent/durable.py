@@ -35,7 +35,7 @@ class Late(OSError):
     """A call has not returned in time. It is made when the disk answers again."""
 
 
-class Disk:
+class DiskWriter:
     """The disk of the state directory, for small files: one thread writes and syncs them, in the
     order of the calls. Nobody waits for it longer than `patience`.
     """
@@ -159,7 +159,7 @@ def write(file: Path, content: bytes) -> None:
     Raises NotRecorded where the disk does not take it.
     """
     try:
-        Disk.make(lambda: Reserve(file.parent).for_(lambda: _write(file, content)))
+        DiskWriter.make(lambda: Reserve(file.parent).for_(lambda: _write(file, content)))
     except OSError as error:
         raise NotRecorded(f"{file} cannot be written: {error.strerror}") from error
 
@@ -342,7 +342,7 @@ def read(path: Path, most: int) -> tuple[bytes, os.stat_result]:
         return file.read(most), was
 
 
-class Later:
+class WriteQueue:
     """Small files that the disk's thread writes, one after the other: of each what it was given
     last. Nobody waits for the disk; what it does not take is logged, and written with the next.
     """
@@ -358,7 +358,7 @@ class Later:
             begun = file in self._waits
             self._waits[file] = content
         if not begun:
-            Disk.begin(partial(self._write, file))
+            DiskWriter.begin(partial(self._write, file))
 
     def settle(self, within: float) -> bool:
         """Wait until all is written, so many seconds at most; whether it is."""
@@ -379,8 +379,8 @@ class Later:
             if self._waits[file] is content:
                 del self._waits[file]
             else:
-                Disk.begin(partial(self._write, file))
+                DiskWriter.begin(partial(self._write, file))
             self._changed.notify_all()
 
 
-later = Later()
+later = WriteQueue()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from agent.durable import write
 from agent.errors import Refused
 from agent.log_fields import LogEvent, fields
-from agent.registry.exported import Lease, Row
+from agent.registry.exported import ExportRow, Lease
 from agent.words import _
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.registry.exported import Doubtful
-    from agent.uplink.courier import Entry
+    from agent.uplink.courier import RemoteFile
 
 log = logging.getLogger(__name__)
 FILE = "syndic.json"
@@ -35,7 +35,7 @@ MOST_DISMISSED = 5_000
 class Proposal:
     """A row that waits for a person."""
 
-    row: Row
+    row: ExportRow
     why: str
     """a `Doubt`"""
     label: str
@@ -47,7 +47,7 @@ class Proposal:
 
 
 @dataclass(slots=True)
-class Report:
+class ExportReport:
     """What became of one export."""
 
     file: str
@@ -75,7 +75,7 @@ class _Kept:
     proposals: list[Proposal] = field(default_factory=list)
     dismissed: dict[str, list[Any]] = field(default_factory=dict)
     """by key of a row: who, and when"""
-    reports: list[Report] = field(default_factory=list)
+    reports: list[ExportReport] = field(default_factory=list)
     seen: int = 0
     """when there was a new export last, or it was first looked for one"""
     revision: int = 0
@@ -98,11 +98,11 @@ class Exports:
             self._kept.seen = self._kept.seen or int(now)
             self._keep()
 
-    def knows(self, entry: Entry) -> bool:
+    def knows(self, entry: RemoteFile) -> bool:
         """Whether a file was taken as it lies there."""
         return self._kept.taken.get(entry.name, [])[:2] == [entry.size, entry.changed]
 
-    def again(self, entry: Entry, sha256: str, now: float) -> bool:
+    def again(self, entry: RemoteFile, sha256: str, now: float) -> bool:
         """Whether a file that was written anew says what it said; it is known then."""
         if self._kept.taken.get(entry.name, [])[2:] != [sha256]:
             return False
@@ -111,7 +111,9 @@ class Exports:
         self._keep()
         return True
 
-    def took(self, entry: Entry, sha256: str, report: Report, there: Iterable[str]) -> None:
+    def took(
+        self, entry: RemoteFile, sha256: str, report: ExportReport, there: Iterable[str]
+    ) -> None:
         """Note what became of a file; `there`: the names of all that lie there now."""
         names = {*there, entry.name}
         taken = {name: one for name, one in self._kept.taken.items() if name in names}
@@ -170,7 +172,7 @@ class Exports:
         return self._kept.dismissed
 
     @property
-    def reports(self) -> list[Report]:
+    def reports(self) -> list[ExportReport]:
         """What became of the last exports, the latest last."""
         return list(self._kept.reports)
 
@@ -193,9 +195,9 @@ class Exports:
             plain = json.loads(self._file.read_bytes())
             for one in plain["proposals"]:
                 row = one["row"]
-                one["row"] = Row(**row | {"states": Lease(row["states"])})
+                one["row"] = ExportRow(**row | {"states": Lease(row["states"])})
             plain["proposals"] = [Proposal(**one) for one in plain["proposals"]]
-            plain["reports"] = [Report(**one) for one in plain["reports"]]
+            plain["reports"] = [ExportReport(**one) for one in plain["reports"]]
             return _Kept(**plain)
         except FileNotFoundError:
             return _Kept()

@@ -16,19 +16,19 @@ from agent.buffer.database import Damaged
 from agent.buffer.memory import KEPT
 from agent.buffer.thread import DiskThread
 from agent.config.sums import sums_asked
-from agent.durable import SILENT, Disk
+from agent.durable import SILENT, DiskWriter
 from agent.errors import NotRecorded, Refused, StorageFailed
 from agent.lifetime import Supervisor
 from agent.log_fields import LogEvent, LogNames, fields
-from agent.pipeline.account import Account
+from agent.pipeline.account import SlotAccount
 from agent.pipeline.indexes import Indexes
 from agent.pipeline.poll import Poller
-from agent.pipeline.timekeeper import Book
+from agent.pipeline.timekeeper import SlotBook
 from agent.pipeline.timetable import running_slot
 from agent.reception.reception import BY_HAND, store_is_broken
 from agent.registry.dates import DAY
 from agent.registry.documents import Installation, covers, serial_key
-from agent.registry.gate import Common, Policy, policy
+from agent.registry.gate import CommonBasis, Policy, policy
 from agent.registry.mapping import Met, mapping
 from agent.steering.wiring import open_steering as opened
 from agent.storage import Storage, probed
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.closing import Closing
     from agent.config import Config
-    from agent.control.row import Place
+    from agent.control.row import WriteTarget
     from agent.exports import Exports
-    from agent.lines import Line
+    from agent.lines import LinkDevices
     from agent.link import Link
     from agent.model import MarkKey, Point, Sample
     from agent.moving import Moves
@@ -56,14 +56,14 @@ if TYPE_CHECKING:
     from agent.pipeline.intake import Intake
     from agent.pipeline.ledger import Ledger
     from agent.pipeline.registers import Registers
-    from agent.pipeline.sums import Asked, Sums
+    from agent.pipeline.sums import ConfiguredSums, Sums
     from agent.pipeline.timekeeper import Timekeeper
     from agent.pipeline.totals import Totals
     from agent.pipeline.unclaimed import Unclaimed
     from agent.reception.reception import Reception
     from agent.reception.wiring import Notes
     from agent.registry.identity import Identity
-    from agent.registry.looks import Looks
+    from agent.registry.looks import AccessLog
     from agent.registry.registry import Registry
     from agent.restored import Restored
     from agent.steering.wiring import Steering
@@ -133,7 +133,7 @@ class House:
     """None: `gardien key new` has not been run"""
     registry: Registry
     clock: Clock
-    lines: dict[str, Line]
+    lines: dict[str, LinkDevices]
     outlets: dict[str, Outlet]
     started: float
     """wall time"""
@@ -143,7 +143,7 @@ class House:
     """uplinks on their way to another address"""
     closing: Closing
     """recipients for whom nothing more is kept"""
-    looks: Looks | None = None
+    looks: AccessLog | None = None
     """who has seen what of dwellings here; None: nothing is shown to anybody"""
     unopened: dict[str, Outlet] = field(default_factory=dict)
     """outlets whose spool is closed and will be opened again: rows for them wait in memory"""
@@ -196,7 +196,7 @@ class House:
     """lets the periods of the clock in; None: nothing is polled"""
     indexes: Indexes = field(init=False)
     """what the sums over dwellings are made of"""
-    _asked: tuple[Config | None, Mapping[str, Asked]] = (None, MappingProxyType({}))
+    _asked: tuple[Config | None, Mapping[str, ConfiguredSums]] = (None, MappingProxyType({}))
     cursors: Cursors = field(default_factory=Cursors)
     """how far signed objects were fetched where they do not come by themselves"""
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -223,7 +223,7 @@ class House:
         loop does not find out first.
         """
         async with self._asking:
-            if Disk.silent():
+            if DiskWriter.silent():
                 return
             try:
                 thread = self.disk_thread(STATE)
@@ -239,7 +239,7 @@ class House:
         if STATE in self.storage.faults and self.disks[STATE].over:
             self.storage.recovered(STATE)
 
-    def device(self, name: str) -> tuple[Line, Device]:
+    def device(self, name: str) -> tuple[LinkDevices, Device]:
         """A configured device with its line. Raises Refused where there is none of that name."""
         for line in self.lines.values():
             if name in line.devices:
@@ -257,7 +257,7 @@ class House:
                 await line.link.tried()
                 (device.latest[point.name],) = await line.link.read([point])
 
-    def link_of(self, place: Place) -> Link | None:
+    def link_of(self, place: WriteTarget) -> Link | None:
         """The configured line that a place is on; None: there is none with these settings."""
         for name, link in self.config.links.items():
             if (link.driver, link.settings.model_dump_json()) == (place.driver, place.settings):
@@ -388,19 +388,19 @@ class House:
         ]
         return mapping(self.registry, met, int(self.clock.now()))
 
-    def accounts(self) -> list[Account]:
+    def accounts(self) -> list[SlotAccount]:
         """The recipients for whom rows are kept."""
         return [
-            Account(outlet.ledger, outlet.intake)
+            SlotAccount(outlet.ledger, outlet.intake)
             for outlet in (*self.outlets.values(), *self.unopened.values())
             if outlet.settings.recipient not in self.closing
         ]
 
-    def books(self) -> list[Book]:
+    def books(self) -> list[SlotBook]:
         """What the clock closes slots in, for every recipient."""
         asked = self.sums_asked()
         return [
-            Book(
+            SlotBook(
                 outlet.settings.recipient,
                 outlet.ledger,
                 outlet.intake,
@@ -432,7 +432,7 @@ class House:
             outlet.totals.look(outlet.ledger.gate, asked[outlet.name].whole, int(now))
             await outlet.sums.tend(asked[outlet.name], now, *words)
 
-    def sums_asked(self) -> Mapping[str, Asked]:
+    def sums_asked(self) -> Mapping[str, ConfiguredSums]:
         """By uplink, the sums that its recipient is to have."""
         known, asked = self._asked
         if known is not self.config:
@@ -519,7 +519,7 @@ def open_steering(house: House) -> AbstractAsyncContextManager[Steering]:
     )  # fmt: skip
 
 
-def new_poller(house: House, line: Line, before: Poller | None = None) -> Poller:
+def new_poller(house: House, line: LinkDevices, before: Poller | None = None) -> Poller:
     """A line's poller; devices are known by the serial numbers they last said.
 
     `before`: the one whose work it goes on with.
@@ -550,7 +550,7 @@ def policy_of(config: Config) -> Policy:
     """The privacy policy with the building's own basis for common areas."""
     common, written = None, config.privacy.common
     if written is not None:
-        common = Common(written.basis, config.midnight(written.from_))
+        common = CommonBasis(written.basis, config.midnight(written.from_))
     return policy(config.privacy.policy, common, config.zone, config.privacy.fewest)
 
 

@@ -68,7 +68,7 @@ class Backoff:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ComponentFault:
     """One component that failed because of an unexpected error, or does not work as a whole."""
 
     component: str
@@ -88,7 +88,7 @@ class Faults:
     """What does not work now because of unexpected errors, by component and part of it."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], Fault] = {}
+        self._known: dict[tuple[str, str], ComponentFault] = {}
         self._seen: set[tuple[str, str, str]] = set()
         """by component, the class of an error and the line that raised it: logged in full"""
 
@@ -108,7 +108,7 @@ class Faults:
         before = self._known.get((component, part))
         since = before.since if before else asyncio.get_running_loop().time()
         kind = type(error).__name__
-        fault = Fault(component, kind, words, since, next_try, uplink)
+        fault = ComponentFault(component, kind, words, since, next_try, uplink)
         self._known[component, part] = fault
         if before is None or before.words != words:
             why = f"{component} does not work, and is tried again: {words}"
@@ -160,7 +160,7 @@ class Faults:
         """Forget all of a component that is there no more."""
         self._known = {key: one for key, one in self._known.items() if key[0] != component}
 
-    def all(self) -> list[Fault]:
+    def all(self) -> list[ComponentFault]:
         """Every fault that lasts, the oldest first."""
         return sorted(self._known.values(), key=lambda fault: fault.since)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Line:
+class LinkDevices:
     """One link with the devices on it."""
 
     link: Link
@@ -30,11 +30,11 @@ class Line:
     """None: nothing is polled, a person only asks"""
 
 
-def lines_of(config: Config) -> dict[str, Line]:
+def lines_of(config: Config) -> dict[str, LinkDevices]:
     """Every configured line, nothing opened yet."""
     points = config.points()
     lines = {
-        name: Line(Link(name, *_opening(link), config.zone), {})
+        name: LinkDevices(Link(name, *_opening(link), config.zone), {})
         for name, link in config.links.items()
     }
     spacing = spacings(config.devices, config.links)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from agent.clock import monotonic, seconds
-from agent.drivers.base import Attributes, Discovers, Recalls, Seeks, Watched, Writes
+from agent.drivers.base import Attributes, Discovers, ObservableBus, Recalls, Seeks, Writes
 from agent.drivers.disturbed import Disturbed
 from agent.errors import AgentError, LinkLost, OutOfStep, Refused
 from agent.lifetime import ConnectionFields, keep_open
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from zoneinfo import ZoneInfo
 
-    from agent.drivers.base import Found, Held, Kept, Progress, Reads, Swept, Wish
+    from agent.drivers.base import Found, PointSlots, Progress, Reads, StoredHistory, Swept, Wish
     from agent.drivers.disturbed import Turn
     from agent.model import Point, Sample, Value
 
@@ -208,7 +208,7 @@ class Link:
         async with self._writing() as driver:
             await driver.write(point, value, slot)
 
-    async def held(self, point: Point) -> Held:
+    async def held(self, point: Point) -> PointSlots:
         """What stands at a point that may be commanded; see `Writes`."""
         async with self._writing() as driver:
             return await driver.held(point)
@@ -249,13 +249,13 @@ class Link:
         if not lost.done():
             lost.set_exception(error)
 
-    def kept(self, point: Point) -> Kept | None:
+    def kept(self, point: Point) -> StoredHistory | None:
         """Where the device may keep values of a point from before, where the bus has such."""
         return self._driver.kept(point) if isinstance(self._driver, Recalls) else None
 
     def health(self) -> Mapping[str, Any]:
         """What the open bus says of itself beyond its devices; empty while it is down."""
-        return self._driver.health() if isinstance(self._driver, Watched) else {}
+        return self._driver.health() if isinstance(self._driver, ObservableBus) else {}
 
     async def discover(self, wish: Wish) -> AsyncGenerator[Found | Progress]:
         """Search the bus step by step; readings and orders go between.

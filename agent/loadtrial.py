@@ -16,12 +16,12 @@ from agent.errors import LinkLost, Refused
 from agent.pipeline.ledger import multiplier
 from agent.registry.documents import EXACT, Installation, covers
 from agent.registry.fields import channel as word
-from agent.registry.tried import Seen, verdict
+from agent.registry.tried import IndexReading, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.clerk import Asker
+    from agent.clerk import Caller
     from agent.house import House
 
 ROUGHLY = Context(prec=3)
@@ -31,7 +31,7 @@ SHORTEST, LONGEST = 1.0, 900.0
 
 async def meter_load(  # noqa: PLR0913 -- as many options
     house: House,
-    asker: Asker,
+    asker: Caller,
     *,
     place: str,
     channel: str,
@@ -76,8 +76,8 @@ def _meant(house: House, place: str, channel: str) -> tuple[Installation, str]:
 
 
 async def _three_times(
-    house: House, asker: Asker, label: str, channel: str, seconds: float
-) -> dict[str, tuple[Seen, Seen, Seen]]:
+    house: House, asker: Caller, label: str, channel: str, seconds: float
+) -> dict[str, tuple[IndexReading, IndexReading, IndexReading]]:
     """What each meter showed before, after a while as it was, and after a while with the load.
 
     Those that did not answer each time are left out.
@@ -106,9 +106,9 @@ def _devices(house: House, channel: str) -> list[str]:
     )
 
 
-async def _round(house: House, devices: list[str], channel: str) -> Mapping[str, Seen]:
+async def _round(house: House, devices: list[str], channel: str) -> Mapping[str, IndexReading]:
     """What each of them shows now; those that do not answer are left out."""
-    found: dict[str, Seen] = {}
+    found: dict[str, IndexReading] = {}
     for name in devices:
         line, device = house.device(name)
         point = next(p for p in device.points if p.channel == channel and not p.derived)
@@ -119,7 +119,7 @@ async def _round(house: House, devices: list[str], channel: str) -> Mapping[str,
             continue
         if isinstance(sample.value, Decimal):
             value = EXACT.multiply(sample.value, multiplier(point))
-            found[name] = Seen(monotonic(), value)
+            found[name] = IndexReading(monotonic(), value)
     return found
 
 

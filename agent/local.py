@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
     from pathlib import Path
 
-    from agent.clerk import Asker
+    from agent.clerk import Caller
     from agent.house import House
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ LINE_WITHIN, FILES_WITHIN, TAKEN_WITHIN = 10.0, 60.0, 60.0
 """seconds until a request is here, then its files, and until a piece of the answer is taken"""
 
 
-async def answer(house: House, asked: Any, asker: Asker) -> dict[str, Any]:
+async def answer(house: House, asked: Any, asker: Caller) -> dict[str, Any]:
     """Make the call a request names. What it cannot do comes back as `refused`, in words."""
     from agent.calls import CALLS  # noqa: PLC0415 -- see the module
     from agent.clerk import fit  # noqa: PLC0415
@@ -124,14 +124,14 @@ class Door:
 
     async def visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, from its greeting to its end."""
-        from agent.clerk import Asker  # noqa: PLC0415 -- see the module
+        from agent.clerk import Caller  # noqa: PLC0415 -- see the module
         from agent.roles import NO_ROLE, READER, roles_of  # noqa: PLC0415
 
         async def tell(words: dict[str, Any]) -> None:
             await _say(writer, {"progress": words})
 
         uid = _peer(writer.get_extra_info("socket"))
-        asker = Asker(account(uid), tell, roles_of(uid, self._house.config.building))
+        asker = Caller(account(uid), tell, roles_of(uid, self._house.config.building))
         if not asker.roles:  # they take no place from others, and nothing of theirs is read
             error = Refused(NO_ROLE, account=asker.who, group=READER.group)
             with suppress(ConnectionError):
@@ -156,7 +156,7 @@ class Door:
             writer.close()
 
     async def _serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asker: Asker
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asker: Caller
     ) -> None:
         asked = await _heard(reader)
         async with AsyncExitStack() as stack:
@@ -413,14 +413,14 @@ async def _in_this_process(
 ) -> dict[str, Any]:
     from agent.app import visited  # noqa: PLC0415 -- see the module
     from agent.calls import CALLS  # noqa: PLC0415
-    from agent.clerk import Asker  # noqa: PLC0415
+    from agent.clerk import Caller  # noqa: PLC0415
 
     async def say(words: dict[str, Any]) -> None:
         progress(words)
 
     async with visited(config, state) as house:
         before = house.registry.revision
-        result = await CALLS[call](house, Asker(account(os.getuid()), say), **args)
+        result = await CALLS[call](house, Caller(account(os.getuid()), say), **args)
         if house.registry.unrecorded and house.registry.revision != before:
             _say_unrecorded()
         return result

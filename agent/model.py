@@ -15,7 +15,7 @@ from typing import NamedTuple
 Value = Decimal | str
 
 
-class Kind(StrEnum):
+class ValueKind(StrEnum):
     """What a value states about its slot `t` (rule R4)."""
 
     REG = "REG"
@@ -96,7 +96,7 @@ class Channel:
     """A quantity in our stable name, with its canonical unit; one row of channels.yaml."""
 
     name: str
-    kind: Kind
+    kind: ValueKind
     unit: str
     obis: str | None
     personal: bool
@@ -114,14 +114,14 @@ class Channel:
     """the same in French"""
 
     @property
-    def derived(self) -> Kind:
+    def derived(self) -> ValueKind:
         """What is derived of it: of an index what flowed, else the mean."""
-        return Kind.INT if self.kind is Kind.REG else Kind.AVG
+        return ValueKind.INT if self.kind is ValueKind.REG else ValueKind.AVG
 
     @property
     def at_changes(self) -> bool:
         """Whether rows come when it changes, and not in each slot."""
-        return self.kind is Kind.EVT
+        return self.kind is ValueKind.EVT
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +220,7 @@ Told = tuple[tuple[str, str], ...]
 """states by name, each as it was last told to one recipient (pipeline/states.py)"""
 
 
-class Mark(NamedTuple):
+class SlotMark(NamedTuple):
     """How far the slots of one device at one step are closed, for one spool."""
 
     slot: int
@@ -284,7 +284,7 @@ class Retraction:
         INT and AVG are of (t − step, t], so theirs are the slots in (since, until]; all others are
         of the instant t, in [since, until) (rule I10).
         """
-        at = t - 1 if series.kind in (Kind.INT, Kind.AVG) else t
+        at = t - 1 if series.kind in (ValueKind.INT, ValueKind.AVG) else t
         return (
             self.since <= at
             and (self.until is None or at < self.until)
@@ -326,7 +326,7 @@ class BatchId(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class SealedBatch:
     """One batch as it is sent, byte for byte, however often it is sent."""
 
     id: BatchId

@@ -22,9 +22,9 @@ from agent.steering.grants import left_out
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from agent.authority.audit import Record
+    from agent.authority.audit import AuditRecord
     from agent.authority.trust import TrustList
-    from agent.clerk import Asker, Call
+    from agent.clerk import Call, Caller
     from agent.house import House
     from agent.reception.reception import Reception
 
@@ -44,7 +44,7 @@ def standing(house: House) -> dict[str, Any] | None:
     return house.reception.status() | {"unwritten": unwritten}
 
 
-async def trust_show(house: House, asker: Asker) -> dict[str, Any]:
+async def trust_show(house: House, asker: Caller) -> dict[str, Any]:
     """The list that stands."""
     del asker
     standing = house.reception_open().book.trust
@@ -52,7 +52,7 @@ async def trust_show(house: House, asker: Asker) -> dict[str, Any]:
     return {"list": told, **house.reception_open().status()}
 
 
-async def trust_look(house: House, asker: Asker, *, text: str) -> dict[str, Any]:
+async def trust_look(house: House, asker: Caller, *, text: str) -> dict[str, Any]:
     """What a list says and who signed it, before anybody believes it. Raises Forged."""
     del asker
     new, standing = trust.read(text.encode()), house.reception_open().book.trust
@@ -67,7 +67,7 @@ async def trust_look(house: House, asker: Asker, *, text: str) -> dict[str, Any]
 
 
 async def trust_accept(
-    house: House, asker: Asker, *, text: str, sha256: str | None = None, named: str | None = None
+    house: House, asker: Caller, *, text: str, sha256: str | None = None, named: str | None = None
 ) -> dict[str, Any]:
     """Let a list stand; the first where a person has compared its roots: its sha256."""
     who = author(house, asker, named)
@@ -86,7 +86,7 @@ async def trust_accept(
 
 
 async def object_accept(
-    house: House, asker: Asker, *, text: str, named: str | None = None
+    house: House, asker: Caller, *, text: str, named: str | None = None
 ) -> dict[str, Any]:
     """Take a signed object that a person has brought; `accepted`: whether it counts now.
 
@@ -99,7 +99,7 @@ async def object_accept(
     return answer | {"accepted": _counts(answer)}
 
 
-async def object_preview(house: House, asker: Asker, *, text: str) -> dict[str, Any]:
+async def object_preview(house: House, asker: Caller, *, text: str) -> dict[str, Any]:
     """What a place map that a person has at hand would change, and change nothing. Raises Forged,
     Refused on an object of another kind.
     """
@@ -114,7 +114,7 @@ def _counts(answer: Mapping[str, Any]) -> bool:
     return not any("code" in target for target in answer.get("targets", {}).values())
 
 
-async def object_list(house: House, asker: Asker) -> dict[str, Any]:
+async def object_list(house: House, asker: Caller) -> dict[str, Any]:
     """What waits, and for what; and what could not be evaluated."""
     del asker
     book = house.reception_open().book
@@ -122,7 +122,7 @@ async def object_list(house: House, asker: Asker) -> dict[str, Any]:
 
 
 async def object_all_came(
-    house: House, asker: Asker, *, named: str | None = None
+    house: House, asker: Caller, *, named: str | None = None
 ) -> dict[str, Any]:
     """Take a person's word that a restored gateway has all that was said since. Raises Refused."""
     who, found = author(house, asker, named), house.restored
@@ -141,7 +141,7 @@ async def object_all_came(
 
 async def audit_verify(
     house: House,
-    asker: Asker,
+    asker: Caller,
     *,
     hash: str | None = None,  # noqa: A002 -- the word people write
 ) -> dict[str, Any]:
@@ -152,7 +152,7 @@ async def audit_verify(
 
 
 async def audit_list(
-    house: House, asker: Asker, *, kind: str = "", since: str | None = None, last: float = 50
+    house: House, asker: Caller, *, kind: str = "", since: str | None = None, last: float = 50
 ) -> dict[str, Any]:
     """List the last records of the chain: of a kind (`consent`: also `consent.given`), since a
     date. Raises Broken.
@@ -161,7 +161,7 @@ async def audit_list(
     begins = written.when(since, house.config.building.timezone, "since")
     first = stamp(begins) if begins is not None else ""
 
-    def wanted(record: Record) -> bool:
+    def wanted(record: AuditRecord) -> bool:
         return record.t >= first and (not kind or f"{record.type}.".startswith(f"{kind}."))
 
     most = max(1, min(int(last), MOST_RECORDS))

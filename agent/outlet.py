@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from agent.buffer.batch import BatchHead
 from agent.buffer.leftover import recipients_of, spool_of
 from agent.buffer.memory import CAP, KEPT
-from agent.buffer.shelf import Shelf
+from agent.buffer.shelf import UnassignedStore
 from agent.buffer.spool import Spool
 from agent.buffer.thread import in_own_thread
 from agent.errors import Refused, StorageFailed
 from agent.house import Outlet, midnights, points_by_key, policy_of
 from agent.lifetime import said
 from agent.log_fields import LogEvent, LogNames, fields
-from agent.pipeline.bases import Bases
+from agent.pipeline.bases import RegistryBases
 from agent.pipeline.directory import directory
 from agent.pipeline.gate import Gate
 from agent.pipeline.groups import Groups, file_of
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from agent.buffer.thread import OneThread
     from agent.clock import Clock
     from agent.house import House
-    from agent.model import Mark, MarkKey, Reading
+    from agent.model import MarkKey, Reading, SlotMark
     from agent.registry.identity import Identity
 
     Opened = tuple[Spool, OneThread]
@@ -134,12 +134,16 @@ def spool_opening(house: House, recipient: str) -> Callable[[], AbstractContextM
     )
 
 
-def shelf_opening(house: House, file: Path) -> Callable[[], AbstractContextManager[Shelf]]:
+def shelf_opening(
+    house: House, file: Path
+) -> Callable[[], AbstractContextManager[UnassignedStore]]:
     """How a shelf in the state directory is opened."""
     who = house.identity
     assert who is not None
     before = judged(house.config.state)
-    return partial(Shelf.open, file, who.spool_key, judged=before, before=who.spool_key_before)
+    return partial(
+        UnassignedStore.open, file, who.spool_key, judged=before, before=who.spool_key_before
+    )
 
 
 def _opening(house: House, name: str) -> AbstractContextManager[Spool]:
@@ -235,12 +239,12 @@ async def turned(house: House, outlet: Outlet) -> None:
     await asyncio.Event().wait()
 
 
-def _bases(house: House, ledger: Ledger) -> Bases:
-    return Bases(lambda: ledger.gate, lambda: ahead(ledger, house.clock))
+def _bases(house: House, ledger: Ledger) -> RegistryBases:
+    return RegistryBases(lambda: ledger.gate, lambda: ahead(ledger, house.clock))
 
 
 def _outlet(
-    house: House, name: str, spool: Spool, thread: OneThread, marks: Mapping[MarkKey, Mark]
+    house: House, name: str, spool: Spool, thread: OneThread, marks: Mapping[MarkKey, SlotMark]
 ) -> Outlet:
     """A recipient's account, and the room in front of its spool; nothing is in them yet."""
     config, uplink = house.config, house.config.uplinks[name]
@@ -251,7 +255,7 @@ def _outlet(
     ledger = Ledger(gate, points_by_key(config.points()), marks, config.zone)
     bases = _bases(house, ledger)
 
-    async def append(rows: Sequence[Reading], marks: Mapping[MarkKey, Mark]) -> None:
+    async def append(rows: Sequence[Reading], marks: Mapping[MarkKey, SlotMark]) -> None:
         await outlet.thread.run(outlet.spool.append, rows, marks, house.clock.now())
 
     flush = config.spool.flush

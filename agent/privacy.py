@@ -32,8 +32,16 @@ from agent.protection.stores import spoken_here
 from agent.registry import answers, written
 from agent.registry.documents import covers, serial_key
 from agent.registry.entries import NewWithdrawal
-from agent.registry.explain import Read, explain
-from agent.registry.letter import Gap, Notice, Person, erasure_state, letter, overlaps, table
+from agent.registry.explain import ConfiguredReading, explain
+from agent.registry.letter import (
+    KnowledgeGap,
+    Person,
+    WithheldNotice,
+    erasure_state,
+    letter,
+    overlaps,
+    table,
+)
 from agent.registry.looks import EVERYBODY
 from agent.registry.page import printed
 from agent.registry.place import OCCUPANCY, parse, shown
@@ -42,12 +50,12 @@ from agent.summed import summed
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.clerk import Asker, Call
+    from agent.clerk import Call, Caller
     from agent.house import House
     from agent.registry.documents import Consent, Occupancy, Place
-    from agent.registry.explain import Told
+    from agent.registry.explain import Explanation
     from agent.registry.letter import Erasure
-    from agent.registry.looks import Look
+    from agent.registry.looks import AccessEntry
     from agent.registry.page import Page
 
 STAYS = "it stayed here for a while, and the next index would tell what few used meanwhile"
@@ -56,17 +64,24 @@ log = logging.getLogger(__name__)
 DAY = 86_400
 
 
-def reads(house: House) -> list[Read]:
+def reads(house: House) -> list[ConfiguredReading]:
     """Everything that is configured to be read and has a channel."""
-    found: list[Read] = []
+    found: list[ConfiguredReading] = []
     for line in house.lines.values():
         for device in line.devices.values():
             found += [
-                Read(device.name, device.serial, point.channel, point.every, point.derived,
-                     point.place, device.serial_point is not None)
+                ConfiguredReading(
+                    device.name,
+                    device.serial,
+                    point.channel,
+                    point.every,
+                    point.derived,
+                    point.place,
+                    device.serial_point is not None,
+                )
                 for point in device.points
                 if point.channel is not None
-            ]  # fmt: skip
+            ]
     return found
 
 
@@ -82,7 +97,7 @@ def seen(what: str, call: Call) -> Call:
 
     @passing(call)
     async def made(
-        house: House, asker: Asker, *, named: str | None = None, **args: Any
+        house: House, asker: Caller, *, named: str | None = None, **args: Any
     ) -> dict[str, Any]:
         plant = "device" in args and is_common(house, args["device"])
         who = asker.who if plant else author(house, asker, named)
@@ -128,7 +143,7 @@ def _shown(house: House, args: Mapping[str, Any]) -> str | None:
     return place if place is not None and place[0] == "D" else None
 
 
-async def privacy_disclosures(house: House, asker: Asker, *, place: str = "") -> dict[str, Any]:
+async def privacy_disclosures(house: House, asker: Caller, *, place: str = "") -> dict[str, Any]:
     """List how many values of dwellings, or of one, were received by whom: no values."""
     del asker
     id_ = house.registry.place(place).id if place else None
@@ -147,7 +162,7 @@ async def privacy_disclosures(house: House, asker: Asker, *, place: str = "") ->
     }
 
 
-async def privacy_access(house: House, asker: Asker, *, place: str = "") -> dict[str, Any]:
+async def privacy_access(house: House, asker: Caller, *, place: str = "") -> dict[str, Any]:
     """List who has looked at the data of dwellings, or of one, here at the gateway."""
     del asker
     id_ = house.registry.place(place).id if place else None
@@ -159,7 +174,7 @@ async def privacy_access(house: House, asker: Asker, *, place: str = "") -> dict
 
 
 async def privacy_explain(
-    house: House, asker: Asker, *, place: str = "", at: str | None = None
+    house: House, asker: Caller, *, place: str = "", at: str | None = None
 ) -> dict[str, Any]:
     """Say what leaves, for whom and why, and what is held back and why, at a date."""
     del asker
@@ -202,7 +217,7 @@ async def privacy_explain(
 
 async def privacy_person(  # noqa: PLR0913 -- as many options
     house: House,
-    asker: Asker,
+    asker: Caller,
     *,
     place: str,
     language: str = "fr",
@@ -311,7 +326,7 @@ async def _person(  # noqa: PLR0913 -- what was asked
     )
 
 
-def _looks_at(house: House, place: Place, home: Occupancy | None) -> list[Look]:
+def _looks_at(house: House, place: Place, home: Occupancy | None) -> list[AccessEntry]:
     """Who looked at the data of a dwelling here while these people lived there."""
     found = house.looks.of(place.id) if house.looks and home else []
     return [
@@ -326,7 +341,7 @@ def _linked(house: House) -> frozenset[str]:
     return frozenset(str(one.settings.recipient) for one in house.config.uplinks.values())
 
 
-def _unidentified(house: House, place: str, t: int) -> list[Gap]:
+def _unidentified(house: House, place: str, t: int) -> list[KnowledgeGap]:
     """Meters of a dwelling of which it is not known yet which device they are, or whether any."""
     devices = {
         one.name: (one.serial, one.serial_point is not None)
@@ -343,11 +358,11 @@ def _unidentified(house: House, place: str, t: int) -> list[Gap]:
         else:  # it is bound to the number that the device says first
             unknown = meter.serial is None and devices.get(meter.device) == (None, True)
         if unknown:
-            found.append(Gap("meter", "", meter.meter))
+            found.append(KnowledgeGap("meter", "", meter.meter))
     return found
 
 
-def _notices(house: House, t: int, devices: set[str] | None) -> list[Notice]:
+def _notices(house: House, t: int, devices: set[str] | None) -> list[WithheldNotice]:
     """What recipients are told to be withheld, without values, as it stands at t: of these devices,
     or of all.
     """
@@ -367,14 +382,14 @@ def _notices(house: House, t: int, devices: set[str] | None) -> list[Notice]:
         words = (house.registry, policy_of(house.config), recipient)
         gate = Gate(*words, withholds=True, held=totals.held)
         found += [
-            Notice(recipient, series.place, series.channel, series.step, str(why))
+            WithheldNotice(recipient, series.place, series.channel, series.step, str(why))
             for point, serial in points
             for series, why in gate.at(point, serial, t).withheld
         ]
     return list(dict.fromkeys(found))
 
 
-async def privacy_catalogue(house: House, asker: Asker, *, language: str = "fr") -> dict[str, Any]:
+async def privacy_catalogue(house: House, asker: Caller, *, language: str = "fr") -> dict[str, Any]:
     """List the personal data that may be known of a dwelling and where they are kept, as people are
     told of it; and the same as a page. Raises Refused.
     """
@@ -383,7 +398,7 @@ async def privacy_catalogue(house: House, asker: Asker, *, language: str = "fr")
     return catalogue_of(of, language) | _written(catalogue_page(of, language))
 
 
-async def privacy_register(house: House, asker: Asker, *, language: str = "fr") -> dict[str, Any]:
+async def privacy_register(house: House, asker: Caller, *, language: str = "fr") -> dict[str, Any]:
     """Write the register of processing activities (GDPR, article 30). Raises Refused."""
     del asker
     of = _processing(house, language)
@@ -391,7 +406,9 @@ async def privacy_register(house: House, asker: Asker, *, language: str = "fr") 
     return {"activities": register(of, language)} | pages
 
 
-async def privacy_assessment(house: House, asker: Asker, *, language: str = "fr") -> dict[str, Any]:
+async def privacy_assessment(
+    house: House, asker: Caller, *, language: str = "fr"
+) -> dict[str, Any]:
     """Write the facts for an impact assessment (GDPR, article 35). Raises Refused."""
     del asker
     of = _processing(house, language)
@@ -407,7 +424,7 @@ def _written(page: Page) -> dict[str, Any]:
     return {"text": page.text, "html": printed(page)}
 
 
-def _told(house: House, t: int) -> list[Told]:
+def _told(house: House, t: int) -> list[Explanation]:
     found = explain(house.registry, policy_of(house.config), reads(house), recipients(house), t)
     state = house.config.state
     known = {name: Totals(totals_of(state, name)) for name in recipients(house)}
@@ -419,7 +436,7 @@ def _told(house: House, t: int) -> list[Told]:
     ]
 
 
-def _an_index_of_the_whole(one: Told) -> bool:
+def _an_index_of_the_whole(one: Explanation) -> bool:
     """Whether it is an index of the building's own that leaves, as far as the registry knows."""
     return one.step is not None and not one.derived and str(one.place)[0] == "B"
 
@@ -433,7 +450,7 @@ def _lived(house: House, place: Place, text: str) -> Occupancy:
     return home
 
 
-def _row(one: Told, labels: Mapping[str, str]) -> dict[str, Any]:
+def _row(one: Explanation, labels: Mapping[str, str]) -> dict[str, Any]:
     return {
         "label": labels.get(one.place or ""),
         "place": one.place,

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from agent import restored
 from agent.authority import trust
 from agent.authority.audit import Chain
-from agent.authority.book import FILE, Book
+from agent.authority.book import FILE, TrustStore
 from agent.authority.compact import take_apart
 from agent.authority.kinds import REVOKES
 from agent.authority.strict import bound
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from agent.buildingfile import BuildingFile
-    from agent.clerk import Asker, Call
+    from agent.clerk import Call, Caller
     from agent.config.models import Backup
     from agent.house import House
 
@@ -68,7 +68,7 @@ MOST_MARKS = 3_000_000
 
 
 async def backup(
-    house: House, asker: Asker, *, certificate: str, files: dict[str, str]
+    house: House, asker: Caller, *, certificate: str, files: dict[str, str]
 ) -> dict[str, Any]:
     """The building file, encrypted to a certificate (PEM); `files`: the configuration's texts."""
     content = _content(house, files)
@@ -205,7 +205,7 @@ def _replace(file: Path, sealed: bytes) -> None:
     beside.replace(file)
 
 
-def _wait_on(book: Book, via: str, raw: bytes) -> None:
+def _wait_on(book: TrustStore, via: str, raw: bytes) -> None:
     """Keep an object that waited; whether it may count is judged when its turn comes."""
     one = take_apart(raw)
     named = (one.typ, str(one.claims["jti"]))
@@ -325,7 +325,7 @@ def restore(found: dict[str, Any], state: Path, by: str) -> identity.Identity:
     shutil.rmtree(state / identity.KEYS, ignore_errors=True)
     restored.begin(state, str(found["made"]))
     who = identity.mint(state, str(found["gateway"]))
-    with Book.open(state / FILE) as book:
+    with TrustStore.open(state / FILE) as book:
         if standing is not None and (book.trust is None or book.trust.ver < standing.ver):
             book.install(standing, seconds())
         taken = [TakenBack(*one) for one in found.get("taken_back", ())]

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from agent.config import Config
     from agent.house import House, Outlet
-    from agent.lines import Line
-    from agent.model import Mark, MarkKey
+    from agent.lines import LinkDevices
+    from agent.model import MarkKey, SlotMark
     from agent.running import Running
 
 log = logging.getLogger(__name__)
@@ -169,7 +169,7 @@ async def _renew(here: Running, old: Config, name: str) -> bool:
     return True
 
 
-def _adopt(house: House, outlet: Outlet, marks: Mapping[MarkKey, Mark]) -> None:
+def _adopt(house: House, outlet: Outlet, marks: Mapping[MarkKey, SlotMark]) -> None:
     """Go on with the points, rules and transport of the new configuration."""
     new, uplink = house.config, house.config.uplinks[outlet.name]
     house.jobs.faults.forget(f"rows {outlet.name}")  # of devices that may be there no more
@@ -178,7 +178,7 @@ def _adopt(house: House, outlet: Outlet, marks: Mapping[MarkKey, Mark]) -> None:
     outlet.settings, outlet.transport = uplink.settings, uplink.transport
 
 
-def _go_on(here: Running, lines: dict[str, Line], opened: list[str]) -> list[str]:
+def _go_on(here: Running, lines: dict[str, LinkDevices], opened: list[str]) -> list[str]:
     """Poll again: lines that stayed keep their connection, devices that stayed their health."""
     house, moved = here.house, []
     kept, house.lines = house.lines, lines

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.durable import Disk, write
+from agent.durable import DiskWriter, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,7 +74,7 @@ class Restored:
     def end(self) -> None:
         """All was heard: by proof, or by the word of a person."""
         with suppress(OSError):  # else the next start asks once more
-            Disk.make(partial(self._file.unlink, missing_ok=True))
+            DiskWriter.make(partial(self._file.unlink, missing_ok=True))
         self.made = self.unproved = None
 
     def _note(self, unproved: frozenset[str]) -> None:

@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from agent.buffer.shelf import Shelf
+    from agent.buffer.shelf import UnassignedStore
     from agent.house import Outlet
-    from agent.lines import Line
+    from agent.lines import LinkDevices
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Running:
         else:
             self.jobs.faults.log(error, f"{context['message']}: {said(error)}", "event loop")
 
-    def serve_line(self, line: Line) -> None:
+    def serve_line(self, line: LinkDevices) -> None:
         """Keep a line open."""
         self.jobs.start(f"line {line.link.name}", line.link.serve)
 
@@ -198,16 +198,16 @@ class Running:
         self.house.unopened.pop(name, None)
         self.house.storage.recovered(f"{SPOOL}{name}")  # it is nobody's any more
 
-    def start_polling(self, line: Line) -> None:
+    def start_polling(self, line: LinkDevices) -> None:
         """Poll the devices of a line."""
         line.poller = new_poller(self.house, line)
         self.go_on_polling(line)
 
-    def go_on_polling(self, line: Line) -> None:
+    def go_on_polling(self, line: LinkDevices) -> None:
         """Let a line's poller work; after an error a new one begins, as after a restart."""
         self.jobs.start(f"poll {line.link.name}", partial(self._poll, line))
 
-    async def _poll(self, line: Line) -> None:
+    async def _poll(self, line: LinkDevices) -> None:
         if line.poller is None:
             await self._pass_over(line)
             line.poller = new_poller(self.house, line)
@@ -217,7 +217,7 @@ class Running:
             line.poller = None  # what it has in memory may be why
             raise
 
-    async def _pass_over(self, line: Line) -> None:
+    async def _pass_over(self, line: LinkDevices) -> None:
         """Close the slots that went by while nobody polled, as M `agent`."""
         clock = self.house.clock
         for one in self.house.accounts():
@@ -264,7 +264,7 @@ class Running:
             async with self._kept(kept) as broken:
                 yield broken
 
-    def _shelf(self, file: str) -> Callable[[], AbstractContextManager[Shelf]]:
+    def _shelf(self, file: str) -> Callable[[], AbstractContextManager[UnassignedStore]]:
         return shelf_opening(self.house, self.house.config.state / file)
 
     @asynccontextmanager

@@ -45,7 +45,7 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 -- a folder of our own in it, and
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class StoreFault:
     """One store that cannot be written."""
 
     reason: str
@@ -59,10 +59,10 @@ class Storage:
 
     def __init__(self, now: Callable[[], float] = seconds) -> None:
         self._now = now
-        self._faults: dict[str, Fault] = {}
+        self._faults: dict[str, StoreFault] = {}
 
     @property
-    def faults(self) -> Mapping[str, Fault]:
+    def faults(self) -> Mapping[str, StoreFault]:
         """By store."""
         return dict(self._faults)
 
@@ -74,7 +74,7 @@ class Storage:
                 "%s cannot be written: %s", store, reason,
                 extra=fields(LogEvent.STORE_FAILED, store=store, uplink=_uplink_of(store)),
             )  # fmt: skip
-        self._faults[store] = Fault(reason, known.since if known else self._now())
+        self._faults[store] = StoreFault(reason, known.since if known else self._now())
 
     def recovered(self, store: str) -> None:
         """A store was reopened, its log folded in, and a test commit has succeeded."""

@@ -19,7 +19,7 @@ from agent.clerk import author, dated_here
 from agent.clock import monotonic, stamp
 from agent.disclosure import records
 from agent.errors import NotRecorded, NotStored, Refused, StorageFailed, UplinkLost
-from agent.exports import Report
+from agent.exports import ExportReport
 from agent.log_fields import LogEvent, fields
 from agent.registry import answers
 from agent.registry.admission import Author
@@ -44,15 +44,15 @@ from agent.words import _
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.clerk import Asker, Call
+    from agent.clerk import Call, Caller
     from agent.config.syndic import Syndic
     from agent.exports import Proposal
     from agent.house import House
     from agent.registry.documents import Occupancy
     from agent.registry.entries import NewOccupancy
-    from agent.registry.exported import Change, Comparison, Export, Row
-    from agent.registry.index import Index
-    from agent.uplink.courier import Entry
+    from agent.registry.exported import ClearChange, Comparison, Export, ExportRow
+    from agent.registry.index import RegistryIndex
+    from agent.uplink.courier import RemoteFile
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ def _mapping(settings: Syndic) -> str:
 
 
 async def _take(
-    house: House, settings: Syndic, entry: Entry, content: bytes, there: Sequence[str]
+    house: House, settings: Syndic, entry: RemoteFile, content: bytes, there: Sequence[str]
 ) -> None:
     """Compare a file and record what is clear. One that is none is told once, and not taken."""
     exports, now = house.exports, house.clock.now()
@@ -135,7 +135,7 @@ async def _take(
     if exports.again(entry, sha256, now):
         return
     name = harmless(entry.name)[:LONGEST_NAME]
-    report = Report(name, int(now))
+    report = ExportReport(name, int(now))
     try:
         zone = house.config.building.timezone
         export = await asyncio.to_thread(_parsed, content, name, settings, zone)
@@ -175,7 +175,7 @@ def _parsed(content: bytes, name: str, settings: Syndic, zone: str) -> Export:
 
 
 async def _record(
-    house: House, settings: Syndic, rows: Sequence[Row], name: str
+    house: House, settings: Syndic, rows: Sequence[ExportRow], name: str
 ) -> tuple[Comparison, int]:
     """Record what is clear of these rows, and let the rest wait; how many were not told before.
 
@@ -247,9 +247,9 @@ async def _have_left(house: House, home: Occupancy, first: int) -> bool:
     return received or waits or any(gap.kind == "unreadable" for gap in found.gaps)
 
 
-def _refused(index: Index, changes: Sequence[Change], now: float, why: str) -> Waits:
+def _refused(index: RegistryIndex, changes: Sequence[ClearChange], now: float, why: str) -> Waits:
     """Which changes the registry refuses, dwelling by dwelling, and why."""
-    of: dict[str, list[Change]] = {}
+    of: dict[str, list[ClearChange]] = {}
     for change in changes:
         of.setdefault(change.place.id, []).append(change)
     held = Waits()
@@ -280,7 +280,7 @@ def standing(house: House) -> dict[str, Any] | None:
     }
 
 
-async def proposed(house: House, asker: Asker) -> dict[str, Any]:
+async def proposed(house: House, asker: Caller) -> dict[str, Any]:
     """What of the exports waits for a person, and what became of the last ones."""
     del asker
     exports = house.exports
@@ -316,7 +316,7 @@ def _moment(at: int | None) -> str | None:
 
 async def accept(
     house: House,
-    asker: Asker,
+    asker: Caller,
     *,
     row: str,
     named: str | None = None,
@@ -355,7 +355,7 @@ def _also(known: Sequence[Occupancy], recorded: Sequence[Occupancy], now: int) -
 
 async def dismiss(
     house: House,
-    asker: Asker,
+    asker: Caller,
     *,
     row: str,
     named: str | None = None,

@@ -17,11 +17,11 @@ from agent.registry.dates import moment
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from agent.clerk import Asker, Call
+    from agent.clerk import Call, Caller
     from agent.house import House
 
 
-async def show(house: House, asker: Asker) -> dict[str, Any]:
+async def show(house: House, asker: Caller) -> dict[str, Any]:
     """How it stands with the clock; `ahead` in seconds, less than 0: the last slot has passed."""
     del asker
     async with _spools(house):
@@ -39,7 +39,7 @@ async def show(house: House, asker: Asker) -> dict[str, Any]:
 
 
 async def reset(
-    house: House, asker: Asker, *, wrong_since: str, named: str | None = None
+    house: House, asker: Caller, *, wrong_since: str, named: str | None = None
 ) -> dict[str, Any]:
     """A person says that the clock is right now, and was wrong since then: what was closed since
     is taken back. Raises Refused.

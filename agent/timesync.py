@@ -36,7 +36,7 @@ class _Timex(ctypes.Structure):
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class ClockEvidence:
     """What speaks for the wall clock at one look."""
 
     kernel: bool
@@ -45,13 +45,13 @@ class Evidence:
     """when timesyncd last synchronized, nanoseconds of the wall clock of that moment"""
 
 
-def evidence(timesyncd: Path = TIMESYNCD) -> Evidence:
+def evidence(timesyncd: Path = TIMESYNCD) -> ClockEvidence:
     """Look once; costs two system calls."""
     try:
         touched: int | None = timesyncd.stat().st_mtime_ns
     except OSError:
         touched = None
-    return Evidence(_kernel_keeps_time(), touched)
+    return ClockEvidence(_kernel_keeps_time(), touched)
 
 
 @cache

@@ -25,7 +25,7 @@ WRITE_EVERY = 3600.0
 
 
 @dataclass(slots=True)
-class Counter:
+class MonthlyBytes:
     """Of one recipient: bytes in one month."""
 
     month: str = ""
@@ -48,10 +48,10 @@ class Traffic:
         if number and abs(now - self._written) >= WRITE_EVERY:
             self.remember(now)
 
-    def of(self, recipient: str, now: float) -> Counter:
+    def of(self, recipient: str, now: float) -> MonthlyBytes:
         """Give this month's counter of a recipient."""
         month = f"{datetime.fromtimestamp(now, self._zone):%Y-%m}"
-        counter = self._counters.setdefault(recipient, Counter(month))
+        counter = self._counters.setdefault(recipient, MonthlyBytes(month))
         if counter.month != month:
             counter.month, counter.used = month, 0
         return counter
@@ -69,9 +69,9 @@ class Traffic:
         later.write(self._file, json.dumps(counters).encode())
 
 
-def _recall(file: Path) -> dict[str, Counter]:
+def _recall(file: Path) -> dict[str, MonthlyBytes]:
     try:
         known = json.loads(file.read_text(encoding="utf-8"))
-        return {name: Counter(str(month), int(used)) for name, (month, used) in known.items()}
+        return {name: MonthlyBytes(str(month), int(used)) for name, (month, used) in known.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

@@ -21,14 +21,14 @@ from agent.reception.reception import BY_HAND
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.clerk import Asker, Call
+    from agent.clerk import Call, Caller
     from agent.house import House
 
 SAID = frozenset({"sub", "nbf", "exp", "scope", "lim", "evid"})
 """claims that a person says; the others are the gateway's own"""
 
 
-async def record(house: House, asker: Asker, *, grant: dict[str, Any]) -> dict[str, Any]:
+async def record(house: House, asker: Caller, *, grant: dict[str, Any]) -> dict[str, Any]:
     """Keep what an assembly has voted until somebody else confirms it; the code for the paper.
 
     Raises Refused, Forged.
@@ -52,13 +52,13 @@ async def record(house: House, asker: Asker, *, grant: dict[str, Any]) -> dict[s
     return {"code": code, **_told(vote)}
 
 
-async def look(house: House, asker: Asker, *, code: str) -> dict[str, Any]:
+async def look(house: House, asker: Caller, *, code: str) -> dict[str, Any]:
     """What would be confirmed. Raises Refused."""
     _person(house, asker)
     return _told(_found(house, code))
 
 
-async def confirm(house: House, asker: Asker, *, code: str) -> dict[str, Any]:
+async def confirm(house: House, asker: Caller, *, code: str) -> dict[str, Any]:
     """Sign a recorded vote as witness, and take it like any grant. Raises Refused, Forged."""
     account, vote = _person(house, asker), _found(house, code)
     if account == vote.account:
@@ -81,7 +81,7 @@ CALLS: Mapping[str, Call] = {
 """every call of this part by its name"""
 
 
-def _person(house: House, asker: Asker) -> str:
+def _person(house: House, asker: Caller) -> str:
     """The account at the door, where it is one person's and a vote may be witnessed at all."""
     if house.reception_open().witness is None or not house.config.trust.witnessed:
         raise Refused(
@@ -108,7 +108,7 @@ def _signed(house: House, said: Mapping[str, Any]) -> bytes:
     assert house.identity is not None
     raw = Signer(house.identity.gateway, house.identity.signing_key).sign("dr-grant+jwt", said)
     verified = verify(raw, house.reception_open().known())
-    assert isinstance(verified.said, claims.Grant)
+    assert isinstance(verified.said, claims.GrantClaims)
     try:
         grant_of(verified, verified.said)
     except ValueError as error:

@@ -22,14 +22,14 @@ from zoneinfo import ZoneInfo
 
 from agent.authority.member import Member
 from agent.authority.sign import Signer, new_jti
-from agent.authority.verify import Audience, Known, verify
-from agent.clock import Trust
+from agent.authority.verify import Audience, VerificationContext, verify
+from agent.clock import ClockTrust
 from agent.control.desk import Desk
 from agent.control.fitted import Fitted
 from agent.control.keeper import Keeper
-from agent.control.model import Kind, Limits, Modality
-from agent.control.records import Change
-from agent.control.row import Phase, Place
+from agent.control.model import Limits, LossRule, Modality
+from agent.control.records import Transaction
+from agent.control.row import Phase, WriteTarget
 from agent.control.stamps import Moment
 from agent.control.world import World
 from agent.control.writer import JournalWriter
@@ -59,7 +59,7 @@ def moment() -> Moment:
 def modality(name: str) -> Modality:
     limits = Limits(least=Decimal(-2), most=Decimal(1), duration=7200.0)
     return Modality(
-        name, "offset", Kind.SHIFT, "K", limits, "heating", require=("building_manager",)
+        name, "offset", LossRule.SHIFT, "K", limits, "heating", require=("building_manager",)
     )
 
 
@@ -85,8 +85,8 @@ def grant() -> bytes:
     return MANAGER.sign("dr-grant+jwt", claims)
 
 
-def known() -> Known:
-    return Known(MEMBERS, US, time.time(), Trust.TRUSTED)
+def known() -> VerificationContext:
+    return VerificationContext(MEMBERS, US, time.time(), ClockTrust.TRUSTED)
 
 
 async def bench(folder: Path) -> None:
@@ -105,7 +105,7 @@ async def bench(folder: Path) -> None:
         await link.tried()
         fits = {}
         for n in range(ASSETS):
-            place = Place(
+            place = WriteTarget(
                 "bms", "bacnet", "{}", "boiler", f"offset-{n}", "1201", f"analog-value,{n}"
             )
             fits[f"offset-{n}"] = Fitted(modality(f"offset-{n}"), place, (13, 10), None, "v1")
@@ -122,7 +122,7 @@ async def bench(folder: Path) -> None:
         keeper = Keeper(journal, world, fits)
         for fit in fits.values():
             memo = replace(journal.memo(fit.key), tested="v1", swept=True)
-            await writer.save(Change(memos=[(fit.key, memo)]))
+            await writer.save(Transaction(memos=[(fit.key, memo)]))
         desk = Desk(keeper, writer.call)
         await desk.take(verify(grant(), known()))
         keeping = asyncio.create_task(keeper.run())

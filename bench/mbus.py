@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from agent.drivers.mbus.bus import MbusTcp
 from agent.drivers.mbus.decode import decode
 from agent.drivers.mbus.frame import checksum
-from agent.drivers.mbus.settings import TcpSettings
+from agent.drivers.mbus.settings import MbusTcpSettings
 from agent.model import Point
 from hil.mbus.encode import Plate
 from hil.mbus.line import Bus
@@ -108,7 +108,7 @@ async def share(baudrate: int) -> tuple[float, float]:
     ]
     bus = Bus(meters, baudrate, paced=True)
     async with tcp(bus) as port:
-        settings = TcpSettings(host="127.0.0.1", port=port, baudrate=baudrate)
+        settings = MbusTcpSettings(host="127.0.0.1", port=port, baudrate=baudrate)
         async with MbusTcp.open(settings) as driver:
             began = time.perf_counter()
             for meter in meters:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pymodbus.client import AsyncModbusTcpClient
 
-from agent.drivers.modbus.tcp import ModbusTcp, TcpSettings
+from agent.drivers.modbus.tcp import ModbusTcp, ModbusTcpSettings
 from agent.drivers.profile import profile
 from agent.model import Point
 
@@ -118,7 +118,7 @@ async def bench(meters: int, rounds: int, repetitions: int) -> None:
         port = said["lines"][0]["port"]
         raw = AsyncModbusTcpClient("127.0.0.1", port=port)
         await raw.connect()
-        async with ModbusTcp.open(TcpSettings(host="127.0.0.1", port=port)) as driver:
+        async with ModbusTcp.open(ModbusTcpSettings(host="127.0.0.1", port=port)) as driver:
             ways = Ways(driver, raw, meters)
             table = {
                 "gardien": ways.ours,

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from agent.drivers.modbus.notes import place
 from agent.drivers.modbus.plan import Tariff, plan
 from agent.drivers.modbus.serialline import ModbusRtu, RtuSettings
-from agent.drivers.modbus.tcp import ModbusTcp, TcpSettings
+from agent.drivers.modbus.tcp import ModbusTcp, ModbusTcpSettings
 from agent.drivers.profile import profile, profiles
 from agent.model import Point
 from hil.modbus_server import Reply, serving
@@ -127,7 +127,7 @@ async def counts(process: asyncio.subprocess.Process) -> dict[str, Any]:
 def opening(baudrate: int, said: dict[str, Any]) -> Any:
     if baudrate:
         return ModbusRtu.open(RtuSettings(port=said["path"], baudrate=baudrate))
-    return ModbusTcp.open(TcpSettings(host="127.0.0.1", port=said["port"]))
+    return ModbusTcp.open(ModbusTcpSettings(host="127.0.0.1", port=said["port"]))
 
 
 async def measured(

@@ -11,14 +11,14 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent.drivers.modbus.master import Master
+from agent.drivers.modbus.master import ModbusMaster
 from agent.drivers.modbus.notes import place
 from agent.drivers.modbus.rehearse import Cells
 from agent.drivers.profile import profile, profiles
 from agent.model import Point
 
 if TYPE_CHECKING:
-    from agent.drivers.modbus.answer import Answer
+    from agent.drivers.modbus.answer import RequestResult
     from agent.drivers.profile import Profile
 
 MOST = 125
@@ -32,7 +32,7 @@ class Counting(Cells):
         super().__init__(test)
         self.asked = 0
 
-    async def exchange(self, unit: int, pdu: bytes) -> Answer:
+    async def exchange(self, unit: int, pdu: bytes) -> RequestResult:
         self.asked += 1
         return await super().exchange(unit, pdu)
 
@@ -46,7 +46,7 @@ def points(made: Profile, names) -> list[Point]:
 def asked(made: Profile, wanted: list[Point]) -> int:
     """Requests of the second round: the first one learns where SunSpec models begin."""
     device = Counting(made.test)
-    master = Master(device)
+    master = ModbusMaster(device)
     for _ in range(2):
         device.asked = 0
         samples = asyncio.run(master.read(wanted))

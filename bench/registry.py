@@ -18,10 +18,10 @@ from pathlib import Path
 from agent.channels import channels
 from agent.errors import Refused
 from agent.model import Point, Sample
-from agent.pipeline.gate import Gate, Held
+from agent.pipeline.gate import Gate, Withholding
 from agent.pipeline.groups import Groups
 from agent.pipeline.indexes import Indexes
-from agent.pipeline.sums import Asked, Sums
+from agent.pipeline.sums import ConfiguredSums, Sums
 from agent.registry.beside import beside
 from agent.registry.calls import place_import
 from agent.registry.documents import Installation
@@ -144,10 +144,13 @@ def summed(found):
             members = frozenset(found.dwellings())
             groups.add(name, Group(slot - 1800, slot + DAY, members))
         sums = Sums(found, "other.example", groups, indexes, {}, lambda device: device[2:])
-        sums.close(Asked("B", asked_for, 11, finest=1800), slot - 1800)
+        sums.close(ConfiguredSums("B", asked_for, 11, finest=1800), slot - 1800)
         began = time.perf_counter()
-        rows = [row for _, made, _ in sums.close(Asked("B", asked_for, 11, finest=1800), slot + 1)
-                for row in made]  # fmt: skip
+        rows = [
+            row
+            for _, made, _ in sums.close(ConfiguredSums("B", asked_for, 11, finest=1800), slot + 1)
+            for row in made
+        ]
         assert [row.n for row in rows] == [DWELLINGS] * len(CHANNELS), rows
         return seconds, time.perf_counter() - began
 
@@ -157,12 +160,12 @@ def visible(found):
     gate, label = Gate(found, RULES, RECIPIENT), f"A-{DWELLINGS - 1:03}"
     point = Point("m", "x", "1", "x", 1800, "heat", "kWh")
     serial = f"heat-{DWELLINGS - 1}"
-    assert isinstance(gate.at(point, serial, NOW + 1800).series, Held)
+    assert isinstance(gate.at(point, serial, NOW + 1800).series, Withholding)
     row = NewConsent(label, RECIPIENT, ("heat",), 1800, "more advice", NOW)
     began = time.perf_counter()
     found.consent([row], *BY, RULES)
     seconds = time.perf_counter() - began
-    assert not isinstance(gate.at(point, serial, NOW + 1800).series, Held | Unknown)
+    assert not isinstance(gate.at(point, serial, NOW + 1800).series, Withholding | Unknown)
     return seconds
 
 

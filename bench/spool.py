@@ -16,7 +16,7 @@ from statistics import median
 from agent.buffer.batch import BatchHead
 from agent.buffer.database import Database
 from agent.buffer.spool import Spool
-from agent.model import Lane, Mark, Reading, Receipt, Series
+from agent.model import Lane, Reading, Receipt, Series, SlotMark
 
 HEAD = BatchHead("G7Q2MXW4T", "energie.metropole.example", "FR-1")
 KEY = b"k" * 32
@@ -68,7 +68,7 @@ def appended(folder: Path, data: list[list[Reading]]) -> tuple[float, list[bytes
         spool.append(data[0], {})  # the series are met once in a lifetime
         began = time.perf_counter()
         for rows in data[1:]:
-            spool.append(rows, {("sdm-12", 60): Mark(rows[0].t, True)})
+            spool.append(rows, {("sdm-12", 60): SlotMark(rows[0].t, True)})
         seconds = time.perf_counter() - began
         blocks = [body for (body,) in spool._database.read("SELECT body FROM block")]  # noqa: SLF001
     return (len(data) - 1) * POINTS / seconds, blocks[1:]

@@ -30,7 +30,7 @@ from agent.buffer.thread import in_own_thread
 from agent.clock import Clock
 from agent.errors import UplinkLost
 from agent.lifetime import end, keep_open
-from agent.model import Reading, Sealed, Series
+from agent.model import Reading, SealedBatch, Series
 from agent.registry.place import mint
 from agent.uplink import transport
 from agent.uplink.base import Station
@@ -96,7 +96,7 @@ class Gateway:
         self.settings = self.kind.Settings.model_validate({"recipient": RECIPIENT} | options)
         identity = far.fleet.gateway(GATEWAY, folder / "state") if far.fleet else None
         self.station, self.delivery = Station(GATEWAY, identity), Delivery()
-        self.sealed: list[Sealed] = []
+        self.sealed: list[SealedBatch] = []
         self.packing = self.kind.packing(self.settings, self.station)
 
     async def append(self, rows: list[Reading]) -> None:
@@ -127,7 +127,7 @@ class Gateway:
                 return
             await asyncio.sleep(0.05)
 
-    async def bare(self, sealed: list[Sealed]) -> float:
+    async def bare(self, sealed: list[SealedBatch]) -> float:
         """Seconds to hand so many batches over and nothing else."""
         async with self.kind.open(self.settings, self.station) as uplink:
             began = time.monotonic()
@@ -147,9 +147,9 @@ async def gateway(word: str, delay: float, folder: Path):
 class Recording(SpoolOutbox):
     """Keeps what was sealed, to be sent once more with nothing around it."""
 
-    sealed: list[Sealed]
+    sealed: list[SealedBatch]
 
-    async def seal(self, *words: Any) -> Sealed | None:
+    async def seal(self, *words: Any) -> SealedBatch | None:
         batch = await super().seal(*words)
         if batch is not None:
             self.sealed.append(batch)

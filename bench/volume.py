@@ -21,7 +21,7 @@ from pathlib import Path
 from agent.model import Lane, Reading, Series
 from agent.registry.place import mint
 from agent.uplink import budget
-from agent.uplink.budget import Load, Stream
+from agent.uplink.budget import ReadStream, UplinkLoad
 from agent.uplink.courier import OUT, RECEIPT, name
 from agent.uplink.traffic import used
 from bench.uplink import CLOCK, Gateway, Recording, gateway
@@ -82,12 +82,12 @@ class Case:
         """Rows of one round of reading."""
         return self.dwellings * self.meters * self.values
 
-    def load(self, transport: str) -> Load:
+    def load(self, transport: str) -> UplinkLoad:
         """The same for the estimate."""
         meters = self.dwellings * self.meters
         momentary = sum(of.kind == "INS" for of in series_of(self))
-        stream = Stream(self.step, self.dwellings, meters, self.rows, momentary)
-        return Load(transport, (stream,), float(self.seal), LIFE[transport])
+        stream = ReadStream(self.step, self.dwellings, meters, self.rows, momentary)
+        return UplinkLoad(transport, (stream,), float(self.seal), LIFE[transport])
 
     def batches_a_day(self) -> float:
         """One an interval, where there is something in it."""

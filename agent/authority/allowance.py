@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.authority.refused import Code, Forged
+from agent.authority.refused import Forged, ObjectCode
 from agent.clock import stamp
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def take(db: sqlite3.Connection, owner: str, now: float) -> None:
     if left < 1:
         again = stamp(now + (1 - left) * EVERY)
         raise Forged(
-            Code.OFTEN,
+            ObjectCode.OFTEN,
             f"{owner} has made {BURST} requests, and may make one every {EVERY / 60:.0f} minutes:"
             f" the next from {again} on",
         )

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from agent import durable, timesync
 from agent.authority.canonical import canonical
 from agent.clock import stamp
-from agent.durable import NO_ROOM, Disk, Reserve
+from agent.durable import NO_ROOM, DiskWriter, Reserve
 from agent.errors import Refused
 from agent.log_fields import LogEvent, fields
 from agent.words import N_
@@ -53,7 +53,7 @@ NAME = re.compile(r"\d{12}\.jsonl")
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class AuditRecord:
     """One thing that was decided."""
 
     n: int
@@ -80,7 +80,7 @@ class Chain:
         self._folder, self._now, self._fsync, self._segment = state / FOLDER, now, fsync, segment
         self._boot = timesync.boot_id()
         self._n, self.last = 0, BEGIN
-        self._latest: dict[str, Record] = {}
+        self._latest: dict[str, AuditRecord] = {}
         self.torn = 0
         """bytes of an unfinished last line that were left by a kill or a power cut"""
         self.thinned = 0
@@ -145,7 +145,7 @@ class Chain:
         A number with a fraction is written as text.
         """
         if self._unsure:
-            Disk.make(self._open)
+            DiskWriter.make(self._open)
             self._unsure = False
         record: dict[str, Any] = {
             "n": self._n + 1,
@@ -160,12 +160,12 @@ class Chain:
             raise ValueError(f"a record of {len(line)} bytes")
         self._bring(line + b"\n")
         self._n, self.last = self._n + 1, _hash(self.last, line)
-        self._latest[type_] = Record(self._n, record["t"], type_, record["body"], self.last)
+        self._latest[type_] = AuditRecord(self._n, record["t"], type_, record["body"], self.last)
         return self.last
 
     def _bring(self, line: bytes) -> None:
         try:
-            Disk.make(lambda: Reserve(self._folder.parent).for_(lambda: self._write(line)))
+            DiskWriter.make(lambda: Reserve(self._folder.parent).for_(lambda: self._write(line)))
         except OSError as error:
             self._unsure = error.errno not in NO_ROOM
             raise
@@ -277,7 +277,7 @@ def bodies(folder: Path, type_: str) -> Iterator[dict[str, Any]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ChainVerdict:
     """What a verification found."""
 
     first: int
@@ -300,7 +300,7 @@ def told(place: Path, wanted: str | None) -> dict[str, Any]:
     return {name: one for name, one in asdict(found).items() if name != "hashes"}
 
 
-def verify(place: Path, wanted: Collection[str] = ()) -> Verdict:
+def verify(place: Path, wanted: Collection[str] = ()) -> ChainVerdict:
     """Follow a chain from its first record at hand to its last: a file, or the folder of several.
 
     Keeps no record in memory. Raises Broken, naming the first record that does not follow from the
@@ -310,8 +310,8 @@ def verify(place: Path, wanted: Collection[str] = ()) -> Verdict:
     if not files:
         raise Refused(f"{place}: no audit chain lies there")
     asked, hashes = frozenset(wanted), set()
-    first: Record | None = None
-    previous: Record | None = None
+    first: AuditRecord | None = None
+    previous: AuditRecord | None = None
     torn = 0
     for file in files:
         torn = _torn(file)
@@ -322,16 +322,16 @@ def verify(place: Path, wanted: Collection[str] = ()) -> Verdict:
             if record.hash in asked:
                 hashes.add(record.hash)
     if first is None or previous is None:
-        return Verdict(0, 0, None, BEGIN, torn)
-    return Verdict(first.n, previous.n, first.t, previous.hash, torn, frozenset(hashes))
+        return ChainVerdict(0, 0, None, BEGIN, torn)
+    return ChainVerdict(first.n, previous.n, first.t, previous.hash, torn, frozenset(hashes))
 
 
-def newest(place: Path, most: int, wanted: Callable[[Record], bool]) -> list[Record]:
+def newest(place: Path, most: int, wanted: Callable[[AuditRecord], bool]) -> list[AuditRecord]:
     """The last records of a chain that are wanted, `most` of them, the newest one last.
 
     Raises Broken, OSError.
     """
-    found: list[Record] = []
+    found: list[AuditRecord] = []
     for file in reversed(segments(place)):
         found = [one for one in _records(file, None) if wanted(one)][-most:] + found
         if len(found) >= most:
@@ -339,7 +339,7 @@ def newest(place: Path, most: int, wanted: Callable[[Record], bool]) -> list[Rec
     return found[-most:]
 
 
-def _records(path: Path, previous: Record | None) -> Iterator[Record]:
+def _records(path: Path, previous: AuditRecord | None) -> Iterator[AuditRecord]:
     """Each whole record of a file, seen to follow from the one before. Raises Broken."""
     content = path.read_bytes()
     for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), start=1):
@@ -353,7 +353,7 @@ def _records(path: Path, previous: Record | None) -> Iterator[Record]:
                 f"{path}:{number}: record {record['n']} does not follow from {previous.n}:"
                 " one of them was changed, or some between them were taken out"
             )
-        previous = Record(
+        previous = AuditRecord(
             record["n"], record["t"], record["type"], record["body"], _hash(record["prev"], line)
         )
         yield previous

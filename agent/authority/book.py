@@ -13,9 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.authority import allowance, replay, set_aside, taken, trust, votes
-from agent.authority.refused import Code, Forged
+from agent.authority.refused import Forged, ObjectCode
 from agent.clock import seconds, stamp
-from agent.durable import NO_ROOM, SILENT, Disk, Late, Reserve
+from agent.durable import NO_ROOM, SILENT, DiskWriter, Late, Reserve
 from agent.errors import NotRecorded, Refused
 from agent.log_fields import LogEvent, fields
 from agent.storage import made
@@ -89,7 +89,7 @@ def _forget_copy(copy: Path) -> None:
         copy.with_name(copy.name + suffix).unlink(missing_ok=True)
 
 
-class Book:
+class TrustStore:
     """The open file; used by one thread, but for what waits for the disk (`Disk`)."""
 
     def __init__(self, db: sqlite3.Connection, path: Path, beside: Path | None = None) -> None:
@@ -98,12 +98,12 @@ class Book:
         self.volatile = False
         """it is a copy in memory, for the disk fails: what it takes is gone with the next boot"""
         self._shut = False
-        self.taken = taken.Account.read(db)
+        self.taken = taken.Revocations.read(db)
         self.trust = self._trust()
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path, beside: Path | None = None) -> Iterator[Book]:
+    def open(cls, path: Path, beside: Path | None = None) -> Iterator[TrustStore]:
         """Open the book; a damaged one is set aside, and nobody's word counts until a trust list
         is accepted again.
 
@@ -112,7 +112,7 @@ class Book:
         """
         opening = partial(cls._opened, path, beside)
         try:
-            book = Disk.make(opening)
+            book = DiskWriter.make(opening)
             if beside is not None:
                 cls._take_over(book, beside / path.name)
         except (OSError, sqlite3.DatabaseError, Forged, NotRecorded) as error:
@@ -126,15 +126,15 @@ class Book:
                     "%s was damaged and is set aside: %s", path, error,
                     extra=fields(LogEvent.STORE_DAMAGED, store=path.name),
                 )  # fmt: skip
-                Disk.make(partial(_set_damaged_aside, path))
-                book = Disk.make(opening)
+                DiskWriter.make(partial(_set_damaged_aside, path))
+                book = DiskWriter.make(opening)
         try:
             yield book
         finally:
             book.db.close()
 
     @classmethod
-    def _take_over(cls, book: Book, copy: Path) -> None:
+    def _take_over(cls, book: TrustStore, copy: Path) -> None:
         """Keep what was taken back while the disk failed, and forget the copy: all else was not
         acknowledged, and comes again.
         """
@@ -149,7 +149,7 @@ class Book:
         _forget_copy(copy)
 
     @classmethod
-    def _copied(cls, path: Path, beside: Path | None, why: Exception) -> Book:
+    def _copied(cls, path: Path, beside: Path | None, why: Exception) -> TrustStore:
         """Open the copy that this boot has, or make one. Raises NotRecorded."""
         if beside is None:
             raise _not_now(path, why) from why
@@ -169,7 +169,7 @@ class Book:
         return book
 
     @classmethod
-    def _opened(cls, path: Path, beside: Path | None) -> Book:
+    def _opened(cls, path: Path, beside: Path | None) -> TrustStore:
         """Open the file on the disk, where that is full in the room of the reserve."""
         reserve = Reserve(path.parent)
         try:
@@ -182,7 +182,7 @@ class Book:
         return book
 
     @classmethod
-    def _of(cls, path: Path, beside: Path | None = None) -> Book:
+    def _of(cls, path: Path, beside: Path | None = None) -> TrustStore:
         path.touch(mode=0o600)
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
@@ -223,7 +223,7 @@ class Book:
             db.execute(statement)
             return
         try:
-            Disk.make(lambda: db.execute(statement))
+            DiskWriter.make(lambda: db.execute(statement))
         except OSError as error:
             if isinstance(error, Late):
                 self._go_on_in_memory(error)
@@ -232,7 +232,7 @@ class Book:
     def _go_on_in_memory(self, why: Late) -> None:
         stuck, self.db = self.db, sqlite3.connect(":memory:")
         self.db.close()
-        Disk.begin(stuck.close)  # behind what it is used for
+        DiskWriter.begin(stuck.close)  # behind what it is used for
         self.volatile, self._shut = True, True
         self.db = self._copied(self._path, self._beside, why).db
         self._shut = False
@@ -248,7 +248,7 @@ class Book:
             return None
         standing = trust.read(bytes(found[0]))
         if len(standing.signed_by(standing.roots)) < standing.threshold:
-            raise Forged(Code.SIG, "the stored trust list is not as its roots have signed it")
+            raise Forged(ObjectCode.SIG, "the stored trust list is not as its roots have signed it")
         return standing
 
     def install(self, new: TrustList, now: float) -> None:
@@ -280,7 +280,7 @@ class Book:
         ).fetchone()
         if found and ver <= found[0]:
             words = f"version {found[0]} of {verified.owner} came before, this is {ver}"
-            raise Forged(Code.VERSION, words)
+            raise Forged(ObjectCode.VERSION, words)
 
     def note_version(self, verified: Verified, ver: int) -> None:
         """Never take an older one again. Inside the caller's transaction."""
@@ -319,7 +319,7 @@ class Book:
         new = (sha256,) not in rows
         if new and len(rows) >= MOST_WAITING:
             words = f"{len(rows)} objects wait at this gateway already for facts not known yet"
-            raise Forged(Code.REGISTRY, f"{why}; and {len(rows)} objects wait already", words)
+            raise Forged(ObjectCode.REGISTRY, f"{why}; and {len(rows)} objects wait already", words)
         with self.transaction() as db:
             db.execute(
                 "INSERT INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?)"

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from agent.authority.words import (
     Building,
+    ClaimsModel,
     Day,
     Duration,
     Jti,
@@ -19,7 +20,6 @@ from agent.authority.words import (
     Name,
     Number,
     Occupancy,
-    Part,
     Place,
     Recipient,
     Seconds,
@@ -42,7 +42,7 @@ Act = Literal["limit", "setpoint", "offset", "pause", "mode", "release", "cancel
 GIVES_BACK = frozenset({"release", "cancel"})
 
 
-class Said(Part):
+class ObjectClaims(ClaimsModel):
     """What every object says: who, which one, and when it was made."""
 
     iss: Name
@@ -53,7 +53,7 @@ class Said(Part):
     exp: Seconds | None = None
 
 
-class Cmd(Part):
+class Cmd(ClaimsModel):
     """What is to be done, to what, when and for how long."""
 
     act: Act
@@ -67,7 +67,7 @@ class Cmd(Part):
     resume: bool = False
 
 
-class Command(Said):
+class Command(ObjectClaims):
     """An order within grants; `exp` is the last moment of its acceptance."""
 
     aud: Word
@@ -86,14 +86,14 @@ class Command(Said):
         return self.cmd.act in GIVES_BACK
 
 
-class GrantScope(Part):
+class GrantScope(ClaimsModel):
     """What a grant is about: controls by name, or `kind:heating`; and which actions."""
 
     assets: Annotated[list[Word], Field(min_length=1, max_length=200)]
     acts: Annotated[list[Act], Field(min_length=1)]
 
 
-class Lim(Part):
+class Lim(ClaimsModel):
     """How far, how long, how often; what is absent is left to the modality."""
 
     min: Number | None = None
@@ -109,7 +109,7 @@ class Lim(Part):
     emerg: bool = False
 
 
-class Evidence(Part):
+class ConsentEvidence(ClaimsModel):
     """On what it stands, outside of here."""
 
     kind: Literal["vote", "contract", "form"]
@@ -120,7 +120,7 @@ class Evidence(Part):
     sha256: Sha256
 
 
-class Grant(Said):
+class GrantClaims(ObjectClaims):
     """Standing word of a role-holder; `nbf` and `exp` are the time for which it stands."""
 
     sub: Name
@@ -131,10 +131,10 @@ class Grant(Said):
     occ: Occupancy | None = None
     scope: GrantScope
     lim: Lim
-    evid: Evidence
+    evid: ConsentEvidence
 
 
-class Revoked(Part):
+class Revoked(ClaimsModel):
     """One grant, object or key that counts no more."""
 
     jti: Jti | None = None
@@ -149,21 +149,21 @@ class Revoked(Part):
         return self
 
 
-class Revocation(Said):
+class Revocation(ObjectClaims):
     """Takes back, at once and for ever; `ver` grows with each of one issuer."""
 
     ver: Annotated[int, Field(ge=1, le=2**53)]
     rev: Annotated[list[Revoked], Field(min_length=1, max_length=100)]
 
 
-class ConsentData(Part):
+class ConsentData(ClaimsModel):
     """Which quantities, no finer than which step."""
 
     channels: Annotated[list[Word], Field(min_length=1, max_length=50)]
     step: Duration | Literal["P1M"]
 
 
-class Notice(Part):
+class NoticeClaims(ClaimsModel):
     """What the people were told, in which words."""
 
     version: Word
@@ -171,14 +171,14 @@ class Notice(Part):
     lang: Annotated[str, Field(pattern=r"^[a-z]{2}$")]
 
 
-class Proof(Part):
+class Proof(ClaimsModel):
     """Where the signed paper lies; it is kept by who collected it, not here."""
 
     ref: Text
     sha256: Sha256
 
 
-class Consent(Said):
+class ConsentClaims(ObjectClaims):
     """What the people of one occupancy agreed to, for one purpose; or that they withdrew it."""
 
     sub: Occupancy
@@ -192,7 +192,7 @@ class Consent(Said):
     basis: Literal["consent"] = "consent"
     given_at: Seconds | None = None
     method: Literal["paper", "web", "app", "oral-recorded"] | None = None
-    notice: Notice | None = None
+    notice: NoticeClaims | None = None
     proof: Proof | None = None
     prev: Jti | None = None
     withdrawn_at: Seconds | None = None
@@ -215,7 +215,7 @@ class Consent(Said):
         return self
 
 
-class OccupancySaid(Said):
+class OccupancySaid(ObjectClaims):
     """Somebody moves in or out, or a date is corrected; nobody is named."""
 
     place: Place
@@ -227,7 +227,7 @@ class OccupancySaid(Said):
     """the manager's own reference, such as a lease number"""
 
 
-class Duty(Said):
+class DutyClaims(ObjectClaims):
     """A legal or contractual duty of the building manager to hand indexes to one recipient."""
 
     recipient: Recipient
@@ -241,7 +241,7 @@ class Duty(Said):
     to: Moment | None = None
 
 
-class PlaceMap(Said):
+class PlaceMap(ObjectClaims):
     """Which place is called what elsewhere: the CSV of rule I24 as one text."""
 
     ver: Annotated[int, Field(ge=1, le=2**53)]
@@ -249,11 +249,11 @@ class PlaceMap(Said):
     csv: Annotated[str, Field(min_length=1)]
 
 
-class Time(Said):
+class Time(ObjectClaims):
     """It is `iat` now, says the platform."""
 
 
-class Request(Said):
+class Request(ObjectClaims):
     """The platform asks for something again, or now."""
 
     aud: Word
@@ -266,7 +266,7 @@ class Request(Said):
     device: Word | None = None
 
 
-class UplinkMove(Said):
+class UplinkMove(ObjectClaims):
     """A recipient has a new address."""
 
     aud: Word

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.authority.key import ALGORITHMS
-from agent.authority.refused import Code, Forged
+from agent.authority.refused import Forged, ObjectCode
 from agent.authority.strict import decoded, object_of, text_of
 
 LARGEST = 16 * 1024
@@ -37,13 +37,15 @@ def take_apart(raw: bytes) -> Compact:
     text = text_of(raw, LARGEST_MAP)
     parts = text.split(".")
     if len(parts) != PARTS:
-        raise Forged(Code.FORM, "it is not a signed object (three parts with dots between them)")
+        raise Forged(
+            ObjectCode.FORM, "it is not a signed object (three parts with dots between them)"
+        )
     header = header_of(parts[0])
     if len(raw) > LARGEST and header["typ"] != MAP:
-        raise Forged(Code.FORM, f"{len(raw)} bytes: a signed object has {LARGEST} at most")
+        raise Forged(ObjectCode.FORM, f"{len(raw)} bytes: a signed object has {LARGEST} at most")
     if len(decoded(parts[2], "signature")) != SIGNATURE_BYTES:
         words = f"its signature does not have {SIGNATURE_BYTES} bytes"
-        raise Forged(Code.SIG, words, words)
+        raise Forged(ObjectCode.SIG, words, words)
     claims = object_of(decoded(parts[1], "payload"), "payload")
     sha256 = hashlib.sha256(text.encode("ascii")).hexdigest()
     return Compact(text, header["typ"], header["kid"], claims, sha256)
@@ -54,12 +56,14 @@ def header_of(part: str) -> dict[str, str]:
     header = object_of(decoded(part, "header"), "header")
     if strange := header.keys() - HEADER:
         what = ", ".join(sorted(strange))[:60]
-        raise Forged(Code.FORM, f"its header may have `alg`, `kid` and `typ` only: remove {what}")
+        raise Forged(
+            ObjectCode.FORM, f"its header may have `alg`, `kid` and `typ` only: remove {what}"
+        )
     if missing := HEADER - header.keys():
-        raise Forged(Code.FORM, f"its header lacks {', '.join(sorted(missing))}")
+        raise Forged(ObjectCode.FORM, f"its header lacks {', '.join(sorted(missing))}")
     if not all(isinstance(word, str) for word in header.values()):
-        raise Forged(Code.FORM, "what its header says is not text")
+        raise Forged(ObjectCode.FORM, "what its header says is not text")
     if header["alg"] not in ALGORITHMS:
         words = f"alg {header['alg'][:20]!r}: only EdDSA with Ed25519 keys counts"
-        raise Forged(Code.SIG, words, words)
+        raise Forged(ObjectCode.SIG, words, words)
     return header

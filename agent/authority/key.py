@@ -11,7 +11,7 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
-from agent.authority.refused import Code, Forged
+from agent.authority.refused import Forged, ObjectCode
 from agent.authority.strict import decoded
 
 if TYPE_CHECKING:
@@ -45,17 +45,19 @@ class Key:
     def read(cls, jwk: object) -> Self:
         """Read a public key, members that mean nothing here left out. Raises Forged."""
         if not isinstance(jwk, dict) or (jwk.get("kty"), jwk.get("crv")) != ("OKP", "Ed25519"):
-            raise Forged(Code.FORM, "a key is a JWK of kty OKP and crv Ed25519")
+            raise Forged(ObjectCode.FORM, "a key is a JWK of kty OKP and crv Ed25519")
         if "d" in jwk:
-            raise Forged(Code.FORM, "this is a private key: it never leaves its owner's hands")
+            raise Forged(
+                ObjectCode.FORM, "this is a private key: it never leaves its owner's hands"
+            )
         if len(decoded(str(jwk.get("x")), "key")) != PUBLIC_BYTES:
-            raise Forged(Code.FORM, f"an Ed25519 key has {PUBLIC_BYTES} bytes")
+            raise Forged(ObjectCode.FORM, f"an Ed25519 key has {PUBLIC_BYTES} bytes")
         plain = {"kty": "OKP", "crv": "Ed25519", "x": str(jwk["x"])}
         try:
             known = OKPKey.import_key(dict(plain))
             return cls(known.thumbprint(), plain, known)
         except (JoseError, ValueError) as error:
-            raise Forged(Code.FORM, f"not an Ed25519 key: {error}") from error
+            raise Forged(ObjectCode.FORM, f"not an Ed25519 key: {error}") from error
 
     @classmethod
     def of(cls, public: Ed25519PublicKey) -> Self:

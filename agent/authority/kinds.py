@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from agent.authority import claims
 from agent.authority.compact import MAP
-from agent.authority.refused import Code, Forged
+from agent.authority.refused import Forged, ObjectCode
 
 if TYPE_CHECKING:
-    from agent.authority.claims import Said
+    from agent.authority.claims import ObjectClaims
 
 REVOKES = "dr-revoke+jwt"
 ROOT, WITNESS = "root", "witness"
@@ -46,10 +46,10 @@ class Dated(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ObjectKind:
     """One kind of object."""
 
-    says: type[Said]
+    says: type[ObjectClaims]
     roles: frozenset[str]
     addressed: Addressed
     dated: Dated
@@ -57,31 +57,33 @@ class Kind:
     """refused once the trust list has expired: what it allows could not be there without it"""
 
 
-KINDS: dict[str, Kind] = {
-    "dr-command+jwt": Kind(
+KINDS: dict[str, ObjectKind] = {
+    "dr-command+jwt": ObjectKind(
         claims.Command, COMMANDING, Addressed.STATE, Dated.ACCEPTANCE, widens=True
     ),
-    "dr-grant+jwt": Kind(
-        claims.Grant, GRANTING | {WITNESS}, Addressed.BUILDING, Dated.STANDING, widens=True
+    "dr-grant+jwt": ObjectKind(
+        claims.GrantClaims, GRANTING | {WITNESS}, Addressed.BUILDING, Dated.STANDING, widens=True
     ),
-    REVOKES: Kind(claims.Revocation, GRANTING | COMMANDING | {ROOT}, Addressed.ANY, Dated.RECORD),
-    "consent+jwt": Kind(
-        claims.Consent,
+    REVOKES: ObjectKind(
+        claims.Revocation, GRANTING | COMMANDING | {ROOT}, Addressed.ANY, Dated.RECORD
+    ),
+    "consent+jwt": ObjectKind(
+        claims.ConsentClaims,
         frozenset({"consent_collector", "building_manager"}),
         Addressed.ANY,
         Dated.RECORD,
     ),
-    "occupancy+jwt": Kind(claims.OccupancySaid, REGISTERING, Addressed.ANY, Dated.RECORD),
-    "duty+jwt": Kind(claims.Duty, REGISTERING, Addressed.ANY, Dated.RECORD),
-    MAP: Kind(claims.PlaceMap, REGISTERING, Addressed.ANY, Dated.RECORD),
-    "time+jwt": Kind(claims.Time, frozenset({"registry", ROOT}), Addressed.ANY, Dated.RECORD),
-    "request+jwt": Kind(
+    "occupancy+jwt": ObjectKind(claims.OccupancySaid, REGISTERING, Addressed.ANY, Dated.RECORD),
+    "duty+jwt": ObjectKind(claims.DutyClaims, REGISTERING, Addressed.ANY, Dated.RECORD),
+    MAP: ObjectKind(claims.PlaceMap, REGISTERING, Addressed.ANY, Dated.RECORD),
+    "time+jwt": ObjectKind(claims.Time, frozenset({"registry", ROOT}), Addressed.ANY, Dated.RECORD),
+    "request+jwt": ObjectKind(
         claims.Request,
         frozenset({"registry", "grid_operator"}),
         Addressed.STATE,
         Dated.ACCEPTANCE,
     ),
-    "uplink-move+jws": Kind(
+    "uplink-move+jws": ObjectKind(
         claims.UplinkMove, frozenset({"registry"}), Addressed.STATE, Dated.ACCEPTANCE, widens=True
     ),
 }
@@ -93,26 +95,26 @@ LONGEST_STANDING = 24 * 31 * 86_400
 """seconds from its begin to `exp` of a grant: 24 months"""
 
 
-def kind_of(typ: str) -> Kind:
+def kind_of(typ: str) -> ObjectKind:
     """Look a kind up. Raises Forged."""
     if typ not in KINDS:
-        raise Forged(Code.TYP, f"no object of kind {typ[:40]!r} is taken here")
+        raise Forged(ObjectCode.TYP, f"no object of kind {typ[:40]!r} is taken here")
     return KINDS[typ]
 
 
-def roles_for(kind: Kind, said: Said) -> frozenset[str]:
+def roles_for(kind: ObjectKind, said: ObjectClaims) -> frozenset[str]:
     """Who may issue this one: giving back is for any role that could have authorized."""
     if isinstance(said, claims.Command) and said.gives_back:
         return kind.roles | GRANTING
     return kind.roles
 
 
-def needs_no_clock(said: Said) -> bool:
+def needs_no_clock(said: ObjectClaims) -> bool:
     """Whether it is taken whatever the clock says: it takes back, or it is about the clock."""
     match said:
         case claims.Command():
             return said.gives_back
-        case claims.Consent():
+        case claims.ConsentClaims():
             return said.status != "given"
         case claims.Revocation() | claims.Time():
             return True

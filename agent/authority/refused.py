@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class Code(StrEnum):
+class ObjectCode(StrEnum):
     """Codes of rule H13, as far as the object itself is concerned, and five more."""
 
     FORM = "E_FORM"
@@ -54,48 +54,62 @@ LONGEST_SENTENCE = 400
 """characters that a sender is told beside a code"""
 ABOUT_ITSELF = frozenset(
     {
-        Code.FORM, Code.TYP, Code.AUD, Code.EXPIRED, Code.NOT_YET, Code.CLOCK, Code.VERSION,
-        Code.EPOCH, Code.OFTEN,
+        ObjectCode.FORM,
+        ObjectCode.TYP,
+        ObjectCode.AUD,
+        ObjectCode.EXPIRED,
+        ObjectCode.NOT_YET,
+        ObjectCode.CLOCK,
+        ObjectCode.VERSION,
+        ObjectCode.EPOCH,
+        ObjectCode.OFTEN,
     }
-)  # fmt: skip
+)
 """their details name what the object itself says and this gateway, and so may be told its sender;
 others may name people or facts that the sender must not know
 """
 WRONG = {
-    Code.SIG: "The signature does not belong to these bytes and the key that `kid` names",
-    Code.KID: "The key that `kid` names may not sign this object here",
-    Code.REPLAY: "The issuer has used this `jti` for another object before",
-    Code.REVOKED: "It was revoked before it came",
-    Code.AFTER: "The people have withdrawn or refused since, or the gateway was restored",
-    Code.REGISTRY: "It contradicts what is recorded at the gateway",
-    Code.REQUEST: "What it asks for cannot be done at this gateway",
-    Code.STORAGE: "The gateway's disk fails, so that nothing that allows something can be recorded",
-    Code.INTERNAL: "An error in the gateway's own software: it could not evaluate this object, has"
-    " set it aside and will not try it again",
+    ObjectCode.SIG: "The signature does not belong to these bytes and the key that `kid` names",
+    ObjectCode.KID: "The key that `kid` names may not sign this object here",
+    ObjectCode.REPLAY: "The issuer has used this `jti` for another object before",
+    ObjectCode.REVOKED: "It was revoked before it came",
+    ObjectCode.AFTER: "The people have withdrawn or refused since, or the gateway was restored",
+    ObjectCode.REGISTRY: "It contradicts what is recorded at the gateway",
+    ObjectCode.REQUEST: "What it asks for cannot be done at this gateway",
+    ObjectCode.STORAGE: "The gateway's disk fails, so that nothing that allows something can be"
+    " recorded",
+    ObjectCode.INTERNAL: "An error in the gateway's own software: it could not evaluate this"
+    " object, has set it aside and will not try it again",
 }
 """what is told of the other codes where nothing more exact was given"""
 REMEDIES = {
-    Code.FORM: "Correct it and sign it again with a new `jti`.",
-    Code.SIG: "Send the bytes exactly as they were signed, or sign them again.",
-    Code.KID: "Compare `kid`, `iss` and the role of the key with the gateway's trust list.",
-    Code.AUD: "Take `aud` from the member `audience` of the gateway's status and sign it again; a"
+    ObjectCode.FORM: "Correct it and sign it again with a new `jti`.",
+    ObjectCode.SIG: "Send the bytes exactly as they were signed, or sign them again.",
+    ObjectCode.KID: "Compare `kid`, `iss` and the role of the key with the gateway's trust list.",
+    ObjectCode.AUD: "Take `aud` from the member `audience` of the gateway's status and sign it"
+    " again; a"
     " grant may name the building, and a fact about a dwelling needs none.",
-    Code.TYP: "Check `typ` in the header.",
-    Code.REPLAY: "Sign it again with a new `jti`.",
-    Code.EXPIRED: "Sign it again with later times; an expired trust list must be renewed first.",
-    Code.NOT_YET: "Check the clock of the computer that signs, or send it again later.",
-    Code.CLOCK: "Send the same object again later.",
-    Code.REVOKED: "Whoever may grant it must sign a new one.",
-    Code.VERSION: "Sign it again with a higher `ver`.",
-    Code.AFTER: "`marks` names each. Ask them; if they agree now, sign a new consent with the last"
+    ObjectCode.TYP: "Check `typ` in the header.",
+    ObjectCode.REPLAY: "Sign it again with a new `jti`.",
+    ObjectCode.EXPIRED: "Sign it again with later times; an expired trust list must be renewed"
+    " first.",
+    ObjectCode.NOT_YET: "Check the clock of the computer that signs, or send it again later.",
+    ObjectCode.CLOCK: "Send the same object again later.",
+    ObjectCode.REVOKED: "Whoever may grant it must sign a new one.",
+    ObjectCode.VERSION: "Sign it again with a higher `ver`.",
+    ObjectCode.AFTER: "`marks` names each. Ask them; if they agree now, sign a new consent with the"
+    " last"
     " of these marks in `after`, and a new `jti`.",
-    Code.REGISTRY: "Compare it with the latest directory, or ask whoever looks after the gateway:"
+    ObjectCode.REGISTRY: "Compare it with the latest directory, or ask whoever looks after the"
+    " gateway:"
     " its log names both sides.",
-    Code.REQUEST: "Correct what it asks for and sign it again with a new `jti`.",
-    Code.STORAGE: "Send the same object again later.",
-    Code.EPOCH: "Take `epoch` and the numbers from batches of this gateway that were sent to you.",
-    Code.OFTEN: "Send the same object again later.",
-    Code.INTERNAL: "Do not send it again; report its sha256 to whoever looks after the gateway.",
+    ObjectCode.REQUEST: "Correct what it asks for and sign it again with a new `jti`.",
+    ObjectCode.STORAGE: "Send the same object again later.",
+    ObjectCode.EPOCH: "Take `epoch` and the numbers from batches of this gateway that were sent to"
+    " you.",
+    ObjectCode.OFTEN: "Send the same object again later.",
+    ObjectCode.INTERNAL: "Do not send it again; report its sha256 to whoever looks after the"
+    " gateway.",
 }
 
 
@@ -110,7 +124,7 @@ class Forged(Refused):
 
     def __init__(
         self,
-        code: Code,
+        code: ObjectCode,
         detail: str,
         wrong: str = "",
         remedy: str = "",

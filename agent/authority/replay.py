@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from agent.authority.refused import Code, Forged
+from agent.authority.refused import Forged, ObjectCode
 
 if TYPE_CHECKING:
     import sqlite3
@@ -42,7 +42,9 @@ def first(db: sqlite3.Connection, verified: Verified) -> dict[str, Any] | None:
         _not_too_old(db, verified)
         return None
     if found[0] != verified.sha256:
-        raise Forged(Code.REPLAY, f"{verified.owner} has used the number {verified.jti} before")
+        raise Forged(
+            ObjectCode.REPLAY, f"{verified.owner} has used the number {verified.jti} before"
+        )
     outcome: dict[str, Any] = json.loads(found[1])
     return outcome
 
@@ -51,7 +53,9 @@ def _not_too_old(db: sqlite3.Connection, verified: Verified) -> None:
     pruned = db.execute("SELECT exp FROM seen_pruned").fetchone()
     if pruned is not None and verified.exp is not None and verified.exp <= pruned[0]:
         words = "it is older than the numbers that this gateway remembers"
-        raise Forged(Code.REPLAY, f"{verified.jti} is older than what is remembered here", words)
+        raise Forged(
+            ObjectCode.REPLAY, f"{verified.jti} is older than what is remembered here", words
+        )
 
 
 def keep(db: sqlite3.Connection, verified: Verified, outcome: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from agent.authority.trust import keys_of
 from agent.settings import Secret  # noqa: TC001 -- pydantic reads it
 
 
-class Trust(BaseModel):
+class TrustSettings(BaseModel):
     """Who may say who may sign: docs/authority.md."""
 
     model_config = ConfigDict(

@@ -14,7 +14,7 @@ from joserfc import jws
 from joserfc.jwk import OKPKey
 
 from agent.authority.key import REGISTRY, Key
-from agent.authority.refused import Code, Forged
+from agent.authority.refused import Forged, ObjectCode
 from agent.authority.strict import decoded, encoded
 from agent.authority.trust import TYP, read
 from agent.clock import seconds
@@ -43,10 +43,10 @@ class Signer:
     def read(cls, jwk: Mapping[str, Any]) -> Self:
         """Read a private JWK with a member `name`. Raises Forged."""
         if (jwk.get("kty"), jwk.get("crv")) != ("OKP", "Ed25519") or "d" not in jwk:
-            raise Forged(Code.FORM, "this is no private key made by `gardien sign key`")
+            raise Forged(ObjectCode.FORM, "this is no private key made by `gardien sign key`")
         d = decoded(str(jwk["d"]), "key")
         if len(d) != PRIVATE_BYTES:
-            raise Forged(Code.FORM, f"an Ed25519 key has {PRIVATE_BYTES} bytes")
+            raise Forged(ObjectCode.FORM, f"an Ed25519 key has {PRIVATE_BYTES} bytes")
         return cls(str(jwk.get("name", "")), Ed25519PrivateKey.from_private_bytes(d))
 
     @property

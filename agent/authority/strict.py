@@ -17,7 +17,7 @@ from collections import Counter
 from decimal import Decimal
 from typing import Any
 
-from agent.authority.refused import Code, Forged
+from agent.authority.refused import Forged, ObjectCode
 
 BASE64URL = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
 DEEPEST = 12
@@ -38,20 +38,22 @@ EXPONENT = re.compile(r"[eE]([+-]?[0-9]+)$")
 def text_of(raw: bytes, most: int) -> str:
     """The text of an object, a line end after it forgiven. Raises Forged."""
     if len(raw) > most:
-        raise Forged(Code.FORM, f"{len(raw)} bytes: an object of this kind has {most} at most")
+        raise Forged(
+            ObjectCode.FORM, f"{len(raw)} bytes: an object of this kind has {most} at most"
+        )
     try:
         return raw.rstrip(b"\r\n").decode("utf-8")
     except UnicodeDecodeError:
-        raise Forged(Code.FORM, "it is not text in UTF-8") from None
+        raise Forged(ObjectCode.FORM, "it is not text in UTF-8") from None
 
 
 def decoded(part: str, what: str) -> bytes:
     """The bytes of one base64url part, in its one canonical form. Raises Forged."""
     if not BASE64URL.fullmatch(part) or len(part) % 4 == 1:
-        raise Forged(Code.FORM, f"its {what} is not base64url")
+        raise Forged(ObjectCode.FORM, f"its {what} is not base64url")
     found = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
     if encoded(found) != part:
-        raise Forged(Code.FORM, f"its {what} is not base64url in canonical form")
+        raise Forged(ObjectCode.FORM, f"its {what} is not base64url in canonical form")
     return found
 
 
@@ -67,11 +69,11 @@ def object_of(content: bytes | str, what: str) -> dict[str, Any]:
         # half a surrogate pair passes json, and nobody can write it down again
         json.dumps(found, ensure_ascii=False, default=str).encode("utf-8")
     except UnicodeEncodeError:
-        raise Forged(Code.FORM, f"its {what} is not JSON") from None
+        raise Forged(ObjectCode.FORM, f"its {what} is not JSON") from None
     except ValueError as error:
-        raise Forged(Code.FORM, f"its {error}") from None
+        raise Forged(ObjectCode.FORM, f"its {error}") from None
     if not isinstance(found, dict):
-        raise Forged(Code.FORM, f"its {what} is not a JSON object")
+        raise Forged(ObjectCode.FORM, f"its {what} is not a JSON object")
     return found
 
 

@@ -64,7 +64,7 @@ def may_end(owner: str, role: str, whose: str, of: str) -> bool:
     return role == ROOT or owner == whose or (role == of and of != OCCUPANT)
 
 
-class Account:
+class Revocations:
     """All that was taken back here, in memory."""
 
     def __init__(self, some: Iterable[TakenBack] = ()) -> None:

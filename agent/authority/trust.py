@@ -19,9 +19,9 @@ from agent.authority.compact import LARGEST, header_of
 from agent.authority.key import Key
 from agent.authority.kinds import ROOT
 from agent.authority.member import Member, Scope
-from agent.authority.refused import Code, Forged
+from agent.authority.refused import Forged, ObjectCode
 from agent.authority.strict import decoded, object_of, text_of
-from agent.authority.words import Name, Part, Seconds, Word, fault_of
+from agent.authority.words import ClaimsModel, Name, Seconds, Word, fault_of
 from agent.clock import stamp
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ ALARM = 30 * 86_400.0
 """seconds before its end from which a list is said to expire soon"""
 
 
-class ScopeSaid(Part):
+class ScopeSaid(ClaimsModel):
     """What one key may speak of; a list that is absent confines nothing."""
 
     buildings: Annotated[list[Word], Field(max_length=1000)] | None = None
@@ -40,7 +40,7 @@ class ScopeSaid(Part):
     kinds: Annotated[list[str], Field(max_length=50)] | None = None
 
 
-class MemberSaid(Part):
+class MemberSaid(ClaimsModel):
     """One key of the list."""
 
     kid: str
@@ -52,7 +52,7 @@ class MemberSaid(Part):
     exp: Seconds
 
 
-class ListSaid(Part):
+class ListSaid(ClaimsModel):
     """What the list says."""
 
     ver: Annotated[int, Field(ge=1, le=2**53)]
@@ -93,18 +93,20 @@ def read(raw: bytes) -> TrustList:
     """Read a list, strictly; who signed it is another question. Raises Forged."""
     outer = object_of(text_of(raw, LARGEST), "text")
     if outer.keys() != {"payload", "signatures"} or not isinstance(outer["payload"], str):
-        raise Forged(Code.FORM, "a trust list has `payload` and `signatures`, and nothing else")
+        raise Forged(
+            ObjectCode.FORM, "a trust list has `payload` and `signatures`, and nothing else"
+        )
     signatures = tuple(_signature(outer["payload"], one) for one in _list(outer["signatures"]))
     try:
         payload = object_of(decoded(outer["payload"], "payload"), "payload")
         said = ListSaid.model_validate(payload)
     except ValidationError as error:
-        raise Forged(Code.FORM, f"as a trust list it is wrong: {fault_of(error)}") from None
+        raise Forged(ObjectCode.FORM, f"as a trust list it is wrong: {fault_of(error)}") from None
     roots = _roots(said)
     if said.threshold > len(roots):
-        raise Forged(Code.FORM, f"{len(roots)} roots cannot make {said.threshold} signatures")
+        raise Forged(ObjectCode.FORM, f"{len(roots)} roots cannot make {said.threshold} signatures")
     if said.exp <= said.iat:
-        raise Forged(Code.FORM, "it ends before it begins")
+        raise Forged(ObjectCode.FORM, "it ends before it begins")
     return TrustList(
         ver=said.ver,
         name=said.iss,
@@ -121,17 +123,19 @@ def read(raw: bytes) -> TrustList:
 
 def _list(signatures: object) -> list[Any]:
     if not isinstance(signatures, list) or not signatures:
-        raise Forged(Code.SIG, "nobody has signed it", "nobody has signed it")
+        raise Forged(ObjectCode.SIG, "nobody has signed it", "nobody has signed it")
     return signatures
 
 
 def _signature(payload: str, one: object) -> tuple[str, str]:
     if not isinstance(one, dict) or one.keys() != {"protected", "signature"}:
-        raise Forged(Code.FORM, "a signature has `protected` and `signature`, and nothing else")
+        raise Forged(
+            ObjectCode.FORM, "a signature has `protected` and `signature`, and nothing else"
+        )
     protected, signature = str(one["protected"]), str(one["signature"])
     header = header_of(protected)
     if header["typ"] != TYP:
-        raise Forged(Code.TYP, f"it was signed as {header['typ'][:40]!r}, not as {TYP}")
+        raise Forged(ObjectCode.TYP, f"it was signed as {header['typ'][:40]!r}, not as {TYP}")
     decoded(signature, "signature")
     return header["kid"], f"{protected}.{payload}.{signature}"
 
@@ -141,10 +145,10 @@ def _roots(said: ListSaid) -> dict[str, Member]:
     for number, jwk in enumerate(said.roots, start=1):
         key = Key.read(jwk)
         if key.kid in found:
-            raise Forged(Code.FORM, f"the root key {key.kid} stands in it twice")
+            raise Forged(ObjectCode.FORM, f"the root key {key.kid} stands in it twice")
         name = jwk.get("name", f"root {number}")
         if not isinstance(name, str) or not name.isprintable():
-            raise Forged(Code.FORM, "the name of a root key is no name")
+            raise Forged(ObjectCode.FORM, "the name of a root key is no name")
         found[key.kid] = Member(key, name, ROOT)
     return found
 
@@ -154,9 +158,9 @@ def _members(said: ListSaid, roots: Mapping[str, Member]) -> dict[str, Member]:
     for one in said.keys:
         key = Key.read(one.jwk)
         if key.kid != one.kid:
-            raise Forged(Code.FORM, f"{one.kid[:43]} is not the thumbprint of its key")
+            raise Forged(ObjectCode.FORM, f"{one.kid[:43]} is not the thumbprint of its key")
         if key.kid in found or key.kid in roots:
-            raise Forged(Code.FORM, f"the key {key.kid} stands in it twice")
+            raise Forged(ObjectCode.FORM, f"the key {key.kid} stands in it twice")
         scope = Scope(*(_set(words) for words in one.scope.model_dump().values()))
         found[key.kid] = Member(key, one.name, one.role, scope, one.nbf, one.exp)
     return found
@@ -174,21 +178,23 @@ def admit(new: TrustList, current: TrustList | None, least: int, now: float | No
     """
     if new.threshold < least:
         words = f"it wants {new.threshold} signatures only; `trust.threshold` is {least}"
-        raise Forged(Code.SIG, words, words)
+        raise Forged(ObjectCode.SIG, words, words)
     if current is not None:
         if new.ver <= current.ver:
-            raise Forged(Code.VERSION, f"it is version {new.ver}; version {current.ver} stands")
+            raise Forged(
+                ObjectCode.VERSION, f"it is version {new.ver}; version {current.ver} stands"
+            )
         _enough(new, current.roots, current.threshold, "the roots that stand")
     _enough(new, new.roots, new.threshold, "its own roots")
     if now is not None and new.expires < now:
-        raise Forged(Code.EXPIRED, f"it expired on {stamp(new.expires)}")
+        raise Forged(ObjectCode.EXPIRED, f"it expired on {stamp(new.expires)}")
 
 
 def _enough(new: TrustList, roots: Mapping[str, Key], threshold: int, whose: str) -> None:
     count = len(new.signed_by(roots))
     if count < threshold:
         words = f"{count} of {whose} have signed it, {threshold} must"
-        raise Forged(Code.SIG, words, words)
+        raise Forged(ObjectCode.SIG, words, words)
 
 
 def pinned(new: TrustList, roots: Collection[str]) -> bool:
@@ -200,7 +206,7 @@ def keys_of(text: bytes) -> dict[str, Key]:
     """The keys of a JWK set, by kid. Raises Forged."""
     found = object_of(text_of(text, LARGEST), "text").get("keys")
     if not isinstance(found, list) or not found:
-        raise Forged(Code.FORM, 'a file of keys says {"keys": […]}')
+        raise Forged(ObjectCode.FORM, 'a file of keys says {"keys": […]}')
     keys = [Key.read(jwk) for jwk in found]
     return {key.kid: key for key in keys}
 

@@ -25,19 +25,19 @@ from agent.authority.kinds import (
     needs_no_clock,
     roles_for,
 )
-from agent.authority.refused import Code, Forged
+from agent.authority.refused import Forged, ObjectCode
 from agent.authority.words import fault_of
-from agent.clock import Trust, stamp
+from agent.clock import ClockTrust, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from agent.authority.claims import Said
+    from agent.authority.claims import ObjectClaims
     from agent.authority.compact import Compact
-    from agent.authority.kinds import Kind
+    from agent.authority.kinds import ObjectKind
     from agent.authority.member import Member, Scope
 
-TOLERANCE = {Trust.TRUSTED: 60.0, Trust.HOLDOVER: 120.0}
+TOLERANCE = {ClockTrust.TRUSTED: 60.0, ClockTrust.HOLDOVER: 120.0}
 """seconds by which two clocks may differ"""
 NOT_THEIRS = "a key is revoked by its owner, by another key of its role, or by a root"
 
@@ -55,7 +55,7 @@ class Verified:
     """what the key may speak of; `scope.covers` is for who knows the controls"""
     claims: Mapping[str, Any]
     """as JSON says them, checked against their model; numbers with a fraction are Decimal"""
-    said: Said
+    said: ObjectClaims
     """the same, as the model of its kind (agent.authority.claims)"""
     jti: str
     iat: int
@@ -90,7 +90,7 @@ class Audience:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class VerificationContext:
     """Against what an object is judged."""
 
     members: Mapping[str, Member]
@@ -98,14 +98,14 @@ class Known:
     audience: Audience
     now: float
     """wall time"""
-    clock: Trust
+    clock: ClockTrust
     revoked: Collection[str] = ()
     """kids that count no more"""
     expires: float | None = None
     """when the trust list expires; None: never"""
 
 
-def verify(raw: bytes, known: Known) -> Verified:
+def verify(raw: bytes, known: VerificationContext) -> Verified:
     """What an object says, once its author, its audience and its time are right. Raises Forged."""
     compact = take_apart(raw)
     kind = kind_of(compact.typ)
@@ -131,45 +131,47 @@ def verify(raw: bytes, known: Known) -> Verified:
     )
 
 
-def _signer(compact: Compact, known: Known) -> Member:
+def _signer(compact: Compact, known: VerificationContext) -> Member:
     member = known.members.get(compact.kid)
     if member is None:
         unknown = f"nobody in the trust list has the key {compact.kid[:43]!r}"
-        raise Forged(Code.KID, unknown, unknown)
+        raise Forged(ObjectCode.KID, unknown, unknown)
     if not member.key.signed(compact.text):
-        raise Forged(Code.SIG, f"the key of {member.name} has not signed these bytes")
+        raise Forged(ObjectCode.SIG, f"the key of {member.name} has not signed these bytes")
     if compact.kid in known.revoked:
         words = f"the key {compact.kid} of {member.name} was revoked"
-        raise Forged(Code.KID, words, f"the key {compact.kid} was revoked")
+        raise Forged(ObjectCode.KID, words, f"the key {compact.kid} was revoked")
     return member
 
 
-def _said(compact: Compact, kind: Kind) -> Said:
+def _said(compact: Compact, kind: ObjectKind) -> ObjectClaims:
     try:
         return kind.says.model_validate(compact.claims)
     except ValidationError as error:
-        raise Forged(Code.FORM, f"as {compact.typ} it is wrong: {fault_of(error)}") from None
+        raise Forged(ObjectCode.FORM, f"as {compact.typ} it is wrong: {fault_of(error)}") from None
 
 
-def _may_say(member: Member, kind: Kind, said: Said, typ: str, us: Audience) -> None:
+def _may_say(member: Member, kind: ObjectKind, said: ObjectClaims, typ: str, us: Audience) -> None:
     whose = f"the key of {member.name} ({member.role})"
     if said.iss != member.name:
         words = f"{whose} speaks for {said.iss[:40]!r}"
-        raise Forged(Code.KID, words, "`iss` is not the name that the trust list gives this key")
+        raise Forged(
+            ObjectCode.KID, words, "`iss` is not the name that the trust list gives this key"
+        )
     if member.role not in roles_for(kind, said):
         words = f"a key of the role {member.role} may not issue {typ}"
-        raise Forged(Code.KID, f"{whose} may not issue {typ}", words)
-    if isinstance(said, claims.Grant):
+        raise Forged(ObjectCode.KID, f"{whose} may not issue {typ}", words)
+    if isinstance(said, claims.GrantClaims):
         speaks_as = "residents_council" if member.role == WITNESS else member.role
         if said.role != speaks_as:
             words = f"a key of the role {member.role} cannot grant as {said.role}"
-            raise Forged(Code.KID, f"{whose} cannot grant as {said.role}", words)
+            raise Forged(ObjectCode.KID, f"{whose} cannot grant as {said.role}", words)
     if not member.scope.allows(typ, us.names):
         words = f"its `scope` in the trust list does not let this key sign {typ} for this building"
-        raise Forged(Code.KID, f"{whose} is not for {typ} in this building", words)
+        raise Forged(ObjectCode.KID, f"{whose} is not for {typ} in this building", words)
 
 
-def _may_revoke(member: Member, said: Said, members: Mapping[str, Member]) -> None:
+def _may_revoke(member: Member, said: ObjectClaims, members: Mapping[str, Member]) -> None:
     """A key is revoked by its owner, by another one of its role, or by root (rule O14)."""
     if not isinstance(said, claims.Revocation) or member.role == ROOT:
         return
@@ -179,50 +181,60 @@ def _may_revoke(member: Member, said: Said, members: Mapping[str, Member]) -> No
             continue
         if other.role != member.role or other.role == OCCUPANT:
             words = f"{member.name} ({member.role}) cannot revoke a key of {other.name}"
-            raise Forged(Code.KID, words, NOT_THEIRS)
+            raise Forged(ObjectCode.KID, words, NOT_THEIRS)
 
 
-def _meant_for_us(kind: Kind, said: Said, us: Audience) -> None:
+def _meant_for_us(kind: ObjectKind, said: ObjectClaims, us: Audience) -> None:
     if said.aud is None and kind.addressed is Addressed.ANY:
         return
     if said.aud == us.exact or (kind.addressed is not Addressed.STATE and said.aud in us.names):
         return
     earlier = str(said.aud).startswith(f"{us.gateway}.")
     whom = "an earlier state of this gateway" if earlier else repr(str(said.aud)[:60])
-    raise Forged(Code.AUD, f"it is meant for {whom}; this is {us.exact}")
+    raise Forged(ObjectCode.AUD, f"it is meant for {whom}; this is {us.exact}")
 
 
-def _in_time(kind: Kind, said: Said, member: Member, known: Known) -> None:
+def _in_time(
+    kind: ObjectKind, said: ObjectClaims, member: Member, known: VerificationContext
+) -> None:
     _bounded(kind, said)
     if needs_no_clock(said):
         return
-    if known.clock is Trust.UNTRUSTED:
-        raise Forged(Code.CLOCK, "the clock of this gateway cannot be relied on: send it again")
+    if known.clock is ClockTrust.UNTRUSTED:
+        raise Forged(
+            ObjectCode.CLOCK, "the clock of this gateway cannot be relied on: send it again"
+        )
     now, slack = known.now, TOLERANCE[known.clock]
     if kind.widens and known.expires is not None and now > known.expires:
         expired = stamp(known.expires)
-        raise Forged(Code.EXPIRED, f"the trust list expired on {expired}: nothing new is allowed")
+        raise Forged(
+            ObjectCode.EXPIRED, f"the trust list expired on {expired}: nothing new is allowed"
+        )
     if not member.since - slack <= now <= member.until + slack:
         since, until = stamp(member.since), stamp(member.until)
         words = f"the trust list lets this key sign from {since} to {until} only"
         raise Forged(
-            Code.KID, f"the key of {member.name} counts from {since} to {until} only", words
+            ObjectCode.KID, f"the key of {member.name} counts from {since} to {until} only", words
         )
     if said.iat > now + slack:
-        raise Forged(Code.NOT_YET, f"it was made on {stamp(said.iat)}, and it is {stamp(now)}")
+        raise Forged(
+            ObjectCode.NOT_YET, f"it was made on {stamp(said.iat)}, and it is {stamp(now)}"
+        )
     if kind.dated is Dated.ACCEPTANCE and said.nbf is not None and said.nbf > now + slack:
-        raise Forged(Code.NOT_YET, f"it counts from {stamp(said.nbf)}, and it is {stamp(now)}")
+        raise Forged(
+            ObjectCode.NOT_YET, f"it counts from {stamp(said.nbf)}, and it is {stamp(now)}"
+        )
     if kind.dated is not Dated.RECORD and said.exp is not None and said.exp < now - slack:
-        raise Forged(Code.EXPIRED, f"it expired on {stamp(said.exp)}, and it is {stamp(now)}")
+        raise Forged(ObjectCode.EXPIRED, f"it expired on {stamp(said.exp)}, and it is {stamp(now)}")
 
 
-def _bounded(kind: Kind, said: Said) -> None:
+def _bounded(kind: ObjectKind, said: ObjectClaims) -> None:
     if said.exp is None:
         return
     begin = said.iat if said.nbf is None or kind.dated is Dated.ACCEPTANCE else said.nbf
     if said.exp <= begin or (said.nbf is not None and said.exp <= said.nbf):
-        raise Forged(Code.FORM, "it ends before it begins")
+        raise Forged(ObjectCode.FORM, "it ends before it begins")
     if kind.dated is Dated.ACCEPTANCE and said.exp - said.iat > LONGEST_ACCEPTANCE:
-        raise Forged(Code.FORM, "it may be accepted for 48 hours at most after it was made")
+        raise Forged(ObjectCode.FORM, "it may be accepted for 48 hours at most after it was made")
     if kind.dated is Dated.STANDING and said.exp - begin > LONGEST_STANDING:
-        raise Forged(Code.FORM, "it stands for 24 months at most")
+        raise Forged(ObjectCode.FORM, "it stands for 24 months at most")

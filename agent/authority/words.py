@@ -132,7 +132,7 @@ def fault_of(error: ValidationError) -> str:
     return f"{where}: {first['msg']}" if where else str(first["msg"])
 
 
-class Part(BaseModel):
+class ClaimsModel(BaseModel):
     """A mapping in the claims; a word it does not know is an error: it might be a limit."""
 
     # built when the first of a kind comes: most gateways see few kinds, and memory is short

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from agent.buffer.batch import write_directory
 from agent.buffer.disclosed import TOKEN
-from agent.buffer.keys import Unreadable
+from agent.buffer.keys import SealBroken
 from agent.buffer.outbox import digest
-from agent.buffer.rotation import Part
-from agent.model import Lane, Sealed
+from agent.buffer.rotation import SealedTable
+from agent.model import Lane, SealedBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from agent.buffer.batch import Stamp
     from agent.buffer.database import Database
-    from agent.buffer.keys import Keys
+    from agent.buffer.keys import SpoolKeys
     from agent.buffer.schema import Meta
 
 Item = dict[str, Any]
@@ -48,7 +48,7 @@ class Announced:
     def __init__(
         self,
         database: Database,
-        keys: Keys,
+        keys: SpoolKeys,
         meta: Meta,
         label: Callable[[float, str], Stamp],
         *,
@@ -67,14 +67,14 @@ class Announced:
             try:
                 said = zlib.decompress(self._box.unseal(body, written)).decode()
                 key, text = json.loads(said) if written.startswith(TOKEN) else (written, said)
-            except (Unreadable, zlib.error, ValueError):
+            except (SealBroken, zlib.error, ValueError):
                 continue  # told again, as if it never was
             self._told[key] = epoch, text
 
     @property
-    def sealed(self) -> Part:
+    def sealed(self) -> SealedTable:
         """What of it is sealed: an entry gets another token, too."""
-        return Part(
+        return SealedTable(
             "announced", ("key",), lambda key, _: str(key), lambda *_: self._box, ("epoch",),
             put=self._put_anew,
         )  # fmt: skip
@@ -126,7 +126,7 @@ class Announced:
 
     def tell(
         self, directory: Mapping[str, Item], now: float, trust: str, most: int
-    ) -> tuple[Sealed, dict[str, str]]:
+    ) -> tuple[SealedBatch, dict[str, str]]:
         """A batch with the next of the changed items, as many as fit; there must be some.
 
         `most`: bytes that the far side takes; one item goes in any case.
@@ -148,7 +148,7 @@ class Announced:
         payload = write_directory(label, (self._before() if first else {}) | lists)
         for key, text in chosen.items():
             self._keep(key, label.id.epoch, text)
-        return Sealed(label.id, Lane.LIVE, payload, digest(payload), 0), chosen
+        return SealedBatch(label.id, Lane.LIVE, payload, digest(payload), 0), chosen
 
     def again(self) -> None:
         """Take nothing for told: all of it is told anew, as in a new epoch."""

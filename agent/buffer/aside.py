@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING
 
 from agent.buffer.batch import Stamp, read, write
 from agent.buffer.block import extent, pack, unpack
-from agent.buffer.keys import Unreadable
+from agent.buffer.keys import SealBroken
 from agent.buffer.owners import NOBODY, owner_of
-from agent.buffer.rotation import Part
+from agent.buffer.rotation import SealedTable
 from agent.model import BatchId, Lane
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from agent.buffer.database import Database
-    from agent.buffer.keys import Box, Keys
-    from agent.buffer.names import Names
+    from agent.buffer.keys import Sealer, SpoolKeys
+    from agent.buffer.names import SeriesIds
     from agent.buffer.owners import Owners
     from agent.model import Reading
 
@@ -48,11 +48,11 @@ class Pile:
     rows: list[Reading]
 
 
-class Aside:
+class VoidedRows:
     """Rows by the batch they were in. Every change belongs inside a transaction of the caller's."""
 
     def __init__(
-        self, database: Database, keys: Keys, names: Names, owners: Owners, *, judged: bool
+        self, database: Database, keys: SpoolKeys, names: SeriesIds, owners: Owners, *, judged: bool
     ) -> None:
         """`judged`: keep rows as the version before can read them."""
         self._database, self._names, self._owners = database, names, owners
@@ -65,14 +65,14 @@ class Aside:
         )
 
     @property
-    def sealed(self) -> Part:
+    def sealed(self) -> SealedTable:
         """What of it is sealed."""
 
         def name(_no: int, *words: object) -> str:
             return " ".join(map(str, words))
 
         more = ("owner", "epoch", "seq")
-        return Part("aside", ("no",), name, lambda _, owner, *__: self._of(owner), more)
+        return SealedTable("aside", ("no",), name, lambda _, owner, *__: self._of(owner), more)
 
     def add(self, epoch: str, seq: int, rows: Iterable[Reading]) -> None:
         """Put the rows of a batch aside, marked `again`."""
@@ -166,11 +166,11 @@ class Aside:
             try:
                 text = self._of(owner).unseal(body, f"{owner} {epoch} {seq}")
                 rows = read(text) if owner == SHARED else unpack(text, self._names.series_of)
-            except (Unreadable, LookupError, ValueError, zlib.error):
+            except (SealBroken, LookupError, ValueError, zlib.error):
                 lost += n
                 continue
             piles.append(Pile(no, epoch, seq, owner, rows))
         return piles, lost
 
-    def _of(self, owner: int) -> Box:
+    def _of(self, owner: int) -> Sealer:
         return self._box if owner in {NOBODY, SHARED} else self._owners.box(owner)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.buffer.outbox import State
+from agent.buffer.outbox import BatchState
 
 if TYPE_CHECKING:
-    from agent.buffer.aside import Aside
+    from agent.buffer.aside import VoidedRows
     from agent.buffer.database import Database
     from agent.buffer.outbox import Outbox
     from agent.buffer.retracting import Retracting
@@ -58,14 +58,14 @@ class Backlog:
         return not (self.rows or self.batches or self.quarantined or self.retractions)
 
 
-class Count:
+class BacklogCount:
     """Counts what lies in the parts of one spool."""
 
     def __init__(  # noqa: PLR0913, PLR0917 -- wherever a row may lie
         self,
         database: Database,
         waiting: Waiting,
-        aside: Aside,
+        aside: VoidedRows,
         outbox: Outbox,
         retracting: Retracting,
         meta: Meta,
@@ -78,14 +78,14 @@ class Count:
         """What is there, in a file of at most `cap` bytes; `refused` is not always on the disk."""
         slots, oldest = self._database.read("SELECT coalesce(sum(slots), 0), min(t0) FROM block")[0]
         aside_rows, aside_slots = self._aside.count()
-        unreceipted, batch_rows = self._outbox.count(State.UNRECEIPTED)
+        unreceipted, batch_rows = self._outbox.count(BatchState.UNRECEIPTED)
         since, why = self._outbox.longest_aside() or (None, "")
         return Backlog(
             rows=self._waiting.total + aside_rows,
             slots=slots + aside_slots,
             batches=unreceipted,
             batch_rows=batch_rows,
-            quarantined=self._outbox.count(State.QUARANTINED)[0],
+            quarantined=self._outbox.count(BatchState.QUARANTINED)[0],
             quarantined_since=since or None,
             quarantined_why=why,
             oldest=oldest,

@@ -15,7 +15,7 @@ WANTED = 30
 """days that a spool is to bear (rule M19)"""
 
 
-class Load(NamedTuple):
+class DailyLoad(NamedTuple):
     """What comes into a spool in a day at most: as if everything might leave."""
 
     rows: int
@@ -28,14 +28,14 @@ class Load(NamedTuple):
         return self.rows * ROW + self.owners * BLOCK
 
 
-def days(cap: int, load: Load, waiting: int = 0) -> float | None:
+def days(cap: int, load: DailyLoad, waiting: int = 0) -> float | None:
     """Days until a spool of `cap` bytes with so many rows waiting is full; None: never."""
     if not load.rows:
         return None
     return max(0.0, room_for_rows(cap) - EMPTY - waiting * ROW) / load.a_day
 
 
-def enough(load: Load, unit: int = 10_000_000) -> int:
+def enough(load: DailyLoad, unit: int = 10_000_000) -> int:
     """The bytes, in whole units, that bear an outage as long as wanted."""
     least = load.a_day * WANTED + EMPTY
     cap = unit

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import zstandard
 
-from agent.buffer.keys import Keys, Unreadable
-from agent.buffer.rotation import Part
+from agent.buffer.keys import SealBroken, SpoolKeys
+from agent.buffer.rotation import SealedTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -83,7 +83,7 @@ class Disclosure(NamedTuple):
     values: int
 
 
-class Count(NamedTuple):
+class SeriesCount(NamedTuple):
     """So many values of one series."""
 
     place: str
@@ -93,7 +93,7 @@ class Count(NamedTuple):
     values: int
 
 
-class Identity(Protocol):
+class TokenIdentity(Protocol):
     """What of the gateway's identity is needed here."""
 
     @property
@@ -112,10 +112,10 @@ class Identity(Protocol):
         ...
 
 
-class Words:
+class DisclosureTokens:
     """Ids as tokens that only the gateway's key makes and reads."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: SpoolKeys) -> None:
         self._keys, self._box = keys, keys.box("id")
 
     def token(self, word: str) -> str:
@@ -129,9 +129,9 @@ class Words:
         """The id itself, to be kept beside its token, or beside another one."""
         return self._box.seal(word.encode(), token or self.token(word))
 
-    def sealed(self, put: Callable[..., None]) -> Part:
+    def sealed(self, put: Callable[..., None]) -> SealedTable:
         """What of it is sealed."""
-        return Part("word", ("token",), str, lambda _: self._box, put=put)
+        return SealedTable("word", ("token",), str, lambda _: self._box, put=put)
 
     def known(self, rows: Iterable[tuple[str, bytes]]) -> dict[str, str]:
         """Ids by their tokens."""
@@ -139,15 +139,15 @@ class Words:
         for token, body in rows:
             try:
                 found[token] = self._box.unseal(body, token).decode()
-            except Unreadable:
+            except SealBroken:
                 continue  # it is told as its token
         return found
 
 
-class Disclosed:
+class DisclosureCounts:
     """The counts of one recipient. Every change belongs inside a transaction of the caller's."""
 
-    def __init__(self, database: Database, words: Words, *, judged: bool) -> None:
+    def __init__(self, database: Database, words: DisclosureTokens, *, judged: bool) -> None:
         """`judged`: ids are written as the version before reads them."""
         self._database, self._words = database, words
         for table in TABLES:
@@ -183,7 +183,7 @@ class Disclosed:
         return False
 
     @property
-    def stages(self) -> tuple[Part, Days]:
+    def stages(self) -> tuple[SealedTable, Days]:
         """What another key of the gateway's changes: the tokens, and what they stand for."""
         return self._words.sealed(self._put_word), Days(self._database, self._words, self._moved)
 
@@ -241,7 +241,7 @@ class Disclosed:
         document = json.loads(zstandard.ZstdDecompressor().decompress(payload))
         for of in document.get("series", ()):
             whose, values = of.get("occupancy") or "", sum(value is not None for value in of["v"])
-            count = Count(of["place"], of["channel"], of["basis"], whose, values)
+            count = SeriesCount(of["place"], of["channel"], of["basis"], whose, values)
             self.add([count], now, again=of.get("again", False))
 
     def sent_again(self, id_: BatchId) -> None:
@@ -285,7 +285,7 @@ class Disclosed:
         """Everything, or of one place alone, day by day."""
         return disclosures(self._database.read, self._words, place)
 
-    def add(self, counts: Iterable[Count], now: float, *, again: bool = False) -> None:
+    def add(self, counts: Iterable[SeriesCount], now: float, *, again: bool = False) -> None:
         """Count values as received now; `again`: those of them that are not counted already."""
         day = _day(now)
         for count in counts:
@@ -311,9 +311,9 @@ class Disclosed:
         """Add what another spool of the same recipient has counted."""
         for one in others:
             at = datetime.fromisoformat(one.day).replace(tzinfo=UTC).timestamp()
-            self.add([Count(*one[1:])], at)
+            self.add([SeriesCount(*one[1:])], at)
 
-    def _counted(self, count: Count) -> int:
+    def _counted(self, count: SeriesCount) -> int:
         """How many of these values are counted already; from here on they are not sent again."""
         words = self._written(count[:4])
         known = self._database.one(
@@ -339,7 +339,7 @@ class Days:
     def __init__(
         self,
         database: Database,
-        words: Words,
+        words: DisclosureTokens,
         move: Callable[[str, Iterable[Any], Mapping[str, str]], None],
     ) -> None:
         self._database, self._words, self._move = database, words, move
@@ -374,15 +374,15 @@ class Days:
         return size
 
 
-def words_of(identity: Identity | None, recipient: str) -> Words | None:
+def words_of(identity: TokenIdentity | None, recipient: str) -> DisclosureTokens | None:
     """What reads the ids in the spool of a recipient; None: the gateway has no identity."""
     if identity is None:
         return None
     key, before = identity.spool_key, identity.spool_key_before
-    return Words(Keys(key, identity.gateway, recipient, before))
+    return DisclosureTokens(SpoolKeys(key, identity.gateway, recipient, before))
 
 
-def disclosures(read: Read, words: Words | None, place: str = "") -> list[Disclosure]:
+def disclosures(read: Read, words: DisclosureTokens | None, place: str = "") -> list[Disclosure]:
     """What a spool has counted, or of one place alone, day by day; `read` asks its file."""
     ids: Mapping[str, str] = words.known(read("SELECT token, body FROM word")) if words else {}
     found = [
@@ -394,14 +394,14 @@ def disclosures(read: Read, words: Words | None, place: str = "") -> list[Disclo
     return sorted(one for one in found if place in {"", one.place})
 
 
-def counts_of(rows: Iterable[Reading]) -> list[Count]:
+def counts_of(rows: Iterable[Reading]) -> list[SeriesCount]:
     """How many values these rows have, by series."""
     found: dict[tuple[str, str, str, str], int] = {}
     for row in rows:
         series = row.series
         key = (series.place, series.channel, series.basis, series.occupancy or "")
         found[key] = found.get(key, 0) + (row.value is not None)
-    return [Count(*key, values) for key, values in found.items()]
+    return [SeriesCount(*key, values) for key, values in found.items()]
 
 
 def _day(at: float) -> int:

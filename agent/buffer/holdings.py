@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from agent.buffer.aside import SHARED
 from agent.buffer.batch import read
-from agent.buffer.outbox import State
+from agent.buffer.outbox import BatchState
 
 if TYPE_CHECKING:
-    from agent.buffer.aside import Aside
+    from agent.buffer.aside import VoidedRows
     from agent.buffer.outbox import Outbox
     from agent.buffer.owners import Owners
     from agent.buffer.waiting import Waiting
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Holdings:
     """Changes nothing; what does not open is left to those who meet it when it is their turn."""
 
-    def __init__(self, waiting: Waiting, aside: Aside, outbox: Outbox, owners: Owners) -> None:
+    def __init__(self, waiting: Waiting, aside: VoidedRows, outbox: Outbox, owners: Owners) -> None:
         self._waiting, self._aside, self._outbox = waiting, aside, outbox
         self._owners = owners
 
@@ -41,7 +41,7 @@ class Holdings:
         return sorted(found, key=lambda row: (*row.series[:2], row.series.step, row.t))
 
     def _under_way(self, number: int) -> list[Reading]:
-        ends = {State.UNRECEIPTED, State.QUARANTINED}
+        ends = {BatchState.UNRECEIPTED, BatchState.QUARANTINED}
         ids = [id_ for id_, state in self._outbox.with_rows_of([number]) if state in ends]
         payloads = [self._outbox.payload(id_.epoch, id_.seq) for id_ in ids]
         return [row for payload in payloads if payload is not None for row in read(payload)]

@@ -23,11 +23,11 @@ NONCE = 12
 SHORTEST_KEY = 16
 
 
-class Unreadable(Exception):
+class SealBroken(Exception):
     """A sealed body does not open: it was damaged on the disk, or it belongs elsewhere."""
 
 
-class Keys:
+class SpoolKeys:
     """The keys of one spool, derived (RFC 5869) from the gateway's key of at least 16 bytes."""
 
     def __init__(
@@ -38,7 +38,7 @@ class Keys:
             raise ValueError(f"the gateway's key has {len(key)} bytes, at least 16 are needed")
         self._keys = [key] if before is None else [key, before]
         self._of = f"{gateway} {recipient}"
-        self._boxes: dict[str, Box] = {}
+        self._boxes: dict[str, Sealer] = {}
         self._secrets: dict[str, bytes] = {}
 
     def derive(self, purpose: str, length: int = 32) -> bytes:
@@ -55,10 +55,10 @@ class Keys:
             self._secrets[purpose] = self.derive(purpose)
         return self._secrets[purpose]
 
-    def box(self, purpose: str) -> Box:
+    def box(self, purpose: str) -> Sealer:
         """A box to put the bodies of one purpose in."""
         if purpose not in self._boxes:
-            self._boxes[purpose] = Box(*(self._derived(key, purpose) for key in self._keys))
+            self._boxes[purpose] = Sealer(*(self._derived(key, purpose) for key in self._keys))
         return self._boxes[purpose]
 
     @property
@@ -88,7 +88,7 @@ class Keys:
         return HKDF(algorithm=SHA256(), length=length, salt=None, info=info).derive(key)
 
 
-class Box:
+class Sealer:
     """Seals bodies, each bound to the name of its place (row number, batch id)."""
 
     def __init__(self, key: bytes, *before: bytes) -> None:
@@ -106,10 +106,10 @@ class Box:
 
     def of_before(self, sealed: bytes, name: str) -> bytes | None:
         """A body that is under a key before; None: it is under the key of now, or under neither."""
-        with suppress(Unreadable):
+        with suppress(SealBroken):
             self._opened(self._ciphers[:1], sealed, name)
             return None
-        with suppress(Unreadable):
+        with suppress(SealBroken):
             return self._opened(self._ciphers[1:], sealed, name)
         return None
 
@@ -126,4 +126,4 @@ class Box:
         for cipher in ciphers:
             with suppress(InvalidTag, ValueError):
                 return cipher.decrypt(sealed[:NONCE], sealed[NONCE:], name.encode())
-        raise Unreadable(name)
+        raise SealBroken(name)

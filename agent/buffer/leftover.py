@@ -10,8 +10,8 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from agent.buffer.disclosed import TABLES, YEARS, Disclosure, Words, disclosures
-from agent.buffer.outbox import State
+from agent.buffer.disclosed import TABLES, YEARS, Disclosure, DisclosureTokens, disclosures
+from agent.buffer.outbox import BatchState
 from agent.buffer.retracting import confirmed
 from agent.clock import stamp
 from agent.durable import write
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PREFIX, SUFFIX, KEPT = "spool-", ".db", "disclosed-"
 
 
-class Record(NamedTuple):
+class SpoolRecord(NamedTuple):
     """What a spool that is not open says of what its recipient received."""
 
     disclosures: list[Disclosure]
@@ -69,8 +69,8 @@ def applied(state: Path) -> Iterator[tuple[Path, int]]:
 
 
 def record(
-    state: Path, recipient: str, place: str = "", words: Words | None = None
-) -> Record | None:
+    state: Path, recipient: str, place: str = "", words: DisclosureTokens | None = None
+) -> SpoolRecord | None:
     """What the spool of a recipient says, without opening what waits in it; None: there is none.
 
     `words`: reads the ids in it; None: they are told as tokens.
@@ -89,12 +89,14 @@ def record(
                 return db.execute(sql, values).fetchall()
 
             said, erasures = disclosures(read, words, place), confirmed(read)
-            return Record(said, erasures, _counted(db, State.UNRECEIPTED, State.QUARANTINED))
+            return SpoolRecord(
+                said, erasures, _counted(db, BatchState.UNRECEIPTED, BatchState.QUARANTINED)
+            )
     except sqlite3.Error as error:
         raise OSError(f"{file} cannot be read: {error}") from error
 
 
-def destroy(state: Path, recipient: str, now: float, words: Words | None) -> None:
+def destroy(state: Path, recipient: str, now: float, words: DisclosureTokens | None) -> None:
     """Remove a spool that is not open, with all that lies beside it. Raises Refused.
 
     How many values its recipient has received is kept on, for five years. `words` as for `record`.
@@ -135,7 +137,9 @@ def _kept_file(state: Path, recipient: str) -> Path:
     return state / f"{KEPT}{recipient}.json"
 
 
-def _keep_disclosures(state: Path, recipient: str, now: float, words: Words | None) -> None:
+def _keep_disclosures(
+    state: Path, recipient: str, now: float, words: DisclosureTokens | None
+) -> None:
     rows, complete = kept(state, recipient)
     try:
         found = record(state, recipient, words=words)
@@ -167,12 +171,12 @@ def _opened(file: Path) -> Iterator[sqlite3.Connection]:
 def _waiting(file: Path) -> int:
     try:
         with _opened(file) as db:
-            return _counted(db, State.UNRECEIPTED)
+            return _counted(db, BatchState.UNRECEIPTED)
     except sqlite3.Error:
         return 0
 
 
-def _counted(db: sqlite3.Connection, *states: State) -> int:
+def _counted(db: sqlite3.Connection, *states: BatchState) -> int:
     """The values that wait, and those of batches in these states."""
     rows = db.execute("SELECT coalesce(sum(slots), 0) FROM block").fetchone()[0]
     for state in states:

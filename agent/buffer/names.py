@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING
 
 from agent.buffer.block import check_series
 from agent.buffer.database import Damaged
-from agent.buffer.keys import Unreadable
-from agent.buffer.rotation import Part
+from agent.buffer.keys import SealBroken
+from agent.buffer.rotation import SealedTable
 from agent.model import Series
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.buffer.database import Database
-    from agent.buffer.keys import Keys
+    from agent.buffer.keys import SpoolKeys
 
 ROOM = 300
 """bytes that a series and its page's share take at most, in most cases"""
 
 
-class Names:
+class SeriesIds:
     """Series to number and back, from memory; sealed on the disk, for they say who lives where."""
 
-    def __init__(self, database: Database, keys: Keys) -> None:
+    def __init__(self, database: Database, keys: SpoolKeys) -> None:
         """Raises Damaged if one of them does not open: its rows could not be read."""
         self._database = database
         self._box = keys.box("series")
@@ -34,9 +34,9 @@ class Names:
         self.reload()
 
     @property
-    def sealed(self) -> Part:
+    def sealed(self) -> SealedTable:
         """What of it is sealed."""
-        return Part("series", ("number",), str, lambda _: self._box)
+        return SealedTable("series", ("number",), str, lambda _: self._box)
 
     def bases(self) -> int:
         """How many dwellings and bases there are, each of which may have to be taken back."""
@@ -97,7 +97,7 @@ class Names:
     def _open(self, number: int, body: bytes) -> Series:
         try:
             return Series(*json.loads(self._box.unseal(body, str(number))))
-        except Unreadable as error:
+        except SealBroken as error:
             raise Damaged(f"series {number} of the spool does not open") from error
 
 

@@ -8,21 +8,21 @@ from dataclasses import replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.buffer.keys import Unreadable
+from agent.buffer.keys import SealBroken
 from agent.buffer.packed import Packed
-from agent.buffer.rotation import Part
+from agent.buffer.rotation import SealedTable
 from agent.buffer.voids import Voids
 from agent.buffer.waiting import in_lots
-from agent.model import BatchId, Lane, Sealed, Void
+from agent.model import BatchId, Lane, SealedBatch, Void
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.buffer.database import Database
-    from agent.buffer.disclosed import Count
-    from agent.buffer.keys import Keys
+    from agent.buffer.disclosed import SeriesCount
+    from agent.buffer.keys import SpoolKeys
 
-Pack = Callable[[Sealed], tuple[str, bytes]]
+Pack = Callable[[SealedBatch], tuple[str, bytes]]
 """name of the form, and the batch's payload in it: the bytes that are sent and that the sha256 of a
 receipt names (design note 024)"""
 
@@ -35,7 +35,7 @@ REFUSED = " AND since IS NOT NULL"
 FOUND = "SELECT epoch, seq, lane, sha256, rows, body FROM batch WHERE state=?"
 
 
-class State(IntEnum):
+class BatchState(IntEnum):
     """What has become of a sealed batch."""
 
     UNRECEIPTED = 0
@@ -45,11 +45,11 @@ class State(IntEnum):
     """receipted, and asked for again: to be sent when its turn comes"""
 
 
-class Held(NamedTuple):
+class StoredBatch(NamedTuple):
     """What is held under an id."""
 
     sha256: str
-    state: State
+    state: BatchState
     void: Void | None = None
     original: str | None = None
     """of a void: the hash of what was sealed before; None: not known any more"""
@@ -59,7 +59,7 @@ class Outbox:
     """Batches by id. Every change belongs inside a transaction of the caller's."""
 
     def __init__(
-        self, database: Database, keys: Keys, gateway: str, recipient: str, *, judged: bool
+        self, database: Database, keys: SpoolKeys, gateway: str, recipient: str, *, judged: bool
     ) -> None:
         self._database = database
         self._box = keys.box("batch")
@@ -70,14 +70,14 @@ class Outbox:
         """None: batches are sent as they are sealed"""
 
     @property
-    def sealed(self) -> tuple[Part, ...]:
+    def sealed(self) -> tuple[SealedTable, ...]:
         """What of it is sealed."""
 
         def name(_no: int, epoch: str, seq: int) -> str:
             return _name(epoch, seq)
 
         more = ("epoch", "seq")
-        batches = Part("batch", ("no",), name, lambda *_: self._box, more, put=self._put)
+        batches = SealedTable("batch", ("no",), name, lambda *_: self._box, more, put=self._put)
         return batches, self._packed.sealed, self.voids.sealed
 
     def _put(self, no: int, epoch: str, seq: int, body: bytes) -> None:
@@ -90,11 +90,11 @@ class Outbox:
 
     def add(
         self,
-        batch: Sealed,
+        batch: SealedBatch,
         now: float,
         owners: Iterable[int] = (),
-        state: State = State.UNRECEIPTED,
-    ) -> Sealed:
+        state: BatchState = BatchState.UNRECEIPTED,
+    ) -> SealedBatch:
         """Keep a batch that was just sealed, zstd-compressed JSON; how it is to be sent.
 
         Where batches are packed, the packed bytes are made and kept beside it here, once.
@@ -121,19 +121,19 @@ class Outbox:
         """Whether batches of this epoch are here."""
         return bool(self._database.one("SELECT 1 FROM batch WHERE epoch=? LIMIT 1", epoch))
 
-    def _keep_beside(self, batch: Sealed) -> None:
+    def _keep_beside(self, batch: SealedBatch) -> None:
         if batch.form:
             self._packed.add(batch)
         if batch.void is not None:
             self.voids.add(batch)
 
-    def _pack(self, batch: Sealed) -> Sealed:
+    def _pack(self, batch: SealedBatch) -> SealedBatch:
         if self.packing is None:
             return batch
         form, payload = self.packing(batch)
         return replace(batch, form=form, payload=payload, sha256=digest(payload))
 
-    def void(self, id_: BatchId, reason: Void, counts: Iterable[Count] = ()) -> Sealed:
+    def void(self, id_: BatchId, reason: Void, counts: Iterable[SeriesCount] = ()) -> SealedBatch:
         """Destroy what is held under an id; the void that is delivered in its place.
 
         It is sealed once: nothing changes it afterwards. A quarantined one is to be sent again.
@@ -147,7 +147,7 @@ class Outbox:
         self._database.write(
             "UPDATE batch SET state=?, sha256=?, rows=0, reason=NULL, body=?"
             " WHERE epoch=? AND seq=?",
-            State.UNRECEIPTED if state == State.QUARANTINED else state,
+            BatchState.UNRECEIPTED if state == BatchState.QUARANTINED else state,
             void.sha256,
             self._box.seal(sealed.payload, _name(id_.epoch, id_.seq)),
             id_.epoch,
@@ -158,20 +158,20 @@ class Outbox:
         self.voids.note_counts(id_, counts)
         return void
 
-    def unreceipted(self) -> tuple[list[Sealed], list[BatchId]]:
+    def unreceipted(self) -> tuple[list[SealedBatch], list[BatchId]]:
         """Batches to be sent, in the order they were sealed; beside them those that do not open."""
-        return self._found(f"{FOUND} ORDER BY no", State.UNRECEIPTED)
+        return self._found(f"{FOUND} ORDER BY no", BatchState.UNRECEIPTED)
 
-    def quarantined(self) -> list[Sealed]:
+    def quarantined(self) -> list[SealedBatch]:
         """Batches that were rejected, as they were sent."""
-        return self._found(f"{FOUND} ORDER BY no", State.QUARANTINED)[0]
+        return self._found(f"{FOUND} ORDER BY no", BatchState.QUARANTINED)[0]
 
-    def asked(self, lane: Lane) -> tuple[list[Sealed], list[BatchId]]:
+    def asked(self, lane: Lane) -> tuple[list[SealedBatch], list[BatchId]]:
         """The first batch of a lane that was asked for again, as `unreceipted`."""
         one = f"{FOUND} AND lane=? ORDER BY no LIMIT 1"
-        return self._found(one, State.ASKED, lane.value)
+        return self._found(one, BatchState.ASKED, lane.value)
 
-    def _found(self, sql: str, *values: int | str) -> tuple[list[Sealed], list[BatchId]]:
+    def _found(self, sql: str, *values: int | str) -> tuple[list[SealedBatch], list[BatchId]]:
         batches, broken = [], []
         for epoch, seq, lane, sha256, rows, body in self._database.read(sql, *values):
             id_ = BatchId(*self._of, epoch, seq)
@@ -180,17 +180,19 @@ class Outbox:
                 broken.append(id_)
                 continue
             void, original = self.voids.of(epoch, seq)
-            batches.append(Sealed(id_, Lane(lane), payload, sha256, rows, form, void, original))
+            batches.append(
+                SealedBatch(id_, Lane(lane), payload, sha256, rows, form, void, original)
+            )
         return batches, broken
 
-    def held(self, epoch: str, seq: int) -> Held | None:
+    def held(self, epoch: str, seq: int) -> StoredBatch | None:
         """What is held under an id; None if nothing is (any more)."""
         rows = self._database.read(
             "SELECT sha256, state FROM batch WHERE epoch=? AND seq=?", epoch, seq
         )
         if not rows:
             return None
-        return Held(rows[0][0], State(rows[0][1]), *self.voids.of(epoch, seq))
+        return StoredBatch(rows[0][0], BatchState(rows[0][1]), *self.voids.of(epoch, seq))
 
     def payload(self, epoch: str, seq: int) -> bytes | None:
         """What was sealed, before it was packed; None if it does not open."""
@@ -207,10 +209,10 @@ class Outbox:
         )
         return size
 
-    def with_rows_of(self, owners: Iterable[int] | None) -> list[tuple[BatchId, State]]:
+    def with_rows_of(self, owners: Iterable[int] | None) -> list[tuple[BatchId, BatchState]]:
         """Batches, voids apart, in which one of these may have rows (None: whoever has any)."""
         return [
-            (BatchId(*self._of, epoch, seq), State(state))
+            (BatchId(*self._of, epoch, seq), BatchState(state))
             for epoch, seq, state in self.voids.candidates(owners)
         ]
 
@@ -233,7 +235,7 @@ class Outbox:
     def try_again(self, ids: Iterable[BatchId]) -> None:
         """Send them once more, byte for byte, out of quarantine."""
         for id_ in ids:
-            self._move(id_.epoch, id_.seq, State.QUARANTINED, State.UNRECEIPTED)
+            self._move(id_.epoch, id_.seq, BatchState.QUARANTINED, BatchState.UNRECEIPTED)
 
     def in_quarantine(self, *, by_transport: bool = False) -> list[BatchId]:
         """All of them, or those that the transport has refused."""
@@ -271,7 +273,7 @@ class Outbox:
     def otherwise(self) -> list[BatchId]:
         """Unreceipted ones that the transport of now does not take."""
         rows = self._database.read(
-            "SELECT epoch, seq FROM batch WHERE state=? ORDER BY no", State.UNRECEIPTED
+            "SELECT epoch, seq FROM batch WHERE state=? ORDER BY no", BatchState.UNRECEIPTED
         )
         ids = (BatchId(*self._of, epoch, seq) for epoch, seq in rows)
         return [id_ for id_ in ids if not self.goes(id_)]
@@ -301,13 +303,13 @@ class Outbox:
 
     def ask(self, epoch: str, seq: int) -> None:
         """One that was receipted is to be sent again."""
-        self._move(epoch, seq, State.RECEIPTED, State.ASKED)
+        self._move(epoch, seq, BatchState.RECEIPTED, BatchState.ASKED)
 
     def promote(self, id_: BatchId) -> None:
         """One that was asked for is being sent from here on."""
-        self._move(id_.epoch, id_.seq, State.ASKED, State.UNRECEIPTED)
+        self._move(id_.epoch, id_.seq, BatchState.ASKED, BatchState.UNRECEIPTED)
 
-    def _move(self, epoch: str, seq: int, before: State, after: State) -> None:
+    def _move(self, epoch: str, seq: int, before: BatchState, after: BatchState) -> None:
         self._database.write(
             "UPDATE batch SET state=? WHERE epoch=? AND seq=? AND state=?",
             after,
@@ -320,7 +322,7 @@ class Outbox:
         """The recipient holds it: kept for a while in case it is asked for again."""
         self._database.write(
             "UPDATE batch SET state=?, at=?, reason=NULL WHERE epoch=? AND seq=?",
-            State.RECEIPTED,
+            BatchState.RECEIPTED,
             now,
             epoch,
             seq,
@@ -345,12 +347,12 @@ class Outbox:
     def _set_aside(self, epoch: str, seq: int, reason: str, now: float) -> bool:
         changed = self._database.write(
             "UPDATE batch SET state=?, reason=?, at=? WHERE epoch=? AND seq=? AND state=?",
-            State.QUARANTINED,
+            BatchState.QUARANTINED,
             reason,
             now,
             epoch,
             seq,
-            State.UNRECEIPTED,
+            BatchState.UNRECEIPTED,
         )
         return changed == 1
 
@@ -358,7 +360,7 @@ class Outbox:
         """What was sealed as the batches that were receipted last, the latest first."""
         rows = self._database.read(
             "SELECT epoch, seq, body FROM batch WHERE state=? ORDER BY no DESC LIMIT ?",
-            State.RECEIPTED,
+            BatchState.RECEIPTED,
             most,
         )
         found = (self._open(epoch, seq, body) for epoch, seq, body in rows)
@@ -377,7 +379,7 @@ class Outbox:
         """Remove so many of those receipted before that time; how many there were."""
         return self._database.write(
             "DELETE FROM batch WHERE no IN (SELECT no FROM batch WHERE state=? AND at<? LIMIT ?)",
-            State.RECEIPTED,
+            BatchState.RECEIPTED,
             before,
             count,
         )
@@ -387,11 +389,11 @@ class Outbox:
         return self._database.write(
             "DELETE FROM batch WHERE no IN"
             " (SELECT no FROM batch WHERE state=? ORDER BY at LIMIT ?)",
-            State.RECEIPTED,
+            BatchState.RECEIPTED,
             count,
         )
 
-    def count(self, state: State) -> tuple[int, int]:
+    def count(self, state: BatchState) -> tuple[int, int]:
         """Batches in that state, and their rows."""
         batches, rows = self._database.read(
             "SELECT count(*), coalesce(sum(rows), 0) FROM batch WHERE state=?", state
@@ -401,7 +403,7 @@ class Outbox:
     def _open(self, epoch: str, seq: int, body: bytes) -> bytes | None:
         try:
             return self._box.unseal(body, _name(epoch, seq))
-        except Unreadable:
+        except SealBroken:
             return None
 
 

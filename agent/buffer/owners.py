@@ -12,12 +12,12 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from agent.buffer.database import Damaged
-from agent.buffer.keys import Box, Unreadable
+from agent.buffer.keys import SealBroken, Sealer
 from agent.buffer.rotation import secrets_of
 
 if TYPE_CHECKING:
     from agent.buffer.database import Database
-    from agent.buffer.keys import Keys
+    from agent.buffer.keys import SpoolKeys
     from agent.model import Series
 
 NOBODY = 0
@@ -33,7 +33,7 @@ def owner_of(series: Series) -> str | None:
 class Owners:
     """Keys by number. Every change belongs inside a transaction of the caller's."""
 
-    def __init__(self, database: Database, keys: Keys) -> None:
+    def __init__(self, database: Database, keys: SpoolKeys) -> None:
         """Raises Damaged if a key does not open."""
         self._database = database
         self._wrap, self._secrets = keys.box("owner"), secrets_of(database, keys)
@@ -47,7 +47,7 @@ class Owners:
         )
         self._numbers: dict[bytes, int] = {}
         self._at: dict[bytes, set[int]] = {}
-        self._boxes: dict[int, Box] = {}
+        self._boxes: dict[int, Sealer] = {}
         self.reload()
 
     def reload(self) -> None:
@@ -59,8 +59,8 @@ class Owners:
         for number, name, home, key in found:
             sealed = [key, before[number]] if number in before else [key]
             try:
-                box = Box(*(self._wrap.unseal(one, str(number)) for one in sealed))
-            except Unreadable as error:
+                box = Sealer(*(self._wrap.unseal(one, str(number)) for one in sealed))
+            except SealBroken as error:
                 raise Damaged(f"key {number} of the spool does not open") from error
             self._learn(number, name, home, box)
 
@@ -90,15 +90,15 @@ class Owners:
         name, home, key = self._name(owner), self._name(place), os.urandom(KEY)
         sealed = self._wrap.seal(key, str(number))
         self._database.write("INSERT INTO owner VALUES(?,?,?,?)", number, name, home, sealed)
-        self._learn(number, name, home, Box(key))
+        self._learn(number, name, home, Sealer(key))
         return number
 
-    def box(self, number: int) -> Box:
+    def box(self, number: int) -> Sealer:
         """The box of an owner's key. Raises Unreadable where it has been destroyed."""
         try:
             return self._boxes[number]
         except KeyError as error:
-            raise Unreadable(f"key {number}") from error
+            raise SealBroken(f"key {number}") from error
 
     def renew(self, number: int) -> None:
         """Destroy an owner's key for a new one: all that stays must be sealed anew."""
@@ -106,7 +106,7 @@ class Owners:
         sealed = self._wrap.seal(key, str(number))
         self._database.write("UPDATE owner SET key=? WHERE number=?", sealed, number)
         self._database.write("DELETE FROM owner_before WHERE number=?", number)
-        self._boxes[number] = Box(key)
+        self._boxes[number] = Sealer(key)
 
     def destroy(self, number: int) -> None:
         """Nothing of this owner is left to be opened."""
@@ -145,7 +145,7 @@ class Owners:
         """Every owner who has a key."""
         return list(self._boxes)
 
-    def _learn(self, number: int, name: bytes, home: bytes, box: Box) -> None:
+    def _learn(self, number: int, name: bytes, home: bytes, box: Sealer) -> None:
         self._numbers[name], self._boxes[number] = number, box
         self._at.setdefault(home, set()).add(number)
 

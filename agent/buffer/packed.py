@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.buffer.keys import Unreadable
-from agent.buffer.rotation import Part
+from agent.buffer.keys import SealBroken
+from agent.buffer.rotation import SealedTable
 
 if TYPE_CHECKING:
     from agent.buffer.database import Database
-    from agent.buffer.keys import Keys
-    from agent.model import BatchId, Sealed
+    from agent.buffer.keys import SpoolKeys
+    from agent.model import BatchId, SealedBatch
 
 TABLES = (
     """CREATE TABLE IF NOT EXISTS packed(epoch TEXT, seq INTEGER, form TEXT NOT NULL,
@@ -29,19 +29,19 @@ TABLES = (
 class Packed:
     """Packed batches by id. Every change belongs inside a transaction of the caller's."""
 
-    def __init__(self, database: Database, keys: Keys) -> None:
+    def __init__(self, database: Database, keys: SpoolKeys) -> None:
         self._database = database
         self._box = keys.box("packed")
         for table in TABLES:
             database.write(table)
 
     @property
-    def sealed(self) -> Part:
+    def sealed(self) -> SealedTable:
         """What of it is sealed."""
         key, more = ("epoch", "seq"), ("form",)
-        return Part("packed", key, "{} {} {}".format, lambda *_: self._box, more)
+        return SealedTable("packed", key, "{} {} {}".format, lambda *_: self._box, more)
 
-    def add(self, batch: Sealed) -> None:
+    def add(self, batch: SealedBatch) -> None:
         """Keep what is sent for a batch."""
         name = f"{batch.id.epoch} {batch.id.seq} {batch.form}"
         self._database.write(
@@ -68,5 +68,5 @@ class Packed:
         form, body = rows[0]
         try:
             return form, self._box.unseal(body, f"{id_.epoch} {id_.seq} {form}")
-        except Unreadable:
+        except SealBroken:
             return form, None

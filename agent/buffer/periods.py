@@ -23,7 +23,7 @@ MOST = 16
 """periods that are kept: 5 kB each where there are 500 devices"""
 
 
-class Entry(NamedTuple):
+class ClockPeriod(NamedTuple):
     """One period."""
 
     no: int
@@ -60,13 +60,13 @@ class Periods:
             " apart REAL NOT NULL, began REAL NOT NULL, wrong INTEGER NOT NULL, marks BLOB)"
         )
 
-    def known(self) -> list[Entry]:
+    def known(self) -> list[ClockPeriod]:
         """Those kept, in order; the last one is the present."""
         found = self._database.read(
             "SELECT no, boot, apart, began, wrong, marks FROM period ORDER BY no"
         )
         return [
-            Entry(no, boot, apart, began, bool(wrong), _opened(marks))
+            ClockPeriod(no, boot, apart, began, bool(wrong), _opened(marks))
             for no, boot, apart, began, wrong, marks in found
         ]
 
@@ -108,7 +108,7 @@ def _opened(packed: bytes) -> dict[MarkKey, int]:
     return {(device, step): slot for device, step, slot in json.loads(zlib.decompress(packed))}
 
 
-def wrong(known: Sequence[Entry], *, agreed: bool) -> Wrong | None:
+def wrong(known: Sequence[ClockPeriod], *, agreed: bool) -> Wrong | None:
     """What was closed by a wrong clock, if that is proved; the last period is the present. Pure.
 
     Proof is a step and its reversal within one boot, or that a time service and the platform agree
@@ -131,18 +131,18 @@ def wrong(known: Sequence[Entry], *, agreed: bool) -> Wrong | None:
     return Wrong(taken[0].marks, now.marks, tuple(one.no for one in taken), began)
 
 
-def _same(one: Entry, other: Entry) -> bool:
+def _same(one: ClockPeriod, other: ClockPeriod) -> bool:
     return one.boot == other.boot and abs(one.apart - other.apart) <= DRIFT
 
 
-def _contradicted(known: Sequence[Entry]) -> Iterator[int]:
+def _contradicted(known: Sequence[ClockPeriod]) -> Iterator[int]:
     """The periods that cannot have been right if the last one is, back to the first that can.
 
     Of this boot those whose clock stood elsewhere; of an earlier one those that closed slots which
     had not come when this boot began, and those of the same boot whose clock stood like theirs.
     """
     now = known[-1]
-    found: list[Entry] = []
+    found: list[ClockPeriod] = []
     began = min(one.began for one in known if one.boot == now.boot) + now.apart
     for i in range(len(known) - 2, -1, -1):
         one, ended = known[i], known[i + 1].marks

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from agent.buffer.aside import SHARED
 from agent.buffer.batch import read
 from agent.buffer.disclosed import counts_of
-from agent.buffer.outbox import State
+from agent.buffer.outbox import BatchState
 from agent.buffer.owners import NOBODY, owner_of
 from agent.buffer.taken_back import left_of, taken_by
 from agent.buffer.waiting import in_lots
@@ -27,8 +27,8 @@ DESTROYED = "purging_of"
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from agent.buffer.aside import Aside, Pile
-    from agent.buffer.names import Names
+    from agent.buffer.aside import Pile, VoidedRows
+    from agent.buffer.names import SeriesIds
     from agent.buffer.outbox import Outbox
     from agent.buffer.owners import Owners
     from agent.buffer.schema import Meta
@@ -43,9 +43,9 @@ class Purge:
     def __init__(  # noqa: PLR0913, PLR0917 -- wherever a row may lie
         self,
         waiting: Waiting,
-        aside: Aside,
+        aside: VoidedRows,
         outbox: Outbox,
-        names: Names,
+        names: SeriesIds,
         owners: Owners,
         meta: Meta,
         write_off: Callable[[Broken], None],
@@ -156,7 +156,7 @@ class Purge:
         unreceipted = [
             found
             for found in self._outbox.with_rows_of(None)
-            if found[1] in (State.UNRECEIPTED, State.QUARANTINED)
+            if found[1] in (BatchState.UNRECEIPTED, BatchState.QUARANTINED)
         ]
         yield from self._voiding(unreceipted, takes, Void.EXPIRED)
 
@@ -206,7 +206,7 @@ class Purge:
                 self._aside.replace(pile, left)
 
     def _voiding(
-        self, batches: Iterable[tuple[BatchId, State]], takes: Takes, reason: Void
+        self, batches: Iterable[tuple[BatchId, BatchState]], takes: Takes, reason: Void
     ) -> Iterator[Step]:
         lots = in_lots(((id_, state), self._outbox.size(id_)) for id_, state in batches)
         return (partial(self._void, lot, takes, reason) for lot in lots)
@@ -219,7 +219,7 @@ class Purge:
 
     def _void(
         self,
-        batches: Iterable[tuple[BatchId, State]],
+        batches: Iterable[tuple[BatchId, BatchState]],
         takes: Takes,
         reason: Void,
     ) -> list[BatchId]:
@@ -230,9 +230,9 @@ class Purge:
             left = left_of(rows, takes)
             if payload is not None and left == rows:
                 continue
-            counted = state in (State.RECEIPTED, State.ASKED)
+            counted = state in (BatchState.RECEIPTED, BatchState.ASKED)
             self._outbox.void(id_, reason, () if counted else counts_of(rows))
-            if state is not State.RECEIPTED:
+            if state is not BatchState.RECEIPTED:
                 self._aside.add(id_.epoch, id_.seq, left)
             voided.append(id_)
         return voided

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from agent.buffer.batch import read, read_retractions
 from agent.buffer.disclosed import counts_of
-from agent.buffer.outbox import State
+from agent.buffer.outbox import BatchState
 from agent.buffer.schema import past_epochs
 from agent.model import BatchId, Lane, Void
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agent.buffer.aside import Aside
+    from agent.buffer.aside import VoidedRows
     from agent.buffer.batch import BatchHead
     from agent.buffer.outbox import Outbox
     from agent.buffer.retracting import Retracting
@@ -30,7 +30,7 @@ class Resending:
     """Marks batches to be sent again, byte for byte, or makes the void that answers for them."""
 
     def __init__(
-        self, outbox: Outbox, aside: Aside, retracting: Retracting, meta: Meta, head: BatchHead
+        self, outbox: Outbox, aside: VoidedRows, retracting: Retracting, meta: Meta, head: BatchHead
     ) -> None:
         self._outbox, self._aside, self._retracting = outbox, aside, retracting
         self._meta, self._head = meta, head
@@ -65,12 +65,12 @@ class Resending:
         id_ = BatchId(self._head.gateway, self._head.recipient, epoch, seq)
         if held is None:
             void = self._outbox.voids.make(id_, Lane.BACKFILL, Void.GONE, None)
-            self._outbox.add(void, now, state=State.ASKED)
-        elif held.state is State.RECEIPTED:
+            self._outbox.add(void, now, state=BatchState.ASKED)
+        elif held.state is BatchState.RECEIPTED:
             if not self._outbox.goes(id_):
                 self._give_rows(id_)
             self._outbox.ask(epoch, seq)
-        return held is None or held.state is State.RECEIPTED
+        return held is None or held.state is BatchState.RECEIPTED
 
     def adapt(self, ids: Iterable[BatchId]) -> None:
         """Make what waits fit the transport of now."""
@@ -89,6 +89,6 @@ class Resending:
         rows = read(payload) if payload is not None else []
         if payload is not None:
             self._retracting.put(read_retractions(payload))
-        counted = held is not None and held.state in {State.RECEIPTED, State.ASKED}
+        counted = held is not None and held.state in {BatchState.RECEIPTED, BatchState.ASKED}
         self._outbox.void(id_, Void.GONE, () if counted else counts_of(rows))
         self._aside.add(id_.epoch, id_.seq, rows)

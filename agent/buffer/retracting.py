@@ -10,11 +10,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from agent.buffer.batch import write_retractions
-from agent.buffer.keys import Unreadable
+from agent.buffer.keys import SealBroken
 from agent.buffer.outbox import digest
-from agent.buffer.rotation import Part
+from agent.buffer.rotation import SealedTable
 from agent.clock import stamp
-from agent.model import Lane, Sealed
+from agent.model import Lane, SealedBatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agent.buffer.batch import Stamp
     from agent.buffer.database import Database
     from agent.buffer.disclosed import Read
-    from agent.buffer.keys import Keys
+    from agent.buffer.keys import SpoolKeys
     from agent.model import Retraction
 
 MOST, BYTES = 100, 300
@@ -34,7 +34,7 @@ CONFIRMED = "SELECT id, CASE WHEN body IS NULL THEN erased END FROM retraction"
 class Retracting:
     """The queue. Every change belongs inside a transaction of the caller's."""
 
-    def __init__(self, database: Database, keys: Keys) -> None:
+    def __init__(self, database: Database, keys: SpoolKeys) -> None:
         self._database = database
         self._box = keys.box("retraction")
         database.write(
@@ -43,9 +43,11 @@ class Retracting:
         )
 
     @property
-    def sealed(self) -> Part:
+    def sealed(self) -> SealedTable:
         """What of it is sealed."""
-        return Part("retraction", ("no",), lambda _, id_: str(id_), lambda *_: self._box, ("id",))
+        return SealedTable(
+            "retraction", ("no",), lambda _, id_: str(id_), lambda *_: self._box, ("id",)
+        )
 
     def add(self, retractions: Iterable[Retraction]) -> None:
         """Queue what is not queued yet."""
@@ -66,7 +68,7 @@ class Retracting:
         )
         return count
 
-    def tell(self, label: Stamp, most: int) -> Sealed:
+    def tell(self, label: Stamp, most: int) -> SealedBatch:
         """The next batch of them, of at most so many bytes or of one; there must be some."""
         found = self._database.read(
             "SELECT no, id, body FROM retraction WHERE epoch IS NULL AND body IS NOT NULL"
@@ -77,14 +79,14 @@ class Retracting:
         for no, id_, body in found:
             try:
                 plain.append(json.loads(self._box.unseal(body, id_)))
-            except (Unreadable, ValueError):
+            except (SealBroken, ValueError):
                 self._database.write("UPDATE retraction SET body=NULL WHERE no=?", no)
         payload = write_retractions(label, plain)
         self._database.write_all(
             "UPDATE retraction SET epoch=?, seq=? WHERE no=?",
             [(label.id.epoch, label.id.seq, no) for no, *_ in found],
         )
-        return Sealed(label.id, Lane.LIVE, payload, digest(payload), 0)
+        return SealedBatch(label.id, Lane.LIVE, payload, digest(payload), 0)
 
     def stored(self, epoch: str, seq: int) -> None:
         """The recipient holds the batch that tells them: they stand there for ever."""

@@ -53,7 +53,7 @@ begins anew, then a few pages of it
 """
 
 
-class Disk(NamedTuple):
+class DiskSpace(NamedTuple):
     """The file system under a spool."""
 
     folder: Path
@@ -69,7 +69,7 @@ class Room:
     """The cap of one spool and its way to commit."""
 
     def __init__(
-        self, database: Database, outbox: Outbox, waiting: Waiting, disk: Disk, cap: int
+        self, database: Database, outbox: Outbox, waiting: Waiting, disk: DiskSpace, cap: int
     ) -> None:
         self._database = database
         self._outbox = outbox

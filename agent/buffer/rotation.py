@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.buffer.database import Damaged
-from agent.buffer.keys import Unreadable
+from agent.buffer.keys import SealBroken
 from agent.errors import Refused
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.buffer.database import Database
-    from agent.buffer.keys import Box, Keys
+    from agent.buffer.keys import Sealer, SpoolKeys
 
     Commit = Callable[[Callable[[], int]], int]
     """makes a change in one transaction"""
@@ -43,14 +43,14 @@ class NotOurs(Refused):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SealedTable:
     """A table whose bodies are sealed. Its functions take the columns of `key` and of `more`."""
 
     table: str
     key: tuple[str, ...]
     name: Callable[..., str]
     """what a body is bound to"""
-    box: Callable[..., Box]
+    box: Callable[..., Sealer]
     more: tuple[str, ...] = ()
     body: str = "body"
     put: Callable[..., None] | None = None
@@ -65,18 +65,18 @@ class Stage(Protocol):
         ...
 
 
-def fingerprint(keys: Keys) -> str:
+def fingerprint(keys: SpoolKeys) -> str:
     """What a file says of the key that it is under."""
     return keys.derive("fingerprint", 8).hex()
 
 
-def fingerprints(keys: Keys) -> set[str]:
+def fingerprints(keys: SpoolKeys) -> set[str]:
     """Of all keys that open it."""
     before = keys.derive_before("fingerprint", 8)
     return {fingerprint(keys)} | ({before.hex()} if before else set())
 
 
-def secrets_of(database: Database, keys: Keys) -> list[bytes]:
+def secrets_of(database: Database, keys: SpoolKeys) -> list[bytes]:
     """What the names of owners are hashed under, one after the other. Raises Damaged.
 
     An owner's name stands nowhere else, so a rotation hashes the hash.
@@ -85,12 +85,12 @@ def secrets_of(database: Database, keys: Keys) -> list[bytes]:
         return [keys.derive_before("owner's name") or keys.derive("owner's name")]
     try:
         text = keys.box("rotation").unseal(found[1], "secrets")
-    except Unreadable as error:
+    except SealBroken as error:
         raise Damaged("the spool does not know how it names owners") from error
     return [bytes.fromhex(one) for one in json.loads(text)]
 
 
-def see_that_it_opens(database: Database, path: Path, keys: Keys) -> None:
+def see_that_it_opens(database: Database, path: Path, keys: SpoolKeys) -> None:
     """Raise NotOurs where a file that was rotated is under none of these keys."""
     found = _row(database)
     if found is not None and found[0] not in fingerprints(keys):
@@ -107,7 +107,7 @@ def _row(database: Database) -> tuple[str, bytes, int] | None:
 class Rotation:
     """See the module."""
 
-    def __init__(self, database: Database, keys: Keys) -> None:
+    def __init__(self, database: Database, keys: SpoolKeys) -> None:
         self._database, self._keys = database, keys
         self._stages: list[Stage] | None = None
         self.passed = 0
@@ -138,7 +138,9 @@ class Rotation:
         self._stages, self.passed = None, 0
         return secrets
 
-    def step(self, stages: Sequence[Part | Stage], commit: Commit, end: Callable[[], None]) -> bool:
+    def step(
+        self, stages: Sequence[SealedTable | Stage], commit: Commit, end: Callable[[], None]
+    ) -> bool:
         """Work on one lot; False: nothing in the file is under the key before, which is forgotten.
 
         `end`: what the last commit does besides.
@@ -148,7 +150,8 @@ class Rotation:
             return False
         if self._stages is None:
             self._stages = [
-                _Walk(self._database, one) if isinstance(one, Part) else one for one in stages
+                _Walk(self._database, one) if isinstance(one, SealedTable) else one
+                for one in stages
             ]
         if self._stages:
             size = self._stages[0].step(commit)
@@ -172,7 +175,7 @@ class _Walk:
     under the key of now, and must not keep it from ending.
     """
 
-    def __init__(self, database: Database, part: Part) -> None:
+    def __init__(self, database: Database, part: SealedTable) -> None:
         self._database, self._part = database, part
         self._key = ", ".join(part.key)
         self._after: tuple[Any, ...] | None = None
@@ -217,7 +220,7 @@ class _Walk:
 
     def _renew(self, words: list[Any], sealed: bytes) -> None:
         part = self._part
-        with suppress(Unreadable):
+        with suppress(SealBroken):
             box, name = part.box(*words), part.name(*words)
             if (body := box.of_before(sealed, name)) is None:
                 return

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.buffer.batch import BatchHead
-    from agent.buffer.keys import Keys
+    from agent.buffer.keys import SpoolKeys
 
 APPLICATION = 0x67617264  # "gard"
 FORMAT = 2
@@ -59,7 +59,9 @@ STEPS = {
 """what brings a file from each format to the next"""
 
 
-def claim(database: Database, path: Path, keys: Keys, head: BatchHead, *, judged: bool) -> None:
+def claim(
+    database: Database, path: Path, keys: SpoolKeys, head: BatchHead, *, judged: bool
+) -> None:
     """Make an empty file the spool of this gateway to this recipient, or see that it is.
 
     `judged`: this version is under judgement, and leaves the file in the format of the one before.
@@ -92,7 +94,7 @@ def _bring_up(database: Database, path: Path, *, judged: bool) -> None:
             database.write(f"PRAGMA user_version={rotated * ROTATED + version}")
 
 
-def rekeyed(database: Database, keys: Keys) -> None:
+def rekeyed(database: Database, keys: SpoolKeys) -> None:
     """Note that it is under the key of now from here on, inside the caller's transaction."""
     meta = Meta(database)
     gateway, recipient, _ = json.loads(str(meta["identity"]))
@@ -101,13 +103,13 @@ def rekeyed(database: Database, keys: Keys) -> None:
     database.write(f"PRAGMA user_version={ROTATED + version}")
 
 
-def _identify(meta: Meta, gateway: str, recipient: str, keys: Keys) -> None:
+def _identify(meta: Meta, gateway: str, recipient: str, keys: SpoolKeys) -> None:
     identity = json.dumps([gateway, recipient, fingerprint(keys)])
     meta["identity"] = identity
     meta["sum"] = zlib.crc32(identity.encode())
 
 
-def _create(database: Database, keys: Keys, head: BatchHead) -> None:
+def _create(database: Database, keys: SpoolKeys, head: BatchHead) -> None:
     with database.transaction():
         for table in TABLES:
             database.write(table)
@@ -117,7 +119,7 @@ def _create(database: Database, keys: Keys, head: BatchHead) -> None:
         meta["seq"] = 1
 
 
-def _compare(meta: Meta, path: Path, keys: Keys, head: BatchHead) -> None:
+def _compare(meta: Meta, path: Path, keys: SpoolKeys, head: BatchHead) -> None:
     identity = str(meta["identity"])
     if zlib.crc32(identity.encode()) != meta["sum"]:  # rot must not look like a wrong key
         raise Damaged(f"{path} no longer knows whose it is")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from agent.buffer.batch import Stamp, write
 from agent.buffer.outbox import digest
 from agent.buffer.owners import owner_of
-from agent.model import BatchId, Lane, Sealed
+from agent.model import BatchId, Lane, SealedBatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SHRINK = 0.95
 
 
-class Bases(Protocol):
+class BasisCheck(Protocol):
     """What the registry says, asked from the spool's thread."""
 
     def revision(self) -> int:
@@ -42,7 +42,7 @@ class Bases(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class SealRequest:
     """What a batch is to be made of."""
 
     lane: Lane
@@ -54,7 +54,7 @@ class Order:
     """rows of later slots, and fresh readings committed later, are live, the others backfill"""
     most_rows: int
     most_bytes: int
-    bases: Bases | None = None
+    bases: BasisCheck | None = None
     """None: what waits was checked, and nothing can change"""
 
 
@@ -70,7 +70,7 @@ class Sealing:
         self._meta = meta
         self._head = head
 
-    def seal(self, order: Order) -> Sealed | None:
+    def seal(self, order: SealRequest) -> SealedBatch | None:
         """The next batch, its rows no longer waiting; None if there are none of that lane, or if
         a change of the registry waits to be applied.
 
@@ -96,16 +96,16 @@ class Sealing:
         self._meta["seq"] = batch.id.seq + 1
         return batch
 
-    def _fit(self, order: Order, rows: Sequence[Reading]) -> Sealed:
+    def _fit(self, order: SealRequest, rows: Sequence[Reading]) -> SealedBatch:
         """As many of the first rows as the payload has room for; one in any case."""
         most = order.most_bytes
         label = self._label(order)
         while len(payload := write(label, rows)) > most and len(rows) > 1:
             fitting = int(len(rows) * SHRINK * most / len(payload))
             rows = rows[: max(1, min(fitting, len(rows) - 1))]
-        return Sealed(label.id, order.lane, payload, digest(payload), len(rows))
+        return SealedBatch(label.id, order.lane, payload, digest(payload), len(rows))
 
-    def _label(self, order: Order) -> Stamp:
+    def _label(self, order: SealRequest) -> Stamp:
         epoch, seq = str(self._meta["epoch"]), int(self._meta["seq"])
         id_ = BatchId(self._head.gateway, self._head.recipient, epoch, seq)
         head = self._head
@@ -113,7 +113,7 @@ class Sealing:
             *(id_, order.lane, order.now, order.trust), head.privacy, head.audit(), head.kept
         )
 
-    def _standing(self, choice: Choice, bases: Bases | None) -> Choice:
+    def _standing(self, choice: Choice, bases: BasisCheck | None) -> Choice:
         """Without the rows of dwellings whose basis is gone, which are gone too then."""
         if bases is None:
             return choice

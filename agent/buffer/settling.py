@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING
 
 from agent.buffer.batch import read, read_retractions
 from agent.buffer.disclosed import counts_of
-from agent.buffer.outbox import State
+from agent.buffer.outbox import BatchState
 from agent.buffer.schema import end_epoch, new_epoch
-from agent.buffer.verdict import Settled, Verdict, judge, may_begin_anew, seqs
+from agent.buffer.verdict import ReceiptVerdict, Settled, judge, may_begin_anew, seqs
 from agent.model import BatchId
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.buffer.aside import Aside
+    from agent.buffer.aside import VoidedRows
     from agent.buffer.batch import BatchHead
-    from agent.buffer.disclosed import Disclosed
+    from agent.buffer.disclosed import DisclosureCounts
     from agent.buffer.outbox import Outbox
     from agent.buffer.retracting import Retracting
     from agent.buffer.schema import Meta
     from agent.buffer.waiting import Waiting
     from agent.model import Reading, Receipt
 
-NOT_YET_RECEIVED = (State.UNRECEIPTED, State.QUARANTINED)
+NOT_YET_RECEIVED = (BatchState.UNRECEIPTED, BatchState.QUARANTINED)
 UNREADABLE = "unreadable: damaged on the gateway's disk"
 
 
@@ -33,7 +33,7 @@ class Plan:
     """What a receipt will do, worked out before anything is written."""
 
     epoch: str
-    verdict: Verdict
+    verdict: ReceiptVerdict
     returned: Mapping[int, list[Reading] | None]
     """rows of contradicted batches, marked `again`; None if a batch does not open"""
     retracted: Sequence[tuple[str, int]] = ()
@@ -46,9 +46,9 @@ class Settling:
         self,
         waiting: Waiting,
         outbox: Outbox,
-        aside: Aside,
+        aside: VoidedRows,
         retracting: Retracting,
-        disclosed: Disclosed,
+        disclosed: DisclosureCounts,
         meta: Meta,
         head: BatchHead,
     ) -> None:

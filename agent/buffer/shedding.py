@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agent.buffer.database import Database
     from agent.buffer.schema import Meta
     from agent.buffer.thin import Midnight
-    from agent.buffer.waiting import Block, Broken, Waiting
+    from agent.buffer.waiting import Broken, RowBlock, Waiting
 
 BLOCKS = 3_000
 """of one commit"""
@@ -116,7 +116,7 @@ class Shedding:
         if blocks:
             self._rewrite(owner, blocks, tier)
 
-    def _rewrite(self, owner: int, blocks: Sequence[Block], tier: Tier) -> None:
+    def _rewrite(self, owner: int, blocks: Sequence[RowBlock], tier: Tier) -> None:
         """One block in the place of these, with what is left of them."""
         rows = [row for block in blocks for row in block.rows]
         lost = sum(given_up(row, tier, self.midnight) for row in rows)

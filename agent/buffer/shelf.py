@@ -14,9 +14,9 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.buffer.database import Damaged, Database, set_aside, suspicion
-from agent.buffer.keys import Keys, Unreadable
+from agent.buffer.keys import SealBroken, SpoolKeys
 from agent.buffer.owners import NOBODY, Owners
-from agent.buffer.rotation import Part, Rotation, see_that_it_opens
+from agent.buffer.rotation import Rotation, SealedTable, see_that_it_opens
 from agent.errors import SpoolFull
 from agent.log_fields import LogEvent, fields
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from agent.buffer.keys import Box
+    from agent.buffer.keys import Sealer
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ CAP = 20 * 1024 * 1024
 """bytes: 60 days of some 60 meters every quarter of an hour"""
 
 
-class Kept(NamedTuple):
+class UnassignedValue(NamedTuple):
     """One value as it was read, before anybody could say whose it is."""
 
     device: str
@@ -49,7 +49,7 @@ class Kept(NamedTuple):
     flags: tuple[str, ...]
 
 
-class Shelf:
+class UnassignedStore:
     """See the module; `open` is the only way to one."""
 
     @classmethod
@@ -62,7 +62,7 @@ class Shelf:
         *,
         judged: bool = False,
         before: bytes | None = None,
-    ) -> Iterator[Shelf]:
+    ) -> Iterator[UnassignedStore]:
         """Open, or begin, the shelf under the gateway's key; a damaged file is set aside.
 
         `before`: the key before, while that is being rotated. Raises Refused where it was rotated,
@@ -72,7 +72,7 @@ class Shelf:
         """
         if suspicion(path).exists():
             set_aside(path)
-        keys = partial(Keys, key, "shelf", "nobody", before)
+        keys = partial(SpoolKeys, key, "shelf", "nobody", before)
         try:
             shelf = cls(path, keys(), max_bytes, judged=judged)
         except Damaged:
@@ -83,7 +83,7 @@ class Shelf:
         finally:
             shelf._database.close()
 
-    def __init__(self, path: Path, keys: Keys, max_bytes: int, *, judged: bool) -> None:
+    def __init__(self, path: Path, keys: SpoolKeys, max_bytes: int, *, judged: bool) -> None:
         self._database = Database(path, max_bytes, STEP, STEP)
         self._most = max_bytes * 3 // 4
         try:
@@ -92,7 +92,7 @@ class Shelf:
             self._database.close()
             raise
 
-    def _furnish(self, path: Path, keys: Keys, *, judged: bool) -> None:
+    def _furnish(self, path: Path, keys: SpoolKeys, *, judged: bool) -> None:
         see_that_it_opens(self._database, path, keys)
         self._keys, self._rotation = keys, Rotation(self._database, keys)
         self._box, self._owners = keys.box("kept"), Owners(self._database, keys)
@@ -130,10 +130,10 @@ class Shelf:
             with self._database.transaction():
                 return change()
 
-        def box(_no: int, owner: int) -> Box:
+        def box(_no: int, owner: int) -> Sealer:
             return self._under(owner)
 
-        part = Part("kept", ("no",), lambda *_: "kept", box, ("owner",))
+        part = SealedTable("kept", ("no",), lambda *_: "kept", box, ("owner",))
         return self._rotation.step([part], commit, self._owners.forget_before)
 
     @property
@@ -141,14 +141,14 @@ class Shelf:
         """As that of a spool."""
         return self._rotation.passed, self._database.used()
 
-    def add(self, values: Sequence[Kept], place: str = "") -> None:
+    def add(self, values: Sequence[UnassignedValue], place: str = "") -> None:
         """Keep values, at least one, in one commit; the oldest makes room.
 
         `place`: the dwelling, by id, whose they are known to be.
         """
         self.add_each({place: values})
 
-    def add_each(self, values_of: Mapping[str, Sequence[Kept]]) -> None:
+    def add_each(self, values_of: Mapping[str, Sequence[UnassignedValue]]) -> None:
         """Keep values of several dwellings by their ids, each under its own key, in one commit.
 
         What finds no room on a full disk, though the oldest went for it, is given up and told.
@@ -162,7 +162,7 @@ class Shelf:
         except SpoolFull:  # not even what goes can be written down
             _given_up(values_of)
 
-    def put_back(self, no: int, left: Mapping[str, Sequence[Kept]]) -> None:
+    def put_back(self, no: int, left: Mapping[str, Sequence[UnassignedValue]]) -> None:
         """Let only these, by dwelling, stay of a lot: in one commit, so that none is there twice.
 
         Raises SpoolFull; the lot is as it was then.
@@ -177,16 +177,16 @@ class Shelf:
             raise
         self._database.fold()  # or the log would still have what left
 
-    def each(self) -> Iterator[tuple[int, list[Kept]]]:
+    def each(self) -> Iterator[tuple[int, list[UnassignedValue]]]:
         """Number and values of every lot, the oldest first; one that does not open goes."""
         for (no,) in self._database.read("SELECT no FROM kept ORDER BY no"):
             owner, body = self._database.read("SELECT owner, body FROM kept WHERE no=?", no)[0]
             try:
                 found = json.loads(zlib.decompress(self._under(owner).unseal(body, "kept")))
-            except (Unreadable, ValueError, zlib.error):
+            except (SealBroken, ValueError, zlib.error):
                 self.remove([no])
                 continue
-            yield no, [Kept(*one)._replace(flags=tuple(one[-1])) for one in found]
+            yield no, [UnassignedValue(*one)._replace(flags=tuple(one[-1])) for one in found]
 
     def remove(self, numbers: Sequence[int]) -> None:
         """These lots belong to somebody now, or to nobody for too long: gone, from the log too."""
@@ -207,7 +207,7 @@ class Shelf:
         found: int = self._database.one("SELECT coalesce(sum(n), 0) FROM kept")
         return found
 
-    def _inserted(self, values_of: Mapping[str, Sequence[Kept]]) -> bool:
+    def _inserted(self, values_of: Mapping[str, Sequence[UnassignedValue]]) -> bool:
         try:
             with self._database.transaction():
                 self._insert(values_of)
@@ -216,7 +216,7 @@ class Shelf:
             return False
         return True
 
-    def _insert(self, values_of: Mapping[str, Sequence[Kept]]) -> None:
+    def _insert(self, values_of: Mapping[str, Sequence[UnassignedValue]]) -> None:
         for place, values in values_of.items():
             apart = self._apart and place
             owner = self._owners.number_at(place) if apart else NOBODY
@@ -242,12 +242,12 @@ class Shelf:
         for number in set(self._owners.numbers()) - left:
             self._owners.destroy(number)
 
-    def _under(self, owner: int) -> Box:
+    def _under(self, owner: int) -> Sealer:
         """Raises Unreadable where its key was destroyed."""
         return self._box if owner == NOBODY else self._owners.box(owner)
 
 
-def _given_up(values_of: Mapping[str, Sequence[Kept]]) -> None:
+def _given_up(values_of: Mapping[str, Sequence[UnassignedValue]]) -> None:
     number = sum(map(len, values_of.values()))
     log.error(
         "the disk is full: %d values that were to wait for a fact are given up", number,

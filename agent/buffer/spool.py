@@ -14,25 +14,25 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.buffer.announced import Announced
-from agent.buffer.aside import Aside
-from agent.buffer.backlog import Count
+from agent.buffer.aside import VoidedRows
+from agent.buffer.backlog import BacklogCount
 from agent.buffer.batch import Stamp, read_audit
 from agent.buffer.database import Damaged, Database, set_aside, suspicion
-from agent.buffer.disclosed import Disclosed, Words
+from agent.buffer.disclosed import DisclosureCounts, DisclosureTokens
 from agent.buffer.holdings import Holdings
-from agent.buffer.keys import Keys
+from agent.buffer.keys import SpoolKeys
 from agent.buffer.memory import provisional
-from agent.buffer.names import ROOM, Names
+from agent.buffer.names import ROOM, SeriesIds
 from agent.buffer.outbox import Outbox
 from agent.buffer.owners import Owners
 from agent.buffer.periods import Periods, Wrong, wrong
 from agent.buffer.purge import Purge
 from agent.buffer.resending import Resending
 from agent.buffer.retracting import Retracting
-from agent.buffer.room import AT_FIRST, Disk, Room
+from agent.buffer.room import AT_FIRST, DiskSpace, Room
 from agent.buffer.rotation import Rotation
 from agent.buffer.schema import Meta, claim, rekeyed
-from agent.buffer.sealing import Order, Sealing
+from agent.buffer.sealing import Sealing, SealRequest
 from agent.buffer.settling import UNREADABLE, Settling
 from agent.buffer.shedding import Shedding
 from agent.buffer.states import States
@@ -42,7 +42,7 @@ from agent.buffer.versions import Versions
 from agent.buffer.waiting import Waiting
 from agent.clock import seconds
 from agent.errors import Refused, SpoolFull, StorageFailed
-from agent.model import BatchId, Lane, Mark, Retraction, Void
+from agent.model import BatchId, Lane, Retraction, SlotMark, Void
 from agent.storage import reason_of
 
 if TYPE_CHECKING:
@@ -54,11 +54,11 @@ if TYPE_CHECKING:
     from agent.buffer.batch import BatchHead
     from agent.buffer.disclosed import Disclosure
     from agent.buffer.outbox import Pack
-    from agent.buffer.rotation import Part, Stage
-    from agent.buffer.sealing import Bases
+    from agent.buffer.rotation import SealedTable, Stage
+    from agent.buffer.sealing import BasisCheck
     from agent.buffer.thin import Midnight
     from agent.clock import Period
-    from agent.model import MarkKey, Range, Reading, Receipt, Sealed, Series
+    from agent.model import MarkKey, Range, Reading, Receipt, SealedBatch, Series
 
 FEW = 5
 """batches among which one that is no void is looked for"""
@@ -98,7 +98,7 @@ class Spool:
         if max_bytes < SMALLEST:
             raise Refused(f"a spool of {max_bytes} bytes is too small; give it at least 2 MB")
         aside = set_aside(path) if suspicion(path).exists() else None
-        keys = partial(Keys, key, head.gateway, head.recipient, before)
+        keys = partial(SpoolKeys, key, head.gateway, head.recipient, before)
         try:
             spool = cls(path, keys(), head, max_bytes, reserve, judged=judged)
         except Damaged:
@@ -115,7 +115,14 @@ class Spool:
             spool._database.close()
 
     def __init__(  # noqa: PLR0913 -- as `open`
-        self, path: Path, keys: Keys, head: BatchHead, max_bytes: int, reserve: int, *, judged: bool
+        self,
+        path: Path,
+        keys: SpoolKeys,
+        head: BatchHead,
+        max_bytes: int,
+        reserve: int,
+        *,
+        judged: bool,
     ) -> None:
         self.set_aside: Path | None = None
         """where a damaged spool was put that this one replaces"""
@@ -127,34 +134,36 @@ class Spool:
         self._database = Database(path, max_bytes, AT_FIRST)
         self._voided: list[BatchId] = []
         try:
-            self._furnish(path, keys, Disk(path.parent, reserve), judged=judged)
+            self._furnish(path, keys, DiskSpace(path.parent, reserve), judged=judged)
         except BaseException:
             self._database.close()
             raise
 
-    def _furnish(self, path: Path, keys: Keys, disk: Disk, *, judged: bool) -> None:
+    def _furnish(self, path: Path, keys: SpoolKeys, disk: DiskSpace, *, judged: bool) -> None:
         database, head = self._database, self._head
         claim(database, path, keys, head, judged=judged)
         meta = self._meta = Meta(database)
         self._versions, self._periods = Versions(meta), Periods(database)
-        names = self._names = Names(database, keys)
+        names = self._names = SeriesIds(database, keys)
         self._keys, self._rotation = keys, Rotation(database, keys)
         self._states = States(database, keys)
         owners = self._owners = Owners(database, keys)
         self._waiting = waiting = Waiting(database, keys, names, owners, meta)
-        self._aside = aside = Aside(database, keys, names, owners, judged=judged)
+        self._aside = aside = VoidedRows(database, keys, names, owners, judged=judged)
         self._outbox = outbox = Outbox(database, keys, head.gateway, head.recipient, judged=judged)
         self._room = Room(database, outbox, waiting, disk, self._cap)
         self._room.retractions = names.bases
         self._sealing = Sealing(waiting, outbox, owners, meta, head)
         self._retracting = Retracting(database, keys)
-        self._disclosed = disclosed = Disclosed(database, Words(keys), judged=judged)
+        self._disclosed = disclosed = DisclosureCounts(
+            database, DisclosureTokens(keys), judged=judged
+        )
         self._settling = Settling(waiting, outbox, aside, self._retracting, disclosed, meta, head)
         write_off = self._sealing.write_off
         self._purge = purge = Purge(waiting, aside, outbox, names, owners, meta, write_off)
         self._holdings = Holdings(waiting, aside, outbox, owners)
         self._resending = Resending(outbox, aside, self._retracting, meta, head)
-        self._count = Count(database, waiting, aside, outbox, self._retracting, meta)
+        self._count = BacklogCount(database, waiting, aside, outbox, self._retracting, meta)
         self._shedding = Shedding(database, waiting, meta, write_off)
         self._room.shed = self._shedding.step
         self._announced = Announced(database, keys, meta, self._label, judged=judged)
@@ -213,7 +222,7 @@ class Spool:
         """Seal the next lot under the key of now, in one commit: nothing that waits is given up for
         it. False: nothing here is under the key before, which is forgotten. Raises SpoolFull.
         """
-        parts: tuple[Part | Stage, ...] = (
+        parts: tuple[SealedTable | Stage, ...] = (
             self._names.sealed, self._states.sealed, self._retracting.sealed, self._aside.sealed,
             *self._outbox.sealed, self._waiting.sealed, self._announced.sealed,
             *self._disclosed.stages,
@@ -330,7 +339,7 @@ class Spool:
         limit = self._upkeep.limit
         return None if limit is None else limit.now(now)
 
-    def split(self, batch: Sealed, reason: str, now: float) -> bool:
+    def split(self, batch: SealedBatch, reason: str, now: float) -> bool:
         """Send the rows of a batch that is too large in smaller ones, once its void is receipted.
 
         In one commit with what is learned of the size. False if it cannot be made smaller: it is
@@ -372,7 +381,7 @@ class Spool:
     def _ask(self, epoch: str, seqs: range, now: float) -> int:
         return sum(self._resending.ask(epoch, seq, now) for seq in seqs)
 
-    def asked(self, lane: Lane) -> Sealed | None:
+    def asked(self, lane: Lane) -> SealedBatch | None:
         """The next batch of a lane to be sent again by request: unreceipted from here on."""
         if self.purging:
             return None
@@ -405,13 +414,13 @@ class Spool:
         self._room.durably(change)
         return known is not None
 
-    def retract(self, now: float, trust: str) -> Sealed | None:
+    def retract(self, now: float, trust: str) -> SealedBatch | None:
         """Tell the recipient what it must erase, in one commit; None: it has been told all."""
         if not self._retracting.waiting():
             return None
         return self._room.durably(lambda: self._retract(now, trust))
 
-    def _retract(self, now: float, trust: str) -> Sealed:
+    def _retract(self, now: float, trust: str) -> SealedBatch:
         batch = self._retracting.tell(self._label(now, trust), self._most(now))
         batch = self._outbox.add(batch, now)
         self._meta["seq"] = batch.id.seq + 1
@@ -427,7 +436,7 @@ class Spool:
         return epoch == self.epoch or self._outbox.knows(epoch)
 
     def append(
-        self, rows: Sequence[Reading], marks: Mapping[MarkKey, Mark], now: float | None = None
+        self, rows: Sequence[Reading], marks: Mapping[MarkKey, SlotMark], now: float | None = None
     ) -> None:
         """Keep rows and marks, in one commit: on the disk when it returns.
 
@@ -467,7 +476,7 @@ class Spool:
         found: Wrong,
         ranges: Sequence[Range],
         rows: Sequence[Reading],
-        marks: Mapping[MarkKey, Mark],
+        marks: Mapping[MarkKey, SlotMark],
         now: float,
     ) -> None:
         """Take back what a wrong clock closed, in one commit (rule C5).
@@ -488,7 +497,7 @@ class Spool:
         found: Wrong,
         ranges: Sequence[Range],
         rows: Sequence[Reading],
-        marks: Mapping[MarkKey, Mark],
+        marks: Mapping[MarkKey, SlotMark],
         now: float,
     ) -> None:
         self._meet(self._names.unknown(row.series for row in rows))
@@ -512,11 +521,11 @@ class Spool:
     def _slots(self) -> dict[MarkKey, int]:
         return {key: mark.slot for key, mark in self.marks().items()}
 
-    def marks(self) -> dict[MarkKey, Mark]:
+    def marks(self) -> dict[MarkKey, SlotMark]:
         """How far the slots of each device are closed, as last appended."""
         told = self._states.read()
         return {
-            (device, step): Mark(slot, bool(heard), serial, told.get((device, step), ()))
+            (device, step): SlotMark(slot, bool(heard), serial, told.get((device, step), ()))
             for device, step, slot, heard, serial in self._database.read(
                 "SELECT device, step, slot, heard, serial FROM mark"
             )
@@ -536,8 +545,8 @@ class Spool:
         live_after: int,
         most_rows: int = 5000,
         most_bytes: int = 48_000,
-        bases: Bases | None = None,
-    ) -> Sealed | None:
+        bases: BasisCheck | None = None,
+    ) -> SealedBatch | None:
         """Make the next batch of a lane out of rows that wait, in one commit; None if none do.
 
         Live rows are those whose slot is after `live_after` and fresh readings that were committed
@@ -551,14 +560,14 @@ class Spool:
         if self.purging:
             return None
         most = min(most_bytes, self._room.for_a_batch(), self._most(now))
-        order = Order(lane, now, trust, live_after, most_rows, most, bases)
+        order = SealRequest(lane, now, trust, live_after, most_rows, most, bases)
         return self._room.durably(lambda: self._sealing.seal(order))
 
     def announced(self) -> dict[str, Item]:
         """What the recipient was last told of the building, by key, in whatever epoch."""
         return self._announced.all()
 
-    def announce(self, directory: Mapping[str, Item], now: float, trust: str) -> Sealed | None:
+    def announce(self, directory: Mapping[str, Item], now: float, trust: str) -> SealedBatch | None:
         """Tell the recipient what has changed in the directory, in one commit; None: nothing.
 
         At most a batch full at a time: what is left comes with the next call. A new epoch is told
@@ -576,7 +585,7 @@ class Spool:
 
     def _announce(
         self, directory: Mapping[str, Item], now: float, trust: str
-    ) -> tuple[Sealed, dict[str, str]]:
+    ) -> tuple[SealedBatch, dict[str, str]]:
         batch, told = self._announced.tell(directory, now, trust, self._most(now))
         batch = self._outbox.add(batch, now)
         self._meta["seq"] = batch.id.seq + 1
@@ -592,7 +601,7 @@ class Spool:
         head = self._head
         return Stamp(id_, Lane.LIVE, now, trust, head.privacy, head.audit(), head.kept)
 
-    def unreceipted(self) -> list[Sealed]:
+    def unreceipted(self) -> list[SealedBatch]:
         """Batches without a receipt, of all epochs, in the order sealed, byte for byte as sealed.
 
         One that the disk has damaged is quarantined instead, for its bytes cannot be sent again;
@@ -607,7 +616,7 @@ class Spool:
             self.quarantine(id_, UNREADABLE)
         return [batch for batch in found if not batch.rows] if self.purging else found
 
-    def quarantined(self) -> list[Sealed]:
+    def quarantined(self) -> list[SealedBatch]:
         """Batches that were rejected: a receipt may still call one stored (rule T4)."""
         return self._outbox.quarantined()
 
@@ -716,7 +725,7 @@ class Spool:
         return self._count.now(self._cap, self._refused)
 
     def _append(
-        self, rows: Sequence[Reading], marks: Mapping[MarkKey, Mark], now: float | None
+        self, rows: Sequence[Reading], marks: Mapping[MarkKey, SlotMark], now: float | None
     ) -> None:
         body, last = b"", self._versions.last
         if self._provisional:
@@ -740,7 +749,7 @@ class Spool:
         self._room.admit(change)
         self._refused_on_disk = self._refused
 
-    def _put_marks(self, marks: Mapping[MarkKey, Mark]) -> None:
+    def _put_marks(self, marks: Mapping[MarkKey, SlotMark]) -> None:
         self._database.write_all(
             "INSERT OR REPLACE INTO mark VALUES(?,?,?,?,?)",
             [(*key, mark.slot, mark.heard, mark.serial) for key, mark in marks.items()],

@@ -9,21 +9,21 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from agent.buffer.keys import Unreadable
-from agent.buffer.rotation import Part
+from agent.buffer.keys import SealBroken
+from agent.buffer.rotation import SealedTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.buffer.database import Database
-    from agent.buffer.keys import Keys
-    from agent.model import Mark, MarkKey, Told
+    from agent.buffer.keys import SpoolKeys
+    from agent.model import MarkKey, SlotMark, Told
 
 
 class States:
     """Every change belongs inside a transaction of the caller's."""
 
-    def __init__(self, database: Database, keys: Keys) -> None:
+    def __init__(self, database: Database, keys: SpoolKeys) -> None:
         self._database, self._box = database, keys.box("told")
         database.write(
             "CREATE TABLE IF NOT EXISTS told(device TEXT, step INTEGER, body BLOB NOT NULL,"
@@ -31,9 +31,9 @@ class States:
         )
 
     @property
-    def sealed(self) -> Part:
+    def sealed(self) -> SealedTable:
         """What of it is sealed."""
-        return Part("told", ("device", "step"), "{} {}".format, lambda *_: self._box)
+        return SealedTable("told", ("device", "step"), "{} {}".format, lambda *_: self._box)
 
     def read(self) -> dict[MarkKey, Told]:
         """What was told, by device and step; what does not open is told anew."""
@@ -41,12 +41,12 @@ class States:
         for device, step, body in self._database.read("SELECT device, step, body FROM told"):
             try:
                 said = json.loads(self._box.unseal(body, f"{device} {step}"))
-            except Unreadable:
+            except SealBroken:
                 continue
             found[device, step] = tuple((name, value) for name, value in said)
         return found
 
-    def write(self, marks: Mapping[MarkKey, Mark]) -> None:
+    def write(self, marks: Mapping[MarkKey, SlotMark]) -> None:
         """Keep what these marks say was told, and nothing else of their devices."""
         before = self.read()
         new = {key: mark.told for key, mark in marks.items() if mark.told != before.get(key, ())}

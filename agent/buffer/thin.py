@@ -6,7 +6,7 @@ from dataclasses import replace
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from agent.model import Kind, Quality, Reading, Why
+from agent.model import Quality, Reading, ValueKind, Why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -50,7 +50,7 @@ def given_up(row: Reading, tier: Tier, midnight: Midnight) -> bool:
     An index of a midnight never does, whoever's it is; nor a change of a state, for they are few
     and each holds until the next.
     """
-    if row.value is None or row.series.kind == Kind.EVT:
+    if row.value is None or row.series.kind == ValueKind.EVT:
         return False
     series, t = row.series, row.t
     if tier is Tier.HOURLY:
@@ -58,7 +58,7 @@ def given_up(row: Reading, tier: Tier, midnight: Midnight) -> bool:
     of_a_day = t - midnight(t) < series.step
     if tier is Tier.DAILY:
         return common(series) and not of_a_day
-    return tier is Tier.INDEXES and not (series.kind == Kind.REG and of_a_day)
+    return tier is Tier.INDEXES and not (series.kind == ValueKind.REG and of_a_day)
 
 
 def thinned(rows: Iterable[Reading], tier: Tier, midnight: Midnight) -> list[Reading]:

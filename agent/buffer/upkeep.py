@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from agent.buffer import limit
 from agent.buffer.batch import parts, read, read_retractions
 from agent.buffer.disclosed import counts_of
-from agent.buffer.outbox import State
+from agent.buffer.outbox import BatchState
 from agent.buffer.waiting import in_lots
 from agent.model import Void
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.buffer.announced import Announced
-    from agent.buffer.aside import Aside
+    from agent.buffer.aside import VoidedRows
     from agent.buffer.outbox import Outbox
     from agent.buffer.purge import Purge, Step
     from agent.buffer.retracting import Retracting
     from agent.buffer.schema import Meta
     from agent.buffer.sealing import Sealing
     from agent.buffer.waiting import Waiting
-    from agent.model import BatchId, Sealed
+    from agent.model import BatchId, SealedBatch
 
 PARTED_AT_ONCE = 30_000
 """rows of one commit that parts blocks by owner: a tenth of a second"""
@@ -41,7 +41,7 @@ class Upkeep:
     def __init__(  # noqa: PLR0913, PLR0917 -- wherever a row may lie
         self,
         waiting: Waiting,
-        aside: Aside,
+        aside: VoidedRows,
         outbox: Outbox,
         sealing: Sealing,
         retracting: Retracting,
@@ -87,14 +87,14 @@ class Upkeep:
         self._outbox.try_again(ids)
         return ids
 
-    def split(self, batch: Sealed, reason: str, now: float) -> bool:
+    def split(self, batch: SealedBatch, reason: str, now: float) -> bool:
         """Make a void of a batch that is too large, so that its rows come in smaller ones.
 
         False if it cannot be made smaller: it is in quarantine, and tried again as it is.
         """
         id_ = batch.id
         held = self._outbox.held(id_.epoch, id_.seq)
-        if held is None or (held.sha256, held.state) != (batch.sha256, State.UNRECEIPTED):
+        if held is None or (held.sha256, held.state) != (batch.sha256, BatchState.UNRECEIPTED):
             return True  # it was taken back meanwhile
         payload = self._outbox.payload(id_.epoch, id_.seq)
         if payload is None or parts(payload) <= 1:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.buffer.outbox import State
+from agent.buffer.outbox import BatchState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.buffer.outbox import Held
+    from agent.buffer.outbox import StoredBatch
     from agent.model import BatchId, Receipt
 
 CONFLICT_GAP = 86_400
@@ -41,7 +41,7 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ReceiptVerdict:
     """Which batches of the receipt's epoch it settles, rejects, contradicts, or only foresees."""
 
     stored: tuple[int, ...]
@@ -54,7 +54,9 @@ class Verdict:
     ignored: int
 
 
-def judge(receipt: Receipt, held: Mapping[int, Held], next_seq: int | None) -> Verdict:
+def judge(
+    receipt: Receipt, held: Mapping[int, StoredBatch], next_seq: int | None
+) -> ReceiptVerdict:
     """Compare a receipt with what is held of its epoch, by seq.
 
     `next_seq` of the current epoch; None for an earlier one, whose count says nothing any more.
@@ -68,10 +70,10 @@ def judge(receipt: Receipt, held: Mapping[int, Held], next_seq: int | None) -> V
         if (ours := held.get(seq)) is None:
             continue
         if sha256 == ours.sha256:
-            if ours.state is not State.RECEIPTED:
+            if ours.state is not BatchState.RECEIPTED:
                 stored.append(seq)
         elif ours.void is not None and ours.original in (sha256, None):
-            if ours.state is not State.RECEIPTED and not receipt.by_broker:
+            if ours.state is not BatchState.RECEIPTED and not receipt.by_broker:
                 originals.append(seq)
         else:
             contradicted.append(seq)
@@ -80,13 +82,13 @@ def judge(receipt: Receipt, held: Mapping[int, Held], next_seq: int | None) -> V
         if (
             ours is not None
             and ours.void is None
-            and (ours.sha256, ours.state) == (sha256, State.UNRECEIPTED)
+            and (ours.sha256, ours.state) == (sha256, BatchState.UNRECEIPTED)
         ):
             rejected.append((seq, reason))
     named = seqs(receipt)
     ahead = tuple(seq for seq in named if next_seq is not None and seq >= next_seq)
     changed = len(stored) + len(originals) + len(rejected) + len(contradicted) + len(ahead)
-    return Verdict(
+    return ReceiptVerdict(
         stored=tuple(stored),
         originals=tuple(originals),
         rejected=tuple(rejected),

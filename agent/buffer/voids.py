@@ -11,16 +11,16 @@ import zlib
 from typing import TYPE_CHECKING
 
 from agent.buffer.batch import write_void
-from agent.buffer.disclosed import Count
-from agent.buffer.keys import Unreadable
-from agent.buffer.rotation import Part
-from agent.model import Sealed, Void
+from agent.buffer.disclosed import SeriesCount
+from agent.buffer.keys import SealBroken
+from agent.buffer.rotation import SealedTable
+from agent.model import SealedBatch, Void
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.buffer.database import Database
-    from agent.buffer.keys import Keys
+    from agent.buffer.keys import SpoolKeys
     from agent.model import BatchId, Lane
 
 TABLES = (
@@ -41,7 +41,7 @@ TABLES = (
 class Voids:
     """Voids by id. Every change belongs inside a transaction of the caller's."""
 
-    def __init__(self, database: Database, keys: Keys, *, judged: bool) -> None:
+    def __init__(self, database: Database, keys: SpoolKeys, *, judged: bool) -> None:
         """`judged`: write what the version before can read."""
         self._database, self._judged = database, judged
         self._box = keys.box("void")
@@ -49,18 +49,18 @@ class Voids:
             database.write(table)
 
     @property
-    def sealed(self) -> Part:
+    def sealed(self) -> SealedTable:
         """What of it is sealed."""
         key = ("epoch", "seq")
-        return Part("void", key, "{} {}".format, lambda *_: self._box, body="touched")
+        return SealedTable("void", key, "{} {}".format, lambda *_: self._box, body="touched")
 
-    def make(self, id_: BatchId, lane: Lane, reason: Void, original: str | None) -> Sealed:
+    def make(self, id_: BatchId, lane: Lane, reason: Void, original: str | None) -> SealedBatch:
         """The void of an id, as it is delivered for good."""
         payload = write_void(id_, reason)
         sha256 = hashlib.sha256(payload).hexdigest()
-        return Sealed(id_, lane, payload, sha256, 0, void=reason, original=original)
+        return SealedBatch(id_, lane, payload, sha256, 0, void=reason, original=original)
 
-    def add(self, void: Sealed) -> None:
+    def add(self, void: SealedBatch) -> None:
         """Know an id to be void, and what was sealed under it before."""
         self._database.write(
             "INSERT INTO void(epoch, seq, reason, original) VALUES(?,?,?,?)",
@@ -77,7 +77,7 @@ class Voids:
         )
         return (Void(rows[0][0]), rows[0][1]) if rows else (None, None)
 
-    def note_counts(self, id_: BatchId, counts: Iterable[Count]) -> None:
+    def note_counts(self, id_: BatchId, counts: Iterable[SeriesCount]) -> None:
         """Keep how many values of whom a destroyed batch had: it may have been received. None where
         they are counted as received already.
         """
@@ -89,7 +89,7 @@ class Voids:
             "UPDATE void SET touched=? WHERE epoch=? AND seq=?", body, id_.epoch, id_.seq
         )
 
-    def original_counts(self, epoch: str, seq: int) -> list[Count] | None:
+    def original_counts(self, epoch: str, seq: int) -> list[SeriesCount] | None:
         """How many values of whom the batch had that a void replaces; None: an earlier version made
         the void and did not note it.
         """
@@ -97,9 +97,9 @@ class Voids:
         try:
             text = self._box.unseal(body, f"{epoch} {seq}") if body else b"null"
             note = json.loads(text if text[:1] in b"{n" else zlib.decompress(text))
-        except (Unreadable, ValueError, zlib.error):
+        except (SealBroken, ValueError, zlib.error):
             return None
-        return [Count(*one) for one in note["counts"]] if isinstance(note, dict) else None
+        return [SeriesCount(*one) for one in note["counts"]] if isinstance(note, dict) else None
 
     def note_owners(self, id_: BatchId, owners: Iterable[int]) -> None:
         """Keep whose rows a batch holds; nobody's is worth no entry."""

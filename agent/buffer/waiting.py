@@ -14,17 +14,17 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from agent.buffer.block import Extent, extent, lane_slot, pack, unpack
-from agent.buffer.keys import Unreadable
+from agent.buffer.keys import SealBroken
 from agent.buffer.owners import NOBODY, owner_of
-from agent.buffer.rotation import Part
+from agent.buffer.rotation import SealedTable
 from agent.model import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
 
     from agent.buffer.database import Database
-    from agent.buffer.keys import Box, Keys
-    from agent.buffer.names import Names
+    from agent.buffer.keys import Sealer, SpoolKeys
+    from agent.buffer.names import SeriesIds
     from agent.buffer.owners import Owners
     from agent.buffer.schema import Meta
     from agent.model import Reading
@@ -41,7 +41,7 @@ MOST_RECENT = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class RowBlock:
     """One block, opened."""
 
     no: int
@@ -53,7 +53,7 @@ class Block:
 class Choice:
     """Rows of one block that may be sealed now, and the others beside them."""
 
-    block: Block
+    block: RowBlock
     wanted: list[int]
     """indexes of those of the lane"""
 
@@ -79,7 +79,7 @@ class Waiting:
     """Blocks of rows. Every change belongs inside a transaction of the caller's."""
 
     def __init__(
-        self, database: Database, keys: Keys, names: Names, owners: Owners, meta: Meta
+        self, database: Database, keys: SpoolKeys, names: SeriesIds, owners: Owners, meta: Meta
     ) -> None:
         self._database = database
         self._box = keys.box("block")
@@ -94,9 +94,9 @@ class Waiting:
         """the latest ones of this process, by block; after a restart slots alone decide the lane"""
 
     @property
-    def sealed(self) -> Part:
+    def sealed(self) -> SealedTable:
         """What of it is sealed."""
-        return Part("block", ("no",), _name, lambda _, owner: self._under(owner), ("owner",))
+        return SealedTable("block", ("no",), _name, lambda _, owner: self._under(owner), ("owner",))
 
     def restore(self, total: int) -> None:
         """A transaction failed: know what is on the disk."""
@@ -152,7 +152,7 @@ class Waiting:
             rows += n
         return found
 
-    def join(self, owner: int, blocks: Sequence[Block], rows: Sequence[Reading]) -> None:
+    def join(self, owner: int, blocks: Sequence[RowBlock], rows: Sequence[Reading]) -> None:
         """Put one block of these rows, at least one, in the place of an owner's blocks."""
         for block in blocks:
             self.drop(block.no, len(block.rows))
@@ -197,7 +197,7 @@ class Waiting:
                     continue
                 at = recent[no].at if no in recent else None
                 wanted = [i for i, row in enumerate(rows) if lane_of(row, live_after, at) is lane]
-                choices.append(Choice(Block(no, owner, rows), wanted))
+                choices.append(Choice(RowBlock(no, owner, rows), wanted))
                 found += len(wanted)
                 if found >= most_rows:
                     break
@@ -227,15 +227,15 @@ class Waiting:
     def _lots(self, sql: str, value: int) -> list[list[int]]:
         return in_lots(self._database.read(sql, value))
 
-    def of(self, owner: int) -> tuple[list[Block], Broken]:
+    def of(self, owner: int) -> tuple[list[RowBlock], Broken]:
         """All blocks of an owner; NOBODY: also those that are not parted yet."""
         return self._found("SELECT no FROM block INDEXED BY block_lane WHERE owner=?", owner)
 
-    def mixed(self) -> tuple[list[Block], Broken]:
+    def mixed(self) -> tuple[list[RowBlock], Broken]:
         """All blocks that are not parted yet."""
         return self._found("SELECT no FROM block INDEXED BY block_lane WHERE mixed>?", 0)
 
-    def newer(self, since: int) -> tuple[list[Block], Broken]:
+    def newer(self, since: int) -> tuple[list[RowBlock], Broken]:
         """All blocks with a row of that slot or a later one."""
         return self._found("SELECT no FROM block INDEXED BY block_lane WHERE t1>=?", since)
 
@@ -246,7 +246,7 @@ class Waiting:
         )
         return found
 
-    def keep(self, block: Block, left: Sequence[Reading]) -> None:
+    def keep(self, block: RowBlock, left: Sequence[Reading]) -> None:
         """Keep only these rows of a block, in its place, under its owner's key of now."""
         self.total += len(left) - len(block.rows)
         if not left:
@@ -274,7 +274,7 @@ class Waiting:
         )
         return sorted(found)
 
-    def _move(self, blocks: Sequence[Block]) -> None:
+    def _move(self, blocks: Sequence[RowBlock]) -> None:
         """Put blocks of one owner each in the place of these, each series in its order."""
         for block in blocks:
             self.drop(block.no, len(block.rows))
@@ -326,24 +326,24 @@ class Waiting:
         for no in sorted(numbers):
             yield from self._database.read("SELECT no, owner, n, body FROM block WHERE no=?", no)
 
-    def _found(self, sql: str, value: int) -> tuple[list[Block], Broken]:
+    def _found(self, sql: str, value: int) -> tuple[list[RowBlock], Broken]:
         return self.opened([no for (no,) in self._database.read(sql, value)])
 
-    def opened(self, numbers: Iterable[int]) -> tuple[list[Block], Broken]:
+    def opened(self, numbers: Iterable[int]) -> tuple[list[RowBlock], Broken]:
         """Blocks by their numbers, in their order; beside them those that do not open."""
         blocks, broken = [], []
         for no, owner, n, body in self._bodies(numbers):
             if (rows := self._open(no, owner, body)) is None:
                 broken.append((no, n))
             else:
-                blocks.append(Block(no, owner, rows))
+                blocks.append(RowBlock(no, owner, rows))
         return blocks, broken
 
     def _open(self, no: int, owner: int, body: bytes) -> list[Reading] | None:
         try:
             text = self._under(owner).unseal(body, _name(no, owner))
             rows = unpack(text, self._names.series_of)
-        except (Unreadable, LookupError, ValueError, zlib.error):
+        except (SealBroken, LookupError, ValueError, zlib.error):
             return None
         if no <= self._again_to:
             return [replace(row, again=True) for row in rows]
@@ -352,7 +352,7 @@ class Waiting:
     def _seal(self, no: int, owner: int, body: bytes) -> bytes:
         return self._under(owner).seal(body, _name(no, owner))
 
-    def _under(self, owner: int) -> Box:
+    def _under(self, owner: int) -> Sealer:
         return self._box if owner == NOBODY else self._owners.box(owner)
 
 

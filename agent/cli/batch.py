@@ -32,13 +32,13 @@ def open_(
     A closed file (.p7m) wants --key, --cert and --ca. Exit status 1 if it does not open, or is not
     of the gateway that it says.
     """
-    from agent.uplink.unsealed import Keys, unsealed
+    from agent.uplink.unsealed import OpeningKeys, unsealed
 
     given = [key, cert, ca]
     if any(given) and not all(given):
         typer.echo("gardien: say all of --key, --cert and --ca", err=True)
         raise typer.Exit(2)
-    found = unsealed(file, Keys(key, cert, ca) if key and cert and ca else None)
+    found = unsealed(file, OpeningKeys(key, cert, ca) if key and cert and ca else None)
     if json:
         as_json({"batch": found.batch, "signer": found.signer, "rows": found.rows,
                  "document": found.document})  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, TextIO
 
-from agent.drivers.mbus.decode import MbusError, Record, Telegram, decode
+from agent.drivers.mbus.decode import MbusError, MeterValue, Telegram, decode
 from agent.drivers.mbus.explain import explained
 from agent.drivers.mbus.json_form import dumps, refusal
 from agent.drivers.mbus.words import medium, status
@@ -72,7 +72,7 @@ def table(telegram: Telegram) -> Iterator[str]:
     yield ""
 
 
-def _rows(record: Record) -> Iterator[str]:
+def _rows(record: MeterValue) -> Iterator[str]:
     what, value, where = _what(record), _value(record), _where(record)
     line = f"{what:{WHAT}}  {value:>{VALUE}}  {where}"
     if len(line) <= WIDTH and len(what) <= WHAT and len(value) <= VALUE:
@@ -85,18 +85,18 @@ def _rows(record: Record) -> Iterator[str]:
         yield f"    {where}"
 
 
-def _what(record: Record) -> str:
+def _what(record: MeterValue) -> str:
     return ", ".join((record.quantity, *record.modifiers))
 
 
-def _value(record: Record) -> str:
+def _value(record: MeterValue) -> str:
     if record.value is None:
         return f"none: {record.error}"
     plain = format(record.value, "f") if isinstance(record.value, Decimal) else record.value
     return plain if record.unit in ("", "1") else f"{plain} {record.unit}"
 
 
-def _where(record: Record) -> str:
+def _where(record: MeterValue) -> str:
     said = [] if record.function == "instantaneous" else [str(record.function)]
     numbers = (("storage", record.storage), ("tariff", record.tariff), ("subunit", record.subunit))
     return " ".join(said + [f"{name} {number}" for name, number in numbers if number])

@@ -11,7 +11,7 @@ from agent.cli.terminal import DEFAULT_CONFIG, Config, Json, as_json, plural, ta
 from agent.errors import ConfigError, Refused
 
 if TYPE_CHECKING:
-    from agent.config.shelf import Shelf
+    from agent.config.shelf import Profiles
     from agent.drivers.profile import Profile
 
 app = typer.Typer(
@@ -21,10 +21,10 @@ app = typer.Typer(
 )
 
 
-def _shelf(config: Path) -> Shelf:
-    from agent.config.shelf import FOLDER, Shelf
+def _shelf(config: Path) -> Profiles:
+    from agent.config.shelf import FOLDER, Profiles
 
-    return Shelf(config.parent / FOLDER)
+    return Profiles(config.parent / FOLDER)
 
 
 @app.command("list")

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from agent.channels import channels
 from agent.config.points import point, wanted
 from agent.drivers.base import Budgets
-from agent.model import Kind
+from agent.model import ValueKind
 from agent.registry.gate import FLOORS
 from agent.settings import written, written_size
-from agent.uplink.budget import DAY, KEEPALIVES, Load, Stream, a_month, slowest, stretched
+from agent.uplink.budget import DAY, KEEPALIVES, ReadStream, UplinkLoad, a_month, slowest, stretched
 from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from agent.config.compose import Draft
+    from agent.config.compose import ConfigDraft
     from agent.config.config import Config
-    from agent.config.models import Uplink
+    from agent.config.models import UplinkConfig
 
 LEAST = 1_000_000
 """bytes that a message rounds to"""
@@ -46,20 +46,20 @@ def affordable(config: Config, name: str) -> Any:
     return uplink.settings.model_copy(update=known)
 
 
-def planned(uplink: Uplink, building: Config | Draft) -> Load | None:
+def planned(uplink: UplinkConfig, building: Config | ConfigDraft) -> UplinkLoad | None:
     """The schedule that fits the budget; None where there is no budget, or none fits."""
     if uplink.data is None:
         return None
     return stretched(load(uplink, building), uplink.data, _longest(uplink))
 
 
-def _longest(uplink: Uplink) -> float:
+def _longest(uplink: UplinkConfig) -> float:
     """The longest keep-alive that the platform's broker allows, seconds."""
     limits = getattr(uplink.settings, "limits", None)
     return float(limits.keepalive[1]) if limits else KEEPALIVES[-1]
 
 
-def load(uplink: Uplink, building: Config | Draft) -> Load:
+def load(uplink: UplinkConfig, building: Config | ConfigDraft) -> UplinkLoad:
     """What an uplink would carry as it is written, if everything may leave that ever can."""
     floor = FLOORS.get(building.privacy.policy, 0) if building.privacy else 0
     rows = [row for name in building.devices for row in _rows(building, name, floor)]
@@ -67,7 +67,7 @@ def load(uplink: Uplink, building: Config | Draft) -> Load:
     sign = getattr(settings, "keepalive", getattr(settings, "poll", 0.0))
     steps = sorted({row.step for row in rows})
     streams = tuple(_stream(step, rows, building) for step in steps)
-    return Load(uplink.transport, streams, float(settings.seal), float(sign))
+    return UplinkLoad(uplink.transport, streams, float(settings.seal), float(sign))
 
 
 class _Row(NamedTuple):
@@ -81,7 +81,7 @@ class _Row(NamedTuple):
     step: int
 
 
-def _stream(step: int, rows: Sequence[_Row], building: Config | Draft) -> Stream:
+def _stream(step: int, rows: Sequence[_Row], building: Config | ConfigDraft) -> ReadStream:
     here = [row for row in rows if row.step == step]
     devices = {row.device for row in here}
     # whose a meter is does not stand in the configuration: one dwelling seldom has two of a channel
@@ -92,7 +92,7 @@ def _stream(step: int, rows: Sequence[_Row], building: Config | Draft) -> Stream
     for name in devices:
         points = {row.point for row in here if row.device == name}
         takes[building.devices[name].link] += _seconds(building, name, points)
-    return Stream(
+    return ReadStream(
         step,
         max(of_channel.values(), default=0),
         len(devices),
@@ -102,7 +102,7 @@ def _stream(step: int, rows: Sequence[_Row], building: Config | Draft) -> Stream
     )
 
 
-def _rows(building: Config | Draft, name: str, floor: int) -> Iterator[_Row]:
+def _rows(building: Config | ConfigDraft, name: str, floor: int) -> Iterator[_Row]:
     """The series that a device gives; `floor`: the finest step of a dwelling that leaves."""
     device = building.devices[name]
     of_dwelling = device.place is None
@@ -112,7 +112,7 @@ def _rows(building: Config | Draft, name: str, floor: int) -> Iterator[_Row]:
             continue
         if of_dwelling and channel.en is None:
             continue  # no consent can name it
-        momentary = channel.kind is not Kind.REG
+        momentary = channel.kind is not ValueKind.REG
         row = _Row(name, point_name, channel.name, momentary, of_dwelling, 0)
         every = int(options.every or device.every)
         yield row._replace(step=_coarser(every, floor) if of_dwelling else every)
@@ -131,7 +131,7 @@ def _coarser(step: int, floor: int) -> int:
     return rows
 
 
-def _seconds(building: Config | Draft, name: str, names: Collection[str]) -> float:
+def _seconds(building: Config | ConfigDraft, name: str, names: Collection[str]) -> float:
     """How long its line is taken by reading some points of a device."""
     device, options = building.devices[name], wanted(building.devices[name])
     link = building.links.get(device.link)
@@ -144,7 +144,7 @@ def _seconds(building: Config | Draft, name: str, names: Collection[str]) -> flo
         return USUAL_SECONDS
 
 
-def datacheck(draft: Draft) -> None:
+def datacheck(draft: ConfigDraft) -> None:
     """Add to the report what no stretching brings into its budget."""
     for name, uplink in draft.uplinks.items():
         if uplink.data is not None and planned(uplink, draft) is None:
@@ -152,7 +152,7 @@ def datacheck(draft: Draft) -> None:
             draft.report.value(("uplinks", name, "data"), _too_little(uplink.data, asked))
 
 
-def said(uplink: Uplink, config: Config) -> list[str]:
+def said(uplink: UplinkConfig, config: Config) -> list[str]:
     """What `check` says of the data that an uplink needs, and of what was stretched for it."""
     asked = load(uplink, config)
     need = _("about {a_month} a month on the wire", a_month=_size(a_month(asked)))
@@ -173,7 +173,7 @@ def said(uplink: Uplink, config: Config) -> list[str]:
     ]
 
 
-def _too_little(allowed: int, asked: Load) -> str:
+def _too_little(allowed: int, asked: UplinkLoad) -> str:
     return _(
         "{allowed} a month do not carry this schedule, which needs {a_month} as"
         " it is written, however slowly it is sent: read less often (`every:`),"

@@ -12,13 +12,13 @@ from agent.drivers.base import Stations
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from agent.config.models import Device, Link
+    from agent.config.models import DeviceConfig, LinkConfig
 
 DAY = 86_400
 
 
 def batteries(
-    devices: Mapping[str, Device], links: Mapping[str, Link]
+    devices: Mapping[str, DeviceConfig], links: Mapping[str, LinkConfig]
 ) -> Iterator[tuple[Sequence[str], int]]:
     """The devices by name that live on a battery, each with how many readings a day it bears.
 
@@ -32,14 +32,16 @@ def batteries(
             yield names, most
 
 
-def spacings(devices: Mapping[str, Device], links: Mapping[str, Link]) -> dict[str, float]:
+def spacings(
+    devices: Mapping[str, DeviceConfig], links: Mapping[str, LinkConfig]
+) -> dict[str, float]:
     """By name, seconds that must lie between two readings so that no day has too many."""
     return {
         name: DAY * len(names) / most for names, most in batteries(devices, links) for name in names
     }
 
 
-def _station(device: Device, links: Mapping[str, Link]) -> str:
+def _station(device: DeviceConfig, links: Mapping[str, LinkConfig]) -> str:
     link = links.get(device.link)
     with suppress(ValueError):  # an address that is none: pointcheck has told
         if link and issubclass(kind := driver(link.driver), Stations):
@@ -47,7 +49,7 @@ def _station(device: Device, links: Mapping[str, Link]) -> str:
     return device.address
 
 
-def _most(devices: Sequence[Device]) -> int | None:
+def _most(devices: Sequence[DeviceConfig]) -> int | None:
     """What people wrote at one input of a collector counts for all, before what profiles say."""
     said = [one.reads_a_day for one in devices if one.reads_a_day]
     made = [one.made.reads_a_day for one in devices if one.made and one.made.reads_a_day]

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
-from agent.authority.settings import Trust
+from agent.authority.settings import TrustSettings
 from agent.config.explain import no_mapping, no_such_option, options
 from agent.config.known import driver_settings, transport_settings
 from agent.config.models import (
     Backup,
     Building,
     ClockSource,
-    Device,
+    DeviceConfig,
     DeviceOptions,
-    Link,
+    LinkConfig,
     LinkOptions,
     PointOptions,
     Privacy,
@@ -24,7 +24,7 @@ from agent.config.models import (
     SpoolLimits,
     Top,
     Updates,
-    Uplink,
+    UplinkConfig,
     UplinkOptions,
 )
 from agent.config.names import ILL_NAMED, NAME
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from agent.config.problem import Path
-    from agent.config.report import Report
-    from agent.config.shelf import Shelf
+    from agent.config.report import ProblemReport
+    from agent.config.shelf import Profiles
 
 SECTIONS = (
     "building",
@@ -64,23 +64,23 @@ Single = TypeVar("Single", bound=Section)
 
 
 @dataclass(slots=True)
-class Draft:
+class ConfigDraft:
     """The sections that are right so far, and all that was written."""
 
-    report: Report
+    report: ProblemReport
     written: Mapping[str, Any]
-    shelf: Shelf
+    shelf: Profiles
     building: Building | None = None
-    links: dict[str, Link] = field(default_factory=dict)
-    devices: dict[str, Device] = field(default_factory=dict)
-    uplinks: dict[str, Uplink] = field(default_factory=dict)
+    links: dict[str, LinkConfig] = field(default_factory=dict)
+    devices: dict[str, DeviceConfig] = field(default_factory=dict)
+    uplinks: dict[str, UplinkConfig] = field(default_factory=dict)
     controls: dict[str, Control] = field(default_factory=dict)
     privacy: Privacy | None = None
     clock: ClockSource | None = None
     spool: SpoolLimits | None = None
     updates: Updates | None = None
     enrolment: Enrolment | None = None
-    trust: Trust | None = None
+    trust: TrustSettings | None = None
     backup: Backup | None = None
     syndic: Syndic | None = None
     top: Top | None = None
@@ -103,9 +103,9 @@ class Draft:
         return list(entries) if isinstance(entries, dict) else []
 
 
-def compose(written: Mapping[str, Any], report: Report, shelf: Shelf) -> Draft:
+def compose(written: Mapping[str, Any], report: ProblemReport, shelf: Profiles) -> ConfigDraft:
     """Build what can be built; what cannot is in the report."""
-    draft = Draft(report, written, shelf)
+    draft = ConfigDraft(report, written, shelf)
     rest = {key: value for key, value in written.items() if key not in SECTIONS}
     for key in [key for key, value in rest.items() if _misplaced(value)]:
         section = _misplaced(rest.pop(key))
@@ -119,7 +119,7 @@ def compose(written: Mapping[str, Any], report: Report, shelf: Shelf) -> Draft:
     draft.privacy = report.build(Privacy, written.get("privacy"), ("privacy",))
     draft.clock = report.build(ClockSource, written.get("clock"), ("clock",))
     draft.spool = report.build(SpoolLimits, written.get("spool"), ("spool",))
-    draft.trust = report.build(Trust, written.get("trust"), ("trust",))
+    draft.trust = report.build(TrustSettings, written.get("trust"), ("trust",))
     if written.get("updates") is not None:
         draft.updates = report.build(Updates, written["updates"], ("updates",))
     if "enrolment" in written:
@@ -132,7 +132,7 @@ def compose(written: Mapping[str, Any], report: Report, shelf: Shelf) -> Draft:
     return draft
 
 
-def _compose_entries(draft: Draft) -> None:
+def _compose_entries(draft: ConfigDraft) -> None:
     report = draft.report
     for name, entry in _entries(draft, "links"):
         if link := _link(report, entry, ("links", name)):
@@ -150,7 +150,7 @@ def _compose_entries(draft: Draft) -> None:
             draft.controls[name] = control
 
 
-def _with_profile(draft: Draft, device: Device) -> Device:
+def _with_profile(draft: ConfigDraft, device: DeviceConfig) -> DeviceConfig:
     """Give a device the profile that it names, or else the one that its line has for such."""
     name = device.profile
     if name is None and (known := TAKEN_FOR.get(draft.spoken(device.link))):
@@ -165,7 +165,7 @@ def _with_profile(draft: Draft, device: Device) -> Device:
     return device
 
 
-def _entries(draft: Draft, section: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _entries(draft: ConfigDraft, section: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Give a section's entries that are mappings; say so of those that are not."""
     entries = draft.written.get(section)
     if entries is None:
@@ -204,20 +204,20 @@ def _misplaced(value: object) -> str | None:
     return next((section for word, section in signs.items() if word in words), None)
 
 
-def _link(report: Report, entry: dict[str, Any], path: Path) -> Link | None:
+def _link(report: ProblemReport, entry: dict[str, Any], path: Path) -> LinkConfig | None:
     model = driver_settings(entry.get("driver"))
     found = _with_settings(report, entry, path, LinkOptions, model)
-    return Link(**found) if found else None
+    return LinkConfig(**found) if found else None
 
 
-def _uplink(report: Report, entry: dict[str, Any], path: Path) -> Uplink | None:
+def _uplink(report: ProblemReport, entry: dict[str, Any], path: Path) -> UplinkConfig | None:
     model = transport_settings(entry.get("transport"))
     found = _with_settings(report, entry, path, UplinkOptions, model)
-    return Uplink(**found) if found else None
+    return UplinkConfig(**found) if found else None
 
 
 def _with_settings(
-    report: Report,
+    report: ProblemReport,
     entry: dict[str, Any],
     path: Path,
     ours: type[Section],
@@ -240,7 +240,7 @@ def _only(entry: dict[str, Any], keys: list[str]) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if key in keys}
 
 
-def _device(report: Report, entry: dict[str, Any], path: Path) -> Device | None:
+def _device(report: ProblemReport, entry: dict[str, Any], path: Path) -> DeviceConfig | None:
     """Build a device, each point on its own; with mistakes in it, what can still be checked."""
     whole = {key: value for key, value in entry.items() if key != "points"}
     device = report.build(DeviceOptions, whole, path) or _salvaged(whole)
@@ -252,7 +252,7 @@ def _device(report: Report, entry: dict[str, Any], path: Path) -> Device | None:
         for name, options in (written.items() if isinstance(written, dict) else ())
         if (point := report.build(PointOptions, options, (*path, "points", name)))
     }
-    return Device(**(dict(device) | {"points": points})) if device else None
+    return DeviceConfig(**(dict(device) | {"points": points})) if device else None
 
 
 def _salvaged(entry: dict[str, Any]) -> DeviceOptions | None:

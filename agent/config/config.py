@@ -11,19 +11,19 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
-from agent.authority.settings import Trust
+from agent.authority.settings import TrustSettings
 from agent.config import points
 from agent.config.models import (
     Backup,
     Building,
     ClockSource,
-    Device,
-    Link,
+    DeviceConfig,
+    LinkConfig,
     Privacy,
     Section,
     SpoolLimits,
     Updates,
-    Uplink,
+    UplinkConfig,
 )
 from agent.config.syndic import Syndic  # noqa: TC001 -- pydantic reads it
 from agent.control.agreed import modality
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.control.model import Modality
-    from agent.drivers.watchdog import Watchdog
+    from agent.drivers.watchdog import DeviceWatchdog
     from agent.model import Point
 
 
@@ -42,9 +42,9 @@ class Config(Section):
     """Everything the file says. Made by `load` or `parse` only, which check it as a whole."""
 
     building: Building
-    links: dict[str, Link]
-    devices: dict[str, Device]
-    uplinks: dict[str, Uplink]
+    links: dict[str, LinkConfig]
+    devices: dict[str, DeviceConfig]
+    uplinks: dict[str, UplinkConfig]
     controls: dict[str, Control] = Field(default_factory=dict)
     privacy: Privacy = Field(default_factory=Privacy)
     clock: ClockSource = Field(default_factory=ClockSource)
@@ -52,7 +52,7 @@ class Config(Section):
     enrolment: Enrolment | None = None
     updates: Updates | None = None
     """None: only people bring it up to date"""
-    trust: Trust = Field(default_factory=Trust)
+    trust: TrustSettings = Field(default_factory=TrustSettings)
     backup: Backup | None = None
     syndic: Syndic | None = None
     """None: people tell of leases and moves"""
@@ -90,7 +90,7 @@ class Config(Section):
         every = {one: (self.point(one).every, self.point(one).unit) for one in named}
         return modality(control, options, self.point(options.point).unit, every)
 
-    def watchdog(self, device: str) -> Watchdog | None:
+    def watchdog(self, device: str) -> DeviceWatchdog | None:
         """Give a device's own watchdog, if its profile knows one: refreshed while it is held."""
         return points.watchdog(device, self.devices[device])
 

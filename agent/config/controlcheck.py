@@ -17,7 +17,7 @@ from agent.words import _
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.config.compose import Draft
+    from agent.config.compose import ConfigDraft
     from agent.config.models import PointOptions
     from agent.config.problem import Path
     from agent.control.settings import Control
@@ -33,7 +33,7 @@ Spot = tuple[str, str, str]
 """line, device and register (or object) on it"""
 
 
-def controlcheck(draft: Draft) -> None:
+def controlcheck(draft: ConfigDraft) -> None:
     """Add to the report what is wrong with the controls."""
     taken: dict[Spot, Path] = {}
     for name, control in list(draft.controls.items()):
@@ -53,7 +53,7 @@ def controlcheck(draft: Draft) -> None:
             _seen(draft, (*path, "inhibit"), control.inhibit)
 
 
-def _alone(draft: Draft, path: Path, control: Control, taken: dict[Spot, Path]) -> None:
+def _alone(draft: ConfigDraft, path: Path, control: Control, taken: dict[Spot, Path]) -> None:
     """What one writes nobody else does, whatever it is called there; controls of one device may
     share its watchdog.
     """
@@ -73,7 +73,7 @@ def _alone(draft: Draft, path: Path, control: Control, taken: dict[Spot, Path]) 
         draft.report.value(mine, what)
 
 
-def _spot(draft: Draft, reference: str) -> Spot | None:
+def _spot(draft: ConfigDraft, reference: str) -> Spot | None:
     """Where on which line a point is, whatever its name and its type; None: told elsewhere."""
     name, point = split(reference)
     device = draft.devices.get(name)
@@ -84,7 +84,7 @@ def _spot(draft: Draft, reference: str) -> Spot | None:
     return device.link, device.address, at
 
 
-def _watched(draft: Draft, path: Path, control: Control) -> Control:
+def _watched(draft: ConfigDraft, path: Path, control: Control) -> Control:
     """Give the control with the time after which its device's own watchdog falls back."""
     name = split(control.point)[0]
     device = draft.devices.get(name)
@@ -109,7 +109,7 @@ def _told(control: Control) -> Iterator[tuple[Path, str]]:
             yield ("shown", word), reference
 
 
-def _commanded(draft: Draft, path: Path, control: Control) -> None:
+def _commanded(draft: ConfigDraft, path: Path, control: Control) -> None:
     if _writable(draft, (*path, "point"), control.point) is None:
         return
     device = draft.devices[split(control.point)[0]]
@@ -127,7 +127,7 @@ def _commanded(draft: Draft, path: Path, control: Control) -> None:
         draft.report.value((*path, "restore"), _("on BACnet our priority is emptied: relinquish"))
 
 
-def _same_line(draft: Draft, path: Path, control: Control) -> None:
+def _same_line(draft: ConfigDraft, path: Path, control: Control) -> None:
     """It is told also when all that is left is the journal, over the line of the point."""
     dog, point = (
         draft.devices.get(split(one)[0])
@@ -138,7 +138,7 @@ def _same_line(draft: Draft, path: Path, control: Control) -> None:
         draft.report.value((*path, *DOG), what)
 
 
-def _guards(draft: Draft, path: Path, control: Control) -> None:
+def _guards(draft: ConfigDraft, path: Path, control: Control) -> None:
     if not control.guards and control.modality.action != "limit":
         what = _(
             "`guards` is missing: what must hold while it is commanded, such as"
@@ -159,7 +159,7 @@ def _guards(draft: Draft, path: Path, control: Control) -> None:
             draft.report.value(where, f"{shown(guard.point)} {what}")
 
 
-def _seen(draft: Draft, path: Path, reference: str) -> None:
+def _seen(draft: ConfigDraft, path: Path, reference: str) -> None:
     """The operator's own off switch."""
     found = _found(draft, path, reference)
     if found is None:
@@ -173,7 +173,7 @@ def _seen(draft: Draft, path: Path, reference: str) -> None:
         draft.report.value(path, f"{shown(reference)} {what}")
 
 
-def _writable(draft: Draft, path: Path, reference: str) -> PointOptions | None:
+def _writable(draft: ConfigDraft, path: Path, reference: str) -> PointOptions | None:
     """Give the point if it may be written; say what is wrong if not."""
     found = _found(draft, path, reference)
     if found is None:
@@ -193,7 +193,7 @@ def _writable(draft: Draft, path: Path, reference: str) -> PointOptions | None:
     return found
 
 
-def _found(draft: Draft, path: Path, reference: str) -> PointOptions | None:
+def _found(draft: ConfigDraft, path: Path, reference: str) -> PointOptions | None:
     device, name = split(reference)
     if device not in draft.devices:
         if device not in draft.names("devices"):

@@ -13,15 +13,15 @@ from agent.words import _
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.config.compose import Draft
-    from agent.config.models import Device
+    from agent.config.compose import ConfigDraft
+    from agent.config.models import DeviceConfig
     from agent.config.problem import Path
 
 PRIMARY_DIGITS = 3
 """of an M-Bus address that is no meter's number"""
 
 
-def crosscheck(draft: Draft) -> None:
+def crosscheck(draft: ConfigDraft) -> None:
     """Add to the report what does not go together."""
     _lines_exist(draft)
     _one_link_a_line(draft)
@@ -32,7 +32,7 @@ def crosscheck(draft: Draft) -> None:
     _sums_have_a_place(draft)
 
 
-def _backups_go_somewhere(draft: Draft) -> None:
+def _backups_go_somewhere(draft: ConfigDraft) -> None:
     names = draft.names("uplinks")
     for name in (draft.backup and draft.backup.uplinks) or ():
         if name not in names:
@@ -45,7 +45,7 @@ def _backups_go_somewhere(draft: Draft) -> None:
             )
 
 
-def _sums_have_a_place(draft: Draft) -> None:
+def _sums_have_a_place(draft: ConfigDraft) -> None:
     """A sum is of the building: without its id there is nothing to say it of."""
     if draft.building is None or draft.building.place is not None:
         return
@@ -55,7 +55,7 @@ def _sums_have_a_place(draft: Draft) -> None:
             draft.report.value(("uplinks", name, "sums"), what)
 
 
-def _lines_exist(draft: Draft) -> None:
+def _lines_exist(draft: ConfigDraft) -> None:
     names = draft.names("links")
     for name, device in draft.devices.items():
         if device.link not in names:
@@ -68,7 +68,7 @@ def _lines_exist(draft: Draft) -> None:
             )
 
 
-def _one_link_a_line(draft: Draft) -> None:
+def _one_link_a_line(draft: ConfigDraft) -> None:
     """Two connections to one host would ask its devices at the same time; a port opens once."""
     first: dict[tuple[str, str], str] = {}
     for name, link in draft.links.items():
@@ -85,7 +85,7 @@ def _one_link_a_line(draft: Draft) -> None:
             draft.report.key(("links", name), what)
 
 
-def _one_device_an_address(draft: Draft) -> None:
+def _one_device_an_address(draft: ConfigDraft) -> None:
     first: dict[tuple[str, str], str] = {}
     for name, device in draft.devices.items():
         other = first.setdefault((device.link, _address(draft, device)), name)
@@ -102,7 +102,7 @@ def _one_device_an_address(draft: Draft) -> None:
             draft.report.value(("devices", name, "address"), what)
 
 
-def _address(draft: Draft, device: Device) -> str:
+def _address(draft: ConfigDraft, device: DeviceConfig) -> str:
     """Bring an address to one form: on Modbus `012` and `12` are one device."""
     link = draft.links.get(device.link)
     spoken = family(link.driver) if link else ""
@@ -111,7 +111,7 @@ def _address(draft: Draft, device: Device) -> str:
     return device.address.upper() if spoken == "mbus" else device.address
 
 
-def _one_uplink_a_recipient(draft: Draft) -> None:
+def _one_uplink_a_recipient(draft: ConfigDraft) -> None:
     first: dict[str, str] = {}
     for name, uplink in draft.uplinks.items():
         recipient = uplink.settings.recipient
@@ -128,7 +128,7 @@ def _one_uplink_a_recipient(draft: Draft) -> None:
             draft.report.value(("uplinks", name, "recipient"), what)
 
 
-def _loopback_only(draft: Draft) -> None:
+def _loopback_only(draft: ConfigDraft) -> None:
     """Allow what is for a demonstration only where nothing real can be read or reached."""
     demo: list[tuple[Path, str]] = []
     if draft.privacy and draft.privacy.policy == "DEMO-1":
@@ -140,7 +140,7 @@ def _loopback_only(draft: Draft) -> None:
         draft.report.value(path, f"{remedy}, {outside}")
 
 
-def _outside(draft: Draft) -> Iterator[str]:
+def _outside(draft: ConfigDraft) -> Iterator[str]:
     """Why a section counts as elsewhere."""
     for name, link in draft.links.items():
         host = getattr(link.settings, "host", None)

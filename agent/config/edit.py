@@ -15,7 +15,7 @@ from ruamel.yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from agent.config.problem import dotted
 from agent.config.tree import INCLUDE, composed, read
-from agent.config.yamlerror import Unreadable
+from agent.config.yamlerror import YamlUnreadable
 from agent.errors import Refused
 from agent.settings import shown
 from agent.words import _
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class EditPosition:
     """How far a path leads in what is written."""
 
     home: File
@@ -53,7 +53,7 @@ def put(files: Files, keys: Path, value: str) -> tuple[Files, File]:
         changed = files.with_text(spot.home, _written(text, spot, words, keys))
         try:
             after = read(changed.text(), changed.include).data
-        except Unreadable:
+        except YamlUnreadable:
             continue
         if after == _with(before, keys, meant):
             return changed, spot.home
@@ -71,22 +71,22 @@ def _candidates(value: str) -> list[tuple[str, Any]]:
     quoted = (json.dumps(value, ensure_ascii=False), value)
     try:
         meant = read(f"x: {value}\n").data["x"]
-    except (Unreadable, TypeError, KeyError):
+    except (YamlUnreadable, TypeError, KeyError):
         return [quoted]
     cut = isinstance(meant, str) and meant != value and value[:1] not in {"'", '"'}
     return [quoted] if cut or "\n" in value else [(value, meant), quoted]
 
 
-def _spot(files: Files, keys: Path) -> Spot:
+def _spot(files: Files, keys: Path) -> EditPosition:
     home, node, key = files.path, composed(files.text()), None
     for number, name in enumerate(keys):
         if isinstance(node, ScalarNode) and node.tag == INCLUDE:
             home = files.beside(node.value)
             node = composed(files.text(home))
         if (found := _entry(node, name)) is None:
-            return Spot(home, key, node, keys[number:])
+            return EditPosition(home, key, node, keys[number:])
         key, node = found
-    return Spot(home, key, node, ())
+    return EditPosition(home, key, node, ())
 
 
 def _entry(node: Node | None, name: str) -> tuple[Node, Node] | None:
@@ -110,7 +110,7 @@ def _with(data: Any, keys: Path, value: Any) -> Any:
     return changed
 
 
-def _written(text: str, spot: Spot, words: str, keys: Path) -> str:
+def _written(text: str, spot: EditPosition, words: str, keys: Path) -> str:
     for key in reversed(spot.missing[1:]):
         words = f"{{{key}: {words}}}"
     node = spot.node
@@ -126,7 +126,7 @@ def _written(text: str, spot: Spot, words: str, keys: Path) -> str:
     raise Refused(_("{keys} has no options of its own", keys=dotted(keys[: -len(spot.missing)])))
 
 
-def _replaced(text: str, spot: Spot, words: str, keys: Path) -> str:
+def _replaced(text: str, spot: EditPosition, words: str, keys: Path) -> str:
     node = spot.node
     block = isinstance(node, MappingNode | SequenceNode) and not node.flow_style
     if node is None or block or (isinstance(node, ScalarNode) and node.style in {"|", ">"}):

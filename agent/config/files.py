@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path, PurePath
 
 from agent import durable
-from agent.config.problem import Place, Problem
+from agent.config.problem import Problem, SourcePosition
 from agent.errors import ConfigError, Refused
 from agent.settings import harmless, shown
 from agent.words import _
@@ -144,7 +144,7 @@ def _read(path: Path) -> tuple[str, os.stat_result]:
         raise ConfigError(str(Problem(str(path), place.line, place.column, "", what))) from error
 
 
-def _not_utf8(written: bytes, start: int) -> tuple[Place, str]:
+def _not_utf8(written: bytes, start: int) -> tuple[SourcePosition, str]:
     before = written[:start]
     line_start = before.rfind(b"\n") + 1
     column = len(before[line_start:].decode("utf-8", "replace")) + 1
@@ -157,7 +157,7 @@ def _not_utf8(written: bytes, start: int) -> tuple[Place, str]:
         what = _("this file is in UTF-16: save it as UTF-8")
     elif b"\0" in written:
         what = _("this is no text file")
-    return Place(before.count(b"\n") + 1, column), what
+    return SourcePosition(before.count(b"\n") + 1, column), what
 
 
 def _put_in_place(path: Path, text: str, was: os.stat_result) -> None:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from agent.control.fitted import Fitted
-from agent.control.row import Dog, Place
+from agent.control.row import Dog, WriteTarget
 from agent.control.settings import split
 from agent.drivers import family
 
@@ -23,16 +23,16 @@ def fits(config: Config) -> dict[str, Fitted]:
     return {name: _fitted(config, name) for name in config.controls}
 
 
-def place(config: Config, reference: str) -> Place:
+def place(config: Config, reference: str) -> WriteTarget:
     """Where a point is, by all that is needed to find it again."""
     return _place(config, config.point(reference))
 
 
-def _place(config: Config, point: Point) -> Place:
+def _place(config: Config, point: Point) -> WriteTarget:
     device = config.devices[point.device]
     link = config.links[device.link]
     serial = config.serial_point(point.device)
-    return Place(
+    return WriteTarget(
         link=device.link,
         driver=link.driver,
         settings=link.settings.model_dump_json(),
@@ -46,7 +46,7 @@ def _place(config: Config, point: Point) -> Place:
     )
 
 
-def slots(config: Config, where: Place) -> tuple[int | None, int | None]:
+def slots(config: Config, where: WriteTarget) -> tuple[int | None, int | None]:
     """Our priorities there, for ordinary and for emergency orders; None: a register."""
     if family(where.driver) != "bacnet":
         return (None, None)
@@ -72,7 +72,7 @@ def _fitted(config: Config, name: str) -> Fitted:
     )
 
 
-def _shown(config: Config, control: Control) -> dict[str, Place]:
+def _shown(config: Config, control: Control) -> dict[str, WriteTarget]:
     """The points that tell the operator, by what they tell."""
     found = {word: place(config, point) for word, point in control.shown if point}
     if control.device_watchdog.heartbeat:

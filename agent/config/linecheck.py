@@ -19,15 +19,15 @@ from agent.words import _
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from agent.config.compose import Draft
-    from agent.config.models import Device, Link
+    from agent.config.compose import ConfigDraft
+    from agent.config.models import DeviceConfig, LinkConfig
     from agent.model import Point
 
 STEPS = (60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 14_400, 21_600, 43_200, DAY)
 """what to ask for instead: steps that people think in"""
 
 
-def linecheck(draft: Draft) -> None:
+def linecheck(draft: ConfigDraft) -> None:
     """Add to the report what is read more often than its line or its battery can bear."""
     for together, most in batteries(draft.devices, draft.links):
         _battery(draft, together, most)
@@ -36,7 +36,7 @@ def linecheck(draft: Draft) -> None:
             _capacity(draft, name, link)
 
 
-def _battery(draft: Draft, together: Sequence[str], most: int) -> None:
+def _battery(draft: ConfigDraft, together: Sequence[str], most: int) -> None:
     devices = [draft.devices[name] for name in together]
     number = sum(map(_reads_a_day, devices))
     if number <= most or not all(_whole(draft, name) for name in together):
@@ -60,7 +60,7 @@ def _battery(draft: Draft, together: Sequence[str], most: int) -> None:
         draft.report.key(("devices", name), what)
 
 
-def _whole(draft: Draft, name: str) -> bool:
+def _whole(draft: ConfigDraft, name: str) -> bool:
     """Whether a device is as it is written: of one with mistakes `every` is not known."""
     entry = {key: value for key, value in draft.entry("devices", name).items() if key != "points"}
     try:
@@ -70,19 +70,19 @@ def _whole(draft: Draft, name: str) -> bool:
     return True
 
 
-def _reads_a_day(device: Device) -> int:
+def _reads_a_day(device: DeviceConfig) -> int:
     """How often it is read: points that are due at one time are read together."""
     steps = {int(one.every or device.every) for one in wanted(device).values()}
     return len({slot for step in steps for slot in range(0, DAY, step)})
 
 
-def _steps(draft: Draft) -> list[int]:
+def _steps(draft: ConfigDraft) -> list[int]:
     """The steps to propose: those with a slot at midnight, summer and winter."""
     zone = ZoneInfo(draft.building.timezone if draft.building else "UTC")
     return [step for step in STEPS if step == DAY or not misses(step, zone)]
 
 
-def _capacity(draft: Draft, name: str, link: Link) -> None:
+def _capacity(draft: ConfigDraft, name: str, link: LinkConfig) -> None:
     reads = []
     for points in _devices_on(draft, name):
         with suppress(ValueError):  # an address that is none: pointcheck has told
@@ -104,7 +104,7 @@ def _capacity(draft: Draft, name: str, link: Link) -> None:
     draft.report.key(("links", name), what)
 
 
-def _devices_on(draft: Draft, link: str) -> Iterator[list[Point]]:
+def _devices_on(draft: ConfigDraft, link: str) -> Iterator[list[Point]]:
     for name, device in draft.devices.items():
         options = wanted(device).items() if device.link == link else ()
         points = [point(name, device, one, said) for one, said in options if said.at]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.config.compose import Draft, compose
+from agent.config.compose import ConfigDraft, compose
 from agent.config.config import Config
 from agent.config.controlcheck import controlcheck
 from agent.config.crosscheck import crosscheck
@@ -13,11 +13,11 @@ from agent.config.files import Files
 from agent.config.linecheck import linecheck
 from agent.config.pointcheck import pointcheck
 from agent.config.problem import Problem, at
-from agent.config.report import Enough, Report
-from agent.config.shelf import FOLDER, Shelf
+from agent.config.report import Enough, ProblemReport
+from agent.config.shelf import FOLDER, Profiles
 from agent.config.strictcheck import strictcheck
 from agent.config.tree import Include, Tree, no_files, read
-from agent.config.yamlerror import Unreadable
+from agent.config.yamlerror import YamlUnreadable
 from agent.errors import ConfigError
 from agent.settings import harmless, shown
 from agent.words import _
@@ -39,7 +39,7 @@ def load(path: Path, *, strict: bool = False, whole: bool = False) -> Config:
 def checked(files: Files, *, strict: bool = False, whole: bool = False) -> Config:
     """Check what `load` checks, of texts that may not be in their files yet."""
     text = files.text()  # first: it says in words that the folder is not for this account
-    shelf = Shelf(files.path.parent / FOLDER)
+    shelf = Profiles(files.path.parent / FOLDER)
     found = parse(text, str(files.path), files.include, shelf, strict=strict)
     if whole:
         files.must_be_whole()
@@ -50,7 +50,7 @@ def parse(
     text: str,
     name: str,
     include: Include = no_files,
-    shelf: Shelf | None = None,
+    shelf: Profiles | None = None,
     *,
     strict: bool = False,
 ) -> Config:
@@ -65,18 +65,18 @@ def examine(
     text: str,
     name: str,
     include: Include = no_files,
-    shelf: Shelf | None = None,
+    shelf: Profiles | None = None,
     *,
     strict: bool = False,
 ) -> Config | tuple[Problem, ...]:
     """Make a configuration of a text, or give all its problems in the order of the files."""
     try:
         tree = read(text, include)
-    except Unreadable as error:
+    except YamlUnreadable as error:
         return (at(error.place, name, "", harmless(error.what)),)
-    report = Report(name, tree)
+    report = ProblemReport(name, tree)
     try:
-        draft = _checked(tree, report, shelf or Shelf())
+        draft = _checked(tree, report, shelf or Profiles())
         if strict:
             strictcheck(draft, tree.data)
     except Enough:
@@ -84,7 +84,7 @@ def examine(
     return report.problems() or _config(draft)
 
 
-def _checked(tree: Tree, report: Report, shelf: Shelf) -> Draft:
+def _checked(tree: Tree, report: ProblemReport, shelf: Profiles) -> ConfigDraft:
     report.tree()
     if not tree.data and not tree.wrong:
         report.value((), _("the file is empty: begin with a copy of config.example.yaml"))
@@ -105,7 +105,7 @@ def _checked(tree: Tree, report: Report, shelf: Shelf) -> Draft:
     return draft
 
 
-def _config(draft: Draft) -> Config:
+def _config(draft: ConfigDraft) -> Config:
     """Put together what the report has nothing against."""
     return Config.model_validate(
         {

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.channels import channels
-from agent.model import Kind
+from agent.model import ValueKind
 from agent.settings import written
 from agent.words import _
 
 if TYPE_CHECKING:
-    from agent.config.compose import Draft
-    from agent.config.models import Device, PointOptions
+    from agent.config.compose import ConfigDraft
+    from agent.config.models import DeviceConfig, PointOptions
     from agent.config.problem import Path
 
 DAY = 86_400
@@ -19,7 +19,7 @@ FEWEST = 2
 """reads in a step, for their mean to say more than each of them"""
 
 
-def meancheck(draft: Draft, path: Path, device: Device, merged: PointOptions) -> None:
+def meancheck(draft: ConfigDraft, path: Path, device: DeviceConfig, merged: PointOptions) -> None:
     """Add to the report a `mean` of what has none, or over a step that its reads do not fill."""
     if not merged.mean:
         return
@@ -27,7 +27,7 @@ def meancheck(draft: Draft, path: Path, device: Device, merged: PointOptions) ->
     over = int(merged.mean)
     if merged.channel is None:
         what = _("`{what}` needs a `channel`, such as elec.imp", what="mean")
-    elif known is not None and known.kind is Kind.REG:
+    elif known is not None and known.kind is ValueKind.REG:
         what = _(
             "{name} is an index: what it counts in a step is `intervals: true`", name=known.name
         )

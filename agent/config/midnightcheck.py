@@ -9,23 +9,25 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from agent.channels import channels
-from agent.model import Kind
+from agent.model import ValueKind
 from agent.settings import written
 from agent.words import _
 
 if TYPE_CHECKING:
-    from agent.config.compose import Draft
-    from agent.config.models import Device, PointOptions
+    from agent.config.compose import ConfigDraft
+    from agent.config.models import DeviceConfig, PointOptions
     from agent.config.problem import Path
 
 DAY = 86_400
 
 
-def midnightcheck(draft: Draft, path: Path, device: Device, merged: PointOptions) -> None:
+def midnightcheck(
+    draft: ConfigDraft, path: Path, device: DeviceConfig, merged: PointOptions
+) -> None:
     """Add to the report a step that keeps a meter which may be a dwelling's from midnight."""
     known = channels().get(merged.channel or "")
     step = int(merged.every or device.every)
-    if known is None or known.kind is not Kind.REG or device.place or draft.building is None:
+    if known is None or known.kind is not ValueKind.REG or device.place or draft.building is None:
         return
     zone = ZoneInfo(draft.building.timezone)
     if step == DAY or not misses(step, zone):

@@ -12,7 +12,7 @@ from agent.config.files import Files
 from agent.config.load import checked
 from agent.config.models import FORMAT
 from agent.config.tree import read
-from agent.config.yamlerror import Unreadable
+from agent.config.yamlerror import YamlUnreadable
 from agent.errors import ConfigError, Refused
 from agent.words import _
 
@@ -41,7 +41,7 @@ def migrate(path: Path) -> tuple[int, Path | None]:
         had = _form(files)
         for form in range(had, FORMAT):
             files = STEPS[form](files)
-    except Unreadable as error:
+    except YamlUnreadable as error:
         raise Refused(f"{path}:{error.place.line}:{error.place.column}: {error.what}") from error
     try:
         checked(files)

@@ -301,7 +301,7 @@ class DeviceOptions(Section):
     """its values, by name: further ones of the profile, or any others by their `at`"""
 
 
-class Device(DeviceOptions):
+class DeviceConfig(DeviceOptions):
     """A device, with the profile that it names."""
 
     made: Profile | None = None
@@ -315,7 +315,7 @@ class LinkOptions(Section):
     """what is spoken on this line"""
 
 
-class Link(LinkOptions):
+class LinkConfig(LinkOptions):
     """A line, with its driver's own settings."""
 
     settings: Any
@@ -337,14 +337,14 @@ class UplinkOptions(Section):
     """
 
 
-class Uplink(UplinkOptions):
+class UplinkConfig(UplinkOptions):
     """One recipient, with its transport's own settings."""
 
     settings: Any
     """an instance of the transport's settings model: recipient, receipt and seal in any case"""
 
 
-class Common(Section):
+class CommonPlant(Section):
     """By what right readings of common plant leave the building."""
 
     basis: Text = Field(examples=["AG du 12 mai 2026, résolution 14"])
@@ -364,14 +364,14 @@ class Contact(Section):
     """an e-mail address or a telephone number"""
 
 
-class Words(Section):
+class Translations(Section):
     """The same in both languages."""
 
     fr: Text = Field(examples=["comparer deux hivers"])
     en: Text = Field(examples=["comparing two winters"])
 
 
-class Asked(Section):
+class FormQuestion(Section):
     """One box of the consent forms: who wants what, what for, and for how long."""
 
     recipient: Annotated[str, AfterValidator(_recipient)] = Field(
@@ -382,7 +382,7 @@ class Asked(Section):
     """what people call the recipient"""
     purpose: Text = Field(examples=["conseil"])
     """as it is recorded: one purpose"""
-    words: Words
+    words: Translations
     """the purpose, in a sentence that people understand"""
     channels: Annotated[
         tuple[Annotated[str, AfterValidator(_personal)], ...], AfterValidator(_each_once)
@@ -392,14 +392,14 @@ class Asked(Section):
     """how fine: one index a month, one a day, or every half hour"""
     months: Annotated[int, Field(ge=1, le=36)] = Field(36, examples=[24])
     """how long the consent lasts"""
-    why: Words
+    why: Translations
     """why that long"""
 
 
 class Forms(Section):
     """Consent forms: docs/forms.md."""
 
-    asks: tuple[Asked, ...] = Field(min_length=1, max_length=20)
+    asks: tuple[FormQuestion, ...] = Field(min_length=1, max_length=20)
     """the boxes, in their order"""
     french: FromTheRoot | None = Field(None, examples=["/etc/gardien/formulaire.html"])
     """a template of your own for the page in French"""
@@ -412,7 +412,9 @@ class Privacy(Section):
 
     policy: Literal["FR-1", "DEMO-1"] = Field("FR-1", examples=["FR-1"])
     """the set of limits that no consent can go beyond; DEMO-1 is for a demonstration only"""
-    common: Common | None = Field(None, examples=[{"basis": "AG du 12 mai", "from": "2026-07-12"}])
+    common: CommonPlant | None = Field(
+        None, examples=[{"basis": "AG du 12 mai", "from": "2026-07-12"}]
+    )
     """by what right readings of common plant leave; without it they stay"""
     fewest: Annotated[int, Field(ge=FLOOR)] = Field(FEWEST, examples=[15])
     """how many dwellings a sum has at least that may leave"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.buffer.bears import WANTED, Load, days, enough
+from agent.buffer.bears import WANTED, DailyLoad, days, enough
 from agent.channels import channels
 from agent.registry.gate import FLOORS
 from agent.settings import written_size
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 DAY, YEAR = 86_400, 365
 
 
-def load(config: Config) -> Load:
+def load(config: Config) -> DailyLoad:
     """What one recipient's spool takes in a day, if everything may leave that ever can."""
     floor = FLOORS[config.privacy.policy]
     kept = [
@@ -28,7 +28,7 @@ def load(config: Config) -> Load:
     ]
     of_dwellings = {point.device for point in kept if point.place is None}
     common = any(point.place is not None for point in kept)
-    return Load(sum(DAY // point.every for point in kept), len(of_dwellings) + common)
+    return DailyLoad(sum(DAY // point.every for point in kept), len(of_dwellings) + common)
 
 
 def left(config: Config, waiting: int) -> int | None:

@@ -13,22 +13,22 @@ from agent.config.names import ILL_NAMED, NAME, no_unit
 from agent.config.points import point, wanted
 from agent.config.problem import did_you_mean, or_list
 from agent.drivers import driver, family
-from agent.model import Kind
+from agent.model import ValueKind
 from agent.registry import place
 from agent.settings import shown, written
 from agent.units import factor, units
 from agent.words import _
 
 if TYPE_CHECKING:
-    from agent.config.compose import Draft
-    from agent.config.models import Device, PointOptions
+    from agent.config.compose import ConfigDraft
+    from agent.config.models import DeviceConfig, PointOptions
     from agent.config.problem import Path
 
 Slot = tuple[str, str, int]
 """place or device, channel, step: what may be measured once only"""
 
 
-def pointcheck(draft: Draft) -> None:
+def pointcheck(draft: ConfigDraft) -> None:
     """Add to the report what is wrong with devices and their points."""
     measured: dict[Slot, Path] = {}
     for name, device in draft.devices.items():
@@ -42,7 +42,7 @@ def pointcheck(draft: Draft) -> None:
             meancheck(draft, path, device, merged)
 
 
-def _no_dwelling(draft: Draft, name: str, device: Device) -> None:
+def _no_dwelling(draft: ConfigDraft, name: str, device: DeviceConfig) -> None:
     if device.place and device.place.startswith("D"):
         command = f"gardien meter assign {name} {place.shown(device.place)}"
         what = _(
@@ -53,7 +53,7 @@ def _no_dwelling(draft: Draft, name: str, device: Device) -> None:
         draft.report.value(("devices", name, "place"), what)
 
 
-def _profile_fits(draft: Draft, name: str, device: Device) -> bool:
+def _profile_fits(draft: ConfigDraft, name: str, device: DeviceConfig) -> bool:
     path = ("devices", name, "profile")
     names = draft.shelf.names()
     if device.profile is not None and device.made is None:
@@ -82,14 +82,16 @@ def _profile_fits(draft: Draft, name: str, device: Device) -> bool:
     return True
 
 
-def _path(name: str, device: Device, point_name: str) -> Path:
+def _path(name: str, device: DeviceConfig, point_name: str) -> Path:
     """Say where a point is written; one of the profile only is written by its name."""
     if point_name in device.points:
         return ("devices", name, "points", point_name)
     return ("devices", name, "profile")
 
 
-def _point(draft: Draft, path: Path, written_as: tuple[str, Device, str, PointOptions]) -> None:
+def _point(
+    draft: ConfigDraft, path: Path, written_as: tuple[str, DeviceConfig, str, PointOptions]
+) -> None:
     name, device, point_name, merged = written_as
     if not NAME.fullmatch(point_name):
         draft.report.key(path, _(ILL_NAMED))
@@ -107,7 +109,7 @@ def _point(draft: Draft, path: Path, written_as: tuple[str, Device, str, PointOp
     midnightcheck(draft, path, device, merged)
 
 
-def _no_at(device: Device, point_name: str) -> str:
+def _no_at(device: DeviceConfig, point_name: str) -> str:
     known = device.made
     if known is None:
         return _(
@@ -123,7 +125,7 @@ def _no_at(device: Device, point_name: str) -> str:
     )
 
 
-def _quantity(draft: Draft, path: Path, merged: PointOptions) -> None:
+def _quantity(draft: ConfigDraft, path: Path, merged: PointOptions) -> None:
     if merged.unit is not None and merged.unit not in units():
         draft.report.value((*path, "unit"), no_unit(merged.unit))
     if merged.channel is None:
@@ -146,7 +148,7 @@ def _quantity(draft: Draft, path: Path, merged: PointOptions) -> None:
             "`unit` is missing: what the device counts in, such as `unit: {unit}`", unit=known.unit
         )
         draft.report.key(path, what)
-    elif known.kind is not Kind.REG and (what := _only_of_an_index(merged)):
+    elif known.kind is not ValueKind.REG and (what := _only_of_an_index(merged)):
         kind = _(
             "{name} is no index: only what a meter counts up has `{what}`",
             name=known.name,
@@ -173,10 +175,10 @@ def _only_of_an_index(merged: PointOptions) -> str:
 
 
 def _once(
-    draft: Draft,
+    draft: ConfigDraft,
     measured: dict[Slot, Path],
     path: Path,
-    of: tuple[str, Device, PointOptions],
+    of: tuple[str, DeviceConfig, PointOptions],
 ) -> None:
     """Two values for one slot of one series could not be told apart at the platform."""
     name, device, merged = of

@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING
 
 from agent.channels import channel_of_quantity, channels
 from agent.config.models import PointOptions
-from agent.drivers.watchdog import Watchdog
+from agent.drivers.watchdog import DeviceWatchdog
 from agent.model import Point
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.config.models import Device
+    from agent.config.models import DeviceConfig
     from agent.drivers.profile import Profile
 
 
-def wanted(device: Device) -> Mapping[str, PointOptions]:
+def wanted(device: DeviceConfig) -> Mapping[str, PointOptions]:
     """Merge what is written with what the profile says; what is written wins."""
     known = device.made
     names = [*(known.defaults if known else ()), *device.points]
     return {name: _merged(name, device, known) for name in dict.fromkeys(names)}
 
 
-def _merged(name: str, device: Device, known: Profile | None) -> PointOptions:
+def _merged(name: str, device: DeviceConfig, known: Profile | None) -> PointOptions:
     written = device.points.get(name, PointOptions())
     if known is None or name not in known.points:
         return written
@@ -42,7 +42,7 @@ def _merged(name: str, device: Device, known: Profile | None) -> PointOptions:
     return PointOptions.model_construct(**(dict(written) | said | over))
 
 
-def point(device_name: str, device: Device, name: str, options: PointOptions) -> Point:
+def point(device_name: str, device: DeviceConfig, name: str, options: PointOptions) -> Point:
     """Make the point that drivers read. `options.at` must be known."""
     channel = channels().get(options.channel or "")
     return Point(
@@ -76,7 +76,7 @@ def mean(source: Point, step: float) -> Point:
     return replace(flow, name=f"{source.name}-mean", every=int(step), writable=False)
 
 
-def watchdog(device_name: str, device: Device) -> Watchdog | None:
+def watchdog(device_name: str, device: DeviceConfig) -> DeviceWatchdog | None:
     """Find the watchdog that the device's profile names; None if it names none."""
     known = device.made
     if known is None or known.watchdog is None:
@@ -85,10 +85,10 @@ def watchdog(device_name: str, device: Device) -> Watchdog | None:
         replace(point(device_name, device, name, _merged(name, device, known)), writable=True)
         for name in (known.watchdog.point, known.watchdog.fallback)
     )
-    return Watchdog(told, Decimal(known.watchdog.timeout), fallback)
+    return DeviceWatchdog(told, Decimal(known.watchdog.timeout), fallback)
 
 
-def serial_point(device_name: str, device: Device) -> Point | None:
+def serial_point(device_name: str, device: DeviceConfig) -> Point | None:
     """Make the point that says which meter it is; None if the profile knows of none."""
     known = device.made
     if known is None or known.serial is None:

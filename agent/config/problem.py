@@ -17,7 +17,7 @@ Path = tuple[str, ...]
 """of keys from the top of the file; list items by their number"""
 
 
-class Place(NamedTuple):
+class SourcePosition(NamedTuple):
     """Where something stands; line and column count from 1."""
 
     line: int
@@ -43,7 +43,7 @@ class Problem(NamedTuple):
         return f"{self.path}:{self.line}:{self.column}: {where}{self.what}"
 
 
-def at(place: Place, main: str, where: str, what: str) -> Problem:
+def at(place: SourcePosition, main: str, where: str, what: str) -> Problem:
     """Make a problem of a place, the included file named as it lies beside the main one."""
     path = str(PurePath(main).parent / place.file) if place.file else main
     return Problem(path, place.line, place.column, where, what)

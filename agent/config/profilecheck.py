@@ -22,7 +22,7 @@ from agent.words import N_, _
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from agent.config.report import Report
+    from agent.config.report import ProblemReport
     from agent.drivers.base import Reads
     from agent.drivers.profile import Offer, Profile
     from agent.model import Sample
@@ -37,7 +37,7 @@ UNTESTED = N_(
 )
 
 
-def profilecheck(report: Report, made: Profile) -> None:
+def profilecheck(report: ProblemReport, made: Profile) -> None:
     """Add to the report what is wrong with a profile that has all its words."""
     speakers = [driver(name) for name in DRIVERS if family(name) == family(made.driver)]
     if not speakers:
@@ -52,7 +52,7 @@ def profilecheck(report: Report, made: Profile) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Check:
-    report: Report
+    report: ProblemReport
     made: Profile
     speaks: type[Reads]
 

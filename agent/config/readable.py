@@ -9,7 +9,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.config.shelf import FOLDER, Shelf
+from agent.config.shelf import FOLDER, Profiles
 from agent.settings import Secret
 from agent.state import DEFAULT_CONFIG, acting_as
 from agent.words import _
@@ -87,7 +87,7 @@ def _needed(files: Files, config: Config) -> Iterator[Needed]:
     for path in files.paths():
         yield Needed(path, "")
     folder = files.path.parent / FOLDER
-    shelf = Shelf(folder)
+    shelf = Profiles(folder)
     own = {shelf.path(device.profile) for device in config.devices.values() if device.profile}
     if paths := sorted(path for path in own if path is not None):
         yield Needed(folder, "")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 
 from agent.config.explain import UNKNOWN, explain
-from agent.config.problem import Path, Place, Problem, at, did_you_mean, dotted
+from agent.config.problem import Path, Problem, SourcePosition, at, did_you_mean, dotted
 from agent.settings import FROM_A_FILE, harmless
 from agent.words import _
 
@@ -30,7 +30,7 @@ class Enough(Exception):
     """So much is wrong that more would help nobody."""
 
 
-class Report:
+class ProblemReport:
     """Problems with their places; nothing is raised, so that one does not hide another."""
 
     def __init__(self, name: str, tree: Tree) -> None:
@@ -92,7 +92,7 @@ class Report:
         keys, on_key, what = explain(model, wrong, beside)
         (self.key if on_key else self.value)((*path, *keys), what)
 
-    def _add(self, path: Path, place: Place, what: str) -> None:
+    def _add(self, path: Path, place: SourcePosition, what: str) -> None:
         self.add(at(place, self._name, dotted(path), harmless(what)))
 
     def add(self, problem: Problem) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from agent.config.config import Config
     from agent.config.problem import Path
-    from agent.config.report import Report
+    from agent.config.report import ProblemReport
 
 ANY = "*"
 NAME = "Résidence Les Alpins"
@@ -107,7 +107,7 @@ SAMPLE_VALUES = (
 )
 
 
-def samplecheck(written: Any, report: Report) -> None:
+def samplecheck(written: Any, report: ProblemReport) -> None:
     """Add to the report each value of the sample that was not replaced."""
     if any(policy == "DEMO-1" for _path, policy in _at(written, ("privacy", "policy"))):
         return

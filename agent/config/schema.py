@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agent.authority.settings import Trust
+from agent.authority.settings import TrustSettings
 from agent.config.known import TRANSPORTS, driver_settings, transport_settings
 from agent.config.models import (
     Backup,
@@ -60,7 +60,7 @@ def schema() -> Json:
         "spool": _model(defs, SpoolLimits),
         "enrolment": _model(defs, Enrolment),
         "updates": _model(defs, Updates),
-        "trust": _model(defs, Trust),
+        "trust": _model(defs, TrustSettings),
         "backup": _model(defs, Backup),
         "syndic": _model(defs, Syndic),
     }

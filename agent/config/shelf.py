@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from agent.config.files import read_text
 from agent.config.problem import at
 from agent.config.profilecheck import profilecheck
-from agent.config.report import Enough, Report
+from agent.config.report import Enough, ProblemReport
 from agent.config.tree import Tree, read
-from agent.config.yamlerror import Unreadable
+from agent.config.yamlerror import YamlUnreadable
 from agent.drivers.profile import SUFFIX, Profile, mannered, profile, profiles
 from agent.errors import ConfigError
 from agent.settings import harmless
@@ -28,7 +28,7 @@ MOST = 1000
 """files that are looked at in the folder"""
 
 
-class Shelf:
+class Profiles:
     """What profiles there are, by name; the manager's are read when a device names them."""
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -65,9 +65,9 @@ def examined(path: Path) -> Profile | tuple[Problem, ...]:
     text, name = read_text(path), str(path)
     try:
         tree = read(text)
-    except Unreadable as error:
+    except YamlUnreadable as error:
         return (at(error.place, name, "", harmless(error.what)),)
-    report = Report(name, tree)
+    report = ProblemReport(name, tree)
     try:
         made = _made(report, tree, path)
     except Enough:
@@ -75,7 +75,7 @@ def examined(path: Path) -> Profile | tuple[Problem, ...]:
     return report.problems() or mannered(made)
 
 
-def _made(report: Report, tree: Tree, path: Path) -> Profile:
+def _made(report: ProblemReport, tree: Tree, path: Path) -> Profile:
     report.tree()
     made = report.build(Profile, tree.data, ())
     if made is None:

@@ -15,11 +15,11 @@ from agent.words import _
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.config.compose import Draft
+    from agent.config.compose import ConfigDraft
     from agent.config.problem import Path
 
 
-def strictcheck(draft: Draft, data: Any) -> None:
+def strictcheck(draft: ConfigDraft, data: Any) -> None:
     """Add to the report what a new installation must not have; `data`: as it was written."""
     samplecheck(data, draft.report)
     _stored_before_sent(draft)
@@ -28,7 +28,7 @@ def strictcheck(draft: Draft, data: Any) -> None:
     datacheck(draft)
 
 
-def _stored_before_sent(draft: Draft) -> None:
+def _stored_before_sent(draft: ConfigDraft) -> None:
     """Only what is stored can be sent: batches cannot be made more often than readings are."""
     for name, uplink in draft.uplinks.items():
         if draft.spool and draft.spool.flush > uplink.settings.seal:
@@ -41,14 +41,14 @@ def _stored_before_sent(draft: Draft) -> None:
             draft.report.value(("uplinks", name, "seal"), what)
 
 
-def _addresses_are_whole(draft: Draft) -> None:
+def _addresses_are_whole(draft: ConfigDraft) -> None:
     """An address with a part missing, or with zeros before its numbers, is another one."""
     for path, host in _hosts(draft):
         if wrong := wrong_ipv4(host):
             draft.report.value(path, wrong)
 
 
-def _hosts(draft: Draft) -> Iterator[tuple[Path, str]]:
+def _hosts(draft: ConfigDraft) -> Iterator[tuple[Path, str]]:
     """Where a host is written, and which."""
     for name, link in draft.links.items():
         if host := getattr(link.settings, "host", None):
@@ -62,7 +62,7 @@ def _hosts(draft: Draft) -> Iterator[tuple[Path, str]]:
         yield ("enrolment", "url"), host
 
 
-def _speeds_are_usual(draft: Draft) -> None:
+def _speeds_are_usual(draft: ConfigDraft) -> None:
     for name, link in draft.links.items():
         rate = getattr(link.settings, "baudrate", None)
         if rate is None or rate in RATES:

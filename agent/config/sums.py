@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.pipeline.sums import Asked
+from agent.pipeline.sums import ConfiguredSums
 from agent.registry.rest import STEPS
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ DEMO = "DEMO-1"
 """the policy under which sums are as fine as what is read: for loopback only"""
 
 
-def sums_asked(config: Config, uplink: str) -> Asked:
+def sums_asked(config: Config, uplink: str) -> ConfiguredSums:
     """The sums over dwellings that a recipient is to have: of what the building has no meter of its
     own for.
     """
@@ -27,7 +27,7 @@ def sums_asked(config: Config, uplink: str) -> Asked:
         if one.place is None and one.channel in config.uplinks[uplink].sums:
             read.setdefault(str(one.channel), []).append(one)
     place, demo = config.building.place, config.privacy.policy == DEMO
-    return Asked(
+    return ConfiguredSums(
         place or "",
         {channel: found for channel, found in read.items() if place and channel not in whole},
         config.privacy.fewest,

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, cast
 from ruamel.yaml import YAML, MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.error import YAMLError
 
-from agent.config.problem import Place
+from agent.config.problem import SourcePosition
 from agent.config.yamlerror import (
     MOST_DEPTH,
     NO_READER_EXPECTED,
     TOO_DEEP,
     Bounded,
-    Unreadable,
+    YamlUnreadable,
     in_own_words,
     stumbled,
 )
@@ -56,18 +56,18 @@ class Tree:
     """What a file says, and where it says it."""
 
     data: Any = None
-    keys: dict[Path, Place] = field(default_factory=dict)
-    values: dict[Path, Place] = field(default_factory=dict)
-    wrong: list[tuple[Path, Place, str]] = field(default_factory=list)
+    keys: dict[Path, SourcePosition] = field(default_factory=dict)
+    values: dict[Path, SourcePosition] = field(default_factory=dict)
+    wrong: list[tuple[Path, SourcePosition, str]] = field(default_factory=list)
 
-    def place(self, path: Path) -> Place:
+    def place(self, path: Path) -> SourcePosition:
         """Find where a value stands, or else what it would stand in."""
         for end in range(len(path), -1, -1):
             if found := self.values.get(path[:end]):
                 return found
-        return Place(1, 1)
+        return SourcePosition(1, 1)
 
-    def key_place(self, path: Path) -> Place:
+    def key_place(self, path: Path) -> SourcePosition:
         """Find where a key stands, or else what it would stand in."""
         return self.keys.get(path) or self.place(path)
 
@@ -127,17 +127,17 @@ class _Builder:
     def _bound(self, node: Node, within: tuple[Node, ...]) -> None:
         self.nodes += 1
         if any(node is outer for outer in within):
-            raise Unreadable(
+            raise YamlUnreadable(
                 self._place(node),
                 _("this is an alias of something that contains it: write out what is meant"),
             )
         if self.nodes > MOST_NODES:
-            raise Unreadable(
+            raise YamlUnreadable(
                 self._place(node),
                 _("the file unfolds to more than {most:,} values", most=MOST_NODES),
             )
         if len(within) > MOST_DEPTH:  # aliases nest too
-            raise Unreadable(self._place(node), _(TOO_DEEP))
+            raise YamlUnreadable(self._place(node), _(TOO_DEEP))
 
     def _mapping(self, node: MappingNode, path: Path, inner: tuple[Node, ...]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -206,7 +206,7 @@ class _Builder:
             return None
         self.included += len(text)
         if self.included > MOST_INCLUDED:
-            raise Unreadable(
+            raise YamlUnreadable(
                 self._place(node),
                 _("more than {most:,} characters are included up to here", most=MOST_INCLUDED),
             )
@@ -214,8 +214,8 @@ class _Builder:
         try:
             found = composed(text)
             return None if found is None else self.build(found, path, inner)
-        except Unreadable as error:
-            raise Unreadable(error.place._replace(file=name), error.what) from error
+        except YamlUnreadable as error:
+            raise YamlUnreadable(error.place._replace(file=name), error.what) from error
         finally:
             self.file = ""
 
@@ -245,8 +245,8 @@ class _Builder:
     def _complain(self, path: Path, node: Node, what: str) -> None:
         self.tree.wrong.append((path, self._place(node), what))
 
-    def _place(self, node: Node) -> Place:
-        return Place(node.start_mark.line + 1, node.start_mark.column + 1, self.file)
+    def _place(self, node: Node) -> SourcePosition:
+        return SourcePosition(node.start_mark.line + 1, node.start_mark.column + 1, self.file)
 
 
 def _number(text: str) -> int | Decimal | str:

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scanner import Scanner
 
-from agent.config.problem import Place, no_blank
+from agent.config.problem import SourcePosition, no_blank
 from agent.settings import shown
 from agent.words import N_, _
 
@@ -65,10 +65,10 @@ BLANK = re.compile(r"[ \t]*(?:- )?([\w-]+):(\S.*)")
 LINE_END = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 
 
-class Unreadable(Exception):
+class YamlUnreadable(Exception):
     """The text cannot be read as YAML; with the place, and what to do, in words for people."""
 
-    def __init__(self, place: Place, what: str) -> None:
+    def __init__(self, place: SourcePosition, what: str) -> None:
         super().__init__(what)
         self.place = place
         self.what = what
@@ -92,26 +92,26 @@ class Bounded(Scanner):
                 "more than {most:,} words and signs up to here: this is no configuration",
                 most=MOST_SIGNS,
             )
-            raise Unreadable(_place(self.reader.get_mark()), what)
+            raise YamlUnreadable(_place(self.reader.get_mark()), what)
         if max(self.flow_level, len(self.indents)) > MOST_DEPTH:
-            raise Unreadable(_place(self.reader.get_mark()), _(TOO_DEEP))
+            raise YamlUnreadable(_place(self.reader.get_mark()), _(TOO_DEEP))
         return super().fetch_more_tokens()
 
 
-def stumbled(text: str) -> Unreadable:
+def stumbled(text: str) -> YamlUnreadable:
     """Say where the reader gave up in no words of its own: it has forgotten, so look again."""
-    place = Place(1, 1)
+    place = SourcePosition(1, 1)
     try:
         for token in YAML(typ="safe", pure=True).scan(text):
             place = _place(token.end_mark)
     except (YAMLError, *NO_READER_EXPECTED):
         pass
-    return Unreadable(
+    return YamlUnreadable(
         place, _("after this comes something that cannot be read: write it otherwise")
     )
 
 
-def in_own_words(error: YAMLError, text: str) -> Unreadable:
+def in_own_words(error: YAMLError, text: str) -> YamlUnreadable:
     """Say what the reader found, where, and what to do about it."""
     if (position := getattr(error, "position", None)) is not None:
         return _forbidden_character(text, position)
@@ -123,14 +123,14 @@ def in_own_words(error: YAMLError, text: str) -> Unreadable:
         return tab
     if "quoted scalar" in str(getattr(error, "context", "")) and "end of stream" in found:
         opened = _place(error.context_mark)  # type: ignore[attr-defined] # every marked error's
-        return Unreadable(opened, _("the quote that opens here is never closed"))
+        return YamlUnreadable(opened, _("the quote that opens here is never closed"))
     if "expected ':'" in found:
         # it looks for the `:` until the next line that has one: the key is what lacks it
         place = _place(getattr(error, "context_mark", None))
-    return Unreadable(place, _of_the_line(found, place, text) or _words(found))
+    return YamlUnreadable(place, _of_the_line(found, place, text) or _words(found))
 
 
-def _of_the_line(found: str, place: Place, text: str) -> str:
+def _of_the_line(found: str, place: SourcePosition, text: str) -> str:
     """What the line itself tells better than the reader does; empty: nothing."""
     lines = LINE_END.split(text)
     line = lines[place.line - 1] if place.line <= len(lines) else ""
@@ -157,25 +157,25 @@ def _words(found: str) -> str:
     return _("this is not YAML: {found}", found=shown(found)[1:-1])
 
 
-def _odd_blank(text: str, until: int) -> Unreadable | None:
+def _odd_blank(text: str, until: int) -> YamlUnreadable | None:
     for number, line in enumerate(LINE_END.split(text)[:until], start=1):
         indent = line[: len(line) - len(line.lstrip())]
         odd = indent.lstrip(" ")[:1]
         if odd and line.strip():
-            place = Place(number, indent.index(odd) + 1)
+            place = SourcePosition(number, indent.index(odd) + 1)
             if odd == "\t":
                 what = _("indented with a tab: put spaces, two for each step inward")
-                return Unreadable(place, what)
+                return YamlUnreadable(place, what)
             what = _(
                 "indented with U+{code:04X}, which is no space: put spaces, two for each"
                 " step inward",
                 code=ord(odd),
             )
-            return Unreadable(place, what)
+            return YamlUnreadable(place, what)
     return None
 
 
-def _tab(text: str, place: Place) -> Unreadable | None:
+def _tab(text: str, place: SourcePosition) -> YamlUnreadable | None:
     """Find the tab that ended a value too early: where the reader stumbled, or just before."""
     lines = LINE_END.split(text)
     line = lines[place.line - 1] if place.line <= len(lines) else ""
@@ -183,19 +183,19 @@ def _tab(text: str, place: Place) -> Unreadable | None:
     blanks = line[len(value) : place.column]
     if "\t" not in blanks or value.endswith(("'", '"', "}", "]", ",")):
         return None
-    found = Place(place.line, len(value) + blanks.index("\t") + 1)
-    return Unreadable(found, _("a tab stands here: put a space in its place"))
+    found = SourcePosition(place.line, len(value) + blanks.index("\t") + 1)
+    return YamlUnreadable(found, _("a tab stands here: put a space in its place"))
 
 
-def _forbidden_character(text: str, position: int) -> Unreadable:
+def _forbidden_character(text: str, position: int) -> YamlUnreadable:
     before = text[:position]
-    place = Place(before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
+    place = SourcePosition(before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
     what = _(
         "the character U+{code:04X} cannot stand in a configuration: delete it",
         code=ord(text[position]),
     )
-    return Unreadable(place, what)
+    return YamlUnreadable(place, what)
 
 
-def _place(mark: Any) -> Place:
-    return Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
+def _place(mark: Any) -> SourcePosition:
+    return SourcePosition(mark.line + 1, mark.column + 1) if mark else SourcePosition(1, 1)

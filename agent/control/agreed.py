@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.control import hours
-from agent.control.model import Failsafe, Guard, Kind, Limits, Modality
+from agent.control.model import Failsafe, Guard, Limits, LossRule, Modality
 from agent.control.settings import SHORTEST, SWITCHES, split
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def modality(name: str, options: Control, unit: str, every: dict[str, tuple[int,
     return Modality(
         name=name,
         action=said.action,
-        kind=Kind.LIMIT if said.action == "limit" else Kind.SHIFT,
+        kind=LossRule.LIMIT if said.action == "limit" else LossRule.SHIFT,
         unit=unit,
         limits=Limits(
             least=said.min,

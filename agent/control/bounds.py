@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from agent.control import hours
 from agent.control.guard import measured, plain
-from agent.control.model import Code, No
+from agent.control.model import No, OrderCode
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from agent.control.facts import Facts
-    from agent.control.model import Limits, Order
+    from agent.control.facts import DecisionFacts
+    from agent.control.model import ControlOrder, Limits
 
 
 def outside(value: Decimal, limits: Limits, unit: str) -> str:
@@ -24,7 +24,9 @@ def outside(value: Decimal, limits: Limits, unit: str) -> str:
     return ""
 
 
-def at_hours(order: Order, limits: Limits, facts: Facts, code: Code, whose: str) -> No | None:
+def at_hours(
+    order: ControlOrder, limits: Limits, facts: DecisionFacts, code: OrderCode, whose: str
+) -> No | None:
     """Whether all of an order, its draw included, is within the windows and the season."""
     span = (order.start, order.latest_end)
     beyond = hours.first_outside(limits.windows, limits.season, span, facts.zone)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from agent.authority import words
 from agent.control import hours
-from agent.control.model import Grant, Limits, Order
+from agent.control.model import ControlOrder, Grant, Limits
 
 if TYPE_CHECKING:
     from agent.authority import claims
     from agent.authority.verify import Verified
 
 
-def grant_of(verified: Verified, said: claims.Grant) -> Grant:
+def grant_of(verified: Verified, said: claims.GrantClaims) -> Grant:
     """Read a grant. Raises ValueError on windows or a season that say nothing, and on the word of
     an occupant without the occupancy with which it ends.
     """
@@ -53,11 +53,11 @@ def _limits(lim: claims.Lim) -> Limits:
     )
 
 
-def order_of(verified: Verified, said: claims.Command, control: str, now: float) -> Order:
+def order_of(verified: Verified, said: claims.Command, control: str, now: float) -> ControlOrder:
     """Read an order as it concerns one control; without a start it begins now."""
     cmd = said.cmd
     value = cmd.val
-    return Order(
+    return ControlOrder(
         jti=said.jti,
         control=control,
         by=verified.owner,

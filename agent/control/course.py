@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from agent.control.model import Event, State
+from agent.control.model import AcceptedOrder, OrderState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,25 +19,25 @@ STEP = 60.0
 """seconds of one step of a ramp"""
 LATE = 10.0
 """seconds by which a step may come late, and the next one still in time"""
-WAITING = {State.SCHEDULED, State.STARTED}
+WAITING = {OrderState.SCHEDULED, OrderState.STARTED}
 
 
-def in_time(events: Iterable[Event], now: float) -> list[Event]:
+def in_time(events: Iterable[AcceptedOrder], now: float) -> list[AcceptedOrder]:
     """What was accepted and is in time now, whoever is the stronger."""
     return [
         one
         for one in events
         if one.begin <= now < one.end
-        and (one.state in WAITING or (one.state is State.SUPERSEDED and one.order.resume))
+        and (one.state in WAITING or (one.state is OrderState.SUPERSEDED and one.order.resume))
     ]
 
 
-def winner(events: Iterable[Event]) -> Event | None:
+def winner(events: Iterable[AcceptedOrder]) -> AcceptedOrder | None:
     """The strongest: emergency, then the lower `prio`, the later `seq`, the smaller `jti`."""
     return min(events, key=_rank, default=None)
 
 
-def _rank(one: Event) -> tuple[bool, int, int, str]:
+def _rank(one: AcceptedOrder) -> tuple[bool, int, int, str]:
     order = one.order
     return (not order.emergency, order.prio, -order.seq, order.jti)
 
@@ -49,14 +49,14 @@ def steps(apart: Decimal, ramp: Decimal | None) -> int:
     return max(0, math.ceil(abs(apart) / ramp) - 1)
 
 
-def back_from(one: Event, apart: Decimal, ramp: Decimal | None) -> float:
+def back_from(one: AcceptedOrder, apart: Decimal, ramp: Decimal | None) -> float:
     """When the give-back begins, so that it is over by the end."""
     longest = max(0.0, one.order.duration / 2)
     return one.end - min(one.back + steps(apart, ramp) * STEP, longest)
 
 
 def value_at(
-    now: float, one: Event, base: Decimal, target: Decimal, ramp: Decimal | None
+    now: float, one: AcceptedOrder, base: Decimal, target: Decimal, ramp: Decimal | None
 ) -> Decimal | None:
     """The value to stand at a moment of its hold; None: give back.
 

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from agent.authority import claims, replay, taken
 from agent.authority.numbered import number_of, of_issuer
-from agent.authority.refused import Code as ObjectCode
-from agent.authority.refused import Forged
+from agent.authority.refused import Forged, ObjectCode
 from agent.clock import stamp
 from agent.control.claims import grant_of, order_of
 from agent.control.decide import decide
 from agent.control.guard import plain
-from agent.control.model import Code, Event, No, State
-from agent.control.records import Change, Outcome
+from agent.control.model import AcceptedOrder, No, OrderCode, OrderState
+from agent.control.records import Outcome, Transaction
 from agent.errors import NotRecorded, StorageFailed
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from agent.buffer.database import Database
     from agent.control.fitted import Fitted
     from agent.control.keeper import Keeper
-    from agent.control.model import Grant, Order
+    from agent.control.model import ControlOrder, Grant
 
 EARLY_KEPT = 72 * 3600.0
 """seconds for which a cancellation that came before its order is kept"""
@@ -92,7 +91,7 @@ class Desk:
 
     async def _take(self, verified: Verified) -> dict[str, Any]:
         said = verified.said
-        if isinstance(said, claims.Grant):
+        if isinstance(said, claims.GrantClaims):
             return await self._grant(verified, said)
         if isinstance(said, claims.Revocation):
             return await self._revoke(verified, said)
@@ -102,7 +101,7 @@ class Desk:
 
     # -- grants
 
-    async def _grant(self, verified: Verified, said: claims.Grant) -> dict[str, Any]:
+    async def _grant(self, verified: Verified, said: claims.GrantClaims) -> dict[str, Any]:
         try:
             grant = grant_of(verified, said)
         except ValueError as error:
@@ -175,27 +174,29 @@ class Desk:
     async def _order(self, verified: Verified, said: claims.Command) -> dict[str, Any]:
         now = self.keeper.world.now()
         answers: dict[str, Any] = {}
-        events: list[Event] = []
+        events: list[AcceptedOrder] = []
         outcomes: list[Outcome] = []
         refused: dict[str, list[str]] = {}
         for name in dict.fromkeys(said.cmd.tgt):
             order = order_of(verified, said, name, now.wall)
             found = self.consider(verified, order)
             told = Outcome(
-                order.jti, name, State.RECEIVED, now.wall, by=order.by, words=order.why,
+                order.jti, name, OrderState.RECEIVED, now.wall, by=order.by, words=order.why,
                 value="" if order.value is None else plain(order.value),
             )  # fmt: skip
             outcomes.append(told)
             if isinstance(found, No):
                 code = str(found)
-                answers[name] = {"state": State.REJECTED, "code": code, "words": found.words}
-                outcomes.append(replace(told, state=State.REJECTED, code=code, words=found.words))
+                answers[name] = {"state": OrderState.REJECTED, "code": code, "words": found.words}
+                outcomes.append(
+                    replace(told, state=OrderState.REJECTED, code=code, words=found.words)
+                )
                 refused.setdefault(code, []).append(name)
                 continue
             events.append(found)
             outcomes += self._taken(found, told, self.keeper.fits[name].modality.version)
             answers[name] = {
-                "state": State.SCHEDULED, "begin": stamp(found.begin), "end": stamp(found.end),
+                "state": OrderState.SCHEDULED, "begin": stamp(found.begin), "end": stamp(found.end),
                 "grants": [*found.grants],
             }  # fmt: skip
         for code, names in refused.items():
@@ -204,48 +205,48 @@ class Desk:
                 controls=names[:NAMED], count=len(names),
             )  # fmt: skip
         answer = {"jti": said.jti, "targets": answers}
-        change = Change(events=events, outcomes=outcomes)
+        change = Transaction(events=events, outcomes=outcomes)
         await self.keeper.world.save(change, _keep(verified, answer))
         for event in events:
             await self._replace(event.order)
             self.keeper.wake(event.order.control)
         return answer
 
-    async def _replace(self, order: Order) -> None:
+    async def _replace(self, order: ControlOrder) -> None:
         """What it takes the place of goes, unless that has begun: then the stronger wins.
 
         Cut off before this, both stand, and who begins is decided again beside the other.
         """
         event = self.keeper.journal.events.get((order.ref, order.control))
-        if event and event.state is State.SCHEDULED and not event.began:
+        if event and event.state is OrderState.SCHEDULED and not event.began:
             await self.keeper.cancel(order.control, f"replaced by {order.jti}", order.ref)
 
-    def consider(self, verified: Verified | None, order: Order) -> Event | No:
+    def consider(self, verified: Verified | None, order: ControlOrder) -> AcceptedOrder | No:
         """The decision on one order, with its draws; also for a dry run, which keeps nothing."""
         journal, fit = self.keeper.journal, self.keeper.fits.get(order.control)
         if fit is None:
             return decide_unknown(order)
         agreed = fit.modality
         if verified and not verified.scope.covers(agreed.name, agreed.equipment):
-            return No(Code.KID, f"the key of {verified.owner} is not for {agreed.name}")
+            return No(OrderCode.KID, f"the key of {verified.owner} is not for {agreed.name}")
         if (order.jti, order.control) in journal.events:
-            return No(Code.REPLAY, f"the number {order.jti} was used before: take another")
+            return No(OrderCode.REPLAY, f"the number {order.jti} was used before: take another")
         if (order.jti, order.control) in journal.early:
-            return No(Code.REVOKED, "it was cancelled before it came")
+            return No(OrderCode.REVOKED, "it was cancelled before it came")
         now = self.keeper.world.now()
         found = decide(order, agreed, self.keeper.facts(fit, now))
         if isinstance(found, No):
             return found
-        return Event(
+        return AcceptedOrder(
             order,
-            State.SCHEDULED,
+            OrderState.SCHEDULED,
             begin=order.start + DRAWS.uniform(0, order.rand),
             back=DRAWS.uniform(0, agreed.spread),
             grants=found.grants,
             accepted=now.wall,
         )
 
-    def _taken(self, event: Event, told: Outcome, agreed: str) -> list[Outcome]:
+    def _taken(self, event: AcceptedOrder, told: Outcome, agreed: str) -> list[Outcome]:
         grants = [self.keeper.journal.grants[jti] for jti in event.grants]
         evidence = "; ".join(dict.fromkeys(one.evidence for one in grants))
         order = event.order
@@ -254,8 +255,8 @@ class Desk:
             agreed=agreed,
         )  # fmt: skip
         return [
-            replace(told, state=State.ACCEPTED, evidence=evidence),
-            replace(told, state=State.SCHEDULED, words=stamp(event.begin)),
+            replace(told, state=OrderState.ACCEPTED, evidence=evidence),
+            replace(told, state=OrderState.SCHEDULED, words=stamp(event.begin)),
         ]
 
     # -- giving back
@@ -268,19 +269,22 @@ class Desk:
         for name in dict.fromkeys(said.cmd.tgt):
             fit = self.keeper.fits.get(name)
             if fit is not None and self._may_end(verified, fit):
-                answers[name] = {"state": State.CANCELLED}
+                answers[name] = {"state": OrderState.CANCELLED}
                 continue
             if fit is None:
-                no = No(Code.ASSET, f"nothing called {name} may be commanded here")
+                no = No(OrderCode.ASSET, f"nothing called {name} may be commanded here")
             else:
                 no = No(
-                    Code.KID, f"a key of the role {verified.role} may not end what {name} holds"
+                    OrderCode.KID,
+                    f"a key of the role {verified.role} may not end what {name} holds",
                 )
                 known.remove(name)
-            answers[name] = {"state": State.REJECTED, "code": str(no), "words": no.words}
+            answers[name] = {"state": OrderState.REJECTED, "code": str(no), "words": no.words}
             at = self.keeper.world.now().wall
             outcomes.append(
-                Outcome(said.jti, name, State.REJECTED, at, str(no), no.words, by=verified.owner)
+                Outcome(
+                    said.jti, name, OrderState.REJECTED, at, str(no), no.words, by=verified.owner
+                )
             )
         answer = {"jti": said.jti, "targets": answers}
         ref, journal = said.cmd.ref or "", self.keeper.journal
@@ -289,7 +293,7 @@ class Desk:
         words = f"{said.cmd.act} by {verified.owner}"
         for name in known:  # before it is kept; it may come again, and ends nothing twice
             await self.keeper.cancel(name, words, ref if said.cmd.act == "cancel" else "")
-        save, change = self.keeper.world.save, Change(outcomes=outcomes)
+        save, change = self.keeper.world.save, Transaction(outcomes=outcomes)
         if ref and not late and known:
             until = self.keeper.world.now().wall + EARLY_KEPT
             await self.run(journal.refuse_later, ref, known, until, keep)
@@ -308,9 +312,9 @@ class Desk:
         self.keeper.world.audit(kind, body)
 
 
-def decide_unknown(order: Order) -> No:
+def decide_unknown(order: ControlOrder) -> No:
     """What is said of a control there is none of."""
-    return No(Code.ASSET, f"nothing called {order.control} may be commanded here")
+    return No(OrderCode.ASSET, f"nothing called {order.control} may be commanded here")
 
 
 def _keep(verified: Verified, answer: dict[str, Any]) -> Callable[[Database], None]:

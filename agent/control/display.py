@@ -16,9 +16,9 @@ from agent.log_fields import LogEvent, fields
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from agent.control.model import Event
+    from agent.control.model import AcceptedOrder
     from agent.control.plug import Plug
-    from agent.control.row import Place, Row
+    from agent.control.row import HoldRecord, WriteTarget
     from agent.control.stamps import Moment
     from agent.model import Value
 
@@ -35,7 +35,7 @@ WRAPS = 10_000
 class Display:
     """What the points of one control say; written where it changes."""
 
-    def __init__(self, places: Mapping[str, Place], slot: int | None) -> None:
+    def __init__(self, places: Mapping[str, WriteTarget], slot: int | None) -> None:
         self.places, self._slot = places, slot
         self._said: dict[str, Value | None] = {}
         self._beats = 0
@@ -44,8 +44,8 @@ class Display:
 
     async def show(
         self,
-        plug: Callable[[Place, int | None], Plug],
-        row: Row | None,
+        plug: Callable[[WriteTarget, int | None], Plug],
+        row: HoldRecord | None,
         said: Mapping[str, Value | None],
         now: float,
     ) -> None:
@@ -75,7 +75,9 @@ class Display:
                 self._rests[word] = now + REST
 
 
-def telling(row: Row | None, event: Event | None, now: Moment) -> dict[str, Value | None]:
+def telling(
+    row: HoldRecord | None, event: AcceptedOrder | None, now: Moment
+) -> dict[str, Value | None]:
     """What the operator is to read; nothing where nothing is held. Pure."""
     if row is None:
         return {}

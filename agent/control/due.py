@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from agent.control.ground import Wait
-    from agent.control.model import Event
-    from agent.control.row import Row
+    from agent.control.model import AcceptedOrder
+    from agent.control.row import HoldRecord
     from agent.control.stamps import Moment
 
 LOOK = 10.0
@@ -20,7 +20,10 @@ SOONEST = 0.01
 
 
 def until_next(
-    now: Moment, events: Iterable[Event], rows: Iterable[Row], waits: Mapping[int, Wait]
+    now: Moment,
+    events: Iterable[AcceptedOrder],
+    rows: Iterable[HoldRecord],
+    waits: Mapping[int, Wait],
 ) -> float:
     """Seconds until something of a control is due: an order begins or ends, a hold is over, the
     device's watchdog is to be told, a give-back is tried again; LOOK at most.

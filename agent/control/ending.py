@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from agent.control import course
 from agent.control.fallback import fall_back
 from agent.control.giving import give_back
-from agent.control.model import State
-from agent.control.records import Change, Outcome
+from agent.control.model import OrderState
+from agent.control.records import Outcome, Transaction
 from agent.control.report import end
 from agent.control.row import Phase
 from agent.control.stop import forbidden
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from agent.control.fitted import Fitted
     from agent.control.ground import Ground
-    from agent.control.row import Row
+    from agent.control.row import HoldRecord
 
 
 async def cancel(ground: Ground, name: str, words: str, jti: str = "") -> list[str]:
@@ -33,15 +33,15 @@ async def cancel(ground: Ground, name: str, words: str, jti: str = "") -> list[s
     async with ground.lock(name):
         for event in ground.journal.of(fit.key):
             mine = event.order.control == name and (not jti or event.order.jti == jti)
-            resumes = event.state is State.SUPERSEDED and event.order.resume
+            resumes = event.state is OrderState.SUPERSEDED and event.order.resume
             if mine and (event.state in course.WAITING or resumes):
-                await end(ground, event, State.CANCELLED, words)
+                await end(ground, event, OrderState.CANCELLED, words)
                 ended.append(event.order.jti)
         if not jti and await _spend(ground, fit):
             ended.append(FAILSAFE)
         for row in ground.journal.open_rows(fit.key):
             if row.jti in ended:
-                await give_back(ground, row.releasing(State.CANCELLED, words))
+                await give_back(ground, row.releasing(OrderState.CANCELLED, words))
     return ended
 
 
@@ -57,13 +57,13 @@ async def _let_go(ground: Ground, words: str, fit: Fitted) -> None:
     async with ground.lock(fit.name):
         rows = ground.rows(fit)
         for event in ground.going(fit):
-            await end(ground, event, State.ABORTED, words)
+            await end(ground, event, OrderState.ABORTED, words)
         limited = [row for row in rows if row.phase is not Phase.RELEASING]
         if ground.closing and fit.modality.failsafe and limited and not forbidden(ground, fit):
             await fall_back(ground, fit, limited)
             rows = [row for row in rows if row not in limited]
         for row in rows:
-            await give_back(ground, row.releasing(State.ABORTED, words))
+            await give_back(ground, row.releasing(OrderState.ABORTED, words))
 
 
 async def abandon(ground: Ground, name: str, words: str) -> int:
@@ -74,22 +74,22 @@ async def abandon(ground: Ground, name: str, words: str) -> int:
     async with ground.lock(name):
         if fit := ground.fits.get(name):
             for event in ground.going(fit):
-                await end(ground, event, State.CANCELLED, words)
+                await end(ground, event, OrderState.CANCELLED, words)
             await _spend(ground, fit)
         for row in _of(ground, name):
             ground.waits.pop(row.number, None)
-            await give_back(ground, row.releasing(State.CANCELLED, words))
+            await give_back(ground, row.releasing(OrderState.CANCELLED, words))
         left = _of(ground, name)
         for row in left:
             now = ground.world.now().wall
-            told = Outcome(row.jti, name, State.FAILED, now, words=words, closed=True)
-            await ground.world.note(Change(replace(row, phase=Phase.CLOSED), outcomes=[told]))
+            told = Outcome(row.jti, name, OrderState.FAILED, now, words=words, closed=True)
+            await ground.world.note(Transaction(replace(row, phase=Phase.CLOSED), outcomes=[told]))
             ground.waits.pop(row.number, None)
         ground.alarms.pop(name, None)
     return len(left)
 
 
-def _of(ground: Ground, name: str) -> list[Row]:
+def _of(ground: Ground, name: str) -> list[HoldRecord]:
     return [row for row in ground.journal.rows.values() if row.control == name]
 
 

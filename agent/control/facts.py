@@ -9,23 +9,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from zoneinfo import ZoneInfo
 
-    from agent.control.guard import Seen
-    from agent.control.model import Event, Grant
+    from agent.control.guard import GuardReading
+    from agent.control.model import AcceptedOrder, Grant
     from agent.control.stamps import Moment
 
     Span = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Facts:
+class DecisionFacts:
     """See the module."""
 
     now: Moment
     zone: ZoneInfo
     grants: Sequence[Grant]
-    events: Sequence[Event]
+    events: Sequence[AcceptedOrder]
     """what was accepted at the same point before; this order not among them"""
-    look: Callable[[str, str], Seen | None]
+    look: Callable[[str, str], GuardReading | None]
     given_back: Moment | None = None
     """when the point was last given back"""
     locked: tuple[Moment, float] | None = None

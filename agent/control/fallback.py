@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.control import course, failsafe
 from agent.control.giving import over
-from agent.control.model import State
+from agent.control.model import OrderState
 from agent.control.put import put, wanted
 from agent.control.report import end
 from agent.control.stamps import elapsed
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agent.control.fitted import Fitted
     from agent.control.ground import Ground
     from agent.control.model import Failsafe
-    from agent.control.row import Row
+    from agent.control.row import HoldRecord
     from agent.control.stamps import Moment
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def hear(ground: Ground) -> list[str]:
     return applied
 
 
-async def fallen_back(ground: Ground, fit: Fitted, rows: list[Row], now: Moment) -> bool:
+async def fallen_back(ground: Ground, fit: Fitted, rows: list[HoldRecord], now: Moment) -> bool:
     """Apply the failsafe value while it is due; whether it is."""
     rule, memo = fit.modality.failsafe, ground.journal.memo(fit.key)
     if rule is None or memo.tested != fit.fingerprint:
@@ -50,7 +50,7 @@ async def fallen_back(ground: Ground, fit: Fitted, rows: list[Row], now: Moment)
     if not await _due(ground, fit, rule, now):
         return False
     for event in ground.going(fit):
-        await end(ground, event, State.SUPERSEDED, "the centre is not heard: failsafe")
+        await end(ground, event, OrderState.SUPERSEDED, "the centre is not heard: failsafe")
     if fit.slots[0] not in ground.barred(fit):
         await fall_back(ground, fit, rows)
     return True
@@ -87,7 +87,7 @@ async def _due(ground: Ground, fit: Fitted, rule: Failsafe, now: Moment) -> bool
     return watch.since is not None
 
 
-async def fall_back(ground: Ground, fit: Fitted, rows: list[Row]) -> None:
+async def fall_back(ground: Ground, fit: Fitted, rows: list[HoldRecord]) -> None:
     """Bring a limit to its failsafe value now."""
     assert fit.modality.failsafe is not None
     value, slot = fit.modality.failsafe.value, fit.slots[0]

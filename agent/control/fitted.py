@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from agent.control.model import Modality
     from agent.control.records import Key
-    from agent.control.row import Dog, Place
+    from agent.control.row import Dog, WriteTarget
     from agent.model import Value
 
 
@@ -19,7 +19,7 @@ class Fitted:
     """See the module."""
 
     modality: Modality
-    place: Place
+    place: WriteTarget
     slots: tuple[int | None, int | None]
     """ours for ordinary and for emergency orders; None: a register"""
     restore: Value | None
@@ -29,7 +29,7 @@ class Fitted:
     fallback: Value | None = None
     dog: Dog | None = None
     """the device's own watchdog"""
-    shown: Mapping[str, Place] = field(default_factory=dict)
+    shown: Mapping[str, WriteTarget] = field(default_factory=dict)
     """points that tell the operator what we do (agent/control/display.py)"""
 
     @property

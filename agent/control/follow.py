@@ -8,7 +8,7 @@ from agent.control import course
 from agent.control.decide import decide
 from agent.control.giving import over as give_back_as_planned
 from agent.control.known import known
-from agent.control.model import No, State
+from agent.control.model import No, OrderState
 from agent.control.put import put, wanted
 from agent.control.report import end, refused
 from agent.control.stamps import elapsed, over
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     from agent.control.fitted import Fitted
     from agent.control.ground import Ground
-    from agent.control.model import Event
-    from agent.control.row import Row
+    from agent.control.model import AcceptedOrder
+    from agent.control.row import HoldRecord
     from agent.control.stamps import Moment
 
 
-async def follow(ground: Ground, fit: Fitted, rows: list[Row], now: Moment) -> None:
+async def follow(ground: Ground, fit: Fitted, rows: list[HoldRecord], now: Moment) -> None:
     """Bring a point to the strongest order in time; give back what is held by no order."""
     barred = ground.barred(fit)
     going = [
@@ -53,8 +53,8 @@ async def follow(ground: Ground, fit: Fitted, rows: list[Row], now: Moment) -> N
 
 
 async def _choose(
-    ground: Ground, fit: Fitted, going: list[Event], rows: Sequence[Row], now: Moment
-) -> Event | None:
+    ground: Ground, fit: Fitted, going: list[AcceptedOrder], rows: Sequence[HoldRecord], now: Moment
+) -> AcceptedOrder | None:
     """The strongest that may go; one that begins is decided again, the others lose."""
     chosen = course.winner(going)
     while chosen is not None and not any(row.jti == chosen.order.jti for row in rows):
@@ -65,12 +65,12 @@ async def _choose(
         going.remove(chosen)
         chosen = course.winner(going)
     for event in going:
-        if chosen is not None and event is not chosen and event.state is not State.SUPERSEDED:
-            await end(ground, event, State.SUPERSEDED, f"by {chosen.order.jti}")
+        if chosen is not None and event is not chosen and event.state is not OrderState.SUPERSEDED:
+            await end(ground, event, OrderState.SUPERSEDED, f"by {chosen.order.jti}")
     return chosen
 
 
-def may_go(event: Event, rows: Sequence[Row], now: Moment) -> bool:
+def may_go(event: AcceptedOrder, rows: Sequence[HoldRecord], now: Moment) -> bool:
     """Nothing begins by a clock that may not be believed; what goes on ends by both. Pure."""
     row = next((one for one in rows if one.jti == event.order.jti), None)
     if row is not None:
@@ -78,12 +78,14 @@ def may_go(event: Event, rows: Sequence[Row], now: Moment) -> bool:
     return now.trusted
 
 
-def slot_of(fit: Fitted, event: Event) -> int | None:
+def slot_of(fit: Fitted, event: AcceptedOrder) -> int | None:
     """Our priority for an order. Pure."""
     return fit.slots[1] if event.order.emergency else fit.slots[0]
 
 
-def value_of(event: Event, row: Row | None, fit: Fitted, now: Moment) -> Decimal | None:
+def value_of(
+    event: AcceptedOrder, row: HoldRecord | None, fit: Fitted, now: Moment
+) -> Decimal | None:
     """What is to stand there now by this order; None: it is given back. Pure."""
     target = event.order.value
     assert target is not None

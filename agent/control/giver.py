@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from agent.control.model import State
-from agent.control.records import FINAL, Change, Outcome
+from agent.control.model import OrderState
+from agent.control.records import FINAL, Outcome, Transaction
 from agent.control.row import Phase, same
 from agent.control.watching import beat, call_off
 from agent.errors import LinkLost, Refused, WriteRefused
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.control.journal import Journal
-    from agent.control.model import Event
+    from agent.control.model import AcceptedOrder
     from agent.control.plug import Plug, Standing
-    from agent.control.row import Dog, Place, Row
+    from agent.control.row import Dog, HoldRecord, WriteTarget
     from agent.control.stamps import Moment
     from agent.control.world import Audit, Note, Save
 
@@ -42,7 +42,7 @@ class Around(Protocol):
         ...
 
     @property
-    def plug(self) -> Callable[[Place, int | None], Plug]:
+    def plug(self) -> Callable[[WriteTarget, int | None], Plug]:
         """A point in hand."""
         ...
 
@@ -77,7 +77,7 @@ class Giver:
         self._worst = worst
         """what the guards of a control said at worst; forgotten by asking"""
 
-    async def release(self, row: Row, plug: Plug) -> Row | None:
+    async def release(self, row: HoldRecord, plug: Plug) -> HoldRecord | None:
         """Give back: only over a value of ours. None: it is over, and the device said so.
 
         The device's watchdog is called off in any case, unless something else is held by it: it
@@ -104,15 +104,15 @@ class Giver:
         await self._close(row, f"{standing.ours} is somebody else's, and left", theirs=True)
         return None
 
-    def told(self, dog: Dog | None) -> list[Row]:
+    def told(self, dog: Dog | None) -> list[HoldRecord]:
         """For what a device's watchdog is told now: it may be one for several controls."""
         spot = dog.place.spot if dog else None
         rows = list(self._journal.rows.values())
         return [row for row in rows if row.dog and row.dog.place.spot == spot]
 
-    async def _waits(self, row: Row, why: str) -> Row:
+    async def _waits(self, row: HoldRecord, why: str) -> HoldRecord:
         """It is tried again until the device confirms; said once."""
-        row = row if row.phase is Phase.RELEASING else row.releasing(State.ABORTED, why)
+        row = row if row.phase is Phase.RELEASING else row.releasing(OrderState.ABORTED, why)
         if row.pending:
             return replace(row, alarm=why)
         log.error(
@@ -120,10 +120,10 @@ class Giver:
             extra=fields(LogEvent.RELEASE_PENDING, control=row.control, device=row.place.device),
         )  # fmt: skip
         pending = replace(row, pending=True, alarm=why)
-        told = self._outcome(row, State.RELEASE_PENDING, why)
-        return await self.saved(pending, Change(pending, outcomes=[told]))
+        told = self._outcome(row, OrderState.RELEASE_PENDING, why)
+        return await self.saved(pending, Transaction(pending, outcomes=[told]))
 
-    async def _close(self, row: Row, how: str, *, theirs: bool = False) -> None:
+    async def _close(self, row: HoldRecord, how: str, *, theirs: bool = False) -> None:
         """Closed by what was read back; the outcome goes with it.
 
         A slot in which somebody else's value is left is no longer one that a start may sweep.
@@ -141,22 +141,22 @@ class Giver:
             memo = replace(memo, free=tuple(slot for slot in memo.free if slot != row.slot))
         told = self._outcome(row, row.outcome, words)
         told = replace(told, seen=self._worst(row.control), closed=True)
-        await self._world.note(Change(closed, events, [told], [(row.key, memo)], theirs))
+        await self._world.note(Transaction(closed, events, [told], [(row.key, memo)], theirs))
         body = {"jti": row.jti, "control": row.control, "state": row.outcome.value}
         self._world.audit("control.left" if theirs else "control.given_back", body)
 
-    def _outcome(self, row: Row, state: State, words: str) -> Outcome:
+    def _outcome(self, row: HoldRecord, state: OrderState, words: str) -> Outcome:
         return Outcome(
             row.jti, row.control, state, self._world.now().wall, words=words, value=str(row.target),
             before=row.measured, after=self._world.power(row.control),
         )  # fmt: skip
 
-    async def saved(self, row: Row, change: Change | None = None) -> Row:
+    async def saved(self, row: HoldRecord, change: Transaction | None = None) -> HoldRecord:
         """What is known now; where it cannot be written, what stands on the disk covers it."""
-        return await self._world.note(change or Change(row)) or row
+        return await self._world.note(change or Transaction(row)) or row
 
 
-def _given_back(row: Row, standing: Standing) -> bool:
+def _given_back(row: HoldRecord, standing: Standing) -> bool:
     """Whether what stands there is what stood there before us, or what was to be restored."""
     if row.slot is not None:
         return standing.ours is None
@@ -165,14 +165,14 @@ def _given_back(row: Row, standing: Standing) -> bool:
     )
 
 
-def _stood_on(one: Event, row: Row) -> bool:
+def _stood_on(one: AcceptedOrder, row: HoldRecord) -> bool:
     """Whether this row was for it, at the last or before another took over."""
-    if one.state is State.SUPERSEDED:
+    if one.state is OrderState.SUPERSEDED:
         return one.began and one.over is None
     return (one.order.jti, one.order.control) == (row.jti, row.control)
 
 
-def _known(row: Row, standing: Standing) -> None:
+def _known(row: HoldRecord, standing: Standing) -> None:
     if row.identity and standing.identity != row.identity:
         raise WriteRefused(
             f"{row.place.name} is {standing.identity or 'unknown'} now, not {row.identity}"

@@ -6,19 +6,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.control.ground import Wait
-from agent.control.model import State
+from agent.control.model import OrderState
 from agent.control.report import say
 from agent.control.row import Phase
 
 if TYPE_CHECKING:
     from agent.control.ground import Ground
-    from agent.control.row import Row
+    from agent.control.row import HoldRecord
 
 LONGEST_WAIT = 60.0
 """seconds between two attempts at a give-back"""
 
 
-async def give_back(ground: Ground, row: Row) -> None:
+async def give_back(ground: Ground, row: HoldRecord) -> None:
     """One attempt, when one is due."""
     now = ground.world.now().steady
     wait = ground.waits.setdefault(row.number, Wait())
@@ -36,11 +36,11 @@ async def give_back(ground: Ground, row: Row) -> None:
     ground.alarms[row.control] = f"not given back yet: {left.alarm}"
 
 
-async def _release(ground: Ground, row: Row) -> Row | None:
+async def _release(ground: Ground, row: HoldRecord) -> HoldRecord | None:
     return await ground.holder.release(row, ground.world.plug(row.place, row.slot))
 
 
-def _moved(ground: Ground, row: Row) -> Row | None:
+def _moved(ground: Ground, row: HoldRecord) -> HoldRecord | None:
     """The same row where its device is configured now; only one that says which it is."""
     fit = ground.fits.get(row.control)
     if fit is None or not row.identity or fit.key != row.key or fit.place == row.place:
@@ -50,16 +50,16 @@ def _moved(ground: Ground, row: Row) -> Row | None:
     return replace(row, place=fit.place, dog=fit.dog)
 
 
-async def over(ground: Ground, row: Row) -> None:
+async def over(ground: Ground, row: HoldRecord) -> None:
     """Nothing is in force for it any more: the planned give-back."""
     event = ground.journal.events.get((row.jti, row.control))
     if row.number not in ground.journal.rows:
         return
-    outcome = State.COMPLETED
-    if event and event.state in {State.SUPERSEDED, State.CANCELLED, State.ABORTED}:
+    outcome = OrderState.COMPLETED
+    if event and event.state in {OrderState.SUPERSEDED, OrderState.CANCELLED, OrderState.ABORTED}:
         outcome = event.state
-    elif event and event.state is State.STARTED:
-        await say(ground, replace(event, state=State.RESTORING), State.RESTORING, "")
+    elif event and event.state is OrderState.STARTED:
+        await say(ground, replace(event, state=OrderState.RESTORING), OrderState.RESTORING, "")
     await give_back(ground, row.releasing(outcome, ""))
 
 
@@ -67,4 +67,6 @@ async def give_strangers_back(ground: Ground) -> None:
     """Give back what is held by no control that is configured now."""
     for row in list(ground.journal.rows.values()):
         if not ground.mine(row):
-            await give_back(ground, row.releasing(State.ABORTED, "it is no longer configured so"))
+            await give_back(
+                ground, row.releasing(OrderState.ABORTED, "it is no longer configured so")
+            )

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 from agent.authority.numbered import number_of
 from agent.clock import stamp
 from agent.control.bounds import at_hours, long, outside, said
-from agent.control.model import Code, No
+from agent.control.model import No, OrderCode
 from agent.control.often import often
 from agent.units import spoken
 
 if TYPE_CHECKING:
-    from agent.control.facts import Facts
-    from agent.control.model import Grant, Modality, Order
+    from agent.control.facts import DecisionFacts
+    from agent.control.model import ControlOrder, Grant, Modality
 
 
-def granted(order: Order, agreed: Modality, facts: Facts) -> tuple[str, ...] | No:
+def granted(order: ControlOrder, agreed: Modality, facts: DecisionFacts) -> tuple[str, ...] | No:
     """One grant of each required role, or what is missing or too narrow."""
     used = []
     for role in agreed.require:
@@ -30,7 +30,7 @@ def granted(order: Order, agreed: Modality, facts: Facts) -> tuple[str, ...] | N
     return tuple(used)
 
 
-def _of_role(role: str, order: Order, agreed: Modality, facts: Facts) -> str | No:
+def _of_role(role: str, order: ControlOrder, agreed: Modality, facts: DecisionFacts) -> str | No:
     of_role = [
         one
         for one in facts.grants
@@ -41,12 +41,12 @@ def _of_role(role: str, order: Order, agreed: Modality, facts: Facts) -> str | N
         and (not order.auth or number_of(one.jti) in order.auth)
     ]
     if of_role and all(one.revoked is not None for one in of_role):
-        return No(Code.REVOKED, f"the grant of the {said(role)} was revoked", role)
+        return No(OrderCode.REVOKED, f"the grant of the {said(role)} was revoked", role)
     standing = [one for one in of_role if one.revoked is None]
     lived_in = [one for one in standing if _lived_in(one, order, facts)]
     if standing and not lived_in:
         words = f"the grant of the {said(role)} ends with an occupancy that does not stand then"
-        return No(Code.GRANT_MISSING, words, role)
+        return No(OrderCode.GRANT_MISSING, words, role)
     valid = [one for one in lived_in if one.since <= order.start and order.latest_end <= one.until]
     if not valid:
         words = f"the {said(role)} has not allowed {order.by} to do this"
@@ -55,7 +55,7 @@ def _of_role(role: str, order: Order, agreed: Modality, facts: Facts) -> str | N
         if standing:
             first, last = stamp(standing[0].since), stamp(standing[0].until)
             words = f"the grant of the {said(role)} is for {first} to {last}"
-        return No(Code.GRANT_MISSING, words, role)
+        return No(OrderCode.GRANT_MISSING, words, role)
     refusals = []
     for one in valid:
         no = _beyond(one, order, agreed, facts)
@@ -65,7 +65,7 @@ def _of_role(role: str, order: Order, agreed: Modality, facts: Facts) -> str | N
     return refusals[0]
 
 
-def _lived_in(grant: Grant, order: Order, facts: Facts) -> bool:
+def _lived_in(grant: Grant, order: ControlOrder, facts: DecisionFacts) -> bool:
     """Whether those who granted live there for the whole order."""
     if grant.occupancy is None:
         return True
@@ -74,14 +74,14 @@ def _lived_in(grant: Grant, order: Order, facts: Facts) -> bool:
 
 
 def _beyond(  # noqa: PLR0911 -- a limit each
-    grant: Grant, order: Order, agreed: Modality, facts: Facts
+    grant: Grant, order: ControlOrder, agreed: Modality, facts: DecisionFacts
 ) -> No | None:
     """What of an order goes beyond one grant."""
     limits, role = grant.limits, grant.role
     whose = f"the grant of the {said(role)}"
 
     def beyond(field: str, words: str) -> No:
-        return No(Code.GRANT_LIMIT, f"{whose} {words}", role, field)
+        return No(OrderCode.GRANT_LIMIT, f"{whose} {words}", role, field)
 
     if grant.unit is not None and grant.unit != agreed.unit:
         return beyond("unit", f"is in {spoken(grant.unit)}")
@@ -95,6 +95,6 @@ def _beyond(  # noqa: PLR0911 -- a limit each
         return beyond("notice", f"wants {long(limits.notice)} of notice")
     if order.emergency and not limits.emergency:
         return beyond("emerg", "allows no emergency")
-    if no := at_hours(order, limits, facts, Code.GRANT_LIMIT, f"{whose} is"):
+    if no := at_hours(order, limits, facts, OrderCode.GRANT_LIMIT, f"{whose} is"):
         return beyond("windows", no.words.removeprefix(whose).strip())
     return often(order, limits, facts, lambda field, words: beyond(field, f"allows {words}"))

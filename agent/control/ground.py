@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.control.hold import Holder
-from agent.control.model import State
-from agent.control.records import Change
+from agent.control.model import OrderState
+from agent.control.records import Transaction
 from agent.control.row import Phase
 from agent.control.worst import Worst
 
 if TYPE_CHECKING:
     from agent.control.fitted import Fitted
     from agent.control.journal import Journal
-    from agent.control.model import Event
+    from agent.control.model import AcceptedOrder
     from agent.control.records import Key, Memo
-    from agent.control.row import Row
+    from agent.control.row import HoldRecord
     from agent.control.stamps import Moment
     from agent.control.world import World
 
@@ -66,12 +66,12 @@ class Ground:
         """One at a time at a control."""
         return self._locks.setdefault(name, asyncio.Lock())
 
-    def mine(self, row: Row) -> bool:
+    def mine(self, row: HoldRecord) -> bool:
         """Whether a row is of a control as it is configured now."""
         fit = self.fits.get(row.control)
         return fit is not None and fit.key == row.key and fit.place == row.place
 
-    def rows(self, fit: Fitted) -> list[Row]:
+    def rows(self, fit: Fitted) -> list[HoldRecord]:
         """What is not given back at a control, as it is configured now."""
         return [row for row in self.journal.open_rows(fit.key) if self.mine(row)]
 
@@ -86,16 +86,21 @@ class Ground:
             and not (self.mine(row) and row.phase is not Phase.RELEASING)
         }
 
-    def going(self, fit: Fitted) -> list[Event]:
+    def going(self, fit: Fitted) -> list[AcceptedOrder]:
         """What has begun at a control and is not over."""
         now = self.world.now().wall
         return [
             one
             for one in self.journal.of(fit.key)
-            if one.state is State.STARTED or (one.began and one.state is State.SCHEDULED)
-            or (one.state is State.SUPERSEDED and one.order.resume and one.begin <= now < one.end)
-        ]  # fmt: skip
+            if one.state is OrderState.STARTED
+            or (one.began and one.state is OrderState.SCHEDULED)
+            or (
+                one.state is OrderState.SUPERSEDED
+                and one.order.resume
+                and one.begin <= now < one.end
+            )
+        ]
 
     async def remember(self, key: Key, memo: Memo) -> None:
         """Keep what is remembered of a point; it counts at once, also while the disk is full."""
-        await self.world.note(Change(memos=[(key, memo)]))
+        await self.world.note(Transaction(memos=[(key, memo)]))

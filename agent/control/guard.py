@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.control.model import Code, No
+from agent.control.model import No, OrderCode
 from agent.units import spoken
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ SLACK = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class GuardReading:
     """The last word of a point, in its unit."""
 
     value: Decimal | None
@@ -35,39 +35,41 @@ class Seen:
     """why what it says is not believed"""
 
 
-def fresh(seen: Seen | None) -> Decimal | None:
+def fresh(seen: GuardReading | None) -> Decimal | None:
     """A value that may be relied on; None where there is none."""
     if seen is None or abs(seen.age) > 2 * seen.every + SLACK:
         return None
     return seen.value
 
 
-def tripped(guards: tuple[Guard, ...], look: Callable[[str, str], Seen | None]) -> No | None:
+def tripped(
+    guards: tuple[Guard, ...], look: Callable[[str, str], GuardReading | None]
+) -> No | None:
     """The first guard that does not hold; None: all hold."""
     for one in guards:
         seen = look(one.device, one.point)
         value = fresh(seen)
         if value is None:
             doubt = (seen.doubt if seen else "") or "does not say what it is"
-            return No(Code.GUARD, f"{one.name} {doubt}", field=one.name)
+            return No(OrderCode.GUARD, f"{one.name} {doubt}", field=one.name)
         if one.least is not None and value < one.least:
             words = f"{one.name} is {measured(value, one.unit)}, below {one.least}"
-            return No(Code.GUARD, words, field=one.name)
+            return No(OrderCode.GUARD, words, field=one.name)
         if one.most is not None and value > one.most:
             words = f"{one.name} is {measured(value, one.unit)}, above {one.most}"
-            return No(Code.GUARD, words, field=one.name)
+            return No(OrderCode.GUARD, words, field=one.name)
     return None
 
 
-def inhibited(of: Modality, look: Callable[[str, str], Seen | None]) -> No | None:
+def inhibited(of: Modality, look: Callable[[str, str], GuardReading | None]) -> No | None:
     """Whether the operator's off switch is set; one that cannot be read counts as set."""
     if of.inhibit is None:
         return None
     value = fresh(look(*of.inhibit))
     if value is None:
-        return No(Code.INHIBITED, f"{'/'.join(of.inhibit)} cannot be read: it counts as set")
+        return No(OrderCode.INHIBITED, f"{'/'.join(of.inhibit)} cannot be read: it counts as set")
     if value != 0:
-        return No(Code.INHIBITED, f"the operator has set {'/'.join(of.inhibit)}")
+        return No(OrderCode.INHIBITED, f"the operator has set {'/'.join(of.inhibit)}")
     return None
 
 

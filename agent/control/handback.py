@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.control import stray
 from agent.control.giving import give_back
-from agent.control.records import Change
+from agent.control.records import Transaction
 from agent.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from agent.control.fitted import Fitted
     from agent.control.ground import Ground
-    from agent.control.row import Row
+    from agent.control.row import HoldRecord
 
 
 async def hand_back(ground: Ground, name: str, value: Decimal, words: str) -> list[str]:
@@ -29,7 +29,7 @@ async def hand_back(ground: Ground, name: str, value: Decimal, words: str) -> li
     async with ground.lock(name):
         row = await _row(ground, fit, value, words)
         try:
-            saved = await ground.world.save(Change(row))
+            saved = await ground.world.save(Transaction(row))
         except (SpoolFull, StorageFailed) as error:
             raise Refused(f"it cannot be written down before it is done: {error}") from error
         assert saved is not None
@@ -39,7 +39,7 @@ async def hand_back(ground: Ground, name: str, value: Decimal, words: str) -> li
         return [row.alarm for row in ground.journal.open_rows(fit.key)]
 
 
-async def _row(ground: Ground, fit: Fitted, value: Decimal, words: str) -> Row:
+async def _row(ground: Ground, fit: Fitted, value: Decimal, words: str) -> HoldRecord:
     """What is written down before anything is done."""
     rows = ground.journal.open_rows(fit.key)
     if any(row.jti != stray.HANDED for row in rows):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from agent.control.model import State
+from agent.control.model import OrderState
 from agent.control.records import FINAL, Outcome
 from agent.control.want import FAILSAFE
 from agent.units import spoken
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 TEST = "test"
 """what `gardien control test` writes is no order"""
 ENDS = {
-    State.COMPLETED: "given back",
-    State.CANCELLED: "cancelled",
-    State.SUPERSEDED: "overruled",
-    State.ABORTED: "broken off",
-    State.OPTED_OUT: "ended by somebody in the building",
-    State.FAILED: "failed",
+    OrderState.COMPLETED: "given back",
+    OrderState.CANCELLED: "cancelled",
+    OrderState.SUPERSEDED: "overruled",
+    OrderState.ABORTED: "broken off",
+    OrderState.OPTED_OUT: "ended by somebody in the building",
+    OrderState.FAILED: "failed",
 }
 
 
@@ -37,7 +37,7 @@ def _groups(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
     last: dict[tuple[str, str], list[Outcome]] = {}
     for one in outcomes:
         name = one.jti, one.control
-        again = one.jti == FAILSAFE and name in last and one.state is State.STARTED
+        again = one.jti == FAILSAFE and name in last and one.state is OrderState.STARTED
         if one.jti == TEST:
             continue
         if not one.jti or name not in last or again:
@@ -49,7 +49,7 @@ def _groups(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
 
 def _sentence(group: Sequence[Outcome], zone: ZoneInfo, unit: str) -> str:
     first = group[0]
-    begun = next((one for one in group if one.state is State.STARTED), None)
+    begun = next((one for one in group if one.state is OrderState.STARTED), None)
     ended = next((one for one in reversed(group) if one.state in FINAL), None)
     at = _moment((begun or first).at, zone)
     if not first.jti:  # of no order: a value that stood there without one
@@ -82,15 +82,15 @@ def _not_begun(what: str, ended: Outcome | None, group: Sequence[Outcome]) -> st
     if ended is None:
         return f"{what}{_ground(group)}, not begun yet"
     words = f"{ended.code}: {ended.words}" if ended.code else ended.words
-    if ended.state is State.COMPLETED:
+    if ended.state is OrderState.COMPLETED:
         return f"{what}, {words}"
-    verb = "refused" if ended.state is State.REJECTED else ENDS.get(ended.state, ended.state)
+    verb = "refused" if ended.state is OrderState.REJECTED else ENDS.get(ended.state, ended.state)
     return f"{what}, {verb.lower()}: {words}"
 
 
 def _how(begun: Outcome, ended: Outcome | None, group: Sequence[Outcome]) -> str:
     """What came of it, and whether the device has confirmed that it was given back."""
-    waits = next((one for one in group if one.state is State.RELEASE_PENDING), None)
+    waits = next((one for one in group if one.state is OrderState.RELEASE_PENDING), None)
     over = any(one.closed for one in group)
     left = f", NOT GIVEN BACK YET: {waits.words}" if waits and not over else ""
     if ended is None:
@@ -100,7 +100,7 @@ def _how(begun: Outcome, ended: Outcome | None, group: Sequence[Outcome]) -> str
         seen += f", {begun.before} before and {ended.after} after"
     guarded = ended.words.startswith("guard:")  # its name stands in what it says, too
     how = ended.words.partition(": ")[2] if guarded else ended.words or ENDS.get(ended.state, "")
-    if ended.state is not State.COMPLETED:
+    if ended.state is not OrderState.COMPLETED:
         how = f"{ENDS.get(ended.state, ended.state)}: {how}"
     return f"{seen}, {how}{left}"
 

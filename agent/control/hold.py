@@ -13,10 +13,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from agent.control.giver import NOT_THERE, Giver
-from agent.control.model import Code, No, State
+from agent.control.model import No, OrderCode, OrderState
 from agent.control.plug import look_whole
-from agent.control.records import Change
-from agent.control.row import Phase, Row, same
+from agent.control.records import Transaction
+from agent.control.row import HoldRecord, Phase, same
 from agent.control.watching import beat, watched
 from agent.errors import SpoolFull, StorageFailed
 from agent.log_fields import LogEvent, fields
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from agent.control.giver import Around
     from agent.control.journal import Journal
-    from agent.control.model import Event
+    from agent.control.model import AcceptedOrder
     from agent.control.plug import Plug, Standing
     from agent.control.want import Want
 
@@ -47,22 +47,22 @@ class Holder:
         self.release = self._giver.release
         """see `Giver.release`"""
 
-    async def begin(self, want: Want, plug: Plug, event: Event | None) -> Row | No:
+    async def begin(self, want: Want, plug: Plug, event: AcceptedOrder | None) -> HoldRecord | No:
         """Write for the first time, over what stands there, once that is on the disk."""
         try:
             standing = await look_whole(plug)
             dog_pre, fallback = await watched(self._world.plug, want.dog, want.fallback)
             dog_pre = next((one.dog_pre for one in self._giver.told(want.dog)), dog_pre)
         except NOT_THERE as error:
-            return No(Code.DEVICE, str(error))
+            return No(OrderCode.DEVICE, str(error))
         if standing.over:
-            return No(Code.OVERRIDDEN, f"{standing.over} is in force at {want.place.name}")
+            return No(OrderCode.OVERRIDDEN, f"{standing.over} is in force at {want.place.name}")
         if want.slot is not None and standing.ours is not None:
             words = f"{standing.ours} stands at priority {want.slot}, and it is not ours"
-            return No(Code.OVERRIDDEN, words)
+            return No(OrderCode.OVERRIDDEN, words)
         base, now = self._base(want, standing), self._world.now()
         target = want.first(standing, base)
-        row = Row(
+        row = HoldRecord(
             want.control, want.jti, want.place, want.slot, standing.ours, target, (target,),
             want.restore if want.slot is None and want.restore is not None else standing.ours,
             now, want.end, want.lasts, base, want.tolerance, standing.identity, moved=now,
@@ -71,15 +71,15 @@ class Holder:
         )  # fmt: skip
         try:
             saved = await self._world.save(
-                Change(row, [replace(event, began=True)] if event else ())
+                Transaction(row, [replace(event, began=True)] if event else ())
             )
         except (SpoolFull, StorageFailed) as error:
-            code = Code.STORAGE if isinstance(error, StorageFailed) else Code.DEVICE
+            code = OrderCode.STORAGE if isinstance(error, StorageFailed) else OrderCode.DEVICE
             return No(code, f"it cannot be written down before it is done: {error}")
         assert saved is not None
         written = await self._write(saved, plug)
         if written is None:
-            return No(Code.OVERRIDDEN, f"somebody else was writing to {want.place.name}")
+            return No(OrderCode.OVERRIDDEN, f"somebody else was writing to {want.place.name}")
         return written
 
     def _base(self, want: Want, standing: Standing) -> Decimal | None:
@@ -90,7 +90,7 @@ class Holder:
                 return row.base
         return standing.effective if isinstance(standing.effective, Decimal) else None
 
-    async def change(self, row: Row, want: Want, plug: Plug) -> Row | None:
+    async def change(self, row: HoldRecord, want: Want, plug: Plug) -> HoldRecord | None:
         """Another value, order or end for what is held already; None: it was a person's, closed.
 
         What is unchanged is refreshed where something else of ours stands there: the device fell
@@ -112,15 +112,15 @@ class Holder:
             return held if new == held else await self._giver.saved(new)
         new = replace(new.knowing(target), phase=Phase.WRITING)
         try:
-            saved = await self._world.save(Change(new))
+            saved = await self._world.save(Transaction(new))
         except SpoolFull as error:
-            return await self.release(held.releasing(State.ABORTED, f"journal: {error}"), plug)
+            return await self.release(held.releasing(OrderState.ABORTED, f"journal: {error}"), plug)
         except StorageFailed as error:
-            return await self.release(held.releasing(State.ABORTED, f"storage: {error}"), plug)
+            return await self.release(held.releasing(OrderState.ABORTED, f"storage: {error}"), plug)
         assert saved is not None
         return await self._write(saved, plug)
 
-    async def check(self, row: Row, plug: Plug, *, write: bool = True) -> Row | None:
+    async def check(self, row: HoldRecord, plug: Plug, *, write: bool = True) -> HoldRecord | None:
         """Look whether our value stands; a person's is left and ends the hold. `write`: refresh it.
 
         A device that does not answer is asked again at the next call.
@@ -139,8 +139,8 @@ class Holder:
         return await self._applied(row, standing)
 
     async def _taken_over(
-        self, row: Row, standing: Standing, plug: Plug
-    ) -> tuple[Row | None] | None:
+        self, row: HoldRecord, standing: Standing, plug: Plug
+    ) -> tuple[HoldRecord | None] | None:
         """What is left of a hold that somebody else has ended, in a tuple; None: nobody has."""
         ours = row.ours(standing.ours)
         if not standing.over and (ours or (row.first and same(standing.ours, row.pre, Decimal(0)))):
@@ -152,9 +152,11 @@ class Holder:
         if not standing.over:
             found = f"{standing.ours} was set" if standing.ours is not None else "it was emptied"
             words = f"{found} at {row.place.name} by somebody else"
-        return (await self.release(row.releasing(State.OPTED_OUT, words), plug),)
+        return (await self.release(row.releasing(OrderState.OPTED_OUT, words), plug),)
 
-    async def _write(self, row: Row, plug: Plug, standing: Standing | None = None) -> Row | None:
+    async def _write(
+        self, row: HoldRecord, plug: Plug, standing: Standing | None = None
+    ) -> HoldRecord | None:
         """Compare, write, read back, three times at most; None: it was a person's, closed.
 
         `standing`: what was found there, where that was asked this very moment.
@@ -176,9 +178,11 @@ class Holder:
             "%s: %s", row.control, said,
             extra=fields(LogEvent.ORDER_FAILED, control=row.control, device=row.place.device),
         )  # fmt: skip
-        return await self._giver.saved(row.releasing(State.FAILED, said))
+        return await self._giver.saved(row.releasing(OrderState.FAILED, said))
 
-    async def _written(self, row: Row, plug: Plug) -> tuple[Row, Standing | None, str]:
+    async def _written(
+        self, row: HoldRecord, plug: Plug
+    ) -> tuple[HoldRecord, Standing | None, str]:
         """Write once and read back; what was read, and what is to be said of it.
 
         What stands there after the device has acknowledged is its own reading of our value, and
@@ -198,7 +202,7 @@ class Holder:
             row = row.knowing(standing.ours)
         return row, standing, said or f"{standing.ours} stands there instead of {row.target}"
 
-    async def _applied(self, row: Row, standing: Standing) -> Row:
+    async def _applied(self, row: HoldRecord, standing: Standing) -> HoldRecord:
         return await self._giver.saved(
             replace(row.knowing(standing.ours), phase=Phase.APPLIED, alarm="")
         )

@@ -23,21 +23,21 @@ from agent.authority.numbered import number_of
 from agent.authority.taken import TakenBack
 from agent.buffer.database import Damaged, Database, set_aside
 from agent.control.journal_copy import LEFT, OPEN, Copied
-from agent.control.model import State
+from agent.control.model import OrderState
 from agent.control.records import (
     FINAL,
     IDENTITY,
     TABLES,
-    Change,
     Memo,
     Outcome,
+    Transaction,
     event_of,
     grant_of,
     memo_of,
     outcome_of,
     text,
 )
-from agent.control.row import Phase, Row, decode, encode
+from agent.control.row import HoldRecord, Phase, decode, encode
 from agent.errors import SpoolFull, StorageFailed
 from agent.storage import FAILING
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.authority.verify import Verified
-    from agent.control.model import Event, Grant
+    from agent.control.model import AcceptedOrder, Grant
     from agent.control.records import Key
     from agent.control.stamps import Moment
 
@@ -87,14 +87,14 @@ class Journal:
         """where an unreadable one was put at the opening"""
         self.id = ""
         """random; with a row's number it names the row for ever"""
-        self.rows: dict[int, Row] = {}
+        self.rows: dict[int, HoldRecord] = {}
         """what is not closed, by number"""
-        self.events: dict[Name, Event] = {}
+        self.events: dict[Name, AcceptedOrder] = {}
         self._keys: dict[Name, Key] = {}
-        self._at: dict[Key, dict[Name, Event]] = {}
+        self._at: dict[Key, dict[Name, AcceptedOrder]] = {}
         self.memos: dict[Key, Memo] = {}
         self.grants: dict[str, Grant] = {}
-        self.taken = taken.Account()
+        self.taken = taken.Revocations()
         """what was taken back, by whom"""
         self.mute: str | None = None
         """a key whose grants do not count now, though nobody has revoked it"""
@@ -190,7 +190,7 @@ class Journal:
             self._remember(event_of(json.loads(body)), (device, point))
         for device, point, body in self._db.read("SELECT device, point, body FROM point"):
             self.memos[device, point] = memo_of(json.loads(body))
-        self.taken = self._db.by(taken.Account.read)
+        self.taken = self._db.by(taken.Revocations.read)
         named = self.taken.names()
         for what, at in self._db.read("SELECT what, at FROM revoked"):
             if what not in named:
@@ -222,12 +222,12 @@ class Journal:
         self.mute = kid
         self.grants = {jti: self._standing(grant) for jti, grant in self.grants.items()}
 
-    def _remember(self, event: Event, key: Key) -> None:
+    def _remember(self, event: AcceptedOrder, key: Key) -> None:
         name = event.order.jti, event.order.control
         self.events[name], self._keys[name] = event, key
         self._at.setdefault(key, {})[name] = event
 
-    def of(self, key: Key) -> list[Event]:
+    def of(self, key: Key) -> list[AcceptedOrder]:
         """What was accepted at a point, as far back as quotas look."""
         return list(self._at.get(key, {}).values())
 
@@ -235,23 +235,25 @@ class Journal:
         """The device that an order was for; empty: none is known of it."""
         return self._keys.get((jti, control), ("", ""))[0]
 
-    def homeless(self) -> list[Event]:
+    def homeless(self) -> list[AcceptedOrder]:
         """What waits for a control that is configured no more, or is at another point now."""
         return [
             event
             for name, event in list(self.events.items())
-            if event.state is State.SCHEDULED and self.key_of(name[1]) != self._keys[name]
+            if event.state is OrderState.SCHEDULED and self.key_of(name[1]) != self._keys[name]
         ]
 
     def memo(self, key: Key) -> Memo:
         """What is remembered of a point."""
         return self.memos.get(key, Memo())
 
-    def open_rows(self, key: Key) -> list[Row]:
+    def open_rows(self, key: Key) -> list[HoldRecord]:
         """What of a point is not given back."""
         return [row for row in list(self.rows.values()) if row.key == key]
 
-    def save(self, change: Change, also: Callable[[Database], None] | None = None) -> Row | None:
+    def save(
+        self, change: Transaction, also: Callable[[Database], None] | None = None
+    ) -> HoldRecord | None:
         """Bring a change to the disk, whole. Returns its row with the number it has.
 
         `also` writes in the same transaction. Raises SpoolFull or StorageFailed, and nothing was
@@ -262,7 +264,7 @@ class Journal:
         self.take(change)
         return change.row
 
-    def numbered(self, change: Change) -> Change:
+    def numbered(self, change: Transaction) -> Transaction:
         """The same change, with the numbers under which it will be kept."""
         row = change.row
         if row is not None and not row.number:
@@ -278,7 +280,7 @@ class Journal:
             outcomes.append(replace(outcome, device=device, n=self._last_outcome))
         return replace(change, row=row, outcomes=outcomes)
 
-    def write(self, change: Change, also: Callable[[Database], None] | None = None) -> None:
+    def write(self, change: Transaction, also: Callable[[Database], None] | None = None) -> None:
         """Bring a numbered change to the disk, whole; the same one again changes nothing.
 
         Raises SpoolFull, StorageFailed, Damaged.
@@ -295,7 +297,7 @@ class Journal:
             for key, memo in change.memos:
                 self._save_memo(key, memo)
 
-    def take(self, change: Change) -> None:
+    def take(self, change: Transaction) -> None:
         """Let a numbered change count from now on."""
         row = change.row
         if row is not None:
@@ -313,14 +315,14 @@ class Journal:
     def _point_of(self, control: str) -> Key:
         return self.key_of(control) or ("", "")
 
-    def _save_row(self, row: Row) -> None:
+    def _save_row(self, row: HoldRecord) -> None:
         closed = int(row.phase is Phase.CLOSED)
         self._db.write(
             "INSERT OR REPLACE INTO hold VALUES(?,?,?,?,?,?)",
             row.number, *row.key, row.slot, closed, encode(row),
         )  # fmt: skip
 
-    def _save_event(self, event: Event) -> None:
+    def _save_event(self, event: AcceptedOrder) -> None:
         name = event.order.jti, event.order.control
         key = self._keys.get(name) or self._point_of(event.order.control)
         self._db.write(
@@ -336,7 +338,7 @@ class Journal:
         )  # fmt: skip
         self._db.write("DELETE FROM outcome WHERE n<=?", outcome.n - KEPT)
 
-    def _device(self, outcome: Outcome, row: Row | None) -> str:
+    def _device(self, outcome: Outcome, row: HoldRecord | None) -> str:
         """A control may be gone, or at another point, before all of it is given back."""
         if row is not None and row.control == outcome.control:
             return row.place.device
@@ -468,12 +470,12 @@ class Journal:
                 if own and on_disk and on_disk[1] == encode(one.row):
                     continue
                 # of a journal that is gone: its hold is ours to end all the same
-                change = Change(one.row if own else replace(one.row, number=0))
+                change = Transaction(one.row if own else replace(one.row, number=0))
             if change is None or (self.bring(change) and not (own and one.state == OPEN)):
                 done.append(one)
         return done
 
-    def bring(self, change: Change) -> bool:
+    def bring(self, change: Transaction) -> bool:
         """Let a change count; whether the disk had room for it. Raises StorageFailed."""
         change = self.numbered(change)
         try:
@@ -484,14 +486,14 @@ class Journal:
             self.take(change)
         return True
 
-    def _closing(self, one: Copied, now: Moment) -> Change:
+    def _closing(self, one: Copied, now: Moment) -> Transaction:
         row = one.row
         memo = replace(self.memo(row.key), given_back=now)
         if one.state == LEFT:
             memo = replace(memo, free=tuple(slot for slot in memo.free if slot != row.slot))
         words = one.words or "given back while the journal could not be written"
         told = Outcome(row.jti, row.control, row.outcome, now.wall, words=words, closed=True)
-        return Change(row, outcomes=[told], memos=[(row.key, memo)])
+        return Transaction(row, outcomes=[told], memos=[(row.key, memo)])
 
     def read_copy(self, copied: Sequence[Copied]) -> list[Copied]:
         """Hold what the copy knows, while the file itself cannot be read; gives what is known by
@@ -508,14 +510,14 @@ class Journal:
         renamed = [one for one in left if one.journal != self.id]
         for one in left:
             row = replace(one.row, number=0) if one in renamed else one.row
-            self.take(self.numbered(Change(row)))
+            self.take(self.numbered(Transaction(row)))
         return renamed
 
     def probe(self) -> None:
         """One commit that changes nothing of use. Raises SpoolFull, StorageFailed."""
         self._identify()
 
-    def undo(self, refused: Sequence[Verified], changes: Sequence[Change]) -> None:
+    def undo(self, refused: Sequence[Verified], changes: Sequence[Transaction]) -> None:
         """Forget what objects have left here that were refused because their commit failed: a
         commit that fails may have taken effect. `changes`: what they were to change.
         """
@@ -535,11 +537,11 @@ class Journal:
         for verified in refused:
             with self._db.transaction():
                 self._db.by(partial(replay.undo, verified=verified))
-                if isinstance(verified.said, claims.Grant):
+                if isinstance(verified.said, claims.GrantClaims):
                     self._db.write("DELETE FROM granted WHERE jti=?", verified.jti)
                     self.grants.pop(verified.jti, None)
 
-    def reread(self, number: int) -> Row:
+    def reread(self, number: int) -> HoldRecord:
         """A row as the next start would find it: from the disk."""
         (body,) = self._db.read("SELECT body FROM hold WHERE number=? AND closed=0", number)[0]
         return decode(number, body)

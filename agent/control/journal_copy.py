@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from agent.control.row import Phase, Row, decode, encode
+from agent.control.row import HoldRecord, Phase, decode, encode
 from agent.log_fields import LogEvent, fields
 from agent.state import dying
 from agent.storage import made
@@ -39,7 +39,7 @@ class Copied:
 
     journal: str
     """id of its journal"""
-    row: Row
+    row: HoldRecord
     state: str
     """OPEN, CLOSED, or LEFT: closed, and what stands there is somebody else's"""
     words: str = ""
@@ -82,11 +82,11 @@ class JournalCopy:
         os.close(self._lock)
         self._lock = None
 
-    def put(self, journal: str, row: Row) -> None:
+    def put(self, journal: str, row: HoldRecord) -> None:
         """Note an open row, in the place of what was noted of it. Raises OSError, Refused."""
         self._write(f"{journal}-{row.number}", OPEN, {"row": encode(row)})
 
-    def close_row(self, journal: str, row: Row, *, left: bool) -> None:
+    def close_row(self, journal: str, row: HoldRecord, *, left: bool) -> None:
         """Note that the device is free; what cannot be noted is logged, for nothing else helps."""
         name, state = f"{journal}-{row.number}", LEFT if left else CLOSED
         try:
@@ -105,7 +105,7 @@ class JournalCopy:
         new.write_text(json.dumps(body), encoding="utf-8")
         new.rename(self.folder / f"{name}.{state}")
 
-    def drop(self, journal: str, row: Row) -> None:
+    def drop(self, journal: str, row: HoldRecord) -> None:
         """Forget a closed row: the disk has it."""
         for state in (CLOSED, LEFT):
             (self.folder / f"{journal}-{row.number}.{state}").unlink(missing_ok=True)

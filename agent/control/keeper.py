@@ -20,7 +20,7 @@ from agent.control.giving import give_back, give_strangers_back
 from agent.control.ground import Ground
 from agent.control.handback import hand_back
 from agent.control.known import known
-from agent.control.model import Code, No, State
+from agent.control.model import No, OrderCode, OrderState
 from agent.control.report import end, refused
 from agent.control.row import Phase
 from agent.control.sweep import sweep
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
     from decimal import Decimal
 
-    from agent.control.facts import Facts
+    from agent.control.facts import DecisionFacts
     from agent.control.fitted import Fitted
     from agent.control.stamps import Moment
     from agent.control.writer import JournalWriter
@@ -95,11 +95,11 @@ class Keeper(Ground):
         async with self.lock(name):
             for row in self.rows(fit):
                 try:
-                    await give_back(self, row.releasing(State.ABORTED, words))
+                    await give_back(self, row.releasing(OrderState.ABORTED, words))
                 except Exception as error:  # noqa: BLE001 -- raised below, after the others
                     failed = error
             for event in self.going(fit):
-                await end(self, event, State.ABORTED, words)
+                await end(self, event, OrderState.ABORTED, words)
         if failed is not None:
             raise failed
         del self._failed[name]
@@ -175,11 +175,11 @@ class Keeper(Ground):
     async def _tend(self, fit: Fitted) -> None:
         now = self.world.now()
         for event in self.journal.of(fit.key):
-            if event.state is State.SCHEDULED and now.trusted and now.wall >= event.end:
+            if event.state is OrderState.SCHEDULED and now.trusted and now.wall >= event.end:
                 no = stop.forbidden(self, fit)
                 why = no.words if no else self.alarms.get(fit.name, "")
                 words = "it was over before it could begin" + (f": {why}" if why else "")
-                await end(self, event, State.EXPIRED, words)
+                await end(self, event, OrderState.EXPIRED, words)
         rows = self.rows(fit)
         for row in rows:
             if row.phase is Phase.RELEASING:
@@ -217,14 +217,14 @@ class Keeper(Ground):
         await give_strangers_back(self)
         for event in self.journal.homeless():
             words = f"{event.order.control} is configured no more, or for another point"
-            await refused(self, event, No(Code.ASSET, words))
+            await refused(self, event, No(OrderCode.ASSET, words))
 
     def heard(self) -> None:
         """A verified message of the centre has come: for limits, a heartbeat."""
         for name in fallback.hear(self):
             self.wake(name)
 
-    def facts(self, fit: Fitted, now: Moment) -> Facts:
+    def facts(self, fit: Fitted, now: Moment) -> DecisionFacts:
         """What is known for a decision at one point."""
         return known(self, fit, now)
 
@@ -269,5 +269,7 @@ class Keeper(Ground):
                 raise Refused(f"{name}: {error}") from error
             finally:
                 for row in [row for row in self.journal.open_rows(fit.key) if row.jti == TEST]:
-                    await give_back(self, row.releasing(State.ABORTED, "a test that went wrong"))
+                    await give_back(
+                        self, row.releasing(OrderState.ABORTED, "a test that went wrong")
+                    )
                 self.wake(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.control.facts import Facts
+from agent.control.facts import DecisionFacts
 from agent.control.stamps import elapsed
 
 if TYPE_CHECKING:
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from agent.control.stamps import Moment
 
 
-def known(ground: Ground, fit: Fitted, now: Moment) -> Facts:
+def known(ground: Ground, fit: Fitted, now: Moment) -> DecisionFacts:
     """See the module."""
     journal, world = ground.journal, ground.world
     memo = journal.memo(fit.key)
     out = memo.opted_out is not None and elapsed(memo.opted_out, now) < memo.opt_lasts
-    return Facts(
+    return DecisionFacts(
         now=now,
         zone=world.zone,
         grants=tuple(journal.grants.values()),

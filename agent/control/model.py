@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from agent.control.stamps import Moment
 
 
-class Kind(StrEnum):
+class LossRule(StrEnum):
     """What a loss of the agent, the centre or the clock means for a control."""
 
     SHIFT = "shift"
@@ -23,7 +23,7 @@ class Kind(StrEnum):
     """a capacity limit: a lost centre means the failsafe value"""
 
 
-class State(StrEnum):
+class OrderState(StrEnum):
     """What became of an order (rule H11)."""
 
     RECEIVED = "RECEIVED"
@@ -42,7 +42,7 @@ class State(StrEnum):
     RELEASE_PENDING = "RELEASE_PENDING"
 
 
-class Code(StrEnum):
+class OrderCode(StrEnum):
     """Why an order was refused (rule H13)."""
 
     SIG = "E_SIG"
@@ -76,7 +76,7 @@ class Code(StrEnum):
 class No:
     """A refusal: the code for programs, and for people what is missing or too much."""
 
-    code: Code
+    code: OrderCode
     words: str
     role: str = ""
     """the role whose grant is missing, or whose limit is too narrow"""
@@ -154,7 +154,7 @@ class Modality:
     name: str
     action: str
     """offset, setpoint, pause, mode or limit"""
-    kind: Kind
+    kind: LossRule
     unit: str
     limits: Limits
     equipment: str
@@ -213,7 +213,7 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ControlOrder:
     """A signed order as it concerns one control."""
 
     jti: str
@@ -244,11 +244,11 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class AcceptedOrder:
     """An order that was accepted, and how far it is; quotas and timers count these."""
 
-    order: Order
-    state: State
+    order: ControlOrder
+    state: OrderState
     begin: float
     """start and draw: fixed at acceptance"""
     back: float

@@ -12,17 +12,28 @@ from typing import TYPE_CHECKING
 
 from agent.control import hours
 from agent.control.bounds import long
-from agent.control.model import State
+from agent.control.model import OrderState
 from agent.control.stamps import elapsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from agent.control.facts import Facts
-    from agent.control.model import Event, Limits, No, Order
+    from agent.control.facts import DecisionFacts
+    from agent.control.model import AcceptedOrder, ControlOrder, Limits, No
 
-COUNTED = {State.SCHEDULED, State.STARTED, State.RESTORING, State.COMPLETED, State.ABORTED}
-COUNTED |= {State.OPTED_OUT, State.SUPERSEDED, State.FAILED, State.RELEASE_PENDING}
+COUNTED = {
+    OrderState.SCHEDULED,
+    OrderState.STARTED,
+    OrderState.RESTORING,
+    OrderState.COMPLETED,
+    OrderState.ABORTED,
+}
+COUNTED |= {
+    OrderState.OPTED_OUT,
+    OrderState.SUPERSEDED,
+    OrderState.FAILED,
+    OrderState.RELEASE_PENDING,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +52,9 @@ class Span:
         return max(0.0, min(self.end, until) - max(self.begin, since))
 
 
-def often(order: Order, limits: Limits, facts: Facts, no: Callable[[str, str], No]) -> No | None:
+def often(
+    order: ControlOrder, limits: Limits, facts: DecisionFacts, no: Callable[[str, str], No]
+) -> No | None:
     """Whether one more is too often, too long a day or too soon, beside what was accepted."""
     others = [one for one in facts.events if _counts(one, order)]
     day = hours.day_of(order.start, facts.zone)
@@ -62,19 +75,19 @@ def often(order: Order, limits: Limits, facts: Facts, no: Callable[[str, str], N
     return None
 
 
-def _counts(one: Event, order: Order) -> bool:
+def _counts(one: AcceptedOrder, order: ControlOrder) -> bool:
     """Itself does not, nor does what it takes the place of before that has begun."""
     replaced = one.order.jti == order.ref and not one.began
     return (one.state in COUNTED or one.began) and one.order.jti != order.jti and not replaced
 
 
-def _held(one: Event, facts: Facts) -> Span:
+def _held(one: AcceptedOrder, facts: DecisionFacts) -> Span:
     if one.over is None:
         return Span(one.begin, one.end)
     return Span(one.begin, facts.now.wall - elapsed(one.over, facts.now))
 
 
-def _days(span: Span, facts: Facts) -> Iterator[tuple[float, float]]:
+def _days(span: Span, facts: DecisionFacts) -> Iterator[tuple[float, float]]:
     """First and last moment of each of the building's days that it touches."""
     at = span.begin
     while at < span.end:

@@ -13,13 +13,13 @@ from agent.errors import LinkLost
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from agent.control.plug import Line
-    from agent.drivers.base import Held
+    from agent.control.plug import LineAccess
+    from agent.drivers.base import PointSlots
     from agent.model import Point, Sample, Value
 
 
 @asynccontextmanager
-async def opened(name: str, settings: str) -> AsyncIterator[Line]:
+async def opened(name: str, settings: str) -> AsyncIterator[LineAccess]:
     """Open a line by its driver's name and its settings in JSON. Raises LinkLost if it cannot."""
     if name not in DRIVERS:
         raise LinkLost(f"this version knows no driver {name}")
@@ -29,10 +29,10 @@ async def opened(name: str, settings: str) -> AsyncIterator[Line]:
     except ValidationError as error:
         raise LinkLost(f"settings of {name} that this version cannot read: {error}") from error
     async with found.open(wanted) as bus:
-        yield cast("Line", bus)
+        yield cast("LineAccess", bus)
 
 
-class Opened:
+class AdHocLink:
     """See the module."""
 
     def __init__(self, name: str, settings: str) -> None:
@@ -48,7 +48,7 @@ class Opened:
         async with opened(self._name, self._settings) as line:
             await line.write(point, value, slot)
 
-    async def held(self, point: Point) -> Held:
+    async def held(self, point: Point) -> PointSlots:
         """See `Writes`."""
         async with opened(self._name, self._settings) as line:
             return await line.held(point)

@@ -13,8 +13,8 @@ from agent.model import Point
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.control.row import Place
-    from agent.drivers.base import Held
+    from agent.control.row import WriteTarget
+    from agent.drivers.base import PointSlots
     from agent.model import Sample, Value
 
 
@@ -60,7 +60,7 @@ async def look_whole(plug: Plug) -> Standing:
     return standing
 
 
-class Line(Protocol):
+class LineAccess(Protocol):
     """What of a line is needed."""
 
     async def read(self, points: Sequence[Point]) -> list[Sample]:
@@ -71,7 +71,7 @@ class Line(Protocol):
         """See `Writes`."""
         ...
 
-    async def held(self, point: Point) -> Held:
+    async def held(self, point: Point) -> PointSlots:
         """See `Writes`."""
         ...
 
@@ -79,7 +79,7 @@ class Line(Protocol):
 class LinePlug:
     """A point on a field bus."""
 
-    def __init__(self, line: Line, place: Place, slot: int | None) -> None:
+    def __init__(self, line: LineAccess, place: WriteTarget, slot: int | None) -> None:
         self._line, self._slot = line, slot
         self._point = Point(
             place.device, place.point, place.address, place.at, 0, unit=place.unit,

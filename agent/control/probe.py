@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.control.model import Kind
+from agent.control.model import LossRule
 from agent.control.row import same
 from agent.errors import Refused
 
@@ -34,7 +34,7 @@ def probe(agreed: Modality, base: Decimal | None, fallback: Value | None = None)
             near = [one // by * by for one in near]
         found = [one for one in (*near, least, most) if least <= one <= most]
     for value in found:
-        lower = agreed.kind is not Kind.LIMIT or base is None or value < base
+        lower = agreed.kind is not LossRule.LIMIT or base is None or value < base
         if lower and not any(same(value, one, agreed.tolerance) for one in (base, fallback)):
             return value
     raise Refused(f"{agreed.name}: no value that is agreed differs from {base}, which is in force")

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.control.guard import measured
-from agent.control.model import Code, Kind, No, State
-from agent.control.records import Change, Outcome
+from agent.control.model import LossRule, No, OrderCode, OrderState
+from agent.control.records import Outcome, Transaction
 from agent.control.report import end, refused, say
 from agent.control.row import Phase
 from agent.control.stop import OPTED_OUT_FOR, TRIED_FOR, opt_out
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from agent.control.fitted import Fitted
     from agent.control.ground import Ground
-    from agent.control.model import Event
-    from agent.control.row import Row
+    from agent.control.model import AcceptedOrder
+    from agent.control.row import HoldRecord
 
 
 def wanted(  # noqa: PLR0913, PLR0917 -- each says one thing about it
@@ -35,7 +35,7 @@ def wanted(  # noqa: PLR0913, PLR0917 -- each says one thing about it
     seen = ground.journal.memo(fit.key).fallback
     return Want(
         agreed.name, jti, fit.place, slot, value, fit.restore, *until, agreed.tolerance,
-        never_raise=agreed.kind is Kind.LIMIT,
+        never_raise=agreed.kind is LossRule.LIMIT,
         ramp=None if jti == FAILSAFE else agreed.ramp,
         fallback=seen if fit.fallback is None else fit.fallback,
         failsafe=agreed.failsafe.value if agreed.failsafe else None,
@@ -44,11 +44,11 @@ def wanted(  # noqa: PLR0913, PLR0917 -- each says one thing about it
 
 
 async def put(
-    ground: Ground, fit: Fitted, row: Row | None, want: Want, event: Event | None
+    ground: Ground, fit: Fitted, row: HoldRecord | None, want: Want, event: AcceptedOrder | None
 ) -> None:
     """Begin, change or refresh; `row`: what is held in that slot already."""
     plug = ground.world.plug(fit.place, want.slot)
-    found: Row | No | None
+    found: HoldRecord | No | None
     if row is None:
         found = await ground.holder.begin(want, plug, event)
     else:
@@ -65,12 +65,12 @@ async def put(
         await _failsafe(ground, row, found)
 
 
-async def _failsafe(ground: Ground, before: Row | None, now: Row) -> None:
+async def _failsafe(ground: Ground, before: HoldRecord | None, now: HoldRecord) -> None:
     """A failsafe that begins, or ends by an order: there is none of its own that could tell it."""
     was = before is not None and before.jti == FAILSAFE and before.phase is Phase.APPLIED
     if now.phase is not Phase.APPLIED or was == (now.jti == FAILSAFE):
         return
-    state = State.SUPERSEDED if was else State.STARTED
+    state = OrderState.SUPERSEDED if was else OrderState.STARTED
     words = f"by {now.jti}" if was else "the centre is not heard"
     value = str(before.target if before and was else now.target)
     power, at = ground.world.power(now.control), ground.world.now().wall
@@ -79,31 +79,32 @@ async def _failsafe(ground: Ground, before: Row | None, now: Row) -> None:
         pre = "" if now.pre is None else str(now.pre)
         told = replace(told, before=power, after="", pre=pre)
     ground.world.audit(f"control.{state.lower()}", {"jti": FAILSAFE, "control": now.control})
-    await ground.world.note(Change(outcomes=[told]))
+    await ground.world.note(Transaction(outcomes=[told]))
 
 
-def _tried_again(ground: Ground, event: Event, no: No) -> bool:
+def _tried_again(ground: Ground, event: AcceptedOrder, no: No) -> bool:
     """A device or disk that is silent for a moment costs an order a moment, not its life."""
     return (
-        no.code in {Code.DEVICE, Code.STORAGE} and ground.world.now().wall < event.begin + TRIED_FOR
+        no.code in {OrderCode.DEVICE, OrderCode.STORAGE}
+        and ground.world.now().wall < event.begin + TRIED_FOR
     )
 
 
-async def _stands(ground: Ground, fit: Fitted, row: Row, want: Want) -> None:
+async def _stands(ground: Ground, fit: Fitted, row: HoldRecord, want: Want) -> None:
     if row.alarm:
         ground.alarms[fit.name] = row.alarm
     else:
         ground.alarms.pop(fit.name, None)
     if row.phase is Phase.RELEASING:
-        if row.outcome is State.OPTED_OUT:
+        if row.outcome is OrderState.OPTED_OUT:
             await _persons(ground, fit, want.end)
         return
     event = ground.journal.events.get((want.jti, fit.name))
-    if row.phase is Phase.APPLIED and event and event.state is not State.STARTED:
+    if row.phase is Phase.APPLIED and event and event.state is not OrderState.STARTED:
         value = row.target if not isinstance(row.target, str) else want.value
         words = measured(value, fit.modality.unit)
-        begun = replace(event, state=State.STARTED, began=True, over=None)
-        await say(ground, begun, State.STARTED, words, row.pre)
+        begun = replace(event, state=OrderState.STARTED, began=True, over=None)
+        await say(ground, begun, OrderState.STARTED, words, row.pre)
 
 
 async def _persons(ground: Ground, fit: Fitted, until: float) -> None:
@@ -112,4 +113,4 @@ async def _persons(ground: Ground, fit: Fitted, until: float) -> None:
     lasts = max(0.0, until - now.wall) if until < FOREVER else OPTED_OUT_FOR
     await opt_out(ground, fit, lasts, "somebody at the plant has taken over")
     for event in ground.going(fit):
-        await end(ground, event, State.OPTED_OUT, "manual")
+        await end(ground, event, OrderState.OPTED_OUT, "manual")

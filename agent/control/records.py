@@ -9,19 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 from agent.authority import replay, taken
 from agent.control.failsafe import Watch
-from agent.control.model import Event, Grant, Limits, Order, State, Window
+from agent.control.model import AcceptedOrder, ControlOrder, Grant, Limits, OrderState, Window
 from agent.control.stamps import Moment
 from agent.control.understood import understood
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.control.row import Row
+    from agent.control.row import HoldRecord
 
 FINAL = {
-    State.REJECTED, State.COMPLETED, State.CANCELLED, State.SUPERSEDED, State.ABORTED,
-    State.OPTED_OUT, State.EXPIRED, State.FAILED,
-}  # fmt: skip
+    OrderState.REJECTED,
+    OrderState.COMPLETED,
+    OrderState.CANCELLED,
+    OrderState.SUPERSEDED,
+    OrderState.ABORTED,
+    OrderState.OPTED_OUT,
+    OrderState.EXPIRED,
+    OrderState.FAILED,
+}
 Key = tuple[str, str]
 """device and point: timers hang on these, not on a control's name"""
 IDENTITY = """CREATE TABLE IF NOT EXISTS journal(one INTEGER PRIMARY KEY, id TEXT NOT NULL,
@@ -54,7 +60,7 @@ class Outcome:
 
     jti: str
     control: str
-    state: State
+    state: OrderState
     at: float
     code: str = ""
     words: str = ""
@@ -98,11 +104,11 @@ class Memo:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Transaction:
     """What goes to the disk together."""
 
-    row: Row | None = None
-    events: Sequence[Event] = ()
+    row: HoldRecord | None = None
+    events: Sequence[AcceptedOrder] = ()
     outcomes: Sequence[Outcome] = ()
     memos: Sequence[tuple[Key, Memo]] = ()
     left: bool = False
@@ -126,13 +132,15 @@ def _number(text: str | None) -> Decimal | None:
     return None if text is None else Decimal(text)
 
 
-def event_of(body: dict[str, Any]) -> Event:
+def event_of(body: dict[str, Any]) -> AcceptedOrder:
     """Read an event."""
     order = body.pop("order")
     order |= {"value": _number(order["value"]), "auth": tuple(order["auth"])}
-    body |= {"state": State(body["state"]), "grants": tuple(body["grants"])}
+    body |= {"state": OrderState(body["state"]), "grants": tuple(body["grants"])}
     body |= {"over": Moment(**body["over"]) if body.get("over") else None}
-    event: Event = understood(Event, body | {"order": understood(Order, order)})
+    event: AcceptedOrder = understood(
+        AcceptedOrder, body | {"order": understood(ControlOrder, order)}
+    )
     return event
 
 
@@ -164,5 +172,5 @@ def memo_of(body: dict[str, Any]) -> Memo:
 
 def outcome_of(n: int, body: dict[str, Any]) -> Outcome:
     """Read an outcome."""
-    outcome: Outcome = understood(Outcome, body | {"n": n, "state": State(body["state"])})
+    outcome: Outcome = understood(Outcome, body | {"n": n, "state": OrderState(body["state"])})
     return outcome

@@ -19,7 +19,7 @@ from agent.buffer.database import Damaged
 from agent.control.hold import Holder
 from agent.control.journal import Journal
 from agent.control.journal_copy import OPEN
-from agent.control.model import State
+from agent.control.model import OrderState
 from agent.control.opened import opened
 from agent.control.plug import LinePlug
 from agent.control.row import Phase
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from agent.buffer.database import Database
     from agent.control.journal_copy import Copied, JournalCopy
     from agent.control.plug import Plug
-    from agent.control.records import Change
-    from agent.control.row import Place, Row
+    from agent.control.records import Transaction
+    from agent.control.row import HoldRecord, WriteTarget
     from agent.control.stamps import Moment
     from agent.control.world import Audit, Note, Save
 
@@ -53,7 +53,7 @@ class Alone:
     """What of the world is left when the agent is dead."""
 
     now: Callable[[], Moment]
-    plug: Callable[[Place, int | None], Plug]
+    plug: Callable[[WriteTarget, int | None], Plug]
     save: Save
     note: Note
     audit: Audit = lambda _kind, _body: None
@@ -141,7 +141,7 @@ async def release_all(  # noqa: PLR0913 -- two of them say how
     is carried out, it would count as given back, and be held from then on.
     """
     landed = asyncio.get_running_loop().time() + lands_within
-    lines: dict[tuple[str, str], list[Row]] = {}
+    lines: dict[tuple[str, str], list[HoldRecord]] = {}
     for row in journal.rows.values():
         lines.setdefault((row.place.driver, row.place.settings), []).append(row)
     found: dict[int, Given] = {}
@@ -165,7 +165,7 @@ async def _until_given_back(  # noqa: PLR0913, PLR0917 -- what it works with
     copy: JournalCopy,
     now: Callable[[], Moment],
     line: tuple[str, str],
-    rows: list[Row],
+    rows: list[HoldRecord],
     found: dict[int, Given],
     limits: bool,
     landed: float,
@@ -184,7 +184,7 @@ async def _line(  # noqa: PLR0913, PLR0917 -- what it works with
     copy: JournalCopy,
     now: Callable[[], Moment],
     line: tuple[str, str],
-    rows: list[Row],
+    rows: list[HoldRecord],
     found: dict[int, Given],
     limits: bool,
     landed: float,
@@ -193,18 +193,18 @@ async def _line(  # noqa: PLR0913, PLR0917 -- what it works with
         async with opened(*line) as bus:
 
             async def save(
-                change: Change, also: Callable[[Database], None] | None = None
-            ) -> Row | None:
+                change: Transaction, also: Callable[[Database], None] | None = None
+            ) -> HoldRecord | None:
                 del also
                 change = journal.numbered(change)
                 try:
-                    copy.put(journal.id, cast("Row", change.row))
+                    copy.put(journal.id, cast("HoldRecord", change.row))
                 except (OSError, Refused) as error:
                     raise StorageFailed(str(error)) from error
                 journal.take(change)
                 return change.row
 
-            async def note(change: Change) -> Row | None:
+            async def note(change: Transaction) -> HoldRecord | None:
                 change = journal.numbered(change)
                 if change.row is not None and change.row.phase is Phase.CLOSED:
                     copy.close_row(journal.id, change.row, left=change.left)
@@ -226,13 +226,13 @@ async def _line(  # noqa: PLR0913, PLR0917 -- what it works with
         _lost(rows, found, str(error))
 
 
-def _lost(rows: list[Row], found: dict[int, Given], words: str) -> None:
+def _lost(rows: list[HoldRecord], found: dict[int, Given], words: str) -> None:
     for row in rows:
         if row.number not in found or not found[row.number].done:
             found[row.number] = Given(row.control, done=False, words=words)
 
 
-async def _row(holder: Holder, plug: LinePlug, row: Row, limits: bool) -> Given:
+async def _row(holder: Holder, plug: LinePlug, row: HoldRecord, limits: bool) -> Given:
     if row.failsafe is not None and row.phase is not Phase.RELEASING and not limits:
         want = Want(
             row.control, FAILSAFE, row.place, row.slot, row.failsafe, row.restore, FOREVER, FOREVER,
@@ -242,7 +242,7 @@ async def _row(holder: Holder, plug: LinePlug, row: Row, limits: bool) -> Given:
         if left is None:
             return Given(row.control, done=True, words="somebody else had taken over")
         return Given(row.control, not left.alarm, left.alarm or "its failsafe limit applies")
-    left = await holder.release(row.releasing(State.ABORTED, "the agent is gone"), plug)
+    left = await holder.release(row.releasing(OrderState.ABORTED, "the agent is gone"), plug)
     if left is None:
         return Given(row.control, done=True, words="given back, confirmed")
     return Given(row.control, done=False, words=left.alarm)

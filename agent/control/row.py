@@ -10,7 +10,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from agent.control.model import State
+from agent.control.model import OrderState
 from agent.control.stamps import Moment
 from agent.control.understood import understood
 
@@ -31,7 +31,7 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WriteTarget:
     """Where a value was written, so that it is found again whatever the configuration says then."""
 
     link: str
@@ -64,23 +64,23 @@ class Dog:
     gone (agent/drivers/watchdog.py).
     """
 
-    place: Place
+    place: WriteTarget
     word: Decimal
     """what it is told, in its unit"""
     pause: float
     """seconds from one word to the next"""
-    fallback: Place | None = None
+    fallback: WriteTarget | None = None
     """holds the value to which it falls back"""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class HoldRecord:
     """One chain of holds on one point and slot: who supersedes inherits it."""
 
     control: str
     jti: str
     """the order in force; `failsafe` or `test` where it is none"""
-    place: Place
+    place: WriteTarget
     slot: int | None
     """our priority; None: a register, which has none"""
     pre: Value | None
@@ -102,7 +102,7 @@ class Row:
     identity: str = ""
     """which device it is, as it said; empty: it does not say"""
     phase: Phase = Phase.WRITING
-    outcome: State = State.COMPLETED
+    outcome: OrderState = OrderState.COMPLETED
     """what is reported once it is given back"""
     words: str = ""
     """why it is given back, for people"""
@@ -145,12 +145,12 @@ class Row:
             same(value, one, self.tolerance) for one in (*self.known, *beside)
         )
 
-    def knowing(self, *values: Value | None) -> Row:
+    def knowing(self, *values: Value | None) -> HoldRecord:
         """The same, with further values of ours."""
         new = [value for value in values if value is not None and value not in self.known]
         return replace(self, known=(*self.known, *new)) if new else self
 
-    def releasing(self, outcome: State, words: str) -> Row:
+    def releasing(self, outcome: OrderState, words: str) -> HoldRecord:
         """The same, to be given back; the first reason stays."""
         if self.phase is Phase.RELEASING:
             return self
@@ -164,7 +164,7 @@ def same(one: Value | None, other: Value | None, tolerance: Decimal) -> bool:
     return one == other
 
 
-def encode(row: Row) -> str:
+def encode(row: HoldRecord) -> str:
     """As it stands in the file."""
     body = asdict(row)
     del body["number"]
@@ -182,25 +182,25 @@ def _value(found: dict[str, Any]) -> Any:
 
 
 def _dog(body: dict[str, Any]) -> Dog:
-    fallback = understood(Place, body["fallback"]) if body["fallback"] else None
-    return Dog(understood(Place, body["place"]), body["word"], body["pause"], fallback)
+    fallback = understood(WriteTarget, body["fallback"]) if body["fallback"] else None
+    return Dog(understood(WriteTarget, body["place"]), body["word"], body["pause"], fallback)
 
 
-def decode(number: int, text: str) -> Row:
+def decode(number: int, text: str) -> HoldRecord:
     """Read a row. Raises ValueError, KeyError or TypeError where it is none."""
     body = json.loads(text, object_hook=_value)
-    row: Row = understood(
-        Row,
+    row: HoldRecord = understood(
+        HoldRecord,
         body
         | {
             "number": number,
-            "place": understood(Place, body["place"]),
+            "place": understood(WriteTarget, body["place"]),
             "dog": _dog(body["dog"]) if body["dog"] else None,
             "begun": Moment(**body["begun"]),
             "moved": Moment(**body["moved"]) if body.get("moved") else None,
             "known": tuple(body["known"]),
             "phase": Phase(body["phase"]),
-            "outcome": State(body["outcome"]),
+            "outcome": OrderState(body["outcome"]),
         },
     )
     return row

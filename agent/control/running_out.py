@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from agent.control.fitted import Fitted
     from agent.control.ground import Ground
-    from agent.control.row import Dog, Row
+    from agent.control.row import Dog, HoldRecord
     from agent.model import Value
 
     Say = Callable[[str], Awaitable[None]]
@@ -50,7 +50,7 @@ def longest(dog: Dog) -> float:
     return timeout(dog) * SLACK + LATE
 
 
-async def run_out(ground: Ground, fit: Fitted, row: Row, say: Say) -> Fallen:
+async def run_out(ground: Ground, fit: Fitted, row: HoldRecord, say: Say) -> Fallen:
     """Wait until the device has fallen back by itself. Raises Refused where it does not, in time
     and to the value that was said; LinkLost, WriteRefused.
     """
@@ -70,7 +70,7 @@ async def run_out(ground: Ground, fit: Fitted, row: Row, say: Say) -> Fallen:
     return _judged(fit, row, fallen)
 
 
-async def _watch(ground: Ground, fit: Fitted, row: Row) -> Fallen | None:
+async def _watch(ground: Ground, fit: Fitted, row: HoldRecord) -> Fallen | None:
     assert row.dog is not None
     began, plug = ground.world.now().steady, ground.world.plug(row.place, row.slot)
     between = min(5.0, max(0.25, timeout(row.dog) / 20))
@@ -85,7 +85,7 @@ async def _watch(ground: Ground, fit: Fitted, row: Row) -> Fallen | None:
     return None
 
 
-async def _leave_alone(ground: Ground, fit: Fitted, row: Row) -> Fallen | None:
+async def _leave_alone(ground: Ground, fit: Fitted, row: HoldRecord) -> Fallen | None:
     assert row.dog is not None
     await beat(ground.world.plug, row)
     left, began = longest(row.dog), ground.world.now().steady
@@ -96,7 +96,7 @@ async def _leave_alone(ground: Ground, fit: Fitted, row: Row) -> Fallen | None:
     return None if _held(row, value) else _fallen(fit, value, gone)
 
 
-def _held(row: Row, value: Value | None) -> bool:
+def _held(row: HoldRecord, value: Value | None) -> bool:
     return any(same(value, one, row.tolerance) for one in row.known)
 
 
@@ -106,7 +106,7 @@ def _fallen(fit: Fitted, value: Value | None, seconds: float) -> Fallen:
     return Fallen(seconds, value)
 
 
-def _judged(fit: Fitted, row: Row, fallen: Fallen) -> Fallen:
+def _judged(fit: Fitted, row: HoldRecord, fallen: Fallen) -> Fallen:
     assert row.dog is not None
     said = row.fallback
     if said is not None and not same(fallen.value, said, row.tolerance):

@@ -72,7 +72,7 @@ Number = Annotated[Decimal, AfterValidator(_finite)]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class Section(BaseModel):
+class ControlSection(BaseModel):
     """One mapping of the file: frozen, and a word it does not know is an error."""
 
     model_config = ConfigDict(
@@ -80,7 +80,7 @@ class Section(BaseModel):
     )
 
 
-class FailsafeOptions(Section):
+class FailsafeOptions(ControlSection):
     """What a capacity limit falls back to while the centre is not heard."""
 
     value: Number = Field(examples=["6"])
@@ -91,7 +91,7 @@ class FailsafeOptions(Section):
     """how often the centre is heard of; lost after twice that; 0s: not used (files)"""
 
 
-class ModalityOptions(Section):
+class ModalityOptions(ControlSection):
     """How far, how long and how often; a command or a grant can only be narrower."""
 
     action: Literal["offset", "setpoint", "pause", "mode", "limit"] = Field(examples=["offset"])
@@ -148,7 +148,7 @@ class ModalityOptions(Section):
         return self
 
 
-class GuardOptions(Section):
+class GuardOptions(ControlSection):
     """A point that must stay within bounds; if not, or if it cannot be read, all is given back."""
 
     point: Reference = Field(examples=["stairs/temp"])
@@ -167,7 +167,7 @@ class GuardOptions(Section):
         return self
 
 
-class Watchdog(Section):
+class WatchdogSettings(ControlSection):
     """What gives the equipment back when this gateway is gone for good."""
 
     accepted: bool = Field(False, examples=[True])
@@ -196,7 +196,7 @@ class Watchdog(Section):
         return self
 
 
-class Shown(Section):
+class DisplayPoints(ControlSection):
     """Points in the BMS that tell its operator what we do."""
 
     active: Reference | None = Field(None, examples=["boiler/dr-active"])
@@ -210,7 +210,7 @@ class Shown(Section):
     0 for the failsafe"""
 
 
-class Control(Section):
+class Control(ControlSection):
     """One point that may be commanded."""
 
     point: Reference = Field(examples=["boiler/offset"])
@@ -231,15 +231,17 @@ class Control(Section):
     """the operator's own off switch in the BMS, read every minute at least: anything but 0 stops
     and forbids all"""
     device_watchdog: Annotated[
-        Watchdog,
+        WatchdogSettings,
         BeforeValidator(
-            _watchdog, json_schema_input_type=Watchdog | Literal["none-accepted", "profile"]
+            _watchdog, json_schema_input_type=WatchdogSettings | Literal["none-accepted", "profile"]
         ),
     ] = Field(examples=["none-accepted"])
     """what gives back when this gateway is gone for good; or `profile`, or `none-accepted`"""
     measure: Reference | None = Field(None, examples=["boiler-room-meter/power"])
     """what it takes, reported before and after"""
-    shown: Shown = Field(default_factory=Shown, examples=[{"active": "boiler/dr-active"}])
+    shown: DisplayPoints = Field(
+        default_factory=DisplayPoints, examples=[{"active": "boiler/dr-active"}]
+    )
     """points in the BMS that tell its operator what we do"""
 
     @property

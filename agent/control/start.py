@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from agent.control import failsafe
 from agent.control.fallback import fall_back
 from agent.control.giving import give_back
-from agent.control.model import State
+from agent.control.model import OrderState
 from agent.control.report import end
 from agent.control.row import Phase
 from agent.control.stop import forbidden
@@ -23,8 +23,8 @@ from agent.errors import LinkLost, Refused
 if TYPE_CHECKING:
     from agent.control.fitted import Fitted
     from agent.control.ground import Ground
-    from agent.control.model import Event
-    from agent.control.row import Row
+    from agent.control.model import AcceptedOrder
+    from agent.control.row import HoldRecord
 
 ASKED_WITHIN = 10.0
 """seconds that a start waits for the guards of a limit"""
@@ -44,8 +44,8 @@ async def recover(ground: Ground) -> None:
                 await ground.remember(fit.key, replace(memo, watch=watch))
     await asyncio.gather(*(_recover(ground, row) for row in rows))
     for event in list(journal.events.values()):
-        if event.state in {State.STARTED, State.RESTORING} and not _open(ground, event):
-            await end(ground, event, State.ABORTED, "restart")
+        if event.state in {OrderState.STARTED, OrderState.RESTORING} and not _open(ground, event):
+            await end(ground, event, OrderState.ABORTED, "restart")
     await asyncio.gather(*(_sweep(ground, fit) for fit in ground.fits.values()))
 
 
@@ -54,34 +54,34 @@ async def _sweep(ground: Ground, fit: Fitted) -> None:
         await sweep(ground, fit)
 
 
-def _open(ground: Ground, event: Event) -> bool:
+def _open(ground: Ground, event: AcceptedOrder) -> bool:
     return any(
         (row.jti, row.control) == (event.order.jti, event.order.control)
         for row in list(ground.journal.rows.values())
     )
 
 
-async def _recover(ground: Ground, row: Row) -> None:
+async def _recover(ground: Ground, row: HoldRecord) -> None:
     async with ground.lock(row.control):
         if row.number in ground.journal.rows:  # nobody has given it back meanwhile
             await _left(ground, row)
 
 
-async def _left(ground: Ground, row: Row) -> None:
+async def _left(ground: Ground, row: HoldRecord) -> None:
     event = ground.journal.events.get((row.jti, row.control))
     fit = ground.fits.get(row.control)
     if fit is not None and await _stays_limited(ground, fit, row):
         # a limit is not let go of: its failsafe value is written over it
         if event:
-            await end(ground, event, State.ABORTED, "restart")
+            await end(ground, event, OrderState.ABORTED, "restart")
         await fall_back(ground, fit, [row])
         return
-    done = event is not None and event.state is State.RESTORING
-    outcome = State.COMPLETED if done else State.ABORTED
+    done = event is not None and event.state is OrderState.RESTORING
+    outcome = OrderState.COMPLETED if done else OrderState.ABORTED
     await give_back(ground, row.releasing(outcome, "restart"))
 
 
-async def _stays_limited(ground: Ground, fit: Fitted, row: Row) -> bool:
+async def _stays_limited(ground: Ground, fit: Fitted, row: HoldRecord) -> bool:
     ours = ground.mine(row) and row.slot == fit.slots[0] and row.phase is not Phase.RELEASING
     if not ours or not ground.journal.memo(fit.key).watch.since:
         return False

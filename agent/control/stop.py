@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from agent.control import course
 from agent.control.giving import give_back
 from agent.control.guard import inhibited, tripped
-from agent.control.model import Code, No, State
+from agent.control.model import No, OrderCode, OrderState
 from agent.control.report import end, refused
 from agent.control.stamps import elapsed
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from agent.control.fitted import Fitted
     from agent.control.ground import Ground
-    from agent.control.row import Row
+    from agent.control.row import HoldRecord
 
 TRIED_FOR = 60.0
 """seconds after its begin for which an order waits for what keeps it from beginning"""
@@ -30,20 +30,20 @@ OPTED_OUT_FOR = 86_400.0
 def forbidden(ground: Ground, fit: Fitted) -> No | None:
     """What forbids anything at a control now, the failsafe of a limit too."""
     if why := ground.recovering or ground.world.failing():
-        return No(Code.STORAGE, why)
+        return No(OrderCode.STORAGE, why)
     memo = ground.journal.memo(fit.key)
     if memo.opted_out and elapsed(memo.opted_out, ground.world.now()) < memo.opt_lasts:
-        return No(Code.OVERRIDDEN, memo.opt_words)
+        return No(OrderCode.OVERRIDDEN, memo.opt_words)
     agreed, look = fit.modality, ground.world.look
     return tripped(agreed.guards, look) or inhibited(agreed, look)
 
 
-async def stop(ground: Ground, fit: Fitted, rows: Iterable[Row], no: No) -> None:
+async def stop(ground: Ground, fit: Fitted, rows: Iterable[HoldRecord], no: No) -> None:
     """Give all back for this reason; a guard that ended something locks out for the agreed rest."""
-    state = State.OPTED_OUT if no.code is Code.OVERRIDDEN else State.ABORTED
-    guarded = no.code is Code.GUARD
+    state = OrderState.OPTED_OUT if no.code is OrderCode.OVERRIDDEN else OrderState.ABORTED
+    guarded = no.code is OrderCode.GUARD
     words = f"guard:{no.field}: {no.words}" if guarded else no.words
-    words = f"storage: {words}" if no.code is Code.STORAGE else words
+    words = f"storage: {words}" if no.code is OrderCode.STORAGE else words
     held = False
     for row in rows:
         held = True
@@ -59,7 +59,7 @@ async def stop(ground: Ground, fit: Fitted, rows: Iterable[Row], no: No) -> None
 async def refuse_due(ground: Ground, fit: Fitted, no: No) -> None:
     """Refuse what should have begun by now; a sensor that is silent for a moment costs nothing."""
     for event in course.in_time(ground.journal.of(fit.key), ground.world.now().wall - TRIED_FOR):
-        if event.state is State.SCHEDULED and not event.began:
+        if event.state is OrderState.SCHEDULED and not event.began:
             await refused(ground, event, no)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.control.model import State
-from agent.control.row import Phase, Row, same
+from agent.control.model import OrderState
+from agent.control.row import HoldRecord, Phase, same
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -33,11 +33,11 @@ def could_be_ours(fit: Fitted, value: Value | None) -> bool:
     )  # fmt: skip
 
 
-def handed(fit: Fitted, standing: Standing, value: Decimal, words: str, now: Moment) -> Row:
+def handed(fit: Fitted, standing: Standing, value: Decimal, words: str, now: Moment) -> HoldRecord:
     """The row that gives a register back to what a person says stood there."""
     assert standing.ours is not None
-    return Row(
+    return HoldRecord(
         fit.modality.name, HANDED, fit.place, None, value, standing.ours, (standing.ours,), value,
         now, now.wall + LASTS, LASTS, tolerance=fit.modality.tolerance, identity=standing.identity,
-        phase=Phase.RELEASING, outcome=State.COMPLETED, words=words,
+        phase=Phase.RELEASING, outcome=OrderState.COMPLETED, words=words,
     )  # fmt: skip

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.control import stray
-from agent.control.model import State
-from agent.control.records import Change, Outcome
+from agent.control.model import OrderState
+from agent.control.records import Outcome, Transaction
 from agent.errors import LinkLost, Refused, WriteRefused
 from agent.log_fields import LogEvent, fields
 
@@ -75,8 +75,8 @@ async def _slot(ground: Ground, fit: Fitted, slot: int | None) -> str:
         "%s: %s", fit.name, words,
         extra=fields(LogEvent.VALUE_NOT_OURS, control=fit.name, device=fit.place.device),
     )  # fmt: skip
-    told = Outcome("", fit.name, State.ABORTED, ground.world.now().wall, words=words)
-    await ground.world.note(Change(outcomes=[told]))
+    told = Outcome("", fit.name, OrderState.ABORTED, ground.world.now().wall, words=words)
+    await ground.world.note(Transaction(outcomes=[told]))
     return ""
 
 

@@ -14,7 +14,7 @@ from agent.control.hold import Holder
 from agent.control.model import No
 from agent.control.plug import look_whole
 from agent.control.probe import probe
-from agent.control.records import Change
+from agent.control.records import Transaction
 from agent.control.row import Phase, same
 from agent.control.running_out import longest, run_out
 from agent.control.stop import forbidden
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from agent.control.fitted import Fitted
     from agent.control.ground import Ground
     from agent.control.plug import Plug
-    from agent.control.row import Row
+    from agent.control.row import HoldRecord
     from agent.control.running_out import Fallen
 
     Say = Callable[[str], Awaitable[None]]
@@ -95,7 +95,7 @@ async def trial(ground: Ground, fit: Fitted, say: Say) -> Passed:
         ground.journal.memo(fit.key), tested=fit.fingerprint, free=free, given_back=None,
         fallback=fallen.value if fallen else None, fell_back_s=fallen.seconds if fallen else None,
     )  # fmt: skip
-    await ground.world.save(Change(memos=[(fit.key, memo)]))
+    await ground.world.save(Transaction(memos=[(fit.key, memo)]))
     return Passed(bench.want.value, applied, released, recovered, memo.fell_back_s)
 
 
@@ -123,7 +123,7 @@ async def _from_the_journal(bench: Bench) -> float:
     )
     ground, row = bench.ground, await _begun(bench)
     pulled = bench.steady
-    left: Row = await ground.world.read(ground.journal.reread, row.number)
+    left: HoldRecord = await ground.world.read(ground.journal.reread, row.number)
     afresh = Holder(ground.journal, ground.world)
     await _released(afresh, left, ground.world.plug(left.place, left.slot))
     return bench.steady - pulled
@@ -133,7 +133,7 @@ async def _by_itself(bench: Bench, fit: Fitted) -> Fallen:
     row = await _begun(bench)
     fallen = await run_out(bench.ground, fit, row, bench.say)
     row = row.knowing(fallen.value)
-    await bench.ground.world.save(Change(row))
+    await bench.ground.world.save(Transaction(row))
     await bench.say(f"it fell back after {fallen.seconds:.1f} s; now it is given back")
     await _released(bench.ground.holder, row, bench.plug)
     return fallen
@@ -155,7 +155,7 @@ async def _free(ground: Ground, fit: Fitted) -> tuple[int, ...]:
     return tuple(free)
 
 
-async def _begun(bench: Bench) -> Row:
+async def _begun(bench: Bench) -> HoldRecord:
     holder, plug = bench.ground.holder, bench.plug
     row = await holder.begin(bench.want, plug, None)
     if isinstance(row, No):
@@ -167,7 +167,7 @@ async def _begun(bench: Bench) -> Row:
     return row
 
 
-async def _released(holder: Holder, row: Row, plug: Plug) -> None:
+async def _released(holder: Holder, row: HoldRecord, plug: Plug) -> None:
     left = await holder.release(row, plug)
     if left is not None:
         raise Refused(f"it is not given back: {left.alarm}; the agent goes on trying")

@@ -11,7 +11,7 @@ from agent.control.course import toward
 
 if TYPE_CHECKING:
     from agent.control.plug import Standing
-    from agent.control.row import Dog, Place
+    from agent.control.row import Dog, WriteTarget
     from agent.model import Value
 FAILSAFE = "failsafe"
 """stands in a row for the number of an order: a limit whose centre is not heard"""
@@ -25,7 +25,7 @@ class Want:
 
     control: str
     jti: str
-    place: Place
+    place: WriteTarget
     slot: int | None
     value: Decimal
     restore: Value | None

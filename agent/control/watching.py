@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.control.plug import Plug
-    from agent.control.row import Dog, Place, Row
+    from agent.control.row import Dog, HoldRecord, WriteTarget
     from agent.model import Value
 
-    Plugs = Callable[[Place, int | None], Plug]
+    Plugs = Callable[[WriteTarget, int | None], Plug]
     Known = tuple[Value | None, Value | None]
 ASIDE: None = None
 """a watchdog is a register: it has no priorities"""
@@ -33,13 +33,13 @@ async def watched(plug: Plugs, dog: Dog | None, fallback: Value | None) -> Known
     return pre, (await plug(dog.fallback, ASIDE).look()).ours
 
 
-async def beat(plug: Plugs, row: Row) -> None:
+async def beat(plug: Plugs, row: HoldRecord) -> None:
     """Tell it that we are there. Raises LinkLost, WriteRefused, Refused."""
     if row.dog is not None:
         await plug(row.dog.place, ASIDE).write(row.dog.word)
 
 
-async def call_off(plug: Plugs, row: Row) -> None:
+async def call_off(plug: Plugs, row: HoldRecord) -> None:
     """Leave it as it was. Raises WriteRefused until it is, LinkLost, Refused."""
     if row.dog is None or row.dog_pre is None:
         return

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from agent.control import course
 from agent.control.giving import give_back
-from agent.control.model import Code, No, State
+from agent.control.model import No, OrderCode, OrderState
 from agent.control.report import end
 
 if TYPE_CHECKING:
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from agent.control.fitted import Fitted
     from agent.control.ground import Ground
-    from agent.control.model import Event, Grant
-    from agent.control.row import Row
+    from agent.control.model import AcceptedOrder, Grant
+    from agent.control.row import HoldRecord
     from agent.control.stamps import Moment
 
     Home = Callable[[str], tuple[float, float] | None]
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def taken_back(
-    event: Event, grants: Mapping[str, Grant], key_taken: KeyTaken, home: Home, now: Moment
+    event: AcceptedOrder, grants: Mapping[str, Grant], key_taken: KeyTaken, home: Home, now: Moment
 ) -> No | None:
     """Which word an order stands on no longer stands; None: all do. Pure.
 
@@ -33,19 +33,19 @@ def taken_back(
         grant = grants.get(jti)
         if grant is None or grant.revoked is not None:
             role = grant.role if grant else ""
-            return No(Code.REVOKED, f"the grant of the {role} was revoked", role)
+            return No(OrderCode.REVOKED, f"the grant of the {role} was revoked", role)
         if grant.occupancy is not None and now.trusted:
             stands = home(grant.occupancy)
             if stands is None or stands[1] <= now.wall:
                 words = f"the occupancy of the {grant.role} has ended"
-                return No(Code.REVOKED, words, grant.role)
+                return No(OrderCode.REVOKED, words, grant.role)
     order = event.order
     if key_taken(order.kid, order.by, order.role) is not None:
-        return No(Code.REVOKED, "the key that ordered it was revoked")
+        return No(OrderCode.REVOKED, "the key that ordered it was revoked")
     return None
 
 
-async def end_withdrawn(ground: Ground, fit: Fitted, rows: list[Row]) -> list[Row]:
+async def end_withdrawn(ground: Ground, fit: Fitted, rows: list[HoldRecord]) -> list[HoldRecord]:
     """End what stands on a word that was taken back; gives the rows that stay."""
     journal, now = ground.journal, ground.world.now()
     for event in journal.of(fit.key):
@@ -59,8 +59,8 @@ async def end_withdrawn(ground: Ground, fit: Fitted, rows: list[Row]) -> list[Ro
             continue
         for row in rows:
             if row.jti == event.order.jti:
-                await give_back(ground, row.releasing(State.ABORTED, f"{no}: {no.words}"))
+                await give_back(ground, row.releasing(OrderState.ABORTED, f"{no}: {no.words}"))
         rows = [row for row in rows if row.jti != event.order.jti]
         latest = journal.events[event.order.jti, event.order.control]
-        await end(ground, latest, State.ABORTED, f"{no}: {no.words}")
+        await end(ground, latest, OrderState.ABORTED, f"{no}: {no.words}")
     return rows

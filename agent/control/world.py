@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from agent.buffer.database import Database
-    from agent.control.guard import Seen
+    from agent.control.guard import GuardReading
     from agent.control.plug import Plug
-    from agent.control.records import Change
-    from agent.control.row import Place, Row
+    from agent.control.records import Transaction
+    from agent.control.row import HoldRecord, WriteTarget
     from agent.control.stamps import Moment
 
 
@@ -22,8 +22,8 @@ class Save(Protocol):
     """How a change gets to the disk, in the journal's own thread."""
 
     async def __call__(
-        self, change: Change, also: Callable[[Database], None] | None = None
-    ) -> Row | None:
+        self, change: Transaction, also: Callable[[Database], None] | None = None
+    ) -> HoldRecord | None:
         """See `JournalWriter.save`."""
         ...
 
@@ -31,7 +31,7 @@ class Save(Protocol):
 class Note(Protocol):
     """How a change counts at once, and gets to the disk when that takes it."""
 
-    async def __call__(self, change: Change) -> Row | None:
+    async def __call__(self, change: Transaction) -> HoldRecord | None:
         """See `JournalWriter.note`."""
         ...
 
@@ -50,9 +50,9 @@ class World:
 
     now: Callable[[], Moment]
     zone: ZoneInfo
-    look: Callable[[str, str], Seen | None]
+    look: Callable[[str, str], GuardReading | None]
     """what a point last said"""
-    plug: Callable[[Place, int | None], Plug]
+    plug: Callable[[WriteTarget, int | None], Plug]
     save: Save
     note: Note
     read: Callable[..., Awaitable[Any]]
@@ -64,7 +64,9 @@ class World:
     """from when until when an occupancy is that may speak for a device (by name); None: none is"""
     wait: Callable[[float], Awaitable[None]] = asyncio.sleep
     """lets so many seconds pass"""
-    quiet: Callable[[Place, float], Awaitable[None]] = lambda _, seconds: asyncio.sleep(seconds)
+    quiet: Callable[[WriteTarget, float], Awaitable[None]] = lambda _, seconds: asyncio.sleep(
+        seconds
+    )
     """lets them pass, and nobody of this gateway speaks on the line of that place meanwhile"""
     failing: Callable[[], str] = lambda: ""
     """why the journal cannot be written; empty: it can"""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from decimal import Decimal
 
-    from agent.control.guard import Seen
+    from agent.control.guard import GuardReading
     from agent.control.model import Guard
 
 
@@ -21,7 +21,7 @@ class Worst:
         self._seen: dict[str, dict[str, Decimal]] = {}
 
     def note(
-        self, name: str, guards: Iterable[Guard], look: Callable[[str, str], Seen | None]
+        self, name: str, guards: Iterable[Guard], look: Callable[[str, str], GuardReading | None]
     ) -> None:
         """Remember what is worse than before."""
         worst = self._seen.setdefault(name, {})

@@ -19,7 +19,7 @@ from agent.buffer.database import Damaged
 from agent.buffer.thread import OneThread
 from agent.control.journal import Journal
 from agent.control.journal_copy import JournalCopy
-from agent.control.records import Change
+from agent.control.records import Transaction
 from agent.control.row import Phase
 from agent.durable import SILENT, STALLED_AFTER
 from agent.errors import Refused, SpoolFull, StorageFailed
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from agent.buffer.database import Database
     from agent.control.journal_copy import Copied
     from agent.control.records import Key
-    from agent.control.row import Row
+    from agent.control.row import HoldRecord
     from agent.control.stamps import Moment
     from agent.storage import Storage
 
@@ -85,12 +85,12 @@ class JournalWriter:
         self._unread = True
         """memory knows nothing but the copy"""
         self._failed = asyncio.Event()
-        self._unwritten: dict[int, Change] = {}
+        self._unwritten: dict[int, Transaction] = {}
         self._count = 0
         self._awaited: asyncio.Future[Any] | None = None
         self._refused: list[Verified] = []
         self._one_at_a_time = asyncio.Lock()
-        self._unkept: list[Change] = []
+        self._unkept: list[Transaction] = []
         self._fresh: Journal | None = None
         self._reopening: asyncio.Future[tuple[Journal, list[Copied], int]] | None = None
 
@@ -137,8 +137,8 @@ class JournalWriter:
     # -- what is written
 
     async def save(
-        self, change: Change, also: Callable[[Database], None] | None = None
-    ) -> Row | None:
+        self, change: Transaction, also: Callable[[Database], None] | None = None
+    ) -> HoldRecord | None:
         """Keep a change before anything is done by it. Raises SpoolFull; StorageFailed on an error
         or after `HOLDS_END_AFTER`: it counts as not kept then, whatever the disk has of it.
 
@@ -157,19 +157,19 @@ class JournalWriter:
             raise StorageFailed(self.failing)
         return change.row
 
-    def _kept(self, change: Change) -> None:
+    def _kept(self, change: Transaction) -> None:
         """It is on the disk; now its copy, then memory."""
         if change.row is not None:
             self._put(change.row)
         self.journal.take(change)
 
-    def _put(self, row: Row) -> None:
+    def _put(self, row: HoldRecord) -> None:
         try:
             self.copy.put(self.journal.id, row)
         except (OSError, Refused) as error:
             self._fail(f"its copy cannot be written: {error}")
 
-    async def note(self, change: Change) -> Row | None:
+    async def note(self, change: Transaction) -> HoldRecord | None:
         """Let a change count at once, and bring it to the disk as soon as that takes it."""
         change = self.journal.numbered(change)
         row = change.row
@@ -195,7 +195,7 @@ class JournalWriter:
             partial(self.journal.write, change), partial(self._written, number, change)
         )
 
-    def _written(self, number: int, change: Change) -> None:
+    def _written(self, number: int, change: Transaction) -> None:
         self._unwritten.pop(number, None)
         if change.row is not None and change.row.phase is Phase.CLOSED:
             self.copy.drop(self.journal.id, change.row)
@@ -326,7 +326,7 @@ class JournalWriter:
         return True
 
     def _reopened(
-        self, notes: dict[int, Change], copied: list[Copied]
+        self, notes: dict[int, Transaction], copied: list[Copied]
     ) -> tuple[Journal, list[Copied], int]:
         """In the thread: close in the file what is closed in the copy, before anybody reads it."""
         self._disconnect()
@@ -334,7 +334,9 @@ class JournalWriter:
         try:
             for change in notes.values():
                 if self._unread:  # its numbers, and what it knew of the point, were none
-                    fresh.bring(Change(outcomes=[replace(one, n=0) for one in change.outcomes]))
+                    fresh.bring(
+                        Transaction(outcomes=[replace(one, n=0) for one in change.outcomes])
+                    )
                 else:
                     fresh.bring(change)
             done = fresh.merge(copied, self._now())

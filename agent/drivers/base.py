@@ -89,7 +89,7 @@ class Stations(Protocol):
 
 
 @runtime_checkable
-class Watched(Protocol):
+class ObservableBus(Protocol):
     """A bus that has something to say of itself beyond its devices."""
 
     def health(self) -> Mapping[str, Any]:
@@ -166,7 +166,7 @@ class Discovers(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredHistory:
     """What a device keeps of one point from before, all to be read with one `read`."""
 
     point: Point
@@ -186,7 +186,7 @@ class Recalls(Protocol):
     """A bus whose devices remember values of before."""
 
     @staticmethod
-    def kept(point: Point) -> Kept | None:
+    def kept(point: Point) -> StoredHistory | None:
         """Where a device may keep values of this point; None: nowhere. No I/O."""
         ...
 
@@ -206,7 +206,7 @@ class Seeks(Discovers, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class PointSlots:
     """What stands at a commandable point, slot by slot (BACnet: its priority array)."""
 
     ours: Mapping[int, Value | None]
@@ -246,7 +246,7 @@ class Writes(Protocol):
         """
         ...
 
-    async def held(self, point: Point) -> Held:
+    async def held(self, point: Point) -> PointSlots:
         """What stands there. Raises WriteRefused where the device does not say; LinkLost."""
         ...
 

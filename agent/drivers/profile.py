@@ -36,7 +36,7 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
-class Watchdog:
+class WatchdogProfile:
     """What makes the device give back by itself when nobody speaks to it any more."""
 
     point: str
@@ -70,7 +70,7 @@ class Profile:
     """how the device wants to be asked, in the driver's notation: stands behind every `at`"""
     serial: Offer | None = None
     """the serial number, which says that it is the meter we take it for"""
-    watchdog: Watchdog | None = None
+    watchdog: WatchdogProfile | None = None
     """the device's own, where it has one"""
     test: dict[str, Any] = field(default_factory=dict)
     """cells by table and address, and what they must be `reads` as"""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Watchdog:
+class DeviceWatchdog:
     """One device's, as its profile names it."""
 
     point: Point

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-    from agent.enrolment.est import Est, Later
+    from agent.enrolment.est import ApprovalPending, Est
     from agent.enrolment.settings import Enrolment
 
 _alone = Lock()
@@ -143,12 +143,12 @@ def _taken(  # noqa: PLR0913, PLR0917 -- one step of two calls
     gateway: str,
     now: float,
     key: EllipticCurvePrivateKey,
-    issued: Sequence[x509.Certificate] | Later,
+    issued: Sequence[x509.Certificate] | ApprovalPending,
     server: Est,
 ) -> dict[str, Any]:
-    from agent.enrolment.est import Later  # noqa: PLC0415
+    from agent.enrolment.est import ApprovalPending  # noqa: PLC0415
 
-    if isinstance(issued, Later):
+    if isinstance(issued, ApprovalPending):
         return {"gateway": gateway, "wait": issued.seconds}
     own = next((one for one in issued if credential.same_key(one, key)), None)
     if own is None:

@@ -51,7 +51,7 @@ WORDS = {
 }
 
 
-class Later(NamedTuple):
+class ApprovalPending(NamedTuple):
     """The request waits for somebody's approval."""
 
     seconds: int
@@ -77,24 +77,26 @@ class Est:
 
     def enroll(
         self, request: x509.CertificateSigningRequest, user: str, token: str
-    ) -> list[x509.Certificate] | Later:
+    ) -> list[x509.Certificate] | ApprovalPending:
         """The certificate for a request, the first by a one-time token. Raises Refused."""
         basic = base64.b64encode(f"{user}:{token}".encode()).decode()
         return self._post("simpleenroll", request, {"Authorization": f"Basic {basic}"})
 
-    def reenroll(self, request: x509.CertificateSigningRequest) -> list[x509.Certificate] | Later:
+    def reenroll(
+        self, request: x509.CertificateSigningRequest
+    ) -> list[x509.Certificate] | ApprovalPending:
         """The next certificate, by the present one. Raises Refused."""
         return self._post("simplereenroll", request, {})
 
     def _post(
         self, what: str, request: x509.CertificateSigningRequest, more: dict[str, str]
-    ) -> list[x509.Certificate] | Later:
+    ) -> list[x509.Certificate] | ApprovalPending:
         body = base64.encodebytes(request.public_bytes(Encoding.DER))
         form = {"Content-Type": "application/pkcs10", "Content-Transfer-Encoding": "base64"}
         status, answer, retry = self._ask("POST", what, form | more, body)
         if status == ACCEPTED:
             wait = int(retry) if retry.isdecimal() and len(retry) <= DIGITS else 0
-            return Later(max(RETRY[0], min(RETRY[1], wait)))
+            return ApprovalPending(max(RETRY[0], min(RETRY[1], wait)))
         return _certificates(self._good(status, answer))
 
     def _ask(

@@ -7,7 +7,7 @@ import hashlib
 import logging
 from typing import TYPE_CHECKING
 
-from agent.clock import Trust
+from agent.clock import ClockTrust
 from agent.enrolment import calls, credential, judge
 from agent.errors import Refused
 from agent.log_fields import LogEvent, fields
@@ -54,7 +54,7 @@ async def keep_valid(
         told = _tell(state, gateway, clock.now(), told)
         await asyncio.to_thread(_forget_before, state, clock)
         server = settings()
-        ready = server is not None and clock.trust is not Trust.UNTRUSTED
+        ready = server is not None and clock.trust is not ClockTrust.UNTRUSTED
         if server and ready and clock.steady() >= next_try and _wants(state, gateway, clock.now()):
             wait = await asyncio.to_thread(_renew, state, gateway, clock.now(), server)
             next_try = clock.steady() + wait
@@ -71,7 +71,7 @@ def _wants(state: Path, gateway: str, now: float) -> bool:
 
 def _forget_before(state: Path, clock: Clock) -> None:
     installed, found = credential.installed(state), credential.before(state)
-    if found is None or clock.trust is Trust.UNTRUSTED:
+    if found is None or clock.trust is ClockTrust.UNTRUSTED:
         return
     age = clock.now() - installed / 1e9
     over = age > LONGEST_UNPROVED or clock.now() > judge.ends(found.certificate)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from agent.pipeline.ledger import Ledger
 
 
-class Account(NamedTuple):
+class SlotAccount(NamedTuple):
     """Its slots, and the room in front of its spool."""
 
     ledger: Ledger

@@ -33,7 +33,7 @@ SLACK = 1.0
 """seconds by which an answer may seem older than its question"""
 
 
-class Asking:
+class DeviceReader:
     """The devices of one link, as their answers show them."""
 
     def __init__(  # noqa: PLR0913, PLR0917 -- what it works with

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.model import Kind
+from agent.model import ValueKind
 from agent.pipeline.gate import TEN_YEARS
 from agent.registry.gate import still_covers
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from agent.pipeline.gate import Gate
 
 
-class _Known(NamedTuple):
+class _RecipientBases(NamedTuple):
     answers: tuple[int, bool]
     since: int
     until: int
     stands: bool
 
 
-class Bases:
+class RegistryBases:
     """The registry in the words of the spool. `stands` is asked from the spool's thread, too."""
 
     def __init__(self, gate: Callable[[], Gate], closed: Callable[[], int] = int) -> None:
@@ -32,7 +32,7 @@ class Bases:
         """the one of now: a new configuration brings a new one; and the last slot that is closed,
         where that lies ahead of the clock, else 0
         """
-        self._known: dict[Series, _Known] = {}
+        self._known: dict[Series, _RecipientBases] = {}
 
     def revision(self) -> int:
         """The number of the registry's last change."""
@@ -52,9 +52,9 @@ class Bases:
         if known is not None and known.answers == answers and known.since <= t < known.until:
             return known.stands
         stands = still_covers(gate.registry, gate.policy, series, t, gate.recipient)
-        if series.kind not in (Kind.INT, Kind.AVG):
+        if series.kind not in (ValueKind.INT, ValueKind.AVG):
             turn = next(iter(gate.registry.turns(t, t + TEN_YEARS)), t + TEN_YEARS)
-            self._known[series] = _Known(answers, t, turn, stands)
+            self._known[series] = _RecipientBases(answers, t, turn, stands)
         return stands
 
     def kept(self, rows: Sequence[Reading]) -> list[Reading]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.channels import channels
-from agent.model import Kind
+from agent.model import ValueKind
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -54,13 +54,13 @@ class Device:
 
     def flows(self, step: int) -> list[Point]:
         """The points of a step that are differences of indexes."""
-        return [point for point in self._derived(Kind.INT) if point.every == step]
+        return [point for point in self._derived(ValueKind.INT) if point.every == step]
 
     def means(self, step: int | None = None) -> list[Point]:
         """The points of a step, or of all, that are means of what is read more often."""
-        return [point for point in self._derived(Kind.AVG) if step in (None, point.every)]
+        return [point for point in self._derived(ValueKind.AVG) if step in (None, point.every)]
 
-    def _derived(self, kind: Kind) -> list[Point]:
+    def _derived(self, kind: ValueKind) -> list[Point]:
         known = channels()
         return [
             point

@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agent.clock import stamp
-from agent.model import Kind
+from agent.model import ValueKind
 from agent.registry.rest import ID
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
 
-    from agent.pipeline.ledger import Owed
+    from agent.pipeline.ledger import ExpectedSeries
     from agent.registry.documents import Alias, Consent, Duty, Installation, Occupancy, Place
     from agent.registry.gate import Policy
     from agent.registry.registry import Registry
@@ -26,7 +26,7 @@ def directory(  # noqa: PLR0913, PLR0917 -- what it is made of
     registry: Registry,
     policy: Policy,
     recipient: str,
-    owed: Mapping[Owed, int],
+    owed: Mapping[ExpectedSeries, int],
     told: Mapping[str, Mapping[str, Any]],
     zone: str,
     said: Container[str] = (),
@@ -87,7 +87,7 @@ def _meet(home: Occupancy, duty: Duty) -> bool:
 
 
 def _series(
-    owed: Mapping[Owed, int], told: Mapping[str, Mapping[str, Any]]
+    owed: Mapping[ExpectedSeries, int], told: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """A series is owed from its first slot on, though the agent has started anew since."""
     mine = {
@@ -106,7 +106,9 @@ def _rest(
     series: Items, policy: Policy, name: str, channels: Container[str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The basis of sums over dwellings, and the building as their place."""
-    sums = [one for one in series.values() if one["place"][:1] == "B" and one["kind"] == Kind.INT]
+    sums = [
+        one for one in series.values() if one["place"][:1] == "B" and one["kind"] == ValueKind.INT
+    ]
     sums = [one for one in sums if one["channel"] in channels]
     for place in {one["place"] for one in sums}:
         yield f"places/{place}", {"id": place, "type": "building", "label": name}

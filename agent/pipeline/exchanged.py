@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.model import Flag, Quality
-from agent.registry.exchange import Forgotten, Shown, flow, meters_between
+from agent.registry.exchange import Forgotten, ShownIndex, flow, meters_between
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ class Exchanges:
     """
 
     def __init__(self) -> None:
-        self._two: dict[Key, tuple[Shown | None, Shown]] = {}
+        self._two: dict[Key, tuple[ShownIndex | None, ShownIndex]] = {}
 
     def first_after(
         self,
@@ -43,7 +43,7 @@ class Exchanges:
         _, last = self._two.get(key, (None, None))
         if last is not None and last.t >= slot:
             return False  # a late one: what follows it has been told already
-        self._two[key] = (last, Shown(slot, shown))
+        self._two[key] = (last, ShownIndex(slot, shown))
         since = slot - point.every if last is None else last.t
         return len(meters_between(meters, key[1], since, slot)) > 1
 

@@ -9,7 +9,7 @@ from heapq import merge
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.channels import channels
-from agent.model import Kind, Series, Why
+from agent.model import Series, ValueKind, Why
 from agent.pipeline.timetable import following, is_slot, running_slot
 from agent.registry.dates import DAY, MONTH
 from agent.registry.documents import EXACT
@@ -42,7 +42,7 @@ QUARTER = 900
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Withholding:
     """Why a point's rows stay here; for people, never sent."""
 
     words: str
@@ -50,10 +50,10 @@ class Held:
     """where the registry says so"""
 
 
-class Answer(NamedTuple):
+class Assignment(NamedTuple):
     """What the registry says of a point's slots, from one turn to the next."""
 
-    series: tuple[Series, ...] | Held
+    series: tuple[Series, ...] | Withholding
     """one for each step at which rows may leave, or why none may"""
     meter: Installation | None = None
     """whose the values are; None: of no dwelling's meter, or nobody knows"""
@@ -73,11 +73,11 @@ class Answer(NamedTuple):
         return self.meter.measured(shown)
 
 
-class _Known(NamedTuple):
+class _PointAssignment(NamedTuple):
     answers: tuple[int, bool]
     since: int
     until: int
-    answer: Answer
+    answer: Assignment
 
 
 class Gate:
@@ -98,9 +98,9 @@ class Gate:
         self.registry, self.policy, self.recipient = registry, policy, recipient
         self.withholds, self.held = withholds, held
         """`held`: whether the index of the building's own meter stays here for good"""
-        self._known: dict[tuple[str, str, str | None], _Known] = {}
+        self._known: dict[tuple[str, str, str | None], _PointAssignment] = {}
 
-    def at(self, point: Point, serial: str | None, t: int) -> Answer:
+    def at(self, point: Point, serial: str | None, t: int) -> Assignment:
         """The answer for a point on a device that says `serial`, at t.
 
         A change in the registry counts from the next call on.
@@ -114,7 +114,7 @@ class Gate:
         ):
             until = next(self._turning(t, t + TEN_YEARS, point), t + TEN_YEARS)
             answer = self._ask(point, serial, t)
-            known = self._known[key] = _Known(self.registry.answers, t, until, answer)
+            known = self._known[key] = _PointAssignment(self.registry.answers, t, until, answer)
         return known.answer
 
     def boundary(self, point: Point, serial: str | None, t: int) -> Series | None:
@@ -137,7 +137,7 @@ class Gate:
         of those who lived there then: it could not be theirs on the day.
         """
         wanted = self.at(point, serial, t).series
-        if isinstance(wanted, Held) or not is_slot(t, MONTH, self.policy.zone):
+        if isinstance(wanted, Withholding) or not is_slot(t, MONTH, self.policy.zone):
             return None
         duties = {duty.id for duty in self.registry.duties_of(str(point.channel))}
         for one in wanted:
@@ -171,11 +171,11 @@ class Gate:
         begins = following(running_slot(step, turn - 1, zone), step, zone)
         return following(begins, step, zone)
 
-    def _ask(self, point: Point, serial: str | None, t: int) -> Answer:
+    def _ask(self, point: Point, serial: str | None, t: int) -> Assignment:
         if point.channel is None:
-            return Answer(Held("no channel is configured for it"))
+            return Assignment(Withholding("no channel is configured for it"))
         channel = channels()[point.channel]
-        index = channel.kind is Kind.REG
+        index = channel.kind is ValueKind.REG
         if point.derived:
             channel = replace(channel, kind=channel.derived)
         place, number, meter = point.place, serial, None
@@ -185,7 +185,7 @@ class Gate:
             at = t - 1 if point.derived else t
             found = self.registry.whose(point.device, serial, channel.name, at)
             if isinstance(found, Unknown):
-                return Answer(Held(found.value))
+                return Assignment(Withholding(found.value))
             place, number, meter = found.place, found.serial or serial, found
             meters = succession(found, self.registry.meters_of(place)) if index else ()
         bases = self._bases(point, place, channel, t)
@@ -193,9 +193,9 @@ class Gate:
         if self.withholds:
             withheld = tuple(self._withheld(point, place, channel, bases, t))
         if isinstance(bases, Why):
-            return Answer(Held(_held_words()[bases], bases), meter, meters, withheld)
+            return Assignment(Withholding(_held_words()[bases], bases), meter, meters, withheld)
         series = [_series(place, channel, step, number, basis) for step, basis in bases.items()]
-        return Answer(tuple(series), meter, meters, withheld)
+        return Assignment(tuple(series), meter, meters, withheld)
 
     def _withheld(
         self, point: Point, place: str, channel: Channel, bases: Mapping[int, Basis] | Why, t: int
@@ -229,7 +229,7 @@ class Gate:
         """
         asked = (self.registry, self.policy, place, channel, point.every, t, self.recipient)
         if not point.derived:
-            for_good = channel.kind is Kind.REG and self.held(place, channel.name)
+            for_good = channel.kind is ValueKind.REG and self.held(place, channel.name)
             return Why.FEW if for_good else steps_wanted(*asked)
         basis = may_leave(*asked)
         return {point.every: basis} if isinstance(basis, Basis) else basis

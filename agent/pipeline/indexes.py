@@ -26,7 +26,7 @@ GOOD = (Quality.MEASURED, Quality.RAW)
 HOUR = 3600
 
 
-class Index(NamedTuple):
+class MeterIndex(NamedTuple):
     """What one meter showed."""
 
     meter: str
@@ -41,7 +41,7 @@ class Indexes:
         self._registry = registry
         self._steps: Mapping[str, int] = {}
         self._zone: ZoneInfo | None = None
-        self._kept: dict[str, dict[int, dict[str, Index]]] = {}
+        self._kept: dict[str, dict[int, dict[str, MeterIndex]]] = {}
 
     def want(self, steps: Mapping[str, int], zone: ZoneInfo | None) -> None:
         """Keep, from now on, the indexes of these channels at slots of these steps."""
@@ -63,7 +63,7 @@ class Indexes:
             if isinstance(whose, Installation) and whose.place[0] == "D":
                 value = whose.measured(EXACT.multiply(sample.value, multiplier(point)))
                 slots = self._kept[str(point.channel)]
-                slots.setdefault(slot, {}).setdefault(whose.place, Index(whose.id, value))
+                slots.setdefault(slot, {}).setdefault(whose.place, MeterIndex(whose.id, value))
                 # a slot is closed before the end of the next one; and a day has 25 hours
                 for old in [one for one in slots if one < slot - DAY - 2 * step - HOUR]:
                     del slots[old]

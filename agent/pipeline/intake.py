@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from agent.clock import monotonic
 from agent.errors import SpoolFull
 from agent.log_fields import LogEvent, fields
-from agent.model import Kind, Mark, MarkKey, Quality, Reading, Series, Why
+from agent.model import MarkKey, Quality, Reading, Series, SlotMark, ValueKind, Why
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     Recheck = Callable[[Sequence[Reading]], list[Reading]]
-    Marks = Callable[[], Awaitable[Mapping[MarkKey, Mark]]]
-    Append = Callable[[Sequence[Reading], Mapping[MarkKey, Mark]], Awaitable[None]]
+    Marks = Callable[[], Awaitable[Mapping[MarkKey, SlotMark]]]
+    Append = Callable[[Sequence[Reading], Mapping[MarkKey, SlotMark]], Awaitable[None]]
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def _shed(rows: Iterable[Reading], most: int, *, own_reason: bool) -> list[Readi
 
 
 def _precious(series: Series) -> bool:
-    return series.kind == Kind.EVT or (series.kind == Kind.REG and series.step >= DAILY)
+    return series.kind == ValueKind.EVT or (series.kind == ValueKind.REG and series.step >= DAILY)
 
 
 def _after(row: Reading) -> int:
@@ -97,7 +97,7 @@ class Intake:
         """number of the registry's last change, and the rows that still may be kept after it"""
         self._seen = revision()
         self._rows: list[Reading] = []
-        self._marks: dict[MarkKey, Mark] = {}
+        self._marks: dict[MarkKey, SlotMark] = {}
         self._full, self._emptied = asyncio.Event(), asyncio.Condition()
         self._failing = False
         """what waits could not be brought to the disk the last time: nobody waits for room"""
@@ -107,7 +107,7 @@ class Intake:
         self.shed_rows = 0
         """rows whose values were dropped since the start because the spool was full"""
 
-    async def put(self, rows: Sequence[Reading], marks: Mapping[MarkKey, Mark]) -> None:
+    async def put(self, rows: Sequence[Reading], marks: Mapping[MarkKey, SlotMark]) -> None:
         """Take rows with the marks they bring about; waits while that makes more than the room.
 
         They are taken at once, in the period of the clock in which they were made (`Timekeeper`).
@@ -115,7 +115,7 @@ class Intake:
         self.take(rows, marks)
         await self.room()
 
-    def take(self, rows: Sequence[Reading], marks: Mapping[MarkKey, Mark]) -> None:
+    def take(self, rows: Sequence[Reading], marks: Mapping[MarkKey, SlotMark]) -> None:
         """Take them at once; whoever has some more waits for `room` then."""
         if self._failing and len(self._rows) + len(rows) > self._room:
             waiting, self._rows = self._rows, []
@@ -146,7 +146,7 @@ class Intake:
             if left:
                 await self._append(left, {})
 
-    async def closed(self, stored: Marks) -> dict[MarkKey, Mark]:
+    async def closed(self, stored: Marks) -> dict[MarkKey, SlotMark]:
         """How far slots are closed: by the marks that are `stored`, and by those that still wait
         here with their rows.
         """
@@ -195,7 +195,7 @@ class Intake:
         async with self._emptied:
             self._emptied.notify_all()
 
-    async def _store(self, rows: list[Reading], marks: dict[MarkKey, Mark]) -> None:
+    async def _store(self, rows: list[Reading], marks: dict[MarkKey, SlotMark]) -> None:
         """Append to its end, also when cancelled: what is stored must not wait here any more."""
         storing = asyncio.ensure_future(self._append_all(rows, marks))
         cancelled: asyncio.CancelledError | None = None
@@ -214,7 +214,7 @@ class Intake:
         if cancelled is not None:
             raise cancelled
 
-    async def _append_all(self, rows: list[Reading], marks: dict[MarkKey, Mark]) -> None:
+    async def _append_all(self, rows: list[Reading], marks: dict[MarkKey, SlotMark]) -> None:
         """Append all; `rows` loses what is stored. A row that no batch could carry is searched for,
         and costs its own value alone.
         """
@@ -246,7 +246,7 @@ class Intake:
         if self._seen != self._revision():
             self._seen, self._rows = self._revision(), self._recheck(self._rows)
 
-    def _dropped(self, rows: list[Reading], marks: dict[MarkKey, Mark]) -> None:
+    def _dropped(self, rows: list[Reading], marks: dict[MarkKey, SlotMark]) -> None:
         left = shed(rows)
         if lost := _values(rows) - _values(left):
             if not self.shed_rows:

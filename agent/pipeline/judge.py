@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.channels import channels
-from agent.model import Flag, Kind, Quality
+from agent.model import Flag, Quality, ValueKind
 
 if TYPE_CHECKING:
     from agent.model import Channel, Point
@@ -34,7 +34,7 @@ class Weighed(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class PreviousValue:
     """A value and when it was read."""
 
     value: Decimal
@@ -45,9 +45,9 @@ class Judge:
     """Remembers, of each point, the last good value and one that was not believed since."""
 
     def __init__(self) -> None:
-        self._good: dict[tuple[str, str], Seen] = {}
-        self._odd: dict[tuple[str, str], Seen] = {}
-        self._still: dict[tuple[str, str], Seen] = {}
+        self._good: dict[tuple[str, str], PreviousValue] = {}
+        self._odd: dict[tuple[str, str], PreviousValue] = {}
+        self._still: dict[tuple[str, str], PreviousValue] = {}
 
     def forget(self, device: str) -> None:
         """Another meter may stand there now: its values are compared with nothing before."""
@@ -60,7 +60,7 @@ class Judge:
 
         An odd value that the next one confirms was the truth: the meter was reset or set.
         """
-        key, now = (point.device, point.name), Seen(value, at)
+        key, now = (point.device, point.name), PreviousValue(value, at)
         channel = channels()[str(point.channel)]
         verdict = _against(point, channel, self._good.get(key), now)
         odd = self._odd.pop(key, None)
@@ -74,22 +74,26 @@ class Judge:
         self._good[key] = now
         return verdict._replace(flags=(*verdict.flags, *self._frozen(key, channel, now)))
 
-    def _frozen(self, key: tuple[str, str], channel: Channel, now: Seen) -> tuple[Flag, ...]:
+    def _frozen(
+        self, key: tuple[str, str], channel: Channel, now: PreviousValue
+    ) -> tuple[Flag, ...]:
         since = self._still.get(key)
         if since is None or since.value != now.value:
             self._still[key] = now
             return ()
-        longest = STILL if channel.kind is Kind.REG else channel.still
+        longest = STILL if channel.kind is ValueKind.REG else channel.still
         return (Flag.FROZEN,) if longest is not None and now.at - since.at > longest else ()
 
 
-def _against(point: Point, channel: Channel, before: Seen | None, now: Seen) -> Weighed:
-    if channel.kind is Kind.REG:
+def _against(
+    point: Point, channel: Channel, before: PreviousValue | None, now: PreviousValue
+) -> Weighed:
+    if channel.kind is ValueKind.REG:
         return _index(point, before, now)
     return _momentary(channel, before, now)
 
 
-def _momentary(channel: Channel, before: Seen | None, now: Seen) -> Weighed:
+def _momentary(channel: Channel, before: PreviousValue | None, now: PreviousValue) -> Weighed:
     """Inside what the quantity can be, and no faster than it can change."""
     least, most, jump = channel.least, channel.most, channel.jump
     if (least is not None and now.value < least) or (most is not None and now.value > most):
@@ -103,7 +107,7 @@ def _momentary(channel: Channel, before: Seen | None, now: Seen) -> Weighed:
     return Weighed(Quality.MEASURED if checked else Quality.RAW, (), None)
 
 
-def _index(point: Point, before: Seen | None, now: Seen) -> Weighed:
+def _index(point: Point, before: PreviousValue | None, now: PreviousValue) -> Weighed:
     """No faster than the meter's rating; smaller only where it has rolled over."""
     if now.value < 0 or (point.rolls_at is not None and now.value > point.rolls_at):
         return Weighed(Quality.SUSPECT, (Flag.RANGE,), None)
@@ -124,7 +128,7 @@ def _index(point: Point, before: Seen | None, now: Seen) -> Weighed:
     return Weighed(Quality.SUSPECT, (Flag.RESET,), None)
 
 
-def _most(point: Point, before: Seen, now: Seen) -> Decimal | None:
+def _most(point: Point, before: PreviousValue, now: PreviousValue) -> Decimal | None:
     """What can have flowed between two reads; a digit of rounding on top."""
     if point.rating is None:
         return None

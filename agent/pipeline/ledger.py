@@ -7,10 +7,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.channels import channels
-from agent.model import Flag, Kind, Mark, MarkKey, Quality, Range, Reading, Series, Why
+from agent.model import Flag, MarkKey, Quality, Range, Reading, Series, SlotMark, ValueKind, Why
 from agent.pipeline.exchanged import Exchanges
-from agent.pipeline.gate import Gate, Held
-from agent.pipeline.recall import Gap
+from agent.pipeline.gate import Gate, Withholding
+from agent.pipeline.recall import DownGap
 from agent.pipeline.states import news, only
 from agent.pipeline.timetable import following, is_slot, length, running_slot, spans, within
 from agent.registry.dates import DAY, slot_before
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from agent.buffer.periods import Wrong
     from agent.model import Point, Sample
-    from agent.pipeline.gate import Answer
+    from agent.pipeline.gate import Assignment
     from agent.registry.gate import Policy
 
 
@@ -41,7 +41,7 @@ def _multipliers(points: Mapping[MarkKey, Sequence[Point]]) -> dict[tuple[str, s
     return {(one.device, one.name): multiplier(one) for group in points.values() for one in group}
 
 
-class Owed(NamedTuple):
+class ExpectedSeries(NamedTuple):
     """A series of which the recipient is owed every slot."""
 
     place: str
@@ -71,7 +71,7 @@ class Ledger:
         self,
         gate: Gate,
         points: Mapping[MarkKey, Sequence[Point]],
-        marks: Mapping[MarkKey, Mark],
+        marks: Mapping[MarkKey, SlotMark],
         zone: ZoneInfo | None = None,
     ) -> None:
         self.gate = gate
@@ -80,9 +80,9 @@ class Ledger:
         self.marks = {key: mark for key, mark in marks.items() if key in points}
         self.held: dict[str, dict[str, str]] = {}
         """why the last rows of a device were held back, by device and point"""
-        self.gaps: dict[MarkKey, Gap] = {}
+        self.gaps: dict[MarkKey, DownGap] = {}
         """slots that went by while the agent was down: the meter itself may know them"""
-        self.owed: dict[Owed, int] = {}
+        self.owed: dict[ExpectedSeries, int] = {}
         """the first slot that was closed of each series since the start"""
         self.removed: tuple[float, float] | None = None
         """from when until when the recipient had no uplink here, seconds since 1970"""
@@ -94,7 +94,7 @@ class Ledger:
     def renew(
         self,
         points: Mapping[MarkKey, Sequence[Point]],
-        marks: Mapping[MarkKey, Mark],
+        marks: Mapping[MarkKey, SlotMark],
         policy: Policy,
         zone: ZoneInfo | None,
         *,
@@ -110,7 +110,7 @@ class Ledger:
 
     def taken_back(
         self, found: Wrong, now: float
-    ) -> tuple[list[Range], list[Reading], dict[MarkKey, Mark]]:
+    ) -> tuple[list[Range], list[Reading], dict[MarkKey, SlotMark]]:
         """What a wrong clock closed, as it is to be taken back: the ranges to be removed, rows that
         close the slots which have passed as M `clock`, and the marks then (`set_back`).
 
@@ -140,7 +140,7 @@ class Ledger:
         finally:
             self.marks = before
 
-    def set_back(self, marks: Mapping[MarkKey, Mark]) -> None:
+    def set_back(self, marks: Mapping[MarkKey, SlotMark]) -> None:
         """Go on from these marks, which are on the disk: what was known of later slots is not."""
         self.marks.update(marks)
         self.gaps.clear()
@@ -180,7 +180,7 @@ class Ledger:
                 if self.removed is not None:  # nothing is fetched of while nobody was to have it
                     last = min(last, int(self.removed[0]))
                 if last > mark.slot:
-                    self.gaps[key] = Gap(mark.slot + 1, last)
+                    self.gaps[key] = DownGap(mark.slot + 1, last)
         return rows
 
     def catch_up(self, key: MarkKey, now: float, why: Why) -> list[Reading]:
@@ -228,7 +228,7 @@ class Ledger:
             telling += [sample.point] if made_of else []
         rows, told = news(rows, self.marks[key].told if mark else ())
         known = serial or (mark.serial if mark else None)
-        self.marks[key] = Mark(slot, heard, known, only(told, telling))
+        self.marks[key] = SlotMark(slot, heard, known, only(told, telling))
         return gap + rows
 
     def late(
@@ -257,7 +257,7 @@ class Ledger:
         self.marks[key] = mark._replace(heard=True, serial=serial or mark.serial, told=told)
         return rows
 
-    def _forgotten(self, point: Point, answer: Answer, t: int) -> bool:
+    def _forgotten(self, point: Point, answer: Assignment, t: int) -> bool:
         """Whether what flowed until t is of two meters, of which a restart forgot the first."""
         if answer.meter is None or not point.derived:
             return False
@@ -291,11 +291,11 @@ class Ledger:
             rows.append(Reading(series, slot, value, sample.quality, delay, flags=flags, ver=made))
         return rows
 
-    def _rows(self, sample: Sample, answer: Answer, slot: _Slot) -> list[Reading]:
+    def _rows(self, sample: Sample, answer: Assignment, slot: _Slot) -> list[Reading]:
         """One row for each step of which this is a slot, at which the recipient may have it."""
         point = sample.point
         series = self._series(point, answer, slot)
-        if isinstance(series, Held):
+        if isinstance(series, Withholding):
             self.held.setdefault(point.device, {})[point.name] = series.words
             return []
         if held := self.held.get(point.device):
@@ -326,7 +326,7 @@ class Ledger:
             for one in series
         ]
 
-    def _withheld(self, point: Point, answer: Answer, slot: _Slot) -> list[Reading]:
+    def _withheld(self, point: Point, answer: Assignment, slot: _Slot) -> list[Reading]:
         """Rows without a value, where the recipient wants to know that there is something; not
         beside the index of a midnight that a duty wants.
         """
@@ -340,7 +340,7 @@ class Ledger:
         ]
 
     def _value(
-        self, sample: Sample, answer: Answer, t: int
+        self, sample: Sample, answer: Assignment, t: int
     ) -> tuple[Decimal, str, tuple[str, ...]] | None:
         """What a sample means for the place, with its quality and flags; None: nothing.
 
@@ -370,16 +370,18 @@ class Ledger:
         found = []
         if series.step == DAY and length(slot, self.zone) != DAY:
             found.append(Flag.DAYLIGHT)
-        if series.kind == Kind.REG and delay > series.step / 4:
+        if series.kind == ValueKind.REG and delay > series.step / 4:
             found.append(Flag.PART)
         return found
 
-    def _series(self, point: Point, answer: Answer, slot: _Slot) -> Sequence[Series] | Held:
+    def _series(
+        self, point: Point, answer: Assignment, slot: _Slot
+    ) -> Sequence[Series] | Withholding:
         """The series that have a slot there, unless another device speaks for them all."""
         boundary = self.gate.boundary(point, slot.serial, slot.t)
-        if isinstance(answer.series, Held) and boundary is None:
+        if isinstance(answer.series, Withholding) and boundary is None:
             return answer.series
-        announced = () if isinstance(answer.series, Held) else answer.series
+        announced = () if isinstance(answer.series, Withholding) else answer.series
         planned = [one for one in announced if self._lies_at(one, point, slot.t)]
         if boundary is not None:  # of two bases the duty is the one harder to lose (rule T13)
             for one in planned:
@@ -391,7 +393,7 @@ class Ledger:
                 self._owe(one, slot.t)
         if planned and not mine:
             speaker = self._claims[_key(planned[0])][0]
-            return Held(f"{speaker} measures {planned[0].channel} of the same place")
+            return Withholding(f"{speaker} measures {planned[0].channel} of the same place")
         return mine
 
     def _lies_at(self, series: Series, point: Point, t: int) -> bool:
@@ -411,7 +413,7 @@ class Ledger:
         return True
 
     def _owe(self, series: Series, first: int) -> None:
-        owed = Owed(series.place, series.channel, series.kind, series.unit, series.step)
+        owed = ExpectedSeries(series.place, series.channel, series.kind, series.unit, series.step)
         self.owed[owed] = min(first, self.owed.get(owed, first))
 
     def _gap(self, key: MarkKey, before: int, why: Why) -> list[Reading]:
@@ -431,7 +433,7 @@ class Ledger:
         return rows
 
     def _stretches(
-        self, point: Point, mark: Mark, before: int
+        self, point: Point, mark: SlotMark, before: int
     ) -> Iterator[tuple[Series, int, int, Why | None]]:
         """The slots of a gap as runs that belong to one series each: (series, first, how many, why
         they are withheld).
@@ -449,7 +451,9 @@ class Ledger:
         """A run of the point's own slots, in which nothing changes, at each step wanted."""
         answer = self.gate.at(point, serial, start)
         found: list[tuple[Series, Why | None]] = [*answer.withheld]
-        found += [(one, None) for one in (() if isinstance(answer.series, Held) else answer.series)]
+        found += [
+            (one, None) for one in (() if isinstance(answer.series, Withholding) else answer.series)
+        ]
         for series, withheld in found:
             if not self._claim(point, series, start, last):
                 continue

@@ -13,27 +13,27 @@ from agent.errors import LinkLost
 from agent.lifetime import Faults, together
 from agent.model import Flag, MarkKey, Sample, Why
 from agent.pipeline import ask
-from agent.pipeline.ask import Asking
+from agent.pipeline.ask import DeviceReader
 from agent.pipeline.interval import Intervals
 from agent.pipeline.judge import Judge
 from agent.pipeline.ledger import multiplier
 from agent.pipeline.means import Means
 from agent.pipeline.recall import recalled
 from agent.pipeline.timetable import choose, running_slot
-from agent.pipeline.undated import Read, Undated
+from agent.pipeline.undated import Undated, UndatedRead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
     from agent.clock import Clock
-    from agent.drivers.base import Kept
+    from agent.drivers.base import StoredHistory
     from agent.link import Link
-    from agent.pipeline.account import Account
+    from agent.pipeline.account import SlotAccount
     from agent.pipeline.ask import Identified
     from agent.pipeline.device import Device
     from agent.pipeline.indexes import Indexes
-    from agent.pipeline.recall import Gap
+    from agent.pipeline.recall import DownGap
     from agent.pipeline.registers import Registers
     from agent.pipeline.unclaimed import Unclaimed
 
@@ -52,7 +52,7 @@ class Poller:
         self,
         link: Link,
         devices: Sequence[Device],
-        accounts: Sequence[Account],
+        accounts: Sequence[SlotAccount],
         clock: Clock,
         identified: Identified,
         zone: ZoneInfo | None = None,
@@ -70,7 +70,7 @@ class Poller:
         self.link, self.accounts, self.clock, self.zone = link, accounts, clock, zone
         self.devices = {device.name: device for device in devices}
         self._judge, self._intervals, self._means = Judge(), Intervals(zone), Means(zone)
-        self._asking = Asking(link, clock, identified, self._begin_anew, zone, self._faults)
+        self._asking = DeviceReader(link, clock, identified, self._begin_anew, zone, self._faults)
         self._closed: dict[MarkKey, int | None] = {
             key: self._last_closed(key) for device in devices for key in sorted(device.keys)
         }
@@ -327,7 +327,7 @@ class Poller:
             await self._put_late(account, key, slot, [*samples, *flows])
 
     async def _put_late(
-        self, account: Account, key: MarkKey, slot: int, samples: Sequence[Sample]
+        self, account: SlotAccount, key: MarkKey, slot: int, samples: Sequence[Sample]
     ) -> None:
         serial, made = self.devices[key[0]].serial, int(self.clock.now())
         change = partial(account.ledger.late, key, slot, samples, serial, made)
@@ -348,7 +348,9 @@ class Poller:
                     return True
         return False
 
-    async def _fill(self, account: Account, key: MarkKey, gap: Gap, kept: Sequence[Kept]) -> None:
+    async def _fill(
+        self, account: SlotAccount, key: MarkKey, gap: DownGap, kept: Sequence[StoredHistory]
+    ) -> None:
         with self._hold(key[0]), self._answering(key[0]):
             try:
                 samples = await self.link.read([point for one in kept for point in one.points])
@@ -365,7 +367,7 @@ class Poller:
             self._aside[device.name, step] = running_slot(step, steady)
         ages = [self.clock.now() - sample.at for sample in samples]
         at = steady - max(0.0, min(ages, default=0.0))
-        self.undated.add(Read(device.name, steps, at, samples, device.serial))
+        self.undated.add(UndatedRead(device.name, steps, at, samples, device.serial))
         self._stepped.update((device.name, step) for step in steps)
 
     async def _date_all(self) -> None:

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from zoneinfo import ZoneInfo
 
-    from agent.drivers.base import Kept
+    from agent.drivers.base import StoredHistory
     from agent.model import Point
 
 TRUE_WITHIN = 900
 """seconds by which the meter's clock may be off"""
 
 
-class Gap(NamedTuple):
+class DownGap(NamedTuple):
     """Slots of one account that were closed because the agent was down."""
 
     first: int
@@ -30,7 +30,7 @@ class Gap(NamedTuple):
 
 
 def recalled(
-    kept: Kept, samples: Sequence[Sample], gap: Gap, zone: ZoneInfo | None
+    kept: StoredHistory, samples: Sequence[Sample], gap: DownGap, zone: ZoneInfo | None
 ) -> Iterator[tuple[int, Sample]]:
     """The slots of a gap that the meter's own memory fills, each with what it says of it."""
     said = {sample.point: sample for sample in samples if sample.why is None}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from agent.buffer.shelf import Kept
+from agent.buffer.shelf import UnassignedValue
 from agent.channels import channels
 from agent.model import Sample
 from agent.pipeline.timetable import is_slot
@@ -21,10 +21,10 @@ from agent.registry.index import Unknown
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from agent.buffer.shelf import Shelf
+    from agent.buffer.shelf import UnassignedStore
     from agent.buffer.thread import OneThread
     from agent.model import Point, Reading
-    from agent.pipeline.account import Account
+    from agent.pipeline.account import SlotAccount
     from agent.pipeline.unclaimed import PointOf
     from agent.registry.registry import Registry
 
@@ -37,11 +37,11 @@ QUARTER = 900
 class Registers:
     """The way onto a shelf of their own, and from there to the manager."""
 
-    def __init__(self, registry: Registry, shelf: Shelf, thread: OneThread) -> None:
+    def __init__(self, registry: Registry, shelf: UnassignedStore, thread: OneThread) -> None:
         self._registry = registry
         self.shelf, self.thread = shelf, thread
         """others, where it was closed and opened anew"""
-        self._held: dict[str, list[Kept]] = {}
+        self._held: dict[str, list[UnassignedValue]] = {}
         """by dwelling: on the shelf each has a key of its own"""
         self.asked = -1
         """the registry's change after which it was last asked which of them are owed"""
@@ -49,7 +49,11 @@ class Registers:
         """what waits in memory could not be brought to the disk the last time"""
 
     def note(
-        self, slot: int, samples: Iterable[Sample], serial: str | None, accounts: Sequence[Account]
+        self,
+        slot: int,
+        samples: Iterable[Sample],
+        serial: str | None,
+        accounts: Sequence[SlotAccount],
     ) -> None:
         """Keep the indexes of a midnight among these that a duty may come to need, and that no
         recipient gets already.
@@ -65,7 +69,7 @@ class Registers:
             if any(ledger.gate.boundary(point, serial, slot) for ledger, _ in accounts):
                 continue
             said = (str(sample.value), sample.at, sample.quality, sample.flags)
-            one = Kept(point.device, point.name, point.every, slot, serial, *said)
+            one = UnassignedValue(point.device, point.name, point.every, slot, serial, *said)
             self._held.setdefault(place, []).append(one)
 
     async def commit(self) -> None:
@@ -80,7 +84,7 @@ class Registers:
             self.full = True
             raise
 
-    async def of(self, place: str, point_of: PointOf) -> list[tuple[Kept, Point]]:
+    async def of(self, place: str, point_of: PointOf) -> list[tuple[UnassignedValue, Point]]:
         """The indexes that are kept of a dwelling (by id), the oldest first."""
         await self.commit()
         found = []
@@ -94,7 +98,7 @@ class Registers:
                     found.append((one, point))
         return sorted(found, key=lambda held: held[0].slot)
 
-    async def tend(self, now: float, accounts: Sequence[Account], point_of: PointOf) -> int:
+    async def tend(self, now: float, accounts: Sequence[SlotAccount], point_of: PointOf) -> int:
         """Give what has become owed since the registry's last change, destroy what is too old or
         of no duty; how many left the shelf. Raises SpoolFull where a spool has no room: what it did
         not take stays on the shelf.
@@ -113,10 +117,14 @@ class Registers:
         return gone
 
     async def _give(
-        self, values: list[Kept], now: float, accounts: Sequence[Account], point_of: PointOf
-    ) -> dict[str, list[Kept]]:
+        self,
+        values: list[UnassignedValue],
+        now: float,
+        accounts: Sequence[SlotAccount],
+        point_of: PointOf,
+    ) -> dict[str, list[UnassignedValue]]:
         """Those of a lot that stay on the shelf, by dwelling."""
-        left: dict[str, list[Kept]] = {}
+        left: dict[str, list[UnassignedValue]] = {}
         given: list[list[Reading]] = [[] for _ in accounts]
         for one in values:
             point = point_of(one.device, one.point)
@@ -148,5 +156,5 @@ class Registers:
         return found.place if kept else None
 
 
-def _sample(one: Kept, point: Point) -> Sample:
+def _sample(one: UnassignedValue, point: Point) -> Sample:
     return Sample(point, one.at, Decimal(one.value), quality=one.quality, flags=one.flags)

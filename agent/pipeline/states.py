@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent.model import Kind
+from agent.model import ValueKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ def news(rows: Sequence[Reading], told: Told) -> tuple[list[Reading], Told]:
     """Leave out rows of states that say what was told before; with what is told after them."""
     last, left = dict(told), []
     for row in rows:
-        if row.series.kind == Kind.EVT:
+        if row.series.kind == ValueKind.EVT:
             name, said = row.series.channel, _said(row)
             if last.get(name) == said:
                 continue

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.channels import channels
-from agent.model import Flag, Kind, Mark, MarkKey, Quality, Range, Reading, Series, Why
-from agent.pipeline.ledger import Owed
+from agent.model import Flag, MarkKey, Quality, Range, Reading, Series, SlotMark, ValueKind, Why
+from agent.pipeline.ledger import ExpectedSeries
 from agent.pipeline.timetable import following, length, running_slot
 from agent.registry.dates import DAY, MONTH, slot_before
 from agent.registry.documents import covers
-from agent.registry.explain import Held, Read, place_of
+from agent.registry.explain import ConfiguredReading, UnassignedDevice, place_of
 from agent.registry.rest import ID, formed, step_of, told, told_apart
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from agent.registry.registry import Registry
     from agent.registry.rest import Group
 
-    Taken = tuple[list[Range], list[Reading], dict[MarkKey, Mark]]
+    Taken = tuple[list[Range], list[Reading], dict[MarkKey, SlotMark]]
 
 LATE = 60
 """seconds after the end of its reading in which a value may still come for a slot"""
@@ -39,7 +39,7 @@ PREFIX = "sum of "
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ConfiguredSums:
     """What sums a recipient is to have, as configured."""
 
     place: str
@@ -72,7 +72,7 @@ class Sums:
         recipient: str,
         groups: Groups,
         indexes: Indexes,
-        marks: Mapping[MarkKey, Mark],
+        marks: Mapping[MarkKey, SlotMark],
         serial: Callable[[str], str | None],
     ) -> None:
         self.registry, self.recipient, self.groups = registry, recipient, groups
@@ -90,16 +90,18 @@ class Sums:
         self.said: dict[str, tuple[int, int | None]] = {}
         """by channel the last slot closed since the start, and how many are in it"""
 
-    async def tend(self, asked: Asked, now: float, ledger: Ledger, intake: Intake) -> None:
+    async def tend(self, asked: ConfiguredSums, now: float, ledger: Ledger, intake: Intake) -> None:
         """Close every slot that is due."""
         for key, rows, mark in self.close(asked, now):
             for row in rows:
                 of = row.series
-                owed = Owed(of.place, of.channel, of.kind, of.unit, of.step)
+                owed = ExpectedSeries(of.place, of.channel, of.kind, of.unit, of.step)
                 ledger.owed[owed] = min(row.t, ledger.owed.get(owed, row.t))
             await intake.put(rows, {key: mark})
 
-    def close(self, asked: Asked, now: float) -> list[tuple[MarkKey, list[Reading], Mark]]:
+    def close(
+        self, asked: ConfiguredSums, now: float
+    ) -> list[tuple[MarkKey, list[Reading], SlotMark]]:
         """The rows of slots that are due, by channel, with the mark that they move."""
         self._began = now if self._began is None else self._began
         for channel in self._closed.keys() - asked.points.keys():
@@ -107,12 +109,12 @@ class Sums:
             self._closed[channel] = max(self._closed[channel], int(now))
         if len(self.registry.dwellings()) < asked.fewest:
             return []
-        found: list[tuple[MarkKey, list[Reading], Mark]] = []
+        found: list[tuple[MarkKey, list[Reading], SlotMark]] = []
         for channel, step in asked.steps().items():
             before = self._closed.get(channel)
             rows = self._close(asked, channel, step, now)
             if (closed := self._closed.get(channel)) is not None and closed != before:
-                found.append(((PREFIX + channel, step), rows, Mark(closed, heard=True)))
+                found.append(((PREFIX + channel, step), rows, SlotMark(closed, heard=True)))
         return found
 
     @property
@@ -120,9 +122,9 @@ class Sums:
         """The last slot that is closed."""
         return max(self._closed.values(), default=0)
 
-    def taken_back(self, found: Wrong, asked: Asked, now: float) -> Taken:
+    def taken_back(self, found: Wrong, asked: ConfiguredSums, now: float) -> Taken:
         """As Ledger.taken_back; a slot of few dwellings is told as in `close`."""
-        ranges, rows, marks = [], list[Reading](), dict[MarkKey, Mark]()
+        ranges, rows, marks = [], list[Reading](), dict[MarkKey, SlotMark]()
         for channel, step in asked.steps().items():
             key = (PREFIX + channel, step)
             since, until = found.since.get(key, -1), found.until.get(key, -1)
@@ -138,10 +140,10 @@ class Sums:
                 slot = following(slot, step, asked.zone)
                 _add(rows, self._unknown(asked, channel, step, slot))
             closed = slot if until > now else max(slot, self._closed[channel])
-            marks[key] = Mark(closed, heard=True)
+            marks[key] = SlotMark(closed, heard=True)
         return ranges, rows, marks
 
-    def set_back(self, marks: Mapping[MarkKey, Mark], now: float) -> None:
+    def set_back(self, marks: Mapping[MarkKey, SlotMark], now: float) -> None:
         """Go on from these marks, which are on the disk: nothing is known of later slots."""
         for (name, _), mark in marks.items():
             self._closed[name.removeprefix(PREFIX)] = mark.slot
@@ -150,10 +152,10 @@ class Sums:
         self.groups.forget(int(now))
         self._indexes.forget(int(now))
 
-    def _unknown(self, asked: Asked, channel: str, step: int, slot: int) -> Reading | None:
+    def _unknown(self, asked: ConfiguredSums, channel: str, step: int, slot: int) -> Reading | None:
         """A slot that a wrong clock closed, and nobody knows the sum of."""
         unit = channels()[channel].unit
-        series = Series(asked.place, channel, Kind.INT, unit, step, None, None, ID)
+        series = Series(asked.place, channel, ValueKind.INT, unit, step, None, None, ID)
         group = self.groups.over(channel, slot_before(slot, step, asked.zone), slot)
         if group is None or len(group.members) >= asked.fewest:
             return Reading(series, slot, None, Quality.MISSING, why=Why.CLOCK)
@@ -161,13 +163,15 @@ class Sums:
             return Reading(series, slot, None, Quality.WITHHELD, why=Why.FEW)
         return None
 
-    def measured(self, asked: Asked, channel: str, t: int) -> set[str]:
+    def measured(self, asked: ConfiguredSums, channel: str, t: int) -> set[str]:
         """The dwellings of which the channel is read at t."""
         found = set()
         for one in asked.points[channel]:
-            read = Read(one.device, self._serial(one.device), channel, one.every, False, None)
+            read = ConfiguredReading(
+                one.device, self._serial(one.device), channel, one.every, False, None
+            )
             place = place_of(self.registry, read, t)
-            if not isinstance(place, Held) and place[0] == "D":
+            if not isinstance(place, UnassignedDevice) and place[0] == "D":
                 found.add(place)
         known = {one.device for one in asked.points[channel]}
         return found | {
@@ -177,7 +181,7 @@ class Sums:
             if one.device is None or one.device in known
         }
 
-    def _close(self, asked: Asked, channel: str, step: int, now: float) -> list[Reading]:
+    def _close(self, asked: ConfiguredSums, channel: str, step: int, now: float) -> list[Reading]:
         self._form(asked, channel, now)
         closed, groups = self._closed.get(channel), self.groups.of(channel)
         if closed is None:
@@ -200,7 +204,7 @@ class Sums:
             slot = following(slot, step, asked.zone)
         return rows
 
-    def _form(self, asked: Asked, channel: str, now: float) -> None:
+    def _form(self, asked: ConfiguredSums, channel: str, now: float) -> None:
         """Fix the group of the month, at its first midnight; the first one at the next midnight."""
         zone, last = asked.zone, next(iter(self.groups.of(channel)[-1:]), None)
         if last is None:
@@ -217,11 +221,11 @@ class Sums:
         )
 
     def _row(
-        self, asked: Asked, channel: str, step: int, slot: int, group: Group | None
+        self, asked: ConfiguredSums, channel: str, step: int, slot: int, group: Group | None
     ) -> Reading | None:
         """One slot: its sum, or why there is none; None: it is of few, and nobody wants to know."""
         unit = channels()[channel].unit
-        series = Series(asked.place, channel, Kind.INT, unit, step, None, None, ID)
+        series = Series(asked.place, channel, ValueKind.INT, unit, step, None, None, ID)
         found, many = None, 0 if group is None else len(group.members)
         start = slot_before(slot, step, asked.zone)
         if group is not None:

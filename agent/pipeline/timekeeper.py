@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agent.pipeline.intake import Intake
     from agent.pipeline.ledger import Ledger
     from agent.pipeline.poll import Poller
-    from agent.pipeline.sums import Asked, Sums, Taken
+    from agent.pipeline.sums import ConfiguredSums, Sums, Taken
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ Run = Callable[..., Awaitable[Any]]
 """runs a call of the spool in its thread"""
 
 
-class Book:
+class SlotBook:
     """What the clock closes slots in, for one recipient."""
 
     def __init__(  # noqa: PLR0913, PLR0917 -- what stands in it
@@ -49,7 +49,7 @@ class Book:
         spool: Spool,
         run: Run,
         sums: Sums | None = None,
-        asked: Asked | None = None,
+        asked: ConfiguredSums | None = None,
         draining: Sequence[tuple[Spool, Run]] = (),
     ) -> None:
         self.recipient, self.ledger, self.intake = recipient, ledger, intake
@@ -107,7 +107,7 @@ class Timekeeper:
     def __init__(
         self,
         clock: Clock,
-        books: Callable[[], Iterable[Book]],
+        books: Callable[[], Iterable[SlotBook]],
         pollers: Callable[[], Iterable[Poller]],
         audit: Callable[[str, Mapping[str, object]], None] = lambda _kind, _body: None,
     ) -> None:
@@ -158,7 +158,7 @@ class Timekeeper:
         self._agreed = agreed
         self._open(number, books)
 
-    def _open(self, number: int, books: Sequence[Book]) -> None:
+    def _open(self, number: int, books: Sequence[SlotBook]) -> None:
         if number == len(self._clock.steps):
             highest = max((book.highest for book in books), default=0)
             self._clock.let_in(number, highest)
@@ -184,7 +184,7 @@ class Timekeeper:
             self._open(number, books)
             return done
 
-    async def _take_back(self, book: Book, found: Wrong, how: str) -> SetBack:
+    async def _take_back(self, book: SlotBook, found: Wrong, how: str) -> SetBack:
         now, highest = self._clock.now(), book.highest
         series = await book.take_back(found, now)
         for poller in self._pollers():

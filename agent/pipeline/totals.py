@@ -14,7 +14,7 @@ from agent.durable import write
 from agent.errors import Refused
 from agent.log_fields import LogEvent, fields
 from agent.model import Why
-from agent.pipeline.gate import Held
+from agent.pipeline.gate import Withholding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,7 +49,7 @@ class Totals:
         for point in points:
             answer = gate.at(point, None, now).series
             key = f"{point.place}/{point.channel}"
-            if not isinstance(answer, Held):
+            if not isinstance(answer, Withholding):
                 self._note(key, SENT)
             elif answer.why is Why.FEW and self._known.get(key) == SENT:
                 self._note(key, HELD)

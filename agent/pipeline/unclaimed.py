@@ -10,7 +10,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from agent.buffer.shelf import Kept
+from agent.buffer.shelf import UnassignedValue
 from agent.model import Flag, Sample
 from agent.registry.gate import LONGEST_UNSENT
 from agent.registry.index import Unknown
@@ -18,10 +18,10 @@ from agent.registry.index import Unknown
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from agent.buffer.shelf import Shelf
+    from agent.buffer.shelf import UnassignedStore
     from agent.buffer.thread import OneThread
     from agent.model import Point, Reading
-    from agent.pipeline.account import Account
+    from agent.pipeline.account import SlotAccount
     from agent.registry.registry import Registry
 
 MOST = 2_000
@@ -33,11 +33,11 @@ KEPT_AT_MOST = 5 * MOST
 class Unclaimed:
     """The way onto the shelf, and back."""
 
-    def __init__(self, registry: Registry, shelf: Shelf, thread: OneThread) -> None:
+    def __init__(self, registry: Registry, shelf: UnassignedStore, thread: OneThread) -> None:
         self._registry = registry
         self.shelf, self.thread = shelf, thread
         """others, where it was closed and opened anew"""
-        self._held: dict[str, list[Kept]] = {}
+        self._held: dict[str, list[UnassignedValue]] = {}
         self.asked = -1
         """the registry's change after which it was last asked whose they are"""
         self.full = False
@@ -53,7 +53,7 @@ class Unclaimed:
                 continue
             if self._whose(point, serial, slot):
                 continue
-            kept = Kept(
+            kept = UnassignedValue(
                 point.device,
                 point.name,
                 point.every,
@@ -82,7 +82,7 @@ class Unclaimed:
             self.full = True
             raise
 
-    async def tend(self, now: float, accounts: Sequence[Account], point_of: PointOf) -> int:
+    async def tend(self, now: float, accounts: Sequence[SlotAccount], point_of: PointOf) -> int:
         """Give to whom they are what the registry can answer for since its last change, destroy
         what is too old; how many values were given or destroyed. Raises SpoolFull where a spool has
         no room: what it did not take stays on the shelf.
@@ -102,9 +102,9 @@ class Unclaimed:
     async def _release(
         self,
         no: int,
-        values: list[Kept],
+        values: list[UnassignedValue],
         now: float,
-        accounts: Sequence[Account],
+        accounts: Sequence[SlotAccount],
         point_of: PointOf,
     ) -> int:
         known = [(one, point) for one in values if (point := self._claimed(one, point_of))]
@@ -120,7 +120,7 @@ class Unclaimed:
         await self.thread.run(self.shelf.put_back, no, {"": left} if left else {})
         return len(known)
 
-    def _claimed(self, one: Kept, point_of: PointOf) -> Point | None:
+    def _claimed(self, one: UnassignedValue, point_of: PointOf) -> Point | None:
         point = point_of(one.device, one.point)
         if point is None or not self._whose(point, one.serial, one.slot):
             return None
@@ -131,7 +131,7 @@ class Unclaimed:
         return not isinstance(found, Unknown)
 
 
-def _sample(one: Kept, point: Point) -> Sample:
+def _sample(one: UnassignedValue, point: Point) -> Sample:
     sample = Sample(point, one.at, Decimal(one.value), quality=one.quality)
     return replace(sample, flags=(*one.flags, Flag.EXCHANGED))
 

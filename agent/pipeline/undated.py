@@ -20,7 +20,7 @@ ROOM = 50_000
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class UndatedRead:
     """One answer of one device, or that there was none."""
 
     device: str
@@ -36,7 +36,7 @@ class Undated:
     """Reads in the order of time; the oldest give way when there is no room."""
 
     def __init__(self, room: int = ROOM) -> None:
-        self._reads: deque[Read] = deque()
+        self._reads: deque[UndatedRead] = deque()
         self._room = room
         self._samples = 0
         self.dropped = 0
@@ -45,7 +45,7 @@ class Undated:
     def __len__(self) -> int:
         return self._samples
 
-    def add(self, read: Read) -> None:
+    def add(self, read: UndatedRead) -> None:
         """Keep a read until the clock is known."""
         self._reads.append(read)
         self._samples += len(read.samples)
@@ -54,7 +54,7 @@ class Undated:
             self._samples -= gone
             self.dropped += gone
 
-    def take(self) -> list[Read]:
+    def take(self) -> list[UndatedRead]:
         """All of them, the oldest first; none are left."""
         reads = list(self._reads)
         self._reads.clear()

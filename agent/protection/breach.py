@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from agent.config.models import Privacy
     from agent.protection.stores import Store
     from agent.registry.documents import Duty, Occupancy
-    from agent.registry.letter import Disclosed
+    from agent.registry.letter import DisclosedValues
     from agent.registry.registry import Registry
 
 FILE = "breaches.json"
@@ -217,7 +217,7 @@ class Concern:
         breach: Breach,
         registry: Registry,
         config: Config,
-        disclosed: Iterable[Disclosed],
+        disclosed: Iterable[DisclosedValues],
         now: int,
     ) -> None:
         self._breach, self._registry, self._periods = breach, registry, periods(config)

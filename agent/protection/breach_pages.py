@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agent.config import Config
     from agent.protection.breach import Breach, Concerned, Step
     from agent.registry.documents import Occupancy
-    from agent.registry.letter import Gap, Known
+    from agent.registry.letter import KnowledgeGap, RecipientKnowledge
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,13 @@ class Case:
     """values of these people that the recipients concerned have received in that time"""
     received: Mapping[tuple[str, str], int]
     """the same of each recipient concerned and household"""
-    knows: Mapping[tuple[str, str], Known]
+    knows: Mapping[tuple[str, str], RecipientKnowledge]
     """what each recipient concerned was told of each household besides values"""
     waiting: int | None
     """values that wait on the gateway now; None: that tells nothing of the breach"""
     staff: int
     """people who act on the gateway, and whose names stand in the stores concerned"""
-    unsure: Sequence[Gap]
+    unsure: Sequence[KnowledgeGap]
     """what cannot be known of it"""
     missing: Sequence[str]
     """what is still to be said, as names"""
@@ -135,7 +135,7 @@ def _far(case: Case, recipient: str, language: str) -> tuple[str, str, str]:
     return says["far_name"].format(recipient=recipient), joined(parts, language), says["far_how"]
 
 
-def _facts(known: Sequence[Known], recipient: str, language: str) -> str:
+def _facts(known: Sequence[RecipientKnowledge], recipient: str, language: str) -> str:
     """What a recipient was told besides values, in words; or that it is not known here."""
     facts = list(dict.fromkeys(fact for one in known for fact in one.facts))
     schemes = ", ".join(sorted({name for one in known for name in one.schemes}))
@@ -205,7 +205,7 @@ def _people(case: Case, language: str) -> list[str]:
     return found
 
 
-def gap_words(gap: Gap, language: str) -> str:
+def gap_words(gap: KnowledgeGap, language: str) -> str:
     """Why what is counted is a minimum."""
     says = words(language)
     why = says["gaps"][gap.kind].format(recipient=gap.recipient, detail=gap.detail)

@@ -40,12 +40,12 @@ from agent.words import language as spoken
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.clerk import Asker, Call
+    from agent.clerk import Call, Caller
     from agent.disclosure import Records
     from agent.house import House
     from agent.protection.breach import Concerned
     from agent.registry.documents import Dated, Place
-    from agent.registry.letter import Known
+    from agent.registry.letter import RecipientKnowledge
 
 LISTS = {"kinds": "kind", "stores": "store", "keys": "key", "recipients": "recipient"}
 """members of a record by the options that add to them"""
@@ -58,7 +58,7 @@ AHEAD = 300
 
 async def breach_new(
     house: House,
-    asker: Asker,
+    asker: Caller,
     *,
     facts: dict[str, Any],
     named: str | None = None,
@@ -80,7 +80,7 @@ async def breach_new(
 
 async def breach_add(
     house: House,
-    asker: Asker,
+    asker: Caller,
     *,
     id: str,  # noqa: A002 -- the word people write
     facts: dict[str, Any],
@@ -98,7 +98,7 @@ async def breach_add(
     return await _shown(house, id)
 
 
-async def breach_list(house: House, asker: Asker) -> dict[str, Any]:
+async def breach_list(house: House, asker: Caller) -> dict[str, Any]:
     """List all breaches that were recorded here."""
     del asker
     standing = await _standing(house)
@@ -110,7 +110,7 @@ async def breach_list(house: House, asker: Asker) -> dict[str, Any]:
     }
 
 
-async def breach_show(house: House, asker: Asker, *, id: str) -> dict[str, Any]:  # noqa: A002
+async def breach_show(house: House, asker: Caller, *, id: str) -> dict[str, Any]:  # noqa: A002
     """Show a breach: until when what must be done, what is missing, who is concerned."""
     del asker
     return await _shown(house, id)
@@ -118,7 +118,7 @@ async def breach_show(house: House, asker: Asker, *, id: str) -> dict[str, Any]:
 
 async def breach_notification(
     house: House,
-    asker: Asker,
+    asker: Caller,
     *,
     id: str,  # noqa: A002
     language: str = "fr",
@@ -142,7 +142,7 @@ async def breach_notification(
 
 async def breach_letters(
     house: House,
-    asker: Asker,
+    asker: Caller,
     *,
     id: str,  # noqa: A002
     language: str | None = None,
@@ -194,7 +194,7 @@ def _letters(case: Case, now: float, languages: Sequence[str]) -> list[dict[str,
 
 async def breach_close(  # noqa: PLR0913 -- as many options
     house: House,
-    asker: Asker,
+    asker: Caller,
     *,
     id: str,  # noqa: A002
     reason: str = "",
@@ -455,7 +455,9 @@ async def _case(house: House, breach: Breach) -> Case:
     )
 
 
-async def _knows(house: House, people: Sequence[Concerned]) -> dict[tuple[str, str], Known]:
+async def _knows(
+    house: House, people: Sequence[Concerned]
+) -> dict[tuple[str, str], RecipientKnowledge]:
     """What each recipient concerned was told of each household besides values."""
     found, consents = {}, house.registry.consents()
     for recipient in {name for one in people for name in one.recipients}:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from agent.config import Config
-    from agent.config.models import Contact, Uplink
+    from agent.config.models import Contact, UplinkConfig
     from agent.registry.documents import Consent, Duty
-    from agent.registry.explain import Read
+    from agent.registry.explain import ConfiguredReading
     from agent.registry.registry import Registry
 
 INTERNAL = ("registry", "evidence", "operation", "control", "breach")
@@ -52,7 +52,7 @@ class Processing:
 
     config: Config
     registry: Registry
-    reads: Sequence[Read]
+    reads: Sequence[ConfiguredReading]
     now: int
 
     @property
@@ -93,7 +93,7 @@ class Processing:
         names = {one.recipient: one.name for one in forms.asks} if forms else {}
         return f"{names[recipient]} ({recipient})" if recipient in names else recipient
 
-    def uplinks(self) -> Iterator[tuple[str, Uplink, str]]:
+    def uplinks(self) -> Iterator[tuple[str, UplinkConfig, str]]:
         """Each uplink with its name and its recipient."""
         for name, uplink in self.config.uplinks.items():
             yield name, uplink, str(uplink.settings.recipient)
@@ -406,7 +406,7 @@ def assessment(of: Processing, language: str) -> dict[str, Any]:
     }
 
 
-def _flow(of: Processing, uplink: Uplink, recipient: str, language: str) -> Iterator[str]:
+def _flow(of: Processing, uplink: UplinkConfig, recipient: str, language: str) -> Iterator[str]:
     """What one recipient gets."""
     says, common = words(language), of.config.privacy.common
     purposes = sorted({one.purpose for one in of.consents if one.recipient == recipient})

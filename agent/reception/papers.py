@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.authority import claims
 from agent.authority.numbered import number_of, of_issuer
-from agent.authority.refused import REMEDIES, Code, Forged
+from agent.authority.refused import REMEDIES, Forged, ObjectCode
 from agent.authority.words import moment, seconds
 from agent.clock import stamp
 from agent.errors import NotRecorded, Refused
@@ -59,18 +59,18 @@ class Papers:
     def _record(self, verified: Verified, now: float) -> str:
         said, who, source = verified.said, verified.owner, f"{verified.typ} {verified.jti}"
         match said:
-            case claims.Consent(status="withdrawn"):
+            case claims.ConsentClaims(status="withdrawn"):
                 return self._withdrawal(said, verified.role, (who, source, now))
-            case claims.Consent():
+            case claims.ConsentClaims():
                 return self._consent(said, (who, source, now))
             case claims.OccupancySaid():
                 return self._occupancy(said, (who, source, now))
-            case claims.Duty():
+            case claims.DutyClaims():
                 return self._duty(said, (who, source, now))
             case claims.PlaceMap():
                 return self._map(said, (who, source, now))
             case _:
-                raise Forged(Code.TYP, f"{verified.typ} is nothing for the registry")
+                raise Forged(ObjectCode.TYP, f"{verified.typ} is nothing for the registry")
 
     def known(self, verified: Verified) -> bool:
         """Whether the registry has it already: a kill came between it and the note of it, or the
@@ -81,7 +81,7 @@ class Papers:
             self._on_the_disk("recorded before")
             return True
         said = verified.said
-        if isinstance(said, claims.Consent | claims.Duty) and said.status == "given":
+        if isinstance(said, claims.ConsentClaims | claims.DutyClaims) and said.status == "given":
             return self.registry.author(self._id(said.jti, verified.owner)) is not None
         if isinstance(said, claims.OccupancySaid) and said.event == "move_in":
             return any(
@@ -96,7 +96,7 @@ class Papers:
         Raises Forged E_REVOKED where it was a consent that was withdrawn (rule D5).
         """
         said = verified.said
-        if isinstance(said, claims.Consent) and said.status == "given":
+        if isinstance(said, claims.ConsentClaims) and said.status == "given":
             id_ = self._id(said.jti, verified.owner)
             found = next((one for one in self.registry.consents() if one.id == id_), None)
             if found is not None and found.withdrawn is not None:
@@ -107,11 +107,11 @@ class Papers:
                 )
                 marks = self.registry.marks(found.occupancy, found.recipient)
                 ids = [one.id for one in marks]
-                raise Forged(Code.REVOKED, words, words, remedy, marks=ids)
+                raise Forged(ObjectCode.REVOKED, words, words, remedy, marks=ids)
             if found is not None and found.replaced is not None:
                 return f"replaced by {number_of(found.replaced)} on {stamp(found.until)}"
             return f"ended on {stamp(found.until)}" if found and found.until <= now else ""
-        if isinstance(said, claims.Duty) and said.status == "given":
+        if isinstance(said, claims.DutyClaims) and said.status == "given":
             id_ = self._id(said.jti, verified.owner)
             ends = [one.until for one in self.registry.duties() if one.id == id_]
         elif isinstance(said, claims.OccupancySaid) and said.event == "move_in":
@@ -128,7 +128,7 @@ class Papers:
             return number
         return of_issuer(number, issuer)
 
-    def _withdrawal(self, said: claims.Consent, role: str, by: tuple[str, str, float]) -> str:
+    def _withdrawal(self, said: claims.ConsentClaims, role: str, by: tuple[str, str, float]) -> str:
         assert said.prev is not None
         number, own = said.prev, self._id(said.prev, by[0])
         known = [one for one in self.registry.consents() if number_of(one.id) == number]
@@ -145,11 +145,11 @@ class Papers:
         found = self.registry.withdraw([row], *by)
         return "withdrawn" if found or theirs else "withdrawn before it came: it will not be taken"
 
-    def _refusal(self, said: claims.Consent, by: tuple[str, str, float]) -> str:
+    def _refusal(self, said: claims.ConsentClaims, by: tuple[str, str, float]) -> str:
         home = next((one for one in self.registry.occupancies() if one.id == said.sub), None)
         if home is not None and home.place != said.place:
             words = "`place` differs from the place of the occupancy that `sub` names"
-            raise Forged(Code.REGISTRY, f"{said.jti}: {words}", words)
+            raise Forged(ObjectCode.REGISTRY, f"{said.jti}: {words}", words)
         assert said.recipients is not None
         row = NewWithdrawal(
             occupancy=said.sub, recipient=said.recipients[0], number=said.jti, refused=True
@@ -157,14 +157,14 @@ class Papers:
         ended = self.registry.withdraw([row], *by)
         return f"refused: {len(ended)} consents end" if ended else "refused: nothing may leave"
 
-    def _consent(self, said: claims.Consent, by: tuple[str, str, float]) -> str:
+    def _consent(self, said: claims.ConsentClaims, by: tuple[str, str, float]) -> str:
         if said.status == "refused":
             return self._refusal(said, by)
         assert said.given_at is not None
         if said.given_at > by[2] + fields.CLOCKS_DIFFER:
             given, now = stamp(said.given_at), stamp(by[2])
             words = f"given_at is {given}, and it is {now} here: write when it was signed"
-            raise Forged(Code.NOT_YET, words)
+            raise Forged(ObjectCode.NOT_YET, words)
         assert said.data is not None
         assert said.recipients is not None
         row = NewConsent(
@@ -200,7 +200,7 @@ class Papers:
         self.registry.occupy([row], *by)
         return said.event.replace("_", " ")
 
-    def _duty(self, said: claims.Duty, by: tuple[str, str, float]) -> str:
+    def _duty(self, said: claims.DutyClaims, by: tuple[str, str, float]) -> str:
         if said.status == "ended":
             meant = self._id(said.prev, by[0]) if said.prev else said.reference
             self.registry.end_duty(meant, _at(said.to), *by)
@@ -254,7 +254,9 @@ class Papers:
         ):
             if many > most:
                 words = f"with this map there would be {many:,} {what} here; {most:,} are allowed"
-                raise Forged(Code.REGISTRY, words, words, "Leave out what is not of this building.")
+                raise Forged(
+                    ObjectCode.REGISTRY, words, words, "Leave out what is not of this building."
+                )
         return found
 
     def _bring(self, found: NewMap, by: tuple[str, str, float], *, preview: bool = False) -> None:
@@ -264,7 +266,7 @@ class Papers:
             self.registry.name(found.names, *by, preview=preview)
 
 
-def _of_others(said: claims.Consent, meant: Consent) -> Forged:
+def _of_others(said: claims.ConsentClaims, meant: Consent) -> Forged:
     """A withdrawal names other people than the consent that it would end: which claims differ."""
     differs = [
         f"`{claim}`"
@@ -276,7 +278,7 @@ def _of_others(said: claims.Consent, meant: Consent) -> Forged:
     verb = "differs" if len(differs) == 1 else "differ"
     wrong = f"{' and '.join(differs)} {verb} from the consent that `prev` names"
     remedy = "Take `sub`, `place` and `prev` from one consent and sign it again with a new `jti`."
-    return Forged(Code.REGISTRY, f"{said.prev}: {wrong}", wrong, remedy)
+    return Forged(ObjectCode.REGISTRY, f"{said.prev}: {wrong}", wrong, remedy)
 
 
 def _at(text: str | None) -> int | None:
@@ -307,13 +309,13 @@ def contradiction(error: Refused, verified: Verified, policy: Policy) -> Forged:
     if isinstance(error, Forged):
         return error
     if isinstance(error, Unknowing):
-        return Forged(Code.AFTER, str(error), marks=[one.id for one in error.marks])
+        return Forged(ObjectCode.AFTER, str(error), marks=[one.id for one in error.marks])
     fault = own_fault(verified, policy)
     for ours, claim in AS_CLAIMS.items():
         fault = f"{claim}{fault.removeprefix(ours)}" if fault.startswith(ours) else fault
     if fault:
-        return Forged(Code.REGISTRY, str(error), fault, REMEDIES[Code.FORM])
-    return Forged(Code.REGISTRY, str(error), CONTRADICTS[verified.typ])
+        return Forged(ObjectCode.REGISTRY, str(error), fault, REMEDIES[ObjectCode.FORM])
+    return Forged(ObjectCode.REGISTRY, str(error), CONTRADICTS[verified.typ])
 
 
 def own_fault(verified: Verified, policy: Policy) -> str:
@@ -321,7 +323,9 @@ def own_fault(verified: Verified, policy: Policy) -> str:
     said = verified.said
     try:
         match said:
-            case claims.Consent(data=claims.ConsentData() as data, recipients=list() as recipients):
+            case claims.ConsentClaims(
+                data=claims.ConsentData() as data, recipients=list() as recipients
+            ):
                 parse(said.sub, OCCUPANCY)
                 parse(said.place)
                 fields.recipient(recipients[0])
@@ -333,7 +337,7 @@ def own_fault(verified: Verified, policy: Policy) -> str:
                 parse(said.place)
                 for moment_said in (said.from_, said.to):
                     _at(moment_said)
-            case claims.Duty():
+            case claims.DutyClaims():
                 for moment_said in (said.from_, said.to):
                     _at(moment_said)
                 fields.recipient(said.recipient)

@@ -19,19 +19,19 @@ from typing import TYPE_CHECKING, Any
 from agent.authority import claims, replay, set_aside, taken, trust
 from agent.authority.compact import MAP, take_apart
 from agent.authority.kinds import REVOKES, ROOT
-from agent.authority.refused import Code, Forged
-from agent.authority.verify import NOT_THEIRS, Audience, Known, Verified, verify
+from agent.authority.refused import Forged, ObjectCode
+from agent.authority.verify import NOT_THEIRS, Audience, VerificationContext, Verified, verify
 from agent.buffer.database import Damaged
-from agent.clock import Trust, stamp
+from agent.clock import ClockTrust, stamp
 from agent.errors import NotRecorded, NotYet, Refused, SpoolFull
 from agent.log_fields import LogEvent, fields
 from agent.reception.papers import contradiction
-from agent.reception.told import Told
+from agent.reception.told import ObjectStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.authority.book import Book
+    from agent.authority.book import TrustStore
     from agent.authority.member import Member
     from agent.authority.trust import TrustList
     from agent.clock import Clock
@@ -47,7 +47,7 @@ MOST_MARKS = 20
 """that are told of one refused consent, the last ones"""
 REFUSALS_AN_HOUR = 60
 """refusals of which senders are told: a flood of forged objects must not fill the disk"""
-UNSIGNED = {Code.FORM, Code.SIG, Code.KID, Code.INTERNAL}
+UNSIGNED = {ObjectCode.FORM, ObjectCode.SIG, ObjectCode.KID, ObjectCode.INTERNAL}
 """codes of objects of which it may not be known who signed them"""
 HOUR = 3600.0
 AHEAD = 120.0
@@ -75,7 +75,7 @@ class Reception:
 
     def __init__(  # noqa: PLR0913, PLR0917 -- each a part of its own
         self,
-        book: Book,
+        book: TrustStore,
         papers: Papers,
         clock: Clock,
         audience: Audience,
@@ -87,7 +87,7 @@ class Reception:
         self.book, self.papers, self.clock = book, papers, clock
         self.audience, self.audit = audience, audit
         self.least, self.pinned, self.witness = least, pinned, witness
-        self.told = Told(book, papers.registry.mark)
+        self.told = ObjectStatus(book, papers.registry.mark)
         self.failing: Callable[[], str] = str
         """why the disk takes nothing now, in words; empty: it does"""
         self.seats: dict[str, Seat] = {}
@@ -96,13 +96,13 @@ class Reception:
         self._refused_at: list[float] = []
         self._pruned = 0.0
 
-    def known(self) -> Known:
+    def known(self) -> VerificationContext:
         """Against what an object is judged now."""
         standing = self.book.trust
         members: dict[str, Member] = dict(standing.members) if standing else {}
         if self.witness is not None:
             members[self.witness.key.kid] = self.witness
-        return Known(
+        return VerificationContext(
             members=members,
             audience=self.audience,
             now=self.clock.now(),
@@ -138,7 +138,7 @@ class Reception:
         try:
             before = set_aside.holds(self.book.db, sha256)
             if before and via != BY_HAND:
-                raise Forged(Code.INTERNAL, "it was set aside when it came first")
+                raise Forged(ObjectCode.INTERNAL, "it was set aside when it came first")
             if raw.lstrip()[:1] == b"{":
                 answer = self.renew_trust(raw)
             else:
@@ -150,18 +150,21 @@ class Reception:
         except (Forged, NotRecorded, Damaged):
             raise
         except Refused as error:
-            raise Forged(Code.REQUEST, str(error)) from error
+            raise Forged(ObjectCode.REQUEST, str(error)) from error
         except Exception as error:
             if store_is_broken(error):
                 raise
             if _not_stored(error):
                 raise NotRecorded(f"a signed object could not be recorded: {error}") from error
             log.exception(
-                "a signed object that came by %s could not be evaluated", via,
-                extra=fields(LogEvent.OBJECT_FAILED, uplink=_uplink_of(via), code=Code.INTERNAL),
-            )  # fmt: skip
+                "a signed object that came by %s could not be evaluated",
+                via,
+                extra=fields(
+                    LogEvent.OBJECT_FAILED, uplink=_uplink_of(via), code=ObjectCode.INTERNAL
+                ),
+            )
             self._set_aside(raw, via, error, sha256)
-            raise Forged(Code.INTERNAL, f"{type(error).__name__}: {error}"[:300]) from error
+            raise Forged(ObjectCode.INTERNAL, f"{type(error).__name__}: {error}"[:300]) from error
         return answer
 
     def _set_aside(self, raw: bytes, via: str, error: Exception, sha256: str) -> None:
@@ -174,11 +177,11 @@ class Reception:
         try:
             verified = replace(verify(raw, self.known()), via=via)
         except Forged as error:
-            if error.code is Code.CLOCK and _for_the_registry(raw):
+            if error.code is ObjectCode.CLOCK and _for_the_registry(raw):
                 return self._wait_for_the_clock(raw, via)
             raise
         if (why := self.failing()) and _allows(verified.said):
-            raise Forged(Code.STORAGE, why)
+            raise Forged(ObjectCode.STORAGE, why)
         if verified.typ in self.seats and verified.typ != REVOKES:
             answer = await self.seats[verified.typ](verified)
             return {"typ": verified.typ, "jti": verified.jti, "outcome": "taken", **answer}
@@ -195,10 +198,15 @@ class Reception:
                 return await self._revoke(verified, said)
             case claims.Time():
                 outcome = self.clock.told(said.iat)
-            case claims.Consent() | claims.OccupancySaid() | claims.Duty() | claims.PlaceMap():
+            case (
+                claims.ConsentClaims()
+                | claims.OccupancySaid()
+                | claims.DutyClaims()
+                | claims.PlaceMap()
+            ):
                 return self._record(verified, via)
             case _:
-                raise Forged(Code.TYP, f"nobody here takes {verified.typ}: is it configured?")
+                raise Forged(ObjectCode.TYP, f"nobody here takes {verified.typ}: is it configured?")
         return self._settle(verified, via, outcome)
 
     def preview(self, raw: bytes) -> dict[str, Any]:
@@ -246,7 +254,7 @@ class Reception:
             if isinstance(verified.said, claims.PlaceMap):
                 self.book.note_version(verified, verified.said.ver)
             db.execute("DELETE FROM waiting WHERE sha256 = ?", (verified.sha256,))
-            if self.clock.trust is Trust.TRUSTED and self.clock.now() - self._pruned > HOUR:
+            if self.clock.trust is ClockTrust.TRUSTED and self.clock.now() - self._pruned > HOUR:
                 replay.prune(db, self.clock.now())
                 self._pruned = self.clock.now()
         self.audit("object.accepted", _ids(verified, via))
@@ -280,13 +288,15 @@ class Reception:
     def consider(self, new: TrustList) -> None:
         """See whether a list could stand, but for a person's comparing its roots. Raises Forged."""
         now = self.clock.now()
-        trusted = self.clock.trust is not Trust.UNTRUSTED
+        trusted = self.clock.trust is not ClockTrust.UNTRUSTED
         trust.admit(new, self.book.trust, self.least, now if trusted else None)
         if trusted and new.made > now + AHEAD:
-            raise Forged(Code.NOT_YET, f"it was made on {stamp(new.made)}, and it is {stamp(now)}")
+            raise Forged(
+                ObjectCode.NOT_YET, f"it was made on {stamp(new.made)}, and it is {stamp(now)}"
+            )
         if self.book.trust is None and not trust.pinned(new, self.pinned):
             words = "its roots are not those that the configuration names"
-            raise Forged(Code.KID, words, words)
+            raise Forged(ObjectCode.KID, words, words)
 
     def renew_trust(self, raw: bytes, confirmed: str | None = None) -> dict[str, Any]:
         """Let a trust list take the place of the one that stands.
@@ -304,7 +314,7 @@ class Reception:
                 "there is no trust list here yet, and the first is accepted by a person at the"
                 " gateway only: gardien trust accept FILE"
             )
-            raise Forged(Code.KID, words, words)
+            raise Forged(ObjectCode.KID, words, words)
         self.book.install(new, self.clock.now())
         self.clock.at_least(new.made)
         self.audit(
@@ -319,7 +329,7 @@ class Reception:
 
     async def again(self) -> int:
         """Try once more what waits; how much waits no longer."""
-        if self.clock.trust is Trust.UNTRUSTED:
+        if self.clock.trust is ClockTrust.UNTRUSTED:
             return 0
         waiting = self.book.waiting()
         try:
@@ -334,7 +344,7 @@ class Reception:
                 try:
                     self._tell(raw, via, await self._evaluate(raw, via))
                 except Forged as error:
-                    if error.code is Code.STORAGE:  # it waits on
+                    if error.code is ObjectCode.STORAGE:  # it waits on
                         continue
                     with self.book.transaction():
                         self.book.no_longer(sha256)
@@ -426,7 +436,7 @@ class Reception:
         }
 
     def _alarm(self, standing: TrustList | None) -> str:
-        if standing is None or self.clock.trust is Trust.UNTRUSTED:
+        if standing is None or self.clock.trust is ClockTrust.UNTRUSTED:
             return ""
         left = standing.expires - self.clock.now()
         if left < 0:
@@ -443,9 +453,9 @@ def _may_revoke(verified: Verified, kid: str, members: Mapping[str, Member]) -> 
         return
     if member.role == ROOT:
         words = "a root key is changed by a trust list only"
-        raise Forged(Code.KID, words, words)
+        raise Forged(ObjectCode.KID, words, words)
     words = f"{verified.owner} cannot take a key from {member.name}"
-    raise Forged(Code.KID, words, NOT_THEIRS)
+    raise Forged(ObjectCode.KID, words, NOT_THEIRS)
 
 
 def _not_stored(error: Exception) -> bool:
@@ -481,7 +491,7 @@ def _ids(verified: Verified, via: str) -> dict[str, Any]:
 
 def _conflicts(raw: bytes, error: Forged) -> str:
     """The lines of a rightly signed place map that contradict what is recorded, for its sender."""
-    if error.code is not Code.REGISTRY or (one := take_apart(raw)).typ != MAP:
+    if error.code is not ObjectCode.REGISTRY or (one := take_apart(raw)).typ != MAP:
         return ""
     where = re.escape(str(one.claims["jti"]))
     lines = re.findall(rf"(?<!\S){where}:([0-9]+): ", str(error))
@@ -491,7 +501,7 @@ def _conflicts(raw: bytes, error: Forged) -> str:
 def _allows(said: object) -> bool:
     """Whether something may leave, or be kept, by it that might not without it."""
     match said:
-        case claims.Consent(status=status) | claims.Duty(status=status):
+        case claims.ConsentClaims(status=status) | claims.DutyClaims(status=status):
             return status == "given"
         case claims.OccupancySaid(event=event):
             return event != "move_out"

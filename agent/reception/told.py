@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.authority.compact import MAP
-from agent.authority.refused import Code
+from agent.authority.refused import ObjectCode
 from agent.clock import stamp
 from agent.errors import NotRecorded
 from agent.log_fields import LogEvent, fields
@@ -22,10 +22,10 @@ from agent.log_fields import LogEvent, fields
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.authority.book import Book
-    from agent.registry.documents import Mark
+    from agent.authority.book import TrustStore
+    from agent.registry.documents import ConsentMark
 
-    Marked = Callable[[str], Mark | None]
+    Marked = Callable[[str], ConsentMark | None]
 
 HERE = "the building"
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class One:
     def item(self, recipient: str, mark: Marked) -> dict[str, Any]:
         """As a recipient is told it: of marks those that count for it."""
         code, _, about = self.code.partition(" ")
-        marks = about if code in {Code.AFTER, Code.REVOKED} else ""
+        marks = about if code in {ObjectCode.AFTER, ObjectCode.REVOKED} else ""
         named = filter(None, map(mark, marks.split(",")))
         said = {
             "id": f"o{self.n}-{self.at}", "typ": self.typ, "jti": self.jti, "sha256": self.sha256,
@@ -71,15 +71,15 @@ class One:
         return {name: value for name, value in said.items() if value}
 
 
-def _by(mark: Mark) -> str:
+def _by(mark: ConsentMark) -> str:
     """Who has said it: an issuer, or somebody in the building, whom nobody else needs to know."""
     return mark.word.who if mark.number else HERE
 
 
-class Told:
+class ObjectStatus:
     """The latest answers, in the book. `mark`: gives one by its id."""
 
-    def __init__(self, book: Book, mark: Marked) -> None:
+    def __init__(self, book: TrustStore, mark: Marked) -> None:
         self._book, self._mark = book, mark
         # in a table of their own: an earlier version reads every column of `told`
         rows = book.db.execute(

@@ -10,7 +10,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from agent.authority.audit import FOLDER, Broken, Chain
-from agent.authority.book import FILE, Book
+from agent.authority.book import FILE, TrustStore
 from agent.authority.key import Key
 from agent.authority.kinds import WITNESS
 from agent.authority.member import Member
@@ -24,7 +24,7 @@ from agent.storage import volatile
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from agent.authority.settings import Trust
+    from agent.authority.settings import TrustSettings
     from agent.clock import Clock
     from agent.reception.papers import Papers
     from agent.registry.identity import Identity
@@ -183,14 +183,14 @@ def open_reception(  # noqa: PLR0913, PLR0917 -- each a part of its own
     state: Path,
     identity: Identity,
     building: str | None,
-    trust: Trust,
+    trust: TrustSettings,
     papers: Papers,
     clock: Clock,
     notes: Notes,
 ) -> Iterator[Reception]:
     """Open the book of authority."""
     key = Key.of(identity.signing_key.public_key())
-    with Book.open(state / FILE, volatile(state)) as book:
+    with TrustStore.open(state / FILE, volatile(state)) as book:
         yield Reception(
             book,
             papers,

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from agent.registry.documents import Document, Place
-    from agent.registry.entries import Said
-    from agent.registry.index import Index
+    from agent.registry.entries import Input
+    from agent.registry.index import RegistryIndex
 
-    R = TypeVar("R", bound=Said)
+    R = TypeVar("R", bound=Input)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def each(
     return documents
 
 
-def standing(index: Index) -> Claims:
+def standing(index: RegistryIndex) -> Claims:
     """All that is claimed already."""
     documents: list[Document] = [
         *index.installations, *index.occupancies, *index.consents, *index.aliases, *index.duties,
@@ -93,7 +93,7 @@ def claimed(claims: Claims, document: Document) -> Document:
     return document
 
 
-def dwelling(index: Index, text: str, what: str) -> Place:
+def dwelling(index: RegistryIndex, text: str, what: str) -> Place:
     """Find a dwelling. Raises Refused where there is none, or it is common; `what` is for them
     only.
     """

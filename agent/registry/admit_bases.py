@@ -14,8 +14,8 @@ from agent.registry.again import consent_again, duty_again
 from agent.registry.dates import day_of_the_year, sane
 from agent.registry.documents import (
     Consent,
+    ConsentMark,
     Duty,
-    Mark,
     OccupancyState,
     Withdrawal,
     covers,
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from agent.registry.documents import Document, Occupancy, Place, Word
     from agent.registry.entries import NewConsent, NewDuty, NewWithdrawal
     from agent.registry.gate import Policy
-    from agent.registry.index import Index
+    from agent.registry.index import RegistryIndex
 
 
 def admit_consents(
-    index: Index,
+    index: RegistryIndex,
     rows: Sequence[NewConsent],
     author: Author,
     policy: Policy,
@@ -104,7 +104,7 @@ def admit_consents(
 
 
 def admit_withdrawals(
-    index: Index, rows: Sequence[NewWithdrawal], author: Author, *, marked: bool
+    index: RegistryIndex, rows: Sequence[NewWithdrawal], author: Author, *, marked: bool
 ) -> list[Document]:
     """Documents for what no longer counts, from now on and for all time, with its mark.
 
@@ -146,7 +146,7 @@ def admit_withdrawals(
 
 
 def _withdrawn_by(
-    index: Index, known: Mapping[str, Consent], row: NewWithdrawal, author: Author
+    index: RegistryIndex, known: Mapping[str, Consent], row: NewWithdrawal, author: Author
 ) -> tuple[str | None, str | None, list[Consent]]:
     """Whose withdrawal it is, for which recipient (None: for all), and which consents it may end.
 
@@ -196,10 +196,10 @@ def _marks(
     recipient: str | None,
     ends: Sequence[Document],
     word: Word,
-) -> Iterator[Mark]:
+) -> Iterator[ConsentMark]:
     cause = "refused" if row.refused else "withdrawn"
     for to in (_concerned(row, ends) or [recipient]) if occupancy else ():
-        yield Mark(drawn(), occupancy or "", to, cause, word, row.number)
+        yield ConsentMark(drawn(), occupancy or "", to, cause, word, row.number)
 
 
 def _concerned(row: NewWithdrawal, ends: Sequence[Document]) -> list[str | None]:
@@ -214,20 +214,23 @@ def _theirs(known: Mapping[str, Consent], occupancy: str | None) -> list[Consent
     return [one for one in known.values() if one.occupancy == occupancy and one.withdrawn is None]
 
 
-def admit_missing_marks(index: Index, author: Author) -> list[Document]:
+def admit_missing_marks(index: RegistryIndex, author: Author) -> list[Document]:
     """A mark for each withdrawal that an earlier version of gardien has recorded without one."""
     return [
-        Mark(drawn(), occupancy, recipient, "withdrawn", author.word(""))
+        ConsentMark(drawn(), occupancy, recipient, "withdrawn", author.word(""))
         for occupancy, recipient in index.unmarked()
     ]
 
 
-def admit_restored(index: Index, author: Author) -> list[Document]:
+def admit_restored(index: RegistryIndex, author: Author) -> list[Document]:
     """A mark for everybody: what they agreed to or withdrew since the backup may not be here."""
-    return [Mark(drawn(), home.id, None, "restored", author.word("")) for home in index.occupancies]
+    return [
+        ConsentMark(drawn(), home.id, None, "restored", author.word(""))
+        for home in index.occupancies
+    ]
 
 
-def admit_duties(index: Index, rows: Sequence[NewDuty], author: Author) -> list[Document]:
+def admit_duties(index: RegistryIndex, rows: Sequence[NewDuty], author: Author) -> list[Document]:
     """Documents for duties. They all name one recipient at a time: the building manager."""
     claims = standing(index)
     duties = list(index.duties)
@@ -263,7 +266,9 @@ def admit_duties(index: Index, rows: Sequence[NewDuty], author: Author) -> list[
     return each(rows, admit)
 
 
-def admit_end_of_duty(index: Index, id_: str, until: int | None, author: Author) -> list[Document]:
+def admit_end_of_duty(
+    index: RegistryIndex, id_: str, until: int | None, author: Author
+) -> list[Document]:
     """Renew a duty, named by its id or its reference, with its end; from its beginning on: it
     never was one. Raises Refused.
     """
@@ -299,7 +304,7 @@ def _not_in_the_future(row: NewConsent, author: Author, policy: Policy) -> None:
 
 
 def _signed_by_them(
-    index: Index, row: NewConsent, home: Occupancy, author: Author, policy: Policy
+    index: RegistryIndex, row: NewConsent, home: Occupancy, author: Author, policy: Policy
 ) -> None:
     """Refuse what was signed before these people moved in, unless it names them."""
     signed = author.now if row.given is None else row.given
@@ -323,7 +328,7 @@ def _day(at: float, policy: Policy) -> date:
     return datetime.fromtimestamp(at, policy.zone or UTC).date()
 
 
-def _home(index: Index, row: NewConsent, author: Author) -> tuple[Occupancy, int]:
+def _home(index: RegistryIndex, row: NewConsent, author: Author) -> tuple[Occupancy, int]:
     """Whose consent it is, and since when it counts."""
     if row.lease is not None and row.occupancy is None:
         return _of_lease(index, row, row.lease.strip(), author)
@@ -331,7 +336,7 @@ def _home(index: Index, row: NewConsent, author: Author) -> tuple[Occupancy, int
     return _lives_there(index, row, since), since
 
 
-def _stood_while_they_lived_there(index: Index, row: NewConsent, author: Author) -> bool:
+def _stood_while_they_lived_there(index: RegistryIndex, row: NewConsent, author: Author) -> bool:
     """Whether a row of a list states what people agreed to who have moved out since."""
     if not (row.where and row.lease and row.since is None and row.replaces is None):
         return False
@@ -346,13 +351,15 @@ def _stood_while_they_lived_there(index: Index, row: NewConsent, author: Author)
     )
 
 
-def _leases(index: Index, place: Place, lease: str) -> list[Occupancy]:
+def _leases(index: RegistryIndex, place: Place, lease: str) -> list[Occupancy]:
     """The occupancies of this reference, or id."""
     homes = index.occupancies_of(place.id)
     return [home for home in homes if home.reference == lease.strip() or home.id == squeeze(lease)]
 
 
-def _of_lease(index: Index, row: NewConsent, lease: str, author: Author) -> tuple[Occupancy, int]:
+def _of_lease(
+    index: RegistryIndex, row: NewConsent, lease: str, author: Author
+) -> tuple[Occupancy, int]:
     """Who has this lease; their consent counts from when they move in, if that is to come."""
     place = dwelling(index, row.place, "consent")
     named = _leases(index, place, lease)
@@ -380,7 +387,7 @@ def _of_lease(index: Index, row: NewConsent, lease: str, author: Author) -> tupl
     )  # fmt: skip
 
 
-def _lives_there(index: Index, row: NewConsent, since: int) -> Occupancy:
+def _lives_there(index: RegistryIndex, row: NewConsent, since: int) -> Occupancy:
     if row.occupancy is not None:
         id_ = parse(row.occupancy, OCCUPANCY)
         home = next((doc for doc in index.occupancies if doc.id == id_), None)
@@ -405,7 +412,7 @@ def _lives_there(index: Index, row: NewConsent, since: int) -> Occupancy:
     return found
 
 
-def _nobody(index: Index, place: Place, t: int) -> str:
+def _nobody(index: RegistryIndex, place: Place, t: int) -> str:
     """Why nobody who lives there can have agreed, or withdrawn, at t."""
     state, since = index.occupancy_state(place.id, t)
     if state is OccupancyState.VACANT:
@@ -421,7 +428,7 @@ def _nobody(index: Index, place: Place, t: int) -> str:
 
 
 def _knowing(
-    index: Index, claims: Claims, row: NewConsent, consent: Consent, author: Author
+    index: RegistryIndex, claims: Claims, row: NewConsent, consent: Consent, author: Author
 ) -> Consent:
     """The consent, from the last mark on. Raises Unknowing where it does not know a mark, NotYet
     where it may know one that has not come.
@@ -444,7 +451,7 @@ def _knowing(
     return replace(consent, since=max(consent.since, int(min(last, author.now))))
 
 
-def _of_one_lease(index: Index, row: NewConsent, home: Occupancy) -> None:
+def _of_one_lease(index: RegistryIndex, row: NewConsent, home: Occupancy) -> None:
     """Refuse a row of a list that says not whose it is, where it may be of those before."""
     if row.occupancy or row.lease or not row.where:
         return

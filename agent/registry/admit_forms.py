@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from agent.registry.admission import Author
-    from agent.registry.documents import Document, Mark
+    from agent.registry.documents import ConsentMark, Document
     from agent.registry.entries import NewAnswer
     from agent.registry.gate import Policy
-    from agent.registry.index import Index
+    from agent.registry.index import RegistryIndex
 
 DAY = 86_400
 
 
 def admit_forms(
-    index: Index, places: Sequence[str], boxes: Sequence[Box], author: Author
+    index: RegistryIndex, places: Sequence[str], boxes: Sequence[Box], author: Author
 ) -> list[Document]:
     """A form for whoever lives in each place now. Raises Refused where nobody is known to."""
     recipients = sorted({box.recipient for box in boxes})
@@ -56,7 +56,7 @@ def admit_forms(
 
 
 def admit_answers(
-    index: Index,
+    index: RegistryIndex,
     rows: Sequence[NewAnswer],
     author: Author,
     policy: Policy,
@@ -106,7 +106,7 @@ def admit_answers(
     return documents
 
 
-def _proved(index: Index, form: Form, row: NewAnswer, author: Author) -> Iterator[Document]:
+def _proved(index: RegistryIndex, form: Form, row: NewAnswer, author: Author) -> Iterator[Document]:
     """The consents of a form whose scan was not there when it was brought."""
     if "sha256:" not in row.proof:
         return
@@ -118,7 +118,7 @@ def _proved(index: Index, form: Form, row: NewAnswer, author: Author) -> Iterato
 
 
 def _answered(
-    index: Index,
+    index: RegistryIndex,
     found: Sequence[tuple[NewAnswer, Form]],
     author: Author,
     policy: Policy,
@@ -140,7 +140,7 @@ def _answered(
     return [*refused, *given]
 
 
-def _form(index: Index, row: NewAnswer) -> Form:
+def _form(index: RegistryIndex, row: NewAnswer) -> Form:
     id_ = parse(row.form, NUMBER)
     form = index.forms.get(id_)
     if form is None:
@@ -177,7 +177,7 @@ def _recipients(form: Form, row: NewAnswer, answer: str) -> set[str]:
 
 
 def _consents(
-    indexes: tuple[Index, Index],
+    indexes: tuple[RegistryIndex, RegistryIndex],
     row: NewAnswer,
     form: Form,
     without_effect: list[Refused],
@@ -223,6 +223,6 @@ def _consents(
         )
 
 
-def _knows(index: Index, form: Form, to: str) -> list[Mark]:
+def _knows(index: RegistryIndex, form: Form, to: str) -> list[ConsentMark]:
     """The marks that a form does not know; none: it counts."""
     return unknown(index.marks_of(form.occupancy, to), form.after, (), "")

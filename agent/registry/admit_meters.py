@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from agent.registry.claims import Claims
     from agent.registry.documents import Document, Indexes, Word
     from agent.registry.entries import NewExchange, NewInstallation
-    from agent.registry.index import Index
+    from agent.registry.index import RegistryIndex
 
 PROOFS = ("display", "load")
 
@@ -30,7 +30,7 @@ NO_CHANNEL = "multiplier, offset: of which quantity? name its channel"
 
 
 def admit_installations(
-    index: Index, rows: Sequence[NewInstallation], author: Author
+    index: RegistryIndex, rows: Sequence[NewInstallation], author: Author
 ) -> list[Document]:
     """Documents for meters; one that meets a standing one is refused with both named. A row of a
     list that says what stands already has none.
@@ -68,7 +68,9 @@ def admit_installations(
     return each(rows, admit)
 
 
-def admit_exchanges(index: Index, rows: Sequence[NewExchange], author: Author) -> list[Document]:
+def admit_exchanges(
+    index: RegistryIndex, rows: Sequence[NewExchange], author: Author
+) -> list[Document]:
     """Documents for meters that ended, each with the one that follows it, if one does.
 
     The new one measures what the old one did, from the same instant on. A meter that never
@@ -115,7 +117,7 @@ def admit_exchanges(index: Index, rows: Sequence[NewExchange], author: Author) -
     return in_order(each(rows, admit))
 
 
-def admit_pin(index: Index, device: str, serial: str, author: Author) -> list[Document]:
+def admit_pin(index: RegistryIndex, device: str, serial: str, author: Author) -> list[Document]:
     """Renew the device's installations without a serial number, with the one it said."""
     loose = _loose(index, device, author)
     # asked whenever a device says who it is: what stands is costly to gather
@@ -123,7 +125,7 @@ def admit_pin(index: Index, device: str, serial: str, author: Author) -> list[Do
 
 
 def admit_pins(
-    index: Index, said: Mapping[str, str], author: Author, refused: MutableMapping[str, str]
+    index: RegistryIndex, said: Mapping[str, str], author: Author, refused: MutableMapping[str, str]
 ) -> list[Document]:
     """The same of many devices, of which each `said` its serial number; why one of them cannot be
     that meter is added to `refused`.
@@ -142,7 +144,7 @@ def admit_pins(
     return found
 
 
-def _loose(index: Index, device: str, author: Author) -> list[Installation]:
+def _loose(index: RegistryIndex, device: str, author: Author) -> list[Installation]:
     known = index.known_as(device)
     return [doc for doc in known if doc.serial is None and covers(doc, int(author.now))]
 
@@ -154,7 +156,9 @@ def _pinned(
     return [claimed(claims, replace(doc, serial=number, pinned=True, word=word)) for doc in loose]
 
 
-def admit_proof(index: Index, meters: Sequence[str], how: str, author: Author) -> list[Document]:
+def admit_proof(
+    index: RegistryIndex, meters: Sequence[str], how: str, author: Author
+) -> list[Document]:
     """Renew installations, by id, with how a person made sure of them."""
     if how not in PROOFS:
         raise Refused(f'"{how}" is none of {", ".join(PROOFS)}')
@@ -163,7 +167,7 @@ def admit_proof(index: Index, meters: Sequence[str], how: str, author: Author) -
     return [replace(known[id_], verified=how, word=word) for id_ in meters]
 
 
-def _claimed(index: Index, claims: Claims, new: Installation) -> Document:
+def _claimed(index: RegistryIndex, claims: Claims, new: Installation) -> Document:
     """As `claimed`, and what to do about the same meter elsewhere, or there since another day."""
     old = claims.against(new)
     if not isinstance(old, Installation) or old.word.revision == new.word.revision:
@@ -195,7 +199,7 @@ def _indexes(given: Mapping[str, Decimal] | None, channel: str | None) -> Indexe
     return tuple(sorted((given or {}).items()))
 
 
-def _old(index: Index, row: NewExchange, at: int) -> Installation:
+def _old(index: RegistryIndex, row: NewExchange, at: int) -> Installation:
     """The one meter that is meant. Raises Refused on none or several, with candidates."""
     place = index.labels.find(row.place)
     there = [doc for doc in index.meters_of(place.id) if covers(doc, at) or row.never]

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from agent.registry.claims import Claims
     from agent.registry.documents import Consent, Document
     from agent.registry.entries import NewOccupancy
-    from agent.registry.index import Index
+    from agent.registry.index import RegistryIndex
 
 
-def admit_occupancies(index: Index, rows: Sequence[NewOccupancy], author: Author) -> list[Document]:
+def admit_occupancies(
+    index: RegistryIndex, rows: Sequence[NewOccupancy], author: Author
+) -> list[Document]:
     """Documents for what notices say; ends are admitted before beginnings, whatever their order.
 
     Two occupancies of one dwelling that overlap are refused with both named.
@@ -48,7 +50,7 @@ def admit_occupancies(index: Index, rows: Sequence[NewOccupancy], author: Author
 class _Notices:
     """The rows of one call, each on top of those before it."""
 
-    def __init__(self, index: Index, author: Author) -> None:
+    def __init__(self, index: RegistryIndex, author: Author) -> None:
         self._index, self._author = index, author
         self._claims: Claims = standing(index)
         self._now = {home.id: home for home in index.occupancies}

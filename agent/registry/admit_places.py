@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from agent.registry.admission import Author
     from agent.registry.documents import Document
     from agent.registry.entries import NewAlias, NewPlace
-    from agent.registry.index import Index
+    from agent.registry.index import RegistryIndex
     from agent.registry.schemes import Scheme
 
 
 def admit_places(
-    index: Index, rows: Sequence[NewPlace], author: Author, lots: Sequence[NewAlias] = ()
+    index: RegistryIndex, rows: Sequence[NewPlace], author: Author, lots: Sequence[NewAlias] = ()
 ) -> list[Document]:
     """Documents for places, and for each dwelling an occupancy that begins at `since`.
 
@@ -83,7 +83,7 @@ def admit_places(
     return [*places, *admit_aliases(index.and_with(places), lots, author)] if lots else places
 
 
-def admit_aliases(index: Index, rows: Sequence[NewAlias], author: Author) -> list[Document]:
+def admit_aliases(index: RegistryIndex, rows: Sequence[NewAlias], author: Author) -> list[Document]:
     """Documents for aliases, ends first; one that another place has, or a second one where there
     may be but one, is refused with both named.
     """
@@ -119,7 +119,7 @@ def admit_aliases(index: Index, rows: Sequence[NewAlias], author: Author) -> lis
     return each(rows, admit, lambda row: row.ends)
 
 
-def _place_of(index: Index, row: NewAlias) -> Place:
+def _place_of(index: RegistryIndex, row: NewAlias) -> Place:
     try:
         return index.labels.find(row.place)
     except Refused as error:
@@ -130,7 +130,9 @@ def _place_of(index: Index, row: NewAlias) -> Place:
         ) from error
 
 
-def _ended(index: Index, place: Place, known: Scheme, row: NewAlias, author: Author) -> Alias:
+def _ended(
+    index: RegistryIndex, place: Place, known: Scheme, row: NewAlias, author: Author
+) -> Alias:
     value = value_of(known, row.value) if row.value else None
     at = author.since(row.until)
     meant = [

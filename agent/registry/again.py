@@ -15,10 +15,10 @@ from agent.registry.documents import covers, serial_key
 if TYPE_CHECKING:
     from agent.registry.documents import Consent, Duty, Installation, Place
     from agent.registry.entries import NewConsent, NewDuty, NewInstallation, NewPlace
-    from agent.registry.index import Index
+    from agent.registry.index import RegistryIndex
 
 
-def place_again(index: Index, row: NewPlace, known: Place | None, new: Place) -> bool:
+def place_again(index: RegistryIndex, row: NewPlace, known: Place | None, new: Place) -> bool:
     """Whether the place of that label is the one that the row states."""
     if not row.where or known is None or known.type != new.type:
         return False
@@ -28,7 +28,9 @@ def place_again(index: Index, row: NewPlace, known: Place | None, new: Place) ->
     return row.since is None or any(home.since == row.since for home in homes)
 
 
-def meter_again(index: Index, row: NewInstallation, new: Installation) -> Installation | None:
+def meter_again(
+    index: RegistryIndex, row: NewInstallation, new: Installation
+) -> Installation | None:
     """Find the installation that the row states. Raises Refused on a meter of a list that was
     taken away from there: the list is older than that, or does not say since when it is back.
     """
@@ -50,7 +52,7 @@ def meter_again(index: Index, row: NewInstallation, new: Installation) -> Instal
     return None
 
 
-def consent_again(index: Index, row: NewConsent, new: Consent) -> Consent | None:
+def consent_again(index: RegistryIndex, row: NewConsent, new: Consent) -> Consent | None:
     """Find the consent that the row states; one that replaces another states a new one."""
     if row.id is not None or row.replaces is not None:
         return None
@@ -62,7 +64,7 @@ def consent_again(index: Index, row: NewConsent, new: Consent) -> Consent | None
     return None
 
 
-def duty_again(index: Index, row: NewDuty, new: Duty) -> Duty | None:
+def duty_again(index: RegistryIndex, row: NewDuty, new: Duty) -> Duty | None:
     """Find the duty that the row states."""
     for old in index.duties:
         same = (old.recipient, old.reference, old.channels, old.billing) == (

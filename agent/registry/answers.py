@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from agent.registry.documents import (
         Alias,
         Consent,
+        ConsentMark,
         Dated,
         Duty,
         Indexes,
         Installation,
-        Mark,
         Occupancy,
         Place,
         Word,
@@ -251,7 +251,7 @@ def _consent(consent: Consent) -> Answer:
     }
 
 
-def marks(registry: Registry, rows: Sequence[Mark]) -> Answer:
+def marks(registry: Registry, rows: Sequence[ConsentMark]) -> Answer:
     """What people have withdrawn or refused."""
     homes = {home.id: home.place for home in registry.occupancies()}
     return {

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tinydb import TinyDB
 
-from agent.durable import Disk
+from agent.durable import DiskWriter
 from agent.errors import NotRecorded, Refused
 from agent.registry.registry import TABLE, Registry
-from agent.registry.storage import Aside
+from agent.registry.storage import RegistryFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ NUMBERS = count(1)
 """of drafts: one that is given up may still be written while the next one is"""
 
 
-class Draft(Registry):
+class RegistryDraft(Registry):
     """A copy of a registry that any thread may change: nothing of it holds before it is taken."""
 
     def __init__(self, registry: Registry) -> None:
@@ -42,7 +42,7 @@ class Draft(Registry):
         self.mute, self.marked = registry.mute, registry.marked
         self._whole = registry.written
         self.unrecorded, self._notes, self._good = (), None, None
-        self._file = self._aside = Aside(self._storage, f"draft{next(NUMBERS)}")
+        self._file = self._aside = RegistryFile(self._storage, f"draft{next(NUMBERS)}")
         self._table = TinyDB(storage=lambda: self._aside).table(TABLE)
 
     def _not_taken(self, error: Exception, _: Sequence[Document]) -> None:
@@ -56,14 +56,14 @@ class Draft(Registry):
         taken = self._registry.take(staged, self.state(), self._of)
         if not taken:
             with suppress(OSError):
-                Disk.make(partial(staged.unlink, missing_ok=True))
+                DiskWriter.make(partial(staged.unlink, missing_ok=True))
         return taken
 
 
 async def beside(registry: Registry, change: Callable[[Registry], T]) -> T:
     """Make a change. Raises Refused as it does, or where others kept changing the registry."""
     for _ in range(TRIES):
-        draft = Draft(registry)
+        draft = RegistryDraft(registry)
         try:
             answer = await asyncio.to_thread(partial(_uncollected, change, draft))
             if draft.taken():

@@ -332,7 +332,7 @@ def _rest(text: str, name: str, columns: Mapping[str, str], unchanged: int) -> A
     return {"not_read": sheet.unread(text, name, columns), "unchanged": unchanged}
 
 
-def _meter(line: sheet.Line, zone: str | None) -> NewInstallation:
+def _meter(line: sheet.SheetRow, zone: str | None) -> NewInstallation:
     cells = line.cells
     (since,), fault = written.dated(line, zone, "since")
     fault = fault or written.eaten(cells.get("serial", ""), "serial")

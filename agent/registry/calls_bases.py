@@ -76,7 +76,7 @@ def give(  # noqa: PLR0913 -- as many options
         "step": step or "", "purpose": purpose or "", "since": since or "", "until": until or "",
         "given": given or "", "lease": lease or "", "after": " ".join(after),
     }  # fmt: skip
-    lines = [sheet.Line("", {"place": place}) for place in places]
+    lines = [sheet.SheetRow("", {"place": place}) for place in places]
     unread = {}
     if text is not None:
         lines += sheet.read(text, name, COLUMNS, ("place",))
@@ -183,7 +183,7 @@ def duty_list(registry: Registry, *, who: str, now: float) -> Answer:  # noqa: A
 
 
 def _consent(
-    line: sheet.Line, common: dict[str, str], zone: str | None, replaces: str | None
+    line: sheet.SheetRow, common: dict[str, str], zone: str | None, replaces: str | None
 ) -> NewConsent:
     cells = common | dict(line.cells)
     seconds, fault = 1, line.fault
@@ -192,7 +192,7 @@ def _consent(
     except Refused as error:
         fault = fault or str(error)
     (since, until, given), wrong = written.dated(
-        sheet.Line(line.where, cells, fault), zone, "since", "until", "given"
+        sheet.SheetRow(line.where, cells, fault), zone, "since", "until", "given"
     )
     return NewConsent(
         cells.get("place", ""),

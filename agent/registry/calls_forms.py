@@ -15,7 +15,7 @@ from agent.registry import answers, sheet, written
 from agent.registry.dates import DAY
 from agent.registry.documents import covers
 from agent.registry.entries import NewAnswer
-from agent.registry.forms import MOST_BOXES, NUMBER, Box, Page, answer, answer_list, printed
+from agent.registry.forms import MOST_BOXES, NUMBER, Box, FormPage, answer, answer_list, printed
 from agent.registry.gate import policy as named_policy
 from agent.registry.marks import unknown
 from agent.registry.place import parse, shown
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from agent.registry.answers import Answer
-    from agent.registry.documents import Consent, Form, Mark
-    from agent.registry.forms import Look
+    from agent.registry.documents import Consent, ConsentMark, Form
+    from agent.registry.forms import FormLayout
     from agent.registry.registry import Registry
 
 NO_SCANS: Mapping[str, str] = {}
@@ -63,11 +63,11 @@ def _is_number(cell: str) -> bool:
         return False
 
 
-def pages(registry: Registry, forms: Sequence[Form]) -> list[Page]:
+def pages(registry: Registry, forms: Sequence[Form]) -> list[FormPage]:
     """What stands on each form."""
     homes = {home.id: home for home in registry.occupancies()}
     return [
-        Page(
+        FormPage(
             form,
             registry.label(form.place) or shown(form.place),
             homes[form.occupancy].reference or "",
@@ -86,7 +86,7 @@ def forms(  # noqa: PLR0913 -- as many options
     again: bool,
     due: int,
     boxes: Sequence[Box],
-    look: Look,
+    look: FormLayout,
     language: str,
 ) -> Answer:
     """Print a form for each of these places, or for each dwelling where somebody lives and no form
@@ -164,7 +164,7 @@ def _without_effect(registry: Registry, form: Form) -> bool:
     )
 
 
-def _later_marks(registry: Registry, form: Form, recipients: Collection[str]) -> list[Mark]:
+def _later_marks(registry: Registry, form: Form, recipients: Collection[str]) -> list[ConsentMark]:
     """What the people of a form have said no to since it was printed."""
     marks = (registry.marks_of(form.occupancy, to) for to in recipients)
     return [

@@ -13,16 +13,16 @@ from agent.clock import stamp
 from agent.registry.documents import (
     Alias,
     Consent,
+    ConsentMark,
     Duty,
     Installation,
-    Mark,
     Occupancy,
     Withdrawal,
     serial_key,
 )
 from agent.registry.marks import sentence
 from agent.registry.place import shown
-from agent.registry.schemes import Names, scheme
+from agent.registry.schemes import Cardinality, scheme
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -114,7 +114,7 @@ class Claims:
             said = f"{document.recipient} is building manager by {document.reference}"
         elif isinstance(document, Withdrawal):
             return f"consent {document.id} was withdrawn"
-        elif isinstance(document, Mark):
+        elif isinstance(document, ConsentMark):
             return f"{shown(document.occupancy)}: {sentence(document)}"
         else:
             return f"{self._named(document.id)} is a place"
@@ -156,9 +156,9 @@ def _things(document: Installation | Occupancy | Consent | Alias | Duty) -> Iter
             yield ("consents", document.occupancy, document.recipient, document.purpose)
     elif isinstance(document, Alias):
         names = scheme(document.scheme).names
-        if names is not Names.SHARED:
+        if names is not Cardinality.SHARED:
             yield ("means", document.scheme, document.value)
-        if names is not Names.PARTS:
+        if names is not Cardinality.PARTS:
             yield ("is called", document.place, document.scheme)
     else:
         yield ("duty", document.reference)

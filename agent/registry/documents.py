@@ -189,7 +189,7 @@ class Withdrawal:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class ConsentMark:
     """The people of an occupancy have withdrawn or refused, or this state was restored: a consent
     counts from here on only if it was given knowing of that (marks.py).
     """
@@ -248,7 +248,9 @@ class Duty:
     """days of the year, as `06-30`"""
 
 
-Document = Place | Alias | Occupancy | Installation | Consent | Withdrawal | Mark | Form | Duty
+Document = (
+    Place | Alias | Occupancy | Installation | Consent | Withdrawal | ConsentMark | Form | Duty
+)
 
 Dated = Alias | Occupancy | Installation | Consent | Duty
 """what holds for an interval"""

@@ -13,7 +13,7 @@ EVERY_CHANNEL = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class Input:
     """What every row has."""
 
     where: str = ""
@@ -23,7 +23,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class NewPlace(Said):
+class NewPlace(Input):
     """A place and its label."""
 
     label: str
@@ -38,7 +38,7 @@ class NewPlace(Said):
 
 
 @dataclass(frozen=True, slots=True)
-class NewAlias(Said):
+class NewAlias(Input):
     """Another system's name of a place."""
 
     place: str
@@ -55,7 +55,7 @@ class NewAlias(Said):
 
 
 @dataclass(frozen=True, slots=True)
-class NewOccupancy(Said):
+class NewOccupancy(Input):
     """Who lives in a dwelling from when to when: what one notice says."""
 
     event: str
@@ -73,7 +73,7 @@ class NewOccupancy(Said):
 
 
 @dataclass(frozen=True, slots=True)
-class NewInstallation(Said):
+class NewInstallation(Input):
     """A meter in a place."""
 
     place: str
@@ -89,7 +89,7 @@ class NewInstallation(Said):
 
 
 @dataclass(frozen=True, slots=True)
-class NewExchange(Said):
+class NewExchange(Input):
     """Another meter took the place of one, or none did."""
 
     place: str
@@ -116,7 +116,7 @@ class NewExchange(Said):
 
 
 @dataclass(frozen=True, slots=True)
-class NewConsent(Said):
+class NewConsent(Input):
     """What the people of one dwelling agreed to."""
 
     place: str
@@ -151,7 +151,7 @@ class NewConsent(Said):
 
 
 @dataclass(frozen=True, slots=True)
-class NewWithdrawal(Said):
+class NewWithdrawal(Input):
     """What the people of one dwelling no longer agree to."""
 
     id: str | None = None
@@ -170,7 +170,7 @@ class NewWithdrawal(Said):
 
 
 @dataclass(frozen=True, slots=True)
-class NewAnswer(Said):
+class NewAnswer(Input):
     """A consent form that came back."""
 
     form: str
@@ -185,7 +185,7 @@ class NewAnswer(Said):
 
 
 @dataclass(frozen=True, slots=True)
-class NewDuty(Said):
+class NewDuty(Input):
     """What the building manager must or may have of all dwellings."""
 
     recipient: str

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FOREVER = 1 << 62
 
 
-class Shown(NamedTuple):
+class ShownIndex(NamedTuple):
     """What a meter showed at an instant, in its own digits, before any multiplier."""
 
     t: int
@@ -45,7 +45,7 @@ class Flow(NamedTuple):
 
 
 def flow(
-    meters: Sequence[Installation], channel: str, last: Shown | Forgotten, now: Shown
+    meters: Sequence[Installation], channel: str, last: ShownIndex | Forgotten, now: ShownIndex
 ) -> Flow | None:
     """What flowed between two good readings of a place; None where no meter measured for a while,
     an index fell, or one that counts is forgotten.

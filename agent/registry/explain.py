@@ -27,7 +27,7 @@ UNTOLD = "the catalogue does not explain it to people"
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class ConfiguredReading:
     """What is read of a device, as configured."""
 
     device: str
@@ -45,7 +45,7 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Explanation:
     """One quantity of one place for one recipient."""
 
     place: str | None
@@ -64,15 +64,19 @@ class Told:
 
 
 def explain(
-    registry: Registry, policy: Policy, read: Iterable[Read], recipients: Sequence[str], t: int
-) -> list[Told]:
+    registry: Registry,
+    policy: Policy,
+    read: Iterable[ConfiguredReading],
+    recipients: Sequence[str],
+    t: int,
+) -> list[Explanation]:
     """Everything that is read, for each recipient, as it stands at t by what is known now.
 
     A device that has not said its serial number yet is taken for the one that was recorded.
     """
     known: dict[str, Consent | Duty] = {one.id: one for one in registry.consents()}
     known |= {one.id: one for one in registry.duties()}
-    found: list[Told] = []
+    found: list[Explanation] = []
     for one in read:
         place = one.place or place_of(registry, one, t)
         for recipient in recipients:
@@ -83,15 +87,15 @@ def explain(
 def _of(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     registry: Registry,
     policy: Policy,
-    one: Read,
-    place: str | Held,
+    one: ConfiguredReading,
+    place: str | UnassignedDevice,
     recipient: str,
     t: int,
     known: dict[str, Consent | Duty],
-) -> Iterator[Told]:
+) -> Iterator[Explanation]:
     channel = channels()[one.channel]
-    if isinstance(place, Held):
-        yield Told(None, one.device, one.channel, recipient, None, "", place.why)
+    if isinstance(place, UnassignedDevice):
+        yield Explanation(None, one.device, one.channel, recipient, None, "", place.why)
         return
     if one.derived:
         channel = replace(channel, kind=channel.derived)
@@ -99,21 +103,23 @@ def _of(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     if isinstance(answer, Why):
         untold = place[0] == "D" and channel.en is None
         why = UNTOLD if untold else _held(answer, place)
-        yield Told(place, one.device, one.channel, recipient, None, "", why)
+        yield Explanation(place, one.device, one.channel, recipient, None, "", why)
         return
     for step, basis in answer.items():
         why = _why(known.get(basis.id), policy)
-        yield Told(place, one.device, one.channel, recipient, step, basis.id, why, one.derived)
+        yield Explanation(
+            place, one.device, one.channel, recipient, step, basis.id, why, one.derived
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class UnassignedDevice:
     """Nobody knows whose a device is."""
 
     why: str
 
 
-def place_of(registry: Registry, one: Read, t: int) -> str | Held:
+def place_of(registry: Registry, one: ConfiguredReading, t: int) -> str | UnassignedDevice:
     """Which place (by id) a device measures at t."""
     found = registry.whose(one.device, one.serial, one.channel, t)
     if not isinstance(found, Installation) and one.serial is None:
@@ -128,8 +134,8 @@ def place_of(registry: Registry, one: Read, t: int) -> str | Held:
         found = recorded[0] if recorded and recorded[0].serial else found
         by_number = any(meter.device is None for meter in registry.installations())
         if found is Unknown.NO_INSTALLATION and one.numbered and by_number:
-            return Held(UNNUMBERED)  # it may be any of those
-    return found.place if isinstance(found, Installation) else Held(found.value)
+            return UnassignedDevice(UNNUMBERED)  # it may be any of those
+    return found.place if isinstance(found, Installation) else UnassignedDevice(found.value)
 
 
 def _held(why: Why, place: str) -> str:

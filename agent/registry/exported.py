@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 
     from agent.registry.documents import Place
-    from agent.registry.index import Index
+    from agent.registry.index import RegistryIndex
 
 LEASES, MOVES = ("reference", "since", "until"), ("move", "date")
 """the columns of a list of leases, and of one of moves, beside `dwelling`"""
@@ -82,7 +82,7 @@ class Doubt(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ExportRow:
     """One row of an export."""
 
     where: str
@@ -123,16 +123,16 @@ class Row:
 class Export:
     """What was read of one file."""
 
-    rows: list[Row]
+    rows: list[ExportRow]
     left: int = 0
     """rows that are not to be read: of other buildings, of cellars"""
 
 
 @dataclass(slots=True)
-class Change:
+class ClearChange:
     """A clear difference: what is to be recorded."""
 
-    row: Row
+    row: ExportRow
     notice: NewOccupancy
     place: Place
     takes: tuple[Occupancy, int] | None = None
@@ -145,7 +145,7 @@ class Change:
 class Doubtful:
     """A difference that a person decides."""
 
-    row: Row
+    row: ExportRow
     why: Doubt
     place: Place | None = None
     """the dwelling, where it is known"""
@@ -159,7 +159,7 @@ class Doubtful:
 class Comparison:
     """All that an export says otherwise than the registry."""
 
-    changes: list[Change] = field(default_factory=list)
+    changes: list[ClearChange] = field(default_factory=list)
     doubts: list[Doubtful] = field(default_factory=list)
     same: int = 0
 
@@ -204,7 +204,7 @@ def parse(  # noqa: PLR0913 -- what the configuration says
         raise Refused(_lacking(name, line, heading))
     read = sheet.read(text, name, columns, ("dwelling",))
     taken = [one for one in read if one.fault or _is_wanted(one, wanted)]
-    reader = _Reader(zone, {sheet.plain(word): to for word, to in words.items()}, last_day)
+    reader = _RowReader(zone, {sheet.plain(word): to for word, to in words.items()}, last_day)
     make = reader.move if moves else reader.lease
     return Export([make(one) for one in taken], len(read) - len(taken))
 
@@ -219,28 +219,30 @@ def _lacking(name: str, line: int, heading: str) -> str:
     )
 
 
-def _is_wanted(line: sheet.Line, wanted: Mapping[str, Container[str]]) -> bool:
+def _is_wanted(line: sheet.SheetRow, wanted: Mapping[str, Container[str]]) -> bool:
     cells = line.cells
     return all(sheet.plain(cells.get(f"{ONLY}{one}", "")) in of for one, of in wanted.items())
 
 
 @dataclass(frozen=True, slots=True)
-class _Reader:
+class _RowReader:
     zone: str
     words: Mapping[str, str]
     last_day: bool
 
-    def lease(self, line: sheet.Line) -> Row:
+    def lease(self, line: sheet.SheetRow) -> ExportRow:
         cells = dict(line.cells)
         if NO_END.search(cells.get("until", "")):
             del cells["until"]
         (since, until), fault = written.dated(
-            sheet.Line(line.where, cells, line.fault), self.zone, "since", "until"
+            sheet.SheetRow(line.where, cells, line.fault), self.zone, "since", "until"
         )
         reference, fault = _reference(cells, fault)
-        return Row(line.where, Lease.LEASE, _name(cells), reference, since, self._end(until), fault)
+        return ExportRow(
+            line.where, Lease.LEASE, _name(cells), reference, since, self._end(until), fault
+        )
 
-    def move(self, line: sheet.Line) -> Row:
+    def move(self, line: sheet.SheetRow) -> ExportRow:
         cells = line.cells
         (date,), fault = written.dated(line, self.zone, "date")
         reference, fault = _reference(cells, fault)
@@ -249,8 +251,10 @@ class _Reader:
         if states is None and not fault:
             fault = f'move: "{said[:LONGEST_LABEL]}" is neither of the words for in and out'
         if states == Lease.OUT:
-            return Row(line.where, Lease.OUT, _name(cells), reference, None, self._end(date), fault)
-        return Row(line.where, Lease.IN, _name(cells), reference, date, None, fault)
+            return ExportRow(
+                line.where, Lease.OUT, _name(cells), reference, None, self._end(date), fault
+            )
+        return ExportRow(line.where, Lease.IN, _name(cells), reference, date, None, fault)
 
     def _end(self, at: int | None) -> int | None:
         """The midnight after the last day, where the software says that day."""
@@ -272,8 +276,8 @@ def _reference(cells: Mapping[str, str], fault: str) -> tuple[str | None, str]:
 
 
 def compare(
-    index: Index,
-    rows: Iterable[Row],
+    index: RegistryIndex,
+    rows: Iterable[ExportRow],
     now: float,
     held: Mapping[str, tuple[Doubt, str]] | None = None,
 ) -> Comparison:
@@ -296,15 +300,19 @@ class _Comparing:
     """The rows of one comparison, each on top of those before it."""
 
     def __init__(
-        self, index: Index, rows: Sequence[Row], now: int, held: Mapping[str, tuple[Doubt, str]]
+        self,
+        index: RegistryIndex,
+        rows: Sequence[ExportRow],
+        now: int,
+        held: Mapping[str, tuple[Doubt, str]],
     ) -> None:
         self._index, self._now, self._held = index, now, held
         self._found = Comparison()
-        self._rows: dict[str, list[Row]] = {}
+        self._rows: dict[str, list[ExportRow]] = {}
         self._places: dict[str, Place] = {}
         self._of = {home.reference: home for home in index.occupancies if home.reference}
         self._homes: dict[str, dict[str, Occupancy]] = {}
-        self._pending: dict[str, Change] = {}
+        self._pending: dict[str, ClearChange] = {}
         """by the id of an occupancy that this comparison makes: what is to be recorded"""
         for row in rows:
             self._sort(row)
@@ -327,13 +335,13 @@ class _Comparing:
                     self._in(row, place)
         return self._found
 
-    def _order(self, row: Row) -> tuple[int, int]:
+    def _order(self, row: ExportRow) -> tuple[int, int]:
         known = row.states is Lease.LEASE and self._of.get(row.reference or "")
         if row.states is Lease.OUT:
             return (row.until or 0, 0)
         return (0, 0) if known else (row.since or 0, 1)
 
-    def _sort(self, row: Row) -> None:
+    def _sort(self, row: ExportRow) -> None:
         """Find the dwelling that a row is about; what cannot be read, or found, waits."""
         if row.fault or not row.dwelling:
             self._doubt(row, Doubt.UNREADABLE, row.fault or "dwelling: it is empty")
@@ -348,7 +356,7 @@ class _Comparing:
             self._places[near[0].id] = near[0]
             self._rows.setdefault(near[0].id, []).append(row)
 
-    def _lease(self, row: Row, place: Place) -> None:
+    def _lease(self, row: ExportRow, place: Place) -> None:
         homes = list(self._homes[place.id].values())
         if row.reference is None:
             self._leaseless(row, place, homes)
@@ -368,7 +376,7 @@ class _Comparing:
         else:
             self._begins(row, place, row.since, row.until)
 
-    def _leaseless(self, row: Row, place: Place, homes: Sequence[Occupancy]) -> None:
+    def _leaseless(self, row: ExportRow, place: Place, homes: Sequence[Occupancy]) -> None:
         """A row without a lease states nothing where nobody is known to live, and no date."""
         there = [home for home in homes if home.until is None and home.since <= self._now]
         if there or row.since is not None or row.until is not None:
@@ -376,7 +384,7 @@ class _Comparing:
         else:
             self._found.same += 1
 
-    def _known(self, row: Row, place: Place, home: Occupancy) -> None:
+    def _known(self, row: ExportRow, place: Place, home: Occupancy) -> None:
         """A lease that is recorded: an end that appears is clear."""
         if row.since is not None and not _agrees(row.since, home.since):
             self._doubt(row, Doubt.DATES, place=place, homes=[home])
@@ -396,7 +404,7 @@ class _Comparing:
         homes = self._homes[home.place].values()
         return home.word.who != AUTHOR and any(one.since == home.until for one in homes)
 
-    def _out(self, row: Row, place: Place) -> None:
+    def _out(self, row: ExportRow, place: Place) -> None:
         if (at := row.until) is None:
             self._doubt(row, Doubt.UNDATED, place=place)
             return
@@ -413,7 +421,7 @@ class _Comparing:
         else:
             self._ends(row, place, there[0], at)
 
-    def _in(self, row: Row, place: Place) -> None:
+    def _in(self, row: ExportRow, place: Place) -> None:
         if (at := row.since) is None:
             self._doubt(row, Doubt.UNDATED, place=place)
             return
@@ -425,7 +433,7 @@ class _Comparing:
         else:
             self._begins(row, place, at, None)
 
-    def _begins(self, row: Row, place: Place, since: int, until: int | None) -> None:
+    def _begins(self, row: ExportRow, place: Place, since: int, until: int | None) -> None:
         """People who are not recorded: clear where nobody is, or somebody without a lease."""
         homes = self._homes[place.id].values()
         there = [home for home in homes if _meet(home, since, until)]
@@ -434,7 +442,7 @@ class _Comparing:
                 "lease" if row.reference else "move_in", place.id, None, since, until,
                 row.reference, where=row.where,
             )  # fmt: skip
-            change = Change(row, notice, place)
+            change = ClearChange(row, notice, place)
             new = Occupancy(f"new {row.key}", place.id, since, until, UNSAID, row.reference)
             self._pending[new.id] = change
             self._stand(new, change)
@@ -452,20 +460,20 @@ class _Comparing:
             return
         now = replace(home, since=since, until=until or home.until, reference=row.reference)
         notice = NewOccupancy("lease", place.id, None, since, until, row.reference, where=row.where)
-        change = Change(row, notice, place, self._takes(home, now))
+        change = ClearChange(row, notice, place, self._takes(home, now))
         change.ends = now.until != home.until
         self._stand(now, change)
 
-    def _ends(self, row: Row, place: Place, home: Occupancy, at: int) -> None:
+    def _ends(self, row: ExportRow, place: Place, home: Occupancy, at: int) -> None:
         now = replace(home, until=at)
         if home.id in self._pending:  # they come and leave in one export
             self._pending[home.id].notice = replace(self._pending[home.id].notice, until=at)
             self._homes[place.id][home.id] = now
             return
         notice = NewOccupancy("move_out", place.id, home.id, None, at, where=row.where)
-        self._stand(now, Change(row, notice, place, self._takes(home, now), ends=True))
+        self._stand(now, ClearChange(row, notice, place, self._takes(home, now), ends=True))
 
-    def _stand(self, home: Occupancy, change: Change) -> None:
+    def _stand(self, home: Occupancy, change: ClearChange) -> None:
         if change.row.key in self._held:
             why, other = self._held[change.row.key]
             self._doubt(change.row, why, other, place=change.place)
@@ -485,7 +493,7 @@ class _Comparing:
 
     def _doubt(
         self,
-        row: Row,
+        row: ExportRow,
         why: Doubt,
         other: str = "",
         place: Place | None = None,
@@ -494,14 +502,16 @@ class _Comparing:
         self._found.doubts.append(Doubtful(row, why, place, other, tuple(homes)))
 
 
-def _unsure(rows: Sequence[Row], homes: Collection[Occupancy]) -> dict[str, tuple[Row, Doubt, str]]:
+def _unsure(
+    rows: Sequence[ExportRow], homes: Collection[Occupancy]
+) -> dict[str, tuple[ExportRow, Doubt, str]]:
     """The leases of one dwelling that another row of the same export contradicts, by their keys;
     what is recorded just so is in no doubt.
     """
-    found: dict[str, tuple[Row, Doubt, str]] = {}
+    found: dict[str, tuple[ExportRow, Doubt, str]] = {}
     of = {home.reference: home for home in homes if home.reference}
     leases = [row for row in rows if row.states is Lease.LEASE and row.reference]
-    by_reference: dict[str, Row] = {}
+    by_reference: dict[str, ExportRow] = {}
     for row in leases:
         other = by_reference.setdefault(str(row.reference), row)
         if other is not row:
@@ -509,7 +519,7 @@ def _unsure(rows: Sequence[Row], homes: Collection[Occupancy]) -> dict[str, tupl
             found[other.key] = (other, Doubt.TWICE, row.where)
     new = [row for row in leases if not _is(of.get(row.reference or ""), row)]
     dated = [row for row in new if row.since is not None and row.key not in found]
-    last: Row | None = None
+    last: ExportRow | None = None
     for row in sorted(dated, key=lambda row: row.since or 0):
         if last is not None and (last.until is None or (row.since or 0) < last.until):
             found.setdefault(last.key, (last, Doubt.TOGETHER, row.where))
@@ -519,7 +529,7 @@ def _unsure(rows: Sequence[Row], homes: Collection[Occupancy]) -> dict[str, tupl
     return found
 
 
-def _is(home: Occupancy | None, row: Row) -> bool:
+def _is(home: Occupancy | None, row: ExportRow) -> bool:
     """Whether an occupancy is recorded just as a row states it."""
     return home is not None and _agrees(row.since, home.since) and _agrees(row.until, home.until)
 
@@ -531,7 +541,7 @@ def _agrees(stated: int | None, recorded: int | None) -> bool:
     return 0 <= recorded - stated < DAY
 
 
-def _may_be(home: Occupancy, row: Row) -> bool:
+def _may_be(home: Occupancy, row: ExportRow) -> bool:
     return row.reference is None or home.reference in {None, row.reference}
 
 
@@ -541,7 +551,7 @@ def _meet(home: Occupancy, since: int, until: int | None) -> bool:
     return until is None or home.since < until
 
 
-def accepted(index: Index, row: Row, now: float) -> list[NewOccupancy]:
+def accepted(index: RegistryIndex, row: ExportRow, now: float) -> list[NewOccupancy]:
     """What to record of a row that waited and that a person accepts: as it states. Raises Refused,
     with what to do instead, where it does not say enough.
     """
@@ -559,13 +569,13 @@ def accepted(index: Index, row: Row, now: float) -> list[NewOccupancy]:
     raise _remedy(doubt)
 
 
-def _correction(home: Occupancy, row: Row) -> NewOccupancy:
+def _correction(home: Occupancy, row: ExportRow) -> NewOccupancy:
     """What makes an occupancy what a row states."""
     stays = row.states is Lease.LEASE and row.until is None and home.until is not None
     return NewOccupancy("correct", home.place, home.id, row.since, row.until, None, stays)
 
 
-def _instead(doubt: Doubtful, row: Row, since: int) -> Iterator[NewOccupancy]:
+def _instead(doubt: Doubtful, row: ExportRow, since: int) -> Iterator[NewOccupancy]:
     """Those of the row move in; who is recorded there moves out then."""
     assert doubt.place is not None
     for home in doubt.homes if doubt.why is Doubt.OVERLAP else ():

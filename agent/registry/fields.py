@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from agent.channels import channels as known_channels
 from agent.clock import stamp
 from agent.errors import Refused
-from agent.model import Kind
+from agent.model import ValueKind
 from agent.registry.dates import DAY, MONTH, months_later
 from agent.registry.problems import did_you_mean
 from agent.words import _
@@ -100,7 +100,7 @@ def personal(names: Sequence[str]) -> tuple[str, ...]:
 def registers(names: Sequence[str]) -> tuple[str, ...]:
     """Let names of channels pass that are cumulative indexes: a duty has no other."""
     for name in channels(names):
-        if known_channels()[name].kind is not Kind.REG:
+        if known_channels()[name].kind is not ValueKind.REG:
             raise Refused(f"channels: {name} is no index, and a duty delivers indexes only")
     return channels(names)
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from zoneinfo import ZoneInfo
 
-    from agent.registry.documents import Form, Mark
+    from agent.registry.documents import ConsentMark, Form
 
 NUMBER = "F"
 """what the number of a form begins with"""
@@ -94,7 +94,7 @@ class Box:
         return cls(recipient, purpose, tuple(channels), step, months)
 
 
-class Asking(NamedTuple):
+class Question(NamedTuple):
     """A box in the words of people, as the configuration has it."""
 
     box: Box
@@ -103,7 +103,7 @@ class Asking(NamedTuple):
     why: Mapping[str, str]
 
 
-class Look(NamedTuple):
+class FormLayout(NamedTuple):
     """What all pages have in common."""
 
     building: str
@@ -111,18 +111,18 @@ class Look(NamedTuple):
     controller: str
     contact: str
     dpo: str
-    asks: Sequence[Asking]
+    asks: Sequence[Question]
     templates: Mapping[str, str]
     """by language"""
 
 
-class Page(NamedTuple):
+class FormPage(NamedTuple):
     """What one page is about."""
 
     form: Form
     label: str
     lease: str
-    known: Sequence[Mark]
+    known: Sequence[ConsentMark]
     """what these people withdrew or refused before it was printed"""
 
 
@@ -150,7 +150,7 @@ def template(path: Path | None, language: str) -> str:
     return text
 
 
-def printed(pages: Sequence[Page], look: Look, language: str) -> str:
+def printed(pages: Sequence[FormPage], look: FormLayout, language: str) -> str:
     """All pages as one HTML document, each on a sheet of its own."""
     whole = look.templates[language]
     head, _body, rest = whole.partition("<body>")
@@ -161,7 +161,7 @@ def printed(pages: Sequence[Page], look: Look, language: str) -> str:
     return f"{head}{_body}{between.join(sheets)}{_end}{tail}"
 
 
-def _filled(page: Page, look: Look, language: str) -> dict[str, str]:
+def _filled(page: FormPage, look: FormLayout, language: str) -> dict[str, str]:
     says, form = WORDS[language], page.form
     known = {(one.box.recipient, one.box.purpose): one for one in look.asks}
     boxes = [
@@ -184,7 +184,7 @@ def _filled(page: Page, look: Look, language: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _box(number: int, box: Box, known: Mapping[tuple[str, str], Asking], language: str) -> str:
+def _box(number: int, box: Box, known: Mapping[tuple[str, str], Question], language: str) -> str:
     says = WORDS[language]
     asking = known.get((box.recipient, box.purpose))
     words = asking.words[language] if asking else box.purpose
@@ -213,7 +213,7 @@ def _named_channels(of: Sequence[str], language: str) -> str:
     return ", ".join(catalogue.label(one, language) for one in of)
 
 
-def answer_list(pages: Sequence[Page], language: str) -> str:
+def answer_list(pages: Sequence[FormPage], language: str) -> str:
     """The list in which answers are written: a line for each form, a column for each box."""
     form, dwelling, lease, *rest = LIST[language]
     most = max((len(page.form.asked) for page in pages), default=0)
@@ -239,7 +239,7 @@ def answer(cell: str) -> str:
     raise Refused(_('"{cell}" is neither yes nor no; leave empty what was not answered', cell=cell))
 
 
-def _named(recipient: str, asks: Sequence[Asking]) -> str:
+def _named(recipient: str, asks: Sequence[Question]) -> str:
     return next((one.name for one in asks if one.box.recipient == recipient), recipient)
 
 

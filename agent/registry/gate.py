@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from agent.errors import Refused
-from agent.model import Kind, Why
+from agent.model import ValueKind, Why
 from agent.registry.dates import DAY, MONTH, midnight_of, slot_before
 from agent.registry.documents import Consent, Duty, Occupancy, covers
 from agent.registry.problems import did_you_mean
@@ -36,7 +36,7 @@ LONGEST_KEPT = 62 * DAY
 
 
 @dataclass(frozen=True, slots=True)
-class Common:
+class CommonBasis:
     """Why readings of common areas may leave, and since when (a vote, a contract)."""
 
     evidence: str
@@ -50,7 +50,7 @@ class Policy:
     name: str
     floor: int
     """seconds: the finest step of a dwelling's row"""
-    common: Common | None = None
+    common: CommonBasis | None = None
     zone: ZoneInfo | None = None
     """at whose midnights days and months begin; None: UTC"""
     fewest: int = FEWEST
@@ -58,7 +58,7 @@ class Policy:
 
 
 def policy(
-    name: str, common: Common | None = None, zone: ZoneInfo | None = None, fewest: int = FEWEST
+    name: str, common: CommonBasis | None = None, zone: ZoneInfo | None = None, fewest: int = FEWEST
 ) -> Policy:
     """Find a policy by its name. Raises Refused on an unknown one."""
     if name not in FLOORS:
@@ -75,7 +75,7 @@ class Basis:
     occupancy: str | None
 
 
-class Facts(Protocol):
+class GateFacts(Protocol):
     """What the gate asks of the registry."""
 
     def occupancy_at(self, place: str, t: int) -> Occupancy | None:
@@ -110,7 +110,13 @@ class Facts(Protocol):
 
 
 def steps_wanted(  # noqa: PLR0913, PLR0917 -- the question has as many parts
-    facts: Facts, policy: Policy, place: str, channel: Channel, every: int, t: int, recipient: str
+    facts: GateFacts,
+    policy: Policy,
+    place: str,
+    channel: Channel,
+    every: int,
+    t: int,
+    recipient: str,
 ) -> Mapping[int, Basis] | Why:
     """At which steps rows are to be made of what is read every `every` seconds, each with its
     basis; or why none are.
@@ -137,7 +143,13 @@ def steps_wanted(  # noqa: PLR0913, PLR0917 -- the question has as many parts
 
 
 def may_leave(  # noqa: PLR0913, PLR0917 -- the question has as many parts
-    facts: Facts, policy: Policy, place: str, channel: Channel, step: int, t: int, recipient: str
+    facts: GateFacts,
+    policy: Policy,
+    place: str,
+    channel: Channel,
+    step: int,
+    t: int,
+    recipient: str,
 ) -> Basis | Why:
     """Why a reading of slot `t` (seconds UTC) at `step` seconds may leave, or why not.
 
@@ -158,7 +170,7 @@ def may_leave(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     home = facts.occupancy_at(place, at)
     if home is None:
         return Why.VACANT if facts.lived_in_before(place, at) else Why.OCCUPANCY
-    if step >= MONTH and channel.kind is Kind.REG:
+    if step >= MONTH and channel.kind is ValueKind.REG:
         for duty in _obliged(facts, channel, t, recipient):
             return Basis(duty.id, home.id)
     began = _began(channel.kind, step, t, policy)
@@ -175,14 +187,14 @@ def may_leave(  # noqa: PLR0913, PLR0917 -- the question has as many parts
 
 
 def boundary_index(  # noqa: PLR0913, PLR0917 -- as above
-    facts: Facts, policy: Policy, place: str, channel: Channel, t: int, recipient: str
+    facts: GateFacts, policy: Policy, place: str, channel: Channel, t: int, recipient: str
 ) -> Basis | None:
     """By which duty the index of the midnight `t` leaves: somebody moved, or a bill is due.
 
     It is a row at step DAY that no plan announces. Who moves in is named, else who moved out; on a
     billing date a vacant dwelling has none.
     """
-    if place[:1] != "D" or channel.kind is not Kind.REG or channel.en is None:
+    if place[:1] != "D" or channel.kind is not ValueKind.REG or channel.en is None:
         return None
     homes = facts.occupancies_of(place)
     moved = [home for home in homes if home.since < (home.until or t + 1)]
@@ -197,17 +209,17 @@ def boundary_index(  # noqa: PLR0913, PLR0917 -- as above
     return None
 
 
-def register_kept(facts: Facts, place: str, channel: Channel, t: int) -> bool:
+def register_kept(facts: GateFacts, place: str, channel: Channel, t: int) -> bool:
     """Whether the register of the midnight `t` is kept for 62 days, should a late notice need it.
 
     It leaves for nothing but `boundary_index` and the month ends of people told of later.
     """
-    if place[:1] != "D" or channel.kind is not Kind.REG:
+    if place[:1] != "D" or channel.kind is not ValueKind.REG:
         return False
     return any(covers(duty, t) for duty in facts.duties_of(channel.name))
 
 
-def still_covers(facts: Facts, policy: Policy, series: Series, t: int, recipient: str) -> bool:
+def still_covers(facts: GateFacts, policy: Policy, series: Series, t: int, recipient: str) -> bool:
     """Whether the basis that a row was spooled with covers it now: asked when it is sealed.
 
     Not whether it is too old: a dwelling's row is destroyed LONGEST_UNSENT after its slot.
@@ -233,7 +245,13 @@ def still_covers(facts: Facts, policy: Policy, series: Series, t: int, recipient
 
 
 def steps_agreed(  # noqa: PLR0913, PLR0917 -- the question has as many parts
-    facts: Facts, policy: Policy, place: str, channel: Channel, every: int, t: int, recipient: str
+    facts: GateFacts,
+    policy: Policy,
+    place: str,
+    channel: Channel,
+    every: int,
+    t: int,
+    recipient: str,
 ) -> set[int]:
     """The steps at which the recipient was ever to have rows of a dwelling by a consent, though it
     has ended since, or has them by a duty.
@@ -247,7 +265,13 @@ def steps_agreed(  # noqa: PLR0913, PLR0917 -- the question has as many parts
 
 
 def _shared(  # noqa: PLR0913, PLR0917 -- the question has as many parts
-    facts: Facts, policy: Policy, place: str, channel: Channel, step: int, t: int, recipient: str
+    facts: GateFacts,
+    policy: Policy,
+    place: str,
+    channel: Channel,
+    step: int,
+    t: int,
+    recipient: str,
 ) -> Basis | Why:
     """A common area or the building: the common basis. A total of the whole building also tells of
     each dwelling in it, less what is sent one by one.
@@ -269,20 +293,20 @@ def _common(policy: Policy, kind: str, step: int, t: int) -> Basis | Why:
     return Basis("common", None)
 
 
-def _obliged(facts: Facts, channel: Channel, t: int, recipient: str) -> list[Duty]:
+def _obliged(facts: GateFacts, channel: Channel, t: int, recipient: str) -> list[Duty]:
     """The duties by which a recipient, the manager, is to have a channel at t."""
     duties = facts.duties_of(channel.name)
     return [one for one in duties if one.recipient == recipient and covers(one, t)]
 
 
-def _steps_obliged(facts: Facts, channel: Channel, t: int, recipient: str) -> set[int]:
-    obliged = channel.kind is Kind.REG and _obliged(facts, channel, t, recipient)
+def _steps_obliged(facts: GateFacts, channel: Channel, t: int, recipient: str) -> set[int]:
+    obliged = channel.kind is ValueKind.REG and _obliged(facts, channel, t, recipient)
     return {MONTH} if obliged else set()
 
 
 def _instant(kind: str, t: int) -> int:
     """A moment inside what a row of slot t speaks of: INT and AVG cover (t − step, t]."""
-    return t - 1 if kind in (Kind.INT, Kind.AVG) else t
+    return t - 1 if kind in (ValueKind.INT, ValueKind.AVG) else t
 
 
 def _began(kind: str, step: int, t: int, policy: Policy) -> int:

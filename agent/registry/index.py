@@ -14,10 +14,10 @@ from agent.registry.dates import DAY, months_later
 from agent.registry.documents import (
     Alias,
     Consent,
+    ConsentMark,
     Duty,
     Form,
     Installation,
-    Mark,
     Occupancy,
     OccupancyState,
     Place,
@@ -52,7 +52,7 @@ class Unknown(StrEnum):
     SERIAL_UNSAID = "it has not said its serial number yet"
 
 
-class Index:
+class RegistryIndex:
     """Answers from one state of the registry; never changes."""
 
     def __init__(self, documents: Iterable[Document]) -> None:
@@ -80,7 +80,7 @@ class Index:
         self._by_channel = _groups((name, doc) for doc in self.duties for name in doc.channels)
         self.withdrawn = {doc.id for doc in now if isinstance(doc, Withdrawal)}
         self.forms = {doc.id: doc for doc in now if isinstance(doc, Form)}
-        self._marks = _groups((doc.occupancy, doc) for doc in now if isinstance(doc, Mark))
+        self._marks = _groups((doc.occupancy, doc) for doc in now if isinstance(doc, ConsentMark))
         self._unmarked = {
             (doc.occupancy, doc.recipient)
             for doc in self._ended(stored)
@@ -123,12 +123,12 @@ class Index:
         """What these people have withdrawn from or refused to this recipient, in order."""
         return Marks(self.marks(occupancy, recipient), (occupancy, recipient) in self._unmarked)
 
-    def marks(self, occupancy: str, recipient: str | None = None) -> tuple[Mark, ...]:
+    def marks(self, occupancy: str, recipient: str | None = None) -> tuple[ConsentMark, ...]:
         """See Registry.marks."""
         drawn = self._marks.get(occupancy, ())
         return tuple(one for one in drawn if not recipient or one.recipient in (None, recipient))
 
-    def mark(self, id_: str) -> Mark | None:
+    def mark(self, id_: str) -> ConsentMark | None:
         """See Registry.mark."""
         return next((one for of in self._marks.values() for one in of if one.id == id_), None)
 
@@ -136,9 +136,9 @@ class Index:
         """Occupancies and recipients of which a withdrawal has no mark yet."""
         return sorted(self._unmarked)
 
-    def and_with(self, documents: Iterable[Document]) -> Index:
+    def and_with(self, documents: Iterable[Document]) -> RegistryIndex:
         """The state after these documents."""
-        return Index([*self._documents, *documents])
+        return RegistryIndex([*self._documents, *documents])
 
     def whose(
         self, device: str, serial: str | None, channel: str, t: int

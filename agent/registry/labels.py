@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from agent.errors import Refused
 from agent.registry.place import looks_like_id, parse, shown, squeeze
 from agent.registry.problems import did_you_mean
-from agent.registry.schemes import Names, scheme
+from agent.registry.schemes import Cardinality, scheme
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -45,7 +45,7 @@ class Labels:
         self._by_alias: dict[str, list[Place]] = {}
         for alias in aliases:
             known = scheme(alias.scheme)
-            if known.names is not Names.SHARED and alias.place in places and _in_use(alias):
+            if known.names is not Cardinality.SHARED and alias.place in places and _in_use(alias):
                 for words in (alias.value, known.said + alias.value, known.name + alias.value):
                     found = self._by_alias.setdefault(_loose_key(words), [])
                     if places[alias.place] not in found:

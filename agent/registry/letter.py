@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 
     from agent.registry.documents import (
         Consent,
+        ConsentMark,
         Dated,
         Duty,
         Form,
         Installation,
-        Mark,
         Occupancy,
         Place,
     )
-    from agent.registry.explain import Told
-    from agent.registry.looks import Look
+    from agent.registry.explain import Explanation
+    from agent.registry.looks import AccessEntry
 
 COLUMNS = (
     *("fact", "id", "recipient", "channels", "step", "since", "until", "remark"),
@@ -66,7 +66,7 @@ PERIODS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Disclosed:
+class DisclosedValues:
     """So many values were received by somebody on one day."""
 
     day: str
@@ -101,7 +101,7 @@ class Erasure(NamedTuple):
     linked: bool
     """whether it has an uplink, by which it can be asked"""
 
-    def takes(self, one: Disclosed) -> bool:
+    def takes(self, one: DisclosedValues) -> bool:
         """Whether values that were received are among these, or may be."""
         return (
             (self.recipient, self.place) == (one.recipient, one.place)
@@ -111,7 +111,7 @@ class Erasure(NamedTuple):
         )
 
 
-class Notice(NamedTuple):
+class WithheldNotice(NamedTuple):
     """A recipient is told that a quantity is withheld, without any value (`withheld: true`)."""
 
     recipient: str
@@ -122,7 +122,7 @@ class Notice(NamedTuple):
     why: str
 
 
-class Known(NamedTuple):
+class RecipientKnowledge(NamedTuple):
     """What a recipient was told, or will be, of a dwelling and its people besides values."""
 
     recipient: str
@@ -132,7 +132,7 @@ class Known(NamedTuple):
     """of its other references"""
 
 
-class Gap(NamedTuple):
+class KnowledgeGap(NamedTuple):
     """Something that the gateway cannot know of the people of a dwelling."""
 
     kind: str
@@ -142,7 +142,7 @@ class Gap(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldValue:
     """One value that is still here."""
 
     recipient: str
@@ -192,14 +192,14 @@ class Person:
     home: Occupancy | None
     """None: the dwelling is vacant, or it is unknown whether somebody lives there"""
     meters: Sequence[Installation]
-    told: Sequence[Told]
+    told: Sequence[Explanation]
     consents: Sequence[Consent]
     duties: Sequence[Duty]
-    disclosed: Sequence[Disclosed]
+    disclosed: Sequence[DisclosedValues]
     keep_days: int
     """for which copies of what was received are kept"""
-    held: Sequence[Held] = ()
-    marks: Sequence[Mark] = ()
+    held: Sequence[HeldValue] = ()
+    marks: Sequence[ConsentMark] = ()
     forms: Sequence[Form] = ()
     said: Container[str] = ()
     """the serial numbers, in their comparable form, that devices say themselves"""
@@ -216,12 +216,12 @@ class Person:
     """recipients with an uplink"""
     vacant_since: int | None = None
     """where `home` is None: None, it is unknown"""
-    notices: Sequence[Notice] = ()
-    known: Sequence[Known] = ()
+    notices: Sequence[WithheldNotice] = ()
+    known: Sequence[RecipientKnowledge] = ()
     erasures: Sequence[Erasure] = ()
-    gaps: Sequence[Gap] = ()
+    gaps: Sequence[KnowledgeGap] = ()
     """what cannot be known"""
-    looks: Sequence[Look] = ()
+    looks: Sequence[AccessEntry] = ()
     """who looked at their data here"""
     responsible: Sequence[str] = ()
     """the controller and the data protection officer, a line for each"""
@@ -242,7 +242,7 @@ def overlaps(one: Dated, home: Occupancy) -> bool:
     return ends and (home.until is None or one.since <= home.until) and one.since != one.until
 
 
-def erasure_state(one: Disclosed, erasures: Iterable[Erasure]) -> str:
+def erasure_state(one: DisclosedValues, erasures: Iterable[Erasure]) -> str:
     """What became of values that were received: `asked` (to erase them, not confirmed yet),
     `cannot_ask` (there is no uplink), `confirmed`; with `_part` where only some of them may be
     meant; or `none`: nobody was asked to erase them.
@@ -375,7 +375,7 @@ def _facts_received(person: Person, zone: ZoneInfo) -> Iterable[tuple[object, ..
         yield ("unknown", "", gap.recipient, "", "", "", "", harmless(remark))
 
 
-def _value(one: Held, zone: ZoneInfo) -> tuple[object, ...]:
+def _value(one: HeldValue, zone: ZoneInfo) -> tuple[object, ...]:
     fact = "waits" if one.recipient else "register"
     since, what = _iso(one.since, zone), (one.basis, one.recipient, one.channel, one.step)
     return (fact, *what, since, _iso(one.t, zone), one.remark, one.value, one.unit, one.quality)

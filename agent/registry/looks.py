@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from agent.clock import stamp
-from agent.durable import Disk
+from agent.durable import DiskWriter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ EVERYBODY = "*"
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class AccessEntry:
     """Somebody saw something."""
 
     when: str
@@ -47,7 +47,7 @@ class Look:
         return (self.when[:10], self.who, self.what, self.place)
 
 
-class Looks:
+class AccessLog:
     """The record, in memory and on the disk."""
 
     def __init__(self, path: Path, now: float) -> None:
@@ -61,34 +61,34 @@ class Looks:
 
     def note(self, who: str, what: str, place: str, now: float) -> None:
         """Record a look; it is on the disk when this returns. Raises OSError."""
-        look = Look(stamp(now), who, what, place)
+        look = AccessEntry(stamp(now), who, what, place)
         if look.key in self._known:
             return
-        Disk.make(lambda: _append(self._path, look))
+        DiskWriter.make(lambda: _append(self._path, look))
         self._known.add(look.key)
         self._looks.append(look)
 
-    def of(self, place: str | None = None) -> list[Look]:
+    def of(self, place: str | None = None) -> list[AccessEntry]:
         """All looks, or those that saw one place, the first one first."""
         return [look for look in self._looks if place is None or look.place in (place, EVERYBODY)]
 
 
-def _read(path: Path) -> list[Look]:
+def _read(path: Path) -> list[AccessEntry]:
     """What stands there; a last line that a power cut tore is left out."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
-    found: list[Look] = []
+    found: list[AccessEntry] = []
     for line in lines:
         try:
-            found.append(Look(**json.loads(line)))
+            found.append(AccessEntry(**json.loads(line)))
         except (ValueError, TypeError):
             continue
     return found
 
 
-def _append(path: Path, look: Look) -> None:
+def _append(path: Path, look: AccessEntry) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         os.write(descriptor, _line(look))
@@ -97,13 +97,13 @@ def _append(path: Path, look: Look) -> None:
         os.close(descriptor)
 
 
-def _replace(path: Path, looks: list[Look]) -> None:
+def _replace(path: Path, looks: list[AccessEntry]) -> None:
     new = path.with_suffix(".new")
     new.touch(0o600)
     new.write_bytes(b"".join(_line(look) for look in looks))
     new.replace(path)
 
 
-def _line(look: Look) -> bytes:
+def _line(look: AccessEntry) -> bytes:
     # a line of its own, though the one before may have been torn
     return b"\n" + json.dumps(asdict(look), ensure_ascii=False).encode() + b"\n"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from agent.registry.documents import Alias, Place
-    from agent.registry.sheet import Line
+    from agent.registry.sheet import SheetRow
 
 PARTS = {
     "cave", "cellier", "cellar", "storage", "parking", "parking space", "stationnement", "garage",
@@ -23,13 +23,13 @@ PARTS = {
 """types of lots that nobody lives in: each belongs to the dwelling whose label its row has"""
 
 
-def only(lines: Sequence[Line], types: Sequence[str]) -> tuple[list[Line], dict[str, int]]:
+def only(lines: Sequence[SheetRow], types: Sequence[str]) -> tuple[list[SheetRow], dict[str, int]]:
     """The rows of these types, and how many there are of each other one; no types: all rows.
 
     `dwelling` and `appartement` are one type; so are other words for the same.
     """
     wanted = {_kind(word) for word in types}
-    taken: list[Line] = []
+    taken: list[SheetRow] = []
     left: Counter[str] = Counter()
     for line in lines:
         type_ = line.cells.get("type", "")
@@ -40,9 +40,9 @@ def only(lines: Sequence[Line], types: Sequence[str]) -> tuple[list[Line], dict[
     return taken, dict(left)
 
 
-def apart(lines: Iterable[Line]) -> tuple[list[Line], list[NewAlias]]:
+def apart(lines: Iterable[SheetRow]) -> tuple[list[SheetRow], list[NewAlias]]:
     """Rows that are places, and the lots of all rows as aliases of the place of their label."""
-    places: list[Line] = []
+    places: list[SheetRow] = []
     parts: list[NewAlias] = []
     for line in lines:
         type_ = line.cells.get("type", "")

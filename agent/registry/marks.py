@@ -17,7 +17,7 @@ from agent.words import _
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from agent.registry.documents import Mark
+    from agent.registry.documents import ConsentMark
 
 
 class Marks(NamedTuple):
@@ -25,7 +25,7 @@ class Marks(NamedTuple):
     it was recorded.
     """
 
-    drawn: tuple[Mark, ...]
+    drawn: tuple[ConsentMark, ...]
     pending: bool
     """a withdrawal has no mark yet, for the version before this one could not read it"""
 
@@ -33,14 +33,14 @@ class Marks(NamedTuple):
 class Unknowing(Refused):
     """A consent was given without knowing of these marks."""
 
-    def __init__(self, words: str, marks: Sequence[Mark]) -> None:
+    def __init__(self, words: str, marks: Sequence[ConsentMark]) -> None:
         super().__init__(words)
         self.marks = tuple(marks)
 
 
 def unknown(
     marks: Marks, after: Collection[str], withdrawals: Collection[str], issuer: str
-) -> list[Mark]:
+) -> list[ConsentMark]:
     """The marks that a consent does not know; none: it counts.
 
     `after`: it knows those up to the last of these; `withdrawals`: numbers of its issuer's own.
@@ -57,7 +57,7 @@ def unknown(
     return [mark for mark in marks.drawn[first:] if mark.id not in known]
 
 
-def sentence(mark: Mark) -> str:
+def sentence(mark: ConsentMark) -> str:
     """What people have said, when and to whom, and the mark of it."""
     facts = {
         "to": mark.recipient or _("all recipients"), "on": stamp(mark.word.when),

@@ -40,17 +40,17 @@ from agent.registry.admit_places import admit_aliases, admit_places
 from agent.registry.documents import (
     Alias,
     Consent,
+    ConsentMark,
     Duty,
     Form,
     Installation,
-    Mark,
     Occupancy,
     Place,
     Withdrawal,
     Word,
 )
 from agent.registry.effects import effects
-from agent.registry.index import Index, Unknown
+from agent.registry.index import RegistryIndex, Unknown
 from agent.registry.storage import AtomicStorage
 from agent.registry.stored import from_row, to_row
 from agent.storage import made
@@ -80,9 +80,9 @@ if TYPE_CHECKING:
     from agent.registry.marks import Marks
 
     Admit = Callable[..., list[Document]]
-    State = tuple[Path, AtomicStorage, list[Document], Index]
+    State = tuple[Path, AtomicStorage, list[Document], RegistryIndex]
 
-D = TypeVar("D", Place, Alias, Occupancy, Installation, Consent, Mark, Form, Duty)
+D = TypeVar("D", Place, Alias, Occupancy, Installation, Consent, ConsentMark, Form, Duty)
 
 log = logging.getLogger(__name__)
 TABLE = "documents"
@@ -97,7 +97,7 @@ class Registry:
     """
 
     _documents: list[Document]
-    _index: Index
+    _index: RegistryIndex
 
     def __init__(
         self, path: Path, fsync: Callable[[int], None] = os.fsync, notes: Path | None = None
@@ -326,11 +326,11 @@ class Registry:
         """What people have withdrawn from or refused to a recipient, in order (marks.py)."""
         return self._index.marks_of(occupancy, recipient)
 
-    def marks(self, occupancy: str, recipient: str | None = None) -> Sequence[Mark]:
+    def marks(self, occupancy: str, recipient: str | None = None) -> Sequence[ConsentMark]:
         """All marks of an occupancy, or those that count for one recipient, in order."""
         return self._index.marks(occupancy, recipient)
 
-    def mark(self, id_: str) -> Mark | None:
+    def mark(self, id_: str) -> ConsentMark | None:
         """A mark by its id; None: there is none."""
         return self._index.mark(id_)
 
@@ -369,7 +369,7 @@ class Registry:
     def draw_marks(self, now: float, *, restored: bool = False) -> None:
         """Draw the marks of withdrawals that have none yet; `restored`: one for everybody, too."""
         admit = admit_restored if restored else admit_missing_marks
-        self._change(Mark, admit, ("gardien", "restore" if restored else "upgrade", now))
+        self._change(ConsentMark, admit, ("gardien", "restore" if restored else "upgrade", now))
 
     def oblige(
         self, rows: Sequence[NewDuty], who: str, source: str, now: float, *, preview: bool = False
@@ -461,7 +461,7 @@ class Registry:
         """What it consists of now, for a draft of it."""
         return self._path, self._storage, list(self._documents), self._index
 
-    def take(self, staged: Path, state: State, of: Index) -> bool:
+    def take(self, staged: Path, state: State, of: RegistryIndex) -> bool:
         """Let a change hold that was made beside, with its file already written; False, and
         nothing does, if this is no more what it was made `of`.
         """
@@ -562,11 +562,11 @@ class Registry:
         return self._whole
 
     def _hold(self, documents: list[Document]) -> None:
-        self._documents, self._index = documents, Index(documents)
+        self._documents, self._index = documents, RegistryIndex(documents)
 
     def _takes_away(self, after: Document) -> bool:
         """Whether nothing may leave by it that might not leave without it."""
-        if isinstance(after, Withdrawal | Mark):
+        if isinstance(after, Withdrawal | ConsentMark):
             return True
         if not isinstance(after, (Consent, Occupancy, Duty)):
             return False
@@ -632,7 +632,7 @@ class Registry:
             if tables:
                 raise ValueError(f"unknown tables {sorted(tables)}")
             self._documents = [from_row(row) for row in rows.values()]
-            self._index = Index(self._documents)
+            self._index = RegistryIndex(self._documents)
         except (AttributeError, ArithmeticError, KeyError, TypeError, ValueError) as error:
             raise NotRecorded(
                 f"{self._path}: this is not a registry that this version can read "

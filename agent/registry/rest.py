@@ -42,7 +42,7 @@ SHARE = Decimal("0.5")
 """of what was not told one by one over a day that may be one dwelling's, at the most"""
 
 
-class Facts(Protocol):
+class SumFacts(Protocol):
     """What is asked of the registry."""
 
     def occupancy_at(self, place: str, t: int) -> Occupancy | None:
@@ -92,7 +92,7 @@ class Sum:
 
 
 def told_apart(  # noqa: PLR0913, PLR0917 -- the question has as many parts
-    facts: Facts, place: str, channel: str, since: int, until: int, recipient: str
+    facts: SumFacts, place: str, channel: str, since: int, until: int, recipient: str
 ) -> bool:
     """Whether the recipient has, or may have had, rows of this dwelling alone at any instant of
     [since, until]: by a consent, though it was withdrawn later, or by a duty.
@@ -108,7 +108,7 @@ def told_apart(  # noqa: PLR0913, PLR0917 -- the question has as many parts
     return False
 
 
-def _ends(facts: Facts, consent: Consent) -> int:
+def _ends(facts: SumFacts, consent: Consent) -> int:
     """When the last row can have left by a consent."""
     ends = [consent.until] if consent.withdrawn is None else [consent.until, consent.withdrawn]
     ends = [max(min(ends), consent.word.when)]
@@ -119,7 +119,7 @@ def _ends(facts: Facts, consent: Consent) -> int:
 
 
 def formed(  # noqa: PLR0913, PLR0917 -- the question has as many parts
-    facts: Facts, measured: Iterable[str], channel: str, since: int, until: int, recipient: str
+    facts: SumFacts, measured: Iterable[str], channel: str, since: int, until: int, recipient: str
 ) -> Group:
     """The group of the month that begins at `since`: who lives in a dwelling that is measured,
     and is not sent alone.
@@ -160,7 +160,7 @@ def told(
     return Sum(len(in_it), _total(flows[place] for place in sorted(in_it)))
 
 
-def unnamed(facts: Facts, channel: str, t: int, recipient: str) -> int:
+def unnamed(facts: SumFacts, channel: str, t: int, recipient: str) -> int:
     """How many dwellings that are lived in at t are not sent alone: those that a total of the
     whole building tells of.
     """
@@ -171,7 +171,7 @@ def unnamed(facts: Facts, channel: str, t: int, recipient: str) -> int:
     )
 
 
-def _unknown(facts: Facts, t: int) -> int:
+def _unknown(facts: SumFacts, t: int) -> int:
     """How many dwellings there are of which nobody has said whether somebody lives there."""
     return sum(
         facts.occupancy_at(place, t) is None and not facts.lived_in_before(place, t)
@@ -179,7 +179,7 @@ def _unknown(facts: Facts, t: int) -> int:
     )
 
 
-def tells_of_few(facts: Facts, channel: str, t: int, recipient: str, fewest: int) -> bool:
+def tells_of_few(facts: SumFacts, channel: str, t: int, recipient: str, fewest: int) -> bool:
     """Whether a total of the whole building, less what is sent one by one, would be of few.
 
     Where nobody is known to live in the others, it may tell of those of which that is unknown.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Names(Enum):
+class Cardinality(Enum):
     """How many places and values go together at any one time."""
 
     ONE_TO_ONE = "one place has one value"
@@ -29,7 +29,7 @@ class Scheme:
     name: str
     said: str
     """what people call it"""
-    names: Names
+    names: Cardinality
     example: str
     pattern: re.Pattern[str]
     checks: Callable[[str], bool] | None = None
@@ -50,7 +50,7 @@ def _cups(value: str) -> bool:
 def _scheme(  # noqa: PLR0913, PLR0917 -- a row of the table below
     name: str,
     said: str,
-    names: Names,
+    names: Cardinality,
     example: str,
     pattern: str,
     checks: Callable[[str], bool] | None = None,
@@ -63,24 +63,47 @@ def _scheme(  # noqa: PLR0913, PLR0917 -- a row of the table below
 SCHEMES = {
     scheme.name: scheme
     for scheme in (
-        _scheme("fr.rnb", "RNB", Names.SHARED, "D8T7TQQ4JHMY", r"[1-9A-HJKMNP-TV-Z]{12}"),
-        _scheme("fr.ban", "BAN", Names.SHARED, "01093_0041_00131",
-                r"[0-9][0-9AB][0-9]{3}_[0-9A-Z]{4}_[0-9]{5}(_[a-z0-9]+)?"),
-        _scheme("fr.rnic", "RNIC", Names.SHARED, "AA1234567", r"[A-Z]{2}[0-9]{7}"),
-        _scheme("fr.invariant", "numéro fiscal", Names.ONE_TO_ONE, "381850123456",
-                r"([0-9]{2}|2A|2B)[0-9]{10}"),
-        _scheme("fr.prm", "PRM", Names.ONE_TO_ONE, "19123456789012", r"[0-9]{14}"),
-        _scheme("fr.pce", "PCE", Names.ONE_TO_ONE, "21123456789012", r"[0-9]{8,14}|GI[0-9]{6}"),
-        _scheme("fr.lot", "lot", Names.PARTS, "34", r"[0-9]{1,6}"),
-        _scheme("uk.uprn", "UPRN", Names.ONE_TO_ONE, "100023336956", r"[0-9]{1,12}"),
-        _scheme("gs1.gsrn", "GSRN", Names.ONE_TO_ONE, "541400000000000000", r"[0-9]{18}"),
-        _scheme("de.malo", "MaLo", Names.ONE_TO_ONE, "41373559241", r"[1-9][0-9]{10}", _malo),
-        _scheme("eu.zpb33", "Messpunkt", Names.ONE_TO_ONE, "CH1234567890100000000000000012345",
-                r"[A-Z]{2}[0-9]{11}[0-9A-Z]{20}"),
-        _scheme("es.cups", "CUPS", Names.ONE_TO_ONE, "ES1234123456789012JY",
-                r"ES[0-9]{16}[A-Z]{2}([0-9][FPRCXYZ])?", _cups),
+        _scheme("fr.rnb", "RNB", Cardinality.SHARED, "D8T7TQQ4JHMY", r"[1-9A-HJKMNP-TV-Z]{12}"),
+        _scheme(
+            "fr.ban",
+            "BAN",
+            Cardinality.SHARED,
+            "01093_0041_00131",
+            r"[0-9][0-9AB][0-9]{3}_[0-9A-Z]{4}_[0-9]{5}(_[a-z0-9]+)?",
+        ),
+        _scheme("fr.rnic", "RNIC", Cardinality.SHARED, "AA1234567", r"[A-Z]{2}[0-9]{7}"),
+        _scheme(
+            "fr.invariant",
+            "numéro fiscal",
+            Cardinality.ONE_TO_ONE,
+            "381850123456",
+            r"([0-9]{2}|2A|2B)[0-9]{10}",
+        ),
+        _scheme("fr.prm", "PRM", Cardinality.ONE_TO_ONE, "19123456789012", r"[0-9]{14}"),
+        _scheme(
+            "fr.pce", "PCE", Cardinality.ONE_TO_ONE, "21123456789012", r"[0-9]{8,14}|GI[0-9]{6}"
+        ),
+        _scheme("fr.lot", "lot", Cardinality.PARTS, "34", r"[0-9]{1,6}"),
+        _scheme("uk.uprn", "UPRN", Cardinality.ONE_TO_ONE, "100023336956", r"[0-9]{1,12}"),
+        _scheme("gs1.gsrn", "GSRN", Cardinality.ONE_TO_ONE, "541400000000000000", r"[0-9]{18}"),
+        _scheme("de.malo", "MaLo", Cardinality.ONE_TO_ONE, "41373559241", r"[1-9][0-9]{10}", _malo),
+        _scheme(
+            "eu.zpb33",
+            "Messpunkt",
+            Cardinality.ONE_TO_ONE,
+            "CH1234567890100000000000000012345",
+            r"[A-Z]{2}[0-9]{11}[0-9A-Z]{20}",
+        ),
+        _scheme(
+            "es.cups",
+            "CUPS",
+            Cardinality.ONE_TO_ONE,
+            "ES1234123456789012JY",
+            r"ES[0-9]{16}[A-Z]{2}([0-9][FPRCXYZ])?",
+            _cups,
+        ),
     )
-}  # fmt: skip
+}
 VENDOR = re.compile(r"bis:[a-z0-9][a-z0-9.-]{0,30}")
 """the building system's own key: `bis:desigo`"""
 LONGEST_KEY = 200
@@ -92,7 +115,9 @@ def scheme(name: str) -> Scheme:
     if plain in SCHEMES:
         return SCHEMES[plain]
     if VENDOR.fullmatch(plain):
-        return Scheme(plain, plain, Names.PARTS, "bldg/3/12", re.compile(r"[^\x00-\x1f\x7f]+"))
+        return Scheme(
+            plain, plain, Cardinality.PARTS, "bldg/3/12", re.compile(r"[^\x00-\x1f\x7f]+")
+        )
     for one in SCHEMES.values():
         if plain == one.said.casefold():
             return one

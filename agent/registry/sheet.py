@@ -50,7 +50,7 @@ MOST_CELLS = 1_500_000
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class SheetRow:
     """One row, by the names of its columns; empty cells are absent."""
 
     where: str
@@ -60,7 +60,9 @@ class Line:
     """why the row cannot be read, for people; empty: it can"""
 
 
-def read(text: str, name: str, columns: Mapping[str, str], required: Sequence[str]) -> list[Line]:
+def read(
+    text: str, name: str, columns: Mapping[str, str], required: Sequence[str]
+) -> list[SheetRow]:
     """Rows of a table separated by semicolons, commas or tabs.
 
     `columns` maps each heading a person may write, in lower case, to our name for it; `required`
@@ -208,14 +210,14 @@ def _seen(first: list[str]) -> str:
     return ", ".join(shown[:MOST] + ["…"] * (len(shown) > MOST))
 
 
-def _line(where: str, row: list[str], names: list[str]) -> Line:
+def _line(where: str, row: list[str], names: list[str]) -> SheetRow:
     beyond = [cell for cell in row[len(names) :] if cell]
     beyond += [cell for cell, ours in zip(row, names, strict=False) if cell and not ours]
     if beyond:
         fault = f'"{beyond[0]}" stands under no heading; quote a cell that contains a separator'
-        return Line(where, {}, fault)
+        return SheetRow(where, {}, fault)
     cells = zip(names, row, strict=False)
     mine = {ours: cell for ours, cell in cells if cell and ours != STRANGE}
     wrong = next((cell for cell in mine.values() if WRONG.fullmatch(cell)), "")
     fault = f'"{wrong}" is what a formula says that went wrong: correct it' if wrong else ""
-    return Line(where, {} if wrong else mine, fault)
+    return SheetRow(where, {} if wrong else mine, fault)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinydb.storages import Storage
 
-from agent.durable import Disk, Reserve
+from agent.durable import DiskWriter, Reserve
 from agent.errors import NotRecorded
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class AtomicStorage(Storage):
 
         Raises OSError when the disk does not take them.
         """
-        Disk.make(lambda: self._write(data))
+        DiskWriter.make(lambda: self._write(data))
 
     def _write(self, data: Documents) -> None:
         reserve = Reserve(self._path.parent)
@@ -72,7 +72,7 @@ class AtomicStorage(Storage):
         Any thread may: nobody reads them before they are settled.
         """
         new = self._path.with_suffix(f".{name}")
-        Disk.must_answer()
+        DiskWriter.must_answer()
         try:
             with open(new, "wb", opener=_private) as file:
                 file.writelines(_encoded(data))
@@ -86,7 +86,7 @@ class AtomicStorage(Storage):
 
     def settle(self, new: Path) -> None:
         """Let staged documents take the place of those that stand. Raises OSError."""
-        Disk.make(lambda: self._put(new))
+        DiskWriter.make(lambda: self._put(new))
 
     def _put(self, new: Path) -> None:
         try:
@@ -98,7 +98,7 @@ class AtomicStorage(Storage):
         sync_folder(self._path.parent, self._fsync)
 
 
-class Aside(Storage):
+class RegistryFile(Storage):
     """A TinyDB storage that reads what stands, and writes beside it; its last write counts."""
 
     def __init__(self, storage: AtomicStorage, name: str) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 from agent.registry.documents import (
     Alias,
     Consent,
+    ConsentMark,
     Document,
     Duty,
     Form,
     Installation,
-    Mark,
     Occupancy,
     Place,
     Withdrawal,
@@ -22,7 +22,7 @@ from agent.registry.documents import (
 
 KINDS: dict[str, type[Document]] = {
     cls.kind: cls
-    for cls in (Place, Alias, Occupancy, Installation, Consent, Withdrawal, Mark, Form, Duty)
+    for cls in (Place, Alias, Occupancy, Installation, Consent, Withdrawal, ConsentMark, Form, Duty)
 }
 NUMBERS = ("multiplier", "offset")
 INDEXES = ("opened", "closed")

@@ -14,14 +14,14 @@ and it must have counted at least twice what it would have, or it was the fridge
 """
 
 
-class Seen(NamedTuple):
+class IndexReading(NamedTuple):
     """What one meter's index showed, and when, in seconds."""
 
     at: float
     value: Decimal
 
 
-class Verdict(NamedTuple):
+class MoveResult(NamedTuple):
     """Which meter moved."""
 
     agrees: bool
@@ -31,7 +31,9 @@ class Verdict(NamedTuple):
     """by device: what it counted more in the second span, in its unit"""
 
 
-def verdict(mine: str, spans: Mapping[str, tuple[Seen, Seen, Seen]]) -> Verdict:
+def verdict(
+    mine: str, spans: Mapping[str, tuple[IndexReading, IndexReading, IndexReading]]
+) -> MoveResult:
     """Whether the meter that is said to be the dwelling's counted what the load drew.
 
     `spans`: of each device the three readings; only those that answered all three times.
@@ -43,13 +45,13 @@ def verdict(mine: str, spans: Mapping[str, tuple[Seen, Seen, Seen]]) -> Verdict:
     first = next(iter(ranked), None)
     second = more[ranked[1]] if len(ranked) > 1 else Decimal(0)
     if first is None or not more[first] > 0:
-        return Verdict(agrees=False, moved=None, more=more)
+        return MoveResult(agrees=False, moved=None, more=more)
     if more[first] < max(TIMES * second, (TIMES - 1) * usual[first]):
-        return Verdict(agrees=False, moved=None, more=more)
-    return Verdict(agrees=first == mine, moved=first, more=more)
+        return MoveResult(agrees=False, moved=None, more=more)
+    return MoveResult(agrees=first == mine, moved=first, more=more)
 
 
-def _usual(before: Seen, still: Seen, loaded: Seen) -> Decimal:
+def _usual(before: IndexReading, still: IndexReading, loaded: IndexReading) -> Decimal:
     """What the first span would make one expect of the second."""
     first, second = Decimal(still.at - before.at), Decimal(loaded.at - still.at)
     return (still.value - before.value) * second / first if first > 0 else loaded.value

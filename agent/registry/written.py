@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from decimal import Decimal
 
-    from agent.registry.sheet import Line
+    from agent.registry.sheet import SheetRow
 
 SCOPES = {"monthly": MONTH, "daily": DAY, "loadcurve": 1800}
 """a consent's scope by its finest step, in seconds; a load curve of 10 min must be named so"""
@@ -71,7 +71,7 @@ def indexes(given: Sequence[str], known: Sequence[str], name: str) -> dict[str, 
     return found or None
 
 
-def dated(line: Line, zone: str | None, *columns: str) -> tuple[list[int | None], str]:
+def dated(line: SheetRow, zone: str | None, *columns: str) -> tuple[list[int | None], str]:
     """The moments in these columns of a row, and what is wrong with the row."""
     found: list[int | None] = []
     faults = [line.fault] if line.fault else []

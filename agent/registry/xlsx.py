@@ -74,7 +74,7 @@ class _Total:
             raise TooMuch(f"it unpacks to more than {LARGEST:,} bytes")
 
 
-class _Reader:
+class _PartReader:
     """Follows one part; a kind of part says what it keeps of it."""
 
     def __init__(self, total: _Total) -> None:
@@ -152,7 +152,7 @@ class _Relation:
     target: str
 
 
-class _Relations(_Reader):
+class _Relations(_PartReader):
     """What a part names as belonging to it, by id."""
 
     def __init__(self, total: _Total) -> None:
@@ -171,7 +171,7 @@ class _Relations(_Reader):
         return next((one.target for one in self.by_id.values() if one.kind == kind), "")
 
 
-class _Book(_Reader):
+class _Book(_PartReader):
     """The ids of the sheets that are shown, in order, and the day from which dates are counted."""
 
     def __init__(self, total: _Total) -> None:
@@ -189,7 +189,7 @@ class _Book(_Reader):
             self.shown += [next(ids)]
 
 
-class _Styles(_Reader):
+class _Styles(_PartReader):
     """The number format of each form that cells have."""
 
     def __init__(self, total: _Total) -> None:
@@ -218,7 +218,7 @@ class _Styles(_Reader):
         return [self._formats.get(one) or built_in.get(one, "General") for one in self._ids]
 
 
-class _Shared(_Reader):
+class _Shared(_PartReader):
     """The texts that cells share; what is written above characters as their sound is left out."""
 
     def __init__(self, total: _Total) -> None:
@@ -266,7 +266,7 @@ class _Look:
         self.date, self.duration = is_date_format(self.code), is_timedelta_format(self.code)
 
 
-class _Sheet(_Reader):
+class _Sheet(_PartReader):
     """The rows of a sheet, as texts; each is given away as soon as it has ended."""
 
     def __init__(
@@ -404,7 +404,7 @@ def read(content: bytes, give: Callable[[list[str]], object]) -> None:
 def _read(parts: zipfile.ZipFile, give: Callable[[list[str]], object]) -> None:
     total = _Total()
 
-    def follow(name: str, reader: _Reader) -> None:
+    def follow(name: str, reader: _PartReader) -> None:
         part = parts.getinfo(name)
         if part.compress_type not in UNPACKED:
             raise TooMuch("it is packed in a way that no spreadsheet program uses")

@@ -7,13 +7,13 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 from agent.authority import claims
-from agent.authority.refused import Code as ObjectCode
+from agent.authority.refused import ObjectCode
 from agent.clock import stamp
 from agent.control import course, hours
 from agent.control.claims import order_of
 from agent.control.guard import fresh, measured, plain
 from agent.control.history import sentences
-from agent.control.model import No, State
+from agent.control.model import No, OrderState
 from agent.control.row import Phase
 from agent.control.stamps import elapsed
 from agent.control.stop import OPTED_OUT_FOR
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from agent.authority.verify import Verified
     from agent.control.fitted import Fitted
     from agent.control.keeper import Keeper
-    from agent.control.row import Row
-    from agent.control.settings import Watchdog
+    from agent.control.row import HoldRecord
+    from agent.control.settings import WatchdogSettings
     from agent.steering.wiring import Steering
 
 
@@ -40,7 +40,7 @@ def held(steering: Steering) -> dict[str, Any]:
     }
 
 
-def _gone(row: Row, keeper: Keeper) -> dict[str, Any]:
+def _gone(row: HoldRecord, keeper: Keeper) -> dict[str, Any]:
     words = "it is configured no more, and not given back yet"
     return {
         "point": row.place.name, "action": None, "unit": row.place.unit,
@@ -51,7 +51,7 @@ def _gone(row: Row, keeper: Keeper) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _value(row: Row | None) -> str | None:
+def _value(row: HoldRecord | None) -> str | None:
     return plain(row.target) if row and not isinstance(row.target, str) else None
 
 
@@ -198,7 +198,9 @@ async def opt_out(
     fit = _named(steering, name)
     now = steering.keeper.world.now().wall
     ends = [
-        one.end - now for one in steering.keeper.journal.of(fit.key) if one.state is State.STARTED
+        one.end - now
+        for one in steering.keeper.journal.of(fit.key)
+        if one.state is OrderState.STARTED
     ]
     lasts = hours * 3600 or max(ends, default=OPTED_OUT_FOR)
     words = f"{who} has opted out" + (f": {reason}" if reason else "")
@@ -270,7 +272,7 @@ async def test(
     }
 
 
-def _left_to_see(dog: Watchdog) -> str:
+def _left_to_see(dog: WatchdogSettings) -> str:
     """What gives back when this gateway is gone for good, where no test can show it."""
     if dog.logic:
         return f"not tested, see it once yourself with the gateway off the line: {dog.logic}"

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from agent.channels import channels
-from agent.control.guard import Seen, measured, plain
+from agent.control.guard import GuardReading, measured, plain
 from agent.control.settings import split
 from agent.units import factor
 
@@ -36,19 +36,19 @@ class Eyes:
         self._still: dict[str, tuple[Decimal, float]] = {}
         """what a sensor says, and since when by the steady clock"""
 
-    def seen(self, device: str, name: str) -> Seen:
+    def seen(self, device: str, name: str) -> GuardReading:
         """What a point last said, in its own unit, and how long ago."""
         point, sample = self._config().point(f"{device}/{name}"), self._latest(device, name)
         if sample is None:
-            return Seen(None, 0.0, point.every)
+            return GuardReading(None, 0.0, point.every)
         age = self._clock.now() - sample.at
         if sample.why is not None or not isinstance(sample.value, Decimal):
             self._still.pop(f"{device}/{name}", None)
             doubt = f"has no valid value: {sample.detail}" if sample.detail else ""
-            return Seen(None, age, point.every, doubt)
+            return GuardReading(None, age, point.every, doubt)
         value = sample.value * point.scale
         doubt = self._doubt(point, value)
-        return Seen(None if doubt else value, age, point.every, doubt)
+        return GuardReading(None if doubt else value, age, point.every, doubt)
 
     def _doubt(self, point: Point, value: Decimal) -> str:
         """Why a value is not believed; empty: it is."""

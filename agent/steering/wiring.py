@@ -13,8 +13,8 @@ from agent.clock import stamp
 from agent.config.fits import fits
 from agent.control.desk import Desk
 from agent.control.keeper import Keeper
-from agent.control.model import Code
-from agent.control.opened import Opened
+from agent.control.model import OrderCode
+from agent.control.opened import AdHocLink
 from agent.control.plug import LinePlug
 from agent.control.settings import split
 from agent.control.stamps import Moment, elapsed
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from agent.config import Config
     from agent.control.plug import Plug
     from agent.control.records import Key, Outcome
-    from agent.control.row import Place, Row
+    from agent.control.row import HoldRecord, WriteTarget
     from agent.control.world import Audit
-    from agent.drivers.base import Held
+    from agent.drivers.base import PointSlots
     from agent.link import Link
     from agent.model import Point, Sample, Value
 
@@ -79,7 +79,7 @@ class Steering:
 
     def _misnamed(self, one: Outcome, recipient: str) -> bool:
         own = bool(recipient) and one.by == recipient
-        return own and one.code == Code.ASSET and one.control not in self.config.controls
+        return own and one.code == OrderCode.ASSET and one.control not in self.config.controls
 
     def holds(self) -> list[dict[str, Any]]:
         """What is held now, and for how long yet, as recipients are told: of common plant only."""
@@ -146,7 +146,7 @@ class Steering:
 async def open_steering(  # noqa: PLR0913 -- each a part of its own
     config: Config,
     clock: Clock,
-    link_of: Callable[[Place], Link | None],
+    link_of: Callable[[WriteTarget], Link | None],
     latest: Callable[[str, str], Sample | None],
     audit: Audit,
     *,
@@ -204,7 +204,7 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
         yield here
 
 
-def _until(row: Row, now: Moment) -> dict[str, Any]:
+def _until(row: HoldRecord, now: Moment) -> dict[str, Any]:
     """When a hold is over at the latest, by the earlier of both clocks; a failsafe has no end."""
     if row.jti == FAILSAFE:
         return {"until": None, "left": None}
@@ -221,9 +221,11 @@ def _told(one: Outcome) -> dict[str, Any]:
     return {key: value for key, value in said.items() if value or key == "jti"}
 
 
-def plug_of(link: Link | None, place: Place, slot: int | None) -> Plug:
+def plug_of(link: Link | None, place: WriteTarget, slot: int | None) -> Plug:
     """A point in hand: over the line that is open, or over one opened for each request."""
-    return LinePlug(Wire(link) if link else Opened(place.driver, place.settings), place, slot)
+    return LinePlug(
+        LineReference(link) if link else AdHocLink(place.driver, place.settings), place, slot
+    )
 
 
 async def quiet(link: Link | None, seconds: float) -> None:
@@ -231,7 +233,7 @@ async def quiet(link: Link | None, seconds: float) -> None:
     await (link.quiet(seconds) if link else asyncio.sleep(seconds))
 
 
-class Wire:
+class LineReference:
     """A configured line that may not be open yet."""
 
     def __init__(self, link: Link) -> None:
@@ -253,6 +255,6 @@ class Wire:
         """See `Writes`."""
         await (await self._tried()).write(point, value, slot)
 
-    async def held(self, point: Point) -> Held:
+    async def held(self, point: Point) -> PointSlots:
         """See `Writes`."""
         return await (await self._tried()).held(point)

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from agent.errors import BatchRejected, TooLarge
-from agent.uplink.reasons import Later
+from agent.uplink.reasons import NotNow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,9 +50,9 @@ def judge(status: int, headers: Mapping[str, str], now: float) -> None:
         raise BatchRejected(f"{who} refuses the batch: {status}")
     if 300 <= status < 400:  # noqa: PLR2004 -- redirections
         where = headers.get("location", "another address")[:LONGEST_ADDRESS]
-        raise Later(f"the platform leads to {where}: nothing is sent there; write it as `url`")
+        raise NotNow(f"the platform leads to {where}: nothing is sent there; write it as `url`")
     words = WORDS.get(status, "it does not take the batch now")
-    raise Later(f"{who} answers {status}: {words}", retry_after(headers, now))
+    raise NotNow(f"{who} answers {status}: {words}", retry_after(headers, now))
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.buffer.outbox import Pack
-    from agent.model import Receipt, Sealed
+    from agent.model import Receipt, SealedBatch
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class Uplink(Protocol):
     most_bytes: int
     """the largest payload that the far side takes; sealing keeps below it"""
 
-    async def send(self, batch: Sealed) -> None:
+    async def send(self, batch: SealedBatch) -> None:
         """Hand one batch over; several may be under way.
 
         Returning means that the transport took it, never that the recipient stored it: that is

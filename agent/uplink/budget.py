@@ -91,7 +91,7 @@ Allowance = Annotated[int, BeforeValidator(allowance, json_schema_input_type=str
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class ReadStream:
     """What is read at one step."""
 
     step: int
@@ -109,22 +109,22 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class UplinkLoad:
     """What an uplink carries, and how."""
 
     transport: str
-    streams: tuple[Stream, ...]
+    streams: tuple[ReadStream, ...]
     seal: float
     keepalive: float
     """seconds between two signs of life, or two looks for what the platform has for us"""
 
 
-def rows_a_day(load: Load) -> float:
+def rows_a_day(load: UplinkLoad) -> float:
     """Values read in a day."""
     return sum(of.values * DAY / of.step for of in load.streams)
 
 
-def batches_a_day(load: Load) -> float:
+def batches_a_day(load: UplinkLoad) -> float:
     """Batches in a day: one an interval, where there is something in it.
 
     A round of reading makes one batch, and one more for each moment of sealing within it.
@@ -140,7 +140,7 @@ def _moments(steps: frozenset[int]) -> int:
     return len({slot for step in steps for slot in range(0, int(DAY), step)})
 
 
-def a_month(load: Load) -> int:
+def a_month(load: UplinkLoad) -> int:
     """Bytes in a month of 30.5 days."""
     costs, batches = COSTS[load.transport], batches_a_day(load)
     payload = batches * costs.batch + sum(_payload(of, batches, costs) for of in load.streams)
@@ -151,7 +151,7 @@ def a_month(load: Load) -> int:
     return int(MONTH * (payload + segments + batches * costs.exchange + signs + status + openings))
 
 
-def _payload(of: Stream, batches: float, costs: Costs) -> float:
+def _payload(of: ReadStream, batches: float, costs: Costs) -> float:
     """Bytes a day of the rows of one step."""
     times = min(batches, DAY / of.step)
     first = (
@@ -163,7 +163,7 @@ def _payload(of: Stream, batches: float, costs: Costs) -> float:
     return times * first + (DAY / of.step - times) * further
 
 
-def signs_a_day(load: Load) -> float:
+def signs_a_day(load: UplinkLoad) -> float:
     """Keep-alives, or looks for objects, in a day: a batch may stand for them."""
     if not load.keepalive:
         return 0.0
@@ -179,7 +179,7 @@ def signs_a_day(load: Load) -> float:
     return few if between < load.keepalive else most
 
 
-def openings_a_day(load: Load) -> float:
+def openings_a_day(load: UplinkLoad) -> float:
     """Connections made anew in a day."""
     batches, signs = batches_a_day(load), signs_a_day(load)
     idle = DAY / max(1.0, batches, signs)
@@ -193,7 +193,9 @@ def status_every(seal: float) -> float:
     return max(STATUS_EVERY, 12 * seal)
 
 
-def stretched(load: Load, budget: int, longest_keepalive: float = KEEPALIVES[-1]) -> Load | None:
+def stretched(
+    load: UplinkLoad, budget: int, longest_keepalive: float = KEEPALIVES[-1]
+) -> UplinkLoad | None:
     """The liveliest schedule that fits into so many bytes a month; None if none does.
 
     A longer keep-alive comes before a longer seal interval: it costs nobody a minute of delay.
@@ -204,7 +206,7 @@ def stretched(load: Load, budget: int, longest_keepalive: float = KEEPALIVES[-1]
     )
 
 
-def slowest(load: Load, longest_keepalive: float = KEEPALIVES[-1]) -> Load:
+def slowest(load: UplinkLoad, longest_keepalive: float = KEEPALIVES[-1]) -> UplinkLoad:
     """The schedule that needs least, for a budget into which none fits."""
     return min(_ever_slower(load, longest_keepalive), key=a_month)
 
@@ -230,7 +232,7 @@ def spare(size: int, used: int, budget: int, share: float) -> bool:
     return used + whole <= budget * min(1.0, share + 0.1)
 
 
-def _ever_slower(load: Load, longest: float) -> Iterator[Load]:
+def _ever_slower(load: UplinkLoad, longest: float) -> Iterator[UplinkLoad]:
     seals = [load.seal, *(seal for seal in SEALS if seal > load.seal)]
     looks = load.transport != "mqtt"
     usual = [one for one in KEEPALIVES if one <= longest] + list(LOOKS if looks else ())

@@ -16,7 +16,7 @@ import zstandard
 from agent.uplink.table import table
 
 if TYPE_CHECKING:
-    from agent.model import Sealed
+    from agent.model import SealedBatch
     from agent.uplink.cms import Envelope
 
 LARGEST_TEXT = 64 * 1024 * 1024
@@ -39,7 +39,7 @@ class Packing:
             return f"{form}.gz", packed
         return f"{form}.gz.p7m", self.envelope.close(packed)
 
-    def __call__(self, batch: Sealed) -> tuple[str, bytes]:
+    def __call__(self, batch: SealedBatch) -> tuple[str, bytes]:
         """Extension and bytes of the file. Raises UplinkLost if it cannot be made now."""
         text = zstandard.ZstdDecompressor().decompress(batch.payload, max_output_size=LARGEST_TEXT)
         if batch.rows:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from agent.errors import NotStored
 
 if TYPE_CHECKING:
-    from agent.model import BatchId, Sealed
+    from agent.model import BatchId, SealedBatch
     from agent.uplink.keepsake import Keepsake
 
 IN, OUT, OBJECTS = "in", "out", "out/objects"
@@ -25,7 +25,7 @@ DIGITS = 8
 """of the sha256 in the name of a part"""
 
 
-class Entry(NamedTuple):
+class RemoteFile(NamedTuple):
     """A file at the far side."""
 
     name: str
@@ -33,18 +33,18 @@ class Entry(NamedTuple):
     changed: float
 
 
-class Far(Protocol):
+class RemoteFolder(Protocol):
     """A place for files. Paths are relative to it; each call raises NotStored or UplinkLost."""
 
     def used(self) -> int:
         """Bytes on the wire since it was opened, in both directions."""
         ...
 
-    def entry(self, path: str) -> Entry | None:
+    def entry(self, path: str) -> RemoteFile | None:
         """What is there under a path; None if nothing is."""
         ...
 
-    def entries(self, folder: str) -> list[Entry]:
+    def entries(self, folder: str) -> list[RemoteFile]:
         """Every file in a folder; none if there is no such folder."""
         ...
 
@@ -70,12 +70,12 @@ def stem(id_: BatchId) -> str:
     return f"{id_.gateway}_{id_.recipient}_{id_.epoch}_{id_.seq}"
 
 
-def name(batch: Sealed) -> str:
+def name(batch: SealedBatch) -> str:
     """The file name of a batch."""
     return f"{stem(batch.id)}.{batch.form}"
 
 
-def carry(far: Far, batch: Sealed) -> None:
+def carry(far: RemoteFolder, batch: SealedBatch) -> None:
     """Bring a batch to the far side. Raises NotStored or UplinkLost; what was brought stays."""
     final = f"{IN}/{name(batch)}"
     if not batch.rows:
@@ -85,7 +85,7 @@ def carry(far: Far, batch: Sealed) -> None:
     bring(far, final, batch.payload, batch.sha256)
 
 
-def bring(far: Far, final: str, content: bytes, sha256: str) -> None:
+def bring(far: RemoteFolder, final: str, content: bytes, sha256: str) -> None:
     """Bring a file to the far side, on from where it stopped, in the place of what had its name.
 
     Raises NotStored or UplinkLost; what was brought stays.
@@ -106,14 +106,14 @@ def bring(far: Far, final: str, content: bytes, sha256: str) -> None:
     far.rename(part, final)
 
 
-def bring_building(far: Far, one: Keepsake) -> str:
+def bring_building(far: RemoteFolder, one: Keepsake) -> str:
     """Bring a building file to the far side, alone under its name, which is returned."""
     file = f"{one.gateway}_{one.recipient}{BUILDING}"
     bring_alone(far, file, one.content, one.sha256)
     return file
 
 
-def bring_alone(far: Far, file: str, content: bytes, sha256: str) -> None:
+def bring_alone(far: RemoteFolder, file: str, content: bytes, sha256: str) -> None:
     """Bring what takes the place of the last of its name. Raises NotStored or UplinkLost."""
     ours = f"{file}.{sha256[:DIGITS]}{PART}"
     for entry in far.entries(IN):
@@ -122,7 +122,7 @@ def bring_alone(far: Far, file: str, content: bytes, sha256: str) -> None:
     bring(far, f"{IN}/{file}", content, sha256)
 
 
-def _clear(far: Far, batch: Sealed) -> None:
+def _clear(far: RemoteFolder, batch: SealedBatch) -> None:
     """Remove what else lies there under the same id, part or whole."""
     ours = f"{name(batch)}.{batch.sha256[:DIGITS]}{PART}"
     for entry in far.entries(IN):

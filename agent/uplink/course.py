@@ -14,7 +14,7 @@ from agent.uplink import pacing
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agent.model import BatchId, Sealed
+    from agent.model import BatchId, SealedBatch
 
 BYTES_PER_ROW = 10.0
 """until a batch has been sealed"""
@@ -24,7 +24,7 @@ BYTES_PER_ROW = 10.0
 class Flight:
     """One sealed batch without a receipt."""
 
-    batch: Sealed
+    batch: SealedBatch
     due: float
     """when it is to be sent (again)"""
     first_sent: float = 0.0
@@ -65,7 +65,7 @@ class Course:
         self._trickle_from = 0.0
         self._bytes_per_row = BYTES_PER_ROW
 
-    def found(self, batches: Iterable[Sealed], had: Iterable[BatchId], now: float) -> None:
+    def found(self, batches: Iterable[SealedBatch], had: Iterable[BatchId], now: float) -> None:
         """Take in what the spool holds unreceipted, in order, to be sent (again).
 
         Of `had`, the flights there were before the spool was asked, those not found are over.
@@ -95,7 +95,7 @@ class Course:
             return Lane.LIVE
         return Lane.BACKFILL if self._wants_backfill(now) else None
 
-    def sealed(self, lane: Lane, batch: Sealed | None, now: float, next_seal: float) -> None:
+    def sealed(self, lane: Lane, batch: SealedBatch | None, now: float, next_seal: float) -> None:
         """Note what sealing gave; `next_seal`: the next moment of the rhythm."""
         filled = batch is not None and (
             batch.rows >= self.rhythm.most_rows or len(batch.payload) > self.rhythm.most_bytes / 2

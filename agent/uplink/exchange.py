@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
 
-    from agent.model import Sealed
+    from agent.model import SealedBatch
     from agent.uplink.keepsake import Keepsake
-    from agent.uplink.turns import Line
+    from agent.uplink.turns import Connection
 
 LARGEST_PAGE = 4_000_000
 PIECE = 65_536
@@ -51,7 +51,7 @@ NO_ANSWER = (
 HEADERS = {"User-Agent": "gardien", "Accept-Encoding": SKIP_HEADER}
 
 
-class Far:
+class PlatformRequests:
     """The platform by requests. Its calls raise UplinkLost."""
 
     def __init__(self, session: requests.Session, settings: Any, own: str) -> None:
@@ -63,7 +63,7 @@ class Far:
         self.listed = False
         """the platform has answered the last question for objects with a list"""
 
-    def post(self, batch: Sealed) -> tuple[int, dict[str, str], bytes]:
+    def post(self, batch: SealedBatch) -> tuple[int, dict[str, str], bytes]:
         """Status, headers (names in lower case) and body of the answer to one batch."""
         headers = {
             "Content-Type": "application/zstd",
@@ -198,7 +198,7 @@ class _Session(requests.Session):
 class _Adapter(HTTPAdapter):
     """Uses our TLS context for the platform, directly or through a proxy, over a watched line."""
 
-    def __init__(self, tls: ssl.SSLContext | None, line: Line) -> None:
+    def __init__(self, tls: ssl.SSLContext | None, line: Connection) -> None:
         self._tls, self._pools = tls, _pools(line)
         super().__init__(max_retries=0)
 
@@ -212,10 +212,10 @@ class _Adapter(HTTPAdapter):
         return manager
 
 
-def _pools(line: Line) -> dict[str, type[HTTPConnectionPool]]:
+def _pools(line: Connection) -> dict[str, type[HTTPConnectionPool]]:
     """urllib3's own, which tell the line which connection they wait on."""
 
-    class Watched(HTTPConnection):
+    class BoundedHTTPConnection(HTTPConnection):
         response_class = BoundedResponse
 
         def connect(self) -> None:
@@ -224,16 +224,18 @@ def _pools(line: Line) -> dict[str, type[HTTPConnectionPool]]:
             line.watch(lambda: self.sock)  # and the question may be given up by now
 
     class Plain(HTTPConnectionPool):
-        ConnectionCls = Watched
+        ConnectionCls = BoundedHTTPConnection
 
     class Secure(HTTPSConnectionPool):
-        ConnectionCls = type("WatchedSecure", (Watched, HTTPSConnection), {})
+        ConnectionCls = type("WatchedSecure", (BoundedHTTPConnection, HTTPSConnection), {})
 
     return {"http": Plain, "https": Secure}
 
 
 @contextmanager
-def asking(settings: Any, tls: ssl.SSLContext | None, own: str, line: Line) -> Iterator[Far]:
+def asking(
+    settings: Any, tls: ssl.SSLContext | None, own: str, line: Connection
+) -> Iterator[PlatformRequests]:
     """A session of one platform; `own`: what is known to be wrong with our own certificate."""
     with _Session() as session:
         session.trust_env = False
@@ -246,4 +248,4 @@ def asking(settings: Any, tls: ssl.SSLContext | None, own: str, line: Line) -> I
         session.mount("http://", adapter)
         session.headers.clear()
         session.headers.update(HEADERS)
-        yield Far(session, settings, own)
+        yield PlatformRequests(session, settings, own)

@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from agent.buffer.thread import OneThread
-    from agent.model import BatchId, Receipt, Sealed
+    from agent.model import BatchId, Receipt, SealedBatch
     from agent.uplink.base import Station, Turn
-    from agent.uplink.courier import Entry, Far
+    from agent.uplink.courier import RemoteFile, RemoteFolder
     from agent.uplink.keepsake import Keepsake
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Awaited:
     """A file whose receipt is looked for."""
 
     id: BatchId
-    seen: Entry | None = None
+    seen: RemoteFile | None = None
     """the last receipt that was read; looked at again once it is another one"""
 
 
@@ -75,12 +75,14 @@ class FilesUplink:
     Settings: type[BaseModel] = Settings
     most_bytes = SEAL_BYTES
 
-    def __init__(self, far: Far, thread: OneThread, settings: Any, station: Station) -> None:
+    def __init__(
+        self, far: RemoteFolder, thread: OneThread, settings: Any, station: Station
+    ) -> None:
         self._far, self._thread = far, thread
         self._settings, self._station = settings, station
         self._awaited: dict[str, Awaited] = {}
         """by file name: what has no receipt that says `stored`"""
-        self._objects: dict[str, Entry] = {}
+        self._objects: dict[str, RemoteFile] = {}
         """signed objects that were handed on"""
         self._odd: set[str] = set()
         self._building: tuple[str, Keepsake] | None = None
@@ -109,7 +111,7 @@ class FilesUplink:
         compat = settings.container is Container.COMPAT
         return Packing(Envelope(signer, settings.encrypt_for, compat))
 
-    async def send(self, batch: Sealed) -> None:
+    async def send(self, batch: SealedBatch) -> None:
         """Bring one file there, after those before it. Raises NotStored, UplinkLost, or
         TooLarge on what is larger than anybody should open.
         """
@@ -144,7 +146,7 @@ class FilesUplink:
         self._building = await self._thread.run(bring_building, self._far, one), one
         self._brought = self._looks = monotonic()
 
-    def expect(self, batches: Iterable[Sealed]) -> None:
+    def expect(self, batches: Iterable[SealedBatch]) -> None:
         """Look for receipts of what is not sent any more, too: it was rejected once."""
         for batch in batches:
             self._awaited.setdefault(name(batch), Awaited(batch.id))
@@ -221,7 +223,7 @@ class FilesUplink:
         elif whole:
             self._station.complete()
 
-    async def _take(self, entry: Entry) -> bool:
+    async def _take(self, entry: RemoteFile) -> bool:
         """Hand a signed object on, once; False where it cannot be read or recorded yet."""
         if self._objects.get(entry.name) == entry:
             return True

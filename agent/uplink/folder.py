@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from agent.errors import NotStored, UplinkLost
-from agent.uplink.courier import IN, OUT, Entry
+from agent.uplink.courier import IN, OUT, RemoteFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ class Folder:
         """No wire, nothing on it."""
         return 0
 
-    def entry(self, path: str) -> Entry | None:
+    def entry(self, path: str) -> RemoteFile | None:
         """What is there under a path."""
         with self._said(path):
             try:
@@ -52,9 +52,9 @@ class Folder:
                 return None
             if not stat.S_ISREG(facts.st_mode):
                 return None  # a folder, a link, or a pipe, that would be waited on for ever
-            return Entry(path.rpartition("/")[2], facts.st_size, facts.st_mtime)
+            return RemoteFile(path.rpartition("/")[2], facts.st_size, facts.st_mtime)
 
-    def entries(self, folder: str) -> list[Entry]:
+    def entries(self, folder: str) -> list[RemoteFile]:
         """Every file in a folder. Raises NotStored where there are too many."""
         with self._said(folder):
             if not (self._root / folder).is_dir():

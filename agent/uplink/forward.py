@@ -24,7 +24,7 @@ from agent.lifetime import end, together
 from agent.model import Lane, Receipt
 from agent.uplink import pacing
 from agent.uplink.course import Course, Flight
-from agent.uplink.reasons import Later, NobodyThere
+from agent.uplink.reasons import NobodyThere, NotNow
 
 if TYPE_CHECKING:
     import random
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
     from agent.buffer.verdict import Settled
     from agent.clock import Clock
-    from agent.model import BatchId, Sealed
+    from agent.model import BatchId, SealedBatch
     from agent.uplink.base import Uplink
     from agent.uplink.delivery import Delivery
-    from agent.uplink.sending import Outbox
+    from agent.uplink.sending import SendingSpool
 
 
 BREAKS = 4
@@ -45,7 +45,7 @@ SMALLEST_DOUBTED = 2_000
 
 
 async def forward(  # noqa: PLR0913, PLR0917 -- what it works with, and what it must not make itself
-    outbox: Outbox,
+    outbox: SendingSpool,
     uplink: Uplink,
     rhythm: pacing.Rhythm,
     delivery: Delivery,
@@ -72,7 +72,7 @@ async def forward(  # noqa: PLR0913, PLR0917 -- what it works with, and what it 
 class _Forwarder:
     def __init__(  # noqa: PLR0913, PLR0917 -- see forward
         self,
-        outbox: Outbox,
+        outbox: SendingSpool,
         uplink: Uplink,
         course: Course,
         delivery: Delivery,
@@ -185,7 +185,7 @@ class _Forwarder:
     def _not_taken(self, flight: Flight, error: AgentError) -> None:
         """Nobody has the batch: the same again later."""
         self._course.refused(flight, monotonic(), self._rng.random())
-        if isinstance(error, Later):
+        if isinstance(error, NotNow):
             self._course.hold(monotonic(), error.seconds)
         if isinstance(error, NobodyThere) and self._delivery.nobody_since is None:
             self._delivery.nobody_since = self._clock.now()
@@ -226,7 +226,7 @@ class _Forwarder:
             with suppress(SpoolFull):
                 await self._refused(flight, TooLarge(why))
 
-    async def _believe(self, batch: Sealed) -> None:
+    async def _believe(self, batch: SealedBatch) -> None:
         """Take the broker's word for the recipient's (rule T11), for what is still to be sent."""
         gateway, recipient, epoch, seq = batch.id
         word = Receipt(gateway, recipient, epoch, ((seq, batch.sha256),), by_broker=True)

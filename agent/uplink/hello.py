@@ -39,7 +39,7 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BrokerLimits:
     """What the broker asks of us in its CONNACK."""
 
     receive_maximum: int = 65_535
@@ -48,11 +48,11 @@ class Limits:
     retain: bool = True
 
 
-def limits(properties: Properties | None) -> Limits:
+def limits(properties: Properties | None) -> BrokerLimits:
     """Those of a CONNACK (MQTT 5.0, 3.2.2.3)."""
-    return Limits(
-        receive_maximum=getattr(properties, "ReceiveMaximum", Limits().receive_maximum),
-        packet_size=getattr(properties, "MaximumPacketSize", Limits().packet_size),
-        keepalive=getattr(properties, "ServerKeepAlive", 0) or Limits().keepalive,
+    return BrokerLimits(
+        receive_maximum=getattr(properties, "ReceiveMaximum", BrokerLimits().receive_maximum),
+        packet_size=getattr(properties, "MaximumPacketSize", BrokerLimits().packet_size),
+        keepalive=getattr(properties, "ServerKeepAlive", 0) or BrokerLimits().keepalive,
         retain=bool(getattr(properties, "RetainAvailable", 1)),
     )

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from agent.buffer.thread import OneThread
-    from agent.model import BatchId, Receipt, Sealed
+    from agent.model import BatchId, Receipt, SealedBatch
     from agent.uplink.base import Station, Turn
-    from agent.uplink.exchange import Far
+    from agent.uplink.exchange import PlatformRequests
     from agent.uplink.keepsake import Keepsake
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,9 @@ class HttpsUplink:
     Settings: type[BaseModel] = Settings
     most_bytes = LARGEST_PAYLOAD
 
-    def __init__(self, far: Far, thread: OneThread, settings: Any, station: Station) -> None:
+    def __init__(
+        self, far: PlatformRequests, thread: OneThread, settings: Any, station: Station
+    ) -> None:
         self._far, self._thread = far, thread
         self._settings, self._station = settings, station
         self._inbox: asyncio.Queue[Receipt] = asyncio.Queue()
@@ -92,7 +94,7 @@ class HttpsUplink:
         """Batches are sent as they are sealed."""
         del settings, station
 
-    async def send(self, batch: Sealed) -> None:
+    async def send(self, batch: SealedBatch) -> None:
         """POST one batch; the receipt that answers it comes by `receipts`.
 
         Raises NotStored (Later: not before …), UplinkLost, or BatchRejected once the platform has

@@ -22,14 +22,14 @@ from agent.uplink.keepsake import held, parts
 from agent.uplink.reasons import SealedOtherwise, judge
 from agent.uplink.settings.mqtt import Settings, address
 from agent.uplink.topics import Topics
-from agent.uplink.wire import Message, Wire, connect
+from agent.uplink.wire import HttpConnection, Message, connect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from pydantic import BaseModel
 
-    from agent.model import Receipt, Sealed
+    from agent.model import Receipt, SealedBatch
     from agent.settings import Secret
     from agent.uplink.base import Station, Turn
     from agent.uplink.keepsake import Keepsake
@@ -51,7 +51,9 @@ class MqttUplink:
 
     Settings: type[BaseModel] = Settings
 
-    def __init__(self, wire: Wire, topics: Topics, settings: Any, station: Station) -> None:
+    def __init__(
+        self, wire: HttpConnection, topics: Topics, settings: Any, station: Station
+    ) -> None:
         self._wire = wire
         self._topics = topics
         self._station = station
@@ -96,7 +98,7 @@ class MqttUplink:
         """Batches are sent as they are sealed."""
         del settings, station
 
-    async def send(self, batch: Sealed) -> None:
+    async def send(self, batch: SealedBatch) -> None:
         """Hand one batch to the broker: at most `window` at a time, first come first served.
 
         Raises TooLarge if it is larger than the broker takes, NotStored (NobodyThere) or

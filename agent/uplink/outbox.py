@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from agent.clock import Trust
+from agent.clock import ClockTrust
 from agent.errors import Refused
 
 if TYPE_CHECKING:
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from agent.buffer.thread import OneThread
     from agent.buffer.verdict import Settled
     from agent.clock import Clock
-    from agent.model import BatchId, Lane, Receipt, Retraction, Sealed, Series
+    from agent.model import BatchId, Lane, Receipt, Retraction, SealedBatch, Series
 
     Told = Callable[[Collection[BatchId]], None]
 
 
-class Bases(Protocol):
+class StoredBases(Protocol):
     """What the registry says of rows that are stored (pipeline/bases.py)."""
 
     def revision(self) -> int:
@@ -51,7 +51,7 @@ class SpoolOutbox:
         thread: OneThread,
         clock: Clock,
         directory: Callable[[], Mapping[str, Item]] = dict,
-        bases: Bases | None = None,
+        bases: StoredBases | None = None,
     ) -> None:
         self._spool, self._thread, self._clock = spool, thread, clock
         self.directory = directory
@@ -98,7 +98,7 @@ class SpoolOutbox:
 
     async def tend(self, expires: float) -> None:
         """The spool's own upkeep, see Spool.tend; only while the time is known."""
-        if self._clock.trust is Trust.UNTRUSTED:
+        if self._clock.trust is ClockTrust.UNTRUSTED:
             return
         if voided := await self._thread.run(self._spool.tend, self._clock.now(), expires):
             self._tell(voided)
@@ -109,13 +109,13 @@ class SpoolOutbox:
 
     async def seal(
         self, lane: Lane, live_after: int, most_rows: int, most_bytes: int
-    ) -> Sealed | None:
+    ) -> SealedBatch | None:
         """Make the next batch of a lane, durably; None if the lane is empty.
 
         Nothing is sealed while the time is unknown: whether a basis holds is a question of time.
         """
         now, trust = self._clock.now(), self._clock.trust
-        if trust is Trust.UNTRUSTED or not self.ready():
+        if trust is ClockTrust.UNTRUSTED or not self.ready():
             return None
         await self.catch_up()
         run, spool, word = self._thread.run, self._spool, trust.value
@@ -132,12 +132,12 @@ class SpoolOutbox:
         """Whether batches of this epoch are, or were, its own."""
         return await self._thread.run(self._spool.knows, epoch)
 
-    async def unreceipted(self) -> list[Sealed]:
+    async def unreceipted(self) -> list[SealedBatch]:
         """All that was sealed and waits for its receipt, in the order of sealing."""
         await self.catch_up()
         return await self._thread.run(self._spool.unreceipted)
 
-    async def quarantined(self) -> list[Sealed]:
+    async def quarantined(self) -> list[SealedBatch]:
         """What was rejected, and may still be called stored."""
         return await self._thread.run(self._spool.quarantined)
 
@@ -152,7 +152,7 @@ class SpoolOutbox:
         """Put a batch aside that the transport does not take; it is tried again after a while."""
         await self._thread.run(self._spool.refuse, id, reason, self._clock.now())
 
-    async def split(self, batch: Sealed, reason: str) -> bool:
+    async def split(self, batch: SealedBatch, reason: str) -> bool:
         """Send the rows of a batch that is too large in smaller ones; False: it cannot be made
         smaller, and is put aside.
         """
@@ -213,18 +213,18 @@ class Draining:
 
     async def seal(
         self, lane: Lane, live_after: int, most_rows: int, most_bytes: int
-    ) -> Sealed | None:
+    ) -> SealedBatch | None:
         """As SpoolOutbox."""
         for one in self._both:
             if sealed := await one.seal(lane, live_after, most_rows, most_bytes):
                 return sealed
         return None
 
-    async def unreceipted(self) -> list[Sealed]:
+    async def unreceipted(self) -> list[SealedBatch]:
         """As SpoolOutbox, of both."""
         return [batch for one in self._both for batch in await one.unreceipted()]
 
-    async def quarantined(self) -> list[Sealed]:
+    async def quarantined(self) -> list[SealedBatch]:
         """As SpoolOutbox, of both."""
         return [batch for one in self._both for batch in await one.quarantined()]
 
@@ -236,7 +236,7 @@ class Draining:
         """As SpoolOutbox, where the epoch of the batch is."""
         await (await self._of(id.epoch)).quarantine(id, reason)
 
-    async def split(self, batch: Sealed, reason: str) -> bool:
+    async def split(self, batch: SealedBatch, reason: str) -> bool:
         """As SpoolOutbox, where the epoch of the batch is."""
         return await (await self._of(batch.id.epoch)).split(batch, reason)
 

@@ -29,7 +29,7 @@ GREETING, MOST = 1_000_000, 32_000_000
 ENDLESS = "it says more than anybody asked"
 
 
-class Wire(socket.socket):
+class BoundedSocket(socket.socket):
     """A connection on which so much comes for one question, and no more."""
 
     left = GREETING

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.settings import Secret
-    from agent.uplink.courier import Far
-    from agent.uplink.turns import Line
+    from agent.uplink.courier import RemoteFolder
+    from agent.uplink.turns import Connection
 
 PORT = 22
 
 
-class Where(Protocol):
+class FolderSettings(Protocol):
     """What settings say of a place for files."""
 
     @property
@@ -52,8 +52,8 @@ class Where(Protocol):
 
 
 def place(
-    settings: Where, line: Line, folders: tuple[str, ...] = (IN, OUT)
-) -> AbstractContextManager[Far]:
+    settings: FolderSettings, line: Connection, folders: tuple[str, ...] = (IN, OUT)
+) -> AbstractContextManager[RemoteFolder]:
     """Open it; `folders` must be there. Entering raises UplinkLost, in words for people."""
     if settings.path is not None:
         return _folder(settings.path, folders)
@@ -70,9 +70,9 @@ def place(
         key=settings.key,
         timeout=settings.timeout,
     )
-    return cast("AbstractContextManager[Far]", sftp.connected(address, line, folders))
+    return cast("AbstractContextManager[RemoteFolder]", sftp.connected(address, line, folders))
 
 
 @contextmanager
-def _folder(path: Path, folders: tuple[str, ...]) -> Iterator[Far]:
+def _folder(path: Path, folders: tuple[str, ...]) -> Iterator[RemoteFolder]:
     yield Folder(path, folders)

@@ -39,7 +39,7 @@ class SealedOtherwise(NotStored):
         )
 
 
-class Later(NotStored):
+class NotNow(NotStored):
     """The far side takes nothing now; it may have said for how long."""
 
     def __init__(self, said: str, seconds: float = 0.0) -> None:

@@ -8,23 +8,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from agent.buffer.verdict import Settled
-    from agent.model import BatchId, Lane, Receipt, Sealed
+    from agent.model import BatchId, Lane, Receipt, SealedBatch
 
 
-class Outbox(Protocol):
+class SendingSpool(Protocol):
     """The sending side of a spool, as its one thread offers it to the loop."""
 
     async def seal(
         self, lane: Lane, live_after: int, most_rows: int, most_bytes: int
-    ) -> Sealed | None:
+    ) -> SealedBatch | None:
         """Make the next batch of a lane, durably; None if the lane is empty."""
         ...
 
-    async def unreceipted(self) -> list[Sealed]:
+    async def unreceipted(self) -> list[SealedBatch]:
         """All that was sealed and waits for its receipt, in the order of sealing."""
         ...
 
-    async def quarantined(self) -> list[Sealed]:
+    async def quarantined(self) -> list[SealedBatch]:
         """What was rejected, and may still be called stored."""
         ...
 
@@ -36,7 +36,7 @@ class Outbox(Protocol):
         """Put a batch aside that the transport does not take; it is tried again after a while."""
         ...
 
-    async def split(self, batch: Sealed, reason: str) -> bool:
+    async def split(self, batch: SealedBatch, reason: str) -> bool:
         """Send the rows of a batch that is too large in smaller ones; False: it cannot be made
         smaller, and is put aside.
         """

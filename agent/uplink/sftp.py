@@ -21,16 +21,16 @@ import paramiko
 from paramiko.ssh_exception import IncompatiblePeer
 
 from agent.errors import NotStored, Refused, UplinkLost
-from agent.uplink.courier import IN, OUT, Entry
+from agent.uplink.courier import IN, OUT, RemoteFile
 from agent.uplink.hostkey import host_key
-from agent.uplink.packets import ENDLESS, MOST, Checked, Wire
+from agent.uplink.packets import ENDLESS, MOST, BoundedSocket, Checked
 from agent.uplink.traffic import used
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.settings import Secret
-    from agent.uplink.turns import Line
+    from agent.uplink.turns import Connection
 
 PIECE = 32_768
 """bytes of one write: what every server takes"""
@@ -41,7 +41,7 @@ logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class Server:
     """Where the server is, who we are there, and by what it proves itself."""
 
     host: str
@@ -58,7 +58,7 @@ class Address:
 class Sftp:
     """Files of one server (agent.uplink.courier.Far)."""
 
-    def __init__(self, wire: Wire, channel: paramiko.Channel, address: Address) -> None:
+    def __init__(self, wire: BoundedSocket, channel: paramiko.Channel, address: Server) -> None:
         """Raises what paramiko raises where the other end does not speak SFTP."""
         self._wire, self._said_on = wire, Checked(channel)
         self._client = paramiko.SFTPClient(cast("paramiko.Channel", self._said_on))
@@ -68,16 +68,16 @@ class Sftp:
         """Bytes on the wire since it was opened, in both directions."""
         return used(self._wire)
 
-    def entry(self, path: str) -> Entry | None:
+    def entry(self, path: str) -> RemoteFile | None:
         """What is there under a path."""
         with self._said(path):
             try:
                 facts = self._client.stat(self._at(path))
             except FileNotFoundError:
                 return None
-            return Entry(path.rpartition("/")[2], facts.st_size or 0, facts.st_mtime or 0)
+            return RemoteFile(path.rpartition("/")[2], facts.st_size or 0, facts.st_mtime or 0)
 
-    def entries(self, folder: str) -> list[Entry]:
+    def entries(self, folder: str) -> list[RemoteFile]:
         """Every file in a folder."""
         with self._said(folder):
             try:
@@ -85,7 +85,7 @@ class Sftp:
             except FileNotFoundError:
                 return []
             files = (one for one in found if stat.S_ISREG(one.st_mode or stat.S_IFREG))
-            return [Entry(one.filename, one.st_size or 0, one.st_mtime or 0) for one in files]
+            return [RemoteFile(one.filename, one.st_size or 0, one.st_mtime or 0) for one in files]
 
     def read(self, path: str, most: int) -> bytes | None:
         """At most so many bytes of a file."""
@@ -150,7 +150,9 @@ class Sftp:
 
 
 @contextmanager
-def connected(address: Address, line: Line, folders: tuple[str, ...] = (IN, OUT)) -> Iterator[Sftp]:
+def connected(
+    address: Server, line: Connection, folders: tuple[str, ...] = (IN, OUT)
+) -> Iterator[Sftp]:
     """Connect, see that the host is the right one and has these folders, log in. Raises UplinkLost
     in words.
     """
@@ -170,13 +172,13 @@ def connected(address: Address, line: Line, folders: tuple[str, ...] = (IN, OUT)
         _close(transport)
 
 
-def _reached(address: Address, line: Line) -> tuple[Wire, paramiko.Transport]:
+def _reached(address: Server, line: Connection) -> tuple[BoundedSocket, paramiko.Transport]:
     try:
         found = socket.create_connection((address.host, address.port), address.timeout)
     except OSError as error:
         where = f"{address.host}:{address.port}"
         raise UplinkLost(f"cannot connect to {where}: {error.strerror or error}") from error
-    wire = Wire(fileno=found.detach())
+    wire = BoundedSocket(fileno=found.detach())
     line.watch(lambda: wire)
     wire.settimeout(address.timeout)
     transport = paramiko.Transport(wire)
@@ -184,7 +186,7 @@ def _reached(address: Address, line: Line) -> tuple[Wire, paramiko.Transport]:
     return wire, transport
 
 
-def _let_in(transport: paramiko.Transport, address: Address) -> None:
+def _let_in(transport: paramiko.Transport, address: Server) -> None:
     kind, pinned = host_key(address.host_key)
     transport.get_security_options().key_types = _signatures(transport, kind)
     transport.start_client(timeout=address.timeout)
@@ -227,7 +229,7 @@ def _parsed(text: str) -> paramiko.PKey:
     raise UplinkLost("key: that file is no SSH private key without a passphrase")
 
 
-def _furnished(far: Sftp, address: Address, folders: tuple[str, ...]) -> None:
+def _furnished(far: Sftp, address: Server, folders: tuple[str, ...]) -> None:
     for folder in folders:
         if far.entry(folder) is None:
             raise UplinkLost(
@@ -235,7 +237,7 @@ def _furnished(far: Sftp, address: Address, folders: tuple[str, ...]) -> None:
             )
 
 
-def _refused(error: Exception, address: Address) -> str:
+def _refused(error: Exception, address: Server) -> str:
     if isinstance(error, paramiko.BadAuthenticationType | paramiko.AuthenticationException):
         return f"it does not let user {address.user!r} in by our key: has its operator put it in?"
     if isinstance(error, IncompatiblePeer):

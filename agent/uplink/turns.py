@@ -35,7 +35,7 @@ def within(answer: float) -> float:
     return min(LONGEST, ANSWERS * answer)
 
 
-class Line:
+class Connection:
     """The connection that a thread waits on, to be shut from another one."""
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Line:
 class Turns(OneThread):
     """See the module."""
 
-    def __init__(self, name: str, line: Line, answer: float) -> None:
+    def __init__(self, name: str, line: Connection, answer: float) -> None:
         """`answer`: seconds that the server may take for one."""
         super().__init__(name)
         self._line, self._within = line, within(answer)
@@ -87,9 +87,9 @@ class Turns(OneThread):
 
 @asynccontextmanager
 async def in_turns(
-    name: str, open_it: Callable[[Line], AbstractContextManager[S]], answer: float
+    name: str, open_it: Callable[[Connection], AbstractContextManager[S]], answer: float
 ) -> AsyncIterator[tuple[S, OneThread]]:
     """Open a far side in a thread of its own and close it there."""
-    line = Line()
+    line = Connection()
     async with in_own_thread(name, lambda: open_it(line), Turns(name, line, answer)) as both:
         yield both

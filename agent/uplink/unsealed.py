@@ -37,7 +37,7 @@ WRONG = (
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class OpeningKeys:
     """What it takes to open a closed file."""
 
     key: Path
@@ -47,7 +47,7 @@ class Keys:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedFile:
     """What a file says, and who signed it."""
 
     rows: list[dict[str, str]]
@@ -66,7 +66,7 @@ class Opened:
         return self.rows[0]["batch"]
 
 
-def unsealed(path: Path, keys: Keys | None) -> Opened:
+def unsealed(path: Path, keys: OpeningKeys | None) -> OpenedFile:
     """Open a file. Raises Refused, in words, on what does not open or is not whose it seems."""
     try:
         body = path.read_bytes()
@@ -102,16 +102,16 @@ def _inflated(body: bytes) -> bytes:
     return text
 
 
-def _read(text: bytes, signer: str | None) -> Opened:
+def _read(text: bytes, signer: str | None) -> OpenedFile:
     if not text.startswith(b"{"):
-        return Opened(_cells(text), None, signer)
+        return OpenedFile(_cells(text), None, signer)
     bound(text.decode(), len(text))
     document = json.loads(text, parse_float=str, parse_int=str)
     series = document.get("series") or []
     if not isinstance(series, list) or not all(isinstance(one, dict) for one in series):
         raise ValueError("its series are none")
     rows = _cells(table(document)) if series else []
-    return Opened(rows, document, signer)
+    return OpenedFile(rows, document, signer)
 
 
 def _cells(text: bytes) -> list[dict[str, str]]:
@@ -121,14 +121,14 @@ def _cells(text: bytes) -> list[dict[str, str]]:
     return rows
 
 
-def _decrypted(body: bytes, keys: Keys) -> bytes:
+def _decrypted(body: bytes, keys: OpeningKeys) -> bytes:
     try:
         return decrypt(body, keys.key, "-recip", str(keys.certificate))
     except UplinkLost as error:
         raise Refused(f"it does not open with that key, or was altered ({error})") from error
 
 
-def _verified(body: bytes, keys: Keys) -> tuple[bytes, str]:
+def _verified(body: bytes, keys: OpeningKeys) -> tuple[bytes, str]:
     try:
         content, signer = verify(body, "-CAfile", str(keys.ca), "-no_check_time")
     except UplinkLost as error:

@@ -29,7 +29,7 @@ from agent.enrolment.tls import explain, refusal
 from agent.errors import UplinkLost
 from agent.uplink import client
 from agent.uplink.client import CONNECT_SECONDS
-from agent.uplink.hello import Hello, Limits, limits
+from agent.uplink.hello import BrokerLimits, Hello, limits
 from agent.uplink.pending import Pending
 from agent.uplink.traffic import used
 
@@ -68,11 +68,11 @@ class _Unspoken(UplinkLost):
     """The broker does not speak this version of MQTT."""
 
 
-class Wire:
+class HttpConnection:
     """An open connection; `connect` makes it."""
 
     def __init__(self, hello: Hello) -> None:
-        self.limits = Limits()
+        self.limits = BrokerLimits()
         self._hello = hello
         self._loop = asyncio.get_running_loop()
         self._lost = ""
@@ -276,7 +276,7 @@ class Wire:
 
 
 @asynccontextmanager
-async def connect(hello: Hello) -> AsyncIterator[Wire]:
+async def connect(hello: Hello) -> AsyncIterator[HttpConnection]:
     """Open a connection as the broker speaks, and that keeps alive as often as it asks.
 
     Raises UplinkLost.
@@ -296,8 +296,8 @@ async def connect(hello: Hello) -> AsyncIterator[Wire]:
 
 
 @asynccontextmanager
-async def _connection(hello: Hello) -> AsyncIterator[Wire]:
-    wire = Wire(hello)
+async def _connection(hello: Hello) -> AsyncIterator[HttpConnection]:
+    wire = HttpConnection(hello)
     try:
         await wire.dial()
         yield wire

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 
-class Event(NamedTuple):
+class Alarm(NamedTuple):
     """One thing that is not as it should be."""
 
     code: str
@@ -26,33 +26,33 @@ class Event(NamedTuple):
     """
 
 
-def events(answer: Mapping[str, Any]) -> list[Event]:
+def events(answer: Mapping[str, Any]) -> list[Alarm]:
     """Everything that somebody must look at, the building's own matters first."""
     found = [*_gateway(answer)]
     for name, link in answer["links"].items():
         found += _link(name, link)
     for name, control in answer.get("controls", {}).items():
         if control["alarm"]:
-            found.append(Event("control", f"control {name}: {control['alarm']}"))
+            found.append(Alarm("control", f"control {name}: {control['alarm']}"))
     for name, uplink in answer["uplinks"].items():
         found += _uplink(name, uplink)
     return found
 
 
-def _gateway(answer: Mapping[str, Any]) -> Iterator[Event]:
+def _gateway(answer: Mapping[str, Any]) -> Iterator[Alarm]:
     if why := answer["clock_said"]:
-        yield Event("clock", f"readings wait to be dated: {why}")
+        yield Alarm("clock", f"readings wait to be dated: {why}")
     if why := answer.get("disk_said"):
-        yield Event("disk", why)
+        yield Alarm("disk", why)
     authority = answer.get("authority") or {}
     if authority.get("alarm"):
-        yield Event("trust", authority["alarm"])
+        yield Alarm("trust", authority["alarm"])
     if authority.get("unwritten"):
         unwritten = _count(authority["unwritten"], "decision")
-        yield Event("audit", f"{unwritten} could not be written into the audit chain")
+        yield Alarm("audit", f"{unwritten} could not be written into the audit chain")
     if number := authority.get("set_aside"):
         objects = _count(number, "signed object")
-        yield Event(
+        yield Alarm(
             "object",
             f"{objects} could not be evaluated because of an error in gardien, and is set aside:"
             " `gardien object list` names it"
@@ -64,26 +64,26 @@ def _gateway(answer: Mapping[str, Any]) -> Iterator[Event]:
     yield from _storage(answer)
     yield from _restored(answer.get("restored"))
     if why := answer.get("backup_said"):
-        yield Event("backup", f"the building file is not up to date: {why}")
+        yield Alarm("backup", f"the building file is not up to date: {why}")
     yield from _syndic(answer.get("syndic"))
     certificate = answer.get("certificate")
     if certificate and certificate["alarm"]:
-        yield Event("certificate", certificate["alarm"])
+        yield Alarm("certificate", certificate["alarm"])
 
 
-def _faults(found: Sequence[Mapping[str, Any]]) -> Iterator[Event]:
+def _faults(found: Sequence[Mapping[str, Any]]) -> Iterator[Alarm]:
     """Components that do not work; their words may name devices, and are not for recipients."""
     for component in dict.fromkeys(fault["component"] for fault in found):
         faults = [fault for fault in found if fault["component"] == component]
         kinds = ", ".join(sorted({fault["error"] for fault in faults}))
-        yield Event(
+        yield Alarm(
             "fault",
             f"{component}: an unexpected error ({kinds}); what it stopped is tried again by itself",
             faults[0]["uplink"],
         )
 
 
-def _storage(answer: Mapping[str, Any]) -> Iterator[Event]:
+def _storage(answer: Mapping[str, Any]) -> Iterator[Alarm]:
     """Which stores cannot be written, and what that means."""
     found = answer.get("storage")
     if found is None:
@@ -93,20 +93,20 @@ def _storage(answer: Mapping[str, Any]) -> Iterator[Event]:
     reasons = [faults.pop(f"{SPOOL}{name}", {}).get("reason", "") for name in in_memory]
     if in_memory:
         why = next(filter(None, reasons), "the disk fails")
-        yield Event(
+        yield Alarm(
             "storage",
             "what is read now waits in memory, and what is not delivered is lost when the power"
             f" goes: {why}. Replace the disk or card: docs/replace.md",
         )
     if why := found["controls"]:
-        yield Event(
+        yield Alarm(
             "storage",
             f"controls: released, because {why}; no order is carried out until it can be written."
             " Replace the disk or card: docs/replace.md",
         )
         return
     for name, fault in faults.items():
-        yield Event(
+        yield Alarm(
             "storage",
             f"{name} cannot be written since {fault['since']}: {fault['reason']}."
             " If it stays so, replace the disk or card: docs/replace.md",
@@ -114,47 +114,47 @@ def _storage(answer: Mapping[str, Any]) -> Iterator[Event]:
         )
 
 
-def _syndic(found: Mapping[str, Any] | None) -> Iterator[Event]:
+def _syndic(found: Mapping[str, Any] | None) -> Iterator[Alarm]:
     """Of the exports of the syndic's software; what they say is nobody else's."""
     if found is None:
         return
     if why := found["unreachable"]:
         text = "the exports of the syndic's software are not taken"
-        yield Event("syndic", text, here=f"{text}: {why}")
+        yield Alarm("syndic", text, here=f"{text}: {why}")
     if why := found["refused"]:
         text = "the last export of the syndic's software was refused, and nothing of it taken"
-        yield Event("syndic", text, here=f"{text}: {why}")
+        yield Alarm("syndic", text, here=f"{text}: {why}")
     if number := found["waiting"]:
         rows = "1 row waits" if number == 1 else f"{number} rows wait"
-        yield Event(
+        yield Alarm(
             "syndic",
             f"syndic export: {rows} for a person to decide: gardien occupancy proposed",
         )
     if since := found["overdue_since"]:
-        yield Event("syndic", f"there is no new export of the syndic's software since {since}")
+        yield Alarm("syndic", f"there is no new export of the syndic's software since {since}")
 
 
-def _restored(found: Mapping[str, Any] | None) -> Iterator[Event]:
+def _restored(found: Mapping[str, Any] | None) -> Iterator[Alarm]:
     """Of a restored state that may not have heard yet what was withdrawn since."""
     if found is None:
         return
     if found["listens"]:
         since = f" since {found['made']}" if found["made"] else ""
-        yield Event(
+        yield Alarm(
             "restored",
             f"nothing is sent after the restore before all that was said{since} has come",
         )
     for name, one in found["uplinks"].items():
         if found["listens"] and one["waits"]:
             wait = _count(-(-one["waits"] // 60), "minute")
-            yield Event(
+            yield Alarm(
                 "restored",
                 f"uplink {name} has not brought all signed objects that can be known of: all, or"
                 f" {wait} more of connection, is waited for",
                 name,
             )
         elif one["unproved"]:
-            yield Event(
+            yield Alarm(
                 "restored-unproved",
                 f"uplink {name}: its platform never said that all signed objects have come since"
                 " the restore: compare what was withdrawn; `gardien object all-came` ends this",
@@ -162,25 +162,25 @@ def _restored(found: Mapping[str, Any] | None) -> Iterator[Event]:
             )
 
 
-def _link(name: str, link: Mapping[str, Any]) -> Iterator[Event]:
+def _link(name: str, link: Mapping[str, Any]) -> Iterator[Alarm]:
     if not link["open"]:
-        yield Event("line-down", f"line {name} is down: {link['error']}")
+        yield Alarm("line-down", f"line {name} is down: {link['error']}")
     elif link["silent"]:
-        yield Event("device-silent", f"line {name}: {_count(link['silent'], 'device')} silent")
+        yield Alarm("device-silent", f"line {name}: {_count(link['silent'], 'device')} silent")
     for proposal in link["proposals"]:
         text = f"line {name}: a meter is silent and an unknown one answers"
-        yield Event("exchange", text, here=f"line {name}: {proposal}")
+        yield Alarm("exchange", text, here=f"line {name}: {proposal}")
     for one in link["disturbers"]:
-        yield Event("line-disturbed", f"line {name}: a device breaks the line", here=_breaks(one))
+        yield Alarm("line-disturbed", f"line {name}: a device breaks the line", here=_breaks(one))
     if (found := link["disturbed"])["devices"]:
-        yield Event(
+        yield Alarm(
             "line-disturbed",
             f"line {name} is disturbed as a whole",
             here=f"line {name} is disturbed: errors with {found['devices']} of"
             f" {_count(found['of'], 'device')}: check termination, shield and power of the line",
         )
     if worry := link["health"].get("worry"):
-        yield Event("line-worry", f"line {name}: {worry}")
+        yield Alarm("line-worry", f"line {name}: {worry}")
 
 
 def _breaks(one: Mapping[str, Any]) -> str:
@@ -194,7 +194,7 @@ def _breaks(one: Mapping[str, Any]) -> str:
     )
 
 
-def _uplink(name: str, uplink: Mapping[str, Any]) -> Iterator[Event]:
+def _uplink(name: str, uplink: Mapping[str, Any]) -> Iterator[Alarm]:
     delivery, backlog = uplink["delivery"], uplink["backlog"]
     said: list[tuple[str, str]] = []
     if not delivery["connected_since"]:
@@ -213,7 +213,7 @@ def _uplink(name: str, uplink: Mapping[str, Any]) -> Iterator[Event]:
     if over := uplink.get("data", {}).get("said"):
         said.append(("data", f"uplink {name}: {over}"))
     for code, text in said:
-        yield Event(code, text, name)
+        yield Alarm(code, text, name)
 
 
 def _refused(name: str, backlog: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from agent.house import House
 
 
-class Asker(Protocol):
+class Requester(Protocol):
     """Whoever asks."""
 
     @property
@@ -69,7 +69,7 @@ async def renew(house: House, asker: object) -> dict[str, Any]:
     return await _changed(house, calls.renew, _server(house))
 
 
-async def rotate(house: House, asker: Asker, *, what: str = "") -> dict[str, Any]:
+async def rotate(house: House, asker: Requester, *, what: str = "") -> dict[str, Any]:
     """Put another spool key, and another key of the certificate, in the place of those of now.
 
     `what`: only one of the two. Raises Refused.
@@ -86,7 +86,7 @@ async def rotate(house: House, asker: Asker, *, what: str = "") -> dict[str, Any
     return answer
 
 
-async def _rotate_certificate(house: House, asker: Asker) -> dict[str, Any]:
+async def _rotate_certificate(house: House, asker: Requester) -> dict[str, Any]:
     if not credential.path(house.config.state).exists():
         return {"how": "none"}
     house.audit("certificate.rotation", {"by": asker.who})

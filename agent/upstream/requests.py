@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from agent.authority.refused import Code, Forged
+from agent.authority.refused import Forged, ObjectCode
 from agent.errors import NotRecorded, Refused
 
 if TYPE_CHECKING:
     from agent.authority.claims import Request
     from agent.authority.verify import Verified
     from agent.house import House, Outlet
-    from agent.lines import Line
+    from agent.lines import LinkDevices
     from agent.pipeline.device import Device
 
 
@@ -63,12 +63,12 @@ def must_be_its_own(house: House, verified: Verified) -> None:
             f"this concerns what is sent to {recipient}, and only {recipient} may ask for it: by"
             " its own uplink, or with a key that the trust list has under that name"
         )
-        raise Forged(Code.KID, f"{verified.owner}: {words}", words)
+        raise Forged(ObjectCode.KID, f"{verified.owner}: {words}", words)
 
 
 def impossible(words: str) -> Forged:
     """What was asked for cannot be done, in words that its sender may be told."""
-    return Forged(Code.REQUEST, words, words)
+    return Forged(ObjectCode.REQUEST, words, words)
 
 
 async def _resend(house: House, outlet: Outlet, said: Request) -> str:
@@ -81,7 +81,7 @@ async def _resend(house: House, outlet: Outlet, said: Request) -> str:
             raise NotRecorded(
                 "the disk fails: what it has is sent again when it is well"
             ) from error
-        raise Forged(Code.EPOCH, str(error)) from error
+        raise Forged(ObjectCode.EPOCH, str(error)) from error
     except ValueError as error:
         raise impossible(str(error)) from error
     outlet.delivery.hurry = True
@@ -107,7 +107,7 @@ async def _read_now(house: House, outlet: Outlet, wanted: str | None) -> str:
             house.device(wanted)
         except Refused as error:  # it names the devices that there are
             words = f'no device "{wanted}" is configured at this gateway'
-            raise Forged(Code.REQUEST, str(error), words) from error
+            raise Forged(ObjectCode.REQUEST, str(error), words) from error
     asked = 0
     for line in house.lines.values():
         for device in line.devices.values():
@@ -120,5 +120,5 @@ async def _read_now(house: House, outlet: Outlet, wanted: str | None) -> str:
     return f"{asked} silent devices are asked again, and what there is is sent"
 
 
-def _disturbs(line: Line, device: Device) -> bool:
+def _disturbs(line: LinkDevices, device: Device) -> bool:
     return any(line.link.rest(point.address) for point in device.points[:1])

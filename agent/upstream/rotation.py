@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from agent.buffer.shelf import Shelf
+    from agent.buffer.shelf import UnassignedStore
     from agent.buffer.spool import Spool
     from agent.buffer.thread import OneThread
     from agent.house import House
@@ -53,7 +53,7 @@ TOLD_EVERY = 1.0
 """seconds between two words on how far it is"""
 
 
-class Sealed(NamedTuple):
+class RotationProgress(NamedTuple):
     """How far the work is."""
 
     passed: int
@@ -191,7 +191,7 @@ async def _file(house: House, file: Path, key: bytes, tell: Tell | None) -> None
                 raise Refused(f"{file.name} is opened anew")
             # one call: it may be closed behind it
             more, far = await thread.run(lambda: (store.rekey_step(), store.rekeyed))
-            house.rotation[file.name] = Sealed(*far)
+            house.rotation[file.name] = RotationProgress(*far)
             if not more:
                 break
             house.rotation_waits = ""
@@ -201,18 +201,20 @@ async def _file(house: House, file: Path, key: bytes, tell: Tell | None) -> None
             # the others wait for the same disk
             await sleep(monotonic() - began if house.close is not None else 0)
     passed, of = house.rotation[file.name]
-    house.rotation[file.name] = Sealed(max(passed, of), max(passed, of))
+    house.rotation[file.name] = RotationProgress(max(passed, of), max(passed, of))
 
 
 @asynccontextmanager
-async def _opened(house: House, file: Path) -> AsyncIterator[tuple[Spool | Shelf, OneThread]]:
+async def _opened(
+    house: House, file: Path
+) -> AsyncIterator[tuple[Spool | UnassignedStore, OneThread]]:
     """A file as whoever has it open has it; one that nobody has is opened for this."""
     if (there := _there(house, file)) is not None:
         yield there
         return
     if file in _memories(house.config.state):
         raise Refused(MEMORY.format(recipient_of(file)))
-    opening: Callable[[], AbstractContextManager[Spool | Shelf]]
+    opening: Callable[[], AbstractContextManager[Spool | UnassignedStore]]
     if file.name in SHELVES:
         opening = shelf_opening(house, file)
     else:
@@ -221,7 +223,7 @@ async def _opened(house: House, file: Path) -> AsyncIterator[tuple[Spool | Shelf
         yield await stack.enter_async_context(in_own_thread(file.name, opening))
 
 
-def _there(house: House, file: Path) -> tuple[Spool | Shelf, OneThread] | None:
+def _there(house: House, file: Path) -> tuple[Spool | UnassignedStore, OneThread] | None:
     """Raises Refused where whoever should have it open has not."""
     if house.close is None:
         return None

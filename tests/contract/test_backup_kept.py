@@ -11,7 +11,7 @@ import pytest
 from agent import recovery
 from agent.app import visited
 from agent.calls import NOBODY, status
-from agent.clerk import CALLS, Asker
+from agent.clerk import CALLS, Caller
 from agent.registry import identity
 
 
@@ -83,7 +83,7 @@ def test_each_change_is_in_the_file_and_a_stick_that_is_away_is_told(site, monke
             await until(lambda: labels() is False)
             assert not house.backup_said
             place = {"label": "A-3-12", "type": "dwelling"}
-            await CALLS["place.new"](house, Asker("dupont", None), **place)
+            await CALLS["place.new"](house, Caller("dupont", None), **place)
             await until(labels)
             (written,) = (site / "stick").iterdir()
             assert b"A-3-12" not in written.read_bytes()

@@ -13,7 +13,7 @@ import pytest
 
 from agent.authority import audit
 from agent.calls import CALLS
-from agent.clerk import Asker
+from agent.clerk import Caller
 from agent.cli import examine
 from agent.clock import stamp
 from agent.protection.breach import Breaches
@@ -441,11 +441,11 @@ def test_two_people_who_act_at_once_lose_no_step(office):
     async def both(house):
         add = partial(CALLS["privacy.breach.add"], house, id=id_)
         await asyncio.gather(
-            add(Asker("marie", None), facts={"risk": "risk"}),
-            add(Asker("paul", None), facts={"measures": "La serrure est changée."}),
-            CALLS["privacy.breach.letters"](house, Asker("anne", None), id=id_),
+            add(Caller("marie", None), facts={"risk": "risk"}),
+            add(Caller("paul", None), facts={"measures": "La serrure est changée."}),
+            CALLS["privacy.breach.letters"](house, Caller("anne", None), id=id_),
             *(
-                CALLS["privacy.breach.new"](house, Asker(name, None), facts={"what": "Un vol."})
+                CALLS["privacy.breach.new"](house, Caller(name, None), facts={"what": "Un vol."})
                 for name in ("marie", "paul")
             ),
         )

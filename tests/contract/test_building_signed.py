@@ -14,14 +14,14 @@ from typer.testing import CliRunner
 
 from agent import recovery
 from agent.app import visited
-from agent.clerk import Asker
+from agent.clerk import Caller
 from agent.cli import app
 from agent.errors import Refused
 from agent.registry import identity
 from agent.uplink.cms import Envelope
 from hil.ca import CA, DAY, bundle
 
-ME = Asker("dupont", None)
+ME = Caller("dupont", None)
 FLEET, STRANGER = CA("Fleet CA"), CA("Fleet CA")
 
 

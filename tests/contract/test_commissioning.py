@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from agent import commission, privacy
 from agent.app import visited
 from agent.calls import CALLS
-from agent.clerk import Asker
+from agent.clerk import Caller
 from agent.cli import app
 from agent.cli.status import _device_row
 from agent.clock import stamp
@@ -78,7 +78,7 @@ def asked(config, *calls, who="alice"):
 
     async def made():
         async with visited(config) as house:
-            asker = Asker(who, progress)
+            asker = Caller(who, progress)
             return [await CALLS[name](house, asker, **words) for name, words in calls]
 
     return asyncio.run(made())
@@ -90,7 +90,7 @@ def test_the_loop_turns_while_a_visitor_brings_a_long_list(config):
 
     async def made():
         async with visited(config) as house:
-            return await held(CALLS["place.import"](house, Asker("alice", None), **words))
+            return await held(CALLS["place.import"](house, Caller("alice", None), **words))
 
     whole, longest = asyncio.run(made())
     assert longest < whole / 2
@@ -138,7 +138,7 @@ def test_a_meter_that_was_just_assigned_is_not_said_to_be_of_nobody(config):
 
     async def once():
         async with visited(config) as house:
-            asker = Asker("alice", None)
+            asker = Caller("alice", None)
             async with open_outlet(house, "centre") as outlet:
                 house.outlets["centre"] = outlet
                 points = [point.name for point in house.device("m-1")[1].points]
@@ -235,7 +235,7 @@ def test_a_meter_is_proven_by_what_is_switched_on_there(config, building):
                 told_to(building, f"draw 0 1 {watts}")
 
         async with visited(config) as house:
-            asker, words = Asker("alice", progress), {"place": place, "channel": "elec.imp"}
+            asker, words = Caller("alice", progress), {"place": place, "channel": "elec.imp"}
             call = CALLS["meter.load"]
             if not watts:
                 return await call(house, asker, **words, seconds=0.5)
@@ -362,7 +362,7 @@ def test_whatever_changes_something_or_shows_a_dwelling_asks_root_who_it_is(conf
     async def once():
         async with visited(config) as house:
             for call, words in places("A-1"):
-                await CALLS[call](house, Asker("alice", None), **words)
+                await CALLS[call](house, Caller("alice", None), **words)
             house.steering, known = SimpleNamespace(), {"place": "A-1", "device": "m-1"}
             try:
                 for name in asked:
@@ -372,7 +372,7 @@ def test_whatever_changes_something_or_shows_a_dwelling_asks_root_who_it_is(conf
                     ]  # fmt: skip
                     args = {one.name: known.get(one.name, GIVEN[one.annotation]) for one in needed}
                     with pytest.raises(Refused, match="say who you are"):
-                        await CALLS[name](house, Asker("root", None), **args)
+                        await CALLS[name](house, Caller("root", None), **args)
             finally:
                 house.steering = None
 
@@ -384,7 +384,7 @@ def test_the_record_of_a_key_names_the_person(config):
 
     async def once():
         async with visited(config) as house:
-            await CALLS["key.csr"](house, Asker("root", None), named="Eva")
+            await CALLS["key.csr"](house, Caller("root", None), named="Eva")
             return house.notes.chain.latest("certificate.requested")
 
     assert asyncio.run(once()) == {"by": "Eva (root)"}
@@ -397,10 +397,10 @@ def test_a_look_from_a_shared_account_is_a_persons_and_of_common_plant_it_is_nob
 
     async def once():
         async with visited(config) as house:
-            root, installer = Asker("root", None), Asker("installer", None)
+            root, installer = Caller("root", None), Caller("installer", None)
             for name, words in places("A-1"):
-                await CALLS[name](house, Asker("alice", None), **words)
-            await CALLS["meter.assign"](house, Asker("alice", None), device="m-1", dwelling="A-1")
+                await CALLS[name](house, Caller("alice", None), **words)
+            await CALLS["meter.assign"](house, Caller("alice", None), device="m-1", dwelling="A-1")
             for asker in (root, installer):
                 with pytest.raises(Refused, match="say who you are, --as NAME"):
                     await CALLS["read"](house, asker, device="m-1")
@@ -429,22 +429,22 @@ def test_a_status_shows_of_dwellings_what_a_role_may_see_and_notes_whoever_sees_
     async def once():
         async with visited(config) as house:
             for name, words in places("A-1"):
-                await CALLS[name](house, Asker("alice", None), **words)
-            await CALLS["meter.assign"](house, Asker("alice", None), device="m-1", dwelling="A-1")
+                await CALLS[name](house, Caller("alice", None), **words)
+            await CALLS["meter.assign"](house, Caller("alice", None), device="m-1", dwelling="A-1")
             for device in ("m-1", "m-3"):
                 line, found = house.device(device)
                 await line.link.tried()
                 for sample in await line.link.read(found.points[:1]):
                     found.latest[sample.point.name] = sample
-            askers = {str(role): Asker("eva", None, frozenset({role})) for role in Role}
+            askers = {str(role): Caller("eva", None, frozenset({role})) for role in Role}
             shown = {name: await CALLS["status"](house, one) for name, one in askers.items()}
-            shown["root"] = await CALLS["status"](house, Asker("root", None))
-            shown["not one"] = await CALLS["status"](house, Asker("root", None), named="root")
-            shown["Eva"] = await CALLS["status"](house, Asker("root", None), named="Eva")
+            shown["root"] = await CALLS["status"](house, Caller("root", None))
+            shown["not one"] = await CALLS["status"](house, Caller("root", None), named="root")
+            shown["Eva"] = await CALLS["status"](house, Caller("root", None), named="Eva")
             with pytest.raises(Refused, match=r"m-1.* not measure common plant.*gardien-installer"):
                 await CALLS["read"](house, askers["operator"], device="m-1")
             assert (await CALLS["read"](house, askers["operator"], device="m-3"))["ok"]
-            looks = (await CALLS["privacy.access"](house, Asker("alice", None)))["looks"]
+            looks = (await CALLS["privacy.access"](house, Caller("alice", None)))["looks"]
             return {name: one["devices"] for name, one in shown.items()}, looks
 
     shown, looks = asyncio.run(once())
@@ -465,7 +465,7 @@ def test_a_meter_that_has_said_its_number_cannot_be_two_dwellings(config, buildi
 
     async def once():
         async with visited(config) as house:
-            asker = Asker("alice", None)
+            asker = Caller("alice", None)
             for name, words in places("A-1", "A-2"):
                 await CALLS[name](house, asker, **words)
             await CALLS["meter.import"](house, asker, text=text, name="m.csv", join_lines=False)
@@ -514,7 +514,7 @@ def test_the_table_for_people_has_their_values_that_wait_and_not_those_of_before
 
     async def once():
         async with visited(config) as house:
-            asker = Asker("alice", None)
+            asker = Caller("alice", None)
             for name, words in (*places("A-1", "A-2"), ("consent.give", consent)):
                 await CALLS[name](house, asker, **words)
             (basis,) = house.registry.consents()
@@ -553,7 +553,7 @@ def test_who_has_moved_out_may_still_ask_and_stop_what_waits(config):
 
     async def once():
         async with visited(config) as house:
-            asker = Asker("alice", None)
+            asker = Caller("alice", None)
             for name, words in (*places("A-1"), ("consent.give", consent)):
                 await CALLS[name](house, asker, **words)
             (basis,) = house.registry.consents()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from agent.authority.refused import Code, Forged
+from agent.authority.refused import Forged, ObjectCode
 from agent.registry.entries import NewWithdrawal
 from agent.registry.place import mint
 from tests.unit.authority.objects import NAMES, SIGNERS
@@ -42,7 +42,7 @@ def test_the_printed_program_signs_a_consent_that_knows_of_the_withdrawal(
     raw = here.signed("consent+jwt", place=place, sub=occ)
     with pytest.raises(Forged) as refusal:
         here.accept(raw)
-    assert refusal.value.code is Code.AFTER
+    assert refusal.value.code is ObjectCode.AFTER
     *_, outcome = here.reception.told.to("metropole", to).values()
     key = SIGNERS["consent_collector"].private
     files = {

@@ -13,12 +13,12 @@ import pytest
 
 from agent import durable
 from agent.authority.audit import FOLDER, Chain, verify
-from agent.authority.book import FILE, Book
+from agent.authority.book import FILE, TrustStore
 from agent.durable import SILENT
 from agent.errors import NotRecorded
 from agent.registry.entries import NewConsent, NewPlace, NewWithdrawal
 from agent.registry.gate import policy
-from agent.registry.looks import Looks
+from agent.registry.looks import AccessLog
 from agent.registry.registry import Registry
 from tests import disks
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(not disks.available(), reason="mounting is for r
 
 @pytest.fixture
 def disk(monkeypatch):
-    monkeypatch.setattr(durable.Disk, "patience", PATIENCE)
+    monkeypatch.setattr(durable.DiskWriter, "patience", PATIENCE)
     with disks.disk() as made:
         yield made
         settled()
@@ -39,7 +39,7 @@ def disk(monkeypatch):
 
 def settled():
     """Return once the disk's thread has made all that waits."""
-    durable.Disk.begin(lambda: None).result(60)
+    durable.DiskWriter.begin(lambda: None).result(60)
 
 
 @contextmanager
@@ -105,7 +105,7 @@ def test_the_chain_goes_on_from_the_record_that_came_late(disk):
 def test_the_book_goes_on_in_memory_and_is_opened_anew(disk):
     beside = disk.folder.parent / "run"
     beside.mkdir(mode=0o700)
-    with Book.open(disk.folder / FILE, beside) as book:
+    with TrustStore.open(disk.folder / FILE, beside) as book:
         book.remember(["before"], (), (), NOW)
         with frozen(disk):
             with pytest.raises(NotRecorded, match=SILENT):
@@ -113,20 +113,20 @@ def test_the_book_goes_on_in_memory_and_is_opened_anew(disk):
             assert book.volatile
             book.remember(["a kid"], (), (), NOW)
             assert {"before", "a kid"} <= book.revoked
-    with Book.open(disk.folder / FILE, beside) as again:
+    with TrustStore.open(disk.folder / FILE, beside) as again:
         assert {"before", "a kid"} <= again.revoked
         assert not again.volatile
 
 
 def test_a_book_that_memory_has_no_room_for_takes_nothing(disk):
-    with Book.open(disk.folder / FILE) as book, frozen(disk):
+    with TrustStore.open(disk.folder / FILE) as book, frozen(disk):
         for _ in range(2):
             with pytest.raises(NotRecorded):
                 book.remember(["a kid"], (), (), NOW)
 
 
 def test_small_files_wait_for_nobody(disk):
-    looks = Looks(disk.folder / "looks.jsonl", NOW)
+    looks = AccessLog(disk.folder / "looks.jsonl", NOW)
     with frozen(disk):
         with pytest.raises(OSError, match=SILENT):
             looks.note("me", "bases", "A-1", NOW)

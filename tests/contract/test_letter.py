@@ -14,14 +14,14 @@ from typer.testing import CliRunner
 from agent.app import visited
 from agent.buffer.disclosed import words_of
 from agent.buffer.leftover import destroy, spool_of
-from agent.buffer.shelf import Kept, Shelf
+from agent.buffer.shelf import UnassignedStore, UnassignedValue
 from agent.buffer.thread import in_own_thread
 from agent.calls import CALLS
-from agent.clerk import Asker
+from agent.clerk import Caller
 from agent.cli import app
 from agent.clock import stamp
 from agent.house import policy_of
-from agent.model import Lane, Mark, Reading, Series
+from agent.model import Lane, Reading, Series, SlotMark
 from agent.outlet import open_outlet
 from agent.registry import identity
 from agent.registry.entries import (
@@ -126,7 +126,7 @@ class Gateway:
 
     def keep(self, *rows, name="centre"):
         """Rows that wait, and what the device said last."""
-        marks = {("m-1", 900): Mark(self.now, heard=True, serial="45")}
+        marks = {("m-1", 900): SlotMark(self.now, heard=True, serial="45")}
         self.spool(lambda spool: spool.append(rows, marks), name)
 
     def deliver(self, name="centre", now=None):
@@ -153,7 +153,7 @@ class Gateway:
     def answer(self, **asked):
         async def ask(house):
             call, words = CALLS["privacy.person"], {"place": "A-1", "language": "en"}
-            return await call(house, Asker("alice", None), **words | asked)
+            return await call(house, Caller("alice", None), **words | asked)
 
         found = self.inside(ask)
         return text_of(found["letter"]), found
@@ -446,7 +446,7 @@ def test_a_running_agent_that_is_not_sure_of_the_date_says_so(gateway):
 
     async def ask(house):
         house.close = CALLS["uplink.close"]  # as a daemon has it
-        return await CALLS["privacy.person"](house, Asker("alice", None), place="A-1")
+        return await CALLS["privacy.person"](house, Caller("alice", None), place="A-1")
 
     assert kinds(gateway.inside(ask)) == [("clock", "")]
 
@@ -456,8 +456,12 @@ def test_indexes_kept_for_a_duty_are_in_the_letter_while_the_agent_is_stopped(ga
     gateway.duty(US)
 
     async def shelve(house):
-        opening = lambda: Shelf.open(gateway.state / "registers.db", house.identity.spool_key)  # noqa: E731
-        one = Kept("m-1", "energy_import", 900, gateway.now - DAY, "45", "8412", 0.0, "V", ())
+        def opening():
+            return UnassignedStore.open(gateway.state / "registers.db", house.identity.spool_key)
+
+        one = UnassignedValue(
+            "m-1", "energy_import", 900, gateway.now - DAY, "45", "8412", 0.0, "V", ()
+        )
         async with in_own_thread("registers", opening) as (shelf, thread):
             await thread.run(shelf.add_each, {gateway.place: [one]})
 

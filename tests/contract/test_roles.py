@@ -15,12 +15,12 @@ from agent import local, panel
 from agent.app import visited
 from agent.authority.audit import Chain
 from agent.calls import CALLS
-from agent.clerk import Asker
+from agent.clerk import Caller
 from agent.cli import audit, command_line, control, examine
 from agent.config.models import Building
 from agent.errors import Refused
 from agent.registry import identity
-from agent.registry.looks import EVERYBODY, Looks
+from agent.registry.looks import EVERYBODY, AccessLog
 from agent.roles import EVERY_ROLE, HELD, NEEDS, Right, Role, see_that_it_may
 from agent.state import acting_as
 from tests.contract.control.test_desk import Bench
@@ -234,7 +234,9 @@ def test_what_the_journal_knows_is_given_back_by_root_and_nobody_is_told_that_it
 
 
 def test_lists_speak_the_readers_language(visits, open_folder, monkeypatch):
-    Looks(open_folder / "state" / "looks.jsonl", 0).note("eva", "privacy.person", EVERYBODY, 1.8e9)
+    AccessLog(open_folder / "state" / "looks.jsonl", 0).note(
+        "eva", "privacy.person", EVERYBODY, 1.8e9
+    )
     monkeypatch.setenv("LANGUAGE", "fr")
     lists = ("place list", "meter list", "duty list", "privacy disclosures", "privacy access")
     answers = visits(*(run("dupont", *words.split()) for words in lists))
@@ -301,7 +303,7 @@ def test_the_record_of_a_stop_names_the_person_and_the_account(call, words, kind
 
     def asked(who, **more):
         made = panel.CALLS[f"control.{call}"]
-        return asyncio.run(made(house, Asker(who, nobody), name="boiler-offset", **words, **more))
+        return asyncio.run(made(house, Caller(who, nobody), name="boiler-offset", **words, **more))
 
     for who in ("root", "installer"):
         with pytest.raises(Refused, match="say who you are"):
@@ -322,8 +324,10 @@ def test_a_reader_sees_that_somebody_opted_out_and_not_in_whose_words(tmp_path):
                 keeper=bench.site.keeper, writer=SimpleNamespace(failing=""), holds=list
             )
             words = {"name": "boiler-offset", "reason": "the baby of A-3-12 is ill"}
-            await panel.CALLS["control.opt_out"](house, Asker("omar", nobody), named="Eva", **words)
-            askers = [Asker("paul", nobody, frozenset({role})) for role in ("operator", "reader")]
+            await panel.CALLS["control.opt_out"](
+                house, Caller("omar", nobody), named="Eva", **words
+            )
+            askers = [Caller("paul", nobody, frozenset({role})) for role in ("operator", "reader")]
             found = [await CALLS["status"](house, asker) for asker in askers]
             house.steering = None
             return [one["controls"]["boiler-offset"] for one in found]

@@ -9,14 +9,14 @@ import pytest
 
 from agent import privacy
 from agent.app import visited
-from agent.clerk import Asker
+from agent.clerk import Caller
 from agent.pipeline import groups, totals
 from agent.registry.entries import NewConsent, NewInstallation, NewPlace
 from agent.summed import NOT_READ, OWN_METER
 
 WHOLE = "B6ASQZ1Y2KSAA3Y"
 US = "centre.example"
-ME = Asker("marie", lambda _: asyncio.sleep(0))
+ME = Caller("marie", lambda _: asyncio.sleep(0))
 CONFIG = """\
 building: {{name: Les Alpins, place: {whole}}}
 links:

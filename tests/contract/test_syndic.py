@@ -13,14 +13,14 @@ from typer.testing import CliRunner
 from agent import syndic
 from agent.app import visited
 from agent.calls import CALLS, NOBODY, status
-from agent.clerk import Asker
+from agent.clerk import Caller
 from agent.cli import app
 from agent.clock import stamp
 from agent.entry import _in_words
 from agent.errors import Refused
 from agent.house import policy_of
 from agent.registry.entries import NewConsent, NewOccupancy, NewPlace
-from agent.registry.exported import Change, Doubt
+from agent.registry.exported import ClearChange, Doubt
 from agent.registry.place import shown
 from hil.sshd import sftp_server
 from tests.contract.test_letter import DAY, Gateway
@@ -36,7 +36,7 @@ syndic:
   columns: {{dwelling: Lot, reference: N° bail, since: Entrée, until: Sortie}}
 """
 HEAD = "Nom;Lot;N° bail;Entrée;Sortie\n"
-MARIE = Asker("marie", None)
+MARIE = Caller("marie", None)
 
 
 class Site:
@@ -227,7 +227,7 @@ def test_a_change_that_the_registry_refuses_waits_and_the_others_are_recorded(si
             await CALLS["occupancy.accept"](house, MARIE, row=one["id"])
         (kept,) = house.exports.proposals
         notice = NewOccupancy("lease", "A-1", since=kept.row.since, reference="B-1")
-        change = Change(kept.row, notice, house.registry.place("A-1"))
+        change = ClearChange(kept.row, notice, house.registry.place("A-1"))
         held = syndic._refused(house.registry.state()[-1], [change], now, "")
         assert held[kept.row.key][0] is Doubt.REFUSED
         assert "signed a consent" in held[kept.row.key][1]

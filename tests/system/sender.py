@@ -20,7 +20,7 @@ from agent.buffer.thread import in_own_thread
 from agent.clock import Clock
 from agent.errors import UplinkLost
 from agent.lifetime import end, keep_open
-from agent.model import Mark, Reading, Series
+from agent.model import Reading, Series, SlotMark
 from agent.uplink import transport
 from agent.uplink.base import Station
 from agent.uplink.delivery import Delivery
@@ -72,7 +72,7 @@ async def main(folder: Path) -> None:
             for slot in range(done, told["slots"], CHUNK):
                 slots = range(slot, min(slot + CHUNK, told["slots"]))
                 chunk = rows(told["start"], slots)
-                await thread.run(spool.append, chunk, {KEY: Mark(slots.stop, True)})
+                await thread.run(spool.append, chunk, {KEY: SlotMark(slots.stop, True)})
                 await asyncio.sleep(0.02)
             while True:
                 backlog = await thread.run(spool.backlog)

@@ -33,7 +33,7 @@ from agent.drivers.bacnet import services, tags
 from agent.drivers.mbus import decode, dib, explain, frame, header, value, vib
 from agent.drivers.mbus.errors import MbusError
 from agent.drivers.modbus import answer, owed, rtu, tcpwire
-from agent.drivers.modbus.stream import Stream
+from agent.drivers.modbus.stream import ByteStream
 from agent.enrolment import est, response
 from agent.errors import NotStored, Refused, UplinkLost
 from agent.reception import placemap
@@ -42,7 +42,7 @@ from agent.registry.place import mint
 from agent.uplink import client, ended, exchange, incoming, keepsake, packets, sftp, unsealed
 from agent.uplink.hello import Hello
 from agent.uplink.settings.https import Settings
-from agent.uplink.turns import Line
+from agent.uplink.turns import Connection
 from hil.ca import CA
 from tests.unit.authority.objects import RIGHT, SIGNERS, checked, claims, signed
 from tests.unit.authority.test_trust import made
@@ -89,7 +89,7 @@ def mqtt(version: int, raw: bytes) -> None:
 def http(raw: bytes) -> object:
     """As our client reads an answer to its question for objects, without the TCP."""
     settings = Settings(recipient="r.example", url="http://127.0.0.1:9", timeout=5.0)
-    with exchange.asking(settings, None, "", Line()) as far:
+    with exchange.asking(settings, None, "", Connection()) as far:
         pools = far._session.get_adapter("http://").poolmanager.pool_classes_by_scheme
         ends = []
 
@@ -202,7 +202,7 @@ def batch_file(raw: bytes, folder: Path) -> None:
 
 
 def modbus_tcp(raw: bytes) -> None:
-    stream = Stream("host")
+    stream = ByteStream("host")
     wire = tcpwire.TcpWire(stream, 1.0)
     wire._transaction = 1
     answer.in_step(raw)
@@ -216,7 +216,7 @@ def modbus_tcp(raw: bytes) -> None:
 
 def modbus_rtu(raw: bytes) -> None:
     request = bytes((3, 0, 0, 0, 2))
-    debts = owed.Owed()
+    debts = owed.LateResponses()
     debts.asked(1, request, 0.0)
     debts.settle(raw)
     rtu.asked_in(raw, rtu.framed(1, request))

@@ -20,7 +20,7 @@ import paho.mqtt.publish
 import pytest
 
 from agent.calls import CALLS
-from agent.clerk import Asker
+from agent.clerk import Caller
 from agent.registry import identity
 from hil.broker import broker
 from hil.building import Building
@@ -99,7 +99,7 @@ class Gateway:
         self.people, self.audience = Signers(), ""
 
     async def call(self, name: str, /, **args: Any) -> dict[str, Any]:
-        return await CALLS[name](self.house, Asker("alice", _nobody), **args)
+        return await CALLS[name](self.house, Caller("alice", _nobody), **args)
 
     async def delivered(self) -> None:
         """Return once a reading of a slot that is still to come has had its receipt."""

@@ -6,8 +6,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.clock import BUILT, DAY, SLACK, Clock, Memory, Trust, judge, look, stamp
-from agent.timesync import Evidence, boot_id, evidence, rtc
+from agent.clock import BUILT, DAY, SLACK, Clock, ClockTrust, Memory, judge, look, stamp
+from agent.timesync import ClockEvidence, boot_id, evidence, rtc
 
 NOW = 1_795_500_000.0
 
@@ -25,7 +25,7 @@ class Machine:
             file,
             lambda: self.wall,
             lambda: self.up,
-            lambda: Evidence(self.kernel, self.touched),
+            lambda: ClockEvidence(self.kernel, self.touched),
             lambda: self.rtc,
             lambda: boot,
         )
@@ -42,11 +42,11 @@ class Machine:
 def test_nothing_is_dated_before_a_time_service_keeps_the_clock():
     machine = Machine(wall=3600.0)
     clock = machine.clock()
-    assert clock.trust is Trust.UNTRUSTED
+    assert clock.trust is ClockTrust.UNTRUSTED
     assert not clock.dates
     machine.kernel = True
     machine.wall = NOW
-    assert clock.trust is Trust.TRUSTED
+    assert clock.trust is ClockTrust.TRUSTED
     assert clock.dates
     assert clock.said == ""
 
@@ -54,21 +54,21 @@ def test_nothing_is_dated_before_a_time_service_keeps_the_clock():
 def test_timesyncds_file_alone_is_enough_where_the_kernel_cannot_be_asked():
     machine = Machine()
     clock = machine.clock()
-    assert clock.trust is Trust.UNTRUSTED
+    assert clock.trust is ClockTrust.UNTRUSTED
     machine.synchronizes(NOW)
-    assert clock.trust is Trust.TRUSTED
+    assert clock.trust is ClockTrust.TRUSTED
 
 
 def test_a_synchronization_of_this_boot_before_our_start_counts():
     machine = Machine(up=5000.0)
     machine.touched = int((NOW - 4000) * 1e9)
-    assert machine.clock().trust is Trust.TRUSTED
+    assert machine.clock().trust is ClockTrust.TRUSTED
 
 
 def test_a_file_older_than_this_boot_counts_for_nothing():
     machine = Machine(up=50.0)
     machine.touched = int((NOW - 4000) * 1e9)
-    assert machine.clock().trust is Trust.UNTRUSTED
+    assert machine.clock().trust is ClockTrust.UNTRUSTED
 
 
 def test_without_the_time_service_it_is_trusted_a_day_and_held_over_a_week():
@@ -76,7 +76,7 @@ def test_without_the_time_service_it_is_trusted_a_day_and_held_over_a_week():
     machine = Machine()
     machine.kernel = True
     clock = machine.clock()
-    assert clock.trust is Trust.TRUSTED
+    assert clock.trust is ClockTrust.TRUSTED
     machine.kernel = False
     for seconds, trust in ((DAY - 1, "trusted"), (2, "holdover"), (6 * DAY, "untrusted")):
         machine.passes(seconds)
@@ -122,7 +122,7 @@ def test_no_time_before_the_last_proved_one_is_believed_whoever_says_so(tmp_path
     later = Machine(wall=NOW - 3600)
     later.kernel = True
     again = later.clock(tmp_path / "clock.json")
-    assert again.trust is Trust.UNTRUSTED
+    assert again.trust is ClockTrust.UNTRUSTED
     assert stamp(NOW) in again.said
 
 
@@ -130,7 +130,7 @@ def test_a_version_does_not_believe_a_time_before_it_was_made():
     """Rule C9."""
     machine = Machine(wall=BUILT - 2 * SLACK)
     machine.kernel = True
-    assert machine.clock().trust is Trust.UNTRUSTED
+    assert machine.clock().trust is ClockTrust.UNTRUSTED
 
 
 def test_a_restart_in_the_same_boot_goes_on_with_what_was_proved(tmp_path):
@@ -166,7 +166,7 @@ def test_after_a_boot_an_rtc_is_held_over_but_dates_no_reading(tmp_path):
 def test_a_memory_that_is_damaged_is_no_memory(tmp_path):
     for text in ("", "{}", '{"boot": 1}', "[1, 2", '{"boot":"x","proved":1,"apart":2,"floor":"x"}'):
         (tmp_path / "clock.json").write_text(text)
-        assert Machine().clock(tmp_path / "clock.json").trust is Trust.UNTRUSTED
+        assert Machine().clock(tmp_path / "clock.json").trust is ClockTrust.UNTRUSTED
 
 
 def test_the_clock_of_a_demonstration_is_believed_as_it_is():
@@ -208,7 +208,7 @@ def test_no_clock_before_its_floor_is_trusted(wall, steady, proved, before, rtc_
     now = look(Memory("b", before, wall - steady, NOW), wall, steady, proved)
     assert now.floor >= NOW
     if wall < NOW - SLACK:
-        assert judge(now, wall, steady, rtc_says) is Trust.UNTRUSTED
+        assert judge(now, wall, steady, rtc_says) is ClockTrust.UNTRUSTED
 
 
 def test_a_step_and_its_reversal_set_the_floor_back_also_after_a_restart_in_the_same_boot(tmp_path):
@@ -222,7 +222,7 @@ def test_a_step_and_its_reversal_set_the_floor_back_also_after_a_restart_in_the_
     machine.passes(600)
     machine.wall -= DAY
     clock = machine.clock(file)
-    assert clock.trust is Trust.TRUSTED
+    assert clock.trust is ClockTrust.TRUSTED
     assert clock.floor == machine.wall
     assert [round(by) for _, by in clock.history.steps] == [DAY, -DAY]
 
@@ -239,16 +239,16 @@ def test_after_a_boot_the_floor_falls_only_where_two_agree(tmp_path):
     machine.up = 50.0
     machine.synchronizes(NOW)
     clock = machine.clock(file, boot="second")
-    assert clock.trust is Trust.UNTRUSTED
+    assert clock.trust is ClockTrust.UNTRUSTED
     assert not clock.agreed
     # timesyncd's file is all that the package's sandbox shows
     assert clock.told(NOW) == "the clock agrees"
     assert clock.agreed
-    assert clock.trust is Trust.TRUSTED
+    assert clock.trust is ClockTrust.TRUSTED
     assert clock.floor == NOW
     machine.passes(1)
     machine.wall += 3600
-    assert clock.trust is Trust.UNTRUSTED
+    assert clock.trust is ClockTrust.UNTRUSTED
     assert not clock.agreed
 
 
@@ -258,7 +258,7 @@ def test_nothing_is_destroyed_for_its_age_for_a_day_after_a_vouched_clock_was_se
     clock = machine.clock()
     machine.kernel = True
     machine.wall = NOW
-    assert clock.trust is Trust.TRUSTED
+    assert clock.trust is ClockTrust.TRUSTED
     assert clock.ages  # it woke up in 1970, and nobody had vouched for that
     machine.wall += 3653 * DAY
     clock.look()
@@ -281,11 +281,11 @@ def test_a_period_that_is_not_let_in_dates_nothing_and_marks_ahead_are_said():
     assert not clock.dates
     clock.let_in(1, NOW)
     assert clock.said.startswith("marks lie 0:02 h ahead of the clock")
-    assert clock.trust is Trust.TRUSTED
+    assert clock.trust is ClockTrust.TRUSTED
     machine.passes(100)
     assert clock.dates
     clock.let_in(1, NOW + 7 * DAY)
-    assert clock.trust is Trust.UNTRUSTED
+    assert clock.trust is ClockTrust.UNTRUSTED
     assert clock.said.startswith("marks lie 7 days ahead of the clock")
 
 

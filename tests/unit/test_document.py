@@ -11,7 +11,7 @@ from agent.calls import _link
 from agent.cli import examine
 from agent.clock import Clock
 from agent.drivers.disturbed import How, Turn
-from agent.lines import Line
+from agent.lines import LinkDevices
 from agent.link import Link
 from agent.model import Point
 from agent.pipeline.device import Device
@@ -182,7 +182,7 @@ def test_who_breaks_the_line_is_named_here_and_to_nobody_else():
     device = Device("sdm-17", [Point("sdm-17", "energy", "17", "input/72/float32", 60)])
     house = SimpleNamespace(proposals={}, clock=Clock("system", None, lambda: NOON + 60.0))
     made = answer()
-    made["links"]["riser"] = _link(house, "riser", Line(link, {"sdm-17": device}))
+    made["links"]["riser"] = _link(house, "riser", LinkDevices(link, {"sdm-17": device}))
     made["links"]["riser"]["open"] = True
     made["events"] = [one._asdict() for one in events(made)]
     here = next(one["here"] for one in made["events"] if one["code"] == "line-disturbed")
@@ -194,7 +194,7 @@ def test_who_breaks_the_line_is_named_here_and_to_nobody_else():
     assert "line riser: a device breaks the line" in json.dumps(told)
     assert "sdm-17" not in json.dumps(told)
     house.clock = Clock("system", None, lambda: NOON + 86_400.0)
-    tomorrow = _link(house, "riser", Line(link, {"sdm-17": device}))["disturbers"]
+    tomorrow = _link(house, "riser", LinkDevices(link, {"sdm-17": device}))["disturbers"]
     assert [one["today"] for one in tomorrow] == [0]
 
 

@@ -19,7 +19,7 @@ from agent.drivers.bacnet.scan import Scan
 from agent.drivers.bacnet.services import Content, Ref
 from agent.drivers.bacnet.settings import BacnetSettings, station
 from agent.drivers.bacnet.wire import NotAnsweredError, opened
-from agent.model import Kind, Sample, Why
+from agent.model import Sample, ValueKind, Why
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Container, Sequence
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from bacpypes3.pdu import Address
 
     from agent.drivers.bacnet.services import IAm
-    from agent.drivers.bacnet.wire import Wire
-    from agent.drivers.base import Found, Held, Progress, Swept, Wish
+    from agent.drivers.bacnet.wire import BacnetPort
+    from agent.drivers.base import Found, PointSlots, Progress, Swept, Wish
     from agent.model import Point, Value
 
 FOLLOWED = 30
@@ -44,7 +44,7 @@ class Bacnet:
     at_once = 8
     """devices that may be asked at the same time"""
 
-    def __init__(self, wire: Wire, settings: BacnetSettings) -> None:
+    def __init__(self, wire: BacnetPort, settings: BacnetSettings) -> None:
         self.wire, self.settings = wire, settings
         self.directory = Directory(wire, settings.ask)
         self.following = Following(wire, self.directory, settings.cov)
@@ -115,7 +115,9 @@ class Bacnet:
                 found[Ref(ref.object, STATUS_FLAGS)] = said[STATUS_FLAGS]
         return found
 
-    async def _ask(self, of: where.Where, refs: Sequence[Ref]) -> tuple[dict[Ref, Content], str]:
+    async def _ask(
+        self, of: where.BacnetAddress, refs: Sequence[Ref]
+    ) -> tuple[dict[Ref, Content], str]:
         """Read; with what was not answered comes the reason."""
         found: dict[Ref, Content] = {}
         due = self.own.due(of.instance, refs, clock.monotonic())
@@ -140,7 +142,7 @@ class Bacnet:
         """Write into one of our slots, or NULL; see `agent.drivers.base.Writes`."""
         await self.commands.write(point, value, slot)
 
-    async def held(self, point: Point) -> Held:
+    async def held(self, point: Point) -> PointSlots:
         """What stands in the point's slots; see `agent.drivers.base.Writes`."""
         return await self.commands.held(point)
 
@@ -173,7 +175,9 @@ class Bacnet:
 def _followed(point: Point, ref: Ref) -> bool:
     """Whether to subscribe: an index must be exact at its slot, and a change may be too small."""
     kind = channels()[point.channel].kind if point.channel else None
-    return ref.property == PRESENT_VALUE and 0 < point.every <= FOLLOWED and kind is not Kind.REG
+    return (
+        ref.property == PRESENT_VALUE and 0 < point.every <= FOLLOWED and kind is not ValueKind.REG
+    )
 
 
 def _with_flags(refs: Sequence[Ref]) -> list[Ref]:

@@ -27,7 +27,7 @@ from agent.drivers.bacnet.tags import (
     write,
 )
 from agent.drivers.bacnet.wire import DeniedError, NotAnsweredError
-from agent.drivers.base import Held, Swept
+from agent.drivers.base import PointSlots, Swept
 from agent.errors import Refused, WriteRefused
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from agent.drivers.bacnet.reading import Peer
     from agent.drivers.bacnet.settings import Slots
     from agent.drivers.bacnet.tags import Item
-    from agent.drivers.bacnet.wire import Wire
+    from agent.drivers.bacnet.wire import BacnetPort
     from agent.model import Point, Value
 
 PRIORITIES = 16
@@ -60,7 +60,9 @@ TAGS = {OBJECTS[name]: kind for name, kind in KINDS.items()}
 class Commands:
     """Writes through an open line, into the slots that the configuration names."""
 
-    def __init__(self, wire: Wire, directory: Directory, slots: Slots, own: OwnProperties) -> None:
+    def __init__(
+        self, wire: BacnetPort, directory: Directory, slots: Slots, own: OwnProperties
+    ) -> None:
         self.wire, self.directory, self.slots, self.own = wire, directory, slots, own
 
     async def write(self, point: Point, value: Value | None, slot: int | None) -> None:
@@ -101,7 +103,7 @@ class Commands:
         if fault := self.own.conversion(instance, ref, point).fault:
             raise Refused(f"{point.device}/{point.name} is not written: {fault}")
 
-    async def held(self, point: Point) -> Held:
+    async def held(self, point: Point) -> PointSlots:
         """What stands in the priority array. Raises WriteRefused where that cannot be read."""
         ref = where.at(point.at)
         try:
@@ -116,7 +118,7 @@ class Commands:
             )
             raise WriteRefused(f"{point.device}/{point.name} is not commandable: {words}")
         standing = {n: _value(item) for n, item in enumerate(array, 1) if item is not None}
-        return Held(
+        return PointSlots(
             ours={slot: standing.pop(slot, None) for slot in self.slots.ours},
             minimum=standing.pop(MINIMUM_ON_OFF, None),
             others=standing,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from agent.drivers.bacnet.directory import Directory
     from agent.drivers.bacnet.services import IAm, Notification
     from agent.drivers.bacnet.tags import ObjectId
-    from agent.drivers.bacnet.wire import Wire
+    from agent.drivers.bacnet.wire import BacnetPort
 
 BELIEVED = 60.0
 """seconds after which a value that nobody repeated is read again"""
@@ -59,7 +59,7 @@ class Subscription:
 class Following:
     """Every object that we follow, by device."""
 
-    def __init__(self, wire: Wire, directory: Directory, lifetime: float) -> None:
+    def __init__(self, wire: BacnetPort, directory: Directory, lifetime: float) -> None:
         self.wire, self.directory, self.lifetime = wire, directory, lifetime
         self.notifications = 0
         self._subscriptions: dict[int, dict[ObjectId, Subscription]] = {}

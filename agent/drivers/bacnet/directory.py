@@ -17,8 +17,8 @@ from agent.drivers.bacnet.wire import NotAnsweredError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.drivers.bacnet.where import Where
-    from agent.drivers.bacnet.wire import Wire
+    from agent.drivers.bacnet.where import BacnetAddress
+    from agent.drivers.bacnet.wire import BacnetPort
 
 ASKED = 3
 """how often a Who-Is is said within the timeout"""
@@ -27,7 +27,7 @@ ASKED = 3
 class Directory:
     """The devices that were found, by instance number."""
 
-    def __init__(self, wire: Wire, ask: Sequence[str] = ()) -> None:
+    def __init__(self, wire: BacnetPort, ask: Sequence[str] = ()) -> None:
         self.wire = wire
         self.ask = [Address(station) for station in ask]
         """stations that are asked beside the broadcast"""
@@ -35,7 +35,7 @@ class Directory:
         self._wanted: dict[int, asyncio.Future[tuple[Address, IAm]]] = {}
         self._lines: dict[int, asyncio.Lock] = {}
 
-    async def find(self, where: Where) -> Peer:
+    async def find(self, where: BacnetAddress) -> Peer:
         """A device, found now if it is not known. Raises NotAnsweredError, also where another
         device has its address; LinkLost.
         """
@@ -62,7 +62,7 @@ class Directory:
             peer.turn = self._lines.setdefault(address.addrNet, asyncio.Lock())
         return peer
 
-    async def _at(self, where: Where) -> Peer:
+    async def _at(self, where: BacnetAddress) -> Peer:
         peer = self.peer(where.instance, Address(where.station), 0)
         ref = Ref(ObjectId(DEVICE, where.instance), MAX_APDU)
         async with peer.turn:

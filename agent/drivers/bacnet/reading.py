@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from bacpypes3.pdu import Address
 
-    from agent.drivers.bacnet.wire import Wire
+    from agent.drivers.bacnet.wire import BacnetPort
 
     Contents = dict[Ref, Content]
 
@@ -39,7 +39,7 @@ class Peer:
     """one request at a time; devices behind one router share it, for they share a slow line"""
 
 
-async def read(wire: Wire, peer: Peer, refs: Sequence[Ref], found: Contents) -> None:
+async def read(wire: BacnetPort, peer: Peer, refs: Sequence[Ref], found: Contents) -> None:
     """Read properties of one device into `found`; a Refusal stands for each that cannot be had.
 
     Raises NotAnsweredError at the first request without an answer, with what came before it in
@@ -49,7 +49,7 @@ async def read(wire: Wire, peer: Peer, refs: Sequence[Ref], found: Contents) -> 
         await _chunk(wire, peer, chunk, found)
 
 
-async def _chunk(wire: Wire, peer: Peer, refs: Sequence[Ref], found: Contents) -> None:
+async def _chunk(wire: BacnetPort, peer: Peer, refs: Sequence[Ref], found: Contents) -> None:
     if not peer.multiple or len(refs) == 1:
         for ref in refs:
             found[ref] = await one(wire, peer, ref)
@@ -79,7 +79,7 @@ def _learn(peer: Peer, refs: Sequence[Ref], error: GarbledError | DeniedError) -
         peer.room = max(SMALLEST, min(peer.room, size(refs)) // 2 + HEADER)
 
 
-async def one(wire: Wire, peer: Peer, ref: Ref) -> Content:
+async def one(wire: BacnetPort, peer: Peer, ref: Ref) -> Content:
     """Read one property by the service that every device has. Raises NotAnsweredError."""
     try:
         data = await wire.ask(peer.address, services.READ, services.read(ref))

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from agent.drivers.bacnet.directory import Directory
     from agent.drivers.bacnet.reading import Contents, Peer
     from agent.drivers.bacnet.services import Content, IAm
-    from agent.drivers.bacnet.wire import Wire
+    from agent.drivers.bacnet.wire import BacnetPort
     from agent.drivers.base import Wish
 
 _T = TypeVar("_T")
@@ -54,7 +54,7 @@ ABOUT = ("object-name", "vendor-name", "model-name")
 class Scan:
     """One search at a time."""
 
-    def __init__(self, wire: Wire, directory: Directory) -> None:
+    def __init__(self, wire: BacnetPort, directory: Directory) -> None:
         self.wire, self.directory = wire, directory
         self._found: dict[int, tuple[Address, IAm]] | None = None
         self._doubles: set[int] = set()

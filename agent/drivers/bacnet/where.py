@@ -24,7 +24,7 @@ AT = re.compile(
 )
 
 
-class Where(NamedTuple):
+class BacnetAddress(NamedTuple):
     """A device by its instance number and, where it is known beforehand, its place."""
 
     instance: int
@@ -32,7 +32,7 @@ class Where(NamedTuple):
     """`10.0.0.7`, `10.0.0.7:47809`, `2001:12`, `2001:12@10.0.0.1`; empty: it is looked for"""
 
 
-def address(written: str) -> Where:
+def address(written: str) -> BacnetAddress:
     """Read `1201`, `1201@10.0.0.7` or `1201@2001:12`. Raises ValueError."""
     found = ADDRESS.fullmatch(written)
     if not found or int(found["instance"]) > LAST_INSTANCE:
@@ -46,7 +46,7 @@ def address(written: str) -> Where:
                 last_instance=LAST_INSTANCE,
             )
         )
-    return Where(int(found["instance"]), found["where"] or "")
+    return BacnetAddress(int(found["instance"]), found["where"] or "")
 
 
 def at(written: str) -> Ref:

@@ -91,7 +91,7 @@ class _Nobody:
 class _Access(ApplicationServiceAccessPoint):  # type: ignore[misc] # bacpypes3 has no types
     """bacpypes3's state machines for confirmed requests; what comes up stays bytes."""
 
-    def __init__(self, device: Any, wire: Wire) -> None:
+    def __init__(self, device: Any, wire: BacnetPort) -> None:
         super().__init__(device, _Nobody())
         self.wire = wire
 
@@ -108,7 +108,7 @@ class _Access(ApplicationServiceAccessPoint):  # type: ignore[misc] # bacpypes3 
         self.wire.answered(apdu)
 
 
-class Wire:
+class BacnetPort:
     """An open port. Several requests at once, also to one device."""
 
     def __init__(self, address: IPv4Address, timeout: float) -> None:
@@ -318,9 +318,9 @@ async def opened(
     timeout: float,  # noqa: ASYNC109 -- of each request, not of this block
     bbmd: str | None = None,
     ttl: int = 600,
-) -> AsyncIterator[Wire]:
+) -> AsyncIterator[BacnetPort]:
     """Open the port `IP/BITS:PORT`, close it on leaving. Raises LinkLost if it cannot be had."""
-    wire = Wire(IPv4Address(address), timeout)
+    wire = BacnetPort(IPv4Address(address), timeout)
     try:
         await wire.open(bbmd, ttl)
         yield wire

@@ -28,7 +28,7 @@ HINT = (
 )
 
 
-class Address(NamedTuple):
+class MeterAddress(NamedTuple):
     """One meter on the line, or one input of a pulse collector."""
 
     primary: int | None = None
@@ -68,7 +68,7 @@ class Address(NamedTuple):
         return telegram.id == self.id and same
 
 
-def parse(text: str) -> Address:
+def parse(text: str) -> MeterAddress:
     """Read an address as configured. Raises ValueError in words for the person who wrote it."""
     if found := PRIMARY.fullmatch(text):
         number = int(found[1])
@@ -80,7 +80,7 @@ def parse(text: str) -> Address:
                     last_primary=LAST_PRIMARY,
                 )
             )
-        return Address(number, input=_number(found[2]), baudrate=_baudrate(text, found[3]))
+        return MeterAddress(number, input=_number(found[2]), baudrate=_baudrate(text, found[3]))
     if not (found := SECONDARY.fullmatch(text)):
         raise ValueError(_('"{text}" is no M-Bus address: write {hint}', text=text, hint=HINT))
     digits = found[1].upper()
@@ -88,7 +88,7 @@ def parse(text: str) -> Address:
         raise ValueError(
             _('"{text}": F stands for any digit: write the meter\'s own number', text=text)
         )
-    return Address(
+    return MeterAddress(
         None,
         digits,
         found[2],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent.drivers.base import Found
 from agent.drivers.mbus import request
-from agent.drivers.mbus.address import WILD, Address
+from agent.drivers.mbus.address import WILD, MeterAddress
 from agent.drivers.mbus.found import any_kind, told_apart, unread, unreadable
 from agent.drivers.mbus.search import LENGTH, unmistakable
 from agent.drivers.mbus.words import MAKERS, MEDIA
@@ -29,7 +29,7 @@ NOBODYS_FABRICATION = "E" * LENGTH
 
 async def apart(search: Search, number: str) -> AsyncIterator[Found | Progress]:
     """Everybody who has this number; one whose telegram cannot be read where nobody tells apart."""
-    nobody = Address(None, number, None, NOBODYS, NOBODYS)
+    nobody = MeterAddress(None, number, None, NOBODYS, NOBODYS)
     if await search.certainly(request.select(nobody)):
         yield await _of_any_kind(search, nobody)
         return
@@ -48,30 +48,32 @@ async def apart(search: Search, number: str) -> AsyncIterator[Found | Progress]:
     for one in found.values():
         yield told_apart(one) if len(found) > 1 else one
     if not found:
-        address = Address(id=number)
+        address = MeterAddress(id=number)
         search.known.add(address.station)
         yield unreadable(address)
 
 
-async def _of_any_kind(search: Search, nobody: Address) -> Found:
+async def _of_any_kind(search: Search, nobody: MeterAddress) -> Found:
     """Who answers whatever version is asked for: nothing tells others of its number from it."""
     telegram = await search.telegram(nobody)
     if telegram is None or telegram.id != nobody.id:
-        address = Address(id=nobody.id)
+        address = MeterAddress(id=nobody.id)
         search.known.add(address.station)
         return unreadable(address)
-    address = Address(None, nobody.id, telegram.manufacturer, telegram.version, telegram.medium)
+    address = MeterAddress(
+        None, nobody.id, telegram.manufacturer, telegram.version, telegram.medium
+    )
     return any_kind(search.note(address, telegram))
 
 
 async def _of_medium(search: Search, number: str, medium: int) -> AsyncIterator[Found | Progress]:
     """The meters of one number and one medium, by their versions where there are several."""
-    all_versions = Address(None, number, None, None, medium)
+    all_versions = MeterAddress(None, number, None, None, medium)
     if not await search.anybody(request.select(all_versions)):
         return
     known = None
     if telegram := await search.telegram(all_versions):
-        address = Address(None, number, telegram.manufacturer, telegram.version, medium)
+        address = MeterAddress(None, number, telegram.manufacturer, telegram.version, medium)
         # a collision may look like a meter that does not exist, and which then does not acknowledge
         if address.fits(telegram) and await search.anybody(request.select(address)):
             known = telegram.version
@@ -87,7 +89,7 @@ async def _of_medium(search: Search, number: str, medium: int) -> AsyncIterator[
 
 
 async def _by_version(
-    search: Search, among: Address, known: int | None
+    search: Search, among: MeterAddress, known: int | None
 ) -> AsyncIterator[Found | Progress]:
     """The meters of one number and one medium by their versions; `known`: the one found already."""
     kinds = []
@@ -116,7 +118,7 @@ async def _by_version(
         yield search.note(address, telegram)
 
 
-async def _by_maker(search: Search, kind: Address) -> AsyncIterator[Found | Progress]:
+async def _by_maker(search: Search, kind: MeterAddress) -> AsyncIterator[Found | Progress]:
     """The meters of one number, version and medium: by their makers, else by fabrication number."""
     search.total += len(MAKERS)
     search.selections += len(MAKERS)
@@ -141,7 +143,7 @@ async def _by_maker(search: Search, kind: Address) -> AsyncIterator[Found | Prog
             yield unread(address)
 
 
-async def _by_fabrication(search: Search, among: Address) -> AsyncIterator[Found | Progress]:
+async def _by_fabrication(search: Search, among: MeterAddress) -> AsyncIterator[Found | Progress]:
     """The meters that all but their fabrication numbers have in common (enhanced selection)."""
     if await search.certainly(request.select(among._replace(fabrication=NOBODYS_FABRICATION))):
         return

@@ -8,14 +8,14 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Self
 
 from agent.clock import monotonic
-from agent.drivers.base import Kept, Wish
+from agent.drivers.base import StoredHistory, Wish
 from agent.drivers.mbus import address as addresses
 from agent.drivers.mbus import registers, request
-from agent.drivers.mbus.line import Line
-from agent.drivers.mbus.master import Master, who
+from agent.drivers.mbus.line import MbusLine
+from agent.drivers.mbus.master import MbusMaster, who
 from agent.drivers.mbus.rehearse import rehearse
 from agent.drivers.mbus.scan import scan
-from agent.drivers.mbus.settings import SerialSettings, TcpSettings
+from agent.drivers.mbus.settings import MbusTcpSettings, SerialSettings
 from agent.drivers.mbus.wire import over_serial, over_tcp
 from agent.model import Sample, Why
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from agent.drivers.mbus.registers import Register
     from agent.drivers.mbus.settings import LineSettings
     from agent.drivers.mbus.telegram import Telegram
-    from agent.drivers.mbus.wire import Wire
+    from agent.drivers.mbus.wire import MbusWire
     from agent.model import Point
 
 FULL, SURE_AFTER = 0.9, 3600.0
@@ -38,9 +38,9 @@ FULL, SURE_AFTER = 0.9, 3600.0
 class Mbus:
     """An open M-Bus line."""
 
-    def __init__(self, wire: Wire, settings: LineSettings, latency: float) -> None:
-        self.line = Line(wire, settings.baudrate, latency)
-        self.master = Master(self.line)
+    def __init__(self, wire: MbusWire, settings: LineSettings, latency: float) -> None:
+        self.line = MbusLine(wire, settings.baudrate, latency)
+        self.master = MbusMaster(self.line)
         self.listen = settings.listen
         self._since = monotonic()
         self._answer_ms: dict[str, float] = {}
@@ -113,7 +113,7 @@ class Mbus:
         return wanted.id if wanted.primary is None and wanted.input is None else None
 
     @staticmethod
-    def kept(point: Point) -> Kept | None:
+    def kept(point: Point) -> StoredHistory | None:
         """Monthly and due-date values; see `agent.drivers.base.Recalls`."""
         register = registers.parse(point.at)
         if register.quantity not in registers.INDEXES or register.storage or register.identity:
@@ -128,7 +128,7 @@ class Mbus:
             return replace(point, name=at, at=at)
 
         pairs = ((time(n), value(n)) for n in range(1, registers.STORAGES))
-        return Kept(point, time(0), tuple(pairs))
+        return StoredHistory(point, time(0), tuple(pairs))
 
     async def seek(self) -> AsyncIterator[Found | Progress]:
         """Search all numbers without listening first: this line is ours, and is read meanwhile."""
@@ -154,11 +154,11 @@ class MbusSerial(Mbus):
 class MbusTcp(Mbus):
     """An open M-Bus line behind a converter on the network."""
 
-    Settings = TcpSettings
+    Settings = MbusTcpSettings
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: TcpSettings) -> AsyncIterator[Self]:
+    async def open(cls, settings: MbusTcpSettings) -> AsyncIterator[Self]:
         """Connect; close on leaving. Raises LinkLost if it cannot."""
         async with over_tcp(settings.host, settings.port) as wire:
             yield cls(wire, settings, settings.latency)

@@ -18,7 +18,7 @@ EXTENDED = 0x80
 MOST_EXTENSIONS = 10
 
 
-class Block(NamedTuple):
+class DataBlock(NamedTuple):
     """One data block, uninterpreted."""
 
     start: int
@@ -41,7 +41,7 @@ class _CutShort(Exception):
     """The block does not end inside the payload."""
 
 
-def cut(payload: bytes, *, text_first: bool) -> Iterator[Block]:
+def cut(payload: bytes, *, text_first: bool) -> Iterator[DataBlock]:
     """The data blocks of a payload, in order, idle filler (2F) left out.
 
     Where the rest makes no sense the last block says so in `error`; nothing is raised. In a
@@ -56,16 +56,16 @@ def cut(payload: bytes, *, text_first: bool) -> Iterator[Block]:
         try:
             block, at = _block(payload, at, text_first)
         except _CutShort as why:
-            block, at = Block(at, b"", b"", payload[at:], error=str(why)), len(payload)
+            block, at = DataBlock(at, b"", b"", payload[at:], error=str(why)), len(payload)
         yield block
 
 
-def _block(payload: bytes, at: int, text_first: bool) -> tuple[Block, int]:
+def _block(payload: bytes, at: int, text_first: bool) -> tuple[DataBlock, int]:
     dif = payload[at]
     if dif & SPECIAL == SPECIAL:
         if dif not in (LAST, MORE):
             raise _CutShort(f"DIF {dif:02X} is reserved")
-        return Block(at, payload[at : at + 1], b"", payload[at + 1 :]), len(payload)
+        return DataBlock(at, payload[at : at + 1], b"", payload[at + 1 :]), len(payload)
     vif = _chain(payload, at, "DIFE") if dif & EXTENDED else at + 1
     if vif < len(payload) and payload[vif] & CODE == PLAIN:
         return _plain(payload, at, vif, text_first)
@@ -74,7 +74,7 @@ def _block(payload: bytes, at: int, text_first: bool) -> tuple[Block, int]:
     if codes[0] >= FURTHER and len(codes) < _least(codes):
         raise _CutShort(f"VIF {codes.hex(' ').upper()} lacks the code it leads to")
     data, mark, stop = _data(payload, dif, end)
-    return Block(at, payload[at:vif], codes, data, codes, "", mark), stop
+    return DataBlock(at, payload[at:vif], codes, data, codes, "", mark), stop
 
 
 def _least(codes: bytes) -> int:
@@ -113,7 +113,7 @@ def _data(payload: bytes, dif: int, at: int) -> tuple[bytes, int, int]:
     return payload[at:end], mark, end
 
 
-def _plain(payload: bytes, at: int, vif: int, text_first: bool) -> tuple[Block, int]:
+def _plain(payload: bytes, at: int, vif: int, text_first: bool) -> tuple[DataBlock, int]:
     """A block whose VIF is a text: both orders occur in the field, so try one, then the other."""
     for first in (text_first, not text_first):
         try:
@@ -123,7 +123,7 @@ def _plain(payload: bytes, at: int, vif: int, text_first: bool) -> tuple[Block, 
     raise why
 
 
-def _plain_block(payload: bytes, at: int, vif: int, text_first: bool) -> tuple[Block, int]:
+def _plain_block(payload: bytes, at: int, vif: int, text_first: bool) -> tuple[DataBlock, int]:
     if text_first or payload[vif] == PLAIN:
         text, codes_at = _text(payload, vif + 1)
         end = _chain(payload, codes_at, "VIFE") if payload[vif] & EXTENDED else codes_at
@@ -133,7 +133,7 @@ def _plain_block(payload: bytes, at: int, vif: int, text_first: bool) -> tuple[B
         text, end = _text(payload, codes_at)
         codes = payload[vif:codes_at]
     data, mark, stop = _data(payload, payload[at], end)
-    return Block(at, payload[at:vif], payload[vif:end], data, codes, text, mark), stop
+    return DataBlock(at, payload[at:vif], payload[vif:end], data, codes, text, mark), stop
 
 
 def _text(payload: bytes, at: int) -> tuple[str, int]:

@@ -10,15 +10,21 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from agent.drivers.mbus import dib as dibs
-from agent.drivers.mbus.cut import LAST, MORE, Block, cut
+from agent.drivers.mbus.cut import LAST, MORE, DataBlock, cut
 from agent.drivers.mbus.dib import Function
 from agent.drivers.mbus.errors import ApplicationError, MbusError
-from agent.drivers.mbus.fixed import Counter, counters
+from agent.drivers.mbus.fixed import FixedCounter, counters
 from agent.drivers.mbus.frame import unwrap
 from agent.drivers.mbus.header import FIXED, MSB_FIRST, read
 from agent.drivers.mbus.novalue import NoValue
 from agent.drivers.mbus.sealed import claimed, plain
-from agent.drivers.mbus.telegram import ENCRYPTED, MALFORMED, MANUFACTURER_DATA, Record, Telegram
+from agent.drivers.mbus.telegram import (
+    ENCRYPTED,
+    MALFORMED,
+    MANUFACTURER_DATA,
+    MeterValue,
+    Telegram,
+)
 from agent.drivers.mbus.value import bcd, integer, scaled, value
 from agent.drivers.mbus.vib import meaning
 
@@ -27,7 +33,7 @@ if TYPE_CHECKING:
 
     from agent.drivers.mbus.vib import Meaning
 
-__all__ = ["ApplicationError", "Function", "MbusError", "Record", "Telegram", "decode"]
+__all__ = ["ApplicationError", "Function", "MbusError", "MeterValue", "Telegram", "decode"]
 
 TEXT_BEFORE_VIFES = frozenset({"ELV"})
 """manufacturers whose plain-text VIFs have the text first, against the standard (Elvaco)"""
@@ -60,12 +66,14 @@ def decode(frame: bytes) -> Telegram:
     return Telegram(link.address, link.ci, *header, records, more, encrypted)
 
 
-def _records(payload: bytes, text_first: bool, reverse: bool) -> tuple[tuple[Record, ...], bool]:
+def _records(
+    payload: bytes, text_first: bool, reverse: bool
+) -> tuple[tuple[MeterValue, ...], bool]:
     records = tuple(record(b, reverse=reverse) for b in cut(payload, text_first=text_first))
     return records, bool(records) and records[-1].dib == bytes((MORE,))
 
 
-def record(block: Block, *, reverse: bool = False) -> Record:
+def record(block: DataBlock, *, reverse: bool = False) -> MeterValue:
     """The meaning of one block; `reverse`: its data has the most significant byte first."""
     _, dib, vib, sent, codes, text, mark, fault = block
     if fault:
@@ -80,7 +88,7 @@ def record(block: Block, *, reverse: bool = False) -> Record:
             content = value(coding, sent[::-1] if reverse else sent, said, mark)
         except NoValue as why:
             error = str(why)
-    return Record(*front, content, said.modifiers, error, dib, vib, sent)
+    return MeterValue(*front, content, said.modifiers, error, dib, vib, sent)
 
 
 Front = tuple[Function, int, int, int, str, str, str]
@@ -95,20 +103,20 @@ def _front(dib: bytes, codes: bytes, text: str) -> tuple[Front, dibs.Coding, Mea
     return (*where, said.quantity, said.unit, said.vif_unit), head.coding, said
 
 
-def _manufacturers(block: Block) -> Record:
+def _manufacturers(block: DataBlock) -> MeterValue:
     """Data after 0F or 1F: kept, never interpreted."""
     return _no_record(MANUFACTURER_DATA, None, block.data)._replace(
         dib=block.dib, value=block.data.hex(" ").upper()
     )
 
 
-def _no_record(quantity: str, error: str | None, data: bytes) -> Record:
-    return Record(
+def _no_record(quantity: str, error: str | None, data: bytes) -> MeterValue:
+    return MeterValue(
         Function.INSTANTANEOUS, 0, 0, 0, quantity, "", "", None, (), error, b"", b"", data
     )
 
 
-def _counted(counter: Counter) -> Record:
+def _counted(counter: FixedCounter) -> MeterValue:
     content: Decimal | None = None
     error: str | None = None
     try:

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from agent.drivers.mbus import dib as dibs
-from agent.drivers.mbus.cut import FILLER, LAST, MORE, Block, cut
+from agent.drivers.mbus.cut import FILLER, LAST, MORE, DataBlock, cut
 from agent.drivers.mbus.decode import TEXT_BEFORE_VIFES, record
 from agent.drivers.mbus.frame import unwrap
 from agent.drivers.mbus.header import BARE, FIXED, LONG, MSB_FIRST, Header, read
@@ -15,7 +15,7 @@ from agent.drivers.mbus.words import medium, status
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.drivers.mbus.telegram import Record
+    from agent.drivers.mbus.telegram import MeterValue
 
 ROW = 8
 """bytes a line"""
@@ -91,11 +91,11 @@ def _blocks(payload: bytes, text_first: bool, reverse: bool) -> Iterator[str]:
     yield from _line(payload[at:], "filler") if at < len(payload) else ()
 
 
-def _length(block: Block) -> int:
+def _length(block: DataBlock) -> int:
     return len(block.dib) + len(block.vib) + len(block.data) + (block.lvar >= 0)
 
 
-def _block(block: Block, said: Record) -> Iterator[str]:
+def _block(block: DataBlock, said: MeterValue) -> Iterator[str]:
     if block.error:
         yield from _line(block.data, f"cannot be read: {block.error}")
         return
@@ -111,7 +111,7 @@ def _block(block: Block, said: Record) -> Iterator[str]:
     yield from _line(block.data, f"= {_value(said)}") if block.data or said.error else ()
 
 
-def _dib(block: Block, said: Record) -> str:
+def _dib(block: DataBlock, said: MeterValue) -> str:
     coding = dibs.read(block.dib).coding
     length = f" of {coding.length} bytes" if coding.length > 0 else ""
     numbers = (("storage", said.storage), ("tariff", said.tariff), ("subunit", said.subunit))
@@ -119,7 +119,7 @@ def _dib(block: Block, said: Record) -> str:
     return ", ".join([f"{coding.name}{length}", str(said.function), *where])
 
 
-def _value(said: Record) -> str:
+def _value(said: MeterValue) -> str:
     if said.value is None:
         return f"no value: {said.error}"
     plain = format(said.value, "f") if isinstance(said.value, Decimal) else said.value

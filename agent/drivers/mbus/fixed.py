@@ -39,7 +39,7 @@ UNITS = {
 RESERVED = Unit("reserved")
 
 
-class Counter(NamedTuple):
+class FixedCounter(NamedTuple):
     """One counter of the fixed structure, not yet read."""
 
     number: int
@@ -54,15 +54,17 @@ class Counter(NamedTuple):
     """the unit's byte, as sent"""
 
 
-def counters(payload: bytes, *, msb_first: bool) -> tuple[Counter, Counter]:
+def counters(payload: bytes, *, msb_first: bool) -> tuple[FixedCounter, FixedCounter]:
     """Both counters of the 16 bytes after the CI field."""
     status, step = payload[5], -1 if msb_first else 1
     stored, binary = int(bool(status & STORED_STATUS)), bool(status & BCD_STATUS)
     first, second = payload[6] & UNIT, payload[7] & UNIT
     historic = second == HISTORIC
     return (
-        Counter(1, UNITS.get(first, RESERVED), stored, binary, payload[8:12][::step], payload[6]),
-        Counter(
+        FixedCounter(
+            1, UNITS.get(first, RESERVED), stored, binary, payload[8:12][::step], payload[6]
+        ),
+        FixedCounter(
             2,
             UNITS.get(first if historic else second, RESERVED),
             1 if historic else stored,

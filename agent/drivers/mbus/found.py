@@ -11,7 +11,7 @@ from agent.drivers.mbus.registers import MEDIA
 from agent.drivers.mbus.words import medium, status
 
 if TYPE_CHECKING:
-    from agent.drivers.mbus.address import Address
+    from agent.drivers.mbus.address import MeterAddress
     from agent.drivers.mbus.telegram import Telegram
 
 PROFILES = {
@@ -27,7 +27,7 @@ PROFILES = {
 SHOWN = ("energy", "volume", "HCA units", "counter")
 
 
-def entry(address: Address, telegram: Telegram) -> Found:
+def entry(address: MeterAddress, telegram: Telegram) -> Found:
     """What the configuration would say, and what the meter is and shows."""
     profile = next(
         (PROFILES[word] for word, codes in MEDIA.items() if telegram.medium in codes), ""
@@ -48,7 +48,7 @@ def entry(address: Address, telegram: Telegram) -> Found:
     return Found(_name(address), said, _about(telegram), tuple(warnings), telegram.id)
 
 
-def unreadable(address: Address) -> Found:
+def unreadable(address: MeterAddress) -> Found:
     """Somebody answers, and nobody can tell what."""
     warning = (
         "answers, but its telegram cannot be read: are there two meters with this"
@@ -58,7 +58,7 @@ def unreadable(address: Address) -> Found:
     return Found(_name(address), found, f"unreadable, at {address.station}", (warning,))
 
 
-def unread(address: Address) -> Found:
+def unread(address: MeterAddress) -> Found:
     """A meter, or several, that acknowledge an address and were not read."""
     warning = (
         "answers to its address, but could not be read within the five telegrams that a scan asks a"
@@ -68,7 +68,7 @@ def unread(address: Address) -> Found:
     return Found(_name(address), found, f"not read, at {address.station}", (warning,))
 
 
-def other_number(asked: Address, telegram: Telegram) -> Found:
+def other_number(asked: MeterAddress, telegram: Telegram) -> Found:
     """Who answers for a number or primary address that is not what its telegram says."""
     named = telegram.id or f"a meter without a number, address {telegram.address}"
     if asked.primary is None:
@@ -119,7 +119,7 @@ def told_apart(found: Found) -> Found:
     return replace(found, warnings=(*found.warnings, warning))
 
 
-def _name(address: Address) -> str:
+def _name(address: MeterAddress) -> str:
     return f"mbus-{address.station}".replace("+", "-")
 
 

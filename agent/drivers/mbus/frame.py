@@ -18,7 +18,7 @@ LEAST = 3
 """what the L field counts at least: C, A and CI"""
 
 
-class Frame(NamedTuple):
+class MbusFrame(NamedTuple):
     """A long or control frame, its envelope checked and removed."""
 
     control: int
@@ -34,7 +34,7 @@ def checksum(counted: bytes) -> int:
     return sum(counted) & 0xFF
 
 
-def unwrap(data: bytes) -> Frame:
+def unwrap(data: bytes) -> MbusFrame:
     """Check the envelope of one answer of a meter and remove it.
 
     `data` is exactly one frame; finding it among noise is the link layer's business. Raises
@@ -52,7 +52,7 @@ def unwrap(data: bytes) -> Frame:
         raise MbusError(f"the checksum is {data[-2]:02X}, the bytes add up to {right:02X}")
     if data[4] & FROM_MASTER:
         raise MbusError(f"a request of the master (C field {data[4]:02X}), not a meter's answer")
-    return Frame(data[4], data[5], data[6], data[7:-2])
+    return MbusFrame(data[4], data[5], data[6], data[7:-2])
 
 
 def _what_instead(data: bytes) -> str:

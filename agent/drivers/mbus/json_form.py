@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent.drivers.mbus.telegram import Record, Telegram
+    from agent.drivers.mbus.telegram import MeterValue, Telegram
 
 HEADER = ("manufacturer", "id", "version", "medium", "access", "status")
 
@@ -32,7 +32,7 @@ def refusal(error: str) -> str:
     return _object({"ok": False, "error": error})
 
 
-def _record(record: Record) -> dict[str, object]:
+def _record(record: MeterValue) -> dict[str, object]:
     """`unit` is the VIF's; where VIFEs make the value something else, `value_unit` is its own."""
     members: dict[str, object] = {
         "function": record.function,

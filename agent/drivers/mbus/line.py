@@ -19,7 +19,7 @@ from agent.drivers.mbus.heard import acknowledged, sound, without_echo
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.drivers.mbus.wire import Wire
+    from agent.drivers.mbus.wire import MbusWire
 
 BITS = 11
 """of a byte on the wire: start, eight, parity, stop"""
@@ -33,7 +33,7 @@ LONGEST = 261
 """bytes of the longest frame"""
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     """What came for one question."""
 
     data: bytes = b""
@@ -42,11 +42,11 @@ class Answer(NamedTuple):
     """what was heard instead"""
 
 
-class Line:
+class MbusLine:
     """An open line with its times; one question at a time."""
 
     def __init__(
-        self, wire: Wire, baudrate: int, latency: float, patience: float = PATIENCE
+        self, wire: MbusWire, baudrate: int, latency: float, patience: float = PATIENCE
     ) -> None:
         self.wire, self.baudrate, self.latency, self.patience = wire, baudrate, latency, patience
         self.asked = 0
@@ -70,15 +70,15 @@ class Line:
         bits = len(request) * BITS + PATIENCE_BITS + BITS
         return bits / baudrate + self.patience + self.latency
 
-    async def acknowledged(self, request: bytes, baudrate: int | None = None) -> Answer:
+    async def acknowledged(self, request: bytes, baudrate: int | None = None) -> Reply:
         """Ask for an acknowledgement (E5)."""
         return await self._exchange(request, baudrate or self.baudrate, acknowledged)
 
-    async def frame(self, request: bytes, baudrate: int | None = None) -> Answer:
+    async def frame(self, request: bytes, baudrate: int | None = None) -> Reply:
         """Ask for a frame; the first sound one of a meter counts, whatever is around it."""
         return await self._exchange(request, baudrate or self.baudrate, sound)
 
-    async def chorus(self, request: bytes) -> Answer:
+    async def chorus(self, request: bytes) -> Reply:
         """Ask everybody whom a selection fits, and hear them to the end."""
         return await self._exchange(request, self.baudrate, lambda _: None)
 
@@ -92,7 +92,7 @@ class Line:
 
     async def _exchange(
         self, request: bytes, baudrate: int, wanted: Callable[[bytes], bytes | None]
-    ) -> Answer:
+    ) -> Reply:
         began = monotonic()
         try:
             return await self._answered(request, baudrate, wanted)
@@ -102,7 +102,7 @@ class Line:
 
     async def _answered(
         self, request: bytes, baudrate: int, wanted: Callable[[bytes], bytes | None]
-    ) -> Answer:
+    ) -> Reply:
         if self.loud:  # what it says comes in pieces: between them is no silence
             self.loud = not await self._ends(QUIET, TALKED_OUT)
         elif len(self.wire.received) > self._looked_at:
@@ -121,13 +121,13 @@ class Line:
                 self._over(answered=True)
                 if len(heard) == len(answer):
                     self.listener.clean()
-                return Answer(answer)
+                return Reply(answer)
             # noise does not end the time in which a meter may begin, nor does it prolong it
             until = min(max(begun_by, monotonic() + gap), last)
         self._over(answered=False)
         if len(heard) >= MEANT:
             self.spoilt |= self.listener.noise(self.wire.heard)
-        return Answer(noise=heard)
+        return Reply(noise=heard)
 
     def _over(self, *, answered: bool) -> None:
         self._looked_at, self._ended = len(self.wire.received), monotonic()

@@ -16,8 +16,8 @@ from agent.model import Why
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from agent.drivers.mbus.address import Address
-    from agent.drivers.mbus.line import Answer, Line
+    from agent.drivers.mbus.address import MeterAddress
+    from agent.drivers.mbus.line import MbusLine, Reply
     from agent.drivers.mbus.telegram import Telegram
 
     Enough = Callable[[Sequence[Telegram]], bool]
@@ -56,10 +56,10 @@ class _Failed(Exception):
         """final: asking again would not help, or would hide it"""
 
 
-class Master:
+class MbusMaster:
     """Reads meters on one open line, and knows for as long where each stands."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: MbusLine) -> None:
         self.line = line
         self._fcb: dict[int, bool] = {}
         """by station: the frame count bit of the next question; who is not in it begins anew"""
@@ -67,7 +67,7 @@ class Master:
         """by primary address: the number that was said last"""
         self._pause = False
 
-    async def readout(self, address: Address, enough: Enough) -> Readout:
+    async def readout(self, address: MeterAddress, enough: Enough) -> Readout:
         """Read a meter until it has said enough or all. Raises LinkLost."""
         self.line.turn, self.line.spoilt = who(address), False
         listener = self.line.listener
@@ -81,7 +81,7 @@ class Master:
             await self.line.drain()
         return readout
 
-    async def _readout(self, address: Address, enough: Enough) -> Readout:
+    async def _readout(self, address: MeterAddress, enough: Enough) -> Readout:
         try:
             telegrams = [await self._first(address)]
         except _Failed as failed:
@@ -102,7 +102,7 @@ class Master:
         """Others have asked meanwhile: no meter's frame count bit is what it was."""
         self._fcb.clear()
 
-    async def _first(self, address: Address) -> Telegram:
+    async def _first(self, address: MeterAddress) -> Telegram:
         if address.primary is not None:
             if address.primary not in self._fcb:
                 await self._reset(address)
@@ -118,17 +118,17 @@ class Master:
                     break
         raise failed
 
-    async def _reset(self, address: Address) -> None:
+    async def _reset(self, address: MeterAddress) -> None:
         await self._acknowledged(request.reset(_station(address)), address, "does not answer")
         self._fcb[_station(address)] = True
 
-    async def _select(self, address: Address) -> None:
+    async def _select(self, address: MeterAddress) -> None:
         """Select; the meter forgets its frame count bit, so the next question has it set."""
         silent = "does not answer when it is selected"
         await self._acknowledged(request.select(address), address, silent)
         self._fcb[request.SELECTED] = True
 
-    async def _acknowledged(self, question: bytes, address: Address, silent: str) -> None:
+    async def _acknowledged(self, question: bytes, address: MeterAddress, silent: str) -> None:
         for _ in range(ATTEMPTS):
             answer = await self.line.acknowledged(question, address.baudrate)
             if answer.data:
@@ -141,7 +141,7 @@ class Master:
         if self.line.loud:
             raise _Failed(Why.SILENT, "is not heard: somebody else speaks all the time", final=True)
 
-    async def _asked(self, address: Address, attempts: int = ATTEMPTS) -> Telegram:
+    async def _asked(self, address: MeterAddress, attempts: int = ATTEMPTS) -> Telegram:
         """The next telegram of a meter; every repetition asks with the same frame count bit."""
         station = _station(address)
         failed = _Failed(Why.SILENT, "")
@@ -164,7 +164,7 @@ class Master:
                 return telegram
         raise failed
 
-    def _heard(self, answer: Answer, address: Address) -> Telegram:
+    def _heard(self, answer: Reply, address: MeterAddress) -> Telegram:
         if answer.noise == NO_DATA:
             raise _Failed(Why.BAD, "it acknowledges, but has no data", final=True)
         if not answer.data:
@@ -184,7 +184,7 @@ class Master:
         self._same_as_before(address, telegram)
         return telegram
 
-    def _same_as_before(self, address: Address, telegram: Telegram) -> None:
+    def _same_as_before(self, address: MeterAddress, telegram: Telegram) -> None:
         """Whoever answers to a primary address must be who answered before.
 
         One that is not is silent once, after which the poller asks for its serial number anew.
@@ -197,11 +197,11 @@ class Master:
             raise _Failed(Why.SILENT, f"was {before}, and is {telegram.id} now", final=True)
 
 
-def _station(address: Address) -> int:
+def _station(address: MeterAddress) -> int:
     return request.SELECTED if address.primary is None else address.primary
 
 
-def who(address: Address) -> str:
+def who(address: MeterAddress) -> str:
     """How evidence names a meter."""
     return address.id or str(address.primary)
 

@@ -29,7 +29,7 @@ from agent.words import _
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.drivers.mbus.telegram import Record, Telegram
+    from agent.drivers.mbus.telegram import MeterValue, Telegram
     from agent.model import Value
 
 ID, STATUS = "id", "status"
@@ -73,11 +73,11 @@ class Register:
     identity: bytes = b""
     """DIB and VIB, where the register is named by them"""
 
-    def of(self, telegrams: Sequence[Telegram]) -> list[Record]:
+    def of(self, telegrams: Sequence[Telegram]) -> list[MeterValue]:
         """The records that are this register."""
         return [one for telegram in telegrams for one in telegram.records if self._is(one)]
 
-    def _is(self, record: Record) -> bool:
+    def _is(self, record: MeterValue) -> bool:
         if self.identity:
             return record.identity == self.identity
         where = (record.function, record.storage, record.tariff, record.subunit)
@@ -188,7 +188,7 @@ def value(register: Register, telegrams: Sequence[Telegram], unit: str) -> Value
     return values.pop()
 
 
-def _in(record: Record, unit: str) -> Value:
+def _in(record: MeterValue, unit: str) -> Value:
     if record.value is None:
         raise Unfit(record.error or "no value")
     if not isinstance(record.value, Decimal):
@@ -199,7 +199,7 @@ def _in(record: Record, unit: str) -> Value:
     return _own_digits(record, record.value * times, times)
 
 
-def _own_digits(record: Record, converted: Decimal, times: Decimal) -> Decimal:
+def _own_digits(record: MeterValue, converted: Decimal, times: Decimal) -> Decimal:
     """Drop the zeros that only the way through the VIF's base unit has added."""
     exponent, shift = meaning(record.vib, "").exponent, times.adjusted()
     if record.vib[:1] in (b"", b"\x7c", b"\xfc") or times != Decimal(1).scaleb(shift):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from agent.drivers.mbus.frame import checksum
 
 if TYPE_CHECKING:
-    from agent.drivers.mbus.address import Address
+    from agent.drivers.mbus.address import MeterAddress
 
 SELECTED = 0xFD
 """the pseudo address of whoever is selected"""
@@ -30,7 +30,7 @@ def ask(address: int, fcb: bool) -> bytes:
     return _short(REQ_UD2 | (FCB if fcb else 0), address)
 
 
-def select(wanted: Address) -> bytes:
+def select(wanted: MeterAddress) -> bytes:
     """Select exactly the meters that fit; all others deselect themselves."""
     kind = bytes((wanted.version if wanted.version is not None else ANY,))
     kind += bytes((wanted.medium if wanted.medium is not None else ANY,))

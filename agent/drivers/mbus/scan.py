@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from agent.drivers.base import Found, Progress
 from agent.drivers.mbus import request
-from agent.drivers.mbus.address import LAST_PRIMARY, WILD, Address
+from agent.drivers.mbus.address import LAST_PRIMARY, WILD, MeterAddress
 from agent.drivers.mbus.apart import apart
 from agent.drivers.mbus.found import any_address, any_number, other_number, unread, unreadable
 from agent.drivers.mbus.heard import foreign
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from agent.drivers.base import Wish
-    from agent.drivers.mbus.line import Line
+    from agent.drivers.mbus.line import MbusLine
     from agent.drivers.mbus.telegram import Telegram
 
 NOBODYS_NUMBER = "EEEEEEEE"
@@ -43,7 +43,7 @@ LOOK_EVERY = 5.0
 """seconds between two looks while listening for another master"""
 
 
-async def scan(line: Line, wish: Wish, listen: float) -> AsyncIterator[Found | Progress]:
+async def scan(line: MbusLine, wish: Wish, listen: float) -> AsyncIterator[Found | Progress]:
     """Search the line; see `agent.drivers.base.Discovers`.
 
     `wish.first` and `wish.last` are primary addresses, and then only those are searched; or `first`
@@ -87,7 +87,7 @@ def _bounds(wish: Wish) -> tuple[range, str | None]:
     )
 
 
-async def _listened(line: Line, listen: float, then: float) -> AsyncIterator[Progress]:
+async def _listened(line: MbusLine, listen: float, then: float) -> AsyncIterator[Progress]:
     """Hear whether somebody else asks on this line; `then`: seconds that the search takes.
 
     Raises Refused if so.
@@ -116,7 +116,7 @@ async def _by_number(
     search: Search, prefix: str, expected: tuple[str, ...]
 ) -> AsyncIterator[Found | Progress]:
     """The meters expected, then all whose numbers begin with the prefix."""
-    any_selection = Address(id=NOBODYS_NUMBER)
+    any_selection = MeterAddress(id=NOBODYS_NUMBER)
     any_wildcard = numbers_from(NOBODYS_NUMBER[:-1])
     deaf = await search.certainly(request.select(any_selection))
     for number in () if deaf else dict.fromkeys(expected):
@@ -143,13 +143,13 @@ async def _by_number(
         yield found
 
 
-async def _answers_all(search: Search, selection: Address) -> Found | Progress:
+async def _answers_all(search: Search, selection: MeterAddress) -> Found | Progress:
     """Who answers whatever number is asked for: no search by number can tell others from it."""
     await search.selected(selection)
     telegram = await search.telegram(selection)
     known = telegram is not None and telegram.id in search.numbers
     if telegram and telegram.id and WILD not in telegram.id and not known:
-        return any_number(search.note(Address(id=telegram.id), telegram))
+        return any_number(search.note(MeterAddress(id=telegram.id), telegram))
     who = f"{telegram.id} answers" if telegram and known else "meters on this line answer"
     words = (
         f"{who} whatever number is asked for, so no other meter can be searched by its number:"
@@ -163,7 +163,7 @@ async def _expected(search: Search, number: str) -> Found | Progress:
     if len(digits) != LENGTH or not set(digits) <= set(DIGITS):
         words = f'"{number}" is not the number of an M-Bus meter: eight digits'
         return Progress(search.done, search.total, words, stays=True)
-    address = Address(id=digits)
+    address = MeterAddress(id=digits)
     if digits not in search.expected:
         return search.progress(f"asked for {digits} already")
     search.expected.remove(digits)
@@ -176,7 +176,7 @@ async def _expected(search: Search, number: str) -> Found | Progress:
     return Progress(search.done, search.total, words, stays=True)
 
 
-def _of_another(search: Search, asked: Address, telegram: Telegram) -> Found | Progress:
+def _of_another(search: Search, asked: MeterAddress, telegram: Telegram) -> Found | Progress:
     """The answer of another meter than the one that was asked for."""
     if search.answered_elsewhere(telegram, asked.id):
         search.ended = True
@@ -244,7 +244,7 @@ async def _one_of(search: Search, prefix: str) -> tuple[Found | Progress | None,
     heard = await search.telegram(selection)
     if heard is None or heard.id is None or WILD in heard.id:
         return None, True
-    address = Address(id=heard.id)
+    address = MeterAddress(id=heard.id)
     if not heard.id.startswith(prefix):
         return _of_another_branch(search, prefix, heard), True
     if address.station in search.known:
@@ -263,7 +263,7 @@ def _of_another_branch(search: Search, prefix: str, heard: Telegram) -> Found | 
     if not search.answered_elsewhere(heard, prefix):
         return None  # it may be selected by another number than it says: see `_at`
     search.ended = True
-    address = Address(id=heard.id or "")
+    address = MeterAddress(id=heard.id or "")
     if address.station not in search.known:
         return any_number(search.note(address, heard))
     words = (
@@ -275,7 +275,7 @@ def _of_another_branch(search: Search, prefix: str, heard: Telegram) -> Found | 
 
 async def _at(search: Search, number: str) -> AsyncIterator[Found | Progress]:
     """Who has exactly this number: one meter, or several to be told apart."""
-    address = Address(id=number)
+    address = MeterAddress(id=number)
     if address.station in search.known:
         return
     telegram = await search.alone(address, keep=1)
@@ -305,7 +305,7 @@ async def _primary(search: Search, addresses: range) -> AsyncIterator[Found | Pr
         if not await search.anybody(request.reset(number)):
             yield search.progress(f"nobody at address {number}")
             continue
-        address = Address(number)
+        address = MeterAddress(number)
         telegram = await search.at_primary(number, attempts)
         if telegram is None:
             yield unreadable(address)
@@ -324,7 +324,7 @@ async def _answers_everywhere(search: Search) -> Found | Progress:
     """Who answers at every primary address: no search by address can tell others from it."""
     telegram = await search.at_primary(NOBODYS_ADDRESS, attempts=1)
     if telegram and telegram.address <= LAST_PRIMARY and telegram.id not in search.numbers:
-        return any_address(search.note(Address(telegram.address), telegram))
+        return any_address(search.note(MeterAddress(telegram.address), telegram))
     who = f"{telegram.id} answers" if telegram else "several meters answer"
     words = (
         f"{who} at every primary address, so these cannot be searched: disconnect what answers"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from agent.drivers.base import Progress
 from agent.drivers.mbus import request
-from agent.drivers.mbus.address import WILD, Address
+from agent.drivers.mbus.address import WILD, MeterAddress
 from agent.drivers.mbus.decode import decode
 from agent.drivers.mbus.errors import MbusError
 from agent.drivers.mbus.found import entry
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from agent.drivers.base import Found
-    from agent.drivers.mbus.line import Line
+    from agent.drivers.mbus.line import MbusLine
     from agent.drivers.mbus.telegram import Telegram
 
 ATTEMPTS = 3
@@ -53,7 +53,7 @@ DIGITS = "0123456789ABCDE"
 class Search:
     """One scan: what it has found, and how much there is to do yet."""
 
-    line: Line
+    line: MbusLine
     total: int
     """steps, of those known so far"""
     most: int = MOST_TELEGRAMS
@@ -65,7 +65,7 @@ class Search:
     """ids that were found"""
     strangers: dict[tuple[object, ...], str] = field(default_factory=dict)
     """meters that answered for another number or address than their own: for which one"""
-    requests: list[Address] = field(default_factory=list)
+    requests: list[MeterAddress] = field(default_factory=list)
     """the selections after which a telegram was asked for"""
     sent: int = 0
     """telegrams that any one meter may have sent so far, at most"""
@@ -103,7 +103,7 @@ class Search:
         addresses = QUIET_ATTEMPTS * self.addresses * reset
         return numbers + addresses + len(self.expected) * self._reading()
 
-    def _window(self, selection: Address | None) -> float:
+    def _window(self, selection: MeterAddress | None) -> float:
         """Seconds that a selection takes, or (None) a reset."""
         question = request.select(selection) if selection else request.reset(0)
         return self.line.window(question, self.line.baudrate)
@@ -155,7 +155,7 @@ class Search:
             answered, silent = answered + bool(heard), silent + (not heard)
         return answered == QUIET_ATTEMPTS
 
-    def asked(self, selection: Address) -> int:
+    def asked(self, selection: MeterAddress) -> int:
         """How many telegrams one meter that this selects may have sent in this scan, at most."""
         for_some = Counter(
             one.id
@@ -164,22 +164,22 @@ class Search:
         )
         return self.passed(selection) + max(for_some.values(), default=0)
 
-    def passed(self, selection: Address) -> int:
+    def passed(self, selection: MeterAddress) -> int:
         """How many telegrams all that this selects were asked for at once."""
         return sum(_covers(one, selection) for one in self.requests)
 
-    def may_ask(self, selection: Address, most: int | None = None) -> bool:
+    def may_ask(self, selection: MeterAddress, most: int | None = None) -> bool:
         """Whether one more telegram of whoever this selects is within the bound."""
         return self.asked(selection) < (self.most if most is None else most)
 
-    async def selected(self, selection: Address) -> bool:
+    async def selected(self, selection: MeterAddress) -> bool:
         """Select, until somebody acknowledges it."""
         for _ in range(ATTEMPTS):
             if (await self.line.acknowledged(request.select(selection))).data:
                 return True
         return False
 
-    async def telegram(self, selection: Address, keep: int = 0) -> Telegram | None:
+    async def telegram(self, selection: MeterAddress, keep: int = 0) -> Telegram | None:
         """The sound telegram of whoever a selection fits, who must be selected.
 
         None where several answer or nobody does, or where no telegram may be asked for any more;
@@ -200,7 +200,7 @@ class Search:
                 return _decoded(answer.data)
         return None
 
-    async def alone(self, address: Address, keep: int = 0) -> Telegram | None:
+    async def alone(self, address: MeterAddress, keep: int = 0) -> Telegram | None:
         """The telegram of the only meter that this selects, whatever number that says.
 
         None where there is no such meter, or several. Asked twice only where `keep` telegrams
@@ -218,7 +218,7 @@ class Search:
         """How often a meter may be asked that has sent as much as any so far; at least once."""
         return max(1, min(ATTEMPTS, MOST_TELEGRAMS - self.sent))
 
-    def note(self, address: Address, telegram: Telegram) -> Found:
+    def note(self, address: MeterAddress, telegram: Telegram) -> Found:
         """Remember a meter that was found."""
         self.known.add(address.station)
         self.numbers.add(telegram.id)
@@ -235,9 +235,9 @@ class Search:
         return not (asked.startswith(before) or before.startswith(asked))
 
 
-def numbers_from(prefix: str) -> Address:
+def numbers_from(prefix: str) -> MeterAddress:
     """The selection of all numbers that begin so."""
-    return Address(id=prefix.ljust(LENGTH, WILD))
+    return MeterAddress(id=prefix.ljust(LENGTH, WILD))
 
 
 def unmistakable(telegram: Telegram) -> bool:
@@ -257,7 +257,7 @@ def _decoded(frame: bytes) -> Telegram | None:
         return None
 
 
-def _pairs(one: Address, other: Address) -> Iterable[tuple[object, object]]:
+def _pairs(one: MeterAddress, other: MeterAddress) -> Iterable[tuple[object, object]]:
     """What two selections ask for, part by part; None: any."""
     for first, second in zip(one.id, other.id, strict=True):
         yield _digit(first), _digit(second)
@@ -274,12 +274,12 @@ def _digit(digit: str) -> str | None:
     return None if digit == WILD else digit
 
 
-def _covers(one: Address, other: Address) -> bool:
+def _covers(one: MeterAddress, other: MeterAddress) -> bool:
     """Whether every meter that the other selects is selected by this one."""
     return all(first is None or first == second for first, second in _pairs(one, other))
 
 
-def _overlap(one: Address, other: Address) -> bool:
+def _overlap(one: MeterAddress, other: MeterAddress) -> bool:
     """Whether a meter can be selected by both."""
     return all(
         first is None or second is None or first == second for first, second in _pairs(one, other)

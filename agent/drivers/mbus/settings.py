@@ -69,7 +69,7 @@ class SerialSettings(LineSettings):
     )
 
 
-class TcpSettings(LineSettings):
+class MbusTcpSettings(LineSettings):
     """Options of a `driver: mbus-tcp` link."""
 
     host: Host = Field(

@@ -161,7 +161,7 @@ FDFD = """
 """second level of the second extension (FD FD)"""
 
 
-class Row(NamedTuple):
+class CodeMeaning(NamedTuple):
     """What one code of a page means."""
 
     quantity: str
@@ -172,7 +172,7 @@ class Row(NamedTuple):
     """of the integer, before the exponent"""
 
 
-RESERVED = Row("reserved")
+RESERVED = CodeMeaning("reserved")
 
 
 def matches(bits: str, code: int) -> dict[str, int] | None:
@@ -187,23 +187,25 @@ def matches(bits: str, code: int) -> dict[str, int] | None:
     return letters
 
 
-def page(text: str) -> tuple[Row, ...]:
+def page(text: str) -> tuple[CodeMeaning, ...]:
     """One row for each of the 128 codes; the first line of the text that fits a code counts."""
     lines = [line.split("|") for line in text.split("\n") if line]
     return tuple(_row(lines, code) for code in range(128))
 
 
-def _row(lines: list[list[str]], code: int) -> Row:
+def _row(lines: list[list[str]], code: int) -> CodeMeaning:
     for bits, quantity, unit, exponent, *kind in lines:
         letters = matches(bits, code)
         if letters is None:
             continue
         if exponent in WALKS:
-            return Row(quantity, WALKS[exponent][letters["n"]])
+            return CodeMeaning(quantity, WALKS[exponent][letters["n"]])
         if exponent == "f":
             # 2^-12 = 5^12 / 10^12, so that the value stays an exact decimal
-            return Row(quantity, unit, -12, "B", 5**12)
-        return Row(quantity, unit, int(exponent) + letters.get("n", 0), kind[0] if kind else "B")
+            return CodeMeaning(quantity, unit, -12, "B", 5**12)
+        return CodeMeaning(
+            quantity, unit, int(exponent) + letters.get("n", 0), kind[0] if kind else "B"
+        )
     return RESERVED
 
 

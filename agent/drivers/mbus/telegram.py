@@ -18,7 +18,7 @@ ENCRYPTED = "encrypted"
 """quantity of the record that stands for bytes nobody can read without a key"""
 
 
-class Record(NamedTuple):
+class MeterValue(NamedTuple):
     """One value of a meter, or why there is none."""
 
     function: Function
@@ -69,7 +69,7 @@ class Telegram(NamedTuple):
     status: int | None
     """words.status"""
     configuration: int
-    records: tuple[Record, ...]
+    records: tuple[MeterValue, ...]
     more: bool
     """the meter has another telegram"""
     encrypted: str

@@ -11,7 +11,7 @@ from agent.drivers.mbus.tables import (
     FDFD_PAGE,
     PRIMARY_PAGE,
     RESERVED,
-    Row,
+    CodeMeaning,
 )
 from agent.drivers.mbus.vife import COMBINABLE_PAGE, EXTENSION_PAGE, Vife
 
@@ -67,11 +67,11 @@ def meaning(codes: bytes, text: str) -> Meaning:
     return said
 
 
-def _row(codes: bytes, text: str) -> tuple[Row, int]:
+def _row(codes: bytes, text: str) -> tuple[CodeMeaning, int]:
     """The row of the VIF and how many codes it took."""
     first, second = codes[0], codes[1] & CODE if len(codes) > 1 else 0
     if first & CODE == PLAIN:
-        return Row("plain text", text), 1
+        return CodeMeaning("plain text", text), 1
     if first == FB:
         return FB_PAGE[second], 2
     if first == FD and codes[1] == FD:

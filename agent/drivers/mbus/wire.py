@@ -25,7 +25,7 @@ UNACKNOWLEDGED = 10_000
 CONNECT_WITHIN = 5.0
 
 
-class Wire(asyncio.Protocol):
+class MbusWire(asyncio.Protocol):
     """What has come, and a way to send. Anything but `feed` and `end` raises LinkLost when lost."""
 
     def __init__(self, name: str) -> None:
@@ -97,9 +97,9 @@ class Wire(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def over_tcp(host: str, port: int) -> AsyncIterator[Wire]:
+async def over_tcp(host: str, port: int) -> AsyncIterator[MbusWire]:
     """Connect to a converter. Raises LinkLost if it cannot."""
-    wire, name = Wire(f"{host}:{port}"), f"{host}:{port}"
+    wire, name = MbusWire(f"{host}:{port}"), f"{host}:{port}"
     try:
         async with asyncio.timeout(CONNECT_WITHIN):
             transport, _ = await asyncio.get_running_loop().create_connection(
@@ -120,13 +120,13 @@ async def over_tcp(host: str, port: int) -> AsyncIterator[Wire]:
 
 
 @asynccontextmanager
-async def over_serial(port: str, baudrate: int) -> AsyncIterator[Wire]:
+async def over_serial(port: str, baudrate: int) -> AsyncIterator[MbusWire]:
     """Open a serial port, 8E1, for us alone. Raises LinkLost if it cannot."""
     try:
         opened = Serial(port, baudrate, parity=PARITY_EVEN, timeout=0, exclusive=True)
     except (SerialException, OSError, ValueError, termios.error) as error:
         raise LinkLost(f"{port} cannot be opened: {_reason(error)}") from error
-    wire, loop, fd = Wire(port), asyncio.get_running_loop(), opened.fileno()
+    wire, loop, fd = MbusWire(port), asyncio.get_running_loop(), opened.fileno()
 
     def arrived() -> None:
         try:

@@ -36,7 +36,7 @@ MBAP = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RequestResult:
     """One request's end."""
 
     at: float
@@ -55,14 +55,14 @@ class Answer:
     """the unit id that answered, where that is not the one that was asked; nothing else is known"""
 
 
-def refusal(code: int, at: float) -> Answer:
+def refusal(code: int, at: float) -> RequestResult:
     """Put an exception code into words; a gateway that heard nobody means a silent device."""
     why = Why.SILENT if code == NOBODY_THERE else Why.BAD
     words = EXCEPTIONS.get(code, f"exception {code}")
-    return Answer(at, why=why, detail=words, range_refused=code in RANGE, code=code)
+    return RequestResult(at, why=why, detail=words, range_refused=code in RANGE, code=code)
 
 
-def of_another(unit: int, pdu: bytes, at: float) -> Answer:
+def of_another(unit: int, pdu: bytes, at: float) -> RequestResult:
     """What another unit answered to our question: never a value of the one that was asked."""
     if len(pdu) > 1 and pdu[0] & REFUSED and pdu[1] in FROM_GATEWAY:
         return refusal(pdu[1], at)
@@ -70,7 +70,7 @@ def of_another(unit: int, pdu: bytes, at: float) -> Answer:
         f"another unit answered: {unit}. If that is this device, write address: {unit};"
         " behind a gateway, set the gateway to answer with the unit id that it was asked for"
     )
-    return Answer(at, why=Why.BAD, detail=detail, unit=unit)
+    return RequestResult(at, why=Why.BAD, detail=detail, unit=unit)
 
 
 def expected_size(request: bytes) -> int | None:
@@ -83,22 +83,24 @@ def expected_size(request: bytes) -> int | None:
     return 5 if function in {5, 6, 15, 16} else None
 
 
-def checked(request: bytes, pdu: bytes, at: float) -> Answer:
+def checked(request: bytes, pdu: bytes, at: float) -> RequestResult:
     """Believe an answer PDU, or say why not."""
     if not whole(pdu):
-        return Answer(at, why=Why.BAD, detail="garbled answer", garbled=True)
+        return RequestResult(at, why=Why.BAD, detail="garbled answer", garbled=True)
     if pdu[0] & 0x7F != request[0]:
-        return Answer(at, why=Why.BAD, detail=f"answer to function {pdu[0] & 0x7F}", garbled=True)
+        return RequestResult(
+            at, why=Why.BAD, detail=f"answer to function {pdu[0] & 0x7F}", garbled=True
+        )
     if pdu[0] & REFUSED:
         return refusal(pdu[1], at)
     size = expected_size(request)
     if size is not None and len(pdu) != size:
         detail = f"{len(pdu) - 2} bytes of values in the answer, {size - 2} expected"
-        return Answer(at, why=Why.BAD, detail=detail, garbled=True)
+        return RequestResult(at, why=Why.BAD, detail=detail, garbled=True)
     # who writes is told back what was written where (Application Protocol 6.5, 6.6, 6.11, 6.12)
     if request[0] not in READS and size is not None and pdu != request[:size]:
-        return Answer(at, why=Why.BAD, detail="confirmed another write", garbled=True)
-    return Answer(at, pdu)
+        return RequestResult(at, why=Why.BAD, detail="confirmed another write", garbled=True)
+    return RequestResult(at, pdu)
 
 
 def cells(pdu: bytes, count: int) -> list[int]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from agent.drivers.base import Held
+from agent.drivers.base import PointSlots
 from agent.drivers.modbus.command import requests
-from agent.drivers.modbus.master import Master, manners_of
+from agent.drivers.modbus.master import ModbusMaster, manners_of
 from agent.drivers.modbus.notes import place
 from agent.drivers.modbus.plan import NETWORK, plan
 from agent.drivers.modbus.rehearse import rehearse
@@ -39,7 +39,7 @@ class Bus:
         self, wire: TcpWire | RtuWire, tariff: Callable[[int], Tariff] = lambda _: NETWORK
     ) -> None:
         self.wire = wire
-        self.master = Master(wire, tariff)
+        self.master = ModbusMaster(wire, tariff)
 
     @classmethod
     def check(cls, point: Point) -> None:
@@ -79,12 +79,12 @@ class Bus:
         if answer.why:
             raise WriteRefused(f"{point.device} did not take it: {answer.detail}")
 
-    async def held(self, point: Point) -> Held:
+    async def held(self, point: Point) -> PointSlots:
         """What stands in the register, as slot 0: see `agent.drivers.base.Writes`."""
         (sample,) = await self.master.read([point])
         if sample.why:
             raise WriteRefused(f"{point.device} does not say what stands there: {sample.detail}")
-        return Held({0: sample.value})
+        return PointSlots({0: sample.value})
 
     async def sweep(self, points: Sequence[Point]) -> list[Swept]:
         """Nothing is swept: a register does not say who wrote it, so only the hold restores it."""

@@ -58,7 +58,7 @@ READABLE = 15
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class RegisterRange:
     """One value on a device: `width` cells (registers or bits) of `table` from `start` on."""
 
     table: str
@@ -74,7 +74,7 @@ class Spot:
 
 
 @lru_cache(maxsize=4096)
-def parse(at: str) -> Spot:
+def parse(at: str) -> RegisterRange:
     """Read the notation. Raises ValueError in words for the person who wrote it."""
     found = NOTATION.fullmatch(at)
     if not found:
@@ -94,7 +94,7 @@ def parse(at: str) -> Spot:
         )
     bits = table in {"coil", "discrete"}
     kind, width = _bit(table, found["type"]) if bits else _registers(found["type"])
-    spot = Spot(table, int(found["address"]), width, kind, order)
+    spot = RegisterRange(table, int(found["address"]), width, kind, order)
     if spot.end > ADDRESSES:
         raise ValueError(
             _("{at} ends beyond the last address, {addresses}", at=at, addresses=ADDRESSES - 1)
@@ -121,7 +121,7 @@ def _registers(kind: str | None) -> tuple[str, int]:
     raise ValueError(_("{said}: {known}, or stringN (N characters)", said=said, known=known))
 
 
-def decode(spot: Spot, cells: Sequence[int]) -> Value:
+def decode(spot: RegisterRange, cells: Sequence[int]) -> Value:
     """Read the exact value out of `spot.width` registers or bits.
 
     A float32 becomes the shortest decimal that reads back as the same float32: the figures the
@@ -140,7 +140,7 @@ def decode(spot: Spot, cells: Sequence[int]) -> Value:
     return shortest32(number) if spot.type == "float32" else plain(Decimal(repr(number)))
 
 
-def encode(spot: Spot, value: Decimal) -> list[int]:
+def encode(spot: RegisterRange, value: Decimal) -> list[int]:
     """Give the registers that read back as `value`, a float to its own precision.
 
     Raises ValueError, in words, on a number the type cannot hold, and on texts and bits.
@@ -161,7 +161,7 @@ def encode(spot: Spot, value: Decimal) -> list[int]:
     return [int.from_bytes(ordered[at : at + 2], "big") for at in range(0, len(ordered), 2)]
 
 
-def raw_of(spot: Spot, cells: Sequence[int]) -> bytes:
+def raw_of(spot: RegisterRange, cells: Sequence[int]) -> bytes:
     """Bring the bytes of registers into the usual order, high ones first."""
     words = reversed(cells) if spot.order in {"little", "reversed"} else cells
     low_first = spot.order in {"swapped", "reversed"}

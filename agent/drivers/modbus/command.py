@@ -14,14 +14,14 @@ from agent.errors import Refused
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.drivers.modbus.codec import Spot
-    from agent.drivers.modbus.notes import Place
+    from agent.drivers.modbus.codec import RegisterRange
+    from agent.drivers.modbus.notes import PointNotes
     from agent.model import Value
 
 ON = 0xFF00
 
 
-def requests(place: Place, value: Value | None) -> Iterator[bytes]:
+def requests(place: PointNotes, value: Value | None) -> Iterator[bytes]:
     """The request PDUs that write a value, the usual one first; the second for a device that does
     not know the function of the first. Raises Refused where it cannot be written.
     """
@@ -46,7 +46,7 @@ def _coil(start: bytes, value: Decimal) -> Iterator[bytes]:
     yield b"\x0f" + start + b"\0\1\1" + bytes([int(value)])
 
 
-def _registers(start: bytes, spot: Spot, value: Decimal) -> Iterator[bytes]:
+def _registers(start: bytes, spot: RegisterRange, value: Decimal) -> Iterator[bytes]:
     try:
         data = b"".join(cell.to_bytes(2, "big") for cell in encode(spot, value))
     except ValueError as error:

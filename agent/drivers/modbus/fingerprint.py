@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from agent.drivers.modbus.master import Master
+from agent.drivers.modbus.master import ModbusMaster
 from agent.drivers.profile import profile, profiles
 from agent.model import Point, Why
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from agent.drivers.modbus.master import Wire
+    from agent.drivers.modbus.master import ModbusWire
     from agent.drivers.profile import Profile
     from agent.model import Sample
 
@@ -35,7 +35,7 @@ SILENCES = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
+class Fingerprint:
     """What a device looks like."""
 
     profile: str = ""
@@ -44,13 +44,13 @@ class Looks:
     warnings: tuple[str, ...] = ()
 
 
-async def fitting(wire: Wire, unit: int) -> AsyncIterator[Looks | None]:
+async def fitting(wire: ModbusWire, unit: int) -> AsyncIterator[Fingerprint | None]:
     """Hold a device against all profiles: None after each, at the end what it looks like.
 
     Raises LinkLost.
     """
     fits: list[tuple[int, str]] = []
-    silences, master = 0, Master(wire)
+    silences, master = 0, ModbusMaster(wire)
     for name in profiles():
         made = profile(name)
         points = list(_points(unit, made)) if made.driver == "modbus" else []
@@ -64,7 +64,7 @@ async def fitting(wire: Wire, unit: int) -> AsyncIterator[Looks | None]:
         yield None
     best = max((number for number, _ in fits), default=0)
     names = [name for number, name in fits if number == best]
-    yield await _looks(master, unit, names) if names else Looks()
+    yield await _looks(master, unit, names) if names else Fingerprint()
 
 
 def _points(unit: int, made: Profile) -> Iterator[Point]:
@@ -95,7 +95,7 @@ def _fit(samples: list[Sample]) -> int:
     return number if number >= min(ENOUGH, len(samples)) and len(kinds) > 1 else 0
 
 
-async def _looks(master: Master, unit: int, names: list[str]) -> Looks:
+async def _looks(master: ModbusMaster, unit: int, names: list[str]) -> Fingerprint:
     made = profile(names[0])
     serial, warnings = "", ["its values look like it, which proves nothing: compare the plate"]
     if names[1:]:
@@ -103,4 +103,4 @@ async def _looks(master: Master, unit: int, names: list[str]) -> Looks:
     if made.serial:
         (sample,) = await master.read([Point("", "serial", str(unit), made.serial.at, 0)])
         serial = str(sample.value or "")  # 0 stands where nobody has set one
-    return Looks(names[0], f"{made.manufacturer} {made.model}", serial, tuple(warnings))
+    return Fingerprint(names[0], f"{made.manufacturer} {made.model}", serial, tuple(warnings))

@@ -10,8 +10,8 @@ from agent.drivers.base import Found, Progress
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.drivers.modbus.answer import Answer
-    from agent.drivers.modbus.fingerprint import Looks
+    from agent.drivers.modbus.answer import RequestResult
+    from agent.drivers.modbus.fingerprint import Fingerprint
     from agent.drivers.modbus.rtu import Speed
 
 IDENTIFY = b"\x2b\x0e\x01\0"
@@ -19,7 +19,7 @@ IDENTIFY = b"\x2b\x0e\x01\0"
 UNNAMED = re.compile(r"[^a-z0-9]+", re.ASCII)
 
 
-def identification(answer: Answer) -> str:
+def identification(answer: RequestResult) -> str:
     """The texts of an answer to 43/14, in their order; empty where it is none."""
     pdu, texts, at = answer.pdu, [], 7
     if len(pdu) < at or pdu[:2] != IDENTIFY[:2]:
@@ -43,7 +43,7 @@ def crowd(unit: int) -> Found:
     )
 
 
-def found(unit: int, looks: Looks, said: str, other: Speed | None) -> Found:
+def found(unit: int, looks: Fingerprint, said: str, other: Speed | None) -> Found:
     """What the configuration would say, by what the device looks like and what it said of itself.
 
     other: the speed at which it answers, where that is not the line's.

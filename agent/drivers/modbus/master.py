@@ -8,18 +8,18 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
 from agent.clock import monotonic
-from agent.drivers.modbus.answer import Answer, cells
+from agent.drivers.modbus.answer import RequestResult, cells
 from agent.drivers.modbus.codec import FUNCTIONS, SUNSPEC, decode, raw_of
 from agent.drivers.modbus.notes import place
-from agent.drivers.modbus.plan import NETWORK, Block, Cut, Tariff, block, cut, plan
+from agent.drivers.modbus.plan import NETWORK, Cut, ReadBlock, Tariff, block, cut, plan
 from agent.drivers.modbus.sunspec import models
 from agent.model import Sample, Why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from agent.drivers.modbus.codec import Spot
-    from agent.drivers.modbus.notes import Place
+    from agent.drivers.modbus.codec import RegisterRange
+    from agent.drivers.modbus.notes import PointNotes
     from agent.model import Point, Value
 
 
@@ -30,10 +30,10 @@ NEVER_COUNTED = {
 """raw numbers that no meter ever reaches: by these it says that it has no value"""
 
 
-class Wire(Protocol):
+class ModbusWire(Protocol):
     """One open line or connection; the calls never overlap."""
 
-    async def exchange(self, unit: int, pdu: bytes) -> Answer:
+    async def exchange(self, unit: int, pdu: bytes) -> RequestResult:
         """Ask one unit. Raises LinkLost when the line is gone."""
         ...
 
@@ -48,10 +48,12 @@ class Manners:
     never: frozenset[Cut] = frozenset()
 
 
-class Master:
+class ModbusMaster:
     """Reads the devices of one open bus, and remembers for as long what they refused."""
 
-    def __init__(self, wire: Wire, tariff: Callable[[int], Tariff] = lambda _: NETWORK) -> None:
+    def __init__(
+        self, wire: ModbusWire, tariff: Callable[[int], Tariff] = lambda _: NETWORK
+    ) -> None:
         self.wire = wire
         self.tariff = tariff
         """what requests to a unit cost"""
@@ -69,16 +71,16 @@ class Master:
         manners = manners_of(places)
         found, silence = await self._located(unit, places, manners)
         wanted = dict.fromkeys(spot for one in found for spot in (one.spots if one else ()))
-        got: dict[Spot, Answer | tuple[Answer, list[int]]] = {}
+        got: dict[RegisterRange, RequestResult | tuple[RequestResult, list[int]]] = {}
         if silence is None:
             silence = await self._read(unit, tuple(wanted), manners, got)
         return [_sample(point, one, got, silence) for point, one in zip(points, found, strict=True)]
 
-    async def ask(self, unit: int, asked: Block, manners: Manners) -> Answer:
+    async def ask(self, unit: int, asked: ReadBlock, manners: Manners) -> RequestResult:
         """Read one block, no sooner than the device wants to be asked again."""
         return await self.exchange(unit, pdu_of(asked), manners)
 
-    async def exchange(self, unit: int, pdu: bytes, manners: Manners) -> Answer:
+    async def exchange(self, unit: int, pdu: bytes, manners: Manners) -> RequestResult:
         """Ask one unit anything, no sooner than it wants to be asked again."""
         if manners.pause and (last := self._asked.get(unit)) is not None:
             await asyncio.sleep(max(0.0, last + manners.pause - monotonic()))
@@ -90,10 +92,10 @@ class Master:
     async def _read(
         self,
         unit: int,
-        spots: tuple[Spot, ...],
+        spots: tuple[RegisterRange, ...],
         manners: Manners,
-        got: dict[Spot, Answer | tuple[Answer, list[int]]],
-    ) -> Answer | None:
+        got: dict[RegisterRange, RequestResult | tuple[RequestResult, list[int]]],
+    ) -> RequestResult | None:
         """Read spots into `got`. The first silence ends it, and is returned."""
         todo = list(reversed(self._plan(unit, spots, manners)))
         while todo:
@@ -108,7 +110,9 @@ class Master:
             got.update(_cells(spots, asked, answer))
         return None
 
-    def _plan(self, unit: int, spots: tuple[Spot, ...], manners: Manners) -> tuple[Block, ...]:
+    def _plan(
+        self, unit: int, spots: tuple[RegisterRange, ...], manners: Manners
+    ) -> tuple[ReadBlock, ...]:
         if manners.alone:
             return tuple(block(spots, [i]) for i in range(len(spots)))
         tariff = self.tariff(unit)
@@ -116,7 +120,9 @@ class Master:
             tariff = replace(tariff, most=manners.most)
         return plan(spots, self.cuts.get(unit, frozenset()) | manners.never, tariff)
 
-    def _divide(self, unit: int, spots: tuple[Spot, ...], refused: Block) -> list[Block]:
+    def _divide(
+        self, unit: int, spots: tuple[RegisterRange, ...], refused: ReadBlock
+    ) -> list[ReadBlock]:
         where = cut(spots, refused)
         self.cuts[unit] = self.cuts.get(unit, frozenset()) | {where}
         before = [i for i in refused.points if spots[i].start < where[1]]
@@ -124,15 +130,15 @@ class Master:
         return [block(spots, before), block(spots, behind)]
 
     async def _located(
-        self, unit: int, places: Sequence[Place], manners: Manners
-    ) -> tuple[list[Place | None], Answer | None]:
+        self, unit: int, places: Sequence[PointNotes], manners: Manners
+    ) -> tuple[list[PointNotes | None], RequestResult | None]:
         """Bring SunSpec places to where their models begin; None where there is no such model."""
         if not any(one.spot.table.startswith(SUNSPEC) for one in places):
             return list(places), None
         if unit not in self._models:
 
-            async def ask(start: int, count: int) -> Answer:
-                return await self.ask(unit, Block("holding", start, count), manners)
+            async def ask(start: int, count: int) -> RequestResult:
+                return await self.ask(unit, ReadBlock("holding", start, count), manners)
 
             known, silence = await models(ask)
             if silence:
@@ -141,13 +147,13 @@ class Master:
         return [_based(one, self._models[unit]) for one in places], None
 
 
-def pdu_of(asked: Block) -> bytes:
+def pdu_of(asked: ReadBlock) -> bytes:
     """The request that reads a block (Modbus Application Protocol V1.1b3, 6.1 to 6.4)."""
     function = FUNCTIONS[asked.table]
     return bytes([function]) + asked.start.to_bytes(2, "big") + asked.count.to_bytes(2, "big")
 
 
-def manners_of(places: Sequence[Place]) -> Manners:
+def manners_of(places: Sequence[PointNotes]) -> Manners:
     """Put together what all points of a device say of how it is to be asked."""
     return Manners(
         min((one.most for one in places if one.most), default=125),
@@ -157,7 +163,7 @@ def manners_of(places: Sequence[Place]) -> Manners:
     )
 
 
-def _based(one: Place, known: Mapping[int, int]) -> Place | None:
+def _based(one: PointNotes, known: Mapping[int, int]) -> PointNotes | None:
     table = one.spot.table
     if not table.startswith(SUNSPEC):
         return one
@@ -165,7 +171,7 @@ def _based(one: Place, known: Mapping[int, int]) -> Place | None:
     if base is None:
         return None
 
-    def moved(spot: Spot | None) -> Spot | None:
+    def moved(spot: RegisterRange | None) -> RegisterRange | None:
         return spot and replace(spot, table="holding", start=spot.start + base)
 
     first = moved(one.spot)
@@ -173,13 +179,13 @@ def _based(one: Place, known: Mapping[int, int]) -> Place | None:
     return replace(one, spot=first, exponent=moved(one.exponent), code=moved(one.code))
 
 
-def _divisible(spots: tuple[Spot, ...], asked: Block) -> bool:
+def _divisible(spots: tuple[RegisterRange, ...], asked: ReadBlock) -> bool:
     return len({spots[i].start for i in asked.points}) > 1
 
 
 def _cells(
-    spots: tuple[Spot, ...], asked: Block, answer: Answer
-) -> Iterator[tuple[Spot, Answer | tuple[Answer, list[int]]]]:
+    spots: tuple[RegisterRange, ...], asked: ReadBlock, answer: RequestResult
+) -> Iterator[tuple[RegisterRange, RequestResult | tuple[RequestResult, list[int]]]]:
     if answer.why:
         yield from ((spots[i], answer) for i in asked.points)
         return
@@ -191,17 +197,19 @@ def _cells(
 
 def _sample(
     point: Point,
-    one: Place | None,
-    got: Mapping[Spot, Answer | tuple[Answer, list[int]]],
-    silence: Answer | None,
+    one: PointNotes | None,
+    got: Mapping[RegisterRange, RequestResult | tuple[RequestResult, list[int]]],
+    silence: RequestResult | None,
 ) -> Sample:
     answers = [got.get(spot, silence) for spot in one.spots] if one else [silence]
     if one is None and silence is None:
         model = point.at.partition("/")[0]
-        at = max((a.at if isinstance(a, Answer) else a[0].at for a in got.values()), default=0.0)
+        at = max(
+            (a.at if isinstance(a, RequestResult) else a[0].at for a in got.values()), default=0.0
+        )
         return Sample(point, at, why=Why.BAD, detail=f"the device has no {model}")
     for answer in answers:
-        if isinstance(answer, Answer):
+        if isinstance(answer, RequestResult):
             return Sample(point, answer.at, why=answer.why, detail=answer.detail)
     read = [answer for answer in answers if isinstance(answer, tuple)]
     assert one
@@ -213,7 +221,7 @@ def _sample(
     return Sample(point, at, value)
 
 
-def value_of(one: Place, got: Mapping[Spot, Sequence[int]]) -> Value:
+def value_of(one: PointNotes, got: Mapping[RegisterRange, Sequence[int]]) -> Value:
     """Read the exact value at a place. Raises ValueError where there is none, in words."""
     raw = raw_of(one.spot, got[one.spot])
     never = NEVER_COUNTED.get(one.spot.type, ())

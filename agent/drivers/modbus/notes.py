@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 
-from agent.drivers.modbus.codec import Spot, parse
+from agent.drivers.modbus.codec import RegisterRange, parse
 from agent.settings import duration
 from agent.words import _
 
@@ -28,19 +28,19 @@ HEX = re.compile(r"(?:[0-9a-f]{2})+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PointNotes:
     """Where a value stands, with all that is written behind it."""
 
-    spot: Spot
+    spot: RegisterRange
     absent: frozenset[bytes] = frozenset()
     """raw bytes that mean that there is no value"""
-    exponent: Spot | None = None
+    exponent: RegisterRange | None = None
     """the power of ten to multiply by"""
-    code: Spot | None = None
+    code: RegisterRange | None = None
     """the unit's code"""
     factors: tuple[tuple[int, Decimal], ...] = ()
     """by the unit's code, what to multiply by"""
-    written: Spot | None = None
+    written: RegisterRange | None = None
     """where it is written, if not where it is read"""
     most: int = 0
     """registers the device answers at once; 0: as many as Modbus allows"""
@@ -51,18 +51,18 @@ class Place:
     """first and last register that must not be touched"""
 
     @property
-    def spots(self) -> tuple[Spot, ...]:
+    def spots(self) -> tuple[RegisterRange, ...]:
         """Every spot that must be read to know the value."""
         return tuple(spot for spot in (self.spot, self.exponent, self.code) if spot)
 
 
 @lru_cache(maxsize=8192)
-def place(at: str) -> Place:
+def place(at: str) -> PointNotes:
     """Read the whole notation. Raises ValueError in words for the person who wrote it."""
     if not at.strip():
         raise ValueError(_("nothing says where the value is, such as input/72/float32"))
     where, *notes = at.split()
-    found = Place(parse(where))
+    found = PointNotes(parse(where))
     for note in notes:
         try:
             found = _noted(found, note)
@@ -74,7 +74,7 @@ def place(at: str) -> Place:
     return found
 
 
-def _noted(found: Place, note: str) -> Place:  # noqa: PLR0911 -- one a note
+def _noted(found: PointNotes, note: str) -> PointNotes:  # noqa: PLR0911 -- one a note
     word, mark, rest = NOTE.findall(note)[0]
     table = found.spot.table
     match word + mark:

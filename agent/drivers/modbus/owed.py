@@ -20,7 +20,7 @@ Debts = dict[int, tuple[float, bytes]]
 """by the length of the answer: when it was asked for, and how"""
 
 
-class Owed:
+class LateResponses:
     """The answers that the units of one line owe."""
 
     def __init__(self) -> None:

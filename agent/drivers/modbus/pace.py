@@ -13,7 +13,7 @@ from agent.drivers.modbus.answer import REGISTERS
 from agent.drivers.modbus.plan import NETWORK, Tariff
 
 if TYPE_CHECKING:
-    from agent.drivers.modbus.answer import Answer
+    from agent.drivers.modbus.answer import RequestResult
 
 SERIAL = 0.00015
 """seconds a register, from which on a serial line is behind it: it takes 0.17 ms at 115200 baud"""
@@ -29,7 +29,7 @@ class Pace:
     def __init__(self) -> None:
         self._quickest: dict[int, dict[int, float]] = {}
 
-    def note(self, unit: int, pdu: bytes, answer: Answer, seconds: float) -> None:
+    def note(self, unit: int, pdu: bytes, answer: RequestResult, seconds: float) -> None:
         """A request has been answered."""
         if answer.why is None and pdu[0] in REGISTERS:
             count = int.from_bytes(pdu[3:5], "big")

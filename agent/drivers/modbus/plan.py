@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent.drivers.modbus.codec import Spot
+    from agent.drivers.modbus.codec import RegisterRange
 
 LONGEST = {"coil": 2000, "discrete": 2000, "holding": 125, "input": 125}
 """cells in one answer (Modbus Application Protocol V1.1b3, 6.1 to 6.4)"""
@@ -46,7 +46,7 @@ NETWORK = Tariff()
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class ReadBlock:
     """One request, and which of the points it answers."""
 
     table: str
@@ -58,8 +58,8 @@ class Block:
 
 @lru_cache(maxsize=1024)
 def plan(
-    spots: tuple[Spot, ...], cuts: frozenset[Cut] = frozenset(), tariff: Tariff = NETWORK
-) -> tuple[Block, ...]:
+    spots: tuple[RegisterRange, ...], cuts: frozenset[Cut] = frozenset(), tariff: Tariff = NETWORK
+) -> tuple[ReadBlock, ...]:
     """Cover every spot whole, exactly once, by the cheapest blocks; of equal ones, the fewest.
 
     Pure. Only runs of neighbours by address need be tried: a spot that begins inside a later block
@@ -79,7 +79,7 @@ Ways = list[tuple[float, int, tuple[int, ...]]]
 """cost, number of blocks, and where each ends"""
 
 
-def _endings(run: list[Spot], best: Ways, cuts: frozenset[Cut], tariff: Tariff) -> Ways:
+def _endings(run: list[RegisterRange], best: Ways, cuts: frozenset[Cut], tariff: Tariff) -> Ways:
     """Every way to end a run of spots with a block that holds its last, each at its least cost."""
     found: Ways = []
     last, end, table, latest = len(run) - 1, 0, run[-1].table, run[-1].start
@@ -105,14 +105,14 @@ def _most(table: str, tariff: Tariff) -> int:
     return LONGEST[table] if table in BITS else min(LONGEST["holding"], tariff.most)
 
 
-def block(spots: tuple[Spot, ...], group: list[int]) -> Block:
+def block(spots: tuple[RegisterRange, ...], group: list[int]) -> ReadBlock:
     """Make the one block that reads a group of spots of one table, ordered by address."""
     first = spots[group[0]]
     end = max(spots[i].end for i in group)
-    return Block(first.table, first.start, end - first.start, tuple(group))
+    return ReadBlock(first.table, first.start, end - first.start, tuple(group))
 
 
-def cut(spots: tuple[Spot, ...], refused: Block) -> Cut:
+def cut(spots: tuple[RegisterRange, ...], refused: ReadBlock) -> Cut:
     """Where to divide a block of several spots that the device refused: at its widest hole, for
     that is what devices refuse, else in the middle. All its spots on one address: behind them.
     """

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from agent.clock import seconds
 from agent.drivers.modbus.answer import checked
 from agent.drivers.modbus.codec import FUNCTIONS
-from agent.drivers.modbus.master import Master
+from agent.drivers.modbus.master import ModbusMaster
 from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.drivers.modbus.answer import Answer
+    from agent.drivers.modbus.answer import RequestResult
     from agent.model import Point, Sample
 
 BITS = ("coil", "discrete")
@@ -27,7 +27,7 @@ class Cells:
     def __init__(self, test: Mapping[str, Any]) -> None:
         self._tables = {FUNCTIONS[table]: _cells(table, test.get(table, {})) for table in FUNCTIONS}
 
-    async def exchange(self, unit: int, pdu: bytes) -> Answer:
+    async def exchange(self, unit: int, pdu: bytes) -> RequestResult:
         """Answer a read at once."""
         del unit
         first, count = int.from_bytes(pdu[1:3], "big"), int.from_bytes(pdu[3:5], "big")
@@ -71,7 +71,7 @@ def _number(written: object) -> int:
 def rehearse(test: Mapping[str, Any], points: Sequence[Point]) -> list[Sample]:
     """See `agent.drivers.base.Rehearses`."""
     at_once = [replace(point, at=_unhurried(point.at)) for point in points]
-    reading = Master(Cells(test)).read(at_once)
+    reading = ModbusMaster(Cells(test)).read(at_once)
     try:
         reading.send(None)
     except StopIteration as read:

@@ -111,7 +111,7 @@ def find(heard: bytes | bytearray, unit: int, request: bytes) -> Heard:
     return Heard(missing=missing, other=other)
 
 
-class Frame(NamedTuple):
+class RtuFrame(NamedTuple):
     """A frame that somebody sent whole."""
 
     unit: int
@@ -120,14 +120,14 @@ class Frame(NamedTuple):
     """all of it"""
 
 
-def frames_in(heard: bytes | bytearray) -> Iterator[Frame]:
+def frames_in(heard: bytes | bytearray) -> Iterator[RtuFrame]:
     """All whole frames among what a line carried, questions and answers; none in another."""
     at = 0
     while at <= len(heard) - SHORTEST:
         for length in _whole(heard, at):
             frame = bytes(heard[at : at + length])
             if len(frame) == length and frame[-2:] == checksum(frame[:-2]):
-                yield Frame(frame[0], frame[1:-2], frame)
+                yield RtuFrame(frame[0], frame[1:-2], frame)
                 at += length
                 break
         else:

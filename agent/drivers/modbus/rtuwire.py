@@ -21,8 +21,8 @@ from agent.drivers.disturbed import (
     How,
     Listener,
 )
-from agent.drivers.modbus.answer import RANGE, READS, REFUSED, Answer, checked, expected_size
-from agent.drivers.modbus.owed import Owed
+from agent.drivers.modbus.answer import RANGE, READS, REFUSED, RequestResult, checked, expected_size
+from agent.drivers.modbus.owed import LateResponses
 from agent.drivers.modbus.pace import Pace
 from agent.drivers.modbus.rtu import (
     LONGEST,
@@ -39,7 +39,7 @@ from agent.model import Why
 
 if TYPE_CHECKING:
     from agent.drivers.modbus.owed import Debts
-    from agent.drivers.modbus.stream import Stream
+    from agent.drivers.modbus.stream import ByteStream
 
 ANSWERED, UNKNOWN, SILENT = 8, 3, 2
 """how much a unit is forgiven in one exchange, as it was last time: one that answered, one never
@@ -65,7 +65,7 @@ MOST = 2 * LONGEST
 class RtuWire:
     """An open line that speaks RTU; one request at a time."""
 
-    def __init__(self, stream: Stream, speed: Speed, timeout: float) -> None:
+    def __init__(self, stream: ByteStream, speed: Speed, timeout: float) -> None:
         self.stream, self.speed, self.timeout = stream, speed, timeout
         self.spent = Spent()
         self.pace = Pace()
@@ -75,7 +75,7 @@ class RtuWire:
         """whether the adapter hands us back what we send; None: not known yet"""
         self.turnaround: dict[int, float] = {}
         """by unit: the least seconds between a question and its answer, without their characters"""
-        self._owed = Owed()
+        self._owed = LateResponses()
         self._forgiven: dict[int, int] = {}
         """by unit: how much, as it was last time"""
         self._sent = b""
@@ -92,7 +92,7 @@ class RtuWire:
         the bytes that are still there were looked at
         """
 
-    async def exchange(self, unit: int, pdu: bytes) -> Answer:
+    async def exchange(self, unit: int, pdu: bytes) -> RequestResult:
         """Ask one unit, again where noise spoilt the answer. Raises LinkLost when the line is gone.
 
         A unit that answered last time is asked three times, since noise may as well have spoilt the
@@ -107,7 +107,7 @@ class RtuWire:
             await self._drain()
         return answer
 
-    async def _insistently(self, unit: int, pdu: bytes) -> Answer:
+    async def _insistently(self, unit: int, pdu: bytes) -> RequestResult:
         left = self._forgiven.get(unit, UNKNOWN)
         known = unit in self._forgiven
         self._forgiven[unit] = SILENT
@@ -123,7 +123,7 @@ class RtuWire:
             if left < 0 or (silent and (answer.code or not (known or self._noisy))):
                 return answer
 
-    async def once(self, unit: int, pdu: bytes, linger: float = 0.0) -> tuple[Answer, int]:
+    async def once(self, unit: int, pdu: bytes, linger: float = 0.0) -> tuple[RequestResult, int]:
         """Ask once, for a scan; also how many bytes came within `linger` seconds behind it."""
         answer = await self._asked(unit, pdu)
         before = len(self.stream.received)
@@ -142,7 +142,7 @@ class RtuWire:
             self.stream.received.clear()
         return heard
 
-    async def _unmistakable(self, unit: int, pdu: bytes) -> Answer:
+    async def _unmistakable(self, unit: int, pdu: bytes) -> RequestResult:
         """Ask so that an answer still owed cannot be taken for this one."""
         if expected_size(pdu) not in (owed := self._owed.of(unit)):
             return await self._asked(unit, pdu)
@@ -154,7 +154,7 @@ class RtuWire:
             self._owed.refused_more(unit)
         return await self._only_if_safe(unit, pdu, owed)
 
-    async def _only_if_safe(self, unit: int, pdu: bytes, owed: Debts) -> Answer:
+    async def _only_if_safe(self, unit: int, pdu: bytes, owed: Debts) -> RequestResult:
         """Ask for an answer as long as one that is owed, if that is the same or hardly comes now.
 
         Nobody waits for it: other devices are asked meanwhile.
@@ -166,10 +166,10 @@ class RtuWire:
             return answer
         if (left := at + self._owed.patience(self.timeout) - monotonic()) > 0:
             detail = f"a late answer of it may still come: asked again in {left:.0f} s"
-            return Answer(clock.seconds(), why=Why.SILENT, detail=detail, code=NOT_ASKED)
+            return RequestResult(clock.seconds(), why=Why.SILENT, detail=detail, code=NOT_ASKED)
         return await self._asked(unit, pdu)
 
-    async def _asked(self, unit: int, pdu: bytes) -> Answer:
+    async def _asked(self, unit: int, pdu: bytes) -> RequestResult:
         """Send one request and wait for its answer. What was owed and came meanwhile is settled."""
         if (left := self.quiet_until - monotonic()) > 0:
             await asyncio.sleep(left)
@@ -206,11 +206,11 @@ class RtuWire:
             self._owed.answered(unit, pdu)  # it has answered, and nobody can read it
         at = clock.seconds()
         if other:
-            return Answer(at, why=Why.BAD, detail=other, garbled=True)
+            return RequestResult(at, why=Why.BAD, detail=other, garbled=True)
         if heard:
             self._noisy = True
-            return Answer(at, why=Why.SILENT, detail=GARBLED, garbled=True)
-        return Answer(at, why=Why.SILENT, detail=f"no answer in {self.timeout:g} s")
+            return RequestResult(at, why=Why.SILENT, detail=GARBLED, garbled=True)
+        return RequestResult(at, why=Why.SILENT, detail=f"no answer in {self.timeout:g} s")
 
     async def _wait(
         self, unit: int, pdu: bytes, frame: bytes, deadline: float
@@ -343,7 +343,7 @@ class RtuWire:
         return settled
 
 
-def _trimmed(answer: Answer, pdu: bytes) -> Answer:
+def _trimmed(answer: RequestResult, pdu: bytes) -> RequestResult:
     """Cut a longer answer down to what was wanted."""
     size = expected_size(pdu)
     if not answer.pdu or size is None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from agent.drivers.base import Wish
-    from agent.drivers.modbus.answer import Answer
+    from agent.drivers.modbus.answer import RequestResult
     from agent.drivers.modbus.bus import Bus
     from agent.drivers.modbus.tcpwire import TcpWire
 
@@ -189,7 +189,7 @@ async def _unit(
                 yield found(unit, looks, await _said(bus.wire, unit), other)
 
 
-async def _answer(wire: TcpWire, unit: int) -> Answer | None:
+async def _answer(wire: TcpWire, unit: int) -> RequestResult | None:
     """The first answer of a unit of a host, if it gives one."""
     for probe in PROBES:
         answer = await wire.exchange(unit, probe)

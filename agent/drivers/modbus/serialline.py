@@ -14,7 +14,7 @@ from agent.drivers.modbus.plan import Tariff
 from agent.drivers.modbus.rtu import Speed
 from agent.drivers.modbus.rtuwire import RtuWire
 from agent.drivers.modbus.stream import serial_stream, tcp_stream
-from agent.drivers.modbus.tcp import TcpSettings
+from agent.drivers.modbus.tcp import ModbusTcpSettings
 from agent.settings import Duration, from_the_root
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class RtuSettings(BaseModel):
         return cost(points, tariff(self.speed)) / 1000
 
 
-class RtuTcpSettings(TcpSettings):
+class RtuTcpSettings(ModbusTcpSettings):
     """Options of a `driver: modbus-rtu-tcp` link: a converter that only passes bytes on."""
 
 

@@ -30,7 +30,7 @@ UNACKNOWLEDGED = 10_000
 """ms for which the host may leave our bytes unacknowledged until the line counts as lost"""
 
 
-class Stream(asyncio.Protocol):
+class ByteStream(asyncio.Protocol):
     """What has arrived, when the last of it did, and a way to send; closed when `lost`."""
 
     def __init__(self, name: str) -> None:
@@ -103,7 +103,7 @@ class Stream(asyncio.Protocol):
             raise OutOfStep(self.lost) if self._hung_up else LinkLost(self.lost)
 
 
-class _SerialStream(Stream):
+class _SerialStream(ByteStream):
     """The same on the file of a serial port."""
 
     def __init__(self, port: serial.Serial) -> None:
@@ -152,7 +152,7 @@ class _SerialStream(Stream):
 
 
 @asynccontextmanager
-async def serial_stream(path: str, speed: Speed) -> AsyncIterator[Stream]:
+async def serial_stream(path: str, speed: Speed) -> AsyncIterator[ByteStream]:
     """Open a serial port for us alone. Raises LinkLost if it is not there or somebody has it."""
     try:
         port = serial.Serial(
@@ -187,13 +187,13 @@ def _why(error: Exception) -> str:
 
 
 @asynccontextmanager
-async def tcp_stream(host: str, port: int, within: float) -> AsyncIterator[Stream]:
+async def tcp_stream(host: str, port: int, within: float) -> AsyncIterator[ByteStream]:
     """Connect within so many seconds. Raises LinkLost if it cannot."""
     name = f"{host}:{port}"
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(within):
-            transport, stream = await loop.create_connection(lambda: Stream(name), host, port)
+            transport, stream = await loop.create_connection(lambda: ByteStream(name), host, port)
     except TimeoutError as error:
         raise LinkLost(f"{name} does not answer within {within:g} s") from error
     except (OSError, UnicodeError) as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from agent.drivers.modbus.answer import Answer, cells
+from agent.drivers.modbus.answer import RequestResult, cells
 from agent.model import Why
 
 if TYPE_CHECKING:
@@ -21,11 +21,11 @@ MARKER = [0x5375, 0x6E53]
 END = 0xFFFF
 MOST_MODELS = 64
 
-Ask = Callable[[int, int], Awaitable[Answer]]
+Ask = Callable[[int, int], Awaitable[RequestResult]]
 """first holding register and count"""
 
 
-async def models(ask: Ask) -> tuple[Mapping[int, int], Answer | None]:
+async def models(ask: Ask) -> tuple[Mapping[int, int], RequestResult | None]:
     """Find where each model's number stands, the first of each kind; or the silence it met."""
     for base in BASES:
         answer = await ask(base, 4)
@@ -36,7 +36,9 @@ async def models(ask: Ask) -> tuple[Mapping[int, int], Answer | None]:
     return {}, None
 
 
-async def _walk(ask: Ask, start: int, header: list[int]) -> tuple[Mapping[int, int], Answer | None]:
+async def _walk(
+    ask: Ask, start: int, header: list[int]
+) -> tuple[Mapping[int, int], RequestResult | None]:
     found: dict[int, int] = {}
     for _ in range(MOST_MODELS):
         number, length = header

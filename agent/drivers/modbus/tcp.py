@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
-class TcpSettings(BaseModel):
+class ModbusTcpSettings(BaseModel):
     """Options of a `driver: modbus-tcp` link."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,11 +41,11 @@ class ModbusTcp(Bus):
     (Modbus Messaging on TCP/IP V1.0b, 4.4.1.2).
     """
 
-    Settings = TcpSettings
+    Settings = ModbusTcpSettings
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: TcpSettings) -> AsyncIterator[Self]:
+    async def open(cls, settings: ModbusTcpSettings) -> AsyncIterator[Self]:
         """Connect; close on leaving. Raises LinkLost if it cannot within the timeout."""
         async with tcp_stream(settings.host, settings.port, settings.timeout) as stream:
             wire = TcpWire(stream, settings.timeout)

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 from agent import clock
 from agent.drivers.disturbed import How, Listener
-from agent.drivers.modbus.answer import MBAP, Answer, checked, in_step, of_another
+from agent.drivers.modbus.answer import MBAP, RequestResult, checked, in_step, of_another
 from agent.drivers.modbus.pace import Pace
 from agent.drivers.modbus.use import Spent
 from agent.errors import OutOfStep
 from agent.model import Why
 
 if TYPE_CHECKING:
-    from agent.drivers.modbus.stream import Stream
+    from agent.drivers.modbus.stream import ByteStream
 
 HEADER = struct.Struct(">HHHB")
 """transaction, protocol (0), bytes that follow (unit included), unit"""
@@ -35,7 +35,7 @@ REMEMBERED = 64
 class TcpWire:
     """An open connection to one host."""
 
-    def __init__(self, stream: Stream, timeout: float) -> None:
+    def __init__(self, stream: ByteStream, timeout: float) -> None:
         self.stream = stream
         self.timeout = timeout
         self.spent = Spent()
@@ -49,7 +49,7 @@ class TcpWire:
         self._noticed = False
         """it is known in whose turn the line went out of step"""
 
-    async def exchange(self, unit: int, pdu: bytes) -> Answer:
+    async def exchange(self, unit: int, pdu: bytes) -> RequestResult:
         """Ask one unit. Raises LinkLost when the line is gone, OutOfStep where it must be opened
         anew.
         """
@@ -82,7 +82,7 @@ class TcpWire:
         self.pace.note(unit, pdu, answer, clock.monotonic() - began)
         return answer
 
-    def _silent(self, unit: int) -> Answer:
+    def _silent(self, unit: int) -> RequestResult:
         """What follows where nothing came that is an answer."""
         if not in_step(bytes(self.stream.received)):
             if self._owing - {
@@ -94,9 +94,9 @@ class TcpWire:
             self.listener.spoilt()
         self._owing.add(unit)
         detail = f"no answer in {self.timeout:g} s"
-        return Answer(clock.seconds(), why=Why.SILENT, detail=detail)
+        return RequestResult(clock.seconds(), why=Why.SILENT, detail=detail)
 
-    def _other(self, unit: int, who: int, pdu: bytes) -> Answer:
+    def _other(self, unit: int, who: int, pdu: bytes) -> RequestResult:
         """What follows where another unit answered."""
         answer = of_another(who, pdu, clock.seconds())
         if answer.unit is None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from agent.buffer.batch import read
 from agent.buffer.spool import Spool
 from agent.errors import StorageFailed
-from agent.model import Lane, Mark
+from agent.model import Lane, SlotMark
 from tests.contract.buffer.conftest import HEAD, KEY
 from tests.contract.buffer.far import FOREVER, receipt_for, seal_all
 from tests.unit.buffer.rows import NOON, poll
@@ -30,7 +30,7 @@ def say(*words):
 
 def live(spool, dice, first, rounds):
     for slot in range(first, first + rounds):
-        spool.append(poll(slot, METERS), {("a", 60): Mark(slot, True)})
+        spool.append(poll(slot, METERS), {("a", 60): SlotMark(slot, True)})
         say("rows", slot)
         if dice.random() < 0.4:
             lane = dice.choice(list(Lane))
@@ -63,7 +63,7 @@ def left(spool):
 def faults(spool, said):
     """What was said and is not there, or is there twice; empty if the spool kept its word."""
     found = [f"set aside: {spool.set_aside}"] if spool.set_aside else []
-    mark = spool.marks().get(("a", 60), Mark(-1, True)).slot
+    mark = spool.marks().get(("a", 60), SlotMark(-1, True)).slot
     kept, count = left(spool)
     if sorted(kept) != list(range(1, len(kept) + 1)):
         found.append(f"gaps: {sorted(kept)}")
@@ -105,7 +105,7 @@ def recovers(folder, rounds):
     done, failed = -1, 0
     while done < rounds:
         with suppress(StorageFailed), opened() as spool:
-            done = spool.marks().get(("a", 60), Mark(-1, True)).slot
+            done = spool.marks().get(("a", 60), SlotMark(-1, True)).slot
             live(spool, random.Random(done), done + 1, rounds - done)
             break
         failed += 1

@@ -9,7 +9,7 @@ import pytest
 from agent.buffer.batch import read
 from agent.buffer.database import PAGE
 from agent.errors import SpoolFull
-from agent.model import Mark
+from agent.model import SlotMark
 from tests.contract.buffer.far import receipt_for, seal, seal_all
 from tests.unit.buffer.rows import NOON, reading
 
@@ -23,7 +23,7 @@ def fill(spool, dice, first=0):
     for slot in range(first, first + 10_000):
         rows = [reading(n, slot, f"{dice.getrandbits(100)}", DAY) for n in range(200)]
         try:
-            spool.append(rows, {("a", DAY): Mark(NOON + slot * DAY, True)})
+            spool.append(rows, {("a", DAY): SlotMark(NOON + slot * DAY, True)})
         except SpoolFull:
             return taken
         taken += rows
@@ -34,7 +34,7 @@ def test_at_the_cap_rows_are_refused_whole_and_counted(opened):
     with opened(max_bytes=CAP) as spool:
         taken = fill(spool, random.Random(1))
         assert len(taken) > 20_000
-        assert spool.marks() == {("a", DAY): Mark(taken[-1].t, True)}
+        assert spool.marks() == {("a", DAY): SlotMark(taken[-1].t, True)}
         with pytest.raises(SpoolFull):
             spool.append([reading(n, 0, step=DAY) for n in range(300)], {})
         backlog = spool.backlog()
@@ -96,8 +96,8 @@ def test_a_full_spool_can_be_contradicted(opened):
 def test_marks_alone_are_kept_at_the_cap(opened):
     with opened(max_bytes=CAP) as spool:
         fill(spool, random.Random(6))
-        spool.append([], {("b", 60): Mark(NOON, False)})
-        assert spool.marks()["b", 60] == Mark(NOON, False)
+        spool.append([], {("b", 60): SlotMark(NOON, False)})
+        assert spool.marks()["b", 60] == SlotMark(NOON, False)
 
 
 def test_a_cap_made_smaller_than_what_is_held_loses_nothing(opened):

@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from agent.buffer.batch import read
-from agent.buffer.shelf import Shelf
+from agent.buffer.shelf import UnassignedStore
 from agent.errors import Refused, SpoolFull
-from agent.model import Mark
+from agent.model import SlotMark
 from agent.pipeline.intake import Intake
 from hil.platform.ledger import opened as ledger_at
 from hil.platform.listen import Desk
@@ -78,7 +78,7 @@ def test_while_the_platform_is_away_a_full_disk_costs_the_oldest_which_is_stated
     with opened(path=small_disk / "spool.db") as spool:
         hog(small_disk)
         for slot in range(450):
-            spool.append(rows_of(slot, dice), {("a", 60): Mark(slot, heard=True)})
+            spool.append(rows_of(slot, dice), {("a", 60): SlotMark(slot, heard=True)})
         backlog = spool.backlog()
         assert (backlog.refused, backlog.slots) == (0, 450 * 200)
         assert backlog.shed > 1_000
@@ -156,7 +156,7 @@ def test_a_new_spool_on_a_full_disk_is_refused_with_words(small_disk, opened):
 
 
 def test_a_shelf_on_a_full_disk_goes_on_with_what_was_read_last(small_disk, caplog):
-    with Shelf.open(small_disk / "shelf.db", KEY) as shelf:
+    with UnassignedStore.open(small_disk / "shelf.db", KEY) as shelf:
         hog(small_disk)
         for slot in range(60):
             shelf.add_each({ONE: [kept(slot, random.randbytes(20_000).hex())]})
@@ -188,7 +188,7 @@ def test_what_a_full_disk_sheds_is_stated_once_whether_it_came_in_time_or_late(s
             rows = [reading(n, slot, "1") for n in range(10)]
             if slot in {9, 10, 14}:  # for a slot that was closed without a value
                 rows += [replace(reading(n, slot - 1, "2"), ver=7 + slot) for n in range(10)]
-            await intake.put(rows, {("a", 60): Mark(slot, heard=True)})
+            await intake.put(rows, {("a", 60): SlotMark(slot, heard=True)})
             await intake.commit()
         assert intake.shed_rows > 100
         (small_disk / "hog").unlink()
@@ -206,7 +206,7 @@ def test_what_a_full_disk_sheds_is_stated_once_whether_it_came_in_time_or_late(s
         asyncio.run(scenario(spool))
         with ledger_at(small_disk / "platform.db") as ledger:
             deliver(spool, ledger)
-        assert spool.marks() == {("a", 60): Mark(19, heard=True)}
+        assert spool.marks() == {("a", 60): SlotMark(19, heard=True)}
     counted = report(small_disk / "platform.db")
     assert (counted["alarms"], counted["overlapping_slots"]) == (0, 0)
     assert counted["slots"] == 20 * 10 + 3 * 10 + before
@@ -240,12 +240,12 @@ def test_on_a_full_disk_what_became_of_2_000_orders_leaves_room_for_current_read
 def test_a_shelf_opens_on_a_full_disk_though_its_key_is_being_rotated(small_disk):
     path, new = small_disk / "shelf.db", b"n" * 32
     dwellings = [f"D{number}" for number in range(40)]
-    with Shelf.open(path, KEY) as shelf:
+    with UnassignedStore.open(path, KEY) as shelf:
         hog(small_disk)
         for number in range(6000):
             shelf.add([kept(number)], dwellings[number % 40])
         there = list(shelf.each())
-    with Shelf.open(path, new, before=KEY) as shelf:
+    with UnassignedStore.open(path, new, before=KEY) as shelf:
         assert list(shelf.each()) == there
         with pytest.raises(SpoolFull):
             shelf.rekey(new)
@@ -256,5 +256,5 @@ def test_a_shelf_opens_on_a_full_disk_though_its_key_is_being_rotated(small_disk
         there = list(shelf.each())
         while shelf.rekey_step():
             pass
-    with Shelf.open(path, new) as shelf:
+    with UnassignedStore.open(path, new) as shelf:
         assert list(shelf.each()) == there

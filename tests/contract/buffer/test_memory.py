@@ -13,7 +13,7 @@ import pytest
 from agent.buffer.batch import _text
 from agent.buffer.memory import CAP, KEPT
 from agent.buffer.spool import Spool
-from agent.model import Lane, Mark, Quality, Why
+from agent.model import Lane, Quality, SlotMark, Why
 from tests.contract.buffer.conftest import HEAD, KEY
 from tests.contract.buffer.far import FOREVER, Far, receipt_for, seal, seal_all
 from tests.unit.buffer.rows import NOON, poll
@@ -41,7 +41,7 @@ def missing(slot, meters, why=Why.AGENT):
 
 
 def append(spool, slot, rows, now=NOW):
-    spool.append(rows, {("a", 60): Mark(slot, True)}, now)
+    spool.append(rows, {("a", 60): SlotMark(slot, True)}, now)
 
 
 def held(far, slot):

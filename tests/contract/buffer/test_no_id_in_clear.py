@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from agent.buffer.shelf import Shelf
+from agent.buffer.shelf import UnassignedStore
 from agent.buffer.spool import Spool
-from agent.model import Mark
+from agent.model import SlotMark
 from tests.contract.buffer.conftest import HEAD, KEY
 from tests.contract.buffer.far import receipt_for, seal
 from tests.contract.buffer.test_shelf import kept
@@ -37,7 +37,7 @@ def in_clear(folder):
 def life(spool):
     """All that a spool goes through; what it holds at each step."""
     assert spool.announce(directory(), NOW, "trusted")
-    spool.append(poll(0), {("a", 60): Mark(0, heard=True, serial="45")})
+    spool.append(poll(0), {("a", 60): SlotMark(0, heard=True, serial="45")})
     yield "waiting"
     spool.tend(NOW, 1e12)
     spool.tend(NOW, 1e12)
@@ -87,7 +87,7 @@ def test_no_file_of_a_spool_names_a_dwelling_or_people(tmp_path, before):
 
 
 def test_no_shelf_names_a_dwelling(tmp_path):
-    with Shelf.open(tmp_path / "registers.db", KEY) as shelf:
+    with UnassignedStore.open(tmp_path / "registers.db", KEY) as shelf:
         shelf.add_each({reading(n).series.place: [kept(n)] for n in range(12)})
         assert in_clear(tmp_path) == set()
         shelf.remove([no for no, _ in shelf.each()][:5])

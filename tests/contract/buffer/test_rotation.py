@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import pytest
 
-from agent.buffer.keys import Keys, Unreadable
+from agent.buffer.keys import SealBroken, SpoolKeys
 from agent.buffer.rotation import NotOurs
 from agent.buffer.schema import ROTATED
-from agent.buffer.shelf import Shelf
+from agent.buffer.shelf import UnassignedStore
 from agent.buffer.spool import Spool
 from agent.errors import Refused
-from agent.model import Mark, Retraction
+from agent.model import Retraction, SlotMark
 from tests.contract.buffer.conftest import HEAD, KEY
 from tests.contract.buffer.far import Far, receipt_for, seal, seal_all
 from tests.contract.buffer.test_shelf import ONE, TWO, kept
@@ -55,7 +55,7 @@ def filled(spool):
     for slot in range(6):
         cellar = reading(90).series._replace(place=PLANT, occupancy=None, basis="common")
         rows = [*poll(slot, 4), replace(reading(90, slot), series=cellar)]
-        spool.append(rows, {("a", 60): Mark(slot, True, None, TOLD)}, NOW)
+        spool.append(rows, {("a", 60): SlotMark(slot, True, None, TOLD)}, NOW)
         spool.tend(NOW, 1e12)
     spool.announce({"places/D1": {"id": "D1"}, "places/D2": {"id": "D2"}}, NOW, "trusted")
     for batch in (seal(spool, most_rows=3), seal(spool, most_rows=4)):
@@ -66,7 +66,7 @@ def filled(spool):
     seal(spool, most_rows=3)
     spool.packs(None)
     seal(spool, most_rows=12)
-    spool.append(poll(7, 4), {("a", 60): Mark(7, True, None, TOLD)}, NOW)
+    spool.append(poll(7, 4), {("a", 60): SlotMark(7, True, None, TOLD)}, NOW)
     series = reading(1).series
     words = (HEAD.recipient, series.place, None, series.occupancy, series.basis, None)
     spool.apply(1, [Retraction("r1", *words, 0, NOON + 240, int(NOW), "withdrawn")], NOW)
@@ -76,7 +76,7 @@ def filled(spool):
 
 def under(path, key):
     """How many bodies of each table open under a key; of blocks and piles those without owner."""
-    keys = Keys(key, HEAD.gateway, HEAD.recipient)
+    keys = SpoolKeys(key, HEAD.gateway, HEAD.recipient)
     found = {}
     with closing(sqlite3.connect(path)) as db:
         db.row_factory = sqlite3.Row
@@ -87,14 +87,14 @@ def under(path, key):
                     try:
                         box.unseal(row[column], name.format(**row))
                         found[table] = found.get(table, 0) + 1
-                    except Unreadable:
+                    except SealBroken:
                         pass
     return found
 
 
 def hidden(path, key):
     """The keys of owners, their names, and the tokens of ids."""
-    wrap = Keys(key, HEAD.gateway, HEAD.recipient).box("owner")
+    wrap = SpoolKeys(key, HEAD.gateway, HEAD.recipient).box("owner")
     with closing(sqlite3.connect(path)) as db:
         owners = db.execute("SELECT number, name, home, key FROM owner").fetchall()
         names = {name for _, *both, _ in owners for name in both}
@@ -166,9 +166,9 @@ def test_everything_is_under_the_new_key_and_nothing_under_the_old_one(path):
         for _ in steps(spool):
             assert everything(spool) == before, "at each step"
         assert everything(spool) == before
-        with pytest.raises(Unreadable):  # not even this process opens what is under the old one
+        with pytest.raises(SealBroken):  # not even this process opens what is under the old one
             spool._names._box.unseal(
-                Keys(KEY, HEAD.gateway, HEAD.recipient).box("series").seal(b"x", "1"), "1"
+                SpoolKeys(KEY, HEAD.gateway, HEAD.recipient).box("series").seal(b"x", "1"), "1"
             )
     assert under(path, KEY) == {}
     assert under(path, NEW) == was
@@ -189,7 +189,7 @@ def test_an_open_spool_takes_another_key_and_goes_on(path):
         slot = 10
         for _ in steps(spool):
             assert slot < 200, "what comes meanwhile does not keep it from ending"
-            spool.append(poll(slot, 4), {("a", 60): Mark(slot, True)}, NOW)
+            spool.append(poll(slot, 4), {("a", 60): SlotMark(slot, True)}, NOW)
             if slot % 3 == 0:
                 spool.settle(far.store(seal(spool, most_rows=5)), NOW)
                 spool.tend(NOW, 1e12)
@@ -321,25 +321,25 @@ def test_a_version_that_knows_no_rotation_is_told_that_the_file_is_newer(path):
 
 def test_a_shelf_takes_another_key(tmp_path):
     path = tmp_path / "registers.db"
-    with Shelf.open(path, KEY) as shelf:
+    with UnassignedStore.open(path, KEY) as shelf:
         shelf.add_each({ONE: [kept(1), kept(2)], TWO: [kept(3)]})
         shelf.add([kept(4)])
         before = list(shelf.each())
-    with Shelf.open(path, NEW, before=KEY) as shelf:
+    with UnassignedStore.open(path, NEW, before=KEY) as shelf:
         assert list(shelf.each()) == before
         shelf.rekey_step()
-    with Shelf.open(path, NEW, before=KEY) as shelf:
+    with UnassignedStore.open(path, NEW, before=KEY) as shelf:
         while shelf.rekey_step():
             assert list(shelf.each()) == before
-    with Shelf.open(path, NEW) as shelf:
+    with UnassignedStore.open(path, NEW) as shelf:
         assert list(shelf.each()) == before
         shelf.rekey(THIRD)
         shelf.add([kept(5)], ONE)
         while shelf.rekey_step():
             pass
     with pytest.raises(Refused, match="under another key"):  # and nothing of it was touched
-        Shelf.open(path, NEW).__enter__()
-    with Shelf.open(path, THIRD) as shelf:
+        UnassignedStore.open(path, NEW).__enter__()
+    with UnassignedStore.open(path, THIRD) as shelf:
         assert [values for _, values in shelf.each()] == [*(v for _, v in before), [kept(5)]]
 
 

@@ -10,20 +10,20 @@ import pytest
 
 from agent.buffer.batch import BatchHead, read
 from agent.errors import Refused
-from agent.model import Lane, Mark
+from agent.model import Lane, SlotMark
 from tests.contract.buffer.conftest import HEAD
 from tests.contract.buffer.far import FOREVER, receipt_for, seal, seal_all
 from tests.unit.buffer.rows import NOON, poll, reading
 
 
 def test_rows_and_marks_are_there_after_a_restart(opened):
-    marks = {("sdm-12", 60): Mark(NOON, True, "KAM-1"), ("sdm-12", 900): Mark(NOON, False)}
+    marks = {("sdm-12", 60): SlotMark(NOON, True, "KAM-1"), ("sdm-12", 900): SlotMark(NOON, False)}
     with opened() as spool:
         epoch = spool.epoch
         spool.append(poll(0), marks)
-        spool.append([], {("sdm-12", 60): Mark(NOON + 60, True)})
+        spool.append([], {("sdm-12", 60): SlotMark(NOON + 60, True)})
     with opened() as spool:
-        assert spool.marks() == marks | {("sdm-12", 60): Mark(NOON + 60, True)}
+        assert spool.marks() == marks | {("sdm-12", 60): SlotMark(NOON + 60, True)}
         assert spool.epoch == epoch
         assert spool.backlog().rows == 10
         assert read(seal(spool).payload) == poll(0)
@@ -33,17 +33,21 @@ def test_what_was_told_of_states_moves_with_the_marks_and_rot_there_tells_it_ane
     door, heat = ("door", 10), ("heat", 60)
     shut, ajar = (("state.door", "0"),), (("state.door", "1"), ("state.alarm", "link"))
     with opened() as spool:
-        spool.append([], {door: Mark(NOON, True, None, shut), heat: Mark(NOON, True, None, shut)})
-        spool.append([], {door: Mark(NOON + 10, True, None, ajar), heat: Mark(NOON + 60, True)})
+        spool.append(
+            [], {door: SlotMark(NOON, True, None, shut), heat: SlotMark(NOON, True, None, shut)}
+        )
+        spool.append(
+            [], {door: SlotMark(NOON + 10, True, None, ajar), heat: SlotMark(NOON + 60, True)}
+        )
     with opened() as spool:
-        marks = {door: Mark(NOON + 10, True, None, ajar), heat: Mark(NOON + 60, True)}
+        marks = {door: SlotMark(NOON + 10, True, None, ajar), heat: SlotMark(NOON + 60, True)}
         assert spool.marks() == marks
     assert b"state.door" not in (tmp_path / "spool.db").read_bytes(), "sealed like the rows"
     with closing(sqlite3.connect(tmp_path / "spool.db")) as db:
         db.execute("UPDATE told SET body=substr(body, 2)")
         db.commit()
     with opened() as spool:
-        assert spool.marks()[door] == Mark(NOON + 10, True)
+        assert spool.marks()[door] == SlotMark(NOON + 10, True)
 
 
 def test_seq_is_one_gapless_count_for_both_lanes_through_restarts(opened):
@@ -314,6 +318,6 @@ def test_a_row_that_no_batch_could_carry_takes_none_of_the_others_in(opened):
     """Rule R12."""
     with opened() as spool:
         with pytest.raises(ValueError, match="finite"):
-            spool.append([*poll(0), reading(99, 0, "NaN")], {("a", 60): Mark(NOON, True)})
+            spool.append([*poll(0), reading(99, 0, "NaN")], {("a", 60): SlotMark(NOON, True)})
         assert spool.backlog().rows == 0
         assert spool.marks() == {}

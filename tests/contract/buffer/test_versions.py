@@ -8,7 +8,7 @@ from dataclasses import replace
 from agent.buffer.batch import read, read_retractions
 from agent.clock import Period
 from agent.errors import SpoolFull
-from agent.model import Mark, Range, Retraction
+from agent.model import Range, Retraction, SlotMark
 from tests.contract.buffer.far import seal_all
 from tests.unit.buffer.rows import NOON, reading, series
 
@@ -46,11 +46,11 @@ def test_C_c_no_two_versions_of_a_slot_are_alike(opened):
 
 def lied(spool):
     """A right period, one that is a day ahead, and the right one again: what is proved."""
-    spool.append([reading(0, 0)], {KEY: Mark(NOON, heard=True)}, NOON)
+    spool.append([reading(0, 0)], {KEY: SlotMark(NOON, heard=True)}, NOON)
     assert spool.enter(Period("b", 0.0, 0.0)) is None
-    spool.append([reading(0, 1440)], {KEY: Mark(NOON + DAY, heard=True)}, NOON + DAY)
+    spool.append([reading(0, 1440)], {KEY: SlotMark(NOON + DAY, heard=True)}, NOON + DAY)
     assert spool.enter(Period("b", float(DAY), 10.0)) is None
-    spool.append([reading(0, 1441)], {KEY: Mark(NOON + DAY + 60, heard=True)}, NOON + DAY + 60)
+    spool.append([reading(0, 1441)], {KEY: SlotMark(NOON + DAY + 60, heard=True)}, NOON + DAY + 60)
     return spool.enter(Period("b", 0.5, 20.0))
 
 
@@ -72,7 +72,7 @@ def test_C_b_a_set_back_is_one_commit_and_later_rows_of_its_slots_carry_versions
         spool.append([reading(1, 0, ver=late)], {}, NOON)
         lost = Range(place, channel, NOON + DAY + 1, NOON + DAY + 61)
         passed = reading(0, 2, None, why="clock")
-        mark = Mark(NOON + 120, heard=True)
+        mark = SlotMark(NOON + 120, heard=True)
         spool.set_back(found, [lost], [passed], {KEY: mark}, NOON + 180)
         assert spool.marks() == {KEY: mark}
         assert spool.enter(Period("b", 0.0, 30.0)) is None
@@ -106,10 +106,10 @@ def test_a_withdrawal_reaches_rows_whose_versions_the_clock_has_yet_to_reach(ope
 
 def test_a_spool_of_the_version_before_opens_and_loses_nothing(opened):
     with opened() as spool:
-        spool.append([reading(0, 0)], {KEY: Mark(NOON, heard=True)}, NOON)
+        spool.append([reading(0, 0)], {KEY: SlotMark(NOON, heard=True)}, NOON)
         spool._database.write("DROP TABLE period")
     with opened() as spool:
-        assert spool.marks() == {KEY: Mark(NOON, heard=True)}
+        assert spool.marks() == {KEY: SlotMark(NOON, heard=True)}
         assert spool.enter(Period("b", 0.0, 0.0)) is None
         assert rows_of(spool) == [reading(0, 0)]
 
@@ -149,6 +149,6 @@ def test_of_a_series_that_began_in_a_wrong_period_nothing_older_is_taken_back(op
     """A spool that begins anew has no marks: of what others delivered before, nothing is wrong."""
     with opened() as spool:
         assert spool.enter(Period("b", float(NOON + DAY), 10.0)) is None
-        spool.append([reading(0, 1440)], {KEY: Mark(NOON + DAY, heard=True)}, NOON + DAY)
+        spool.append([reading(0, 1440)], {KEY: SlotMark(NOON + DAY, heard=True)}, NOON + DAY)
         found = spool.enter(Period("b", float(NOON), 20.0), agreed=True)
         assert (found.since, found.began) == ({}, NOON + 20)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from agent.control.keeper import Keeper
-from agent.control.model import Event
-from agent.control.records import Change
+from agent.control.model import AcceptedOrder
+from agent.control.records import Transaction
 from tests.contract.control.pretend import BEGIN, Crash, Site
 
 TICK = 10.0
@@ -27,7 +27,7 @@ Act = Callable[[Site], Further | None]
 class Plan:
     """What happens in one run."""
 
-    events: list[Event]
+    events: list[AcceptedOrder]
     acts: dict[float, Act]
     """at which second something happens to the world"""
     lasts: float = 600.0
@@ -71,10 +71,10 @@ async def run(site: Site, plan: Plan, fatal: int = -1) -> list[str]:
     return site.findings
 
 
-async def _started(site: Site, events: list[Event]) -> None:
+async def _started(site: Site, events: list[AcceptedOrder]) -> None:
     site.start()
     for one in events:
-        site.journal.save(Change(events=[one]))
+        site.journal.save(Transaction(events=[one]))
     await site.keeper.recover()
 
 

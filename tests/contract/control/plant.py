@@ -20,13 +20,13 @@ from pathlib import Path
 from agent.cli.control import given_back
 from agent.clock import monotonic, seconds
 from agent.control.fitted import Fitted
-from agent.control.guard import Seen
+from agent.control.guard import GuardReading
 from agent.control.keeper import Keeper
-from agent.control.model import Event, Modality, Order, State
-from agent.control.opened import Opened
+from agent.control.model import AcceptedOrder, ControlOrder, Modality, OrderState
+from agent.control.opened import AdHocLink
 from agent.control.plug import LinePlug
-from agent.control.records import Change
-from agent.control.row import Place
+from agent.control.records import Transaction
+from agent.control.row import WriteTarget
 from agent.control.stamps import Moment
 from agent.control.world import World
 from agent.control.writer import Bounds, JournalWriter
@@ -42,15 +42,17 @@ LASTS = 600.0
 QUICK = Bounds(stalled=0.2, ends=0.8, probed=0.3, tried=0.1, noted=0.1)
 
 
-def register(port: int) -> Place:
+def register(port: int) -> WriteTarget:
     settings = f'{{"host": "127.0.0.1", "port": {port}}}'
-    return Place("cars", "modbus-tcp", settings, "wallbox", "limit", "255", LIMIT, "A", "0.001")
+    return WriteTarget(
+        "cars", "modbus-tcp", settings, "wallbox", "limit", "255", LIMIT, "A", "0.001"
+    )
 
 
 class Plant:
     """One control on a device that answers its real protocol, held by a keeper over a journal."""
 
-    def __init__(self, writer: JournalWriter, place: Place, slot: int | None, step) -> None:
+    def __init__(self, writer: JournalWriter, place: WriteTarget, slot: int | None, step) -> None:
         self.writer, self.place, self.step = writer, place, step
         self.later = 0.0
         """seconds by which the clocks are ahead"""
@@ -58,7 +60,7 @@ class Plant:
         slots = (slot, slot)
         self.fit = Fitted(modality, place, slots, BEFORE if slot is None else None, "v1")
         world = World(
-            now=self.now, zone=ZONE, look=lambda *_: Seen(None, 0.0, 60), plug=self.hand,
+            now=self.now, zone=ZONE, look=lambda *_: GuardReading(None, 0.0, 60), plug=self.hand,
             save=writer.save, note=writer.note, read=writer.call, failing=lambda: writer.failing,
         )  # fmt: skip
         self.keeper = Keeper(writer.journal, world, {"it": self.fit}, writer=writer)
@@ -66,24 +68,26 @@ class Plant:
     def now(self) -> Moment:
         return Moment(seconds() + self.later, monotonic() + self.later, boot_id(), trusted=True)
 
-    def hand(self, place: Place, slot: int | None):
-        return Hand(LinePlug(Opened(place.driver, place.settings), place, slot), self.step)
+    def hand(self, place: WriteTarget, slot: int | None):
+        return Hand(LinePlug(AdHocLink(place.driver, place.settings), place, slot), self.step)
 
-    def order(self, jti: str = "one", value: Decimal = TARGET) -> Event:
+    def order(self, jti: str = "one", value: Decimal = TARGET) -> AcceptedOrder:
         start = self.now().wall
-        order = Order(jti, "it", "metropole", "grid_operator", "offset", value, "K", start, LASTS)
-        return Event(order, State.SCHEDULED, start, back=0.0, accepted=start)
+        order = ControlOrder(
+            jti, "it", "metropole", "grid_operator", "offset", value, "K", start, LASTS
+        )
+        return AcceptedOrder(order, OrderState.SCHEDULED, start, back=0.0, accepted=start)
 
     def quick(self, bounds: Bounds = QUICK) -> None:
         """From now on a second is a minute: a busy machine has taken what came before."""
         self.writer._bounds = bounds
 
-    async def take(self, event: Event) -> None:
+    async def take(self, event: AcceptedOrder) -> None:
         """An order that was decided on; the control has passed its test."""
         memo = replace(self.writer.journal.memo(self.fit.key), tested="v1", swept=True)
-        await self.writer.save(Change(events=[event], memos=[(self.fit.key, memo)]))
+        await self.writer.save(Transaction(events=[event], memos=[(self.fit.key, memo)]))
 
-    async def hold(self, event: Event | None = None) -> None:
+    async def hold(self, event: AcceptedOrder | None = None) -> None:
         await self.take(event or self.order())
         await self.keeper.tend("it")
 
@@ -107,7 +111,7 @@ class Hand:
 @asynccontextmanager
 async def plant(  # noqa: PLR0913, PLR0917 -- each a part of its own
     folder: Path,
-    place: Place,
+    place: WriteTarget,
     slot: int | None = None,
     step=lambda _: None,
     storage: Storage | None = None,
@@ -141,7 +145,7 @@ def _counted(writer: JournalWriter, step) -> None:
         setattr(what, name, around(name, getattr(what, name)))
 
 
-async def scenario(folder: Path, place: Place, slot: int | None, fatal: int) -> None:
+async def scenario(folder: Path, place: WriteTarget, slot: int | None, fatal: int) -> None:
     steps = [0]
 
     def step(_: str) -> None:
@@ -184,7 +188,7 @@ def main() -> None:
     for line in sys.stdin:
         word, folder, *rest = json.loads(line)
         if word == "run":
-            place, slot, fatal = Place(**rest[0]), rest[1], rest[2]
+            place, slot, fatal = WriteTarget(**rest[0]), rest[1], rest[2]
             doing = lambda: asyncio.run(scenario(Path(folder), place, slot, fatal))  # noqa: E731, B023
             print(json.dumps(in_child(doing)), flush=True)
         else:

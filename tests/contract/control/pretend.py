@@ -10,20 +10,29 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from agent.control.fitted import Fitted
-from agent.control.guard import Seen
+from agent.control.guard import GuardReading
 from agent.control.journal import Journal
 from agent.control.keeper import Keeper
-from agent.control.model import Event, Failsafe, Guard, Kind, Limits, Modality, Order, State
+from agent.control.model import (
+    AcceptedOrder,
+    ControlOrder,
+    Failsafe,
+    Guard,
+    Limits,
+    LossRule,
+    Modality,
+    OrderState,
+)
 from agent.control.plug import Standing
-from agent.control.records import Change
-from agent.control.row import Dog, Phase, Place
+from agent.control.records import Transaction
+from agent.control.row import Dog, Phase, WriteTarget
 from agent.control.stamps import Moment
 from agent.control.world import World
 from agent.errors import SpoolFull, WriteRefused
 
 ZONE = ZoneInfo("Europe/Paris")
 BEGIN = 1_800_000_000.0
-PLACE = Place("bms", "bacnet", "{}", "boiler", "offset", "1201", "analog-value,7", "K")
+PLACE = WriteTarget("bms", "bacnet", "{}", "boiler", "offset", "1201", "analog-value,7", "K")
 FOLDER = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
 
 
@@ -167,8 +176,8 @@ class Hand:
         self.steps()
 
 
-def agreed(kind: Kind = Kind.SHIFT, **over) -> Modality:
-    limit = kind is Kind.LIMIT
+def agreed(kind: LossRule = LossRule.SHIFT, **over) -> Modality:
+    limit = kind is LossRule.LIMIT
     plain = {
         "name": "it",
         "action": "limit" if limit else "offset",
@@ -184,14 +193,16 @@ def agreed(kind: Kind = Kind.SHIFT, **over) -> Modality:
 
 
 def order(jti: str = "one", value: str = "-1.5", start: float = 30.0, lasts: float = 180.0, **over):
-    return Order(
+    return ControlOrder(
         jti, "it", "metropole", "grid_operator", over.pop("action", "offset"), Decimal(value), "K",
         BEGIN + start, lasts, received=BEGIN, **over,
     )  # fmt: skip
 
 
-def event(one: Order, **over) -> Event:
-    return Event(one, State.SCHEDULED, one.start, over.pop("back", 0.0), accepted=BEGIN, **over)
+def event(one: ControlOrder, **over) -> AcceptedOrder:
+    return AcceptedOrder(
+        one, OrderState.SCHEDULED, one.start, over.pop("back", 0.0), accepted=BEGIN, **over
+    )
 
 
 class Site:
@@ -235,7 +246,7 @@ class Site:
         if not memo.tested:
             free = (13,) if self.device.array else ()
             tested = replace(memo, tested="v1", free=free)
-            self.journal.save(Change(memos=[(fit.key, tested)]))
+            self.journal.save(Transaction(memos=[(fit.key, tested)]))
         self.disk = dict(self.journal.rows)
         self.keeper = Keeper(self.journal, self.world(), {"it": fit})
         self.alive_since = self.truth.at
@@ -262,17 +273,17 @@ class Site:
     async def read(self, call, *args):
         return call(*args)
 
-    def look(self, device: str, point: str) -> Seen:
+    def look(self, device: str, point: str) -> GuardReading:
         del device
         value = self.truth.inhibit if point == "inhibit" else self.truth.guard
-        return Seen(value, 1.0, 60)
+        return GuardReading(value, 1.0, 60)
 
-    def hand(self, place: Place, slot: int | None) -> Hand:
+    def hand(self, place: WriteTarget, slot: int | None) -> Hand:
         if place.point in {"timeout", "fallback"}:
             return DogHand(self.device, place.point, self.steps)
         return Hand(self.device, slot, self.steps, self.on_write)
 
-    async def note(self, change: Change):
+    async def note(self, change: Transaction):
         """What the copy knows counts, whatever the disk takes; the disk has it next."""
         try:
             return await self.save(change)
@@ -281,7 +292,7 @@ class Site:
             self.journal.take(change)
             return change.row
 
-    async def save(self, change: Change, also=None):
+    async def save(self, change: Transaction, also=None):
         self.steps()
         if self.truth.full:
             raise SpoolFull("no room")

@@ -11,7 +11,7 @@ from decimal import Decimal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.control.model import Kind, Limits
+from agent.control.model import Limits, LossRule
 from agent.control.row import Phase
 from tests.contract.control.explorer import TICK, Plan, run
 from tests.contract.control.pretend import DOG, Crash, Site, agreed, event, order
@@ -111,9 +111,9 @@ def orders(draw, *, emergency: bool, action: str):
 @st.composite
 def runs(draw):
     array = draw(st.booleans())
-    kind = draw(st.sampled_from(list(Kind)))
+    kind = draw(st.sampled_from(list(LossRule)))
     limits = Limits(least=Decimal(-2), most=Decimal(40), duration=7200.0, emergency=array)
-    action = "limit" if kind is Kind.LIMIT else "offset"
+    action = "limit" if kind is LossRule.LIMIT else "offset"
     acts = draw(st.dictionaries(seconds, st.sampled_from(TROUBLES), max_size=6))
     plan = Plan(
         draw(orders(emergency=array, action=action)), acts | {LASTS + 1: all_is_well},
@@ -143,9 +143,9 @@ def test_whatever_happens_together_all_is_given_back_and_nothing_twice(drawn):
         stuck = {one.order.value for one in plan.events} & set(standing)
         assert not findings
         assert not stuck
-        limited = {min(FAILSAFE, BEFORE[array])} if modality.kind is Kind.LIMIT else set()
+        limited = {min(FAILSAFE, BEFORE[array])} if modality.kind is LossRule.LIMIT else set()
         assert set(standing) <= limited | ({None} if array else {BEFORE[array], PERSONS})
-        if modality.kind is Kind.SHIFT:
+        if modality.kind is LossRule.SHIFT:
             assert not [row for row in site.journal.rows.values() if row.phase is not Phase.CLOSED]
             assert site.device.timeout == 0
     finally:

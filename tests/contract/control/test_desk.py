@@ -14,7 +14,7 @@ from agent.authority.sign import Signer
 from agent.authority.verify import verify
 from agent.control.desk import Desk
 from agent.control.fitted import Fitted
-from agent.control.model import Limits, State
+from agent.control.model import Limits, OrderState
 from agent.errors import NotRecorded, SpoolFull, StorageFailed
 from tests.contract.control.pretend import BEGIN, PLACE, Site, agreed
 from tests.unit.authority.objects import MEMBERS, NAMES, RIGHT, claims, known, scoped, signed
@@ -102,9 +102,13 @@ def test_what_everybody_granted_is_done_and_given_back_at_its_end(bench):
     bench.tend()
     assert bench.site.device.slots[13] is None
     assert bench.states == [
-        State.RECEIVED, State.ACCEPTED, State.SCHEDULED, State.STARTED, State.RESTORING,
-        State.COMPLETED,
-    ]  # fmt: skip
+        OrderState.RECEIVED,
+        OrderState.ACCEPTED,
+        OrderState.SCHEDULED,
+        OrderState.STARTED,
+        OrderState.RESTORING,
+        OrderState.COMPLETED,
+    ]
     ground = [one.evidence for one in bench.site.journal.history(0, 1e12) if one.evidence]
     assert "AG, résolution 14 of 2026-05-12" in ground[0]
 
@@ -214,7 +218,7 @@ def test_a_revoked_grant_ends_what_is_held_by_it(bench):
     bench.take(signed("dr-revoke+jwt", **said))
     bench.tend()
     assert bench.site.device.slots[13] is None
-    assert State.ABORTED in bench.states
+    assert OrderState.ABORTED in bench.states
     found = bench.take(bench.order())["targets"]["boiler-offset"]
     assert found["code"] == "E_REVOKED(residents_council)"
 
@@ -294,7 +298,7 @@ def test_an_order_takes_the_place_of_one_that_has_not_begun(bench):
     again = {"start": "2027-01-15T12:00:00Z", "ref": "0192-the-first"}
     assert bench.take(bench.order(cmd=again))["targets"]["boiler-offset"]["state"] == "SCHEDULED"
     first = bench.site.journal.events["0192-the-first", "boiler-offset"]
-    assert first.state is State.CANCELLED
+    assert first.state is OrderState.CANCELLED
     assert "replaced by" in bench.site.journal.history(0, 1e12)[-1].words
 
 
@@ -316,7 +320,7 @@ def test_whoever_could_have_authorized_may_end_it_whatever_the_clock(bench, by):
     bench.site.truth.trusted = False
     bench.take(bench.order(by, cmd={"act": "release", "val": ..., "unit": ..., "dur": ...}))
     assert bench.site.device.slots[13] is None
-    assert State.CANCELLED in bench.states
+    assert OrderState.CANCELLED in bench.states
 
 
 def test_who_could_not_have_authorized_may_not_end_it(bench):
@@ -327,7 +331,7 @@ def test_who_could_not_have_authorized_may_not_end_it(bench):
     stop["tgt"] = ["boiler-offset", "lift"]
     answer = bench.take(bench.order("boiler_operator", cmd=stop))
     assert answer["targets"]["boiler-offset"]["code"] == "E_KID"
-    told = [one for one in bench.site.journal.recent if one.state is State.REJECTED]
+    told = [one for one in bench.site.journal.recent if one.state is OrderState.REJECTED]
     assert [(one.control, one.code) for one in told] == [
         ("boiler-offset", "E_KID"), ("lift", "E_ASSET"),
     ]  # fmt: skip
@@ -399,7 +403,7 @@ def test_a_hold_ends_with_the_occupancy_on_whose_word_it_stands(bench):
     bench.tend()
     assert bench.site.device.slots[13] is None
     told = bench.site.journal.history(0, 1e12)[-1]
-    assert told.state is State.ABORTED
+    assert told.state is OrderState.ABORTED
     assert "the occupancy of the occupant has ended" in told.words
     refused = bench.take(bench.order())["targets"]["boiler-offset"]
     assert refused["code"] == "E_GRANT_MISSING(occupant)"

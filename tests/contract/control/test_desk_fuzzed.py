@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from agent.authority.refused import Forged
 from agent.control import hours
-from agent.control.model import State
+from agent.control.model import OrderState
 from tests.contract.control.test_desk import Bench
 
 MANY = 20_000 if os.environ.get("GARDIEN_TORTURE") else 120
@@ -79,9 +79,11 @@ def test_whatever_is_signed_is_refused_or_done_within_bounds(bench, order):
     standing = device.slots.get(13)
     assert standing is None or -2 <= standing <= 1
     for name, one in answer["targets"].items():
-        assert one["state"] in {State.SCHEDULED, State.REJECTED, State.CANCELLED}, name
+        assert one["state"] in {OrderState.SCHEDULED, OrderState.REJECTED, OrderState.CANCELLED}, (
+            name
+        )
     bench.site.truth.at += 7200.0
     bench.tend()
     assert not [
-        one for one in bench.site.journal.of(bench.site.fit.key) if one.state is State.STARTED
+        one for one in bench.site.journal.of(bench.site.fit.key) if one.state is OrderState.STARTED
     ]

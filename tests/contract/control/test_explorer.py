@@ -8,8 +8,8 @@ from decimal import Decimal
 
 import pytest
 
-from agent.control.model import Kind, Limits, State
-from agent.control.records import Change
+from agent.control.model import Limits, LossRule, OrderState
+from agent.control.records import Transaction
 from agent.errors import LinkLost, WriteRefused
 from tests.contract.control.explorer import Plan, every_cut, run
 from tests.contract.control.pretend import DOG, Site, agreed, event, order
@@ -100,7 +100,7 @@ def test_a_device_that_is_unreachable_at_release_is_given_back_when_it_returns(a
     plan = Plan([event(order())], {150.0: away, three_days: back}, lasts=three_days + 200)
     assert not asyncio.run(run(site, plan))
     states = [one.state for one in site.journal.history(0, 1e12)]
-    assert states[-2:] == [State.RELEASE_PENDING, State.COMPLETED]
+    assert states[-2:] == [OrderState.RELEASE_PENDING, OrderState.COMPLETED]
     site.close()
 
 
@@ -134,7 +134,7 @@ def test_what_a_person_sets_during_the_event_is_left(array):
     asyncio.run(run(site, plan))
     assert site.device.effective == Decimal(21)
     assert site.device.slots.get(13) is None
-    assert State.OPTED_OUT in [one.state for one in site.journal.history(0, 1e12)]
+    assert OrderState.OPTED_OUT in [one.state for one in site.journal.history(0, 1e12)]
     site.close()
 
 
@@ -179,7 +179,7 @@ def test_what_is_pending_is_said_once_and_tried_a_minute_apart_at_most():
     site = Site()
     asyncio.run(run(site, Plan([event(order())], {100.0: away}, lasts=1000.0)))
     states = [one.state for one in site.journal.history(0, 1e12)]
-    assert states.count(State.RELEASE_PENDING) == 1
+    assert states.count(OrderState.RELEASE_PENDING) == 1
     assert site.keeper.alarms["it"] == "not given back yet: silent"
     (wait,) = site.keeper.waits.values()
     assert wait.last == 60.0
@@ -224,7 +224,7 @@ def test_a_control_that_is_defined_otherwise_is_given_back_under_its_old_definit
     asyncio.run(site.keeper.strangers())
     assert site.device.slots[13] is None
     states = [one.state for one in site.journal.history(0, 1e12)]
-    assert states[-2:] == [State.RELEASE_PENDING, State.ABORTED]
+    assert states[-2:] == [OrderState.RELEASE_PENDING, OrderState.ABORTED]
     site.close()
 
 
@@ -281,7 +281,7 @@ def test_a_limit_falls_back_and_is_given_back_when_the_centre_stays_silent():
 
     def make():
         one = event(order(value="16", action="limit"))
-        return Site(agreed(Kind.LIMIT), array=False), Plan([one], {}, lasts=9000.0)
+        return Site(agreed(LossRule.LIMIT), array=False), Plan([one], {}, lasts=9000.0)
 
     site, plan = make()
     assert not asyncio.run(run(site, plan))
@@ -374,13 +374,13 @@ def test_without_a_cut_it_is_begun_held_and_given_back_on_time():
         assert not asyncio.run(run(site, Plan([event(order())], {})))
         assert site.device.log == [(30.0, Decimal("-1.5")), (210.0, restored)]
         states = [one.state for one in site.journal.history(0, 1e12)]
-        assert states == [State.STARTED, State.RESTORING, State.COMPLETED]
+        assert states == [OrderState.STARTED, OrderState.RESTORING, OrderState.COMPLETED]
         site.close()
 
 
 @pytest.mark.parametrize(("answers", "stands"), [(True, Decimal(10)), (False, Decimal(32))])
 def test_a_start_asks_the_guards_before_a_limit_falls_back(answers, stands):
-    site = Site(agreed(Kind.LIMIT), array=False)
+    site = Site(agreed(LossRule.LIMIT), array=False)
     one = event(order(value="16", action="limit"))
     asyncio.run(run(site, Plan([one], {}, lasts=100.0)))
     held = site.device.register
@@ -429,7 +429,7 @@ def test_what_is_held_is_looked_for_where_its_device_is_now(same):
 
     site.start()
     site.keeper.world.plug = plug
-    site.journal.save(Change(events=[event(order(start=0.0))]))
+    site.journal.save(Transaction(events=[event(order(start=0.0))]))
     asyncio.run(site.keeper.tend("it"))
     assert site.device.register == Decimal("-1.5")
     there.pop("old")

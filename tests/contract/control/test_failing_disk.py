@@ -26,9 +26,9 @@ from agent.cli.control import given_back
 from agent.clock import monotonic
 from agent.control.journal import Journal
 from agent.control.journal_copy import LEFT, JournalCopy
-from agent.control.model import Code, State
-from agent.control.records import Change, Outcome
-from agent.control.row import Place
+from agent.control.model import OrderCode, OrderState
+from agent.control.records import Outcome, Transaction
+from agent.control.row import WriteTarget
 from agent.control.writer import STORE, Bounds
 from agent.drivers.bacnet.bus import Bacnet
 from agent.drivers.bacnet.settings import BacnetSettings
@@ -102,7 +102,7 @@ class Boiler:
     def __init__(self, room: BoilerRoom) -> None:
         self._room = room
         settings = self._settings().model_dump_json()
-        self.place = Place("bms", "bacnet", settings, "boiler", "offset", "1201",
+        self.place = WriteTarget("bms", "bacnet", settings, "boiler", "offset", "1201",
                            "analog-value,7", "K")  # fmt: skip
 
     def _settings(self) -> BacnetSettings:
@@ -159,12 +159,12 @@ def test_a_disk_that_fails_during_a_hold_ends_it_and_the_daemon_gives_back_itsel
                     took = time.monotonic() - began
                     assert await device.standing() == device.free
                     assert storage.faults[STORE].reason == WAYS[way]
-                    assert here.keeper.forbidden(here.fit).code == Code.STORAGE
+                    assert here.keeper.forbidden(here.fit).code == OrderCode.STORAGE
                     with pytest.raises(StorageFailed):
                         await here.take(here.order("two"))
                     assert not await here.writer.tend()
-                    later = Outcome("later", "it", State.EXPIRED, 0.0)
-                    await here.writer.note(Change(outcomes=[later]))
+                    later = Outcome("later", "it", OrderState.EXPIRED, 0.0)
+                    await here.writer.note(Transaction(outcomes=[later]))
                     assert here.writer.journal.recent.pop().jti == "later"  # told from memory
                     if disk.frozen:
                         disk.thaw()
@@ -172,7 +172,7 @@ def test_a_disk_that_fails_during_a_hold_ends_it_and_the_daemon_gives_back_itsel
                 return told, took
 
     told, took = asyncio.run(attack())
-    assert told[-1][0] is State.ABORTED
+    assert told[-1][0] is OrderState.ABORTED
     assert any(WAYS[way] in one and one.startswith("storage: ") for _, one in told), told
     assert took < 20.0  # by bounds of 0.3 and 0.8 s, and what a busy machine adds
 
@@ -219,7 +219,7 @@ def test_a_planned_end_does_not_wait_for_a_frozen_disk(disk):
             assert took < PATIENCE / 4
             return here.writer.journal.recent[-1].state
 
-    assert asyncio.run(attack()) is State.COMPLETED
+    assert asyncio.run(attack()) is OrderState.COMPLETED
 
 
 @needs_a_disk
@@ -245,7 +245,7 @@ def test_a_disk_that_recovers_is_told_first_what_was_closed_and_holds_begin_agai
                 assert not here.writer.copy.rows()
                 told = [one.state for one in await here.writer.call(
                     here.writer.journal.history, 0, 1e12)]  # fmt: skip
-                assert told[:2] == [State.STARTED, State.ABORTED]
+                assert told[:2] == [OrderState.STARTED, OrderState.ABORTED]
                 await here.hold(here.order("two"))
                 assert await device.standing() == TARGET
 
@@ -275,7 +275,7 @@ def test_on_a_full_disk_a_hold_goes_on_and_its_end_is_recorded(disk):
                 return journal.events["one", "it"].state, len(journal.events)
 
     state, events = asyncio.run(attack())
-    assert state is State.COMPLETED
+    assert state is OrderState.COMPLETED
     assert events == 41
 
 
@@ -402,7 +402,7 @@ def test_A_j_what_is_closed_in_the_copy_is_not_given_back_again(disk, by):  # no
             return last.state, last.words
 
     state, words = asyncio.run(attack())
-    assert (state, words) == (State.ABORTED, "the agent is gone")
+    assert (state, words) == (OrderState.ABORTED, "the agent is gone")
 
 
 @needs_a_disk
@@ -440,7 +440,7 @@ def test_a_start_on_a_journal_that_cannot_be_read_gives_back_by_its_copy_and_goe
             disk.recover()
             return await recovered(device)
 
-    assert asyncio.run(attack()) is State.STARTED
+    assert asyncio.run(attack()) is OrderState.STARTED
 
 
 OWNER = """
@@ -501,7 +501,7 @@ def test_a_limit_is_given_back_too_where_the_disk_fails(disk):
             async with plant(disk.folder, device.place) as here:
                 await here.hold()
                 (row,) = here.writer.journal.rows.values()
-                await here.writer.save(Change(replace(row, failsafe=Decimal(10))))
+                await here.writer.save(Transaction(replace(row, failsafe=Decimal(10))))
             disk.fails()
             given = await asyncio.to_thread(given_back, disk.folder, limits=False)
             return given, await device.standing()
@@ -547,7 +547,9 @@ def test_a_copy_closes_a_row_without_any_room_and_reads_no_half_file(small_disk)
     hog(small_disk)
     with pytest.raises(OSError, match="No space left"):
         copy.put("a" * 16, replace(made, number=8, words="x" * 5000))
-    copy.close_row("a" * 16, made.releasing(State.ABORTED, "storage: " + "x" * 5000), left=True)
+    copy.close_row(
+        "a" * 16, made.releasing(OrderState.ABORTED, "storage: " + "x" * 5000), left=True
+    )
     (found,) = copy.rows()
     assert (found.journal, found.row.number, found.state) == ("a" * 16, 7, LEFT)
     assert list((small_disk / "run").glob("*-8.new"))  # half of it, and nobody reads that
@@ -612,7 +614,7 @@ def test_an_order_that_was_refused_for_its_commit_failed_is_not_carried_out_late
         async with modbus() as device, plant(disk.folder, device.place) as here:
             await here.take(here.order("first"))
             here.quick()
-            change, object_ = Change(events=[here.order("refused")]), Taken()
+            change, object_ = Transaction(events=[here.order("refused")]), Taken()
             disk.freeze()
             with pytest.raises(StorageFailed):
                 await here.writer.save(change, lambda db: db.by(object_.keep))

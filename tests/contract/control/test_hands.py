@@ -10,8 +10,8 @@ from decimal import Decimal
 
 import pytest
 
-from agent.control.model import Failsafe, Kind, Limits, State
-from agent.control.records import Change
+from agent.control.model import Failsafe, Limits, LossRule, OrderState
+from agent.control.records import Transaction
 from agent.control.row import Phase
 from agent.control.want import FAILSAFE
 from agent.errors import WriteRefused
@@ -66,10 +66,10 @@ def test_nothing_begins_there_either_when_the_same_spot_is_called_otherwise():
     site.keeper.fits = {"it": site.fit}
     site.keeper.journal.key_of = lambda _: site.fit.key
     site.journal.save(
-        Change(memos=[(site.fit.key, replace(site.journal.memo(("", "")), tested="v1"))])
+        Transaction(memos=[(site.fit.key, replace(site.journal.memo(("", "")), tested="v1"))])
     )
     back(site)
-    site.journal.save(Change(events=[event(order("two", "-1", 310.0, 100.0))]))
+    site.journal.save(Transaction(events=[event(order("two", "-1", 310.0, 100.0))]))
     site.truth.at = 310.0
     asyncio.run(site.keeper.tend("it"))
     assert site.device.register == Decimal("-1.5")  # not begun yet
@@ -109,9 +109,9 @@ def test_nothing_begins_where_the_value_is_in_another_unit_and_what_is_held_is_g
     assert written == ([Decimal("-1.5"), None] if since else [])
     assert site.device.slots.get(13) is None
     last = list(site.journal.history(0, 1e12))[-1]
-    expected = (State.COMPLETED, "given back, confirmed")
+    expected = (OrderState.COMPLETED, "given back, confirmed")
     assert (last.state, last.words) == (
-        expected if since else (State.REJECTED, "the object is in °F")
+        expected if since else (OrderState.REJECTED, "the object is in °F")
     )
     site.close()
 
@@ -131,7 +131,7 @@ def test_what_a_device_has_rounded_is_given_back_all_the_same(array):
     asyncio.run(run(site, Plan([event(order("one", "-1.4"))], {})))
     assert site.device.slots.get(13) is None
     assert site.device.register == Decimal(32)
-    (told,) = [one for one in site.journal.history(0, 1e12) if one.state is State.FAILED]
+    (told,) = [one for one in site.journal.history(0, 1e12) if one.state is OrderState.FAILED]
     assert "-1 stands there instead of -1.4; given back, confirmed" in told.words
     site.close()
 
@@ -152,7 +152,7 @@ def test_what_a_person_sets_while_the_row_goes_to_the_disk_is_left(array):
     assert not asyncio.run(run(site, Plan([event(order())], {})))
     assert not site.device.log
     assert (site.device.slots[13] if array else site.device.register) == theirs
-    assert states(site) == [State.REJECTED]
+    assert states(site) == [OrderState.REJECTED]
     assert not site.journal.rows
     site.close()
 
@@ -207,7 +207,7 @@ def test_who_lost_comes_back_after_the_stronger_only_if_it_asked_for_that():
         strong = event(order("two", "-1", 200.0, 300.0, prio=1))
         asyncio.run(run(site, Plan([weak, strong], {}, lasts=1200.0)))
         assert site.device.log == [(30.0, Decimal(-2)), (200.0, Decimal(-1)), *ends]
-        assert states(site).count(State.SUPERSEDED) == 1
+        assert states(site).count(OrderState.SUPERSEDED) == 1
         site.close()
 
 
@@ -229,12 +229,12 @@ def test_who_comes_back_is_decided_again():
 
 
 def test_an_order_for_later_is_a_following_one_however_long_the_failsafe_lasts():
-    site = Site(agreed(Kind.LIMIT), array=False)
+    site = Site(agreed(LossRule.LIMIT), array=False)
 
     def accepted(site):
         late = replace(event(order("late", "16", 2000.0, 600.0, action="limit")))
         late = replace(late, accepted=site.truth.moment().wall)
-        site.journal.save(Change(events=[late]))
+        site.journal.save(Transaction(events=[late]))
 
     acts = {float(at): lambda site: site.keeper.heard() for at in range(60, 2600, 60)}
     first = event(order("first", "20", 30.0, 20.0, action="limit"))
@@ -246,7 +246,7 @@ def test_an_order_for_later_is_a_following_one_however_long_the_failsafe_lasts()
 
 def test_a_failsafe_under_an_emergency_is_its_own_value_and_not_the_emergencys():
     limits = Limits(least=Decimal(-2), most=Decimal(40), duration=7200.0, emergency=True)
-    site = Site(agreed(Kind.LIMIT, limits=limits))
+    site = Site(agreed(LossRule.LIMIT, limits=limits))
     site.device.by_default = Decimal(32)
     urgent = event(order("urgent", "6", 0.0, 300.0, action="limit", emergency=True))
     plan = Plan([urgent], {10.0: lambda site: site.keeper.heard()}, lasts=200.0)
@@ -255,17 +255,17 @@ def test_a_failsafe_under_an_emergency_is_its_own_value_and_not_the_emergencys()
     site.close()
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", list(LossRule))
 def test_a_device_that_fell_back_while_it_was_out_of_reach_is_held_again(kind):
     site = Site(agreed(kind), array=False)
     site.dog = DOG
-    action = "limit" if kind is Kind.LIMIT else "offset"
+    action = "limit" if kind is LossRule.LIMIT else "offset"
     acts = {float(at): lambda site: site.keeper.heard() for at in range(10, 400, 50)}
     plan = Plan([event(order("one", "16", 20.0, 400.0, action=action))], acts, lasts=300.0)
     plan.acts |= {101.0: away, 205.0: back}
     assert not asyncio.run(run(site, plan))
     assert site.device.log == [
-        *([(0.0, Decimal(10))] if kind is Kind.LIMIT else []), (20.0, Decimal(16)),
+        *([(0.0, Decimal(10))] if kind is LossRule.LIMIT else []), (20.0, Decimal(16)),
         (210.0, Decimal(16)),
     ]  # fmt: skip
     assert site.device.register == Decimal(16)
@@ -296,7 +296,7 @@ def test_a_device_that_stays_silent_is_the_end_of_an_order():
     site = Site()
     asyncio.run(run(site, Plan([event(order())], {15.0: gone("silent")}, lasts=120.0)))
     told = site.journal.history(0, 1e12)
-    assert [(one.state, one.code) for one in told] == [(State.REJECTED, "E_DEVICE")]
+    assert [(one.state, one.code) for one in told] == [(OrderState.REJECTED, "E_DEVICE")]
     assert not site.device.log
     site.close()
 
@@ -334,7 +334,7 @@ def test_a_guard_that_ended_something_locks_out_for_the_agreed_rest():
     ]
     asyncio.run(run(site, Plan(events, {100.0: cold, 120.0: warm}, lasts=1000.0)))
     told = site.journal.history(0, 1e12)
-    (refused,) = [one for one in told if one.state is State.REJECTED]
+    (refused,) = [one for one in told if one.state is OrderState.REJECTED]
     assert (refused.jti, refused.code) == ("two", "E_TIMER")
     assert [value for _, value in site.device.log] == [Decimal("-1.5"), None, Decimal(-2), None]
     site.close()
@@ -348,11 +348,11 @@ def test_a_guard_that_ended_a_failsafe_locks_out_an_order_too():
         site.truth.guard = Decimal(20)
 
     limits = Limits(least=Decimal(6), most=Decimal(40), duration=7200.0, gap=600.0)
-    site = Site(agreed(Kind.LIMIT, limits=limits), array=False)
+    site = Site(agreed(LossRule.LIMIT, limits=limits), array=False)
     acts = {60.0: cold, 80.0: warm} | {float(at): heard for at in range(100, 300, 30)}
     one = replace(event(order("one", "8", 120.0, 300.0, action="limit")), accepted=BEGIN + 110)
     asyncio.run(run(site, Plan([one], acts, lasts=200.0)))
-    (told,) = [one for one in site.journal.history(0, 1e12) if one.state is State.REJECTED]
+    (told,) = [one for one in site.journal.history(0, 1e12) if one.state is OrderState.REJECTED]
     assert told.code == "E_TIMER"
     assert told.words.startswith("a guard tripped")
     site.close()
@@ -382,7 +382,7 @@ def test_who_is_overruled_has_ended_also_while_our_priority_cannot_be_emptied_ye
     asyncio.run(run(site, Plan([event(order()), again], {100.0: person, 140.0: free}, lasts=400.0)))
     assert site.device.log == [(30.0, Decimal("-1.5")), (140.0, None)]
     assert {one.jti: one.state for one in site.journal.history(0, 1e12)} == {
-        "one": State.OPTED_OUT, "two": State.EXPIRED,
+        "one": OrderState.OPTED_OUT, "two": OrderState.EXPIRED,
     }  # fmt: skip
     site.close()
 
@@ -395,7 +395,7 @@ def test_a_failsafe_that_was_ended_by_word_is_not_entered_again_before_the_next_
     def heard(site):
         site.keeper.heard()
 
-    site = Site(agreed(Kind.LIMIT), array=False)
+    site = Site(agreed(LossRule.LIMIT), array=False)
     far = event(order("far", "16", 9000.0, 60.0, action="limit"))
     asyncio.run(run(site, Plan([far], {50.0: ended, 500.0: heard}, lasts=800.0)))
     assert site.device.log == [
@@ -406,7 +406,7 @@ def test_a_failsafe_that_was_ended_by_word_is_not_entered_again_before_the_next_
 
 def limited(**over):
     """A limit in force, until the centre falls silent."""
-    site = Site(agreed(Kind.LIMIT), array=False)
+    site = Site(agreed(LossRule.LIMIT), array=False)
     hears = {float(at): lambda site: site.keeper.heard() for at in (10, 60)}
     return site, Plan([event(order("one", "16", 20.0, **over, action="limit"))], hears, lasts=400.0)
 
@@ -414,7 +414,7 @@ def limited(**over):
 def test_an_order_whose_centre_fell_silent_is_told_to_have_lost():
     site, plan = limited(lasts=600.0)
     asyncio.run(run(site, plan))
-    lost = [one for one in site.journal.history(0, 1e12) if one.state is State.SUPERSEDED]
+    lost = [one for one in site.journal.history(0, 1e12) if one.state is OrderState.SUPERSEDED]
     (told,) = [one for one in lost if one.jti != FAILSAFE]
     assert "the centre is not heard" in told.words
     assert site.device.register == Decimal(10)
@@ -460,7 +460,7 @@ def test_the_rest_after_a_give_back_is_kept():
     events = [event(order("one", "-1.5", 30.0, 60.0)), event(order("two", "-1", 200.0, 60.0))]
     asyncio.run(run(site, Plan(events, {}, lasts=400.0)))
     told = {one.jti: one for one in site.journal.history(0, 1e12)}
-    assert (told["two"].state, told["two"].code) == (State.REJECTED, "E_TIMER")
+    assert (told["two"].state, told["two"].code) == (OrderState.REJECTED, "E_TIMER")
     site.close()
 
 
@@ -480,7 +480,7 @@ def test_a_priority_that_is_emptied_while_a_step_is_written_ends_the_hold():
     site.hand = lambda _, slot: Emptied(site.device, slot, site.steps, site.on_write)
     asyncio.run(run(site, Plan([event(order("one", "-2", 30.0, 600.0))], {}, lasts=400.0)))
     assert written == [Decimal("-0.5"), Decimal("-1.0")]
-    assert State.OPTED_OUT in states(site)
+    assert OrderState.OPTED_OUT in states(site)
     site.close()
 
 
@@ -488,7 +488,7 @@ def test_a_priority_that_is_emptied_while_a_step_is_written_ends_the_hold():
 def test_what_waits_for_a_control_that_is_configured_no_more_is_refused(there):
     site = Site()
     site.start()
-    site.journal.save(Change(events=[event(order(start=0.0))]))
+    site.journal.save(Transaction(events=[event(order(start=0.0))]))
     fit = replace(site.fit, modality=replace(site.fit.modality, name="another"))
     site.keeper.fits = {there: fit} if there else {}
     site.journal.key_of = lambda name: site.fit.key if name == there else None
@@ -496,19 +496,19 @@ def test_what_waits_for_a_control_that_is_configured_no_more_is_refused(there):
     assert not site.device.log
     asyncio.run(site.keeper.strangers())
     (told,) = site.journal.history(0, 1e12)
-    assert (told.jti, told.state, told.code) == ("one", State.REJECTED, "E_ASSET")
+    assert (told.jti, told.state, told.code) == ("one", OrderState.REJECTED, "E_ASSET")
     site.close()
 
 
 def test_a_start_begins_nothing_again_of_which_only_the_order_is_known():
     site = Site(array=False)
     site.start()
-    held = replace(event(order(start=0.0)), state=State.STARTED, began=True)
-    site.journal.save(Change(events=[held]))
+    held = replace(event(order(start=0.0)), state=OrderState.STARTED, began=True)
+    site.journal.save(Transaction(events=[held]))
     asyncio.run(site.keeper.recover())
     asyncio.run(site.keeper.tend("it"))
     assert not site.device.log
-    assert states(site) == [State.ABORTED]
+    assert states(site) == [OrderState.ABORTED]
     site.close()
 
 
@@ -523,7 +523,7 @@ def test_a_start_empties_what_stands_in_our_priority_before_it_does_anything_els
 
 
 def test_a_limit_that_was_held_when_the_agent_died_is_told_to_be_broken_off():
-    site = Site(agreed(Kind.LIMIT), array=False)
+    site = Site(agreed(LossRule.LIMIT), array=False)
     acts = {float(at): heard for at in range(0, 120, 30)}
     one = event(order("one", "6", 30.0, 600.0, action="limit"))
     asyncio.run(run(site, Plan([one], acts, lasts=100.0)))
@@ -533,13 +533,13 @@ def test_a_limit_that_was_held_when_the_agent_died_is_told_to_be_broken_off():
     asyncio.run(site.keeper.recover())
     assert site.device.register == Decimal(10)
     (state,) = [one.state for one in site.journal.events.values()]
-    assert state is State.ABORTED
+    assert state is OrderState.ABORTED
     site.close()
 
 
 def test_a_limit_never_raises():
     """Rule H12."""
-    site = Site(agreed(Kind.LIMIT, failsafe=Failsafe(Decimal(10), 0.0, 0.0)), array=False)
+    site = Site(agreed(LossRule.LIMIT, failsafe=Failsafe(Decimal(10), 0.0, 0.0)), array=False)
     site.device.register = Decimal(8)
     one = event(order("one", "12", 30.0, 180.0, action="limit"))
     asyncio.run(run(site, Plan([one], {})))
@@ -552,14 +552,14 @@ def test_who_lost_to_an_emergency_is_not_told_to_have_been_completed():
     events = [event(order()), event(order("two", "-2", 90.0, 60.0, emergency=True))]
     asyncio.run(run(site, Plan(events, {})))
     told = [one.state for one in site.journal.history(0, 1e12) if one.jti == "one"]
-    assert told == [State.STARTED, State.SUPERSEDED, State.SUPERSEDED]
+    assert told == [OrderState.STARTED, OrderState.SUPERSEDED, OrderState.SUPERSEDED]
     site.close()
 
 
 def test_an_agent_that_ends_begins_nothing_any_more():
     site = Site()
     site.start()
-    site.journal.save(Change(events=[event(order(start=0.0))]))
+    site.journal.save(Transaction(events=[event(order(start=0.0))]))
     site.keeper.closing = True
     asyncio.run(site.keeper.tend("it"))
     assert not site.device.log
@@ -567,7 +567,7 @@ def test_an_agent_that_ends_begins_nothing_any_more():
 
 
 def test_a_boot_without_a_clock_does_not_begin_the_failsafes_time_anew():
-    site = Site(agreed(Kind.LIMIT), array=False)
+    site = Site(agreed(LossRule.LIMIT), array=False)
 
     async def lives(begin, end):
         site.start()
@@ -607,7 +607,7 @@ def test_what_is_abandoned_while_it_is_held_is_given_back_and_not_begun_again(ar
     site, plan = make()
     assert not asyncio.run(run(site, plan))
     assert site.device.log == [(30.0, Decimal("-1.5")), (100.0, None if array else Decimal(32))]
-    assert states(site)[-1] is State.CANCELLED
+    assert states(site)[-1] is OrderState.CANCELLED
     site.close()
 
 
@@ -619,12 +619,12 @@ def test_what_is_abandoned_out_of_reach_is_never_taken_for_what_stood_there_befo
     acts = {90.0: away, 100.0: asks(abandon), 120.0: back}
     asyncio.run(run(site, Plan([event(order())], acts)))
     assert site.device.log == [(30.0, Decimal("-1.5"))]
-    assert states(site)[-2:] == [State.RELEASE_PENDING, State.FAILED]
+    assert states(site)[-2:] == [OrderState.RELEASE_PENDING, OrderState.FAILED]
     site.close()
 
 
 def test_a_limit_goes_down_and_up_in_steps_and_never_above_what_was_in_force():
-    site = Site(agreed(Kind.LIMIT, ramp=Decimal(2), failsafe=Failsafe(Decimal(10), 0.0, 0.0)),
+    site = Site(agreed(LossRule.LIMIT, ramp=Decimal(2), failsafe=Failsafe(Decimal(10), 0.0, 0.0)),
                 array=False)  # fmt: skip
     one = event(order("one", "26", 30.0, 900.0, action="limit"))
     assert not asyncio.run(run(site, Plan([one], {}, lasts=1200.0)))
@@ -664,6 +664,6 @@ def test_an_order_whose_guard_does_not_hold_when_it_should_begin_is_refused(good
         assert site.device.log == [(60.0, Decimal("-1.5")), (210.0, None)]
     else:
         (told,) = site.journal.history(0, 1e12)
-        assert (told.state, told.code) == (State.REJECTED, "E_GUARD(stairs)")
+        assert (told.state, told.code) == (OrderState.REJECTED, "E_GUARD(stairs)")
         assert not site.device.log
     site.close()

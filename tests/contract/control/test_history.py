@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from agent.control.history import sentences
-from agent.control.model import Kind
+from agent.control.model import LossRule
 from tests.contract.control.explorer import Plan, run
 from tests.contract.control.pretend import ZONE, Site, agreed, event, order
 
@@ -79,7 +79,7 @@ def test_an_order_too_short_to_wait_says_what_it_waited_for():
 
 
 def test_each_failsafe_is_a_sentence_of_its_own():
-    site = Site(agreed(Kind.LIMIT), array=False)
+    site = Site(agreed(LossRule.LIMIT), array=False)
     one = event(order("one", "6", 300.0, 600.0, action="limit"))
     acts = {float(at): heard for at in (*range(0, 200, 30), *range(300, 340, 30))}
     assert not asyncio.run(run(site, Plan([one], acts, lasts=8000.0)))

@@ -9,9 +9,9 @@ from decimal import Decimal
 import pytest
 
 from agent.control.journal import CLOSED
-from agent.control.model import Grant, Kind, Limits, State
-from agent.control.records import Change
-from agent.control.row import Phase, Row
+from agent.control.model import Grant, Limits, LossRule, OrderState
+from agent.control.records import Transaction
+from agent.control.row import HoldRecord, Phase
 from tests.contract.control.explorer import Plan, run
 from tests.contract.control.pretend import BEGIN, PLACE, Site, agreed, event, order
 
@@ -27,14 +27,14 @@ def site():
 
 
 def done(number: int, start: float):
-    return replace(event(order(f"old-{number}", start=start)), state=State.COMPLETED)
+    return replace(event(order(f"old-{number}", start=start)), state=OrderState.COMPLETED)
 
 
 def test_what_no_quota_looks_back_to_is_forgotten_and_the_rest_is_not(site):
     for number in range(10):
-        site.journal.save(Change(events=[done(number, -number * 2 * DAY)]))
+        site.journal.save(Transaction(events=[done(number, -number * 2 * DAY)]))
     waiting = event(order("waiting", start=-30 * DAY))
-    site.journal.save(Change(events=[waiting]))
+    site.journal.save(Transaction(events=[waiting]))
     asyncio.run(site.keeper.prune())
     left = {one.order.jti for one in site.journal.of(site.fit.key)}
     assert left == {"old-0", "old-1", "old-2", "old-3", "old-4", "waiting"}
@@ -45,12 +45,12 @@ def test_what_no_quota_looks_back_to_is_forgotten_and_the_rest_is_not(site):
 
 def test_rows_of_what_was_given_back_do_not_fill_the_disk(site):
     held = Decimal(-1)
-    row = Row(
+    row = HoldRecord(
         "it", "one", PLACE, 13, None, held, (held,), None, site.truth.moment(), BEGIN + 60, 60.0
     )
-    still = site.journal.save(Change(row))
+    still = site.journal.save(Transaction(row))
     for _ in range(CLOSED + 20):
-        site.journal.save(Change(replace(row, phase=Phase.CLOSED)))
+        site.journal.save(Transaction(replace(row, phase=Phase.CLOSED)))
     asyncio.run(site.keeper.prune())
     count = site.journal._db.one("SELECT count(*) FROM hold")
     assert count == CLOSED + 1
@@ -80,7 +80,7 @@ def test_what_a_later_version_wrote_is_given_back_by_this_one_and_allows_nothing
                       ("it",), ("offset",), Limits())  # fmt: skip
         site.journal.grant(grant)
     going = event(order(start=0.0, lasts=600.0))
-    site.journal.save(Change(events=[going]))
+    site.journal.save(Transaction(events=[going]))
     asyncio.run(site.keeper.tend("it"))
     assert site.device.slots[13] == Decimal("-1.5")
     before = site.journal.memo(site.fit.key)
@@ -101,11 +101,11 @@ def test_what_a_later_version_wrote_is_given_back_by_this_one_and_allows_nothing
     assert set(site.journal.grants) == {"plain"}
     asyncio.run(site.keeper.recover())
     assert site.device.slots[13] is None
-    assert [one.state for one in site.journal.history(0, 1e12)][-1] is State.ABORTED
+    assert [one.state for one in site.journal.history(0, 1e12)][-1] is OrderState.ABORTED
 
 
 def test_nothing_is_forgotten_by_a_clock_that_cannot_be_relied_on(site):
-    site.journal.save(Change(events=[done(1, -20 * DAY)]))
+    site.journal.save(Transaction(events=[done(1, -20 * DAY)]))
     site.truth.trusted = False
     asyncio.run(site.keeper.prune())
     assert len(site.journal.of(site.fit.key)) == 1
@@ -113,7 +113,7 @@ def test_nothing_is_forgotten_by_a_clock_that_cannot_be_relied_on(site):
 
 def test_quotas_and_cancellations_survive_a_start_with_a_clock_ten_years_ahead(site):
     """Rule H4."""
-    site.journal.save(Change(events=[done(1, -DAY)]))
+    site.journal.save(Transaction(events=[done(1, -DAY)]))
     site.journal.refuse_later("0192-not-yet-here", ["it"], BEGIN + 3600)
     site.die()
     site.truth.wrong, site.truth.trusted = 10 * 365 * DAY, False
@@ -129,7 +129,7 @@ def test_quotas_and_cancellations_survive_a_start_with_a_clock_ten_years_ahead(s
 
 
 def test_the_keeper_forgets_by_itself(site):
-    site.journal.save(Change(events=[done(1, -20 * DAY)]))
+    site.journal.save(Transaction(events=[done(1, -20 * DAY)]))
 
     async def scenario():
         rounds = asyncio.ensure_future(site.keeper.rounds()["journal pruning"]())
@@ -148,13 +148,13 @@ def test_the_power_before_and_after_is_told_by_whatever_tells_it_then():
 
     asyncio.run(run(site, Plan([event(order())], {10.0: measured})))
     told = {one.state: one for one in site.journal.history(0, 1e12)}
-    assert told[State.STARTED].before
-    assert told[State.COMPLETED].before
-    assert told[State.COMPLETED].after
+    assert told[OrderState.STARTED].before
+    assert told[OrderState.COMPLETED].before
+    assert told[OrderState.COMPLETED].after
     site.close()
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", list(LossRule))
 def test_a_persons_hand_counts_to_the_end_of_the_event_and_against_a_failsafe_for_a_day(kind):
     """Rule H7."""
 
@@ -162,7 +162,7 @@ def test_a_persons_hand_counts_to_the_end_of_the_event_and_against_a_failsafe_fo
         site.device.person(Decimal(21))
 
     site = Site(agreed(kind), array=False)
-    limit = kind is Kind.LIMIT
+    limit = kind is LossRule.LIMIT
     plan = Plan([event(order(action="limit" if limit else "offset"))], {100.0: person}, lasts=120.0)
     asyncio.run(run(site, plan))
     memo = site.journal.memo(site.fit.key)
@@ -174,7 +174,7 @@ def test_a_persons_hand_counts_to_the_end_of_the_event_and_against_a_failsafe_fo
 
 def test_a_start_falls_back_though_a_failsafe_had_ended_in_silence_once_the_centre_spoke_again():
     """LPC-911: at every start. It had been silent, was heard again, and then the agent died."""
-    site = Site(agreed(Kind.LIMIT), array=False)
+    site = Site(agreed(LossRule.LIMIT), array=False)
     first = event(order(value="16", action="limit", lasts=60.0))
     asyncio.run(run(site, Plan([first], {7300.0: lambda site: site.keeper.heard()}, lasts=7350.0)))
     assert site.device.register == Decimal(32)
@@ -187,7 +187,7 @@ def test_a_start_falls_back_though_a_failsafe_had_ended_in_silence_once_the_cent
 
 
 def test_a_heartbeat_costs_no_commit():
-    site = Site(agreed(Kind.LIMIT), array=False)
+    site = Site(agreed(LossRule.LIMIT), array=False)
     acts = {float(at): lambda site: site.keeper.heard() for at in range(30, 7000, 60)}
     asyncio.run(run(site, Plan([event(order(value="16", action="limit"))], acts, lasts=1000.0)))
     saved, to_disk = [], site.save
@@ -211,7 +211,7 @@ def test_a_heartbeat_costs_no_commit():
 
 def test_a_control_that_an_error_breaks_off_gives_back_and_serves_again(site):
     """Rule H29."""
-    site.journal.save(Change(events=[event(order(start=0.0, lasts=7000.0))]))
+    site.journal.save(Transaction(events=[event(order(start=0.0, lasts=7000.0))]))
     site.truth.at = 5.0
     keeper, serve = site.keeper, site.keeper.rounds()["control it"]
 
@@ -229,7 +229,7 @@ def test_a_control_that_an_error_breaks_off_gives_back_and_serves_again(site):
         assert site.device.slots[13] is None, "given back at once, not with the next attempt"
         keeper._tend = real
         rounds = asyncio.ensure_future(serve())
-        site.journal.save(Change(events=[event(order("two", start=5.0, lasts=7000.0))]))
+        site.journal.save(Transaction(events=[event(order("two", start=5.0, lasts=7000.0))]))
         keeper.wake("it")
         await until(lambda: site.device.slots.get(13) == Decimal("-1.5"))
         keeper._tend = wrong
@@ -244,14 +244,14 @@ def test_a_control_that_an_error_breaks_off_gives_back_and_serves_again(site):
         assert site.device.slots[13] is None
         keeper._tend = real
         rounds = asyncio.ensure_future(serve())
-        site.journal.save(Change(events=[event(order("three", start=site.truth.at))]))
+        site.journal.save(Transaction(events=[event(order("three", start=site.truth.at))]))
         keeper.wake("it")
         await until(lambda: site.device.slots.get(13) == Decimal("-1.5"))
         rounds.cancel()
 
     asyncio.run(scenario())
     assert {one.state for one in site.journal.history(0, 1e12) if one.jti == "one"} >= {
-        State.ABORTED
+        OrderState.ABORTED
     }
 
 

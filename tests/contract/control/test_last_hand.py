@@ -10,10 +10,10 @@ import pytest
 
 from agent.control.journal import Journal
 from agent.control.journal_copy import JournalCopy
-from agent.control.model import State
-from agent.control.records import Change
+from agent.control.model import OrderState
+from agent.control.records import Transaction
 from agent.control.release import release_all
-from agent.control.row import Phase, Place, Row
+from agent.control.row import HoldRecord, Phase, WriteTarget
 from agent.control.stamps import Moment
 from hil.charger import Charger
 from hil.modbus_server import Reply, serving
@@ -23,10 +23,12 @@ LIMIT = "holding/1100/uint32 write@5004/uint16 alone"
 HELD = Decimal(16)
 
 
-def row(port: int) -> Row:
+def row(port: int) -> HoldRecord:
     settings = f'{{"host": "127.0.0.1", "port": {port}}}'
-    place = Place("cars", "modbus-tcp", settings, "wallbox", "limit", "255", LIMIT, "A", "0.001")
-    return Row(
+    place = WriteTarget(
+        "cars", "modbus-tcp", settings, "wallbox", "limit", "255", LIMIT, "A", "0.001"
+    )
+    return HoldRecord(
         "it", "one", place, None, Decimal(32), HELD, (HELD,), Decimal(32), NOW, NOW.wall + 600,
         600.0, base=Decimal(32), phase=Phase.APPLIED, failsafe=Decimal(10),
     )  # fmt: skip
@@ -40,7 +42,7 @@ def given_back(folder, made, limits):
     async def scenario():
         async with serving(lambda _, pdu: Reply(charger(pdu))) as port:
             with Journal.open(folder / "control.sqlite", lambda _: None) as journal:
-                journal.save(Change(made(row(port))))
+                journal.save(Transaction(made(row(port))))
                 (given,) = await release_all(
                     journal, JournalCopy(folder / "run"), lambda: NOW, 10.0, limits=limits
                 )
@@ -51,9 +53,9 @@ def given_back(folder, made, limits):
     return charger.limit, words, rows
 
 
-def ended(one: Row) -> Row:
+def ended(one: HoldRecord) -> HoldRecord:
     """A guard has tripped, and the charger was out of reach then."""
-    return replace(one, pending=True).releasing(State.ABORTED, "guard:cellar")
+    return replace(one, pending=True).releasing(OrderState.ABORTED, "guard:cellar")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def test_a_line_on_which_nobody_answers_takes_no_more_time_than_there_is(tmp_pat
     async def scenario():
         async with serving(lambda *_: None) as port:
             with Journal.open(tmp_path / "control.sqlite", lambda _: None) as journal:
-                journal.save(Change(row(port)))
+                journal.save(Transaction(row(port)))
                 (given,) = await release_all(
                     journal, JournalCopy(tmp_path / "run"), lambda: NOW, 0.2, limits=True
                 )
@@ -94,7 +96,7 @@ def test_a_write_that_a_busy_gateway_carries_out_after_the_death_is_given_back_t
         async with serving(lambda _, pdu: Reply(charger(pdu))) as port:
             with Journal.open(tmp_path / "control.sqlite", lambda _: None) as journal:
                 for made in (row(port), replace(row(port), phase=Phase.WRITING)):
-                    journal.save(Change(made))
+                    journal.save(Transaction(made))
                     carried_out = asyncio.get_running_loop().call_later(
                         0.2, setattr, charger, "limit", int(HELD * 1000)
                     )
@@ -127,7 +129,9 @@ def test_a_device_that_does_not_answer_at_once_is_asked_again(tmp_path):
             with Journal.open(tmp_path / "control.sqlite", lambda _: None) as journal:
                 made = row(port)
                 settings = made.place.settings.replace("}", ', "timeout": 0.3}')
-                journal.save(Change(replace(made, place=replace(made.place, settings=settings))))
+                journal.save(
+                    Transaction(replace(made, place=replace(made.place, settings=settings)))
+                )
                 (given,) = await release_all(
                     journal, JournalCopy(tmp_path / "run"), lambda: NOW, 20.0, limits=True
                 )

@@ -8,8 +8,8 @@ from decimal import Decimal
 
 import pytest
 
-from agent.control.model import State
-from agent.control.records import Change
+from agent.control.model import OrderState
+from agent.control.records import Transaction
 from agent.control.row import Dog
 from agent.errors import Refused
 from tests.contract.control.pretend import DOG, Site, event, order
@@ -32,7 +32,7 @@ def attempt(site):
     """What was measured, and what the person beside it was told."""
     site.start()
     site.journal.save(
-        Change(memos=[(site.fit.key, replace(site.journal.memo(site.fit.key), tested=""))])
+        Transaction(memos=[(site.fit.key, replace(site.journal.memo(site.fit.key), tested=""))])
     )
     told = []
 
@@ -136,7 +136,7 @@ def test_what_it_was_seen_to_fall_back_to_is_ours_and_given_back_after_a_death(s
     site.dog = SEEN
     attempt(site)
     begin = site.truth.at
-    site.journal.save(Change(events=[event(order(start=begin, lasts=400.0))]))
+    site.journal.save(Transaction(events=[event(order(start=begin, lasts=400.0))]))
     asyncio.run(site.keeper.tend("it"))
     assert site.device.register == Decimal("-1.5")
     site.die()
@@ -145,12 +145,12 @@ def test_what_it_was_seen_to_fall_back_to_is_ours_and_given_back_after_a_death(s
     assert site.device.register == Decimal(8)
     site.start()
     asyncio.run(site.keeper.recover())
-    assert site.journal.history(0, 1e12)[-1].state is State.ABORTED
+    assert site.journal.history(0, 1e12)[-1].state is OrderState.ABORTED
 
 
 def test_the_watchdog_is_called_off_for_a_person_too_or_it_would_fall_back_over_their_value(site):
     site.start()
-    site.journal.save(Change(events=[event(order(start=0.0, lasts=400.0))]))
+    site.journal.save(Transaction(events=[event(order(start=0.0, lasts=400.0))]))
     asyncio.run(site.keeper.tend("it"))
     assert site.device.timeout == 60
     site.device.register = Decimal(21)

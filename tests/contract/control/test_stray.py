@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import pytest
 
-from agent.control.model import Kind, State
+from agent.control.model import LossRule, OrderState
 from agent.errors import Refused
 from tests.contract.control.pretend import Crash, Site, agreed
 
@@ -26,7 +26,7 @@ def lost(site):
 
 @pytest.fixture
 def charger():
-    site = Site(agreed(Kind.LIMIT), array=False)
+    site = Site(agreed(LossRule.LIMIT), array=False)
     yield site
     site.close()
 
@@ -57,13 +57,13 @@ def test_a_register_is_given_back_to_what_a_person_says(charger):
     assert not charger.findings
     assert not alarm(charger)
     (told,) = charger.journal.history(0, 1e12)
-    assert told.state is State.COMPLETED
+    assert told.state is OrderState.COMPLETED
     assert told.words == "put back to 32 by me; given back, confirmed"
 
 
 def test_cut_anywhere_while_it_is_put_back_it_is_put_back_by_the_next_start():
     for fatal in range(1, 100):
-        site = Site(agreed(Kind.LIMIT), array=False)
+        site = Site(agreed(LossRule.LIMIT), array=False)
         site.device.register = Decimal(6)
         keeper = lost(site)
         site.steps.now, site.steps.fatal = 0, fatal

@@ -12,7 +12,7 @@ import pytest
 from agent.authority.member import Member
 from agent.authority.sign import Signer
 from agent.authority.verify import verify
-from agent.control.model import State
+from agent.control.model import OrderState
 from tests.contract.control.test_desk import NOW, Bench
 from tests.unit.authority.objects import MEMBERS, NAMES, SIGNERS, claims, known, signed
 
@@ -79,13 +79,13 @@ def test_a_number_that_looks_like_a_key_takes_no_key_back(bench):
     revoke(bench, "boiler_operator", {"jti": orders}, {"jti": grants})
     bench.restart()
     bench.tend()
-    assert State.ABORTED not in bench.states
+    assert OrderState.ABORTED not in bench.states
     # nor where the number is that of a grant of one's own
     own = {**STANDS, "iss": NAMES["boiler_operator"], "role": "boiler_operator", "jti": grants}
     bench.take(signed("dr-grant+jwt", "boiler_operator", **own))
     revoke(bench, "boiler_operator", {"jti": grants}, ver=2)
     bench.tend()
-    assert State.ABORTED not in bench.states
+    assert OrderState.ABORTED not in bench.states
     assert bench.site.journal.grants[LATER].revoked is None
     assert bench.site.journal.grants[grants].revoked is not None
 
@@ -134,7 +134,7 @@ def test_an_order_takes_no_place_of_another_that_has_its_number(bench):
     assert again["targets"]["boiler-offset"]["code"] == "E_REPLAY"
     event = bench.site.journal.events["0192-the-first", "boiler-offset"]
     assert event.order.by == NAMES["grid_operator"]
-    assert event.state is State.STARTED
+    assert event.state is OrderState.STARTED
 
 
 def test_a_cancellation_before_its_order_ends_only_what_its_sender_could_end(bench):

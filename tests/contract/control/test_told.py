@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 
 from agent.control.desk import Desk
-from agent.control.model import Kind, State
-from agent.control.records import Change, Outcome
+from agent.control.model import LossRule, OrderState
+from agent.control.records import Outcome, Transaction
 from agent.steering import calls
 from agent.steering.wiring import Steering
 from tests.contract.control.pretend import Site, agreed, event, order
@@ -28,10 +28,10 @@ def steering(site: Site, place: str | None) -> Steering:
     return Steering(config, site.keeper, Desk(site.keeper, site.read), None)
 
 
-def holding(kind: Kind = Kind.SHIFT, lasts: float = 600.0) -> Site:
+def holding(kind: LossRule = LossRule.SHIFT, lasts: float = 600.0) -> Site:
     site = Site(agreed(kind))
     site.start()
-    site.journal.save(Change(events=[event(order(start=0.0, lasts=lasts, value="-1.5"))]))
+    site.journal.save(Transaction(events=[event(order(start=0.0, lasts=lasts, value="-1.5"))]))
     asyncio.run(site.keeper.tend("it"))
     assert site.device.slots[13] is not None
     return site
@@ -68,7 +68,7 @@ def test_what_is_held_in_a_dwelling_is_told_to_nobody():
 
 
 def test_a_failsafe_that_ends_with_the_centres_next_word_has_no_end():
-    site = Site(agreed(Kind.LIMIT))
+    site = Site(agreed(LossRule.LIMIT))
     site.start()
     site.keeper.heard()
     for at in (0.0, 60.0, 121.0, 200.0):
@@ -97,7 +97,7 @@ def test_what_becomes_of_an_order_is_told_also_where_its_control_is_gone(place):
     """Rule H11."""
     site = Site()
     site.start()
-    site.journal.save(Change(events=[event(order(start=0.0))]))
+    site.journal.save(Transaction(events=[event(order(start=0.0))]))
     here = steering(site, place)
     site.keeper.fits, here.config.controls = {}, {}
     site.journal.key_of = lambda _: None
@@ -110,8 +110,10 @@ def test_who_ordered_hears_that_there_is_no_control_of_that_name_and_nobody_else
     site = Site()
     site.start()
     site.journal.key_of = lambda name: site.fit.key if name == "it" else None
-    no = Outcome("j", "boiller", State.REJECTED, 0.0, "E_ASSET", "nothing is called so", by="r.ex")
-    site.journal.save(Change(outcomes=[no, replace(no, control="it")]))
+    no = Outcome(
+        "j", "boiller", OrderState.REJECTED, 0.0, "E_ASSET", "nothing is called so", by="r.ex"
+    )
+    site.journal.save(Transaction(outcomes=[no, replace(no, control="it")]))
     here = steering(site, None)  # `it` is in a dwelling
     (one,) = here.outcomes("r.ex").values()
     assert (one["control"], one["code"]) == ("boiller", "E_ASSET")
@@ -124,7 +126,7 @@ def test_who_ordered_hears_that_there_is_no_control_of_that_name_and_nobody_else
 @pytest.mark.parametrize("place", ["B1", None], ids=["common", "dwelling"])
 @pytest.mark.parametrize("what", ["failsafe", "test", ""])
 def test_what_becomes_of_no_order_is_told_also_where_its_control_is_gone(what, place):
-    site = Site(agreed(Kind.LIMIT if what == "failsafe" else Kind.SHIFT))
+    site = Site(agreed(LossRule.LIMIT if what == "failsafe" else LossRule.SHIFT))
     site.start()
     if what == "test":
         asyncio.run(site.keeper.test("it", unheard))
@@ -176,7 +178,7 @@ def test_a_begin_tells_what_stood_in_a_register_before_for_whoever_replaces_the_
     """Rule A15."""
     site = Site(array=array)
     site.start()
-    site.journal.save(Change(events=[event(order(start=0.0))]))
+    site.journal.save(Transaction(events=[event(order(start=0.0))]))
     asyncio.run(site.keeper.tend("it"))
     told = {one["state"]: one for one in steering(site, "B1").outcomes().values()}
     assert told["STARTED"].get("pre") == pre

@@ -11,7 +11,7 @@ from decimal import Decimal
 import pytest
 
 from agent.control.model import Limits
-from agent.control.records import Change
+from agent.control.records import Transaction
 from agent.errors import Refused
 from tests.contract.control.pretend import Site, agreed, event, order
 
@@ -22,7 +22,7 @@ LIMITS = Limits(least=Decimal(-2), most=Decimal(40), duration=7200.0, emergency=
 def site():
     made = Site(agreed(limits=LIMITS))
     made.start()
-    made.journal.save(Change(memos=[(made.fit.key, replace(memo(made), tested=""))]))
+    made.journal.save(Transaction(memos=[(made.fit.key, replace(memo(made), tested=""))]))
     yield made
     made.close()
 
@@ -83,8 +83,8 @@ def test_what_is_in_the_way_is_said_and_nothing_is_written(site, way, why):
 
 
 def test_what_is_held_is_not_tested(site):
-    site.journal.save(Change(memos=[(site.fit.key, replace(memo(site), tested="v1"))]))
-    site.journal.save(Change(events=[event(order(start=0.0))]))
+    site.journal.save(Transaction(memos=[(site.fit.key, replace(memo(site), tested="v1"))]))
+    site.journal.save(Transaction(events=[event(order(start=0.0))]))
     asyncio.run(site.keeper.tend("it"))
     with pytest.raises(Refused, match="is held now"):
         attempt(site)

@@ -7,8 +7,8 @@ from __future__ import annotations
 import asyncio
 from decimal import Decimal
 
-from agent.control.model import State
-from agent.control.records import Change
+from agent.control.model import OrderState
+from agent.control.records import Transaction
 from tests.contract.control.explorer import BOUND, TICK
 from tests.contract.control.pretend import Crash, Site, event, order
 
@@ -34,7 +34,7 @@ async def run(sites, events, fatal, lasts=500.0):
                     first, back[site] = back[site] == 0.0, None
                     site.start()
                     if first:
-                        site.journal.save(Change(events=[one]))
+                        site.journal.save(Transaction(events=[one]))
                     await site.keeper.recover()
                 elif back[site] is None:
                     await site.keeper.tend("it")
@@ -56,7 +56,7 @@ def test_whoever_comes_second_is_refused_and_takes_nothing_away():
     seen = asyncio.run(run((one, other), events, -1))
     assert seen[60.0] == seen[200.0] == FIRST
     assert seen[210.0] is None
-    assert ended(other) == [State.REJECTED]
+    assert ended(other) == [OrderState.REJECTED]
     one.close()
     other.close()
 

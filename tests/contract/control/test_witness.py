@@ -14,7 +14,7 @@ from agent.authority.key import Key
 from agent.authority.kinds import WITNESS
 from agent.authority.member import Member
 from agent.authority.votes import CONFIRMED_WITHIN
-from agent.clerk import Asker
+from agent.clerk import Caller
 from agent.errors import Refused
 from tests.contract.control.test_desk import NOW, Bench
 from tests.unit.authority.objects import DAY, NAMES
@@ -50,7 +50,7 @@ class Site:
         )  # fmt: skip
 
     def ask(self, call, who, **args):
-        asker = Asker(who, witness)
+        asker = Caller(who, witness)
         return asyncio.run(witness.CALLS[f"control.{call}"](self.house, asker, **args))
 
     def order(self):
@@ -79,7 +79,7 @@ def test_what_one_records_and_another_confirms_stands_for_the_residents(site):
     assert taken["state"] == "SCHEDULED"
     assert answer["grant"] in taken["grants"]
     site.here.believed()
-    shown = asyncio.run(notary.trust_show(site.house, Asker("dupont", witness)))["list"]
+    shown = asyncio.run(notary.trust_show(site.house, Caller("dupont", witness)))["list"]
     assert shown["left_out"] == []  # our own key is in no list, and counts by the configuration
     site.bench.site.keeper.journal.silence(site.own.kid)  # the configuration forbids it meanwhile
     assert site.order()["code"] == "E_REVOKED(residents_council)"

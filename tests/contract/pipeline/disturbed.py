@@ -16,18 +16,18 @@ from unittest import mock
 
 from agent.clock import Clock
 from agent.drivers.mbus.bus import MbusTcp
-from agent.drivers.mbus.settings import TcpSettings as MbusSettings
-from agent.drivers.mbus.wire import Wire
+from agent.drivers.mbus.settings import MbusTcpSettings as MbusSettings
+from agent.drivers.mbus.wire import MbusWire
 from agent.drivers.modbus.rtu import Speed
 from agent.drivers.modbus.rtuwire import RtuWire
 from agent.drivers.modbus.serialline import ModbusRtu, RtuSettings
-from agent.drivers.modbus.stream import Stream
-from agent.drivers.modbus.tcp import ModbusTcp, TcpSettings
+from agent.drivers.modbus.stream import ByteStream
+from agent.drivers.modbus.tcp import ModbusTcp, ModbusTcpSettings
 from agent.drivers.modbus.tcpwire import TcpWire
 from agent.lifetime import end
 from agent.link import Link
 from agent.model import Point
-from agent.pipeline.account import Account
+from agent.pipeline.account import SlotAccount
 from agent.pipeline.device import Device
 from agent.pipeline.intake import Intake
 from agent.pipeline.ledger import Ledger
@@ -131,7 +131,7 @@ class Rtu:
             async with ModbusRtu.open(settings) as driver:
                 yield driver
             return
-        stream = Stream("memory")
+        stream = ByteStream("memory")
         stream.connection_made(_Plug(self.line.take, lambda: None))
         self.line.hands_over = stream.data_received
         yield ModbusRtu(RtuWire(stream, Speed(self.baudrate), TIMEOUT))
@@ -160,11 +160,11 @@ class Tcp(Rtu):
     @asynccontextmanager
     async def open(self):
         if self.kernel:
-            settings = TcpSettings(host="127.0.0.1", port=self.port, timeout=TIMEOUT)
+            settings = ModbusTcpSettings(host="127.0.0.1", port=self.port, timeout=TIMEOUT)
             async with ModbusTcp.open(settings) as driver:
                 yield driver
             return
-        stream = Stream("memory")
+        stream = ByteStream("memory")
         visit = self.gateway.connected(stream.data_received, lambda: stream.connection_lost(None))
         stream.connection_made(_Plug(visit.feed, visit.end))
         wire = TcpWire(stream, TIMEOUT)
@@ -213,7 +213,7 @@ class Mbus:
 
     @asynccontextmanager
     async def open(self):
-        wire, loop = Wire("memory"), asyncio.get_running_loop()
+        wire, loop = MbusWire("memory"), asyncio.get_running_loop()
         converter = Converter(self.bus, wire.feed)
         wire.goes_to(lambda data: loop.call_soon(converter.feed, data))
         settings = MbusSettings(host="memory", port=1, baudrate=self.bus.baudrate)
@@ -279,7 +279,7 @@ class House:
         self.intake = Intake(self.append, flush=5.0)
         self.link = Link("riser", bus.open)
         self.poller = Poller(
-            self.link, self.devices, [Account(self.ledger, self.intake)], self.clock,
+            self.link, self.devices, [SlotAccount(self.ledger, self.intake)], self.clock,
             lambda *_: None,
         )  # fmt: skip
 

@@ -15,7 +15,7 @@ import pytest
 
 from agent.model import Point
 from agent.registry.entries import NewPlace
-from agent.registry.gate import Common, policy
+from agent.registry.gate import CommonBasis, policy
 from hil.platform.plan import judge
 from tests.contract.pipeline.checker import (
     by_slot,
@@ -88,7 +88,7 @@ def day(tmp_path_factory):
         world = World(folder, meters, points(), utc(BEGIN))
         cellar = NewPlace("cellar", "common", id=CELLAR, since=BORN)
         world.town.registry.add_places([cellar], "test", "test", BORN)
-        world.town.policy = policy("DEMO-1", Common("vote", BORN))
+        world.town.policy = policy("DEMO-1", CommonBasis("vote", BORN))
         for name in SENSORS:
             world.town.consent(f"D{name[1:]}", channel="temp")
         async with world.agent():

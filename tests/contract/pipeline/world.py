@@ -22,15 +22,15 @@ from agent.lifetime import end
 from agent.link import Link
 from agent.model import Lane, Point, Sample, Why
 from agent.outlet import ahead
-from agent.pipeline.account import Account
-from agent.pipeline.bases import Bases
+from agent.pipeline.account import SlotAccount
+from agent.pipeline.bases import RegistryBases
 from agent.pipeline.device import Device
 from agent.pipeline.directory import directory
 from agent.pipeline.intake import Intake
 from agent.pipeline.ledger import Ledger
 from agent.pipeline.poll import Poller
-from agent.pipeline.timekeeper import Book, Timekeeper
-from agent.timesync import Evidence
+from agent.pipeline.timekeeper import SlotBook, Timekeeper
+from agent.timesync import ClockEvidence
 from hil.platform.ledger import opened
 from hil.platform.unpack import unpack
 from tests.unit.pipeline.house import RECIPIENT, Town
@@ -177,7 +177,7 @@ class World:
         loop = asyncio.get_running_loop()
         clock = Clock(
             "ntp", self.folder / "clock.json", self.wall, loop.time,
-            lambda: Evidence(self.kernel, self.touched), lambda: None, lambda: self.boot,
+            lambda: ClockEvidence(self.kernel, self.touched), lambda: None, lambda: self.boot,
         )  # fmt: skip
         self.clock = clock
         with Spool.open(path, bytes(32), head, 50_000_000) as spool:
@@ -188,7 +188,7 @@ class World:
 
             intake = Intake(append, flush=5.0)
             pollers = []
-            book = Book(RECIPIENT, ledger, intake, spool, in_place)
+            book = SlotBook(RECIPIENT, ledger, intake, spool, in_place)
             self.keeper = Timekeeper(clock, lambda: [book], lambda: pollers, self.audit)
             await self.keeper.look()
             if clock.dates:
@@ -198,13 +198,15 @@ class World:
                 for name, points in self.points.items()
             ]
             link = Link("riser", self.bus)
-            poller = Poller(link, devices, [Account(ledger, intake)], clock, lambda *_: None, ZONE)
+            poller = Poller(
+                link, devices, [SlotAccount(ledger, intake)], clock, lambda *_: None, ZONE
+            )
             pollers.append(poller)
             jobs = [link.serve(), poller.run(), intake.serve(), clock.serve(), self.keeper.serve()]
             tasks = [asyncio.ensure_future(job) for job in jobs]
             told = spool.announced()
             self.deliver = lambda: self._deliver(spool, ledger, told)
-            bases = Bases(lambda: ledger.gate, lambda: ahead(ledger, clock))
+            bases = RegistryBases(lambda: ledger.gate, lambda: ahead(ledger, clock))
             self.obey = lambda: spool.apply(*bases.taken_back(spool.applied), self.wall())
             try:
                 yield

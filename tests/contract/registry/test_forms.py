@@ -10,7 +10,7 @@ import pytest
 from agent.errors import Refused
 from agent.registry import calls_forms
 from agent.registry.entries import NewOccupancy, NewPlace, NewWithdrawal
-from agent.registry.forms import Asking, Box, Look, template
+from agent.registry.forms import Box, FormLayout, Question, template
 from agent.registry.place import squeeze
 from agent.registry.registry import Registry
 
@@ -26,7 +26,7 @@ ZONE = ZoneInfo("Europe/Paris")
 
 def look(language, **templates):
     asks = [
-        Asking(
+        Question(
             box, f"The {box.recipient} & Sons",
             {"fr": f"Pour {box.purpose}", "en": f"For {box.purpose}"},
             {"fr": "deux hivers", "en": "two winters"},
@@ -34,7 +34,7 @@ def look(language, **templates):
         for box in BOXES
     ]  # fmt: skip
     texts = {language: template(None, language)} | templates
-    return Look("Les Lilas", ZONE, "Régie Dupont", "donnees@regie.example", "", asks, texts)
+    return FormLayout("Les Lilas", ZONE, "Régie Dupont", "donnees@regie.example", "", asks, texts)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.uplink.base import Uplink
-    from agent.uplink.sending import Outbox
+    from agent.uplink.sending import SendingSpool
 
 GATEWAY, RECIPIENT = "GTEST", "r.example"
 SEAL = 0.2
@@ -100,7 +100,7 @@ async def house(folder: Path) -> AsyncIterator[House]:
 async def delivering(
     at: House,
     port: int,
-    outbox: Outbox | None = None,
+    outbox: SendingSpool | None = None,
     keepalive: float = 5.0,
     station: Station | None = None,
     **more: object,
@@ -115,7 +115,11 @@ async def delivering(
 
 @asynccontextmanager
 async def serving(
-    at: House, kind: type[Uplink], settings: Any, station: Station, outbox: Outbox | None = None
+    at: House,
+    kind: type[Uplink],
+    settings: Any,
+    station: Station,
+    outbox: SendingSpool | None = None,
 ) -> AsyncIterator[None]:
     """Keep an uplink of any transport open for as long as the block."""
     at.delivery.by_broker = getattr(settings, "receipt", "") == "broker"

@@ -21,7 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from agent.buffer.batch import Stamp, write
 from agent.buffer.outbox import digest
 from agent.errors import BatchRejected, NotStored, UplinkLost
-from agent.model import BatchId, Lane, Reading, Sealed
+from agent.model import BatchId, Lane, Reading, SealedBatch
 from agent.uplink.base import Station
 from agent.uplink.courier import name
 from agent.uplink.cursors import Cursors
@@ -50,12 +50,12 @@ def exchange(folder: Path) -> Path:
     return root
 
 
-def packed(settings, station, rows=None, batch: Sealed | None = None) -> Sealed:
+def packed(settings, station, rows=None, batch: SealedBatch | None = None) -> SealedBatch:
     """A batch as it is sent."""
     id_ = BatchId(GATEWAY, RECIPIENT, "0123456789ab", 1)
     rows = rows or [Reading(series(1), 1_764_000_000, None, "M", why="silent", span=3)]
     payload = write(Stamp(id_, Lane.LIVE, 1.8e9, "trusted", "FR-1"), rows)
-    batch = batch or Sealed(id_, Lane.LIVE, payload, digest(payload), len(rows))
+    batch = batch or SealedBatch(id_, Lane.LIVE, payload, digest(payload), len(rows))
     form, body = FilesUplink.packing(settings, station)(batch)
     return replace(batch, form=form, payload=body, sha256=digest(body))
 
@@ -326,7 +326,7 @@ def test_what_is_larger_than_anybody_takes_is_never_sent(tmp_path: Path, word: s
 
     async def scenario() -> None:
         async with side(word, tmp_path) as far:
-            batch = Sealed(
+            batch = SealedBatch(
                 BatchId(GATEWAY, RECIPIENT, "0123456789ab", 1), Lane.LIVE, b"x" * size, "0" * 64, 1,
                 form="csv.gz.p7m" if far.root else "",
             )  # fmt: skip

@@ -17,7 +17,7 @@ from agent.errors import UplinkLost
 from agent.uplink.base import Station
 from agent.uplink.cursors import Cursors
 from agent.uplink.https import HttpsUplink
-from agent.uplink.reasons import Later
+from agent.uplink.reasons import NotNow
 from tests.contract.uplink.house import GATEWAY, RECIPIENT
 from tests.contract.uplink.sides import side
 from tests.contract.uplink.test_https import batch, lost, ok, scripted, settings
@@ -223,7 +223,7 @@ def test_a_redirection_is_neither_followed_nor_taken_apart_nor_read(where: bytes
             listening(say) as port,
             HttpsUplink.open(settings(port), Station(GATEWAY)) as uplink,
         ):
-            with pytest.raises(Later, match="leads to"):
+            with pytest.raises(NotNow, match="leads to"):
                 await uplink.send(batch())
         assert sent < 50, "MB"
 

@@ -15,12 +15,12 @@ import pytest
 from agent.buffer.batch import Stamp, write
 from agent.durable import later
 from agent.errors import BatchRejected, NotRecorded, NotStored, TooLarge, UplinkLost
-from agent.model import BatchId, Lane, Sealed
+from agent.model import BatchId, Lane, SealedBatch
 from agent.uplink.answers import judge, retry_after
 from agent.uplink.base import Station
 from agent.uplink.cursors import Cursors
 from agent.uplink.https import HttpsUplink
-from agent.uplink.reasons import Later
+from agent.uplink.reasons import NotNow
 from hil.ca import CA, DAY
 from hil.platform.child import Serving
 from hil.process import free_port
@@ -29,9 +29,9 @@ from tests.contract.uplink.sides import listening, settings_of, side, so
 from tests.contract.uplink.test_transports import once, sealed
 
 
-def batch(seq: int = 1, payload: bytes = b"x") -> Sealed:
+def batch(seq: int = 1, payload: bytes = b"x") -> SealedBatch:
     digest = hashlib.sha256(payload).hexdigest()
-    return Sealed(BatchId(GATEWAY, RECIPIENT, "e", seq), Lane.LIVE, payload, digest, 1)
+    return SealedBatch(BatchId(GATEWAY, RECIPIENT, "e", seq), Lane.LIVE, payload, digest, 1)
 
 
 def receipt(seq: int = 1) -> dict[str, object]:
@@ -179,7 +179,7 @@ def test_retry_after_is_kept_in_seconds_or_as_a_date_an_hour_at_most():
     assert retry_after({"retry-after": "Thu, 01 Jan 1970 00:02:00 GMT"}, 60.0) == 60
     assert retry_after({"retry-after": "999999999"}, 0.0) == 3600
     assert [retry_after({"retry-after": odd}, 0.0) for odd in ODD_WAITS] == [0] * 6
-    with pytest.raises(Later) as error:
+    with pytest.raises(NotNow) as error:
         judge(429, {"retry-after": "7"}, 0.0)
     assert error.value.seconds == 7
 
@@ -508,7 +508,7 @@ def test_a_batch_in_anothers_name_is_rejected_by_the_platform(tmp_path: Path):
         async with side("https", tmp_path) as far:
             id_ = BatchId("GOTHER", RECIPIENT, "0123456789ab", 1)
             payload = write(Stamp(id_, Lane.LIVE, 1.8e9, "trusted", "FR-1"), [])
-            sealed = Sealed(id_, Lane.LIVE, payload, hashlib.sha256(payload).hexdigest(), 0)
+            sealed = SealedBatch(id_, Lane.LIVE, payload, hashlib.sha256(payload).hexdigest(), 0)
             async with far.kind.open(far.settings, far.station) as uplink:
                 await uplink.send(sealed)
                 async with asyncio.timeout(5), aclosing(uplink.receipts()) as receipts:

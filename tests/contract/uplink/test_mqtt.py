@@ -13,7 +13,7 @@ import pytest
 
 from agent.authority.verify import Audience
 from agent.errors import BatchRejected, NotRecorded, NotStored, UplinkLost
-from agent.model import BatchId, Lane, Receipt, Sealed
+from agent.model import BatchId, Lane, Receipt, SealedBatch
 from agent.uplink.base import Station
 from agent.uplink.mqtt import MqttUplink
 from agent.uplink.reasons import NobodyThere
@@ -31,10 +31,10 @@ def settings(port: int, **options: object) -> Settings:
     return Settings(recipient=RECIPIENT, url=f"mqtt://127.0.0.1:{port}", **options)
 
 
-def batch(seq: int, size: int = 100) -> Sealed:
+def batch(seq: int, size: int = 100) -> SealedBatch:
     payload = os.urandom(size)
     digest = hashlib.sha256(payload).hexdigest()
-    return Sealed(BatchId(GATEWAY, RECIPIENT, "e", seq), Lane.LIVE, payload, digest, 1)
+    return SealedBatch(BatchId(GATEWAY, RECIPIENT, "e", seq), Lane.LIVE, payload, digest, 1)
 
 
 async def mosquitto(*words: str) -> bytes:

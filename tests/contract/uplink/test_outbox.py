@@ -10,7 +10,7 @@ from agent.buffer.batch import read
 from agent.clock import Clock
 from agent.errors import Refused
 from agent.model import Lane
-from agent.timesync import Evidence
+from agent.timesync import ClockEvidence
 from agent.uplink.outbox import SpoolOutbox
 from tests.contract.uplink.house import house, series
 from tests.contract.uplink.test_by_broker import Registry
@@ -67,7 +67,7 @@ def test_nothing_is_sealed_while_the_clock_is_untrusted(tmp_path: Path):
 
     async def scenario() -> None:
         kept = False
-        clock = Clock("ntp", evidence=lambda: Evidence(kept, None), rtc=lambda: None)
+        clock = Clock("ntp", evidence=lambda: ClockEvidence(kept, None), rtc=lambda: None)
         async with house(tmp_path) as at:
             await at.read()
             outbox = SpoolOutbox(at.spool, at.thread, clock)

@@ -20,7 +20,7 @@ import pytest
 from agent.buffer.batch import Stamp, write
 from agent.buffer.outbox import digest
 from agent.errors import NotStored, UplinkLost
-from agent.model import Lane, Reading, Sealed
+from agent.model import Lane, Reading, SealedBatch
 from hil.platform.answer import left_to_say, tell_to_say
 from hil.platform.ledger import tell_to_reject
 from tests.contract.uplink.house import GATEWAY, RECIPIENT, House, house, series, serving
@@ -55,7 +55,7 @@ def out_of_order(folder: Path) -> list[tuple[Any, ...]]:
         ).fetchall()
 
 
-async def sealed(at: House) -> list[Sealed]:
+async def sealed(at: House) -> list[SealedBatch]:
     """Everything that waits, sealed."""
     while await at.outbox.seal(Lane.LIVE, 0, 5_000, 48_000):
         pass
@@ -347,7 +347,7 @@ def test_copies_held_back_change_nothing_after_all_is_settled_nor_after_an_epoch
         async with side(word, tmp_path) as far, house(tmp_path) as at:
             await packs(at, far)
             begin = int(time.time())
-            copies: list[Sealed] = []
+            copies: list[SealedBatch] = []
             for nth in range(3):
                 await at.read(slot=begin + nth)
                 copies = await sealed(at)
@@ -369,7 +369,7 @@ def test_copies_held_back_change_nothing_after_all_is_settled_nor_after_an_epoch
     asyncio.run(scenario())
 
 
-async def deliver(far: Side, copies: list[Sealed]) -> None:
+async def deliver(far: Side, copies: list[SealedBatch]) -> None:
     """Hand over copies that were under way all the time."""
     async with far.kind.open(far.settings, far.station) as uplink:
         for copy in copies:
@@ -391,7 +391,7 @@ async def contradicted(at: House, far: Side, slot: int) -> None:
     (ours,) = await sealed(at)
     stranger = Reading(series(99), slot, Decimal(7), "V")
     payload = write(Stamp(ours.id, Lane.LIVE, time.time(), "trusted", "DEMO-1"), [stranger])
-    other = Sealed(ours.id, Lane.LIVE, payload, digest(payload), 1)
+    other = SealedBatch(ours.id, Lane.LIVE, payload, digest(payload), 1)
     if packing := far.kind.packing(far.settings, far.station):
         form, packed = packing(other)
         other = replace(other, form=form, payload=packed, sha256=digest(packed))

@@ -16,11 +16,11 @@ from agent import app as agent
 from agent import calls, timecalls
 from agent.buffer.batch import BatchHead, read_retractions
 from agent.buffer.spool import Spool
-from agent.clerk import Asker
+from agent.clerk import Caller
 from agent.cli import app
 from agent.clock import Clock, stamp
 from agent.errors import Refused
-from agent.model import Mark
+from agent.model import SlotMark
 from agent.registry import identity
 from tests.contract.upstream.running import at_work, configured, until
 from tests.contract.upstream.test_full_disk import DEVICE
@@ -33,7 +33,7 @@ async def nobody(_):
     pass
 
 
-ASKER = Asker("anne", nobody)
+ASKER = Caller("anne", nobody)
 
 
 def building(folder: Path) -> Path:
@@ -49,7 +49,7 @@ def ahead(folder: Path, seconds: int) -> int:
     since = int(time.time())
     with Spool.open(folder / "state" / "spool-r.example.db", who.spool_key, head, 50_000_000) as it:
         it.belongs_to(who.state)
-        it.append([], {KEY: Mark(since + seconds, heard=True)})
+        it.append([], {KEY: SlotMark(since + seconds, heard=True)})
     return since
 
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from agent.model import Mark
+from agent.model import SlotMark
 from hil.platform.ledger import opened
 from hil.platform.listen import Desk
 from hil.platform.report import report, rows
@@ -72,7 +72,7 @@ def test_an_agent_starts_on_a_disk_without_room_and_states_the_slots_it_missed(s
     """Guards rules G2, G8."""
     key = ("boiler", 1)
 
-    async def start(reserve: str, mark: Mark | None = None) -> tuple[Mark, Mark]:
+    async def start(reserve: str, mark: SlotMark | None = None) -> tuple[SlotMark, SlotMark]:
         """Start with so much left free; the mark on the disk, and the one in memory."""
         config = configured(small_disk, f"mqtt://127.0.0.1:{free_port()}")
         text = config.read_text().replace("flush: 200ms", f"flush: 200ms, reserve: {reserve}")
@@ -85,7 +85,7 @@ def test_an_agent_starts_on_a_disk_without_room_and_states_the_slots_it_missed(s
             return stored[key], outlet.ledger.marks.get(key, stored[key])
 
     async def scenario() -> None:
-        before = Mark(int(time.time()) - 100, heard=True)
+        before = SlotMark(int(time.time()) - 100, heard=True)
         await start("0B", before)
         stored, known = await start("50MB")  # more than the disk has
         assert known.slot >= stored.slot > before.slot

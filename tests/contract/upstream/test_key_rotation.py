@@ -17,7 +17,7 @@ from agent.buffer.leftover import destroy, spool_of
 from agent.buffer.rotation import NotOurs
 from agent.buffer.spool import Spool
 from agent.calls import NOBODY, status
-from agent.clerk import Asker
+from agent.clerk import Caller
 from agent.cli import app
 from agent.errors import Refused
 from agent.model import Reading, Series
@@ -91,7 +91,7 @@ def test_a_running_agent_rotates_while_its_uplink_is_away_and_all_is_delivered_o
         async with at_work(config) as house:
             for n in range(0, BEFORE, 500):
                 await put(house, 500, START + n)
-            asked = [keys.rotate(house, Asker("me", tell), what="spool") for _ in range(2)]
+            asked = [keys.rotate(house, Caller("me", tell), what="spool") for _ in range(2)]
             rotating = asyncio.gather(*asked)
             rows = BEFORE
             while not rotating.done():

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from agent import calls, recovery
-from agent.clerk import CALLS, Asker
+from agent.clerk import CALLS, Caller
 from agent.lifetime import end
 from agent.uplink.delivery import Delivery
 from agent.upstream import offering
@@ -18,7 +18,7 @@ from hil.platform.buildings import Buildings
 from hil.platform.child import Platform
 from tests.contract.upstream.running import at_work, configured, put, settled, until
 
-GATEWAY = Asker("dupont", None)
+GATEWAY = Caller("dupont", None)
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from agent import local, running
 from agent.authority import book
 from agent.buffer.database import Damaged
 from agent.calls import NOBODY, status
-from agent.clerk import Asker
+from agent.clerk import Caller
 from agent.errors import NotRecorded
-from agent.model import Mark, Reading, Series
+from agent.model import Reading, Series, SlotMark
 from agent.outlet import account
 from agent.pipeline.intake import ROOM, Intake
 from agent.upstream.document import document
@@ -69,13 +69,13 @@ def test_a_spool_that_is_damaged_while_it_is_open_is_set_aside_and_what_waited_i
             epoch = await outlet.thread.run(lambda: outlet.spool.epoch)
             ledger, now = outlet.ledger, int(time.time())
             await outlet.thread.run(tear, outlet.spool._database, tmp_path / "torn.db")
-            await outlet.intake.put([row(now)], {("m", 1): Mark(now, heard=True)})
+            await outlet.intake.put([row(now)], {("m", 1): SlotMark(now, heard=True)})
 
             async def fails():
                 return "spool centre" in faults(house)
 
             await until(fails)
-            await outlet.intake.put([row(now + 1)], {("m", 1): Mark(now + 1, heard=True)})
+            await outlet.intake.put([row(now + 1)], {("m", 1): SlotMark(now + 1, heard=True)})
             outlet = await open_again(house)
             assert outlet.ledger is ledger, "the pollers that run read for it"
             assert await outlet.thread.run(lambda: outlet.spool.epoch) != epoch
@@ -198,7 +198,7 @@ def test_a_spool_that_cannot_be_opened_is_parked_and_a_reload_opens_it_at_once(t
             await house.reload()
             assert set(house.outlets) == {"centre", "other"}
             intake, now = house.outlets["centre"].intake, int(time.time())
-            await intake.put([row(now)], {("m", 1): Mark(now, heard=True)})
+            await intake.put([row(now)], {("m", 1): SlotMark(now, heard=True)})
             await house.jobs.stop("spool centre")
             async with asyncio.timeout(20):  # nobody waits for a spool that is closed
                 await intake.put([row(now + n) for n in range(1, 25_000)], {})
@@ -313,9 +313,9 @@ def test_a_shelf_that_is_damaged_while_it_is_open_is_opened_anew_with_what_it_he
 
 
 def one_kept():
-    from agent.buffer.shelf import Kept
+    from agent.buffer.shelf import UnassignedValue
 
-    return Kept("m", "energy", 1, int(time.time()), "s", "1", time.time(), "V", ())
+    return UnassignedValue("m", "energy", 1, int(time.time()), "s", "1", time.time(), "V", ())
 
 
 def test_a_call_that_fails_is_answered_in_plain_words_and_told_in_the_log(tmp_path, caplog):
@@ -323,7 +323,7 @@ def test_a_call_that_fails_is_answered_in_plain_words_and_told_in_the_log(tmp_pa
         async with at_work(unconnected(tmp_path)) as house:
             house.mapped = house.registry.places = wrong
 
-            asker = Asker("tests", NOBODY.progress)
+            asker = Caller("tests", NOBODY.progress)
             request = {"call": "place.list", "args": {}}
             house.sums_asked = house.outlets["centre"].outbox.catch_up = wrong
             return [await local.answer(house, request, asker) for _ in range(2)]

@@ -9,7 +9,7 @@ import pytest
 from agent import restored
 from agent.authority.sign import Signer, new_jti
 from agent.calls import CALLS, NOBODY, status
-from agent.clerk import Asker
+from agent.clerk import Caller
 from agent.clock import stamp
 from agent.errors import Refused
 from agent.model import Reading, Series
@@ -64,12 +64,12 @@ def test_without_a_proof_nothing_is_sealed_for_ten_minutes_and_it_stays_told(tmp
             assert "restored" not in await events(house)
             assert "never said" in (await events(house))["restored-unproved"]
             assert restored.Restored(house.config.state).unproved == {"r.example"}
-            done = await CALLS["object.all_came"](house, Asker("marie", None))
+            done = await CALLS["object.all_came"](house, Caller("marie", None))
             assert (done["made"], done["by"]) == (MADE, "marie")
             assert not mark.exists()
             assert "restored-unproved" not in await events(house)
             with pytest.raises(Refused, match="nothing is waited for"):
-                await CALLS["object.all_came"](house, Asker("marie", None))
+                await CALLS["object.all_came"](house, Caller("marie", None))
 
     asyncio.run(scenario())
 
@@ -105,7 +105,7 @@ def test_a_platform_behind_a_broker_sends_all_objects_and_says_that_these_were_a
 
 async def lived_in(house):
     """A dwelling with a consent to everything, and rows that wait on it."""
-    asker = Asker("marie", None)
+    asker = Caller("marie", None)
     since = stamp(house.clock.now())
     await CALLS["place.new"](house, asker, label="A-1", type="dwelling", since=since)
     agreed = {"recipient": RECIPIENT, "channels": ["elec.imp"], "purpose": "advice", "step": "1s"}

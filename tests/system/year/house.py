@@ -16,15 +16,15 @@ from functools import partial
 
 from agent.buffer.batch import BatchHead
 from agent.buffer.receipts import parse
-from agent.buffer.shelf import Shelf
+from agent.buffer.shelf import UnassignedStore
 from agent.buffer.spool import Spool
 from agent.buffer.thread import in_own_thread
 from agent.clock import Clock
 from agent.config.points import derived
 from agent.house import points_by_key
 from agent.model import Lane, Sample, Why
-from agent.pipeline.account import Account
-from agent.pipeline.bases import Bases
+from agent.pipeline.account import SlotAccount
+from agent.pipeline.bases import RegistryBases
 from agent.pipeline.directory import directory
 from agent.pipeline.gate import Gate
 from agent.pipeline.groups import Groups
@@ -34,7 +34,7 @@ from agent.pipeline.interval import Intervals
 from agent.pipeline.judge import Judge
 from agent.pipeline.ledger import Ledger
 from agent.pipeline.registers import Registers
-from agent.pipeline.sums import Asked, Sums
+from agent.pipeline.sums import ConfiguredSums, Sums
 from agent.pipeline.unclaimed import Unclaimed
 from agent.registry.gate import LONGEST_UNSENT, policy
 from agent.registry.registry import Registry
@@ -84,10 +84,10 @@ class House:
     async def open(self):
         """Open the stores, as a start of the daemon does."""
         async with AsyncExitStack() as stack:
-            opening = partial(Shelf.open, self.folder / "shelf.db", bytes(32))
+            opening = partial(UnassignedStore.open, self.folder / "shelf.db", bytes(32))
             shelf, thread = await stack.enter_async_context(in_own_thread("shelf", opening))
             self.unclaimed = Unclaimed(self.registry, shelf, thread)
-            opening = partial(Shelf.open, self.folder / "registers.db", bytes(32))
+            opening = partial(UnassignedStore.open, self.folder / "registers.db", bytes(32))
             shelf, thread = await stack.enter_async_context(in_own_thread("registers", opening))
             self.registers = Registers(self.registry, shelf, thread)
             self.indexes = Indexes(self.registry)
@@ -110,7 +110,7 @@ class House:
             groups = Groups(self.folder / f"rest-{name}.json")
             says = self.serials.get
             sums = self.adder(self.registry, name, groups, self.indexes, marks, says)
-            bases = Bases(lambda: gate)
+            bases = RegistryBases(lambda: gate)
             append = partial(thread.run, spool.append)
             intake = Intake(append, 5.0, revision=bases.revision, recheck=bases.kept)
             told = await thread.run(spool.announced)
@@ -153,7 +153,7 @@ class House:
         for point in self.points.values():
             if point.channel in read and point.place is None:
                 read[point.channel].append(point)
-        return Asked(self.building, read, FEWEST, self.zone, None, name in self.withheld)
+        return ConfiguredSums(self.building, read, FEWEST, self.zone, None, name in self.withheld)
 
     async def add_up(self):
         """Make the sums over dwellings that are due."""
@@ -178,7 +178,7 @@ class House:
 
     def accounts(self):
         """The recipients, as the poller knows them."""
-        return [Account(outlet.ledger, outlet.intake) for outlet in self.outlets.values()]
+        return [SlotAccount(outlet.ledger, outlet.intake) for outlet in self.outlets.values()]
 
     async def tend(self):
         """The upkeep of the stores, and all deliveries that are possible."""

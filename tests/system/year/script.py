@@ -26,7 +26,7 @@ from agent.registry.entries import (
     NewWithdrawal,
 )
 from agent.registry.forms import Box
-from agent.registry.gate import Common
+from agent.registry.gate import CommonBasis
 from agent.registry.registry import Registry
 from tests.system.year.house import House
 from tests.system.year.truth import (
@@ -92,7 +92,7 @@ class Script:
         points = [self._point(n, channel) for n in range(len(stories)) for channel in BOTH]
         points.append(Point(STAIRS, "index", "s", "x", DAY, ELEC, "kWh", place=PLANT))
         self.sums, self.withheld = more.get("sums", {}), more.get("withheld", ())
-        common, self.starts = Common("AG du 12 mai, résolution 14", midnight(4)), []
+        common, self.starts = CommonBasis("AG du 12 mai, résolution 14", midnight(4)), []
         self.house = House(
             folder, ZONE, points, (METRO, FLEX, SYNDIC), registry,
             common=common, building=WHOLE, flows=(ELEC,), **more,

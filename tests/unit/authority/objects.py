@@ -6,8 +6,8 @@ from typing import Any
 
 from agent.authority.member import Member, Scope
 from agent.authority.sign import Signer, new_jti
-from agent.authority.verify import Audience, Known, Verified, verify
-from agent.clock import Trust
+from agent.authority.verify import Audience, VerificationContext, Verified, verify
+from agent.clock import ClockTrust
 
 NOW = 1_795_000_000
 US = Audience("G84G7ZWYRD6Z1GQ", "5f1c9e0a", "B6ASQZ1Y2KSAA3Y")
@@ -114,12 +114,12 @@ def signed(typ: str, by: str | None = None, **changed: Any) -> bytes:
     return SIGNERS[by or RIGHT[typ][0]].sign(typ, claims(typ, **changed))
 
 
-def known(**changed: Any) -> Known:
+def known(**changed: Any) -> VerificationContext:
     """What the gateway knows."""
     words: dict[str, Any] = {
-        "members": MEMBERS, "audience": US, "now": NOW, "clock": Trust.TRUSTED, **changed
+        "members": MEMBERS, "audience": US, "now": NOW, "clock": ClockTrust.TRUSTED, **changed
     }  # fmt: skip
-    return Known(**words)
+    return VerificationContext(**words)
 
 
 def scoped(role: str, **scope: Any) -> dict[str, Member]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agent.authority import trust
 from agent.authority.kinds import KINDS
-from agent.authority.refused import Code, Forged
+from agent.authority.refused import Forged, ObjectCode
 from agent.authority.verify import Verified
 from tests.unit.authority.objects import RIGHT, SIGNERS, checked, claims, signed
 
@@ -27,7 +27,7 @@ words = st.recursive(
 )
 
 
-def judged(raw: bytes) -> Verified | Code:
+def judged(raw: bytes) -> Verified | ObjectCode:
     try:
         return checked(raw)
     except Forged as error:
@@ -37,7 +37,7 @@ def judged(raw: bytes) -> Verified | Code:
 @often
 @given(st.binary(max_size=400))
 def test_any_bytes_are_refused(raw):
-    assert isinstance(judged(raw), Code)
+    assert isinstance(judged(raw), ObjectCode)
     try:
         trust.read(raw)
     except Forged:
@@ -60,7 +60,7 @@ def test_any_change_of_the_bytes_is_refused(typ, data):
     else:
         raw.insert(at, byte)
     found = judged(bytes(raw))
-    assert isinstance(found, Code) or bytes(raw).rstrip(b"\r\n") == before
+    assert isinstance(found, ObjectCode) or bytes(raw).rstrip(b"\r\n") == before
 
 
 @often
@@ -85,7 +85,7 @@ def test_any_other_header_is_refused(typ, more):
     head = json.loads(_header(typ)) | more
     text = f"{_b64(json.dumps(head).encode())}.{_b64(json.dumps(claims(typ)).encode())}"
     raw = f"{text}.{_b64(signer.private.sign(text.encode()))}".encode()
-    assert isinstance(judged(raw), Code) or head == json.loads(_header(typ))
+    assert isinstance(judged(raw), ObjectCode) or head == json.loads(_header(typ))
 
 
 digits = st.integers(1, 6000).map("9".__mul__)
@@ -112,7 +112,7 @@ def test_no_number_and_no_nesting_does_anything_but_to_be_refused(typ, token, wh
         head = json.loads(_header(typ)) | {"typ": trust.TYP}
         signature = {"protected": _b64(json.dumps(head).encode()), "signature": "A" * 86}
         raw = json.dumps({"payload": _b64(inside), "signatures": [signature]}).encode()
-    assert isinstance(judged(raw), Code)
+    assert isinstance(judged(raw), ObjectCode)
     with pytest.raises(Forged):
         trust.read(raw)
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent.authority.refused import Code, Forged
+from agent.authority.refused import Forged, ObjectCode
 from agent.authority.replay import KEPT_AFTER, SCHEMA, first, keep, prune
 
 NOW = 1_795_000_000
@@ -37,7 +37,7 @@ def test_a_number_is_kept_until_a_day_after_its_end(db):
     keep(db, one, outcome)
     assert prune(db, NOW + KEPT_AFTER) == 0
     assert first(db, one) == outcome
-    assert refused(db, verified("one", NOW, sha256="b")) is Code.REPLAY
+    assert refused(db, verified("one", NOW, sha256="b")) is ObjectCode.REPLAY
     assert prune(db, NOW + KEPT_AFTER + 1) == 1
 
 
@@ -46,12 +46,12 @@ def test_what_ended_no_later_than_a_number_that_was_forgotten_is_a_replay(db):
     keep(db, verified("two", NOW - 60), {})
     assert prune(db, NOW + KEPT_AFTER + 1) == 2
     for jti, exp in (("one", NOW), ("two", NOW - 60), ("never seen", NOW - 1)):
-        assert refused(db, verified(jti, exp)) is Code.REPLAY
+        assert refused(db, verified(jti, exp)) is ObjectCode.REPLAY
     assert first(db, verified("later", NOW + 1)) is None
     # a later round that forgets less does not lower the bound
     keep(db, verified("three", NOW - 3600), {})
     prune(db, NOW + KEPT_AFTER + 1)
-    assert refused(db, verified("one", NOW)) is Code.REPLAY
+    assert refused(db, verified("one", NOW)) is ObjectCode.REPLAY
 
 
 def test_a_number_without_an_end_is_kept_for_ever(db):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from agent.authority.refused import Code, Forged
+from agent.authority.refused import Forged, ObjectCode
 from agent.authority.sign import Signer, trust_list
 from agent.authority.trust import admit, read
 from tests.unit.authority.objects import DAY, NOW, SIGNERS
@@ -50,7 +50,7 @@ def test_a_list_signed_by_enough_roots_stands():
 
 
 def test_one_root_twice_counts_once():
-    assert refused(made([ROOTS[0], ROOTS[0]])) is Code.SIG
+    assert refused(made([ROOTS[0], ROOTS[0]])) is ObjectCode.SIG
 
 
 def test_a_bad_or_strange_signature_beside_enough_good_ones_does_no_harm_and_counts_nothing():
@@ -60,41 +60,43 @@ def test_a_bad_or_strange_signature_beside_enough_good_ones_does_no_harm_and_cou
     admit(read(json.dumps(whole | {"signatures": bad + strange + whole["signatures"]}).encode()),
           None, 2, NOW)  # fmt: skip
     one = whole["signatures"][1:]
-    assert refused(json.dumps(whole | {"signatures": bad + strange + one}).encode()) is Code.SIG
+    assert (
+        refused(json.dumps(whole | {"signatures": bad + strange + one}).encode()) is ObjectCode.SIG
+    )
 
 
 def test_no_signature_or_members_signing_instead_of_roots_is_refused():
-    assert refused(made([SIGNERS["registry"], SIGNERS["grid_operator"]])) is Code.SIG
+    assert refused(made([SIGNERS["registry"], SIGNERS["grid_operator"]])) is ObjectCode.SIG
     whole = json.loads(made())
-    assert refused(json.dumps(whole | {"signatures": []}).encode()) is Code.SIG
+    assert refused(json.dumps(whole | {"signatures": []}).encode()) is ObjectCode.SIG
 
 
 def test_a_version_never_rolls_back():
     standing = read(made(ver=7))
     for ver in (1, 6, 7):
-        assert refused(made(ver=ver), standing) is Code.VERSION
+        assert refused(made(ver=ver), standing) is ObjectCode.VERSION
     admit(read(made(ver=8)), standing, 2, NOW)
 
 
 def test_new_roots_need_the_old_ones_and_the_new():
     standing = read(made())
     roots = [root.public_jwk() for root in OTHERS]
-    assert refused(made(OTHERS[:2], ver=2, roots=roots), standing) is Code.SIG
-    assert refused(made(ROOTS[:2], ver=2, roots=roots), standing) is Code.SIG
-    assert refused(made([ROOTS[0], *OTHERS[:2]], ver=2, roots=roots), standing) is Code.SIG
+    assert refused(made(OTHERS[:2], ver=2, roots=roots), standing) is ObjectCode.SIG
+    assert refused(made(ROOTS[:2], ver=2, roots=roots), standing) is ObjectCode.SIG
+    assert refused(made([ROOTS[0], *OTHERS[:2]], ver=2, roots=roots), standing) is ObjectCode.SIG
     admit(read(made([*ROOTS[:2], *OTHERS[:2]], ver=2, roots=roots)), standing, 2, NOW)
 
 
 def test_a_lower_threshold_needs_the_old_number_of_signatures_and_the_configuration():
     standing = read(made())
-    assert refused(made(ROOTS[:1], ver=2, threshold=1), standing, least=1) is Code.SIG
-    assert refused(made(ROOTS[:2], ver=2, threshold=1), standing, least=2) is Code.SIG
+    assert refused(made(ROOTS[:1], ver=2, threshold=1), standing, least=1) is ObjectCode.SIG
+    assert refused(made(ROOTS[:2], ver=2, threshold=1), standing, least=2) is ObjectCode.SIG
     admit(read(made(ROOTS[:2], ver=2, threshold=1)), standing, 1, NOW)
 
 
 def test_an_expired_list_is_refused_where_the_clock_is_known():
     old = made(iat=NOW - 10 * DAY, exp=NOW - DAY)
-    assert refused(old) is Code.EXPIRED
+    assert refused(old) is ObjectCode.EXPIRED
     admit(read(old), None, 2, None)
 
 
@@ -124,7 +126,7 @@ def test_an_expired_list_is_refused_where_the_clock_is_known():
     ids=lambda changed: next(iter(changed)),  # keys are new at each run
 )
 def test_a_list_that_is_not_whole_is_refused(changed):
-    assert refused(made(**changed)) is Code.FORM
+    assert refused(made(**changed)) is ObjectCode.FORM
 
 
 def test_a_list_in_another_shape_is_refused():
@@ -137,13 +139,13 @@ def test_a_list_in_another_shape_is_refused():
         whole | {"signatures": "x"},
         whole | {"payload": 1},
     ):
-        assert refused(json.dumps(wrong).encode()) in (Code.FORM, Code.SIG)
+        assert refused(json.dumps(wrong).encode()) in (ObjectCode.FORM, ObjectCode.SIG)
     text = json.dumps(whole)
     assert refused(text.replace('"payload"', '"payload": "e30", "payload"', 1).encode()) is (
-        Code.FORM
+        ObjectCode.FORM
     )
-    assert refused((text + " " * 17 * 1024).encode()) is Code.FORM
-    assert refused(b"[1]") is Code.FORM
+    assert refused((text + " " * 17 * 1024).encode()) is ObjectCode.FORM
+    assert refused(b"[1]") is ObjectCode.FORM
 
 
 def test_a_signature_made_for_another_kind_of_object_does_not_count():
@@ -152,7 +154,7 @@ def test_a_signature_made_for_another_kind_of_object_does_not_count():
     good = json.loads(made(ROOTS[1:2]))["signatures"]
     forged = {"protected": compact[0], "signature": compact[2]}
     raw = json.dumps({"payload": compact[1], "signatures": [forged, *good]}).encode()
-    assert refused(raw) is Code.TYP
+    assert refused(raw) is ObjectCode.TYP
 
 
 def test_scopes_are_kept():

@@ -11,10 +11,10 @@ import pytest
 from agent.authority.compact import LARGEST
 from agent.authority.kinds import KINDS
 from agent.authority.member import Member
-from agent.authority.refused import Code, Forged
+from agent.authority.refused import Forged, ObjectCode
 from agent.authority.sign import Signer
 from agent.authority.verify import Audience
-from agent.clock import Trust
+from agent.clock import ClockTrust
 from tests.unit.authority.objects import (
     DAY,
     MEMBERS,
@@ -54,7 +54,7 @@ def header(typ: str, **changed: object) -> dict:
     return {"alg": "EdDSA", "kid": SIGNERS[RIGHT[typ][0]].kid, "typ": typ, **changed}
 
 
-def refused(raw: bytes, **changed: object) -> Code:
+def refused(raw: bytes, **changed: object) -> ObjectCode:
     with pytest.raises(Forged) as caught:
         checked(raw, **changed)
     assert str(caught.value).startswith(f"{caught.value.code}: ")
@@ -80,7 +80,7 @@ def test_the_right_object_is_taken(typ):
 def test_a_key_that_nobody_knows_is_refused(typ):
     """Rule O1."""
     stranger = Signer.new(NAMES[RIGHT[typ][0]])
-    assert refused(stranger.sign(typ, claims(typ))) is Code.KID
+    assert refused(stranger.sign(typ, claims(typ))) is ObjectCode.KID
 
 
 @every_kind
@@ -90,14 +90,14 @@ def test_a_key_that_borrows_the_number_of_another_is_refused(typ):
     head["kid"] = SIGNERS[RIGHT[typ][0]].kid
     text = f"{b64(json.dumps(head).encode())}.{payload}"
     forged = f"{text}.{b64(stranger.private.sign(text.encode()))}"
-    assert refused(forged.encode()) is Code.SIG
+    assert refused(forged.encode()) is ObjectCode.SIG
 
 
 @every_kind
 def test_claims_changed_after_signing_are_refused(typ):
     head, _, signature = signed(typ).decode().split(".")
     other = b64(json.dumps(claims(typ, iat=NOW - 1)).encode())
-    assert refused(f"{head}.{other}.{signature}".encode()) is Code.SIG
+    assert refused(f"{head}.{other}.{signature}".encode()) is ObjectCode.SIG
 
 
 @every_kind
@@ -105,15 +105,15 @@ def test_claims_changed_after_signing_are_refused(typ):
 def test_another_algorithm_is_refused(typ, alg):
     """Rule O2."""
     forged = resigned(typ, header(typ, alg=alg), json.dumps(claims(typ)))
-    assert refused(forged) is Code.SIG
+    assert refused(forged) is ObjectCode.SIG
 
 
 @every_kind
 def test_an_object_without_signature_is_refused(typ):
     head, payload, _ = signed(typ).decode().split(".")
-    assert refused(f"{head}.{payload}.".encode()) is Code.SIG
+    assert refused(f"{head}.{payload}.".encode()) is ObjectCode.SIG
     unsigned = b64(json.dumps(header(typ, alg="none")).encode())
-    assert refused(f"{unsigned}.{payload}.".encode()) is Code.SIG
+    assert refused(f"{unsigned}.{payload}.".encode()) is ObjectCode.SIG
 
 
 @every_kind
@@ -122,11 +122,11 @@ def test_an_hmac_with_the_public_key_is_refused(typ):
     public = signer.private.public_key().public_bytes_raw()
     text = f"{b64(json.dumps(header(typ, alg='HS256')).encode())}.{parts(signed(typ))[1]}"
     mac = hmac.digest(public, text.encode(), "sha256")
-    assert refused(f"{text}.{b64(mac)}".encode()) is Code.SIG
+    assert refused(f"{text}.{b64(mac)}".encode()) is ObjectCode.SIG
     # the same with the right algorithm in its header, and 64 bytes
     text = f"{b64(json.dumps(header(typ)).encode())}.{parts(signed(typ))[1]}"
     mac = hmac.digest(public, text.encode(), "sha512")
-    assert refused(f"{text}.{b64(mac)}".encode()) is Code.SIG
+    assert refused(f"{text}.{b64(mac)}".encode()) is ObjectCode.SIG
 
 
 @every_kind
@@ -146,7 +146,7 @@ def test_an_hmac_with_the_public_key_is_refused(typ):
 )
 def test_a_header_that_says_more_than_alg_kid_and_typ_is_refused(typ, more):
     """Rule O2."""
-    assert refused(resigned(typ, header(typ, **more), json.dumps(claims(typ)))) is Code.FORM
+    assert refused(resigned(typ, header(typ, **more), json.dumps(claims(typ)))) is ObjectCode.FORM
 
 
 @every_kind
@@ -155,7 +155,7 @@ def test_a_key_inside_the_object_is_not_its_key(typ):
     head = json.dumps(header(typ, kid=stranger.kid, jwk=stranger.public_jwk()))
     text = f"{b64(head.encode())}.{b64(json.dumps(claims(typ)).encode())}"
     forged = f"{text}.{b64(stranger.private.sign(text.encode()))}"
-    assert refused(forged.encode()) is Code.FORM
+    assert refused(forged.encode()) is ObjectCode.FORM
 
 
 @every_kind
@@ -163,11 +163,11 @@ def test_a_key_said_twice_is_refused_in_header_and_claims(typ):
     """Rule O2."""
     head = json.dumps(header(typ))
     twice = head[:-1] + f', "kid": "{SIGNERS["grid_operator"].kid}"}}'
-    assert refused(resigned(typ, twice, json.dumps(claims(typ)))) is Code.FORM
+    assert refused(resigned(typ, twice, json.dumps(claims(typ)))) is ObjectCode.FORM
     said = json.dumps(claims(typ))
-    assert refused(resigned(typ, head, said[:-1] + ', "iat": 1}')) is Code.FORM
+    assert refused(resigned(typ, head, said[:-1] + ', "iat": 1}')) is ObjectCode.FORM
     inside = said.replace('"jti"', '"iss": {"a": 1, "a": 2}, "jti"', 1)
-    assert refused(resigned(typ, head, inside)) is Code.FORM
+    assert refused(resigned(typ, head, inside)) is ObjectCode.FORM
 
 
 @every_kind
@@ -181,9 +181,9 @@ def test_an_object_of_17_kb_is_refused_and_a_place_map_up_to_1_mib_is_not(typ):
     if typ == "place-map+jws":
         assert checked(raw)
         assert checked(resigned(typ, header(typ), said + " " * 700_000))
-        assert refused(resigned(typ, header(typ), said + " " * 800_000)) is Code.FORM
+        assert refused(resigned(typ, header(typ), said + " " * 800_000)) is ObjectCode.FORM
     else:
-        assert refused(raw) is Code.FORM
+        assert refused(raw) is ObjectCode.FORM
 
 
 @every_kind
@@ -195,17 +195,17 @@ def test_an_object_for_another_gateway_building_or_earlier_state_is_refused(typ)
         "BFOREIGN0000000",
         f"{US.gateway}.otherstate",
     ):
-        assert refused(signed(typ, aud=aud)) is Code.AUD
+        assert refused(signed(typ, aud=aud)) is ObjectCode.AUD
     restored = Audience(US.gateway, "new", US.building)
-    assert refused(signed(typ, aud=US.exact), audience=restored) is Code.AUD
+    assert refused(signed(typ, aud=US.exact), audience=restored) is ObjectCode.AUD
 
 
 @pytest.mark.parametrize("typ", ADDRESSED)
 def test_an_order_must_name_this_gateway_in_its_present_state(typ):
     """Rule O5."""
-    assert refused(signed(typ, aud=US.gateway)) is Code.AUD
-    assert refused(signed(typ, aud=US.building)) is Code.AUD
-    assert refused(signed(typ, aud=...)) is Code.FORM
+    assert refused(signed(typ, aud=US.gateway)) is ObjectCode.AUD
+    assert refused(signed(typ, aud=US.building)) is ObjectCode.AUD
+    assert refused(signed(typ, aud=...)) is ObjectCode.FORM
 
 
 @every_kind
@@ -215,23 +215,26 @@ def test_an_object_from_the_future_is_refused_unless_it_needs_no_clock(typ):
     if typ in ("dr-revoke+jwt", "time+jwt"):
         assert checked(raw).iat == NOW + 61
     elif "exp" in RIGHT[typ][1] and typ not in ADDRESSED:
-        assert refused(signed(typ, iat=NOW + 61)) is Code.NOT_YET
+        assert refused(signed(typ, iat=NOW + 61)) is ObjectCode.NOT_YET
     else:
-        assert refused(raw) is Code.NOT_YET
-    assert refused(signed("dr-grant+jwt", iat=NOW + 61), clock=Trust.TRUSTED) is Code.NOT_YET
-    assert checked(signed("dr-grant+jwt", iat=NOW + 61), clock=Trust.HOLDOVER)
+        assert refused(raw) is ObjectCode.NOT_YET
+    assert (
+        refused(signed("dr-grant+jwt", iat=NOW + 61), clock=ClockTrust.TRUSTED)
+        is ObjectCode.NOT_YET
+    )
+    assert checked(signed("dr-grant+jwt", iat=NOW + 61), clock=ClockTrust.HOLDOVER)
 
 
 @pytest.mark.parametrize("typ", [*ADDRESSED, "dr-grant+jwt"])
 def test_an_expired_object_is_refused(typ):
     raw = signed(typ, iat=NOW - 7200, nbf=..., exp=NOW - 61)
-    assert refused(raw) is Code.EXPIRED
+    assert refused(raw) is ObjectCode.EXPIRED
     assert checked(signed(typ, iat=NOW - 7200, nbf=..., exp=NOW - 59))
 
 
 @pytest.mark.parametrize("typ", ADDRESSED)
 def test_an_order_that_does_not_count_yet_is_refused(typ):
-    assert refused(signed(typ, nbf=NOW + 61, exp=NOW + 3600)) is Code.NOT_YET
+    assert refused(signed(typ, nbf=NOW + 61, exp=NOW + 3600)) is ObjectCode.NOT_YET
     assert checked(signed(typ, nbf=NOW + 59, exp=NOW + 3600))
 
 
@@ -242,26 +245,26 @@ def test_a_grant_that_begins_later_is_taken_now():
 @pytest.mark.parametrize("typ", ADDRESSED)
 def test_an_order_that_may_be_accepted_for_more_than_48_hours_is_refused(typ):
     """Rule O6."""
-    assert refused(signed(typ, exp=NOW + 48 * 3600 + 1)) is Code.FORM
-    assert refused(signed(typ, exp=NOW - 1)) is Code.FORM
+    assert refused(signed(typ, exp=NOW + 48 * 3600 + 1)) is ObjectCode.FORM
+    assert refused(signed(typ, exp=NOW - 1)) is ObjectCode.FORM
 
 
 def test_a_grant_for_more_than_two_years_is_refused():
     """Rule O6."""
-    assert refused(signed("dr-grant+jwt", exp=NOW + 800 * DAY)) is Code.FORM
+    assert refused(signed("dr-grant+jwt", exp=NOW + 800 * DAY)) is ObjectCode.FORM
 
 
 @every_kind
 def test_while_the_clock_is_untrusted_only_what_takes_back_is_taken(typ):
     """Rule O7."""
     if typ in ("dr-revoke+jwt", "time+jwt"):
-        assert checked(signed(typ), clock=Trust.UNTRUSTED)
+        assert checked(signed(typ), clock=ClockTrust.UNTRUSTED)
     else:
-        assert refused(signed(typ), clock=Trust.UNTRUSTED) is Code.CLOCK
+        assert refused(signed(typ), clock=ClockTrust.UNTRUSTED) is ObjectCode.CLOCK
 
 
 @pytest.mark.parametrize("act", ["release", "cancel"])
-@pytest.mark.parametrize("clock", list(Trust))
+@pytest.mark.parametrize("clock", list(ClockTrust))
 def test_giving_back_is_always_taken_also_late_and_from_any_role_that_could_have_authorized(
     act, clock
 ):
@@ -279,13 +282,13 @@ def test_a_withdrawal_of_a_consent_needs_no_clock():
         "consent+jwt", status="withdrawn", prev="0192-consent", withdrawn_at=NOW, recipients=...,
         purpose=..., data=..., nbf=..., exp=..., given_at=...,
     )  # fmt: skip
-    assert checked(raw, clock=Trust.UNTRUSTED).claims["status"] == "withdrawn"
+    assert checked(raw, clock=ClockTrust.UNTRUSTED).claims["status"] == "withdrawn"
 
 
 def test_an_expired_trust_list_allows_nothing_new_but_what_is_recorded_goes_on():
     """Rule O12."""
     for typ in ("dr-command+jwt", "dr-grant+jwt", "uplink-move+jws"):
-        assert refused(signed(typ), expires=NOW - 1) is Code.EXPIRED
+        assert refused(signed(typ), expires=NOW - 1) is ObjectCode.EXPIRED
     for typ in ("consent+jwt", "occupancy+jwt", "dr-revoke+jwt", "request+jwt"):
         assert checked(signed(typ), expires=NOW - 1)
 
@@ -297,31 +300,31 @@ def test_a_key_whose_role_may_not_say_this_is_refused(typ):
         if role in KINDS[typ].roles:
             continue
         said = {"role": role} if typ == "dr-grant+jwt" and role != "root" else {}
-        assert refused(signer.sign(typ, claims(typ, iss=signer.name, **said))) is Code.KID
+        assert refused(signer.sign(typ, claims(typ, iss=signer.name, **said))) is ObjectCode.KID
 
 
 @every_kind
 def test_a_key_cannot_speak_in_the_name_of_another_owner(typ):
     """Rule O4."""
-    assert refused(signed(typ, iss="somebody else")) is Code.KID
+    assert refused(signed(typ, iss="somebody else")) is ObjectCode.KID
 
 
 def test_the_manager_cannot_grant_in_the_name_of_the_residents():
     """Rule O18."""
     forged = signed("dr-grant+jwt", "building_manager", iss=NAMES["building_manager"])
-    assert refused(forged) is Code.KID
+    assert refused(forged) is ObjectCode.KID
     witness = Member(SIGNERS["updater"].key, "G84G7ZWYRD6Z1GQ", "witness")
     members = {**MEMBERS, witness.key.kid: witness}
     as_witness = signed("dr-grant+jwt", "updater", iss="G84G7ZWYRD6Z1GQ")
     assert checked(as_witness, members=members).role == "witness"
     beyond = signed("dr-grant+jwt", "updater", iss="G84G7ZWYRD6Z1GQ", role="boiler_operator")
-    assert refused(beyond, members=members) is Code.KID
+    assert refused(beyond, members=members) is ObjectCode.KID
 
 
 def test_a_key_is_revoked_by_its_owner_by_its_role_or_by_root():
     """Rule O14."""
     council, manager = SIGNERS["residents_council"].kid, SIGNERS["building_manager"].kid
-    assert refused(signed("dr-revoke+jwt", rev=[{"kid": manager}])) is Code.KID
+    assert refused(signed("dr-revoke+jwt", rev=[{"kid": manager}])) is ObjectCode.KID
     checked(signed("dr-revoke+jwt", rev=[{"kid": council}]))
     checked(signed("dr-revoke+jwt", rev=[{"kid": "A" * 43}]))  # of nobody: it may come later
     checked(signed("dr-revoke+jwt", "root", iss=NAMES["root"], rev=[{"kid": manager}]))
@@ -330,18 +333,18 @@ def test_a_key_is_revoked_by_its_owner_by_its_role_or_by_root():
     checked(signed("dr-revoke+jwt", rev=[{"kid": other.kid}]), members=members)
     members = MEMBERS | {other.kid: Member(other.key, other.name, "occupant")}
     neighbour = signed("dr-revoke+jwt", "occupant", iss=NAMES["occupant"], rev=[{"kid": other.kid}])
-    assert refused(neighbour, members=members) is Code.KID
+    assert refused(neighbour, members=members) is ObjectCode.KID
 
 
 @every_kind
 def test_a_revoked_key_and_one_out_of_its_time_are_refused(typ):
     signer = SIGNERS[RIGHT[typ][0]]
-    assert refused(signed(typ), revoked={signer.kid}) is Code.KID
+    assert refused(signed(typ), revoked={signer.kid}) is ObjectCode.KID
     for since, until in ((NOW + 61, NOW + DAY), (0, NOW - 61)):
         late = Member(signer.key, signer.name, RIGHT[typ][0], since=since, until=until)
         members = {**MEMBERS, signer.kid: late}
         if typ not in ("dr-revoke+jwt", "time+jwt"):
-            assert refused(signed(typ), members=members) is Code.KID
+            assert refused(signed(typ), members=members) is ObjectCode.KID
 
 
 @every_kind
@@ -349,10 +352,10 @@ def test_a_key_for_other_buildings_or_other_objects_is_refused(typ):
     """Rule O4."""
     role = RIGHT[typ][0]
     foreign = scoped(role, buildings=frozenset({"BFOREIGN0000000"}))
-    assert refused(signed(typ), members=foreign) is Code.KID
+    assert refused(signed(typ), members=foreign) is ObjectCode.KID
     other = scoped(role, kinds=frozenset({"something+jwt"}))
-    assert refused(signed(typ), members=other) is Code.KID
-    assert refused(signed(typ), members=scoped(role, kinds=frozenset())) is Code.KID
+    assert refused(signed(typ), members=other) is ObjectCode.KID
+    assert refused(signed(typ), members=scoped(role, kinds=frozenset())) is ObjectCode.KID
     ours = scoped(role, buildings=frozenset({US.building}), kinds=frozenset({typ}))
     assert checked(signed(typ), members=ours)
 
@@ -360,7 +363,7 @@ def test_a_key_for_other_buildings_or_other_objects_is_refused(typ):
 @every_kind
 def test_a_claim_that_this_version_does_not_know_is_refused_it_might_be_a_limit(typ):
     """Rule O3."""
-    assert refused(signed(typ, only_on_sundays=True)) is Code.FORM
+    assert refused(signed(typ, only_on_sundays=True)) is ObjectCode.FORM
 
 
 @every_kind
@@ -378,13 +381,13 @@ def test_claims_of_the_wrong_kind_are_refused(typ):
         {"jti": ...},
         {"iat": ...},
     ):
-        assert refused(signed(typ, **wrong)) is Code.FORM
+        assert refused(signed(typ, **wrong)) is ObjectCode.FORM
 
 
 def test_unknown_kinds_are_refused():
     signer = SIGNERS["grid_operator"]
     for typ in ("JWT", "jwt", "message+jwt", "outcome+jwt", "trust-list+jws", "DR-COMMAND+JWT", ""):
-        assert refused(signer.sign(typ, claims("dr-command+jwt"))) is Code.TYP
+        assert refused(signer.sign(typ, claims("dr-command+jwt"))) is ObjectCode.TYP
 
 
 def test_one_kind_cannot_pass_for_another():
@@ -393,7 +396,7 @@ def test_one_kind_cannot_pass_for_another():
             if other == typ:
                 continue
             raw = SIGNERS[RIGHT[typ][0]].sign(other, claims(typ))
-            assert refused(raw) in (Code.FORM, Code.KID)
+            assert refused(raw) in (ObjectCode.FORM, ObjectCode.KID)
 
 
 @pytest.mark.parametrize(
@@ -414,36 +417,36 @@ def test_one_kind_cannot_pass_for_another():
     ],
 )
 def test_what_is_no_object_is_refused(raw):
-    assert refused(raw) in (Code.FORM, Code.SIG)
+    assert refused(raw) in (ObjectCode.FORM, ObjectCode.SIG)
 
 
 def test_base64_has_one_form():
     """Rule O2."""
     raw = signed("dr-command+jwt")
-    assert refused(raw + b"=") is Code.FORM
-    assert refused(b" " + raw) is Code.FORM
+    assert refused(raw + b"=") is ObjectCode.FORM
+    assert refused(b" " + raw) is ObjectCode.FORM
     head, payload, signature = raw.decode().split(".")
     # the last character carries bits that nobody reads: other bytes for the same signature
     last = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     other = last[last.index(signature[-1]) + 1]
-    assert refused(f"{head}.{payload}.{signature[:-1]}{other}".encode()) is Code.FORM
+    assert refused(f"{head}.{payload}.{signature[:-1]}{other}".encode()) is ObjectCode.FORM
 
 
 def test_json_has_one_reading():
     typ = "dr-command+jwt"
     said = json.dumps(claims(typ))
     for word in ("NaN", "Infinity", "-Infinity"):
-        assert refused(resigned(typ, header(typ), said.replace("-1.5", word))) is Code.FORM
+        assert refused(resigned(typ, header(typ), said.replace("-1.5", word))) is ObjectCode.FORM
     half = said.replace('"K"', '"\\ud83d"')
-    assert refused(resigned(typ, header(typ), half)) is Code.FORM
+    assert refused(resigned(typ, header(typ), half)) is ObjectCode.FORM
     deep = said.replace('"K"', "[" * 3000 + "]" * 3000)
-    assert refused(resigned(typ, header(typ), deep)) is Code.FORM
+    assert refused(resigned(typ, header(typ), deep)) is ObjectCode.FORM
     huge = said.replace("-1.5", "1" * 5000)
-    assert refused(resigned(typ, header(typ), huge)) is Code.FORM
-    assert refused(resigned(typ, header(typ), "[]")) is Code.FORM
-    assert refused(resigned(typ, header(typ), said + " x")) is Code.FORM
+    assert refused(resigned(typ, header(typ), huge)) is ObjectCode.FORM
+    assert refused(resigned(typ, header(typ), "[]")) is ObjectCode.FORM
+    assert refused(resigned(typ, header(typ), said + " x")) is ObjectCode.FORM
     bom = resigned(typ, header(typ), "\ufeff" + said)
-    assert refused(bom) is Code.FORM
+    assert refused(bom) is ObjectCode.FORM
 
 
 def test_numbers_keep_their_digits():
@@ -461,14 +464,14 @@ def test_a_number_that_nothing_measures_is_refused_before_it_costs_memory(number
     typ = "dr-command+jwt"
     said = json.dumps(claims(typ))
     assert "-1.5" in said
-    assert refused(resigned(typ, header(typ), said.replace("-1.5", number))) is Code.FORM
+    assert refused(resigned(typ, header(typ), said.replace("-1.5", number))) is ObjectCode.FORM
     assert checked(resigned(typ, header(typ), said.replace("-1.5", "-0.30000000000000004")))
 
 
 def test_a_request_for_numbers_that_no_store_takes_is_refused():
     with pytest.raises(Forged) as caught:
         checked(signed("request+jwt", act="resend", epoch="a" * 12, to=10**30, **{"from": 10**30}))
-    assert caught.value.code is Code.FORM
+    assert caught.value.code is ObjectCode.FORM
 
 
 SECONDS = "Unix seconds, a whole number such as 1795000000"

@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.buffer.keys import Keys, Unreadable
+from agent.buffer.keys import SealBroken, SpoolKeys
 
-KEYS = Keys(b"k" * 32, "G1", "r.example")
+KEYS = SpoolKeys(b"k" * 32, "G1", "r.example")
 BOX = KEYS.box("batch")
 
 
@@ -21,7 +21,7 @@ def test_one_flipped_bit_anywhere_is_noticed(data):
     sealed = bytearray(BOX.seal(b"heat 1234.567", "1"))
     at = data.draw(st.integers(0, len(sealed) * 8 - 1))
     sealed[at // 8] ^= 1 << at % 8
-    with pytest.raises(Unreadable):
+    with pytest.raises(SealBroken):
         BOX.unseal(bytes(sealed), "1")
 
 
@@ -29,13 +29,13 @@ def test_one_flipped_bit_anywhere_is_noticed(data):
     "other",
     [
         KEYS.box("block"),
-        Keys(b"k" * 32, "G2", "r.example").box("batch"),
-        Keys(b"k" * 32, "G1", "s.example").box("batch"),
-        Keys(b"l" * 32, "G1", "r.example").box("batch"),
+        SpoolKeys(b"k" * 32, "G2", "r.example").box("batch"),
+        SpoolKeys(b"k" * 32, "G1", "s.example").box("batch"),
+        SpoolKeys(b"l" * 32, "G1", "r.example").box("batch"),
     ],
 )
 def test_no_other_purpose_gateway_recipient_or_key_opens_it(other):
-    with pytest.raises(Unreadable):
+    with pytest.raises(SealBroken):
         other.unseal(BOX.seal(b"x", "1"), "1")
 
 
@@ -43,10 +43,10 @@ def test_no_other_purpose_gateway_recipient_or_key_opens_it(other):
     "sealed", [b"", b"short", BOX.seal(b"x", "2")], ids=["nothing", "short", "another row"]
 )
 def test_what_is_cut_short_or_of_another_row_does_not_open(sealed):
-    with pytest.raises(Unreadable):
+    with pytest.raises(SealBroken):
         BOX.unseal(sealed, "1")
 
 
 def test_a_key_too_short_to_be_one_is_refused():
     with pytest.raises(ValueError, match="at least 16"):
-        Keys(b"short", "G1", "r.example")
+        SpoolKeys(b"short", "G1", "r.example")

@@ -1,15 +1,15 @@
 import pytest
 
-from agent.buffer.outbox import Held, State
+from agent.buffer.outbox import BatchState, StoredBatch
 from agent.buffer.verdict import judge, may_begin_anew
 from agent.model import Receipt, Void
 
 A, B = "a" * 64, "b" * 64
-SENT, RECEIPTED, QUARANTINED = State.UNRECEIPTED, State.RECEIPTED, State.QUARANTINED
+SENT, RECEIPTED, QUARANTINED = BatchState.UNRECEIPTED, BatchState.RECEIPTED, BatchState.QUARANTINED
 
 
 def verdict(held, stored=(), rejected=(), next_seq=10):
-    found = {seq: Held(*what) for seq, what in held.items()}
+    found = {seq: StoredBatch(*what) for seq, what in held.items()}
     return judge(Receipt("G", "r", "e", tuple(stored), tuple(rejected)), found, next_seq)
 
 
@@ -18,7 +18,7 @@ def test_a_batch_is_settled_by_its_own_hash_also_out_of_quarantine(state):
     assert verdict({1: (A, state)}, [(1, A)]).stored == (1,)
 
 
-@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("state", list(BatchState))
 def test_other_bytes_under_an_id_we_hold_are_a_contradiction(state):
     found = verdict({1: (A, state)}, [(1, B)])
     assert found.contradicted == (1,)
@@ -65,7 +65,7 @@ def test_of_a_void_and_what_was_sealed_before_the_first_word_settles_which_one_i
 
 def test_a_brokers_late_word_for_what_was_sealed_before_a_void_says_nothing():
     """Rule T11: which of the two stands at the platform it does not know."""
-    void = {1: Held(A, SENT, Void.WITHDRAWN, B)}
+    void = {1: StoredBatch(A, SENT, Void.WITHDRAWN, B)}
     late = judge(Receipt("G", "r", "e", ((1, B),), by_broker=True), void, 10)
     assert (late.originals, late.contradicted, late.ignored) == ((), (), 1)
     assert judge(Receipt("G", "r", "e", ((1, A),), by_broker=True), void, 10).stored == (1,)

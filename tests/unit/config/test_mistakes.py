@@ -9,10 +9,10 @@ import pytest
 from agent.channels import channels
 from agent.config import load, parse
 from agent.config.compose import compose
-from agent.config.models import Link
+from agent.config.models import LinkConfig
 from agent.config.pointcheck import pointcheck
-from agent.config.report import Report
-from agent.config.shelf import Shelf
+from agent.config.report import ProblemReport
+from agent.config.shelf import Profiles
 from agent.config.tree import read
 from agent.errors import ConfigError
 from tests.unit.config.samples import EXAMPLE, LOOPBACK, SMALL, changed
@@ -675,9 +675,9 @@ def test_after_a_hundred_problems_the_rest_is_left_out():
 
 
 def test_a_profile_for_another_driver_is_refused_with_both_named():
-    report = Report("config.yaml", read(SMALL))
-    draft = compose(read(SMALL).data, report, Shelf())
-    draft.links["plant"] = Link.model_construct(driver="mbus", settings=None)
+    report = ProblemReport("config.yaml", read(SMALL))
+    draft = compose(read(SMALL).data, report, Profiles())
+    draft.links["plant"] = LinkConfig.model_construct(driver="mbus", settings=None)
     pointcheck(draft)
     (problem,) = report.problems()
     assert str(problem) == (

@@ -21,7 +21,7 @@ from agent.config.problem import Problem
 from agent.config.summary import summary
 from agent.drivers.profile import profile, profiles
 from agent.errors import ConfigError
-from agent.model import Kind
+from agent.model import ValueKind
 from tests.unit.config.samples import EXAMPLE, LOOPBACK
 
 SAMPLE = EXAMPLE.read_text(encoding="utf-8")
@@ -151,7 +151,7 @@ def fitting(name):
     known = channels().get(channel_of_quantity().get(name, ""))
     if known is None:
         return st.just({})
-    index = known.kind is Kind.REG
+    index = known.kind is ValueKind.REG
     return st.just({"intervals": "true"} if index else {"every": "15min", "mean": "6h"})
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.buffer.bears import Load, days, enough
+from agent.buffer.bears import DailyLoad, days, enough
 from agent.config import parse
 from agent.config.outage import left, load, outage
 from tests.unit.config.samples import SMALL, changed
@@ -40,7 +40,7 @@ def test_what_waits_already_shortens_it():
 
 def test_values_of_dwellings_that_never_leave_need_no_room():
     often = changed("profile: eastron-sdm120}", "profile: eastron-sdm120, every: 1min}")
-    assert load(parse(often, "x")) == Load(0, 0)
+    assert load(parse(often, "x")) == DailyLoad(0, 0)
     assert left(parse(often, "x"), 0) is None
     assert load(parse(SMALL, "x")).owners == 1
 
@@ -51,5 +51,5 @@ def test_nothing_is_said_where_nothing_is_kept():
 
 @pytest.mark.parametrize("rows", [1, 100, 100_000, 5_000_000])
 def test_enough_is_enough(rows):
-    of = Load(rows, 50)
+    of = DailyLoad(rows, 50)
     assert days(enough(of), of) >= 30

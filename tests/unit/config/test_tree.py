@@ -6,9 +6,9 @@ from decimal import Decimal
 
 import pytest
 
-from agent.config.problem import Place
+from agent.config.problem import SourcePosition
 from agent.config.tree import read
-from agent.config.yamlerror import Unreadable
+from agent.config.yamlerror import YamlUnreadable
 
 
 @pytest.mark.parametrize(
@@ -44,20 +44,20 @@ def test_a_key_is_the_text_that_was_written():
 
 def test_every_key_and_value_has_its_place():
     tree = read("a:\n  b: [x, {c: 1}]\n")
-    assert tree.key_place(("a", "b")) == Place(2, 3)
-    assert tree.place(("a", "b", "2", "c")) == Place(2, 14)
+    assert tree.key_place(("a", "b")) == SourcePosition(2, 3)
+    assert tree.place(("a", "b", "2", "c")) == SourcePosition(2, 14)
 
 
 def test_what_is_missing_has_the_place_of_what_it_would_stand_in():
     tree = read("a:\n  b: 1\n")
-    assert tree.place(("a", "c")) == Place(2, 3)
-    assert tree.key_place(("a", "b", "d", "e")) == Place(2, 6)
+    assert tree.place(("a", "c")) == SourcePosition(2, 3)
+    assert tree.key_place(("a", "b", "d", "e")) == SourcePosition(2, 6)
 
 
 def test_of_two_equal_keys_the_first_is_kept_and_the_second_told():
     tree = read("a: 1\nb: 2\na: 3\n")
     assert tree.data == {"a": 1, "b": 2}
-    assert [(path, place) for path, place, _ in tree.wrong] == [(("a",), Place(3, 1))]
+    assert [(path, place) for path, place, _ in tree.wrong] == [(("a",), SourcePosition(3, 1))]
 
 
 def test_what_is_written_wins_over_what_is_merged_in():
@@ -66,5 +66,5 @@ def test_what_is_written_wins_over_what_is_merged_in():
 
 
 def test_nested_deeper_than_any_configuration_is_refused_where_it_is():
-    with pytest.raises(Unreadable, match="nested deeper"):
+    with pytest.raises(YamlUnreadable, match="nested deeper"):
         read("".join(f"{'  ' * depth}k:\n" for depth in range(40)))

@@ -3,21 +3,21 @@
 from agent.config import parse
 from agent.config.afford import affordable, load
 from agent.config.summary import summary
-from agent.uplink.budget import Stream
+from agent.uplink.budget import ReadStream
 from tests.unit.config.samples import changed
 
 FOUR_VALUES = """profile: eastron-sdm120, every: 10min, points:
           {active_power: {every: 10min}, voltage: {every: 10min}, current: {every: 10min}}}"""
 
 
-def streams(device: str) -> tuple[Stream, ...]:
+def streams(device: str) -> tuple[ReadStream, ...]:
     config = parse(changed("profile: eastron-sdm120}", device), "x")
     return load(config.uplinks["metropole"], config).streams
 
 
 def test_values_of_one_device_count_as_one_group():
     (every_ten_minutes,) = streams(FOUR_VALUES)
-    assert every_ten_minutes == Stream(600, 1, 1, 4, momentary=3, takes=0.1)
+    assert every_ten_minutes == ReadStream(600, 1, 1, 4, momentary=3, takes=0.1)
 
 
 def test_meters_of_different_channels_count_as_meters_of_the_same_dwellings():

@@ -7,15 +7,17 @@ from decimal import Decimal
 
 from agent.control import course, failsafe
 from agent.control.failsafe import Watch
-from agent.control.model import Event, Failsafe, Order, State
+from agent.control.model import AcceptedOrder, ControlOrder, Failsafe, OrderState
 from agent.control.stamps import Moment, elapsed, over
 
 RULE = Failsafe(Decimal(6), 7200.0, 60.0)
 
 
-def event(jti="a", start=0.0, lasts=600.0, back=0.0, state=State.SCHEDULED, **over):
-    order = Order(jti, "it", "m", "grid_operator", "offset", Decimal(-2), "K", start, lasts, **over)
-    return Event(order, state, start, back)
+def event(jti="a", start=0.0, lasts=600.0, back=0.0, state=OrderState.SCHEDULED, **over):
+    order = ControlOrder(
+        jti, "it", "m", "grid_operator", "offset", Decimal(-2), "K", start, lasts, **over
+    )
+    return AcceptedOrder(order, state, start, back)
 
 
 def at(second, boot="a", wall=None, trusted=True):
@@ -41,7 +43,10 @@ def test_precedence_emergency_then_prio_then_the_later_seq_then_the_smaller_numb
 
 def test_who_lost_while_in_time_is_back_only_if_it_asked_for_that():
     """Rule H8."""
-    lost = [event("a", state=State.SUPERSEDED), event("b", state=State.SUPERSEDED, resume=True)]
+    lost = [
+        event("a", state=OrderState.SUPERSEDED),
+        event("b", state=OrderState.SUPERSEDED, resume=True),
+    ]
     assert [one.order.jti for one in course.in_time(lost, 10.0)] == ["b"]
     assert not course.in_time(lost, 600.0)
 

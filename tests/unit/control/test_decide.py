@@ -14,9 +14,18 @@ import pytest
 
 from agent.control import hours
 from agent.control.decide import Yes, decide
-from agent.control.facts import Facts
-from agent.control.guard import Seen
-from agent.control.model import Event, Grant, Guard, Kind, Limits, Modality, Order, State
+from agent.control.facts import DecisionFacts
+from agent.control.guard import GuardReading
+from agent.control.model import (
+    AcceptedOrder,
+    ControlOrder,
+    Grant,
+    Guard,
+    Limits,
+    LossRule,
+    Modality,
+    OrderState,
+)
 from agent.control.stamps import Moment
 
 PARIS = ZoneInfo("Europe/Paris")
@@ -31,7 +40,7 @@ def modality(**over):
         windows=(hours.window("06:00-23:00"),), season=hours.season("10-15..04-15"),
     )  # fmt: skip
     plain = {
-        "name": "boiler-offset", "action": "offset", "kind": Kind.SHIFT, "unit": "K",
+        "name": "boiler-offset", "action": "offset", "kind": LossRule.SHIFT, "unit": "K",
         "limits": limits, "equipment": "heating", "step": Decimal("0.5"),
         "guards": (Guard("stairwell", "stairs", "temp", 60, Decimal(18), None, "Cel"),),
         "inhibit": ("boiler", "dr-inhibit"), "require": ROLES,
@@ -45,7 +54,7 @@ def order(**over):
         "action": "offset", "value": Decimal("-1.5"), "unit": "K", "start": NOW + 600,
         "duration": 1.5 * HOUR, "received": NOW,
     }  # fmt: skip
-    return Order(**(plain | over))
+    return ControlOrder(**(plain | over))
 
 
 def grant(role="residents_council", **over):
@@ -58,7 +67,10 @@ def grant(role="residents_council", **over):
 
 
 def seen(**over):
-    said = {"temp": Seen(Decimal("18.4"), 10, 60), "dr-inhibit": Seen(Decimal(0), 1, 10)} | over
+    said = {
+        "temp": GuardReading(Decimal("18.4"), 10, 60),
+        "dr-inhibit": GuardReading(Decimal(0), 1, 10),
+    } | over
     return lambda _, point: said[point]
 
 
@@ -67,11 +79,11 @@ def facts(**over):
         "now": Moment(NOW, 5000.0, "boot", trusted=True), "zone": PARIS,
         "grants": [grant(role) for role in ROLES], "events": [], "look": seen(),
     }  # fmt: skip
-    return Facts(**(plain | over))
+    return DecisionFacts(**(plain | over))
 
 
-def event(start, lasts=HOUR, state=State.COMPLETED, jti="before", **over):
-    return Event(order(jti=jti, start=start, duration=lasts), state, start, 0.0, **over)
+def event(start, lasts=HOUR, state=OrderState.COMPLETED, jti="before", **over):
+    return AcceptedOrder(order(jti=jti, start=start, duration=lasts), state, start, 0.0, **over)
 
 
 def narrowed(role, **limits):
@@ -90,7 +102,12 @@ A_MINUTE_AGO = Moment(NOW - 60, 4940.0, "boot", trusted=True)
 
 CASES = {
     "an untrusted clock begins nothing new": (
-        {}, {}, {"now": Moment(NOW, 5000.0, "boot", trusted=False)}, "E_CLOCK", "clock"),
+        {},
+        {},
+        {"now": Moment(NOW, 5000.0, "boot", trusted=False)},
+        "E_CLOCK",
+        "clock",
+    ),
     "another action": ({"action": "limit"}, {}, {}, "E_ACTION", "limit was asked"),
     "an emergency that is not agreed": ({"emergency": True}, {}, {}, "E_ACTION", "emergency"),
     "too low": ({"value": Decimal("-2.5")}, {}, {}, "E_RANGE", "down to -2 K, -2.5 was asked"),
@@ -102,127 +119,298 @@ CASES = {
     "too long": ({"duration": 3 * HOUR}, {}, {}, "E_DURATION", "2h, 3 h was asked"),
     "a draw without end": ({"rand": 90_000.0}, {}, {}, "E_DURATION", "a day is the most"),
     "for another life": (
-        {"start": NOW + 3 * 366 * 86_400}, {}, {}, "E_NOTYET", "no grant stands so long"),
+        {"start": NOW + 3 * 366 * 86_400},
+        {},
+        {},
+        "E_NOTYET",
+        "no grant stands so long",
+    ),
     "beyond all numbers": ({"value": Decimal("5e27")}, {}, {}, "E_RANGE", "up to 1 K"),
     "no end": ({"duration": 0.0}, {}, {}, "E_DURATION", "2h"),
     "over already": ({"start": NOW - 9 * HOUR}, {}, {}, "E_EXPIRED", "over at"),
     "begun long ago": ({"start": NOW - HOUR}, {}, {}, "E_EXPIRED", "should have begun"),
     "too short notice": (
-        {}, {"limits": Limits(least=Decimal(-2), most=Decimal(1), notice=HOUR)}, {},
-        "E_NOTICE", "1h before"),
+        {},
+        {"limits": Limits(least=Decimal(-2), most=Decimal(1), notice=HOUR)},
+        {},
+        "E_NOTICE",
+        "1h before",
+    ),
     "outside the window, by the last minute of the draw": (
-        {"start": NOW + 4.25 * HOUR, "rand": 1800.0}, {}, {}, "E_WINDOW", "23:00"),
+        {"start": NOW + 4.25 * HOUR, "rand": 1800.0},
+        {},
+        {},
+        "E_WINDOW",
+        "23:00",
+    ),
     "outside the season": (
-        {"start": NOW + 600}, {"limits": Limits(
-            least=Decimal(-2), most=Decimal(1), season=hours.season("12-01..03-01"))}, {},
-        "E_WINDOW", "24 November"),
+        {"start": NOW + 600},
+        {"limits": Limits(least=Decimal(-2), most=Decimal(1), season=hours.season("12-01..03-01"))},
+        {},
+        "E_WINDOW",
+        "24 November",
+    ),
     "a role has not granted": (
-        {}, {}, {"grants": [grant("building_manager")]}, "E_GRANT_MISSING(residents_council)",
-        "residents council has not allowed metropole"),
+        {},
+        {},
+        {"grants": [grant("building_manager")]},
+        "E_GRANT_MISSING(residents_council)",
+        "residents council has not allowed metropole",
+    ),
     "granted to somebody else": (
-        {"by": "another"}, {}, {}, "E_GRANT_MISSING(building_manager)", "another"),
+        {"by": "another"},
+        {},
+        {},
+        "E_GRANT_MISSING(building_manager)",
+        "another",
+    ),
     "granted for other equipment": (
-        {}, {"equipment": "dhw"}, {}, "E_GRANT_MISSING(building_manager)", "has not allowed"),
+        {},
+        {"equipment": "dhw"},
+        {},
+        "E_GRANT_MISSING(building_manager)",
+        "has not allowed",
+    ),
     "granted for another action": (
-        {}, {}, {"grants": [grant("building_manager"), grant(actions=("setpoint",))]},
-        "E_GRANT_MISSING(residents_council)", "has not allowed"),
+        {},
+        {},
+        {"grants": [grant("building_manager"), grant(actions=("setpoint",))]},
+        "E_GRANT_MISSING(residents_council)",
+        "has not allowed",
+    ),
     "the grant ends during it": (
-        {}, {}, {"grants": [grant("building_manager"), grant(until=NOW + HOUR)]},
-        "E_GRANT_MISSING(residents_council)", "is for"),
+        {},
+        {},
+        {"grants": [grant("building_manager"), grant(until=NOW + HOUR)]},
+        "E_GRANT_MISSING(residents_council)",
+        "is for",
+    ),
     "the grant ends during the draw": (
-        {"rand": 1800.0}, {}, {"grants": [grant("building_manager"), grant(until=NOW + 2 * HOUR)]},
-        "E_GRANT_MISSING(residents_council)", "is for"),
+        {"rand": 1800.0},
+        {},
+        {"grants": [grant("building_manager"), grant(until=NOW + 2 * HOUR)]},
+        "E_GRANT_MISSING(residents_council)",
+        "is for",
+    ),
     "the grant was revoked": (
-        {}, {}, {"grants": [grant("building_manager"), grant(revoked=NOW)]},
-        "E_REVOKED(residents_council)", "revoked"),
+        {},
+        {},
+        {"grants": [grant("building_manager"), grant(revoked=NOW)]},
+        "E_REVOKED(residents_council)",
+        "revoked",
+    ),
     "relied on another grant than there is": (
-        {"auth": ("grant-nobody",)}, {}, {}, "E_GRANT_MISSING(building_manager)", "has not"),
+        {"auth": ("grant-nobody",)},
+        {},
+        {},
+        "E_GRANT_MISSING(building_manager)",
+        "has not",
+    ),
     "below what one grant allows": (
-        {}, {}, {"grants": narrowed("residents_council", least=Decimal(-1))},
-        "E_GRANT_LIMIT(residents_council,min)", "down to -1 K, -1.5 was asked"),
+        {},
+        {},
+        {"grants": narrowed("residents_council", least=Decimal(-1))},
+        "E_GRANT_LIMIT(residents_council,min)",
+        "down to -1 K, -1.5 was asked",
+    ),
     "longer than one grant allows": (
-        {}, {}, {"grants": narrowed("residents_council", duration=HOUR)},
-        "E_GRANT_LIMIT(residents_council,max_dur)", "1 h 30 min was asked"),
+        {},
+        {},
+        {"grants": narrowed("residents_council", duration=HOUR)},
+        "E_GRANT_LIMIT(residents_council,max_dur)",
+        "1 h 30 min was asked",
+    ),
     "more often than one grant allows": (
-        {}, {}, {"grants": narrowed("building_manager", a_day=1),
-                 "events": [event(NOW - 8 * HOUR)]},
-        "E_GRANT_LIMIT(building_manager,max_day)", "1 a day"),
+        {},
+        {},
+        {"grants": narrowed("building_manager", a_day=1), "events": [event(NOW - 8 * HOUR)]},
+        "E_GRANT_LIMIT(building_manager,max_day)",
+        "1 a day",
+    ),
     "more time a day than is agreed": (
-        {}, {"limits": Limits(least=Decimal(-2), most=Decimal(1), time_a_day=2 * HOUR)},
-        {"events": [event(NOW - 8 * HOUR)]}, "E_QUOTA", "2 h a day in all"),
+        {},
+        {"limits": Limits(least=Decimal(-2), most=Decimal(1), time_a_day=2 * HOUR)},
+        {"events": [event(NOW - 8 * HOUR)]},
+        "E_QUOTA",
+        "2 h a day in all",
+    ),
     "more time a day than one grant allows": (
-        {}, {}, {"grants": narrowed("building_manager", time_a_day=2 * HOUR),
-                 "events": [event(NOW - 8 * HOUR)]},
-        "E_GRANT_LIMIT(building_manager,max_time_day)", "2 h a day in all"),
+        {},
+        {},
+        {
+            "grants": narrowed("building_manager", time_a_day=2 * HOUR),
+            "events": [event(NOW - 8 * HOUR)],
+        },
+        "E_GRANT_LIMIT(building_manager,max_time_day)",
+        "2 h a day in all",
+    ),
     "an emergency that one grant does not allow": (
-        {"emergency": True}, {"limits": Limits(
-            least=Decimal(-2), most=Decimal(1), emergency=True)}, {},
-        "E_GRANT_LIMIT(building_manager,emerg)", "no emergency"),
+        {"emergency": True},
+        {"limits": Limits(least=Decimal(-2), most=Decimal(1), emergency=True)},
+        {},
+        "E_GRANT_LIMIT(building_manager,emerg)",
+        "no emergency",
+    ),
     "with less notice than one grant wants": (
-        {}, {}, {"grants": narrowed("residents_council", notice=HOUR)},
-        "E_GRANT_LIMIT(residents_council,notice)", "1 h of notice"),
+        {},
+        {},
+        {"grants": narrowed("residents_council", notice=HOUR)},
+        "E_GRANT_LIMIT(residents_council,notice)",
+        "1 h of notice",
+    ),
     "outside the window of one grant": (
-        {}, {}, {"grants": narrowed("residents_council", windows=(hours.window("06:00-18:00"),))},
-        "E_GRANT_LIMIT(residents_council,windows)", "18:00"),
+        {},
+        {},
+        {"grants": narrowed("residents_council", windows=(hours.window("06:00-18:00"),))},
+        "E_GRANT_LIMIT(residents_council,windows)",
+        "18:00",
+    ),
     "in another unit than the grant's": (
-        {}, {}, {"grants": [grant("building_manager"), grant(unit="Cel")]},
-        "E_GRANT_LIMIT(residents_council,unit)", "°C"),
+        {},
+        {},
+        {"grants": [grant("building_manager"), grant(unit="Cel")]},
+        "E_GRANT_LIMIT(residents_council,unit)",
+        "°C",
+    ),
     "too often a day": (
-        {}, {}, {"events": [event(NOW - 9 * HOUR), event(NOW - 6 * HOUR, jti="b2")]},
-        "E_QUOTA", "2 a day"),
+        {},
+        {},
+        {"events": [event(NOW - 9 * HOUR), event(NOW - 6 * HOUR, jti="b2")]},
+        "E_QUOTA",
+        "2 a day",
+    ),
     "too soon after the last": (
-        {}, {}, {"events": [event(NOW - 2 * HOUR)]}, "E_TIMER", "rest of 2 h"),
+        {},
+        {},
+        {"events": [event(NOW - 2 * HOUR)]},
+        "E_TIMER",
+        "rest of 2 h",
+    ),
     "too soon before the next": (
-        {}, {}, {"events": [event(NOW + 3 * HOUR, state=State.SCHEDULED)]}, "E_TIMER", "rest"),
+        {},
+        {},
+        {"events": [event(NOW + 3 * HOUR, state=OrderState.SCHEDULED)]},
+        "E_TIMER",
+        "rest",
+    ),
     "with the one before it too long": (
-        {}, {}, {"events": [event(NOW - HOUR, 1.9 * HOUR, State.STARTED)]}, "E_QUOTA", "longer"),
+        {},
+        {},
+        {"events": [event(NOW - HOUR, 1.9 * HOUR, OrderState.STARTED)]},
+        "E_QUOTA",
+        "longer",
+    ),
     "with those before it too long, though they had lost": (
-        {"duration": 5000.0}, {"limits": BARE}, {"events": [
-            event(NOW - HOUR, 1.2 * HOUR, State.SUPERSEDED, began=True),
-            event(NOW - 600, 1500.0, State.STARTED, jti="b2", began=True)]},
-        "E_QUOTA", "longer"),
+        {"duration": 5000.0},
+        {"limits": BARE},
+        {
+            "events": [
+                event(NOW - HOUR, 1.2 * HOUR, OrderState.SUPERSEDED, began=True),
+                event(NOW - 600, 1500.0, OrderState.STARTED, jti="b2", began=True),
+            ]
+        },
+        "E_QUOTA",
+        "longer",
+    ),
     "in place of one that has begun": (
-        {"ref": "before"}, {}, {"events": [event(NOW - HOUR, HOUR / 2, began=True)]},
-        "E_TIMER", "rest of 2 h"),
+        {"ref": "before"},
+        {},
+        {"events": [event(NOW - HOUR, HOUR / 2, began=True)]},
+        "E_TIMER",
+        "rest of 2 h",
+    ),
     "too soon after one that was cancelled while it was in force": (
-        {}, {}, {"events": [
-            event(NOW - HOUR, 2 * HOUR, State.CANCELLED, began=True, over=A_MINUTE_AGO)]},
-        "E_TIMER", "rest of 2 h"),
+        {},
+        {},
+        {
+            "events": [
+                event(NOW - HOUR, 2 * HOUR, OrderState.CANCELLED, began=True, over=A_MINUTE_AGO)
+            ]
+        },
+        "E_TIMER",
+        "rest of 2 h",
+    ),
     "too soon after one that was given back late": (
-        {}, {}, {"events": [event(NOW - 5 * HOUR, began=True, over=A_MINUTE_AGO)]},
-        "E_TIMER", "rest of 2 h"),
+        {},
+        {},
+        {"events": [event(NOW - 5 * HOUR, began=True, over=A_MINUTE_AGO)]},
+        "E_TIMER",
+        "rest of 2 h",
+    ),
     "more time on the day into which it reaches": (
         {"start": NOW + 6.5 * HOUR, "duration": 1.5 * HOUR},
         {"limits": replace(BARE, time_a_day=2 * HOUR)},
-        {"events": [event(NOW + 10 * HOUR, 1.25 * HOUR, State.SCHEDULED)]},
-        "E_QUOTA", "2 h a day"),
+        {"events": [event(NOW + 10 * HOUR, 1.25 * HOUR, OrderState.SCHEDULED)]},
+        "E_QUOTA",
+        "2 h a day",
+    ),
     "more time on a day into which one before has reached": (
-        {"start": NOW, "duration": 1.5 * HOUR}, {"limits": replace(BARE, time_a_day=2 * HOUR)},
-        {"events": [event(NOW - 17.5 * HOUR, 1.25 * HOUR)]}, "E_QUOTA", "2 h a day"),
+        {"start": NOW, "duration": 1.5 * HOUR},
+        {"limits": replace(BARE, time_a_day=2 * HOUR)},
+        {"events": [event(NOW - 17.5 * HOUR, 1.25 * HOUR)]},
+        "E_QUOTA",
+        "2 h a day",
+    ),
     "locked after a guard": (
-        {}, {}, {"locked": (Moment(NOW - 600, 4400.0, "boot", trusted=True), 2 * HOUR)},
-        "E_TIMER", "guard tripped"),
+        {},
+        {},
+        {"locked": (Moment(NOW - 600, 4400.0, "boot", trusted=True), 2 * HOUR)},
+        "E_TIMER",
+        "guard tripped",
+    ),
     "resting after a give-back": (
-        {"start": NOW}, {"off": 600.0},
-        {"given_back": A_MINUTE_AGO}, "E_TIMER", "rests"),
+        {"start": NOW},
+        {"off": 600.0},
+        {"given_back": A_MINUTE_AGO},
+        "E_TIMER",
+        "rests",
+    ),
     "shorter than it may be": ({}, {"on": 3 * HOUR}, {}, "E_TIMER", "at least"),
     "never tested": ({}, {}, {"tested": False}, "E_UNTESTED", "control test boiler-offset"),
     "somebody opted out": ({}, {}, {"opted_out": "the occupant"}, "E_OVERRIDDEN", "occupant"),
     "a guard does not hold": (
-        {}, {}, {"look": seen(temp=Seen(Decimal("17.9"), 1, 60))}, "E_GUARD(stairwell)",
-        "17.9 °C, below 18"),
+        {},
+        {},
+        {"look": seen(temp=GuardReading(Decimal("17.9"), 1, 60))},
+        "E_GUARD(stairwell)",
+        "17.9 °C, below 18",
+    ),
     "a guard is silent": (
-        {}, {}, {"look": seen(temp=Seen(None, 1, 60))}, "E_GUARD(stairwell)", "does not say"),
+        {},
+        {},
+        {"look": seen(temp=GuardReading(None, 1, 60))},
+        "E_GUARD(stairwell)",
+        "does not say",
+    ),
     "a guard is old": (
-        {}, {}, {"look": seen(temp=Seen(Decimal(20), 126, 60))}, "E_GUARD(stairwell)", "does not"),
+        {},
+        {},
+        {"look": seen(temp=GuardReading(Decimal(20), 126, 60))},
+        "E_GUARD(stairwell)",
+        "does not",
+    ),
     "a guard's time lies ahead": (
-        {}, {}, {"look": seen(temp=Seen(Decimal(20), -7200, 60))}, "E_GUARD(stairwell)", "not"),
+        {},
+        {},
+        {"look": seen(temp=GuardReading(Decimal(20), -7200, 60))},
+        "E_GUARD(stairwell)",
+        "not",
+    ),
     "the operator's switch is set": (
-        {}, {}, {"look": seen(**{"dr-inhibit": Seen(Decimal(1), 1, 10)})},
-        "E_INHIBITED", "has set"),
+        {},
+        {},
+        {"look": seen(**{"dr-inhibit": GuardReading(Decimal(1), 1, 10)})},
+        "E_INHIBITED",
+        "has set",
+    ),
     "the operator's switch cannot be read": (
-        {}, {}, {"look": seen(**{"dr-inhibit": Seen(None, 1, 10)})}, "E_INHIBITED", "cannot be"),
-}  # fmt: skip
+        {},
+        {},
+        {"look": seen(**{"dr-inhibit": GuardReading(None, 1, 10)})},
+        "E_INHIBITED",
+        "cannot be",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -245,20 +433,20 @@ def test_a_second_grant_of_a_role_may_be_the_wider_one():
 
 
 def test_what_takes_the_place_of_an_order_before_it_has_begun_is_no_further_one():
-    before = event(NOW + 2 * HOUR, state=State.SCHEDULED)
+    before = event(NOW + 2 * HOUR, state=OrderState.SCHEDULED)
     assert isinstance(decide(order(ref="before"), modality(), facts(events=[before])), Yes)
     assert str(decide(order(), modality(), facts(events=[before]))) == "E_TIMER"
 
 
 def test_who_takes_over_from_what_is_in_force_waits_for_no_rest():
-    now = {"given_back": A_MINUTE_AGO, "events": [event(NOW - 30, state=State.STARTED)]}
+    now = {"given_back": A_MINUTE_AGO, "events": [event(NOW - 30, state=OrderState.STARTED)]}
     agreed = modality(off=600.0, limits=BARE)
     assert isinstance(decide(order(start=NOW), agreed, facts(**now)), Yes)
 
 
 def test_what_was_cut_short_counts_for_as_long_as_it_was_held():
     agreed = modality(limits=replace(BARE, time_a_day=2 * HOUR))
-    cut = event(NOW - 120, 2 * HOUR, State.CANCELLED, began=True, over=A_MINUTE_AGO)
+    cut = event(NOW - 120, 2 * HOUR, OrderState.CANCELLED, began=True, over=A_MINUTE_AGO)
     assert isinstance(decide(order(), agreed, facts(events=[cut])), Yes)
 
 

@@ -5,14 +5,14 @@ from dataclasses import replace
 from decimal import Decimal
 
 from agent.control.display import Display, telling
-from agent.control.records import Change
-from agent.control.row import Row
+from agent.control.records import Transaction
+from agent.control.row import HoldRecord
 from agent.errors import WriteRefused
 from tests.contract.control.pretend import BEGIN, PLACE, Site, Truth, event, order
 
 NAMES = ("active", "value", "minutes", "by", "heartbeat")
 PLACES = {word: replace(PLACE, point=word) for word in NAMES}
-ROW = Row(
+ROW = HoldRecord(
     "it", "one", PLACE, 13, None, Decimal("-1.5"), (Decimal("-1.5"),), None, Truth().moment(),
     BEGIN + 210, 180.0,
 )  # fmt: skip
@@ -103,7 +103,7 @@ def test_an_agent_that_ends_takes_back_what_it_has_told():
     keeper.world.plug = lambda place, slot: (
         points.plug(place, slot) if place.point == "active" else plug(place, slot)
     )
-    site.journal.save(Change(events=[event(order(start=0.0))]))
+    site.journal.save(Transaction(events=[event(order(start=0.0))]))
     asyncio.run(keeper.tend("it"))
     assert points.log[-1] == ("active", 13, 1)
     keeper.closing = True

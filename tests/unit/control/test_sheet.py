@@ -9,7 +9,7 @@ import pytest
 
 from agent.control.agreed import modality
 from agent.control.history import sentences
-from agent.control.model import State
+from agent.control.model import OrderState
 from agent.control.records import Outcome
 from agent.control.settings import Control
 from agent.control.sheet import WIDTH, sheet
@@ -139,7 +139,7 @@ def test_the_page_bears_a_version_that_changes_with_what_is_agreed_and_with_noth
     assert version(require=["building_manager"]) != same
 
 
-def told(state: State, at: float, **over) -> Outcome:
+def told(state: OrderState, at: float, **over) -> Outcome:
     return Outcome("one", "boiler-offset", state, SIX + at, value="-1.5", by="Métropole", **over)
 
 
@@ -147,11 +147,11 @@ def test_a_sentence_says_when_how_far_who_asked_on_what_ground_and_that_it_was_g
     ended = {"seen": "lowest stairwell 18.4 °C", "words": "given back, confirmed"}
     said = sentences(
         [
-            told(State.RECEIVED, -60),
-            told(State.ACCEPTED, -60, evidence="vote AG of 2026-05-12"),
-            told(State.STARTED, 0, before="400 W"),
-            told(State.RESTORING, 5340),
-            told(State.COMPLETED, 5340, before="400 W", after="150 W", **ended),
+            told(OrderState.RECEIVED, -60),
+            told(OrderState.ACCEPTED, -60, evidence="vote AG of 2026-05-12"),
+            told(OrderState.STARTED, 0, before="400 W"),
+            told(OrderState.RESTORING, 5340),
+            told(OrderState.COMPLETED, 5340, before="400 W", after="150 W", **ended),
         ],
         PARIS,
         {"boiler-offset": "K"},
@@ -167,11 +167,11 @@ def test_a_sentence_says_when_how_far_who_asked_on_what_ground_and_that_it_was_g
 
 def test_a_refusal_a_wait_and_a_hold_are_told_apart_and_a_test_is_no_order():
     units = {"boiler-offset": "K"}
-    refused = told(State.REJECTED, 0, code="E_GUARD(stairwell)", words="stairwell is 17 °C")
+    refused = told(OrderState.REJECTED, 0, code="E_GUARD(stairwell)", words="stairwell is 17 °C")
     assert sentences([refused], PARIS, units)[0].endswith(
         "refused: E_GUARD(stairwell): stairwell is 17 °C"
     )
-    assert sentences([told(State.SCHEDULED, 0)], PARIS, units)[0].endswith("not begun yet")
-    assert sentences([told(State.STARTED, 0)], PARIS, units)[0].endswith("in force")
-    tried = Outcome("test", "boiler-offset", State.COMPLETED, SIX, value=str(Decimal("0.3")))
+    assert sentences([told(OrderState.SCHEDULED, 0)], PARIS, units)[0].endswith("not begun yet")
+    assert sentences([told(OrderState.STARTED, 0)], PARIS, units)[0].endswith("in force")
+    tried = Outcome("test", "boiler-offset", OrderState.COMPLETED, SIX, value=str(Decimal("0.3")))
     assert not sentences([tried], PARIS, units)

@@ -6,22 +6,22 @@ from types import SimpleNamespace as Facts
 import pytest
 
 from agent.lifetime import Faults
-from agent.model import Mark
-from agent.pipeline.account import Account
+from agent.model import SlotMark
+from agent.pipeline.account import SlotAccount
 from agent.pipeline.intake import Intake
 from tests.unit.pipeline.test_intake import Failing, row
 
 KEY = ("a", 10)
 
 
-@pytest.mark.parametrize("before", [None, Mark(0, heard=True)])
+@pytest.mark.parametrize("before", [None, SlotMark(0, heard=True)])
 def test_a_mark_that_was_moved_before_an_error_is_moved_back_and_the_error_noted(before):
     async def scenario():
         faults, disk = Faults(), Failing()
         account = account_of(disk, before)
 
         def change():
-            account.ledger.marks[KEY] = Mark(20, heard=True)
+            account.ledger.marks[KEY] = SlotMark(20, heard=True)
             raise KeyError("nobody")
 
         assert not account.take(KEY, change, faults)
@@ -30,7 +30,7 @@ def test_a_mark_that_was_moved_before_an_error_is_moved_back_and_the_error_noted
         assert account.take(KEY, lambda: closed(account), faults)
         assert not faults.all()
         await account.intake.commit()
-        assert disk.commits == [([row(10)], {KEY: Mark(10, heard=True)})]
+        assert disk.commits == [([row(10)], {KEY: SlotMark(10, heard=True)})]
 
     asyncio.run(scenario())
 
@@ -38,7 +38,7 @@ def test_a_mark_that_was_moved_before_an_error_is_moved_back_and_the_error_noted
 def test_whoever_waits_for_room_has_handed_over_his_rows_with_their_mark():
     async def scenario():
         disk = Failing()
-        account = account_of(disk, Mark(0, heard=True), room=1)
+        account = account_of(disk, SlotMark(0, heard=True), room=1)
         account.intake.take([row(0)], {})
         assert account.take(KEY, lambda: closed(account), Faults())
         waits = asyncio.create_task(account.intake.room())
@@ -48,7 +48,7 @@ def test_whoever_waits_for_room_has_handed_over_his_rows_with_their_mark():
             await waits
         assert account.ledger.marks[KEY].slot == 10
         await account.intake.commit()
-        assert disk.commits == [([row(0), row(10)], {KEY: Mark(10, heard=True)})]
+        assert disk.commits == [([row(0), row(10)], {KEY: SlotMark(10, heard=True)})]
         async with asyncio.timeout(10):
             await account.intake.room()
 
@@ -57,9 +57,9 @@ def test_whoever_waits_for_room_has_handed_over_his_rows_with_their_mark():
 
 def account_of(disk, before, room=100):
     intake = Intake(disk.append, flush=60, room=room, uplink="centre")
-    return Account(Facts(marks={KEY: before} if before else {}), intake)
+    return SlotAccount(Facts(marks={KEY: before} if before else {}), intake)
 
 
 def closed(account):
-    account.ledger.marks[KEY] = Mark(10, heard=True)
+    account.ledger.marks[KEY] = SlotMark(10, heard=True)
     return [row(10)]

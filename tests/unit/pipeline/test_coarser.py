@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent.model import Mark, Why
-from agent.pipeline.bases import Bases
+from agent.model import SlotMark, Why
+from agent.pipeline.bases import RegistryBases
 from agent.pipeline.gate import Gate
 from agent.pipeline.ledger import Ledger
 from agent.registry.dates import DAY, MONTH
@@ -43,7 +43,7 @@ class Paris(Town):
         return Gate(self.registry, self.policy, RECIPIENT)
 
     def ledger(self, mark=None):
-        marks = {} if mark is None else {KEY: Mark(mark, heard=True, serial="1001")}
+        marks = {} if mark is None else {KEY: SlotMark(mark, heard=True, serial="1001")}
         return Ledger(self.gate(), {KEY: [METER]}, marks, PARIS)
 
 
@@ -133,7 +133,7 @@ def test_the_manager_gets_the_month_end_index_and_the_one_of_a_billing_date(town
 def test_every_row_made_stands_when_it_is_asked_for_at_sealing(town):
     daily, curve = town.agree(DAY), town.agree(1800)
     gate = town.gate()
-    bases = Bases(lambda: gate)
+    bases = RegistryBases(lambda: gate)
     ledger = Ledger(gate, {KEY: [METER]}, {}, PARIS)
     rows = []
     for n in range(96):
@@ -160,5 +160,5 @@ def test_a_recipient_without_any_basis_in_a_dwelling_is_not_told_what_happens_th
     out = NewOccupancy("move_out", "D1", until=at(1))
     town.registry.occupy([out], "test", "test", at(20))
     mine = town.gate()
-    assert [one.reason for one in Bases(lambda: mine).taken_back(0)[1]] == ["moved"]
-    assert Bases(lambda: stranger).taken_back(0)[1] == []
+    assert [one.reason for one in RegistryBases(lambda: mine).taken_back(0)[1]] == ["moved"]
+    assert RegistryBases(lambda: stranger).taken_back(0)[1] == []

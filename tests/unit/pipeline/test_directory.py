@@ -1,7 +1,7 @@
 """Guards rule G3: a recipient is told of nobody without a basis that names him. Rule P21."""
 
 from agent.pipeline.directory import directory
-from agent.pipeline.ledger import Owed
+from agent.pipeline.ledger import ExpectedSeries
 from agent.registry.entries import NewAlias, NewDuty, NewWithdrawal
 from tests.unit.pipeline.house import LONG_AGO, NOW, RECIPIENT, Town
 
@@ -31,7 +31,7 @@ def test_another_recipient_is_told_nothing_of_anybody(tmp_path):
 
 def test_a_series_is_owed_since_its_first_slot_ever(tmp_path):
     town = Town(tmp_path)
-    series = Owed(town.place("D1"), "elec.imp", "REG", "kWh", 900)
+    series = ExpectedSeries(town.place("D1"), "elec.imp", "REG", "kWh", 900)
     first = told(town, owed={series: LONG_AGO})
     (known,) = listed(first, "series")
     assert known["since"] == "2025-10-09T08:53:20Z"

@@ -9,7 +9,7 @@ from agent.model import Why
 from agent.pipeline.gate import Gate
 from agent.pipeline.ledger import Ledger
 from agent.registry.entries import NewExchange
-from agent.registry.gate import Common
+from agent.registry.gate import CommonBasis
 from tests.unit.pipeline.house import NOW, RECIPIENT, Town, point, sample
 
 INDEX, USED = point("m1"), point("m1", "used", derived=True)
@@ -130,7 +130,7 @@ def test_in_a_dwelling_what_flowed_is_reckoned_once_from_its_meters(town):
 def test_in_a_common_area_what_flowed_until_a_late_index_is_told_too(town):
     place = "CZS2YFSTBQQ5WDC"
     index, used = replace(INDEX, place=place), replace(USED, place=place)
-    gate = Gate(town.registry, replace(town.policy, common=Common("a vote", 0)), RECIPIENT)
+    gate = Gate(town.registry, replace(town.policy, common=CommonBasis("a vote", 0)), RECIPIENT)
     ledger = Ledger(gate, {KEY: [index, used]}, {})
     for slot, shown in ((NOW, "100"), (NOW + 10, None)):
         ledger.close(

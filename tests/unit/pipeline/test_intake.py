@@ -4,7 +4,7 @@ from decimal import Decimal
 import pytest
 
 from agent.errors import SpoolFull
-from agent.model import Mark, Reading, Series
+from agent.model import Reading, Series, SlotMark
 from agent.pipeline.intake import Intake, shed
 
 SERIES = Series("DX", "elec.imp", "REG", "kWh", 10, "1", "H1", "c1")
@@ -38,11 +38,11 @@ def test_one_append_holds_what_came_in_a_flush_interval():
         intake = Intake(disk.append, flush=0.05)
         serving = asyncio.create_task(intake.serve())
         for t in range(0, 100, 10):
-            await intake.put([row(t)], {("a", 10): Mark(t, heard=True)})
+            await intake.put([row(t)], {("a", 10): SlotMark(t, heard=True)})
         await asyncio.sleep(0.2)
         serving.cancel()
         assert [len(rows) for rows, _ in disk.commits] == [10]
-        assert disk.commits[0][1] == {("a", 10): Mark(90, heard=True)}
+        assert disk.commits[0][1] == {("a", 10): SlotMark(90, heard=True)}
 
     asyncio.run(scenario())
 
@@ -66,14 +66,14 @@ def test_a_full_spool_costs_values_but_no_slot():
     async def scenario():
         disk = Disk()
         intake = Intake(disk.append, flush=60)
-        await intake.put([row(0), row(0, OTHER)], {("a", 10): Mark(0, heard=True)})
+        await intake.put([row(0), row(0, OTHER)], {("a", 10): SlotMark(0, heard=True)})
         await intake.commit()
         disk.full = True
         for t in (10, 20, 30):
-            await intake.put([row(t), row(t, OTHER)], {("a", 10): Mark(t, heard=True)})
+            await intake.put([row(t), row(t, OTHER)], {("a", 10): SlotMark(t, heard=True)})
             await intake.commit()
         disk.full = False
-        await intake.put([row(40), row(40, OTHER)], {("a", 10): Mark(40, heard=True)})
+        await intake.put([row(40), row(40, OTHER)], {("a", 10): SlotMark(40, heard=True)})
         await intake.commit()
         closed = sorted(
             (r.series.place, r.t + n * 10, r.why) for r in disk.rows for n in range(r.span)
@@ -84,7 +84,7 @@ def test_a_full_spool_costs_values_but_no_slot():
             for t in (0, 10, 20, 30, 40)
         )
         assert intake.shed_rows == 6
-        assert disk.commits[-1][1] == {("a", 10): Mark(40, heard=True)}
+        assert disk.commits[-1][1] == {("a", 10): SlotMark(40, heard=True)}
 
     asyncio.run(scenario())
 
@@ -94,7 +94,7 @@ def test_marks_wait_for_the_rows_they_stand_for():
         disk = Disk()
         disk.full = True
         intake = Intake(disk.append, flush=60)
-        await intake.put([row(0)], {("a", 10): Mark(0, heard=True)})
+        await intake.put([row(0)], {("a", 10): SlotMark(0, heard=True)})
         await intake.commit()
         assert disk.commits == []
 
@@ -133,15 +133,15 @@ def test_slots_are_closed_by_what_is_stored_and_by_what_waits_for_room():
         disk = Disk()
         disk.full = True
         intake = Intake(disk.append, flush=60)
-        await intake.put([row(10)], {("a", 10): Mark(10, heard=True)})
+        await intake.put([row(10)], {("a", 10): SlotMark(10, heard=True)})
         await intake.commit()
 
         async def stored():
-            return {("a", 10): Mark(0, heard=True), ("b", 10): Mark(5, heard=True)}
+            return {("a", 10): SlotMark(0, heard=True), ("b", 10): SlotMark(5, heard=True)}
 
         assert await intake.closed(stored) == {
-            ("a", 10): Mark(10, heard=True),
-            ("b", 10): Mark(5, heard=True),
+            ("a", 10): SlotMark(10, heard=True),
+            ("b", 10): SlotMark(5, heard=True),
         }
 
     asyncio.run(scenario())
@@ -207,15 +207,15 @@ def test_what_an_unexpected_error_kept_from_the_disk_is_there_with_the_next_comm
     async def scenario():
         disk = Failing()
         intake = Intake(disk.append, flush=60)
-        await intake.put([row(0)], {("a", 10): Mark(0, heard=True)})
+        await intake.put([row(0)], {("a", 10): SlotMark(0, heard=True)})
         disk.error = OSError("disk I/O error")
         with pytest.raises(OSError, match="disk I/O"):
             await intake.commit()
-        await intake.put([row(10)], {("a", 10): Mark(10, heard=True)})
+        await intake.put([row(10)], {("a", 10): SlotMark(10, heard=True)})
         disk.error = None
         await intake.commit()
         assert [one.t for one in disk.rows] == [0, 10]
-        assert disk.commits[-1][1] == {("a", 10): Mark(10, heard=True)}
+        assert disk.commits[-1][1] == {("a", 10): SlotMark(10, heard=True)}
 
     asyncio.run(scenario())
 
@@ -226,7 +226,7 @@ def test_a_commit_that_is_cancelled_leaves_each_row_once(error):
         disk = Failing()
         disk.waits, disk.error = asyncio.Event(), error
         intake = Intake(disk.append, flush=60)
-        await intake.put([row(0)], {("a", 10): Mark(0, heard=True)})
+        await intake.put([row(0)], {("a", 10): SlotMark(0, heard=True)})
         committing = asyncio.create_task(intake.commit())
         await asyncio.sleep(0)
         committing.cancel()
@@ -248,12 +248,14 @@ def test_a_row_that_no_batch_could_carry_costs_its_own_value_alone():
         disk = Failing()
         disk.poison = {30, 70}
         intake = Intake(disk.append, flush=60)
-        await intake.put([row(t) for t in range(0, 100, 10)], {("a", 10): Mark(90, heard=True)})
+        await intake.put([row(t) for t in range(0, 100, 10)], {("a", 10): SlotMark(90, heard=True)})
         await intake.commit()
         assert [(one.t, one.why) for one in disk.rows] == [
             (t, "agent" if t in disk.poison else None) for t in range(0, 100, 10)
         ]
-        assert [marks for _, marks in disk.commits if marks] == [{("a", 10): Mark(90, heard=True)}]
+        assert [marks for _, marks in disk.commits if marks] == [
+            {("a", 10): SlotMark(90, heard=True)}
+        ]
         assert disk.commits[-1][1], "the mark goes with the last row"
 
     asyncio.run(scenario())
@@ -270,7 +272,7 @@ def test_rows_that_wait_are_asked_about_again_once_the_registry_has_changed():
             revision=lambda: revision[0],
             recheck=lambda rows: [one for one in rows if one.t],
         )
-        await intake.put([row(0), row(10)], {("a", 10): Mark(10, heard=True)})
+        await intake.put([row(0), row(10)], {("a", 10): SlotMark(10, heard=True)})
         revision[0] = 2
         await intake.commit()
         assert [one.t for one in disk.rows] == [10]
@@ -283,8 +285,8 @@ def test_nobody_waits_for_room_while_the_disk_fails_and_no_slot_is_lost():
         disk = Failing()
         intake = Intake(disk.append, flush=60, room=4)
         for t in range(0, 40, 10):
-            await intake.put([row(t)], {("a", 10): Mark(t, heard=True)})
-        waits = asyncio.create_task(intake.put([row(40)], {("a", 10): Mark(40, heard=True)}))
+            await intake.put([row(t)], {("a", 10): SlotMark(t, heard=True)})
+        waits = asyncio.create_task(intake.put([row(40)], {("a", 10): SlotMark(40, heard=True)}))
         await asyncio.sleep(0)
         disk.error = OSError("disk I/O error")
         with pytest.raises(OSError, match="disk I/O"):
@@ -292,7 +294,7 @@ def test_nobody_waits_for_room_while_the_disk_fails_and_no_slot_is_lost():
         async with asyncio.timeout(10):
             await waits
             for t in range(50, 1000, 10):
-                await intake.put([row(t)], {("a", 10): Mark(t, heard=True)})
+                await intake.put([row(t)], {("a", 10): SlotMark(t, heard=True)})
         assert len(intake._rows) <= 6
         disk.error = None
         await intake.commit()

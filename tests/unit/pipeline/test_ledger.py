@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from agent.buffer.periods import Wrong
-from agent.model import Mark, Why
+from agent.model import SlotMark, Why
 from agent.pipeline.ledger import Ledger
 from tests.unit.pipeline.house import LONG_AGO, NOW, Town, point, sample
 
@@ -63,7 +63,7 @@ def test_a_value_is_scaled_exactly_into_the_unit_of_its_channel(town):
 
 
 def test_skipped_slots_close_in_order_with_their_reason(town):
-    ledger = ledger_of(town, {KEY_A: Mark(NOW - 40, heard=True)})
+    ledger = ledger_of(town, {KEY_A: SlotMark(NOW - 40, heard=True)})
     rows = ledger.close(KEY_A, NOW, [sample(A)], "1001", Why.CLOCK)
     assert slots(rows, "D1", town) == [
         (NOW - 30, "clock"), (NOW - 20, "clock"), (NOW - 10, "clock"), (NOW, None)
@@ -72,14 +72,14 @@ def test_skipped_slots_close_in_order_with_their_reason(town):
 
 def test_a_slot_at_or_before_the_mark_is_never_closed_again(town):
     """Rules M3, M10."""
-    ledger = ledger_of(town, {KEY_A: Mark(NOW, heard=True)})
+    ledger = ledger_of(town, {KEY_A: SlotMark(NOW, heard=True)})
     assert ledger.close(KEY_A, NOW, [sample(A)], "1001", Why.BUSY) == []
     assert ledger.close(KEY_A, NOW - 10, [sample(A)], "1001", Why.BUSY) == []
 
 
 def test_each_device_resumes_from_its_own_mark(town):
     """Breaks when one mark is kept for all devices: the slower one's slots would be lost."""
-    marks = {KEY_A: Mark(NOW - 60, True, "1001"), KEY_B: Mark(NOW - 30, True, "1002")}
+    marks = {KEY_A: SlotMark(NOW - 60, True, "1001"), KEY_B: SlotMark(NOW - 30, True, "1002")}
     rows = ledger_of(town, marks).resume(NOW + 5)
     assert slots(rows, "D1", town) == [(NOW - s, "agent") for s in (50, 40, 30, 20, 10)]
     assert slots(rows, "D2", town) == [(NOW - s, "agent") for s in (20, 10)]
@@ -87,7 +87,7 @@ def test_each_device_resumes_from_its_own_mark(town):
 
 def test_slots_of_a_recipient_whose_uplink_was_removed_have_a_reason_of_their_own(town):
     """Also where the agent was down before the removal, and after the uplink was put back."""
-    ledger = ledger_of(town, {KEY_A: Mark(NOW - 60, True, "1001")})
+    ledger = ledger_of(town, {KEY_A: SlotMark(NOW - 60, True, "1001")})
     ledger.removed = (NOW - 35, NOW - 15)
     rows = ledger.resume(NOW + 1)
     assert slots(rows, "D1", town) == [
@@ -98,7 +98,7 @@ def test_slots_of_a_recipient_whose_uplink_was_removed_have_a_reason_of_their_ow
 
 
 def test_of_a_recipient_without_an_uplink_until_the_time_is_known_no_slot_is_the_agents(town):
-    ledger = ledger_of(town, {KEY_A: Mark(NOW - 40, True, "1001")})
+    ledger = ledger_of(town, {KEY_A: SlotMark(NOW - 40, True, "1001")})
     ledger.removed = (NOW - 500, math.inf)
     rows = ledger.catch_up(KEY_A, NOW + 1, Why.AGENT)
     assert slots(rows, "D1", town) == [(NOW - s, "uplink") for s in (30, 20, 10)]
@@ -106,13 +106,13 @@ def test_of_a_recipient_without_an_uplink_until_the_time_is_known_no_slot_is_the
 
 
 def test_what_never_answered_was_early_while_the_agent_was_down_too(town):
-    rows = ledger_of(town, {KEY_A: Mark(NOW - 30, heard=False, serial="1001")}).resume(NOW + 1)
+    rows = ledger_of(town, {KEY_A: SlotMark(NOW - 30, heard=False, serial="1001")}).resume(NOW + 1)
     assert slots(rows, "D1", town) == [(NOW - 20, "early"), (NOW - 10, "early")]
 
 
 def test_a_gap_is_one_row_however_long(town):
     """Rule R8."""
-    marks = {KEY_A: Mark(NOW - 10_000_000, True, "1001")}
+    marks = {KEY_A: SlotMark(NOW - 10_000_000, True, "1001")}
     rows = ledger_of(town, marks).resume(NOW)
     assert [(row.t, row.span) for row in rows] == [(NOW - 9_999_990, 999_999)]
 
@@ -122,7 +122,7 @@ def test_a_gap_is_cut_where_the_basis_changes(tmp_path):
     town = Town(tmp_path, consents=[])
     town.consent("D1", until=NOW - 35)
     town.consent("D1", since=NOW - 15)
-    rows = ledger_of(town, {KEY_A: Mark(NOW - 60, True, "1001")}).resume(NOW + 1)
+    rows = ledger_of(town, {KEY_A: SlotMark(NOW - 60, True, "1001")}).resume(NOW + 1)
     assert slots(rows, "D1", town) == [
         (NOW - 50, "agent"),
         (NOW - 40, "agent"),
@@ -201,7 +201,7 @@ def test_the_recipient_is_part_of_the_question(town):
 
 
 def test_what_a_wrong_clock_began_is_taken_back_from_where_the_wrong_time_began(town):
-    marks = {KEY_A: Mark(NOW + 500, heard=True, serial="1001")}
+    marks = {KEY_A: SlotMark(NOW + 500, heard=True, serial="1001")}
     ledger = ledger_of(town, marks)
     found = Wrong({}, {KEY_A: NOW + 500}, began=NOW + 33)
     ranges, rows, _ = ledger.taken_back(found, NOW + 40)

@@ -11,12 +11,12 @@ import pytest
 from agent.calls import _line_is_back
 from agent.clock import Clock
 from agent.errors import LinkLost
-from agent.lines import Line
+from agent.lines import LinkDevices
 from agent.link import Link
 from agent.log_fields import LogEvent
-from agent.model import Mark, Quality, Sample, Why
+from agent.model import Quality, Sample, SlotMark, Why
 from agent.pipeline import ask, poll
-from agent.pipeline.account import Account
+from agent.pipeline.account import SlotAccount
 from agent.pipeline.device import Device
 from agent.pipeline.intake import Intake
 from agent.pipeline.ledger import Ledger
@@ -72,7 +72,7 @@ class Rig:
         ]
         self.link = Link("riser", self.bus.open)
         self.poller = Poller(
-            self.link, self.devices, [Account(ledger, intake)], Clock("system"), lambda *_: None
+            self.link, self.devices, [SlotAccount(ledger, intake)], Clock("system"), lambda *_: None
         )
 
     async def append(self, rows, _marks):
@@ -176,7 +176,7 @@ def test_a_lost_line_closes_its_slots_with_link(tmp_path):
     assert whys == [None] * lost + ["link"] * (len(whys) - lost)
     (device,) = rig.devices
     assert (device.said, device.lost_at_opening) == ("riser is not open: no carrier", 1)
-    house = SimpleNamespace(lines={"riser": Line(rig.link, {})})
+    house = SimpleNamespace(lines={"riser": LinkDevices(rig.link, {})})
     assert not _line_is_back(house, device, "riser")
     rig.link.opened, rig.link.error = 2, ""
     assert _line_is_back(house, device, "riser"), "an error that has ended is not shown any more"
@@ -272,7 +272,7 @@ def test_a_recipient_whose_gate_fails_stops_no_other_and_its_slots_are_owed(tmp_
         others.extend(rows)
 
     intake = Intake(append, flush=0.05, uplink="other")
-    rig.poller.accounts = [Account(other, intake), *rig.poller.accounts]
+    rig.poller.accounts = [SlotAccount(other, intake), *rig.poller.accounts]
     real = other.gate.at
 
     def wrong(*_):
@@ -321,9 +321,11 @@ def test_after_a_wrong_clock_the_mark_of_a_spool_that_is_not_open_does_not_silen
 ):
     """It is set back when it opens; the other accounts go on from before the wrong time."""
     now, key = int(time.time()), ("m1", 1)
-    rig = Rig(tmp_path, devices=("m1",), marks={key: Mark(now + DAY, heard=True, serial="1001")})
-    right = Ledger(rig.town.gate(), {key: [point("m1", every=1)]}, {key: Mark(now, heard=True)})
-    rig.poller.accounts = [*rig.poller.accounts, Account(right, rig.intake)]
+    rig = Rig(
+        tmp_path, devices=("m1",), marks={key: SlotMark(now + DAY, heard=True, serial="1001")}
+    )
+    right = Ledger(rig.town.gate(), {key: [point("m1", every=1)]}, {key: SlotMark(now, heard=True)})
+    rig.poller.accounts = [*rig.poller.accounts, SlotAccount(right, rig.intake)]
     rig.poller.set_back({key: now})
     asyncio.run(rig.run(2.5))
     assert any(row.value is not None and row.t > now for row in rig.rows)

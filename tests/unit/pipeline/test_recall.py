@@ -12,16 +12,18 @@ import pytest
 
 from agent.drivers.mbus.bus import MbusTcp
 from agent.model import Point, Sample, Why
-from agent.pipeline.recall import Gap, recalled
+from agent.pipeline.recall import DownGap, recalled
 
 PARIS = ZoneInfo("Europe/Paris")
 POINT = Point("heat-1", "heat_energy", "45120042", "heat:energy", 3600, "heat", "kWh")
 MIDNIGHT = int(dt.datetime(2026, 11, 1, tzinfo=PARIS).timestamp())
 NOW = dt.datetime(2026, 11, 24, 10, 12, tzinfo=PARIS).timestamp()
-GAP = Gap(MIDNIGHT - 86_400, MIDNIGHT + 86_400)
+GAP = DownGap(MIDNIGHT - 86_400, MIDNIGHT + 86_400)
 
 
-def filled(clock: str, when: str, gap: Gap = GAP, why: Why | None = None) -> list[tuple[int, str]]:
+def filled(
+    clock: str, when: str, gap: DownGap = GAP, why: Why | None = None
+) -> list[tuple[int, str]]:
     kept = MbusTcp.kept(POINT)
     assert kept
     said = {kept.clock: clock, kept.values[0][0]: when, kept.values[0][1]: Decimal(7351)}

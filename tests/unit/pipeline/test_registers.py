@@ -9,11 +9,11 @@ from decimal import Decimal
 
 import pytest
 
-from agent.buffer.shelf import Shelf
+from agent.buffer.shelf import UnassignedStore
 from agent.buffer.thread import in_own_thread
 from agent.errors import SpoolFull
 from agent.model import Why
-from agent.pipeline.account import Account
+from agent.pipeline.account import SlotAccount
 from agent.pipeline.intake import Intake
 from agent.pipeline.ledger import Ledger
 from agent.pipeline.registers import Registers
@@ -43,7 +43,7 @@ class Here:
     def __init__(self, town):
         self.town, self.rows, self.full = town, [], False
         self.ledger = Ledger(town.gate(), {KEY: [METER]}, {})
-        self.accounts = [Account(self.ledger, Intake(self.append, 1.0))]
+        self.accounts = [SlotAccount(self.ledger, Intake(self.append, 1.0))]
 
     async def append(self, rows, marks):
         assert marks is not None
@@ -74,7 +74,7 @@ class Here:
 
 def scenario(tmp_path, town, does):
     async def run():
-        opening = lambda: Shelf.open(tmp_path / "registers.db", b"k" * 32)  # noqa: E731
+        opening = lambda: UnassignedStore.open(tmp_path / "registers.db", b"k" * 32)  # noqa: E731
         async with in_own_thread("registers", opening) as (shelf, thread):
             await does(Here(town), Registers(town.registry, shelf, thread), shelf, thread)
 

@@ -7,12 +7,12 @@ from itertools import pairwise
 
 import pytest
 
-from agent.model import Mark, Why
+from agent.model import SlotMark, Why
 from agent.pipeline.gate import Gate
 from agent.pipeline.ledger import Ledger
 from agent.pipeline.timetable import following
 from agent.registry.dates import DAY
-from agent.registry.gate import Common
+from agent.registry.gate import CommonBasis
 from tests.unit.pipeline.house import RECIPIENT, Town, point, sample
 from tests.unit.pipeline.test_days import PARIS, at
 
@@ -53,7 +53,7 @@ def agreed(folder, since):
 def voted(folder, since):
     """A gate of a building whose common areas may be told of from `since` on."""
     town = Town(folder, dwellings=1, consents=[])
-    rules = replace(town.policy, zone=PARIS, common=Common("a vote", since))
+    rules = replace(town.policy, zone=PARIS, common=CommonBasis("a vote", since))
     return Gate(town.registry, rules, RECIPIENT), SHARED
 
 
@@ -77,7 +77,7 @@ def test_so_does_a_day_that_went_by_while_the_agent_was_down(tmp_path, change, b
     since = change + int(hours * 3600)
     gate, used = basis(tmp_path, since)
     first, *later = days(change)
-    marks = {("m1", DAY): Mark(first - DAY, heard=True, serial="1001")}
+    marks = {("m1", DAY): SlotMark(first - DAY, heard=True, serial="1001")}
     ledger = Ledger(gate, {("m1", DAY): [used]}, marks, PARIS)
     rows = ledger.catch_up(("m1", DAY), later[-1] + DAY + 7200, Why.AGENT)
     missing = {row.t + n * row.series.step for row in rows for n in range(row.span)}

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from agent.model import Reading, Series, Why
 from agent.pipeline.ledger import Ledger
 from agent.pipeline.states import news
-from agent.registry.gate import Common, policy
+from agent.registry.gate import CommonBasis, policy
 from tests.unit.pipeline.house import LONG_AGO, NOW, Town, point, sample
 
 CELLAR = "CZS2YFSTBQQ5WDC"
 DOOR = point(name="door", channel="state.door", unit="1", place=CELLAR)
 ALARM = point(name="alarm", channel="state.alarm", unit="1", place=CELLAR)
 KEY = ("m1", 10)
-ALLOWED, FORBIDDEN = policy("DEMO-1", Common("vote", LONG_AGO)), policy("DEMO-1")
+ALLOWED, FORBIDDEN = policy("DEMO-1", CommonBasis("vote", LONG_AGO)), policy("DEMO-1")
 
 
 class Gateway:

@@ -16,7 +16,7 @@ from agent.pipeline.gate import Gate
 from agent.pipeline.groups import Groups
 from agent.pipeline.indexes import Indexes
 from agent.pipeline.ledger import Ledger
-from agent.pipeline.sums import Asked, Sums
+from agent.pipeline.sums import ConfiguredSums, Sums
 from agent.registry.entries import (
     NewConsent,
     NewDuty,
@@ -57,7 +57,7 @@ class Building:
         self.points = [
             Point(f"m-{n}", "energy", "1", "x", HALF, "elec.imp", "kWh") for n in range(dwellings)
         ]
-        self.asked = Asked(WHOLE, {"elec.imp": self.points}, fewest, ZONE, **asked)
+        self.asked = ConfiguredSums(WHOLE, {"elec.imp": self.points}, fewest, ZONE, **asked)
         keyed = {(one.device, HALF): [one] for one in self.points}
         self.ledger = Ledger(Gate(self.registry, RULES, US), keyed, {}, ZONE)
         self.index = dict.fromkeys(range(dwellings), Decimal(5000))

@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.model import Point
-from agent.pipeline.gate import Gate, Held
+from agent.pipeline.gate import Gate, Withholding
 from agent.pipeline.totals import Totals
-from agent.registry.gate import Common, policy
+from agent.registry.gate import CommonBasis, policy
 from tests.unit.pipeline.attack import Reckoner
 from tests.unit.pipeline.test_sums import HALF, MONTH, US, WHOLE, ZONE, Building, reckoned, slots
 
 WHO = 6
-RULES = policy("FR-1", Common("AG du 12 mai", 0), ZONE, 3)
+RULES = policy("FR-1", CommonBasis("AG du 12 mai", 0), ZONE, 3)
 OWN = Point("whole", "energy", "1", "x", HALF, "elec.imp", "kWh", place=WHOLE)
 FLOW = replace(OWN, name="energy-interval", derived=True)
 
@@ -30,7 +30,7 @@ class Metered(Building):
         self.totals.look(self.gate, [OWN], now)
 
     def leaves(self, t, point=OWN):
-        return not isinstance(self.gate.at(point, None, t).series, Held)
+        return not isinstance(self.gate.at(point, None, t).series, Withholding)
 
 
 def metered(folder):

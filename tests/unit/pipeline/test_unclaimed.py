@@ -7,11 +7,11 @@ from decimal import Decimal
 
 import pytest
 
-from agent.buffer.shelf import Shelf
+from agent.buffer.shelf import UnassignedStore
 from agent.buffer.thread import in_own_thread
 from agent.errors import SpoolFull
 from agent.model import Why
-from agent.pipeline.account import Account
+from agent.pipeline.account import SlotAccount
 from agent.pipeline.intake import Intake
 from agent.pipeline.ledger import Ledger
 from agent.pipeline.unclaimed import Unclaimed
@@ -33,7 +33,7 @@ class Here:
     def __init__(self, town):
         self.town, self.rows, self.full = town, [], False
         self.ledger = Ledger(town.gate(), {KEY: [METER]}, {})
-        self.account = Account(self.ledger, Intake(self.append, 1.0))
+        self.account = SlotAccount(self.ledger, Intake(self.append, 1.0))
 
     async def append(self, rows, marks):
         assert marks is not None
@@ -53,7 +53,7 @@ class Here:
 
 def scenario(tmp_path, town, does):
     async def run():
-        opening = lambda: Shelf.open(tmp_path / "shelf.db", b"k" * 32)  # noqa: E731
+        opening = lambda: UnassignedStore.open(tmp_path / "shelf.db", b"k" * 32)  # noqa: E731
         async with in_own_thread("shelf", opening) as (shelf, thread):
             here = Here(town)
             await does(here, Unclaimed(town.registry, shelf, thread), shelf, thread)
@@ -147,7 +147,7 @@ def test_a_full_shelf_gives_up_the_oldest(tmp_path, town):
         assert (tmp_path / "shelf.db").stat().st_size <= 1_000_000
 
     async def run():
-        opening = lambda: Shelf.open(tmp_path / "shelf.db", b"k" * 32, 1_000_000)  # noqa: E731
+        opening = lambda: UnassignedStore.open(tmp_path / "shelf.db", b"k" * 32, 1_000_000)  # noqa: E731
         async with in_own_thread("shelf", opening) as (shelf, thread):
             await does(Here(town), Unclaimed(town.registry, shelf, thread), shelf, thread)
 

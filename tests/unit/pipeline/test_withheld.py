@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from agent.model import Why
-from agent.pipeline.bases import Bases
+from agent.pipeline.bases import RegistryBases
 from agent.pipeline.gate import Gate
 from agent.pipeline.ledger import Ledger
 from agent.registry.dates import MONTH
@@ -123,6 +123,6 @@ def test_such_a_row_may_leave_only_while_it_is_wanted(tmp_path):
     town = Town(tmp_path, 1, consents=())
     of = ledger(town)
     rows = read(of, MIDNIGHT)
-    assert Bases(lambda: of.gate).kept(rows) == rows
+    assert RegistryBases(lambda: of.gate).kept(rows) == rows
     of.renew({("m1", HOUR): [point(every=HOUR)]}, of.marks, town.policy, None, withholds=False)
-    assert Bases(lambda: of.gate).kept(rows) == []
+    assert RegistryBases(lambda: of.gate).kept(rows) == []

@@ -10,7 +10,7 @@ from agent.errors import NotRecorded, Refused
 from agent.protection.breach import Breach, Breaches, Concern, missing
 from agent.registry.entries import NewConsent, NewDuty, NewOccupancy, NewPlace, NewWithdrawal
 from agent.registry.gate import LONGEST_KEPT, LONGEST_UNSENT, policy
-from agent.registry.letter import Disclosed
+from agent.registry.letter import DisclosedValues
 from agent.registry.registry import Registry
 from tests.unit.config.samples import SMALL
 
@@ -159,7 +159,7 @@ def test_a_recipient_that_is_named_narrows_the_stores(registry):
 
 def test_what_was_received_counts_also_where_no_right_is_recorded(registry):
     home = next(one for one in registry.occupancies() if one.until is None)
-    count = Disclosed("2026-09-01", US, home.place, "elec.imp", "c", 7, home.id)
+    count = DisclosedValues("2026-09-01", US, home.place, "elec.imp", "c", 7, home.id)
     assert whose(registry, [count], recipients=(US,)) == [("A-1", "B-2", ())]
     unsure = replace(count, occupancy="")
     assert len(whose(registry, [unsure], recipients=(US,))) == 2

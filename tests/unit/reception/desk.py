@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from agent.authority.audit import FOLDER, segments
-from agent.authority.settings import Trust
+from agent.authority.settings import TrustSettings
 from agent.authority.sign import Signer, trust_list
 from agent.clock import Clock
 from agent.reception.papers import Papers
@@ -17,7 +17,7 @@ from agent.registry import identity
 from agent.registry.entries import NewPlace
 from agent.registry.gate import policy
 from agent.registry.registry import Registry
-from agent.timesync import Evidence
+from agent.timesync import ClockEvidence
 from tests.unit.authority import objects
 from tests.unit.authority.objects import DAY, NOW, SIGNERS, new_jti
 
@@ -36,14 +36,14 @@ class Here:
         self.who, self.moved = identity.bind(state, "machine")
         self.clock = Clock(
             "ntp", state / "clock.json", lambda: self.wall, lambda: self.wall - NOW + 1000,
-            lambda: Evidence(kernel=self.kept, touched=None), lambda: None,
+            lambda: ClockEvidence(kernel=self.kept, touched=None), lambda: None,
         )  # fmt: skip
         self.registry = Registry.open(state / "registry.json")
         self.notes = open_notes(state, self.clock, self.who, moved=self.moved)
         papers = Papers(self.registry, policy("FR-1"))
         self.reception = self.stack.enter_context(
             open_reception(
-                state, self.who, BUILDING, Trust(threshold=threshold), papers, self.clock,
+                state, self.who, BUILDING, TrustSettings(threshold=threshold), papers, self.clock,
                 self.notes,
             )
         )  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.authority.claims import Cmd, Evidence, GrantScope, Lim, Revoked
+from agent.authority.claims import Cmd, ConsentEvidence, GrantScope, Lim, Revoked
 from agent.authority.kinds import KINDS, kind_of
 from agent.authority.sign import Signer
 from agent.authority.verify import Verified
@@ -125,7 +125,7 @@ def test_the_page_names_every_claim_that_the_code_reads_and_no_other(typ):
     [
         ("dr-grant+jwt", GrantScope),
         ("dr-grant+jwt", Lim),
-        ("dr-grant+jwt", Evidence),
+        ("dr-grant+jwt", ConsentEvidence),
         ("dr-revoke+jwt", Revoked),
     ],
     ids=lambda one: getattr(one, "__name__", one),

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from agent.authority.audit import FOLDER, segments
-from agent.authority.refused import Code, Forged
+from agent.authority.refused import Forged, ObjectCode
 from agent.authority.sign import Signer
 from agent.clock import stamp
 from agent.errors import Refused
@@ -61,23 +61,23 @@ def test_the_first_list_is_accepted_by_a_person_here_only(tmp_path):
     here = Here(tmp_path)
     raw = here.trust()
     for via in ("metropole", "hand"):
-        assert refused(here, raw, via) is Code.KID
-    assert refused(here, here.signed("time+jwt")) is Code.KID
+        assert refused(here, raw, via) is ObjectCode.KID
+    assert refused(here, here.signed("time+jwt")) is ObjectCode.KID
     with pytest.raises(Forged):
         here.reception.renew_trust(raw, "0" * 64)
     here.believed()
     assert here.accept(raw)["again"]
     assert here.accept(here.trust(ver=2))["ver"] == 2
-    assert refused(here, here.trust(ver=1)) is Code.VERSION
+    assert refused(here, here.trust(ver=1)) is ObjectCode.VERSION
     here.close()
     again = Here(tmp_path)
     assert again.reception.book.trust.ver == 2
-    assert refused(again, again.trust(ver=1)) is Code.VERSION
+    assert refused(again, again.trust(ver=1)) is ObjectCode.VERSION
     again.close()
 
 
 def test_a_list_from_the_future_is_refused_while_the_clock_is_trusted(here):
-    assert refused(here, here.trust(ver=2, iat=NOW + DAY)) is Code.NOT_YET
+    assert refused(here, here.trust(ver=2, iat=NOW + DAY)) is ObjectCode.NOT_YET
 
 
 @pytest.mark.parametrize(("via", "uplink"), [("metropole", "metropole"), ("hand", None)])
@@ -85,7 +85,7 @@ def test_a_refusal_is_found_in_the_log_by_its_code_and_its_uplink(here, caplog, 
     with caplog.at_level(logging.INFO):
         refused(here, here.trust(ver=2, iat=NOW + DAY), via)
     (record,) = [one for one in caplog.records if "is refused" in one.message]
-    assert (record.MESSAGE_ID, record.CODE) == (LogEvent.OBJECT_REFUSED, Code.NOT_YET)
+    assert (record.MESSAGE_ID, record.CODE) == (LogEvent.OBJECT_REFUSED, ObjectCode.NOT_YET)
     assert getattr(record, "UPLINK", None) == uplink
 
 
@@ -95,7 +95,7 @@ def test_a_damaged_book_is_set_aside_and_nobody_counts_until_a_list_is_accepted(
     (tmp_path / "authority.sqlite").write_bytes(b"x" * 5000)
     here = Here(tmp_path)
     assert here.reception.book.trust is None
-    assert refused(here, here.signed("time+jwt")) is Code.KID
+    assert refused(here, here.signed("time+jwt")) is ObjectCode.KID
     assert (tmp_path / "authority.sqlite.damaged").exists()
     here.close()
 
@@ -135,7 +135,7 @@ def test_the_same_number_on_other_bytes_is_a_replay(here):
     place, jti = here.place(), new_jti(NOW)
     here.accept(here.signed("occupancy+jwt", place=place, occ=mint("H"), jti=jti))
     other = here.signed("occupancy+jwt", place=here.place("B"), occ=mint("H"), jti=jti)
-    assert refused(here, other) is Code.REPLAY
+    assert refused(here, other) is ObjectCode.REPLAY
     # the number of another owner is another number
     registry = here.signed(
         "occupancy+jwt", "registry", iss=SIGNERS["registry"].name, place=here.place("C"),
@@ -187,14 +187,16 @@ def test_a_consent_is_recorded_with_its_signer_and_withdrawn_for_good(here):
     assert here.accept(withdrawn(here, place, occ, jti))["outcome"] == "withdrawn"
     assert here.registry.consents()[0].withdrawn
     # the old object itself, and an older one that gives the same again under another number
-    assert refused(here, given) is Code.REVOKED
+    assert refused(here, given) is ObjectCode.REVOKED
     older = here.signed("consent+jwt", place=place, sub=occ, given_at=NOW - DAY)
-    assert refused(here, older) is Code.AFTER
+    assert refused(here, older) is ObjectCode.AFTER
     assert all(one.withdrawn for one in here.registry.consents())
     # what is agreed to anew counts, by those who know of the withdrawal, and not by its date
     here.wall += DAY
     later = {"iat": NOW + 2 * DAY, "given_at": NOW + 2 * DAY, "nbf": NOW + 2 * DAY}
-    assert refused(here, here.signed("consent+jwt", place=place, sub=occ, **later)) is Code.AFTER
+    assert (
+        refused(here, here.signed("consent+jwt", place=place, sub=occ, **later)) is ObjectCode.AFTER
+    )
     (mark,) = here.registry.marks(occ)
     *_, told = here.reception.told.to("metropole", TO).values()
     assert told["marks"] == [
@@ -211,7 +213,7 @@ def test_marks_are_told_to_whom_they_concern_and_name_nobody_in_the_building(
     place, occ = home(here)
     rows = [NewWithdrawal(occupancy=occ, recipient=to) for to in (TO, "b.example")]
     here.registry.withdraw(rows, "Mme Durand (alice)", "", here.wall)
-    assert refused(here, here.signed("consent+jwt", place=place, sub=occ)) is Code.AFTER
+    assert refused(here, here.signed("consent+jwt", place=place, sub=occ)) is ObjectCode.AFTER
     *_, mine = here.reception.told.to("metropole", TO).values()
     assert [(one["cause"], one["by"]) for one in mine["marks"]] == [("withdrawn", "the building")]
     *_, others = here.reception.told.to("metropole", "c.example").values()
@@ -228,7 +230,7 @@ def test_a_consent_that_was_signed_in_the_future_defeats_no_withdrawal(here):
     late = here.signed("consent+jwt", place=place, sub=occ, given_at=NOW + 60 + 301)
     with pytest.raises(Forged, match=r"given_at is .*, and it is .* here") as caught:
         here.accept(late)
-    assert caught.value.code is Code.NOT_YET
+    assert caught.value.code is ObjectCode.NOT_YET
     assert all(one.withdrawn for one in here.registry.consents())
     # clocks may differ by as much
     (mark,) = here.registry.marks(occ)
@@ -293,7 +295,7 @@ def test_a_withdrawal_ends_the_consent_of_the_people_it_names_only(here, other):
     }
     with pytest.raises(Forged, match=f"`{other}` differs from the consent") as refusal:
         here.accept(withdrawn(here, names["place"], names["sub"], jti))
-    assert refusal.value.code is Code.REGISTRY
+    assert refusal.value.code is ObjectCode.REGISTRY
     assert f"`{other}` differs" in refusal.value.sentence
     assert here.registry.consents()[0].withdrawn is None
     assert here.accept(withdrawn(here, place, occ, jti))["outcome"] == "withdrawn"
@@ -304,7 +306,7 @@ def test_a_withdrawal_that_comes_before_its_consent_refuses_it(here):
     jti = new_jti(NOW)
     assert "before it came" in here.accept(withdrawn(here, place, occ, jti))["outcome"]
     given = here.signed("consent+jwt", place=place, sub=occ, jti=jti)
-    assert refused(here, given) is Code.REGISTRY
+    assert refused(here, given) is ObjectCode.REGISTRY
 
 
 def test_a_copy_of_a_consent_is_answered_with_what_has_become_of_it_since_rule_d5(here):
@@ -323,12 +325,12 @@ def test_a_copy_of_a_consent_is_answered_with_what_has_become_of_it_since_rule_d
     for copy in (raw, newer):
         with pytest.raises(Forged, match="was withdrawn on 2026-11-18T11:07:40Z") as refusal:
             here.accept(copy)
-        assert refusal.value.code is Code.REVOKED
+        assert refusal.value.code is ObjectCode.REVOKED
         assert "sign a new consent" in refusal.value.sentence
         *_, told = here.reception.told.to("metropole", TO).values()
         assert [one["mark"] for one in told["marks"]] == [here.registry.marks(occ)[-1].id]
     here.reception.book.db.execute("DELETE FROM seen")  # as after a restore
-    assert refused(here, raw) is Code.REVOKED
+    assert refused(here, raw) is ObjectCode.REVOKED
 
 
 def test_two_issuers_use_one_number_and_neither_blocks_nor_answers_for_the_other(here):
@@ -348,7 +350,7 @@ def test_two_issuers_use_one_number_and_neither_blocks_nor_answers_for_the_other
     ended = {one.place: one.withdrawn is not None for one in here.registry.consents()}
     assert ended == {homes[0][0]: False, homes[1][0]: True}
     assert here.accept(raws[0])["outcome"] == "recorded before"
-    assert refused(here, raws[1]) is Code.REVOKED
+    assert refused(here, raws[1]) is ObjectCode.REVOKED
 
 
 def test_a_collector_withdraws_its_own_number_before_it_came_though_another_has_it(here):
@@ -359,7 +361,7 @@ def test_a_collector_withdraws_its_own_number_before_it_came_though_another_has_
     assert "before it came" in here.accept(withdrawn(here, *mine, jti))["outcome"]
     assert here.registry.consents()[0].withdrawn is None
     late = here.signed("consent+jwt", place=mine[0], sub=mine[1], jti=jti)
-    assert refused(here, late) is Code.REGISTRY
+    assert refused(here, late) is ObjectCode.REGISTRY
 
 
 def test_a_consent_before_its_occupancy_waits_visibly_and_then_counts(here):
@@ -396,9 +398,9 @@ def test_what_waits_survives_a_restart_and_is_forgotten_after_60_days(tmp_path):
 def test_a_consent_for_another_building_or_another_dwelling_is_refused(here):
     place, occ = home(here)
     foreign = here.signed("consent+jwt", place=mint("D"), sub=mint("H"))
-    assert refused(here, foreign) is Code.REGISTRY
+    assert refused(here, foreign) is ObjectCode.REGISTRY
     other = here.place("B-1")
-    assert refused(here, here.signed("consent+jwt", place=other, sub=occ)) is Code.REGISTRY
+    assert refused(here, here.signed("consent+jwt", place=other, sub=occ)) is ObjectCode.REGISTRY
     assert here.registry.consents() == []
     assert place
 
@@ -407,7 +409,7 @@ def test_an_occupancy_that_overlaps_another_is_refused_with_both_named(here):
     place, occ = home(here)
     with pytest.raises(Forged, match=r"A-3-12.*is occupied by") as caught:
         here.accept(here.signed("occupancy+jwt", place=place, occ=mint("H")))
-    assert caught.value.code is Code.REGISTRY
+    assert caught.value.code is ObjectCode.REGISTRY
     moved = here.signed("occupancy+jwt", place=place, occ=occ, event="move_out",
                         **{"from": ..., "to": "2026-11-10T00:00:00Z"})  # fmt: skip
     assert here.accept(moved)["outcome"] == "move out"
@@ -442,9 +444,9 @@ def test_a_place_map_brings_places_and_names_and_never_an_older_version(here):
     assert here.registry.place("19123456789012").id == one
     assert here.registry.occupancies() == []
     again = here.signed("place-map+jws", ver=2, csv=csv)
-    assert refused(here, again) is Code.VERSION
+    assert refused(here, again) is ObjectCode.VERSION
     wrong = here.signed("place-map+jws", ver=4, csv=csv + "x;D;;a;;;;\n")
-    assert refused(here, wrong) is Code.REGISTRY
+    assert refused(here, wrong) is ObjectCode.REGISTRY
     # and what was refused takes no version away from what is sent corrected
     assert here.accept(here.signed("place-map+jws", ver=4, csv=csv + rows))
 
@@ -501,7 +503,7 @@ def test_who_sent_a_place_map_is_told_how_it_fits_and_nobody_else(here):
     here.accept(here.signed("place-map+jws", ver=3, csv=f"{csv}{one};dwelling;;A-1;;;;\n"))
     twice = "".join(f"{mint('D')};dwelling;;A-1;;;;\n" for _ in range(2))
     wrong = here.signed("place-map+jws", ver=4, csv=csv + twice)
-    assert refused(here, wrong) is Code.REGISTRY
+    assert refused(here, wrong) is ObjectCode.REGISTRY
     via, told = "metropole", here.reception.told
     taken, contradicted = told.to(via, "", lambda: {"mapped": 7}).values()
     assert (taken["state"], taken["report"]) == ("ACCEPTED", {"mapped": 7})
@@ -519,14 +521,14 @@ def test_a_revoked_key_counts_no_more_also_after_a_restart(tmp_path):
     here = Here(tmp_path).believed()
     rev = [{"kid": SIGNERS["consent_collector"].kid, "reason": "lost"}]
     stranger = here.signed("dr-revoke+jwt", "occupant", iss=SIGNERS["occupant"].name, rev=rev)
-    assert refused(here, stranger) is Code.KID
+    assert refused(here, stranger) is ObjectCode.KID
     root = {"iss": "racine 1", "jti": new_jti(NOW), "iat": NOW, "ver": 1, "rev": rev}
     here.accept(ROOTS[0].sign("dr-revoke+jwt", root))
     older = {**root, "jti": new_jti(NOW), "rev": [{"kid": SIGNERS["registry"].kid}]}
-    assert refused(here, ROOTS[0].sign("dr-revoke+jwt", older)) is Code.VERSION
+    assert refused(here, ROOTS[0].sign("dr-revoke+jwt", older)) is ObjectCode.VERSION
     here.close()
     again = Here(tmp_path)
-    assert refused(again, again.signed("consent+jwt", place=again.place())) is Code.KID
+    assert refused(again, again.signed("consent+jwt", place=again.place())) is ObjectCode.KID
     again.close()
 
 
@@ -535,7 +537,7 @@ def test_only_a_root_revokes_the_keys_of_others_and_no_root(here):
     for by, name in ((SIGNERS["boiler_operator"], SIGNERS["boiler_operator"].name),
                      (ROOTS[0], "racine 1")):  # fmt: skip
         said = {"iss": name, "jti": new_jti(NOW), "iat": NOW, "ver": 1, "rev": rev}
-        assert refused(here, by.sign("dr-revoke+jwt", said)) is Code.KID
+        assert refused(here, by.sign("dr-revoke+jwt", said)) is ObjectCode.KID
 
 
 def test_facts_that_come_before_the_time_wait_for_it_and_orders_do_not(tmp_path):
@@ -545,9 +547,9 @@ def test_facts_that_come_before_the_time_wait_for_it_and_orders_do_not(tmp_path)
     place, occ = here.place(), mint("H")
     raw = here.signed("occupancy+jwt", place=place, occ=occ)
     assert here.accept(raw)["outcome"] == "waits: the clock cannot be relied on yet"
-    assert refused(here, here.signed("request+jwt")) is Code.CLOCK
+    assert refused(here, here.signed("request+jwt")) is ObjectCode.CLOCK
     forged = Signer.new("x").sign("occupancy+jwt", {})
-    assert refused(here, forged) is Code.KID
+    assert refused(here, forged) is ObjectCode.KID
     here.kept = True
     assert asyncio.run(here.reception.again()) == 1
     assert here.registry.occupancies()[0].id == occ
@@ -570,7 +572,7 @@ def test_the_platforms_word_keeps_a_clock_that_agrees_and_moves_none(tmp_path):
 
 def test_an_order_goes_to_the_seat_for_its_kind_and_without_one_is_refused(here):
     command = here.signed("dr-command+jwt")
-    assert refused(here, command) is Code.TYP
+    assert refused(here, command) is ObjectCode.TYP
     taken = []
 
     async def seat(verified):
@@ -586,7 +588,7 @@ def test_a_flood_of_forgeries_fills_nothing(here):
     """Rule O28."""
     before = here.notes.chain.length
     for n in range(200):
-        assert refused(here, b"x.%d.y" % n) is Code.FORM
+        assert refused(here, b"x.%d.y" % n) is ObjectCode.FORM
     assert here.notes.chain.length == before + 5
     here.wall += 3601
     here.notes.registry_changed(here.registry)
@@ -600,7 +602,7 @@ def test_refusals_of_one_sender_are_counted_apart_from_those_of_others(here):
     for by, typ in (("registry", "request+jwt"), ("grid_operator", "dr-command+jwt")):
         for _ in range(8):
             old = {"iat": NOW - 9 * DAY, "exp": NOW - 9 * DAY + 60}
-            assert refused(here, here.signed(typ, by, **old)) is Code.EXPIRED
+            assert refused(here, here.signed(typ, by, **old)) is ObjectCode.EXPIRED
     found = [one["body"] for one in here.records("object.refused")]
     assert [one["kid"] for one in found] == [
         *[SIGNERS["registry"].kid] * 5, *[SIGNERS["grid_operator"].kid] * 5,
@@ -669,7 +671,7 @@ def test_another_machine_is_another_state_and_old_orders_count_no_more(tmp_path)
     again = Here(tmp_path)
     assert again.moved  # back on the first one: another again
     assert again.records("state.moved")[-1]["body"]["state"] == again.who.state
-    assert refused(again, order) is Code.AUD
+    assert refused(again, order) is ObjectCode.AUD
     again.close()
 
 

@@ -11,7 +11,7 @@ import sqlite3
 import pytest
 
 from agent.authority import set_aside
-from agent.authority.refused import LONGEST_SENTENCE, Code, Forged
+from agent.authority.refused import LONGEST_SENTENCE, Forged, ObjectCode
 from agent.buffer.database import Damaged
 from agent.errors import NotRecorded, Refused, SpoolFull
 from agent.reception.papers import Papers
@@ -61,7 +61,7 @@ FAULTS = (
 def test_a_fault_of_our_own_sets_the_object_aside_and_tells_its_sender(here, fault):
     tried = raising(here, fault)
     raw = here.signed(ASKED)
-    assert refused(here, raw) is Code.INTERNAL
+    assert refused(here, raw) is ObjectCode.INTERNAL
     assert told(here) == [("REJECTED", "E_INTERNAL")]
     assert here.records("object.refused")[-1]["body"]["code"] == "E_INTERNAL"
     (one,) = set_aside.listed(here.reception.book.db)
@@ -77,7 +77,7 @@ def test_it_is_not_tried_again_after_a_restart_but_by_hand_once_that_is_mended(t
     tried = raising(here, ZeroDivisionError())
     raw = here.signed(ASKED)
     for line_end in (b"", b"\n"):
-        assert refused(here, raw + line_end) is Code.INTERNAL
+        assert refused(here, raw + line_end) is ObjectCode.INTERNAL
     here.close()
     here = Here(tmp_path)
 
@@ -86,7 +86,7 @@ def test_it_is_not_tried_again_after_a_restart_but_by_hand_once_that_is_mended(t
         return {"outcome": "done"}
 
     here.reception.seats[ASKED] = mended
-    assert refused(here, raw) is Code.INTERNAL
+    assert refused(here, raw) is ObjectCode.INTERNAL
     assert len(tried) == 1
     assert here.accept(raw, "hand")["outcome"] == "done"
     assert here.reception.status()["set_aside"] == 0
@@ -160,7 +160,7 @@ def test_one_that_cannot_be_evaluated_is_set_aside_in_a_flood_too(here):
         refused(here, b"noise %d" % number)
     raw = here.signed(ASKED)
     for _ in range(3):
-        assert refused(here, raw) is Code.INTERNAL
+        assert refused(here, raw) is ObjectCode.INTERNAL
     assert len(tried) == 1
 
 
@@ -212,7 +212,7 @@ def test_after_60_days_nothing_but_the_hash_of_one_is_left(here):
     assert db.execute("SELECT error, raw FROM set_aside").fetchall() == [("", b"")]
     assert set_aside.listed(db) == []
     assert here.reception.status()["set_aside"] == 0
-    assert refused(here, raw) is Code.INTERNAL
+    assert refused(here, raw) is ObjectCode.INTERNAL
 
 
 def test_somebody_at_the_gateway_hears_of_it():
@@ -225,13 +225,13 @@ def test_somebody_at_the_gateway_hears_of_it():
 
 def test_what_a_seat_refuses_is_told_too(here):
     raising(here, Refused("no device x; there are: Martin-3e, boiler"))
-    assert refused(here, here.signed(ASKED)) is Code.REQUEST
+    assert refused(here, here.signed(ASKED)) is ObjectCode.REQUEST
     (one,) = here.reception.told.to(SENDER, "").values()
     assert one["code"] == "E_REQUEST"
     assert one["words"].startswith("What it asks for cannot be done at this gateway. ")
 
 
-@pytest.mark.parametrize("code", Code)
+@pytest.mark.parametrize("code", ObjectCode)
 def test_every_code_has_a_sentence_of_one_bounded_line(code):
     """Rule O20."""
     words = Forged(code, "long\n" * 500).sentence

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from agent.authority.refused import Code, Forged
+from agent.authority.refused import Forged, ObjectCode
 from agent.authority.sign import Signer
 from agent.authority.verify import verify
 from tests.unit.authority.objects import NAMES, claims
@@ -51,7 +51,7 @@ def counts(here: Here) -> bool:
     try:
         verify(NEW.sign("occupancy+jwt", said), here.reception.known())
     except Forged as error:
-        return error.code is not Code.KID
+        return error.code is not ObjectCode.KID
     return True
 
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from agent.authority.refused import Forged
-from agent.reception.told import LATEST, Told
+from agent.reception.told import LATEST, ObjectStatus
 from agent.registry.place import mint
 from tests.unit.authority.objects import DAY, NAMES, NOW, SIGNERS, signed
 from tests.unit.reception.desk import Here
@@ -60,7 +60,7 @@ def test_what_was_told_outlives_a_restart_bounded(here):
     before = here.reception.told.to("metropole", "")
     (one,) = before.values()
     assert set(one) <= {"id", "typ", "jti", "sha256", "state", "code", "words", "at"}
-    assert Told(here.reception.book, here.registry.mark).to("metropole", "") == before
+    assert ObjectStatus(here.reception.book, here.registry.mark).to("metropole", "") == before
     for n in range(LATEST + 5):
         here.reception.told.add(n, ("x", ""), ("t", "j", str(n)), "REJECTED E_SIG", "words")
     for table in ("told", "told_words"):

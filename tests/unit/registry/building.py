@@ -2,8 +2,8 @@
 
 from agent.channels import channels
 from agent.registry.documents import Consent, Installation, Occupancy, Place, Word
-from agent.registry.gate import Common, policy
-from agent.registry.index import Index
+from agent.registry.gate import CommonBasis, policy
+from agent.registry.index import RegistryIndex
 
 NOW = 1_790_000_000
 HOME, NEIGHBOUR = "D84G7ZWYRD6Z1GQ", "DRDV1EWZEPEEXY9"
@@ -11,7 +11,7 @@ PLANT, WHOLE = "CZS2YFSTBQQ5WDC", "B6ASQZ1Y2KSAA3Y"
 PEOPLE, LATER_PEOPLE = "H1", "H2"
 US = "energie.metropole.example"
 HEAT = channels()["heat"]
-FR = policy("FR-1", Common("AG du 12 mai 2026, résolution 14", NOW))
+FR = policy("FR-1", CommonBasis("AG du 12 mai 2026, résolution 14", NOW))
 WORD = Word("alice", NOW, "a test", 1)
 
 
@@ -44,4 +44,4 @@ def called(place=HOME, label="A-3-12"):
 
 
 def facts(*documents):
-    return Index(documents)
+    return RegistryIndex(documents)

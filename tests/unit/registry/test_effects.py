@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.model import Kind, Series
+from agent.model import Series, ValueKind
 from agent.registry.documents import Duty, Word
 from agent.registry.effects import effects, taken_away
 from tests.unit.registry.building import (
@@ -34,7 +34,9 @@ def lost(before, **changes):
     return list(taken_away(before, after(before, **changes)))
 
 
-def series(kind=Kind.REG, meter="45", basis="c1", occupancy=PEOPLE, place=HOME, channel="heat"):  # noqa: PLR0913, PLR0917
+def series(  # noqa: PLR0913, PLR0917
+    kind=ValueKind.REG, meter="45", basis="c1", occupancy=PEOPLE, place=HOME, channel="heat"
+):
     return Series(place, channel, kind, "kWh", 1800, meter, occupancy, basis)
 
 
@@ -69,8 +71,8 @@ def test_a_late_notice_of_a_move_is_one_range_for_every_recipient():
 def test_a_quantity_up_to_the_move_is_theirs_and_one_across_it_is_not():
     """Rule I10."""
     (one,) = lost(lived(), until=NOW + 1800)
-    assert not one.covers(US, series(Kind.INT), NOW + 1800)
-    assert one.covers(US, series(Kind.INT), NOW + 1801)
+    assert not one.covers(US, series(ValueKind.INT), NOW + 1800)
+    assert one.covers(US, series(ValueKind.INT), NOW + 1801)
 
 
 def test_a_move_that_is_still_to_come_takes_nothing():
@@ -153,14 +155,14 @@ ends = st.integers(NOW, NOW + 100)
 maybe = st.none() | ends
 
 
-@given(ends, maybe, ends, maybe, ends, st.sampled_from([Kind.REG, Kind.INT]))
+@given(ends, maybe, ends, maybe, ends, st.sampled_from([ValueKind.REG, ValueKind.INT]))
 def test_what_is_taken_is_what_stood_before_and_stands_no_more(  # noqa: PLR0913, PLR0917
     begin, end, begins, until, t, kind
 ):
     """Second by second, in the past: a row of t is taken back if only the old version covers it."""
     before = lived(since=begin, until=None if end is None else max(begin, end))
     new = after(before, since=begins, until=None if until is None else max(begins, until))
-    at = t - 1 if kind is Kind.INT else t
+    at = t - 1 if kind is ValueKind.INT else t
 
     def holds(document):
         return document.since <= at and (document.until is None or at < document.until)

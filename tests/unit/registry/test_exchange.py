@@ -3,7 +3,7 @@
 from dataclasses import replace
 from decimal import Decimal
 
-from agent.registry.exchange import Flow, Forgotten, Shown, flow, succession
+from agent.registry.exchange import Flow, Forgotten, ShownIndex, flow, succession
 from tests.unit.registry.building import NOW, installed
 
 
@@ -17,7 +17,7 @@ def meter(since, until=None, opened=None, closed=None, times="1"):
 
 def between(*meters, last=(0, "100"), now=(100, "130.5")):
     def shown(when, value):
-        return Shown(NOW + when, Decimal(value))
+        return ShownIndex(NOW + when, Decimal(value))
 
     return flow(meters, "heat", shown(*last), shown(*now))
 
@@ -43,7 +43,7 @@ def test_without_an_opening_index_nothing_of_the_new_meter_is_made_up():
 
 
 def test_a_forgotten_reading_is_missed_only_where_it_counts():
-    new, now = meter(50, opened="3"), Shown(NOW + 100, Decimal(5))
+    new, now = meter(50, opened="3"), ShownIndex(NOW + 100, Decimal(5))
     assert flow([meter(-9, 50), new], "heat", Forgotten(NOW), now) == Flow(Decimal(2), True, True)
     assert flow([meter(-9, 50, closed="120"), new], "heat", Forgotten(NOW), now) is None
     assert flow([meter(-9)], "heat", Forgotten(NOW), now) is None

@@ -7,7 +7,7 @@ import pytest
 from agent.errors import Refused
 from agent.registry.documents import Alias, Occupancy, Place, Word
 from agent.registry.exported import AUTHOR, Doubt, accepted, compare, parse
-from agent.registry.index import Index
+from agent.registry.index import RegistryIndex
 from agent.registry.written import when
 
 ZONE = "Europe/Paris"
@@ -42,7 +42,7 @@ def moves(*rows, **more):
 
 
 def against(rows, *homes, held=None):
-    return compare(Index([*PLACES, *homes]), rows, NOW, held)
+    return compare(RegistryIndex([*PLACES, *homes]), rows, NOW, held)
 
 
 def clear(rows, *homes):
@@ -86,7 +86,7 @@ def test_a_lease_that_begins_or_ends_otherwise_than_those_without_one_did_waits(
     for row in ("A-1;B-1;2022-08-01;", "A-1;B-1;2022-07-01;2026-12-01"):
         rows = leases(row)
         assert doubtful(rows, lived) == [("baux.csv:2", Doubt.DATES)]
-        (notice,) = accepted(Index([*PLACES, lived]), rows[0], NOW)
+        (notice,) = accepted(RegistryIndex([*PLACES, lived]), rows[0], NOW)
         assert (notice.event, notice.reference) == ("lease", "B-1")
     assert not doubtful(leases("A-1;B-1;2022-07-01;2026-11-01"), lived)
 
@@ -169,9 +169,9 @@ def test_one_lease_with_two_dates_waits_and_one_of_two_tenants_does_not():
 def test_a_name_of_two_dwellings_waits_until_a_person_says_which_is_meant():
     lots = [Alias(f"a{n}", place.id, "bis:x", "7", 0, None, WORD) for n, place in enumerate(PLACES)]
     rows = leases("7;B-1;2026-11-01;")
-    made = compare(Index([*PLACES, *lots[:2]]), rows, NOW)
+    made = compare(RegistryIndex([*PLACES, *lots[:2]]), rows, NOW)
     assert [one.why for one in made.doubts] == [Doubt.AMBIGUOUS]
-    assert len(compare(Index([*PLACES, lots[0]]), rows, NOW).changes) == 1
+    assert len(compare(RegistryIndex([*PLACES, lots[0]]), rows, NOW).changes) == 1
 
 
 def test_more_ends_at_once_than_can_be_believed_wait_all():
@@ -180,7 +180,7 @@ def test_more_ends_at_once_than_can_be_believed_wait_all():
     homes = [home(f"L{n}", "2020-01-01", place=one, id_=f"H{n}") for n, one in enumerate(places)]
     for many, waits in ((3, 0), (4, 4)):
         rows = leases(*(f"B-{n};L{n};2020-01-01;2026-12-01" for n in range(many)))
-        made = compare(Index([*places, *homes]), rows, NOW)
+        made = compare(RegistryIndex([*places, *homes]), rows, NOW)
         assert len(made.doubts) == waits
         assert {one.why for one in made.doubts} <= {Doubt.MANY}
         assert len(made.changes) == many - waits
@@ -237,7 +237,7 @@ def test_what_is_no_whole_export_is_refused_with_its_line(text, said):
 
 
 def notices(row, *homes):
-    found = accepted(Index([*PLACES, *homes]), row, NOW)
+    found = accepted(RegistryIndex([*PLACES, *homes]), row, NOW)
     return [(one.event, one.id, one.since, one.until, one.stays) for one in found]
 
 

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from agent.channels import channels
 from agent.errors import Refused
-from agent.model import Kind, Why
+from agent.model import ValueKind, Why
 from agent.registry.dates import DAY, MONTH
 from agent.registry.documents import Duty
-from agent.registry.gate import Basis, Common, boundary_index, may_leave, policy
+from agent.registry.gate import Basis, CommonBasis, boundary_index, may_leave, policy
 from tests.unit.registry.building import (
     FR,
     HEAT,
@@ -141,7 +141,7 @@ def test_nothing_finer_than_the_policy_leaves_whatever_a_consent_says():
 
 def test_a_quantity_over_a_period_belongs_to_those_who_lived_there_for_all_of_it():
     """Rule I10."""
-    over = replace(HEAT, kind=Kind.INT)
+    over = replace(HEAT, kind=ValueKind.INT)
     assert answer(lived(), agreed(), channel=over, t=NOW + 1800) == Basis("c1", PEOPLE)
     assert answer(lived(), agreed(), channel=over, t=NOW + 1799) is Why.CONSENT
     assert answer(lived(since=NOW - 9000), agreed(), channel=over, t=NOW + 900) is Why.CONSENT
@@ -154,11 +154,11 @@ def test_common_areas_leave_on_the_common_basis_from_its_date_on(place):
     assert answer(place=place, t=NOW) == Basis("common", None)
     assert answer(place=place, t=NOW - 1) is Why.CONSENT
     assert answer(place=place, under=policy("FR-1")) is Why.CONSENT
-    assert answer(place=place, under=policy("FR-1", Common("", 0))) is Why.CONSENT
+    assert answer(place=place, under=policy("FR-1", CommonBasis("", 0))) is Why.CONSENT
 
 
 def test_what_flowed_in_a_common_area_leaves_where_the_basis_was_there_all_the_time():
-    over = replace(HEAT, kind=Kind.INT)
+    over = replace(HEAT, kind=ValueKind.INT)
     assert answer(place=PLANT, channel=over, t=NOW + 1800) == Basis("common", None)
     assert answer(place=PLANT, channel=over, t=NOW + 1799) is Why.CONSENT
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from agent.registry.letter import Disclosed, Erasure, erasure_state
+from agent.registry.letter import DisclosedValues, Erasure, erasure_state
 
 ASKED = 1_790_000_000
 DAY = "2026-09-21"
-VALUES = Disclosed(DAY, "us.example", "D1", "heat", "c1", 75, "H1")
+VALUES = DisclosedValues(DAY, "us.example", "D1", "heat", "c1", 75, "H1")
 
 
 def erasure(**other):

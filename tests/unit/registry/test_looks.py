@@ -2,14 +2,14 @@
 
 import os
 
-from agent.registry.looks import EVERYBODY, Looks
+from agent.registry.looks import EVERYBODY, AccessLog
 
 NOW, DAY = 1_790_000_000.0, 86_400.0
 
 
 def test_the_first_look_of_a_day_is_a_line_and_the_others_are_none(tmp_path):
     path = tmp_path / "looks.jsonl"
-    looks = Looks(path, NOW)
+    looks = AccessLog(path, NOW)
     for second in range(100):
         looks.note("alice", "read", "D1", NOW + second)
     size = path.stat().st_size
@@ -18,7 +18,7 @@ def test_the_first_look_of_a_day_is_a_line_and_the_others_are_none(tmp_path):
     looks.note("bob", "read", "D1", NOW)
     looks.note("alice", "read", "D2", NOW)
     looks.note("alice", "read", "D1", NOW + DAY)
-    again = Looks(path, NOW)
+    again = AccessLog(path, NOW)
     assert again.of() == looks.of()
     assert [(look.who, look.when[:10]) for look in again.of("D1")] == [
         ("alice", "2026-09-21"), ("bob", "2026-09-21"), ("alice", "2026-09-22"),
@@ -29,25 +29,25 @@ def test_the_first_look_of_a_day_is_a_line_and_the_others_are_none(tmp_path):
 
 
 def test_who_looks_at_all_has_looked_at_each(tmp_path):
-    looks = Looks(tmp_path / "looks.jsonl", NOW)
+    looks = AccessLog(tmp_path / "looks.jsonl", NOW)
     looks.note("alice", "status", EVERYBODY, NOW)
     assert len(looks.of("D1")) == 1
 
 
 def test_a_line_torn_by_a_power_cut_costs_itself_only(tmp_path):
     path = tmp_path / "looks.jsonl"
-    Looks(path, NOW).note("alice", "read", "D1", NOW)
+    AccessLog(path, NOW).note("alice", "read", "D1", NOW)
     os.truncate(path, path.stat().st_size - 9)
-    torn = Looks(path, NOW)
+    torn = AccessLog(path, NOW)
     assert torn.of() == []
     torn.note("bob", "read", "D1", NOW)
-    assert [look.who for look in Looks(path, NOW).of()] == ["bob"]
+    assert [look.who for look in AccessLog(path, NOW).of()] == ["bob"]
 
 
 def test_what_is_older_than_five_years_goes(tmp_path):
     path = tmp_path / "looks.jsonl"
-    looks = Looks(path, NOW)
+    looks = AccessLog(path, NOW)
     looks.note("alice", "read", "D1", NOW)
     looks.note("alice", "read", "D1", NOW + 100 * DAY)
-    later = Looks(path, NOW + 5 * 366 * DAY + 1)
-    assert len(later.of()) == len(Looks(path, NOW).of()) == 1
+    later = AccessLog(path, NOW + 5 * 366 * DAY + 1)
+    assert len(later.of()) == len(AccessLog(path, NOW).of()) == 1

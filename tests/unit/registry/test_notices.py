@@ -14,7 +14,7 @@ from agent.registry.admit_places import admit_aliases
 from agent.registry.documents import covers
 from agent.registry.effects import effects
 from agent.registry.entries import NewAlias, NewOccupancy
-from agent.registry.index import Index
+from agent.registry.index import RegistryIndex
 from agent.registry.stored import from_row, to_row
 from tests.unit.registry.building import HOME, NEIGHBOUR, NOW, called
 
@@ -40,7 +40,7 @@ def told(documents, calls, admit):
     for number, rows in enumerate(calls, 1):
         author = Author("alice", "a test", NOW, number)
         try:
-            new = admit(Index(states[-1]), rows, author)
+            new = admit(RegistryIndex(states[-1]), rows, author)
         except Refused as error:
             assert str(error)  # noqa: PT017 -- something is said
             new = []
@@ -63,14 +63,16 @@ def test_nobody_lives_with_others_and_what_was_known_stays_known(calls):
     states = told(PLACES, calls, admit_occupancies)
     answers = []
     for documents in states:
-        index = Index(documents)
+        index = RegistryIndex(documents)
         for place in (HOME, NEIGHBOUR):
             assert overlaps(index.occupancies_of(place)) == []
         answers.append([index.occupancy_at(HOME, t) for t in range(NOW - 13 * 86_400, NOW, 43_200)])
     last = [from_row(to_row(document)) for document in states[-1]]
     assert last == states[-1]
     for number, known in enumerate(answers):
-        then = Index(document for document in last if document.word.revision <= max(number, 1))
+        then = RegistryIndex(
+            document for document in last if document.word.revision <= max(number, 1)
+        )
         if number:
             at = range(NOW - 13 * 86_400, NOW, 43_200)
             assert [then.occupancy_at(HOME, t) for t in at] == known
@@ -84,7 +86,7 @@ def test_what_is_taken_back_is_exactly_who_lived_there_by_an_earlier_word_and_no
     """Second door to the effects: not document by document, but answer by answer."""
     documents = told(PLACES, calls, admit_occupancies)[-1]
     taken = [one for _, found in effects(documents, 0) for one in found]
-    last = {(one.id): one for one in Index(documents).occupancies}
+    last = {(one.id): one for one in RegistryIndex(documents).occupancies}
     for t in range(NOW - 13 * 86_400, NOW, 43_200):
         said = {
             (one.id, one.place) for one in documents if one.kind == "occupancy" and covers(one, t)
@@ -114,7 +116,7 @@ names = st.builds(
 @given(st.lists(st.lists(names, min_size=1, max_size=3), max_size=6))
 def test_a_name_means_one_place_at_any_instant(calls):
     for documents in told(PLACES, calls, admit_aliases):
-        aliases = Index(documents).aliases
+        aliases = RegistryIndex(documents).aliases
         meanings = [one for one in aliases if one.scheme != "fr.rnb"]
         for one, other in overlaps(meanings):
             assert (one.scheme, one.value) != (other.scheme, other.value)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.channels import channels
-from agent.model import Kind, Why
+from agent.model import ValueKind, Why
 from agent.registry.dates import DAY
 from agent.registry.gate import Basis, may_leave
 from agent.registry.rest import Sum, formed, step_of, told, told_apart
@@ -151,14 +151,14 @@ def test_only_what_adds_up_over_dwellings_tells_of_them():
 
 
 def test_a_total_over_a_period_is_judged_at_both_its_ends():
-    over = replace(HEAT, kind=Kind.INT)
+    over = replace(HEAT, kind=ValueKind.INT)
     two = building(consent(0), consent(1, until=NOW + 500))
     assert total(two, NOW + 1300, over) is Why.FEW
     assert total(two, NOW + 1400, over) == Basis("common", None)
 
 
 def test_a_total_over_a_day_of_25_hours_is_judged_at_its_beginning():
-    over, rules = replace(HEAT, kind=Kind.INT), replace(FR, zone=ZoneInfo("Europe/Paris"))
+    over, rules = replace(HEAT, kind=ValueKind.INT), replace(FR, zone=ZoneInfo("Europe/Paris"))
     begins, ends = (int(datetime(2026, 10, day, tzinfo=rules.zone).timestamp()) for day in (25, 26))
     assert ends - begins == DAY + 3600
     other = consent(0, until=ends)

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from agent.channels import channels
-from agent.model import Kind, Series, Why
+from agent.model import Series, ValueKind, Why
 from agent.registry import written
 from agent.registry.dates import DAY, MONTH
 from agent.registry.documents import Duty
@@ -120,7 +120,7 @@ def test_a_duty_gives_the_manager_the_monthly_index_and_nobody_else_anything():
     power = channels()["elec.power"]
     assert wanted(lived(), bound(), to=MANAGER, channel=power) is Why.CONSENT
     assert wanted(lived(until=NOW + 60), bound(), to=MANAGER) is Why.VACANT
-    over = replace(HEAT, kind=Kind.INT)
+    over = replace(HEAT, kind=ValueKind.INT)
     assert wanted(lived(), bound(), to=MANAGER, channel=over) is Why.CONSENT
 
 
@@ -177,7 +177,7 @@ def test_a_day_of_25_hours_belongs_to_whom_it_began_with():
     """Its quantity began at the building's midnight, which is not 86,400 s before."""
     begins, ends = midnight(2026, 10, 25), midnight(2026, 10, 26)
     assert ends - begins == DAY + 3600
-    over = replace(HEAT, kind=Kind.INT)
+    over = replace(HEAT, kind=ValueKind.INT)
     consent = agreed(step=DAY, since=NOW, until=LONG)
     leaves = may_leave(facts(lived(since=begins), consent), HERE, HOME, over, DAY, ends, US)
     assert leaves == Basis("c1", PEOPLE)
@@ -185,7 +185,7 @@ def test_a_day_of_25_hours_belongs_to_whom_it_began_with():
     assert may_leave(late, HERE, HOME, over, DAY, ends, US) is Why.CONSENT
 
 
-def series(basis="c1", occupancy=PEOPLE, step=1800, kind=Kind.REG, place=HOME):
+def series(basis="c1", occupancy=PEOPLE, step=1800, kind=ValueKind.REG, place=HOME):
     return Series(place, "heat", kind, "kWh", step, "45", occupancy, basis)
 
 
@@ -206,7 +206,7 @@ def test_at_sealing_a_row_leaves_on_the_basis_it_was_spooled_with_and_on_no_othe
         ([lived(), agreed(step=3600)], series(), NOW + 60, US),
         ([lived(), agreed()], series(occupancy="H2"), NOW + 60, US),
         ([lived(), agreed()], series(occupancy=None, basis="common"), NOW + 60, US),
-        ([lived(), agreed()], series(kind=Kind.INT), NOW + 60, US),
+        ([lived(), agreed()], series(kind=ValueKind.INT), NOW + 60, US),
     ],
 )
 def test_at_sealing_what_is_no_longer_covered_stays(documents, row, t, to):

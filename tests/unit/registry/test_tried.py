@@ -2,11 +2,13 @@
 
 from decimal import Decimal
 
-from agent.registry.tried import Seen, verdict
+from agent.registry.tried import IndexReading, verdict
 
 
 def seen(*values, every=60):
-    return tuple(Seen(number * every, Decimal(value)) for number, value in enumerate(values))
+    return tuple(
+        IndexReading(number * every, Decimal(value)) for number, value in enumerate(values)
+    )
 
 
 STILL, BUSY = seen("10.00", "10.00", "10.00"), seen("5.00", "5.01", "5.02")
@@ -37,5 +39,9 @@ def test_what_ran_all_the_time_and_what_stands_still_prove_nothing():
 
 
 def test_spans_of_different_length_are_compared_by_the_second():
-    uneven = (Seen(0, Decimal(0)), Seen(30, Decimal(1)), Seen(90, Decimal(3)))
+    uneven = (
+        IndexReading(0, Decimal(0)),
+        IndexReading(30, Decimal(1)),
+        IndexReading(90, Decimal(3)),
+    )
     assert verdict("a", {"a": uneven}).moved is None

@@ -6,8 +6,8 @@ import pytest
 
 from agent.uplink.budget import (
     SEALS,
-    Load,
-    Stream,
+    ReadStream,
+    UplinkLoad,
     a_month,
     allowance,
     batches_a_day,
@@ -18,7 +18,7 @@ from agent.uplink.budget import (
     stretched,
 )
 
-SIXTY = Load("mqtt", (Stream(900, 60, 60, 60, takes=30.0),), 60.0, 30.0)
+SIXTY = UplinkLoad("mqtt", (ReadStream(900, 60, 60, 60, takes=30.0),), 60.0, 30.0)
 """sixty dwellings every quarter of an hour"""
 MB = 1_000_000
 
@@ -31,23 +31,23 @@ def test_a_month_is_what_its_parts_make():
 
 
 def test_readings_at_the_same_moments_make_no_more_batches():
-    quarters, hours = Stream(900, 60, 60, 60), Stream(3600, 60, 60, 60)
-    assert batches_a_day(Load("mqtt", (quarters, hours), 60.0, 30.0)) == 96
+    quarters, hours = ReadStream(900, 60, 60, 60), ReadStream(3600, 60, 60, 60)
+    assert batches_a_day(UplinkLoad("mqtt", (quarters, hours), 60.0, 30.0)) == 96
 
 
 def test_a_slow_line_spreads_a_round_over_several_batches():
-    slow = Load("mqtt", (Stream(900, 60, 60, 60, takes=300.0),), 60.0, 30.0)
+    slow = UplinkLoad("mqtt", (ReadStream(900, 60, 60, 60, takes=300.0),), 60.0, 30.0)
     assert batches_a_day(slow) == 6 * 96
 
 
 def test_further_values_and_devices_of_a_dwelling_cost_less_than_its_first_row():
     first, values, devices, dwellings = (
-        a_month(Load("mqtt", (stream,), 60.0, 30.0))
+        a_month(UplinkLoad("mqtt", (stream,), 60.0, 30.0))
         for stream in (
-            Stream(60, 60, 60, 60),
-            Stream(60, 60, 60, 240),
-            Stream(60, 60, 240, 240),
-            Stream(60, 240, 240, 240),
+            ReadStream(60, 60, 60, 60),
+            ReadStream(60, 60, 60, 240),
+            ReadStream(60, 60, 240, 240),
+            ReadStream(60, 240, 240, 240),
         )
     )
     assert 5 < (dwellings - first) / (values - first) < 7
@@ -66,7 +66,10 @@ def test_further_values_and_devices_of_a_dwelling_cost_less_than_its_first_row()
     ],
 )
 def test_a_batch_stands_for_a_sign_of_life(transport, step, keepalive, signs):
-    assert signs_a_day(Load(transport, (Stream(step, 60, 60, 60),), 60.0, keepalive)) == signs
+    assert (
+        signs_a_day(UplinkLoad(transport, (ReadStream(step, 60, 60, 60),), 60.0, keepalive))
+        == signs
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,7 +77,9 @@ def test_a_batch_stands_for_a_sign_of_life(transport, step, keepalive, signs):
     [("https", 60.0, 2), ("https", 600.0, 2 + 24 + 144), ("files", 600.0, 2), ("mqtt", 600.0, 2)],
 )
 def test_an_idle_connection_over_https_is_made_anew(transport, poll, openings):
-    assert openings_a_day(Load(transport, (Stream(3600, 9, 9, 9),), 60.0, poll)) == openings
+    assert (
+        openings_a_day(UplinkLoad(transport, (ReadStream(3600, 9, 9, 9),), 60.0, poll)) == openings
+    )
 
 
 def test_a_longer_keep_alive_comes_before_a_longer_seal_interval():
@@ -102,7 +107,9 @@ def test_a_broker_with_a_short_keep_alive_is_not_asked_for_a_longer_one():
 
 
 def test_what_no_stretching_saves_is_said():
-    assert stretched(Load("mqtt", (Stream(60, 500, 500, 500),), 60.0, 30.0), 10 * MB) is None
+    assert (
+        stretched(UplinkLoad("mqtt", (ReadStream(60, 500, 500, 500),), 60.0, 30.0), 10 * MB) is None
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from agent.errors import NotStored
-from agent.uplink.courier import PART, Entry, bring
+from agent.uplink.courier import PART, RemoteFile, bring
 
 CONTENT, SHA = b"0123456789", "ab" * 32
 FINAL = "in/G_r_e_1.csv.gz"
@@ -19,12 +19,12 @@ class Liar:
     def used(self) -> int:
         return 0
 
-    def entries(self, _folder: str) -> list[Entry]:
+    def entries(self, _folder: str) -> list[RemoteFile]:
         return []
 
-    def entry(self, path: str) -> Entry | None:
+    def entry(self, path: str) -> RemoteFile | None:
         size = self.sizes.pop(0) if self.sizes else len(self.files[path])
-        return None if size is None else Entry(path, size, 0.0)
+        return None if size is None else RemoteFile(path, size, 0.0)
 
     def read(self, path: str, most: int) -> bytes | None:
         return self.files[path][:most]

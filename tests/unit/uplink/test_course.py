@@ -1,6 +1,6 @@
 import pytest
 
-from agent.model import BatchId, Lane, Sealed
+from agent.model import BatchId, Lane, SealedBatch
 from agent.uplink.course import Course
 from agent.uplink.pacing import Rhythm
 from agent.uplink.settings import files
@@ -8,19 +8,19 @@ from agent.uplink.settings import files
 T = 1_000.0
 
 
-def batch(seq: int, lane: Lane = Lane.LIVE, rows: int = 10, size: int = 100) -> Sealed:
-    return Sealed(BatchId("G", "r", "e", seq), lane, b"x" * size, "", rows)
+def batch(seq: int, lane: Lane = Lane.LIVE, rows: int = 10, size: int = 100) -> SealedBatch:
+    return SealedBatch(BatchId("G", "r", "e", seq), lane, b"x" * size, "", rows)
 
 
 def course(outage: float = 0.0, seal: float = 60.0) -> Course:
     return Course(Rhythm(seal=seal), T, outage, 0.5)
 
 
-def seal(at: Course, lane: Lane, what: Sealed | None, now: float) -> None:
+def seal(at: Course, lane: Lane, what: SealedBatch | None, now: float) -> None:
     at.sealed(lane, what, now, now + at.rhythm.seal)
 
 
-def fly(at: Course, now: float, *batches: Sealed) -> float:
+def fly(at: Course, now: float, *batches: SealedBatch) -> float:
     """Send all of them, have them taken; when that was."""
     for one in batches:
         seal(at, one.lane, one, now)
@@ -238,7 +238,7 @@ def drained(rhythm: Rhythm, rows: int, answers_after: float) -> float:
     """Seconds from opening to the last receipt of a backlog of three weeks, by `Course` alone."""
     at, now, seq, open_until = Course(rhythm, T, THREE_WEEKS, 1.0), T, 0, 0.0
     at.next_seal = float("inf")
-    flying: Sealed | None = None
+    flying: SealedBatch | None = None
     while rows or flying:
         at.waiting[Lane.BACKFILL] = rows
         if flying and now >= open_until:

@@ -13,21 +13,21 @@ from agent.clock import Clock
 from agent.errors import BatchRejected, NotStored, SpoolFull, TooLarge, UplinkLost
 from agent.lifetime import end
 from agent.log_fields import LogEvent
-from agent.model import BatchId, Lane, Receipt, Sealed, Void
+from agent.model import BatchId, Lane, Receipt, SealedBatch, Void
 from agent.uplink.delivery import Delivery
 from agent.uplink.forward import BREAKS, forward
 from agent.uplink.pacing import Rhythm
 from agent.uplink.reasons import NobodyThere
 
 
-def batch(seq: int, lane: Lane = Lane.LIVE) -> Sealed:
-    return Sealed(BatchId("G", "r", "e", seq), lane, f"batch {seq}".encode(), f"sha {seq}", 1)
+def batch(seq: int, lane: Lane = Lane.LIVE) -> SealedBatch:
+    return SealedBatch(BatchId("G", "r", "e", seq), lane, f"batch {seq}".encode(), f"sha {seq}", 1)
 
 
 class Outbox:
     """Keeps what the real one keeps on disk."""
 
-    def __init__(self, *standing: Sealed, live: int = 0, backfill: int = 0) -> None:
+    def __init__(self, *standing: SealedBatch, live: int = 0, backfill: int = 0) -> None:
         self.standing = {one.id: one for one in standing}
         self.rows = {Lane.LIVE: live, Lane.BACKFILL: backfill}
         self.sealed = len(standing)
@@ -47,7 +47,7 @@ class Outbox:
         live_after: int,  # noqa: ARG002 -- the contract's
         most_rows: int,  # noqa: ARG002
         most_bytes: int,  # noqa: ARG002
-    ) -> Sealed | None:
+    ) -> SealedBatch | None:
         if self.full:
             raise SpoolFull("no room")
         if not self.rows[lane]:
@@ -58,7 +58,7 @@ class Outbox:
         self.standing[one.id] = one
         return one
 
-    async def unreceipted(self) -> list[Sealed]:
+    async def unreceipted(self) -> list[SealedBatch]:
         return list(self.standing.values())
 
     async def settle(self, receipt: Receipt) -> Settled:
@@ -74,7 +74,7 @@ class Outbox:
         del self.standing[id]
         self.quarantined[id] = reason
 
-    async def split(self, batch: Sealed, reason: str) -> bool:
+    async def split(self, batch: SealedBatch, reason: str) -> bool:
         """One row or more than one: told apart by the size."""
         if len(batch.payload) < self.divisible:
             await self.quarantine(batch.id, reason)
@@ -98,13 +98,15 @@ class Uplink:
 
     most_bytes = 60_000
 
-    def __init__(self, answer: Callable[[Sealed, int], Exception | None] | None = None) -> None:
-        self.sent: list[Sealed] = []
+    def __init__(
+        self, answer: Callable[[SealedBatch, int], Exception | None] | None = None
+    ) -> None:
+        self.sent: list[SealedBatch] = []
         self.mail: asyncio.Queue[Receipt | None] = asyncio.Queue()
         self.stores = True
         self._answer = answer or (lambda _batch, _nth: None)
 
-    async def send(self, batch: Sealed) -> None:
+    async def send(self, batch: SealedBatch) -> None:
         self.sent.append(batch)
         await asyncio.sleep(0)
         if error := self._answer(batch, len(self.sent)):
@@ -230,7 +232,7 @@ def test_a_void_that_is_called_too_large_makes_no_batch_small_and_is_sent_again(
 def test_with_no_room_to_divide_it_a_batch_is_sent_again():
     outbox = Outbox(batch(1))
 
-    async def no_room(_batch: Sealed, _why: str) -> bool:
+    async def no_room(_batch: SealedBatch, _why: str) -> bool:
         raise SpoolFull("no room")
 
     outbox.split = no_room
@@ -340,7 +342,7 @@ class Withdrawing(Outbox):
 
     def __init__(self) -> None:
         super().__init__(batch(1), batch(2))
-        self.void = Sealed(batch(1).id, Lane.LIVE, b"void", "sha of the void", 0)
+        self.void = SealedBatch(batch(1).id, Lane.LIVE, b"void", "sha of the void", 0)
 
     async def catch_up(self) -> None:
         self.behind = False
@@ -363,7 +365,7 @@ def test_what_was_taken_back_is_cut_on_its_way_and_its_void_follows():
     class Slow(Uplink):
         cut = 0
 
-        async def send(self, batch: Sealed) -> None:
+        async def send(self, batch: SealedBatch) -> None:
             if batch.payload != b"batch 1":
                 assert self.cut or batch.payload != b"void"
                 await super().send(batch)

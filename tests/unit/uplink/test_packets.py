@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paramiko import SFTPError, SSHException
 
-from agent.uplink.packets import MOST, Wire, counted
+from agent.uplink.packets import MOST, BoundedSocket, counted
 
 ATTRS, NAME, DATA = 105, 104, 103
 texts = st.binary(max_size=20)
@@ -75,7 +75,7 @@ def test_data_may_look_like_anything():
 
 def test_no_more_comes_over_a_connection_than_can_have_been_asked_for():
     near, far = socket.socketpair()
-    with Wire(fileno=near.detach()) as wire, far:
+    with BoundedSocket(fileno=near.detach()) as wire, far:
         wire.left = 5
         far.sendall(b"0123456789")
         assert wire.recv(5) == b"01234"

@@ -8,7 +8,7 @@ import pytest
 
 from agent.drivers import driver
 from agent.drivers.bacnet.bus import Bacnet
-from agent.drivers.base import Discovers, Watched, Writes
+from agent.drivers.base import Discovers, ObservableBus, Writes
 from agent.errors import LinkLost
 from agent.model import Why
 from hil.bacnet.controller import (
@@ -37,7 +37,7 @@ def told(count):
 def test_it_reads_searches_commands_and_says_how_it_is():
     found = driver("bacnet")
     assert found is Bacnet
-    for capability in (Discovers, Watched, Writes):
+    for capability in (Discovers, ObservableBus, Writes):
         assert issubclass(found, capability)
 
 

@@ -11,7 +11,7 @@ from bacpypes3.basetypes import EngineeringUnits, Scale
 from bacpypes3.primitivedata import Unsigned
 
 from agent.control.plug import LinePlug, look_whole
-from agent.control.row import Place
+from agent.control.row import WriteTarget
 from agent.drivers.base import Found, Wish
 from agent.errors import Refused, WriteRefused
 from agent.model import Why
@@ -222,7 +222,7 @@ def test_what_comes_by_change_is_scaled_and_compared_too():
 
 
 def test_an_order_in_another_unit_is_refused_and_giving_back_is_not():
-    place = Place(
+    place = WriteTarget(
         "bms", "bacnet", "{}", "boiler", "setpoint", "1201", "analog-value,7", "Cel",
         serial="device,1201/model-name",
     )  # fmt: skip

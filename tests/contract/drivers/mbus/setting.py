@@ -6,9 +6,9 @@ import asyncio
 from contextlib import asynccontextmanager
 
 from agent.drivers.mbus.bus import MbusSerial, MbusTcp
-from agent.drivers.mbus.line import BITS, Answer, Line
-from agent.drivers.mbus.settings import SerialSettings, TcpSettings
-from agent.drivers.mbus.wire import Wire
+from agent.drivers.mbus.line import BITS, MbusLine, Reply
+from agent.drivers.mbus.settings import MbusTcpSettings, SerialSettings
+from agent.drivers.mbus.wire import MbusWire
 from agent.model import Point
 from hil.mbus.encode import HEAT, WATER, Plate, energy_kwh, flow_temperature, volume_litres
 from hil.mbus.line import Bus, Converter
@@ -52,7 +52,7 @@ def points(address: str, *ats: str, unit: str = "kWh") -> list[Point]:
 @asynccontextmanager
 async def on_tcp(bus: Bus, baudrate: int = 38_400, latency: float = LATENCY):
     async with tcp(bus) as port:
-        settings = TcpSettings(
+        settings = MbusTcpSettings(
             host="127.0.0.1", port=port, baudrate=baudrate, listen=0, latency=latency
         )
         async with MbusTcp.open(settings) as driver:
@@ -70,13 +70,13 @@ async def on_serial(bus: Bus, baudrate: int = 38_400):
 @asynccontextmanager
 async def bare_line(bus: Bus):
     """A line without a socket, on which silence is over at once: a search asks thousands."""
-    wire, loop = Wire("bare"), asyncio.get_running_loop()
+    wire, loop = MbusWire("bare"), asyncio.get_running_loop()
     converter = Converter(bus, lambda data: loop.call_soon(wire.feed, data))
     wire.goes_to(converter.feed)
-    yield Line(wire, 10_000_000, 0.0005, patience=0)
+    yield MbusLine(wire, 10_000_000, 0.0005, patience=0)
 
 
-class TimedLine(Line):
+class TimedLine(MbusLine):
     """A line that waits for nothing, and counts in `busy` the seconds that a real one would."""
 
     async def _exchange(self, request, baudrate, wanted):
@@ -88,12 +88,12 @@ class TimedLine(Line):
         self.asked += 1
         on_the_wire = (len(request) + len(answer or b"")) * BITS / baudrate
         self.busy += on_the_wire if answer else self.window(request, baudrate)
-        return Answer(answer) if answer else Answer(noise=heard)
+        return Reply(answer) if answer else Reply(noise=heard)
 
 
 @asynccontextmanager
 async def timed_line(bus: Bus, baudrate: int, latency: float):
-    wire, loop = Wire("timed"), asyncio.get_running_loop()
+    wire, loop = MbusWire("timed"), asyncio.get_running_loop()
     converter = Converter(bus, lambda data: loop.call_soon(wire.feed, data))
     wire.goes_to(converter.feed)
     yield TimedLine(wire, baudrate, latency)

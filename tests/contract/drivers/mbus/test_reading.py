@@ -13,7 +13,7 @@ import pytest
 from agent.drivers.mbus import master
 from agent.drivers.mbus.bus import MbusSerial, MbusTcp
 from agent.drivers.mbus.request import selection
-from agent.drivers.mbus.settings import SerialSettings, TcpSettings
+from agent.drivers.mbus.settings import MbusTcpSettings, SerialSettings
 from agent.errors import LinkLost
 from agent.model import Why
 from hil.mbus.encode import Plate, energy_kwh, hca_units, long_frame, pulses_litres, volume_litres
@@ -169,7 +169,7 @@ def test_a_line_on_which_the_noise_never_ends_is_silent_all_the_same():
 
     async def go():
         async with visits(babble) as port, asyncio.timeout(60):
-            settings = TcpSettings(host="127.0.0.1", port=port, baudrate=38_400, listen=0)
+            settings = MbusTcpSettings(host="127.0.0.1", port=port, baudrate=38_400, listen=0)
             async with MbusTcp.open(settings) as driver:
                 return await driver.read(points("45120042"))
 
@@ -276,7 +276,7 @@ def test_a_converter_that_goes_away_is_a_lost_link_and_comes_back():
     async def go():
         bus = Bus([heat("45120042")], 38_400)
         async with tcp(bus) as port:
-            settings = TcpSettings(host="127.0.0.1", port=port, latency=0.01)
+            settings = MbusTcpSettings(host="127.0.0.1", port=port, latency=0.01)
             async with MbusTcp.open(settings) as driver:
                 (before,) = await driver.read(points("45120042"))
                 gone = driver

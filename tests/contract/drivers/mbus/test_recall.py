@@ -12,13 +12,13 @@ from zoneinfo import ZoneInfo
 
 from agent.clock import Clock
 from agent.drivers.mbus.bus import MbusTcp
-from agent.drivers.mbus.settings import TcpSettings
+from agent.drivers.mbus.settings import MbusTcpSettings
 from agent.link import Link
-from agent.model import Mark, Point
-from agent.pipeline.account import Account
+from agent.model import Point, SlotMark
+from agent.pipeline.account import SlotAccount
 from agent.pipeline.device import Device
 from agent.pipeline.poll import Poller
-from agent.pipeline.recall import Gap
+from agent.pipeline.recall import DownGap
 from hil.mbus.encode import date, date_time, energy_kwh
 from hil.mbus.line import Bus
 from hil.mbus.serve import tcp
@@ -48,7 +48,7 @@ class Ledger:
     """Writes down what comes late, and nothing else."""
 
     def __init__(self, gap):
-        self.gaps, self.marks, self.rows = {KEY: gap}, {KEY: Mark(gap.last, True)}, []
+        self.gaps, self.marks, self.rows = {KEY: gap}, {KEY: SlotMark(gap.last, True)}, []
 
     def close(self, *_):
         return []
@@ -64,13 +64,13 @@ async def _nothing(*_):
 
 async def polled(tmp_path, off=dt.timedelta()):
     meter, midnight = remembering(off)
-    ledger = Ledger(Gap(midnight - 7200, midnight + 7200))
+    ledger = Ledger(DownGap(midnight - 7200, midnight + 7200))
     point = Point("heat-1", "e", "45120042", "heat:energy", 3600, "heat", "kWh")
     clock = Clock("system", tmp_path / "clock.json")
     async with tcp(Bus([meter], 38_400)) as port:
-        settings = TcpSettings(host="127.0.0.1", port=port, baudrate=38_400, latency=0.01)
+        settings = MbusTcpSettings(host="127.0.0.1", port=port, baudrate=38_400, latency=0.01)
         link = Link("heat", lambda: MbusTcp.open(settings))
-        account = Account(
+        account = SlotAccount(
             ledger,
             SimpleNamespace(uplink="centre", put=_nothing, room=_nothing, take=lambda *_: None),
         )

@@ -12,7 +12,7 @@ from agent.config.load import load
 from agent.drivers.base import Found, Progress, Wish
 from agent.drivers.mbus.bus import MbusTcp
 from agent.drivers.mbus.scan import scan
-from agent.drivers.mbus.settings import TcpSettings
+from agent.drivers.mbus.settings import MbusTcpSettings
 from agent.errors import Refused
 from agent.link import Link
 from hil.mbus.encode import Plate
@@ -282,7 +282,7 @@ def test_readings_go_between_the_steps_of_a_search():
 
     async def go():
         async with tcp(Bus([heat("45120042", 1)], 38_400)) as port:
-            settings = TcpSettings(
+            settings = MbusTcpSettings(
                 host="127.0.0.1", port=port, baudrate=38_400, latency=0.01, listen=0
             )
             link = Link("heat", lambda: MbusTcp.open(settings))

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.drivers.modbus.tcp import ModbusTcp, TcpSettings
+from agent.drivers.modbus.tcp import ModbusTcp, ModbusTcpSettings
 from agent.model import Point
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ async def faulty(behaviour: Behaviour, within: float = 0.2) -> AsyncIterator[Mod
         yield driver
 
 
-def settings(port: int, timeout: float = 1.0) -> TcpSettings:
-    return TcpSettings(host="127.0.0.1", port=port, timeout=timeout)
+def settings(port: int, timeout: float = 1.0) -> ModbusTcpSettings:
+    return ModbusTcpSettings(host="127.0.0.1", port=port, timeout=timeout)
 
 
 def point(at: str, unit: int = 1) -> Point:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.drivers.modbus.serialline import ModbusRtu, RtuSettings
-from agent.drivers.modbus.stream import MOST_KEPT, Stream
+from agent.drivers.modbus.stream import MOST_KEPT, ByteStream
 from agent.errors import LinkLost
 from agent.model import Point, Why
 from hil.serial_line import Registers, SerialLine, frame
@@ -199,7 +199,7 @@ def test_a_device_that_dies_costs_three_timeouts_once_and_then_one() -> None:
 
 
 def test_a_line_that_nobody_listens_to_fills_no_memory() -> None:
-    stream = Stream("line")
+    stream = ByteStream("line")
     for _ in range(20):
         stream.data_received(b"x" * 1000)
     assert len(stream.received) == MOST_KEPT

@@ -11,7 +11,7 @@ import pytest
 
 from agent.drivers.base import Found, Progress, Wish
 from agent.drivers.modbus import scan
-from agent.drivers.modbus.answer import Answer
+from agent.drivers.modbus.answer import RequestResult
 from agent.drivers.modbus.codec import FUNCTIONS
 from agent.drivers.modbus.found import identification
 from agent.drivers.modbus.notes import place
@@ -306,6 +306,6 @@ def test_a_host_that_answers_with_another_unit_is_named_once_and_searched_at_tha
 
 def test_a_device_that_identifies_itself_is_quoted() -> None:
     pdu = b"\x2b\x0e\x01\x01\0\0\2\0\4ACME\1\3X-1"
-    assert identification(Answer(0.0, pdu)) == "ACME X-1"
-    assert identification(Answer(0.0, pdu[:-3])) == "ACME"
-    assert identification(Answer(0.0)) == ""
+    assert identification(RequestResult(0.0, pdu)) == "ACME X-1"
+    assert identification(RequestResult(0.0, pdu[:-3])) == "ACME"
+    assert identification(RequestResult(0.0)) == ""

@@ -18,7 +18,7 @@ from agent import link
 from agent.drivers import driver
 from agent.drivers.modbus.codec import parse
 from agent.drivers.modbus.plan import plan
-from agent.drivers.modbus.tcp import ModbusTcp, TcpSettings
+from agent.drivers.modbus.tcp import ModbusTcp, ModbusTcpSettings
 from agent.drivers.profile import profile, profiles
 from agent.errors import LinkLost
 from agent.lifetime import keep_open, together
@@ -239,11 +239,11 @@ def test_a_point_it_cannot_read_is_refused_without_a_connection(
 
 
 def test_settings_take_durations_and_refuse_what_they_do_not_know() -> None:
-    assert TcpSettings.model_validate({"host": "h", "timeout": "500ms"}).timeout == 0.5
-    assert TcpSettings(host="h").port == 502
+    assert ModbusTcpSettings.model_validate({"host": "h", "timeout": "500ms"}).timeout == 0.5
+    assert ModbusTcpSettings(host="h").port == 502
     for wrong in ({}, {"host": ""}, {"host": "h", "port": 0}, {"host": "h", "retries": 3}):
         with pytest.raises(ValueError):
-            TcpSettings.model_validate(wrong)
+            ModbusTcpSettings.model_validate(wrong)
 
 
 def test_it_is_a_driver_that_reads() -> None:

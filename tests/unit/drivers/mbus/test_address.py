@@ -7,24 +7,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.drivers.mbus import request
-from agent.drivers.mbus.address import Address, parse
+from agent.drivers.mbus.address import MeterAddress, parse
 from tests.unit.drivers.mbus.wire import telegram
 
 
 @pytest.mark.parametrize(
     ("text", "address"),
     [
-        ("0", Address(0)),
-        ("250", Address(250)),
-        ("7@300", Address(7, baudrate=300)),
-        ("45120042", Address(id="45120042")),
-        ("4512a0c2", Address(id="4512A0C2")),
-        ("45120042-KAM-1B-04", Address(None, "45120042", "KAM", 0x1B, 4)),
+        ("0", MeterAddress(0)),
+        ("250", MeterAddress(250)),
+        ("7@300", MeterAddress(7, baudrate=300)),
+        ("45120042", MeterAddress(id="45120042")),
+        ("4512a0c2", MeterAddress(id="4512A0C2")),
+        ("45120042-KAM-1B-04", MeterAddress(None, "45120042", "KAM", 0x1B, 4)),
         (
             "45120042-KAM+00000017@9600",
-            Address(None, "45120042", "KAM", fabrication="00000017", baudrate=9600),
+            MeterAddress(None, "45120042", "KAM", fabrication="00000017", baudrate=9600),
         ),
-        ("45120042/2", Address(id="45120042", input=2)),
+        ("45120042/2", MeterAddress(id="45120042", input=2)),
     ],
 )  # fmt: skip
 def test_an_address_is_a_number_on_the_plate_or_a_primary_address(text, address):

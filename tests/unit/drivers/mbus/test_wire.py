@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from agent.drivers.mbus.wire import Wire
+from agent.drivers.mbus.wire import MbusWire
 
 
 def test_bytes_that_come_in_the_moment_in_which_their_time_ends_are_heard():
     async def heard(data):
-        wire = Wire("line")
+        wire = MbusWire("line")
         if data:
             asyncio.get_running_loop().call_soon(wire.feed, data)
         return await wire.news(0.0), bytes(wire.received)

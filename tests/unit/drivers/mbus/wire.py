@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.drivers.mbus.decode import Record, Telegram, decode
+from agent.drivers.mbus.decode import MeterValue, Telegram, decode
 
 HEADER = "78 56 34 12 2D 2C 01 04 55 00 00 00"
 """id 12345678, KAM, version 1, heat, access number 55h, status 0, no security"""
@@ -18,6 +18,6 @@ def telegram(records: str, ci: int = 0x72, header: str = HEADER) -> Telegram:
     return decode(long_frame(bytes.fromhex(header + records), ci))
 
 
-def one(record: str, header: str = HEADER) -> Record:
+def one(record: str, header: str = HEADER) -> MeterValue:
     (found,) = telegram(record, header=header).records
     return found

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.drivers.modbus.codec import FORMATS, Spot, decode, parse, shortest32
+from agent.drivers.modbus.codec import FORMATS, RegisterRange, decode, parse, shortest32
 
 FLOAT32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
 SIZES = {"16": 16, "32": 32, "64": 64}
@@ -108,15 +108,15 @@ def test_a_bit_is_nought_or_one() -> None:
 @pytest.mark.parametrize(
     ("at", "spot"),
     [
-        ("input/72/float32", Spot("input", 72, 2, "float32")),
-        ("holding/0/int32/little", Spot("holding", 0, 2, "int32", "little")),
-        ("holding/65535/uint16/big", Spot("holding", 65535, 1, "uint16")),
-        ("holding/50058/string16", Spot("holding", 50058, 8, "string")),
-        ("holding/1/string7", Spot("holding", 1, 4, "string")),
-        ("coil/9", Spot("coil", 9, 1, "bit")),
+        ("input/72/float32", RegisterRange("input", 72, 2, "float32")),
+        ("holding/0/int32/little", RegisterRange("holding", 0, 2, "int32", "little")),
+        ("holding/65535/uint16/big", RegisterRange("holding", 65535, 1, "uint16")),
+        ("holding/50058/string16", RegisterRange("holding", 50058, 8, "string")),
+        ("holding/1/string7", RegisterRange("holding", 1, 4, "string")),
+        ("coil/9", RegisterRange("coil", 9, 1, "bit")),
     ],
 )
-def test_the_notation_says_table_address_and_type(at: str, spot: Spot) -> None:
+def test_the_notation_says_table_address_and_type(at: str, spot: RegisterRange) -> None:
     assert parse(at) == spot
 
 

@@ -7,8 +7,8 @@ from decimal import Decimal
 
 import pytest
 
-from agent.drivers.modbus.answer import Answer
-from agent.drivers.modbus.master import Master, manners_of, value_of
+from agent.drivers.modbus.answer import RequestResult
+from agent.drivers.modbus.master import ModbusMaster, manners_of, value_of
 from agent.drivers.modbus.notes import place
 from agent.model import Point, Sample, Why
 from hil.serial_line import Registers
@@ -23,16 +23,16 @@ class Wire:
         self.asked: list[tuple[int, int]] = []
         self.device = Registers({(3, n): cell for n, cell in CELLS.items()})
 
-    async def exchange(self, unit: int, pdu: bytes) -> Answer:
+    async def exchange(self, unit: int, pdu: bytes) -> RequestResult:
         del unit
         self.asked.append((int.from_bytes(pdu[1:3], "big"), int.from_bytes(pdu[3:5], "big")))
-        return Answer(1.0, self.device(pdu))
+        return RequestResult(1.0, self.device(pdu))
 
 
 def read(*ats: str) -> tuple[list[Sample], list[tuple[int, int]]]:
     wire = Wire()
     points = [Point("m", at, "1", at, 60) for at in ats]
-    return asyncio.run(Master(wire).read(points)), wire.asked
+    return asyncio.run(ModbusMaster(wire).read(points)), wire.asked
 
 
 @pytest.mark.parametrize(

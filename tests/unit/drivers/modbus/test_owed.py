@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.clock import monotonic
-from agent.drivers.modbus.owed import OWED_FOR, Owed
+from agent.drivers.modbus.owed import OWED_FOR, LateResponses
 from agent.drivers.modbus.rtu import framed
 
 
@@ -24,20 +24,20 @@ def read(start: int, count: int, function: int = 3) -> bytes:
     ],
 )
 def test_one_cell_more_is_read_where_there_is_one(wanted: bytes, longer: bytes | None) -> None:
-    owed = Owed()
+    owed = LateResponses()
     owed.asked(7, wanted, monotonic())
     assert owed.longer(7, wanted) == longer
 
 
 def test_a_unit_that_refuses_one_cell_more_is_not_asked_for_it_again() -> None:
-    owed = Owed()
+    owed = LateResponses()
     owed.refused_more(7)
     assert owed.longer(7, read(0, 2)) is None
     assert owed.longer(8, read(0, 2)) == read(0, 3)
 
 
 def test_what_comes_late_is_owed_no_longer_and_makes_us_more_patient() -> None:
-    owed = Owed()
+    owed = LateResponses()
     owed.asked(7, read(0, 1), monotonic() - 20)
     owed.asked(8, read(0, 1), monotonic())
     assert owed.patience(1.0) == 10
@@ -48,13 +48,13 @@ def test_what_comes_late_is_owed_no_longer_and_makes_us_more_patient() -> None:
 
 
 def test_after_a_minute_nothing_is_feared() -> None:
-    owed = Owed()
+    owed = LateResponses()
     owed.asked(7, read(0, 1), monotonic() - OWED_FOR - 1)
     assert owed.of(7) == {}
 
 
 def test_a_refusal_answers_one_question_the_oldest_of_its_function() -> None:
-    owed, now = Owed(), monotonic()
+    owed, now = LateResponses(), monotonic()
     for age, one in ((3, read(0, 2)), (2, read(0, 3)), (4, read(0, 4, function=4))):
         owed.asked(7, one, now - age)
     assert owed.settle(framed(7, b"\x83\x04"))

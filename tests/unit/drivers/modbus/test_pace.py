@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.drivers.modbus.answer import Answer
+from agent.drivers.modbus.answer import RequestResult
 from agent.drivers.modbus.codec import parse
 from agent.drivers.modbus.pace import Pace
 from agent.drivers.modbus.plan import NETWORK, plan
@@ -16,7 +16,7 @@ def seen(request: float, register: float, *counts: int) -> Pace:
     pace = Pace()
     for count in counts:
         pdu = b"\4\0\0" + count.to_bytes(2, "big")
-        pace.note(1, pdu, Answer(0.0, b"\4"), request + register * count)
+        pace.note(1, pdu, RequestResult(0.0, b"\4"), request + register * count)
     return pace
 
 
@@ -37,8 +37,8 @@ def test_before_two_sizes_were_seen_it_is_taken_for_a_network() -> None:
 
 def test_what_was_refused_or_not_answered_tells_nothing() -> None:
     pace = seen(0.04, 0.002, 2)
-    pace.note(1, b"\4\0\0\0\x50", Answer(0.0, why=Why.BAD), 0.001)
-    pace.note(1, b"\x2b\x0e\1\0\0", Answer(0.0, b"\x2b"), 0.2)
+    pace.note(1, b"\4\0\0\0\x50", RequestResult(0.0, why=Why.BAD), 0.001)
+    pace.note(1, b"\x2b\x0e\1\0\0", RequestResult(0.0, b"\x2b"), 0.2)
     assert pace.tariff(1) == NETWORK
 
 

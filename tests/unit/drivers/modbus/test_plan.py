@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.drivers.modbus.codec import Spot, parse
+from agent.drivers.modbus.codec import RegisterRange, parse
 from agent.drivers.modbus.master import manners_of
 from agent.drivers.modbus.notes import place
-from agent.drivers.modbus.plan import LONGEST, NETWORK, Block, Cut, Tariff, cut, plan
+from agent.drivers.modbus.plan import LONGEST, NETWORK, Cut, ReadBlock, Tariff, cut, plan
 from agent.drivers.modbus.rtu import Speed
 from agent.drivers.modbus.serialline import RtuSettings, tariff
 from agent.drivers.profile import profile, profiles
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 @st.composite
-def spots(draw: st.DrawFn, most: int = 30, last: int = 600) -> tuple[Spot, ...]:
+def spots(draw: st.DrawFn, most: int = 30, last: int = 600) -> tuple[RegisterRange, ...]:
     one = st.builds(
-        Spot,
+        RegisterRange,
         st.sampled_from(["holding", "input"]),
         st.integers(0, last),
         st.sampled_from([1, 2, 4, 30, 125]),
@@ -43,7 +43,7 @@ CUTS = st.frozensets(
 
 @given(spots(), CUTS)
 def test_every_point_is_whole_in_exactly_one_block(
-    wanted: tuple[Spot, ...], cuts: frozenset[Cut]
+    wanted: tuple[RegisterRange, ...], cuts: frozenset[Cut]
 ) -> None:
     blocks = plan(wanted, cuts)
     assert sorted(i for block in blocks for i in block.points) == list(range(len(wanted)))
@@ -56,7 +56,7 @@ def test_every_point_is_whole_in_exactly_one_block(
 
 @given(spots(), CUTS)
 def test_no_block_is_too_long_or_crosses_a_cut(
-    wanted: tuple[Spot, ...], cuts: frozenset[Cut]
+    wanted: tuple[RegisterRange, ...], cuts: frozenset[Cut]
 ) -> None:
     assert all(legal(wanted, list(block.points), cuts) for block in plan(wanted, cuts))
 
@@ -67,14 +67,14 @@ TARIFFS = st.builds(Tariff, st.integers(0, 60).map(float), st.integers(1, 3).map
 @settings(max_examples=200, deadline=None)
 @given(spots(most=6, last=160), CUTS, TARIFFS)
 def test_no_other_grouping_costs_less(
-    wanted: tuple[Spot, ...], cuts: frozenset[Cut], tariff: Tariff
+    wanted: tuple[RegisterRange, ...], cuts: frozenset[Cut], tariff: Tariff
 ) -> None:
     blocks = plan(wanted, cuts, tariff)
     costs = sum(tariff.cost(block.table, block.count) for block in blocks)
     assert costs == pytest.approx(least(wanted, cuts, tariff))
 
 
-def legal(wanted: tuple[Spot, ...], group: list[int], cuts: frozenset[Cut]) -> bool:
+def legal(wanted: tuple[RegisterRange, ...], group: list[int], cuts: frozenset[Cut]) -> bool:
     """Whether one request may read this group: written anew, from the rules."""
     these = [wanted[i] for i in group]
     starts, ends = [spot.start for spot in these], [spot.end for spot in these]
@@ -87,7 +87,7 @@ def legal(wanted: tuple[Spot, ...], group: list[int], cuts: frozenset[Cut]) -> b
     )
 
 
-def least(wanted: tuple[Spot, ...], cuts: frozenset[Cut], tariff: Tariff) -> float:
+def least(wanted: tuple[RegisterRange, ...], cuts: frozenset[Cut], tariff: Tariff) -> float:
     """Try every grouping there is."""
     best = float("inf") if wanted else 0.0
 
@@ -107,13 +107,13 @@ def least(wanted: tuple[Spot, ...], cuts: frozenset[Cut], tariff: Tariff) -> flo
     return best
 
 
-def price(wanted: tuple[Spot, ...], group: list[int], tariff: Tariff) -> float:
+def price(wanted: tuple[RegisterRange, ...], group: list[int], tariff: Tariff) -> float:
     these = [wanted[i] for i in group]
     count = max(spot.end for spot in these) - min(spot.start for spot in these)
     return tariff.request + tariff.register * count
 
 
-def fewest(spots: Sequence[Spot], most: int, never: frozenset[Cut]) -> int:
+def fewest(spots: Sequence[RegisterRange], most: int, never: frozenset[Cut]) -> int:
     """The fewest blocks that hold all spots, written anew: each takes all that it can reach."""
     number = 0
     for table in {spot.table for spot in spots}:
@@ -171,7 +171,7 @@ def test_the_sdm120_is_read_in_three_requests() -> None:
 
 
 def test_a_block_of_bits_may_be_longer() -> None:
-    bits = tuple(Spot("coil", n, 1, "bit") for n in range(0, LONGEST["coil"], 20))
+    bits = tuple(RegisterRange("coil", n, 1, "bit") for n in range(0, LONGEST["coil"], 20))
     assert len(plan(bits)) == 1
 
 
@@ -188,7 +188,7 @@ def test_a_refused_block_without_holes_is_cut_in_the_middle() -> None:
 
 
 @given(spots())
-def test_a_cut_leaves_points_on_both_sides(wanted: tuple[Spot, ...]) -> None:
+def test_a_cut_leaves_points_on_both_sides(wanted: tuple[RegisterRange, ...]) -> None:
     for block in plan(wanted):
         starts = {wanted[i].start for i in block.points}
         if len(starts) > 1:
@@ -202,14 +202,14 @@ def test_nothing_is_asked_for_no_points() -> None:
 
 @pytest.mark.parametrize("hole", [0, 5, 10])
 def test_a_hole_is_read_along_while_that_is_no_dearer_than_a_request(hole: int) -> None:
-    wanted = (Spot("input", 0, 2, "uint32"), Spot("input", 2 + hole, 2, "uint32"))
-    assert plan(wanted, tariff=Tariff(hole, 1)) == (Block("input", 0, 4 + hole, (0, 1)),)
+    wanted = (RegisterRange("input", 0, 2, "uint32"), RegisterRange("input", 2 + hole, 2, "uint32"))
+    assert plan(wanted, tariff=Tariff(hole, 1)) == (ReadBlock("input", 0, 4 + hole, (0, 1)),)
     if hole:
         assert len(plan(wanted, tariff=Tariff(hole - 1, 1))) == 2
 
 
 def test_a_device_that_answers_less_at_once_is_asked_for_less() -> None:
-    wanted = tuple(Spot("input", n, 1, "uint16") for n in range(100))
+    wanted = tuple(RegisterRange("input", n, 1, "uint16") for n in range(100))
     assert sorted(b.count for b in plan(wanted, tariff=Tariff(most=60))) == [40, 60]
 
 

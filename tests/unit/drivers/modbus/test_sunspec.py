@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.drivers.modbus.answer import Answer
+from agent.drivers.modbus.answer import RequestResult
 from agent.drivers.modbus.sunspec import models
 from agent.model import Why
 from hil.serial_line import Registers
@@ -22,12 +22,12 @@ MAP = [0x5375, 0x6E53, 1, 2, 0, 0, 203, 3, 0, 0, 0, 203, 1, 0, 0xFFFF, 0]
 def found(at: int, cells: list[int], silent: bool = False) -> tuple[Mapping[int, int], bool]:
     there = Registers({(3, at + n): cell for n, cell in enumerate(cells)})
 
-    async def ask(start: int, count: int) -> Answer:
+    async def ask(start: int, count: int) -> RequestResult:
         pdu = there(b"\x03" + start.to_bytes(2, "big") + count.to_bytes(2, "big"))
         if pdu[0] & 0x80:
             why = Why.SILENT if silent else Why.BAD
-            return Answer(0.0, why=why)
-        return Answer(0.0, pdu)
+            return RequestResult(0.0, why=why)
+        return RequestResult(0.0, pdu)
 
     known, silence = asyncio.run(models(ask))
     return known, silence is not None
