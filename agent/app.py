@@ -9,36 +9,36 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agent import calls, pulse, recovery, syndic
-from agent.buffer import leftover
-from agent.buildingfile import BuildingFile
+from agent import backup, calls, liveness, syndic
+from agent.atomic_write import SILENT, DiskWriter, later
+from agent.backup_file import BuildingFile
+from agent.buffer import orphaned_spools
 from agent.clock import Clock, monotonic
-from agent.closing import Closing
 from agent.config import load
 from agent.config.sample import refuse_start
-from agent.durable import SILENT, DiskWriter, later
+from agent.data_usage import Traffic
 from agent.errors import Refused
-from agent.exports import Exports
-from agent.house import House, open_steering, policy_of
-from agent.lifetime import end, said
+from agent.export_log import Exports
+from agent.gateway import House, open_steering, policy_of
+from agent.inbox.registry_adapter import Papers
+from agent.inbox.setup import machine_id, open_notes, open_reception
 from agent.lines import lines_of
 from agent.log_fields import LogEvent, fields
-from agent.moving import Moves
-from agent.reception.papers import Papers
-from agent.reception.wiring import machine_id, open_notes, open_reception
+from agent.post_restore_gate import Restored
 from agent.registry import identity
-from agent.registry.looks import AccessLog
+from agent.registry.access_log import AccessLog
 from agent.registry.registry import Registry
-from agent.reloading import reload
-from agent.restored import Restored
-from agent.running import Running, running
+from agent.reload import reload
 from agent.state import AGENT, PATIENCE, judged, owned
-from agent.steering.wiring import FILE
+from agent.steering.setup import FILE
 from agent.storage import PROBED_EVERY, Storage, probed, volatile
+from agent.supervisor import Running, running
 from agent.systemd import notify, watchdog_period
-from agent.traffic import Traffic
+from agent.tasks import end, said
 from agent.uplink import cursors
 from agent.uplink.cursors import Cursors
+from agent.uplink_migration import Moves
+from agent.uplink_shutdown import Closing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -138,7 +138,7 @@ async def _serve(
             house.describe = partial(calls.status, house, calls.NOBODY)
             here.jobs.start("local socket", partial(door, house, config.state))
             here.jobs.start("reload", partial(_reloads, here, again))
-            here.jobs.start("backup", partial(recovery.keep, house, config_path))
+            here.jobs.start("backup", partial(backup.keep, house, config_path))
             here.jobs.start(syndic.COMPONENT, partial(syndic.keep, house))
             here.jobs.start("clock", house.clock.serve)
             here.jobs.start("storage", partial(_tend_storage, house))
@@ -179,7 +179,7 @@ def _house(config: Config) -> Iterator[House]:
         who, moved = identity.bind(config.state, machine_id())
     clock = Clock(config.clock.source, config.state / "clock.json")
     storage, beside = Storage(clock.now), volatile(config.state)
-    registry = Registry.open(config.state / recovery.REGISTRY, beside / NOTES)
+    registry = Registry.open(config.state / backup.REGISTRY, beside / NOTES)
     _refuse_older(registry, config.state)
     _mark(registry, config.state, clock.now())
     moves = Moves(config.state)
@@ -271,10 +271,12 @@ def _refuse_older(registry: Registry, state: Path) -> None:
     Such a registry may lack withdrawals. It would also give the numbers of the missing changes to
     new ones, and the spool would not apply those.
     """
-    spool, last = max(leftover.applied(state), key=lambda found: found[1], default=(state, 0))
+    spool, last = max(
+        orphaned_spools.applied(state), key=lambda found: found[1], default=(state, 0)
+    )
     if last <= registry.revision:
         return
-    path, lacking = state / recovery.REGISTRY, last - registry.revision
+    path, lacking = state / backup.REGISTRY, last - registry.revision
     found = f"is older than {spool.name}: it ends at change {registry.revision}"
     raise Refused(
         f"{path} {found if path.exists() else 'is missing'}, and {spool.name} has applied change"
@@ -309,7 +311,7 @@ async def _watchdog(house: House) -> None:
     period, hung = watchdog_period(), False
     while True:
         await asyncio.sleep(period or LONGEST_REST)
-        late = pulse.late(house, monotonic())
+        late = liveness.late(house, monotonic())
         if late and not hung:
             log.error(
                 "gardien hangs, and is started anew if it stays so: %s", ", ".join(late),

@@ -9,50 +9,50 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from agent import (
-    clerk,
+    backup,
+    clock_api,
     commission,
-    loadtrial,
-    notary,
-    panel,
+    control_api,
+    load_test,
     privacy,
-    recovery,
+    registry_api,
     syndic,
-    timecalls,
-    witness,
+    trust_api,
+    vote_api,
 )
 from agent.channels import channels
-from agent.clerk import Caller, author, in_person, passing
 from agent.clock import monotonic, stamp
 from agent.config.add import unlike
 from agent.config.outage import left
 from agent.drivers import driver
 from agent.drivers.base import Found, Seeks, Wish
 from agent.errors import LinkLost, Refused, StorageFailed
-from agent.outlet import ways
+from agent.i18n import N_
 from agent.pipeline import meterclock
-from agent.pipeline.ledger import multiplier
+from agent.pipeline.slots import multiplier
+from agent.post_restore_gate import waits
+from agent.recipient import ways
 from agent.registry.calls_forms import ending, open_forms
-from agent.registry.documents import OccupancyState
 from agent.registry.index import Unknown
-from agent.restored import waits
+from agent.registry.records import OccupancyState
+from agent.registry_api import Caller, author, in_person, passing
 from agent.roles import INSTALLER, NAMES, Right, holders
 from agent.steering import calls as control_calls
-from agent.upstream import keys, offering, uplinks
-from agent.upstream.events import events
-from agent.upstream.itself import itself, moved
+from agent.upstream import backup_upload, keys, uplinks
+from agent.upstream.alarms import events
+from agent.upstream.gateway_status import itself, moved
 from agent.version import version
-from agent.words import N_
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.clerk import Call
-    from agent.house import House, Outlet
-    from agent.lifetime import ComponentFault
+    from agent.gateway import House, Outlet
     from agent.lines import LinkDevices
     from agent.model import Point, Sample
     from agent.pipeline.device import Device
-    from agent.uplink.delivery import Delivery
+    from agent.registry_api import Call
+    from agent.tasks import ComponentFault
+    from agent.uplink.delivery_state import Delivery
 
 
 NOT_PLANT = N_(
@@ -130,7 +130,7 @@ def _status(house: House) -> dict[str, Any]:
             for name, device in line.devices.items()
         },
         "dwellings": _dwellings(house),
-        "authority": notary.standing(house),
+        "authority": trust_api.standing(house),
         "consents": _consents(house),
         "storage": _storage(house),
         "restored": _restored(house),
@@ -321,7 +321,7 @@ async def _uplink(house: House, outlet: Outlet) -> dict[str, Any]:
         "weaker": getattr(outlet.settings, "weaker", ""),
         "receipt": "broker" if outlet.delivery.by_broker else "platform",
         "data": moved(house, outlet),
-        "building": offering.told(house, outlet),
+        "building": backup_upload.told(house, outlet),
         "shed_rows": outlet.intake.shed_rows + backlog.lately_shed,
         "bears_days": left(house.config, backlog.rows + backlog.batch_rows),
         "kept": outlet.kept,
@@ -475,14 +475,14 @@ ALL: Mapping[str, Call] = {
     "reload": in_person(reload, "configuration.reloaded"),
     "configuration": configuration,
     "scan": scan,
-    **clerk.CALLS,
+    **registry_api.CALLS,
     **commission.CALLS,
-    **notary.CALLS,
-    **recovery.CALLS,
+    **trust_api.CALLS,
+    **backup.CALLS,
     **syndic.CALLS,
-    **timecalls.CALLS,
+    **clock_api.CALLS,
     "meter.verify": privacy.seen("meter.verify", commission.meter_verify),
-    "meter.load": privacy.seen("meter.load", loadtrial.meter_load),
+    "meter.load": privacy.seen("meter.load", load_test.meter_load),
     **privacy.CALLS,
     **keys.CALLS,
     "key.csr": in_person(keys.csr, "certificate.requested"),
@@ -493,8 +493,8 @@ ALL: Mapping[str, Call] = {
     **uplinks.CALLS,
     "uplink.close": in_person(uplinks.close, "uplink.closed", "name", "how"),
     "uplink.retry": in_person(uplinks.retry, "uplink.retried", "name"),
-    **panel.CALLS,
-    **witness.CALLS,
+    **control_api.CALLS,
+    **vote_api.CALLS,
 }
 CALLS: Mapping[str, Call] = {name: at_home(call) for name, call in ALL.items()}
 """every call by its name"""

@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from agent import timesync
-from agent.durable import DiskWriter
+from agent.atomic_write import DiskWriter
 from agent.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:

@@ -6,21 +6,21 @@ import asyncio
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from agent.clerk import author, change, device_of, passing
 from agent.errors import LinkLost, Refused
-from agent.pipeline.ledger import multiplier
+from agent.pipeline.slots import multiplier
 from agent.registry import calls, fields
-from agent.registry.documents import EXACT, Installation, covers
-from agent.registry.join import Listed, OnTheLine, join
+from agent.registry.matching import Listed, OnTheLine, join
+from agent.registry.records import EXACT, Installation, covers
+from agent.registry_api import author, change, device_of, passing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from agent.clerk import Call, Caller
-    from agent.house import House
+    from agent.gateway import House
     from agent.model import Point
-    from agent.registry.join import Joined
+    from agent.registry.matching import Joined
+    from agent.registry_api import Call, Caller
 
 DIGITS = 2
 """units of the last digit that people wrote down by which a meter may differ from it"""

@@ -12,18 +12,17 @@ from decimal import Decimal
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from agent.buffer.disclosed import words_of
-from agent.buffer.leftover import kept, kept_for, recipients_of, record, spool_of
+from agent.buffer.disclosures import words_of
+from agent.buffer.orphaned_spools import kept, kept_for, recipients_of, record, spool_of
 from agent.buffer.thread import in_own_thread
 from agent.channels import channels
 from agent.clock import stamp
 from agent.errors import Refused, StorageFailed
 from agent.model import ValueKind
-from agent.outlet import directory_of, open_outlet, shelf_opening
-from agent.pipeline.ledger import multiplier
-from agent.pipeline.registers import Registers
+from agent.pipeline.midnight_readings import Registers
+from agent.pipeline.slots import multiplier
+from agent.recipient import directory_of, open_outlet, shelf_opening
 from agent.registry.dates import DAY
-from agent.registry.documents import EXACT, covers
 from agent.registry.letter import (
     DisclosedValues,
     Erasure,
@@ -32,17 +31,18 @@ from agent.registry.letter import (
     RecipientKnowledge,
     overlaps,
 )
+from agent.registry.records import EXACT, covers
 from agent.registry.schemes import scheme
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from agent.buffer.announced import Item
-    from agent.buffer.disclosed import Disclosure
-    from agent.buffer.shelf import UnassignedValue
-    from agent.house import House, Outlet
+    from agent.buffer.announcements import Item
+    from agent.buffer.disclosures import Disclosure
+    from agent.buffer.unassigned_store import UnassignedValue
+    from agent.gateway import House, Outlet
     from agent.model import Point, Reading
-    from agent.registry.documents import Consent, Occupancy
+    from agent.registry.records import Consent, Occupancy
 
 
 DISK_FAILS = "the disk fails"

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.errors import AgentError, Refused
+from agent.i18n import retold
 from agent.state import DEFAULT_CONFIG
-from agent.words import retold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from agent.config import Config
     from agent.drivers.base import Reads
-    from agent.pipeline.poll import Poller
+    from agent.pipeline.poller import Poller
 
 
 @dataclass

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from agent.clock import monotonic, seconds
 from agent.drivers.base import Attributes, Discovers, ObservableBus, Recalls, Seeks, Writes
-from agent.drivers.disturbed import Disturbed
+from agent.drivers.line_disturbance import Disturbed
 from agent.errors import AgentError, LinkLost, OutOfStep, Refused
-from agent.lifetime import ConnectionFields, keep_open
 from agent.log_fields import LogEvent, fields
 from agent.model import Why
+from agent.tasks import ConnectionFields, keep_open
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from agent.drivers.base import Found, PointSlots, Progress, Reads, StoredHistory, Swept, Wish
-    from agent.drivers.disturbed import Turn
+    from agent.drivers.line_disturbance import Turn
     from agent.model import Point, Sample, Value
 
 IDLE = 10.0

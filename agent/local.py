@@ -25,18 +25,18 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import AgentError, Refused, StorageFailed
-from agent.lifetime import said
+from agent.i18n import _, retold
 from agent.log_fields import LogEvent, fields
 from agent.state import SCAN, connect, listening, owned
 from agent.storage import made, volatile
-from agent.words import _, retold
+from agent.tasks import said
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
     from pathlib import Path
 
-    from agent.clerk import Caller
-    from agent.house import House
+    from agent.gateway import House
+    from agent.registry_api import Caller
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ LINE_WITHIN, FILES_WITHIN, TAKEN_WITHIN = 10.0, 60.0, 60.0
 async def answer(house: House, asked: Any, asker: Caller) -> dict[str, Any]:
     """Make the call a request names. What it cannot do comes back as `refused`, in words."""
     from agent.calls import CALLS  # noqa: PLC0415 -- see the module
-    from agent.clerk import fit  # noqa: PLC0415
+    from agent.registry_api import fit  # noqa: PLC0415
     from agent.roles import see_that_it_may  # noqa: PLC0415
 
     name, arguments = asked.get("call"), asked.get("args") or {}
@@ -124,7 +124,7 @@ class Door:
 
     async def visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, from its greeting to its end."""
-        from agent.clerk import Caller  # noqa: PLC0415 -- see the module
+        from agent.registry_api import Caller  # noqa: PLC0415 -- see the module
         from agent.roles import NO_ROLE, READER, roles_of  # noqa: PLC0415
 
         async def tell(words: dict[str, Any]) -> None:
@@ -217,7 +217,7 @@ async def _files(reader: asyncio.StreamReader, sizes: dict[str, int]) -> dict[st
 
 
 def _parsed(raw: bytes | bytearray) -> Any:
-    from agent.authority.strict import bound  # noqa: PLC0415 -- see the module
+    from agent.trust.strict import bound  # noqa: PLC0415 -- see the module
 
     try:
         text = raw.decode("utf-8")
@@ -413,7 +413,7 @@ async def _in_this_process(
 ) -> dict[str, Any]:
     from agent.app import visited  # noqa: PLC0415 -- see the module
     from agent.calls import CALLS  # noqa: PLC0415
-    from agent.clerk import Caller  # noqa: PLC0415
+    from agent.registry_api import Caller  # noqa: PLC0415
 
     async def say(words: dict[str, Any]) -> None:
         progress(words)

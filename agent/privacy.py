@@ -7,13 +7,13 @@ from dataclasses import asdict, replace
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from agent.clerk import author, device_of, passing
+from agent.aggregate_report import summed
 from agent.clock import stamp
 from agent.disclosure import identify, records
 from agent.errors import Refused
-from agent.house import policy_of
+from agent.gateway import policy_of
 from agent.log_fields import LogEvent, fields
-from agent.pipeline.gate import Gate
+from agent.pipeline.row_assignment import Gate
 from agent.pipeline.totals import Totals
 from agent.pipeline.totals import file_of as totals_of
 from agent.protection import calls as breach_calls
@@ -29,10 +29,10 @@ from agent.protection.published import (
     responsible,
 )
 from agent.protection.stores import spoken_here
-from agent.registry import answers, written
-from agent.registry.documents import covers, serial_key
-from agent.registry.entries import NewWithdrawal
+from agent.registry import answers, parsers
+from agent.registry.access_log import EVERYBODY
 from agent.registry.explain import ConfiguredReading, explain
+from agent.registry.inputs import NewWithdrawal
 from agent.registry.letter import (
     KnowledgeGap,
     Person,
@@ -42,21 +42,21 @@ from agent.registry.letter import (
     overlaps,
     table,
 )
-from agent.registry.looks import EVERYBODY
 from agent.registry.page import printed
 from agent.registry.place import OCCUPANCY, parse, shown
-from agent.summed import summed
+from agent.registry.records import covers, serial_key
+from agent.registry_api import author, device_of, passing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.clerk import Call, Caller
-    from agent.house import House
-    from agent.registry.documents import Consent, Occupancy, Place
+    from agent.gateway import House
+    from agent.registry.access_log import AccessEntry
     from agent.registry.explain import Explanation
     from agent.registry.letter import Erasure
-    from agent.registry.looks import AccessEntry
     from agent.registry.page import Page
+    from agent.registry.records import Consent, Occupancy, Place
+    from agent.registry_api import Call, Caller
 
 STAYS = "it stayed here for a while, and the next index would tell what few used meanwhile"
 log = logging.getLogger(__name__)
@@ -179,7 +179,7 @@ async def privacy_explain(
     """Say what leaves, for whom and why, and what is held back and why, at a date."""
     del asker
     zone = house.config.building.timezone
-    t = written.when(at, zone, "at") or int(house.clock.now())
+    t = parsers.when(at, zone, "at") or int(house.clock.now())
     id_ = house.registry.place(place).id if place else None
     gaps = await identify(house)
     told = _told(house, t)

@@ -15,7 +15,7 @@ from enum import StrEnum, auto
 from typing import TYPE_CHECKING
 
 from agent.errors import Refused
-from agent.words import N_
+from agent.i18n import N_
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

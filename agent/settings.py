@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 from pydantic_core import core_schema
 
 from agent.errors import Refused
-from agent.words import _
+from agent.i18n import _
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler

@@ -18,10 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.durable import Reserve
+from agent.atomic_write import Reserve
 from agent.errors import Refused
+from agent.i18n import N_
 from agent.log_fields import LogEvent, fields
-from agent.words import N_
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

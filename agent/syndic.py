@@ -15,18 +15,18 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from agent.clerk import author, dated_here
 from agent.clock import monotonic, stamp
 from agent.disclosure import records
 from agent.errors import NotRecorded, NotStored, Refused, StorageFailed, UplinkLost
-from agent.exports import ExportReport
+from agent.export_log import ExportReport
+from agent.i18n import _
 from agent.log_fields import LogEvent, fields
 from agent.registry import answers
 from agent.registry.admission import Author
 from agent.registry.admit_people import admit_occupancies
-from agent.registry.beside import beside
+from agent.registry.background_change import beside
 from agent.registry.dates import said_here
-from agent.registry.exported import (
+from agent.registry.syndic_export import (
     AUTHOR,
     MOST_DOUBTS,
     Doubt,
@@ -36,23 +36,23 @@ from agent.registry.exported import (
     parse,
 )
 from agent.registry.workbook import LARGEST, text_of
+from agent.registry_api import author, dated_here
 from agent.settings import harmless
-from agent.uplink.place import place
-from agent.uplink.turns import in_turns
-from agent.words import _
+from agent.uplink.remote_folder import place
+from agent.uplink.request_worker import in_turns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.clerk import Call, Caller
     from agent.config.syndic import Syndic
-    from agent.exports import Proposal
-    from agent.house import House
-    from agent.registry.documents import Occupancy
-    from agent.registry.entries import NewOccupancy
-    from agent.registry.exported import ClearChange, Comparison, Export, ExportRow
+    from agent.export_log import Proposal
+    from agent.gateway import House
     from agent.registry.index import RegistryIndex
-    from agent.uplink.courier import RemoteFile
+    from agent.registry.inputs import NewOccupancy
+    from agent.registry.records import Occupancy
+    from agent.registry.syndic_export import ClearChange, Comparison, Export, ExportRow
+    from agent.registry_api import Call, Caller
+    from agent.uplink.file_transfer import RemoteFile
 
 log = logging.getLogger(__name__)
 

@@ -20,25 +20,25 @@ from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from agent.authority.member import Member
-from agent.authority.sign import Signer, new_jti
-from agent.authority.verify import Audience, VerificationContext, verify
 from agent.clock import ClockTrust
-from agent.control.desk import Desk
-from agent.control.fitted import Fitted
-from agent.control.keeper import Keeper
+from agent.control.configured_control import Fitted
+from agent.control.controller import Keeper
+from agent.control.dependencies import World
+from agent.control.hold_record import Phase, WriteTarget
 from agent.control.model import Limits, LossRule, Modality
+from agent.control.orders import Desk
 from agent.control.records import Transaction
-from agent.control.row import Phase, WriteTarget
 from agent.control.stamps import Moment
-from agent.control.world import World
 from agent.control.writer import JournalWriter
 from agent.drivers.bacnet.bus import Bacnet
 from agent.drivers.bacnet.settings import BacnetSettings
 from agent.link import Link
 from agent.model import Point
-from agent.steering.wiring import plug_of
+from agent.steering.setup import plug_of
 from agent.storage import Storage
+from agent.trust.sign import Signer, new_jti
+from agent.trust.signer import Member
+from agent.trust.verify import Audience, VerificationContext, verify
 from hil.bacnet.controller import analog_command, controller, free_udp_port
 
 ASSETS = 50

@@ -16,11 +16,11 @@ from agent.buffer.batch import BatchHead
 from agent.buffer.spool import Spool
 from agent.buffer.thread import in_own_thread
 from agent.model import Point, Sample, Why
-from agent.pipeline.gate import Gate
-from agent.pipeline.intake import Intake
-from agent.pipeline.ledger import Ledger
-from agent.registry.entries import NewConsent, NewInstallation, NewPlace
-from agent.registry.gate import policy
+from agent.pipeline.ingest import Intake
+from agent.pipeline.row_assignment import Gate
+from agent.pipeline.slots import Ledger
+from agent.registry.consent_policy import policy
+from agent.registry.inputs import NewConsent, NewInstallation, NewPlace
 from agent.registry.registry import Registry
 
 DWELLINGS, SLOTS, STEP, NOW = 200, 100, 60, 1_790_000_040

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
-from agent.drivers.modbus.notes import place
+from agent.drivers.modbus.address_options import place
 from agent.drivers.modbus.plan import Tariff, plan
 from agent.drivers.modbus.serialline import ModbusRtu, RtuSettings
 from agent.drivers.modbus.tcp import ModbusTcp, ModbusTcpSettings

@@ -18,18 +18,18 @@ from pathlib import Path
 from agent.channels import channels
 from agent.errors import Refused
 from agent.model import Point, Sample
-from agent.pipeline.gate import Gate, Withholding
 from agent.pipeline.groups import Groups
-from agent.pipeline.indexes import Indexes
+from agent.pipeline.reading_cache import Indexes
+from agent.pipeline.row_assignment import Gate, Withholding
 from agent.pipeline.sums import ConfiguredSums, Sums
-from agent.registry.beside import beside
+from agent.registry.aggregate import Group
+from agent.registry.background_change import beside
 from agent.registry.calls import place_import
-from agent.registry.documents import Installation
-from agent.registry.entries import NewAlias, NewConsent, NewInstallation, NewOccupancy, NewPlace
-from agent.registry.gate import Basis, may_leave, policy, steps_wanted
+from agent.registry.consent_policy import Basis, may_leave, policy, steps_wanted
 from agent.registry.index import Unknown
+from agent.registry.inputs import NewAlias, NewConsent, NewInstallation, NewOccupancy, NewPlace
+from agent.registry.records import Installation
 from agent.registry.registry import Registry
-from agent.registry.rest import Group
 
 DWELLINGS, NOW, DAY = 200, 1_790_000_040, 86_400
 RECIPIENT, RULES = "centre.example", policy("FR-1")

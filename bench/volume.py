@@ -22,7 +22,7 @@ from agent.model import Lane, Reading, Series
 from agent.registry.place import mint
 from agent.uplink import budget
 from agent.uplink.budget import ReadStream, UplinkLoad
-from agent.uplink.courier import OUT, RECEIPT, name
+from agent.uplink.file_transfer import OUT, RECEIPT, name
 from agent.uplink.traffic import used
 from bench.uplink import CLOCK, Gateway, Recording, gateway
 

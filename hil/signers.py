@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from agent.authority.sign import Signer, new_jti, trust_list
+from agent.trust.sign import Signer, new_jti, trust_list
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from agent.buffer.outbox import BatchState
 
 if TYPE_CHECKING:
-    from agent.buffer.aside import VoidedRows
     from agent.buffer.database import Database
     from agent.buffer.outbox import Outbox
+    from agent.buffer.pending import Waiting
     from agent.buffer.retracting import Retracting
     from agent.buffer.schema import Meta
-    from agent.buffer.waiting import Waiting
+    from agent.buffer.voided_rows import VoidedRows
 
 
 @dataclass(frozen=True, slots=True)

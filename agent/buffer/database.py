@@ -15,7 +15,7 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agent.durable import Log, allocate, sync_folder
+from agent.atomic_write import Log, allocate, sync_folder
 from agent.errors import Refused, SpoolFull, StorageFailed
 from agent.storage import reason_of
 

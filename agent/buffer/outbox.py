@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.buffer.keys import SealBroken
 from agent.buffer.packed import Packed
+from agent.buffer.pending import in_lots
 from agent.buffer.rotation import SealedTable
 from agent.buffer.voids import Voids
-from agent.buffer.waiting import in_lots
 from agent.model import BatchId, Lane, SealedBatch, Void
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.buffer.database import Database
-    from agent.buffer.disclosed import SeriesCount
+    from agent.buffer.disclosures import SeriesCount
     from agent.buffer.keys import SpoolKeys
 
 Pack = Callable[[SealedBatch], tuple[str, bytes]]

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agent.buffer.aside import SHARED
 from agent.buffer.batch import read
-from agent.buffer.disclosed import counts_of
+from agent.buffer.disclosures import counts_of
 from agent.buffer.outbox import BatchState
-from agent.buffer.owners import NOBODY, owner_of
+from agent.buffer.pending import in_lots
+from agent.buffer.person_keys import NOBODY, owner_of
 from agent.buffer.taken_back import left_of, taken_by
-from agent.buffer.waiting import in_lots
+from agent.buffer.voided_rows import SHARED
 from agent.model import BatchId, Void
 
 Step = Callable[[], list[BatchId]]
@@ -27,13 +27,13 @@ DESTROYED = "purging_of"
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from agent.buffer.aside import Pile, VoidedRows
-    from agent.buffer.names import SeriesIds
     from agent.buffer.outbox import Outbox
-    from agent.buffer.owners import Owners
+    from agent.buffer.pending import Broken, Waiting
+    from agent.buffer.person_keys import Owners
     from agent.buffer.schema import Meta
+    from agent.buffer.series_ids import SeriesIds
     from agent.buffer.taken_back import Takes
-    from agent.buffer.waiting import Broken, Waiting
+    from agent.buffer.voided_rows import Pile, VoidedRows
     from agent.model import Reading, Retraction
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from agent.authority.strict import json_of
 from agent.model import Receipt
+from agent.trust.strict import json_of
 
 SCHEMA = "gardien/receipt/1"
 LARGEST = 1_000_000

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.buffer.batch import read, read_retractions
-from agent.buffer.disclosed import counts_of
+from agent.buffer.disclosures import counts_of
 from agent.buffer.outbox import BatchState
 from agent.buffer.schema import past_epochs
 from agent.model import BatchId, Lane, Void
@@ -16,11 +16,11 @@ from agent.model import BatchId, Lane, Void
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agent.buffer.aside import VoidedRows
     from agent.buffer.batch import BatchHead
     from agent.buffer.outbox import Outbox
     from agent.buffer.retracting import Retracting
     from agent.buffer.schema import Meta
+    from agent.buffer.voided_rows import VoidedRows
 
 MOST_ASKED = 100_000
 """ids of one request"""

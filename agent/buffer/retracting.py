@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from agent.buffer.batch import Stamp
     from agent.buffer.database import Database
-    from agent.buffer.disclosed import Read
+    from agent.buffer.disclosures import Read
     from agent.buffer.keys import SpoolKeys
     from agent.model import Retraction
 

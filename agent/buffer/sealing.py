@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from agent.buffer.batch import Stamp, write
 from agent.buffer.outbox import digest
-from agent.buffer.owners import owner_of
+from agent.buffer.person_keys import owner_of
 from agent.model import BatchId, Lane, SealedBatch
 
 if TYPE_CHECKING:
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from agent.buffer.batch import BatchHead
     from agent.buffer.outbox import Outbox
-    from agent.buffer.owners import Owners
+    from agent.buffer.pending import Choice, Waiting
+    from agent.buffer.person_keys import Owners
     from agent.buffer.schema import Meta
-    from agent.buffer.waiting import Choice, Waiting
     from agent.model import Reading, Series
 
 SHRINK = 0.95

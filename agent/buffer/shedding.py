@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.buffer.thin import DAY, Tier, given_up, thinned, utc_midnight
+from agent.buffer.downsampling import DAY, Tier, given_up, thinned, utc_midnight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     from agent.buffer.database import Database
+    from agent.buffer.downsampling import Midnight
+    from agent.buffer.pending import Broken, RowBlock, Waiting
     from agent.buffer.schema import Meta
-    from agent.buffer.thin import Midnight
-    from agent.buffer.waiting import Broken, RowBlock, Waiting
 
 BLOCKS = 3_000
 """of one commit"""

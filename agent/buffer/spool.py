@@ -13,33 +13,33 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agent.buffer.announced import Announced
-from agent.buffer.aside import VoidedRows
+from agent.buffer.announcements import Announced
 from agent.buffer.backlog import BacklogCount
 from agent.buffer.batch import Stamp, read_audit
+from agent.buffer.capacity import AT_FIRST, DiskSpace, Room
 from agent.buffer.database import Damaged, Database, set_aside, suspicion
-from agent.buffer.disclosed import DisclosureCounts, DisclosureTokens
-from agent.buffer.holdings import Holdings
+from agent.buffer.disclosures import DisclosureCounts, DisclosureTokens
 from agent.buffer.keys import SpoolKeys
 from agent.buffer.memory import provisional
-from agent.buffer.names import ROOM, SeriesIds
 from agent.buffer.outbox import Outbox
-from agent.buffer.owners import Owners
+from agent.buffer.pending import Waiting
 from agent.buffer.periods import Periods, Wrong, wrong
+from agent.buffer.person_data import Holdings
+from agent.buffer.person_keys import Owners
 from agent.buffer.purge import Purge
+from agent.buffer.receipt_application import UNREADABLE, Settling
+from agent.buffer.receipt_evaluation import Settled
 from agent.buffer.resending import Resending
 from agent.buffer.retracting import Retracting
-from agent.buffer.room import AT_FIRST, DiskSpace, Room
 from agent.buffer.rotation import Rotation
 from agent.buffer.schema import Meta, claim, rekeyed
 from agent.buffer.sealing import Sealing, SealRequest
-from agent.buffer.settling import UNREADABLE, Settling
+from agent.buffer.series_ids import ROOM, SeriesIds
 from agent.buffer.shedding import Shedding
 from agent.buffer.states import States
 from agent.buffer.upkeep import Upkeep
-from agent.buffer.verdict import Settled
 from agent.buffer.versions import Versions
-from agent.buffer.waiting import Waiting
+from agent.buffer.voided_rows import VoidedRows
 from agent.clock import seconds
 from agent.errors import Refused, SpoolFull, StorageFailed
 from agent.model import BatchId, Lane, Retraction, SlotMark, Void
@@ -49,14 +49,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from agent.buffer.announced import Item
+    from agent.buffer.announcements import Item
     from agent.buffer.backlog import Backlog
     from agent.buffer.batch import BatchHead
-    from agent.buffer.disclosed import Disclosure
+    from agent.buffer.disclosures import Disclosure
+    from agent.buffer.downsampling import Midnight
     from agent.buffer.outbox import Pack
     from agent.buffer.rotation import SealedTable, Stage
     from agent.buffer.sealing import BasisCheck
-    from agent.buffer.thin import Midnight
     from agent.clock import Period
     from agent.model import MarkKey, Range, Reading, Receipt, SealedBatch, Series
 

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
+from agent.atomic_write import SILENT, STALLED_AFTER
 from agent.buffer.database import Damaged, at_each_answer
 from agent.clock import monotonic
-from agent.durable import SILENT, STALLED_AFTER
 from agent.errors import StorageFailed
 
 if TYPE_CHECKING:

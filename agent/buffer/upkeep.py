@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING
 
 from agent.buffer import limit
 from agent.buffer.batch import parts, read, read_retractions
-from agent.buffer.disclosed import counts_of
+from agent.buffer.disclosures import counts_of
 from agent.buffer.outbox import BatchState
-from agent.buffer.waiting import in_lots
+from agent.buffer.pending import in_lots
 from agent.model import Void
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.buffer.announced import Announced
-    from agent.buffer.aside import VoidedRows
+    from agent.buffer.announcements import Announced
     from agent.buffer.outbox import Outbox
+    from agent.buffer.pending import Waiting
     from agent.buffer.purge import Purge, Step
     from agent.buffer.retracting import Retracting
     from agent.buffer.schema import Meta
     from agent.buffer.sealing import Sealing
-    from agent.buffer.waiting import Waiting
+    from agent.buffer.voided_rows import VoidedRows
     from agent.model import BatchId, SealedBatch
 
 PARTED_AT_ONCE = 30_000

@@ -11,7 +11,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from agent.buffer.batch import write_void
-from agent.buffer.disclosed import SeriesCount
+from agent.buffer.disclosures import SeriesCount
 from agent.buffer.keys import SealBroken
 from agent.buffer.rotation import SealedTable
 from agent.model import SealedBatch, Void

@@ -20,7 +20,7 @@ from agent.cli.terminal import (
     table,
     when,
 )
-from agent.words import N_, _
+from agent.i18n import N_, _
 
 app = typer.Typer(no_args_is_help=True, help="The chain of what was decided here.")
 
@@ -61,9 +61,9 @@ def verify(
 
 
 def _here(state: Path, batch: str | None) -> dict[str, Any]:
-    from agent.authority.audit import FOLDER, told
     from agent.errors import Refused
     from agent.local import ask_daemon
+    from agent.trust.audit import FOLDER, told
 
     try:
         return told(state / FOLDER, batch)
@@ -75,8 +75,8 @@ def _here(state: Path, batch: str | None) -> dict[str, Any]:
 
 
 def _of(place: Path, batch: str | None) -> dict[str, Any]:
-    from agent.authority.audit import told
     from agent.errors import Refused
+    from agent.trust.audit import told
 
     try:
         return told(place, batch)

@@ -32,7 +32,7 @@ def open_(
     A closed file (.p7m) wants --key, --cert and --ca. Exit status 1 if it does not open, or is not
     of the gateway that it says.
     """
-    from agent.uplink.unsealed import OpeningKeys, unsealed
+    from agent.uplink.open_batch import OpeningKeys, unsealed
 
     given = [key, cert, ca]
     if any(given) and not all(given):

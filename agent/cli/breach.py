@@ -22,7 +22,7 @@ from agent.cli.terminal import (
     wrapped,
     write_page,
 )
-from agent.words import N_, _, language, n_
+from agent.i18n import N_, _, language, n_
 
 app = typer.Typer(
     no_args_is_help=True,

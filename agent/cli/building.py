@@ -32,9 +32,9 @@ def backup(
     """
     import base64
 
-    from agent import recovery
+    from agent import backup
 
-    words = {"certificate": _text(to), "files": recovery.texts(config)}
+    words = {"certificate": _text(to), "files": backup.texts(config)}
     answer = ask(config, state, "backup", named=named, **words)
     try:
         out.write_bytes(base64.b64decode(answer["file"]))
@@ -65,14 +65,14 @@ def restore(
     The configuration is written where there is none, or only the package's sample; else beside the
     one there is.
     """
-    from agent import recovery
-    from agent.clerk import person
+    from agent import backup
     from agent.local import account
     from agent.registry.place import shown
+    from agent.registry_api import person
     from agent.state import owned
 
     by = person(account(os.getuid()), named)
-    found, signer = recovery.opened(_bytes(file), key, signed_by)
+    found, signer = backup.opened(_bytes(file), key, signed_by)
     typer.echo(f"{shown(found['gateway'])} as of {found['made']}, change {found['revision']}")
     typer.echo(_signed(signer))
     if signed_by is not None:
@@ -81,7 +81,7 @@ def restore(
         typer.confirm("Is it the right one?", abort=True)
     folder = _state(config, state, found["files"])
     with owned(folder, "gardien restore"):
-        who = recovery.restore(found, folder, by)
+        who = backup.restore(found, folder, by)
     for path in _written(config, found["files"]):
         typer.echo(f"{path}: the configuration as it was")
     typer.echo(

@@ -10,7 +10,7 @@ import typer
 
 from agent.cli.terminal import DEFAULT_CONFIG, Config, State, as_json, state_of
 from agent.errors import Refused
-from agent.words import _
+from agent.i18n import _
 
 app = typer.Typer(
     no_args_is_help=True, help="The configuration file: compared, changed, described."

@@ -31,7 +31,7 @@ from agent.cli.terminal import (
     text_of,
     write_page,
 )
-from agent.words import _
+from agent.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

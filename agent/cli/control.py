@@ -25,11 +25,11 @@ from agent.cli.terminal import (
     wrapped,
 )
 from agent.errors import Refused
+from agent.i18n import N_
 from agent.units import spoken
-from agent.words import N_
 
 if TYPE_CHECKING:
-    from agent.control.release import Given
+    from agent.control.releaser import Given
 
 app = typer.Typer(
     no_args_is_help=True, help="What may be adjusted, what is in force, and how to stop it."
@@ -193,10 +193,10 @@ def given_back(folder: Path, *, limits: bool) -> list[Given]:
 
     from agent.clock import monotonic, seconds
     from agent.control.journal_copy import JournalCopy
-    from agent.control.release import Given, known_rows, release_all
+    from agent.control.releaser import Given, known_rows, release_all
     from agent.control.stamps import Moment
     from agent.state import owned_unwritten
-    from agent.steering.wiring import FILE
+    from agent.steering.setup import FILE
     from agent.storage import is_read_only, volatile
     from agent.timesync import boot_id
 
@@ -288,8 +288,8 @@ def sheet(
     loss means, what risk stays. From the configuration alone.
     """
     from agent.config import load
-    from agent.config.fits import fits
-    from agent.control.sheet import sheet as page
+    from agent.config.control_definitions import fits
+    from agent.control.authorization_form import sheet as page
 
     if language not in {"fr", "en", "both"}:
         raise typer.BadParameter("fr, en or both", param_hint="--language")

@@ -6,9 +6,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, TextIO
 
 from agent.drivers.mbus.decode import MbusError, MeterValue, Telegram, decode
+from agent.drivers.mbus.device_types import medium, status
 from agent.drivers.mbus.explain import explained
 from agent.drivers.mbus.json_form import dumps, refusal
-from agent.drivers.mbus.words import medium, status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

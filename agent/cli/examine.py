@@ -20,12 +20,12 @@ from agent.clock import seconds
 from agent.config.readable import PACKAGED_ACCOUNT, daemon_account, unreadable
 from agent.enrolment import credential, judge
 from agent.errors import AgentError, NotForYou, Refused
+from agent.i18n import _
 from agent.protection.breach import UNLIKE, Breaches
 from agent.registry import identity
 from agent.registry.place import shown
 from agent.roles import GROUP, OLD_GROUP, READER, holders, missing, of_the_old_group
 from agent.settings import Secret
-from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from agent.cli.terminal import DEFAULT_CONFIG, As, Config, Json, State, as_json, ask, state_of, when
-from agent.words import N_, _
+from agent.i18n import N_, _
 
 app = typer.Typer(no_args_is_help=True, help="Who this gateway is: its id, keys and certificate.")
 

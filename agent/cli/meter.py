@@ -25,7 +25,7 @@ from agent.cli.terminal import (
     table,
     text_of,
 )
-from agent.words import _
+from agent.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

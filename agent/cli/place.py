@@ -27,8 +27,8 @@ from agent.cli.terminal import (
     text_of,
 )
 from agent.errors import AgentError, Refused
+from agent.i18n import _
 from agent.registry.place import PLACES, agrees, looks_like_id, parse, shown, squeeze
-from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

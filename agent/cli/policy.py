@@ -30,7 +30,7 @@ def show(
     ] = None,
 ) -> None:
     """Say MDP-1 in words, in English or French."""
+    from agent.i18n import language
     from agent.pipeline.policy import WORDS
-    from agent.words import language
 
     typer.echo(WORDS[lang or language()], nl=False)

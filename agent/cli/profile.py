@@ -11,7 +11,7 @@ from agent.cli.terminal import DEFAULT_CONFIG, Config, Json, as_json, plural, ta
 from agent.errors import ConfigError, Refused
 
 if TYPE_CHECKING:
-    from agent.config.shelf import Profiles
+    from agent.config.profiles import Profiles
     from agent.drivers.profile import Profile
 
 app = typer.Typer(
@@ -22,7 +22,7 @@ app = typer.Typer(
 
 
 def _shelf(config: Path) -> Profiles:
-    from agent.config.shelf import FOLDER, Profiles
+    from agent.config.profiles import FOLDER, Profiles
 
     return Profiles(config.parent / FOLDER)
 
@@ -61,7 +61,7 @@ def show(
     json: Json = False,
 ) -> None:
     """Say what a profile reads, where its figures are from, and what nobody has checked yet."""
-    from agent.config.shelf import whole
+    from agent.config.profiles import whole
     from agent.drivers.profile import text_of
 
     shelf = _shelf(config)
@@ -124,7 +124,7 @@ def check(
 
     Exit status 1 if anything is wrong with it: each mistake with its line.
     """
-    from agent.config.shelf import whole
+    from agent.config.profiles import whole
 
     try:
         made = whole(file)

@@ -8,7 +8,7 @@ import typer
 
 from agent.cli.terminal import DEFAULT_CONFIG, As, Config, Json, State, as_json, state_of
 from agent.errors import ConfigError, Refused
-from agent.words import _
+from agent.i18n import _
 
 
 def reload(

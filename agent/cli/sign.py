@@ -11,7 +11,7 @@ from agent.cli import sign_objects, signing
 from agent.errors import Refused
 
 if TYPE_CHECKING:
-    from agent.authority.sign import Signer
+    from agent.trust.sign import Signer
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,7 +29,7 @@ def key(
     """Draw a key. NAME.key is private; NAME.pub is for others; its kid is read aloud."""
     import json
 
-    from agent.authority.sign import Signer
+    from agent.trust.sign import Signer
 
     made = Signer.new(name)
     file = out or Path(f"{''.join(c if c.isalnum() else '-' for c in name)}.key")
@@ -77,12 +77,12 @@ def trust_list(
     """Make a trust list: who may sign, in which role."""
     import json
 
-    from agent.authority import sign, trust
     from agent.clock import seconds
+    from agent.trust import sign, trust_list
 
     now = int(seconds())
     signers = [signing.signer(path) for path in root]
-    old = trust.payload_of(before.read_bytes()) if before else {}
+    old = trust_list.payload_of(before.read_bytes()) if before else {}
     dropped = set(without or ())
     roots = [jwk for jwk in old.get("roots", []) if jwk.get("kid") not in dropped]
     roots += [signer.public_jwk() for signer in signers]
@@ -111,7 +111,7 @@ def co_sign(
     out: signing.Out = None,
 ) -> None:
     """Add a root's signature to a trust list. Look at what it says first: sign show FILE."""
-    from agent.authority import sign
+    from agent.trust import sign
 
     signers: list[Signer] = [signing.signer(path) for path in root]
     raw = sign.cosigned(signing.bytes_of(file), signers)
@@ -126,13 +126,16 @@ def show(
     """Show what an object says. Nothing is verified: that is the gateway's business."""
     import json
 
-    from agent.authority import trust
-    from agent.authority.compact import take_apart
+    from agent.trust import trust_list
+    from agent.trust.jws import take_apart
 
     raw = signing.bytes_of(file)
     if raw.lstrip()[:1] == b"{":
-        said: dict[str, Any] = trust.payload_of(raw)
-        head = {"typ": trust.TYP, "signed by": [kid for kid, _ in trust.read(raw).signatures]}
+        said: dict[str, Any] = trust_list.payload_of(raw)
+        head = {
+            "typ": trust_list.TYP,
+            "signed by": [kid for kid, _ in trust_list.read(raw).signatures],
+        }
     else:
         compact = take_apart(raw)
         head, said = {"typ": compact.typ, "signed by": [compact.kid]}, compact.claims
@@ -142,7 +145,7 @@ def show(
 def _member(written: str, now: int, days: int) -> dict[str, Any]:
     from typing import get_args
 
-    from agent.authority.claims import Role
+    from agent.trust.claims import Role
 
     role, equals, path = written.partition("=")
     if not equals or role not in get_args(Role):
@@ -177,9 +180,9 @@ def _distinct(keys: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _checked_list(raw: bytes) -> None:
     """Say how many signatures are still missing, before a gateway does."""
-    from agent.authority import trust
+    from agent.trust import trust_list
 
-    made = trust.read(raw)
+    made = trust_list.read(raw)
     missing = made.threshold - len(made.signed_by(made.roots))
     if missing > 0:
         typer.echo(f"{missing} of its roots must still sign it: gardien sign co-sign", err=True)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.authority.numbered import number_of
 from agent.cli.signing import DAY, Out, bytes_of, given, in_words, moment, now, number, sign
 from agent.errors import Refused
+from agent.trust.object_id import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,8 +97,8 @@ def command(
     out: Out = None,
 ) -> None:
     """Order something within grants; the gateway decides, and gives back at the end."""
-    from agent.authority.words import seconds as long
     from agent.clock import stamp
+    from agent.trust.claim_types import seconds as long
 
     at = now()
     begins = start or (None if act in {"release", "cancel"} else stamp(at))
@@ -273,7 +273,7 @@ def uplink_move(
     out: Out = None,
 ) -> None:
     """Say that a recipient has a new address; it counts once it has brought a receipt."""
-    from agent.authority.words import seconds as long
+    from agent.trust.claim_types import seconds as long
 
     exp = now() + in_words("--valid", long, valid)
     said = {"aud": aud, "exp": exp, "recipient": recipient, "url": url}

@@ -14,7 +14,7 @@ from agent.errors import Refused
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from agent.authority.sign import Signer
+    from agent.trust.sign import Signer
 
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", help="The file to write; default: standard output.")
@@ -31,9 +31,9 @@ def sign(
     """
     from pydantic import ValidationError
 
-    from agent.authority.compact import LARGEST, MAP
-    from agent.authority.kinds import KINDS
-    from agent.authority.sign import new_jti
+    from agent.trust.jws import LARGEST, MAP
+    from agent.trust.object_types import KINDS
+    from agent.trust.sign import new_jti
 
     by = signer(key)
     claims = {"iss": by.name, "jti": new_jti(), "iat": now(), **given(said)}
@@ -55,14 +55,14 @@ def sign(
 
 def signer(path: Path) -> Signer:
     """A private key from its file. Raises Refused."""
-    from agent.authority.sign import Signer as Private
+    from agent.trust.sign import Signer as Private
 
     return Private.read(_jwk(path))
 
 
 def public(path: Path) -> dict[str, Any]:
     """A public key from its file, with kid and name. Raises Refused."""
-    from agent.authority.key import Key
+    from agent.trust.key import Key
 
     jwk = _jwk(path)
     if not jwk.get("name"):
@@ -125,9 +125,9 @@ def now() -> int:
 
 def moment(text: str | None) -> int:
     """Seconds of a moment as people write it; None: now. Raises Refused."""
-    from agent.authority import words
+    from agent.trust import claim_types
 
-    return now() if text is None else in_words("the moment", words.moment, text)
+    return now() if text is None else in_words("the moment", claim_types.moment, text)
 
 
 def in_words(option: str, read: Callable[[str], float], text: str) -> int:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent import durable
+from agent import atomic_write
 from agent import state as packaged
 from agent.errors import Refused
-from agent.words import _
+from agent.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -69,7 +69,7 @@ def state_of(config: Path, state: Path | None) -> Path:
     if state is not None:
         return state
     try:
-        text = durable.read(config, LONGEST_CONFIG)[0].decode("utf-8", errors="replace")
+        text = atomic_write.read(config, LONGEST_CONFIG)[0].decode("utf-8", errors="replace")
     except OSError as error:
         if config == DEFAULT_CONFIG:
             return DEFAULT_STATE

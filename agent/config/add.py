@@ -14,7 +14,7 @@ from agent.config.files import Files
 from agent.config.load import checked
 from agent.config.tree import INCLUDE, composed
 from agent.errors import ConfigError, Refused
-from agent.words import _
+from agent.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.buffer.leftover import leftovers
+from agent.buffer.orphaned_spools import leftovers
 from agent.config.files import Files
 from agent.config.load import checked
 from agent.config.readable import daemon_account, unreadable
 from agent.config.summary import summary
 from agent.errors import ConfigError
+from agent.i18n import _, n_
 from agent.state import acting_as
-from agent.words import _, n_
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
-from agent.authority.settings import TrustSettings
 from agent.config.explain import no_mapping, no_such_option, options
 from agent.config.known import driver_settings, transport_settings
 from agent.config.models import (
@@ -34,7 +33,8 @@ from agent.control.settings import Control
 from agent.drivers import DRIVERS, TAKEN_FOR, family
 from agent.drivers.profile import Profile
 from agent.enrolment.settings import Enrolment
-from agent.words import _
+from agent.i18n import _
+from agent.trust.settings import TrustSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from agent.config.problem import Path
+    from agent.config.profiles import Profiles
     from agent.config.report import ProblemReport
-    from agent.config.shelf import Profiles
 
 SECTIONS = (
     "building",

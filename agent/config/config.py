@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
-from agent.authority.settings import TrustSettings
 from agent.config import points
 from agent.config.models import (
     Backup,
@@ -26,9 +25,10 @@ from agent.config.models import (
     UplinkConfig,
 )
 from agent.config.syndic import Syndic  # noqa: TC001 -- pydantic reads it
-from agent.control.agreed import modality
+from agent.control.definition import modality
 from agent.control.settings import Control, split
 from agent.enrolment.settings import Enrolment  # noqa: TC001 -- pydantic reads it
+from agent.trust.settings import TrustSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,9 +10,9 @@ from agent.config.problem import did_you_mean, or_list
 from agent.control.settings import split
 from agent.drivers import driver, family
 from agent.drivers.base import Writes
+from agent.i18n import _
 from agent.settings import shown, written
 from agent.units import factor
-from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from agent.config.problem import did_you_mean, or_list
 from agent.drivers import family
+from agent.i18n import _
 from agent.settings import is_loopback, shown
-from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

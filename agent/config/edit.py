@@ -17,8 +17,8 @@ from agent.config.problem import dotted
 from agent.config.tree import INCLUDE, composed, read
 from agent.config.yamlerror import YamlUnreadable
 from agent.errors import Refused
+from agent.i18n import _
 from agent.settings import shown
-from agent.words import _
 
 if TYPE_CHECKING:
     from pathlib import Path as File

@@ -9,11 +9,11 @@ import os
 import tempfile
 from pathlib import Path, PurePath
 
-from agent import durable
+from agent import atomic_write
 from agent.config.problem import Problem, SourcePosition
 from agent.errors import ConfigError, Refused
+from agent.i18n import _
 from agent.settings import harmless, shown
-from agent.words import _
 
 LARGEST = 1_000_000
 """bytes of a file; 10,000 devices are some 800,000"""
@@ -120,8 +120,8 @@ def _version(was: os.stat_result) -> tuple[int, ...]:
 
 def _read(path: Path) -> tuple[str, os.stat_result]:
     try:
-        written, was = durable.read(path, LARGEST + 1)
-    except (durable.NoFile, IsADirectoryError) as error:
+        written, was = atomic_write.read(path, LARGEST + 1)
+    except (atomic_write.NoFile, IsADirectoryError) as error:
         raise ConfigError(
             _("{path}: this is a folder, a pipe or a device: name a file", path=path)
         ) from error

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, cast
 
 from agent.config.problem import did_you_mean, or_list
 from agent.drivers import DRIVERS, driver
+from agent.i18n import N_, _
 from agent.settings import shown
-from agent.words import N_, _
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

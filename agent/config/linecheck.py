@@ -13,8 +13,8 @@ from agent.config.midnightcheck import misses
 from agent.config.models import DeviceOptions
 from agent.config.points import point, wanted
 from agent.drivers.base import Budgets
+from agent.i18n import _
 from agent.settings import FROM_A_FILE, shown, took, written
-from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

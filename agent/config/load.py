@@ -13,14 +13,14 @@ from agent.config.files import Files
 from agent.config.linecheck import linecheck
 from agent.config.pointcheck import pointcheck
 from agent.config.problem import Problem, at
+from agent.config.profiles import FOLDER, Profiles
 from agent.config.report import Enough, ProblemReport
-from agent.config.shelf import FOLDER, Profiles
 from agent.config.strictcheck import strictcheck
 from agent.config.tree import Include, Tree, no_files, read
 from agent.config.yamlerror import YamlUnreadable
 from agent.errors import ConfigError
+from agent.i18n import _
 from agent.settings import harmless, shown
-from agent.words import _
 
 if TYPE_CHECKING:
     from pathlib import Path

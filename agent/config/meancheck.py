@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.channels import channels
+from agent.i18n import _
 from agent.model import ValueKind
 from agent.settings import written
-from agent.words import _
 
 if TYPE_CHECKING:
     from agent.config.compose import ConfigDraft

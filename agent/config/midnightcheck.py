@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from agent.channels import channels
+from agent.i18n import _
 from agent.model import ValueKind
 from agent.settings import written
-from agent.words import _
 
 if TYPE_CHECKING:
     from agent.config.compose import ConfigDraft

@@ -14,7 +14,7 @@ from agent.config.models import FORMAT
 from agent.config.tree import read
 from agent.config.yamlerror import YamlUnreadable
 from agent.errors import ConfigError, Refused
-from agent.words import _
+from agent.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

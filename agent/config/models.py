@@ -20,12 +20,12 @@ from agent.config.problem import did_you_mean, misspelt, or_list
 from agent.control import hours
 from agent.drivers.profile import Profile  # noqa: TC001 -- pydantic reads it
 from agent.errors import Refused
+from agent.i18n import _
 from agent.registry import fields
+from agent.registry.aggregate import FEWEST, FLOOR, STEPS
 from agent.registry.place import parse
-from agent.registry.rest import FEWEST, FLOOR, STEPS
 from agent.settings import Bytes, Duration, FromTheRoot, shown, written
 from agent.uplink.budget import Allowance  # noqa: TC001 -- pydantic reads it
-from agent.words import _
 
 FORMAT = 1
 """of the file, by its number; see `migrate`"""

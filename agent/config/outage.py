@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.buffer.bears import WANTED, DailyLoad, days, enough
+from agent.buffer.outage_estimate import WANTED, DailyLoad, days, enough
 from agent.channels import channels
-from agent.registry.gate import FLOORS
+from agent.i18n import _
+from agent.registry.consent_policy import FLOORS
 from agent.settings import written_size
-from agent.words import _
 
 if TYPE_CHECKING:
     from agent.config.config import Config

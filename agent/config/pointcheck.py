@@ -13,11 +13,11 @@ from agent.config.names import ILL_NAMED, NAME, no_unit
 from agent.config.points import point, wanted
 from agent.config.problem import did_you_mean, or_list
 from agent.drivers import driver, family
+from agent.i18n import _
 from agent.model import ValueKind
 from agent.registry import place
 from agent.settings import shown, written
 from agent.units import factor, units
-from agent.words import _
 
 if TYPE_CHECKING:
     from agent.config.compose import ConfigDraft

@@ -14,10 +14,10 @@ from agent.config.names import ILL_NAMED, NAME, no_unit
 from agent.config.problem import did_you_mean, or_list
 from agent.drivers import DRIVERS, driver, family
 from agent.drivers.base import Rehearses
+from agent.i18n import N_, _
 from agent.model import Point
 from agent.settings import shown
 from agent.units import factor, units
-from agent.words import N_, _
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

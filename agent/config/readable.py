@@ -9,10 +9,10 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.config.shelf import FOLDER, Profiles
+from agent.config.profiles import FOLDER, Profiles
+from agent.i18n import _
 from agent.settings import Secret
 from agent.state import DEFAULT_CONFIG, acting_as
-from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from agent.errors import ConfigError
+from agent.i18n import N_, _
 from agent.registry.place import squeeze
-from agent.words import N_, _
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

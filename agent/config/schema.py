@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agent.authority.settings import TrustSettings
 from agent.config.known import TRANSPORTS, driver_settings, transport_settings
 from agent.config.models import (
     Backup,
@@ -28,6 +27,7 @@ from agent.control.settings import Control
 from agent.drivers import DRIVERS
 from agent.enrolment.settings import Enrolment
 from agent.settings import BYTES, SECONDS, written, written_size
+from agent.trust.settings import TrustSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

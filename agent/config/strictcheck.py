@@ -6,11 +6,11 @@ import math
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from agent.config.afford import datacheck
+from agent.config.data_budget import datacheck
 from agent.config.sample import samplecheck
 from agent.drivers.modbus.serialline import RATES
+from agent.i18n import _
 from agent.settings import written, wrong_ipv4
-from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

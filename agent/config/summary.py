@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
-from agent.config import afford
+from agent.config import data_budget
+from agent.config.flash_wear import wear
 from agent.config.outage import outage
 from agent.config.updates import AFTER
-from agent.config.wear import wear
 from agent.drivers.base import Budgets
+from agent.i18n import N_, _, n_
 from agent.registry import place
-from agent.registry.gate import FLOORS
+from agent.registry.consent_policy import FLOORS
 from agent.settings import took, written, written_size
-from agent.words import N_, _, n_
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -114,7 +114,7 @@ def _uplinks(config: Config) -> Iterator[tuple[str, str]]:
                     channels=", ".join(uplink.sums),
                 ),
             )
-        for line in afford.said(uplink, config):
+        for line in data_budget.said(uplink, config):
             yield "", line
 
 

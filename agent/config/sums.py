@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.pipeline.sums import ConfiguredSums
-from agent.registry.rest import STEPS
+from agent.registry.aggregate import STEPS
 
 if TYPE_CHECKING:
     from agent.config.config import Config

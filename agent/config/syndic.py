@@ -9,9 +9,9 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from agent.config.models import Section, Text
+from agent.i18n import _
 from agent.settings import Duration, FromTheRoot, Secret, shown
 from agent.uplink.settings.files import address, check_way
-from agent.words import _
 
 DAY = 86_400
 

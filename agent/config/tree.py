@@ -26,8 +26,8 @@ from agent.config.yamlerror import (
     stumbled,
 )
 from agent.errors import Refused
+from agent.i18n import _
 from agent.settings import harmless, shown
-from agent.words import _
 
 if TYPE_CHECKING:
     from agent.config.problem import Path

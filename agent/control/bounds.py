@@ -11,7 +11,7 @@ from agent.control.model import No, OrderCode
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from agent.control.facts import DecisionFacts
+    from agent.control.decision_input import DecisionFacts
     from agent.control.model import ControlOrder, Limits
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from agent.authority import words
 from agent.control import hours
 from agent.control.model import ControlOrder, Grant, Limits
+from agent.trust import claim_types
 
 if TYPE_CHECKING:
-    from agent.authority import claims
-    from agent.authority.verify import Verified
+    from agent.trust import claims
+    from agent.trust.verify import Verified
 
 
 def grant_of(verified: Verified, said: claims.GrantClaims) -> Grant:
@@ -65,7 +65,7 @@ def order_of(verified: Verified, said: claims.Command, control: str, now: float)
         action=cmd.act,
         value=_number(value) if isinstance(value, int | Decimal) else None,
         unit=cmd.unit,
-        start=float(words.moment(cmd.start)) if cmd.start else now,
+        start=float(claim_types.moment(cmd.start)) if cmd.start else now,
         duration=_seconds(cmd.dur) or 0.0,
         rand=_seconds(cmd.rand) or 0.0,
         seq=said.seq,
@@ -85,4 +85,4 @@ def _number(value: int | Decimal | None) -> Decimal | None:
 
 
 def _seconds(text: str | None) -> float | None:
-    return None if text is None else float(words.seconds(text))
+    return None if text is None else float(claim_types.seconds(text))

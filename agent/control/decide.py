@@ -13,13 +13,13 @@ from agent.control.bounds import at_hours, long, outside
 from agent.control.granted import granted
 from agent.control.guard import inhibited, plain, tripped
 from agent.control.model import No, OrderCode, OrderState
-from agent.control.often import often
+from agent.control.quotas import often
 from agent.control.stamps import elapsed
 from agent.settings import written
 from agent.units import spoken
 
 if TYPE_CHECKING:
-    from agent.control.facts import DecisionFacts
+    from agent.control.decision_input import DecisionFacts
     from agent.control.model import ControlOrder, Modality
 
 LONGEST = 86_400.0

@@ -16,9 +16,9 @@ from agent.log_fields import LogEvent, fields
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from agent.control.hold_record import HoldRecord, WriteTarget
     from agent.control.model import AcceptedOrder
-    from agent.control.plug import Plug
-    from agent.control.row import HoldRecord, WriteTarget
+    from agent.control.point_access import Plug
     from agent.control.stamps import Moment
     from agent.model import Value
 

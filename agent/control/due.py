@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.control import course
+from agent.control import schedule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from agent.control.ground import Wait
+    from agent.control.context import Wait
+    from agent.control.hold_record import HoldRecord
     from agent.control.model import AcceptedOrder
-    from agent.control.row import HoldRecord
     from agent.control.stamps import Moment
 
 LOOK = 10.0
@@ -30,7 +30,7 @@ def until_next(
     """
     due = [LOOK]
     for event in events:
-        if event.state in course.WAITING:
+        if event.state in schedule.WAITING:
             due += [at - now.wall for at in (event.begin, event.end - event.back, event.end)]
     for row in rows:
         due.append(row.begun.steady + row.lasts - now.steady)

@@ -6,22 +6,22 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent.control import course
+from agent.control import schedule
 from agent.control.fallback import fall_back
-from agent.control.giving import give_back
+from agent.control.hold_record import Phase
 from agent.control.model import OrderState
 from agent.control.records import Outcome, Transaction
+from agent.control.release_retry import give_back
 from agent.control.report import end
-from agent.control.row import Phase
+from agent.control.setpoint import FAILSAFE
 from agent.control.stop import forbidden
-from agent.control.want import FAILSAFE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agent.control.fitted import Fitted
-    from agent.control.ground import Ground
-    from agent.control.row import HoldRecord
+    from agent.control.configured_control import Fitted
+    from agent.control.context import Ground
+    from agent.control.hold_record import HoldRecord
 
 
 async def cancel(ground: Ground, name: str, words: str, jti: str = "") -> list[str]:
@@ -34,7 +34,7 @@ async def cancel(ground: Ground, name: str, words: str, jti: str = "") -> list[s
         for event in ground.journal.of(fit.key):
             mine = event.order.control == name and (not jti or event.order.jti == jti)
             resumes = event.state is OrderState.SUPERSEDED and event.order.resume
-            if mine and (event.state in course.WAITING or resumes):
+            if mine and (event.state in schedule.WAITING or resumes):
                 await end(ground, event, OrderState.CANCELLED, words)
                 ended.append(event.order.jti)
         if not jti and await _spend(ground, fit):

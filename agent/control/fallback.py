@@ -6,20 +6,20 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent.control import course, failsafe
-from agent.control.giving import over
+from agent.control import failsafe, schedule
+from agent.control.apply import put, wanted
 from agent.control.model import OrderState
-from agent.control.put import put, wanted
+from agent.control.release_retry import over
 from agent.control.report import end
+from agent.control.setpoint import FAILSAFE, FOREVER
 from agent.control.stamps import elapsed
-from agent.control.want import FAILSAFE, FOREVER
 from agent.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
-    from agent.control.fitted import Fitted
-    from agent.control.ground import Ground
+    from agent.control.configured_control import Fitted
+    from agent.control.context import Ground
+    from agent.control.hold_record import HoldRecord
     from agent.control.model import Failsafe
-    from agent.control.row import HoldRecord
     from agent.control.stamps import Moment
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ async def _due(ground: Ground, fit: Fitted, rule: Failsafe, now: Moment) -> bool
         heard = failsafe.hear(heard, rule, word)
     following = before.since is not None and any(
         one.accepted >= before.entered and one.begin <= now.wall < one.end
-        and one.state in course.WAITING
+        and one.state in schedule.WAITING
         for one in ground.journal.of(fit.key)
     )  # fmt: skip
     watch = failsafe.step(heard, rule, now, limit_since=following)

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.authority.numbered import number_of
 from agent.clock import stamp
 from agent.control.bounds import at_hours, long, outside, said
 from agent.control.model import No, OrderCode
-from agent.control.often import often
+from agent.control.quotas import often
+from agent.trust.object_id import number_of
 from agent.units import spoken
 
 if TYPE_CHECKING:
-    from agent.control.facts import DecisionFacts
+    from agent.control.decision_input import DecisionFacts
     from agent.control.model import ControlOrder, Grant, Modality
 
 

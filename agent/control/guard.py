@@ -1,7 +1,7 @@
 """Whether what must hold still holds: guards, the operator's off switch. Pure.
 
 What cannot be seen counts as tripped: a sensor that is silent, bad, older than twice its period, or
-not to be believed (agent/steering/eyes.py).
+not to be believed (agent/steering/point_readings.py).
 """
 
 from __future__ import annotations

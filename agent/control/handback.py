@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent.control import stray
-from agent.control.giving import give_back
+from agent.control import orphan_values
 from agent.control.records import Transaction
+from agent.control.release_retry import give_back
 from agent.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefused
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from agent.control.fitted import Fitted
-    from agent.control.ground import Ground
-    from agent.control.row import HoldRecord
+    from agent.control.configured_control import Fitted
+    from agent.control.context import Ground
+    from agent.control.hold_record import HoldRecord
 
 
 async def hand_back(ground: Ground, name: str, value: Decimal, words: str) -> list[str]:
@@ -42,7 +42,7 @@ async def hand_back(ground: Ground, name: str, value: Decimal, words: str) -> li
 async def _row(ground: Ground, fit: Fitted, value: Decimal, words: str) -> HoldRecord:
     """What is written down before anything is done."""
     rows = ground.journal.open_rows(fit.key)
-    if any(row.jti != stray.HANDED for row in rows):
+    if any(row.jti != orphan_values.HANDED for row in rows):
         release = f"`gardien control release {fit.name}`"
         raise Refused(f"the journal knows what stood there before {fit.name}: {release}")
     if rows:
@@ -53,6 +53,6 @@ async def _row(ground: Ground, fit: Fitted, value: Decimal, words: str) -> HoldR
         standing = await ground.world.plug(fit.place, None).look(whole=True)
     except (LinkLost, WriteRefused) as error:
         raise Refused(f"{fit.name}: {error}") from error
-    if not stray.could_be_ours(fit, standing.ours):
+    if not orphan_values.could_be_ours(fit, standing.ours):
         raise Refused(f"no order could have set {standing.ours}, which is there: left")
-    return stray.handed(fit, standing, value, words, ground.world.now())
+    return orphan_values.handed(fit, standing, value, words, ground.world.now())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.control.model import OrderState
 from agent.control.records import FINAL, Outcome
-from agent.control.want import FAILSAFE
+from agent.control.setpoint import FAILSAFE
 from agent.units import spoken
 
 if TYPE_CHECKING:

@@ -12,23 +12,23 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from agent.control.giver import NOT_THERE, Giver
+from agent.control.hold_record import HoldRecord, Phase, same
 from agent.control.model import No, OrderCode, OrderState
-from agent.control.plug import look_whole
+from agent.control.point_access import look_whole
+from agent.control.point_release import NOT_THERE, Giver
 from agent.control.records import Transaction
-from agent.control.row import HoldRecord, Phase, same
-from agent.control.watching import beat, watched
+from agent.control.watchdog import beat, watched
 from agent.errors import SpoolFull, StorageFailed
 from agent.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.control.giver import Around
     from agent.control.journal import Journal
     from agent.control.model import AcceptedOrder
-    from agent.control.plug import Plug, Standing
-    from agent.control.want import Want
+    from agent.control.point_access import Plug, Standing
+    from agent.control.point_release import Around
+    from agent.control.setpoint import Want
 
 log = logging.getLogger(__name__)
 

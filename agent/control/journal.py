@@ -17,11 +17,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from agent.authority import claims, replay, taken
-from agent.authority.kinds import ROOT
-from agent.authority.numbered import number_of
-from agent.authority.taken import TakenBack
 from agent.buffer.database import Damaged, Database, set_aside
+from agent.control.hold_record import HoldRecord, Phase, decode, encode
 from agent.control.journal_copy import LEFT, OPEN, Copied
 from agent.control.model import OrderState
 from agent.control.records import (
@@ -37,18 +34,21 @@ from agent.control.records import (
     outcome_of,
     text,
 )
-from agent.control.row import HoldRecord, Phase, decode, encode
 from agent.errors import SpoolFull, StorageFailed
 from agent.storage import FAILING
+from agent.trust import claims, replay, revocations
+from agent.trust.object_id import number_of
+from agent.trust.object_types import ROOT
+from agent.trust.revocations import TakenBack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from agent.authority.verify import Verified
     from agent.control.model import AcceptedOrder, Grant
     from agent.control.records import Key
     from agent.control.stamps import Moment
+    from agent.trust.verify import Verified
 
 Name = tuple[str, str]
 """an order at one control"""
@@ -94,7 +94,7 @@ class Journal:
         self._at: dict[Key, dict[Name, AcceptedOrder]] = {}
         self.memos: dict[Key, Memo] = {}
         self.grants: dict[str, Grant] = {}
-        self.taken = taken.Revocations()
+        self.taken = revocations.Revocations()
         """what was taken back, by whom"""
         self.mute: str | None = None
         """a key whose grants do not count now, though nobody has revoked it"""
@@ -190,7 +190,7 @@ class Journal:
             self._remember(event_of(json.loads(body)), (device, point))
         for device, point, body in self._db.read("SELECT device, point, body FROM point"):
             self.memos[device, point] = memo_of(json.loads(body))
-        self.taken = self._db.by(taken.Revocations.read)
+        self.taken = self._db.by(revocations.Revocations.read)
         named = self.taken.names()
         for what, at in self._db.read("SELECT what, at FROM revoked"):
             if what not in named:
@@ -399,7 +399,7 @@ class Journal:
         self.grants = {jti: self._standing(grant) for jti, grant in self.grants.items()}
 
     def _keep_taken(self, some: Sequence[TakenBack]) -> None:
-        self._db.by(lambda db: taken.keep(db, some))
+        self._db.by(lambda db: revocations.keep(db, some))
         for one in some:
             self._db.write("INSERT OR IGNORE INTO revoked VALUES(?,?)", one.what, one.at)
 

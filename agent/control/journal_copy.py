@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from agent.control.row import HoldRecord, Phase, decode, encode
+from agent.control.hold_record import HoldRecord, Phase, decode, encode
 from agent.log_fields import LogEvent, fields
 from agent.state import dying
 from agent.storage import made

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.control.hold_record import same
 from agent.control.model import LossRule
-from agent.control.row import same
 from agent.errors import Refused
 
 if TYPE_CHECKING:

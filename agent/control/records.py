@@ -7,16 +7,16 @@ from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from agent.authority import replay, taken
 from agent.control.failsafe import Watch
 from agent.control.model import AcceptedOrder, ControlOrder, Grant, Limits, OrderState, Window
+from agent.control.record_versions import understood
 from agent.control.stamps import Moment
-from agent.control.understood import understood
+from agent.trust import replay, revocations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.control.row import HoldRecord
+    from agent.control.hold_record import HoldRecord
 
 FINAL = {
     OrderState.REJECTED,
@@ -43,7 +43,7 @@ TABLES = (
     """CREATE TABLE IF NOT EXISTS outcome(n INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL,
     jti TEXT NOT NULL, control TEXT NOT NULL, state TEXT NOT NULL, body TEXT NOT NULL)""",
     "CREATE TABLE IF NOT EXISTS granted(jti TEXT PRIMARY KEY, until REAL, body TEXT NOT NULL)",
-    taken.SCHEMA,
+    revocations.SCHEMA,
     # an earlier version reads and writes this one alone: it says by nobody's name
     "CREATE TABLE IF NOT EXISTS revoked(what TEXT PRIMARY KEY, at REAL NOT NULL)",
     "CREATE TABLE IF NOT EXISTS version(iss TEXT PRIMARY KEY, ver INTEGER NOT NULL)",

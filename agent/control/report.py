@@ -10,7 +10,7 @@ from agent.control.model import OrderState
 from agent.control.records import FINAL, Outcome, Transaction
 
 if TYPE_CHECKING:
-    from agent.control.ground import Ground
+    from agent.control.context import Ground
     from agent.control.model import AcceptedOrder, No
     from agent.model import Value
 

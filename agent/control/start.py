@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 
 from agent.control import failsafe
 from agent.control.fallback import fall_back
-from agent.control.giving import give_back
+from agent.control.hold_record import Phase
 from agent.control.model import OrderState
+from agent.control.orphan_search import sweep
+from agent.control.release_retry import give_back
 from agent.control.report import end
-from agent.control.row import Phase
 from agent.control.stop import forbidden
-from agent.control.sweep import sweep
 from agent.errors import LinkLost, Refused
 
 if TYPE_CHECKING:
-    from agent.control.fitted import Fitted
-    from agent.control.ground import Ground
+    from agent.control.configured_control import Fitted
+    from agent.control.context import Ground
+    from agent.control.hold_record import HoldRecord
     from agent.control.model import AcceptedOrder
-    from agent.control.row import HoldRecord
 
 ASKED_WITHIN = 10.0
 """seconds that a start waits for the guards of a limit"""

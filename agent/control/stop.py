@@ -7,19 +7,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent.control import course
-from agent.control.giving import give_back
+from agent.control import schedule
 from agent.control.guard import inhibited, tripped
 from agent.control.model import No, OrderCode, OrderState
+from agent.control.release_retry import give_back
 from agent.control.report import end, refused
 from agent.control.stamps import elapsed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agent.control.fitted import Fitted
-    from agent.control.ground import Ground
-    from agent.control.row import HoldRecord
+    from agent.control.configured_control import Fitted
+    from agent.control.context import Ground
+    from agent.control.hold_record import HoldRecord
 
 TRIED_FOR = 60.0
 """seconds after its begin for which an order waits for what keeps it from beginning"""
@@ -58,7 +58,7 @@ async def stop(ground: Ground, fit: Fitted, rows: Iterable[HoldRecord], no: No) 
 
 async def refuse_due(ground: Ground, fit: Fitted, no: No) -> None:
     """Refuse what should have begun by now; a sensor that is silent for a moment costs nothing."""
-    for event in course.in_time(ground.journal.of(fit.key), ground.world.now().wall - TRIED_FOR):
+    for event in schedule.in_time(ground.journal.of(fit.key), ground.world.now().wall - TRIED_FOR):
         if event.state is OrderState.SCHEDULED and not event.began:
             await refused(ground, event, no)
 

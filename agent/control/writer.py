@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from agent.atomic_write import SILENT, STALLED_AFTER
 from agent.buffer.database import Damaged
 from agent.buffer.thread import OneThread
+from agent.control.hold_record import Phase
 from agent.control.journal import Journal
 from agent.control.journal_copy import JournalCopy
 from agent.control.records import Transaction
-from agent.control.row import Phase
-from agent.durable import SILENT, STALLED_AFTER
 from agent.errors import Refused, SpoolFull, StorageFailed
 from agent.log_fields import LogEvent, fields
 from agent.storage import HOLDS_END_AFTER, PROBED_EVERY, volatile
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from agent.authority.verify import Verified
     from agent.buffer.database import Database
+    from agent.control.hold_record import HoldRecord
     from agent.control.journal_copy import Copied
     from agent.control.records import Key
-    from agent.control.row import HoldRecord
     from agent.control.stamps import Moment
     from agent.storage import Storage
+    from agent.trust.verify import Verified
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from agent.drivers.disturbed import Turn
+    from agent.drivers.line_disturbance import Turn
     from agent.model import Point, Sample, Value
 
 

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from agent.durable import destroy, read_key, write_key
+from agent.atomic_write import destroy, read_key, write_key
 from agent.errors import NotForYou, Refused
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from agent.i18n import _
 from agent.settings import FromTheRoot, Secret, checked_host, shown
-from agent.words import _
 
 WELL_KNOWN = "/.well-known/est"
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from agent.lifetime import Faults
     from agent.model import MarkKey, Reading
-    from agent.pipeline.intake import Intake
-    from agent.pipeline.ledger import Ledger
+    from agent.pipeline.ingest import Intake
+    from agent.pipeline.slots import Ledger
+    from agent.tasks import Faults
 
 
 class SlotAccount(NamedTuple):

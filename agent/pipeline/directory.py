@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from agent.clock import stamp
 from agent.model import ValueKind
-from agent.registry.rest import ID
+from agent.registry.aggregate import ID
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
 
-    from agent.pipeline.ledger import ExpectedSeries
-    from agent.registry.documents import Alias, Consent, Duty, Installation, Occupancy, Place
-    from agent.registry.gate import Policy
+    from agent.pipeline.slots import ExpectedSeries
+    from agent.registry.consent_policy import Policy
+    from agent.registry.records import Alias, Consent, Duty, Installation, Occupancy, Place
     from agent.registry.registry import Registry
 
     Items = dict[str, dict[str, Any]]

@@ -10,10 +10,10 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
-from agent.durable import write
+from agent.atomic_write import write
 from agent.errors import Refused
 from agent.log_fields import LogEvent, fields
-from agent.registry.rest import Group
+from agent.registry.aggregate import Group
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

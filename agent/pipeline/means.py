@@ -11,7 +11,7 @@ from decimal import Context, Decimal
 from typing import TYPE_CHECKING
 
 from agent.model import Quality, Sample, Why
-from agent.pipeline.ledger import multiplier
+from agent.pipeline.slots import multiplier
 from agent.registry.dates import slot_before
 
 if TYPE_CHECKING:

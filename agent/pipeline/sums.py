@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from agent.channels import channels
 from agent.model import Flag, MarkKey, Quality, Range, Reading, Series, SlotMark, ValueKind, Why
-from agent.pipeline.ledger import ExpectedSeries
+from agent.pipeline.slots import ExpectedSeries
 from agent.pipeline.timetable import following, length, running_slot
+from agent.registry.aggregate import ID, formed, step_of, told, told_apart
 from agent.registry.dates import DAY, MONTH, slot_before
-from agent.registry.documents import covers
 from agent.registry.explain import ConfiguredReading, UnassignedDevice, place_of
-from agent.registry.rest import ID, formed, step_of, told, told_apart
+from agent.registry.records import covers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from agent.buffer.periods import Wrong
     from agent.model import Point
     from agent.pipeline.groups import Groups
-    from agent.pipeline.indexes import Indexes
-    from agent.pipeline.intake import Intake
-    from agent.pipeline.ledger import Ledger
+    from agent.pipeline.ingest import Intake
+    from agent.pipeline.reading_cache import Indexes
+    from agent.pipeline.slots import Ledger
+    from agent.registry.aggregate import Group
     from agent.registry.registry import Registry
-    from agent.registry.rest import Group
 
     Taken = tuple[list[Range], list[Reading], dict[MarkKey, SlotMark]]
 

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from agent.buffer.periods import Wrong
     from agent.buffer.spool import Spool
     from agent.clock import Clock, Period
-    from agent.pipeline.intake import Intake
-    from agent.pipeline.ledger import Ledger
-    from agent.pipeline.poll import Poller
+    from agent.pipeline.ingest import Intake
+    from agent.pipeline.poller import Poller
+    from agent.pipeline.slots import Ledger
     from agent.pipeline.sums import ConfiguredSums, Sums, Taken
 
 log = logging.getLogger(__name__)

@@ -10,18 +10,18 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
-from agent.durable import write
+from agent.atomic_write import write
 from agent.errors import Refused
 from agent.log_fields import LogEvent, fields
 from agent.model import Why
-from agent.pipeline.gate import Withholding
+from agent.pipeline.row_assignment import Withholding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
     from agent.model import Point
-    from agent.pipeline.gate import Gate
+    from agent.pipeline.row_assignment import Gate
 
 log = logging.getLogger(__name__)
 

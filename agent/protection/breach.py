@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from agent import durable
-from agent.authority import audit
+from agent import atomic_write
 from agent.errors import Refused
+from agent.i18n import N_, _
 from agent.protection.stores import KEYS, opened_by, periods, stores
-from agent.registry.documents import Consent
 from agent.registry.problems import did_you_mean
-from agent.words import N_, _
+from agent.registry.records import Consent
+from agent.trust import audit
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from agent.config import Config
     from agent.config.models import Privacy
     from agent.protection.stores import Store
-    from agent.registry.documents import Duty, Occupancy
     from agent.registry.letter import DisclosedValues
+    from agent.registry.records import Duty, Occupancy
     from agent.registry.registry import Registry
 
 FILE = "breaches.json"
@@ -422,7 +422,7 @@ class Breaches:
             all_.append(asdict(breach))
         written = {"schema": SCHEMA, "breaches": all_}
         text = json.dumps(written, ensure_ascii=False, indent=1)
-        durable.write(self._file, text.encode())
+        atomic_write.write(self._file, text.encode())
 
 
 def _hash(written: Mapping[str, Any]) -> str:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from agent.config import Config
     from agent.protection.breach import Breach, Concerned, Step
-    from agent.registry.documents import Occupancy
     from agent.registry.letter import KnowledgeGap, RecipientKnowledge
+    from agent.registry.records import Occupancy
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from agent.clerk import author
 from agent.clock import stamp
 from agent.disclosure import announced, facts_of, lying, records
 from agent.errors import Refused
+from agent.i18n import _
+from agent.i18n import language as spoken
 from agent.protection.breach import (
     ALL,
     FRENCH,
@@ -29,23 +30,22 @@ from agent.protection.breach import (
 )
 from agent.protection.breach_pages import Case, gap_words, letter, notification, step_words
 from agent.protection.stores import KEYS, field_words, periods, spoken_here, stores
-from agent.registry import written
+from agent.registry import parsers
 from agent.registry.catalogue import LANGUAGES
 from agent.registry.dates import DAY, date_alone, said_here
 from agent.registry.page import printed
 from agent.registry.place import OCCUPANCY, parse, shown
-from agent.words import _
-from agent.words import language as spoken
+from agent.registry_api import author
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.clerk import Call, Caller
     from agent.disclosure import Records
-    from agent.house import House
+    from agent.gateway import House
     from agent.protection.breach import Concerned
-    from agent.registry.documents import Dated, Place
     from agent.registry.letter import RecipientKnowledge
+    from agent.registry.records import Dated, Place
+    from agent.registry_api import Call, Caller
 
 LISTS = {"kinds": "kind", "stores": "store", "keys": "key", "recipients": "recipient"}
 """members of a record by the options that add to them"""
@@ -372,7 +372,7 @@ def _time(house: House, facts: Mapping[str, Any], name: str) -> int | None:
     Raises Refused.
     """
     text = facts.get(name)
-    at = written.when(text, house.config.building.timezone, f"--{name}")
+    at = parsers.when(text, house.config.building.timezone, f"--{name}")
     if at is None:
         return None
     if at > house.clock.now() + AHEAD:

@@ -16,18 +16,18 @@ from urllib.parse import urlsplit
 from agent.channels import channels
 from agent.protection.stores import facts, keepers, periods, spoken, stores, words
 from agent.registry import catalogue
-from agent.registry.documents import covers
 from agent.registry.page import Page, colon, joined
+from agent.registry.parsers import scope_of
+from agent.registry.records import covers
 from agent.registry.sheet import harmless
-from agent.registry.written import scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from agent.config import Config
     from agent.config.models import Contact, UplinkConfig
-    from agent.registry.documents import Consent, Duty
     from agent.registry.explain import ConfiguredReading
+    from agent.registry.records import Consent, Duty
     from agent.registry.registry import Registry
 
 INTERNAL = ("registry", "evidence", "operation", "control", "breach")

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
-from agent.authority import audit, book, replay
-from agent.buffer import disclosed, memory, upkeep
+from agent.buffer import disclosures, memory, upkeep
 from agent.control import journal
 from agent.errors import Refused
-from agent.registry import looks
+from agent.i18n import _
+from agent.registry import access_log
 from agent.registry.catalogue import LANGUAGES
+from agent.registry.consent_policy import FLOORS, LONGEST_KEPT, LONGEST_UNSENT
 from agent.registry.dates import DAY
 from agent.registry.fields import LONGEST_CONSENT
-from agent.registry.gate import FLOORS, LONGEST_KEPT, LONGEST_UNSENT
-from agent.words import _
+from agent.trust import audit, replay, store
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -73,14 +73,14 @@ def periods(config: Config) -> Mapping[str, int]:
         "kept": kept,
         "kept_of_old": LONGEST_UNSENT + kept,
         "quarantine": round(upkeep.TRIED_ANEW),
-        "disclosed": disclosed.YEARS,
+        "disclosed": disclosures.YEARS,
         "registers": LONGEST_KEPT,
         "sums": DAY,
-        "waits": book.WAITS_FOR,
+        "waits": store.WAITS_FOR,
         "numbers": replay.KEPT_AFTER,
         "orders": round(journal.REMEMBERED),
         "audit": audit.KEPT_FOR,
-        "looks": looks.YEARS,
+        "looks": access_log.YEARS,
         "floor": FLOORS[config.privacy.policy],
     }
 

@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.errors import Refused
-from agent.registry.claims import Claims
+from agent.registry.conflicts import Claims
 from agent.registry.dates import sane
-from agent.registry.documents import Word
 from agent.registry.place import PLACES, shown
 from agent.registry.problems import Problems
+from agent.registry.records import Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import TypeVar
 
-    from agent.registry.documents import Document, Place
-    from agent.registry.entries import Input
     from agent.registry.index import RegistryIndex
+    from agent.registry.inputs import Input
+    from agent.registry.records import Document, Place
 
     R = TypeVar("R", bound=Input)
 

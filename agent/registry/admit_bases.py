@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 from agent.clock import stamp
 from agent.errors import NotYet, Refused
+from agent.i18n import _
 from agent.registry import fields
 from agent.registry.admission import claimed, drawn, dwelling, each, in_order, said, standing
-from agent.registry.again import consent_again, duty_again
 from agent.registry.dates import day_of_the_year, sane
-from agent.registry.documents import (
+from agent.registry.duplicates import consent_again, duty_again
+from agent.registry.marks import Unknowing, sentence
+from agent.registry.marks import unknown as marks_unknown
+from agent.registry.place import OCCUPANCY, parse, shown, squeeze
+from agent.registry.records import (
     Consent,
     ConsentMark,
     Duty,
@@ -20,20 +24,16 @@ from agent.registry.documents import (
     Withdrawal,
     covers,
 )
-from agent.registry.marks import Unknowing, sentence
-from agent.registry.marks import unknown as marks_unknown
-from agent.registry.place import OCCUPANCY, parse, shown, squeeze
-from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from agent.registry.admission import Author
-    from agent.registry.claims import Claims
-    from agent.registry.documents import Document, Occupancy, Place, Word
-    from agent.registry.entries import NewConsent, NewDuty, NewWithdrawal
-    from agent.registry.gate import Policy
+    from agent.registry.conflicts import Claims
+    from agent.registry.consent_policy import Policy
     from agent.registry.index import RegistryIndex
+    from agent.registry.inputs import NewConsent, NewDuty, NewWithdrawal
+    from agent.registry.records import Document, Occupancy, Place, Word
 
 
 def admit_consents(

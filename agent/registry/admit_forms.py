@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING
 
 from agent.clock import stamp
 from agent.errors import Refused
+from agent.i18n import _
 from agent.registry.admission import dwelling, each, said
 from agent.registry.admit_bases import admit_consents, admit_withdrawals
 from agent.registry.dates import months_later
-from agent.registry.documents import Form, covers
-from agent.registry.entries import NewConsent, NewWithdrawal
 from agent.registry.forms import NUMBER, Box
+from agent.registry.inputs import NewConsent, NewWithdrawal
 from agent.registry.marks import Unknowing, sentence, unknown
 from agent.registry.place import mint, parse, shown
-from agent.words import _
+from agent.registry.records import Form, covers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from agent.registry.admission import Author
-    from agent.registry.documents import ConsentMark, Document
-    from agent.registry.entries import NewAnswer
-    from agent.registry.gate import Policy
+    from agent.registry.consent_policy import Policy
     from agent.registry.index import RegistryIndex
+    from agent.registry.inputs import NewAnswer
+    from agent.registry.records import ConsentMark, Document
 
 DAY = 86_400
 

@@ -11,17 +11,17 @@ from agent.clock import stamp
 from agent.errors import Refused
 from agent.registry import fields
 from agent.registry.admission import claimed, drawn, each, in_order, said, standing
-from agent.registry.again import meter_again
-from agent.registry.documents import Installation, covers, serial_key
+from agent.registry.duplicates import meter_again
+from agent.registry.records import Installation, covers, serial_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 
     from agent.registry.admission import Author
-    from agent.registry.claims import Claims
-    from agent.registry.documents import Document, Indexes, Word
-    from agent.registry.entries import NewExchange, NewInstallation
+    from agent.registry.conflicts import Claims
     from agent.registry.index import RegistryIndex
+    from agent.registry.inputs import NewExchange, NewInstallation
+    from agent.registry.records import Document, Indexes, Word
 
 PROOFS = ("display", "load")
 

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 
 from agent.clock import stamp
 from agent.errors import Refused
+from agent.i18n import N_, _
 from agent.registry import fields
 from agent.registry.admission import claimed, dwelling, each, in_order, said, standing
 from agent.registry.dates import sane
-from agent.registry.documents import Occupancy
 from agent.registry.place import OCCUPANCY, mint, parse, shown
-from agent.words import N_, _
+from agent.registry.records import Occupancy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from agent.registry.admission import Author
-    from agent.registry.claims import Claims
-    from agent.registry.documents import Consent, Document
-    from agent.registry.entries import NewOccupancy
+    from agent.registry.conflicts import Claims
     from agent.registry.index import RegistryIndex
+    from agent.registry.inputs import NewOccupancy
+    from agent.registry.records import Consent, Document
 
 
 def admit_occupancies(

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING
 
 from agent.clock import stamp
 from agent.errors import Refused
+from agent.i18n import _
 from agent.registry import fields
 from agent.registry.admission import claimed, drawn, each, said, standing
-from agent.registry.again import place_again
-from agent.registry.documents import Alias, Occupancy, Place, covers
+from agent.registry.duplicates import place_again
 from agent.registry.labels import label_key
 from agent.registry.place import OCCUPANCY, agrees, mint, parse, shown, squeeze
+from agent.registry.records import Alias, Occupancy, Place, covers
 from agent.registry.schemes import scheme, value_of
-from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from agent.registry.admission import Author
-    from agent.registry.documents import Document
-    from agent.registry.entries import NewAlias, NewPlace
     from agent.registry.index import RegistryIndex
+    from agent.registry.inputs import NewAlias, NewPlace
+    from agent.registry.records import Document
     from agent.registry.schemes import Scheme
 
 

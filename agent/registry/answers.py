@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agent.clock import stamp
-from agent.registry.documents import OccupancyState, covers
 from agent.registry.labels import label_key
+from agent.registry.parsers import scope_of
 from agent.registry.place import parse, shown
+from agent.registry.records import OccupancyState, covers
 from agent.registry.schemes import scheme
-from agent.registry.written import scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Mapping, Sequence
     from typing import TypeVar
 
-    from agent.registry.documents import (
+    from agent.registry.inputs import NewAlias
+    from agent.registry.records import (
         Alias,
         Consent,
         ConsentMark,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
         Place,
         Word,
     )
-    from agent.registry.entries import NewAlias
     from agent.registry.registry import Registry
 
     T = TypeVar("T", Alias, Consent, Installation, Occupancy)

@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.errors import Refused
-from agent.registry import answers, fields, lots, sheet, written
-from agent.registry.documents import serial_key
-from agent.registry.entries import NewAlias, NewExchange, NewInstallation, NewPlace
+from agent.registry import answers, fields, lots, parsers, sheet
+from agent.registry.inputs import NewAlias, NewExchange, NewInstallation, NewPlace
 from agent.registry.place import PLACES, agrees, parse, shown, squeeze
+from agent.registry.records import serial_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,7 +68,7 @@ def place_new(  # noqa: PLR0913 -- as many options
     """Record one place, with an id minted here or, as `id`, elsewhere; without `since` it is
     unknown whether somebody lives there.
     """
-    begins = written.when(since, zone)
+    begins = parsers.when(since, zone)
     row = NewPlace(label, type, id, begins, occupied=begins is not None)
     added = registry.add_places([row], who, "gardien place new", now)
     return answers.places_added(registry, added, now)
@@ -108,11 +108,11 @@ def place_import(  # noqa: PLR0913
     rows = []
     for line in places:
         cells = line.cells
-        (since,), fault = written.dated(line, zone, "since")
+        (since,), fault = parsers.dated(line, zone, "since")
         row = NewPlace(
             cells.get("label", ""), cells.get("type", ""), cells.get("id"), since,
             occupied=since is not None, where=line.where,
-            fault=fault or written.made_a_date(cells.get("label", ""), "label"),
+            fault=fault or parsers.made_a_date(cells.get("label", ""), "label"),
         )  # fmt: skip
         rows.append(row)
     known = lots.known(registry.places(), registry.aliases(), parts, now)
@@ -146,7 +146,7 @@ def alias_add(  # noqa: PLR0913
     zone: str | None = None,
 ) -> Answer:
     """Record another system's name of a place."""
-    begins, ends = written.when(since, zone, "since"), written.when(until, zone, "until")
+    begins, ends = parsers.when(since, zone, "since"), parsers.when(until, zone, "until")
     row = NewAlias(place, scheme, value, begins, ends)
     named = registry.name([row], who, "gardien place alias add", now)
     return answers.aliases(registry, named, now)
@@ -164,7 +164,7 @@ def alias_end(  # noqa: PLR0913
     zone: str | None = None,
 ) -> Answer:
     """Record that another system's name of a place holds no more."""
-    row = NewAlias(place, scheme, value or "", until=written.when(at, zone, "at"), ends=True)
+    row = NewAlias(place, scheme, value or "", until=parsers.when(at, zone, "at"), ends=True)
     named = registry.name([row], who, "gardien place alias end", now)
     return answers.aliases(registry, named, now)
 
@@ -183,11 +183,11 @@ def alias_import(  # noqa: PLR0913
     rows = []
     for line in sheet.read(text, name, ALIAS_COLUMNS, ("place", "scheme", "value")):
         cells = line.cells
-        (since, until), fault = written.dated(line, zone, "since", "until")
+        (since, until), fault = parsers.dated(line, zone, "since", "until")
         row = NewAlias(
             cells.get("place", ""), cells.get("scheme", ""), cells.get("value", ""), since, until,
             cells.get("note", ""), where=line.where,
-            fault=fault or written.eaten(cells.get("value", ""), "value"),
+            fault=fault or parsers.eaten(cells.get("value", ""), "value"),
         )  # fmt: skip
         rows.append(row)
     named = registry.name(rows, who, name, now, preview=preview)
@@ -247,10 +247,10 @@ def meter_assign(  # noqa: PLR0913
     what it showed at `since`, of its `known` quantities.
     """
     row = NewInstallation(
-        dwelling, device, serial, channel, written.when(since, zone),
+        dwelling, device, serial, channel, parsers.when(since, zone),
         fields.multiplier(multiplier) if multiplier else None,
         fields.offset(offset) if offset else None,
-        written.indexes(index, [channel] if channel else known, "index"),
+        parsers.indexes(index, [channel] if channel else known, "index"),
     )  # fmt: skip
     source = "gardien meter assign"
     found = registry.install([row], who, source, now, preview=preview)
@@ -281,9 +281,9 @@ def meter_exchange(  # noqa: PLR0913
     """
     quantities = [channel] if channel else known
     row = NewExchange(
-        place, old, channel, device, serial, written.when(at, zone, "at"),
-        written.indexes(closing, quantities, "closing"),
-        written.indexes(opening, quantities, "opening"),
+        place, old, channel, device, serial, parsers.when(at, zone, "at"),
+        parsers.indexes(closing, quantities, "closing"),
+        parsers.indexes(opening, quantities, "opening"),
         fields.multiplier(multiplier) if multiplier else None,
         fields.offset(offset) if offset else None,
     )  # fmt: skip
@@ -308,8 +308,8 @@ def meter_remove(  # noqa: PLR0913
     """Record that a meter measures a place no more; `never`: that it never did."""
     quantities = [channel] if channel else known
     row = NewExchange(
-        place, old, channel, at=written.when(at, zone, "at"), followed=False, never=never,
-        closing=written.indexes(closing, quantities, "closing"),
+        place, old, channel, at=parsers.when(at, zone, "at"), followed=False, never=never,
+        closing=parsers.indexes(closing, quantities, "closing"),
     )  # fmt: skip
     found = registry.exchange([row], who, "gardien meter remove", now)
     return answers.meters(registry, found, now)
@@ -334,8 +334,8 @@ def _rest(text: str, name: str, columns: Mapping[str, str], unchanged: int) -> A
 
 def _meter(line: sheet.SheetRow, zone: str | None) -> NewInstallation:
     cells = line.cells
-    (since,), fault = written.dated(line, zone, "since")
-    fault = fault or written.eaten(cells.get("serial", ""), "serial")
+    (since,), fault = parsers.dated(line, zone, "since")
+    fault = fault or parsers.eaten(cells.get("serial", ""), "serial")
     row = NewInstallation(
         place=cells.get("dwelling", ""),
         device=cells.get("device"),
@@ -351,7 +351,7 @@ def _meter(line: sheet.SheetRow, zone: str | None) -> NewInstallation:
             row,
             multiplier=fields.multiplier(cells["multiplier"]) if "multiplier" in cells else None,
             offset=fields.offset(cells["offset"]) if "offset" in cells else None,
-            index=written.indexes(cells.get("index", "").split(), known, "index"),
+            index=parsers.indexes(cells.get("index", "").split(), known, "index"),
         )
     except Refused as error:
         return replace(row, fault=fault or str(error))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from agent.errors import Refused
-from agent.registry import answers, sheet, written
-from agent.registry.entries import NewConsent, NewDuty, NewWithdrawal
-from agent.registry.gate import policy as named_policy
-from agent.words import _
+from agent.i18n import _
+from agent.registry import answers, parsers, sheet
+from agent.registry.consent_policy import policy as named_policy
+from agent.registry.inputs import NewConsent, NewDuty, NewWithdrawal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,7 +157,7 @@ def duty_add(  # noqa: PLR0913
     zone: str | None = None,
 ) -> Answer:
     """Record what the building manager must or may have of all dwellings."""
-    begins, ends = written.when(since, zone, "since"), written.when(until, zone, "until")
+    begins, ends = parsers.when(since, zone, "since"), parsers.when(until, zone, "until")
     row = NewDuty(recipient, reference, tuple(channels), begins, ends, tuple(billing))
     added = registry.oblige([row], who, "gardien duty add", now)
     return answers.duties(registry, added, now)
@@ -173,7 +173,7 @@ def duty_end(  # noqa: PLR0913
     zone: str | None = None,
 ) -> Answer:
     """Record that a duty, by its reference or id, ends."""
-    ended = registry.end_duty(duty, written.when(at, zone, "at"), who, "gardien duty end", now)
+    ended = registry.end_duty(duty, parsers.when(at, zone, "at"), who, "gardien duty end", now)
     return answers.duties(registry, ended, now)
 
 
@@ -188,16 +188,16 @@ def _consent(
     cells = common | dict(line.cells)
     seconds, fault = 1, line.fault
     try:
-        seconds = written.step(cells["scope"], cells["step"])
+        seconds = parsers.step(cells["scope"], cells["step"])
     except Refused as error:
         fault = fault or str(error)
-    (since, until, given), wrong = written.dated(
+    (since, until, given), wrong = parsers.dated(
         sheet.SheetRow(line.where, cells, fault), zone, "since", "until", "given"
     )
     return NewConsent(
         cells.get("place", ""),
         cells["recipient"],
-        written.listed(cells["channels"]),
+        parsers.listed(cells["channels"]),
         seconds,
         cells["purpose"],
         since,

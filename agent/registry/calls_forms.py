@@ -11,21 +11,21 @@ from zoneinfo import ZoneInfo
 
 from agent.clock import stamp
 from agent.errors import Refused
-from agent.registry import answers, sheet, written
+from agent.registry import answers, parsers, sheet
+from agent.registry.consent_policy import policy as named_policy
 from agent.registry.dates import DAY
-from agent.registry.documents import covers
-from agent.registry.entries import NewAnswer
 from agent.registry.forms import MOST_BOXES, NUMBER, Box, FormPage, answer, answer_list, printed
-from agent.registry.gate import policy as named_policy
+from agent.registry.inputs import NewAnswer
 from agent.registry.marks import unknown
 from agent.registry.place import parse, shown
+from agent.registry.records import covers
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from agent.registry.answers import Answer
-    from agent.registry.documents import Consent, ConsentMark, Form
     from agent.registry.forms import FormLayout
+    from agent.registry.records import Consent, ConsentMark, Form
     from agent.registry.registry import Registry
 
 NO_SCANS: Mapping[str, str] = {}
@@ -231,7 +231,7 @@ def back(  # noqa: PLR0913 -- as many options
     """
     rows = []
     for line in sheet.read(text, name, COLUMNS, ("form", "signed")):
-        (signed,), fault = written.dated(line, zone, "signed")
+        (signed,), fault = parsers.dated(line, zone, "signed")
         cells = line.cells
         ticks: tuple[str, ...] = ()
         try:

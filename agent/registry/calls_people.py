@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.errors import Refused
-from agent.registry import answers, sheet, written
-from agent.registry.entries import NewOccupancy
+from agent.registry import answers, parsers, sheet
+from agent.registry.inputs import NewOccupancy
 
 if TYPE_CHECKING:
     from agent.registry.answers import Answer
@@ -39,7 +39,7 @@ def move_in(  # noqa: PLR0913 -- as many options
     zone: str | None = None,
 ) -> Answer:
     """Record that somebody moves into a dwelling; `reference` is the manager's own."""
-    begins, ends = written.when(since, zone, "since"), written.when(until, zone, "until")
+    begins, ends = parsers.when(since, zone, "since"), parsers.when(until, zone, "until")
     row = NewOccupancy("move_in", place, id, begins, ends, reference)
     return _occupied(registry, row, who, now, "gardien occupancy move-in")
 
@@ -55,7 +55,7 @@ def move_out(  # noqa: PLR0913
     zone: str | None = None,
 ) -> Answer:
     """Record that who lives in a dwelling moves out, or did."""
-    row = NewOccupancy("move_out", place, id, None, written.when(at, zone, "at"))
+    row = NewOccupancy("move_out", place, id, None, parsers.when(at, zone, "at"))
     return _occupied(registry, row, who, now, "gardien occupancy move-out")
 
 
@@ -76,7 +76,7 @@ def correct(  # noqa: PLR0913
 
     `stays`: they have not moved out at all.
     """
-    begins, ends = written.when(since, zone, "since"), written.when(until, zone, "until")
+    begins, ends = parsers.when(since, zone, "since"), parsers.when(until, zone, "until")
     if stays and until:
         raise Refused("until: who has not moved out has no such date")
     row = NewOccupancy("correct", place, id, begins, ends, reference, stays)
@@ -100,7 +100,7 @@ def import_(  # noqa: PLR0913
     """
     rows = []
     for line in sheet.read(text, name, COLUMNS, ("dwelling", "reference")):
-        (since, until), fault = written.dated(line, zone, "since", "until")
+        (since, until), fault = parsers.dated(line, zone, "since", "until")
         row = NewOccupancy(
             "lease", line.cells.get("dwelling", ""), line.cells.get("occupancy"), since, until,
             line.cells.get("reference"), where=line.where, fault=fault,

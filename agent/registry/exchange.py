@@ -10,12 +10,12 @@ from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.registry.documents import EXACT
+from agent.registry.records import EXACT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.registry.documents import Installation
+    from agent.registry.records import Installation
 
 FOREVER = 1 << 62
 

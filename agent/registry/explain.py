@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from agent.channels import channels
 from agent.model import Why
-from agent.registry.documents import Consent, Duty, Installation
-from agent.registry.gate import NOT_OCCUPIED, steps_wanted
+from agent.registry.consent_policy import NOT_OCCUPIED, steps_wanted
 from agent.registry.index import Unknown
+from agent.registry.records import Consent, Duty, Installation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from agent.registry.gate import Policy
+    from agent.registry.consent_policy import Policy
     from agent.registry.registry import Registry
 
 HELD = {

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 from agent.channels import channels as known_channels
 from agent.clock import stamp
 from agent.errors import Refused
+from agent.i18n import _
 from agent.model import ValueKind
 from agent.registry.dates import DAY, MONTH, months_later
 from agent.registry.problems import did_you_mean
-from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.registry.gate import Policy
+    from agent.registry.consent_policy import Policy
 
 LONGEST_LABEL = 80
 LONGEST_WORD = 200

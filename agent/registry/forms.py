@@ -19,17 +19,17 @@ from string import Template
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.errors import Refused
+from agent.i18n import _
 from agent.registry import catalogue
 from agent.registry.page import colon, joined
 from agent.registry.place import shown
 from agent.registry.sheet import harmless
-from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from zoneinfo import ZoneInfo
 
-    from agent.registry.documents import ConsentMark, Form
+    from agent.registry.records import ConsentMark, Form
 
 NUMBER = "F"
 """what the number of a form begins with"""

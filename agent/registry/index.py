@@ -11,7 +11,10 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
 from agent.registry.dates import DAY, months_later
-from agent.registry.documents import (
+from agent.registry.fields import LONGEST_CONSENT
+from agent.registry.labels import Labels
+from agent.registry.marks import Marks
+from agent.registry.records import (
     Alias,
     Consent,
     ConsentMark,
@@ -25,14 +28,11 @@ from agent.registry.documents import (
     covers,
     serial_key,
 )
-from agent.registry.fields import LONGEST_CONSENT
-from agent.registry.labels import Labels
-from agent.registry.marks import Marks
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
-    from agent.registry.documents import Dated, Document, Word
+    from agent.registry.records import Dated, Document, Word
 
 K = TypeVar("K", bound="Hashable")
 V = TypeVar("V")

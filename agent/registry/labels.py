@@ -13,7 +13,7 @@ from agent.registry.schemes import Cardinality, scheme
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from agent.registry.documents import Alias, Place
+    from agent.registry.records import Alias, Place
 
 
 HINTS = 50

@@ -15,24 +15,26 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.clock import stamp
 from agent.registry import catalogue
+from agent.registry.access_log import YEARS
+from agent.registry.consent_policy import LONGEST_KEPT, LONGEST_UNSENT
 from agent.registry.dates import DAY
-from agent.registry.documents import covers
-from agent.registry.gate import LONGEST_KEPT, LONGEST_UNSENT
 from agent.registry.letter_words import WORDS
-from agent.registry.looks import YEARS
 from agent.registry.page import bullets as _list
 from agent.registry.page import document
 from agent.registry.page import grid as _table
 from agent.registry.page import heading as _title
 from agent.registry.page import paragraph as _paragraph
 from agent.registry.place import shown
+from agent.registry.records import covers
 from agent.registry.sheet import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
-    from agent.registry.documents import (
+    from agent.registry.access_log import AccessEntry
+    from agent.registry.explain import Explanation
+    from agent.registry.records import (
         Consent,
         ConsentMark,
         Dated,
@@ -42,8 +44,6 @@ if TYPE_CHECKING:
         Occupancy,
         Place,
     )
-    from agent.registry.explain import Explanation
-    from agent.registry.looks import AccessEntry
 
 COLUMNS = (
     *("fact", "id", "recipient", "channels", "step", "since", "until", "remark"),

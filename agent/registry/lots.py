@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from agent.registry.documents import covers
-from agent.registry.entries import NewAlias
 from agent.registry.fields import TYPES
+from agent.registry.inputs import NewAlias
 from agent.registry.labels import label_key
+from agent.registry.records import covers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from agent.registry.documents import Alias, Place
+    from agent.registry.records import Alias, Place
     from agent.registry.sheet import SheetRow
 
 PARTS = {

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.registry.documents import covers
 from agent.registry.index import Unknown
+from agent.registry.records import covers
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

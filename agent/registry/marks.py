@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.clock import stamp
 from agent.errors import NotYet, Refused
-from agent.words import _
+from agent.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from agent.registry.documents import ConsentMark
+    from agent.registry.records import ConsentMark
 
 
 class Marks(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 
 from agent.errors import Refused
-from agent.words import N_, _
+from agent.i18n import N_, _
 
 PLACES = {"D": N_("dwelling"), "C": N_("common"), "B": N_("building")}
 OCCUPANCY, GATEWAY = "H", "G"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from tinydb import TinyDB
 
 from agent.errors import NotRecorded, Refused
+from agent.i18n import _
 from agent.log_fields import LogEvent, fields
 from agent.registry.admission import Author
 from agent.registry.admit_bases import (
@@ -37,7 +38,8 @@ from agent.registry.admit_meters import (
 )
 from agent.registry.admit_people import admit_occupancies
 from agent.registry.admit_places import admit_aliases, admit_places
-from agent.registry.documents import (
+from agent.registry.index import RegistryIndex, Unknown
+from agent.registry.records import (
     Alias,
     Consent,
     ConsentMark,
@@ -49,12 +51,10 @@ from agent.registry.documents import (
     Withdrawal,
     Word,
 )
-from agent.registry.effects import effects
-from agent.registry.index import RegistryIndex, Unknown
+from agent.registry.retractions import effects
 from agent.registry.storage import AtomicStorage
 from agent.registry.stored import from_row, to_row
 from agent.storage import made
-from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -63,8 +63,9 @@ if TYPE_CHECKING:
     from tinydb.storages import Storage
 
     from agent.model import Retraction
-    from agent.registry.documents import Document, OccupancyState
-    from agent.registry.entries import (
+    from agent.registry.consent_policy import Policy
+    from agent.registry.forms import Box
+    from agent.registry.inputs import (
         NewAlias,
         NewAnswer,
         NewConsent,
@@ -75,9 +76,8 @@ if TYPE_CHECKING:
         NewPlace,
         NewWithdrawal,
     )
-    from agent.registry.forms import Box
-    from agent.registry.gate import Policy
     from agent.registry.marks import Marks
+    from agent.registry.records import Document, OccupancyState
 
     Admit = Callable[..., list[Document]]
     State = tuple[Path, AtomicStorage, list[Document], RegistryIndex]

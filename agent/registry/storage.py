@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinydb.storages import Storage
 
-from agent.durable import DiskWriter, Reserve
+from agent.atomic_write import DiskWriter, Reserve
 from agent.errors import NotRecorded
 
 if TYPE_CHECKING:

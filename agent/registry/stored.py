@@ -6,7 +6,7 @@ from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
 
-from agent.registry.documents import (
+from agent.registry.records import (
     Alias,
     Consent,
     ConsentMark,

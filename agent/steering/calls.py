@@ -6,28 +6,28 @@ from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
-from agent.authority import claims
-from agent.authority.refused import ObjectCode
 from agent.clock import stamp
-from agent.control import course, hours
+from agent.control import hours, schedule
 from agent.control.claims import order_of
 from agent.control.guard import fresh, measured, plain
 from agent.control.history import sentences
+from agent.control.hold_record import Phase
 from agent.control.model import No, OrderState
-from agent.control.row import Phase
 from agent.control.stamps import elapsed
 from agent.control.stop import OPTED_OUT_FOR
 from agent.errors import Refused
+from agent.trust import claims
+from agent.trust.error_codes import ObjectCode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from agent.authority.verify import Verified
-    from agent.control.fitted import Fitted
-    from agent.control.keeper import Keeper
-    from agent.control.row import HoldRecord
+    from agent.control.configured_control import Fitted
+    from agent.control.controller import Keeper
+    from agent.control.hold_record import HoldRecord
     from agent.control.settings import WatchdogSettings
-    from agent.steering.wiring import Steering
+    from agent.steering.setup import Steering
+    from agent.trust.verify import Verified
 
 
 def held(steering: Steering) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def _control(steering: Steering, name: str, fit: Fitted) -> dict[str, Any]:
     row = rows[0] if rows else None
     events = journal.of(fit.key)
     event = journal.events.get((row.jti, name)) if row else None
-    later = [one for one in events if one.state in course.WAITING and one.begin > now.wall]
+    later = [one for one in events if one.state in schedule.WAITING and one.begin > now.wall]
     out = memo.opted_out is not None and elapsed(memo.opted_out, now) < memo.opt_lasts
     return {
         "point": "/".join(fit.key),
@@ -132,8 +132,10 @@ async def dry_run(steering: Steering, verified: Verified) -> dict[str, Any]:
             found[name] = {"would": "be refused", "code": str(event), "words": event.words}
             continue
         fit = steering.keeper.fits[name]
-        others = [one for one in steering.keeper.journal.of(fit.key) if one.state in course.WAITING]
-        rival = course.winner([event, *course.in_time(others, event.begin)])
+        others = [
+            one for one in steering.keeper.journal.of(fit.key) if one.state in schedule.WAITING
+        ]
+        rival = schedule.winner([event, *schedule.in_time(others, event.begin)])
         found[name] = {
             "would": "be done" if rival is event else "lose against a stronger order",
             "value": plain(order.value) if order.value is not None else None,

@@ -11,11 +11,11 @@ from agent.control.guard import plain
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.authority.member import Member
     from agent.control.journal import Journal
     from agent.control.model import Grant
     from agent.control.stamps import Moment
-    from agent.steering.wiring import Steering
+    from agent.steering.setup import Steering
+    from agent.trust.signer import Member
 
 
 def grants(steering: Steering, members: Mapping[str, Member]) -> list[dict[str, Any]]:

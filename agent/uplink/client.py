@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from paho.mqtt.client import Client
     from paho.mqtt.enums import MQTTErrorCode
 
-    from agent.uplink.hello import Hello
+    from agent.uplink.connect_options import Hello
 
 CONNECT_SECONDS = 10.0
 AT_ONCE = 10

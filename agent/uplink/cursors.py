@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from agent.durable import later
+from agent.atomic_write import later
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,10 +20,10 @@ from agent.buffer.receipts import parse
 from agent.clock import monotonic
 from agent.errors import NotRecorded, NotStored, TooLarge
 from agent.log_fields import LogEvent, fields
+from agent.uplink.backup_message import LARGEST_RECEIPT, held
 from agent.uplink.cms import Envelope
-from agent.uplink.condition import condition
 from agent.uplink.container import Packing
-from agent.uplink.courier import (
+from agent.uplink.file_transfer import (
     OBJECTS,
     OUT,
     RECEIPT,
@@ -33,13 +33,13 @@ from agent.uplink.courier import (
     carry,
     name,
 )
-from agent.uplink.keepsake import LARGEST_RECEIPT, held
-from agent.uplink.place import place
-from agent.uplink.reasons import SealedOtherwise
+from agent.uplink.publish_codes import SealedOtherwise
+from agent.uplink.remote_folder import place
+from agent.uplink.request_worker import in_turns
 from agent.uplink.settings.container import Container
 from agent.uplink.settings.files import SEAL_BYTES, Settings
 from agent.uplink.signing import may_sign
-from agent.uplink.turns import in_turns
+from agent.uplink.status import condition
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
@@ -48,9 +48,9 @@ if TYPE_CHECKING:
 
     from agent.buffer.thread import OneThread
     from agent.model import BatchId, Receipt, SealedBatch
+    from agent.uplink.backup_message import Keepsake
     from agent.uplink.base import Station, Turn
-    from agent.uplink.courier import RemoteFile, RemoteFolder
-    from agent.uplink.keepsake import Keepsake
+    from agent.uplink.file_transfer import RemoteFile, RemoteFolder
 
 log = logging.getLogger(__name__)
 

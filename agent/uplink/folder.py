@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from agent.errors import NotStored, UplinkLost
-from agent.uplink.courier import IN, OUT, RemoteFile
+from agent.uplink.file_transfer import IN, OUT, RemoteFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ MOST_NAMES = 50_000
 
 
 class Folder:
-    """Files under one path (agent.uplink.courier.Far)."""
+    """Files under one path (agent.uplink.file_transfer.Far)."""
 
     def __init__(self, root: Path, folders: tuple[str, ...] = (IN, OUT)) -> None:
         """Raises UplinkLost where it is not there with its folders: an empty mount point."""

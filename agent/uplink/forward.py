@@ -20,21 +20,21 @@ from agent.errors import (
     TooLarge,
     UplinkLost,
 )
-from agent.lifetime import end, together
 from agent.model import Lane, Receipt
+from agent.tasks import end, together
 from agent.uplink import pacing
-from agent.uplink.course import Course, Flight
-from agent.uplink.reasons import NobodyThere, NotNow
+from agent.uplink.publish_codes import NobodyThere, NotNow
+from agent.uplink.send_scheduler import Course, Flight
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Collection
 
-    from agent.buffer.verdict import Settled
+    from agent.buffer.receipt_evaluation import Settled
     from agent.clock import Clock
     from agent.model import BatchId, SealedBatch
     from agent.uplink.base import Uplink
-    from agent.uplink.delivery import Delivery
+    from agent.uplink.delivery_state import Delivery
     from agent.uplink.sending import SendingSpool
 
 

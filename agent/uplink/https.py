@@ -18,13 +18,13 @@ from agent.clock import monotonic, seconds
 from agent.enrolment.tls import context, doubt
 from agent.errors import BatchRejected, NotRecorded, NotStored, TooLarge, UplinkLost
 from agent.log_fields import LogEvent, fields
-from agent.uplink.answers import STORED, judge
-from agent.uplink.condition import condition
-from agent.uplink.exchange import asking
-from agent.uplink.keepsake import held
-from agent.uplink.reasons import SealedOtherwise
+from agent.uplink.backup_message import held
+from agent.uplink.http_client import asking
+from agent.uplink.publish_codes import SealedOtherwise
+from agent.uplink.request_worker import in_turns, within
+from agent.uplink.response_codes import STORED, judge
 from agent.uplink.settings.https import Settings
-from agent.uplink.turns import in_turns, within
+from agent.uplink.status import condition
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
     from agent.buffer.thread import OneThread
     from agent.model import BatchId, Receipt, SealedBatch
+    from agent.uplink.backup_message import Keepsake
     from agent.uplink.base import Station, Turn
-    from agent.uplink.exchange import PlatformRequests
-    from agent.uplink.keepsake import Keepsake
+    from agent.uplink.http_client import PlatformRequests
 
 log = logging.getLogger(__name__)
 

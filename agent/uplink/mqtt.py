@@ -15,12 +15,12 @@ from agent.enrolment.tls import context, doubt
 from agent.errors import NotRecorded, Refused, TooLarge, UplinkLost
 from agent.log_fields import LogEvent, LogNames, fields
 from agent.model import Lane
-from agent.uplink.condition import condition
-from agent.uplink.ended import all_sent
-from agent.uplink.hello import Hello
-from agent.uplink.keepsake import held, parts
-from agent.uplink.reasons import SealedOtherwise, judge
+from agent.uplink.backup_message import held, parts
+from agent.uplink.connect_options import Hello
+from agent.uplink.end_marker import all_sent
+from agent.uplink.publish_codes import SealedOtherwise, judge
 from agent.uplink.settings.mqtt import Settings, address
+from agent.uplink.status import condition
 from agent.uplink.topics import Topics
 from agent.uplink.wire import HttpConnection, Message, connect
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from agent.model import Receipt, SealedBatch
     from agent.settings import Secret
+    from agent.uplink.backup_message import Keepsake
     from agent.uplink.base import Station, Turn
-    from agent.uplink.keepsake import Keepsake
 
 log = logging.getLogger(__name__)
 

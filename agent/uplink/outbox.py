@@ -11,10 +11,10 @@ from agent.errors import Refused
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from agent.buffer.announced import Item
+    from agent.buffer.announcements import Item
+    from agent.buffer.receipt_evaluation import Settled
     from agent.buffer.spool import Spool
     from agent.buffer.thread import OneThread
-    from agent.buffer.verdict import Settled
     from agent.clock import Clock
     from agent.model import BatchId, Lane, Receipt, Retraction, SealedBatch, Series
 

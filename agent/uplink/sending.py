@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from agent.buffer.verdict import Settled
+    from agent.buffer.receipt_evaluation import Settled
     from agent.model import BatchId, Lane, Receipt, SealedBatch
 
 

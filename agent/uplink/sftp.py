@@ -21,16 +21,16 @@ import paramiko
 from paramiko.ssh_exception import IncompatiblePeer
 
 from agent.errors import NotStored, Refused, UplinkLost
-from agent.uplink.courier import IN, OUT, RemoteFile
+from agent.uplink.file_transfer import IN, OUT, RemoteFile
 from agent.uplink.hostkey import host_key
-from agent.uplink.packets import ENDLESS, MOST, BoundedSocket, Checked
+from agent.uplink.sftp_packets import ENDLESS, MOST, BoundedSocket, Checked
 from agent.uplink.traffic import used
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.settings import Secret
-    from agent.uplink.turns import Connection
+    from agent.uplink.request_worker import Connection
 
 PIECE = 32_768
 """bytes of one write: what every server takes"""
@@ -56,7 +56,7 @@ class Server:
 
 
 class Sftp:
-    """Files of one server (agent.uplink.courier.Far)."""
+    """Files of one server (agent.uplink.file_transfer.Far)."""
 
     def __init__(self, wire: BoundedSocket, channel: paramiko.Channel, address: Server) -> None:
         """Raises what paramiko raises where the other end does not speak SFTP."""

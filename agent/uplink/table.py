@@ -13,8 +13,8 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from agent.authority.strict import LARGEST_EXPONENT
 from agent.channels import channels
+from agent.trust.strict import LARGEST_EXPONENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

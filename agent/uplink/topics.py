@@ -20,7 +20,7 @@ class Topics(NamedTuple):
 
     @property
     def building(self) -> str:
-        """The building file, in parts (agent.uplink.keepsake)."""
+        """The building file, in parts (agent.uplink.backup_message)."""
         return f"gardien/{self.gateway}/{self.recipient}/up/building"
 
     @property

@@ -29,7 +29,7 @@ from agent.enrolment.tls import explain, refusal
 from agent.errors import UplinkLost
 from agent.uplink import client
 from agent.uplink.client import CONNECT_SECONDS
-from agent.uplink.hello import BrokerLimits, Hello, limits
+from agent.uplink.connect_options import BrokerLimits, Hello, limits
 from agent.uplink.pending import Pending
 from agent.uplink.traffic import used
 

@@ -10,24 +10,24 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.clock import monotonic
-from agent.config.afford import affordable
+from agent.config.data_budget import affordable
 from agent.enrolment import credential
 from agent.errors import UplinkLost
-from agent.lifetime import ConnectionFields, keep_open, together
 from agent.log_fields import LogEvent, fields
-from agent.outlet import outcomes
+from agent.recipient import outcomes
+from agent.tasks import ConnectionFields, keep_open, together
 from agent.uplink import budget, pacing, transport
 from agent.uplink.base import Station
 from agent.uplink.forward import forward
-from agent.upstream.document import document, news
-from agent.upstream.offering import kept, offer
-from agent.upstream.proving import Proving
+from agent.upstream.backup_upload import kept, offer
+from agent.upstream.certificate_proof import Proving
 from agent.upstream.route import Route
+from agent.upstream.status_document import document, news
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
-    from agent.house import House, Outlet
+    from agent.gateway import House, Outlet
     from agent.uplink.base import Uplink
 
 LONGEST_WAIT = 300.0

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from agent.enrolment.settings import Enrolment
-    from agent.house import House
+    from agent.gateway import House
 
 
 class Requester(Protocol):

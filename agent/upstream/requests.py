@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from agent.authority.refused import Forged, ObjectCode
 from agent.errors import NotRecorded, Refused
+from agent.trust.error_codes import Forged, ObjectCode
 
 if TYPE_CHECKING:
-    from agent.authority.claims import Request
-    from agent.authority.verify import Verified
-    from agent.house import House, Outlet
+    from agent.gateway import House, Outlet
     from agent.lines import LinkDevices
     from agent.pipeline.device import Device
+    from agent.trust.claims import Request
+    from agent.trust.verify import Verified
 
 
 async def obey(house: House, said: Request) -> str:

@@ -13,13 +13,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.buffer.database import Damaged
-from agent.buffer.leftover import recipient_of, recipients_of, spool_of
+from agent.buffer.orphaned_spools import recipient_of, recipients_of, spool_of
 from agent.buffer.rotation import NotOurs
 from agent.buffer.thread import in_own_thread
 from agent.clock import monotonic, stamp
 from agent.errors import Refused, SpoolFull, StorageFailed
 from agent.log_fields import LogEvent, fields
-from agent.outlet import memory_of, shelf_opening, spool_opening
+from agent.recipient import memory_of, shelf_opening, spool_opening
 from agent.registry import identity
 from agent.state import judged
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from agent.buffer.shelf import UnassignedStore
     from agent.buffer.spool import Spool
     from agent.buffer.thread import OneThread
-    from agent.house import House
+    from agent.buffer.unassigned_store import UnassignedStore
+    from agent.gateway import House
 
     Tell = Callable[[dict[str, Any]], Awaitable[None]]
 

@@ -11,13 +11,13 @@ from pydantic import ValidationError
 
 from agent.clock import monotonic
 from agent.errors import NotRecorded, Refused, UplinkLost
-from agent.moving import PROBE_EVERY, PROVE_WITHIN, address
+from agent.uplink_migration import PROBE_EVERY, PROVE_WITHIN, address
 from agent.upstream.requests import impossible, outlet_to
 
 if TYPE_CHECKING:
-    from agent.authority.claims import UplinkMove
-    from agent.house import House, Outlet
-    from agent.moving import Move
+    from agent.gateway import House, Outlet
+    from agent.trust.claims import UplinkMove
+    from agent.uplink_migration import Move
 
 LOOK = 0.5
 """seconds between two looks whether a receipt has come"""

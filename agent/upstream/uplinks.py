@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from agent.buffer.disclosed import words_of
-from agent.buffer.leftover import destroy, leftovers
+from agent.buffer.disclosures import words_of
+from agent.buffer.orphaned_spools import destroy, leftovers
 from agent.clock import stamp
 from agent.errors import Refused
-from agent.upstream.itself import moved
+from agent.upstream.gateway_status import moved
 from agent.upstream.route import standing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from agent.house import House, Outlet
+    from agent.gateway import House, Outlet
 
 
 async def listed(house: House, asker: object) -> dict[str, Any]:

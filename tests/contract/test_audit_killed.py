@@ -9,13 +9,13 @@ import sys
 
 import pytest
 
-from agent.authority.audit import FOLDER, Chain, verify
+from agent.trust.audit import FOLDER, Chain, verify
 
 ROUNDS = 40 if os.environ.get("GARDIEN_TORTURE") else 4
 WRITER = """
 import sys
 from pathlib import Path
-from agent.authority.audit import Chain
+from agent.trust.audit import Chain
 chain = Chain(Path(sys.argv[1]), lambda: 1.8e9, segment=20_000)
 while True:
     print(chain.append("object.accepted", {"jti": "x" * (chain.length % 400)}), flush=True)

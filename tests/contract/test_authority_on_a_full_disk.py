@@ -5,9 +5,9 @@ import hashlib
 
 import pytest
 
-from agent.durable import Reserve
+from agent.atomic_write import Reserve
 from agent.errors import NotRecorded
-from agent.registry.entries import NewPlace
+from agent.registry.inputs import NewPlace
 from agent.registry.registry import Registry
 from tests.contract.buffer.test_full_disk import hog
 from tests.unit.reception.desk import Here

@@ -8,11 +8,11 @@ import subprocess
 
 import pytest
 
-from agent import recovery
+from agent import backup
 from agent.app import visited
 from agent.calls import NOBODY, status
-from agent.clerk import CALLS, Caller
 from agent.registry import identity
+from agent.registry_api import CALLS, Caller
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_what_the_configuration_names_beside_itself_comes_along_and_no_private_k
     (site / "profiles").mkdir()
     (site / "profiles/our-meter.yaml").write_text("# ours\n")
     config.write_text(config.read_text() + f"links: !include lines.yaml  # {site}/away.pem\n")
-    assert recovery.texts(config) == {
+    assert backup.texts(config) == {
         name: (site / name).read_text()
         for name in (
             "config.yaml",
@@ -63,19 +63,19 @@ async def until(fact):
 
 
 def test_each_change_is_in_the_file_and_a_stick_that_is_away_is_told(site, monkeypatch):
-    monkeypatch.setattr(recovery, "LOOK", 0.05)
+    monkeypatch.setattr(backup, "LOOK", 0.05)
 
     def labels():
         files = list((site / "stick").glob("*.building"))
         if not files:
             return None
-        found, _ = recovery.opened(files[0].read_bytes(), site / "safe.key")
+        found, _ = backup.opened(files[0].read_bytes(), site / "safe.key")
         assert found["files"]["config.yaml"] == (site / "config.yaml").read_text()
         return "A-3-12" in json.dumps(found["registry"])
 
     async def scenario():
         async with visited(site / "config.yaml") as house:
-            job = asyncio.create_task(recovery.keep(house, site / "config.yaml"))
+            job = asyncio.create_task(backup.keep(house, site / "config.yaml"))
             await until(lambda: house.backup_said)
             events = (await status(house, NOBODY))["events"]
             assert any("building file is not up to date" in str(one) for one in events)

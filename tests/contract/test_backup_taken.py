@@ -10,13 +10,14 @@ import time
 
 import pytest
 
-from agent import recovery
+from agent import backup
 from agent.app import visited
-from agent.authority import trust
-from agent.authority.compact import take_apart
-from agent.authority.sign import Signer, new_jti, trust_list
 from agent.registry import identity
-from agent.steering.wiring import FILE
+from agent.steering.setup import FILE
+from agent.trust import trust_list
+from agent.trust.jws import take_apart
+from agent.trust.sign import Signer, new_jti
+from agent.trust.sign import trust_list as signed_list
 from tests.unit.authority.objects import DAY, RIGHT
 
 ROOT, COUNCIL, COMES = (Signer.new(name) for name in ("racine", "conseil syndical", "présidente"))
@@ -45,7 +46,7 @@ def listing(ver: int, *signers: Signer) -> bytes:
     ]  # fmt: skip
     said = {"ver": ver, "iss": "Métropole", "iat": NOW - DAY, "exp": NOW + 300 * DAY,
             "roots": [ROOT.public_jwk()], "threshold": 1, "keys": keys}  # fmt: skip
-    return trust_list(json.dumps(said), [ROOT])
+    return signed_list(json.dumps(said), [ROOT])
 
 
 def object_(typ: str, by: Signer, **said) -> bytes:
@@ -66,10 +67,10 @@ def test_a_grant_that_comes_again_after_a_restore_is_revoked_still(site):
         (site / "old/state" / FILE).touch()
         async with visited(site / "old/config.yaml") as house:
             raw = listing(1, COUNCIL)
-            house.reception_open().renew_trust(raw, trust.read(raw).sha256)
+            house.reception_open().renew_trust(raw, trust_list.read(raw).sha256)
             for one in (*grants, first):
                 await house.accept(one, "metropole")
-            return json.loads(json.dumps(recovery._content(house, {})))
+            return json.loads(json.dumps(backup._content(house, {})))
 
     async def goes_on() -> None:
         (site / "new/state" / FILE).touch()
@@ -84,5 +85,5 @@ def test_a_grant_that_comes_again_after_a_restore_is_revoked_still(site):
             assert COMES.kid in house.reception_open().known().revoked
 
     content = asyncio.run(lives())
-    recovery.restore(content, site / "new/state", "me")
+    backup.restore(content, site / "new/state", "me")
     asyncio.run(goes_on())

@@ -11,15 +11,15 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent.authority import audit
 from agent.calls import CALLS
-from agent.clerk import Caller
 from agent.cli import examine
 from agent.clock import stamp
 from agent.protection.breach import Breaches
 from agent.protection.stores import stores
-from agent.registry.entries import NewOccupancy
+from agent.registry.inputs import NewOccupancy
 from agent.registry.place import shown
+from agent.registry_api import Caller
+from agent.trust import audit
 from tests.contract.test_letter import DAY, US, Gateway, text_of
 
 HOUR = 3600

@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from typer.testing import CliRunner
 
-from agent import recovery
+from agent import backup
 from agent.app import visited
-from agent.clerk import Caller
 from agent.cli import app
 from agent.errors import Refused
 from agent.registry import identity
+from agent.registry_api import Caller
 from agent.uplink.cms import Envelope
 from hil.ca import CA, DAY, bundle
 
@@ -43,16 +43,16 @@ def written(site):
 
     async def asked():
         async with visited(site / "c.yaml") as house:
-            texts = recovery.texts(site / "c.yaml")
+            texts = backup.texts(site / "c.yaml")
             words = {"certificate": (site / "safe.pem").read_text(), "files": texts}
-            return await recovery.CALLS["backup"](house, ME, **words)
+            return await backup.CALLS["backup"](house, ME, **words)
 
     answer = asyncio.run(asked())
     return answer["gateway"], base64.b64decode(answer["file"])
 
 
 def opened(site, sealed, by=None):
-    return recovery.opened(sealed, site / "safe.pem", by)
+    return backup.opened(sealed, site / "safe.pem", by)
 
 
 def test_it_is_signed_by_the_gateways_certificate_and_believed_by_it_or_its_ca(site):
@@ -122,11 +122,11 @@ def test_who_restores_sees_whose_and_of_when_it_is_before_anything_is_made_of_it
 
 
 def test_the_one_that_is_kept_is_sealed_anew_once_there_is_a_certificate(site, monkeypatch):
-    monkeypatch.setattr(recovery, "LOOK", 0.02)
+    monkeypatch.setattr(backup, "LOOK", 0.02)
 
     async def scenario():
         async with visited(site / "c.yaml") as house, asyncio.timeout(30):
-            job = asyncio.ensure_future(recovery.keep(house, site / "c.yaml"))
+            job = asyncio.ensure_future(backup.keep(house, site / "c.yaml"))
             while house.building.latest is None:
                 await asyncio.sleep(0.02)
             assert opened(site, house.building.content())[1] is None

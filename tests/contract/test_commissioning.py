@@ -20,15 +20,15 @@ from typer.testing import CliRunner
 from agent import commission, privacy
 from agent.app import visited
 from agent.calls import CALLS
-from agent.clerk import Caller
 from agent.cli import app
 from agent.cli.status import _device_row
 from agent.clock import stamp
 from agent.errors import Refused
 from agent.model import Reading, Series
-from agent.outlet import open_outlet
+from agent.recipient import open_outlet
 from agent.registry import identity, place
 from agent.registry.index import Unknown
+from agent.registry_api import Caller
 from agent.roles import NEEDS, Right, Role
 from tests.contract.registry.test_beside import held
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from agent.authority.refused import Forged, ObjectCode
-from agent.registry.entries import NewWithdrawal
+from agent.registry.inputs import NewWithdrawal
 from agent.registry.place import mint
+from agent.trust.error_codes import Forged, ObjectCode
 from tests.unit.authority.objects import NAMES, SIGNERS
 from tests.unit.reception.desk import Here
 

@@ -12,8 +12,8 @@ import pytest
 from agent import local
 from agent.app import visited
 from agent.errors import Refused
-from agent.lifetime import Supervisor
 from agent.roles import EVERY_ROLE
+from agent.tasks import Supervisor
 from tests.memory import forget, peak
 
 CONFIG = "building: {{name: Test}}\nclock: {{source: system}}\nstate: {state}\n"
@@ -176,7 +176,7 @@ def test_no_more_are_answered_at_once_than_the_door_takes(tmp_path, monkeypatch)
 
 def test_every_argument_of_every_call_has_a_type_that_is_checked():
     from agent.calls import CALLS
-    from agent.clerk import TYPES, fit
+    from agent.registry_api import TYPES, fit
 
     for name, one in CALLS.items():
         with pytest.raises(Refused, match="takes no argument `nobody`"):

@@ -11,15 +11,15 @@ from contextlib import contextmanager
 
 import pytest
 
-from agent import durable
-from agent.authority.audit import FOLDER, Chain, verify
-from agent.authority.book import FILE, TrustStore
-from agent.durable import SILENT
+from agent import atomic_write
+from agent.atomic_write import SILENT
 from agent.errors import NotRecorded
-from agent.registry.entries import NewConsent, NewPlace, NewWithdrawal
-from agent.registry.gate import policy
-from agent.registry.looks import AccessLog
+from agent.registry.access_log import AccessLog
+from agent.registry.consent_policy import policy
+from agent.registry.inputs import NewConsent, NewPlace, NewWithdrawal
 from agent.registry.registry import Registry
+from agent.trust.audit import FOLDER, Chain, verify
+from agent.trust.store import FILE, TrustStore
 from tests import disks
 
 NOW = 1_795_000_000.0
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(not disks.available(), reason="mounting is for r
 
 @pytest.fixture
 def disk(monkeypatch):
-    monkeypatch.setattr(durable.DiskWriter, "patience", PATIENCE)
+    monkeypatch.setattr(atomic_write.DiskWriter, "patience", PATIENCE)
     with disks.disk() as made:
         yield made
         settled()
@@ -39,7 +39,7 @@ def disk(monkeypatch):
 
 def settled():
     """Return once the disk's thread has made all that waits."""
-    durable.DiskWriter.begin(lambda: None).result(60)
+    atomic_write.DiskWriter.begin(lambda: None).result(60)
 
 
 @contextmanager
@@ -132,8 +132,8 @@ def test_small_files_wait_for_nobody(disk):
             looks.note("me", "bases", "A-1", NOW)
         began = time.monotonic()
         with pytest.raises(NotRecorded, match=SILENT):
-            durable.write(disk.folder / "small", b"")
+            atomic_write.write(disk.folder / "small", b"")
         assert time.monotonic() - began < PATIENCE  # it is known not to answer
-        durable.later.write(disk.folder / "traffic.json", b"{}")
-    assert durable.later.settle(60)
+        atomic_write.later.write(disk.folder / "traffic.json", b"{}")
+    assert atomic_write.later.settle(60)
     assert (disk.folder / "traffic.json").read_bytes() == b"{}"

@@ -12,19 +12,19 @@ import pytest
 from typer.testing import CliRunner
 
 from agent.app import visited
-from agent.buffer.disclosed import words_of
-from agent.buffer.leftover import destroy, spool_of
-from agent.buffer.shelf import UnassignedStore, UnassignedValue
+from agent.buffer.disclosures import words_of
+from agent.buffer.orphaned_spools import destroy, spool_of
 from agent.buffer.thread import in_own_thread
+from agent.buffer.unassigned_store import UnassignedStore, UnassignedValue
 from agent.calls import CALLS
-from agent.clerk import Caller
 from agent.cli import app
 from agent.clock import stamp
-from agent.house import policy_of
+from agent.gateway import policy_of
 from agent.model import Lane, Reading, Series, SlotMark
-from agent.outlet import open_outlet
+from agent.recipient import open_outlet
 from agent.registry import identity
-from agent.registry.entries import (
+from agent.registry.forms import Box
+from agent.registry.inputs import (
     NewAlias,
     NewAnswer,
     NewConsent,
@@ -33,8 +33,8 @@ from agent.registry.entries import (
     NewOccupancy,
     NewPlace,
 )
-from agent.registry.forms import Box
 from agent.registry.place import shown
+from agent.registry_api import Caller
 from tests.contract.buffer.far import FOREVER, receipt_for
 
 DAY = 86_400

@@ -11,8 +11,8 @@ from agent.app import visited
 from agent.calls import CALLS, NOBODY, status
 from agent.cli import app
 from agent.errors import Refused
-from agent.registry.entries import NewConsent, NewPlace
-from agent.registry.gate import steps_wanted
+from agent.registry.consent_policy import steps_wanted
+from agent.registry.inputs import NewConsent, NewPlace
 from agent.registry.registry import Registry
 from tests.unit.registry.building import FR, HEAT
 

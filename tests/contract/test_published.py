@@ -11,12 +11,12 @@ from functools import partial
 
 import pytest
 
-from agent.buffer.disclosed import words_of
-from agent.buffer.leftover import destroy
-from agent.house import policy_of
+from agent.buffer.disclosures import words_of
+from agent.buffer.orphaned_spools import destroy
+from agent.gateway import policy_of
 from agent.protection.published import HELD_BY
 from agent.protection.stores import stores
-from agent.registry.entries import NewConsent, NewOccupancy
+from agent.registry.inputs import NewConsent, NewOccupancy
 from tests.contract.test_letter import DAY, MANAGER, US, Gateway, text_of
 from tests.contract.upstream.running import at_work
 

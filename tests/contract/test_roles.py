@@ -11,18 +11,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent import local, panel
+from agent import control_api, local
 from agent.app import visited
-from agent.authority.audit import Chain
 from agent.calls import CALLS
-from agent.clerk import Caller
 from agent.cli import audit, command_line, control, examine
 from agent.config.models import Building
 from agent.errors import Refused
 from agent.registry import identity
-from agent.registry.looks import EVERYBODY, AccessLog
+from agent.registry.access_log import EVERYBODY, AccessLog
+from agent.registry_api import Caller
 from agent.roles import EVERY_ROLE, HELD, NEEDS, Right, Role, see_that_it_may
 from agent.state import acting_as
+from agent.trust.audit import Chain
 from tests.contract.control.test_desk import Bench
 
 TOP = Path(__file__).parents[2]
@@ -302,7 +302,7 @@ def test_the_record_of_a_stop_names_the_person_and_the_account(call, words, kind
     )  # fmt: skip
 
     def asked(who, **more):
-        made = panel.CALLS[f"control.{call}"]
+        made = control_api.CALLS[f"control.{call}"]
         return asyncio.run(made(house, Caller(who, nobody), name="boiler-offset", **words, **more))
 
     for who in ("root", "installer"):
@@ -324,7 +324,7 @@ def test_a_reader_sees_that_somebody_opted_out_and_not_in_whose_words(tmp_path):
                 keeper=bench.site.keeper, writer=SimpleNamespace(failing=""), holds=list
             )
             words = {"name": "boiler-offset", "reason": "the baby of A-3-12 is ill"}
-            await panel.CALLS["control.opt_out"](
+            await control_api.CALLS["control.opt_out"](
                 house, Caller("omar", nobody), named="Eva", **words
             )
             askers = [Caller("paul", nobody, frozenset({role})) for role in ("operator", "reader")]

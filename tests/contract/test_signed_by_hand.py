@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from typer.testing import CliRunner
 
-from agent.authority.compact import take_apart
 from agent.cli import app
 from agent.registry.place import mint
+from agent.trust.jws import take_apart
 
 RECIPIENT = "energie.metropole.example"
 

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from agent import privacy
+from agent.aggregate_report import NOT_READ, OWN_METER
 from agent.app import visited
-from agent.clerk import Caller
 from agent.pipeline import groups, totals
-from agent.registry.entries import NewConsent, NewInstallation, NewPlace
-from agent.summed import NOT_READ, OWN_METER
+from agent.registry.inputs import NewConsent, NewInstallation, NewPlace
+from agent.registry_api import Caller
 
 WHOLE = "B6ASQZ1Y2KSAA3Y"
 US = "centre.example"

@@ -13,15 +13,15 @@ from typer.testing import CliRunner
 from agent import syndic
 from agent.app import visited
 from agent.calls import CALLS, NOBODY, status
-from agent.clerk import Caller
 from agent.cli import app
 from agent.clock import stamp
 from agent.entry import _in_words
 from agent.errors import Refused
-from agent.house import policy_of
-from agent.registry.entries import NewConsent, NewOccupancy, NewPlace
-from agent.registry.exported import ClearChange, Doubt
+from agent.gateway import policy_of
+from agent.registry.inputs import NewConsent, NewOccupancy, NewPlace
 from agent.registry.place import shown
+from agent.registry.syndic_export import ClearChange, Doubt
+from agent.registry_api import Caller
 from hil.sshd import sftp_server
 from tests.contract.test_letter import DAY, Gateway
 

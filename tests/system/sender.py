@@ -19,11 +19,11 @@ from agent.buffer.spool import Spool
 from agent.buffer.thread import in_own_thread
 from agent.clock import Clock
 from agent.errors import UplinkLost
-from agent.lifetime import end, keep_open
 from agent.model import Reading, Series, SlotMark
+from agent.tasks import end, keep_open
 from agent.uplink import transport
 from agent.uplink.base import Station
-from agent.uplink.delivery import Delivery
+from agent.uplink.delivery_state import Delivery
 from agent.uplink.forward import forward
 from agent.uplink.outbox import SpoolOutbox
 from agent.uplink.pacing import Rhythm

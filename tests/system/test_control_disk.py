@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from agent.durable import SILENT
+from agent.atomic_write import SILENT
 from agent.storage import HOLDS_END_AFTER, PROBED_EVERY, READ_ONLY
 from hil.bacnet.process import BoilerRoom
 from tests import disks

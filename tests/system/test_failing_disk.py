@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from agent import local
-from agent.durable import SILENT
+from agent.atomic_write import SILENT
 from agent.errors import Refused
 from agent.registry import identity
 from agent.registry.place import mint

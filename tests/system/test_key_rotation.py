@@ -15,8 +15,8 @@ from functools import partial
 import pytest
 
 from agent.buffer.batch import BatchHead
-from agent.buffer.leftover import spool_of
 from agent.buffer.memory import KEPT
+from agent.buffer.orphaned_spools import spool_of
 from agent.buffer.spool import Spool
 from agent.model import Reading, Series
 from agent.registry import identity

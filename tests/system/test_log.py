@@ -103,7 +103,7 @@ def test_an_entry_says_in_fields_what_it_is_about(with_library):
     assert {one["_TRANSPORT"] for one in (uplink, line)} == {"journal"}
     assert uplink["PRIORITY"] == "4"
     assert uplink["MESSAGE"].startswith("WARNING uplink centre lost, trying again")
-    assert uplink["CODE_FILE"].endswith("agent/lifetime.py")
+    assert uplink["CODE_FILE"].endswith("agent/tasks.py")
     stopping = only(entries, LogEvent.STOPPING)
     assert stopping["PRIORITY"] == "6"
 

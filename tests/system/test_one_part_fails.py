@@ -21,15 +21,15 @@ from paho.mqtt import subscribe
 from agent import app, local
 from agent.buffer.database import Damaged
 from agent.buffer.spool import Spool
-from agent.control.keeper import Keeper
+from agent.control.controller import Keeper
 from agent.drivers.modbus.bus import Bus
-from agent.exports import Exports
-from agent.house import House
-from agent.moving import Moves
-from agent.pipeline.gate import Gate
-from agent.pipeline.poll import Poller
+from agent.export_log import Exports
+from agent.gateway import House
+from agent.pipeline.poller import Poller
+from agent.pipeline.row_assignment import Gate
 from agent.registry import identity
 from agent.registry.place import mint
+from agent.uplink_migration import Moves
 from hil.broker import broker
 from hil.building import Building as Meters
 from hil.charger import Charger

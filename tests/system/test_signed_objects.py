@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.authority.sign import Signer, new_jti
-from agent.authority.trust import read
 from agent.registry.place import mint
+from agent.trust.sign import Signer, new_jti
+from agent.trust.trust_list import read
 from hil.signers import Signers
 from tests.system.test_daemon import House, until
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import pytest
 
-from agent.registry.entries import NewInstallation, NewPlace
+from agent.registry.inputs import NewInstallation, NewPlace
 from agent.registry.registry import Registry
 from hil.broker import broker
 from hil.building import Building

@@ -21,10 +21,7 @@ from openpyxl import Workbook
 from paho.mqtt.client import MQTTv5, MQTTv311
 from paramiko import SSHException
 
-from agent import clerk, local, recovery
-from agent.authority import canonical, compact, strict, trust, verify
-from agent.authority import claims as claim_rules
-from agent.authority.refused import Forged
+from agent import backup, local, registry_api
 from agent.buffer import receipts
 from agent.calls import CALLS
 from agent.config import tree
@@ -32,17 +29,29 @@ from agent.config.load import examine
 from agent.drivers.bacnet import services, tags
 from agent.drivers.mbus import decode, dib, explain, frame, header, value, vib
 from agent.drivers.mbus.errors import MbusError
-from agent.drivers.modbus import answer, owed, rtu, tcpwire
+from agent.drivers.modbus import answer, late_responses, rtu, tcpwire
 from agent.drivers.modbus.stream import ByteStream
 from agent.enrolment import est, response
 from agent.errors import NotStored, Refused, UplinkLost
-from agent.reception import placemap
+from agent.inbox import placemap
 from agent.registry import sheet, workbook
 from agent.registry.place import mint
-from agent.uplink import client, ended, exchange, incoming, keepsake, packets, sftp, unsealed
-from agent.uplink.hello import Hello
+from agent.trust import canonical, jws, strict, trust_list, verify
+from agent.trust import claims as claim_rules
+from agent.trust.error_codes import Forged
+from agent.uplink import (
+    backup_message,
+    client,
+    end_marker,
+    http_client,
+    incoming,
+    open_batch,
+    sftp,
+    sftp_packets,
+)
+from agent.uplink.connect_options import Hello
+from agent.uplink.request_worker import Connection
 from agent.uplink.settings.https import Settings
-from agent.uplink.turns import Connection
 from hil.ca import CA
 from tests.unit.authority.objects import RIGHT, SIGNERS, checked, claims, signed
 from tests.unit.authority.test_trust import made
@@ -89,7 +98,7 @@ def mqtt(version: int, raw: bytes) -> None:
 def http(raw: bytes) -> object:
     """As our client reads an answer to its question for objects, without the TCP."""
     settings = Settings(recipient="r.example", url="http://127.0.0.1:9", timeout=5.0)
-    with exchange.asking(settings, None, "", Connection()) as far:
+    with http_client.asking(settings, None, "", Connection()) as far:
         pools = far._session.get_adapter("http://").poolmanager.pool_classes_by_scheme
         ends = []
 
@@ -186,19 +195,19 @@ def socket_call(raw: bytes) -> None:
     local._sizes(asked)
     name, arguments = asked.get("call"), asked.get("args") or {}
     if isinstance(name, str) and name in CALLS and isinstance(arguments, dict):
-        clerk.fit(CALLS[name], arguments)
+        registry_api.fit(CALLS[name], arguments)
 
 
 def words(raw: bytes) -> None:
     """What a platform says beside receipts."""
-    ended.all_sent(raw, "G/1/B")
-    keepsake.held(raw, "G1", "r.example")
+    end_marker.all_sent(raw, "G/1/B")
+    backup_message.held(raw, "G1", "r.example")
 
 
 def batch_file(raw: bytes, folder: Path) -> None:
     path = folder / "batch"
     path.write_bytes(raw)
-    unsealed.unsealed(path, None)
+    open_batch.unsealed(path, None)
 
 
 def modbus_tcp(raw: bytes) -> None:
@@ -216,7 +225,7 @@ def modbus_tcp(raw: bytes) -> None:
 
 def modbus_rtu(raw: bytes) -> None:
     request = bytes((3, 0, 0, 0, 2))
-    debts = owed.LateResponses()
+    debts = late_responses.LateResponses()
     debts.asked(1, request, 0.0)
     debts.settle(raw)
     rtu.asked_in(raw, rtu.framed(1, request))
@@ -271,7 +280,7 @@ def workbook_seed() -> bytes:
 
 
 def building(raw: bytes) -> None:
-    recovery._read(raw)
+    backup._read(raw)
 
 
 def compressed(enter: Callable[[bytes], object], how: Callable[[bytes], bytes]) -> Any:
@@ -289,7 +298,7 @@ BATCH = json.dumps(
 ).encode()  # fmt: skip
 OBJECT = base64.b64encode(signed("dr-revoke+jwt")).decode()
 BUILDING = json.dumps(
-    {"schema": recovery.SCHEMA, "gateway": mint("G"), "made": "2026-01-01T00:00:00Z",
+    {"schema": backup.SCHEMA, "gateway": mint("G"), "made": "2026-01-01T00:00:00Z",
      "revision": 3, "registry": None, "trust": None, "revoked": [], "taken_back": [],
      "versions": [], "waiting": [{"via": "r.example", "object": OBJECT}],
      "files": {"config.yaml": "building: {name: a}"}}
@@ -307,7 +316,7 @@ clock: {source: system}
 CSV = 'label;type;since\nA-1;dwelling;2026-01-01\n"A;2";common;\nÀ-3;dwelling;01.02.2026\n'
 WORDS = (
     {"schema": "gardien/objects-end/1", "audience": "G/1/B"},
-    {"schema": keepsake.RECEIPT, "gateway": "G1", "recipient": "r.example", "sha256": "00"},
+    {"schema": backup_message.RECEIPT, "gateway": "G1", "recipient": "r.example", "sha256": "00"},
 )
 MAP = (
     "place_id;type;parent;label;scheme;value;valid_from;valid_to\n"
@@ -357,19 +366,19 @@ def parsers(folder: Path) -> dict[str, Parser]:
             partial(mqtt, MQTTv5), [five, *PACKETS], modules=(incoming,), most=150_000
         ),
         "MQTT 3.1.1": Parser(partial(mqtt, MQTTv311), [four], modules=(incoming,), most=150_000),
-        "HTTP answers": Parser(http, ANSWERS, (UplinkLost,), (exchange, response)),
+        "HTTP answers": Parser(http, ANSWERS, (UplinkLost,), (http_client, response)),
         "SFTP answers": Parser(
-            files, sftp_seeds(), (UplinkLost, *OPENING), (sftp, packets),
+            files, sftp_seeds(), (UplinkLost, *OPENING), (sftp, sftp_packets),
         ),
         "receipts": Parser(
             receipts.parse, [json.dumps(GOOD).encode()], (ValueError,), (receipts, strict)
         ),
         "words of the platform": Parser(
             words,
-            [json.dumps(one).encode() for one in WORDS], (), (ended, keepsake),
+            [json.dumps(one).encode() for one in WORDS], (), (end_marker, backup_message),
         ),
         "signed objects": Parser(
-            checked, objects, (Forged,), (compact, strict, verify, claim_rules, canonical)
+            checked, objects, (Forged,), (jws, strict, verify, claim_rules, canonical)
         ),
         "claims": Parser(
             vouched, [json.dumps(claims(typ)).encode() for typ in RIGHT], (Forged,), (claim_rules,)
@@ -378,9 +387,12 @@ def parsers(folder: Path) -> dict[str, Parser]:
             lambda raw: placemap.read_map(raw.decode("utf-8", "replace"), "map", ()),
             [MAP.encode()], (Refused,), (placemap, sheet),
         ),
-        "trust lists": Parser(trust.read, [made()], (Forged,), (trust, strict)),
+        "trust lists": Parser(trust_list.read, [made()], (Forged,), (trust_list, strict)),
         "local socket": Parser(
-            socket_call, [json.dumps(one).encode() for one in calls], (Refused,), (clerk, local)
+            socket_call,
+            [json.dumps(one).encode() for one in calls],
+            (Refused,),
+            (registry_api, local),
         ),
         "EST answers": Parser(
             lambda raw: est._certificates(base64.b64encode(raw)), [der], (Refused,), (est,)
@@ -389,24 +401,24 @@ def parsers(folder: Path) -> dict[str, Parser]:
             est._certificates, [base64.encodebytes(der)], (Refused,), (est,)
         ),
         "batch files": Parser(
-            batch, [zipped(BATCH), gzipped(BATCH)], (Refused,), (unsealed,)
+            batch, [zipped(BATCH), gzipped(BATCH)], (Refused,), (open_batch,)
         ),
         "batch texts": Parser(
             compressed(batch, zipped),
             [BATCH, b"batch;row;value\nG1/r.example/e/1;1;2\n", b"batch;row;batch\nG1/r/e/1;1\n"],
-            (Refused,), (unsealed,),
+            (Refused,), (open_batch,),
         ),
-        "building files": Parser(building, [gzipped(BUILDING)], (Refused,), (recovery,)),
+        "building files": Parser(building, [gzipped(BUILDING)], (Refused,), (backup,)),
         "building texts": Parser(
             compressed(building, partial(gzipped, compresslevel=1)), [BUILDING], (Refused,),
-            (recovery,),
+            (backup,),
         ),
         "Modbus TCP": Parser(
             modbus_tcp, [TCP, TCP * 2, TCP[:7] + b"\x83\2"], (), (tcpwire, answer)
         ),
         "Modbus RTU": Parser(
             modbus_rtu, [RTU, RTU * 2, rtu.framed(1, b"\x83\2"), rtu.framed(9, RTU[1:-2])], (),
-            (rtu, owed, answer),
+            (rtu, late_responses, answer),
         ),
         "M-Bus frames": Parser(
             lambda raw: list(explain.explained(raw)), [long_frame(REAL)], (MbusError,),

@@ -34,7 +34,7 @@ CLOCK = "tests/contract/pipeline/test_wrong_clock.py"
 FULL = "tests/contract/buffer/test_full_disk_rules.py"
 GUARDS = {
     "the supervisor's catch": Guard(
-        "agent/lifetime.py",
+        "agent/tasks.py",
         "if component.ending or isinstance(error, component.passes):",
         "if True:",
         (
@@ -52,7 +52,7 @@ GUARDS = {
         ),
     ),
     "the reserve of a spool": Guard(
-        "agent/buffer/room.py",
+        "agent/buffer/capacity.py",
         "return max(HEADROOM, size // RESERVE_SHARE)",
         "return 0",
         (f"{FULL}::test_B_retraction_not_sealed",),

@@ -20,8 +20,8 @@ import paho.mqtt.publish
 import pytest
 
 from agent.calls import CALLS
-from agent.clerk import Caller
 from agent.registry import identity
+from agent.registry_api import Caller
 from hil.broker import broker
 from hil.building import Building
 from hil.modbus_server import Reply, serving
@@ -35,7 +35,7 @@ from tests.traced import Recorder, Run, Step, story
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from agent.house import House
+    from agent.gateway import House
     from hil.broker import Broker
 
 ROOT = Path(__file__).parents[2]

@@ -10,13 +10,13 @@ import jsonschema
 from agent.calls import _link
 from agent.cli import examine
 from agent.clock import Clock
-from agent.drivers.disturbed import How, Turn
+from agent.drivers.line_disturbance import How, Turn
 from agent.lines import LinkDevices
 from agent.link import Link
 from agent.model import Point
 from agent.pipeline.device import Device
-from agent.upstream.document import document, news
-from agent.upstream.events import events
+from agent.upstream.alarms import events
+from agent.upstream.status_document import document, news
 
 NOON = 1_800_014_400
 SCHEMA = json.loads(Path("docs/status.schema.json").read_text(encoding="utf-8"))

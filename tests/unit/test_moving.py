@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import Refused
-from agent.moving import FALL_BACK, FILE, PROBE_EVERY, Move, Moves, address, over
+from agent.uplink_migration import FALL_BACK, FILE, PROBE_EVERY, Move, Moves, address, over
 
 DAY = 86_400
 OLD, NEW = "mqtts://old.example", "mqtts://new.example"

@@ -8,8 +8,7 @@ import pytest
 
 from agent import app
 from agent.clock import monotonic
-from agent.lifetime import Supervisor
-from agent.pulse import (
+from agent.liveness import (
     COMMIT_WITHIN,
     CONTROL_WITHIN,
     LINE_WITHIN,
@@ -17,6 +16,7 @@ from agent.pulse import (
     UPLINK_WITHIN,
     late,
 )
+from agent.tasks import Supervisor
 
 NOW = 10_000.0
 FLUSH = 5.0

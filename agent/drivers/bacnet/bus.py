@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from agent import clock
 from agent.channels import channels
-from agent.drivers.bacnet import reading, where
+from agent.drivers.bacnet import notation, reading
 from agent.drivers.bacnet.commands import Commands
 from agent.drivers.bacnet.conversion import OwnProperties, own_refs
 from agent.drivers.bacnet.cov import Following
@@ -69,8 +69,8 @@ class Bacnet:
     @staticmethod
     def check(point: Point) -> None:
         """Raise ValueError on an `address` that is no device or an `at` that is no property."""
-        where.address(point.address)
-        where.at(point.at)
+        notation.address(point.address)
+        notation.at(point.at)
 
     async def read(self, points: Sequence[Point]) -> list[Sample]:
         """Read points of one device; see `agent.drivers.base.Reads`.
@@ -78,8 +78,8 @@ class Bacnet:
         What the device tells us by itself is not asked for, unless anything else is. The units and
         the scale of the objects are read with it at first, and daily.
         """
-        of = where.address(points[0].address)
-        refs = [where.at(point.at) for point in points]
+        of = notation.address(points[0].address)
+        refs = [notation.at(point.at) for point in points]
         for point, ref in zip(points, refs, strict=True):
             if self.settings.cov and _followed(point, ref):
                 self.following.follow(of.instance, ref)
@@ -116,7 +116,7 @@ class Bacnet:
         return found
 
     async def _ask(
-        self, of: where.BacnetAddress, refs: Sequence[Ref]
+        self, of: notation.BacnetAddress, refs: Sequence[Ref]
     ) -> tuple[dict[Ref, Content], str]:
         """Read; with what was not answered comes the reason."""
         found: dict[Ref, Content] = {}

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from agent.clock import monotonic
-from agent.drivers.bacnet import reading, services, where
+from agent.drivers.bacnet import notation, reading, services
 from agent.drivers.bacnet.names import OBJECTS, PRESENT_VALUE, PRIORITY_ARRAY, type_name
 from agent.drivers.bacnet.reading import one
 from agent.drivers.bacnet.services import Ref
@@ -74,7 +74,7 @@ class Commands:
             raise Refused(f"priority {slot} is not one of ours, {self.slots.ours}")
         if not point.writable:
             raise Refused(f"{point.device}/{point.name} is not marked writable")
-        ref = where.at(point.at)
+        ref = notation.at(point.at)
         asked = services.write(ref, encoded(ref, value), slot)
         if value is not None:
             await self._same_unit(point, ref)
@@ -89,7 +89,7 @@ class Commands:
 
     async def _same_unit(self, point: Point, ref: Ref) -> None:
         """Raise Refused where the object is in another unit, WriteRefused where it is silent."""
-        instance = where.address(point.address).instance
+        instance = notation.address(point.address).instance
         due = self.own.due(instance, [ref], monotonic())
         if due:
             found: reading.Contents = {}
@@ -105,7 +105,7 @@ class Commands:
 
     async def held(self, point: Point) -> PointSlots:
         """What stands in the priority array. Raises WriteRefused where that cannot be read."""
-        ref = where.at(point.at)
+        ref = notation.at(point.at)
         try:
             peer = await self._peer(point)
             async with peer.turn:
@@ -154,7 +154,7 @@ class Commands:
         return found
 
     async def _peer(self, point: Point) -> Peer:
-        of = where.address(point.address)
+        of = notation.address(point.address)
         try:
             return await self.directory.find(of)
         except NotAnsweredError:

@@ -18,7 +18,7 @@ from agent.drivers.bacnet.services import Content, Ref
 from agent.drivers.bacnet.tags import Refusal
 from agent.drivers.bacnet.wire import DeniedError, NotAnsweredError, station
 from agent.errors import LinkLost
-from agent.lifetime import end
+from agent.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,7 +17,7 @@ from agent.drivers.bacnet.wire import NotAnsweredError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.drivers.bacnet.where import BacnetAddress
+    from agent.drivers.bacnet.notation import BacnetAddress
     from agent.drivers.bacnet.wire import BacnetPort
 
 ASKED = 3

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from agent.drivers.bacnet.guess import Thing, name_of, points
 from agent.drivers.bacnet.names import DEVICE, OBJECTS
+from agent.drivers.bacnet.notation import LAST_INSTANCE
 from agent.drivers.bacnet.tags import ObjectId
-from agent.drivers.bacnet.where import LAST_INSTANCE
 from agent.drivers.base import Found
 from agent.errors import Refused
 

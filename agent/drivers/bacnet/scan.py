@@ -21,9 +21,9 @@ from agent.drivers.bacnet.names import (
     UNITS,
     UNKNOWN_PROPERTY,
 )
+from agent.drivers.bacnet.notation import LAST_INSTANCE
 from agent.drivers.bacnet.services import Ref
 from agent.drivers.bacnet.tags import ObjectId, Refusal
-from agent.drivers.bacnet.where import LAST_INSTANCE
 from agent.drivers.bacnet.wire import NotAnsweredError, station
 from agent.drivers.base import Found, Progress
 from agent.errors import Refused

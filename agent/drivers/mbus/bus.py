@@ -13,7 +13,7 @@ from agent.drivers.mbus import address as addresses
 from agent.drivers.mbus import registers, request
 from agent.drivers.mbus.line import MbusLine
 from agent.drivers.mbus.master import MbusMaster, who
-from agent.drivers.mbus.rehearse import rehearse
+from agent.drivers.mbus.profile_test import rehearse
 from agent.drivers.mbus.scan import scan
 from agent.drivers.mbus.settings import MbusTcpSettings, SerialSettings
 from agent.drivers.mbus.wire import over_serial, over_tcp
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from agent.drivers.base import Found, Progress
-    from agent.drivers.disturbed import Turn
+    from agent.drivers.line_disturbance import Turn
     from agent.drivers.mbus.master import Readout
     from agent.drivers.mbus.registers import Register
     from agent.drivers.mbus.settings import LineSettings

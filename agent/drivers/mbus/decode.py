@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from agent.drivers.mbus import dib as dibs
-from agent.drivers.mbus.cut import LAST, MORE, DataBlock, cut
+from agent.drivers.mbus.data_blocks import LAST, MORE, DataBlock, cut
 from agent.drivers.mbus.dib import Function
 from agent.drivers.mbus.errors import ApplicationError, MbusError
 from agent.drivers.mbus.fixed import FixedCounter, counters

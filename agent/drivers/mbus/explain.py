@@ -6,11 +6,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from agent.drivers.mbus import dib as dibs
-from agent.drivers.mbus.cut import FILLER, LAST, MORE, DataBlock, cut
+from agent.drivers.mbus.data_blocks import FILLER, LAST, MORE, DataBlock, cut
 from agent.drivers.mbus.decode import TEXT_BEFORE_VIFES, record
+from agent.drivers.mbus.device_types import medium, status
 from agent.drivers.mbus.frame import unwrap
 from agent.drivers.mbus.header import BARE, FIXED, LONG, MSB_FIRST, Header, read
-from agent.drivers.mbus.words import medium, status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.clock import monotonic
-from agent.drivers.disturbed import (
+from agent.drivers.line_disturbance import (
     DRAINED_WITHIN,
     LATE_WITHIN,
     MEANT,
@@ -14,7 +14,7 @@ from agent.drivers.disturbed import (
     How,
     Listener,
 )
-from agent.drivers.mbus.heard import acknowledged, sound, without_echo
+from agent.drivers.mbus.frame_search import acknowledged, sound, without_echo
 
 if TYPE_CHECKING:
     from collections.abc import Callable

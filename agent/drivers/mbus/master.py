@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent import clock
-from agent.drivers.disturbed import How
+from agent.drivers.line_disturbance import How
 from agent.drivers.mbus import request
 from agent.drivers.mbus.decode import decode
 from agent.drivers.mbus.errors import ApplicationError, MbusError

@@ -20,11 +20,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from agent.drivers.mbus import fixed, tables, vife
+from agent.drivers.mbus.device_types import medium as medium_words
 from agent.drivers.mbus.dib import Function
 from agent.drivers.mbus.vib import meaning
-from agent.drivers.mbus.words import medium as medium_words
+from agent.i18n import _
 from agent.units import factor
-from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from agent.drivers.base import Found, Progress
 from agent.drivers.mbus import request
 from agent.drivers.mbus.address import LAST_PRIMARY, WILD, MeterAddress
-from agent.drivers.mbus.apart import apart
-from agent.drivers.mbus.found import any_address, any_number, other_number, unread, unreadable
-from agent.drivers.mbus.heard import foreign
+from agent.drivers.mbus.frame_search import foreign
+from agent.drivers.mbus.same_number import apart
+from agent.drivers.mbus.scan_result import any_address, any_number, other_number, unread, unreadable
 from agent.drivers.mbus.search import (
     DIGITS,
     LENGTH,

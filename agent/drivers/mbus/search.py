@@ -21,9 +21,9 @@ from agent.drivers.mbus import request
 from agent.drivers.mbus.address import WILD, MeterAddress
 from agent.drivers.mbus.decode import decode
 from agent.drivers.mbus.errors import MbusError
-from agent.drivers.mbus.found import entry
 from agent.drivers.mbus.line import BITS
 from agent.drivers.mbus.registers import INDEXES
+from agent.drivers.mbus.scan_result import entry
 from agent.drivers.mbus.settings import ANSWERED, ASKED, REACTION_BITS, SELECTED
 from agent.settings import took
 

@@ -8,8 +8,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from agent.drivers.mbus import address as addresses
 from agent.drivers.mbus.line import BITS
+from agent.i18n import _
 from agent.settings import Duration, Host, from_the_root
-from agent.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from serial import PARITY_EVEN, Serial, SerialException
 
 from agent.clock import monotonic
-from agent.drivers.disturbed import QUIET
+from agent.drivers.line_disturbance import QUIET
 from agent.errors import LinkLost
 
 if TYPE_CHECKING:

@@ -6,21 +6,21 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from agent.drivers.base import PointSlots
+from agent.drivers.modbus.address_options import place
 from agent.drivers.modbus.command import requests
 from agent.drivers.modbus.master import ModbusMaster, manners_of
-from agent.drivers.modbus.notes import place
 from agent.drivers.modbus.plan import NETWORK, plan
-from agent.drivers.modbus.rehearse import rehearse
+from agent.drivers.modbus.profile_test import rehearse
 from agent.drivers.modbus.rtuwire import RtuWire
 from agent.drivers.modbus.scan import search
 from agent.errors import Refused, WriteRefused
-from agent.words import _
+from agent.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from agent.drivers.base import Found, Progress, Swept, Wish
-    from agent.drivers.disturbed import Turn
+    from agent.drivers.line_disturbance import Turn
     from agent.drivers.modbus.plan import Tariff
     from agent.drivers.modbus.tcpwire import TcpWire
     from agent.model import Point, Sample, Value

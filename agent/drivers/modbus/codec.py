@@ -16,7 +16,7 @@ from decimal import ROUND_HALF_EVEN, ROUND_UP, Context, Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from agent.words import _
+from agent.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

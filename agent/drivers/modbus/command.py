@@ -14,8 +14,8 @@ from agent.errors import Refused
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.drivers.modbus.address_options import PointNotes
     from agent.drivers.modbus.codec import RegisterRange
-    from agent.drivers.modbus.notes import PointNotes
     from agent.model import Value
 
 ON = 0xFF00

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from agent import clock
 from agent.clock import monotonic
-from agent.drivers.disturbed import (
+from agent.drivers.line_disturbance import (
     DRAINED_WITHIN,
     MEANT,
     QUIET,
@@ -22,8 +22,8 @@ from agent.drivers.disturbed import (
     Listener,
 )
 from agent.drivers.modbus.answer import RANGE, READS, REFUSED, RequestResult, checked, expected_size
-from agent.drivers.modbus.owed import LateResponses
-from agent.drivers.modbus.pace import Pace
+from agent.drivers.modbus.late_responses import LateResponses
+from agent.drivers.modbus.latency import Pace
 from agent.drivers.modbus.rtu import (
     LONGEST,
     SHORTEST,
@@ -34,11 +34,11 @@ from agent.drivers.modbus.rtu import (
     framed,
     frames_in,
 )
-from agent.drivers.modbus.use import Spent
+from agent.drivers.modbus.statistics import Spent
 from agent.model import Why
 
 if TYPE_CHECKING:
-    from agent.drivers.modbus.owed import Debts
+    from agent.drivers.modbus.late_responses import Debts
     from agent.drivers.modbus.stream import ByteStream
 
 ANSWERED, UNKNOWN, SILENT = 8, 3, 2

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from agent.drivers.base import Found, Progress
 from agent.drivers.modbus.fingerprint import fitting
-from agent.drivers.modbus.found import (
+from agent.drivers.modbus.rtu import Speed
+from agent.drivers.modbus.rtuwire import RtuWire
+from agent.drivers.modbus.scan_result import (
     IDENTIFY,
     crowd,
     everywhere,
@@ -17,8 +19,6 @@ from agent.drivers.modbus.found import (
     identification,
     other_unit,
 )
-from agent.drivers.modbus.rtu import Speed
-from agent.drivers.modbus.rtuwire import RtuWire
 from agent.errors import Refused
 from agent.model import Why
 from agent.settings import took

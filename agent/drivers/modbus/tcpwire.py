@@ -14,10 +14,10 @@ import struct
 from typing import TYPE_CHECKING
 
 from agent import clock
-from agent.drivers.disturbed import How, Listener
+from agent.drivers.line_disturbance import How, Listener
 from agent.drivers.modbus.answer import MBAP, RequestResult, checked, in_step, of_another
-from agent.drivers.modbus.pace import Pace
-from agent.drivers.modbus.use import Spent
+from agent.drivers.modbus.latency import Pace
+from agent.drivers.modbus.statistics import Spent
 from agent.errors import OutOfStep
 from agent.model import Why
 

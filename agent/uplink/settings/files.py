@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from agent.i18n import _
 from agent.settings import Duration, FromTheRoot, Secret, checked_host
 from agent.uplink.hostkey import host_key
 from agent.uplink.options import Recipient  # noqa: TC001 -- pydantic reads it
 from agent.uplink.pacing import Rhythm
 from agent.uplink.settings.container import WEAKER, Container
-from agent.words import _
 
 SEAL_ROWS, SEAL_BYTES = 50_000, 1_600_000
 """of a batch before it is packed: some 5 MB of file at most"""

@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from agent.i18n import _
 from agent.settings import Duration, FromTheRoot, checked_host, is_loopback
 from agent.uplink.options import Recipient  # noqa: TC001 -- pydantic reads it
 from agent.uplink.pacing import Rhythm
-from agent.words import _
 
 
 def address(url: str) -> str:

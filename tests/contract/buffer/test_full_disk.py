@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 
 from agent.buffer.batch import read
-from agent.buffer.shelf import UnassignedStore
+from agent.buffer.unassigned_store import UnassignedStore
 from agent.errors import Refused, SpoolFull
 from agent.model import SlotMark
-from agent.pipeline.intake import Intake
+from agent.pipeline.ingest import Intake
 from hil.platform.ledger import opened as ledger_at
 from hil.platform.listen import Desk
 from hil.platform.report import report

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from agent.buffer.batch import read
+from agent.buffer.capacity import LEAST_BATCH, UNRECEIPTED
 from agent.buffer.database import HEADROOM, LOG_ROOM, PAGE
-from agent.buffer.room import LEAST_BATCH, UNRECEIPTED
 from agent.buffer.spool import Spool
 from agent.model import Lane, Void
 from tests.contract.buffer.conftest import HEAD, KEY

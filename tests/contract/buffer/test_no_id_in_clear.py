@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from agent.buffer.shelf import UnassignedStore
 from agent.buffer.spool import Spool
+from agent.buffer.unassigned_store import UnassignedStore
 from agent.model import SlotMark
 from tests.contract.buffer.conftest import HEAD, KEY
 from tests.contract.buffer.far import receipt_for, seal

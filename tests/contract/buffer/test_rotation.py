@@ -12,8 +12,8 @@ import pytest
 from agent.buffer.keys import SealBroken, SpoolKeys
 from agent.buffer.rotation import NotOurs
 from agent.buffer.schema import ROTATED
-from agent.buffer.shelf import UnassignedStore
 from agent.buffer.spool import Spool
+from agent.buffer.unassigned_store import UnassignedStore
 from agent.errors import Refused
 from agent.model import Retraction, SlotMark
 from tests.contract.buffer.conftest import HEAD, KEY

@@ -6,7 +6,7 @@ import zlib
 from contextlib import closing
 
 from agent.buffer.keys import SpoolKeys
-from agent.buffer.shelf import UnassignedStore, UnassignedValue
+from agent.buffer.unassigned_store import UnassignedStore, UnassignedValue
 from tests.contract.buffer.conftest import KEY
 
 ONE, TWO = "D84G7ZWYRD6Z1GQ", "DRDV1EWZEPEEXY9"

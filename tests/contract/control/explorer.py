@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
-from agent.control.keeper import Keeper
+from agent.control.controller import Keeper
 from agent.control.model import AcceptedOrder
 from agent.control.records import Transaction
 from tests.contract.control.pretend import BEGIN, Crash, Site

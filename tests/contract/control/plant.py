@@ -19,16 +19,16 @@ from pathlib import Path
 
 from agent.cli.control import given_back
 from agent.clock import monotonic, seconds
-from agent.control.fitted import Fitted
+from agent.control.ad_hoc_link import AdHocLink
+from agent.control.configured_control import Fitted
+from agent.control.controller import Keeper
+from agent.control.dependencies import World
 from agent.control.guard import GuardReading
-from agent.control.keeper import Keeper
+from agent.control.hold_record import WriteTarget
 from agent.control.model import AcceptedOrder, ControlOrder, Modality, OrderState
-from agent.control.opened import AdHocLink
-from agent.control.plug import LinePlug
+from agent.control.point_access import LinePlug
 from agent.control.records import Transaction
-from agent.control.row import WriteTarget
 from agent.control.stamps import Moment
-from agent.control.world import World
 from agent.control.writer import Bounds, JournalWriter
 from agent.drivers import driver
 from agent.state import owned
@@ -180,8 +180,8 @@ def released(folder: Path) -> None:
 
 
 def main() -> None:
-    import agent.control.release
-    import agent.steering.wiring  # noqa: F401
+    import agent.control.releaser
+    import agent.steering.setup  # noqa: F401
 
     for name in ("modbus-tcp", "bacnet"):
         driver(name)  # no child has to import it

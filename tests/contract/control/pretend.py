@@ -9,10 +9,12 @@ from decimal import Decimal
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from agent.control.fitted import Fitted
+from agent.control.configured_control import Fitted
+from agent.control.controller import Keeper
+from agent.control.dependencies import World
 from agent.control.guard import GuardReading
+from agent.control.hold_record import Dog, Phase, WriteTarget
 from agent.control.journal import Journal
-from agent.control.keeper import Keeper
 from agent.control.model import (
     AcceptedOrder,
     ControlOrder,
@@ -23,11 +25,9 @@ from agent.control.model import (
     Modality,
     OrderState,
 )
-from agent.control.plug import Standing
+from agent.control.point_access import Standing
 from agent.control.records import Transaction
-from agent.control.row import Dog, Phase, WriteTarget
 from agent.control.stamps import Moment
-from agent.control.world import World
 from agent.errors import SpoolFull, WriteRefused
 
 ZONE = ZoneInfo("Europe/Paris")

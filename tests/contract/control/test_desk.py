@@ -8,14 +8,14 @@ from decimal import Decimal
 
 import pytest
 
-from agent.authority.member import Member
-from agent.authority.refused import Forged
-from agent.authority.sign import Signer
-from agent.authority.verify import verify
-from agent.control.desk import Desk
-from agent.control.fitted import Fitted
+from agent.control.configured_control import Fitted
 from agent.control.model import Limits, OrderState
+from agent.control.orders import Desk
 from agent.errors import NotRecorded, SpoolFull, StorageFailed
+from agent.trust.error_codes import Forged
+from agent.trust.sign import Signer
+from agent.trust.signer import Member
+from agent.trust.verify import verify
 from tests.contract.control.pretend import BEGIN, PLACE, Site, agreed
 from tests.unit.authority.objects import MEMBERS, NAMES, RIGHT, claims, known, scoped, signed
 from tests.unit.authority.objects import SIGNERS as KEYS

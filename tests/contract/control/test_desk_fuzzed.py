@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.authority.refused import Forged
 from agent.control import hours
 from agent.control.model import OrderState
+from agent.trust.error_codes import Forged
 from tests.contract.control.test_desk import Bench
 
 MANY = 20_000 if os.environ.get("GARDIEN_TORTURE") else 120

@@ -20,24 +20,24 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent.authority import replay
+from agent.atomic_write import SILENT, STALLED_AFTER
 from agent.buffer.thread import OneThread
 from agent.cli.control import given_back
 from agent.clock import monotonic
+from agent.control.hold_record import WriteTarget
 from agent.control.journal import Journal
 from agent.control.journal_copy import LEFT, JournalCopy
 from agent.control.model import OrderCode, OrderState
 from agent.control.records import Outcome, Transaction
-from agent.control.row import WriteTarget
 from agent.control.writer import STORE, Bounds
 from agent.drivers.bacnet.bus import Bacnet
 from agent.drivers.bacnet.settings import BacnetSettings
-from agent.durable import SILENT, STALLED_AFTER
 from agent.errors import Refused, StorageFailed
-from agent.lifetime import Supervisor, together
+from agent.liveness import late as hanging
 from agent.model import Point
-from agent.pulse import late as hanging
 from agent.storage import FAILING, READ_ONLY, Storage, volatile
+from agent.tasks import Supervisor, together
+from agent.trust import replay
 from hil.bacnet.controller import free_udp_port
 from hil.bacnet.process import BoilerRoom
 from hil.charger import Charger

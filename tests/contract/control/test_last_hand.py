@@ -8,12 +8,12 @@ from decimal import Decimal
 
 import pytest
 
+from agent.control.hold_record import HoldRecord, Phase, WriteTarget
 from agent.control.journal import Journal
 from agent.control.journal_copy import JournalCopy
 from agent.control.model import OrderState
 from agent.control.records import Transaction
-from agent.control.release import release_all
-from agent.control.row import HoldRecord, Phase, WriteTarget
+from agent.control.releaser import release_all
 from agent.control.stamps import Moment
 from hil.charger import Charger
 from hil.modbus_server import Reply, serving

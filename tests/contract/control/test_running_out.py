@@ -8,9 +8,9 @@ from decimal import Decimal
 
 import pytest
 
+from agent.control.hold_record import Dog
 from agent.control.model import OrderState
 from agent.control.records import Transaction
-from agent.control.row import Dog
 from agent.errors import Refused
 from tests.contract.control.pretend import DOG, Site, event, order
 

@@ -9,10 +9,10 @@ from decimal import Decimal
 import pytest
 
 from agent.control.hold import Holder
-from agent.control.plug import Standing
-from agent.control.release import Alone
-from agent.control.row import Dog
-from agent.control.want import Want
+from agent.control.hold_record import Dog
+from agent.control.point_access import Standing
+from agent.control.releaser import Alone
+from agent.control.setpoint import Want
 from tests.contract.control.pretend import BEGIN, PLACE, Site
 
 SOCKETS = [replace(PLACE, point=name, at=f"holding/{n}/uint16") for n, name in enumerate("ab")]

@@ -9,10 +9,10 @@ from contextlib import closing
 
 import pytest
 
-from agent.authority.member import Member
-from agent.authority.sign import Signer
-from agent.authority.verify import verify
 from agent.control.model import OrderState
+from agent.trust.sign import Signer
+from agent.trust.signer import Member
+from agent.trust.verify import verify
 from tests.contract.control.test_desk import NOW, Bench
 from tests.unit.authority.objects import MEMBERS, NAMES, SIGNERS, claims, known, signed
 

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import jsonschema
 import pytest
 
-from agent.control.desk import Desk
 from agent.control.model import LossRule, OrderState
+from agent.control.orders import Desk
 from agent.control.records import Outcome, Transaction
 from agent.steering import calls
-from agent.steering.wiring import Steering
+from agent.steering.setup import Steering
 from tests.contract.control.pretend import Site, agreed, event, order
 
 SCHEMA = Path(__file__).parents[3] / "docs" / "batch.schema.json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from agent.app import visited
-from agent.registry.entries import NewInstallation, NewPlace
+from agent.registry.inputs import NewInstallation, NewPlace
 
 CONFIG = """\
 building: {name: Les Alpins}

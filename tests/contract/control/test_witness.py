@@ -9,13 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent import notary, witness
-from agent.authority.key import Key
-from agent.authority.kinds import WITNESS
-from agent.authority.member import Member
-from agent.authority.votes import CONFIRMED_WITHIN
-from agent.clerk import Caller
+from agent import trust_api, vote_api
 from agent.errors import Refused
+from agent.registry_api import Caller
+from agent.trust.key import Key
+from agent.trust.object_types import WITNESS
+from agent.trust.signer import Member
+from agent.trust.votes import CONFIRMED_WITHIN
 from tests.contract.control.test_desk import NOW, Bench
 from tests.unit.authority.objects import DAY, NAMES
 from tests.unit.reception.desk import Here
@@ -50,8 +50,8 @@ class Site:
         )  # fmt: skip
 
     def ask(self, call, who, **args):
-        asker = Caller(who, witness)
-        return asyncio.run(witness.CALLS[f"control.{call}"](self.house, asker, **args))
+        asker = Caller(who, vote_api)
+        return asyncio.run(vote_api.CALLS[f"control.{call}"](self.house, asker, **args))
 
     def order(self):
         return self.bench.take(self.bench.order())["targets"]["boiler-offset"]
@@ -79,7 +79,7 @@ def test_what_one_records_and_another_confirms_stands_for_the_residents(site):
     assert taken["state"] == "SCHEDULED"
     assert answer["grant"] in taken["grants"]
     site.here.believed()
-    shown = asyncio.run(notary.trust_show(site.house, Caller("dupont", witness)))["list"]
+    shown = asyncio.run(trust_api.trust_show(site.house, Caller("dupont", vote_api)))["list"]
     assert shown["left_out"] == []  # our own key is in no list, and counts by the configuration
     site.bench.site.keeper.journal.silence(site.own.kid)  # the configuration forbids it meanwhile
     assert site.order()["code"] == "E_REVOKED(residents_council)"
@@ -115,7 +115,7 @@ def test_a_code_works_once_and_not_for_ever(site):
 def test_a_kill_before_the_code_is_used_up_leaves_one_grant(site, monkeypatch):
     code = site.ask("witness", "dupont", grant=VOTE)["code"]
     with monkeypatch.context() as cut:
-        cut.setattr(witness.votes, "drop", lambda *_: 1 / 0)
+        cut.setattr(vote_api.votes, "drop", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             site.ask("confirm", "martin", code=code)
     assert site.ask("confirm", "martin", code=code)["again"]

@@ -24,14 +24,14 @@ from agent.drivers.modbus.serialline import ModbusRtu, RtuSettings
 from agent.drivers.modbus.stream import ByteStream
 from agent.drivers.modbus.tcp import ModbusTcp, ModbusTcpSettings
 from agent.drivers.modbus.tcpwire import TcpWire
-from agent.lifetime import end
 from agent.link import Link
 from agent.model import Point
 from agent.pipeline.account import SlotAccount
 from agent.pipeline.device import Device
-from agent.pipeline.intake import Intake
-from agent.pipeline.ledger import Ledger
-from agent.pipeline.poll import Poller
+from agent.pipeline.ingest import Intake
+from agent.pipeline.poller import Poller
+from agent.pipeline.slots import Ledger
+from agent.tasks import end
 from hil.disturber import Gateway, Kind
 from hil.mbus.encode import Plate, energy_kwh
 from hil.mbus.line import Bus, Converter

@@ -19,7 +19,7 @@ from agent.buffer.batch import BatchHead
 from agent.buffer.spool import Spool
 from agent.drivers.modbus.tcp import ModbusTcp
 from agent.model import Lane, Point, Why
-from agent.pipeline.ledger import Ledger
+from agent.pipeline.slots import Ledger
 from hil.modbus_server import Reply, serving
 from hil.platform.unpack import unpack
 from hil.serial_line import Registers

@@ -14,8 +14,8 @@ from decimal import Decimal
 import pytest
 
 from agent.model import Point
-from agent.registry.entries import NewPlace
-from agent.registry.gate import CommonBasis, policy
+from agent.registry.consent_policy import CommonBasis, policy
+from agent.registry.inputs import NewPlace
 from hil.platform.plan import judge
 from tests.contract.pipeline.checker import (
     by_slot,

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.registry.entries import NewOccupancy
+from agent.registry.inputs import NewOccupancy
 from tests.contract.pipeline.checker import by_slot, rows_of
 from tests.contract.pipeline.test_the_day import meter_point
 from tests.contract.pipeline.world import Meter, World, run, utc

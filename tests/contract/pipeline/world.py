@@ -17,19 +17,19 @@ from agent.buffer.batch import BatchHead
 from agent.buffer.spool import Spool
 from agent.clock import Clock
 from agent.errors import LinkLost
-from agent.house import points_by_key
-from agent.lifetime import end
+from agent.gateway import points_by_key
 from agent.link import Link
 from agent.model import Lane, Point, Sample, Why
-from agent.outlet import ahead
 from agent.pipeline.account import SlotAccount
-from agent.pipeline.bases import RegistryBases
+from agent.pipeline.basis_recheck import RegistryBases
 from agent.pipeline.device import Device
 from agent.pipeline.directory import directory
-from agent.pipeline.intake import Intake
-from agent.pipeline.ledger import Ledger
-from agent.pipeline.poll import Poller
+from agent.pipeline.ingest import Intake
+from agent.pipeline.poller import Poller
+from agent.pipeline.slots import Ledger
 from agent.pipeline.timekeeper import SlotBook, Timekeeper
+from agent.recipient import ahead
+from agent.tasks import end
 from agent.timesync import ClockEvidence
 from hil.platform.ledger import opened
 from hil.platform.unpack import unpack

@@ -9,7 +9,7 @@ import stat
 import sys
 from pathlib import Path
 
-from agent.registry.entries import NewPlace
+from agent.registry.inputs import NewPlace
 from agent.registry.registry import Registry
 from tests.powercut import ack
 

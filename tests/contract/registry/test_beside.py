@@ -7,11 +7,11 @@ from functools import partial
 
 import pytest
 
-from agent.durable import Reserve
+from agent.atomic_write import Reserve
 from agent.errors import Refused
 from agent.registry import calls
-from agent.registry.beside import TRIES, beside
-from agent.registry.entries import NewPlace
+from agent.registry.background_change import TRIES, beside
+from agent.registry.inputs import NewPlace
 from agent.registry.registry import Registry
 
 BY = {"who": "alice", "now": 1_790_000_000.0, "zone": "Europe/Paris"}

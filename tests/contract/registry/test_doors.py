@@ -8,8 +8,8 @@ import pytest
 from agent.clock import stamp
 from agent.errors import NotYet, Refused
 from agent.registry import calls, calls_bases, calls_people
-from agent.registry.entries import NewConsent, NewOccupancy, NewWithdrawal
-from agent.registry.gate import policy
+from agent.registry.consent_policy import policy
+from agent.registry.inputs import NewConsent, NewOccupancy, NewWithdrawal
 from agent.registry.place import shown
 from agent.registry.registry import Registry
 

@@ -9,8 +9,8 @@ import pytest
 
 from agent.errors import Refused
 from agent.registry import calls_forms
-from agent.registry.entries import NewOccupancy, NewPlace, NewWithdrawal
 from agent.registry.forms import Box, FormLayout, Question, template
+from agent.registry.inputs import NewOccupancy, NewPlace, NewWithdrawal
 from agent.registry.place import squeeze
 from agent.registry.registry import Registry
 

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from agent.errors import NotYet, Refused
-from agent.registry.entries import NewConsent, NewOccupancy, NewPlace, NewWithdrawal
-from agent.registry.gate import policy
+from agent.registry.consent_policy import policy
+from agent.registry.inputs import NewConsent, NewOccupancy, NewPlace, NewWithdrawal
 from agent.registry.marks import Unknowing
 from agent.registry.registry import Registry
 

@@ -1,7 +1,7 @@
 """A withdrawal that an earlier version recorded has its mark once the upgrade stands."""
 
 from agent.app import _mark
-from agent.registry.entries import NewWithdrawal
+from agent.registry.inputs import NewWithdrawal
 from agent.registry.registry import Registry
 from agent.state import JUDGED
 from tests.contract.registry.test_marks import DAY, NOW, PEOPLE, Building

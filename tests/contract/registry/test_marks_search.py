@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agent.errors import Refused
-from agent.registry.entries import NewConsent, NewOccupancy, NewPlace, NewWithdrawal
-from agent.registry.gate import policy
+from agent.registry.consent_policy import policy
+from agent.registry.inputs import NewConsent, NewOccupancy, NewPlace, NewWithdrawal
 from agent.registry.marks import Unknowing
 from agent.registry.registry import Registry
 

@@ -10,16 +10,16 @@ import pytest
 
 from agent.channels import channels
 from agent.errors import NotRecorded, Refused
-from agent.registry.documents import Installation
-from agent.registry.entries import (
+from agent.registry.consent_policy import Basis, may_leave, policy
+from agent.registry.index import Unknown
+from agent.registry.inputs import (
     NewConsent,
     NewInstallation,
     NewOccupancy,
     NewPlace,
     NewWithdrawal,
 )
-from agent.registry.gate import Basis, may_leave, policy
-from agent.registry.index import Unknown
+from agent.registry.records import Installation
 from agent.registry.registry import Registry
 
 NOW = 1_790_000_000.5

@@ -6,8 +6,8 @@ import pytest
 
 from agent.errors import Refused
 from agent.registry import calls, calls_bases, calls_people
-from agent.registry.entries import NewConsent, NewWithdrawal
-from agent.registry.gate import policy
+from agent.registry.consent_policy import policy
+from agent.registry.inputs import NewConsent, NewWithdrawal
 from agent.registry.registry import Registry
 
 NOW = 1_795_752_000.0

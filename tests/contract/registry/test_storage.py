@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.durable import Reserve
+from agent.atomic_write import Reserve
 from agent.errors import Refused
 from agent.registry.registry import Registry
 from agent.registry.storage import AtomicStorage

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from agent.lifetime import end
+from agent.tasks import end
 from agent.uplink import transport
 from agent.uplink.base import Station
 from hil.broker import broker

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from agent.buffer.verdict import Settled
+from agent.buffer.receipt_evaluation import Settled
 from agent.model import Receipt
 from hil.broker import broker
 from hil.cut import cut

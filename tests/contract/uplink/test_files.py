@@ -23,10 +23,10 @@ from agent.buffer.outbox import digest
 from agent.errors import BatchRejected, NotStored, UplinkLost
 from agent.model import BatchId, Lane, Reading, SealedBatch
 from agent.uplink.base import Station
-from agent.uplink.courier import name
 from agent.uplink.cursors import Cursors
+from agent.uplink.file_transfer import name
 from agent.uplink.files import FilesUplink
-from agent.uplink.reasons import SealedOtherwise
+from agent.uplink.publish_codes import SealedOtherwise
 from hil.ca import CA, DAY, bundle
 from hil.platform.files import OPEN, Reader
 from hil.platform.ledger import tell_to_reject

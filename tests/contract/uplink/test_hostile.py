@@ -17,7 +17,7 @@ from agent.errors import UplinkLost
 from agent.uplink.base import Station
 from agent.uplink.cursors import Cursors
 from agent.uplink.https import HttpsUplink
-from agent.uplink.reasons import NotNow
+from agent.uplink.publish_codes import NotNow
 from tests.contract.uplink.house import GATEWAY, RECIPIENT
 from tests.contract.uplink.sides import side
 from tests.contract.uplink.test_https import batch, lost, ok, scripted, settings

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from agent.atomic_write import later
 from agent.buffer.batch import Stamp, write
-from agent.durable import later
 from agent.errors import BatchRejected, NotRecorded, NotStored, TooLarge, UplinkLost
 from agent.model import BatchId, Lane, SealedBatch
-from agent.uplink.answers import judge, retry_after
 from agent.uplink.base import Station
 from agent.uplink.cursors import Cursors
 from agent.uplink.https import HttpsUplink
-from agent.uplink.reasons import NotNow
+from agent.uplink.publish_codes import NotNow
+from agent.uplink.response_codes import judge, retry_after
 from hil.ca import CA, DAY
 from hil.platform.child import Serving
 from hil.process import free_port

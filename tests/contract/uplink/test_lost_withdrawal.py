@@ -8,11 +8,11 @@ import pytest
 
 from agent.buffer.spool import Spool
 from agent.model import FOR_GOOD, Quality, Reading, Series
-from agent.outlet import withdrawn_there
-from agent.registry.effects import lost_withdrawals, withdrawal_id
-from agent.registry.entries import NewConsent, NewPlace, NewWithdrawal
-from agent.registry.gate import policy
+from agent.recipient import withdrawn_there
+from agent.registry.consent_policy import policy
+from agent.registry.inputs import NewConsent, NewPlace, NewWithdrawal
 from agent.registry.registry import Registry
+from agent.registry.retractions import lost_withdrawals, withdrawal_id
 from hil.platform.ledger import opened
 from hil.platform.unpack import unpack
 from tests.contract.buffer.conftest import HEAD, KEY

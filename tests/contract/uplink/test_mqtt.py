@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.authority.verify import Audience
 from agent.errors import BatchRejected, NotRecorded, NotStored, UplinkLost
 from agent.model import BatchId, Lane, Receipt, SealedBatch
+from agent.trust.verify import Audience
 from agent.uplink.base import Station
 from agent.uplink.mqtt import MqttUplink
-from agent.uplink.reasons import NobodyThere
+from agent.uplink.publish_codes import NobodyThere
 from agent.uplink.settings.mqtt import Settings
 from hil.broker import broker
 from hil.cut import cut

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from agent import app
 from agent.config import load
-from agent.house import House
+from agent.gateway import House
 from agent.model import Reading, Series
 from agent.registry import identity
-from agent.reloading import reload
-from agent.running import running
+from agent.reload import reload
+from agent.supervisor import running
 
 RECIPIENT = "r.example"
 CONFIG = """\

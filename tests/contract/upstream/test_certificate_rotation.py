@@ -15,7 +15,7 @@ from agent.cli import app
 from agent.enrolment import credential, renewal
 from agent.registry import identity
 from agent.upstream import keys
-from agent.upstream.proving import Proving
+from agent.upstream.certificate_proof import Proving
 from hil.broker import broker
 from hil.ca import CA
 from hil.platform.child import Platform

@@ -13,15 +13,15 @@ import pytest
 from typer.testing import CliRunner
 
 from agent import app as agent
-from agent import calls, timecalls
+from agent import calls, clock_api
 from agent.buffer.batch import BatchHead, read_retractions
 from agent.buffer.spool import Spool
-from agent.clerk import Caller
 from agent.cli import app
 from agent.clock import Clock, stamp
 from agent.errors import Refused
 from agent.model import SlotMark
 from agent.registry import identity
+from agent.registry_api import Caller
 from tests.contract.upstream.running import at_work, configured, until
 from tests.contract.upstream.test_full_disk import DEVICE
 
@@ -113,7 +113,7 @@ def test_a_daemon_whose_marks_lie_ahead_says_so_and_goes_on_after_a_reset(
             assert any("readings wait" in event["text"] for event in status["events"])
             outlet = house.outlets["centre"]
             assert outlet.ledger.marks[KEY].slot == since + DAY
-            answer = await timecalls.reset(house, ASKER, wrong_since=stamp(since))
+            answer = await clock_api.reset(house, ASKER, wrong_since=stamp(since))
             assert [one["series"] for one in answer["done"]] == [1]
             assert house.clock.dates
 
@@ -155,7 +155,7 @@ def test_a_daemon_takes_back_what_it_dated_between_a_step_and_its_reversal(
             await until(near)
             body = house.notes.chain.latest("clock.set_back")
             assert (body["how"], body["series"]) == ("proved", 1)
-            shown = await timecalls.show(house, ASKER)
+            shown = await clock_api.show(house, ASKER)
             assert [one["seconds"] for one in shown["steps"]] == [DAY, -DAY]
             assert shown["marks"]["centre"]["ahead"] <= 0
 

@@ -15,16 +15,16 @@ import pytest
 from typer.testing import CliRunner
 
 from agent import calls
+from agent.atomic_write import later
 from agent.buffer.batch import read
-from agent.buffer.leftover import spool_of
 from agent.buffer.memory import CAP
+from agent.buffer.orphaned_spools import spool_of
 from agent.buffer.spool import Spool
 from agent.buffer.thread import in_own_thread
 from agent.cli import app
 from agent.config.check import check
-from agent.durable import later
 from agent.errors import Refused
-from agent.house import House
+from agent.gateway import House
 from agent.model import Lane
 from agent.storage import made, volatile
 from agent.upstream import uplinks

@@ -13,16 +13,16 @@ from typer.testing import CliRunner
 
 from agent.app import visited
 from agent.buffer.batch import BatchHead
-from agent.buffer.leftover import destroy, spool_of
+from agent.buffer.orphaned_spools import destroy, spool_of
 from agent.buffer.rotation import NotOurs
 from agent.buffer.spool import Spool
 from agent.calls import NOBODY, status
-from agent.clerk import Caller
 from agent.cli import app
 from agent.errors import Refused
 from agent.model import Reading, Series
-from agent.outlet import memory_of
+from agent.recipient import memory_of
 from agent.registry import identity
+from agent.registry_api import Caller
 from agent.storage import made
 from agent.upstream import keys, rotation
 from hil.broker import broker

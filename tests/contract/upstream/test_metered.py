@@ -10,11 +10,11 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from agent import calls
-from agent.config.afford import affordable
+from agent.atomic_write import later
+from agent.config.data_budget import affordable
 from agent.config.load import parse
 from agent.config.summary import summary
-from agent.durable import later
-from agent.traffic import Traffic
+from agent.data_usage import Traffic
 from agent.upstream import deliver
 from hil.broker import broker
 from hil.platform.child import Platform

@@ -8,11 +8,11 @@ import subprocess
 
 import pytest
 
-from agent import calls, recovery
-from agent.clerk import CALLS, Caller
-from agent.lifetime import end
-from agent.uplink.delivery import Delivery
-from agent.upstream import offering
+from agent import backup, calls
+from agent.registry_api import CALLS, Caller
+from agent.tasks import end
+from agent.uplink.delivery_state import Delivery
+from agent.upstream import backup_upload
 from hil.broker import broker
 from hil.platform.buildings import Buildings
 from hil.platform.child import Platform
@@ -23,8 +23,8 @@ GATEWAY = Caller("dupont", None)
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(recovery, "LOOK", 0.1)
-    monkeypatch.setattr(offering, "LOOK", 0.1)
+    monkeypatch.setattr(backup, "LOOK", 0.1)
+    monkeypatch.setattr(backup_upload, "LOOK", 0.1)
 
 
 def backed_up(folder, url, more="", options=""):
@@ -49,7 +49,7 @@ def labels(folder, house):
     path = Buildings.beside(folder / "platform.db").path(house.identity.gateway)
     if not path.exists():
         return None
-    found, _ = recovery.opened(path.read_bytes(), folder / "safe.key")
+    found, _ = backup.opened(path.read_bytes(), folder / "safe.key")
     documents = (found["registry"] or {}).get("documents", {})
     return "A-3-12" in json.dumps(documents or found["registry"])
 
@@ -62,7 +62,7 @@ def test_every_change_is_at_the_platform_and_a_building_is_made_of_it(tmp_path):
             Platform(far.port, tmp_path / "platform.db"),  # else the first offer meets nobody
             at_work(path := backed_up(tmp_path, far.url)) as house,
         ):
-            job = asyncio.create_task(recovery.keep(house, path))
+            job = asyncio.create_task(backup.keep(house, path))
 
             async def held():
                 one = await told(house)
@@ -92,7 +92,7 @@ def test_nobody_is_offered_it_who_is_not_to_have_it(tmp_path):
     async def scenario():
         path = backed_up(tmp_path, "mqtt://127.0.0.1:9", options=", uplinks: []")
         async with at_work(path) as house:
-            job = asyncio.create_task(recovery.keep(house, path))
+            job = asyncio.create_task(backup.keep(house, path))
 
             async def sealed():
                 return house.building.latest is not None
@@ -117,7 +117,7 @@ def test_a_metered_line_whose_month_is_ahead_keeps_it_for_later(tmp_path):
             # never all of it: what is used up is served once a day
             used = int(20e6 * min(1.0, house.traffic.share(house.clock.now()) + 0.1)) - 1
             house.traffic.count("r.example", used, house.clock.now())
-            job = asyncio.create_task(recovery.keep(house, path))
+            job = asyncio.create_task(backup.keep(house, path))
             await asyncio.sleep(0.7)
             assert (await told(house))["held"] is False
             house.traffic.count("r.example", -used, house.clock.now())
@@ -137,19 +137,19 @@ def test_a_metered_line_whose_month_is_ahead_keeps_it_for_later(tmp_path):
 def test_a_backlog_under_way_goes_before_each_part(monkeypatch):
     async def scenario():
         delivery = Delivery()
-        monkeypatch.setattr(offering, "PATIENCE", 60.0)
-        turn = asyncio.create_task(offering._turn(delivery))
+        monkeypatch.setattr(backup_upload, "PATIENCE", 60.0)
+        turn = asyncio.create_task(backup_upload._turn(delivery))
         await asyncio.sleep(0.3)
         assert not turn.done()
         delivery.idle = True
         async with asyncio.timeout(30):
             await turn
         delivery.idle = False
-        monkeypatch.setattr(offering, "PATIENCE", 0.8)
+        monkeypatch.setattr(backup_upload, "PATIENCE", 0.8)
         loop = asyncio.get_running_loop()
         start = loop.time()
         async with asyncio.timeout(30):
-            await offering._turn(delivery)
+            await backup_upload._turn(delivery)
         assert loop.time() - start > 0.7, "not for ever: a backlog may last for days"
 
     asyncio.run(scenario())

@@ -11,16 +11,16 @@ from decimal import Decimal
 
 import pytest
 
-from agent import local, running
-from agent.authority import book
+from agent import local, supervisor
 from agent.buffer.database import Damaged
 from agent.calls import NOBODY, status
-from agent.clerk import Caller
 from agent.errors import NotRecorded
 from agent.model import Reading, Series, SlotMark
-from agent.outlet import account
-from agent.pipeline.intake import ROOM, Intake
-from agent.upstream.document import document
+from agent.pipeline.ingest import ROOM, Intake
+from agent.recipient import account
+from agent.registry_api import Caller
+from agent.trust import store
+from agent.upstream.status_document import document
 from hil.broker import broker
 from hil.platform.child import Platform
 from hil.platform.report import rows
@@ -116,7 +116,7 @@ def test_damage_that_only_a_question_finds_opens_the_spool_anew_too(tmp_path):
 
 def test_damage_at_the_opening_of_one_spool_concerns_no_other(tmp_path, monkeypatch):
     """Both are opened in the end, and the clock's period is let in."""
-    real, tries = running.account, []
+    real, tries = supervisor.account, []
 
     async def damaged_once(house, outlet):
         tries.append(outlet.name)
@@ -128,7 +128,7 @@ def test_damage_at_the_opening_of_one_spool_concerns_no_other(tmp_path, monkeypa
         config = unconnected(tmp_path)
         second = f'  other: {{recipient: s.example, transport: mqtt, url: "{url()}"}}\nprivacy:'
         config.write_text(config.read_text().replace("privacy:", second))
-        monkeypatch.setattr(running, "account", damaged_once)
+        monkeypatch.setattr(supervisor, "account", damaged_once)
         async with failing_at_work(config) as house:
             assert "other" in house.outlets
             await open_again(house)
@@ -274,7 +274,7 @@ def test_a_status_that_cannot_be_made_stops_no_delivery(tmp_path):
 def test_a_book_that_is_damaged_while_it_is_open_is_opened_anew(tmp_path):
     async def scenario():
         async with failing_at_work(unconnected(tmp_path)) as house:
-            before, file = house.reception, tmp_path / "state" / book.FILE
+            before, file = house.reception, tmp_path / "state" / store.FILE
             before.book.db.close()
             file.write_bytes(b"\x5a" * 40_000)
             before.book.db = damaged = torn(tmp_path / "torn.db")
@@ -313,7 +313,7 @@ def test_a_shelf_that_is_damaged_while_it_is_open_is_opened_anew_with_what_it_he
 
 
 def one_kept():
-    from agent.buffer.shelf import UnassignedValue
+    from agent.buffer.unassigned_store import UnassignedValue
 
     return UnassignedValue("m", "energy", 1, int(time.time()), "s", "1", time.time(), "V", ())
 

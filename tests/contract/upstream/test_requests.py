@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.authority.claims import Request
 from agent.errors import Refused
+from agent.trust.claims import Request
 from agent.upstream import requests
 from hil.broker import broker
 from hil.platform.child import Platform

@@ -6,13 +6,13 @@ from functools import partial
 
 import pytest
 
-from agent import restored
-from agent.authority.sign import Signer, new_jti
+from agent import post_restore_gate
 from agent.calls import CALLS, NOBODY, status
-from agent.clerk import Caller
 from agent.clock import stamp
 from agent.errors import Refused
 from agent.model import Reading, Series
+from agent.registry_api import Caller
+from agent.trust.sign import Signer, new_jti
 from hil.broker import broker
 from hil.platform.child import Platform, Serving
 from hil.platform.report import rows
@@ -26,10 +26,10 @@ MADE = "2026-11-20T10:00:00Z"
 
 def restored_now(house):
     """As a start finds it after `gardien restore`."""
-    restored.begin(house.config.state, MADE)
-    house.restored = restored.Restored(house.config.state)
+    post_restore_gate.begin(house.config.state, MADE)
+    house.restored = post_restore_gate.Restored(house.config.state)
     house.describe = partial(status, house, NOBODY)
-    return house.config.state / restored.FILE
+    return house.config.state / post_restore_gate.FILE
 
 
 async def connected(house):
@@ -44,7 +44,7 @@ async def events(house):
 
 
 def test_without_a_proof_nothing_is_sealed_for_ten_minutes_and_it_stays_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(restored, "LISTENS", 3600.0)
+    monkeypatch.setattr(post_restore_gate, "LISTENS", 3600.0)
 
     async def scenario():
         async with (
@@ -59,11 +59,11 @@ def test_without_a_proof_nothing_is_sealed_for_ten_minutes_and_it_stays_told(tmp
             await asyncio.sleep(2)
             assert (await platform.report())["rows"] == 0
             assert "60 minutes more" in (await events(house))["restored"]
-            monkeypatch.setattr(restored, "LISTENS", 0.5)
+            monkeypatch.setattr(post_restore_gate, "LISTENS", 0.5)
             await platform.holds(5)
             assert "restored" not in await events(house)
             assert "never said" in (await events(house))["restored-unproved"]
-            assert restored.Restored(house.config.state).unproved == {"r.example"}
+            assert post_restore_gate.Restored(house.config.state).unproved == {"r.example"}
             done = await CALLS["object.all_came"](house, Caller("marie", None))
             assert (done["made"], done["by"]) == (MADE, "marie")
             assert not mark.exists()
@@ -77,7 +77,7 @@ def test_without_a_proof_nothing_is_sealed_for_ten_minutes_and_it_stays_told(tmp
 def test_a_platform_behind_a_broker_sends_all_objects_and_says_that_these_were_all(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(restored, "LISTENS", 3600.0)
+    monkeypatch.setattr(post_restore_gate, "LISTENS", 3600.0)
     (tmp_path / "objects").mkdir()
     for number in range(3):
         (tmp_path / "objects" / f"{number}.jwt").write_text(f"object {number}")
@@ -132,7 +132,7 @@ def test_what_was_withdrawn_after_the_building_file_was_written_does_not_leave(
     tmp_path, monkeypatch, since
 ):
     """Rule D6."""
-    monkeypatch.setattr(restored, "LISTENS", 3600.0)
+    monkeypatch.setattr(post_restore_gate, "LISTENS", 3600.0)
     (tmp_path / "objects").mkdir()
 
     async def scenario():
@@ -152,7 +152,7 @@ def test_what_was_withdrawn_after_the_building_file_was_written_does_not_leave(
 
 
 def test_over_https_the_end_of_the_list_is_the_proof(tmp_path, monkeypatch):
-    monkeypatch.setattr(restored, "LISTENS", 3600.0)
+    monkeypatch.setattr(post_restore_gate, "LISTENS", 3600.0)
     port = free_port()
     path = configured(tmp_path, "mqtt://127.0.0.1:9")
     text = path.read_text().replace("transport: mqtt", "transport: https")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from agent import app, calls
-from agent.authority.claims import UplinkMove
 from agent.clock import Clock
 from agent.errors import Refused
+from agent.trust.claims import UplinkMove
 from agent.upstream import route
 from hil.broker import broker
 from hil.platform.child import Fetching, Platform

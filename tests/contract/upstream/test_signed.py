@@ -14,12 +14,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from agent.authority.allowance import BURST, EVERY
-from agent.authority.key import Key
-from agent.authority.refused import Forged
-from agent.authority.sign import Signer, new_jti, trust_list
-from agent.authority.trust import read
-from agent.house import House
+from agent.gateway import House
+from agent.trust.allowance import BURST, EVERY
+from agent.trust.error_codes import Forged
+from agent.trust.key import Key
+from agent.trust.sign import Signer, new_jti, trust_list
+from agent.trust.trust_list import read
 from hil.broker import Broker, broker
 from hil.platform.child import Platform
 from tests.contract.uplink.test_documented import printed

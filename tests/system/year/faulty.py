@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agent.pipeline.sums import Sums
-from agent.registry.documents import covers
+from agent.registry.aggregate import formed
+from agent.registry.records import covers
 from agent.registry.registry import Registry
-from agent.registry.rest import formed
 from tests.system.year.truth import DAY
 
 

@@ -16,29 +16,29 @@ from functools import partial
 
 from agent.buffer.batch import BatchHead
 from agent.buffer.receipts import parse
-from agent.buffer.shelf import UnassignedStore
 from agent.buffer.spool import Spool
 from agent.buffer.thread import in_own_thread
+from agent.buffer.unassigned_store import UnassignedStore
 from agent.clock import Clock
 from agent.config.points import derived
-from agent.house import points_by_key
+from agent.gateway import points_by_key
 from agent.model import Lane, Sample, Why
 from agent.pipeline.account import SlotAccount
-from agent.pipeline.bases import RegistryBases
+from agent.pipeline.basis_recheck import RegistryBases
 from agent.pipeline.directory import directory
-from agent.pipeline.gate import Gate
 from agent.pipeline.groups import Groups
-from agent.pipeline.indexes import Indexes
-from agent.pipeline.intake import Intake
+from agent.pipeline.ingest import Intake
 from agent.pipeline.interval import Intervals
-from agent.pipeline.judge import Judge
-from agent.pipeline.ledger import Ledger
-from agent.pipeline.registers import Registers
+from agent.pipeline.midnight_readings import Registers
+from agent.pipeline.reading_cache import Indexes
+from agent.pipeline.row_assignment import Gate
+from agent.pipeline.slots import Ledger
 from agent.pipeline.sums import ConfiguredSums, Sums
-from agent.pipeline.unclaimed import Unclaimed
-from agent.registry.gate import LONGEST_UNSENT, policy
+from agent.pipeline.unassigned import Unclaimed
+from agent.pipeline.validation import Judge
+from agent.registry.aggregate import FEWEST
+from agent.registry.consent_policy import LONGEST_UNSENT, policy
 from agent.registry.registry import Registry
-from agent.registry.rest import FEWEST
 from agent.uplink.outbox import SpoolOutbox
 from hil.platform.ledger import opened
 from hil.platform.unpack import unpack

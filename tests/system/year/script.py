@@ -15,7 +15,9 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from agent.model import Point
-from agent.registry.entries import (
+from agent.registry.consent_policy import CommonBasis
+from agent.registry.forms import Box
+from agent.registry.inputs import (
     NewAnswer,
     NewConsent,
     NewDuty,
@@ -25,8 +27,6 @@ from agent.registry.entries import (
     NewPlace,
     NewWithdrawal,
 )
-from agent.registry.forms import Box
-from agent.registry.gate import CommonBasis
 from agent.registry.registry import Registry
 from tests.system.year.house import House
 from tests.system.year.truth import (

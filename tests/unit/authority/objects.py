@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.authority.member import Member, Scope
-from agent.authority.sign import Signer, new_jti
-from agent.authority.verify import Audience, VerificationContext, Verified, verify
 from agent.clock import ClockTrust
+from agent.trust.sign import Signer, new_jti
+from agent.trust.signer import Member, Scope
+from agent.trust.verify import Audience, VerificationContext, Verified, verify
 
 NOW = 1_795_000_000
 US = Audience("G84G7ZWYRD6Z1GQ", "5f1c9e0a", "B6ASQZ1Y2KSAA3Y")

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from agent.authority.audit import (
+from agent.trust.audit import (
     FOLDER,
     KEPT_FOR,
     OTHERS_SEGMENTS,
@@ -15,7 +15,7 @@ from agent.authority.audit import (
     segments,
     verify,
 )
-from agent.authority.canonical import canonical
+from agent.trust.canonical import canonical
 
 NOW = 1_795_000_000.0
 

@@ -1,6 +1,6 @@
 """The book beside a disk that failed: what was taken back meanwhile counts once it is well."""
 
-from agent.authority.book import FILE, TrustStore
+from agent.trust.store import FILE, TrustStore
 
 
 def test_what_was_taken_back_while_the_disk_failed_is_kept_once_it_is_well(tmp_path):

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from agent.authority.strict import DEEPEST, json_of
 from agent.buffer import receipts
-from agent.uplink.ended import all_sent
-from agent.uplink.keepsake import held
+from agent.trust.strict import DEEPEST, json_of
+from agent.uplink.backup_message import held
+from agent.uplink.end_marker import all_sent
 from tests.memory import forget, peak
 
 FULL = 4_000_000

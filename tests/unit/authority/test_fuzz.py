@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from agent.authority import trust
-from agent.authority.kinds import KINDS
-from agent.authority.refused import Forged, ObjectCode
-from agent.authority.verify import Verified
+from agent.trust import trust_list
+from agent.trust.error_codes import Forged, ObjectCode
+from agent.trust.object_types import KINDS
+from agent.trust.verify import Verified
 from tests.unit.authority.objects import RIGHT, SIGNERS, checked, claims, signed
 
 MANY = 50_000 if os.environ.get("GARDIEN_TORTURE") else 150
@@ -39,7 +39,7 @@ def judged(raw: bytes) -> Verified | ObjectCode:
 def test_any_bytes_are_refused(raw):
     assert isinstance(judged(raw), ObjectCode)
     try:
-        trust.read(raw)
+        trust_list.read(raw)
     except Forged:
         return
     raise AssertionError("a list of nothing")
@@ -109,12 +109,12 @@ def test_no_number_and_no_nesting_does_anything_but_to_be_refused(typ, token, wh
     if where == "text":
         raw = inside
     elif where == "list":
-        head = json.loads(_header(typ)) | {"typ": trust.TYP}
+        head = json.loads(_header(typ)) | {"typ": trust_list.TYP}
         signature = {"protected": _b64(json.dumps(head).encode()), "signature": "A" * 86}
         raw = json.dumps({"payload": _b64(inside), "signatures": [signature]}).encode()
     assert isinstance(judged(raw), ObjectCode)
     with pytest.raises(Forged):
-        trust.read(raw)
+        trust_list.read(raw)
 
 
 def _header(typ: str) -> bytes:

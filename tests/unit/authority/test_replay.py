@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent.authority.refused import Forged, ObjectCode
-from agent.authority.replay import KEPT_AFTER, SCHEMA, first, keep, prune
+from agent.trust.error_codes import Forged, ObjectCode
+from agent.trust.replay import KEPT_AFTER, SCHEMA, first, keep, prune
 
 NOW = 1_795_000_000
 

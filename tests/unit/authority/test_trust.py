@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from agent.authority.refused import Forged, ObjectCode
-from agent.authority.sign import Signer, trust_list
-from agent.authority.trust import admit, read
+from agent.trust.error_codes import Forged, ObjectCode
+from agent.trust.sign import Signer, trust_list
+from agent.trust.trust_list import admit, read
 from tests.unit.authority.objects import DAY, NOW, SIGNERS
 
 ROOTS = [Signer.new(f"racine {n}") for n in range(1, 4)]

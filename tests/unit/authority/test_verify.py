@@ -8,13 +8,13 @@ from decimal import Decimal
 
 import pytest
 
-from agent.authority.compact import LARGEST
-from agent.authority.kinds import KINDS
-from agent.authority.member import Member
-from agent.authority.refused import Forged, ObjectCode
-from agent.authority.sign import Signer
-from agent.authority.verify import Audience
 from agent.clock import ClockTrust
+from agent.trust.error_codes import Forged, ObjectCode
+from agent.trust.jws import LARGEST
+from agent.trust.object_types import KINDS
+from agent.trust.sign import Signer
+from agent.trust.signer import Member
+from agent.trust.verify import Audience
 from tests.unit.authority.objects import (
     DAY,
     MEMBERS,

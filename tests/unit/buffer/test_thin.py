@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.buffer.thin import Tier, common, given_up, thinned, utc_midnight
+from agent.buffer.downsampling import Tier, common, given_up, thinned, utc_midnight
 from agent.model import Reading, Series
 from agent.pipeline.timetable import running_slot
 from tests.unit.buffer.rows import some_rows

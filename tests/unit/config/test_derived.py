@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.config import parse
-from agent.config.afford import load
+from agent.config.data_budget import load
 from agent.config.outage import load as outage_load
 from agent.config.summary import summary
 from agent.errors import Refused

@@ -11,8 +11,8 @@ from agent.config import load, parse
 from agent.config.compose import compose
 from agent.config.models import LinkConfig
 from agent.config.pointcheck import pointcheck
+from agent.config.profiles import Profiles
 from agent.config.report import ProblemReport
-from agent.config.shelf import Profiles
 from agent.config.tree import read
 from agent.errors import ConfigError
 from tests.unit.config.samples import EXAMPLE, LOOPBACK, SMALL, changed

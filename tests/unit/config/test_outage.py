@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.buffer.bears import DailyLoad, days, enough
+from agent.buffer.outage_estimate import DailyLoad, days, enough
 from agent.config import parse
 from agent.config.outage import left, load, outage
 from tests.unit.config.samples import SMALL, changed

@@ -1,7 +1,7 @@
 """What `check` counts for the data volume of an uplink: rows that can leave, grouped by device."""
 
 from agent.config import parse
-from agent.config.afford import affordable, load
+from agent.config.data_budget import affordable, load
 from agent.config.summary import summary
 from agent.uplink.budget import ReadStream
 from tests.unit.config.samples import changed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
-from agent.control import course, failsafe
+from agent.control import failsafe, schedule
 from agent.control.failsafe import Watch
 from agent.control.model import AcceptedOrder, ControlOrder, Failsafe, OrderState
 from agent.control.stamps import Moment, elapsed, over
@@ -36,9 +36,9 @@ def test_precedence_emergency_then_prio_then_the_later_seq_then_the_smaller_numb
     ]
     left = list(reversed(ranked))
     for expected in ranked:
-        assert course.winner(left) is expected
+        assert schedule.winner(left) is expected
         left.remove(expected)
-    assert course.winner(left) is None
+    assert schedule.winner(left) is None
 
 
 def test_who_lost_while_in_time_is_back_only_if_it_asked_for_that():
@@ -47,15 +47,15 @@ def test_who_lost_while_in_time_is_back_only_if_it_asked_for_that():
         event("a", state=OrderState.SUPERSEDED),
         event("b", state=OrderState.SUPERSEDED, resume=True),
     ]
-    assert [one.order.jti for one in course.in_time(lost, 10.0)] == ["b"]
-    assert not course.in_time(lost, 600.0)
+    assert [one.order.jti for one in schedule.in_time(lost, 10.0)] == ["b"]
+    assert not schedule.in_time(lost, 600.0)
 
 
 def test_a_value_goes_in_steps_both_ways_and_is_back_by_the_end():
     """Rule H5."""
     base, target, ramp = Decimal(0), Decimal(-2), Decimal("0.5")
     one = event()
-    values = [course.value_at(t, one, base, target, ramp) for t in range(0, 600, 60)]
+    values = [schedule.value_at(t, one, base, target, ramp) for t in range(0, 600, 60)]
     down = [Decimal("-0.5"), Decimal(-1), Decimal("-1.5"), Decimal(-2)]
     up = [Decimal("-1.5"), Decimal(-1), Decimal("-0.5")]
     assert values == [*down, Decimal(-2), Decimal(-2), Decimal(-2), *up]
@@ -66,21 +66,21 @@ def test_a_value_goes_in_steps_both_ways_and_is_back_by_the_end():
 def test_a_drawn_give_back_begins_so_much_earlier():
     """Rule H5."""
     one = event(back=100.0)
-    assert course.value_at(499.0, one, Decimal(0), Decimal(-2), None) == Decimal(-2)
-    assert course.value_at(500.0, one, Decimal(0), Decimal(-2), None) is None
+    assert schedule.value_at(499.0, one, Decimal(0), Decimal(-2), None) == Decimal(-2)
+    assert schedule.value_at(500.0, one, Decimal(0), Decimal(-2), None) is None
 
 
 def test_no_step_of_a_takeover_is_written_before_its_minute_is_over():
     far, ramp = Decimal(1), Decimal("0.5")
-    assert course.paced(Decimal(-2), far, ramp, 10.0) == Decimal(-2)
-    assert course.paced(Decimal(-2), far, ramp, 60.0) == Decimal("-1.5")
-    assert course.paced(Decimal(-2), far, None, 10.0) == far
+    assert schedule.paced(Decimal(-2), far, ramp, 10.0) == Decimal(-2)
+    assert schedule.paced(Decimal(-2), far, ramp, 60.0) == Decimal("-1.5")
+    assert schedule.paced(Decimal(-2), far, None, 10.0) == far
 
 
 def test_a_draw_or_a_ramp_longer_than_the_hold_leaves_half_of_it():
     one = event(back=900.0)
     for ramp, there in ((None, Decimal(-2)), (Decimal("0.2"), Decimal(-1))):
-        values = [course.value_at(t, one, Decimal(0), Decimal(-2), ramp) for t in (299.0, 360.0)]
+        values = [schedule.value_at(t, one, Decimal(0), Decimal(-2), ramp) for t in (299.0, 360.0)]
         assert values[0] == there
         assert values[1] is None or values[1] > there
 

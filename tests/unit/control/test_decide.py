@@ -14,7 +14,7 @@ import pytest
 
 from agent.control import hours
 from agent.control.decide import Yes, decide
-from agent.control.facts import DecisionFacts
+from agent.control.decision_input import DecisionFacts
 from agent.control.guard import GuardReading
 from agent.control.model import (
     AcceptedOrder,

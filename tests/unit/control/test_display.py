@@ -5,8 +5,8 @@ from dataclasses import replace
 from decimal import Decimal
 
 from agent.control.display import Display, telling
+from agent.control.hold_record import HoldRecord
 from agent.control.records import Transaction
-from agent.control.row import HoldRecord
 from agent.errors import WriteRefused
 from tests.contract.control.pretend import BEGIN, PLACE, Site, Truth, event, order
 

@@ -9,7 +9,7 @@ from agent.config import load
 from agent.control.guard import fresh, tripped
 from agent.control.model import Guard
 from agent.model import Sample, Why
-from agent.steering.eyes import Eyes
+from agent.steering.point_readings import Eyes
 
 CONFIG = """\
 building: {name: Les Alpins, timezone: Europe/Paris}

@@ -1,6 +1,6 @@
 """Whose bytes were heard, by turns, and who is named for it. Rule F9."""
 
-from agent.drivers.disturbed import (
+from agent.drivers.line_disturbance import (
     APART,
     FORGOTTEN,
     LONGEST_REST,

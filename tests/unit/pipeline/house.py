@@ -3,9 +3,9 @@
 from decimal import Decimal
 
 from agent.model import Point, Sample
-from agent.pipeline.gate import Gate
-from agent.registry.entries import NewConsent, NewInstallation, NewPlace
-from agent.registry.gate import policy
+from agent.pipeline.row_assignment import Gate
+from agent.registry.consent_policy import policy
+from agent.registry.inputs import NewConsent, NewInstallation, NewPlace
 from agent.registry.registry import Registry
 
 RECIPIENT = "energie.metropole.example"

@@ -5,10 +5,10 @@ from types import SimpleNamespace as Facts
 
 import pytest
 
-from agent.lifetime import Faults
 from agent.model import SlotMark
 from agent.pipeline.account import SlotAccount
-from agent.pipeline.intake import Intake
+from agent.pipeline.ingest import Intake
+from agent.tasks import Faults
 from tests.unit.pipeline.test_intake import Failing, row
 
 KEY = ("a", 10)

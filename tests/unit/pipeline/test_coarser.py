@@ -9,12 +9,12 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from agent.model import SlotMark, Why
-from agent.pipeline.bases import RegistryBases
-from agent.pipeline.gate import Gate
-from agent.pipeline.ledger import Ledger
+from agent.pipeline.basis_recheck import RegistryBases
+from agent.pipeline.row_assignment import Gate
+from agent.pipeline.slots import Ledger
+from agent.registry.consent_policy import policy
 from agent.registry.dates import DAY, MONTH
-from agent.registry.entries import NewConsent, NewDuty, NewOccupancy, NewWithdrawal
-from agent.registry.gate import policy
+from agent.registry.inputs import NewConsent, NewDuty, NewOccupancy, NewWithdrawal
 from tests.unit.pipeline.house import RECIPIENT, Town, point, sample
 
 PARIS = ZoneInfo("Europe/Paris")

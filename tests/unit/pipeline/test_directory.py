@@ -1,8 +1,8 @@
 """Guards rule G3: a recipient is told of nobody without a basis that names him. Rule P21."""
 
 from agent.pipeline.directory import directory
-from agent.pipeline.ledger import ExpectedSeries
-from agent.registry.entries import NewAlias, NewDuty, NewWithdrawal
+from agent.pipeline.slots import ExpectedSeries
+from agent.registry.inputs import NewAlias, NewDuty, NewWithdrawal
 from tests.unit.pipeline.house import LONG_AGO, NOW, RECIPIENT, Town
 
 

@@ -6,10 +6,10 @@ from decimal import Decimal
 import pytest
 
 from agent.model import Why
-from agent.pipeline.gate import Gate
-from agent.pipeline.ledger import Ledger
-from agent.registry.entries import NewExchange
-from agent.registry.gate import CommonBasis
+from agent.pipeline.row_assignment import Gate
+from agent.pipeline.slots import Ledger
+from agent.registry.consent_policy import CommonBasis
+from agent.registry.inputs import NewExchange
 from tests.unit.pipeline.house import NOW, RECIPIENT, Town, point, sample
 
 INDEX, USED = point("m1"), point("m1", "used", derived=True)

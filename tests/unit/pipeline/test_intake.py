@@ -5,7 +5,7 @@ import pytest
 
 from agent.errors import SpoolFull
 from agent.model import Reading, Series, SlotMark
-from agent.pipeline.intake import Intake, shed
+from agent.pipeline.ingest import Intake, shed
 
 SERIES = Series("DX", "elec.imp", "REG", "kWh", 10, "1", "H1", "c1")
 OTHER = SERIES._replace(place="DY")

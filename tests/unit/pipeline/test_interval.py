@@ -7,8 +7,8 @@ from decimal import Decimal
 import pytest
 
 from agent.model import Quality, Sample, Why
-from agent.pipeline.indexes import Indexes
 from agent.pipeline.interval import Intervals
+from agent.pipeline.reading_cache import Indexes
 from tests.unit.pipeline.house import NOW, Town, point
 
 INDEX = point(every=900)

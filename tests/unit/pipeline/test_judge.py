@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.model import Quality
-from agent.pipeline.judge import Judge
+from agent.pipeline.validation import Judge
 from tests.unit.pipeline.house import point
 
 METER = point(rating=Decimal(9), rolls_at=Decimal(100_000))

@@ -7,7 +7,7 @@ import pytest
 
 from agent.buffer.periods import Wrong
 from agent.model import SlotMark, Why
-from agent.pipeline.ledger import Ledger
+from agent.pipeline.slots import Ledger
 from tests.unit.pipeline.house import LONG_AGO, NOW, Town, point, sample
 
 A, B = point("m1"), point("m2")

@@ -3,8 +3,8 @@
 from decimal import Decimal
 
 from agent.model import Why
-from agent.pipeline.ledger import Ledger
-from agent.registry.entries import NewExchange, NewInstallation
+from agent.pipeline.slots import Ledger
+from agent.registry.inputs import NewExchange, NewInstallation
 from tests.unit.pipeline.house import LONG_AGO, NOW, Town, point, sample
 
 INDEX, FLOW = point("m9"), point("m9", "used", derived=True)

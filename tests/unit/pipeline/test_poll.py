@@ -15,12 +15,12 @@ from agent.lines import LinkDevices
 from agent.link import Link
 from agent.log_fields import LogEvent
 from agent.model import Quality, Sample, SlotMark, Why
-from agent.pipeline import ask, poll
+from agent.pipeline import device_read, poller
 from agent.pipeline.account import SlotAccount
 from agent.pipeline.device import Device
-from agent.pipeline.intake import Intake
-from agent.pipeline.ledger import Ledger
-from agent.pipeline.poll import Poller
+from agent.pipeline.ingest import Intake
+from agent.pipeline.poller import Poller
+from agent.pipeline.slots import Ledger
 from tests.unit.pipeline.house import LONG_AGO, Town, point
 
 DAY = 86_400
@@ -130,7 +130,7 @@ def test_a_silent_device_rests_and_its_slots_say_so(tmp_path, caplog):
 
 def test_a_device_back_from_silence_is_asked_who_it_is(tmp_path, monkeypatch):
     """Rule I16."""
-    monkeypatch.setattr(ask, "REST", 0.5)
+    monkeypatch.setattr(device_read, "REST", 0.5)
     rig = Rig(tmp_path, devices=("m1",))
 
     async def exchange():
@@ -211,8 +211,8 @@ def test_a_silent_meter_on_a_battery_is_asked_again_once_and_then_as_it_bears(
     tmp_path, monkeypatch
 ):
     """Rule M14."""
-    monkeypatch.setattr(ask, "REST", 0.02)
-    monkeypatch.setattr(poll, "LOOK", 0.02)
+    monkeypatch.setattr(device_read, "REST", 0.02)
+    monkeypatch.setattr(poller, "LOOK", 0.02)
     asked = {}
     for spacing in (0.0, 10.0):
         folder = tmp_path / str(spacing)

@@ -9,16 +9,16 @@ from decimal import Decimal
 
 import pytest
 
-from agent.buffer.shelf import UnassignedStore
 from agent.buffer.thread import in_own_thread
+from agent.buffer.unassigned_store import UnassignedStore
 from agent.errors import SpoolFull
 from agent.model import Why
 from agent.pipeline.account import SlotAccount
-from agent.pipeline.intake import Intake
-from agent.pipeline.ledger import Ledger
-from agent.pipeline.registers import Registers
+from agent.pipeline.ingest import Intake
+from agent.pipeline.midnight_readings import Registers
+from agent.pipeline.slots import Ledger
 from agent.registry.dates import MONTH
-from agent.registry.entries import NewDuty, NewOccupancy
+from agent.registry.inputs import NewDuty, NewOccupancy
 from tests.unit.pipeline.house import LONG_AGO, NOW, RECIPIENT, Town, point, sample
 
 DAY = 86_400

@@ -12,7 +12,7 @@ from agent.errors import LinkLost
 from agent.link import Link
 from agent.model import Sample, Why
 from agent.pipeline.device import Device
-from agent.pipeline.poll import Poller
+from agent.pipeline.poller import Poller
 from tests.unit.pipeline.house import point
 
 

@@ -8,11 +8,11 @@ from itertools import pairwise
 import pytest
 
 from agent.model import SlotMark, Why
-from agent.pipeline.gate import Gate
-from agent.pipeline.ledger import Ledger
+from agent.pipeline.row_assignment import Gate
+from agent.pipeline.slots import Ledger
 from agent.pipeline.timetable import following
+from agent.registry.consent_policy import CommonBasis
 from agent.registry.dates import DAY
-from agent.registry.gate import CommonBasis
 from tests.unit.pipeline.house import RECIPIENT, Town, point, sample
 from tests.unit.pipeline.test_days import PARIS, at
 

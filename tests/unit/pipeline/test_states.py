@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.model import Reading, Series, Why
-from agent.pipeline.ledger import Ledger
+from agent.pipeline.slots import Ledger
 from agent.pipeline.states import news
-from agent.registry.gate import CommonBasis, policy
+from agent.registry.consent_policy import CommonBasis, policy
 from tests.unit.pipeline.house import LONG_AGO, NOW, Town, point, sample
 
 CELLAR = "CZS2YFSTBQQ5WDC"

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 
 from agent.buffer.periods import Wrong
 from agent.model import Point, Range, Sample, Why
-from agent.pipeline.gate import Gate
 from agent.pipeline.groups import Groups
-from agent.pipeline.indexes import Indexes
-from agent.pipeline.ledger import Ledger
+from agent.pipeline.reading_cache import Indexes
+from agent.pipeline.row_assignment import Gate
+from agent.pipeline.slots import Ledger
 from agent.pipeline.sums import ConfiguredSums, Sums
-from agent.registry.entries import (
+from agent.registry.aggregate import Group
+from agent.registry.consent_policy import policy
+from agent.registry.inputs import (
     NewConsent,
     NewDuty,
     NewInstallation,
@@ -25,9 +27,7 @@ from agent.registry.entries import (
     NewPlace,
     NewWithdrawal,
 )
-from agent.registry.gate import policy
 from agent.registry.registry import Registry
-from agent.registry.rest import Group
 from tests.unit.pipeline.attack import Reckoner
 
 ZONE = ZoneInfo("Europe/Paris")

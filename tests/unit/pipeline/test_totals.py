@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.model import Point
-from agent.pipeline.gate import Gate, Withholding
+from agent.pipeline.row_assignment import Gate, Withholding
 from agent.pipeline.totals import Totals
-from agent.registry.gate import CommonBasis, policy
+from agent.registry.consent_policy import CommonBasis, policy
 from tests.unit.pipeline.attack import Reckoner
 from tests.unit.pipeline.test_sums import HALF, MONTH, US, WHOLE, ZONE, Building, reckoned, slots
 

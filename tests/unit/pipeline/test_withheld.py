@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 import pytest
 
 from agent.model import Why
-from agent.pipeline.bases import RegistryBases
-from agent.pipeline.gate import Gate
-from agent.pipeline.ledger import Ledger
+from agent.pipeline.basis_recheck import RegistryBases
+from agent.pipeline.row_assignment import Gate
+from agent.pipeline.slots import Ledger
 from agent.registry.dates import MONTH
-from agent.registry.entries import NewConsent, NewDuty, NewOccupancy, NewWithdrawal
+from agent.registry.inputs import NewConsent, NewDuty, NewOccupancy, NewWithdrawal
 from tests.unit.pipeline.house import LONG_AGO, NOW, RECIPIENT, Town, point, sample
 
 DAY = 86_400

@@ -8,8 +8,8 @@ import pytest
 from agent.config import parse
 from agent.errors import NotRecorded, Refused
 from agent.protection.breach import Breach, Breaches, Concern, missing
-from agent.registry.entries import NewConsent, NewDuty, NewOccupancy, NewPlace, NewWithdrawal
-from agent.registry.gate import LONGEST_KEPT, LONGEST_UNSENT, policy
+from agent.registry.consent_policy import LONGEST_KEPT, LONGEST_UNSENT, policy
+from agent.registry.inputs import NewConsent, NewDuty, NewOccupancy, NewPlace, NewWithdrawal
 from agent.registry.letter import DisclosedValues
 from agent.registry.registry import Registry
 from tests.unit.config.samples import SMALL

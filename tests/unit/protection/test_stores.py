@@ -7,13 +7,13 @@ import string
 
 import pytest
 
-from agent.authority import audit, book, replay
-from agent.buffer import disclosed, memory, upkeep
+from agent.buffer import disclosures, memory, upkeep
 from agent.config import parse
 from agent.control import journal
 from agent.protection.stores import LANGUAGES, facts, opened_by, periods, spoken, stores, words
-from agent.registry import looks
-from agent.registry.gate import LONGEST_KEPT, LONGEST_UNSENT
+from agent.registry import access_log
+from agent.registry.consent_policy import LONGEST_KEPT, LONGEST_UNSENT
+from agent.trust import audit, replay, store
 from tests.unit.config.samples import SMALL
 
 DAY = 86_400
@@ -73,18 +73,18 @@ def test_the_catalogue_says_the_periods_that_the_code_keeps_to():
         "spool": LONGEST_UNSENT,
         "kept": 36 * 3600,
         "quarantine": upkeep.TRIED_ANEW,
-        "disclosed": disclosed.YEARS,
+        "disclosed": disclosures.YEARS,
         "unclaimed": LONGEST_UNSENT,
         "registers": LONGEST_KEPT,
-        "objects": book.WAITS_FOR,
+        "objects": store.WAITS_FOR,
         "orders": journal.REMEMBERED,
         "audit": audit.KEPT_FOR,
-        "looks": looks.YEARS,
+        "looks": access_log.YEARS,
     }
-    for store, seconds in told.items():
+    for name, seconds in told.items():
         for language in LANGUAGES:
-            long = stores()[store].texts(config, language)["long"]
-            assert spoken(seconds, language) in long, store
+            long = stores()[name].texts(config, language)["long"]
+            assert spoken(seconds, language) in long, name
     assert spoken(replay.KEPT_AFTER, "en") in stores()["objects"].texts(config, "en")["long"]
     assert f"{memory.CAP // 2**20} Mo" in stores()["memory"].texts(config, "fr")["what"]
     assert "64 MB" in stores()["audit"].texts(config, "en")["long"]
@@ -125,10 +125,10 @@ def test_who_keeps_the_backup_is_as_configured():
 
 def test_each_store_reaches_back_as_far_as_a_period_that_there_is():
     known = periods(configured())
-    for store in stores().values():
-        assert store.reach is None or store.reach in known, store.id
-        assert store.concerns in {"right", "duty", "all"}, store.id
-        assert f"letter_{store.data}" in words("fr"), store.id
+    for kept in stores().values():
+        assert kept.reach is None or kept.reach in known, kept.id
+        assert kept.concerns in {"right", "duty", "all"}, kept.id
+        assert f"letter_{kept.data}" in words("fr"), kept.id
 
 
 def test_a_key_concerns_what_it_opens():

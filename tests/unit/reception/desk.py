@@ -7,17 +7,17 @@ import contextlib
 import json
 from typing import Any
 
-from agent.authority.audit import FOLDER, segments
-from agent.authority.settings import TrustSettings
-from agent.authority.sign import Signer, trust_list
 from agent.clock import Clock
-from agent.reception.papers import Papers
-from agent.reception.wiring import open_notes, open_reception
+from agent.inbox.registry_adapter import Papers
+from agent.inbox.setup import open_notes, open_reception
 from agent.registry import identity
-from agent.registry.entries import NewPlace
-from agent.registry.gate import policy
+from agent.registry.consent_policy import policy
+from agent.registry.inputs import NewPlace
 from agent.registry.registry import Registry
 from agent.timesync import ClockEvidence
+from agent.trust.audit import FOLDER, segments
+from agent.trust.settings import TrustSettings
+from agent.trust.sign import Signer, trust_list
 from tests.unit.authority import objects
 from tests.unit.authority.objects import DAY, NOW, SIGNERS, new_jti
 
@@ -65,7 +65,7 @@ class Here:
 
     def believed(self) -> Here:
         """With the list accepted."""
-        from agent.authority.trust import read
+        from agent.trust.trust_list import read
 
         raw = self.trust()
         self.reception.renew_trust(raw, read(raw).sha256)

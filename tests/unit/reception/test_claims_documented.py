@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from agent.authority.claims import Cmd, ConsentEvidence, GrantScope, Lim, Revoked
-from agent.authority.kinds import KINDS, kind_of
-from agent.authority.sign import Signer
-from agent.authority.verify import Verified
 from agent.control.claims import grant_of, order_of
-from agent.registry.entries import NewPlace
+from agent.registry.inputs import NewPlace
 from agent.registry.place import OCCUPANCY, check_characters, parse
+from agent.trust.claims import Cmd, ConsentEvidence, GrantScope, Lim, Revoked
+from agent.trust.object_types import KINDS, kind_of
+from agent.trust.sign import Signer
+from agent.trust.verify import Verified
 from tests.unit.authority.objects import DWELLING, NAMES, NOW, SIGNERS, checked
 from tests.unit.reception.desk import DAY, Here
 

@@ -4,9 +4,9 @@ import json
 import threading
 import time
 
-from agent.authority.audit import FOLDER, Chain, segments
-from agent.reception import wiring
-from agent.reception.wiring import Notes
+from agent.inbox import setup
+from agent.inbox.setup import Notes
+from agent.trust.audit import FOLDER, Chain, segments
 
 WITHIN = 30.0
 
@@ -49,7 +49,7 @@ def test_a_decision_does_not_wait_for_a_thread_whose_disk_stands_still(tmp_path)
 
 
 def test_what_would_wait_without_end_is_counted_as_lost(tmp_path, monkeypatch):
-    monkeypatch.setattr(wiring, "MOST_ASKED", 3)
+    monkeypatch.setattr(setup, "MOST_ASKED", 3)
     chain = Frozen(tmp_path)
     for n in range(5):
         chain.notes("object.accepted", {"jti": f"k{n}"})

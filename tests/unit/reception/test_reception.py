@@ -9,15 +9,15 @@ from dataclasses import replace
 
 import pytest
 
-from agent.authority.audit import FOLDER, segments
-from agent.authority.refused import Forged, ObjectCode
-from agent.authority.sign import Signer
 from agent.clock import stamp
 from agent.errors import Refused
 from agent.log_fields import LogEvent
 from agent.registry import identity
-from agent.registry.entries import NewOccupancy, NewWithdrawal
+from agent.registry.inputs import NewOccupancy, NewWithdrawal
 from agent.registry.place import mint
+from agent.trust.audit import FOLDER, segments
+from agent.trust.error_codes import Forged, ObjectCode
+from agent.trust.sign import Signer
 from tests.unit.authority.objects import NAMES
 from tests.unit.reception.desk import DAY, NOW, ROOTS, SIGNERS, Here, new_jti
 

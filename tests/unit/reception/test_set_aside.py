@@ -10,16 +10,16 @@ import sqlite3
 
 import pytest
 
-from agent.authority import set_aside
-from agent.authority.refused import LONGEST_SENTENCE, Forged, ObjectCode
 from agent.buffer.database import Damaged
 from agent.errors import NotRecorded, Refused, SpoolFull
-from agent.reception.papers import Papers
-from agent.reception.reception import REFUSALS_AN_HOUR
-from agent.registry.gate import policy
+from agent.inbox.inbox import REFUSALS_AN_HOUR
+from agent.inbox.registry_adapter import Papers
+from agent.registry.consent_policy import policy
 from agent.registry.place import mint
 from agent.registry.registry import Registry
-from agent.upstream.events import events
+from agent.trust import set_aside
+from agent.trust.error_codes import LONGEST_SENTENCE, Forged, ObjectCode
+from agent.upstream.alarms import events
 from tests.unit.reception.desk import Here, new_jti
 from tests.unit.reception.test_reception import home, refused, withdrawn
 

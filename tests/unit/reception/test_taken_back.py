@@ -8,9 +8,9 @@ from contextlib import closing
 
 import pytest
 
-from agent.authority.refused import Forged, ObjectCode
-from agent.authority.sign import Signer
-from agent.authority.verify import verify
+from agent.trust.error_codes import Forged, ObjectCode
+from agent.trust.sign import Signer
+from agent.trust.verify import verify
 from tests.unit.authority.objects import NAMES, claims
 from tests.unit.reception.desk import DAY, NOW, ROOTS, SIGNERS, Here, new_jti
 

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from agent.authority.refused import Forged
-from agent.reception.told import LATEST, ObjectStatus
+from agent.inbox.object_status import LATEST, ObjectStatus
 from agent.registry.place import mint
+from agent.trust.error_codes import Forged
 from tests.unit.authority.objects import DAY, NAMES, NOW, SIGNERS, signed
 from tests.unit.reception.desk import Here
 

@@ -1,9 +1,9 @@
 """A building for the registry's tests: builds objects, states nothing."""
 
 from agent.channels import channels
-from agent.registry.documents import Consent, Installation, Occupancy, Place, Word
-from agent.registry.gate import CommonBasis, policy
+from agent.registry.consent_policy import CommonBasis, policy
 from agent.registry.index import RegistryIndex
+from agent.registry.records import Consent, Installation, Occupancy, Place, Word
 
 NOW = 1_790_000_000
 HOME, NEIGHBOUR = "D84G7ZWYRD6Z1GQ", "DRDV1EWZEPEEXY9"

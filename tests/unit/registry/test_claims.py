@@ -1,6 +1,6 @@
 import pytest
 
-from agent.registry.claims import Claims
+from agent.registry.conflicts import Claims
 from tests.unit.registry.building import (
     HOME,
     NEIGHBOUR,

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.model import Series, ValueKind
-from agent.registry.documents import Duty, Word
-from agent.registry.effects import effects, taken_away
+from agent.registry.records import Duty, Word
+from agent.registry.retractions import effects, taken_away
 from tests.unit.registry.building import (
     HOME,
     NEIGHBOUR,

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from agent.errors import Refused
-from agent.registry.documents import Alias, Occupancy, Place, Word
-from agent.registry.exported import AUTHOR, Doubt, accepted, compare, parse
 from agent.registry.index import RegistryIndex
-from agent.registry.written import when
+from agent.registry.parsers import when
+from agent.registry.records import Alias, Occupancy, Place, Word
+from agent.registry.syndic_export import AUTHOR, Doubt, accepted, compare, parse
 
 ZONE = "Europe/Paris"
 NOW = when("2026-11-27", ZONE)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from agent.channels import channels
 from agent.errors import Refused
 from agent.model import ValueKind, Why
+from agent.registry.consent_policy import Basis, CommonBasis, boundary_index, may_leave, policy
 from agent.registry.dates import DAY, MONTH
-from agent.registry.documents import Duty
-from agent.registry.gate import Basis, CommonBasis, boundary_index, may_leave, policy
+from agent.registry.records import Duty
 from tests.unit.registry.building import (
     FR,
     HEAT,

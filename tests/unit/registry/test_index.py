@@ -2,8 +2,8 @@
 
 import pytest
 
-from agent.registry.documents import Installation
 from agent.registry.index import Unknown
+from agent.registry.records import Installation
 from tests.unit.registry.building import HOME, NEIGHBOUR, NOW, facts, installed, lived
 
 

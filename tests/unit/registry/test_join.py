@@ -1,6 +1,6 @@
 import pytest
 
-from agent.registry.join import Listed, OnTheLine, join
+from agent.registry.matching import Listed, OnTheLine, join
 
 HEAT = frozenset({"heat"})
 

@@ -2,7 +2,7 @@
 
 import os
 
-from agent.registry.looks import EVERYBODY, AccessLog
+from agent.registry.access_log import EVERYBODY, AccessLog
 
 NOW, DAY = 1_790_000_000.0, 86_400.0
 

@@ -11,10 +11,10 @@ from agent.errors import Refused
 from agent.registry.admission import Author
 from agent.registry.admit_people import admit_occupancies
 from agent.registry.admit_places import admit_aliases
-from agent.registry.documents import covers
-from agent.registry.effects import effects
-from agent.registry.entries import NewAlias, NewOccupancy
 from agent.registry.index import RegistryIndex
+from agent.registry.inputs import NewAlias, NewOccupancy
+from agent.registry.records import covers
+from agent.registry.retractions import effects
 from agent.registry.stored import from_row, to_row
 from tests.unit.registry.building import HOME, NEIGHBOUR, NOW, called
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from agent.channels import channels
 from agent.model import ValueKind, Why
+from agent.registry.aggregate import Sum, formed, step_of, told, told_apart
+from agent.registry.consent_policy import Basis, may_leave
 from agent.registry.dates import DAY
-from agent.registry.gate import Basis, may_leave
-from agent.registry.rest import Sum, formed, step_of, told, told_apart
 from tests.unit.registry.building import (
     FR,
     HEAT,

@@ -8,10 +8,8 @@ import pytest
 
 from agent.channels import channels
 from agent.model import Series, ValueKind, Why
-from agent.registry import written
-from agent.registry.dates import DAY, MONTH
-from agent.registry.documents import Duty
-from agent.registry.gate import (
+from agent.registry import parsers
+from agent.registry.consent_policy import (
     Basis,
     boundary_index,
     may_leave,
@@ -19,6 +17,8 @@ from agent.registry.gate import (
     steps_wanted,
     still_covers,
 )
+from agent.registry.dates import DAY, MONTH
+from agent.registry.records import Duty
 from tests.unit.registry.building import (
     FR,
     HEAT,
@@ -91,7 +91,7 @@ def test_each_consent_wants_its_own_step_and_the_hardest_to_lose_carries_it():
 )  # fmt: skip
 def test_a_load_curve_is_of_half_hours_unless_ten_minutes_are_named(scope, text, step):
     """Rule P3."""
-    assert written.step(scope, text) == step
+    assert parsers.step(scope, text) == step
 
 
 def test_a_withdrawn_consent_wants_nothing():

@@ -1,8 +1,8 @@
 import pytest
 
 from agent.model import BatchId, Lane, SealedBatch
-from agent.uplink.course import Course
 from agent.uplink.pacing import Rhythm
+from agent.uplink.send_scheduler import Course
 from agent.uplink.settings import files
 
 T = 1_000.0

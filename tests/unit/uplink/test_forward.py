@@ -8,16 +8,16 @@ from dataclasses import replace
 
 import pytest
 
-from agent.buffer.verdict import Settled
+from agent.buffer.receipt_evaluation import Settled
 from agent.clock import Clock
 from agent.errors import BatchRejected, NotStored, SpoolFull, TooLarge, UplinkLost
-from agent.lifetime import end
 from agent.log_fields import LogEvent
 from agent.model import BatchId, Lane, Receipt, SealedBatch, Void
-from agent.uplink.delivery import Delivery
+from agent.tasks import end
+from agent.uplink.delivery_state import Delivery
 from agent.uplink.forward import BREAKS, forward
 from agent.uplink.pacing import Rhythm
-from agent.uplink.reasons import NobodyThere
+from agent.uplink.publish_codes import NobodyThere
 
 
 def batch(seq: int, lane: Lane = Lane.LIVE) -> SealedBatch:

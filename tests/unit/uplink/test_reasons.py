@@ -3,7 +3,7 @@
 import pytest
 
 from agent.errors import BatchRejected, NotStored
-from agent.uplink.reasons import NobodyThere, judge
+from agent.uplink.publish_codes import NobodyThere, judge
 
 
 def test_only_a_plain_yes_means_that_the_broker_took_it():

@@ -10,8 +10,8 @@ import pytest
 from bacpypes3.basetypes import EngineeringUnits, Scale
 from bacpypes3.primitivedata import Unsigned
 
-from agent.control.plug import LinePlug, look_whole
-from agent.control.row import WriteTarget
+from agent.control.hold_record import WriteTarget
+from agent.control.point_access import LinePlug, look_whole
 from agent.drivers.base import Found, Wish
 from agent.errors import Refused, WriteRefused
 from agent.model import Why

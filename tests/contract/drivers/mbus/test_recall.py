@@ -17,8 +17,8 @@ from agent.link import Link
 from agent.model import Point, SlotMark
 from agent.pipeline.account import SlotAccount
 from agent.pipeline.device import Device
-from agent.pipeline.poll import Poller
-from agent.pipeline.recall import DownGap
+from agent.pipeline.history_backfill import DownGap
+from agent.pipeline.poller import Poller
 from hil.mbus.encode import date, date_time, energy_kwh
 from hil.mbus.line import Bus
 from hil.mbus.serve import tcp

@@ -11,7 +11,7 @@ from agent.config.load import load
 from agent.drivers.base import Found
 from agent.drivers.mbus.bus import MbusTcp
 from agent.pipeline.successor import PATIENCE
-from agent.seek import seek
+from agent.replacement_scan import seek
 from hil.mbus.line import Bus
 from hil.mbus.serve import tcp
 from tests.contract.drivers.mbus.setting import heat, points, water

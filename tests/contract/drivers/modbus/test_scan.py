@@ -11,11 +11,11 @@ import pytest
 
 from agent.drivers.base import Found, Progress, Wish
 from agent.drivers.modbus import scan
+from agent.drivers.modbus.address_options import place
 from agent.drivers.modbus.answer import RequestResult
 from agent.drivers.modbus.codec import FUNCTIONS
-from agent.drivers.modbus.found import identification
-from agent.drivers.modbus.notes import place
 from agent.drivers.modbus.rtu import Speed
+from agent.drivers.modbus.scan_result import identification
 from agent.drivers.modbus.serialline import ModbusRtu, RtuSettings
 from agent.drivers.modbus.tcp import ModbusTcp
 from agent.drivers.profile import profile

@@ -21,8 +21,8 @@ from agent.drivers.modbus.plan import plan
 from agent.drivers.modbus.tcp import ModbusTcp, ModbusTcpSettings
 from agent.drivers.profile import profile, profiles
 from agent.errors import LinkLost
-from agent.lifetime import keep_open, together
 from agent.model import Point, Why
+from agent.tasks import keep_open, together
 from hil.building import Building
 from hil.modbus_server import READ_HOLDING, Reply, serving
 from hil.process import free_port

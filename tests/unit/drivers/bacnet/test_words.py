@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from agent.channels import channels
-from agent.drivers.bacnet import ede, where
+from agent.drivers.bacnet import ede, notation
 from agent.drivers.bacnet.bus import Bacnet
 from agent.drivers.bacnet.guess import Thing, channel_of, points, slug
 from agent.drivers.bacnet.services import Ref
@@ -28,7 +28,7 @@ from agent.units import units
     ],
 )
 def test_addresses_are_read(written, read):
-    assert where.address(written) == read
+    assert notation.address(written) == read
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_what_is_no_address_is_refused_with_an_example(written):
     ],
 )
 def test_points_are_read(written, ref):
-    assert where.at(written) == ref
+    assert notation.at(written) == ref
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_points_are_read(written, ref):
 )  # fmt: skip
 def test_what_is_no_point_is_refused(written):
     with pytest.raises(ValueError, match=r"analog-input,1|known here|types go"):
-        where.at(written)
+        notation.at(written)
 
 
 def test_a_priority_that_overrules_people_needs_a_reason():

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.drivers.mbus import request
-from agent.drivers.mbus.heard import acknowledged, foreign, sound, without_echo
+from agent.drivers.mbus.frame_search import acknowledged, foreign, sound, without_echo
 from tests.unit.drivers.mbus.wire import HEADER, long_frame
 
 FRAME = long_frame(bytes.fromhex(HEADER + "0C 06 01 00 00 00"))

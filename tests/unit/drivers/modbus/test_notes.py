@@ -7,9 +7,9 @@ from decimal import Decimal
 
 import pytest
 
+from agent.drivers.modbus.address_options import place
 from agent.drivers.modbus.answer import RequestResult
 from agent.drivers.modbus.master import ModbusMaster, manners_of, value_of
-from agent.drivers.modbus.notes import place
 from agent.model import Point, Sample, Why
 from hil.serial_line import Registers
 

@@ -6,7 +6,7 @@ import pytest
 
 from agent.drivers.modbus.answer import RequestResult
 from agent.drivers.modbus.codec import parse
-from agent.drivers.modbus.pace import Pace
+from agent.drivers.modbus.latency import Pace
 from agent.drivers.modbus.plan import NETWORK, plan
 from agent.drivers.profile import profile
 from agent.model import Why

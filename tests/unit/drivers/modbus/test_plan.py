@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.drivers.modbus.address_options import place
 from agent.drivers.modbus.codec import RegisterRange, parse
 from agent.drivers.modbus.master import manners_of
-from agent.drivers.modbus.notes import place
 from agent.drivers.modbus.plan import LONGEST, NETWORK, Cut, ReadBlock, Tariff, cut, plan
 from agent.drivers.modbus.rtu import Speed
 from agent.drivers.modbus.serialline import RtuSettings, tariff

@@ -1,0 +1,199 @@
+"""What a recipient was told of the building: places, meters, occupancies, bases, series owed.
+
+A directory is a set of items by key; only what has changed since is told, and all of it anew in a
+new epoch (design note 001, batches). The texts are sealed on the disk like readings.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import zlib
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from agent.buffer.batch import write_directory
+from agent.buffer.disclosures import TOKEN
+from agent.buffer.keys import SealBroken
+from agent.buffer.outbox import digest
+from agent.buffer.rotation import SealedTable
+from agent.model import Lane, SealedBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from agent.buffer.batch import Stamp
+    from agent.buffer.database import Database
+    from agent.buffer.keys import SpoolKeys
+    from agent.buffer.schema import Meta
+
+Item = dict[str, Any]
+"""plain data; its key begins with the name of the list it belongs to: `places/D84G7…`"""
+GROWING = ("outcomes/",)
+"""lists of which the latest items are offered, and each is told once"""
+# not WITHOUT ROWID: there an item of more than 231 bytes takes a page of its own, and 2,000
+# outcomes left no room for readings in the smallest file, which is all that a full disk gives
+TABLE = """CREATE TABLE IF NOT EXISTS announced
+    (key TEXT PRIMARY KEY, epoch TEXT NOT NULL, body BLOB NOT NULL)"""
+SECRET = "announced key"  # noqa: S105 -- what it is for
+AT_ONCE = 200
+"""entries that are rewritten in one commit"""
+MOST_TEXT = 40_000
+"""characters of items in one batch: they compress, so this never nears what a message may be"""
+
+
+class Announced:
+    """The items as last told. Every change belongs inside a transaction of the caller's."""
+
+    def __init__(
+        self,
+        database: Database,
+        keys: SpoolKeys,
+        meta: Meta,
+        label: Callable[[float, str], Stamp],
+        *,
+        judged: bool,
+    ) -> None:
+        """`judged`: keys are written as the version before reads them."""
+        self._database, self._meta, self._label = database, meta, label
+        self._box, self._keys = keys.box("announced"), keys
+        database.write(TABLE)
+        self._told: dict[str, tuple[str, str]] = {}
+        found = database.read("SELECT key, epoch, body FROM announced")
+        if self._clear():
+            found += database.read("SELECT key, epoch, body FROM announced_clear")
+        self._judged = judged and not any(key.startswith(TOKEN) for key, *_ in found)
+        for written, epoch, body in found:
+            try:
+                said = zlib.decompress(self._box.unseal(body, written)).decode()
+                key, text = json.loads(said) if written.startswith(TOKEN) else (written, said)
+            except (SealBroken, zlib.error, ValueError):
+                continue  # told again, as if it never was
+            self._told[key] = epoch, text
+
+    @property
+    def sealed(self) -> SealedTable:
+        """What of it is sealed: an entry gets another token, too."""
+        return SealedTable(
+            "announced", ("key",), lambda key, _: str(key), lambda *_: self._box, ("epoch",),
+            put=self._put_anew,
+        )  # fmt: skip
+
+    def _put_anew(self, written: str, epoch: str, body: bytes) -> None:
+        key, said = written, zlib.decompress(body).decode()
+        if written.startswith(TOKEN):
+            key, said = json.loads(said)
+        self._database.write("DELETE FROM announced WHERE key=?", written)
+        self._keep(key, epoch, said)
+
+    def begin_hiding(self) -> bool:
+        """Set the table aside in which an earlier version wrote keys as they are; whether there is
+        one to be hidden. Not while an upgrade is judged.
+        """
+        if self._judged:
+            return False
+        if not self._clear() and self._database.read("SELECT 1 FROM announced WHERE key>='A'"):
+            self._database.write("ALTER TABLE announced RENAME TO announced_clear")
+            self._database.write(TABLE)
+        return self._clear()
+
+    def hide(self) -> bool:
+        """Write the next of those entries anew, under tokens: a key says which dwelling there is.
+        False: none is left, and the table's pages are overwritten.
+        """
+        if not self._clear():
+            return False
+        rows = self._database.read("SELECT key FROM announced_clear LIMIT ?", AT_ONCE)
+        for (key,) in rows:
+            self._database.write("DELETE FROM announced_clear WHERE key=?", key)
+            if key in self._told:
+                self._keep(key, *self._told[key])
+        if not rows:
+            self._database.write("DROP TABLE announced_clear")
+        return True
+
+    def _clear(self) -> bool:
+        sql = "SELECT 1 FROM sqlite_master WHERE name='announced_clear'"
+        return bool(self._database.read(sql))
+
+    def all(self) -> dict[str, Item]:
+        """Every item as it was last told."""
+        return {key: json.loads(text) for key, (_, text) in self._told.items()}
+
+    def differs(self, directory: Mapping[str, Item]) -> bool:
+        """Whether something is still to be told."""
+        return any(self._changed(directory))
+
+    def tell(
+        self, directory: Mapping[str, Item], now: float, trust: str, most: int
+    ) -> tuple[SealedBatch, dict[str, str]]:
+        """A batch with the next of the changed items, as many as fit; there must be some.
+
+        `most`: bytes that the far side takes; one item goes in any case.
+
+        Beside it what `learn` is to be told once the transaction stands.
+        """
+        label, first = self._label(now, trust), self._first()
+        chosen: dict[str, str] = {}
+        size = 0
+        for key, text in self._changed(directory):
+            if chosen and size + len(text) > min(MOST_TEXT, most):
+                break
+            chosen[key], size = text, size + len(text)
+        lists: dict[str, Any] = {}
+        for key, text in chosen.items():
+            lists.setdefault(key.partition("/")[0], []).append(json.loads(text))
+        for key in self._passed(directory):
+            self._drop(key)
+        payload = write_directory(label, (self._before() if first else {}) | lists)
+        for key, text in chosen.items():
+            self._keep(key, label.id.epoch, text)
+        return SealedBatch(label.id, Lane.LIVE, payload, digest(payload), 0), chosen
+
+    def again(self) -> None:
+        """Take nothing for told: all of it is told anew, as in a new epoch."""
+        self._database.write("UPDATE announced SET epoch=''")
+        self._told = {key: ("", text) for key, (_, text) in self._told.items()}
+
+    def learn(self, epoch: str, told: Mapping[str, str]) -> None:
+        """The recipient was told so, and it is on the disk."""
+        self._told.update({key: (epoch, text) for key, text in told.items()})
+
+    def _changed(self, directory: Mapping[str, Item]) -> list[tuple[str, str]]:
+        epoch = str(self._meta["epoch"])
+        texts = ((key, json.dumps(item, ensure_ascii=False)) for key, item in directory.items())
+        return [(key, text) for key, text in texts if self._told.get(key) != (epoch, text)]
+
+    def _passed(self, directory: Mapping[str, Item]) -> list[str]:
+        """What was told of a list that only ever grows, and is offered no more."""
+        return [key for key in self._told if key.startswith(GROWING) and key not in directory]
+
+    def _first(self) -> bool:
+        epoch = str(self._meta["epoch"])
+        return not any(told == epoch for told, _ in self._told.values())
+
+    def _before(self) -> Item:
+        seq = self._meta.number("before_seq")
+        return {} if seq is None else {"before": [str(self._meta["before_epoch"]), int(seq)]}
+
+    def _drop(self, key: str) -> None:
+        self._database.write("DELETE FROM announced WHERE key=?", self._written(key))
+        if before := self._keys.derive_before(SECRET):
+            self._database.write("DELETE FROM announced WHERE key=?", _token(before, key))
+
+    def _keep(self, key: str, epoch: str, text: str) -> None:
+        self._drop(key)
+        written = self._written(key)
+        said = text if written == key else json.dumps([key, text])
+        body = self._box.seal(zlib.compress(said.encode(), 1), written)
+        self._database.write("INSERT INTO announced VALUES(?,?,?)", written, epoch, body)
+
+    def _written(self, key: str) -> str:
+        """A key as it stands in the table."""
+        if self._judged:
+            return key
+        return _token(self._keys.secret(SECRET), key)
+
+
+def _token(secret: bytes, key: str) -> str:
+    return TOKEN + hmac.digest(secret, key.encode(), sha256)[:12].hex()

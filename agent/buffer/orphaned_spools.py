@@ -1,0 +1,185 @@
+"""What spools that are not open say: the values that wait for former recipients, and the changes of
+the registry that were applied.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
+
+from agent.atomic_write import write
+from agent.buffer.disclosures import TABLES, YEARS, Disclosure, DisclosureTokens, disclosures
+from agent.buffer.outbox import BatchState
+from agent.buffer.retracting import confirmed
+from agent.clock import stamp
+from agent.storage import volatile
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
+PREFIX, SUFFIX, KEPT = "spool-", ".db", "disclosed-"
+
+
+class SpoolRecord(NamedTuple):
+    """What a spool that is not open says of what its recipient received."""
+
+    disclosures: list[Disclosure]
+    erasures: dict[str, int | None]
+    """as `Spool.erasures`"""
+    waits: int
+    """values that still wait, of whomever"""
+
+
+def spool_of(state: Path, recipient: str) -> Path:
+    """Where the spool of a recipient lies."""
+    return state / f"{PREFIX}{recipient}{SUFFIX}"
+
+
+def recipient_of(spool: Path) -> str:
+    """Whose spool a file is."""
+    return spool.name[len(PREFIX) : -len(SUFFIX)]
+
+
+def leftovers(state: Path, recipients: Collection[str]) -> Iterator[tuple[str, int]]:
+    """Recipients that are not among these, and how many values still wait for each.
+
+    A spool that is in use, or not for this account, is passed over.
+    """
+    for file in _files(state):
+        recipient = recipient_of(file)
+        if recipient not in recipients and (waits := _waiting(file)):
+            yield recipient, waits
+
+
+def applied(state: Path) -> Iterator[tuple[Path, int]]:
+    """The spools in a state directory, each with the number of the last change of the registry that
+    it has applied; a spool that cannot be read is left out.
+    """
+    for file in _files(state):
+        try:
+            with _opened(file) as db:
+                found = db.execute("SELECT value FROM meta WHERE name='applied'").fetchone()
+                yield file, int(found[0]) if found else 0
+        except sqlite3.Error:
+            continue
+
+
+def record(
+    state: Path, recipient: str, place: str = "", words: DisclosureTokens | None = None
+) -> SpoolRecord | None:
+    """What the spool of a recipient says, without opening what waits in it; None: there is none.
+
+    `words`: reads the ids in it; None: they are told as tokens.
+
+    Raises OSError where it cannot be read.
+    """
+    file = spool_of(state, recipient)
+    if not file.exists():
+        return None
+    try:
+        with _opened(file) as db, db:
+            for table in TABLES:
+                db.execute(table)
+
+            def read(sql: str, *values: str) -> list[tuple[Any, ...]]:
+                return db.execute(sql, values).fetchall()
+
+            said, erasures = disclosures(read, words, place), confirmed(read)
+            return SpoolRecord(
+                said, erasures, _counted(db, BatchState.UNRECEIPTED, BatchState.QUARANTINED)
+            )
+    except sqlite3.Error as error:
+        raise OSError(f"{file} cannot be read: {error}") from error
+
+
+def destroy(state: Path, recipient: str, now: float, words: DisclosureTokens | None) -> None:
+    """Remove a spool that is not open, with all that lies beside it. Raises Refused.
+
+    How many values its recipient has received is kept on, for five years. `words` as for `record`.
+    """
+    _keep_disclosures(state, recipient, now, words)
+    file = spool_of(state, recipient)
+    found = [*state.glob(f"{file.name}-*"), *state.glob(f"{file.name}.*"), file]
+    for one in [*volatile(state).glob(f"{file.name}*"), *found]:
+        one.unlink(missing_ok=True)
+
+
+def kept(state: Path, recipient: str) -> tuple[list[Disclosure], bool]:
+    """What a recipient had received by the record of spools that were destroyed; and whether that
+    is all.
+    """
+    file = _kept_file(state, recipient)
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return [Disclosure(*one) for one in found["disclosures"]], bool(found["complete"])
+    except FileNotFoundError:
+        return [], True
+    except (OSError, ValueError, TypeError, LookupError):
+        return [], False
+
+
+def kept_for(state: Path) -> list[str]:
+    """The recipients of destroyed spools."""
+    return [one.name[len(KEPT) : -len(".json")] for one in sorted(state.glob(f"{KEPT}*.json"))]
+
+
+def recipients_of(state: Path) -> list[str]:
+    """The recipients of whom there is a spool. Raises OSError where that cannot be seen."""
+    files = sorted(state.glob(f"{PREFIX}*{SUFFIX}"))
+    return [recipient_of(file) for file in files]
+
+
+def _kept_file(state: Path, recipient: str) -> Path:
+    return state / f"{KEPT}{recipient}.json"
+
+
+def _keep_disclosures(
+    state: Path, recipient: str, now: float, words: DisclosureTokens | None
+) -> None:
+    rows, complete = kept(state, recipient)
+    try:
+        found = record(state, recipient, words=words)
+        rows += found.disclosures if found else []
+    except OSError:
+        complete = False
+    first = stamp(now - YEARS)[:10]
+    rows = [one for one in rows if one.day >= first]
+    if rows or not complete:
+        said = {"disclosures": rows, "complete": complete}
+        write(_kept_file(state, recipient), json.dumps(said).encode())
+
+
+def _files(state: Path) -> list[Path]:
+    try:
+        return sorted(state.glob(f"{PREFIX}*{SUFFIX}"))
+    except OSError:
+        return []
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[sqlite3.Connection]:
+    # read and write: what a killed agent left in the log counts too
+    uri = f"file:{quote(str(file))}?mode=rw"
+    with closing(sqlite3.connect(uri, uri=True, timeout=0.2)) as db:
+        yield db
+
+
+def _waiting(file: Path) -> int:
+    try:
+        with _opened(file) as db:
+            return _counted(db, BatchState.UNRECEIPTED)
+    except sqlite3.Error:
+        return 0
+
+
+def _counted(db: sqlite3.Connection, *states: BatchState) -> int:
+    """The values that wait, and those of batches in these states."""
+    rows = db.execute("SELECT coalesce(sum(slots), 0) FROM block").fetchone()[0]
+    for state in states:
+        found = db.execute("SELECT coalesce(sum(rows), 0) FROM batch WHERE state=?", (state,))
+        rows += found.fetchone()[0]
+    return int(rows)

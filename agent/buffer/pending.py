@@ -1,0 +1,399 @@
+"""The rows that wait to be sealed, as blocks in the order they came.
+
+A block is as intake wrote it, of many dwellings under the gateway's key; within the hour (or when
+it comes back from a batch) it is parted into blocks of one owner each, under their own keys.
+"""
+
+from __future__ import annotations
+
+import zlib
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from agent.buffer.block import Extent, extent, lane_slot, pack, unpack
+from agent.buffer.keys import SealBroken
+from agent.buffer.person_keys import NOBODY, owner_of
+from agent.buffer.rotation import SealedTable
+from agent.model import Lane
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Mapping, Sequence
+
+    from agent.buffer.database import Database
+    from agent.buffer.keys import Sealer, SpoolKeys
+    from agent.buffer.person_keys import Owners
+    from agent.buffer.schema import Meta
+    from agent.buffer.series_ids import SeriesIds
+    from agent.model import Reading
+
+T = TypeVar("T")
+STEP = 1 << 20
+"""between the numbers of two blocks: room for the blocks of one owner each that take their place"""
+LONGEST_IN_MEMORY = 60
+"""seconds that a reading may wait before it is committed: the longest `flush`"""
+LOT = 256 * 1024
+"""bytes of what is rewritten in one commit of several"""
+MOST_RECENT = 4096
+"""blocks of which the time of their commit is known"""
+
+
+@dataclass(frozen=True, slots=True)
+class RowBlock:
+    """One block, opened."""
+
+    no: int
+    owner: int
+    rows: list[Reading]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Rows of one block that may be sealed now, and the others beside them."""
+
+    block: RowBlock
+    wanted: list[int]
+    """indexes of those of the lane"""
+
+
+class Commit(NamedTuple):
+    """When a block was committed, and what of it was fresh then."""
+
+    at: float
+    """seconds since 1970 UTC"""
+    fresh: bool
+    """whether any of its rows was"""
+    oldest: int
+    """the least slot of its rows, as `Extent.t0`"""
+    oldest_other: float
+    """the least slot of those that were not fresh; infinite: all were"""
+
+
+Broken = list[tuple[int, int]]
+"""number and rows of each block that does not open"""
+
+
+class Waiting:
+    """Blocks of rows. Every change belongs inside a transaction of the caller's."""
+
+    def __init__(
+        self, database: Database, keys: SpoolKeys, names: SeriesIds, owners: Owners, meta: Meta
+    ) -> None:
+        self._database = database
+        self._box = keys.box("block")
+        self._names, self._owners = names, owners
+        self._meta = meta
+        self.total: int = database.one("SELECT coalesce(sum(n), 0) FROM block")
+        """rows; the caller restores it when its transaction fails"""
+        last = database.one("SELECT max(no) FROM block") or 0
+        self._again_to = int(meta.number("again_to") or 0)
+        self._next = max(last, self._again_to) + STEP
+        self._commits: dict[int, Commit] = {}
+        """the latest ones of this process, by block; after a restart slots alone decide the lane"""
+
+    @property
+    def sealed(self) -> SealedTable:
+        """What of it is sealed."""
+        return SealedTable("block", ("no",), _name, lambda _, owner: self._under(owner), ("owner",))
+
+    def restore(self, total: int) -> None:
+        """A transaction failed: know what is on the disk."""
+        self.total = total
+        self._owners.reload()
+        self._names.reload()
+
+    def body(self, rows: Sequence[Reading]) -> bytes:
+        """Rows as `add` takes them. Raises ValueError on a row that no batch could carry."""
+        return pack(rows, self._names.number_of)
+
+    def add(self, rows: Sequence[Reading], body: bytes, at: float | None = None) -> None:
+        """At the end; `at`: when they are committed, seconds since 1970."""
+        self._insert(self._next, extent(rows), body, NOBODY, mixed=True)
+        if at is not None:
+            self._commits[self._next] = commit_of(rows, at)
+            if len(self._commits) > MOST_RECENT:
+                del self._commits[next(iter(self._commits))]
+        self._next += STEP
+
+    def put_back(self, rows: Sequence[Reading]) -> None:
+        """At the front: they were sealed before all that waits."""
+        first = self._database.one("SELECT min(no) FROM block")
+        no = self._next if first is None else first - STEP
+        self._next = max(self._next, no + STEP)
+        self._part(no, rows)
+
+    @property
+    def last(self) -> int:
+        """The number of the last block that was added."""
+        return self._next - STEP
+
+    def part(self, up_to: int, most: int) -> tuple[int, Broken]:
+        """Part blocks up to that number, up to `most` rows and the first of them over.
+
+        How many rows were parted, and the blocks that do not open.
+        """
+        blocks, broken = self.opened(self.alike(self._unparted(up_to), most))
+        if blocks:
+            self._move(blocks)
+        return sum(len(block.rows) for block in blocks), broken
+
+    def alike(self, blocks: Iterable[tuple[int, int]], most: int) -> list[int]:
+        """The first of these blocks, by number and rows, that may become one: up to `most` rows,
+        and one in any case.
+        """
+        found: list[int] = []
+        rows = 0
+        for no, n in blocks:
+            if found and (rows + n > most or found[0] <= self._again_to < no):
+                break  # what is `again` by its number must not lend it to what is not
+            found.append(no)
+            rows += n
+        return found
+
+    def join(self, owner: int, blocks: Sequence[RowBlock], rows: Sequence[Reading]) -> None:
+        """Put one block of these rows, at least one, in the place of an owner's blocks."""
+        for block in blocks:
+            self.drop(block.no, len(block.rows))
+        self._insert(blocks[0].no, extent(rows), self.body(rows), owner)
+
+    def mark_again(self) -> None:
+        """All rows that wait now are `again` rows from here on, without touching a body."""
+        self._commits.clear()
+        self._again_to = self._next - 1
+        self._meta["again_to"] = self._again_to
+
+    def counts(self, live_after: int) -> tuple[int, int]:
+        """Rows waiting live and in backfill; a block that has both counts whole in each."""
+        live, only_live = self._database.read(
+            "SELECT coalesce(sum(n), 0), coalesce(sum(n) FILTER (WHERE t0 > ?1), 0)"
+            " FROM block INDEXED BY block_lane WHERE t1 > ?1",
+            live_after,
+        )[0]
+        for no, commit in self._recent(live_after):
+            for t1, n in self._database.read("SELECT t1, n FROM block WHERE no=?", no):
+                live += n if t1 <= live_after and commit.fresh else 0
+                only_live += n if commit.oldest_other > live_after else 0
+        return live, self.total - only_live
+
+    def _recent(self, live_after: int) -> list[tuple[int, Commit]]:
+        """Blocks with an older slot that were committed after that time, the last one first."""
+        since = takewhile(lambda one: one[1].at > live_after, reversed(self._commits.items()))
+        return [(no, commit) for no, commit in since if commit.oldest <= live_after]
+
+    def choose(self, lane: Lane, live_after: int, most_rows: int) -> tuple[list[Choice], Broken]:
+        """Blocks with the lane's rows, oldest first, until `most_rows` are reached.
+
+        Beside them the number and rows of each block that does not open.
+        """
+        choices, broken, found = [], [], 0
+        recent = dict(self._recent(live_after))
+        with closing(self._candidates(lane, live_after, recent)) as candidates:
+            for no, owner, n, body in candidates:
+                rows = self._open(no, owner, body)
+                if rows is None:
+                    broken.append((no, n))
+                    continue
+                at = recent[no].at if no in recent else None
+                wanted = [i for i, row in enumerate(rows) if lane_of(row, live_after, at) is lane]
+                choices.append(Choice(RowBlock(no, owner, rows), wanted))
+                found += len(wanted)
+                if found >= most_rows:
+                    break
+        return choices, broken
+
+    def take(self, choices: Sequence[Choice], count: int) -> None:
+        """Remove the first `count` chosen rows; what else a block holds keeps its place."""
+        for choice in choices:
+            taken = set(choice.wanted[:count])
+            count -= len(taken)
+            if taken:
+                rows = choice.block.rows
+                self.keep(choice.block, [row for i, row in enumerate(rows) if i not in taken])
+
+    def lots_of(self, owner: int) -> list[list[int]]:
+        """The numbers of an owner's blocks, in lots that can be rewritten in one commit each."""
+        return self._lots("SELECT no, length(body) FROM block WHERE owner=? ORDER BY no", owner)
+
+    def mixed_lots(self) -> list[list[int]]:
+        """The numbers of blocks that are not parted yet, as `lots_of`."""
+        return self._lots("SELECT no, length(body) FROM block WHERE mixed>? ORDER BY no", 0)
+
+    def older_lots(self, before: int) -> list[list[int]]:
+        """The numbers of blocks with a row of an earlier slot, as `lots_of`."""
+        return self._lots("SELECT no, length(body) FROM block WHERE t0<? ORDER BY no", before)
+
+    def _lots(self, sql: str, value: int) -> list[list[int]]:
+        return in_lots(self._database.read(sql, value))
+
+    def of(self, owner: int) -> tuple[list[RowBlock], Broken]:
+        """All blocks of an owner; NOBODY: also those that are not parted yet."""
+        return self._found("SELECT no FROM block INDEXED BY block_lane WHERE owner=?", owner)
+
+    def mixed(self) -> tuple[list[RowBlock], Broken]:
+        """All blocks that are not parted yet."""
+        return self._found("SELECT no FROM block INDEXED BY block_lane WHERE mixed>?", 0)
+
+    def newer(self, since: int) -> tuple[list[RowBlock], Broken]:
+        """All blocks with a row of that slot or a later one."""
+        return self._found("SELECT no FROM block INDEXED BY block_lane WHERE t1>=?", since)
+
+    def numbers_of(self, owner: int) -> int:
+        """How many blocks an owner has."""
+        found: int = self._database.one(
+            "SELECT count(*) FROM block INDEXED BY block_lane WHERE owner=?", owner
+        )
+        return found
+
+    def keep(self, block: RowBlock, left: Sequence[Reading]) -> None:
+        """Keep only these rows of a block, in its place, under its owner's key of now."""
+        self.total += len(left) - len(block.rows)
+        if not left:
+            self._commits.pop(block.no, None)
+            self._database.write("DELETE FROM block WHERE no=?", block.no)
+            return
+        if block.no in self._commits:
+            self._commits[block.no] = commit_of(left, self._commits[block.no].at)
+        self._database.write(
+            "UPDATE block SET t0=?, t1=?, n=?, slots=?, body=? WHERE no=?",
+            *extent(left),
+            self._seal(block.no, block.owner, self.body(left)),
+            block.no,
+        )
+
+    def drop(self, no: int, n: int) -> None:
+        """Remove a block whole."""
+        self._commits.pop(no, None)
+        self._database.write("DELETE FROM block WHERE no=?", no)
+        self.total -= n
+
+    def _unparted(self, up_to: int) -> list[tuple[int, int]]:
+        found = self._database.read(
+            "SELECT no, n FROM block INDEXED BY block_lane WHERE mixed=1 AND no<=?", up_to
+        )
+        return sorted(found)
+
+    def _move(self, blocks: Sequence[RowBlock]) -> None:
+        """Put blocks of one owner each in the place of these, each series in its order."""
+        for block in blocks:
+            self.drop(block.no, len(block.rows))
+        self._part(blocks[0].no, [row for block in blocks for row in block.rows])
+
+    def _part(self, no: int, rows: Iterable[Reading]) -> None:
+        groups: dict[str | None, list[Reading]] = {}
+        for row in rows:
+            groups.setdefault(owner_of(row.series), []).append(row)
+        for i, group in enumerate(groups.values()):
+            group.sort(key=lambda row: self._names.number_of[row.series])  # alike beside alike
+            number = self._owners.number(group[0].series)
+            self._insert(no + i, extent(group), self.body(group), number)
+
+    def _insert(
+        self, no: int, over: Extent, body: bytes, owner: int, *, mixed: bool = False
+    ) -> None:
+        self._database.write(
+            "INSERT INTO block(no, t0, t1, n, slots, body, owner, mixed) VALUES(?,?,?,?,?,?,?,?)",
+            no,
+            *over,
+            self._seal(no, owner, body),
+            owner,
+            mixed,
+        )
+        self.total += over.n
+
+    def _candidates(
+        self, lane: Lane, live_after: int, recent: Mapping[int, Commit]
+    ) -> Generator[tuple[int, int, int, bytes]]:
+        if lane is Lane.BACKFILL:  # they stand in front
+            waiting = self._database.each(
+                "SELECT no, owner, n, body FROM block NOT INDEXED WHERE t0 <= ? ORDER BY no",
+                live_after,
+            )
+            with closing(waiting) as blocks:
+                for block in blocks:
+                    commit = recent.get(block[0])
+                    if commit is None or commit.oldest_other <= live_after:
+                        yield block
+            return
+        # few among many: by the index, or a long backlog would be read through for each of them
+        live = self._database.read(
+            "SELECT no FROM block INDEXED BY block_lane WHERE t1 > ?", live_after
+        )
+        yield from self._bodies({no for (no,) in live} | recent.keys())
+
+    def _bodies(self, numbers: Iterable[int]) -> Generator[tuple[int, int, int, bytes]]:
+        for no in sorted(numbers):
+            yield from self._database.read("SELECT no, owner, n, body FROM block WHERE no=?", no)
+
+    def _found(self, sql: str, value: int) -> tuple[list[RowBlock], Broken]:
+        return self.opened([no for (no,) in self._database.read(sql, value)])
+
+    def opened(self, numbers: Iterable[int]) -> tuple[list[RowBlock], Broken]:
+        """Blocks by their numbers, in their order; beside them those that do not open."""
+        blocks, broken = [], []
+        for no, owner, n, body in self._bodies(numbers):
+            if (rows := self._open(no, owner, body)) is None:
+                broken.append((no, n))
+            else:
+                blocks.append(RowBlock(no, owner, rows))
+        return blocks, broken
+
+    def _open(self, no: int, owner: int, body: bytes) -> list[Reading] | None:
+        try:
+            text = self._under(owner).unseal(body, _name(no, owner))
+            rows = unpack(text, self._names.series_of)
+        except (SealBroken, LookupError, ValueError, zlib.error):
+            return None
+        if no <= self._again_to:
+            return [replace(row, again=True) for row in rows]
+        return rows
+
+    def _seal(self, no: int, owner: int, body: bytes) -> bytes:
+        return self._under(owner).seal(body, _name(no, owner))
+
+    def _under(self, owner: int) -> Sealer:
+        return self._box if owner == NOBODY else self._owners.box(owner)
+
+
+def in_lots(sizes: Iterable[tuple[T, int]]) -> list[list[T]]:
+    """What is to be rewritten, by its bytes, in lots of one commit each: one thing, or several that
+    come to no more than `LOT` bytes.
+    """
+    lots: list[list[T]] = []
+    filled = LOT
+    for what, size in sizes:
+        if filled + size > LOT:
+            lots.append([])
+            filled = 0
+        lots[-1].append(what)
+        filled += size
+    return lots
+
+
+def lane_of(row: Reading, live_after: int, committed: float | None) -> Lane:
+    """Choose the lane of a row that waits; `live_after` lies two seal intervals back.
+
+    Live are the slots since then, and fresh readings committed since then: these have waited for
+    nothing but their turn, however old their slot is. None: when it was committed is not known.
+    """
+    live = lane_slot(row) > live_after
+    if committed is not None and committed > live_after:
+        live |= is_fresh(row, committed)
+    return Lane.LIVE if live else Lane.BACKFILL
+
+
+def is_fresh(row: Reading, committed: float) -> bool:
+    """Whether a row was made while its slot ran and committed soon after; no late version is."""
+    return row.ver is None and lane_slot(row) + row.series.step + LONGEST_IN_MEMORY >= committed
+
+
+def commit_of(rows: Sequence[Reading], at: float) -> Commit:
+    """What is to be remembered of a block of these rows, at least one, that was committed then."""
+    others = [lane_slot(row) for row in rows if not is_fresh(row, at)]
+    oldest = min(lane_slot(row) for row in rows)
+    return Commit(at, len(others) < len(rows), oldest, min(others, default=inf))
+
+
+def _name(no: int, owner: int) -> str:
+    return str(no) if owner == NOBODY else f"{owner} {no}"

@@ -1,0 +1,47 @@
+"""What a spool still holds of one person, opened for that person: articles 15 and 20 of the GDPR.
+
+What waits, and what was sent and has no receipt yet. Copies of what was received are not opened:
+the recipient has those values, and its word for it stands in the record of disclosures.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.buffer.batch import read
+from agent.buffer.outbox import BatchState
+from agent.buffer.voided_rows import SHARED
+
+if TYPE_CHECKING:
+    from agent.buffer.outbox import Outbox
+    from agent.buffer.pending import Waiting
+    from agent.buffer.person_keys import Owners
+    from agent.buffer.voided_rows import VoidedRows
+    from agent.model import Reading
+
+
+class Holdings:
+    """Changes nothing; what does not open is left to those who meet it when it is their turn."""
+
+    def __init__(self, waiting: Waiting, aside: VoidedRows, outbox: Outbox, owners: Owners) -> None:
+        self._waiting, self._aside, self._outbox = waiting, aside, outbox
+        self._owners = owners
+
+    def of(self, occupancy: str) -> list[Reading]:
+        """The rows of an occupancy, by quantity and slot; one both sealed and put aside, once."""
+        number = self._owners.known(occupancy)
+        rows = [row for block in self._waiting.mixed()[0] for row in block.rows]
+        rows += [row for pile in self._aside.of(SHARED)[0] for row in pile.rows]
+        if number is not None:
+            rows += [row for block in self._waiting.of(number)[0] for row in block.rows]
+            rows += [row for pile in self._aside.of(number)[0] for row in pile.rows]
+            rows += self._under_way(number)
+        mine = {(row.series, row.t, row.ver): row for row in rows}
+        found = [row for row in mine.values() if row.series.occupancy == occupancy]
+        return sorted(found, key=lambda row: (*row.series[:2], row.series.step, row.t))
+
+    def _under_way(self, number: int) -> list[Reading]:
+        ends = {BatchState.UNRECEIPTED, BatchState.QUARANTINED}
+        ids = [id_ for id_, state in self._outbox.with_rows_of([number]) if state in ends]
+        payloads = [self._outbox.payload(id_.epoch, id_.seq) for id_ in ids]
+        return [row for payload in payloads if payload is not None for row in read(payload)]

@@ -1,0 +1,195 @@
+"""A receipt applied: batches settled, quarantined, rows taken back (rules T3, T4, T5, T8, T9)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from agent.buffer.batch import read, read_retractions
+from agent.buffer.disclosures import counts_of
+from agent.buffer.outbox import BatchState
+from agent.buffer.receipt_evaluation import ReceiptVerdict, Settled, judge, may_begin_anew, seqs
+from agent.buffer.schema import end_epoch, new_epoch
+from agent.model import BatchId
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agent.buffer.batch import BatchHead
+    from agent.buffer.disclosures import DisclosureCounts
+    from agent.buffer.outbox import Outbox
+    from agent.buffer.pending import Waiting
+    from agent.buffer.retracting import Retracting
+    from agent.buffer.schema import Meta
+    from agent.buffer.voided_rows import VoidedRows
+    from agent.model import Reading, Receipt
+
+NOT_YET_RECEIVED = (BatchState.UNRECEIPTED, BatchState.QUARANTINED)
+UNREADABLE = "unreadable: damaged on the gateway's disk"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a receipt will do, worked out before anything is written."""
+
+    epoch: str
+    verdict: ReceiptVerdict
+    returned: Mapping[int, list[Reading] | None]
+    """rows of contradicted batches, marked `again`; None if a batch does not open"""
+    retracted: Sequence[tuple[str, int]] = ()
+
+
+class Settling:
+    """Applies receipts to one spool."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 -- what a receipt may change
+        self,
+        waiting: Waiting,
+        outbox: Outbox,
+        aside: VoidedRows,
+        retracting: Retracting,
+        disclosed: DisclosureCounts,
+        meta: Meta,
+        head: BatchHead,
+    ) -> None:
+        self._waiting = waiting
+        self._outbox = outbox
+        self._aside = aside
+        self._retracting = retracting
+        self._disclosed = disclosed
+        self._meta = meta
+        self._head = head
+        self._looked_ahead = False
+
+    def plan(self, receipt: Receipt) -> Plan:
+        """Compare the receipt with what is held, and read what it sends back. Writes nothing."""
+        found = ((seq, self._outbox.held(receipt.epoch, seq)) for seq in seqs(receipt))
+        held = {seq: what for seq, what in found if what is not None}
+        current = receipt.epoch == self._meta["epoch"]
+        verdict = judge(receipt, held, int(self._meta["seq"]) if current else None)
+        rows = {seq: self._rows(receipt.epoch, seq) for seq in verdict.contradicted}
+        return Plan(receipt.epoch, verdict, rows, receipt.retracted)
+
+    def apply(self, plan: Plan, now: float) -> Settled:
+        """Write what was planned, inside one transaction of the caller's."""
+        again = any(self._outbox.was_refused(plan.epoch, seq) for seq in plan.verdict.stored)
+        for seq in plan.verdict.stored:
+            self._stored(plan.epoch, seq, now)
+        if again:  # what stood in the way has gone: the others follow
+            # no more than one commit can hold: the receipts of these let the next ones go
+            self._outbox.try_again(next(iter(self._outbox.quarantined_lots(by_transport=True)), ()))
+        for seq in plan.verdict.originals:  # it holds what was sealed before: nothing is owed
+            if not self._counted(plan.epoch, seq):
+                counts = self._outbox.voids.original_counts(plan.epoch, seq)
+                if counts is None:
+                    counts = counts_of(self._aside.rows(plan.epoch, seq))
+                self._disclosed.add(counts, now, again=True)
+            self._outbox.receipt(plan.epoch, seq, now)
+            self._aside.drop(plan.epoch, seq)
+        for seq, reason in plan.verdict.rejected:
+            self._outbox.quarantine(plan.epoch, seq, reason, now)
+        strange = self._retracting.erased(plan.retracted) if plan.retracted else ()
+        before = self._meta["epoch"]
+        ahead, too_far = self._look_ahead(plan)
+        conflict, too_often = self._contradict(plan, now)
+        return Settled(
+            settled=self._ids(plan, (*plan.verdict.stored, *plan.verdict.originals)),
+            quarantined=self._ids(plan, [seq for seq, _ in plan.verdict.rejected]),
+            conflict=conflict,
+            ahead=ahead,
+            alarm=too_far or too_often,
+            new_epoch=self._meta["epoch"] != before,
+            again=again,
+            ignored=plan.verdict.ignored,
+            retracted=strange,
+        )
+
+    def applied(self, settled: Settled) -> None:
+        """It is on the disk: a second look ahead in this run begins no second epoch (rule T9)."""
+        self._looked_ahead |= settled.ahead is not None
+
+    def begin_epoch(self) -> None:
+        """Count anew, and mark all rows that wait: the recipient may have them (rule T9)."""
+        self._begin_epoch()
+        self._waiting.mark_again()
+
+    def _stored(self, epoch: str, seq: int, now: float) -> None:
+        """Of a void: it stands there, so the rows that may leave are sealed anew (rule T5)."""
+        held = self._outbox.held(epoch, seq)
+        new = held is not None and held.void is None and held.state in NOT_YET_RECEIVED
+        if new and not self._counted(epoch, seq):
+            self._disclosed.payload(self._outbox.payload(epoch, seq), now)
+        self._outbox.receipt(epoch, seq, now)
+        self._retracting.stored(epoch, seq)
+        if rows := self._aside.rows(epoch, seq):
+            if self._counted(epoch, seq):
+                self._disclosed.returned(rows)
+            self._waiting.put_back(rows)
+        self._aside.drop(epoch, seq)
+
+    def _counted(self, epoch: str, seq: int) -> bool:
+        """Whether the values of a batch that is not receipted now are counted already: it was sent
+        again on request, or became a void after it was received.
+        """
+        known = self._disclosed.was_counted(epoch, seq)
+        return known or self._outbox.voids.original_counts(epoch, seq) == []
+
+    def _look_ahead(self, plan: Plan) -> tuple[str | None, str | None]:
+        if not plan.verdict.ahead:
+            return None, None
+        seen = f"{self._head.recipient} has batch {plan.epoch}/{max(plan.verdict.ahead)}"
+        if self._looked_ahead:
+            return None, f"{seen}, not made yet, and this happened before: is its state ours?"
+        self.begin_epoch()
+        return f"{seen}, which is not made yet: our state is older than that", None
+
+    def _contradict(self, plan: Plan, now: float) -> tuple[str | None, str | None]:
+        """An earlier epoch's conflict begins no epoch: ours has been begun anew since (rule T8)."""
+        if not plan.verdict.contradicted:
+            return None, None
+        named = ", ".join(f"{plan.epoch}/{seq}" for seq in plan.verdict.contradicted)
+        said = f"{self._head.recipient} holds other bytes than ours as {named}"
+        if plan.epoch == self._meta["epoch"]:
+            if not may_begin_anew(now, self._meta.number("conflict_at")):
+                return None, f"{said}, the second time within a day: they wait until it has passed"
+            self._begin_epoch()
+            self._meta["conflict_at"] = now
+        for seq in sorted(plan.verdict.contradicted, reverse=True):  # each before those after it
+            self._take_back(plan, seq, now)
+        return f"{said}: their rows will be sent again", None
+
+    def _take_back(self, plan: Plan, seq: int, now: float) -> None:
+        rows, payload = plan.returned[seq], self._outbox.payload(plan.epoch, seq)
+        if rows is None or payload is None:
+            self._outbox.quarantine(plan.epoch, seq, UNREADABLE, now)
+            return
+        self._retracting.put(read_retractions(payload))
+        held = self._outbox.held(plan.epoch, seq)
+        received = held is not None and held.void is None and held.state not in NOT_YET_RECEIVED
+        if self._counted(plan.epoch, seq) or received:
+            self._disclosed.returned(rows)
+        self._outbox.remove(plan.epoch, seq)
+        self._aside.drop(plan.epoch, seq)
+        if rows:
+            self._waiting.put_back(rows)
+
+    def _begin_epoch(self) -> None:
+        end_epoch(self._meta)
+        self._meta["before_epoch"], self._meta["before_seq"] = (
+            self._meta["epoch"],
+            int(self._meta["seq"]) - 1,
+        )
+        self._meta["epoch"] = new_epoch()
+        self._meta["seq"] = 1
+
+    def _rows(self, epoch: str, seq: int) -> list[Reading] | None:
+        payload = self._outbox.payload(epoch, seq)
+        if payload is None:
+            return None
+        rows = [replace(row, again=True) for row in read(payload)]
+        return rows + self._aside.rows(epoch, seq)
+
+    def _ids(self, plan: Plan, seqs: tuple[int, ...] | list[int]) -> tuple[BatchId, ...]:
+        return tuple(
+            BatchId(self._head.gateway, self._head.recipient, plan.epoch, seq) for seq in seqs
+        )

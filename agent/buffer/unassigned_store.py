@@ -1,0 +1,255 @@
+"""What a meter said while nobody knew whose it is: sealed, for nobody, for so long and no more.
+
+One file beside the spools, used from one thread. When it is full the oldest goes. What is a known
+dwelling's (registers for a duty) lies under a key of that dwelling, which goes with the last of it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import zlib
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.buffer.database import Damaged, Database, set_aside, suspicion
+from agent.buffer.keys import SealBroken, SpoolKeys
+from agent.buffer.person_keys import NOBODY, Owners
+from agent.buffer.rotation import Rotation, SealedTable, see_that_it_opens
+from agent.errors import SpoolFull
+from agent.log_fields import LogEvent, fields
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from agent.buffer.keys import Sealer
+
+log = logging.getLogger(__name__)
+
+STEP = 512 * 1024
+"""bytes of the disk that it has from its first start on, and by which it grows"""
+CAP = 20 * 1024 * 1024
+"""bytes: 60 days of some 60 meters every quarter of an hour"""
+
+
+class UnassignedValue(NamedTuple):
+    """One value as it was read, before anybody could say whose it is."""
+
+    device: str
+    point: str
+    step: int
+    slot: int
+    serial: str | None
+    value: str
+    """its own digits, before `Point.scale`"""
+    at: float
+    quality: str
+    flags: tuple[str, ...]
+
+
+class UnassignedStore:
+    """See the module; `open` is the only way to one."""
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls,
+        path: Path,
+        key: bytes,
+        max_bytes: int = CAP,
+        *,
+        judged: bool = False,
+        before: bytes | None = None,
+    ) -> Iterator[UnassignedStore]:
+        """Open, or begin, the shelf under the gateway's key; a damaged file is set aside.
+
+        `before`: the key before, while that is being rotated. Raises Refused where it was rotated,
+        and is under neither.
+
+        `judged`: this version is under judgement, and writes what the one before can read.
+        """
+        if suspicion(path).exists():
+            set_aside(path)
+        keys = partial(SpoolKeys, key, "shelf", "nobody", before)
+        try:
+            shelf = cls(path, keys(), max_bytes, judged=judged)
+        except Damaged:
+            set_aside(path)
+            shelf = cls(path, keys(), max_bytes, judged=judged)
+        try:
+            yield shelf
+        finally:
+            shelf._database.close()
+
+    def __init__(self, path: Path, keys: SpoolKeys, max_bytes: int, *, judged: bool) -> None:
+        self._database = Database(path, max_bytes, STEP, STEP)
+        self._most = max_bytes * 3 // 4
+        try:
+            self._furnish(path, keys, judged=judged)
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _furnish(self, path: Path, keys: SpoolKeys, *, judged: bool) -> None:
+        see_that_it_opens(self._database, path, keys)
+        self._keys, self._rotation = keys, Rotation(self._database, keys)
+        self._box, self._owners = keys.box("kept"), Owners(self._database, keys)
+        self._database.write(
+            "CREATE TABLE IF NOT EXISTS kept(no INTEGER PRIMARY KEY, t1 INTEGER NOT NULL,"
+            " n INTEGER NOT NULL, body BLOB NOT NULL, owner INTEGER NOT NULL DEFAULT 0)"
+        )
+        columns = self._database.read("SELECT name FROM pragma_table_info('kept')")
+        if ("owner",) not in columns:
+            # one that goes back passes over it: what it writes is the gateway's own
+            self._database.write("ALTER TABLE kept ADD COLUMN owner INTEGER NOT NULL DEFAULT 0")
+        self._apart = not judged
+        if keys.rotating:
+            with suppress(SpoolFull):  # whoever rotates it tries again
+                self._begin_rotation()
+
+    def rekey(self, key: bytes) -> None:
+        """As that of a spool."""
+        if not self._keys.under(key):
+            self._keys.renew(key)
+        self._begin_rotation()
+
+    def _begin_rotation(self) -> None:
+        if self._rotation.begun:
+            return
+        with self._database.transaction():
+            secrets = self._rotation.begin()
+            self._owners.rotate(secrets)
+        self._owners.named_by(secrets)
+
+    def rekey_step(self) -> bool:
+        """As that of a spool."""
+
+        def commit(change: Callable[[], int]) -> int:
+            with self._database.transaction():
+                return change()
+
+        def box(_no: int, owner: int) -> Sealer:
+            return self._under(owner)
+
+        part = SealedTable("kept", ("no",), lambda *_: "kept", box, ("owner",))
+        return self._rotation.step([part], commit, self._owners.forget_before)
+
+    @property
+    def rekeyed(self) -> tuple[int, int]:
+        """As that of a spool."""
+        return self._rotation.passed, self._database.used()
+
+    def add(self, values: Sequence[UnassignedValue], place: str = "") -> None:
+        """Keep values, at least one, in one commit; the oldest makes room.
+
+        `place`: the dwelling, by id, whose they are known to be.
+        """
+        self.add_each({place: values})
+
+    def add_each(self, values_of: Mapping[str, Sequence[UnassignedValue]]) -> None:
+        """Keep values of several dwellings by their ids, each under its own key, in one commit.
+
+        What finds no room on a full disk, though the oldest went for it, is given up and told.
+        """
+        try:
+            while self._database.used() > self._most and self._drop_oldest():
+                pass
+            while not self._inserted(values_of):
+                if not self._drop_oldest():
+                    return _given_up(values_of)
+        except SpoolFull:  # not even what goes can be written down
+            _given_up(values_of)
+
+    def put_back(self, no: int, left: Mapping[str, Sequence[UnassignedValue]]) -> None:
+        """Let only these, by dwelling, stay of a lot: in one commit, so that none is there twice.
+
+        Raises SpoolFull; the lot is as it was then.
+        """
+        try:
+            with self._database.transaction():
+                self._database.write("DELETE FROM kept WHERE no=?", no)
+                self._insert(left)
+                self._destroy_keys()
+        except SpoolFull:
+            self._owners.reload()
+            raise
+        self._database.fold()  # or the log would still have what left
+
+    def each(self) -> Iterator[tuple[int, list[UnassignedValue]]]:
+        """Number and values of every lot, the oldest first; one that does not open goes."""
+        for (no,) in self._database.read("SELECT no FROM kept ORDER BY no"):
+            owner, body = self._database.read("SELECT owner, body FROM kept WHERE no=?", no)[0]
+            try:
+                found = json.loads(zlib.decompress(self._under(owner).unseal(body, "kept")))
+            except (SealBroken, ValueError, zlib.error):
+                self.remove([no])
+                continue
+            yield no, [UnassignedValue(*one)._replace(flags=tuple(one[-1])) for one in found]
+
+    def remove(self, numbers: Sequence[int]) -> None:
+        """These lots belong to somebody now, or to nobody for too long: gone, from the log too."""
+        with self._database.transaction():
+            self._database.write_all("DELETE FROM kept WHERE no=?", [(no,) for no in numbers])
+            self._destroy_keys()
+        self._database.fold()
+
+    def expire(self, before: int) -> int:
+        """Destroy lots whose last slot is earlier; how many values."""
+        old = self._database.read("SELECT no, n FROM kept WHERE t1<?", before)
+        if old:
+            self.remove([no for no, _ in old])
+        return sum(n for _, n in old)
+
+    def count(self) -> int:
+        """Values kept."""
+        found: int = self._database.one("SELECT coalesce(sum(n), 0) FROM kept")
+        return found
+
+    def _inserted(self, values_of: Mapping[str, Sequence[UnassignedValue]]) -> bool:
+        try:
+            with self._database.transaction():
+                self._insert(values_of)
+        except SpoolFull:
+            self._owners.reload()
+            return False
+        return True
+
+    def _insert(self, values_of: Mapping[str, Sequence[UnassignedValue]]) -> None:
+        for place, values in values_of.items():
+            apart = self._apart and place
+            owner = self._owners.number_at(place) if apart else NOBODY
+            text = zlib.compress(json.dumps(values, separators=(",", ":")).encode(), 1)
+            self._database.write(
+                "INSERT INTO kept(t1, n, body, owner) VALUES(?,?,?,?)",
+                max(one.slot for one in values),
+                len(values),
+                self._under(owner).seal(text, "kept"),
+                owner,
+            )
+
+    def _drop_oldest(self) -> bool:
+        with self._database.transaction():
+            sql = "DELETE FROM kept WHERE no=(SELECT min(no) FROM kept)"
+            dropped = self._database.write(sql) > 0
+            self._destroy_keys()
+        return dropped
+
+    def _destroy_keys(self) -> None:
+        """Of dwellings of which nothing is left."""
+        left = {owner for (owner,) in self._database.read("SELECT DISTINCT owner FROM kept")}
+        for number in set(self._owners.numbers()) - left:
+            self._owners.destroy(number)
+
+    def _under(self, owner: int) -> Sealer:
+        """Raises Unreadable where its key was destroyed."""
+        return self._box if owner == NOBODY else self._owners.box(owner)
+
+
+def _given_up(values_of: Mapping[str, Sequence[UnassignedValue]]) -> None:
+    number = sum(map(len, values_of.values()))
+    log.error(
+        "the disk is full: %d values that were to wait for a fact are given up", number,
+        extra=fields(LogEvent.STORE_FULL, store="shelf"),
+    )  # fmt: skip

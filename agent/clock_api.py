@@ -1,0 +1,77 @@
+"""What is asked about the clock: how far slots are closed by it, who vouches for it, and a person's
+word that it was wrong (rule C4).
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from agent.clock import stamp
+from agent.errors import Refused
+from agent.pipeline.timekeeper import Timekeeper
+from agent.recipient import open_outlet
+from agent.registry.dates import moment
+from agent.registry_api import author
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from agent.gateway import House
+    from agent.registry_api import Call, Caller
+
+
+async def show(house: House, asker: Caller) -> dict[str, Any]:
+    """How it stands with the clock; `ahead` in seconds, less than 0: the last slot has passed."""
+    del asker
+    async with _spools(house):
+        now = house.clock.now()
+        marks = {
+            name: {
+                "recipient": book.recipient,
+                "last": stamp(book.highest),
+                "ahead": round(book.highest - now),
+            }
+            for name, book in zip(house.outlets, house.books(), strict=True)
+            if book.highest
+        }
+        return {**house.clock.standing(), "marks": marks}
+
+
+async def reset(
+    house: House, asker: Caller, *, wrong_since: str, named: str | None = None
+) -> dict[str, Any]:
+    """A person says that the clock is right now, and was wrong since then: what was closed since
+    is taken back. Raises Refused.
+    """
+    who = author(house, asker, named)
+    try:
+        since = moment(wrong_since, house.config.building.timezone)
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    async with _spools(house):
+        keeper = house.timekeeper or Timekeeper(
+            house.clock, house.books, house.pollers, house.audit
+        )
+        house.audit("clock.reset", {"by": who, "since": stamp(since)})
+        done = await keeper.reset(float(since))
+    return {
+        "since": stamp(since),
+        "done": [one._asdict() | {"ahead": round(one.ahead)} for one in done],
+    }
+
+
+@asynccontextmanager
+async def _spools(house: House) -> AsyncIterator[None]:
+    """The spools open: the daemon's or, where none runs, for this call."""
+    async with AsyncExitStack() as stack:
+        closed = [name for name in house.config.uplinks if name not in house.outlets]
+        if house.timekeeper is None and house.identity is not None:
+            for name in closed:
+                house.outlets[name] = await stack.enter_async_context(open_outlet(house, name))
+            stack.callback(house.outlets.clear)
+        yield
+
+
+CALLS: Mapping[str, Call] = {"clock.show": show, "clock.reset": reset}
+"""by name"""

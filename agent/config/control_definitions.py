@@ -1,0 +1,98 @@
+"""The controls as they are configured: what was agreed, where it is, how it is given back."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from agent.control.configured_control import Fitted
+from agent.control.hold_record import Dog, WriteTarget
+from agent.control.settings import split
+from agent.drivers import family
+
+if TYPE_CHECKING:
+    from agent.config.config import Config
+    from agent.control.settings import Control
+    from agent.model import Point
+
+
+def fits(config: Config) -> dict[str, Fitted]:
+    """Every control by its name."""
+    return {name: _fitted(config, name) for name in config.controls}
+
+
+def place(config: Config, reference: str) -> WriteTarget:
+    """Where a point is, by all that is needed to find it again."""
+    return _place(config, config.point(reference))
+
+
+def _place(config: Config, point: Point) -> WriteTarget:
+    device = config.devices[point.device]
+    link = config.links[device.link]
+    serial = config.serial_point(point.device)
+    return WriteTarget(
+        link=device.link,
+        driver=link.driver,
+        settings=link.settings.model_dump_json(),
+        device=point.device,
+        point=point.name,
+        address=point.address,
+        at=point.at,
+        unit=point.unit,
+        scale=str(point.scale),
+        serial=serial.at if serial else "",
+    )
+
+
+def slots(config: Config, where: WriteTarget) -> tuple[int | None, int | None]:
+    """Our priorities there, for ordinary and for emergency orders; None: a register."""
+    if family(where.driver) != "bacnet":
+        return (None, None)
+    ordinary, emergency = config.links[where.link].settings.slots.ours
+    return ordinary, emergency
+
+
+def _fitted(config: Config, name: str) -> Fitted:
+    control = config.controls[name]
+    where = place(config, control.point)
+    ours = slots(config, where)
+    restore = control.restore if isinstance(control.restore, Decimal) else None
+    speaks_for = f"{where}{ours}{control.restore}{control.device_watchdog}"
+    return Fitted(
+        modality=config.modality(name),
+        place=where,
+        slots=ours,
+        restore=restore,
+        fingerprint=hashlib.sha256(speaks_for.encode()).hexdigest()[:16],
+        fallback=control.device_watchdog.fallback,
+        dog=_dog(config, control),
+        shown=_shown(config, control),
+    )
+
+
+def _shown(config: Config, control: Control) -> dict[str, WriteTarget]:
+    """The points that tell the operator, by what they tell."""
+    found = {word: place(config, point) for word, point in control.shown if point}
+    if control.device_watchdog.heartbeat:
+        found["heartbeat"] = place(config, control.device_watchdog.heartbeat)
+    return found
+
+
+def _dog(config: Config, control: Control) -> Dog | None:
+    """The device's own watchdog, where the control or the device's profile names its register."""
+    said = control.device_watchdog
+    if said.of_profile:
+        own = config.watchdog(split(control.point)[0])
+        assert own is not None, "the check refuses a profile without one"
+        return Dog(_place(config, own.point), own.timeout, own.pause, _place(config, own.fallback))
+    if said.point is None or said.timeout is None:
+        return None
+    at = place(config, said.point)
+    known = config.watchdog(at.device)
+    fallback = None
+    if known is not None and known.point.name == at.point:
+        held, unit = known.fallback, known.fallback.unit
+        fallback = replace(at, point=held.name, at=held.at, unit=unit, scale=str(held.scale))
+    return Dog(at, Decimal(str(said.timeout)), said.timeout / 2, fallback)

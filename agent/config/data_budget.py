@@ -1,0 +1,187 @@
+"""What an uplink's schedule needs of a metered line, and what a budget makes of its settings."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from agent.channels import channels
+from agent.config.points import point, wanted
+from agent.drivers.base import Budgets
+from agent.i18n import _
+from agent.model import ValueKind
+from agent.registry.consent_policy import FLOORS
+from agent.settings import written, written_size
+from agent.uplink.budget import DAY, KEEPALIVES, ReadStream, UplinkLoad, a_month, slowest, stretched
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from agent.config.compose import ConfigDraft
+    from agent.config.config import Config
+    from agent.config.models import UplinkConfig
+
+LEAST = 1_000_000
+"""bytes that a message rounds to"""
+USUAL_SECONDS = 0.1
+"""that a device takes on a line of which the time is not known beforehand, such as Modbus TCP"""
+
+
+def affordable(config: Config, name: str) -> Any:
+    """The settings of an uplink, with the seal interval and keep-alive that its budget allows.
+
+    Where none fits, the slowest ones.
+    """
+    uplink = config.uplinks[name]
+    asked = load(uplink, config)
+    plan = (
+        asked
+        if uplink.data is None
+        else planned(uplink, config) or slowest(asked, _longest(uplink))
+    )
+    if plan == asked:
+        return uplink.settings
+    slower = {"seal": plan.seal, "keepalive": plan.keepalive, "poll": plan.keepalive}
+    known = {word: value for word, value in slower.items() if hasattr(uplink.settings, word)}
+    return uplink.settings.model_copy(update=known)
+
+
+def planned(uplink: UplinkConfig, building: Config | ConfigDraft) -> UplinkLoad | None:
+    """The schedule that fits the budget; None where there is no budget, or none fits."""
+    if uplink.data is None:
+        return None
+    return stretched(load(uplink, building), uplink.data, _longest(uplink))
+
+
+def _longest(uplink: UplinkConfig) -> float:
+    """The longest keep-alive that the platform's broker allows, seconds."""
+    limits = getattr(uplink.settings, "limits", None)
+    return float(limits.keepalive[1]) if limits else KEEPALIVES[-1]
+
+
+def load(uplink: UplinkConfig, building: Config | ConfigDraft) -> UplinkLoad:
+    """What an uplink would carry as it is written, if everything may leave that ever can."""
+    floor = FLOORS.get(building.privacy.policy, 0) if building.privacy else 0
+    rows = [row for name in building.devices for row in _rows(building, name, floor)]
+    settings = uplink.settings
+    sign = getattr(settings, "keepalive", getattr(settings, "poll", 0.0))
+    steps = sorted({row.step for row in rows})
+    streams = tuple(_stream(step, rows, building) for step in steps)
+    return UplinkLoad(uplink.transport, streams, float(settings.seal), float(sign))
+
+
+class _Row(NamedTuple):
+    """A series that a device gives."""
+
+    device: str
+    point: str
+    channel: str
+    momentary: bool
+    of_dwelling: bool
+    step: int
+
+
+def _stream(step: int, rows: Sequence[_Row], building: Config | ConfigDraft) -> ReadStream:
+    here = [row for row in rows if row.step == step]
+    devices = {row.device for row in here}
+    # whose a meter is does not stand in the configuration: one dwelling seldom has two of a channel
+    of_channel = Counter(
+        channel for _, channel in {(r.device, r.channel) for r in here if r.of_dwelling}
+    )
+    takes: defaultdict[str, float] = defaultdict(float)
+    for name in devices:
+        points = {row.point for row in here if row.device == name}
+        takes[building.devices[name].link] += _seconds(building, name, points)
+    return ReadStream(
+        step,
+        max(of_channel.values(), default=0),
+        len(devices),
+        len(here),
+        sum(row.momentary for row in here),
+        max(takes.values()),  # lines are read side by side
+    )
+
+
+def _rows(building: Config | ConfigDraft, name: str, floor: int) -> Iterator[_Row]:
+    """The series that a device gives; `floor`: the finest step of a dwelling that leaves."""
+    device = building.devices[name]
+    of_dwelling = device.place is None
+    for point_name, options in wanted(device).items():
+        channel = channels().get(options.channel or "")
+        if channel is None or channel.at_changes:
+            continue
+        if of_dwelling and channel.en is None:
+            continue  # no consent can name it
+        momentary = channel.kind is not ValueKind.REG
+        row = _Row(name, point_name, channel.name, momentary, of_dwelling, 0)
+        every = int(options.every or device.every)
+        yield row._replace(step=_coarser(every, floor) if of_dwelling else every)
+        calculated = [every] if options.intervals else []
+        calculated += [int(options.mean)] if options.mean else []
+        for step in calculated:
+            if not of_dwelling or step >= floor:
+                yield row._replace(step=step, momentary=True)
+
+
+def _coarser(step: int, floor: int) -> int:
+    """The step at which a dwelling's rows leave that are read each `step` seconds."""
+    rows = -(-floor // step) * step if step < floor else step
+    while DAY % rows:
+        rows += step
+    return rows
+
+
+def _seconds(building: Config | ConfigDraft, name: str, names: Collection[str]) -> float:
+    """How long its line is taken by reading some points of a device."""
+    device, options = building.devices[name], wanted(building.devices[name])
+    link = building.links.get(device.link)
+    points = [point(name, device, one, options[one]) for one in sorted(names) if options[one].at]
+    if link is None or not isinstance(link.settings, Budgets) or not points:
+        return USUAL_SECONDS
+    try:
+        return link.settings.seconds(points)
+    except ValueError:  # an address that is none: pointcheck says so
+        return USUAL_SECONDS
+
+
+def datacheck(draft: ConfigDraft) -> None:
+    """Add to the report what no stretching brings into its budget."""
+    for name, uplink in draft.uplinks.items():
+        if uplink.data is not None and planned(uplink, draft) is None:
+            asked = load(uplink, draft)
+            draft.report.value(("uplinks", name, "data"), _too_little(uplink.data, asked))
+
+
+def said(uplink: UplinkConfig, config: Config) -> list[str]:
+    """What `check` says of the data that an uplink needs, and of what was stretched for it."""
+    asked = load(uplink, config)
+    need = _("about {a_month} a month on the wire", a_month=_size(a_month(asked)))
+    if uplink.data is None or (plan := planned(uplink, config)) is None:
+        return [need]
+    allowed = written_size(uplink.data)
+    if plan == asked:
+        return [_("{need}, of {allowed}", need=need, allowed=allowed)]
+    slower = []
+    if plan.seal != asked.seal:
+        slower.append(_("a batch every {seal}", seal=written(plan.seal)))
+    if plan.keepalive != asked.keepalive:
+        slower.append(_("a sign of life every {keepalive}", keepalive=written(plan.keepalive)))
+    words = _(" and ").join(slower)
+    return [
+        _("{need}: over {allowed}, so slowed down to", need=need, allowed=allowed),
+        f"{words}: {_size(a_month(plan))}",
+    ]
+
+
+def _too_little(allowed: int, asked: UplinkLoad) -> str:
+    return _(
+        "{allowed} a month do not carry this schedule, which needs {a_month} as"
+        " it is written, however slowly it is sent: read less often (`every:`),"
+        " or allow more",
+        allowed=written_size(allowed),
+        a_month=_size(a_month(asked)),
+    )
+
+
+def _size(number: int) -> str:
+    return f"{max(1, round(number / LEAST)):,} MB"

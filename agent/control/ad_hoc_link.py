@@ -1,0 +1,54 @@
+"""A line that nobody keeps open: opened for each request, as the journal says how."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, cast
+
+from pydantic import ValidationError
+
+from agent.drivers import DRIVERS, driver
+from agent.errors import LinkLost
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from agent.control.point_access import LineAccess
+    from agent.drivers.base import PointSlots
+    from agent.model import Point, Sample, Value
+
+
+@asynccontextmanager
+async def opened(name: str, settings: str) -> AsyncIterator[LineAccess]:
+    """Open a line by its driver's name and its settings in JSON. Raises LinkLost if it cannot."""
+    if name not in DRIVERS:
+        raise LinkLost(f"this version knows no driver {name}")
+    found = driver(name)
+    try:
+        wanted = found.Settings.model_validate_json(settings)
+    except ValidationError as error:
+        raise LinkLost(f"settings of {name} that this version cannot read: {error}") from error
+    async with found.open(wanted) as bus:
+        yield cast("LineAccess", bus)
+
+
+class AdHocLink:
+    """See the module."""
+
+    def __init__(self, name: str, settings: str) -> None:
+        self._name, self._settings = name, settings
+
+    async def read(self, points: Sequence[Point]) -> list[Sample]:
+        """See `Reads`."""
+        async with opened(self._name, self._settings) as line:
+            return await line.read(points)
+
+    async def write(self, point: Point, value: Value | None, slot: int | None) -> None:
+        """See `Writes`."""
+        async with opened(self._name, self._settings) as line:
+            await line.write(point, value, slot)
+
+    async def held(self, point: Point) -> PointSlots:
+        """See `Writes`."""
+        async with opened(self._name, self._settings) as line:
+            return await line.held(point)

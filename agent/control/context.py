@@ -1,0 +1,106 @@
+"""What all that is done to the controls stands on: the journal, the world, the controls, and the
+little that is remembered from one look to the next. Nothing in it matters after a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent.control.guard_extremes import Worst
+from agent.control.hold import Holder
+from agent.control.hold_record import Phase
+from agent.control.model import OrderState
+from agent.control.records import Transaction
+
+if TYPE_CHECKING:
+    from agent.control.configured_control import Fitted
+    from agent.control.dependencies import World
+    from agent.control.hold_record import HoldRecord
+    from agent.control.journal import Journal
+    from agent.control.model import AcceptedOrder
+    from agent.control.records import Key, Memo
+    from agent.control.stamps import Moment
+
+
+@dataclass
+class Wait:
+    """When a give-back is tried again."""
+
+    until: float = 0.0
+    last: float = 1.0
+
+
+@dataclass
+class Ground:
+    """See the module."""
+
+    journal: Journal
+    world: World
+    fits: dict[str, Fitted]
+    waits: dict[int, Wait] = field(default_factory=dict)
+    """give-backs that are tried again, by row"""
+    alarms: dict[str, str] = field(default_factory=dict)
+    """what somebody must look at, by control"""
+    words: dict[str, list[Moment]] = field(default_factory=dict)
+    """what the centre has said since the last look, by control: the first and the latest word"""
+    worst: Worst = field(default_factory=Worst)
+    recovering: str = ""
+    """why nothing begins: the journal can be read again, and is processed as at a start"""
+    closing: bool = False
+    """nothing new begins: the agent ends"""
+    turned: float = 0.0
+    """when somebody last came round, or said that he will again (monotonic)"""
+
+    def __post_init__(self) -> None:
+        """Make the hands that hold."""
+        self.holder = Holder(self.journal, self.world, self._worst)
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    def _worst(self, name: str) -> str:
+        fit = self.fits.get(name)
+        return self.worst.tell(name, fit.modality.guards if fit else ())
+
+    def lock(self, name: str) -> asyncio.Lock:
+        """One at a time at a control."""
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    def mine(self, row: HoldRecord) -> bool:
+        """Whether a row is of a control as it is configured now."""
+        fit = self.fits.get(row.control)
+        return fit is not None and fit.key == row.key and fit.place == row.place
+
+    def rows(self, fit: Fitted) -> list[HoldRecord]:
+        """What is not given back at a control, as it is configured now."""
+        return [row for row in self.journal.open_rows(fit.key) if self.mine(row)]
+
+    def barred(self, fit: Fitted) -> set[int | None]:
+        """Slots in which something waits to be given back: what stands there may be ours, so that
+        nothing begins over it as if it were what stood there before.
+        """
+        return {
+            row.slot
+            for row in list(self.journal.rows.values())
+            if (row.key == fit.key or row.place.spot == fit.place.spot)
+            and not (self.mine(row) and row.phase is not Phase.RELEASING)
+        }
+
+    def going(self, fit: Fitted) -> list[AcceptedOrder]:
+        """What has begun at a control and is not over."""
+        now = self.world.now().wall
+        return [
+            one
+            for one in self.journal.of(fit.key)
+            if one.state is OrderState.STARTED
+            or (one.began and one.state is OrderState.SCHEDULED)
+            or (
+                one.state is OrderState.SUPERSEDED
+                and one.order.resume
+                and one.begin <= now < one.end
+            )
+        ]
+
+    async def remember(self, key: Key, memo: Memo) -> None:
+        """Keep what is remembered of a point; it counts at once, also while the disk is full."""
+        await self.world.note(Transaction(memos=[(key, memo)]))

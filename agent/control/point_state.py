@@ -1,0 +1,32 @@
+"""What is known at one point, for a decision there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.control.decision_input import DecisionFacts
+from agent.control.stamps import elapsed
+
+if TYPE_CHECKING:
+    from agent.control.configured_control import Fitted
+    from agent.control.context import Ground
+    from agent.control.stamps import Moment
+
+
+def known(ground: Ground, fit: Fitted, now: Moment) -> DecisionFacts:
+    """See the module."""
+    journal, world = ground.journal, ground.world
+    memo = journal.memo(fit.key)
+    out = memo.opted_out is not None and elapsed(memo.opted_out, now) < memo.opt_lasts
+    return DecisionFacts(
+        now=now,
+        zone=world.zone,
+        grants=tuple(journal.grants.values()),
+        events=journal.of(fit.key),
+        look=world.look,
+        given_back=memo.given_back,
+        locked=(memo.locked, memo.lock_lasts) if memo.locked else None,
+        opted_out=memo.opt_words if out else "",
+        tested=memo.tested == fit.fingerprint,
+        home=lambda occupancy: world.home(occupancy, fit.place.device),
+    )

@@ -1,0 +1,248 @@
+"""Giving back from the journal alone, when the agent is dead: no configuration, no socket, no
+uplink, and no disk that must be written. A limit gets its failsafe value, unless everything is to
+go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+import tempfile
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from agent.buffer.database import Damaged
+from agent.control.ad_hoc_link import opened
+from agent.control.hold import Holder
+from agent.control.hold_record import Phase
+from agent.control.journal import Journal
+from agent.control.journal_copy import OPEN
+from agent.control.model import OrderState
+from agent.control.point_access import LinePlug
+from agent.control.setpoint import FAILSAFE, FOREVER, Want
+from agent.errors import AgentError, LinkLost, Refused, StorageFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.buffer.database import Database
+    from agent.control.dependencies import Audit, Note, Save
+    from agent.control.hold_record import HoldRecord, WriteTarget
+    from agent.control.journal_copy import Copied, JournalCopy
+    from agent.control.point_access import Plug
+    from agent.control.records import Transaction
+    from agent.control.stamps import Moment
+
+
+LANDS_WITHIN = 3.0
+"""seconds after which a write that was on its way when the agent died has been carried out, also by
+a gateway that was busy
+"""
+
+
+AGAIN_AFTER = 1.0
+"""seconds after which a device that did not confirm is asked once more"""
+
+
+@dataclass
+class Alone:
+    """What of the world is left when the agent is dead."""
+
+    now: Callable[[], Moment]
+    plug: Callable[[WriteTarget, int | None], Plug]
+    save: Save
+    note: Note
+    audit: Audit = lambda _kind, _body: None
+    power: Callable[[str], str] = lambda _: ""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What became of one row."""
+
+    control: str
+    done: bool
+    words: str
+
+
+def known_rows(
+    path: Path, copy: JournalCopy, now: Callable[[], Moment], within: float
+) -> tuple[Journal, bool]:
+    """What the journal and its copy say is open; and whether the journal could be read.
+
+    The disk is read, in so many seconds at most, and never written: SQLite opens a copy of the
+    file and its log. (`mode=ro` cannot open a file whose owner was killed; `immutable=1` leaves out
+    the last commit.)
+    """
+    copied, journal = copy.rows(), None
+    with suppress(AgentError, Damaged, OSError, sqlite3.Error):
+        folder = copy.folder if copy.folder.is_dir() else None
+        with tempfile.TemporaryDirectory(prefix="read-", dir=folder) as scratch:
+            beside = Path(scratch) / path.name
+            if _fetched(path, beside, within):
+                journal = _opened(beside, copied, now())
+    if journal is not None:
+        renamed = [one for one in copied if one.state == OPEN and one.journal != journal.id]
+        readable = True
+    else:
+        journal, readable = Journal(None, lambda _: None), False
+        renamed = journal.read_copy(copied)
+    with suppress(AgentError, OSError):  # no room in /run: what is there stays, and is enough
+        for row in journal.rows.values():
+            copy.put(journal.id, row)
+        copy.forget(renamed)
+    return journal, readable
+
+
+def _opened(path: Path, copied: list[Copied], now: Moment) -> Journal | None:
+    journal = Journal.opened(path, lambda _: None)
+    try:
+        if journal.set_aside:
+            return None
+        journal.merge(copied, now)
+    finally:
+        journal.disconnect()
+    return journal
+
+
+def _fetched(path: Path, to: Path, within: float) -> bool:
+    """Copy the file and its log; False where the disk does not give them, or not in time."""
+    ended, fetched = threading.Event(), []
+
+    def fetch() -> None:
+        with suppress(OSError):
+            for end in ("-wal", ""):
+                with suppress(FileNotFoundError):
+                    shutil.copyfile(f"{path}{end}", f"{to}{end}")
+            fetched.append(True)
+        ended.set()
+
+    threading.Thread(target=fetch, daemon=True).start()
+    return ended.wait(within) and bool(fetched)
+
+
+async def release_all(  # noqa: PLR0913 -- two of them say how
+    journal: Journal,
+    copy: JournalCopy,
+    now: Callable[[], Moment],
+    within: float,
+    *,
+    limits: bool,
+    lands_within: float = LANDS_WITHIN,
+) -> list[Given]:
+    """Give back every open row, the lines beside each other; what is not confirmed is tried again
+    until so many seconds are over. The copy has it, and the next start brings it to the journal.
+
+    A row whose write nobody has read back comes last, and after a wait: looked at before its write
+    is carried out, it would count as given back, and be held from then on.
+    """
+    landed = asyncio.get_running_loop().time() + lands_within
+    lines: dict[tuple[str, str], list[HoldRecord]] = {}
+    for row in journal.rows.values():
+        lines.setdefault((row.place.driver, row.place.settings), []).append(row)
+    found: dict[int, Given] = {}
+    try:
+        async with asyncio.timeout(within):
+            await asyncio.gather(
+                *(
+                    _until_given_back(journal, copy, now, line, rows, found, limits, landed)
+                    for line, rows in lines.items()
+                )
+            )
+    except TimeoutError:
+        pass
+    late = "no time was left"
+    rows = [row for group in lines.values() for row in group]
+    return [found.get(row.number, Given(row.control, done=False, words=late)) for row in rows]
+
+
+async def _until_given_back(  # noqa: PLR0913, PLR0917 -- what it works with
+    journal: Journal,
+    copy: JournalCopy,
+    now: Callable[[], Moment],
+    line: tuple[str, str],
+    rows: list[HoldRecord],
+    found: dict[int, Given],
+    limits: bool,
+    landed: float,
+) -> None:
+    while True:
+        await _line(journal, copy, now, line, rows, found, limits, landed)
+        numbers = [row.number for row in rows if not found[row.number].done]
+        if not numbers:
+            return
+        rows = [journal.rows[number] for number in numbers if number in journal.rows]
+        await asyncio.sleep(AGAIN_AFTER)
+
+
+async def _line(  # noqa: PLR0913, PLR0917 -- what it works with
+    journal: Journal,
+    copy: JournalCopy,
+    now: Callable[[], Moment],
+    line: tuple[str, str],
+    rows: list[HoldRecord],
+    found: dict[int, Given],
+    limits: bool,
+    landed: float,
+) -> None:
+    try:
+        async with opened(*line) as bus:
+
+            async def save(
+                change: Transaction, also: Callable[[Database], None] | None = None
+            ) -> HoldRecord | None:
+                del also
+                change = journal.numbered(change)
+                try:
+                    copy.put(journal.id, cast("HoldRecord", change.row))
+                except (OSError, Refused) as error:
+                    raise StorageFailed(str(error)) from error
+                journal.take(change)
+                return change.row
+
+            async def note(change: Transaction) -> HoldRecord | None:
+                change = journal.numbered(change)
+                if change.row is not None and change.row.phase is Phase.CLOSED:
+                    copy.close_row(journal.id, change.row, left=change.left)
+                elif change.row is not None:
+                    with suppress(OSError, Refused):
+                        copy.put(journal.id, change.row)
+                journal.take(change)
+                return change.row
+
+            alone = Alone(now, lambda at, slot: LinePlug(bus, at, slot), save, note)
+            holder = Holder(journal, alone)
+            for row in sorted(rows, key=lambda row: row.phase is Phase.WRITING):
+                if row.phase is Phase.WRITING:
+                    await asyncio.sleep(landed - asyncio.get_running_loop().time())
+                found[row.number] = await _row(
+                    holder, LinePlug(bus, row.place, row.slot), row, limits
+                )
+    except LinkLost as error:
+        _lost(rows, found, str(error))
+
+
+def _lost(rows: list[HoldRecord], found: dict[int, Given], words: str) -> None:
+    for row in rows:
+        if row.number not in found or not found[row.number].done:
+            found[row.number] = Given(row.control, done=False, words=words)
+
+
+async def _row(holder: Holder, plug: LinePlug, row: HoldRecord, limits: bool) -> Given:
+    if row.failsafe is not None and row.phase is not Phase.RELEASING and not limits:
+        want = Want(
+            row.control, FAILSAFE, row.place, row.slot, row.failsafe, row.restore, FOREVER, FOREVER,
+            row.tolerance, never_raise=True,
+        )  # fmt: skip
+        left = await holder.change(row, want, plug)
+        if left is None:
+            return Given(row.control, done=True, words="somebody else had taken over")
+        return Given(row.control, not left.alarm, left.alarm or "its failsafe limit applies")
+    left = await holder.release(row.releasing(OrderState.ABORTED, "the agent is gone"), plug)
+    if left is None:
+        return Given(row.control, done=True, words="given back, confirmed")
+    return Given(row.control, done=False, words=left.alarm)

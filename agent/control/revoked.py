@@ -1,0 +1,66 @@
+"""What stands on a word that was taken back: a grant, the key that ordered it, an occupancy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.control import schedule
+from agent.control.model import No, OrderCode, OrderState
+from agent.control.release_retry import give_back
+from agent.control.report import end
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from agent.control.configured_control import Fitted
+    from agent.control.context import Ground
+    from agent.control.hold_record import HoldRecord
+    from agent.control.model import AcceptedOrder, Grant
+    from agent.control.stamps import Moment
+
+    Home = Callable[[str], tuple[float, float] | None]
+    KeyTaken = Callable[[str, str, str], float | None]
+
+
+def taken_back(
+    event: AcceptedOrder, grants: Mapping[str, Grant], key_taken: KeyTaken, home: Home, now: Moment
+) -> No | None:
+    """Which word an order stands on no longer stands; None: all do. Pure.
+
+    `key_taken`: since when a key counts no more; `home`: from when until when an occupancy is.
+    """
+    for jti in event.grants:
+        grant = grants.get(jti)
+        if grant is None or grant.revoked is not None:
+            role = grant.role if grant else ""
+            return No(OrderCode.REVOKED, f"the grant of the {role} was revoked", role)
+        if grant.occupancy is not None and now.trusted:
+            stands = home(grant.occupancy)
+            if stands is None or stands[1] <= now.wall:
+                words = f"the occupancy of the {grant.role} has ended"
+                return No(OrderCode.REVOKED, words, grant.role)
+    order = event.order
+    if key_taken(order.kid, order.by, order.role) is not None:
+        return No(OrderCode.REVOKED, "the key that ordered it was revoked")
+    return None
+
+
+async def end_withdrawn(ground: Ground, fit: Fitted, rows: list[HoldRecord]) -> list[HoldRecord]:
+    """End what stands on a word that was taken back; gives the rows that stay."""
+    journal, now = ground.journal, ground.world.now()
+    for event in journal.of(fit.key):
+        if event.state not in schedule.WAITING:
+            continue
+        no = taken_back(
+            event, journal.grants, journal.key_taken,
+            lambda occupancy: ground.world.home(occupancy, fit.place.device), now,
+        )  # fmt: skip
+        if no is None:
+            continue
+        for row in rows:
+            if row.jti == event.order.jti:
+                await give_back(ground, row.releasing(OrderState.ABORTED, f"{no}: {no.words}"))
+        rows = [row for row in rows if row.jti != event.order.jti]
+        latest = journal.events[event.order.jti, event.order.control]
+        await end(ground, latest, OrderState.ABORTED, f"{no}: {no.words}")
+    return rows

@@ -1,0 +1,91 @@
+"""Where a value is: the notation of addresses and of points. Pure; its errors are for people."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from agent.drivers.bacnet.names import OBJECTS, PRESENT_VALUE, PROPERTIES
+from agent.drivers.bacnet.services import Ref
+from agent.drivers.bacnet.tags import ObjectId
+from agent.i18n import _
+
+LAST_INSTANCE = 4_194_302
+"""4,194,303 stands for any device (clause 20.2.14)"""
+BYTE, NET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)", r"\d{1,5}"
+HOST = rf"{BYTE}(?:\.{BYTE}){{3}}(?::\d{{1,5}})?"
+ADDRESS = re.compile(
+    rf"(?P<instance>\d{{1,7}})(?:@(?P<where>{HOST}|{NET}:[0-9a-fx]+(?:@{HOST})?))?", re.ASCII
+)
+AT = re.compile(
+    r"(?P<type>[a-z][a-z-]*|\d{1,4}),(?P<instance>\d{1,7})"
+    r"(?:/(?P<property>[a-z][a-z-]*|\d{1,7})(?:\[(?P<index>\d{1,6})\])?)?",
+    re.ASCII,
+)
+
+
+class BacnetAddress(NamedTuple):
+    """A device by its instance number and, where it is known beforehand, its place."""
+
+    instance: int
+    station: str = ""
+    """`10.0.0.7`, `10.0.0.7:47809`, `2001:12`, `2001:12@10.0.0.1`; empty: it is looked for"""
+
+
+def address(written: str) -> BacnetAddress:
+    """Read `1201`, `1201@10.0.0.7` or `1201@2001:12`. Raises ValueError."""
+    found = ADDRESS.fullmatch(written)
+    if not found or int(found["instance"]) > LAST_INSTANCE:
+        raise ValueError(
+            _(
+                '"{written}" is no BACnet device: its instance number, 0 to'
+                " {last_instance}, such as 1201; where Who-Is does not reach it, with"
+                " its address behind: 1201@10.0.0.7, or behind a router NETWORK:STATION,"
+                " 1201@2001:12",
+                written=written,
+                last_instance=LAST_INSTANCE,
+            )
+        )
+    return BacnetAddress(int(found["instance"]), found["where"] or "")
+
+
+def at(written: str) -> Ref:
+    """Read `analog-input,1` or `accumulator,3/scale` or `2,7/87[13]`. Raises ValueError."""
+    found = AT.fullmatch(written)
+    if not found:
+        raise ValueError(
+            _(
+                '"{written}" is not OBJECT,INSTANCE, such as analog-input,1; another'
+                " property than its value stands behind: analog-input,1/units",
+                written=written,
+            )
+        )
+    kind = _number(found["type"], OBJECTS, "object type")
+    instance, index = int(found["instance"]), found["index"]
+    if kind > 1023 or instance > LAST_INSTANCE:  # noqa: PLR2004 -- ten bits and twenty-two
+        raise ValueError(
+            _(
+                '"{written}": types go to 1023, instances to {last_instance}',
+                written=written,
+                last_instance=LAST_INSTANCE,
+            )
+        )
+    prop = (
+        _number(found["property"], PROPERTIES, "property") if found["property"] else PRESENT_VALUE
+    )
+    return Ref(ObjectId(kind, instance), prop, None if index is None else int(index))
+
+
+def _number(written: str, names: object, what: str) -> int:
+    if written.isdigit():
+        return int(written)
+    known: dict[str, int] = dict(names)  # type: ignore[call-overload]
+    if written not in known:
+        raise ValueError(
+            _(
+                '"{written}" is no {what} known here (its number will do)',
+                written=written,
+                what=what,
+            )
+        )
+    return known[written]

@@ -1,0 +1,163 @@
+"""Several meters that have one number: told apart by medium, version, maker, fabrication number.
+
+Who is there is asked by selections alone, which a meter only acknowledges; each is read once where
+the bound of a scan allows (see `search`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.drivers.base import Found
+from agent.drivers.mbus import request
+from agent.drivers.mbus.address import WILD, MeterAddress
+from agent.drivers.mbus.device_types import MAKERS, MEDIA
+from agent.drivers.mbus.scan_result import any_kind, told_apart, unread, unreadable
+from agent.drivers.mbus.search import LENGTH, unmistakable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from agent.drivers.base import Progress
+    from agent.drivers.mbus.search import Search
+
+NOBODYS = 0xFE
+"""no meter has this version and this medium: whoever answers does not compare them"""
+NOBODYS_FABRICATION = "E" * LENGTH
+"""no meter has this fabrication number: the same"""
+
+
+async def apart(search: Search, number: str) -> AsyncIterator[Found | Progress]:
+    """Everybody who has this number; one whose telegram cannot be read where nobody tells apart."""
+    nobody = MeterAddress(None, number, None, NOBODYS, NOBODYS)
+    if await search.certainly(request.select(nobody)):
+        yield await _of_any_kind(search, nobody)
+        return
+    found: dict[str, Found] = {}
+    search.total += len(MEDIA)
+    search.selections += len(MEDIA)
+    for medium in MEDIA:
+        search.done += 1
+        search.selections -= 1
+        yield search.progress(f"two meters of one number, {number}")
+        async for one in _of_medium(search, number, medium):
+            if isinstance(one, Found):
+                found[one.name] = one
+            else:
+                yield one
+    for one in found.values():
+        yield told_apart(one) if len(found) > 1 else one
+    if not found:
+        address = MeterAddress(id=number)
+        search.known.add(address.station)
+        yield unreadable(address)
+
+
+async def _of_any_kind(search: Search, nobody: MeterAddress) -> Found:
+    """Who answers whatever version is asked for: nothing tells others of its number from it."""
+    telegram = await search.telegram(nobody)
+    if telegram is None or telegram.id != nobody.id:
+        address = MeterAddress(id=nobody.id)
+        search.known.add(address.station)
+        return unreadable(address)
+    address = MeterAddress(
+        None, nobody.id, telegram.manufacturer, telegram.version, telegram.medium
+    )
+    return any_kind(search.note(address, telegram))
+
+
+async def _of_medium(search: Search, number: str, medium: int) -> AsyncIterator[Found | Progress]:
+    """The meters of one number and one medium, by their versions where there are several."""
+    all_versions = MeterAddress(None, number, None, None, medium)
+    if not await search.anybody(request.select(all_versions)):
+        return
+    known = None
+    if telegram := await search.telegram(all_versions):
+        address = MeterAddress(None, number, telegram.manufacturer, telegram.version, medium)
+        # a collision may look like a meter that does not exist, and which then does not acknowledge
+        if address.fits(telegram) and await search.anybody(request.select(address)):
+            known = telegram.version
+            yield search.note(address, telegram)
+            if unmistakable(telegram):
+                return
+    nobody = all_versions._replace(version=NOBODYS)
+    if not await search.certainly(request.select(nobody)):
+        async for found in _by_version(search, all_versions, known):
+            yield found
+    elif known is None:
+        yield await _of_any_kind(search, nobody)
+
+
+async def _by_version(
+    search: Search, among: MeterAddress, known: int | None
+) -> AsyncIterator[Found | Progress]:
+    """The meters of one number and one medium by their versions; `known`: the one found already."""
+    kinds = []
+    search.total += NOBODYS
+    search.selections += NOBODYS
+    for version in range(NOBODYS):
+        search.done += 1
+        search.selections -= 1
+        kind = among._replace(version=version)
+        if await search.anybody(request.select(kind)):
+            kinds.append(kind)
+        yield search.progress(f"{among.id}: version {version:02X}")
+    for kind in kinds:
+        if kind.version == known:
+            continue
+        telegram = None
+        if len(kinds) > 1 and await search.selected(kind):
+            telegram = await search.telegram(kind)
+        if telegram is None:
+            async for found in _by_maker(search, kind):
+                yield found
+            continue
+        address = kind._replace(manufacturer=telegram.manufacturer)
+        if not address.fits(telegram):
+            return  # the same meter again: it answers for other versions than its own
+        yield search.note(address, telegram)
+
+
+async def _by_maker(search: Search, kind: MeterAddress) -> AsyncIterator[Found | Progress]:
+    """The meters of one number, version and medium: by their makers, else by fabrication number."""
+    search.total += len(MAKERS)
+    search.selections += len(MAKERS)
+    for maker in MAKERS:
+        search.done += 1
+        search.selections -= 1
+        yield search.progress(f"{kind.id}: makers, {maker}")
+        address = kind._replace(manufacturer=maker)
+        if address.station in search.known or not await search.anybody(request.select(address)):
+            continue
+        may_ask = search.may_ask(address)
+        telegram = await search.telegram(address)
+        if telegram and address.fits(telegram):
+            yield search.note(address, telegram)
+            continue
+        several = False
+        async for found in _by_fabrication(search, address):
+            several |= isinstance(found, Found)
+            yield found
+        if not several and not may_ask:
+            search.known.add(address.station)
+            yield unread(address)
+
+
+async def _by_fabrication(search: Search, among: MeterAddress) -> AsyncIterator[Found | Progress]:
+    """The meters that all but their fabrication numbers have in common (enhanced selection)."""
+    if await search.certainly(request.select(among._replace(fabrication=NOBODYS_FABRICATION))):
+        return
+    todo = [""]
+    while todo:
+        here = todo.pop()
+        yield search.progress(f"{among.id}: fabrication numbers {here or 'of all'}")
+        address = among._replace(fabrication=here.ljust(LENGTH, WILD))
+        if not await search.anybody(request.select(address)):
+            continue
+        if len(here) < LENGTH:
+            todo += [here + str(digit) for digit in reversed(range(10))]
+        elif (telegram := await search.telegram(address)) and address.fits(telegram):
+            yield search.note(address, telegram)
+        elif not search.may_ask(address):
+            search.known.add(address.station)
+            yield unread(address)

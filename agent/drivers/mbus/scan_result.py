@@ -1,0 +1,138 @@
+"""A meter that a scan found, as the configuration would name it and as people would."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from agent.drivers.base import Found
+from agent.drivers.mbus.device_types import medium, status
+from agent.drivers.mbus.registers import MEDIA
+
+if TYPE_CHECKING:
+    from agent.drivers.mbus.address import MeterAddress
+    from agent.drivers.mbus.telegram import Telegram
+
+PROFILES = {
+    "electricity": "mbus-electricity",
+    "gas": "mbus-gas",
+    "heat": "mbus-heat",
+    "cooling": "mbus-cooling",
+    "warm-water": "mbus-warm-water",
+    "cold-water": "mbus-cold-water",
+    "hca": "mbus-hca",
+}
+"""by what a meter says it measures; the order of MEDIA: heat and cooling in one is heat first"""
+SHOWN = ("energy", "volume", "HCA units", "counter")
+
+
+def entry(address: MeterAddress, telegram: Telegram) -> Found:
+    """What the configuration would say, and what the meter is and shows."""
+    profile = next(
+        (PROFILES[word] for word, codes in MEDIA.items() if telegram.medium in codes), ""
+    )
+    said: dict[str, str] = {"address": address.station}
+    warnings = []
+    if profile:
+        said["profile"] = profile
+    else:
+        warnings.append(
+            f"{medium(telegram.medium)}: no profile fits; name what to read under `points`"
+        )
+    if telegram.encrypted:
+        warnings.append("its telegram is encrypted: it cannot be read")
+    if telegram.status:
+        warnings.append(f"it reports: {status(telegram.status)}")
+    said["every"] = "1h"
+    return Found(_name(address), said, _about(telegram), tuple(warnings), telegram.id)
+
+
+def unreadable(address: MeterAddress) -> Found:
+    """Somebody answers, and nobody can tell what."""
+    warning = (
+        "answers, but its telegram cannot be read: are there two meters with this"
+        f" {'number' if address.primary is None else 'primary address'}, or is the line disturbed?"
+    )
+    found = {"address": address.station, "every": "1h"}
+    return Found(_name(address), found, f"unreadable, at {address.station}", (warning,))
+
+
+def unread(address: MeterAddress) -> Found:
+    """A meter, or several, that acknowledge an address and were not read."""
+    warning = (
+        "answers to its address, but could not be read within the five telegrams that a scan asks a"
+        f" meter for: scan again with --first {address.id}, which also tells whether there are two"
+    )
+    found = {"address": address.station, "every": "1h"}
+    return Found(_name(address), found, f"not read, at {address.station}", (warning,))
+
+
+def other_number(asked: MeterAddress, telegram: Telegram) -> Found:
+    """Who answers for a number or primary address that is not what its telegram says."""
+    named = telegram.id or f"a meter without a number, address {telegram.address}"
+    if asked.primary is None:
+        warning = (
+            f"{named} answered when {asked.id} was asked for: it cannot be read by that number;"
+            " compare the plate, and write the number that it says or its primary address"
+        )
+    else:
+        warning = (
+            f"{named}, which says it has address {telegram.address}, answered at address"
+            f" {asked.primary}: it cannot be read there; write its number as the address"
+        )
+    found = {"address": asked.station, "every": "1h"}
+    about = f"{_about(telegram)}, answered for {asked.station}"
+    return Found(_name(asked), found, about, (warning,), telegram.id)
+
+
+def any_number(found: Found) -> Found:
+    """The same, of a meter that answers whatever number is asked for."""
+    warning = (
+        "answers whatever number is asked for, so no other meter can be searched by its number"
+        " while it is on the line: disconnect it and scan again"
+    )
+    return replace(found, warnings=(*found.warnings, warning))
+
+
+def any_kind(found: Found) -> Found:
+    """The same, of a meter that answers whatever version and medium is asked for."""
+    warning = (
+        "another meter has the same number, and this one answers whatever version and medium is"
+        " asked for: disconnect one of the two and scan again"
+    )
+    return replace(found, warnings=(*found.warnings, warning))
+
+
+def any_address(found: Found) -> Found:
+    """The same, of a meter that answers at every primary address."""
+    warning = (
+        "answers at every primary address, so no other meter can be searched by its primary"
+        " address while it is on the line: disconnect it and scan again"
+    )
+    return replace(found, warnings=(*found.warnings, warning))
+
+
+def told_apart(found: Found) -> Found:
+    """The same, of a meter that shares its number with another one."""
+    warning = "another meter has the same number: its address tells them apart"
+    return replace(found, warnings=(*found.warnings, warning))
+
+
+def _name(address: MeterAddress) -> str:
+    return f"mbus-{address.station}".replace("+", "-")
+
+
+def _about(telegram: Telegram) -> str:
+    name = " ".join(part for part in (telegram.manufacturer, telegram.id) if part)
+    return ", ".join([name or "a meter", medium(telegram.medium), *_index(telegram)])
+
+
+def _index(telegram: Telegram) -> list[str]:
+    for record in telegram.records:
+        if record.quantity in SHOWN and not record.storage and isinstance(record.value, Decimal):
+            value, unit = record.value, record.unit
+            if unit == "Wh":
+                value, unit = value / 1000, "kWh"
+            return [f"{value.normalize():f} {unit}"]
+    return []

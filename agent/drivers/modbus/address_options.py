@@ -1,0 +1,110 @@
+"""What stands behind an address: how the value is to be understood, and how its device is asked.
+
+    na=7fff          these raw digits mean that there is no value; several: na=7fff|8000
+    sf@6             the int16 at that address is the power of ten to multiply by (SunSpec)
+    unit@100:0=0.001,1=1   the uint16 at that address says the unit: what to multiply by, by code
+    write@5004/uint16      it is written there, and read where it stands
+    most=60          the device answers no more than so many registers at once
+    pause=100ms      so long it must be left alone between two requests
+    alone            it answers one value a request only
+    never=100-119    registers that no request may touch
+
+The last four hold for the whole device, at whichever of its points they stand.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+
+from agent.drivers.modbus.codec import RegisterRange, parse
+from agent.i18n import _
+from agent.settings import duration
+
+NOTE = re.compile(r"^([a-z]*)([=@]?)(.*)$", re.ASCII | re.DOTALL)
+HEX = re.compile(r"(?:[0-9a-f]{2})+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class PointNotes:
+    """Where a value stands, with all that is written behind it."""
+
+    spot: RegisterRange
+    absent: frozenset[bytes] = frozenset()
+    """raw bytes that mean that there is no value"""
+    exponent: RegisterRange | None = None
+    """the power of ten to multiply by"""
+    code: RegisterRange | None = None
+    """the unit's code"""
+    factors: tuple[tuple[int, Decimal], ...] = ()
+    """by the unit's code, what to multiply by"""
+    written: RegisterRange | None = None
+    """where it is written, if not where it is read"""
+    most: int = 0
+    """registers the device answers at once; 0: as many as Modbus allows"""
+    pause: float = 0.0
+    """seconds between two requests"""
+    alone: bool = False
+    never: tuple[int, int] | None = None
+    """first and last register that must not be touched"""
+
+    @property
+    def spots(self) -> tuple[RegisterRange, ...]:
+        """Every spot that must be read to know the value."""
+        return tuple(spot for spot in (self.spot, self.exponent, self.code) if spot)
+
+
+@lru_cache(maxsize=8192)
+def place(at: str) -> PointNotes:
+    """Read the whole notation. Raises ValueError in words for the person who wrote it."""
+    if not at.strip():
+        raise ValueError(_("nothing says where the value is, such as input/72/float32"))
+    where, *notes = at.split()
+    found = PointNotes(parse(where))
+    for note in notes:
+        try:
+            found = _noted(found, note)
+        except (ValueError, InvalidOperation) as error:
+            known = "na= sf@ unit@ write@ most= pause= alone never="
+            raise ValueError(
+                _('"{note}" is not one of {known}, or not written so', note=note, known=known)
+            ) from error
+    return found
+
+
+def _noted(found: PointNotes, note: str) -> PointNotes:  # noqa: PLR0911 -- one a note
+    word, mark, rest = NOTE.findall(note)[0]
+    table = found.spot.table
+    match word + mark:
+        case "na=":
+            return replace(found, absent=frozenset(map(_hex, rest.split("|"))))
+        case "sf@":
+            return replace(found, exponent=parse(f"{table}/{rest}/int16"))
+        case "unit@":
+            address, _, codes = rest.partition(":")
+            return replace(found, code=parse(f"{table}/{address}/uint16"), factors=_factors(codes))
+        case "write@":
+            return replace(found, written=parse(f"{table}/{rest}"))
+        case "most=" if 1 <= int(rest) <= 125:  # noqa: PLR2004 -- Modbus' own limit
+            return replace(found, most=int(rest))
+        case "pause=":
+            return replace(found, pause=duration(rest))
+        case "alone" if not rest:
+            return replace(found, alone=True)
+        case "never=":
+            first, _, last = rest.partition("-")
+            return replace(found, never=(int(first), int(last)))
+    raise ValueError(note)
+
+
+def _hex(text: str) -> bytes:
+    if not HEX.fullmatch(text):
+        raise ValueError(text)
+    return bytes.fromhex(text)
+
+
+def _factors(codes: str) -> tuple[tuple[int, Decimal], ...]:
+    pairs = (pair.split("=") for pair in codes.split(","))
+    return tuple((int(code), Decimal(factor)) for code, factor in pairs)

@@ -1,0 +1,74 @@
+"""The CSV of a place map: `place_id;type;parent;label;scheme;value;valid_from;valid_to`.
+
+One line a name of a place; a place that has no other name has one line without scheme. What it says
+again is nothing new. Who lives there is not its business: occupancies come for themselves.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent.errors import Refused
+from agent.registry.inputs import NewAlias, NewPlace
+from agent.registry.place import PLACES, parse
+from agent.trust.claim_types import moment
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+MOST_LINES = 25_000
+"""of one map, which has 1 MiB at most"""
+MOST_PLACES, MOST_NAMES = 60_000, 120_000
+"""that there may be here once a map is recorded"""
+COLUMNS = ["place_id", "type", "parent", "label", "scheme", "value", "valid_from", "valid_to"]
+
+
+@dataclass
+class NewMap:
+    """What a map says, as rows for the registry."""
+
+    places: list[NewPlace] = field(default_factory=list)
+    names: list[NewAlias] = field(default_factory=list)
+
+
+def read_map(text: str, name: str, known: Collection[str]) -> NewMap:
+    """Read a map; `known`: ids of the places there are. Raises Refused naming the wrong line."""
+    lines = csv.reader(io.StringIO(text), delimiter=";", strict=True)
+    found, met = NewMap(), set(known)
+    try:
+        heading = next(lines, [])
+        if heading != COLUMNS:
+            raise Refused(f"{name}:1: a place map has the columns {';'.join(COLUMNS)}")
+        for number, cells in enumerate(lines, start=2):
+            if number > MOST_LINES + 1:
+                raise Refused(f"{name}:{number}: a place map has {MOST_LINES:,} lines at most")
+            if cells:
+                _line(cells, f"{name}:{number}", found, met)
+    except csv.Error as error:
+        raise Refused(f"{name}:{lines.line_num}: {error}") from None
+    return found
+
+
+def _line(cells: list[str], where: str, found: NewMap, met: set[str]) -> None:
+    if len(cells) != len(COLUMNS):
+        raise Refused(f"{where}: {len(cells)} cells, there must be {len(COLUMNS)}")
+    id_, type_, _, label, scheme, value, since, until = cells
+    try:
+        place = parse(id_)
+        begins, ends = _moment(since), _moment(until)
+    except (Refused, ValueError) as error:
+        raise Refused(f"{where}: {error}") from None
+    if type_ not in {place[0], PLACES[place[0]]}:
+        raise Refused(f"{where}: {id_} is a {PLACES[place[0]]}, not a {type_}")
+    if place not in met:
+        found.places.append(NewPlace(label, PLACES[place[0]], place, occupied=False, where=where))
+        met.add(place)
+    if scheme:
+        found.names.append(NewAlias(place, scheme, value, begins, ends, where=where))
+
+
+def _moment(text: str) -> int | None:
+    return moment(text) if text else None

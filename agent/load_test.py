@@ -1,0 +1,132 @@
+"""A meter is proven by a load: what is switched on in the dwelling must move it, and no other.
+
+For meters that nobody can see, or whose display and number say nothing. It takes twice the time
+that is asked for: as everything is, and with something large switched on (or a tap opened).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Context, Decimal
+from typing import TYPE_CHECKING, Any
+
+from agent.clock import monotonic
+from agent.errors import LinkLost, Refused
+from agent.pipeline.slots import multiplier
+from agent.registry.fields import channel as word
+from agent.registry.load_verdict import IndexReading, verdict
+from agent.registry.records import EXACT, Installation, covers
+from agent.registry_api import author, device_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.gateway import House
+    from agent.registry_api import Caller
+
+ROUGHLY = Context(prec=3)
+SHORTEST, LONGEST = 1.0, 900.0
+"""seconds of each of the two spans"""
+
+
+async def meter_load(  # noqa: PLR0913 -- as many options
+    house: House,
+    asker: Caller,
+    *,
+    place: str,
+    channel: str,
+    seconds: float = 60.0,
+    named: str | None = None,
+) -> dict[str, Any]:
+    """See which meter moves when something is switched on in a place; recorded where it is its own.
+
+    Progress says what to do when. Raises Refused.
+    """
+    if not SHORTEST <= seconds <= LONGEST:
+        raise Refused(f"--for: {SHORTEST:g} to {LONGEST:g} seconds, not {seconds:g}")
+    who, found, channel = author(house, asker, named), house.registry.place(place), word(channel)
+    meter, mine = _meant(house, found.id, channel)
+    seen = await _three_times(house, asker, found.label, channel, seconds)
+    if mine not in seen:
+        raise Refused(f"{mine} did not answer each time: nothing can be said of it")
+    judged = verdict(mine, seen)
+    if judged.agrees:
+        house.registry.verify([meter.id], "load", who, "gardien meter load", house.clock.now())
+        await house.registry_changed()
+    return {
+        "label": found.label,
+        "channel": channel,
+        "meter": meter.meter,
+        "agrees": judged.agrees,
+        "moved": None if judged.moved is None else _named(house, judged.moved, channel),
+        "more": format(ROUGHLY.plus(judged.more[mine]), "f"),
+        "asked": len(seen),
+    }
+
+
+def _meant(house: House, place: str, channel: str) -> tuple[Installation, str]:
+    """The meter of a place (by id) for a quantity, and its device. Raises Refused."""
+    now = int(house.clock.now())
+    meters = [one for one in house.registry.meters_of(place) if covers(one, now)]
+    meter = next((one for one in meters if one.channel in (None, channel)), None)
+    device = None if meter is None else device_of(house, meter)
+    if meter is None or device is None:
+        raise Refused(f"{channel}: no meter that answers here is known to measure it there")
+    return meter, device
+
+
+async def _three_times(
+    house: House, asker: Caller, label: str, channel: str, seconds: float
+) -> dict[str, tuple[IndexReading, IndexReading, IndexReading]]:
+    """What each meter showed before, after a while as it was, and after a while with the load.
+
+    Those that did not answer each time are left out.
+    """
+    asked = _devices(house, channel)
+    first = await _round(house, asked, channel)
+    await asker.progress({"text": f"leave everything in {label} as it is, for {seconds:g} s"})
+    await asyncio.sleep(seconds)
+    second = await _round(house, asked, channel)
+    text = f"now switch something large on in {label}, or open a tap, for {seconds:g} s"
+    await asker.progress({"text": text})
+    await asyncio.sleep(seconds)
+    third = await _round(house, asked, channel)
+    always = first.keys() & second.keys() & third.keys()
+    return {name: (first[name], second[name], third[name]) for name in always}
+
+
+def _devices(house: House, channel: str) -> list[str]:
+    """Every device that has an index of this quantity and is of no common plant."""
+    devices = [one for line in house.lines.values() for one in line.devices.values()]
+    return sorted(
+        one.name
+        for one in devices
+        if any(p.channel == channel and not p.derived for p in one.points)
+        and not any(p.place for p in one.points)
+    )
+
+
+async def _round(house: House, devices: list[str], channel: str) -> Mapping[str, IndexReading]:
+    """What each of them shows now; those that do not answer are left out."""
+    found: dict[str, IndexReading] = {}
+    for name in devices:
+        line, device = house.device(name)
+        point = next(p for p in device.points if p.channel == channel and not p.derived)
+        await line.link.tried()
+        try:
+            (sample,) = await line.link.read([point])
+        except LinkLost:
+            continue
+        if isinstance(sample.value, Decimal):
+            value = EXACT.multiply(sample.value, multiplier(point))
+            found[name] = IndexReading(monotonic(), value)
+    return found
+
+
+def _named(house: House, name: str, channel: str) -> dict[str, Any]:
+    """A device, its number, and the place that it is said to measure."""
+    _, device = house.device(name)
+    whose = house.registry.whose(name, device.serial, channel, int(house.clock.now()))
+    place = whose.place if isinstance(whose, Installation) else ""
+    labels = {one.id: one.label for one in house.registry.places()}
+    return {"device": name, "serial": device.serial, "label": labels.get(place)}

@@ -1,0 +1,433 @@
+"""One link's readings: the device that is due, its rest when it is silent, and its slots closed."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from dataclasses import replace
+from decimal import Decimal
+from functools import partial
+from typing import TYPE_CHECKING
+
+from agent.errors import LinkLost
+from agent.model import Flag, MarkKey, Sample, Why
+from agent.pipeline import device_read
+from agent.pipeline.device_read import DeviceReader
+from agent.pipeline.history_backfill import recalled
+from agent.pipeline.interval import Intervals
+from agent.pipeline.means import Means
+from agent.pipeline.slots import multiplier
+from agent.pipeline.timetable import choose, running_slot
+from agent.pipeline.undated_readings import Undated, UndatedRead
+from agent.pipeline.validation import Judge
+from agent.tasks import Faults, together
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from zoneinfo import ZoneInfo
+
+    from agent.clock import Clock
+    from agent.drivers.base import StoredHistory
+    from agent.link import Link
+    from agent.pipeline.account import SlotAccount
+    from agent.pipeline.device import Device
+    from agent.pipeline.device_read import Identified
+    from agent.pipeline.history_backfill import DownGap
+    from agent.pipeline.midnight_readings import Registers
+    from agent.pipeline.reading_cache import Indexes
+    from agent.pipeline.unassigned import Unclaimed
+
+LOOK = 1.0
+"""seconds between two looks at the clock while nothing is due"""
+
+
+class Poller:
+    """Reads the devices of one link by the timetable and closes their slots in every account.
+
+    While the clock is not to be believed it reads by monotonic time, and dates what it has read
+    once the clock is proved right.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 -- what it works with
+        self,
+        link: Link,
+        devices: Sequence[Device],
+        accounts: Sequence[SlotAccount],
+        clock: Clock,
+        identified: Identified,
+        zone: ZoneInfo | None = None,
+        unclaimed: Unclaimed | None = None,
+        registers: Registers | None = None,
+        indexes: Indexes | None = None,
+        faults: Faults | None = None,
+    ) -> None:
+        self._faults = faults or Faults()
+        """what does not work because of unexpected errors"""
+        self.unclaimed, self.registers = unclaimed, registers
+        """what is kept of readings that leave for nobody yet"""
+        self._indexes = indexes
+        """what sums over dwellings are made of"""
+        self.link, self.accounts, self.clock, self.zone = link, accounts, clock, zone
+        self.devices = {device.name: device for device in devices}
+        self._judge, self._intervals, self._means = Judge(), Intervals(zone), Means(zone)
+        self._asking = DeviceReader(link, clock, identified, self._begin_anew, zone, self._faults)
+        self._closed: dict[MarkKey, int | None] = {
+            key: self._last_closed(key) for device in devices for key in sorted(device.keys)
+        }
+        self.undated = Undated()
+        self._aside: dict[MarkKey, int | None] = dict.fromkeys(self._closed)
+        self._began = clock.steady()
+        self._resumed = clock.dates
+        """the slots that went by before our start are accounted for"""
+        self.turned = self.clock.steady()
+        """when it last came round: it does so at every look, and with each device"""
+        self._finished = False
+        self._steps = len(clock.steps)
+        self._blank: dict[MarkKey, int] = {}
+        """slots after this one were closed as M `clock`: what was read for them is a late value"""
+        self._stepped: set[MarkKey] = set()
+        self._failed: set[MarkKey] = set()
+        """whose last slot was not closed, because of an unexpected error"""
+        self._owed: dict[MarkKey, tuple[int, float]] = {}
+        """slots closed for want of an answer, and when to ask for them again (monotonic)"""
+        self._busy: set[str] = set()
+        """devices that are being read"""
+        self._dating = asyncio.Lock()
+
+    def _last_closed(self, key: MarkKey) -> int | None:
+        return max(self._marks(key), default=None)
+
+    def _marks(self, key: MarkKey) -> list[int]:
+        marks = (account.ledger.marks.get(key) for account in self.accounts)
+        return [mark.slot for mark in marks if mark is not None]
+
+    async def run(self) -> None:
+        """Read and close, for ever, once the line has been tried; as many devices at once as the
+        line allows.
+        """
+        await self.link.tried()
+        hands = min(self.link.at_once, len({name for name, _ in self._closed}))
+        if hands <= 1:
+            await self._work()
+            return
+        await together(*(self._work() for _ in range(hands)))
+
+    async def _work(self) -> None:
+        while self._closed and not self._finished:
+            self.turned = self.clock.steady()
+            dated = self.clock.dates
+            if dated:
+                async with self._dating:
+                    await self._date_all()
+            now = self.clock.now() if dated else self.clock.steady()
+            chosen = self._choose(now, dated=dated)
+            if isinstance(chosen, float):
+                if not (dated and (await self._ask_again(now) or await self._recall())):
+                    await asyncio.sleep(min(max(0.0, chosen - now), LOOK))
+                continue
+            (name, slots), period = chosen, len(self.clock.steps)
+            with self._hold(name), self._answering(name):
+                try:
+                    await self._read(self.devices[name], slots, dated=dated)
+                except Exception:
+                    stands = period == len(self.clock.steps)  # or the slots are of another time
+                    self._pass_over(name, slots, dated=dated and stands)
+                    raise
+        while not self._finished:
+            self.turned = self.clock.steady()
+            await asyncio.sleep(LOOK)
+
+    async def _read(self, device: Device, slots: Mapping[int, int], *, dated: bool) -> None:
+        points, period = device.due(slots), len(self.clock.steps)
+        samples = await self._asking.ask(device, points) if points else []
+        for step, slot in sorted(slots.items()):  # a mean is made of what the finer steps say
+            # slots are of the clock by which they were chosen, as long as it was not moved
+            if dated and self.clock.dates and len(self.clock.steps) == period:
+                await self._close(device, step, slot, samples)
+            else:
+                self._set_aside(device, (step,), samples)
+
+    @contextmanager
+    def _hold(self, name: str) -> Iterator[None]:
+        """Keep a device to ourselves: its slots close in order."""
+        self._busy.add(name)
+        try:
+            yield
+        finally:
+            self._busy.discard(name)
+
+    @contextmanager
+    def _answering(self, name: str) -> Iterator[None]:
+        """An unexpected error with one device is noted, and the others go on."""
+        component = f"poll {self.link.name}"
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 -- it is this device's alone
+            self._faults.note(component, error, name)
+        else:
+            if not self.devices[name].failed:
+                self._faults.over(component, name)
+
+    def _pass_over(self, name: str, slots: Mapping[int, int], *, dated: bool) -> None:
+        """Go on behind slots that could not be closed: they are owed, as M `agent`."""
+        of = self._closed if dated else self._aside
+        for step, slot in slots.items():
+            of[name, step] = slot if dated else running_slot(step, self.clock.steady())
+            self._failed.add((name, step))
+
+    def finish(self) -> None:
+        """Let `run` return after the read under way."""
+        self._finished = True
+
+    def go_on_from(self, before: Poller) -> None:
+        """Take over what an earlier poller of this line had not finished, of devices that stay."""
+        self._judge, self._intervals = before._judge, before._intervals
+        self._means = before._means
+        self._began, self._resumed = before._began, before._resumed
+        for read in before.undated.take():
+            if read.device in self.devices:
+                self.undated.add(read)
+        stays = self._closed.keys()
+        self._owed.update({k: v for k, v in before._owed.items() if k in stays})
+        self._aside.update({k: v for k, v in before._aside.items() if k in stays})
+        self._blank.update({k: v for k, v in before._blank.items() if k in stays})
+        self._stepped |= before._stepped & stays
+        self._failed |= before._failed & stays
+
+    def _choose(self, now: float, *, dated: bool) -> tuple[str, dict[int, int]] | float:
+        closed = self._closed if dated else self._aside
+        free = {key: slot for key, slot in closed.items() if key[0] not in self._busy}
+        zone = self.zone if dated else None
+        suspects = bool(self.link.disturbed.suspects)
+        last = {key: slot for key, slot in free.items() if suspects and self._disturbs(key[0])}
+        first = {key: slot for key, slot in free.items() if key not in last}
+        chosen = choose(first, now, zone) if first else now + LOOK
+        if not last or not isinstance(chosen, float):
+            return chosen
+        alone = choose(last, now, zone)
+        return min(chosen, alone) if isinstance(alone, float) else alone
+
+    def _disturbs(self, name: str) -> bool:
+        """Whether a device is asked after all others now: it disturbs the line, and does not rest
+        (its slots cost the line nothing then).
+        """
+        device = self.devices[name]
+        rests = self.clock.steady() < device.rests_until
+        return not rests and self.link.disturbs(device.points[0].address)
+
+    def _begin_anew(self, device: str) -> None:
+        """Another meter stands there: its values are compared with nothing before."""
+        self._judge.forget(device)
+
+    def _weighed(self, sample: Sample) -> Sample:
+        """Judged when its slot is known: what is never recorded must not be compared with."""
+        if sample.why is not None or not isinstance(sample.value, Decimal):
+            return sample
+        if sample.point.channel is None:
+            return sample
+        at = self.clock.steady() - (self.clock.now() - sample.at)
+        value = sample.value * multiplier(sample.point)
+        verdict = self._judge.weigh(sample.point, value, at)
+        off = self.devices[sample.point.device].clock_wrong
+        said = (*verdict.flags, Flag.CLOCK) if off else verdict.flags
+        return replace(sample, quality=verdict.quality, flags=said, delta=verdict.delta)
+
+    async def _close(self, device: Device, step: int, slot: int, samples: Sequence[Sample]) -> None:
+        self._watch_for_steps()
+        key = (device.name, step)
+        mine = self._of_the_step(device, step, slot, samples)
+        self._closed[key] = slot
+        self._owe(key, slot, mine)
+        skipped = self._why_skipped(key)
+        self._note(slot, mine, device.serial)
+        await self._close_in_all(key, slot, mine, device.serial, skipped)
+
+    def _why_skipped(self, key: MarkKey) -> Why:
+        """Why slots before the one that is closed now have not been."""
+        why = Why.AGENT if key in self._failed else Why.BUSY
+        why = Why.CLOCK if key in self._stepped else why
+        self._stepped.discard(key)
+        self._failed.discard(key)
+        return why
+
+    async def _close_in_all(  # noqa: PLR0913, PLR0917 -- a read, its slot and its circumstances
+        self,
+        key: MarkKey,
+        slot: int,
+        samples: Sequence[Sample],
+        serial: str | None,
+        skipped: Why,
+        made: int | None = None,
+    ) -> None:
+        """Close a slot in every account at once, by one clock; then wait for room, if need be."""
+        for account in self.accounts:
+            change = partial(account.ledger.close, key, slot, samples, serial, skipped, made)
+            if not account.take(key, change, self._faults):
+                self._failed.add(key)
+        await self._room()
+
+    async def _room(self) -> None:
+        await asyncio.gather(*(account.intake.room() for account in self.accounts))
+
+    def _note(self, slot: int, samples: Sequence[Sample], serial: str | None) -> None:
+        """Keep what leaves for nobody now, and may later or in a sum."""
+        if self.unclaimed is not None:
+            self.unclaimed.note(slot, samples, serial)
+        if self.registers is not None:
+            self.registers.note(slot, samples, serial, self.accounts)
+        if self._indexes is not None:
+            self._indexes.note(slot, samples, serial)
+
+    def _of_the_step(
+        self, device: Device, step: int, slot: int, samples: Sequence[Sample]
+    ) -> list[Sample]:
+        mine = [self._weighed(sample) for sample in samples if sample.point.every == step]
+        self._means.note(device.means(), slot, mine)
+        flows = self._intervals.derive(device.flows(step), slot, mine)
+        return mine + flows + self._means.derive(device.means(step), slot)
+
+    def _owe(self, key: MarkKey, slot: int, samples: Sequence[Sample]) -> None:
+        """A slot without an answer is asked for again while it runs, where there is time for it."""
+        self._owed.pop(key, None)
+        gone = (s.why in (Why.SILENT, Why.LINK) for s in samples if not s.point.derived)
+        if key[1] > 2 * device_read.REST and any(gone):
+            self._owed[key] = slot, self.clock.steady() + device_read.REST
+
+    async def _ask_again(self, now: float) -> bool:
+        """Ask one device for what it owes; its values come late, as new versions (rule M14)."""
+        steady = self.clock.steady()
+        for key, (slot, when) in list(self._owed.items()):
+            device, step = self.devices[key[0]], key[1]
+            if running_slot(step, now, self.zone) != slot:
+                del self._owed[key]
+            elif device.name in self._busy:
+                continue
+            elif steady >= max(when, device.rests_until) and not self.link.error:
+                with self._hold(device.name), self._answering(device.name):
+                    period = len(self.clock.steps)
+                    samples = await self._asking.ask(device, device.due((step,)))
+                    # a battery does not bear a question a minute
+                    rest = max(device_read.REST, device.spacing)
+                    self._owed[key] = slot, self.clock.steady() + rest
+                    if len(self.clock.steps) != period:
+                        self._owed.pop(key, None)
+                    elif self.clock.dates and any(sample.why is None for sample in samples):
+                        self._owed.pop(key, None)
+                        await self._late(key, slot, samples)
+                return True
+        return False
+
+    async def _late(self, key: MarkKey, slot: int, samples: Sequence[Sample]) -> None:
+        device = self.devices[key[0]]
+        samples = [self._weighed(sample) for sample in samples]
+        self._means.note(device.means(), slot, samples)
+        self._note(slot, samples, device.serial)
+        flows = self._intervals.late(device.flows(key[1]), slot, samples)
+        for account in self.accounts:
+            await self._put_late(account, key, slot, [*samples, *flows])
+
+    async def _put_late(
+        self, account: SlotAccount, key: MarkKey, slot: int, samples: Sequence[Sample]
+    ) -> None:
+        serial, made = self.devices[key[0]].serial, int(self.clock.now())
+        change = partial(account.ledger.late, key, slot, samples, serial, made)
+        account.take(key, change, self._faults)
+        await account.intake.room()
+
+    async def _recall(self) -> bool:
+        """Ask one device what it has kept of the time in which the agent was down."""
+        for account in self.accounts:
+            for key, gap in list(account.ledger.gaps.items()):
+                device = self.devices.get(key[0])
+                if device is None or device.answered is None or device.name in self._busy:
+                    continue
+                del account.ledger.gaps[key]
+                kept = [one for one in map(self.link.kept, device.due(key[1:])) if one]
+                if kept and not self.link.error:
+                    await self._fill(account, key, gap, kept)
+                    return True
+        return False
+
+    async def _fill(
+        self, account: SlotAccount, key: MarkKey, gap: DownGap, kept: Sequence[StoredHistory]
+    ) -> None:
+        with self._hold(key[0]), self._answering(key[0]):
+            try:
+                samples = await self.link.read([point for one in kept for point in one.points])
+            except LinkLost:
+                return  # told when it is read next; what is not known is missing, and said to be
+            for one in kept:
+                for slot, sample in recalled(one, samples, gap, self.zone):
+                    await self._put_late(account, key, slot, [sample])
+
+    def _set_aside(self, device: Device, steps: tuple[int, ...], samples: Sequence[Sample]) -> None:
+        """Keep what cannot be dated now."""
+        steady = self.clock.steady()
+        for step in steps:
+            self._aside[device.name, step] = running_slot(step, steady)
+        ages = [self.clock.now() - sample.at for sample in samples]
+        at = steady - max(0.0, min(ages, default=0.0))
+        self.undated.add(UndatedRead(device.name, steps, at, samples, device.serial))
+        self._stepped.update((device.name, step) for step in steps)
+
+    async def _date_all(self) -> None:
+        """Close the slots of what was read undated, now that the clock is proved right."""
+        if not self._resumed:
+            self._resumed = True
+            began = self.clock.now() - (self.clock.steady() - self._began)
+            for key in self._closed:
+                await self._catch_up(key, began)
+        for read in self.undated.take():
+            if not self.clock.dates:  # it was moved meanwhile
+                self.undated.add(read)
+                continue
+            at = self.clock.now() - (self.clock.steady() - read.steady)
+            samples = [replace(sample, at=at) for sample in read.samples]
+            with self._answering(read.device):
+                for step in sorted(read.steps):
+                    of = self.devices[read.device]
+                    await self._close_dated(of, step, at, samples, read.serial)
+        if not len(self.undated):
+            self._blank.clear()
+
+    def set_back(self, since: Mapping[MarkKey, int]) -> None:
+        """Slots after these were closed by a wrong clock, and the accounts' marks were set back:
+        compare nothing with what was read since.
+        """
+        self._judge, self._intervals = Judge(), Intervals(self.zone)
+        self._means = Means(self.zone)
+        self._owed.clear()
+        for key in self._closed:
+            # a spool that is not open is set back when it opens: until then its marks lie ahead
+            self._closed[key] = (min if key in since else max)(self._marks(key), default=None)
+            if key in since:
+                self._blank[key] = min(since[key], self._blank.get(key, since[key]))
+
+    async def _catch_up(self, key: MarkKey, began: float) -> None:
+        for account in self.accounts:
+            if key in account.ledger.marks:
+                change = partial(account.ledger.catch_up, key, began, Why.AGENT)
+                account.take(key, change, self._faults)
+        self._closed[key] = self._last_closed(key)
+        await self._room()
+
+    async def _close_dated(
+        self, device: Device, step: int, at: float, samples: Sequence[Sample], serial: str | None
+    ) -> None:
+        key, slot, made = (device.name, step), running_slot(step, at, self.zone), self.clock.now()
+        closed = self._closed[key]
+        if closed is not None and slot <= closed:
+            if slot > self._blank.get(key, slot):
+                self._blank[key] = slot  # one slot, one value: the first
+                await self._late(key, slot, [s for s in samples if s.point.every == step])
+            return
+        mine = self._of_the_step(device, step, slot, samples)
+        self._closed[key] = slot
+        self._note(slot, mine, serial)
+        await self._close_in_all(key, slot, mine, serial, Why.CLOCK, int(made))
+
+    def _watch_for_steps(self) -> None:
+        """A step of the wall clock explains the slots that it skips."""
+        if len(self.clock.steps) != self._steps:
+            self._steps = len(self.clock.steps)
+            self._stepped.update(self._closed)

@@ -1,0 +1,211 @@
+"""The sum over the dwellings that a recipient is not sent one by one (rules S3, S5). Pure.
+
+Who stands in it is fixed for a calendar month; a sum that few stand in is not told. So of a
+dwelling that agreed to nothing only sums of at least `fewest` can be reckoned from all that one
+recipient has of a slot (design note 029).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Protocol
+
+from agent.registry.dates import DAY
+from agent.registry.records import EXACT
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from agent.registry.records import Consent, Duty, Occupancy
+
+HALF_HOUR = 1800
+STEPS = {
+    "elec.imp": HALF_HOUR,
+    "elec.exp": HALF_HOUR,
+    "heat": HALF_HOUR,
+    "cool": HALF_HOUR,
+    "gas": DAY,
+    "cw": DAY,
+    "dhw": DAY,
+}
+"""seconds of the slots of each quantity that adds up over dwellings, at the finest"""
+SEEN_BY = {"elec.power": "elec.imp", "elec.apparent": "elec.imp", "elec.current": "elec.imp"}
+"""quantities of a whole building that tell what another one adds up to"""
+ID = "rest"
+"""the basis of such a sum"""
+FEWEST, FLOOR = 11, 10
+"""dwellings that a sum has at least, unless the configuration says otherwise; and at the least"""
+PART = Decimal("0.8")
+"""of the group that must be in a sum"""
+SHARE = Decimal("0.5")
+"""of what was not told one by one over a day that may be one dwelling's, at the most"""
+
+
+class SumFacts(Protocol):
+    """What is asked of the registry."""
+
+    def occupancy_at(self, place: str, t: int) -> Occupancy | None:
+        """Who lives in the place at t."""
+        ...
+
+    def lived_in_before(self, place: str, t: int) -> bool:
+        """Whether an occupancy of the place began at or before t."""
+        ...
+
+    def occupancies_of(self, place: str) -> Sequence[Occupancy]:
+        """Everybody who ever lived there, in order."""
+        ...
+
+    def ever_agreed(self, place: str, recipient: str) -> Sequence[Consent]:
+        """Every consent of whoever lived there to this recipient, withdrawn ones too."""
+        ...
+
+    def duties_of(self, channel: str) -> Sequence[Duty]:
+        """List the duties that name a channel."""
+        ...
+
+    def dwellings(self) -> Sequence[str]:
+        """Every dwelling, by id."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The dwellings whose sum one recipient gets of one channel, over [since, until)."""
+
+    since: int
+    until: int
+    members: frozenset[str]
+
+    def has(self, start: int, end: int) -> bool:
+        """Whether a quantity over (start, end] is its."""
+        return self.since <= start and end <= self.until
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """What a slot may tell."""
+
+    n: int
+    value: Decimal
+
+
+def told_apart(  # noqa: PLR0913, PLR0917 -- the question has as many parts
+    facts: SumFacts, place: str, channel: str, since: int, until: int, recipient: str
+) -> bool:
+    """Whether the recipient has, or may have had, rows of this dwelling alone at any instant of
+    [since, until]: by a consent, though it was withdrawn later, or by a duty.
+
+    A consent ends with its occupancy, and either not before that was told: until then rows left.
+    """
+    for duty in facts.duties_of(channel):
+        if duty.recipient == recipient and _meet(duty.since, duty.until, since, until):
+            return True
+    for one in facts.ever_agreed(place, recipient):
+        if channel in one.channels and _meet(one.since, _ends(facts, one), since, until):
+            return True
+    return False
+
+
+def _ends(facts: SumFacts, consent: Consent) -> int:
+    """When the last row can have left by a consent."""
+    ends = [consent.until] if consent.withdrawn is None else [consent.until, consent.withdrawn]
+    ends = [max(min(ends), consent.word.when)]
+    for home in facts.occupancies_of(consent.place):
+        if home.id == consent.occupancy and home.until is not None:
+            ends.append(max(home.until, home.word.when))
+    return min(ends)
+
+
+def formed(  # noqa: PLR0913, PLR0917 -- the question has as many parts
+    facts: SumFacts, measured: Iterable[str], channel: str, since: int, until: int, recipient: str
+) -> Group:
+    """The group of the month that begins at `since`: who lives in a dwelling that is measured,
+    and is not sent alone.
+    """
+    return Group(
+        since,
+        until,
+        frozenset(
+            place
+            for place in measured
+            if facts.occupancy_at(place, since) is not None
+            and not told_apart(facts, place, channel, since, since, recipient)
+        ),
+    )
+
+
+def told(
+    group: Collection[str],
+    flows: Mapping[str, Decimal],
+    apart: Collection[str],
+    day: Mapping[str, Decimal],
+    fewest: int,
+) -> Sum | None:
+    """The sum of a slot; None: it would be of few.
+
+    `flows`: what is known of the slot by dwelling, without any estimate. `apart`: members of whom
+    the recipient has had rows of their own since the group began: they stay in the sum, and no
+    longer count. `day`: what flowed in the day until then, of those in the sum.
+    """
+    in_it = [place for place in group if place in flows]
+    unknown = [place for place in in_it if place not in apart]
+    if len(unknown) < fewest or len(in_it) < PART * len(group):
+        return None
+    over = {place: max(Decimal(0), day.get(place, Decimal(0))) for place in unknown}
+    whole = _total(over.values())
+    if whole and max(over.values()) > EXACT.multiply(SHARE, whole):
+        return None
+    return Sum(len(in_it), _total(flows[place] for place in sorted(in_it)))
+
+
+def unnamed(facts: SumFacts, channel: str, t: int, recipient: str) -> int:
+    """How many dwellings that are lived in at t are not sent alone: those that a total of the
+    whole building tells of.
+    """
+    return sum(
+        facts.occupancy_at(place, t) is not None
+        and not told_apart(facts, place, channel, t, t, recipient)
+        for place in facts.dwellings()
+    )
+
+
+def _unknown(facts: SumFacts, t: int) -> int:
+    """How many dwellings there are of which nobody has said whether somebody lives there."""
+    return sum(
+        facts.occupancy_at(place, t) is None and not facts.lived_in_before(place, t)
+        for place in facts.dwellings()
+    )
+
+
+def tells_of_few(facts: SumFacts, channel: str, t: int, recipient: str, fewest: int) -> bool:
+    """Whether a total of the whole building, less what is sent one by one, would be of few.
+
+    Where nobody is known to live in the others, it may tell of those of which that is unknown.
+    """
+    of = {channel, SEEN_BY.get(channel, channel)}
+    if not of & STEPS.keys():
+        return False
+    others = [unnamed(facts, one, t, recipient) for one in of]
+    return any(0 < (one or _unknown(facts, t)) < fewest for one in others)
+
+
+def step_of(channel: str, reads: Iterable[int], *, finest: int | None = None) -> int:
+    """The step at which a sum is made of what is read at these steps: the channel's own, or the
+    next coarser one that every meter's readings fit; a day fits them all.
+    """
+    least, reads = STEPS[channel] if finest is None else finest, set(reads)
+    whole = (s for s in range(least, DAY, least) if DAY % s == 0)
+    return next((s for s in whole if all(s % every == 0 for every in reads)), DAY)
+
+
+def _meet(begins: int, ends: int | None, since: int, until: int) -> bool:
+    return begins <= until and (ends is None or since < ends)
+
+
+def _total(values: Iterable[Decimal]) -> Decimal:
+    whole = Decimal(0)
+    for value in values:
+        whole = EXACT.add(whole, value)
+    return whole

@@ -1,0 +1,92 @@
+"""A change that computes for seconds, as a list of 50,000 lines does, beside the loop that reads
+and commands: a thread checks and writes it, on a state that stands still, and it is taken at once.
+
+There is one writer still: only the loop lets a change hold, and only if nothing else was changed
+meanwhile; else all of it is checked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from contextlib import suppress
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, TypeVar
+
+from tinydb import TinyDB
+
+from agent.atomic_write import DiskWriter
+from agent.errors import NotRecorded, Refused
+from agent.registry.registry import TABLE, Registry
+from agent.registry.storage import RegistryFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from agent.registry.records import Document
+
+T = TypeVar("T")
+TRIES = 5
+NUMBERS = count(1)
+"""of drafts: one that is given up may still be written while the next one is"""
+
+
+class RegistryDraft(Registry):
+    """A copy of a registry that any thread may change: nothing of it holds before it is taken."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._path, self._storage, self._documents, self._of = registry.state()
+        self._index = self._of
+        self.mute, self.marked = registry.mute, registry.marked
+        self._whole = registry.written
+        self.unrecorded, self._notes, self._good = (), None, None
+        self._file = self._aside = RegistryFile(self._storage, f"draft{next(NUMBERS)}")
+        self._table = TinyDB(storage=lambda: self._aside).table(TABLE)
+
+    def _not_taken(self, error: Exception, _: Sequence[Document]) -> None:
+        raise self._unwritten(error) from error
+
+    def taken(self) -> bool:
+        """Whether what was changed, if anything, holds now: not if others changed the registry."""
+        staged = self._aside.staged
+        if staged is None:
+            return self._registry.state()[-1] is self._of
+        taken = self._registry.take(staged, self.state(), self._of)
+        if not taken:
+            with suppress(OSError):
+                DiskWriter.make(partial(staged.unlink, missing_ok=True))
+        return taken
+
+
+async def beside(registry: Registry, change: Callable[[Registry], T]) -> T:
+    """Make a change. Raises Refused as it does, or where others kept changing the registry."""
+    for _ in range(TRIES):
+        draft = RegistryDraft(registry)
+        try:
+            answer = await asyncio.to_thread(partial(_uncollected, change, draft))
+            if draft.taken():
+                return answer
+        except NotRecorded:  # what takes something away holds all the same
+            return change(registry)
+    raise Refused(
+        "the registry was changed by somebody else whenever this was checked: do it again"
+    )
+
+
+def _uncollected(change: Callable[[Registry], T], draft: Registry) -> T:
+    """Without garbage collections, for each looks at all that a long list makes and holds everybody
+    meanwhile; what it leaves behind goes with this thread.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return change(draft)
+    except Refused as error:
+        # or all that was read of the list goes where the error is told
+        error.__traceback__ = error.__context__ = None
+        raise
+    finally:
+        if collects:
+            gc.enable()

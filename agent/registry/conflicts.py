@@ -1,0 +1,174 @@
+"""No two documents may say different things about the same thing at the same time.
+
+Every document claims something for an interval: a meter, a dwelling's inhabitants, a name, a
+purpose. A claim that meets a standing one is refused, and both sides are named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.clock import stamp
+from agent.registry.marks import sentence
+from agent.registry.place import shown
+from agent.registry.records import (
+    Alias,
+    Consent,
+    ConsentMark,
+    Duty,
+    Installation,
+    Occupancy,
+    Withdrawal,
+    serial_key,
+)
+from agent.registry.schemes import Cardinality, scheme
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from agent.registry.records import Document, Place
+
+Thing = tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One thing, claimed for [since, until) by the document of this id."""
+
+    thing: Thing
+    since: int
+    until: int | None
+    channel: str | None
+    """None: all channels"""
+    by: Document
+
+    def meets(self, other: Claim) -> bool:
+        """Whether both claim the same for some time."""
+        if self.by.id == other.by.id:
+            return False
+        if self.channel != other.channel and None not in (self.channel, other.channel):
+            return False
+        return (other.until is None or self.since < other.until) and (
+            self.until is None or other.since < self.until
+        )
+
+
+class Claims:
+    """All claims of the documents in force, and those of the ones about to be added."""
+
+    def __init__(self, places: Mapping[str, Place], standing: Iterable[Document] = ()) -> None:
+        self._places = places
+        self._claims: dict[Thing, list[Claim]] = {}
+        self._of: dict[str, list[Claim]] = {}
+        for document in standing:
+            self._stand(document, list(_claims(document)))
+
+    def add(self, document: Document) -> str | None:
+        """Claim what the document claims, in place of its earlier version; else say, for people,
+        which other document stands against it.
+        """
+        against = self.against(document)
+        if against is not None:
+            return self.sentence(against)
+        for claim in self._of.pop(document.id, ()):
+            self._claims[claim.thing].remove(claim)
+        self._stand(document, list(_claims(document)))
+        return None
+
+    def against(self, document: Document) -> Document | None:
+        """Find a document that says otherwise."""
+        for claim in _claims(document):
+            for other in self._claims.get(claim.thing, ()):
+                if claim.meets(other):
+                    return other.by
+        return None
+
+    def _stand(self, document: Document, claims: list[Claim]) -> None:
+        self._of[document.id] = claims
+        for claim in claims:
+            self._claims.setdefault(claim.thing, []).append(claim)
+
+    def sentence(self, document: Document) -> str:
+        """Add by whose word a document stands to what it states."""
+        return f"{self.statement(document)} ({_word(document)})"
+
+    def statement(self, document: Document) -> str:
+        """Say for people what a document states."""
+        if isinstance(document, Installation):
+            what = f" {document.channel}" if document.channel else ""
+            said = f"meter {document.meter} measures{what} {self._named(document.place)}"
+        elif isinstance(document, Occupancy):
+            reference = f" ({document.reference})" if document.reference else ""
+            said = f"{self._named(document.place)} is occupied by {shown(document.id)}{reference}"
+        elif isinstance(document, Consent):
+            channels = ", ".join(document.channels)
+            said = (
+                f"{self._named(document.place)} lets {document.recipient} have {channels} for "
+                f'"{document.purpose}"'
+            )
+        elif isinstance(document, Alias):
+            name = scheme(document.scheme).said
+            said = f"{self._named(document.place)} is {name} {document.value}"
+        elif isinstance(document, Duty):
+            said = f"{document.recipient} is building manager by {document.reference}"
+        elif isinstance(document, Withdrawal):
+            return f"consent {document.id} was withdrawn"
+        elif isinstance(document, ConsentMark):
+            return f"{shown(document.occupancy)}: {sentence(document)}"
+        else:
+            return f"{self._named(document.id)} is a place"
+        until = "" if document.until is None else f" until {stamp(document.until)}"
+        return f"{said} from {stamp(document.since)}{until}"
+
+    def _named(self, place: str) -> str:
+        known = self._places.get(place)
+        return f"{known.label} ({shown(place)})" if known else shown(place)
+
+
+def _word(document: Document) -> str:
+    word = document.word
+    return f"{word.who} on {stamp(word.when)[:10]}, {word.source}"
+
+
+def _claims(document: Document) -> Iterator[Claim]:
+    if isinstance(document, Installation | Occupancy | Consent | Alias | Duty):
+        until = document.until
+        if until is not None and until <= document.since:
+            return
+        channels: Iterable[str | None] = (None,)
+        if isinstance(document, Installation):
+            channels = (document.channel,)
+        elif isinstance(document, Consent):
+            channels = document.channels
+        for thing in _things(document):
+            for channel in channels:
+                yield Claim(thing, document.since, until, channel, document)
+
+
+def _things(document: Installation | Occupancy | Consent | Alias | Duty) -> Iterator[Thing]:
+    if isinstance(document, Installation):
+        yield from _meter_things(document)
+    elif isinstance(document, Occupancy):
+        yield ("lives in", document.place)
+    elif isinstance(document, Consent):
+        if document.withdrawn is None:
+            yield ("consents", document.occupancy, document.recipient, document.purpose)
+    elif isinstance(document, Alias):
+        names = scheme(document.scheme).names
+        if names is not Cardinality.SHARED:
+            yield ("means", document.scheme, document.value)
+        if names is not Cardinality.PARTS:
+            yield ("is called", document.place, document.scheme)
+    else:
+        yield ("duty", document.reference)
+
+
+def _meter_things(document: Installation) -> Iterator[Thing]:
+    if document.device:
+        yield ("device", document.device)
+    if document.serial:
+        yield ("serial", serial_key(document.serial))
+    # two meters that both deliver "heat" of one dwelling would be one series with two values
+    if document.channel:
+        yield ("measures", document.place)

@@ -1,0 +1,117 @@
+"""The list of a building's meters beside what its lines say. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.registry.records import serial_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A meter of the list."""
+
+    label: str
+    """of the place it is to measure"""
+    serial: str | None
+    device: str | None
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.serial or str(self.device)
+
+
+@dataclass(frozen=True, slots=True)
+class OnTheLine:
+    """A device that was asked who it is."""
+
+    device: str
+    serial: str | None
+    """what it said; None: nothing"""
+    channels: frozenset[str]
+    why: str = ""
+    """why it said nothing, for people"""
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """How the two fit; each meter stands in one of the first three."""
+
+    matched: list[tuple[Listed, OnTheLine]]
+    silent: list[tuple[Listed, str]]
+    """on the list, and no device says so; with what is known of it"""
+    unlisted: list[OnTheLine]
+    """on the line, and the list does not have it"""
+    doubled: list[str]
+    """two meters for one thing, in words"""
+
+
+def join(listed: Sequence[Listed], found: Sequence[OnTheLine]) -> Joined:
+    """Match by the serial number that a device says, else by its name where it says none."""
+    by_serial: dict[str, list[OnTheLine]] = defaultdict(list)
+    for one in found:
+        if one.serial is not None:
+            by_serial[serial_key(one.serial)].append(one)
+    by_name = {one.device: one for one in found}
+    matched: list[tuple[Listed, OnTheLine]] = []
+    silent: list[tuple[Listed, str]] = []
+    for meter in listed:
+        device = _device_of(meter, by_serial, by_name)
+        if isinstance(device, str):
+            silent.append((meter, device))
+        else:
+            matched.append((meter, device))
+    used = {device.device for _, device in matched}
+    used |= {meter.device for meter in listed if meter.device}
+    unlisted = [one for one in found if one.device not in used]
+    return Joined(matched, silent, unlisted, [*_twins(by_serial), *_two_for_one(matched)])
+
+
+def _device_of(
+    meter: Listed,
+    by_serial: Mapping[str, Sequence[OnTheLine]],
+    by_name: Mapping[str, OnTheLine],
+) -> OnTheLine | str:
+    """The device that is this meter, or what is known instead."""
+    if meter.serial is not None:
+        says_so = by_serial.get(serial_key(meter.serial), ())
+        named = [one for one in says_so if meter.device in (None, one.device)]
+        if named:
+            return named[0]
+        if says_so:
+            return f"{says_so[0].device} says this number, not {meter.device}"
+    if meter.device is None:
+        return "no device says this number"
+    return _named(meter, by_name.get(meter.device))
+
+
+def _named(meter: Listed, device: OnTheLine | None) -> OnTheLine | str:
+    if device is None:
+        return f"no device {meter.device} is configured"
+    if device.serial is None and device.why:
+        return f"{meter.device} does not answer: {device.why}"
+    if meter.serial is not None and device.serial is not None:
+        return f"{meter.device} says {device.serial}"
+    return device
+
+
+def _twins(by_serial: Mapping[str, Sequence[OnTheLine]]) -> Iterable[str]:
+    for devices in by_serial.values():
+        if len(devices) > 1:
+            names = " and ".join(one.device for one in devices)
+            yield f"{names} both say {devices[0].serial}"
+
+
+def _two_for_one(matched: Sequence[tuple[Listed, OnTheLine]]) -> Iterable[str]:
+    seen: dict[tuple[str, str], str] = {}
+    for meter, device in matched:
+        for channel in sorted(device.channels):
+            other = seen.setdefault((meter.label, channel), meter.name)
+            if other != meter.name:
+                yield f"{meter.label}: {other} and {meter.name} both measure {channel}"

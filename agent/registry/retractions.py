@@ -1,0 +1,161 @@
+"""What a change of the registry takes away from those who have it already. Pure.
+
+Where a document's new version says less about the past than the one before, what was delivered by
+the earlier one is destroyed here and erased at the platform. What ends now or later takes nothing
+away: no row of that time exists yet. Where a wrong clock has closed later slots already, those of
+them that the change concerns go, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.model import FOR_GOOD, Retraction
+from agent.registry.records import Consent, Duty, Installation, Occupancy
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from agent.registry.records import Dated, Document, Word
+
+FOR_EVER = 2**62
+
+
+class Lost(NamedTuple):
+    """A part of an interval that is no more."""
+
+    since: int
+    until: int | None
+    """as the change says by itself: the same id, whoever works it out"""
+    reach: int | None
+    """as far as rows may exist"""
+
+
+def effects(
+    documents: Iterable[Document], after: int, closed: int = 0
+) -> list[tuple[int, tuple[Retraction, ...]]]:
+    """List every change after revision `after`, in order, with what it takes away, if anything.
+
+    `documents`: all of them, in the order in which they were recorded. `closed`: the last slot of
+    which a row may exist, where that lies ahead of the clock.
+    """
+    before: dict[tuple[str, str], Document] = {}
+    found: dict[int, list[Retraction]] = {}
+    for document in documents:
+        key = (document.kind, document.id)
+        if document.word.revision > after:
+            taken = found.setdefault(document.word.revision, [])
+            if key in before:
+                dwellings = [id_ for kind, id_ in before if kind == "place" and id_[0] == "D"]
+                taken += taken_away(before[key], document, dwellings, closed)
+        before[key] = document
+    return [(revision, tuple(taken)) for revision, taken in found.items()]
+
+
+def taken_away(
+    before: Document, after: Document, dwellings: Iterable[str] = (), closed: int = 0
+) -> Iterator[Retraction]:
+    """What the later version of a document takes away of what the earlier one allowed.
+
+    A withdrawn consent: all its rows, or those of the channels withdrawn. People who moved out
+    before today: whatever was delivered as theirs since, to whomever, in one range. A meter that
+    measured another dwelling, or none: what it delivered as this one's. A basis that ended before
+    today: what was delivered on it since.
+    """
+    if isinstance(after, Consent) and isinstance(before, Consent):
+        yield from _of_a_consent(before, after, closed)
+    elif isinstance(after, Occupancy) and isinstance(before, Occupancy):
+        for lost in _less(before, after, closed):
+            yield _retraction(after.word, "moved", after.place, lost, occupancy=after.id)
+    elif isinstance(after, Installation) and isinstance(before, Installation):
+        for lost in _less(before, after, closed) if before.serial else ():
+            reason = "exchanged" if after.since < lost.since else "corrected"
+            yield _retraction(
+                after.word, reason, before.place, lost, channel=before.channel, meter=before.serial
+            )
+    elif isinstance(after, Duty) and isinstance(before, Duty):
+        for lost in _less(before, after, closed):
+            for place in dwellings:
+                yield _retraction(
+                    after.word, "corrected", place, lost, recipient=after.recipient, basis=after.id
+                )
+
+
+def _of_a_consent(before: Consent, after: Consent, closed: int) -> Iterator[Retraction]:
+    whose = {"recipient": after.recipient, "occupancy": after.occupancy, "basis": after.id}
+    withdrawn: list[str | None] = [None]
+    if after.withdrawn is None or before.withdrawn is not None:
+        withdrawn = [name for name in before.channels if name not in after.channels]
+        for lost in _less(before, after, closed):
+            yield _retraction(after.word, "corrected", after.place, lost, **whose)
+    for channel in withdrawn:
+        lost = Lost(before.since, before.until, before.until)
+        one = _retraction(after.word, "withdrawn", after.place, lost, channel=channel, **whose)
+        yield replace(
+            one, id=withdrawal_id(after, channel), until=None, ver=FOR_GOOD, former=one.id
+        )
+
+
+def withdrawal_id(consent: Consent, channel: str | None = None) -> str:
+    """The id of the retraction that a withdrawal leads to; None: of all channels.
+
+    It is known without the withdrawal, so that a gateway which has lost that learns of it from a
+    receipt (`lost_withdrawals`).
+    """
+    what = ("withdrawn", consent.recipient, consent.place, consent.occupancy, consent.id, channel)
+    return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
+
+
+def lost_withdrawals(
+    consents: Iterable[Consent], recipient: str, ids: Collection[str]
+) -> Iterator[tuple[Consent, tuple[str, ...]]]:
+    """Of the consents to a recipient that stand, those that it has seen withdrawn, by the `ids` of
+    retractions; and of which channels, none meaning all.
+    """
+    for one in consents:
+        if one.recipient != recipient or one.withdrawn is not None:
+            continue
+        if withdrawal_id(one) in ids:
+            yield one, ()
+        elif gone := tuple(name for name in one.channels if withdrawal_id(one, name) in ids):
+            yield one, gone
+
+
+def _less(before: Dated, after: Dated, closed: int) -> Iterator[Lost]:
+    """The parts of `before`'s interval that `after`'s has no more, up to the second it was said in.
+
+    Not beyond: a retraction stands for ever, and where the change is taken back later, what is read
+    from then on must not fall under it. No row of that time exists yet; where the clock was wrong,
+    none after `closed`, and what is read for those slots later has a version above this one.
+    """
+    until = FOR_EVER if before.until is None else before.until
+    ends = FOR_EVER if after.until is None else after.until
+    if ends <= after.since:
+        lost = [(before.since, until)]
+    else:
+        lost = [(before.since, min(until, after.since)), (max(before.since, ends), until)]
+    said = after.word.when
+    for start, end in lost:
+        if start < min(end, max(said, closed)):
+            reach = min(end, int(max(said, closed)) + 1)
+            yield Lost(start, min(end, int(said) + 1) if start < said else reach, reach)
+
+
+def _retraction(  # noqa: PLR0913 -- its members
+    word: Word,
+    reason: str,
+    place: str,
+    lost: Lost,
+    *,
+    recipient: str | None = None,
+    channel: str | None = None,
+    occupancy: str | None = None,
+    basis: str | None = None,
+    meter: str | None = None,
+) -> Retraction:
+    of = (place, channel, occupancy, basis, meter, lost.since)
+    named = (word.revision, recipient, *of, lost.until, word.when, reason)
+    digest = hashlib.sha256(repr(named).encode()).hexdigest()[:16]
+    return Retraction(digest, recipient, *of, lost.reach, word.when, reason, asked=word.when)

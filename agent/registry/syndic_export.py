@@ -1,0 +1,621 @@
+"""What the syndic's software exports of leases and moves, compared with the registry. Pure.
+
+A clear difference is a change to record; a doubtful one waits for a person. A row that is missing
+says nothing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from agent.clock import stamp
+from agent.errors import Refused
+from agent.i18n import N_, _
+from agent.registry import parsers, sheet
+from agent.registry.dates import DAY
+from agent.registry.fields import LONGEST_LABEL
+from agent.registry.inputs import NewOccupancy
+from agent.registry.labels import label_key
+from agent.registry.place import shown
+from agent.registry.records import Occupancy, Word
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+
+    from agent.registry.index import RegistryIndex
+    from agent.registry.records import Place
+
+LEASES, MOVES = ("reference", "since", "until"), ("move", "date")
+"""the columns of a list of leases, and of one of moves, beside `dwelling`"""
+ONLY = "only "
+"""begins our name for a column that says which rows are read"""
+NO_END = re.compile(r"(?<![0-9])(2[1-9]|[3-9][0-9])[0-9]{2}(?![0-9])")
+"""a year by which software says that a lease has no end: 31/12/2999"""
+FEW_ENDS = 3
+"""leases that may end in one export, however few there are …"""
+MOST_ENDS = 4
+"""… and beyond these one of so many of those who live there"""
+MOST_DOUBTS = 500
+"""rows of one export that may wait for a person: beyond, it is not the export of this building"""
+FOR_EVER = 2**62
+AUTHOR = "syndic export"
+"""by whose word an export is recorded"""
+UNSAID = Word("", 0, "", 0)
+"""of what is not recorded yet"""
+
+
+class Lease(StrEnum):
+    """What a row states."""
+
+    LEASE = "lease"
+    IN = "move_in"
+    OUT = "move_out"
+
+
+class Doubt(StrEnum):
+    """Why a row waits for a person."""
+
+    UNREADABLE = "unreadable"
+    NO_DWELLING = "no_dwelling"
+    AMBIGUOUS = "ambiguous"
+    COMMON = "common"
+    NO_LEASE = "no_lease"
+    UNDATED = "undated"
+    TWICE = "twice"
+    TOGETHER = "together"
+    OVERLAP = "overlap"
+    ELSEWHERE = "elsewhere"
+    DATES = "dates"
+    END_GONE = "end_gone"
+    NEVER = "never"
+    NOBODY = "nobody"
+    LEFT = "left"
+    MANY = "many"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRow:
+    """One row of an export."""
+
+    where: str
+    """`baux.csv:17`"""
+    states: Lease
+    dwelling: str
+    """as the software calls it"""
+    reference: str | None = None
+    since: int | None = None
+    until: int | None = None
+    """the date of a move out, too"""
+    fault: str = ""
+    """why it cannot be read"""
+
+    @property
+    def key(self) -> str:
+        """What it states, wherever it stands."""
+        said = [self.states, label_key(self.dwelling), self.reference, self.since, self.until]
+        whole = json.dumps([*said, self.fault])
+        return hashlib.sha256(whole.encode()).hexdigest()[:32]
+
+    @property
+    def id(self) -> str:
+        """The beginning of its key, which people type."""
+        return self.key[:8]
+
+    @property
+    def subject(self) -> tuple[str, ...]:
+        """What it is about: a later export that says something else of it takes its place."""
+        return (self.states, label_key(self.dwelling), self.reference or "")
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What was read of one file."""
+
+    rows: list[ExportRow]
+    left: int = 0
+    """rows that are not to be read: of other buildings, of cellars"""
+
+
+@dataclass(slots=True)
+class ClearChange:
+    """A clear difference: what is to be recorded."""
+
+    row: ExportRow
+    notice: NewOccupancy
+    place: Place
+    takes: tuple[Occupancy, int] | None = None
+    """whose readings it takes back, from when on; None: nobody's"""
+    ends: bool = False
+    """it ends who lived there"""
+
+
+@dataclass(frozen=True, slots=True)
+class Doubtful:
+    """A difference that a person decides."""
+
+    row: ExportRow
+    why: Doubt
+    place: Place | None = None
+    """the dwelling, where it is known"""
+    other: str = ""
+    """what stands against it, as the registry or the file has it"""
+    homes: tuple[Occupancy, ...] = ()
+    """who is recorded there and concerned"""
+
+
+@dataclass(slots=True)
+class Comparison:
+    """All that an export says otherwise than the registry."""
+
+    changes: list[ClearChange] = field(default_factory=list)
+    doubts: list[Doubtful] = field(default_factory=list)
+    same: int = 0
+
+
+def parse(  # noqa: PLR0913 -- what the configuration says
+    text: str,
+    name: str,
+    headings: Mapping[str, str],
+    zone: str,
+    *,
+    words: Mapping[str, str],
+    last_day: bool = False,
+    only: Mapping[str, Sequence[str]] | None = None,
+) -> Export:
+    """Read an export. Raises Refused, with the line, on what is none or may be half of one.
+
+    `headings`: the software's, by our word for each; `words`: what stands in the column `move`, to
+    `move_in` or `move_out`; `only`: what must stand under further headings of a row that is read. A
+    row that cannot be read has its fault.
+    """
+    if not text.endswith(("\n", "\r")):
+        line = text.count("\n") + 1
+        raise Refused(
+            _(
+                "{name}:{line}: the file ends within this line and may be half written: nothing of"
+                " it is taken",
+                name=name,
+                line=line,
+            )
+        )
+    wanted = {heading: {sheet.plain(one) for one in said} for heading, said in (only or {}).items()}
+    ours = {heading: name for name, heading in headings.items()}
+    ours |= {heading: f"{ONLY}{heading}" for heading in wanted}
+    line, first = sheet.headings(text, name, ours)
+    present = {sheet.plain(heading) for heading in first}
+    columns = {one: word for one, word in ours.items() if sheet.plain(one) in present}
+    moves = {*MOVES} <= {*columns.values()} or not {*LEASES} <= headings.keys()
+    for word in ("dwelling", *(MOVES if moves else LEASES)):
+        if word not in columns.values():
+            raise Refused(_lacking(name, line, headings[word]))
+    for heading in wanted.keys() - columns.keys():
+        raise Refused(_lacking(name, line, heading))
+    read = sheet.read(text, name, columns, ("dwelling",))
+    taken = [one for one in read if one.fault or _is_wanted(one, wanted)]
+    reader = _RowReader(zone, {sheet.plain(word): to for word, to in words.items()}, last_day)
+    make = reader.move if moves else reader.lease
+    return Export([make(one) for one in taken], len(read) - len(taken))
+
+
+def _lacking(name: str, line: int, heading: str) -> str:
+    return _(
+        '{name}:{line}: the column "{heading}" is missing, which `syndic` in the configuration'
+        " names: nothing of it is taken",
+        name=name,
+        line=line,
+        heading=heading,
+    )
+
+
+def _is_wanted(line: sheet.SheetRow, wanted: Mapping[str, Container[str]]) -> bool:
+    cells = line.cells
+    return all(sheet.plain(cells.get(f"{ONLY}{one}", "")) in of for one, of in wanted.items())
+
+
+@dataclass(frozen=True, slots=True)
+class _RowReader:
+    zone: str
+    words: Mapping[str, str]
+    last_day: bool
+
+    def lease(self, line: sheet.SheetRow) -> ExportRow:
+        cells = dict(line.cells)
+        if NO_END.search(cells.get("until", "")):
+            del cells["until"]
+        (since, until), fault = parsers.dated(
+            sheet.SheetRow(line.where, cells, line.fault), self.zone, "since", "until"
+        )
+        reference, fault = _reference(cells, fault)
+        return ExportRow(
+            line.where, Lease.LEASE, _name(cells), reference, since, self._end(until), fault
+        )
+
+    def move(self, line: sheet.SheetRow) -> ExportRow:
+        cells = line.cells
+        (date,), fault = parsers.dated(line, self.zone, "date")
+        reference, fault = _reference(cells, fault)
+        said = cells.get("move", "")
+        states = self.words.get(sheet.plain(said))
+        if states is None and not fault:
+            fault = f'move: "{said[:LONGEST_LABEL]}" is neither of the words for in and out'
+        if states == Lease.OUT:
+            return ExportRow(
+                line.where, Lease.OUT, _name(cells), reference, None, self._end(date), fault
+            )
+        return ExportRow(line.where, Lease.IN, _name(cells), reference, date, None, fault)
+
+    def _end(self, at: int | None) -> int | None:
+        """The midnight after the last day, where the software says that day."""
+        if at is None or not self.last_day:
+            return at
+        here = dt.datetime.fromtimestamp(at, ZoneInfo(self.zone))
+        return int((here + dt.timedelta(days=1)).timestamp())
+
+
+def _name(cells: Mapping[str, str]) -> str:
+    return cells.get("dwelling", "")[:LONGEST_LABEL]
+
+
+def _reference(cells: Mapping[str, str], fault: str) -> tuple[str | None, str]:
+    found = " ".join(cells.get("reference", "").split())
+    if len(found) > LONGEST_LABEL or not found.isprintable():
+        return found[:LONGEST_LABEL], fault or "reference: too long, or not printable"
+    return found or None, fault
+
+
+def compare(
+    index: RegistryIndex,
+    rows: Iterable[ExportRow],
+    now: float,
+    held: Mapping[str, tuple[Doubt, str]] | None = None,
+) -> Comparison:
+    """What is to be recorded of these rows, and what waits for a person.
+
+    `held`: rows, by their keys, that wait though they are clear. Where more leases would end than
+    can be believed, all that would end wait.
+    """
+    distinct = list({row.key: row for row in rows}.values())
+    made = _Comparing(index, distinct, int(now), held or {}).made()
+    ends = [change for change in made.changes if change.ends]
+    lived_in = sum(home.until is None or home.until > now for home in index.occupancies)
+    if len(ends) > max(FEW_ENDS, lived_in // MOST_ENDS):
+        many = {change.row.key: (Doubt.MANY, str(len(ends))) for change in ends}
+        return _Comparing(index, distinct, int(now), {**(held or {}), **many}).made()
+    return made
+
+
+class _Comparing:
+    """The rows of one comparison, each on top of those before it."""
+
+    def __init__(
+        self,
+        index: RegistryIndex,
+        rows: Sequence[ExportRow],
+        now: int,
+        held: Mapping[str, tuple[Doubt, str]],
+    ) -> None:
+        self._index, self._now, self._held = index, now, held
+        self._found = Comparison()
+        self._rows: dict[str, list[ExportRow]] = {}
+        self._places: dict[str, Place] = {}
+        self._of = {home.reference: home for home in index.occupancies if home.reference}
+        self._homes: dict[str, dict[str, Occupancy]] = {}
+        self._pending: dict[str, ClearChange] = {}
+        """by the id of an occupancy that this comparison makes: what is to be recorded"""
+        for row in rows:
+            self._sort(row)
+
+    def made(self) -> Comparison:
+        """Compare dwelling by dwelling: ends before beginnings, each in the order of time."""
+        for id_, rows in self._rows.items():
+            place = self._places[id_]
+            self._homes[id_] = {home.id: home for home in self._index.occupancies_of(id_)}
+            unsure = _unsure(rows, self._homes[id_].values())
+            for row, why, other in unsure.values():
+                self._doubt(row, why, other, place=place)
+            sure = [row for row in rows if row.key not in unsure]
+            for row in sorted(sure, key=self._order):
+                if row.states is Lease.LEASE:
+                    self._lease(row, place)
+                elif row.states is Lease.OUT:
+                    self._out(row, place)
+                else:
+                    self._in(row, place)
+        return self._found
+
+    def _order(self, row: ExportRow) -> tuple[int, int]:
+        known = row.states is Lease.LEASE and self._of.get(row.reference or "")
+        if row.states is Lease.OUT:
+            return (row.until or 0, 0)
+        return (0, 0) if known else (row.since or 0, 1)
+
+    def _sort(self, row: ExportRow) -> None:
+        """Find the dwelling that a row is about; what cannot be read, or found, waits."""
+        if row.fault or not row.dwelling:
+            self._doubt(row, Doubt.UNREADABLE, row.fault or "dwelling: it is empty")
+            return
+        near = self._index.labels.meant(row.dwelling)
+        if len(near) != 1:
+            why = Doubt.AMBIGUOUS if near else Doubt.NO_DWELLING
+            self._doubt(row, why, ", ".join(one.label for one in near[:5]))
+        elif near[0].id[0] != "D":
+            self._doubt(row, Doubt.COMMON, place=near[0])
+        else:
+            self._places[near[0].id] = near[0]
+            self._rows.setdefault(near[0].id, []).append(row)
+
+    def _lease(self, row: ExportRow, place: Place) -> None:
+        homes = list(self._homes[place.id].values())
+        if row.reference is None:
+            self._leaseless(row, place, homes)
+            return
+        mine = [home for home in homes if home.reference == row.reference]
+        if lived := [home for home in mine if home.until is None or home.since < home.until]:
+            self._known(row, place, lived[-1])
+        elif mine:
+            self._doubt(row, Doubt.NEVER, place=place, homes=mine)
+        elif row.since is None:
+            self._doubt(row, Doubt.UNDATED, place=place)
+        elif row.until is not None and row.until <= row.since:
+            self._doubt(row, Doubt.DATES, place=place)
+        elif (other := self._of.get(row.reference)) and other.place != place.id:
+            label = self._index.places[other.place].label
+            self._doubt(row, Doubt.ELSEWHERE, label, place=place, homes=[other])
+        else:
+            self._begins(row, place, row.since, row.until)
+
+    def _leaseless(self, row: ExportRow, place: Place, homes: Sequence[Occupancy]) -> None:
+        """A row without a lease states nothing where nobody is known to live, and no date."""
+        there = [home for home in homes if home.until is None and home.since <= self._now]
+        if there or row.since is not None or row.until is not None:
+            self._doubt(row, Doubt.NO_LEASE, place=place, homes=there)
+        else:
+            self._found.same += 1
+
+    def _known(self, row: ExportRow, place: Place, home: Occupancy) -> None:
+        """A lease that is recorded: an end that appears is clear."""
+        if row.since is not None and not _agrees(row.since, home.since):
+            self._doubt(row, Doubt.DATES, place=place, homes=[home])
+        elif _agrees(row.until, home.until) or (row.until is None and self._was_decided(home)):
+            self._found.same += 1
+        elif row.until is None:
+            self._doubt(row, Doubt.END_GONE, place=place, homes=[home])
+        elif home.until is None and row.until > home.since:
+            self._ends(row, place, home, row.until)
+        else:
+            self._doubt(row, Doubt.DATES, place=place, homes=[home])
+
+    def _was_decided(self, home: Occupancy) -> bool:
+        """Whether a person has said that these people left when the next ones moved in: a row that
+        still has them there says nothing new.
+        """
+        homes = self._homes[home.place].values()
+        return home.word.who != AUTHOR and any(one.since == home.until for one in homes)
+
+    def _out(self, row: ExportRow, place: Place) -> None:
+        if (at := row.until) is None:
+            self._doubt(row, Doubt.UNDATED, place=place)
+            return
+        homes = self._homes[place.id].values()
+        ended = (home for home in homes if home.since < at and _agrees(at, home.until))
+        if any(_may_be(home, row) for home in ended):
+            self._found.same += 1
+            return
+        there = [one for one in homes if one.since < at and (one.until is None or at < one.until)]
+        if not there:
+            self._doubt(row, Doubt.NOBODY, place=place)
+        elif there[0].until is not None or not _may_be(there[0], row):
+            self._doubt(row, Doubt.DATES, place=place, homes=there)
+        else:
+            self._ends(row, place, there[0], at)
+
+    def _in(self, row: ExportRow, place: Place) -> None:
+        if (at := row.since) is None:
+            self._doubt(row, Doubt.UNDATED, place=place)
+            return
+        homes = self._homes[place.id].values()
+        lived = [one for one in homes if one.until is None or one.since < one.until]
+        same = [home for home in lived if _agrees(at, home.since) and _may_be(home, row)]
+        if same and (row.reference is None or same[0].reference):
+            self._found.same += 1
+        else:
+            self._begins(row, place, at, None)
+
+    def _begins(self, row: ExportRow, place: Place, since: int, until: int | None) -> None:
+        """People who are not recorded: clear where nobody is, or somebody without a lease."""
+        homes = self._homes[place.id].values()
+        there = [home for home in homes if _meet(home, since, until)]
+        if not there:
+            notice = NewOccupancy(
+                "lease" if row.reference else "move_in", place.id, None, since, until,
+                row.reference, where=row.where,
+            )  # fmt: skip
+            change = ClearChange(row, notice, place)
+            new = Occupancy(f"new {row.key}", place.id, since, until, UNSAID, row.reference)
+            self._pending[new.id] = change
+            self._stand(new, change)
+            return
+        home = there[0]
+        if len(there) > 1 or home.reference is not None or row.reference is None:
+            self._doubt(row, Doubt.OVERLAP, place=place, homes=there)
+            return
+        ends_otherwise = (
+            until is not None and home.until is not None and not _agrees(until, home.until)
+        )
+        if since > home.since or ends_otherwise:
+            # they lived there before it, or left at another time: it may be the lease of others
+            self._doubt(row, Doubt.DATES, place=place, homes=there)
+            return
+        now = replace(home, since=since, until=until or home.until, reference=row.reference)
+        notice = NewOccupancy("lease", place.id, None, since, until, row.reference, where=row.where)
+        change = ClearChange(row, notice, place, self._takes(home, now))
+        change.ends = now.until != home.until
+        self._stand(now, change)
+
+    def _ends(self, row: ExportRow, place: Place, home: Occupancy, at: int) -> None:
+        now = replace(home, until=at)
+        if home.id in self._pending:  # they come and leave in one export
+            self._pending[home.id].notice = replace(self._pending[home.id].notice, until=at)
+            self._homes[place.id][home.id] = now
+            return
+        notice = NewOccupancy("move_out", place.id, home.id, None, at, where=row.where)
+        self._stand(now, ClearChange(row, notice, place, self._takes(home, now), ends=True))
+
+    def _stand(self, home: Occupancy, change: ClearChange) -> None:
+        if change.row.key in self._held:
+            why, other = self._held[change.row.key]
+            self._doubt(change.row, why, other, place=change.place)
+            return
+        self._homes[home.place][home.id] = home
+        self._found.changes.append(change)
+
+    def _takes(self, before: Occupancy, after: Occupancy) -> tuple[Occupancy, int] | None:
+        """From when on what was read as theirs is theirs no more."""
+        lost = []
+        if after.since > before.since:
+            lost.append(before.since)
+        if after.until is not None and (before.until is None or after.until < before.until):
+            lost.append(max(after.until, before.since))
+        first = min(lost, default=self._now)
+        return (before, first) if first < self._now else None
+
+    def _doubt(
+        self,
+        row: ExportRow,
+        why: Doubt,
+        other: str = "",
+        place: Place | None = None,
+        homes: Iterable[Occupancy] = (),
+    ) -> None:
+        self._found.doubts.append(Doubtful(row, why, place, other, tuple(homes)))
+
+
+def _unsure(
+    rows: Sequence[ExportRow], homes: Collection[Occupancy]
+) -> dict[str, tuple[ExportRow, Doubt, str]]:
+    """The leases of one dwelling that another row of the same export contradicts, by their keys;
+    what is recorded just so is in no doubt.
+    """
+    found: dict[str, tuple[ExportRow, Doubt, str]] = {}
+    of = {home.reference: home for home in homes if home.reference}
+    leases = [row for row in rows if row.states is Lease.LEASE and row.reference]
+    by_reference: dict[str, ExportRow] = {}
+    for row in leases:
+        other = by_reference.setdefault(str(row.reference), row)
+        if other is not row:
+            found[row.key] = (row, Doubt.TWICE, other.where)
+            found[other.key] = (other, Doubt.TWICE, row.where)
+    new = [row for row in leases if not _is(of.get(row.reference or ""), row)]
+    dated = [row for row in new if row.since is not None and row.key not in found]
+    last: ExportRow | None = None
+    for row in sorted(dated, key=lambda row: row.since or 0):
+        if last is not None and (last.until is None or (row.since or 0) < last.until):
+            found.setdefault(last.key, (last, Doubt.TOGETHER, row.where))
+            found[row.key] = (row, Doubt.TOGETHER, last.where)
+        if last is None or (last.until is not None and (row.until or FOR_EVER) > last.until):
+            last = row
+    return found
+
+
+def _is(home: Occupancy | None, row: ExportRow) -> bool:
+    """Whether an occupancy is recorded just as a row states it."""
+    return home is not None and _agrees(row.since, home.since) and _agrees(row.until, home.until)
+
+
+def _agrees(stated: int | None, recorded: int | None) -> bool:
+    """Whether a moment that is recorded lies in the day that an export states."""
+    if stated is None or recorded is None:
+        return stated is recorded
+    return 0 <= recorded - stated < DAY
+
+
+def _may_be(home: Occupancy, row: ExportRow) -> bool:
+    return row.reference is None or home.reference in {None, row.reference}
+
+
+def _meet(home: Occupancy, since: int, until: int | None) -> bool:
+    if home.until is not None and home.until <= max(since, home.since):
+        return False
+    return until is None or home.since < until
+
+
+def accepted(index: RegistryIndex, row: ExportRow, now: float) -> list[NewOccupancy]:
+    """What to record of a row that waited and that a person accepts: as it states. Raises Refused,
+    with what to do instead, where it does not say enough.
+    """
+    made = compare(index, [row], now)
+    if not made.doubts:
+        return [change.notice for change in made.changes]
+    (doubt,) = made.doubts
+    if doubt.why in {Doubt.DATES, Doubt.END_GONE} and len(doubt.homes) == 1:
+        (home,) = doubt.homes
+        if row.states is Lease.LEASE and home.reference is None:  # it is the lease of these people
+            return [NewOccupancy("lease", home.place, None, row.since, row.until, row.reference)]
+        return [_correction(home, row)]
+    if doubt.why in {Doubt.OVERLAP, Doubt.ELSEWHERE} and row.since is not None:
+        return list(_instead(doubt, row, row.since))
+    raise _remedy(doubt)
+
+
+def _correction(home: Occupancy, row: ExportRow) -> NewOccupancy:
+    """What makes an occupancy what a row states."""
+    stays = row.states is Lease.LEASE and row.until is None and home.until is not None
+    return NewOccupancy("correct", home.place, home.id, row.since, row.until, None, stays)
+
+
+def _instead(doubt: Doubtful, row: ExportRow, since: int) -> Iterator[NewOccupancy]:
+    """Those of the row move in; who is recorded there moves out then."""
+    assert doubt.place is not None
+    for home in doubt.homes if doubt.why is Doubt.OVERLAP else ():
+        if home.since >= since:
+            raise Refused(
+                N_(
+                    "{place}: {home} is recorded there since {since}, and cannot have moved out at"
+                    " {at}: gardien occupancy correct {place} --id {home}"
+                ),
+                place=doubt.place.label,
+                home=shown(home.id),
+                since=stamp(home.since),
+                at=stamp(since),
+            )
+        yield NewOccupancy("correct", home.place, home.id, None, since)
+    event = "lease" if row.reference else "move_in"
+    yield NewOccupancy(event, doubt.place.id, None, since, row.until, row.reference)
+
+
+def _remedy(doubt: Doubtful) -> Refused:
+    """What to do about a row that cannot be accepted as it stands."""
+    name = doubt.place.label if doubt.place else doubt.row.dwelling
+    if doubt.why in {Doubt.NO_DWELLING, Doubt.AMBIGUOUS}:
+        return Refused(
+            N_(
+                'say which dwelling "{name}" is, and the row is taken by itself: gardien place'
+                ' alias add DWELLING bis:syndic "{name}"'
+            ),
+            name=name,
+        )
+    if doubt.why is Doubt.UNREADABLE:
+        return Refused(
+            N_("{where}: {what}: correct it in the software, or dismiss it"),
+            where=doubt.row.where,
+            what=doubt.other,
+        )
+    return Refused(
+        N_(
+            "{name}: the row does not say enough to record it: gardien occupancy move-in, move-out"
+            " or correct records what is right; then dismiss it"
+        ),
+        name=name,
+    )

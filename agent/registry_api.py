@@ -1,0 +1,378 @@
+"""What is asked of the registry, whatever the door: by whom, and at the building's own time."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from functools import partial
+from inspect import Parameter, Signature, signature
+from math import isfinite
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from agent.channels import channels
+from agent.errors import Refused
+from agent.i18n import N_, _
+from agent.model import ValueKind
+from agent.registry import calls, calls_bases, calls_forms, calls_people, catalogue, parsers
+from agent.registry.background_change import beside
+from agent.registry.dates import said_here
+from agent.registry.fields import LONGEST_LABEL, text
+from agent.registry.forms import Box, FormLayout, Question, template
+from agent.registry.records import covers, serial_key
+from agent.roles import EVERY_ROLE, HELD
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+
+    from agent.gateway import House
+    from agent.registry.records import Installation
+    from agent.roles import Right, Role
+
+    Call = Callable[..., Awaitable[dict[str, Any]]]
+
+C = TypeVar("C", bound="Callable[..., Any]")
+SHARED = ("root", "gardien")
+"""accounts that more than one person uses, on any machine"""
+WHO_ARE_YOU = N_('"{account}" is an account that several people use: say who you are, --as NAME')
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks, by the kernel's word, and how to tell them how far the work is."""
+
+    who: str
+    progress: Callable[[dict[str, Any]], Awaitable[None]]
+    roles: frozenset[Role] = EVERY_ROLE
+    """what they may; every role: whoever owns the state and asks in this process"""
+
+    def may(self, right: Right) -> bool:
+        """Whether one of their roles has a right."""
+        return bool(self.roles & HELD[right])
+
+
+def shared(house: House) -> frozenset[str]:
+    """The accounts that are not one person's."""
+    return frozenset({*SHARED, *house.config.building.shared_accounts})
+
+
+def author(house: House, asker: Caller, named: str | None) -> str:
+    """Who acts: the account at the door, with the name said there.
+
+    Raises Refused where the account is a shared one and no person's name is said.
+    """
+    return person(asker.who, named, shared(house))
+
+
+def person(account: str, named: str | None, several: Collection[str] = SHARED) -> str:
+    """The same of any account; `several`: those that more than one person uses. Raises Refused."""
+    name = text(named, "--as", LONGEST_LABEL) if named else ""
+    if name and name not in several:
+        return f"{name} ({account})"
+    if account in several:
+        raise Refused(WHO_ARE_YOU, account=name or account)
+    return account
+
+
+def in_person(call: Callable[..., Awaitable[dict[str, Any]]], record: str = "", *told: str) -> Call:
+    """The same call, made by a person: from a shared account, it is asked who.
+
+    `record`: the kind of its record in the audit chain, with what was asked for in `told`; without
+    one the call itself records who asked.
+    """
+
+    @passing(call)
+    async def made(
+        house: House, asker: Caller, *, named: str | None = None, **args: Any
+    ) -> dict[str, Any]:
+        who = author(house, asker, named)
+        answer = await call(house, replace(asker, who=who), **args)
+        if record and "wait" not in answer:  # it is asked again until it is done
+            house.audit(record, {name: args[name] for name in told if name in args} | {"by": who})
+        return answer
+
+    return made
+
+
+def passing(inner: Callable[..., Any], *given: str) -> Callable[[C], C]:
+    """Mark a call that hands its arguments on: it takes those that it names, and those that `inner`
+    takes and is not `given`.
+    """
+
+    def mark(made: C) -> C:
+        own = _named(made)
+        rest = {name: one for name, one in _named(inner).items() if name not in {*own, *given}}
+        made.__signature__ = Signature([*own.values(), *rest.values()])  # type: ignore[attr-defined]
+        return made
+
+    return mark
+
+
+def _named(call: Callable[..., Any]) -> dict[str, Parameter]:
+    parameters = signature(call).parameters.values()
+    return {one.name: one for one in parameters if one.kind is Parameter.KEYWORD_ONLY}
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _texts_by_name(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
+
+
+TYPES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "str": ("a text", lambda value: isinstance(value, str)),
+    "str | None": ("a text", lambda value: value is None or isinstance(value, str)),
+    "bool": ("true or false", lambda value: isinstance(value, bool)),
+    "float": ("a number", lambda value: type(value) in {int, float} and isfinite(value)),
+    "Sequence[str]": ("a list of texts", _texts),
+    "dict[str, str]": ("texts by name", _texts_by_name),
+    "Mapping[str, str]": ("texts by name", _texts_by_name),
+    "dict[str, Any]": ("an object", lambda value: isinstance(value, dict)),
+}
+"""what arguments may be, as annotations have it: in words, and whether a value of JSON is one"""
+
+
+def fit(call: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """See that a call takes these arguments. Raises Refused, in words."""
+    takes = _named(call)
+    if unknown := sorted(arguments.keys() - takes.keys()):
+        known = ", ".join(sorted(takes)) or "none"
+        raise Refused(f"it takes no argument `{unknown[0][:LONGEST_LABEL]}`; it takes: {known}")
+    for name, one in takes.items():
+        if name not in arguments:
+            if one.default is Parameter.empty:
+                raise Refused(f"its argument `{name}` is missing")
+            continue
+        words, right = TYPES[one.annotation]
+        if not right(arguments[name]):
+            raise Refused(f"its argument `{name}` must be {words}")
+
+
+def question(call: Callable[..., dict[str, Any]]) -> Call:
+    """A call that changes nothing."""
+
+    @passing(call, "who", "now")
+    async def made(house: House, asker: Caller, **args: Any) -> dict[str, Any]:
+        return call(house.registry, who=asker.who, now=house.clock.now(), **args)
+
+    return made
+
+
+def change(call: Callable[..., dict[str, Any]]) -> Call:
+    """A call that changes the registry; dates without a zone are the building's."""
+
+    @passing(call, "who", "now", "zone")
+    async def made(
+        house: House, asker: Caller, *, named: str | None = None, **args: Any
+    ) -> dict[str, Any]:
+        who = asker.who if args.get("preview") else author(house, asker, named)
+        zone, now = house.config.building.timezone, house.clock.now()
+        asked = partial(call, who=who, now=now, zone=zone, **args)
+        if not args.get("preview"):
+            await house.ask_disk()
+        try:
+            # a list may have 50,000 lines
+            listed = bool(args.get("text"))
+            answer = await beside(house.registry, asked) if listed else asked(house.registry)
+        except Refused as error:
+            raise dated_here(error, zone) from error
+        if lost := answer.get("without_effect"):
+            answer["without_effect"] = [said_here(line, zone) for line in lost]
+        house.pin_all()
+        await house.registry_changed()
+        return answer
+
+    return made
+
+
+def dated_here(error: Refused, zone: str) -> Refused:
+    """The same refusal with its moments as they are at the building."""
+    if not error.values:
+        return Refused(said_here(str(error), zone))
+    return Refused(
+        error.message,
+        **{
+            name: [said_here(part, zone) for part in value]
+            if isinstance(value, list)
+            else said_here(value, zone)
+            for name, value in error.values.items()
+        },
+    )
+
+
+def zoneless(call: Callable[..., dict[str, Any]]) -> Call:
+    """The same of a call that is told no dates."""
+
+    @passing(call)
+    def without(registry: Any, *, zone: str, **args: Any) -> dict[str, Any]:
+        del zone
+        return call(registry, **args)
+
+    return change(without)
+
+
+@passing(change(calls_bases.give), "policy")
+async def consent_give(house: House, asker: Caller, **args: Any) -> dict[str, Any]:
+    """Record consents within the building's privacy policy."""
+    policy = house.config.privacy.policy
+    answer = await change(calls_bases.give)(house, asker, policy=policy, **args)
+    known = {one.settings.recipient for one in house.config.uplinks.values()}
+    named = {one["recipient"] for one in answer["consents"]}
+    return answer | {"without_uplink": sorted(named - known)}
+
+
+async def consent_forms(  # noqa: PLR0913 -- as many options
+    house: House,
+    asker: Caller,
+    *,
+    places: Sequence[str] = (),
+    language: str = "fr",
+    again: bool = False,
+    due: float = 0,
+    named: str | None = None,
+) -> dict[str, Any]:
+    """Print consent forms; the answer has the page and the list for the answers."""
+    privacy, who = house.config.privacy, author(house, asker, named)
+    if privacy.forms is None or privacy.controller is None:
+        raise Refused(
+            _(
+                "the configuration does not say what to ask people for: write `privacy.forms` and"
+                " `privacy.controller` (docs/forms.md)"
+            )
+        )
+    if language not in catalogue.LANGUAGES:
+        raise Refused(f'language: "{language}" is none of {", ".join(catalogue.LANGUAGES)}')
+    settings = privacy.forms
+    own = {"fr": settings.french, "en": settings.english}[language]
+    asks = [
+        Question(
+            Box(
+                one.recipient, one.purpose, one.channels, parsers.step(one.scope, None), one.months
+            ),
+            one.name,
+            one.words.model_dump(),
+            one.why.model_dump(),
+        )
+        for one in settings.asks
+    ]
+    dpo = privacy.dpo
+    look = FormLayout(
+        house.config.building.name,
+        house.config.zone,
+        ", ".join(filter(None, (privacy.controller.name, privacy.controller.address,
+                                privacy.controller.contact))),
+        privacy.controller.contact,
+        f"{dpo.name}, {dpo.contact}" if dpo else "",
+        asks,
+        {language: await asyncio.to_thread(template, own, language)},
+    )  # fmt: skip
+    boxes = [one.box for one in asks]
+    await house.ask_disk()
+    answer = calls_forms.forms(
+        house.registry, who=who, now=house.clock.now(), places=places, again=again, due=int(due),
+        boxes=boxes, look=look, language=language,
+    )  # fmt: skip
+    await house.registry_changed()
+    return answer
+
+
+@passing(change(calls_forms.back), "policy")
+async def consent_answers(house: House, asker: Caller, **args: Any) -> dict[str, Any]:
+    """Record what people ticked on their forms."""
+    policy = house.config.privacy.policy
+    return await change(calls_forms.back)(house, asker, policy=policy, **args)
+
+
+async def meter_list(house: House, asker: Caller) -> dict[str, Any]:
+    """List all installations, with how sure each is."""
+    said = [one.serial for line in house.lines.values() for one in line.devices.values()]
+    listed = question(calls.meter_list)
+    return await listed(house, asker, said=[one for one in said if one])
+
+
+def with_indexes(call: Callable[..., dict[str, Any]]) -> Call:
+    """A change that may be told what a meter shows: of the quantities that its device has."""
+
+    @passing(change(call), "known")
+    async def made(house: House, asker: Caller, **args: Any) -> dict[str, Any]:
+        device = args.get("device") or _device_at(house, args.get("place"), args.get("old"))
+        return await change(call)(house, asker, known=registers(house, device), **args)
+
+    return made
+
+
+@passing(with_indexes(calls.meter_assign))
+async def meter_assign(
+    house: House, asker: Caller, *, device: str, serial: str | None = None, **args: Any
+) -> dict[str, Any]:
+    """Record whose a configured device is.
+
+    Where it has said its number already, it is seen at once whether another dwelling has that
+    meter. Raises Refused.
+    """
+    _, configured = house.device(device)
+    assign = with_indexes(calls.meter_assign)
+    if serial is None and configured.serial is not None:
+        tried = {"serial": configured.serial, "preview": True}
+        await assign(house, asker, device=device, **tried, **args)
+    return await assign(house, asker, device=device, serial=serial, **args)
+
+
+def registers(house: House, device: str | None) -> list[str]:
+    """The quantities of a device that are cumulative indexes."""
+    points = house.config.points().get(device or "", ())
+    found = {point.channel for point in points if point.channel and not point.derived}
+    return sorted(name for name in found if channels()[name].kind is ValueKind.REG)
+
+
+def _device_at(house: House, place: str | None, old: str | None) -> str | None:
+    """The device of the one meter that is meant; None where several are, or none."""
+    if not place:
+        return None
+    now, id_ = int(house.clock.now()), house.registry.place(place).id
+    there = [one for one in house.registry.meters_of(id_) if covers(one, now)]
+    meant = [one for one in there if old in (None, one.serial, one.device)]
+    return device_of(house, meant[0]) if len(meant) == 1 else None
+
+
+def device_of(house: House, meter: Installation) -> str | None:
+    """The device that is this meter: as it was assigned, or as its serial number says."""
+    if meter.device is not None or meter.serial is None:
+        return meter.device if meter.device in house.config.devices else None
+    key = serial_key(meter.serial)
+    devices = [one for line in house.lines.values() for one in line.devices.values()]
+    said = (one.name for one in devices if one.serial and serial_key(one.serial) == key)
+    return next(said, None)
+
+
+CALLS: Mapping[str, Call] = {
+    "place.new": change(calls.place_new),
+    "place.check": question(calls.place_check),
+    "place.import": change(calls.place_import),
+    "place.list": question(calls.place_list),
+    "alias.add": change(calls.alias_add),
+    "alias.end": change(calls.alias_end),
+    "alias.import": change(calls.alias_import),
+    "alias.list": question(calls.alias_list),
+    "meter.assign": meter_assign,
+    "meter.exchange": with_indexes(calls.meter_exchange),
+    "meter.remove": with_indexes(calls.meter_remove),
+    "meter.list": meter_list,
+    "occupancy.move_in": change(calls_people.move_in),
+    "occupancy.move_out": change(calls_people.move_out),
+    "occupancy.correct": change(calls_people.correct),
+    "occupancy.import": change(calls_people.import_),
+    "occupancy.list": question(calls_people.list_),
+    "consent.give": consent_give,
+    "consent.withdraw": zoneless(calls_bases.withdraw),
+    "consent.list": question(calls_bases.list_),
+    "consent.marks": question(calls_bases.marks),
+    "consent.forms": consent_forms,
+    "consent.answers": consent_answers,
+    "consent.due": question(calls_forms.due),
+    "duty.add": change(calls_bases.duty_add),
+    "duty.end": change(calls_bases.duty_end),
+    "duty.list": question(calls_bases.duty_list),
+}
+"""every call of the registry by its name"""

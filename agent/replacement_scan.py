@@ -1,0 +1,89 @@
+"""The quiet search: who is on the line instead of a meter that has been silent for a day.
+
+It goes on in the line's free time, a question or two at once, and readings go between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from agent.clock import monotonic
+from agent.drivers import TAKEN_FOR, driver
+from agent.drivers.base import Found, Seeks
+from agent.errors import LinkLost
+from agent.log_fields import LogEvent, fields
+from agent.pipeline.successor import PATIENCE, New, Silent, proposals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.gateway import House
+    from agent.lines import LinkDevices
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY = 60.0
+"""seconds between two looks at who is silent"""
+AGAIN_AFTER = PATIENCE
+"""seconds between two searches of one line"""
+
+
+async def seek(house: House, look_every: float = LOOK_EVERY) -> None:
+    """Look for successors, for ever; what is found stands in `house.proposals`, by line."""
+    searched: dict[str, float] = {}
+    while True:
+        for name, line in list(house.lines.items()):
+            if not _missed(house, line):
+                house.proposals.pop(name, None)
+            elif monotonic() >= searched.get(name, 0.0):
+                searched[name] = monotonic() + AGAIN_AFTER
+                await _search(house, name, line)
+        await asyncio.sleep(look_every)
+
+
+def _missed(house: House, line: LinkDevices) -> bool:
+    """Whether a meter of the line has been silent for long enough to be looked for."""
+    now = house.clock.now()
+    return house.clock.dates and any(now - one.since >= PATIENCE for one in _silent(house, line))
+
+
+def _silent(house: House, line: LinkDevices) -> Iterator[Silent]:
+    """The meters that do not answer now and are addressed by their numbers."""
+    for name, device in line.devices.items():
+        number = _number(house, line, name)
+        if number and device.failures and not line.link.error:
+            kind = house.config.devices[name].profile or TAKEN_FOR["mbus"][0]
+            since = device.answered or house.started
+            yield Silent(number, house.label(device), kind, since)
+
+
+def _number(house: House, line: LinkDevices, name: str) -> str | None:
+    kind = driver(house.config.links[line.link.name].driver)
+    if not issubclass(kind, Seeks):
+        return None
+    return kind.number(house.config.devices[name].address)
+
+
+async def _search(house: House, name: str, line: LinkDevices) -> None:
+    log.info(
+        "line %s: a meter has been silent for a day, looking who is there", name,
+        extra=fields(line=name),
+    )  # fmt: skip
+    known = {_number(house, line, one) for one in line.devices}
+    known |= {(one.serial or "").partition("/")[0] for one in line.devices.values()}
+    new = []
+    try:
+        async for found in line.link.seek():
+            number = found.number if isinstance(found, Found) else None
+            if isinstance(found, Found) and number and number not in known:
+                new.append(New(str(found.entry.get("profile", "")), found.about))
+            if line is not house.lines.get(name):
+                return  # reloaded meanwhile
+    except LinkLost:
+        return  # told by the line itself; tried again in a day
+    said = proposals(list(_silent(house, line)), new, house.clock.now(), house.config.zone)
+    house.proposals[name] = said
+    for one in said:
+        log.warning("line %s: %s", name, one, extra=fields(LogEvent.REPLACEMENT_FOUND, line=name))

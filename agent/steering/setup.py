@@ -1,0 +1,260 @@
+"""Demand response put together: controls, journal and desk, on the lines that are open."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from agent.clock import stamp
+from agent.config.control_definitions import fits
+from agent.control.ad_hoc_link import AdHocLink
+from agent.control.controller import Keeper
+from agent.control.dependencies import World
+from agent.control.model import OrderCode
+from agent.control.orders import Desk
+from agent.control.point_access import LinePlug
+from agent.control.setpoint import FAILSAFE
+from agent.control.settings import split
+from agent.control.stamps import Moment, elapsed
+from agent.control.writer import Bounds, JournalWriter
+from agent.errors import LinkLost, StorageFailed
+from agent.log_fields import LogEvent, fields
+from agent.steering.point_readings import Eyes
+from agent.storage import Storage
+from agent.timesync import boot_id
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from agent.clock import Clock
+    from agent.config import Config
+    from agent.control.dependencies import Audit
+    from agent.control.hold_record import HoldRecord, WriteTarget
+    from agent.control.point_access import Plug
+    from agent.control.records import Key, Outcome
+    from agent.drivers.base import PointSlots
+    from agent.link import Link
+    from agent.model import Point, Sample, Value
+    from agent.trust.revocations import TakenBack
+
+log = logging.getLogger(__name__)
+
+FILE = "control.sqlite"
+TRIED_WITHIN = 10.0
+"""seconds until a line has been opened, or could not be"""
+RECOVERED_WITHIN = 30.0
+"""seconds that a start waits for give-backs; what takes longer goes on beside the rest"""
+ENDED_WITHIN = 15.0
+"""seconds that an orderly end waits for give-backs"""
+
+
+@dataclass
+class Steering:
+    """Everything of demand response that is open."""
+
+    config: Config
+    keeper: Keeper
+    desk: Desk
+    writer: JournalWriter
+
+    def outcomes(self, recipient: str = "") -> dict[str, dict[str, Any]]:
+        """What became of orders, as a recipient is told: of common plant only, for what is done in
+        a dwelling is the business of those who live there. Of its own orders, by the name of its
+        key, it is also told that there is no control of that name.
+        """
+        journal = self.keeper.journal
+        return {
+            f"outcomes/{one.n}-{int(one.at)}": _told(one)
+            for one in list(journal.recent)
+            if self._common(one.control, device := self._device_of(one))
+            or (not device and self._misnamed(one, recipient))
+        }
+
+    def _device_of(self, one: Outcome) -> str:
+        return one.device or self.keeper.journal.device_of(one.jti, one.control)
+
+    def _misnamed(self, one: Outcome, recipient: str) -> bool:
+        own = bool(recipient) and one.by == recipient
+        return own and one.code == OrderCode.ASSET and one.control not in self.config.controls
+
+    def holds(self) -> list[dict[str, Any]]:
+        """What is held now, and for how long yet, as recipients are told: of common plant only."""
+        now, rows = self.keeper.world.now(), list(self.keeper.journal.rows.values())
+        return [
+            {"control": row.control, **_until(row, now)}
+            for row in rows
+            if self._common(row.control, row.place.device)
+        ]
+
+    def _common(self, name: str, device: str) -> bool:
+        """Whether it was done on common plant: by the device of then, which the control may have
+        left; by the control's own, where that is called otherwise now.
+        """
+        control = self.config.controls.get(name)
+        at = split(control.point)[0] if control else ""
+        known = self.config.devices.get(device) or self.config.devices.get(at)
+        return bool(known and known.place)
+
+    async def recover(self) -> None:
+        """Give back what an agent before us has left; before any uplink is opened."""
+        try:
+            async with asyncio.timeout(RECOVERED_WITHIN):
+                await self.keeper.recover()
+        except TimeoutError:
+            log.error(  # noqa: TRY400 -- no bug
+                "not all is given back yet: it goes on", extra=fields(LogEvent.RELEASE_PENDING)
+            )
+
+    async def end(self) -> None:
+        """Give everything back before the lines close."""
+        self.keeper.closing = True
+        try:
+            async with asyncio.timeout(ENDED_WITHIN):
+                await self.keeper.let_go("the agent was stopped", list(self.keeper.fits))
+        except TimeoutError:
+            log.error(  # noqa: TRY400 -- no bug
+                "not all was given back: `gardien control release --all`",
+                extra=fields(LogEvent.RELEASE_PENDING),
+            )
+
+    async def adopt(self, config: Config) -> list[str]:
+        """Let go, under the old definition, of what the new configuration defines otherwise.
+
+        What cannot be reached stays RELEASE_PENDING. Gives the controls that changed.
+        """
+        new = fits(config)
+        old = self.keeper.fits
+        zone = config.zone != self.config.zone
+        changed = [name for name, fit in old.items() if zone or new.get(name) != fit]
+        try:
+            async with asyncio.timeout(ENDED_WITHIN):
+                await self.keeper.let_go("the configuration was changed", changed)
+        except TimeoutError:
+            log.error(  # noqa: TRY400 -- no bug
+                "not all was given back before the reload: it goes on",
+                extra=fields(LogEvent.RELEASE_PENDING),
+            )
+        self.config, self.keeper.fits, self.keeper.world.zone = config, new, config.zone
+        return changed + [name for name in new if name not in old]
+
+
+@asynccontextmanager
+async def open_steering(  # noqa: PLR0913 -- each a part of its own
+    config: Config,
+    clock: Clock,
+    link_of: Callable[[WriteTarget], Link | None],
+    latest: Callable[[str, str], Sample | None],
+    audit: Audit,
+    *,
+    home: Callable[[str, str], tuple[float, float] | None],
+    ask: Callable[[str], Awaitable[None]],
+    witness: str = "",
+    taken: Sequence[TakenBack] = (),
+    storage: Storage | None = None,
+    bounds: Bounds | None = None,
+) -> AsyncIterator[Steering]:
+    """Open the journal; nothing is written to any device yet.
+
+    `witness`: our own key, whose grants count only where votes may be witnessed; `taken`: what was
+    taken back, also while there was no journal; `storage`: where a disk that fails is noted.
+    """
+    boot, made = boot_id(), fits(config)
+
+    def now() -> Moment:
+        trust = clock.trust
+        return Moment(clock.now(), clock.steady(), boot, trust.value != "untrusted")
+
+    def key_of(control: str) -> Key | None:
+        fit = made.get(control)
+        return fit.key if fit else None
+
+    storage = storage or Storage(clock.now)
+    opening = JournalWriter.open(config.state / FILE, key_of, storage, now, bounds)
+    async with opening as writer:
+        journal = writer.journal
+        world = World(
+            now=now,
+            zone=config.zone,
+            look=lambda device, point: None,  # noqa: ARG005 -- below, where the steering is known
+            plug=lambda place, slot: plug_of(link_of(place), place, slot),
+            save=writer.save,
+            note=writer.note,
+            read=writer.call,
+            audit=lambda kind, body: writer.behind(partial(audit, kind, body)),
+            failing=lambda: writer.failing,
+            home=home,
+            ask=ask,
+            quiet=lambda place, seconds: quiet(link_of(place), seconds),
+        )
+        keeper = Keeper(journal, world, made, writer=writer)
+        here = Steering(config, keeper, Desk(keeper, writer.call, writer.refuse), writer)
+        if not config.trust.witnessed:
+            journal.silence(witness)
+        try:
+            await writer.call(journal.learn, taken)
+        except StorageFailed:
+            journal.believe(taken)
+        journal.key_of = lambda name: fit.key if (fit := keeper.fits.get(name)) else None
+        eyes = Eyes(lambda: here.config, clock, latest)
+        world.look, world.power = eyes.seen, eyes.power
+        yield here
+
+
+def _until(row: HoldRecord, now: Moment) -> dict[str, Any]:
+    """When a hold is over at the latest, by the earlier of both clocks; a failsafe has no end."""
+    if row.jti == FAILSAFE:
+        return {"until": None, "left": None}
+    left = min(row.end - now.wall, row.lasts - elapsed(row.begun, now))
+    return {"until": stamp(row.end), "left": max(0, int(left))}
+
+
+def _told(one: Outcome) -> dict[str, Any]:
+    said = {
+        "id": f"{one.n}-{int(one.at)}", "jti": one.jti, "control": one.control,
+        "state": one.state.value, "at": stamp(one.at), "code": one.code, "words": one.words,
+        "value": one.value, "before": one.before, "after": one.after, "pre": one.pre,
+    }  # fmt: skip
+    return {key: value for key, value in said.items() if value or key == "jti"}
+
+
+def plug_of(link: Link | None, place: WriteTarget, slot: int | None) -> Plug:
+    """A point in hand: over the line that is open, or over one opened for each request."""
+    return LinePlug(
+        LineReference(link) if link else AdHocLink(place.driver, place.settings), place, slot
+    )
+
+
+async def quiet(link: Link | None, seconds: float) -> None:
+    """Let them pass, and nobody speaks on the line that is open."""
+    await (link.quiet(seconds) if link else asyncio.sleep(seconds))
+
+
+class LineReference:
+    """A configured line that may not be open yet."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def _tried(self) -> Link:
+        try:
+            async with asyncio.timeout(TRIED_WITHIN):
+                await self._link.tried()
+        except TimeoutError:
+            raise LinkLost(f"{self._link.name} could not be opened yet") from None
+        return self._link
+
+    async def read(self, points: Sequence[Point]) -> list[Sample]:
+        """See `Reads`."""
+        return await (await self._tried()).read(points)
+
+    async def write(self, point: Point, value: Value | None, slot: int | None) -> None:
+        """See `Writes`."""
+        await (await self._tried()).write(point, value, slot)
+
+    async def held(self, point: Point) -> PointSlots:
+        """See `Writes`."""
+        return await (await self._tried()).held(point)

@@ -1,0 +1,414 @@
+"""The chain of what was decided here: append-only, each record bound to all before it.
+
+One line a record, RFC 8785, `{n, t, boot, type, body, prev}`; its hash is SHA-256(prev ‖ line), and
+the last one stands in every batch, so that nobody can take a record out afterwards without the
+platform's noticing. Bodies hold ids and who acted, never readings or who lives there. Files of
+256 KiB in a folder, named by their first record. The oldest goes once its records are five years
+old or the folder is full, and a recipient has receipted a batch with the hash of a later record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from agent import atomic_write, timesync
+from agent.atomic_write import NO_ROOM, DiskWriter, Reserve
+from agent.clock import stamp
+from agent.errors import Refused
+from agent.i18n import N_
+from agent.log_fields import LogEvent, fields
+from agent.trust.canonical import canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+FOLDER = "audit"
+BEGIN = "0" * 64
+"""what the first record has for the hash before it"""
+SEGMENT = 256 * 1024
+"""bytes of one file: what a start reads"""
+MOST_SEGMENTS = 256
+OTHERS_SEGMENTS = 192
+"""files from which on what others cause pushes out nothing that is younger than a year"""
+KEPT_FOR = 5 * 366 * 86_400
+"""seconds for which a record is kept"""
+YEAR = 366 * 86_400
+RECEIPTED = "receipted.json"
+"""the last record of which a recipient is known to have the hash"""
+LONGEST_LINE = 64 * 1024
+NOT_IN_CHAIN = N_("no record at hand has the hash {hash}: the chain is another, or was cut")
+NAME = re.compile(r"\d{12}\.jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """One thing that was decided."""
+
+    n: int
+    t: str
+    type: str
+    body: dict[str, Any]
+    hash: str
+
+
+class Broken(Refused):
+    """The chain does not hold: the message says from which record on."""
+
+
+class Chain:
+    """The chain of one state directory, open for appending; its owner alone may have it open."""
+
+    def __init__(
+        self,
+        state: Path,
+        now: Callable[[], float],
+        fsync: Callable[[int], None] = os.fsync,
+        segment: int = SEGMENT,
+    ) -> None:
+        self._folder, self._now, self._fsync, self._segment = state / FOLDER, now, fsync, segment
+        self._boot = timesync.boot_id()
+        self._n, self.last = 0, BEGIN
+        self._latest: dict[str, AuditRecord] = {}
+        self.torn = 0
+        """bytes of an unfinished last line that were left by a kill or a power cut"""
+        self.thinned = 0
+        """records that went though no recipient had receipted a later hash: there was no room"""
+        self._receipted = 0
+        self._unsure = False
+        """a write failed: its record may be in the file, and then later ones follow from it"""
+        self._open()
+
+    def _open(self) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._receipted = _receipted(self._folder)
+        files = segments(self._folder)
+        if not files:
+            return
+        self.torn = _mend(files[-1], self._fsync)
+        try:
+            for record in _records(files[-1], None):
+                self._n, self.last = record.n, record.hash
+                self._latest[record.type] = record
+        except Broken as error:
+            self._begin_anew(error)
+            return
+        if not self._n:
+            # a kill between the making of a file and its first line
+            files[-1].unlink()
+            self._open()
+
+    def _begin_anew(self, error: Broken) -> None:
+        """A chain that the disk has damaged is kept aside for who looks into it; a new one begins
+        with the words of what was found.
+        """
+        aside = self._folder.with_name(f"{FOLDER}.damaged-{stamp(self._now())}")
+        self._folder.rename(aside)
+        self._folder.mkdir(mode=0o700)
+        self._n, self.last, self._latest, self._receipted = 0, BEGIN, {}, 0
+        log.error(
+            "%s: the audit chain was set aside as %s", error, aside,
+            extra=fields(LogEvent.STORE_DAMAGED, store=FOLDER),
+        )  # fmt: skip
+        self.append("audit.begun", {"aside": aside.name})
+
+    @property
+    def length(self) -> int:
+        """How many records there have been."""
+        return self._n
+
+    def latest(self, type_: str) -> dict[str, Any] | None:
+        """The body of the last record of a type; None: there is none at hand."""
+        if type_ not in self._latest:
+            for file in reversed(segments(self._folder)[:-1]):
+                of_type = [one for one in _records(file, None) if one.type == type_]
+                if of_type:
+                    self._latest[type_] = of_type[-1]
+                    break
+        found = self._latest.get(type_)
+        return found.body if found else None
+
+    def append(self, type_: str, body: Mapping[str, Any]) -> str:
+        """Write a record durably; its hash. Raises OSError where the disk does not take it.
+
+        A number with a fraction is written as text.
+        """
+        if self._unsure:
+            DiskWriter.make(self._open)
+            self._unsure = False
+        record: dict[str, Any] = {
+            "n": self._n + 1,
+            "t": stamp(self._now()),
+            "boot": self._boot,
+            "type": type_,
+            "body": _plain(body),
+            "prev": self.last,
+        }
+        line = canonical(record)
+        if len(line) >= LONGEST_LINE:
+            raise ValueError(f"a record of {len(line)} bytes")
+        self._bring(line + b"\n")
+        self._n, self.last = self._n + 1, _hash(self.last, line)
+        self._latest[type_] = AuditRecord(self._n, record["t"], type_, record["body"], self.last)
+        return self.last
+
+    def _bring(self, line: bytes) -> None:
+        try:
+            DiskWriter.make(lambda: Reserve(self._folder.parent).for_(lambda: self._write(line)))
+        except OSError as error:
+            self._unsure = error.errno not in NO_ROOM
+            raise
+
+    def observe(self, type_: str, body: dict[str, Any]) -> bool:
+        """Record what is found at a start, where it differs from what was found last; whether it
+        does.
+        """
+        differs = self.latest(type_) != body
+        if differs:
+            self.append(type_, body)
+        return differs
+
+    def _write(self, line: bytes) -> None:
+        files = segments(self._folder)
+        path = files[-1] if files else None
+        if path is None or path.stat().st_size + len(line) > self._segment:
+            path = self._folder / f"{self._n + 1:012}.jsonl"
+            self._forget(files)
+        whole = path.stat().st_size if path.exists() else 0
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                written = os.write(handle, line)
+                if written != len(line):
+                    raise OSError(28, "no room for a whole record")
+                self._fsync(handle)
+            except OSError:
+                # the next record must not be glued to half of this one
+                os.truncate(handle, whole)
+                raise
+        finally:
+            os.close(handle)
+        if not whole:
+            _sync_folder(self._folder, self._fsync)
+
+    def receipted(self, digest: str) -> None:
+        """Know that a recipient has receipted a batch with this hash: what was written up to there
+        can be held against it, and may go when its time has come. Raises NotRecorded.
+        """
+        for file in reversed(segments(self._folder)):
+            for record in _records(file, None):
+                if record.n > self._receipted and record.hash == digest:
+                    words = {"n": record.n, "hash": digest}
+                    atomic_write.write(self._folder / RECEIPTED, canonical(words))
+                    self._receipted = record.n
+                    return
+            if int(file.stem) <= self._receipted:
+                return
+
+    @property
+    def takes_of_others(self) -> bool:
+        """Whether what others cause may be written: it must push out nothing that is younger than
+        a year, or of which no recipient has a later hash.
+        """
+        files = segments(self._folder)
+        if len(files) < OTHERS_SEGMENTS:
+            return True
+        return self._may_go(files) and self._age(files[0]) > YEAR
+
+    def _may_go(self, files: list[Path]) -> bool:
+        """Whether the oldest file ends before the last record that is receipted."""
+        return len(files) > 1 and int(files[1].stem) <= self._receipted
+
+    def _age(self, path: Path) -> float:
+        return self._now() - path.stat().st_mtime
+
+    def _forget(self, files: list[Path]) -> None:
+        while len(files) > 1:
+            full, may_go = len(files) >= MOST_SEGMENTS, self._may_go(files)
+            if not full and not (may_go and self._age(files[0]) > KEPT_FOR):
+                return
+            if not may_go:
+                self.thinned += int(files[1].stem) - int(files[0].stem)
+            files.pop(0).unlink()
+
+
+def segments(folder: Path) -> list[Path]:
+    """The files of a chain, in their order."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name))
+
+
+def _receipted(folder: Path) -> int:
+    """The number of the last record that is receipted; 0 where nothing is known of it."""
+    try:
+        return int(json.loads((folder / RECEIPTED).read_bytes())["n"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return 0
+
+
+def bodies(folder: Path, type_: str) -> Iterator[dict[str, Any]]:
+    """What the records of a type at hand say, the oldest first; whether they follow from one
+    another is for `verify`.
+    """
+    mark = f'"type":"{type_}"'.encode()
+    for file in segments(folder):
+        try:
+            lines = file.read_bytes().splitlines()
+        except FileNotFoundError:
+            continue  # its time came meanwhile
+        for line in lines:
+            if mark in line:
+                with suppress(ValueError, LookupError, TypeError):
+                    record = json.loads(line)
+                    if record["type"] == type_:
+                        yield dict(record["body"])
+
+
+@dataclass(frozen=True, slots=True)
+class ChainVerdict:
+    """What a verification found."""
+
+    first: int
+    last: int
+    begun: str | None
+    """when the first record at hand was made"""
+    hash: str
+    """of the last record: what the batches sent since then say"""
+    torn: int
+    """bytes of an unfinished last line"""
+    hashes: frozenset[str] = frozenset()
+    """those of the wanted ones that are in the chain"""
+
+
+def told(place: Path, wanted: str | None) -> dict[str, Any]:
+    """What `verify` finds, as plain data. Raises Refused where the wanted hash is not there."""
+    found = verify(place, [wanted] if wanted else ())
+    if wanted is not None and wanted not in found.hashes:
+        raise Refused(NOT_IN_CHAIN, hash=wanted)
+    return {name: one for name, one in asdict(found).items() if name != "hashes"}
+
+
+def verify(place: Path, wanted: Collection[str] = ()) -> ChainVerdict:
+    """Follow a chain from its first record at hand to its last: a file, or the folder of several.
+
+    Keeps no record in memory. Raises Broken, naming the first record that does not follow from the
+    ones before it; OSError where the files cannot be read.
+    """
+    files = [place] if place.is_file() else segments(place)
+    if not files:
+        raise Refused(f"{place}: no audit chain lies there")
+    asked, hashes = frozenset(wanted), set()
+    first: AuditRecord | None = None
+    previous: AuditRecord | None = None
+    torn = 0
+    for file in files:
+        torn = _torn(file)
+        if torn and file != files[-1]:
+            raise Broken(f"{file}: its last line is not whole, and others follow")
+        for record in _records(file, previous):
+            first, previous = first or record, record
+            if record.hash in asked:
+                hashes.add(record.hash)
+    if first is None or previous is None:
+        return ChainVerdict(0, 0, None, BEGIN, torn)
+    return ChainVerdict(first.n, previous.n, first.t, previous.hash, torn, frozenset(hashes))
+
+
+def newest(place: Path, most: int, wanted: Callable[[AuditRecord], bool]) -> list[AuditRecord]:
+    """The last records of a chain that are wanted, `most` of them, the newest one last.
+
+    Raises Broken, OSError.
+    """
+    found: list[AuditRecord] = []
+    for file in reversed(segments(place)):
+        found = [one for one in _records(file, None) if wanted(one)][-most:] + found
+        if len(found) >= most:
+            break
+    return found[-most:]
+
+
+def _records(path: Path, previous: AuditRecord | None) -> Iterator[AuditRecord]:
+    """Each whole record of a file, seen to follow from the one before. Raises Broken."""
+    content = path.read_bytes()
+    for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), start=1):
+        record = _record(line, f"{path}:{number}")
+        if number == 1 and NAME.fullmatch(path.name) and record["n"] != int(path.stem):
+            raise Broken(f"{path}:1: record {int(path.stem)} is gone, the first is {record['n']}")
+        if previous is None:
+            _begins(record, f"{path}:{number}")
+        elif record["prev"] != previous.hash or record["n"] != previous.n + 1:
+            raise Broken(
+                f"{path}:{number}: record {record['n']} does not follow from {previous.n}:"
+                " one of them was changed, or some between them were taken out"
+            )
+        previous = AuditRecord(
+            record["n"], record["t"], record["type"], record["body"], _hash(record["prev"], line)
+        )
+        yield previous
+
+
+def _record(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+        datetime.fromisoformat(record["t"])
+        bytes.fromhex(record["prev"])
+        whole = record.keys() == {"n", "t", "boot", "type", "body", "prev"}
+        if not whole or not isinstance(record["n"], int) or canonical(record) != line:
+            raise ValueError("it is not as it was written")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise Broken(f"{where}: this is no record of the chain: {error}") from None
+    return dict(record)
+
+
+def _begins(record: dict[str, Any], where: str) -> None:
+    if (record["n"] == 1) != (record["prev"] == BEGIN):
+        raise Broken(f"{where}: record {record['n']} cannot be the first")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(inner) for inner in value]
+    if value is None or isinstance(value, bool | int):
+        return value
+    return str(value)
+
+
+def _hash(previous: str, line: bytes) -> str:
+    return hashlib.sha256(bytes.fromhex(previous) + line).hexdigest()
+
+
+def _torn(path: Path) -> int:
+    content = path.read_bytes()
+    return len(content) - (content.rfind(b"\n") + 1)
+
+
+def _mend(path: Path, fsync: Callable[[int], None]) -> int:
+    """Cut off an unfinished last line: nobody was told that it was written."""
+    torn = _torn(path)
+    if torn:
+        with path.open("r+b") as file:
+            file.truncate(path.stat().st_size - torn)
+            fsync(file.fileno())
+    return torn
+
+
+def _sync_folder(folder: Path, fsync: Callable[[int], None]) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,69 @@
+"""A compact JWS taken apart, strictly: header and claims, and nothing believed yet."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from agent.trust.error_codes import Forged, ObjectCode
+from agent.trust.key import ALGORITHMS
+from agent.trust.strict import decoded, object_of, text_of
+
+LARGEST = 16 * 1024
+"""bytes of one object"""
+LARGEST_MAP = 1024 * 1024
+"""bytes of a place map"""
+MAP = "place-map+jws"
+HEADER = {"alg", "kid", "typ"}
+PARTS = 3
+SIGNATURE_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Compact:
+    """What an object says of itself."""
+
+    text: str
+    typ: str
+    kid: str
+    claims: dict[str, Any]
+    sha256: str
+    """of its text, in hex: the same object whatever line end a transport has put after it"""
+
+
+def take_apart(raw: bytes) -> Compact:
+    """Read an object's parts. Raises Forged on whatever is not exactly one."""
+    text = text_of(raw, LARGEST_MAP)
+    parts = text.split(".")
+    if len(parts) != PARTS:
+        raise Forged(
+            ObjectCode.FORM, "it is not a signed object (three parts with dots between them)"
+        )
+    header = header_of(parts[0])
+    if len(raw) > LARGEST and header["typ"] != MAP:
+        raise Forged(ObjectCode.FORM, f"{len(raw)} bytes: a signed object has {LARGEST} at most")
+    if len(decoded(parts[2], "signature")) != SIGNATURE_BYTES:
+        words = f"its signature does not have {SIGNATURE_BYTES} bytes"
+        raise Forged(ObjectCode.SIG, words, words)
+    claims = object_of(decoded(parts[1], "payload"), "payload")
+    sha256 = hashlib.sha256(text.encode("ascii")).hexdigest()
+    return Compact(text, header["typ"], header["kid"], claims, sha256)
+
+
+def header_of(part: str) -> dict[str, str]:
+    """Read a protected header: exactly alg, kid and typ. Raises Forged."""
+    header = object_of(decoded(part, "header"), "header")
+    if strange := header.keys() - HEADER:
+        what = ", ".join(sorted(strange))[:60]
+        raise Forged(
+            ObjectCode.FORM, f"its header may have `alg`, `kid` and `typ` only: remove {what}"
+        )
+    if missing := HEADER - header.keys():
+        raise Forged(ObjectCode.FORM, f"its header lacks {', '.join(sorted(missing))}")
+    if not all(isinstance(word, str) for word in header.values()):
+        raise Forged(ObjectCode.FORM, "what its header says is not text")
+    if header["alg"] not in ALGORITHMS:
+        words = f"alg {header['alg'][:20]!r}: only EdDSA with Ed25519 keys counts"
+        raise Forged(ObjectCode.SIG, words, words)
+    return header

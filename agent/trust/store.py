@@ -1,0 +1,357 @@
+"""What authority remembers: the trust list, keys that count no more, numbers used, what waits.
+
+One SQLite file in the state directory. A commit that returned is on the disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sqlite3
+from contextlib import closing, contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from agent.atomic_write import NO_ROOM, SILENT, DiskWriter, Late, Reserve
+from agent.clock import seconds, stamp
+from agent.errors import NotRecorded, Refused
+from agent.log_fields import LogEvent, fields
+from agent.storage import made
+from agent.trust import allowance, replay, revocations, set_aside, trust_list, votes
+from agent.trust.error_codes import Forged, ObjectCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from agent.trust.revocations import TakenBack
+    from agent.trust.trust_list import TrustList
+    from agent.trust.verify import Verified
+
+log = logging.getLogger(__name__)
+
+FILE = "authority.sqlite"
+SCHEMA = f"""
+{replay.SCHEMA}
+{votes.SCHEMA}
+{revocations.SCHEMA}
+{set_aside.SCHEMA}
+{allowance.SCHEMA}
+CREATE TABLE IF NOT EXISTS trust (ver INTEGER PRIMARY KEY, at INTEGER NOT NULL, raw BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS revoked (kid TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS version (
+    iss TEXT NOT NULL, typ TEXT NOT NULL, ver INTEGER NOT NULL, PRIMARY KEY (iss, typ)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS waiting (
+    sha256 TEXT PRIMARY KEY, at INTEGER NOT NULL, via TEXT NOT NULL, why TEXT NOT NULL,
+    typ TEXT NOT NULL, jti TEXT NOT NULL, raw BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS told (
+    n INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, via TEXT NOT NULL,
+    owner TEXT NOT NULL, typ TEXT NOT NULL, jti TEXT NOT NULL, sha256 TEXT NOT NULL,
+    state TEXT NOT NULL, code TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS told_words (n INTEGER PRIMARY KEY, words TEXT NOT NULL);
+"""
+MOST_WAITING = 1000
+WAITS_FOR = 60 * 86_400
+"""seconds for which an object waits for what it hangs on"""
+
+
+NOT_NOW = {
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_TRUNCATE,
+    sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP,
+}  # fmt: skip
+"""errors of a full or busy disk, that say nothing of what is in the file"""
+
+
+def _no_room(error: Exception) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code in NOT_NOW if code else isinstance(error, OSError) and error.errno in NO_ROOM
+
+
+def _not_now(path: Path, error: Exception) -> NotRecorded:
+    return NotRecorded(
+        f"{path} cannot be opened now ({error}): is the disk full or read-only? Look with: df -h"
+    )
+
+
+def _set_damaged_aside(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        file = path.with_name(path.name + suffix)
+        if file.exists():
+            file.rename(path.with_name(f"{path.name}.damaged{suffix}"))
+
+
+def _forget_copy(copy: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        copy.with_name(copy.name + suffix).unlink(missing_ok=True)
+
+
+class TrustStore:
+    """The open file; used by one thread, but for what waits for the disk (`Disk`)."""
+
+    def __init__(self, db: sqlite3.Connection, path: Path, beside: Path | None = None) -> None:
+        self.db, self._path, self._beside = db, path, beside
+        self._reserve = Reserve(path.parent)
+        self.volatile = False
+        """it is a copy in memory, for the disk fails: what it takes is gone with the next boot"""
+        self._shut = False
+        self.taken = revocations.Revocations.read(db)
+        self.trust = self._trust()
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path, beside: Path | None = None) -> Iterator[TrustStore]:
+        """Open the book; a damaged one is set aside, and nobody's word counts until a trust list
+        is accepted again.
+
+        `beside`: a folder in memory, for a copy where the disk takes nothing now. Raises
+        NotRecorded where it does not even give it.
+        """
+        opening = partial(cls._opened, path, beside)
+        try:
+            book = DiskWriter.make(opening)
+            if beside is not None:
+                cls._take_over(book, beside / path.name)
+        except (OSError, sqlite3.DatabaseError, Forged, NotRecorded) as error:
+            if (
+                isinstance(error, OSError | NotRecorded)
+                or getattr(error, "sqlite_errorcode", 0) in NOT_NOW
+            ):
+                book = cls._copied(path, beside, error)
+            else:
+                log.error(  # noqa: TRY400 -- no bug
+                    "%s was damaged and is set aside: %s", path, error,
+                    extra=fields(LogEvent.STORE_DAMAGED, store=path.name),
+                )  # fmt: skip
+                DiskWriter.make(partial(_set_damaged_aside, path))
+                book = DiskWriter.make(opening)
+        try:
+            yield book
+        finally:
+            book.db.close()
+
+    @classmethod
+    def _take_over(cls, book: TrustStore, copy: Path) -> None:
+        """Keep what was taken back while the disk failed, and forget the copy: all else was not
+        acknowledged, and comes again.
+        """
+        if copy.exists():
+            revoked: list[str] = []
+            taken_back: list[TakenBack] = []
+            with suppress(OSError, sqlite3.DatabaseError, Refused):
+                held = cls._of(copy)
+                with closing(held.db):
+                    revoked, taken_back = sorted(held.revoked), held.taken.all()
+            book.remember(revoked, (), taken_back, seconds())
+        _forget_copy(copy)
+
+    @classmethod
+    def _copied(cls, path: Path, beside: Path | None, why: Exception) -> TrustStore:
+        """Open the copy that this boot has, or make one. Raises NotRecorded."""
+        if beside is None:
+            raise _not_now(path, why) from why
+        copy = beside / path.name
+        try:
+            made(beside)
+            if not copy.exists():
+                # the log first: without it the copy would silently lack the last commits
+                for suffix in ("-wal", ""):
+                    file = path.with_name(path.name + suffix)
+                    if file.exists():
+                        shutil.copyfile(file, copy.with_name(copy.name + suffix))
+            book = cls._of(copy)
+        except (OSError, sqlite3.DatabaseError, Refused) as error:
+            raise _not_now(path, error) from error
+        book.volatile = True
+        return book
+
+    @classmethod
+    def _opened(cls, path: Path, beside: Path | None) -> TrustStore:
+        """Open the file on the disk, where that is full in the room of the reserve."""
+        reserve = Reserve(path.parent)
+        try:
+            book = cls._of(path, beside)
+        except (OSError, sqlite3.DatabaseError) as error:
+            if not (_no_room(error) and reserve.give()):
+                raise
+            book = cls._of(path, beside)
+        reserve.stand()
+        return book
+
+    @classmethod
+    def _of(cls, path: Path, beside: Path | None = None) -> TrustStore:
+        path.touch(mode=0o600)
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON"):
+                db.execute(f"PRAGMA {pragma}").fetchall()
+            if db.execute("PRAGMA quick_check").fetchone() != ("ok",):
+                raise sqlite3.DatabaseError("its pages do not fit together")
+            db.executescript(SCHEMA)
+            return cls(db, path, beside)
+        except BaseException:
+            db.close()
+            raise
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of it on the disk, or nothing. Raises NotRecorded where the disk does not take it; if
+        it is full, the reserve is free for the next attempt then. If it does not answer, the book
+        goes on as a copy in memory: nobody may use a file that a thread waits for.
+        """
+        self.must_be_open()
+        try:
+            self._make("BEGIN IMMEDIATE")
+            yield self.db
+            self._make("COMMIT")
+        except BaseException as error:
+            if not self._shut and self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                if _no_room(error):
+                    self._reserve.give()
+                raise NotRecorded(f"{FILE} cannot be written ({error})") from error
+            raise
+
+    def _make(self, statement: str) -> None:
+        """Have a statement made that waits for the disk. Raises NotRecorded, sqlite3.Error."""
+        db = self.db
+        if self.volatile:
+            db.execute(statement)
+            return
+        try:
+            DiskWriter.make(lambda: db.execute(statement))
+        except OSError as error:
+            if isinstance(error, Late):
+                self._go_on_in_memory(error)
+            raise NotRecorded(f"{FILE} cannot be written ({error.strerror})") from error
+
+    def _go_on_in_memory(self, why: Late) -> None:
+        stuck, self.db = self.db, sqlite3.connect(":memory:")
+        self.db.close()
+        DiskWriter.begin(stuck.close)  # behind what it is used for
+        self.volatile, self._shut = True, True
+        self.db = self._copied(self._path, self._beside, why).db
+        self._shut = False
+
+    def must_be_open(self) -> None:
+        """Raises NotRecorded where neither the disk nor the memory gives it now."""
+        if self._shut:
+            raise NotRecorded(f"{FILE} cannot be read now: {SILENT}")
+
+    def _trust(self) -> TrustList | None:
+        found = self.db.execute("SELECT raw FROM trust ORDER BY ver DESC LIMIT 1").fetchone()
+        if found is None:
+            return None
+        standing = trust_list.read(bytes(found[0]))
+        if len(standing.signed_by(standing.roots)) < standing.threshold:
+            raise Forged(ObjectCode.SIG, "the stored trust list is not as its roots have signed it")
+        return standing
+
+    def install(self, new: TrustList, now: float) -> None:
+        """Let a list that was admitted take the place of the one before, which is kept beside."""
+        with self.transaction() as db:
+            db.execute("INSERT INTO trust VALUES (?, ?, ?)", (new.ver, int(now), new.raw))
+            db.execute(
+                "DELETE FROM trust WHERE ver NOT IN (SELECT ver FROM trust ORDER BY ver DESC"
+                " LIMIT 3)"
+            )
+        self.trust = new
+
+    @property
+    def revoked(self) -> frozenset[str]:
+        """Keys that count no more, by kid; not those that were revoked before they were known."""
+        return frozenset(kid for (kid,) in self.db.execute("SELECT kid FROM revoked"))
+
+    def take_back(self, some: Sequence[TakenBack]) -> None:
+        """Keep what was taken back, with its signers. Inside the caller's transaction; it counts
+        from now on also where that fails.
+        """
+        revocations.keep(self.db, some)
+        self.taken.add(some)
+
+    def must_be_newer(self, verified: Verified, ver: int) -> None:
+        """See that an issuer has sent no such version before. Raises Forged."""
+        found = self.db.execute(
+            "SELECT ver FROM version WHERE iss = ? AND typ = ?", (verified.owner, verified.typ)
+        ).fetchone()
+        if found and ver <= found[0]:
+            words = f"version {found[0]} of {verified.owner} came before, this is {ver}"
+            raise Forged(ObjectCode.VERSION, words)
+
+    def note_version(self, verified: Verified, ver: int) -> None:
+        """Never take an older one again. Inside the caller's transaction."""
+        self.db.execute(
+            "INSERT OR REPLACE INTO version VALUES (?, ?, ?)", (verified.owner, verified.typ, ver)
+        )
+
+    def versions(self) -> list[list[Any]]:
+        """The highest version of each issuer and kind."""
+        return [list(row) for row in self.db.execute("SELECT iss, typ, ver FROM version")]
+
+    def remember(
+        self,
+        revoked: Sequence[str],
+        versions: Sequence[Sequence[Any]],
+        some: Sequence[TakenBack],
+        now: float,
+    ) -> None:
+        """Take over what the gateway before had to remember."""
+        with self.transaction() as db:
+            self.take_back(some)
+            for kid in revoked:
+                db.execute("INSERT OR IGNORE INTO revoked VALUES (?, ?)", (str(kid), int(now)))
+            for iss, typ, ver in versions:
+                db.execute("INSERT OR REPLACE INTO version VALUES (?, ?, ?)", (iss, typ, int(ver)))
+
+    def wait(
+        self, sha256: str, named: tuple[str, str], came: tuple[str, bytes], why: str, now: float
+    ) -> bool:
+        """Keep an object until what it hangs on is known; whether it did not wait before.
+
+        `named`: its typ and jti; `came`: by what way, and its bytes. Raises Forged where too many
+        wait.
+        """
+        rows = self.db.execute("SELECT sha256 FROM waiting").fetchall()
+        new = (sha256,) not in rows
+        if new and len(rows) >= MOST_WAITING:
+            words = f"{len(rows)} objects wait at this gateway already for facts not known yet"
+            raise Forged(ObjectCode.REGISTRY, f"{why}; and {len(rows)} objects wait already", words)
+        with self.transaction() as db:
+            db.execute(
+                "INSERT INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (sha256) DO UPDATE SET why = excluded.why",
+                (sha256, int(now), came[0], why, *named, came[1]),
+            )
+        return new
+
+    def waiting(self) -> list[tuple[str, str, bytes]]:
+        """What waits, oldest first: sha256, by what way it came, and its bytes."""
+        rows = self.db.execute("SELECT sha256, via, raw FROM waiting ORDER BY at, jti")
+        return [(sha256, via, bytes(raw)) for sha256, via, raw in rows]
+
+    def told(self) -> list[dict[str, str]]:
+        """What waits, and for what, for people."""
+        rows = self.db.execute("SELECT typ, jti, at, via, why FROM waiting ORDER BY at, jti")
+        return [
+            {"typ": typ, "jti": jti, "since": stamp(at), "via": via, "why": why}
+            for typ, jti, at, via, why in rows
+        ]
+
+    def no_longer(self, sha256: str) -> None:
+        """Let an object wait no longer."""
+        self.db.execute("DELETE FROM waiting WHERE sha256 = ?", (sha256,))
+
+    def give_up(self, now: float) -> list[tuple[str, str]]:
+        """Forget what has waited too long: typ and jti of each; and what was set aside so long ago,
+        but for its hash.
+        """
+        before = int(now) - WAITS_FOR
+        with self.transaction() as db:
+            rows = db.execute("SELECT typ, jti FROM waiting WHERE at < ?", (before,)).fetchall()
+            db.execute("DELETE FROM waiting WHERE at < ?", (before,))
+            set_aside.forget(db, before)
+        return rows

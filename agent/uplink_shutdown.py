@@ -1,0 +1,78 @@
+"""Which recipients nothing more is kept for: their uplinks are being closed, or were removed."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from agent.atomic_write import later, write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+FILE, REMOVED = "closing.json", "removed.json"
+
+
+class Closing:
+    """The recipients, on the disk before anything acts on it; a restart does not reopen them."""
+
+    def __init__(self, state: Path) -> None:
+        self._file = state / FILE
+        self._names = _recall(self._file)
+        self._removed_file = state / REMOVED
+        self._removed = _recall_since(self._removed_file)
+        """since when nothing is kept for a recipient, seconds since 1970 UTC"""
+
+    def __contains__(self, recipient: str) -> bool:
+        return recipient in self._names
+
+    def begin(self, recipient: str, now: float) -> None:
+        """Keep nothing more for a recipient."""
+        self._note({recipient: now} | self._removed)
+        self._write(self._names | {recipient})
+
+    def only(self, recipients: Iterable[str], spools: Iterable[str], now: float) -> None:
+        """Forget those that have no uplink any more: another one may be made for them later.
+
+        `spools`: the recipients of whom there is one; of those without an uplink it is noted since
+        when.
+        """
+        here, kept = set(recipients), set(spools)
+        known = {one: since for one, since in self._removed.items() if one in kept}
+        self._note(dict.fromkeys(kept - here, now) | known)
+        if gone := self._names - here:
+            self._write(self._names - gone)
+
+    def removed(self, recipient: str) -> float | None:
+        """Since when nothing was kept for a recipient; None: all was, as long as we ran."""
+        return self._removed.get(recipient)
+
+    def returned(self, recipient: str) -> None:
+        """Its uplink is there again, and the slots of meanwhile are accounted for."""
+        self._note({one: since for one, since in self._removed.items() if one != recipient})
+
+    def _note(self, removed: dict[str, float]) -> None:
+        if removed != self._removed:
+            later.write(self._removed_file, json.dumps(removed, sort_keys=True).encode())
+            self._removed = removed
+
+    def _write(self, names: frozenset[str]) -> None:
+        write(self._file, json.dumps(sorted(names)).encode())
+        self._names = names
+
+
+def _recall(file: Path) -> frozenset[str]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return frozenset(name for name in found if isinstance(name, str))
+    except (OSError, ValueError, TypeError):
+        return frozenset()
+
+
+def _recall_since(file: Path) -> dict[str, float]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return {name: float(since) for name, since in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
