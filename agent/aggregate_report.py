@@ -9,10 +9,10 @@ from agent.pipeline.sums import Sums
 from agent.pipeline.timetable import following, running_slot
 from agent.registry.aggregate import Group, formed, told_apart
 from agent.registry.dates import MONTH
-from agent.registry.letter import Summed
+from agent.registry.letter import AggregateEntry
 
 if TYPE_CHECKING:
-    from agent.gateway import House
+    from agent.gateway import Gateway
 
 OWN_METER = "the building has a meter of its own for it: that total is sent instead"
 FEW_DWELLINGS = "there are fewer than {fewest} dwellings"
@@ -21,7 +21,7 @@ FEW = "{count} of these dwellings count, fewer than {fewest}: nothing is sent"
 SENT = "where at least {fewest} of them count"
 
 
-def summed(house: House, t: int) -> list[Summed]:
+def summed(house: Gateway, t: int) -> list[AggregateEntry]:
     """Every sum that is configured, as it stands at t by what is known now; of a month whose group
     is not fixed yet, as it would be.
     """
@@ -32,12 +32,12 @@ def summed(house: House, t: int) -> list[Summed]:
     ]
 
 
-def _one(house: House, uplink: str, channel: str, t: int) -> Summed:
+def _one(house: Gateway, uplink: str, channel: str, t: int) -> AggregateEntry:
     asked, registry = house.sums_asked()[uplink], house.registry
     recipient, outlet = str(house.config.uplinks[uplink].settings.recipient), None
     outlet = house.outlets.get(uplink)
     if (none := _none(house, uplink, channel)) is not None:
-        return Summed(recipient, channel, None, none)
+        return AggregateEntry(recipient, channel, None, none)
     sums = outlet.sums if outlet else _sums(house, recipient)
     group = next((one for one in sums.groups.of(channel) if one.since <= t < one.until), None)
     fixed = group is not None
@@ -55,7 +55,7 @@ def _one(house: House, uplink: str, channel: str, t: int) -> Summed:
     words = FEW if counts < asked.fewest else SENT
     why = words.format(count=counts, fewest=asked.fewest)
     last = sums.said.get(channel) if fixed else None
-    return Summed(
+    return AggregateEntry(
         recipient,
         channel,
         asked.steps()[channel] if counts >= asked.fewest else None,
@@ -69,7 +69,7 @@ def _one(house: House, uplink: str, channel: str, t: int) -> Summed:
     )
 
 
-def _none(house: House, uplink: str, channel: str) -> str | None:
+def _none(house: Gateway, uplink: str, channel: str) -> str | None:
     """Why there is no such sum at all; None: there is one."""
     asked = house.sums_asked()[uplink]
     if channel not in asked.points:
@@ -80,7 +80,7 @@ def _none(house: House, uplink: str, channel: str) -> str | None:
     return None
 
 
-def _sums(house: House, recipient: str) -> Sums:
+def _sums(house: Gateway, recipient: str) -> Sums:
     """Where no daemon runs: what it has left on the disk."""
     groups = Groups(file_of(house.config.state, recipient))
     return Sums(house.registry, recipient, groups, house.indexes, {}, house.serial)

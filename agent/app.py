@@ -19,12 +19,12 @@ from agent.config.sample import refuse_start
 from agent.data_usage import Traffic
 from agent.errors import Refused
 from agent.export_log import Exports
-from agent.gateway import House, open_steering, policy_of
-from agent.inbox.registry_adapter import Papers
+from agent.gateway import Gateway, open_steering, policy_of
+from agent.inbox.registry_adapter import RegistryAdapter
 from agent.inbox.setup import machine_id, open_notes, open_reception
 from agent.lines import lines_of
 from agent.log_fields import LogEvent, fields
-from agent.post_restore_gate import Restored
+from agent.post_restore_gate import PostRestoreGate
 from agent.registry import identity
 from agent.registry.access_log import AccessLog
 from agent.registry.registry import Registry
@@ -38,7 +38,7 @@ from agent.tasks import end, said
 from agent.uplink import cursors
 from agent.uplink.cursors import Cursors
 from agent.uplink_migration import Moves
-from agent.uplink_shutdown import Closing
+from agent.uplink_shutdown import UplinkShutdown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -63,7 +63,7 @@ LONGEST_REST = 3600.0
 
 
 @asynccontextmanager
-async def visited(config_path: Path, state: Path | None = None) -> AsyncIterator[House]:
+async def visited(config_path: Path, state: Path | None = None) -> AsyncIterator[Gateway]:
     """The house without a daemon, for one call: registry open, nothing polled, of the lines only
     those open that the call uses.
 
@@ -89,7 +89,9 @@ def _at(config: Config, state: Path | None) -> Config:
     return config.model_copy(update={"state": state})
 
 
-async def run(config_path: Path, door: Callable[[House, Path], Coroutine[Any, Any, None]]) -> None:
+async def run(
+    config_path: Path, door: Callable[[Gateway, Path], Coroutine[Any, Any, None]]
+) -> None:
     """Run the agent until SIGTERM or SIGINT; what waits is committed before the end.
 
     READY is said once the stores are open: no device, broker or clock is needed for it. SIGHUP
@@ -119,7 +121,7 @@ async def run(config_path: Path, door: Callable[[House, Path], Coroutine[Any, An
 async def _serve(
     config: Config,
     config_path: Path,
-    door: Callable[[House, Path], Coroutine[Any, Any, None]],
+    door: Callable[[Gateway, Path], Coroutine[Any, Any, None]],
     signals: tuple[Callable[[], Awaitable[str]], asyncio.Event],
     started: asyncio.Event,
 ) -> None:
@@ -167,13 +169,13 @@ async def _until_told(told: asyncio.Event, holds: Callable[[], bool], state: Pat
     return ""
 
 
-def _trusted(house: House) -> str:
+def _trusted(house: Gateway) -> str:
     trust = house.reception.book.trust if house.reception else None
     return trust.sha256 if trust else ""
 
 
 @contextmanager
-def _house(config: Config) -> Iterator[House]:
+def _house(config: Config) -> Iterator[Gateway]:
     who, moved = None, False
     if (config.state / identity.KEYS).exists():
         who, moved = identity.bind(config.state, machine_id())
@@ -184,7 +186,7 @@ def _house(config: Config) -> Iterator[House]:
     _mark(registry, config.state, clock.now())
     moves = Moves(config.state)
     traffic = Traffic(config.state, config.zone)
-    house = House(
+    house = Gateway(
         config,
         who,
         registry,
@@ -194,12 +196,12 @@ def _house(config: Config) -> Iterator[House]:
         clock.now(),
         traffic,
         moves,
-        Closing(config.state),
+        UplinkShutdown(config.state),
         AccessLog(config.state / "looks.jsonl", clock.now()),
         storage=storage,
     )
     DiskWriter.silent = partial(_silence, storage)
-    house.restored = Restored(config.state)
+    house.restored = PostRestoreGate(config.state)
     house.building = BuildingFile(config.state)
     house.exports = Exports(config.state)
     house.notes = open_notes(config.state, clock, who, moved=moved)
@@ -217,7 +219,7 @@ def _failure(storage: Storage) -> str:
     return next((one.reason for one in storage.faults.values()), "")
 
 
-async def _tend_storage(house: House) -> None:
+async def _tend_storage(house: Gateway) -> None:
     """Bring to the disk, once it is well, what it has not taken."""
     tried = monotonic()
     registry, store = house.registry, REGISTRY
@@ -253,11 +255,11 @@ def _silence(storage: Storage) -> str:
     return SILENT if any(one.reason == SILENT for one in others) else ""
 
 
-def _open_book(house: House, who: Identity, stack: ExitStack) -> None:
+def _open_book(house: Gateway, who: Identity, stack: ExitStack) -> None:
     """Open what takes signed objects; a file that cannot be read is set aside."""
     config, notes = house.config, house.notes
     assert notes is not None
-    papers = Papers(house.registry, policy_of(config))
+    papers = RegistryAdapter(house.registry, policy_of(config))
     opening = (config.state, who, config.building.place, config.trust, papers, house.clock, notes)
     stack.close()
     house.reception = stack.enter_context(open_reception(*opening))
@@ -303,7 +305,7 @@ async def _reloads(here: Running, again: asyncio.Event) -> None:
                 )
 
 
-async def _watchdog(house: House) -> None:
+async def _watchdog(house: Gateway) -> None:
     """Tell systemd that all goes round, twice as often as it asks; say nothing once a part hangs.
 
     Then systemd ends us (SIGABRT) and starts us anew: the disk has all that was accepted.
@@ -340,7 +342,7 @@ async def _stop_start(
         await end([serving])
 
 
-async def _give_back(house: House) -> None:
+async def _give_back(house: Gateway) -> None:
     """Give back what is commanded, while the lines are still open."""
     if house.steering is not None:
         try:

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from agent.backup_file import BuildingFile
     from agent.config.models import Backup
-    from agent.gateway import House
+    from agent.gateway import Gateway
     from agent.registry_api import Call, Caller
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ MOST_MARKS = 3_000_000
 
 
 async def backup(
-    house: House, asker: Caller, *, certificate: str, files: dict[str, str]
+    house: Gateway, asker: Caller, *, certificate: str, files: dict[str, str]
 ) -> dict[str, Any]:
     """The building file, encrypted to a certificate (PEM); `files`: the configuration's texts."""
     content = _content(house, files)
@@ -82,7 +82,7 @@ async def backup(
     }
 
 
-def _content(house: House, files: dict[str, str]) -> dict[str, Any]:
+def _content(house: Gateway, files: dict[str, str]) -> dict[str, Any]:
     if house.identity is None:
         raise Refused("this gateway has no identity yet: there is nothing to back up")
     book = house.reception_open().book
@@ -135,7 +135,7 @@ def _certificates(path: Path) -> str:
     return text if set(re.findall("-----BEGIN (.*)-----", text)) == {"CERTIFICATE"} else ""
 
 
-async def keep(house: House, config: Path) -> None:
+async def keep(house: Gateway, config: Path) -> None:
     """Seal the building file anew after each change, and write it where `backup` says; for ever."""
     while True:
         if house.config.backup is not None and house.identity is not None:
@@ -152,7 +152,7 @@ async def keep(house: House, config: Path) -> None:
         await asyncio.sleep(LOOK)
 
 
-async def _renew(house: House, options: Backup, config: Path) -> None:
+async def _renew(house: Gateway, options: Backup, config: Path) -> None:
     """Seal it anew, if what it would say is not what the one there says; put it where it belongs.
 
     Raises Refused or OSError.
@@ -179,7 +179,7 @@ def _same(file: Path, kept: BuildingFile) -> bool:
     return kept.latest is not None and _hash(file.read_bytes()) == kept.latest.sha256
 
 
-def _stands_for(house: House, files: dict[str, str], sealing: tuple[str, bool]) -> str:
+def _stands_for(house: Gateway, files: dict[str, str], sealing: tuple[str, bool]) -> str:
     """What changes when the file would say something else, or be sealed otherwise; a registry by
     its last change.
     """

@@ -46,7 +46,7 @@ from agent.version import version
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.gateway import House, Outlet
+    from agent.gateway import Gateway, Recipient
     from agent.lines import LinkDevices
     from agent.model import Point, Sample
     from agent.pipeline.device import Device
@@ -69,7 +69,7 @@ NOBODY = Caller("gardien", _nobody)
 """the agent itself"""
 
 
-async def status(house: House, asker: Caller, *, named: str | None = None) -> dict[str, Any]:
+async def status(house: Gateway, asker: Caller, *, named: str | None = None) -> dict[str, Any]:
     """How everything is, as far as a person can act on it, and as far as the asker may see it.
 
     From a shared account without a name, no values of dwellings are shown, and no look is noted.
@@ -112,7 +112,7 @@ def _of_nobody(answer: dict[str, Any], homes: Sequence[str]) -> dict[str, Any]:
     return answer
 
 
-def _status(house: House) -> dict[str, Any]:
+def _status(house: Gateway) -> dict[str, Any]:
     links = {name: _link(house, name, line) for name, line in house.lines.items()}
     return {
         "version": version(),
@@ -143,14 +143,14 @@ def _status(house: House) -> dict[str, Any]:
     }
 
 
-def _dwellings(house: House) -> dict[str, int]:
+def _dwellings(house: Gateway) -> dict[str, int]:
     """How many dwellings are occupied, vacant and unknown."""
     registry, now = house.registry, int(house.clock.now())
     states = [registry.occupancy_state(place, now)[0] for place in registry.dwellings()]
     return {str(state): states.count(state) for state in OccupancyState}
 
 
-def _fault(house: House, fault: ComponentFault) -> dict[str, Any]:
+def _fault(house: Gateway, fault: ComponentFault) -> dict[str, Any]:
     """A component that does not work because of an unexpected error, with moments of the clock."""
     passed, now = house.clock.now() - monotonic(), monotonic()
     waits = fault.next_try is not None and fault.next_try > now
@@ -164,7 +164,7 @@ def _fault(house: House, fault: ComponentFault) -> dict[str, Any]:
     }
 
 
-def _consents(house: House) -> dict[str, Any]:
+def _consents(house: Gateway) -> dict[str, Any]:
     """How many forms nobody has answered, and how many consents end soon, and when the first."""
     now = house.clock.now()
     waits, ends = open_forms(house.registry, now), ending(house.registry, now)
@@ -175,7 +175,7 @@ def _consents(house: House) -> dict[str, Any]:
     }
 
 
-def _storage(house: House) -> dict[str, Any]:
+def _storage(house: Gateway) -> dict[str, Any]:
     """Which stores cannot be written, why and since when; and why nothing is controlled."""
     faults = house.storage.faults.items()
     return {
@@ -186,7 +186,7 @@ def _storage(house: House) -> dict[str, Any]:
     }
 
 
-def _restored(house: House) -> dict[str, Any] | None:
+def _restored(house: Gateway) -> dict[str, Any] | None:
     """How it stands with what was said since the building file; None: nothing is waited for."""
     found = house.restored
     if found is None or found.made is None or not house.outlets:
@@ -206,7 +206,7 @@ def _restored(house: House) -> dict[str, Any] | None:
     }
 
 
-def _link(house: House, name: str, line: LinkDevices) -> dict[str, Any]:
+def _link(house: Gateway, name: str, line: LinkDevices) -> dict[str, Any]:
     return {
         "open": not line.link.error,
         "error": line.link.error,
@@ -236,7 +236,7 @@ def _disturbed(line: LinkDevices, now: float) -> dict[str, Any]:
     }
 
 
-def _device(house: House, device: Device, link: str, health: Mapping[str, Any]) -> dict[str, Any]:
+def _device(house: Gateway, device: Device, link: str, health: Mapping[str, Any]) -> dict[str, Any]:
     held = {
         name: _held(house, device, one.ledger.held[device.name])
         for name, one in house.outlets.items()
@@ -258,13 +258,13 @@ def _device(house: House, device: Device, link: str, health: Mapping[str, Any]) 
     }
 
 
-def _line_is_back(house: House, device: Device, link: str) -> bool:
+def _line_is_back(house: Gateway, device: Device, link: str) -> bool:
     """Whether all that was wrong with a device was its line, which is open again."""
     line = house.lines[link].link
     return 0 < device.lost_at_opening < line.opened and not line.error
 
 
-def _held(house: House, device: Device, held: Mapping[str, str]) -> str:
+def _held(house: Gateway, device: Device, held: Mapping[str, str]) -> str:
     """Why its last rows were held back, with the points where it is not all of them; unless whose
     it is has been recorded since.
     """
@@ -283,7 +283,7 @@ def _held(house: House, device: Device, held: Mapping[str, str]) -> str:
     )
 
 
-def _clock(house: House, health: Mapping[str, Any], device: Device) -> dict[str, Any] | None:
+def _clock(house: Gateway, health: Mapping[str, Any], device: Device) -> dict[str, Any] | None:
     """The meter's own clock, where the bus knows."""
     if (found := _told(health, device, "clocks")) is None:
         return None
@@ -299,7 +299,7 @@ def _told(health: Mapping[str, Any], device: Device, what: str) -> Any:
     return known.get(device.points[0].address) if device.points else None
 
 
-async def _uplinks(house: House) -> dict[str, Any]:
+async def _uplinks(house: Gateway) -> dict[str, Any]:
     """Of each recipient whose spool can be asked; one whose disk has just failed is opened anew."""
     found = {}
     for name, outlet in list(house.outlets.items()):
@@ -308,7 +308,7 @@ async def _uplinks(house: House) -> dict[str, Any]:
     return found
 
 
-async def _uplink(house: House, outlet: Outlet) -> dict[str, Any]:
+async def _uplink(house: Gateway, outlet: Recipient) -> dict[str, Any]:
     spool = outlet.spool
     backlog, epoch = await outlet.thread.run(lambda: (spool.backlog(), spool.epoch))
     beside = [await thread.run(spool.backlog) for spool, thread in outlet.spools[1:]]
@@ -331,7 +331,7 @@ async def _uplink(house: House, outlet: Outlet) -> dict[str, Any]:
     }
 
 
-def _delivery(house: House, delivery: Delivery) -> dict[str, Any]:
+def _delivery(house: Gateway, delivery: Delivery) -> dict[str, Any]:
     last, since = delivery.last_receipt, delivery.connected_since
     return {
         "connected_since": stamp(since) if since else None,
@@ -348,7 +348,7 @@ def _delivery(house: House, delivery: Delivery) -> dict[str, Any]:
     }
 
 
-async def read(house: House, asker: Caller, *, device: str, point: str = "") -> dict[str, Any]:
+async def read(house: Gateway, asker: Caller, *, device: str, point: str = "") -> dict[str, Any]:
     """Read a device now, between the daemon's own requests. Raises Refused."""
     line, found = house.device(device)
     if not asker.may(Right.METERS) and not privacy.is_common(house, device):
@@ -377,7 +377,7 @@ async def read(house: House, asker: Caller, *, device: str, point: str = "") -> 
     }
 
 
-async def reload(house: House, asker: Caller) -> dict[str, Any]:
+async def reload(house: Gateway, asker: Caller) -> dict[str, Any]:
     """Take the configuration anew. Raises Refused, and the old one stays."""
     del asker
     if house.reload is None:
@@ -386,14 +386,14 @@ async def reload(house: House, asker: Caller) -> dict[str, Any]:
     return answer
 
 
-async def configuration(house: House, asker: Caller) -> dict[str, Any]:
+async def configuration(house: Gateway, asker: Caller) -> dict[str, Any]:
     """What the file said when it was last taken."""
     del asker
     return {"written": json.loads(json.dumps(house.config.written, default=str))}
 
 
 async def scan(  # noqa: PLR0913 -- as many wishes
-    house: House,
+    house: Gateway,
     asker: Caller,
     *,
     link: str,
@@ -431,7 +431,7 @@ async def scan(  # noqa: PLR0913 -- as many wishes
     return {"link": link, "devices": devices, "remarks": remarks}
 
 
-def _configured(house: House, link: str) -> dict[str, str]:
+def _configured(house: Gateway, link: str) -> dict[str, str]:
     """The devices of a line, by address and, where that holds more than one, by number."""
     found: dict[str, str] = {}
     kind = driver(house.config.links[link].driver)
@@ -463,7 +463,7 @@ def at_home(call: Call) -> Call:
     """The same call; its answer says in which zone its moments are read."""
 
     @passing(call)
-    async def made(house: House, asker: Caller, **args: Any) -> dict[str, Any]:
+    async def made(house: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
         return await call(house, asker, **args) | {"timezone": house.config.building.timezone}
 
     return made

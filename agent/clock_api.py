@@ -17,11 +17,11 @@ from agent.registry_api import author
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from agent.gateway import House
+    from agent.gateway import Gateway
     from agent.registry_api import Call, Caller
 
 
-async def show(house: House, asker: Caller) -> dict[str, Any]:
+async def show(house: Gateway, asker: Caller) -> dict[str, Any]:
     """How it stands with the clock; `ahead` in seconds, less than 0: the last slot has passed."""
     del asker
     async with _spools(house):
@@ -39,7 +39,7 @@ async def show(house: House, asker: Caller) -> dict[str, Any]:
 
 
 async def reset(
-    house: House, asker: Caller, *, wrong_since: str, named: str | None = None
+    house: Gateway, asker: Caller, *, wrong_since: str, named: str | None = None
 ) -> dict[str, Any]:
     """A person says that the clock is right now, and was wrong since then: what was closed since
     is taken back. Raises Refused.
@@ -62,7 +62,7 @@ async def reset(
 
 
 @asynccontextmanager
-async def _spools(house: House) -> AsyncIterator[None]:
+async def _spools(house: Gateway) -> AsyncIterator[None]:
     """The spools open: the daemon's or, where none runs, for this call."""
     async with AsyncExitStack() as stack:
         closed = [name for name in house.config.uplinks if name not in house.outlets]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from agent.gateway import House
+    from agent.gateway import Gateway
     from agent.model import Point
     from agent.registry.matching import Joined
     from agent.registry_api import Call, Caller
@@ -30,7 +30,7 @@ MINUTES = 15
 
 @passing(change(calls.meter_import))
 async def meter_import(
-    house: House, asker: Caller, *, join_lines: bool = True, **args: Any
+    house: Gateway, asker: Caller, *, join_lines: bool = True, **args: Any
 ) -> dict[str, Any]:
     """Record the list of meters, and say how all that are known fit what the lines say."""
     answer = await change(calls.meter_import)(house, asker, **args)
@@ -41,7 +41,7 @@ async def meter_import(
 
 
 def _joined(
-    house: House, new: Sequence[Mapping[str, Any]], said: Sequence[OnTheLine]
+    house: Gateway, new: Sequence[Mapping[str, Any]], said: Sequence[OnTheLine]
 ) -> dict[str, Any]:
     # a list that is brought again says only what is new in it
     known = calls.meter_list(house.registry, who="", now=house.clock.now())["meters"]
@@ -51,7 +51,7 @@ def _joined(
     return _shown(join(listed, said))
 
 
-async def _said(house: House, asker: Caller) -> list[OnTheLine]:
+async def _said(house: Gateway, asker: Caller) -> list[OnTheLine]:
     """Every configured device with the serial number it says; those not known yet are asked now."""
     found: list[OnTheLine] = []
     devices = [(line, one) for line in house.lines.values() for one in line.devices.values()]
@@ -90,7 +90,7 @@ def _shown(joined: Joined) -> dict[str, Any]:
 
 
 async def meter_verify(
-    house: House,
+    house: Gateway,
     asker: Caller,
     *,
     place: str,
@@ -119,7 +119,7 @@ async def meter_verify(
 
 
 async def _compare(
-    house: House, asker: Caller, place: str, channel: str, shown: Decimal
+    house: Gateway, asker: Caller, place: str, channel: str, shown: Decimal
 ) -> dict[str, Any]:
     """The meter of a place that shows this, or one that does not, and who does instead.
 
@@ -144,7 +144,7 @@ async def _compare(
     }
 
 
-def _measuring(house: House, place: str, channel: str) -> Iterator[tuple[Installation, str]]:
+def _measuring(house: Gateway, place: str, channel: str) -> Iterator[tuple[Installation, str]]:
     """The meters of a place that answer here and have an index of this quantity."""
     now = int(house.clock.now())
     for one in house.registry.meters_of(place):
@@ -153,14 +153,14 @@ def _measuring(house: House, place: str, channel: str) -> Iterator[tuple[Install
             yield one, name
 
 
-def _index(house: House, name: str, channel: str) -> Point | None:
+def _index(house: Gateway, name: str, channel: str) -> Point | None:
     """The point of a device that is its index of a quantity, if it has one."""
     _, device = house.device(name)
     return next((p for p in device.points if p.channel == channel and not p.derived), None)
 
 
 async def _who_shows(
-    house: House, asker: Caller, but: AbstractSet[str], channel: str, shown: Decimal
+    house: Gateway, asker: Caller, but: AbstractSet[str], channel: str, shown: Decimal
 ) -> list[dict[str, Any]]:
     """The other meters that show this now, with the place each is said to measure."""
     found: list[dict[str, Any]] = []
@@ -180,7 +180,7 @@ async def _who_shows(
     return found
 
 
-async def _read(house: House, name: str, channel: str) -> Decimal | None:
+async def _read(house: Gateway, name: str, channel: str) -> Decimal | None:
     """What a device's index shows now, in its channel's unit; None: it does not say."""
     line, device = house.device(name)
     point = _index(house, name, channel)
@@ -198,7 +198,7 @@ async def _read(house: House, name: str, channel: str) -> Decimal | None:
     return EXACT.multiply(value, multiplier(point)) if isinstance(value, Decimal) else None
 
 
-def _fits(house: House, name: str, channel: str, value: Decimal, shown: Decimal) -> bool:
+def _fits(house: Gateway, name: str, channel: str, value: Decimal, shown: Decimal) -> bool:
     exponent = shown.as_tuple().exponent
     digit = Decimal(1).scaleb(exponent if isinstance(exponent, int) else 0)
     _, device = house.device(name)

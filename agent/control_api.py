@@ -13,7 +13,7 @@ from agent.trust.verify import verify
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from agent.gateway import House
+    from agent.gateway import Gateway
     from agent.registry_api import Call, Caller
     from agent.steering.setup import Steering
 
@@ -22,7 +22,7 @@ def _asked(call: Callable[..., Awaitable[dict[str, Any]]]) -> Call:
     """A call of the controls, made by whoever asks."""
 
     @passing(call)
-    async def made(house: House, asker: Caller, **args: Any) -> dict[str, Any]:
+    async def made(house: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
         if house.steering is None:
             raise Refused("nothing may be adjusted here: see `controls` in the configuration")
         await _guards_read(house, args.get("name", ""))
@@ -36,7 +36,7 @@ def _done(call: Callable[..., Awaitable[dict[str, Any]]]) -> Call:
     return in_person(_asked(call))
 
 
-async def _guards_read(house: House, name: str) -> None:
+async def _guards_read(house: Gateway, name: str) -> None:
     """Where nothing is polled, what a control's guards say is asked for once."""
     if name in house.config.controls and house.reload is None:
         try:
@@ -45,13 +45,13 @@ async def _guards_read(house: House, name: str) -> None:
             raise Refused(str(error)) from error
 
 
-async def everything(house: House, asker: Caller) -> dict[str, Any]:
+async def everything(house: Gateway, asker: Caller) -> dict[str, Any]:
     """How every control is."""
     del asker
     return {"controls": calls.held(house.steering) if house.steering else {}}
 
 
-async def granted(house: House, asker: Caller) -> dict[str, Any]:
+async def granted(house: Gateway, asker: Caller) -> dict[str, Any]:
     """Who has allowed what."""
     del asker
     if house.steering is None:
@@ -60,7 +60,7 @@ async def granted(house: House, asker: Caller) -> dict[str, Any]:
     return {"grants": grants(house.steering, members)}
 
 
-async def test(house: House, asker: Caller, *, name: str) -> dict[str, Any]:
+async def test(house: Gateway, asker: Caller, *, name: str) -> dict[str, Any]:
     """Try a control, telling how far it is. Raises Refused where it does not pass."""
 
     async def say(words: str) -> None:
@@ -72,7 +72,7 @@ async def test(house: House, asker: Caller, *, name: str) -> dict[str, Any]:
     return await _asked(call)(house, asker, name=name)
 
 
-async def dry_run(house: House, asker: Caller, *, text: str) -> dict[str, Any]:
+async def dry_run(house: Gateway, asker: Caller, *, text: str) -> dict[str, Any]:
     """What would become of a signed order now. Raises Forged where it is none of ours."""
     del asker
     if house.steering is None:

@@ -19,7 +19,7 @@ from agent.channels import channels
 from agent.clock import stamp
 from agent.errors import Refused, StorageFailed
 from agent.model import ValueKind
-from agent.pipeline.midnight_readings import Registers
+from agent.pipeline.midnight_readings import MidnightReadings
 from agent.pipeline.slots import multiplier
 from agent.recipient import directory_of, open_outlet, shelf_opening
 from agent.registry.dates import DAY
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from agent.buffer.announcements import Item
     from agent.buffer.disclosures import Disclosure
     from agent.buffer.unassigned_store import UnassignedValue
-    from agent.gateway import House, Outlet
+    from agent.gateway import Gateway, Recipient
     from agent.model import Point, Reading
     from agent.registry.records import Consent, Occupancy
 
@@ -62,7 +62,9 @@ class Records:
     """what cannot be known"""
 
 
-async def records(house: House, place: str | None = None, home: Occupancy | None = None) -> Records:
+async def records(
+    house: Gateway, place: str | None = None, home: Occupancy | None = None
+) -> Records:
     """Read what is recorded of one dwelling (by id), or of all; `home`: of these people alone.
 
     A spool that is not open is opened for it, and so takes back first what it must. Where no daemon
@@ -86,13 +88,13 @@ async def records(house: House, place: str | None = None, home: Occupancy | None
     return found
 
 
-def _uplinks(house: House) -> dict[str, str]:
+def _uplinks(house: Gateway) -> dict[str, str]:
     """The names of the uplinks, by recipient."""
     return {str(one.settings.recipient): name for name, one in house.config.uplinks.items()}
 
 
 async def _of_recipient(
-    found: Records, house: House, recipient: str, place: str | None, home: Occupancy | None
+    found: Records, house: Gateway, recipient: str, place: str | None, home: Occupancy | None
 ) -> None:
     """Add what is recorded of one recipient."""
     state, name = house.config.state, _uplinks(house).get(recipient)
@@ -127,7 +129,7 @@ async def _of_recipient(
     found.disclosed += _disclosed(mine, recipient)
 
 
-def _doubts(house: House, recipient: str) -> Iterator[KnowledgeGap]:
+def _doubts(house: Gateway, recipient: str) -> Iterator[KnowledgeGap]:
     """What is recorded of a recipient, and does not say all."""
     spool, name = spool_of(house.config.state, recipient), _uplinks(house).get(recipient)
     _, complete = kept(house.config.state, recipient)
@@ -137,7 +139,7 @@ def _doubts(house: House, recipient: str) -> Iterator[KnowledgeGap]:
         yield KnowledgeGap("broker", recipient)
 
 
-async def identify(house: House) -> list[KnowledgeGap]:
+async def identify(house: Gateway) -> list[KnowledgeGap]:
     """Where no daemon runs, know devices by the serial numbers that they last said; what cannot be
     known.
     """
@@ -152,7 +154,7 @@ async def identify(house: House) -> list[KnowledgeGap]:
     return gaps
 
 
-def _concerned(house: House, home: Occupancy | None) -> set[str] | None:
+def _concerned(house: Gateway, home: Occupancy | None) -> set[str] | None:
     """Who ever had a right to values of these people; None: nobody in particular is asked for."""
     if home is None:
         return None
@@ -161,7 +163,7 @@ def _concerned(house: House, home: Occupancy | None) -> set[str] | None:
 
 
 @asynccontextmanager
-async def _outlet(house: House, name: str) -> AsyncIterator[Outlet]:
+async def _outlet(house: Gateway, name: str) -> AsyncIterator[Recipient]:
     """The open outlet of an uplink, or one that is opened for this."""
     async with AsyncExitStack() as stack:
         if (found := house.outlets.get(name)) is None:
@@ -170,7 +172,7 @@ async def _outlet(house: House, name: str) -> AsyncIterator[Outlet]:
 
 
 async def _known(
-    house: House, outlet: Outlet, place: str | None, home: Occupancy | None
+    house: Gateway, outlet: Recipient, place: str | None, home: Occupancy | None
 ) -> list[RecipientKnowledge]:
     """What a recipient was told, or will be, of a dwelling and these people besides values."""
     if place is None:
@@ -179,12 +181,12 @@ async def _known(
     return facts_of(items, recipient, place, home, house.registry.consents())
 
 
-async def _announced(house: House, outlet: Outlet) -> dict[str, Item]:
+async def _announced(house: Gateway, outlet: Recipient) -> dict[str, Item]:
     told = await outlet.thread.run(outlet.spool.announced)
     return {**told, **directory_of(house, outlet)}
 
 
-async def announced(house: House, recipient: str) -> dict[str, Item]:
+async def announced(house: Gateway, recipient: str) -> dict[str, Item]:
     """All that a recipient was told, or will be, besides values; empty: it is not known."""
     name = _uplinks(house).get(recipient)
     if name is None or not spool_of(house.config.state, recipient).exists():
@@ -196,7 +198,7 @@ async def announced(house: House, recipient: str) -> dict[str, Item]:
         return {}  # `records` says why
 
 
-async def lying(house: House) -> dict[str, int]:
+async def lying(house: Gateway) -> dict[str, int]:
     """How many values wait for recipients now, and how many indexes of midnight are kept; what
     cannot be counted is left out.
     """
@@ -239,14 +241,14 @@ def facts_of(
     return [RecipientKnowledge(recipient, facts, schemes)] if facts else []
 
 
-def _identify(house: House, outlet: Outlet) -> None:
+def _identify(house: Gateway, outlet: Recipient) -> None:
     for line in house.lines.values():
         for (device, _), mark in outlet.ledger.marks.items():
             if mark.serial and device in line.devices and line.devices[device].serial is None:
                 line.devices[device].serial = mark.serial
 
 
-async def _waiting(outlet: Outlet, home: Occupancy | None) -> list[HeldValue]:
+async def _waiting(outlet: Recipient, home: Occupancy | None) -> list[HeldValue]:
     if home is None:
         return []
     await outlet.intake.commit()
@@ -268,7 +270,7 @@ def _waits(row: Reading, recipient: str) -> HeldValue:
     )  # fmt: skip
 
 
-async def _registers(house: House, home: Occupancy) -> list[HeldValue]:
+async def _registers(house: Gateway, home: Occupancy) -> list[HeldValue]:
     """The midnight indexes of these people that are kept for a duty, also where no daemon runs."""
     async with AsyncExitStack() as stack:
         registers, file = house.registers, house.config.state / "registers.db"
@@ -277,7 +279,7 @@ async def _registers(house: House, home: Occupancy) -> list[HeldValue]:
                 return []
             opening = shelf_opening(house, file)
             shelf, thread = await stack.enter_async_context(in_own_thread("registers", opening))
-            registers = Registers(house.registry, shelf, thread)
+            registers = MidnightReadings(house.registry, shelf, thread)
         found = await registers.of(home.place, house.point)
         return [_register(*one) for one in found if covers(home, one[0].slot)]
 
@@ -302,7 +304,7 @@ def _disclosed(counts: Iterable[Disclosure], recipient: str) -> list[DisclosedVa
 
 
 def _erasures(
-    house: House,
+    house: Gateway,
     recipient: str,
     confirmed: dict[str, int | None],
     received: Collection[str],
@@ -356,7 +358,7 @@ def _of(one: Erasure, home: Occupancy) -> bool:
     return ends and (home.until is None or one.since <= home.until)
 
 
-async def _of_the_gateway(house: House, home: Occupancy | None) -> list[KnowledgeGap]:
+async def _of_the_gateway(house: Gateway, home: Occupancy | None) -> list[KnowledgeGap]:
     """What cannot be known because of what happened to the gateway itself."""
     found = []
     body = None

@@ -20,7 +20,7 @@ from agent.inbox.inbox import BY_HAND, store_is_broken
 from agent.log_fields import LogEvent, LogNames, fields
 from agent.pipeline.account import SlotAccount
 from agent.pipeline.poller import Poller
-from agent.pipeline.reading_cache import Indexes
+from agent.pipeline.reading_cache import ReadingCache
 from agent.pipeline.timekeeper import SlotBook
 from agent.pipeline.timetable import running_slot
 from agent.registry.consent_policy import CommonBasis, Policy, policy
@@ -47,20 +47,20 @@ if TYPE_CHECKING:
     from agent.control.hold_record import WriteTarget
     from agent.data_usage import Traffic
     from agent.export_log import Exports
-    from agent.inbox.inbox import Reception
-    from agent.inbox.setup import Notes
+    from agent.inbox.inbox import Inbox
+    from agent.inbox.setup import AuditNotes
     from agent.lines import LinkDevices
     from agent.link import Link
     from agent.model import MarkKey, Point, Sample
     from agent.pipeline.device import Device
-    from agent.pipeline.ingest import Intake
-    from agent.pipeline.midnight_readings import Registers
-    from agent.pipeline.slots import Ledger
+    from agent.pipeline.ingest import Ingest
+    from agent.pipeline.midnight_readings import MidnightReadings
+    from agent.pipeline.slots import SlotLedger
     from agent.pipeline.sums import ConfiguredSums, Sums
     from agent.pipeline.timekeeper import Timekeeper
     from agent.pipeline.totals import Totals
-    from agent.pipeline.unassigned import Unclaimed
-    from agent.post_restore_gate import Restored
+    from agent.pipeline.unassigned import UnassignedReadings
+    from agent.post_restore_gate import PostRestoreGate
     from agent.registry.access_log import AccessLog
     from agent.registry.identity import Identity
     from agent.registry.registry import Registry
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from agent.uplink.delivery_state import Delivery
     from agent.uplink.outbox import Draining, SpoolOutbox
     from agent.uplink_migration import Moves
-    from agent.uplink_shutdown import Closing
+    from agent.uplink_shutdown import UplinkShutdown
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ OF_THE_CONTROLS = ("dr-command+jwt", "dr-grant+jwt", "dr-revoke+jwt")
 
 
 @dataclass
-class Outlet:
+class Recipient:
     """One recipient: the account of its slots, its spool, and how delivery goes."""
 
     name: str
@@ -90,8 +90,8 @@ class Outlet:
     spool: Spool
     thread: OneThread
     outbox: SpoolOutbox | Draining
-    ledger: Ledger
-    intake: Intake
+    ledger: SlotLedger
+    intake: Ingest
     delivery: Delivery
     told: Mapping[str, Item]
     """what its recipient had been told of the building when this outlet was opened"""
@@ -125,7 +125,7 @@ class Outlet:
 
 
 @dataclass
-class House:
+class Gateway:
     """Everything that calls may use: what is configured, and what of it is open."""
 
     config: Config
@@ -134,36 +134,36 @@ class House:
     registry: Registry
     clock: Clock
     lines: dict[str, LinkDevices]
-    outlets: dict[str, Outlet]
+    outlets: dict[str, Recipient]
     started: float
     """wall time"""
     traffic: Traffic
     """what each recipient's line has moved"""
     moves: Moves
     """uplinks on their way to another address"""
-    closing: Closing
+    closing: UplinkShutdown
     """recipients for whom nothing more is kept"""
     looks: AccessLog | None = None
     """who has seen what of dwellings here; None: nothing is shown to anybody"""
-    unopened: dict[str, Outlet] = field(default_factory=dict)
+    unopened: dict[str, Recipient] = field(default_factory=dict)
     """outlets whose spool is closed and will be opened again: rows for them wait in memory"""
     jobs: Supervisor = field(default_factory=Supervisor)
     """what runs, and what of it does not work"""
     steering: Steering | None = None
     """None: nothing may be commanded here, or nothing is open yet"""
-    notes: Notes | None = None
+    notes: AuditNotes | None = None
     """writes decisions into the audit chain"""
-    reception: Reception | None = None
+    reception: Inbox | None = None
     """takes signed objects; None: this gateway has no identity yet"""
     open_book: Callable[[], None] | None = None
     """opens the reception's file, or opens it anew; None: no identity yet"""
     book_broken: asyncio.Event = field(default_factory=asyncio.Event)
     """that file cannot be read any more, and must be opened anew"""
-    unclaimed: Unclaimed | None = None
+    unclaimed: UnassignedReadings | None = None
     """keeps readings of meters that nobody knows whose they are; None: nothing is polled"""
-    registers: Registers | None = None
+    registers: MidnightReadings | None = None
     """keeps what a duty may need of midnights that passed; None: nothing is polled"""
-    restored: Restored | None = None
+    restored: PostRestoreGate | None = None
     """whether what was said since a building file was written has come; None: nothing is sent"""
     proved: dict[str, int] = field(default_factory=dict)
     """by uplink: the certificate that a receipt has proved to work, by when it was installed"""
@@ -194,7 +194,7 @@ class House:
     None: no daemon runs"""
     timekeeper: Timekeeper | None = None
     """lets the periods of the clock in; None: nothing is polled"""
-    indexes: Indexes = field(init=False)
+    indexes: ReadingCache = field(init=False)
     """what the sums over dwellings are made of"""
     _asked: tuple[Config | None, Mapping[str, ConfiguredSums]] = (None, MappingProxyType({}))
     cursors: Cursors = field(default_factory=Cursors)
@@ -207,7 +207,7 @@ class House:
 
     def __post_init__(self) -> None:
         """In memory only, for all recipients."""
-        self.indexes = Indexes(self.registry)
+        self.indexes = ReadingCache(self.registry)
 
     def disk_thread(self, name: str) -> DiskThread:
         """A new thread for a file on the disk. Raises StorageFailed while the one before it waits
@@ -365,7 +365,7 @@ class House:
         if self.reception is not None:
             self.reception.seats.update(dict.fromkeys(OF_THE_CONTROLS, _no_journal))
 
-    def reception_open(self) -> Reception:
+    def reception_open(self) -> Inbox:
         """What takes signed objects. Raises Refused where nobody could address us yet."""
         if self.reception is None:
             raise Refused("this gateway has no identity yet: run `gardien key new`")
@@ -422,7 +422,7 @@ class House:
         points = self.config.points().get(device, ())
         return next((one for one in points if one.name == name), None)
 
-    async def add_up(self, outlet: Outlet) -> None:
+    async def add_up(self, outlet: Recipient) -> None:
         """Close the slots of one recipient's sums over dwellings that are due."""
         asked = self.sums_asked()
         steps = {channel: step for one in asked.values() for channel, step in one.steps().items()}
@@ -507,7 +507,7 @@ async def _no_journal(_: Verified) -> dict[str, Any]:
     raise NotRecorded("the journal of the controls is not open")
 
 
-def open_steering(house: House) -> AbstractAsyncContextManager[Steering]:
+def open_steering(house: Gateway) -> AbstractAsyncContextManager[Steering]:
     """Open the journal of the controls; nothing is written to any device yet."""
     own = Key.of(house.identity.signing_key.public_key()).kid if house.identity else ""
     return opened(
@@ -519,7 +519,7 @@ def open_steering(house: House) -> AbstractAsyncContextManager[Steering]:
     )  # fmt: skip
 
 
-def new_poller(house: House, line: LinkDevices, before: Poller | None = None) -> Poller:
+def new_poller(house: Gateway, line: LinkDevices, before: Poller | None = None) -> Poller:
     """A line's poller; devices are known by the serial numbers they last said.
 
     `before`: the one whose work it goes on with.

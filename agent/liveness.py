@@ -13,7 +13,7 @@ from agent.storage import HOLDS_END_AFTER
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.gateway import House, Outlet
+    from agent.gateway import Gateway, Recipient
 
 LINE_WITHIN = 300.0
 """seconds: one device of many blocks on a slow serial line, behind a search, or one try to open"""
@@ -28,12 +28,12 @@ UPLINK_WITHIN = 900.0
 """seconds: the longest wait between two attempts, and the longest attempt"""
 
 
-def late(house: House, now: float) -> list[str]:
+def late(house: Gateway, now: float) -> list[str]:
     """Name the parts that have not come round within their bound; `now` is monotonic."""
     return [name for name, within, turned in _rounds(house, now) if now - turned > within]
 
 
-def _rounds(house: House, now: float) -> Iterator[tuple[str, float, float]]:
+def _rounds(house: Gateway, now: float) -> Iterator[tuple[str, float, float]]:
     """Each part that must come round; what is parked waits for its next attempt: it is not late."""
     parked = house.jobs.parked
     for name, line in house.lines.items():
@@ -56,7 +56,7 @@ def _rounds(house: House, now: float) -> Iterator[tuple[str, float, float]]:
 
 
 def _of(
-    name: str, outlet: Outlet, flush: float, *, parked: bool
+    name: str, outlet: Recipient, flush: float, *, parked: bool
 ) -> Iterator[tuple[str, float, float]]:
     yield f"storing for {name}", flush + COMMIT_WITHIN, outlet.intake.turned
     if not parked:

@@ -21,7 +21,7 @@ from agent.registry_api import author, device_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.gateway import House
+    from agent.gateway import Gateway
     from agent.registry_api import Caller
 
 ROUGHLY = Context(prec=3)
@@ -30,7 +30,7 @@ SHORTEST, LONGEST = 1.0, 900.0
 
 
 async def meter_load(  # noqa: PLR0913 -- as many options
-    house: House,
+    house: Gateway,
     asker: Caller,
     *,
     place: str,
@@ -64,7 +64,7 @@ async def meter_load(  # noqa: PLR0913 -- as many options
     }
 
 
-def _meant(house: House, place: str, channel: str) -> tuple[Installation, str]:
+def _meant(house: Gateway, place: str, channel: str) -> tuple[Installation, str]:
     """The meter of a place (by id) for a quantity, and its device. Raises Refused."""
     now = int(house.clock.now())
     meters = [one for one in house.registry.meters_of(place) if covers(one, now)]
@@ -76,7 +76,7 @@ def _meant(house: House, place: str, channel: str) -> tuple[Installation, str]:
 
 
 async def _three_times(
-    house: House, asker: Caller, label: str, channel: str, seconds: float
+    house: Gateway, asker: Caller, label: str, channel: str, seconds: float
 ) -> dict[str, tuple[IndexReading, IndexReading, IndexReading]]:
     """What each meter showed before, after a while as it was, and after a while with the load.
 
@@ -95,7 +95,7 @@ async def _three_times(
     return {name: (first[name], second[name], third[name]) for name in always}
 
 
-def _devices(house: House, channel: str) -> list[str]:
+def _devices(house: Gateway, channel: str) -> list[str]:
     """Every device that has an index of this quantity and is of no common plant."""
     devices = [one for line in house.lines.values() for one in line.devices.values()]
     return sorted(
@@ -106,7 +106,7 @@ def _devices(house: House, channel: str) -> list[str]:
     )
 
 
-async def _round(house: House, devices: list[str], channel: str) -> Mapping[str, IndexReading]:
+async def _round(house: Gateway, devices: list[str], channel: str) -> Mapping[str, IndexReading]:
     """What each of them shows now; those that do not answer are left out."""
     found: dict[str, IndexReading] = {}
     for name in devices:
@@ -123,7 +123,7 @@ async def _round(house: House, devices: list[str], channel: str) -> Mapping[str,
     return found
 
 
-def _named(house: House, name: str, channel: str) -> dict[str, Any]:
+def _named(house: Gateway, name: str, channel: str) -> dict[str, Any]:
     """A device, its number, and the place that it is said to measure."""
     _, device = house.device(name)
     whose = house.registry.whose(name, device.serial, channel, int(house.clock.now()))

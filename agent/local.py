@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
     from pathlib import Path
 
-    from agent.gateway import House
+    from agent.gateway import Gateway
     from agent.registry_api import Caller
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ LINE_WITHIN, FILES_WITHIN, TAKEN_WITHIN = 10.0, 60.0, 60.0
 """seconds until a request is here, then its files, and until a piece of the answer is taken"""
 
 
-async def answer(house: House, asked: Any, asker: Caller) -> dict[str, Any]:
+async def answer(house: Gateway, asked: Any, asker: Caller) -> dict[str, Any]:
     """Make the call a request names. What it cannot do comes back as `refused`, in words."""
     from agent.calls import CALLS  # noqa: PLC0415 -- see the module
     from agent.registry_api import fit  # noqa: PLC0415
@@ -104,7 +104,7 @@ def _refusal(error: AgentError) -> dict[str, Any]:
     return {"refused": str(error)}
 
 
-async def _called(house: House, call: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+async def _called(house: Gateway, call: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
     before = house.registry.revision
     found: dict[str, Any] = {"result": await call()}
     with suppress(StorageFailed):  # it is applied before anything leaves again
@@ -117,7 +117,7 @@ async def _called(house: House, call: Callable[[], Awaitable[dict[str, Any]]]) -
 class Door:
     """Answers who knocks, within bounds."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: Gateway) -> None:
         self._house = house
         self._visitors = 0
         self._with_files = asyncio.Semaphore(AT_ONCE)
@@ -250,7 +250,7 @@ async def _say(writer: asyncio.StreamWriter, words: dict[str, Any]) -> None:
         await asyncio.sleep(0)  # the room of the socket may be large
 
 
-async def open_door(house: House, state: Path) -> None:
+async def open_door(house: Gateway, state: Path) -> None:
     """Answer on the state's socket until cancelled."""
     try:
         door = listening(state)

@@ -33,7 +33,7 @@ class Way(NamedTuple):
     """connected since then; None: it is not"""
 
 
-class Restored:
+class PostRestoreGate:
     """What is known of it, kept in one small file."""
 
     def __init__(self, state: Path) -> None:

@@ -13,7 +13,7 @@ from agent.disclosure import identify, records
 from agent.errors import Refused
 from agent.gateway import policy_of
 from agent.log_fields import LogEvent, fields
-from agent.pipeline.row_assignment import Gate
+from agent.pipeline.row_assignment import RowAssignment
 from agent.pipeline.totals import Totals
 from agent.pipeline.totals import file_of as totals_of
 from agent.protection import calls as breach_calls
@@ -50,7 +50,7 @@ from agent.registry_api import author, device_of, passing
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.gateway import House
+    from agent.gateway import Gateway
     from agent.registry.access_log import AccessEntry
     from agent.registry.explain import Explanation
     from agent.registry.letter import Erasure
@@ -64,7 +64,7 @@ log = logging.getLogger(__name__)
 DAY = 86_400
 
 
-def reads(house: House) -> list[ConfiguredReading]:
+def reads(house: Gateway) -> list[ConfiguredReading]:
     """Everything that is configured to be read and has a channel."""
     found: list[ConfiguredReading] = []
     for line in house.lines.values():
@@ -85,7 +85,7 @@ def reads(house: House) -> list[ConfiguredReading]:
     return found
 
 
-def recipients(house: House) -> list[str]:
+def recipients(house: Gateway) -> list[str]:
     """Who is configured to receive anything, and is not being closed."""
     known = {str(one.settings.recipient) for one in house.config.uplinks.values()}
     return sorted(one for one in known if one not in house.closing)
@@ -97,7 +97,7 @@ def seen(what: str, call: Call) -> Call:
 
     @passing(call)
     async def made(
-        house: House, asker: Caller, *, named: str | None = None, **args: Any
+        house: Gateway, asker: Caller, *, named: str | None = None, **args: Any
     ) -> dict[str, Any]:
         plant = "device" in args and is_common(house, args["device"])
         who = asker.who if plant else author(house, asker, named)
@@ -110,7 +110,7 @@ def seen(what: str, call: Call) -> Call:
     return made
 
 
-def note(house: House, who: str, what: str, place: str = EVERYBODY) -> None:
+def note(house: Gateway, who: str, what: str, place: str = EVERYBODY) -> None:
     """Record a look, before anything is shown. Where the disk takes no note, the log says so."""
     if house.looks is None:
         return
@@ -123,7 +123,7 @@ def note(house: House, who: str, what: str, place: str = EVERYBODY) -> None:
         )  # fmt: skip
 
 
-def is_common(house: House, name: str) -> bool:
+def is_common(house: Gateway, name: str) -> bool:
     """Whether a device measures common plant alone, or is commanded and no dwelling's."""
     if name in {one.point.partition("/")[0] for one in house.config.controls.values()}:
         return _shown(house, {"device": name}) is None
@@ -131,7 +131,7 @@ def is_common(house: House, name: str) -> bool:
     return bool(points) and all(one.place for one in points)
 
 
-def _shown(house: House, args: Mapping[str, Any]) -> str | None:
+def _shown(house: Gateway, args: Mapping[str, Any]) -> str | None:
     """The dwelling whose data a call shows; None: of none."""
     if "device" in args:
         now = int(house.clock.now())
@@ -143,7 +143,7 @@ def _shown(house: House, args: Mapping[str, Any]) -> str | None:
     return place if place is not None and place[0] == "D" else None
 
 
-async def privacy_disclosures(house: House, asker: Caller, *, place: str = "") -> dict[str, Any]:
+async def privacy_disclosures(house: Gateway, asker: Caller, *, place: str = "") -> dict[str, Any]:
     """List how many values of dwellings, or of one, were received by whom: no values."""
     del asker
     id_ = house.registry.place(place).id if place else None
@@ -162,7 +162,7 @@ async def privacy_disclosures(house: House, asker: Caller, *, place: str = "") -
     }
 
 
-async def privacy_access(house: House, asker: Caller, *, place: str = "") -> dict[str, Any]:
+async def privacy_access(house: Gateway, asker: Caller, *, place: str = "") -> dict[str, Any]:
     """List who has looked at the data of dwellings, or of one, here at the gateway."""
     del asker
     id_ = house.registry.place(place).id if place else None
@@ -174,7 +174,7 @@ async def privacy_access(house: House, asker: Caller, *, place: str = "") -> dic
 
 
 async def privacy_explain(
-    house: House, asker: Caller, *, place: str = "", at: str | None = None
+    house: Gateway, asker: Caller, *, place: str = "", at: str | None = None
 ) -> dict[str, Any]:
     """Say what leaves, for whom and why, and what is held back and why, at a date."""
     del asker
@@ -216,7 +216,7 @@ async def privacy_explain(
 
 
 async def privacy_person(  # noqa: PLR0913 -- as many options
-    house: House,
+    house: Gateway,
     asker: Caller,
     *,
     place: str,
@@ -271,7 +271,7 @@ async def privacy_person(  # noqa: PLR0913 -- as many options
 
 
 async def _person(  # noqa: PLR0913 -- what was asked
-    house: House,
+    house: Gateway,
     place: Place,
     home: Occupancy | None,
     *,
@@ -326,7 +326,7 @@ async def _person(  # noqa: PLR0913 -- what was asked
     )
 
 
-def _looks_at(house: House, place: Place, home: Occupancy | None) -> list[AccessEntry]:
+def _looks_at(house: Gateway, place: Place, home: Occupancy | None) -> list[AccessEntry]:
     """Who looked at the data of a dwelling here while these people lived there."""
     found = house.looks.of(place.id) if house.looks and home else []
     return [
@@ -336,12 +336,12 @@ def _looks_at(house: House, place: Place, home: Occupancy | None) -> list[Access
     ]
 
 
-def _linked(house: House) -> frozenset[str]:
+def _linked(house: Gateway) -> frozenset[str]:
     """The recipients with an uplink."""
     return frozenset(str(one.settings.recipient) for one in house.config.uplinks.values())
 
 
-def _unidentified(house: House, place: str, t: int) -> list[KnowledgeGap]:
+def _unidentified(house: Gateway, place: str, t: int) -> list[KnowledgeGap]:
     """Meters of a dwelling of which it is not known yet which device they are, or whether any."""
     devices = {
         one.name: (one.serial, one.serial_point is not None)
@@ -362,7 +362,7 @@ def _unidentified(house: House, place: str, t: int) -> list[KnowledgeGap]:
     return found
 
 
-def _notices(house: House, t: int, devices: set[str] | None) -> list[WithheldNotice]:
+def _notices(house: Gateway, t: int, devices: set[str] | None) -> list[WithheldNotice]:
     """What recipients are told to be withheld, without values, as it stands at t: of these devices,
     or of all.
     """
@@ -380,7 +380,7 @@ def _notices(house: House, t: int, devices: set[str] | None) -> list[WithheldNot
             continue
         totals = Totals(totals_of(house.config.state, recipient))
         words = (house.registry, policy_of(house.config), recipient)
-        gate = Gate(*words, withholds=True, held=totals.held)
+        gate = RowAssignment(*words, withholds=True, held=totals.held)
         found += [
             WithheldNotice(recipient, series.place, series.channel, series.step, str(why))
             for point, serial in points
@@ -389,7 +389,9 @@ def _notices(house: House, t: int, devices: set[str] | None) -> list[WithheldNot
     return list(dict.fromkeys(found))
 
 
-async def privacy_catalogue(house: House, asker: Caller, *, language: str = "fr") -> dict[str, Any]:
+async def privacy_catalogue(
+    house: Gateway, asker: Caller, *, language: str = "fr"
+) -> dict[str, Any]:
     """List the personal data that may be known of a dwelling and where they are kept, as people are
     told of it; and the same as a page. Raises Refused.
     """
@@ -398,7 +400,9 @@ async def privacy_catalogue(house: House, asker: Caller, *, language: str = "fr"
     return catalogue_of(of, language) | _written(catalogue_page(of, language))
 
 
-async def privacy_register(house: House, asker: Caller, *, language: str = "fr") -> dict[str, Any]:
+async def privacy_register(
+    house: Gateway, asker: Caller, *, language: str = "fr"
+) -> dict[str, Any]:
     """Write the register of processing activities (GDPR, article 30). Raises Refused."""
     del asker
     of = _processing(house, language)
@@ -407,7 +411,7 @@ async def privacy_register(house: House, asker: Caller, *, language: str = "fr")
 
 
 async def privacy_assessment(
-    house: House, asker: Caller, *, language: str = "fr"
+    house: Gateway, asker: Caller, *, language: str = "fr"
 ) -> dict[str, Any]:
     """Write the facts for an impact assessment (GDPR, article 35). Raises Refused."""
     del asker
@@ -415,7 +419,7 @@ async def privacy_assessment(
     return {"facts": assessment(of, language)} | _written(assessment_page(of, language))
 
 
-def _processing(house: House, language: str) -> Processing:
+def _processing(house: Gateway, language: str) -> Processing:
     spoken_here(language)
     return Processing(house.config, house.registry, reads(house), int(house.clock.now()))
 
@@ -424,7 +428,7 @@ def _written(page: Page) -> dict[str, Any]:
     return {"text": page.text, "html": printed(page)}
 
 
-def _told(house: House, t: int) -> list[Explanation]:
+def _told(house: Gateway, t: int) -> list[Explanation]:
     found = explain(house.registry, policy_of(house.config), reads(house), recipients(house), t)
     state = house.config.state
     known = {name: Totals(totals_of(state, name)) for name in recipients(house)}
@@ -441,7 +445,7 @@ def _an_index_of_the_whole(one: Explanation) -> bool:
     return one.step is not None and not one.derived and str(one.place)[0] == "B"
 
 
-def _lived(house: House, place: Place, text: str) -> Occupancy:
+def _lived(house: Gateway, place: Place, text: str) -> Occupancy:
     """Somebody who lives or lived in a dwelling, by their id. Raises Refused."""
     id_ = parse(text, OCCUPANCY)
     found = (one for one in house.registry.occupancies_of(place.id) if one.id == id_)

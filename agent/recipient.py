@@ -18,14 +18,14 @@ from agent.buffer.spool import Spool
 from agent.buffer.thread import in_own_thread
 from agent.buffer.unassigned_store import UnassignedStore
 from agent.errors import Refused, StorageFailed
-from agent.gateway import Outlet, midnights, points_by_key, policy_of
+from agent.gateway import Recipient, midnights, points_by_key, policy_of
 from agent.log_fields import LogEvent, LogNames, fields
 from agent.pipeline.basis_recheck import RegistryBases
 from agent.pipeline.directory import directory
 from agent.pipeline.groups import Groups, file_of
-from agent.pipeline.ingest import Intake
-from agent.pipeline.row_assignment import Gate
-from agent.pipeline.slots import Ledger
+from agent.pipeline.ingest import Ingest
+from agent.pipeline.row_assignment import RowAssignment
+from agent.pipeline.slots import SlotLedger
 from agent.pipeline.sums import Sums
 from agent.pipeline.totals import Totals
 from agent.pipeline.totals import file_of as totals_of
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from agent.buffer.announcements import Item
     from agent.buffer.thread import OneThread
     from agent.clock import Clock
-    from agent.gateway import House
+    from agent.gateway import Gateway
     from agent.model import MarkKey, Reading, SlotMark
     from agent.registry.identity import Identity
 
@@ -64,8 +64,8 @@ UNPROVED = "ten minutes are over, and not every platform could say that all has 
 
 @asynccontextmanager
 async def open_outlet(
-    house: House, name: str, before: Outlet | None = None
-) -> AsyncIterator[Outlet]:
+    house: Gateway, name: str, before: Recipient | None = None
+) -> AsyncIterator[Recipient]:
     """Open one recipient's spool; what intake still holds is committed on leaving.
 
     `before`: the outlet whose spool was closed because of an error, with what it holds in memory.
@@ -119,11 +119,11 @@ def memory_of(state: Path, recipient: str) -> Path:
     return volatile(state) / spool_of(state, recipient).name
 
 
-def _head(house: House, recipient: str, who: Identity) -> BatchHead:
+def _head(house: Gateway, recipient: str, who: Identity) -> BatchHead:
     return BatchHead(who.gateway, recipient, house.config.privacy.policy, house.last_hash)
 
 
-def spool_opening(house: House, recipient: str) -> Callable[[], AbstractContextManager[Spool]]:
+def spool_opening(house: Gateway, recipient: str) -> Callable[[], AbstractContextManager[Spool]]:
     """How the spool of a recipient on the disk is opened."""
     config, who = house.config, house.identity
     assert who is not None
@@ -135,7 +135,7 @@ def spool_opening(house: House, recipient: str) -> Callable[[], AbstractContextM
 
 
 def shelf_opening(
-    house: House, file: Path
+    house: Gateway, file: Path
 ) -> Callable[[], AbstractContextManager[UnassignedStore]]:
     """How a shelf in the state directory is opened."""
     who = house.identity
@@ -146,11 +146,11 @@ def shelf_opening(
     )
 
 
-def _opening(house: House, name: str) -> AbstractContextManager[Spool]:
+def _opening(house: Gateway, name: str) -> AbstractContextManager[Spool]:
     return spool_opening(house, house.config.uplinks[name].settings.recipient)()
 
 
-async def _on_disk(stack: AsyncExitStack, house: House, name: str) -> Opened | None:
+async def _on_disk(stack: AsyncExitStack, house: Gateway, name: str) -> Opened | None:
     """The spool on the disk; None: the disk fails, which is noted."""
     store, own = f"{SPOOL}{name}", await stack.enter_async_context(AsyncExitStack())
     try:
@@ -194,8 +194,8 @@ async def _drained(disk: Opened, memory: Opened) -> bool:
 
 
 async def _opened(
-    house: House, name: str, disk: Opened | None, memory: Opened | None, before: Outlet | None
-) -> Outlet:
+    house: Gateway, name: str, disk: Opened | None, memory: Opened | None, before: Recipient | None
+) -> Recipient:
     opened = [one for one in (disk, memory) if one is not None]
     spool, thread = opened[0]
     outlet = before or _outlet(house, name, spool, thread, await thread.run(spool.marks))
@@ -215,14 +215,14 @@ async def _opened(
     return outlet
 
 
-async def _tried(house: House, name: str) -> None:
+async def _tried(house: Gateway, name: str) -> None:
     """Open the spool on the disk and commit something. Raises StorageFailed, Refused."""
     thread = house.disk_thread(f"{SPOOL}{name}")
     async with in_own_thread("", partial(_opening, house, name), thread) as (spool, _):
         await thread.run(spool.probe)
 
 
-async def turned(house: House, outlet: Outlet) -> None:
+async def turned(house: Gateway, outlet: Recipient) -> None:
     """Return once it is to be opened anew: the disk is well again, or what was kept in memory while
     it failed is delivered.
     """
@@ -239,43 +239,43 @@ async def turned(house: House, outlet: Outlet) -> None:
     await asyncio.Event().wait()
 
 
-def _bases(house: House, ledger: Ledger) -> RegistryBases:
+def _bases(house: Gateway, ledger: SlotLedger) -> RegistryBases:
     return RegistryBases(lambda: ledger.gate, lambda: ahead(ledger, house.clock))
 
 
 def _outlet(
-    house: House, name: str, spool: Spool, thread: OneThread, marks: Mapping[MarkKey, SlotMark]
-) -> Outlet:
+    house: Gateway, name: str, spool: Spool, thread: OneThread, marks: Mapping[MarkKey, SlotMark]
+) -> Recipient:
     """A recipient's account, and the room in front of its spool; nothing is in them yet."""
     config, uplink = house.config, house.config.uplinks[name]
     recipient = uplink.settings.recipient
     totals = Totals(totals_of(config.state, recipient))
     words = (house.registry, policy_of(config), recipient)
-    gate = Gate(*words, withholds=uplink.withheld, held=totals.held)
-    ledger = Ledger(gate, points_by_key(config.points()), marks, config.zone)
+    gate = RowAssignment(*words, withholds=uplink.withheld, held=totals.held)
+    ledger = SlotLedger(gate, points_by_key(config.points()), marks, config.zone)
     bases = _bases(house, ledger)
 
     async def append(rows: Sequence[Reading], marks: Mapping[MarkKey, SlotMark]) -> None:
         await outlet.thread.run(outlet.spool.append, rows, marks, house.clock.now())
 
     flush = config.spool.flush
-    intake = Intake(append, flush, revision=bases.revision, recheck=bases.kept, uplink=name)
+    intake = Ingest(append, flush, revision=bases.revision, recheck=bases.kept, uplink=name)
     groups = Groups(file_of(config.state, recipient))
     sums = Sums(house.registry, recipient, groups, house.indexes, marks, house.serial)
     outbox = SpoolOutbox(spool, thread, house.clock, bases=bases)
     facts = (name, uplink.settings, uplink.transport, spool, thread, outbox)
     delivery = Delivery(uplink=name, recipient=recipient)
-    outlet = Outlet(*facts, ledger, intake, delivery, {}, sums, totals)
+    outlet = Recipient(*facts, ledger, intake, delivery, {}, sums, totals)
     return outlet
 
 
-def ahead(ledger: Ledger, clock: Clock) -> int:
+def ahead(ledger: SlotLedger, clock: Clock) -> int:
     """The last slot that is closed, where that lies ahead of the clock, else 0."""
     last = max((mark.slot for mark in ledger.marks.values()), default=0)
     return last if last > clock.now() else 0
 
 
-async def account(house: House, outlet: Outlet) -> None:
+async def account(house: Gateway, outlet: Recipient) -> None:
     """Close the slots that went by while the agent was down, or this recipient had no uplink, in
     one commit with the new marks.
 
@@ -295,13 +295,13 @@ async def account(house: House, outlet: Outlet) -> None:
     house.closing.returned(recipient)
 
 
-def forget_closed(house: House) -> None:
+def forget_closed(house: Gateway) -> None:
     """Note since when which recipients have no uplink, and that none of those is being closed."""
     recipients = [one.settings.recipient for one in house.config.uplinks.values()]
     house.closing.only(recipients, recipients_of(house.config.state), house.clock.now())
 
 
-def withdrawn_there(house: House, recipient: str, ids: Collection[str]) -> None:
+def withdrawn_there(house: Gateway, recipient: str, ids: Collection[str]) -> None:
     """Withdraw consents whose withdrawal the recipient knows, and this gateway has lost: it was in
     force, and the power went before the disk had it.
     """
@@ -329,7 +329,7 @@ def withdrawn_there(house: House, recipient: str, ids: Collection[str]) -> None:
         )  # fmt: skip
 
 
-def ways(house: House) -> dict[str, Way]:
+def ways(house: Gateway) -> dict[str, Way]:
     """How it stands with each recipient's signed objects."""
     return {
         str(one.settings.recipient): Way(one.delivery.complete, one.delivery.connected_since)
@@ -337,7 +337,7 @@ def ways(house: House) -> dict[str, Way]:
     }
 
 
-def listened(house: House) -> bool:
+def listened(house: Gateway) -> bool:
     """Whether what was withdrawn since the building file was written has come, if there was one.
 
     After a restore each uplink has a say before any of them is sent anything.
@@ -363,7 +363,7 @@ def listened(house: House) -> bool:
     return ready
 
 
-def directory_of(house: House, outlet: Outlet) -> Mapping[str, Item]:
+def directory_of(house: Gateway, outlet: Recipient) -> Mapping[str, Item]:
     """What its recipient needs to read the rows, as it stands now."""
     found = directory(
         house.registry,
@@ -379,7 +379,7 @@ def directory_of(house: House, outlet: Outlet) -> Mapping[str, Item]:
     return found | outcomes(house, outlet)
 
 
-def outcomes(house: House, outlet: Outlet) -> dict[str, Item]:
+def outcomes(house: Gateway, outlet: Recipient) -> dict[str, Item]:
     """What became of orders, and of the objects that a recipient has sent or signed."""
     recipient = outlet.settings.recipient
     found = house.steering.outcomes(recipient) if house.steering else {}

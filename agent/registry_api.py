@@ -24,7 +24,7 @@ from agent.roles import EVERY_ROLE, HELD
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
-    from agent.gateway import House
+    from agent.gateway import Gateway
     from agent.registry.records import Installation
     from agent.roles import Right, Role
 
@@ -50,12 +50,12 @@ class Caller:
         return bool(self.roles & HELD[right])
 
 
-def shared(house: House) -> frozenset[str]:
+def shared(house: Gateway) -> frozenset[str]:
     """The accounts that are not one person's."""
     return frozenset({*SHARED, *house.config.building.shared_accounts})
 
 
-def author(house: House, asker: Caller, named: str | None) -> str:
+def author(house: Gateway, asker: Caller, named: str | None) -> str:
     """Who acts: the account at the door, with the name said there.
 
     Raises Refused where the account is a shared one and no person's name is said.
@@ -82,7 +82,7 @@ def in_person(call: Callable[..., Awaitable[dict[str, Any]]], record: str = "", 
 
     @passing(call)
     async def made(
-        house: House, asker: Caller, *, named: str | None = None, **args: Any
+        house: Gateway, asker: Caller, *, named: str | None = None, **args: Any
     ) -> dict[str, Any]:
         who = author(house, asker, named)
         answer = await call(house, replace(asker, who=who), **args)
@@ -153,7 +153,7 @@ def question(call: Callable[..., dict[str, Any]]) -> Call:
     """A call that changes nothing."""
 
     @passing(call, "who", "now")
-    async def made(house: House, asker: Caller, **args: Any) -> dict[str, Any]:
+    async def made(house: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
         return call(house.registry, who=asker.who, now=house.clock.now(), **args)
 
     return made
@@ -164,7 +164,7 @@ def change(call: Callable[..., dict[str, Any]]) -> Call:
 
     @passing(call, "who", "now", "zone")
     async def made(
-        house: House, asker: Caller, *, named: str | None = None, **args: Any
+        house: Gateway, asker: Caller, *, named: str | None = None, **args: Any
     ) -> dict[str, Any]:
         who = asker.who if args.get("preview") else author(house, asker, named)
         zone, now = house.config.building.timezone, house.clock.now()
@@ -213,7 +213,7 @@ def zoneless(call: Callable[..., dict[str, Any]]) -> Call:
 
 
 @passing(change(calls_bases.give), "policy")
-async def consent_give(house: House, asker: Caller, **args: Any) -> dict[str, Any]:
+async def consent_give(house: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
     """Record consents within the building's privacy policy."""
     policy = house.config.privacy.policy
     answer = await change(calls_bases.give)(house, asker, policy=policy, **args)
@@ -223,7 +223,7 @@ async def consent_give(house: House, asker: Caller, **args: Any) -> dict[str, An
 
 
 async def consent_forms(  # noqa: PLR0913 -- as many options
-    house: House,
+    house: Gateway,
     asker: Caller,
     *,
     places: Sequence[str] = (),
@@ -278,13 +278,13 @@ async def consent_forms(  # noqa: PLR0913 -- as many options
 
 
 @passing(change(calls_forms.back), "policy")
-async def consent_answers(house: House, asker: Caller, **args: Any) -> dict[str, Any]:
+async def consent_answers(house: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
     """Record what people ticked on their forms."""
     policy = house.config.privacy.policy
     return await change(calls_forms.back)(house, asker, policy=policy, **args)
 
 
-async def meter_list(house: House, asker: Caller) -> dict[str, Any]:
+async def meter_list(house: Gateway, asker: Caller) -> dict[str, Any]:
     """List all installations, with how sure each is."""
     said = [one.serial for line in house.lines.values() for one in line.devices.values()]
     listed = question(calls.meter_list)
@@ -295,7 +295,7 @@ def with_indexes(call: Callable[..., dict[str, Any]]) -> Call:
     """A change that may be told what a meter shows: of the quantities that its device has."""
 
     @passing(change(call), "known")
-    async def made(house: House, asker: Caller, **args: Any) -> dict[str, Any]:
+    async def made(house: Gateway, asker: Caller, **args: Any) -> dict[str, Any]:
         device = args.get("device") or _device_at(house, args.get("place"), args.get("old"))
         return await change(call)(house, asker, known=registers(house, device), **args)
 
@@ -304,7 +304,7 @@ def with_indexes(call: Callable[..., dict[str, Any]]) -> Call:
 
 @passing(with_indexes(calls.meter_assign))
 async def meter_assign(
-    house: House, asker: Caller, *, device: str, serial: str | None = None, **args: Any
+    house: Gateway, asker: Caller, *, device: str, serial: str | None = None, **args: Any
 ) -> dict[str, Any]:
     """Record whose a configured device is.
 
@@ -319,14 +319,14 @@ async def meter_assign(
     return await assign(house, asker, device=device, serial=serial, **args)
 
 
-def registers(house: House, device: str | None) -> list[str]:
+def registers(house: Gateway, device: str | None) -> list[str]:
     """The quantities of a device that are cumulative indexes."""
     points = house.config.points().get(device or "", ())
     found = {point.channel for point in points if point.channel and not point.derived}
     return sorted(name for name in found if channels()[name].kind is ValueKind.REG)
 
 
-def _device_at(house: House, place: str | None, old: str | None) -> str | None:
+def _device_at(house: Gateway, place: str | None, old: str | None) -> str | None:
     """The device of the one meter that is meant; None where several are, or none."""
     if not place:
         return None
@@ -336,7 +336,7 @@ def _device_at(house: House, place: str | None, old: str | None) -> str | None:
     return device_of(house, meant[0]) if len(meant) == 1 else None
 
 
-def device_of(house: House, meter: Installation) -> str | None:
+def device_of(house: Gateway, meter: Installation) -> str | None:
     """The device that is this meter: as it was assigned, or as its serial number says."""
     if meter.device is not None or meter.serial is None:
         return meter.device if meter.device in house.config.devices else None

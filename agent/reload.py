@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.config import Config
-    from agent.gateway import House, Outlet
+    from agent.gateway import Gateway, Recipient
     from agent.lines import LinkDevices
     from agent.model import MarkKey, SlotMark
     from agent.supervisor import Running
@@ -53,7 +53,7 @@ async def reload(here: Running) -> dict[str, Any]:
     return {"changed": done}
 
 
-async def _refuse(house: House, new: Config) -> None:
+async def _refuse(house: Gateway, new: Config) -> None:
     """What cannot be changed while the agent runs, and what would lose readings."""
     for word in AT_A_START:
         if getattr(house.config, word) != getattr(new, word):
@@ -169,7 +169,7 @@ async def _renew(here: Running, old: Config, name: str) -> bool:
     return True
 
 
-def _adopt(house: House, outlet: Outlet, marks: Mapping[MarkKey, SlotMark]) -> None:
+def _adopt(house: Gateway, outlet: Recipient, marks: Mapping[MarkKey, SlotMark]) -> None:
     """Go on with the points, rules and transport of the new configuration."""
     new, uplink = house.config, house.config.uplinks[outlet.name]
     house.jobs.faults.forget(f"rows {outlet.name}")  # of devices that may be there no more

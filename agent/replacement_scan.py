@@ -19,7 +19,7 @@ from agent.pipeline.successor import PATIENCE, New, Silent, proposals
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.gateway import House
+    from agent.gateway import Gateway
     from agent.lines import LinkDevices
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ AGAIN_AFTER = PATIENCE
 """seconds between two searches of one line"""
 
 
-async def seek(house: House, look_every: float = LOOK_EVERY) -> None:
+async def seek(house: Gateway, look_every: float = LOOK_EVERY) -> None:
     """Look for successors, for ever; what is found stands in `house.proposals`, by line."""
     searched: dict[str, float] = {}
     while True:
@@ -43,13 +43,13 @@ async def seek(house: House, look_every: float = LOOK_EVERY) -> None:
         await asyncio.sleep(look_every)
 
 
-def _missed(house: House, line: LinkDevices) -> bool:
+def _missed(house: Gateway, line: LinkDevices) -> bool:
     """Whether a meter of the line has been silent for long enough to be looked for."""
     now = house.clock.now()
     return house.clock.dates and any(now - one.since >= PATIENCE for one in _silent(house, line))
 
 
-def _silent(house: House, line: LinkDevices) -> Iterator[Silent]:
+def _silent(house: Gateway, line: LinkDevices) -> Iterator[Silent]:
     """The meters that do not answer now and are addressed by their numbers."""
     for name, device in line.devices.items():
         number = _number(house, line, name)
@@ -59,14 +59,14 @@ def _silent(house: House, line: LinkDevices) -> Iterator[Silent]:
             yield Silent(number, house.label(device), kind, since)
 
 
-def _number(house: House, line: LinkDevices, name: str) -> str | None:
+def _number(house: Gateway, line: LinkDevices, name: str) -> str | None:
     kind = driver(house.config.links[line.link.name].driver)
     if not issubclass(kind, Seeks):
         return None
     return kind.number(house.config.devices[name].address)
 
 
-async def _search(house: House, name: str, line: LinkDevices) -> None:
+async def _search(house: Gateway, name: str, line: LinkDevices) -> None:
     log.info(
         "line %s: a meter has been silent for a day, looking who is there", name,
         extra=fields(line=name),

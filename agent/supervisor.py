@@ -14,13 +14,13 @@ from agent.buffer.orphaned_spools import destroy
 from agent.buffer.thread import in_own_thread
 from agent.enrolment import renewal
 from agent.errors import Refused, SpoolFull, StorageFailed
-from agent.gateway import House, new_poller, open_steering
+from agent.gateway import Gateway, new_poller, open_steering
 from agent.inbox.inbox import store_is_broken
 from agent.log_fields import LogEvent, fields
 from agent.model import Why
-from agent.pipeline.midnight_readings import Registers
+from agent.pipeline.midnight_readings import MidnightReadings
 from agent.pipeline.timekeeper import Timekeeper
-from agent.pipeline.unassigned import Unclaimed
+from agent.pipeline.unassigned import UnassignedReadings
 from agent.recipient import (
     NOT_COUNTED,
     account,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.buffer.unassigned_store import UnassignedStore
-    from agent.gateway import Outlet
+    from agent.gateway import Recipient
     from agent.lines import LinkDevices
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ ONE_READ = 60.0
 
 
 @asynccontextmanager
-async def running(house: House, config_path: Path) -> AsyncIterator[Running]:
+async def running(house: Gateway, config_path: Path) -> AsyncIterator[Running]:
     """Open the stores and start every component; on leaving, what waits is committed.
 
     What cannot be opened because of an error is tried again beside the rest.
@@ -98,7 +98,7 @@ async def running(house: House, config_path: Path) -> AsyncIterator[Running]:
 class Running:
     """See the module; `running` makes it."""
 
-    def __init__(self, house: House, config_path: Path) -> None:
+    def __init__(self, house: Gateway, config_path: Path) -> None:
         self.house, self.jobs, self.path = house, house.jobs, config_path
         self.one_at_a_time = asyncio.Lock()
 
@@ -180,11 +180,11 @@ class Running:
                 poller.accounts = house.accounts()
                 poller.unclaimed, poller.registers = house.unclaimed, house.registers
 
-    def _start_uplink(self, outlet: Outlet) -> None:
+    def _start_uplink(self, outlet: Recipient) -> None:
         name, run = outlet.name, partial(deliver, self.house, outlet)
         self.jobs.start(f"uplink {name}", run, uplink=name, longest=LONGEST_WAIT)
 
-    def _of(self, outlet: Outlet) -> dict[str, Callable[[], Awaitable[None]]]:
+    def _of(self, outlet: Recipient) -> dict[str, Callable[[], Awaitable[None]]]:
         """What works on an open spool beside its uplink, each of which may fail alone."""
         return {
             "withdrawals": partial(self._obey, outlet),
@@ -227,7 +227,7 @@ class Running:
                     one.take(key, change, self.jobs.faults)
                     await one.intake.room()
 
-    async def _tend(self, outlet: Outlet) -> None:
+    async def _tend(self, outlet: Recipient) -> None:
         """A spool's upkeep; receipted batches go once they were kept as long as configured."""
         while True:
             clock = self.house.clock
@@ -249,7 +249,7 @@ class Running:
         house = self.house
         alone, opening = house.disk_thread("shelf"), self._shelf("shelf.db")
         async with in_own_thread("shelf", opening, alone) as (shelf, thread):
-            kept = house.unclaimed or Unclaimed(house.registry, shelf, thread)
+            kept = house.unclaimed or UnassignedReadings(house.registry, shelf, thread)
             house.unclaimed, kept.shelf, kept.thread = kept, shelf, thread
             async with self._kept(kept) as broken:
                 yield broken
@@ -259,7 +259,7 @@ class Running:
         house = self.house
         alone, opening = house.disk_thread("registers"), self._shelf("registers.db")
         async with in_own_thread("registers", opening, alone) as (shelf, thread):
-            kept = house.registers or Registers(house.registry, shelf, thread)
+            kept = house.registers or MidnightReadings(house.registry, shelf, thread)
             house.registers, kept.shelf, kept.thread = kept, shelf, thread
             async with self._kept(kept) as broken:
                 yield broken
@@ -268,7 +268,9 @@ class Running:
         return shelf_opening(self.house, self.house.config.state / file)
 
     @asynccontextmanager
-    async def _kept(self, kept: Unclaimed | Registers) -> AsyncIterator[Awaitable[object]]:
+    async def _kept(
+        self, kept: UnassignedReadings | MidnightReadings
+    ) -> AsyncIterator[Awaitable[object]]:
         self._show_pollers()
         try:
             yield together(self._give_back(kept), kept.thread.broken())
@@ -278,7 +280,7 @@ class Running:
             except Exception as error:  # noqa: BLE001 -- the shelf is closed all the same
                 self.jobs.faults.log(error, f"readings stay in memory: {said(error)}", "shelf")
 
-    async def _give_back(self, kept: Unclaimed | Registers) -> None:
+    async def _give_back(self, kept: UnassignedReadings | MidnightReadings) -> None:
         """Give readings of meters that nobody knew to whom they are, once that is known, and to the
         manager what a change of occupant told late makes his.
         """
@@ -303,13 +305,13 @@ class Running:
             await sleep(OBEY_EVERY)
             rested += OBEY_EVERY
 
-    async def _obey(self, outlet: Outlet) -> None:
+    async def _obey(self, outlet: Recipient) -> None:
         """Apply what the registry takes back, also while the uplink is not open."""
         while True:
             await outlet.outbox.catch_up()
             await sleep(OBEY_EVERY)
 
-    async def _add_up(self, outlet: Outlet) -> None:
+    async def _add_up(self, outlet: Recipient) -> None:
         """Make the sums over dwellings, slot by slot."""
         while True:
             await self.house.add_up(outlet)
@@ -331,7 +333,7 @@ class Running:
                 if outlet.delivery.connected_since is None:
                     await self.deliver_anew(outlet)
 
-    async def deliver_anew(self, outlet: Outlet) -> None:
+    async def deliver_anew(self, outlet: Recipient) -> None:
         """Close an uplink, and open it at once."""
         name = outlet.name
         await self.jobs.stop(f"uplink {name}")

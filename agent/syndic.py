@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from agent.config.syndic import Syndic
     from agent.export_log import Proposal
-    from agent.gateway import House
+    from agent.gateway import Gateway
     from agent.registry.index import RegistryIndex
     from agent.registry.inputs import NewOccupancy
     from agent.registry.records import Occupancy
@@ -68,7 +68,7 @@ LOCAL = "."
 Waits = dict[str, tuple[Doubt, str]]
 
 
-async def keep(house: House) -> None:
+async def keep(house: Gateway) -> None:
     """Take each export as it comes; for ever."""
     before: Syndic | None = None
     looked = 0.0
@@ -87,7 +87,7 @@ async def keep(house: House) -> None:
         await sleep(LOOK)
 
 
-async def _look(house: House, settings: Syndic) -> str:
+async def _look(house: Gateway, settings: Syndic) -> str:
     """Take what is new; why it cannot be had, or cannot be recorded: it is tried again then."""
     try:
         await _take_new(house, settings)
@@ -96,7 +96,7 @@ async def _look(house: House, settings: Syndic) -> str:
     return ""
 
 
-async def _take_new(house: House, settings: Syndic) -> None:
+async def _take_new(house: Gateway, settings: Syndic) -> None:
     """Fetch each file that was not taken as it lies there, the oldest first."""
     exports = house.exports
     assert exports is not None
@@ -126,7 +126,7 @@ def _mapping(settings: Syndic) -> str:
 
 
 async def _take(
-    house: House, settings: Syndic, entry: RemoteFile, content: bytes, there: Sequence[str]
+    house: Gateway, settings: Syndic, entry: RemoteFile, content: bytes, there: Sequence[str]
 ) -> None:
     """Compare a file and record what is clear. One that is none is told once, and not taken."""
     exports, now = house.exports, house.clock.now()
@@ -175,7 +175,7 @@ def _parsed(content: bytes, name: str, settings: Syndic, zone: str) -> Export:
 
 
 async def _record(
-    house: House, settings: Syndic, rows: Sequence[ExportRow], name: str
+    house: Gateway, settings: Syndic, rows: Sequence[ExportRow], name: str
 ) -> tuple[Comparison, int]:
     """Record what is clear of these rows, and let the rest wait; how many were not told before.
 
@@ -219,7 +219,7 @@ async def _record(
     raise Refused(_("{name}: the registry refuses what it says, whatever is left out", name=name))
 
 
-async def _recorded(house: House) -> None:
+async def _recorded(house: Gateway) -> None:
     """What was recorded holds everywhere before anything else leaves."""
     house.pin_all()
     await house.registry_changed()
@@ -227,7 +227,7 @@ async def _recorded(house: House) -> None:
         await house.obey()
 
 
-async def _late(house: House, made: Comparison, longest: float, now: float) -> Waits:
+async def _late(house: Gateway, made: Comparison, longest: float, now: float) -> Waits:
     """Changes of long ago that would take back readings which have left: they wait."""
     late = {}
     for change in made.changes:
@@ -239,7 +239,7 @@ async def _late(house: House, made: Comparison, longest: float, now: float) -> W
     return late
 
 
-async def _have_left(house: House, home: Occupancy, first: int) -> bool:
+async def _have_left(house: Gateway, home: Occupancy, first: int) -> bool:
     """Whether anything of these people was received, or may be on its way, since a moment."""
     found = await records(house, home.place, home)
     received = any(one.day >= stamp(first)[:10] for one in found.disclosed)
@@ -262,7 +262,7 @@ def _refused(index: RegistryIndex, changes: Sequence[ClearChange], now: float, w
     return held or {one.row.key: (Doubt.REFUSED, why.partition("\n")[0]) for one in changes}
 
 
-def standing(house: House) -> dict[str, Any] | None:
+def standing(house: Gateway) -> dict[str, Any] | None:
     """How it stands with the exports; None: none are configured."""
     settings, exports = house.config.syndic, house.exports
     if settings is None or exports is None:
@@ -280,7 +280,7 @@ def standing(house: House) -> dict[str, Any] | None:
     }
 
 
-async def proposed(house: House, asker: Caller) -> dict[str, Any]:
+async def proposed(house: Gateway, asker: Caller) -> dict[str, Any]:
     """What of the exports waits for a person, and what became of the last ones."""
     del asker
     exports = house.exports
@@ -315,7 +315,7 @@ def _moment(at: int | None) -> str | None:
 
 
 async def accept(
-    house: House,
+    house: Gateway,
     asker: Caller,
     *,
     row: str,
@@ -354,7 +354,7 @@ def _also(known: Sequence[Occupancy], recorded: Sequence[Occupancy], now: int) -
 
 
 async def dismiss(
-    house: House,
+    house: Gateway,
     asker: Caller,
     *,
     row: str,
@@ -367,7 +367,7 @@ async def dismiss(
     return {"id": one.row.id}
 
 
-def _waiting(house: House, id_: str) -> Proposal:
+def _waiting(house: Gateway, id_: str) -> Proposal:
     if house.exports is None:
         raise Refused(_('no row "{row}" waits: gardien occupancy proposed', row=id_[:20]))
     return house.exports.find(id_)

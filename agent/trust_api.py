@@ -22,8 +22,8 @@ from agent.trust import audit, set_aside, trust_list
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from agent.gateway import House
-    from agent.inbox.inbox import Reception
+    from agent.gateway import Gateway
+    from agent.inbox.inbox import Inbox
     from agent.registry_api import Call, Caller
     from agent.trust.audit import AuditRecord
     from agent.trust.trust_list import TrustList
@@ -36,7 +36,7 @@ ONE_READS = asyncio.Lock()
 """a chain of 64 MB takes a core for a while: several who ask at once must not slow the reading"""
 
 
-def standing(house: House) -> dict[str, Any] | None:
+def standing(house: Gateway) -> dict[str, Any] | None:
     """How it stands with trust and with the chain; None: no identity yet."""
     if house.reception is None:
         return None
@@ -44,7 +44,7 @@ def standing(house: House) -> dict[str, Any] | None:
     return house.reception.status() | {"unwritten": unwritten}
 
 
-async def trust_show(house: House, asker: Caller) -> dict[str, Any]:
+async def trust_show(house: Gateway, asker: Caller) -> dict[str, Any]:
     """The list that stands."""
     del asker
     standing = house.reception_open().book.trust
@@ -52,7 +52,7 @@ async def trust_show(house: House, asker: Caller) -> dict[str, Any]:
     return {"list": told, **house.reception_open().status()}
 
 
-async def trust_look(house: House, asker: Caller, *, text: str) -> dict[str, Any]:
+async def trust_look(house: Gateway, asker: Caller, *, text: str) -> dict[str, Any]:
     """What a list says and who signed it, before anybody believes it. Raises Forged."""
     del asker
     new, standing = trust_list.read(text.encode()), house.reception_open().book.trust
@@ -67,7 +67,7 @@ async def trust_look(house: House, asker: Caller, *, text: str) -> dict[str, Any
 
 
 async def trust_accept(
-    house: House, asker: Caller, *, text: str, sha256: str | None = None, named: str | None = None
+    house: Gateway, asker: Caller, *, text: str, sha256: str | None = None, named: str | None = None
 ) -> dict[str, Any]:
     """Let a list stand; the first where a person has compared its roots: its sha256."""
     who = author(house, asker, named)
@@ -86,7 +86,7 @@ async def trust_accept(
 
 
 async def object_accept(
-    house: House, asker: Caller, *, text: str, named: str | None = None
+    house: Gateway, asker: Caller, *, text: str, named: str | None = None
 ) -> dict[str, Any]:
     """Take a signed object that a person has brought; `accepted`: whether it counts now.
 
@@ -99,7 +99,7 @@ async def object_accept(
     return answer | {"accepted": _counts(answer)}
 
 
-async def object_preview(house: House, asker: Caller, *, text: str) -> dict[str, Any]:
+async def object_preview(house: Gateway, asker: Caller, *, text: str) -> dict[str, Any]:
     """What a place map that a person has at hand would change, and change nothing. Raises Forged,
     Refused on an object of another kind.
     """
@@ -114,7 +114,7 @@ def _counts(answer: Mapping[str, Any]) -> bool:
     return not any("code" in target for target in answer.get("targets", {}).values())
 
 
-async def object_list(house: House, asker: Caller) -> dict[str, Any]:
+async def object_list(house: Gateway, asker: Caller) -> dict[str, Any]:
     """What waits, and for what; and what could not be evaluated."""
     del asker
     book = house.reception_open().book
@@ -122,7 +122,7 @@ async def object_list(house: House, asker: Caller) -> dict[str, Any]:
 
 
 async def object_all_came(
-    house: House, asker: Caller, *, named: str | None = None
+    house: Gateway, asker: Caller, *, named: str | None = None
 ) -> dict[str, Any]:
     """Take a person's word that a restored gateway has all that was said since. Raises Refused."""
     who, found = author(house, asker, named), house.restored
@@ -140,7 +140,7 @@ async def object_all_came(
 
 
 async def audit_verify(
-    house: House,
+    house: Gateway,
     asker: Caller,
     *,
     hash: str | None = None,  # noqa: A002 -- the word people write
@@ -152,7 +152,7 @@ async def audit_verify(
 
 
 async def audit_list(
-    house: House, asker: Caller, *, kind: str = "", since: str | None = None, last: float = 50
+    house: Gateway, asker: Caller, *, kind: str = "", since: str | None = None, last: float = 50
 ) -> dict[str, Any]:
     """List the last records of the chain: of a kind (`consent`: also `consent.given`), since a
     date. Raises Broken.
@@ -168,7 +168,7 @@ async def audit_list(
     return {"records": [asdict(one) for one in await _read(house, audit.newest, most, wanted)]}
 
 
-async def _read(house: House, read: Callable[..., Any], *more: Any) -> Any:
+async def _read(house: Gateway, read: Callable[..., Any], *more: Any) -> Any:
     """Read the files of the chain, which grows meanwhile. Raises Refused."""
     try:
         async with ONE_READS:
@@ -191,7 +191,7 @@ CALLS: Mapping[str, Call] = {
 """every call about whose word counts, by its name"""
 
 
-def _told(one: TrustList, house: House) -> dict[str, Any]:
+def _told(one: TrustList, house: Gateway) -> dict[str, Any]:
     reception = house.reception_open()
     now, revoked = house.clock.now(), reception.known().revoked
     members = [
@@ -221,7 +221,7 @@ def _told(one: TrustList, house: House) -> dict[str, Any]:
     }
 
 
-def _left_out(one: TrustList, reception: Reception, house: House) -> list[dict[str, Any]]:
+def _left_out(one: TrustList, reception: Inbox, house: Gateway) -> list[dict[str, Any]]:
     """Keys that this list does not have, or has no more, whose grants stand."""
     if house.steering is None:
         return []

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 FILE, REMOVED = "closing.json", "removed.json"
 
 
-class Closing:
+class UplinkShutdown:
     """The recipients, on the disk before anything acts on it; a restart does not reopen them."""
 
     def __init__(self, state: Path) -> None:

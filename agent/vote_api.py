@@ -21,14 +21,14 @@ from agent.trust.votes import CONFIRMED_WITHIN, Vote
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.gateway import House
+    from agent.gateway import Gateway
     from agent.registry_api import Call, Caller
 
 SAID = frozenset({"sub", "nbf", "exp", "scope", "lim", "evid"})
 """claims that a person says; the others are the gateway's own"""
 
 
-async def record(house: House, asker: Caller, *, grant: dict[str, Any]) -> dict[str, Any]:
+async def record(house: Gateway, asker: Caller, *, grant: dict[str, Any]) -> dict[str, Any]:
     """Keep what an assembly has voted until somebody else confirms it; the code for the paper.
 
     Raises Refused, Forged.
@@ -52,13 +52,13 @@ async def record(house: House, asker: Caller, *, grant: dict[str, Any]) -> dict[
     return {"code": code, **_told(vote)}
 
 
-async def look(house: House, asker: Caller, *, code: str) -> dict[str, Any]:
+async def look(house: Gateway, asker: Caller, *, code: str) -> dict[str, Any]:
     """What would be confirmed. Raises Refused."""
     _person(house, asker)
     return _told(_found(house, code))
 
 
-async def confirm(house: House, asker: Caller, *, code: str) -> dict[str, Any]:
+async def confirm(house: Gateway, asker: Caller, *, code: str) -> dict[str, Any]:
     """Sign a recorded vote as witness, and take it like any grant. Raises Refused, Forged."""
     account, vote = _person(house, asker), _found(house, code)
     if account == vote.account:
@@ -81,7 +81,7 @@ CALLS: Mapping[str, Call] = {
 """every call of this part by its name"""
 
 
-def _person(house: House, asker: Caller) -> str:
+def _person(house: Gateway, asker: Caller) -> str:
     """The account at the door, where it is one person's and a vote may be witnessed at all."""
     if house.reception_open().witness is None or not house.config.trust.witnessed:
         raise Refused(
@@ -96,14 +96,14 @@ def _person(house: House, asker: Caller) -> str:
     return asker.who
 
 
-def _found(house: House, code: str) -> Vote:
+def _found(house: Gateway, code: str) -> Vote:
     vote = votes.find(house.reception_open().book.db, code, house.clock.now())
     if vote is None:
         raise Refused("no vote waits for this code: it is wrong, was used, or its time is over")
     return vote
 
 
-def _signed(house: House, said: Mapping[str, Any]) -> bytes:
+def _signed(house: Gateway, said: Mapping[str, Any]) -> bytes:
     """The grant, seen to be one that this gateway would take. Raises Refused, Forged."""
     assert house.identity is not None
     raw = Signer(house.identity.gateway, house.identity.signing_key).sign("dr-grant+jwt", said)

@@ -21,12 +21,12 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from agent.clock import ClockTrust
-from agent.control.configured_control import Fitted
-from agent.control.controller import Keeper
-from agent.control.dependencies import World
+from agent.control.configured_control import ConfiguredControl
+from agent.control.controller import Controller
+from agent.control.dependencies import ControlDependencies
 from agent.control.hold_record import Phase, WriteTarget
 from agent.control.model import Limits, LossRule, Modality
-from agent.control.orders import Desk
+from agent.control.orders import Orders
 from agent.control.records import Transaction
 from agent.control.stamps import Moment
 from agent.control.writer import JournalWriter
@@ -108,22 +108,24 @@ async def bench(folder: Path) -> None:
             place = WriteTarget(
                 "bms", "bacnet", "{}", "boiler", f"offset-{n}", "1201", f"analog-value,{n}"
             )
-            fits[f"offset-{n}"] = Fitted(modality(f"offset-{n}"), place, (13, 10), None, "v1")
+            fits[f"offset-{n}"] = ConfiguredControl(
+                modality(f"offset-{n}"), place, (13, 10), None, "v1"
+            )
         opening = JournalWriter.open(
             folder / "control.sqlite", lambda n: fits[n].key, Storage(), moment
         )
         writer = await stack.enter_async_context(opening)
         journal = writer.journal
-        world = World(
+        world = ControlDependencies(
             now=moment, zone=ZoneInfo("Europe/Paris"), look=lambda _device, _point: None,
             plug=lambda place, slot: plug_of(link, place, slot),
             save=writer.save, note=writer.note, read=writer.call,
         )  # fmt: skip
-        keeper = Keeper(journal, world, fits)
+        keeper = Controller(journal, world, fits)
         for fit in fits.values():
             memo = replace(journal.memo(fit.key), tested="v1", swept=True)
             await writer.save(Transaction(memos=[(fit.key, memo)]))
-        desk = Desk(keeper, writer.call)
+        desk = Orders(keeper, writer.call)
         await desk.take(verify(grant(), known()))
         keeping = asyncio.create_task(keeper.run())
         stack.callback(keeping.cancel)
@@ -132,7 +134,7 @@ async def bench(folder: Path) -> None:
         await all_at_once(there, keeper, desk)
 
 
-async def one_after_the_other(link: Link, keeper: Keeper, desk: Desk) -> None:
+async def one_after_the_other(link: Link, keeper: Controller, desk: Orders) -> None:
     taken, bus = [], []
     point = Point("boiler", "offset-0", "1201", "analog-value,0", 0, writable=True)
     for n in range(ORDERS):
@@ -157,7 +159,7 @@ async def one_after_the_other(link: Link, keeper: Keeper, desk: Desk) -> None:
     print(f"  the same five requests alone {statistics.median(bus) * 1000:6.1f} ms")
 
 
-async def all_at_once(there: object, keeper: Keeper, desk: Desk) -> None:
+async def all_at_once(there: object, keeper: Controller, desk: Orders) -> None:
     names = [f"offset-{n}" for n in range(ORDERS, ASSETS)] + [f"offset-{n}" for n in range(ORDERS)]
     began = time.perf_counter()
     await desk.take(verify(order(*names, value=-1.0), known()))

@@ -16,9 +16,9 @@ from agent.buffer.batch import BatchHead
 from agent.buffer.spool import Spool
 from agent.buffer.thread import in_own_thread
 from agent.model import Point, Sample, Why
-from agent.pipeline.ingest import Intake
-from agent.pipeline.row_assignment import Gate
-from agent.pipeline.slots import Ledger
+from agent.pipeline.ingest import Ingest
+from agent.pipeline.row_assignment import RowAssignment
+from agent.pipeline.slots import SlotLedger
 from agent.registry.consent_policy import policy
 from agent.registry.inputs import NewConsent, NewInstallation, NewPlace
 from agent.registry.registry import Registry
@@ -54,7 +54,7 @@ async def through(folder, samples, prepared=None):
     """Seconds for all samples; with `prepared` rows, for their blocks alone. Gives the rows too."""
     found, rules = registry(folder)
     keyed = {(one.point.device, STEP): [one.point] for _, _, one in samples[:DWELLINGS]}
-    ledger = Ledger(Gate(found, rules, RECIPIENT), keyed, {})
+    ledger = SlotLedger(RowAssignment(found, rules, RECIPIENT), keyed, {})
     head = BatchHead("G0000000000000", RECIPIENT, "DEMO-1")
     opening = partial(Spool.open, folder / "spool.db", b"k" * 32, head, 500_000_000)
     made = []
@@ -69,7 +69,7 @@ async def through(folder, samples, prepared=None):
             made.append((rows, marks))
             await thread.run(spool.append, rows, marks)
 
-        intake = Intake(append, flush=60)
+        intake = Ingest(append, flush=60)
         serving = asyncio.create_task(intake.serve())
         for n, slot, sample in samples:
             key = (sample.point.device, STEP)

@@ -19,8 +19,8 @@ from agent.channels import channels
 from agent.errors import Refused
 from agent.model import Point, Sample
 from agent.pipeline.groups import Groups
-from agent.pipeline.reading_cache import Indexes
-from agent.pipeline.row_assignment import Gate, Withholding
+from agent.pipeline.reading_cache import ReadingCache
+from agent.pipeline.row_assignment import RowAssignment, Withholding
 from agent.pipeline.sums import ConfiguredSums, Sums
 from agent.registry.aggregate import Group
 from agent.registry.background_change import beside
@@ -104,7 +104,7 @@ def planned(found):
 
 def remembered(found):
     """Seconds a reading through the pipeline's gate."""
-    gate = Gate(found, RULES, RECIPIENT)
+    gate = RowAssignment(found, RULES, RECIPIENT)
     points = {
         f"m-{name}-{n}": Point(f"m-{name}-{n}", "x", "1", "x", 1800, name, channels()[name].unit)
         for n in range(DWELLINGS)
@@ -121,7 +121,7 @@ def summed(found):
     """Seconds a reading through the gate and into the memory that sums are made of; and what it
     costs to close a slot of all of them.
     """
-    gate, indexes = Gate(found, RULES, RECIPIENT, withholds=True), Indexes(found)
+    gate, indexes = RowAssignment(found, RULES, RECIPIENT, withholds=True), ReadingCache(found)
     indexes.want(dict.fromkeys(CHANNELS, 1800), None)
     points = {
         f"m-{name}-{n}": Point(f"m-{name}-{n}", "x", "1", "x", 1800, name, channels()[name].unit)
@@ -157,7 +157,7 @@ def summed(found):
 
 def visible(found):
     """Whether a change is in the answer to the very next reading; and what a change costs."""
-    gate, label = Gate(found, RULES, RECIPIENT), f"A-{DWELLINGS - 1:03}"
+    gate, label = RowAssignment(found, RULES, RECIPIENT), f"A-{DWELLINGS - 1:03}"
     point = Point("m", "x", "1", "x", 1800, "heat", "kWh")
     serial = f"heat-{DWELLINGS - 1}"
     assert isinstance(gate.at(point, serial, NOW + 1800).series, Withholding)

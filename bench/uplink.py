@@ -33,7 +33,7 @@ from agent.model import Reading, SealedBatch, Series
 from agent.registry.place import mint
 from agent.tasks import end, keep_open
 from agent.uplink import transport
-from agent.uplink.base import Station
+from agent.uplink.base import GatewayFacts
 from agent.uplink.delivery_state import Delivery
 from agent.uplink.forward import forward
 from agent.uplink.outbox import SpoolOutbox
@@ -95,7 +95,7 @@ class Gateway:
         self.kind = transport(options.pop("transport"))
         self.settings = self.kind.Settings.model_validate({"recipient": RECIPIENT} | options)
         identity = far.fleet.gateway(GATEWAY, folder / "state") if far.fleet else None
-        self.station, self.delivery = Station(GATEWAY, identity), Delivery()
+        self.station, self.delivery = GatewayFacts(GATEWAY, identity), Delivery()
         self.sealed: list[SealedBatch] = []
         self.packing = self.kind.packing(self.settings, self.station)
 

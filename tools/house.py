@@ -1,6 +1,6 @@
 """What of the house style can be counted: `make house` shows it, `make check` refuses it.
 
-- A class name stands for one thing in `agent/` (`Settings` aside, one in each driver and transport).
+- A class name stands for one thing in `agent/`; `Settings` aside, one in each transport.
 - No variable, argument or attribute is called said, found, told, one or word(s); in comprehensions
   and lambdas a short name is allowed.
 - Citations of rules (docs/rules) that resolve to no clause.

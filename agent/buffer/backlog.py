@@ -10,7 +10,7 @@ from agent.buffer.outbox import BatchState
 if TYPE_CHECKING:
     from agent.buffer.database import Database
     from agent.buffer.outbox import Outbox
-    from agent.buffer.pending import Waiting
+    from agent.buffer.pending import PendingRows
     from agent.buffer.retracting import Retracting
     from agent.buffer.schema import Meta
     from agent.buffer.voided_rows import VoidedRows
@@ -64,7 +64,7 @@ class BacklogCount:
     def __init__(  # noqa: PLR0913, PLR0917 -- wherever a row may lie
         self,
         database: Database,
-        waiting: Waiting,
+        waiting: PendingRows,
         aside: VoidedRows,
         outbox: Outbox,
         retracting: Retracting,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from agent.buffer.database import Database
     from agent.buffer.outbox import Outbox
-    from agent.buffer.pending import Waiting
+    from agent.buffer.pending import PendingRows
 
 T = TypeVar("T")
 RESERVE_SHARE = 16
@@ -65,11 +65,11 @@ class DiskSpace(NamedTuple):
         return max(0, shutil.disk_usage(self.folder).free - self.reserve)
 
 
-class Room:
+class SpoolCapacity:
     """The cap of one spool and its way to commit."""
 
     def __init__(
-        self, database: Database, outbox: Outbox, waiting: Waiting, disk: DiskSpace, cap: int
+        self, database: Database, outbox: Outbox, waiting: PendingRows, disk: DiskSpace, cap: int
     ) -> None:
         self._database = database
         self._outbox = outbox

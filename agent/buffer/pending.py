@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from agent.buffer.database import Database
     from agent.buffer.keys import Sealer, SpoolKeys
-    from agent.buffer.person_keys import Owners
+    from agent.buffer.person_keys import PersonKeys
     from agent.buffer.schema import Meta
     from agent.buffer.series_ids import SeriesIds
     from agent.model import Reading
@@ -75,11 +75,11 @@ Broken = list[tuple[int, int]]
 """number and rows of each block that does not open"""
 
 
-class Waiting:
+class PendingRows:
     """Blocks of rows. Every change belongs inside a transaction of the caller's."""
 
     def __init__(
-        self, database: Database, keys: SpoolKeys, names: SeriesIds, owners: Owners, meta: Meta
+        self, database: Database, keys: SpoolKeys, names: SeriesIds, owners: PersonKeys, meta: Meta
     ) -> None:
         self._database = database
         self._box = keys.box("block")

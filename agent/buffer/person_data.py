@@ -14,8 +14,8 @@ from agent.buffer.voided_rows import SHARED
 
 if TYPE_CHECKING:
     from agent.buffer.outbox import Outbox
-    from agent.buffer.pending import Waiting
-    from agent.buffer.person_keys import Owners
+    from agent.buffer.pending import PendingRows
+    from agent.buffer.person_keys import PersonKeys
     from agent.buffer.voided_rows import VoidedRows
     from agent.model import Reading
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 class Holdings:
     """Changes nothing; what does not open is left to those who meet it when it is their turn."""
 
-    def __init__(self, waiting: Waiting, aside: VoidedRows, outbox: Outbox, owners: Owners) -> None:
+    def __init__(
+        self, waiting: PendingRows, aside: VoidedRows, outbox: Outbox, owners: PersonKeys
+    ) -> None:
         self._waiting, self._aside, self._outbox = waiting, aside, outbox
         self._owners = owners
 

@@ -30,7 +30,7 @@ def owner_of(series: Series) -> str | None:
     return (series.occupancy or series.place) if series.place[:1] == "D" else None
 
 
-class Owners:
+class PersonKeys:
     """Keys by number. Every change belongs inside a transaction of the caller's."""
 
     def __init__(self, database: Database, keys: SpoolKeys) -> None:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from agent.buffer.outbox import Outbox
-    from agent.buffer.pending import Broken, Waiting
-    from agent.buffer.person_keys import Owners
+    from agent.buffer.pending import Broken, PendingRows
+    from agent.buffer.person_keys import PersonKeys
     from agent.buffer.schema import Meta
     from agent.buffer.series_ids import SeriesIds
     from agent.buffer.taken_back import Takes
@@ -42,11 +42,11 @@ class Purge:
 
     def __init__(  # noqa: PLR0913, PLR0917 -- wherever a row may lie
         self,
-        waiting: Waiting,
+        waiting: PendingRows,
         aside: VoidedRows,
         outbox: Outbox,
         names: SeriesIds,
-        owners: Owners,
+        owners: PersonKeys,
         meta: Meta,
         write_off: Callable[[Broken], None],
     ) -> None:

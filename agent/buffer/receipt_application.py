@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agent.buffer.batch import BatchHead
     from agent.buffer.disclosures import DisclosureCounts
     from agent.buffer.outbox import Outbox
-    from agent.buffer.pending import Waiting
+    from agent.buffer.pending import PendingRows
     from agent.buffer.retracting import Retracting
     from agent.buffer.schema import Meta
     from agent.buffer.voided_rows import VoidedRows
@@ -39,12 +39,12 @@ class Plan:
     retracted: Sequence[tuple[str, int]] = ()
 
 
-class Settling:
+class ReceiptApplication:
     """Applies receipts to one spool."""
 
     def __init__(  # noqa: PLR0913, PLR0917 -- what a receipt may change
         self,
-        waiting: Waiting,
+        waiting: PendingRows,
         outbox: Outbox,
         aside: VoidedRows,
         retracting: Retracting,

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from agent.buffer.batch import BatchHead
     from agent.buffer.outbox import Outbox
-    from agent.buffer.pending import Choice, Waiting
-    from agent.buffer.person_keys import Owners
+    from agent.buffer.pending import Choice, PendingRows
+    from agent.buffer.person_keys import PersonKeys
     from agent.buffer.schema import Meta
     from agent.model import Reading, Series
 
@@ -62,7 +62,7 @@ class Sealing:
     """Makes batches; each call belongs inside one transaction of the caller's."""
 
     def __init__(
-        self, waiting: Waiting, outbox: Outbox, owners: Owners, meta: Meta, head: BatchHead
+        self, waiting: PendingRows, outbox: Outbox, owners: PersonKeys, meta: Meta, head: BatchHead
     ) -> None:
         self._waiting = waiting
         self._owners = owners

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from agent.buffer.database import Database
     from agent.buffer.downsampling import Midnight
-    from agent.buffer.pending import Broken, RowBlock, Waiting
+    from agent.buffer.pending import Broken, PendingRows, RowBlock
     from agent.buffer.schema import Meta
 
 BLOCKS = 3_000
@@ -49,7 +49,7 @@ class Shedding:
     def __init__(
         self,
         database: Database,
-        waiting: Waiting,
+        waiting: PendingRows,
         meta: Meta,
         write_off: Callable[[Broken], None],
     ) -> None:

@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING
 from agent.buffer.announcements import Announced
 from agent.buffer.backlog import BacklogCount
 from agent.buffer.batch import Stamp, read_audit
-from agent.buffer.capacity import AT_FIRST, DiskSpace, Room
+from agent.buffer.capacity import AT_FIRST, DiskSpace, SpoolCapacity
 from agent.buffer.database import Damaged, Database, set_aside, suspicion
 from agent.buffer.disclosures import DisclosureCounts, DisclosureTokens
 from agent.buffer.keys import SpoolKeys
 from agent.buffer.memory import provisional
 from agent.buffer.outbox import Outbox
-from agent.buffer.pending import Waiting
+from agent.buffer.pending import PendingRows
 from agent.buffer.periods import Periods, Wrong, wrong
 from agent.buffer.person_data import Holdings
-from agent.buffer.person_keys import Owners
+from agent.buffer.person_keys import PersonKeys
 from agent.buffer.purge import Purge
-from agent.buffer.receipt_application import UNREADABLE, Settling
+from agent.buffer.receipt_application import UNREADABLE, ReceiptApplication
 from agent.buffer.receipt_evaluation import Settled
 from agent.buffer.resending import Resending
 from agent.buffer.retracting import Retracting
@@ -147,18 +147,20 @@ class Spool:
         names = self._names = SeriesIds(database, keys)
         self._keys, self._rotation = keys, Rotation(database, keys)
         self._states = States(database, keys)
-        owners = self._owners = Owners(database, keys)
-        self._waiting = waiting = Waiting(database, keys, names, owners, meta)
+        owners = self._owners = PersonKeys(database, keys)
+        self._waiting = waiting = PendingRows(database, keys, names, owners, meta)
         self._aside = aside = VoidedRows(database, keys, names, owners, judged=judged)
         self._outbox = outbox = Outbox(database, keys, head.gateway, head.recipient, judged=judged)
-        self._room = Room(database, outbox, waiting, disk, self._cap)
+        self._room = SpoolCapacity(database, outbox, waiting, disk, self._cap)
         self._room.retractions = names.bases
         self._sealing = Sealing(waiting, outbox, owners, meta, head)
         self._retracting = Retracting(database, keys)
         self._disclosed = disclosed = DisclosureCounts(
             database, DisclosureTokens(keys), judged=judged
         )
-        self._settling = Settling(waiting, outbox, aside, self._retracting, disclosed, meta, head)
+        self._settling = ReceiptApplication(
+            waiting, outbox, aside, self._retracting, disclosed, meta, head
+        )
         write_off = self._sealing.write_off
         self._purge = purge = Purge(waiting, aside, outbox, names, owners, meta, write_off)
         self._holdings = Holdings(waiting, aside, outbox, owners)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.buffer.database import Damaged, Database, set_aside, suspicion
 from agent.buffer.keys import SealBroken, SpoolKeys
-from agent.buffer.person_keys import NOBODY, Owners
+from agent.buffer.person_keys import NOBODY, PersonKeys
 from agent.buffer.rotation import Rotation, SealedTable, see_that_it_opens
 from agent.errors import SpoolFull
 from agent.log_fields import LogEvent, fields
@@ -95,7 +95,7 @@ class UnassignedStore:
     def _furnish(self, path: Path, keys: SpoolKeys, *, judged: bool) -> None:
         see_that_it_opens(self._database, path, keys)
         self._keys, self._rotation = keys, Rotation(self._database, keys)
-        self._box, self._owners = keys.box("kept"), Owners(self._database, keys)
+        self._box, self._owners = keys.box("kept"), PersonKeys(self._database, keys)
         self._database.write(
             "CREATE TABLE IF NOT EXISTS kept(no INTEGER PRIMARY KEY, t1 INTEGER NOT NULL,"
             " n INTEGER NOT NULL, body BLOB NOT NULL, owner INTEGER NOT NULL DEFAULT 0)"

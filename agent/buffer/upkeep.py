@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from agent.buffer.announcements import Announced
     from agent.buffer.outbox import Outbox
-    from agent.buffer.pending import Waiting
+    from agent.buffer.pending import PendingRows
     from agent.buffer.purge import Purge, Step
     from agent.buffer.retracting import Retracting
     from agent.buffer.schema import Meta
@@ -40,7 +40,7 @@ class Upkeep:
 
     def __init__(  # noqa: PLR0913, PLR0917 -- wherever a row may lie
         self,
-        waiting: Waiting,
+        waiting: PendingRows,
         aside: VoidedRows,
         outbox: Outbox,
         sealing: Sealing,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from agent.buffer.database import Database
     from agent.buffer.keys import Sealer, SpoolKeys
-    from agent.buffer.person_keys import Owners
+    from agent.buffer.person_keys import PersonKeys
     from agent.buffer.series_ids import SeriesIds
     from agent.model import Reading
 
@@ -52,7 +52,13 @@ class VoidedRows:
     """Rows by the batch they were in. Every change belongs inside a transaction of the caller's."""
 
     def __init__(
-        self, database: Database, keys: SpoolKeys, names: SeriesIds, owners: Owners, *, judged: bool
+        self,
+        database: Database,
+        keys: SpoolKeys,
+        names: SeriesIds,
+        owners: PersonKeys,
+        *,
+        judged: bool,
     ) -> None:
         """`judged`: keep rows as the version before can read them."""
         self._database, self._names, self._owners = database, names, owners

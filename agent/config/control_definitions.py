@@ -7,7 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from agent.control.configured_control import Fitted
+from agent.control.configured_control import ConfiguredControl
 from agent.control.hold_record import Dog, WriteTarget
 from agent.control.settings import split
 from agent.drivers import family
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agent.model import Point
 
 
-def fits(config: Config) -> dict[str, Fitted]:
+def fits(config: Config) -> dict[str, ConfiguredControl]:
     """Every control by its name."""
     return {name: _fitted(config, name) for name in config.controls}
 
@@ -54,13 +54,13 @@ def slots(config: Config, where: WriteTarget) -> tuple[int | None, int | None]:
     return ordinary, emergency
 
 
-def _fitted(config: Config, name: str) -> Fitted:
+def _fitted(config: Config, name: str) -> ConfiguredControl:
     control = config.controls[name]
     where = place(config, control.point)
     ours = slots(config, where)
     restore = control.restore if isinstance(control.restore, Decimal) else None
     speaks_for = f"{where}{ours}{control.restore}{control.device_watchdog}"
-    return Fitted(
+    return ConfiguredControl(
         modality=config.modality(name),
         place=where,
         slots=ours,

@@ -10,30 +10,30 @@ from agent.control.hold_record import Phase
 from agent.control.model import LossRule, No, OrderCode, OrderState
 from agent.control.records import Outcome, Transaction
 from agent.control.report import end, refused, say
-from agent.control.setpoint import FAILSAFE, FOREVER, Want
+from agent.control.setpoint import FAILSAFE, FOREVER, Setpoint
 from agent.control.stop import OPTED_OUT_FOR, TRIED_FOR, opt_out
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from agent.control.configured_control import Fitted
-    from agent.control.context import Ground
+    from agent.control.configured_control import ConfiguredControl
+    from agent.control.context import ControlContext
     from agent.control.hold_record import HoldRecord
     from agent.control.model import AcceptedOrder
 
 
 def wanted(  # noqa: PLR0913, PLR0917 -- each says one thing about it
-    ground: Ground,
-    fit: Fitted,
+    ground: ControlContext,
+    fit: ConfiguredControl,
     jti: str,
     value: Decimal,
     until: tuple[float, float],
     slot: int | None,
-) -> Want:
+) -> Setpoint:
     """What is to stand at a control; `until`: by the wall clock, and seconds from now."""
     agreed = fit.modality
     seen = ground.journal.memo(fit.key).fallback
-    return Want(
+    return Setpoint(
         agreed.name, jti, fit.place, slot, value, fit.restore, *until, agreed.tolerance,
         never_raise=agreed.kind is LossRule.LIMIT,
         ramp=None if jti == FAILSAFE else agreed.ramp,
@@ -44,7 +44,11 @@ def wanted(  # noqa: PLR0913, PLR0917 -- each says one thing about it
 
 
 async def put(
-    ground: Ground, fit: Fitted, row: HoldRecord | None, want: Want, event: AcceptedOrder | None
+    ground: ControlContext,
+    fit: ConfiguredControl,
+    row: HoldRecord | None,
+    want: Setpoint,
+    event: AcceptedOrder | None,
 ) -> None:
     """Begin, change or refresh; `row`: what is held in that slot already."""
     plug = ground.world.plug(fit.place, want.slot)
@@ -65,7 +69,7 @@ async def put(
         await _failsafe(ground, row, found)
 
 
-async def _failsafe(ground: Ground, before: HoldRecord | None, now: HoldRecord) -> None:
+async def _failsafe(ground: ControlContext, before: HoldRecord | None, now: HoldRecord) -> None:
     """A failsafe that begins, or ends by an order: there is none of its own that could tell it."""
     was = before is not None and before.jti == FAILSAFE and before.phase is Phase.APPLIED
     if now.phase is not Phase.APPLIED or was == (now.jti == FAILSAFE):
@@ -82,7 +86,7 @@ async def _failsafe(ground: Ground, before: HoldRecord | None, now: HoldRecord) 
     await ground.world.note(Transaction(outcomes=[told]))
 
 
-def _tried_again(ground: Ground, event: AcceptedOrder, no: No) -> bool:
+def _tried_again(ground: ControlContext, event: AcceptedOrder, no: No) -> bool:
     """A device or disk that is silent for a moment costs an order a moment, not its life."""
     return (
         no.code in {OrderCode.DEVICE, OrderCode.STORAGE}
@@ -90,7 +94,9 @@ def _tried_again(ground: Ground, event: AcceptedOrder, no: No) -> bool:
     )
 
 
-async def _stands(ground: Ground, fit: Fitted, row: HoldRecord, want: Want) -> None:
+async def _stands(
+    ground: ControlContext, fit: ConfiguredControl, row: HoldRecord, want: Setpoint
+) -> None:
     if row.alarm:
         ground.alarms[fit.name] = row.alarm
     else:
@@ -107,7 +113,7 @@ async def _stands(ground: Ground, fit: Fitted, row: HoldRecord, want: Want) -> N
         await say(ground, begun, OrderState.STARTED, words, row.pre)
 
 
-async def _persons(ground: Ground, fit: Fitted, until: float) -> None:
+async def _persons(ground: ControlContext, fit: ConfiguredControl, until: float) -> None:
     """Somebody at the plant has taken over: lasts to the end of the event, or a day."""
     now = ground.world.now()
     lasts = max(0.0, until - now.wall) if until < FOREVER else OPTED_OUT_FOR

@@ -40,7 +40,7 @@ WIDTH = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class AuthorizationForm:
     """The same page twice."""
 
     name: str
@@ -48,9 +48,9 @@ class Sheet:
     english: str
 
 
-def sheet(building: str, options: Control, agreed: Modality, *, array: bool) -> Sheet:
+def sheet(building: str, options: Control, agreed: Modality, *, array: bool) -> AuthorizationForm:
     """What is agreed for one control, what stops it, what each loss means, and what risk stays."""
-    return Sheet(
+    return AuthorizationForm(
         agreed.name,
         _page(_french(building, options, agreed, array=array)),
         _page(_english(building, options, agreed, array=array)),

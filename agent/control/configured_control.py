@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class ConfiguredControl:
     """See the module."""
 
     modality: Modality

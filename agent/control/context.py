@@ -8,15 +8,15 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from agent.control.guard_extremes import Worst
+from agent.control.guard_extremes import GuardExtremes
 from agent.control.hold import Holder
 from agent.control.hold_record import Phase
 from agent.control.model import OrderState
 from agent.control.records import Transaction
 
 if TYPE_CHECKING:
-    from agent.control.configured_control import Fitted
-    from agent.control.dependencies import World
+    from agent.control.configured_control import ConfiguredControl
+    from agent.control.dependencies import ControlDependencies
     from agent.control.hold_record import HoldRecord
     from agent.control.journal import Journal
     from agent.control.model import AcceptedOrder
@@ -33,19 +33,19 @@ class Wait:
 
 
 @dataclass
-class Ground:
+class ControlContext:
     """See the module."""
 
     journal: Journal
-    world: World
-    fits: dict[str, Fitted]
+    world: ControlDependencies
+    fits: dict[str, ConfiguredControl]
     waits: dict[int, Wait] = field(default_factory=dict)
     """give-backs that are tried again, by row"""
     alarms: dict[str, str] = field(default_factory=dict)
     """what somebody must look at, by control"""
     words: dict[str, list[Moment]] = field(default_factory=dict)
     """what the centre has said since the last look, by control: the first and the latest word"""
-    worst: Worst = field(default_factory=Worst)
+    worst: GuardExtremes = field(default_factory=GuardExtremes)
     recovering: str = ""
     """why nothing begins: the journal can be read again, and is processed as at a start"""
     closing: bool = False
@@ -71,11 +71,11 @@ class Ground:
         fit = self.fits.get(row.control)
         return fit is not None and fit.key == row.key and fit.place == row.place
 
-    def rows(self, fit: Fitted) -> list[HoldRecord]:
+    def rows(self, fit: ConfiguredControl) -> list[HoldRecord]:
         """What is not given back at a control, as it is configured now."""
         return [row for row in self.journal.open_rows(fit.key) if self.mine(row)]
 
-    def barred(self, fit: Fitted) -> set[int | None]:
+    def barred(self, fit: ConfiguredControl) -> set[int | None]:
         """Slots in which something waits to be given back: what stands there may be ours, so that
         nothing begins over it as if it were what stood there before.
         """
@@ -86,7 +86,7 @@ class Ground:
             and not (self.mine(row) and row.phase is not Phase.RELEASING)
         }
 
-    def going(self, fit: Fitted) -> list[AcceptedOrder]:
+    def going(self, fit: ConfiguredControl) -> list[AcceptedOrder]:
         """What has begun at a control and is not over."""
         now = self.world.now().wall
         return [

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.control import ending, fallback, start, stop
-from agent.control.context import Ground
+from agent.control.context import ControlContext
 from agent.control.display import Display, telling
 from agent.control.due import LOOK, until_next
 from agent.control.execution import follow
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
     from decimal import Decimal
 
-    from agent.control.configured_control import Fitted
+    from agent.control.configured_control import ConfiguredControl
     from agent.control.decision_input import DecisionFacts
     from agent.control.stamps import Moment
     from agent.control.writer import JournalWriter
@@ -43,7 +43,7 @@ PRUNED_EVERY = 3600.0
 
 
 @dataclass
-class Keeper(Ground):
+class Controller(ControlContext):
     """See the module; what can be asked of it from outside, and its rounds."""
 
     writer: JournalWriter | None = None
@@ -150,7 +150,7 @@ class Keeper(Ground):
             with suppress(SpoolFull, StorageFailed):  # the next round does it
                 await self.world.read(self.journal.prune, now.wall)
 
-    def until_next(self, fit: Fitted) -> float:
+    def until_next(self, fit: ConfiguredControl) -> float:
         """Seconds until something is due at a control."""
         rows = self.journal.open_rows(fit.key)
         return until_next(self.world.now(), self.journal.of(fit.key), rows, self.waits)
@@ -172,7 +172,7 @@ class Keeper(Ground):
                 await self._tend(self.fits[name])
                 await self._show(self.fits[name])
 
-    async def _tend(self, fit: Fitted) -> None:
+    async def _tend(self, fit: ConfiguredControl) -> None:
         now = self.world.now()
         for event in self.journal.of(fit.key):
             if event.state is OrderState.SCHEDULED and now.trusted and now.wall >= event.end:
@@ -194,7 +194,7 @@ class Keeper(Ground):
             if not await fallback.fallen_back(self, fit, rows, now):
                 await follow(self, fit, rows, now)
 
-    async def _show(self, fit: Fitted) -> None:
+    async def _show(self, fit: ConfiguredControl) -> None:
         """Tell the operator in the BMS what we do."""
         if not fit.shown:
             return
@@ -224,11 +224,11 @@ class Keeper(Ground):
         for name in fallback.hear(self):
             self.wake(name)
 
-    def facts(self, fit: Fitted, now: Moment) -> DecisionFacts:
+    def facts(self, fit: ConfiguredControl, now: Moment) -> DecisionFacts:
         """What is known for a decision at one point."""
         return known(self, fit, now)
 
-    def forbidden(self, fit: Fitted) -> No | None:
+    def forbidden(self, fit: ConfiguredControl) -> No | None:
         """What forbids anything at a control now."""
         return stop.forbidden(self, fit)
 
@@ -250,7 +250,7 @@ class Keeper(Ground):
         """See `ending.abandon`."""
         return await ending.abandon(self, name, words)
 
-    async def opt_out(self, fit: Fitted, lasts: float, words: str) -> None:
+    async def opt_out(self, fit: ConfiguredControl, lasts: float, words: str) -> None:
         """See `stop.opt_out`."""
         async with self.lock(fit.name):
             await stop.opt_out(self, fit, lasts, words)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from agent.buffer.database import Database
     from agent.control.guard import GuardReading
     from agent.control.hold_record import HoldRecord, WriteTarget
-    from agent.control.point_access import Plug
+    from agent.control.point_access import PointAccess
     from agent.control.records import Transaction
     from agent.control.stamps import Moment
 
@@ -45,14 +45,14 @@ class Audit(Protocol):
 
 
 @dataclass
-class World:
+class ControlDependencies:
     """See the module. A part may be replaced while it is in use, so nobody keeps one."""
 
     now: Callable[[], Moment]
     zone: ZoneInfo
     look: Callable[[str, str], GuardReading | None]
     """what a point last said"""
-    plug: Callable[[WriteTarget, int | None], Plug]
+    plug: Callable[[WriteTarget, int | None], PointAccess]
     save: Save
     note: Note
     read: Callable[..., Awaitable[Any]]

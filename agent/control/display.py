@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from agent.control.hold_record import HoldRecord, WriteTarget
     from agent.control.model import AcceptedOrder
-    from agent.control.point_access import Plug
+    from agent.control.point_access import PointAccess
     from agent.control.stamps import Moment
     from agent.model import Value
 
@@ -44,7 +44,7 @@ class Display:
 
     async def show(
         self,
-        plug: Callable[[WriteTarget, int | None], Plug],
+        plug: Callable[[WriteTarget, int | None], PointAccess],
         row: HoldRecord | None,
         said: Mapping[str, Value | None],
         now: float,

@@ -19,12 +19,12 @@ from agent.control.stop import forbidden
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agent.control.configured_control import Fitted
-    from agent.control.context import Ground
+    from agent.control.configured_control import ConfiguredControl
+    from agent.control.context import ControlContext
     from agent.control.hold_record import HoldRecord
 
 
-async def cancel(ground: Ground, name: str, words: str, jti: str = "") -> list[str]:
+async def cancel(ground: ControlContext, name: str, words: str, jti: str = "") -> list[str]:
     """End one order, or (without `jti`) whatever stands or waits; gives what was ended.
 
     A failsafe that is ended so is not entered again before the next word of the centre.
@@ -45,7 +45,7 @@ async def cancel(ground: Ground, name: str, words: str, jti: str = "") -> list[s
     return ended
 
 
-async def let_go(ground: Ground, words: str, names: Iterable[str]) -> None:
+async def let_go(ground: ControlContext, words: str, names: Iterable[str]) -> None:
     """Give these controls back now; what has not begun stays scheduled.
 
     A limit falls back to its failsafe while the agent ends, for nobody hears the centre then.
@@ -53,7 +53,7 @@ async def let_go(ground: Ground, words: str, names: Iterable[str]) -> None:
     await asyncio.gather(*(_let_go(ground, words, ground.fits[name]) for name in names))
 
 
-async def _let_go(ground: Ground, words: str, fit: Fitted) -> None:
+async def _let_go(ground: ControlContext, words: str, fit: ConfiguredControl) -> None:
     async with ground.lock(fit.name):
         rows = ground.rows(fit)
         for event in ground.going(fit):
@@ -66,7 +66,7 @@ async def _let_go(ground: Ground, words: str, fit: Fitted) -> None:
             await give_back(ground, row.releasing(OrderState.ABORTED, words))
 
 
-async def abandon(ground: Ground, name: str, words: str) -> int:
+async def abandon(ground: ControlContext, name: str, words: str) -> int:
     """Close by hand what cannot be given back; gives how many rows. What stands there stays.
 
     Whatever is in force ends first, and what can be given back is.
@@ -89,11 +89,11 @@ async def abandon(ground: Ground, name: str, words: str) -> int:
     return len(left)
 
 
-def _of(ground: Ground, name: str) -> list[HoldRecord]:
+def _of(ground: ControlContext, name: str) -> list[HoldRecord]:
     return [row for row in ground.journal.rows.values() if row.control == name]
 
 
-async def _spend(ground: Ground, fit: Fitted) -> bool:
+async def _spend(ground: ControlContext, fit: ConfiguredControl) -> bool:
     """Leave the failsafe, not to be entered again before the next word of the centre."""
     memo = ground.journal.memo(fit.key)
     if not memo.watch.since:

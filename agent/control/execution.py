@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from decimal import Decimal
 
-    from agent.control.configured_control import Fitted
-    from agent.control.context import Ground
+    from agent.control.configured_control import ConfiguredControl
+    from agent.control.context import ControlContext
     from agent.control.hold_record import HoldRecord
     from agent.control.model import AcceptedOrder
     from agent.control.stamps import Moment
 
 
-async def follow(ground: Ground, fit: Fitted, rows: list[HoldRecord], now: Moment) -> None:
+async def follow(
+    ground: ControlContext, fit: ConfiguredControl, rows: list[HoldRecord], now: Moment
+) -> None:
     """Bring a point to the strongest order in time; give back what is held by no order."""
     barred = ground.barred(fit)
     going = [
@@ -53,7 +55,11 @@ async def follow(ground: Ground, fit: Fitted, rows: list[HoldRecord], now: Momen
 
 
 async def _choose(
-    ground: Ground, fit: Fitted, going: list[AcceptedOrder], rows: Sequence[HoldRecord], now: Moment
+    ground: ControlContext,
+    fit: ConfiguredControl,
+    going: list[AcceptedOrder],
+    rows: Sequence[HoldRecord],
+    now: Moment,
 ) -> AcceptedOrder | None:
     """The strongest that may go; one that begins is decided again, the others lose."""
     chosen = schedule.winner(going)
@@ -78,13 +84,13 @@ def may_go(event: AcceptedOrder, rows: Sequence[HoldRecord], now: Moment) -> boo
     return now.trusted
 
 
-def slot_of(fit: Fitted, event: AcceptedOrder) -> int | None:
+def slot_of(fit: ConfiguredControl, event: AcceptedOrder) -> int | None:
     """Our priority for an order. Pure."""
     return fit.slots[1] if event.order.emergency else fit.slots[0]
 
 
 def value_of(
-    event: AcceptedOrder, row: HoldRecord | None, fit: Fitted, now: Moment
+    event: AcceptedOrder, row: HoldRecord | None, fit: ConfiguredControl, now: Moment
 ) -> Decimal | None:
     """What is to stand there now by this order; None: it is given back. Pure."""
     target = event.order.value

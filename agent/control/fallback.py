@@ -16,8 +16,8 @@ from agent.control.stamps import elapsed
 from agent.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
-    from agent.control.configured_control import Fitted
-    from agent.control.context import Ground
+    from agent.control.configured_control import ConfiguredControl
+    from agent.control.context import ControlContext
     from agent.control.hold_record import HoldRecord
     from agent.control.model import Failsafe
     from agent.control.stamps import Moment
@@ -28,7 +28,7 @@ WRITTEN_EVERY = 600.0
 """seconds between two notes of how long a failsafe has been applied"""
 
 
-def hear(ground: Ground) -> list[str]:
+def hear(ground: ControlContext) -> list[str]:
     """A verified message of the centre has come; gives the limits whose failsafe applies.
 
     It counts at the next look at each limit: nobody else changes what is known of the centre.
@@ -42,7 +42,9 @@ def hear(ground: Ground) -> list[str]:
     return applied
 
 
-async def fallen_back(ground: Ground, fit: Fitted, rows: list[HoldRecord], now: Moment) -> bool:
+async def fallen_back(
+    ground: ControlContext, fit: ConfiguredControl, rows: list[HoldRecord], now: Moment
+) -> bool:
     """Apply the failsafe value while it is due; whether it is."""
     rule, memo = fit.modality.failsafe, ground.journal.memo(fit.key)
     if rule is None or memo.tested != fit.fingerprint:
@@ -56,7 +58,7 @@ async def fallen_back(ground: Ground, fit: Fitted, rows: list[HoldRecord], now: 
     return True
 
 
-async def _due(ground: Ground, fit: Fitted, rule: Failsafe, now: Moment) -> bool:
+async def _due(ground: ControlContext, fit: ConfiguredControl, rule: Failsafe, now: Moment) -> bool:
     """Step on what is known of the centre. What a start needs is kept on the disk; what was heard
     is not: a start begins with the failsafe whatever was heard before.
     """
@@ -87,7 +89,7 @@ async def _due(ground: Ground, fit: Fitted, rule: Failsafe, now: Moment) -> bool
     return watch.since is not None
 
 
-async def fall_back(ground: Ground, fit: Fitted, rows: list[HoldRecord]) -> None:
+async def fall_back(ground: ControlContext, fit: ConfiguredControl, rows: list[HoldRecord]) -> None:
     """Bring a limit to its failsafe value now."""
     assert fit.modality.failsafe is not None
     value, slot = fit.modality.failsafe.value, fit.slots[0]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from agent.control.model import Guard
 
 
-class Worst:
+class GuardExtremes:
     """By control, until it is asked for."""
 
     def __init__(self) -> None:

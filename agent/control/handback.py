@@ -13,12 +13,12 @@ from agent.errors import LinkLost, Refused, SpoolFull, StorageFailed, WriteRefus
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from agent.control.configured_control import Fitted
-    from agent.control.context import Ground
+    from agent.control.configured_control import ConfiguredControl
+    from agent.control.context import ControlContext
     from agent.control.hold_record import HoldRecord
 
 
-async def hand_back(ground: Ground, name: str, value: Decimal, words: str) -> list[str]:
+async def hand_back(ground: ControlContext, name: str, value: Decimal, words: str) -> list[str]:
     """Gives what is left to do. Raises Refused where the journal knows better, or where it cannot
     be ours.
     """
@@ -39,7 +39,9 @@ async def hand_back(ground: Ground, name: str, value: Decimal, words: str) -> li
         return [row.alarm for row in ground.journal.open_rows(fit.key)]
 
 
-async def _row(ground: Ground, fit: Fitted, value: Decimal, words: str) -> HoldRecord:
+async def _row(
+    ground: ControlContext, fit: ConfiguredControl, value: Decimal, words: str
+) -> HoldRecord:
     """What is written down before anything is done."""
     rows = ground.journal.open_rows(fit.key)
     if any(row.jti != orphan_values.HANDED for row in rows):

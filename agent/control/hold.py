@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from agent.control.hold_record import HoldRecord, Phase, same
 from agent.control.model import No, OrderCode, OrderState
 from agent.control.point_access import look_whole
-from agent.control.point_release import NOT_THERE, Giver
+from agent.control.point_release import NOT_THERE, PointRelease
 from agent.control.records import Transaction
 from agent.control.watchdog import beat, watched
 from agent.errors import SpoolFull, StorageFailed
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from agent.control.journal import Journal
     from agent.control.model import AcceptedOrder
-    from agent.control.point_access import Plug, Standing
+    from agent.control.point_access import PointAccess, Standing
     from agent.control.point_release import Around
-    from agent.control.setpoint import Want
+    from agent.control.setpoint import Setpoint
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +43,13 @@ class Holder:
         self, journal: Journal, world: Around, worst: Callable[[str], str] = lambda _: ""
     ) -> None:
         self._journal, self._world = journal, world
-        self._giver = Giver(journal, world, worst)
+        self._giver = PointRelease(journal, world, worst)
         self.release = self._giver.release
         """see `Giver.release`"""
 
-    async def begin(self, want: Want, plug: Plug, event: AcceptedOrder | None) -> HoldRecord | No:
+    async def begin(
+        self, want: Setpoint, plug: PointAccess, event: AcceptedOrder | None
+    ) -> HoldRecord | No:
         """Write for the first time, over what stands there, once that is on the disk."""
         try:
             standing = await look_whole(plug)
@@ -82,7 +84,7 @@ class Holder:
             return No(OrderCode.OVERRIDDEN, f"somebody else was writing to {want.place.name}")
         return written
 
-    def _base(self, want: Want, standing: Standing) -> Decimal | None:
+    def _base(self, want: Setpoint, standing: Standing) -> Decimal | None:
         """What the device followed before us: what stands now may be ours, in the other slot."""
         key = want.place.device, want.place.point
         for row in self._journal.open_rows(key):
@@ -90,7 +92,7 @@ class Holder:
                 return row.base
         return standing.effective if isinstance(standing.effective, Decimal) else None
 
-    async def change(self, row: HoldRecord, want: Want, plug: Plug) -> HoldRecord | None:
+    async def change(self, row: HoldRecord, want: Setpoint, plug: PointAccess) -> HoldRecord | None:
         """Another value, order or end for what is held already; None: it was a person's, closed.
 
         What is unchanged is refreshed where something else of ours stands there: the device fell
@@ -120,7 +122,9 @@ class Holder:
         assert saved is not None
         return await self._write(saved, plug)
 
-    async def check(self, row: HoldRecord, plug: Plug, *, write: bool = True) -> HoldRecord | None:
+    async def check(
+        self, row: HoldRecord, plug: PointAccess, *, write: bool = True
+    ) -> HoldRecord | None:
         """Look whether our value stands; a person's is left and ends the hold. `write`: refresh it.
 
         A device that does not answer is asked again at the next call.
@@ -139,7 +143,7 @@ class Holder:
         return await self._applied(row, standing)
 
     async def _taken_over(
-        self, row: HoldRecord, standing: Standing, plug: Plug
+        self, row: HoldRecord, standing: Standing, plug: PointAccess
     ) -> tuple[HoldRecord | None] | None:
         """What is left of a hold that somebody else has ended, in a tuple; None: nobody has."""
         ours = row.ours(standing.ours)
@@ -155,7 +159,7 @@ class Holder:
         return (await self.release(row.releasing(OrderState.OPTED_OUT, words), plug),)
 
     async def _write(
-        self, row: HoldRecord, plug: Plug, standing: Standing | None = None
+        self, row: HoldRecord, plug: PointAccess, standing: Standing | None = None
     ) -> HoldRecord | None:
         """Compare, write, read back, three times at most; None: it was a person's, closed.
 
@@ -181,7 +185,7 @@ class Holder:
         return await self._giver.saved(row.releasing(OrderState.FAILED, said))
 
     async def _written(
-        self, row: HoldRecord, plug: Plug
+        self, row: HoldRecord, plug: PointAccess
     ) -> tuple[HoldRecord, Standing | None, str]:
         """Write once and read back; what was read, and what is to be said of it.
 

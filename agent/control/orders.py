@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from agent.buffer.database import Database
-    from agent.control.configured_control import Fitted
-    from agent.control.controller import Keeper
+    from agent.control.configured_control import ConfiguredControl
+    from agent.control.controller import Controller
     from agent.control.model import ControlOrder, Grant
     from agent.trust.verify import Verified
 
@@ -41,10 +41,10 @@ DRAWS = random.SystemRandom()
 
 
 @dataclass
-class Desk:
+class Orders:
     """See the module. `run` makes a call in the journal's own thread."""
 
-    keeper: Keeper
+    keeper: Controller
     run: Callable[..., Awaitable[Any]]
     refuse: Callable[[Verified], None] = lambda _: None
     """has an order or a grant forgotten that may be on the disk though it was refused"""
@@ -305,7 +305,7 @@ class Desk:
         self._audit("control.ended", jti=said.jti, ref=ref, controls=known)
         return answer
 
-    def _may_end(self, verified: Verified, fit: Fitted) -> bool:
+    def _may_end(self, verified: Verified, fit: ConfiguredControl) -> bool:
         agreed = fit.modality
         could = verified.role in agreed.require or verified.role in CENTRE
         return could and verified.scope.covers(agreed.name, agreed.equipment)

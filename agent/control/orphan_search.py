@@ -15,15 +15,15 @@ from agent.errors import LinkLost, Refused, WriteRefused
 from agent.log_fields import LogEvent, fields
 
 if TYPE_CHECKING:
-    from agent.control.configured_control import Fitted
-    from agent.control.context import Ground
-    from agent.control.point_access import Plug
+    from agent.control.configured_control import ConfiguredControl
+    from agent.control.context import ControlContext
+    from agent.control.point_access import PointAccess
     from agent.model import Value
 
 log = logging.getLogger(__name__)
 
 
-async def sweep(ground: Ground, fit: Fitted) -> bool:
+async def sweep(ground: ControlContext, fit: ConfiguredControl) -> bool:
     """Whether it could be looked at: no order begins at a point before that.
 
     What is not ours by any record is looked at again at each round, until somebody has dealt with
@@ -56,7 +56,7 @@ async def sweep(ground: Ground, fit: Fitted) -> bool:
     return True
 
 
-async def _slot(ground: Ground, fit: Fitted, slot: int | None) -> str:
+async def _slot(ground: ControlContext, fit: ConfiguredControl, slot: int | None) -> str:
     """Gives what somebody must look at; empty: nothing."""
     memo, plug = ground.journal.memo(fit.key), ground.world.plug(fit.place, slot)
     if slot is None:
@@ -80,7 +80,7 @@ async def _slot(ground: Ground, fit: Fitted, slot: int | None) -> str:
     return ""
 
 
-def _register(fit: Fitted, found: Value | None) -> str:
+def _register(fit: ConfiguredControl, found: Value | None) -> str:
     if not orphan_values.could_be_ours(fit, found):
         return ""
     return (
@@ -89,7 +89,7 @@ def _register(fit: Fitted, found: Value | None) -> str:
     )
 
 
-async def _empty(plug: Plug, slot: int) -> None:
+async def _empty(plug: PointAccess, slot: int) -> None:
     await plug.write(None)
     left = (await plug.look()).ours
     if left is not None:

@@ -10,7 +10,7 @@ from agent.control.model import OrderState
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from agent.control.configured_control import Fitted
+    from agent.control.configured_control import ConfiguredControl
     from agent.control.point_access import Standing
     from agent.control.stamps import Moment
     from agent.model import Value
@@ -20,7 +20,7 @@ HANDED = "handed"
 LASTS = 120.0
 
 
-def could_be_ours(fit: Fitted, value: Value | None) -> bool:
+def could_be_ours(fit: ConfiguredControl, value: Value | None) -> bool:
     """Whether an order, the failsafe or the device's watchdog could have put it there."""
     if value is None or isinstance(value, str):
         return False
@@ -33,7 +33,9 @@ def could_be_ours(fit: Fitted, value: Value | None) -> bool:
     )  # fmt: skip
 
 
-def handed(fit: Fitted, standing: Standing, value: Decimal, words: str, now: Moment) -> HoldRecord:
+def handed(
+    fit: ConfiguredControl, standing: Standing, value: Decimal, words: str, now: Moment
+) -> HoldRecord:
     """The row that gives a register back to what a person says stood there."""
     assert standing.ours is not None
     return HoldRecord(

@@ -34,7 +34,7 @@ class Standing:
     """why what the device follows could not be read; nothing must be begun there then"""
 
 
-class Plug(Protocol):
+class PointAccess(Protocol):
     """A point as the hold needs it."""
 
     async def look(self, *, whole: bool = False) -> Standing:
@@ -49,7 +49,7 @@ class Plug(Protocol):
         ...
 
 
-async def look_whole(plug: Plug) -> Standing:
+async def look_whole(plug: PointAccess) -> Standing:
     """What stands there, what the device follows and which one it is.
 
     Raises WriteRefused also where what the device follows cannot be read.

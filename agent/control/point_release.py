@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from agent.control.hold_record import Dog, HoldRecord, WriteTarget
     from agent.control.journal import Journal
     from agent.control.model import AcceptedOrder
-    from agent.control.point_access import Plug, Standing
+    from agent.control.point_access import PointAccess, Standing
     from agent.control.stamps import Moment
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Around(Protocol):
         ...
 
     @property
-    def plug(self) -> Callable[[WriteTarget, int | None], Plug]:
+    def plug(self) -> Callable[[WriteTarget, int | None], PointAccess]:
         """A point in hand."""
         ...
 
@@ -67,7 +67,7 @@ class Around(Protocol):
         ...
 
 
-class Giver:
+class PointRelease:
     """See the module; the points are handed in, each call one point."""
 
     def __init__(
@@ -77,7 +77,7 @@ class Giver:
         self._worst = worst
         """what the guards of a control said at worst; forgotten by asking"""
 
-    async def release(self, row: HoldRecord, plug: Plug) -> HoldRecord | None:
+    async def release(self, row: HoldRecord, plug: PointAccess) -> HoldRecord | None:
         """Give back: only over a value of ours. None: it is over, and the device said so.
 
         The device's watchdog is called off in any case, unless something else is held by it: it

@@ -8,12 +8,12 @@ from agent.control.decision_input import DecisionFacts
 from agent.control.stamps import elapsed
 
 if TYPE_CHECKING:
-    from agent.control.configured_control import Fitted
-    from agent.control.context import Ground
+    from agent.control.configured_control import ConfiguredControl
+    from agent.control.context import ControlContext
     from agent.control.stamps import Moment
 
 
-def known(ground: Ground, fit: Fitted, now: Moment) -> DecisionFacts:
+def known(ground: ControlContext, fit: ConfiguredControl, now: Moment) -> DecisionFacts:
     """See the module."""
     journal, world = ground.journal, ground.world
     memo = journal.memo(fit.key)

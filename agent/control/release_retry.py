@@ -11,14 +11,14 @@ from agent.control.model import OrderState
 from agent.control.report import say
 
 if TYPE_CHECKING:
-    from agent.control.context import Ground
+    from agent.control.context import ControlContext
     from agent.control.hold_record import HoldRecord
 
 LONGEST_WAIT = 60.0
 """seconds between two attempts at a give-back"""
 
 
-async def give_back(ground: Ground, row: HoldRecord) -> None:
+async def give_back(ground: ControlContext, row: HoldRecord) -> None:
     """One attempt, when one is due."""
     now = ground.world.now().steady
     wait = ground.waits.setdefault(row.number, Wait())
@@ -36,11 +36,11 @@ async def give_back(ground: Ground, row: HoldRecord) -> None:
     ground.alarms[row.control] = f"not given back yet: {left.alarm}"
 
 
-async def _release(ground: Ground, row: HoldRecord) -> HoldRecord | None:
+async def _release(ground: ControlContext, row: HoldRecord) -> HoldRecord | None:
     return await ground.holder.release(row, ground.world.plug(row.place, row.slot))
 
 
-def _moved(ground: Ground, row: HoldRecord) -> HoldRecord | None:
+def _moved(ground: ControlContext, row: HoldRecord) -> HoldRecord | None:
     """The same row where its device is configured now; only one that says which it is."""
     fit = ground.fits.get(row.control)
     if fit is None or not row.identity or fit.key != row.key or fit.place == row.place:
@@ -50,7 +50,7 @@ def _moved(ground: Ground, row: HoldRecord) -> HoldRecord | None:
     return replace(row, place=fit.place, dog=fit.dog)
 
 
-async def over(ground: Ground, row: HoldRecord) -> None:
+async def over(ground: ControlContext, row: HoldRecord) -> None:
     """Nothing is in force for it any more: the planned give-back."""
     event = ground.journal.events.get((row.jti, row.control))
     if row.number not in ground.journal.rows:
@@ -63,7 +63,7 @@ async def over(ground: Ground, row: HoldRecord) -> None:
     await give_back(ground, row.releasing(outcome, ""))
 
 
-async def give_strangers_back(ground: Ground) -> None:
+async def give_strangers_back(ground: ControlContext) -> None:
     """Give back what is held by no control that is configured now."""
     for row in list(ground.journal.rows.values()):
         if not ground.mine(row):

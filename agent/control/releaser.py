@@ -23,7 +23,7 @@ from agent.control.journal import Journal
 from agent.control.journal_copy import OPEN
 from agent.control.model import OrderState
 from agent.control.point_access import LinePlug
-from agent.control.setpoint import FAILSAFE, FOREVER, Want
+from agent.control.setpoint import FAILSAFE, FOREVER, Setpoint
 from agent.errors import AgentError, LinkLost, Refused, StorageFailed
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from agent.control.dependencies import Audit, Note, Save
     from agent.control.hold_record import HoldRecord, WriteTarget
     from agent.control.journal_copy import Copied, JournalCopy
-    from agent.control.point_access import Plug
+    from agent.control.point_access import PointAccess
     from agent.control.records import Transaction
     from agent.control.stamps import Moment
 
@@ -53,7 +53,7 @@ class Alone:
     """What of the world is left when the agent is dead."""
 
     now: Callable[[], Moment]
-    plug: Callable[[WriteTarget, int | None], Plug]
+    plug: Callable[[WriteTarget, int | None], PointAccess]
     save: Save
     note: Note
     audit: Audit = lambda _kind, _body: None
@@ -234,7 +234,7 @@ def _lost(rows: list[HoldRecord], found: dict[int, Given], words: str) -> None:
 
 async def _row(holder: Holder, plug: LinePlug, row: HoldRecord, limits: bool) -> Given:
     if row.failsafe is not None and row.phase is not Phase.RELEASING and not limits:
-        want = Want(
+        want = Setpoint(
             row.control, FAILSAFE, row.place, row.slot, row.failsafe, row.restore, FOREVER, FOREVER,
             row.tolerance, never_raise=True,
         )  # fmt: skip

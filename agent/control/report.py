@@ -10,12 +10,12 @@ from agent.control.model import OrderState
 from agent.control.records import FINAL, Outcome, Transaction
 
 if TYPE_CHECKING:
-    from agent.control.context import Ground
+    from agent.control.context import ControlContext
     from agent.control.model import AcceptedOrder, No
     from agent.model import Value
 
 
-async def refused(ground: Ground, event: AcceptedOrder, no: No) -> None:
+async def refused(ground: ControlContext, event: AcceptedOrder, no: No) -> None:
     """It was accepted, and is not done after all."""
     order = event.order
     body = {"jti": order.jti, "control": order.control, "code": str(no)}
@@ -26,7 +26,7 @@ async def refused(ground: Ground, event: AcceptedOrder, no: No) -> None:
     )
 
 
-async def end(ground: Ground, event: AcceptedOrder, state: OrderState, words: str) -> None:
+async def end(ground: ControlContext, event: AcceptedOrder, state: OrderState, words: str) -> None:
     """It is over without a give-back of its own, or before one."""
     if event.state in FINAL and event.state is not OrderState.SUPERSEDED:
         return
@@ -34,7 +34,11 @@ async def end(ground: Ground, event: AcceptedOrder, state: OrderState, words: st
 
 
 async def say(
-    ground: Ground, event: AcceptedOrder, state: OrderState, words: str, pre: Value | None = None
+    ground: ControlContext,
+    event: AcceptedOrder,
+    state: OrderState,
+    words: str,
+    pre: Value | None = None,
 ) -> None:
     """Keep and report a state, with the power before (of a begin) or after.
 

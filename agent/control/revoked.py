@@ -12,8 +12,8 @@ from agent.control.report import end
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from agent.control.configured_control import Fitted
-    from agent.control.context import Ground
+    from agent.control.configured_control import ConfiguredControl
+    from agent.control.context import ControlContext
     from agent.control.hold_record import HoldRecord
     from agent.control.model import AcceptedOrder, Grant
     from agent.control.stamps import Moment
@@ -45,7 +45,9 @@ def taken_back(
     return None
 
 
-async def end_withdrawn(ground: Ground, fit: Fitted, rows: list[HoldRecord]) -> list[HoldRecord]:
+async def end_withdrawn(
+    ground: ControlContext, fit: ConfiguredControl, rows: list[HoldRecord]
+) -> list[HoldRecord]:
     """End what stands on a word that was taken back; gives the rows that stay."""
     journal, now = ground.journal, ground.world.now()
     for event in journal.of(fit.key):

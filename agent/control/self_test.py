@@ -16,7 +16,7 @@ from agent.control.model import No
 from agent.control.point_access import look_whole
 from agent.control.probe import probe
 from agent.control.records import Transaction
-from agent.control.setpoint import Want
+from agent.control.setpoint import Setpoint
 from agent.control.stop import forbidden
 from agent.control.watchdog import watched
 from agent.control.watchdog_test import longest, run_out
@@ -25,10 +25,10 @@ from agent.errors import Refused
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from agent.control.configured_control import Fitted
-    from agent.control.context import Ground
+    from agent.control.configured_control import ConfiguredControl
+    from agent.control.context import ControlContext
     from agent.control.hold_record import HoldRecord
-    from agent.control.point_access import Plug
+    from agent.control.point_access import PointAccess
     from agent.control.watchdog_test import Fallen
 
     Say = Callable[[str], Awaitable[None]]
@@ -58,9 +58,9 @@ class Passed:
 class Bench:
     """One test under way."""
 
-    ground: Ground
-    want: Want
-    plug: Plug
+    ground: ControlContext
+    want: Setpoint
+    plug: PointAccess
     say: Say
 
     @property
@@ -69,7 +69,7 @@ class Bench:
         return self.ground.world.now().steady
 
 
-async def trial(ground: Ground, fit: Fitted, say: Say) -> Passed:
+async def trial(ground: ControlContext, fit: ConfiguredControl, say: Say) -> Passed:
     """Try a control; nothing else may be held there. Raises Refused where it does not pass."""
     if ground.journal.open_rows(fit.key):
         raise Refused(f"{fit.name} is held now: `gardien control release` first")
@@ -99,9 +99,9 @@ async def trial(ground: Ground, fit: Fitted, say: Say) -> Passed:
     return Passed(bench.want.value, applied, released, recovered, memo.fell_back_s)
 
 
-def _wanted(ground: Ground, fit: Fitted, value: Decimal) -> Want:
+def _wanted(ground: ControlContext, fit: ConfiguredControl, value: Decimal) -> Setpoint:
     lasts = LASTS + (4 * longest(fit.dog) if fit.dog else 0.0)
-    return Want(
+    return Setpoint(
         fit.name, TEST, fit.place, fit.slots[0], value, fit.restore,
         ground.world.now().wall + lasts, lasts, fit.modality.tolerance,
         fallback=fit.fallback, dog=fit.dog,
@@ -129,7 +129,7 @@ async def _from_the_journal(bench: Bench) -> float:
     return bench.steady - pulled
 
 
-async def _by_itself(bench: Bench, fit: Fitted) -> Fallen:
+async def _by_itself(bench: Bench, fit: ConfiguredControl) -> Fallen:
     row = await _begun(bench)
     fallen = await run_out(bench.ground, fit, row, bench.say)
     row = row.knowing(fallen.value)
@@ -139,7 +139,7 @@ async def _by_itself(bench: Bench, fit: Fitted) -> Fallen:
     return fallen
 
 
-async def _free(ground: Ground, fit: Fitted) -> tuple[int, ...]:
+async def _free(ground: ControlContext, fit: ConfiguredControl) -> tuple[int, ...]:
     """Our priorities there, all of which must be empty: what stands there later is then ours."""
     slots = [fit.slots[0], *([fit.slots[1]] if fit.modality.limits.emergency else [])]
     free = []
@@ -167,7 +167,7 @@ async def _begun(bench: Bench) -> HoldRecord:
     return row
 
 
-async def _released(holder: Holder, row: HoldRecord, plug: Plug) -> None:
+async def _released(holder: Holder, row: HoldRecord, plug: PointAccess) -> None:
     left = await holder.release(row, plug)
     if left is not None:
         raise Refused(f"it is not given back: {left.alarm}; the agent goes on trying")

@@ -20,7 +20,7 @@ FOREVER = math.inf
 
 
 @dataclass(frozen=True, slots=True)
-class Want:
+class Setpoint:
     """What is to stand at a point, and until when."""
 
     control: str

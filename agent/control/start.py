@@ -21,8 +21,8 @@ from agent.control.stop import forbidden
 from agent.errors import LinkLost, Refused
 
 if TYPE_CHECKING:
-    from agent.control.configured_control import Fitted
-    from agent.control.context import Ground
+    from agent.control.configured_control import ConfiguredControl
+    from agent.control.context import ControlContext
     from agent.control.hold_record import HoldRecord
     from agent.control.model import AcceptedOrder
 
@@ -30,7 +30,7 @@ ASKED_WITHIN = 10.0
 """seconds that a start waits for the guards of a limit"""
 
 
-async def recover(ground: Ground) -> None:
+async def recover(ground: ControlContext) -> None:
     """Release, or bring to its failsafe, every open row; then look for what stands there without
     one. Before any uplink is opened, and once a journal can be read again that could not be.
     """
@@ -49,25 +49,25 @@ async def recover(ground: Ground) -> None:
     await asyncio.gather(*(_sweep(ground, fit) for fit in ground.fits.values()))
 
 
-async def _sweep(ground: Ground, fit: Fitted) -> None:
+async def _sweep(ground: ControlContext, fit: ConfiguredControl) -> None:
     async with ground.lock(fit.name):
         await sweep(ground, fit)
 
 
-def _open(ground: Ground, event: AcceptedOrder) -> bool:
+def _open(ground: ControlContext, event: AcceptedOrder) -> bool:
     return any(
         (row.jti, row.control) == (event.order.jti, event.order.control)
         for row in list(ground.journal.rows.values())
     )
 
 
-async def _recover(ground: Ground, row: HoldRecord) -> None:
+async def _recover(ground: ControlContext, row: HoldRecord) -> None:
     async with ground.lock(row.control):
         if row.number in ground.journal.rows:  # nobody has given it back meanwhile
             await _left(ground, row)
 
 
-async def _left(ground: Ground, row: HoldRecord) -> None:
+async def _left(ground: ControlContext, row: HoldRecord) -> None:
     event = ground.journal.events.get((row.jti, row.control))
     fit = ground.fits.get(row.control)
     if fit is not None and await _stays_limited(ground, fit, row):
@@ -81,7 +81,7 @@ async def _left(ground: Ground, row: HoldRecord) -> None:
     await give_back(ground, row.releasing(outcome, "restart"))
 
 
-async def _stays_limited(ground: Ground, fit: Fitted, row: HoldRecord) -> bool:
+async def _stays_limited(ground: ControlContext, fit: ConfiguredControl, row: HoldRecord) -> bool:
     ours = ground.mine(row) and row.slot == fit.slots[0] and row.phase is not Phase.RELEASING
     if not ours or not ground.journal.memo(fit.key).watch.since:
         return False
@@ -89,7 +89,7 @@ async def _stays_limited(ground: Ground, fit: Fitted, row: HoldRecord) -> bool:
     return forbidden(ground, fit) is None
 
 
-async def _ask(ground: Ground, fit: Fitted) -> None:
+async def _ask(ground: ControlContext, fit: ConfiguredControl) -> None:
     """At a start nobody has read the guards yet; what does not answer counts as tripped."""
     if ground.world.ask is not None:
         with suppress(LinkLost, Refused, TimeoutError):

@@ -17,8 +17,8 @@ from agent.control.stamps import elapsed
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agent.control.configured_control import Fitted
-    from agent.control.context import Ground
+    from agent.control.configured_control import ConfiguredControl
+    from agent.control.context import ControlContext
     from agent.control.hold_record import HoldRecord
 
 TRIED_FOR = 60.0
@@ -27,7 +27,7 @@ OPTED_OUT_FOR = 86_400.0
 """seconds for which nothing begins after somebody took over where no event was in force"""
 
 
-def forbidden(ground: Ground, fit: Fitted) -> No | None:
+def forbidden(ground: ControlContext, fit: ConfiguredControl) -> No | None:
     """What forbids anything at a control now, the failsafe of a limit too."""
     if why := ground.recovering or ground.world.failing():
         return No(OrderCode.STORAGE, why)
@@ -38,7 +38,9 @@ def forbidden(ground: Ground, fit: Fitted) -> No | None:
     return tripped(agreed.guards, look) or inhibited(agreed, look)
 
 
-async def stop(ground: Ground, fit: Fitted, rows: Iterable[HoldRecord], no: No) -> None:
+async def stop(
+    ground: ControlContext, fit: ConfiguredControl, rows: Iterable[HoldRecord], no: No
+) -> None:
     """Give all back for this reason; a guard that ended something locks out for the agreed rest."""
     state = OrderState.OPTED_OUT if no.code is OrderCode.OVERRIDDEN else OrderState.ABORTED
     guarded = no.code is OrderCode.GUARD
@@ -56,14 +58,14 @@ async def stop(ground: Ground, fit: Fitted, rows: Iterable[HoldRecord], no: No) 
         await ground.remember(fit.key, replace(memo, locked=ground.world.now(), lock_lasts=gap))
 
 
-async def refuse_due(ground: Ground, fit: Fitted, no: No) -> None:
+async def refuse_due(ground: ControlContext, fit: ConfiguredControl, no: No) -> None:
     """Refuse what should have begun by now; a sensor that is silent for a moment costs nothing."""
     for event in schedule.in_time(ground.journal.of(fit.key), ground.world.now().wall - TRIED_FOR):
         if event.state is OrderState.SCHEDULED and not event.began:
             await refused(ground, event, no)
 
 
-async def opt_out(ground: Ground, fit: Fitted, lasts: float, words: str) -> None:
+async def opt_out(ground: ControlContext, fit: ConfiguredControl, lasts: float, words: str) -> None:
     """Nothing is done at this point for so many seconds."""
     memo, now = ground.journal.memo(fit.key), ground.world.now()
     memo = replace(memo, opted_out=now, opt_lasts=lasts, opt_words=words)

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.control.hold_record import Dog, HoldRecord, WriteTarget
-    from agent.control.point_access import Plug
+    from agent.control.point_access import PointAccess
     from agent.model import Value
 
-    Plugs = Callable[[WriteTarget, int | None], Plug]
+    Plugs = Callable[[WriteTarget, int | None], PointAccess]
     Known = tuple[Value | None, Value | None]
 ASIDE: None = None
 """a watchdog is a register: it has no priorities"""

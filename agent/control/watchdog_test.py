@@ -19,8 +19,8 @@ from agent.errors import Refused
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from agent.control.configured_control import Fitted
-    from agent.control.context import Ground
+    from agent.control.configured_control import ConfiguredControl
+    from agent.control.context import ControlContext
     from agent.control.hold_record import Dog, HoldRecord
     from agent.model import Value
 
@@ -50,7 +50,9 @@ def longest(dog: Dog) -> float:
     return timeout(dog) * SLACK + LATE
 
 
-async def run_out(ground: Ground, fit: Fitted, row: HoldRecord, say: Say) -> Fallen:
+async def run_out(
+    ground: ControlContext, fit: ConfiguredControl, row: HoldRecord, say: Say
+) -> Fallen:
     """Wait until the device has fallen back by itself. Raises Refused where it does not, in time
     and to the value that was said; LinkLost, WriteRefused.
     """
@@ -70,7 +72,7 @@ async def run_out(ground: Ground, fit: Fitted, row: HoldRecord, say: Say) -> Fal
     return _judged(fit, row, fallen)
 
 
-async def _watch(ground: Ground, fit: Fitted, row: HoldRecord) -> Fallen | None:
+async def _watch(ground: ControlContext, fit: ConfiguredControl, row: HoldRecord) -> Fallen | None:
     assert row.dog is not None
     began, plug = ground.world.now().steady, ground.world.plug(row.place, row.slot)
     between = min(5.0, max(0.25, timeout(row.dog) / 20))
@@ -85,7 +87,9 @@ async def _watch(ground: Ground, fit: Fitted, row: HoldRecord) -> Fallen | None:
     return None
 
 
-async def _leave_alone(ground: Ground, fit: Fitted, row: HoldRecord) -> Fallen | None:
+async def _leave_alone(
+    ground: ControlContext, fit: ConfiguredControl, row: HoldRecord
+) -> Fallen | None:
     assert row.dog is not None
     await beat(ground.world.plug, row)
     left, began = longest(row.dog), ground.world.now().steady
@@ -100,13 +104,13 @@ def _held(row: HoldRecord, value: Value | None) -> bool:
     return any(same(value, one, row.tolerance) for one in row.known)
 
 
-def _fallen(fit: Fitted, value: Value | None, seconds: float) -> Fallen:
+def _fallen(fit: ConfiguredControl, value: Value | None, seconds: float) -> Fallen:
     if not isinstance(value, Decimal):
         raise Refused(f"{fit.name} fell back to {value}, which is no number")
     return Fallen(seconds, value)
 
 
-def _judged(fit: Fitted, row: HoldRecord, fallen: Fallen) -> Fallen:
+def _judged(fit: ConfiguredControl, row: HoldRecord, fallen: Fallen) -> Fallen:
     assert row.dog is not None
     said = row.fallback
     if said is not None and not same(fallen.value, said, row.tolerance):

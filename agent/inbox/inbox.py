@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.clock import Clock
-    from agent.inbox.registry_adapter import Papers
+    from agent.inbox.registry_adapter import RegistryAdapter
     from agent.trust.signer import Member
     from agent.trust.store import TrustStore
     from agent.trust.trust_list import TrustList
@@ -70,13 +70,13 @@ SQLITE_NO_ROOM = {
 SQLITE_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
-class Reception:
+class Inbox:
     """See the module."""
 
     def __init__(  # noqa: PLR0913, PLR0917 -- each a part of its own
         self,
         book: TrustStore,
-        papers: Papers,
+        papers: RegistryAdapter,
         clock: Clock,
         audience: Audience,
         audit: Callable[[str, Mapping[str, Any]], None],

@@ -33,7 +33,7 @@ COLLECTOR = "consent_collector"
 
 
 @dataclass(frozen=True, slots=True)
-class Papers:
+class RegistryAdapter:
     """Puts signed facts into the registry."""
 
     registry: Registry

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.errors import NotRecorded
 from agent.inbox.audit_thinning import Repeated
-from agent.inbox.inbox import Reception
+from agent.inbox.inbox import Inbox
 from agent.log_fields import LogEvent, fields
 from agent.storage import volatile
 from agent.trust.audit import FOLDER, Broken, Chain
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from agent.clock import Clock
-    from agent.inbox.registry_adapter import Papers
+    from agent.inbox.registry_adapter import RegistryAdapter
     from agent.registry.identity import Identity
     from agent.registry.registry import Registry
     from agent.trust.settings import TrustSettings
@@ -59,7 +59,7 @@ def _by_others(type_: str) -> bool:
     return type_.startswith(("object.", "control.")) and type_ not in BY_PEOPLE_HERE
 
 
-class Notes:
+class AuditNotes:
     """Writes decisions into the chain; a disk that does not take them stops nothing.
 
     Of what others cause, repeated refusals are counted (agent/inbox/audit_thinning.py), and nothing
@@ -163,9 +163,9 @@ class Notes:
                 self("registry", {"revision": revision, "ids": of[:100], "count": len(of)})
 
 
-def open_notes(state: Path, clock: Clock, identity: Identity | None, *, moved: bool) -> Notes:
+def open_notes(state: Path, clock: Clock, identity: Identity | None, *, moved: bool) -> AuditNotes:
     """Open the chain, and write down who we are if that is not what it says."""
-    notes = Notes(Chain(state, clock.now), clock.steady)
+    notes = AuditNotes(Chain(state, clock.now), clock.steady)
     if notes.chain.torn:
         notes("audit.torn", {"bytes": notes.chain.torn})
     if identity is not None:
@@ -184,14 +184,14 @@ def open_reception(  # noqa: PLR0913, PLR0917 -- each a part of its own
     identity: Identity,
     building: str | None,
     trust: TrustSettings,
-    papers: Papers,
+    papers: RegistryAdapter,
     clock: Clock,
-    notes: Notes,
-) -> Iterator[Reception]:
+    notes: AuditNotes,
+) -> Iterator[Inbox]:
     """Open the book of authority."""
     key = Key.of(identity.signing_key.public_key())
     with TrustStore.open(state / FILE, volatile(state)) as book:
-        yield Reception(
+        yield Inbox(
             book,
             papers,
             clock,

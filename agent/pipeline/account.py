@@ -8,16 +8,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from agent.model import MarkKey, Reading
-    from agent.pipeline.ingest import Intake
-    from agent.pipeline.slots import Ledger
+    from agent.pipeline.ingest import Ingest
+    from agent.pipeline.slots import SlotLedger
     from agent.tasks import Faults
 
 
 class SlotAccount(NamedTuple):
     """Its slots, and the room in front of its spool."""
 
-    ledger: Ledger
-    intake: Intake
+    ledger: SlotLedger
+    intake: Ingest
 
     def take(self, key: MarkKey, change: Callable[[], Sequence[Reading]], faults: Faults) -> bool:
         """Make the rows of a change of the ledger at one mark, and hand them over with the mark, at

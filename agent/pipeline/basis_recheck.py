@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from agent.model import Reading, Retraction, Series
-    from agent.pipeline.row_assignment import Gate
+    from agent.pipeline.row_assignment import RowAssignment
 
 
 class _RecipientBases(NamedTuple):
@@ -27,7 +27,7 @@ class _RecipientBases(NamedTuple):
 class RegistryBases:
     """The registry in the words of the spool. `stands` is asked from the spool's thread, too."""
 
-    def __init__(self, gate: Callable[[], Gate], closed: Callable[[], int] = int) -> None:
+    def __init__(self, gate: Callable[[], RowAssignment], closed: Callable[[], int] = int) -> None:
         self._gate, self._closed = gate, closed
         """the one of now: a new configuration brings a new one; and the last slot that is closed,
         where that lies ahead of the clock, else 0

@@ -77,7 +77,7 @@ def _after(row: Reading) -> int:
     return row.t + row.span * row.series.step
 
 
-class Intake:
+class Ingest:
     """Rows and marks on their way to one spool; a row counts as accepted once `append` returned."""
 
     def __init__(  # noqa: PLR0913, PLR0917 -- the last ones have defaults

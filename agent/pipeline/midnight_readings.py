@@ -34,7 +34,7 @@ QUARTER = 900
 """seconds: midnight is a multiple of it in every zone"""
 
 
-class Registers:
+class MidnightReadings:
     """The way onto a shelf of their own, and from there to the manager."""
 
     def __init__(self, registry: Registry, shelf: UnassignedStore, thread: OneThread) -> None:

@@ -18,8 +18,8 @@ from agent.pipeline.interval import Intervals
 from agent.pipeline.means import Means
 from agent.pipeline.slots import multiplier
 from agent.pipeline.timetable import choose, running_slot
-from agent.pipeline.undated_readings import Undated, UndatedRead
-from agent.pipeline.validation import Judge
+from agent.pipeline.undated_readings import UndatedRead, UndatedReadings
+from agent.pipeline.validation import Validation
 from agent.tasks import Faults, together
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from agent.pipeline.device import Device
     from agent.pipeline.device_read import Identified
     from agent.pipeline.history_backfill import DownGap
-    from agent.pipeline.midnight_readings import Registers
-    from agent.pipeline.reading_cache import Indexes
-    from agent.pipeline.unassigned import Unclaimed
+    from agent.pipeline.midnight_readings import MidnightReadings
+    from agent.pipeline.reading_cache import ReadingCache
+    from agent.pipeline.unassigned import UnassignedReadings
 
 LOOK = 1.0
 """seconds between two looks at the clock while nothing is due"""
@@ -56,9 +56,9 @@ class Poller:
         clock: Clock,
         identified: Identified,
         zone: ZoneInfo | None = None,
-        unclaimed: Unclaimed | None = None,
-        registers: Registers | None = None,
-        indexes: Indexes | None = None,
+        unclaimed: UnassignedReadings | None = None,
+        registers: MidnightReadings | None = None,
+        indexes: ReadingCache | None = None,
         faults: Faults | None = None,
     ) -> None:
         self._faults = faults or Faults()
@@ -69,12 +69,12 @@ class Poller:
         """what sums over dwellings are made of"""
         self.link, self.accounts, self.clock, self.zone = link, accounts, clock, zone
         self.devices = {device.name: device for device in devices}
-        self._judge, self._intervals, self._means = Judge(), Intervals(zone), Means(zone)
+        self._judge, self._intervals, self._means = Validation(), Intervals(zone), Means(zone)
         self._asking = DeviceReader(link, clock, identified, self._begin_anew, zone, self._faults)
         self._closed: dict[MarkKey, int | None] = {
             key: self._last_closed(key) for device in devices for key in sorted(device.keys)
         }
-        self.undated = Undated()
+        self.undated = UndatedReadings()
         self._aside: dict[MarkKey, int | None] = dict.fromkeys(self._closed)
         self._began = clock.steady()
         self._resumed = clock.dates
@@ -394,7 +394,7 @@ class Poller:
         """Slots after these were closed by a wrong clock, and the accounts' marks were set back:
         compare nothing with what was read since.
         """
-        self._judge, self._intervals = Judge(), Intervals(self.zone)
+        self._judge, self._intervals = Validation(), Intervals(self.zone)
         self._means = Means(self.zone)
         self._owed.clear()
         for key in self._closed:

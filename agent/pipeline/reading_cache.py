@@ -34,7 +34,7 @@ class MeterIndex(NamedTuple):
     value: Decimal
 
 
-class Indexes:
+class ReadingCache:
     """The indexes of the last day and two slots more, by channel, slot and dwelling."""
 
     def __init__(self, registry: Registry) -> None:

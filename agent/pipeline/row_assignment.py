@@ -80,7 +80,7 @@ class _PointAssignment(NamedTuple):
     answer: Assignment
 
 
-class Gate:
+class RowAssignment:
     """The registry's answers for one recipient, asked once per stretch in which nothing changes.
 
     `withholds`: the recipient wants a row, without value, where one is held back.

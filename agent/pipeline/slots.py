@@ -10,7 +10,7 @@ from agent.channels import channels
 from agent.model import Flag, MarkKey, Quality, Range, Reading, Series, SlotMark, ValueKind, Why
 from agent.pipeline.history_backfill import DownGap
 from agent.pipeline.meter_exchange import Exchanges
-from agent.pipeline.row_assignment import Gate, Withholding
+from agent.pipeline.row_assignment import RowAssignment, Withholding
 from agent.pipeline.states import news, only
 from agent.pipeline.timetable import following, is_slot, length, running_slot, spans, within
 from agent.registry.dates import DAY, slot_before
@@ -64,12 +64,12 @@ class _Slot(NamedTuple):
     """the Unix second at which rows out of schedule are made"""
 
 
-class Ledger:
+class SlotLedger:
     """The slots of all devices for one recipient, closed up to the marks."""
 
     def __init__(
         self,
-        gate: Gate,
+        gate: RowAssignment,
         points: Mapping[MarkKey, Sequence[Point]],
         marks: Mapping[MarkKey, SlotMark],
         zone: ZoneInfo | None = None,
@@ -103,7 +103,7 @@ class Ledger:
         """Go on with other points under other rules; `marks`: how far slots are closed."""
         before = self.gate
         words = (before.registry, policy, before.recipient)
-        self.gate = Gate(*words, withholds=withholds, held=before.held)
+        self.gate = RowAssignment(*words, withholds=withholds, held=before.held)
         self.marks = {key: mark for key, mark in marks.items() if key in points}
         self.zone, self._points, self._times = zone, points, _multipliers(points)
         self.held.clear()

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from agent.buffer.periods import Wrong
     from agent.model import Point
     from agent.pipeline.groups import Groups
-    from agent.pipeline.ingest import Intake
-    from agent.pipeline.reading_cache import Indexes
-    from agent.pipeline.slots import Ledger
+    from agent.pipeline.ingest import Ingest
+    from agent.pipeline.reading_cache import ReadingCache
+    from agent.pipeline.slots import SlotLedger
     from agent.registry.aggregate import Group
     from agent.registry.registry import Registry
 
@@ -71,7 +71,7 @@ class Sums:
         registry: Registry,
         recipient: str,
         groups: Groups,
-        indexes: Indexes,
+        indexes: ReadingCache,
         marks: Mapping[MarkKey, SlotMark],
         serial: Callable[[str], str | None],
     ) -> None:
@@ -90,7 +90,9 @@ class Sums:
         self.said: dict[str, tuple[int, int | None]] = {}
         """by channel the last slot closed since the start, and how many are in it"""
 
-    async def tend(self, asked: ConfiguredSums, now: float, ledger: Ledger, intake: Intake) -> None:
+    async def tend(
+        self, asked: ConfiguredSums, now: float, ledger: SlotLedger, intake: Ingest
+    ) -> None:
         """Close every slot that is due."""
         for key, rows, mark in self.close(asked, now):
             for row in rows:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from agent.buffer.periods import Wrong
     from agent.buffer.spool import Spool
     from agent.clock import Clock, Period
-    from agent.pipeline.ingest import Intake
+    from agent.pipeline.ingest import Ingest
     from agent.pipeline.poller import Poller
-    from agent.pipeline.slots import Ledger
+    from agent.pipeline.slots import SlotLedger
     from agent.pipeline.sums import ConfiguredSums, Sums, Taken
 
 log = logging.getLogger(__name__)
@@ -44,8 +44,8 @@ class SlotBook:
     def __init__(  # noqa: PLR0913, PLR0917 -- what stands in it
         self,
         recipient: str,
-        ledger: Ledger,
-        intake: Intake,
+        ledger: SlotLedger,
+        intake: Ingest,
         spool: Spool,
         run: Run,
         sums: Sums | None = None,

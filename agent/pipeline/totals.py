@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.model import Point
-    from agent.pipeline.row_assignment import Gate
+    from agent.pipeline.row_assignment import RowAssignment
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Totals:
         """Whether an index stays here for good."""
         return self._known.get(f"{place}/{channel}") == HELD
 
-    def look(self, gate: Gate, points: Iterable[Point], now: int) -> None:
+    def look(self, gate: RowAssignment, points: Iterable[Point], now: int) -> None:
         """Note how each total of the building stands now, on the disk when it has changed."""
         for point in points:
             answer = gate.at(point, None, now).series

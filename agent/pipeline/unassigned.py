@@ -30,7 +30,7 @@ KEPT_AT_MOST = 5 * MOST
 """values of one device in memory while they cannot be brought there: the latest"""
 
 
-class Unclaimed:
+class UnassignedReadings:
     """The way onto the shelf, and back."""
 
     def __init__(self, registry: Registry, shelf: UnassignedStore, thread: OneThread) -> None:

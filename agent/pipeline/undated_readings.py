@@ -32,7 +32,7 @@ class UndatedRead:
     serial: str | None
 
 
-class Undated:
+class UndatedReadings:
     """Reads in the order of time; the oldest give way when there is no room."""
 
     def __init__(self, room: int = ROOM) -> None:

@@ -41,7 +41,7 @@ class PreviousValue:
     at: float
 
 
-class Judge:
+class Validation:
     """Remembers, of each point, the last good value and one that was not believed since."""
 
     def __init__(self) -> None:

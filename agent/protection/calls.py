@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from agent.disclosure import Records
-    from agent.gateway import House
+    from agent.gateway import Gateway
     from agent.protection.breach import Concerned
     from agent.registry.letter import RecipientKnowledge
     from agent.registry.records import Dated, Place
@@ -57,7 +57,7 @@ AHEAD = 300
 
 
 async def breach_new(
-    house: House,
+    house: Gateway,
     asker: Caller,
     *,
     facts: dict[str, Any],
@@ -79,7 +79,7 @@ async def breach_new(
 
 
 async def breach_add(
-    house: House,
+    house: Gateway,
     asker: Caller,
     *,
     id: str,  # noqa: A002 -- the word people write
@@ -98,7 +98,7 @@ async def breach_add(
     return await _shown(house, id)
 
 
-async def breach_list(house: House, asker: Caller) -> dict[str, Any]:
+async def breach_list(house: Gateway, asker: Caller) -> dict[str, Any]:
     """List all breaches that were recorded here."""
     del asker
     standing = await _standing(house)
@@ -110,14 +110,14 @@ async def breach_list(house: House, asker: Caller) -> dict[str, Any]:
     }
 
 
-async def breach_show(house: House, asker: Caller, *, id: str) -> dict[str, Any]:  # noqa: A002
+async def breach_show(house: Gateway, asker: Caller, *, id: str) -> dict[str, Any]:  # noqa: A002
     """Show a breach: until when what must be done, what is missing, who is concerned."""
     del asker
     return await _shown(house, id)
 
 
 async def breach_notification(
-    house: House,
+    house: Gateway,
     asker: Caller,
     *,
     id: str,  # noqa: A002
@@ -141,7 +141,7 @@ async def breach_notification(
 
 
 async def breach_letters(
-    house: House,
+    house: Gateway,
     asker: Caller,
     *,
     id: str,  # noqa: A002
@@ -193,7 +193,7 @@ def _letters(case: Case, now: float, languages: Sequence[str]) -> list[dict[str,
 
 
 async def breach_close(  # noqa: PLR0913 -- as many options
-    house: House,
+    house: Gateway,
     asker: Caller,
     *,
     id: str,  # noqa: A002
@@ -240,7 +240,7 @@ async def breach_close(  # noqa: PLR0913 -- as many options
     return await _shown(house, id)
 
 
-def _open(house: House, id_: str) -> Breach:
+def _open(house: Gateway, id_: str) -> Breach:
     """A record that is not closed. Raises Refused."""
     breach = Breaches(house.config.state).get(id_)
     if breach.closed is not None:
@@ -248,7 +248,7 @@ def _open(house: House, id_: str) -> Breach:
     return breach
 
 
-def _changed(house: House, breach: Breach, facts: Mapping[str, Any]) -> Breach:
+def _changed(house: Gateway, breach: Breach, facts: Mapping[str, Any]) -> Breach:
     """A record with these facts. Raises Refused."""
     known = {*TEXTS, *TIMES, *LISTS.values(), "dwelling", "risk", "reference", "language"}
     if strange := sorted(facts.keys() - known):
@@ -289,7 +289,7 @@ def _changed(house: House, breach: Breach, facts: Mapping[str, Any]) -> Breach:
     return _in_order(house, replace(breach, **found))
 
 
-def _dwelling(house: House, text: str) -> str:
+def _dwelling(house: Gateway, text: str) -> str:
     """The id of a dwelling, or of an occupancy (H…). Raises Refused."""
     registry = house.registry
     homes = {one.id for one in registry.occupancies()}
@@ -302,7 +302,7 @@ def _dwelling(house: House, text: str) -> str:
     return place.id
 
 
-def _in_order(house: House, breach: Breach) -> Breach:
+def _in_order(house: Gateway, breach: Breach) -> Breach:
     """Raises Refused where one time contradicts another."""
     pairs = (("began", "noticed"), ("began", "ended"), ("noticed", "notified"), ("noticed", "told"))
     for first, then in pairs:
@@ -320,12 +320,12 @@ def _in_order(house: House, breach: Breach) -> Breach:
     return breach
 
 
-def _here(house: House, at: int) -> str:
+def _here(house: Gateway, at: int) -> str:
     """A moment as it is read at the building."""
     return said_here(stamp(at), house.config.building.timezone)
 
 
-def _known_recipients(house: House, recipients: Sequence[str]) -> None:
+def _known_recipients(house: Gateway, recipients: Sequence[str]) -> None:
     registry = house.registry
     known = {str(one.settings.recipient) for one in house.config.uplinks.values()}
     known |= {one.recipient for one in registry.consents()}
@@ -367,7 +367,7 @@ def _text(given: Any, option: str) -> str:
     return given.strip()
 
 
-def _time(house: House, facts: Mapping[str, Any], name: str) -> int | None:
+def _time(house: Gateway, facts: Mapping[str, Any], name: str) -> int | None:
     """A moment that has come; of what ends with a day said without a time, its last second.
     Raises Refused.
     """
@@ -384,7 +384,7 @@ def _time(house: House, facts: Mapping[str, Any], name: str) -> int | None:
 
 
 async def _stepped(  # noqa: PLR0913, PLR0917 -- a step has as many parts
-    house: House, id_: str, now: float, who: str, what: str, detail: str = ""
+    house: Gateway, id_: str, now: float, who: str, what: str, detail: str = ""
 ) -> dict[str, str]:
     """Record a step of a breach, of which others may have been recorded meanwhile; how records
     stood before.
@@ -396,7 +396,7 @@ async def _stepped(  # noqa: PLR0913, PLR0917 -- a step has as many parts
     return standing
 
 
-async def _standing(house: House) -> dict[str, str]:
+async def _standing(house: Gateway) -> dict[str, str]:
     """How the records compare with the audit chain, of which there may be years."""
     breaches = Breaches(house.config.state)
     found = await asyncio.to_thread(breaches.standing)
@@ -404,7 +404,7 @@ async def _standing(house: House) -> dict[str, str]:
     return breaches.standing() if UNLIKE.keys() & {*found.values()} else found
 
 
-def _keep(house: House, breach: Breach, standing: Mapping[str, str] | None = None) -> None:
+def _keep(house: Gateway, breach: Breach, standing: Mapping[str, str] | None = None) -> None:
     """Record it, then note in the audit chain which state it is in; between reading a record and
     this nothing is awaited, or a step of somebody else were lost. What was not the record that was
     written (`standing`) is a step of its own, for the chain confirms the next one.
@@ -427,7 +427,7 @@ def _keep(house: House, breach: Breach, standing: Mapping[str, str] | None = Non
     )
 
 
-async def _case(house: House, breach: Breach) -> Case:
+async def _case(house: Gateway, breach: Breach) -> Case:
     found = await records(house)
     now = int(house.clock.now())
     people: list[Concerned] = []
@@ -456,7 +456,7 @@ async def _case(house: House, breach: Breach) -> Case:
 
 
 async def _knows(
-    house: House, people: Sequence[Concerned]
+    house: Gateway, people: Sequence[Concerned]
 ) -> dict[tuple[str, str], RecipientKnowledge]:
     """What each recipient concerned was told of each household besides values."""
     found, consents = {}, house.registry.consents()
@@ -469,7 +469,7 @@ async def _knows(
     return found
 
 
-def _staff(house: House, breach: Breach) -> int:
+def _staff(house: Gateway, breach: Breach) -> int:
     """How many people who act on the gateway are named here, where a store concerned has names."""
     if not any(stores()[one].staff for one in breach.scope):
         return 0
@@ -490,7 +490,7 @@ def _matters(breach: Breach, recipient: str) -> bool:
 
 
 def _values(
-    house: House, breach: Breach, people: Sequence[Concerned], found: Records
+    house: Gateway, breach: Breach, people: Sequence[Concerned], found: Records
 ) -> dict[tuple[str, str], int]:
     """How many values of these people the recipients concerned have received in the time that the
     stores concerned go back to, by recipient and occupancy.
@@ -512,7 +512,7 @@ def _values(
     return counted
 
 
-def _row(house: House, breach: Breach, standing: Mapping[str, str]) -> dict[str, Any]:
+def _row(house: Gateway, breach: Breach, standing: Mapping[str, str]) -> dict[str, Any]:
     now = house.clock.now()
     return {
         "id": breach.id,
@@ -531,7 +531,7 @@ def _row(house: House, breach: Breach, standing: Mapping[str, str]) -> dict[str,
     }
 
 
-async def _shown(house: House, id_: str) -> dict[str, Any]:
+async def _shown(house: Gateway, id_: str) -> dict[str, Any]:
     breach = Breaches(house.config.state).get(id_)
     case = await _case(house, breach)
     return _row(house, breach, await _standing(house)) | {

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.errors import Refused
-from agent.registry.conflicts import Claims
+from agent.registry.conflicts import Conflicts
 from agent.registry.dates import sane
 from agent.registry.place import PLACES, shown
 from agent.registry.problems import Problems
@@ -77,15 +77,15 @@ def each(
     return documents
 
 
-def standing(index: RegistryIndex) -> Claims:
+def standing(index: RegistryIndex) -> Conflicts:
     """All that is claimed already."""
     documents: list[Document] = [
         *index.installations, *index.occupancies, *index.consents, *index.aliases, *index.duties,
     ]  # fmt: skip
-    return Claims(index.places, documents)
+    return Conflicts(index.places, documents)
 
 
-def claimed(claims: Claims, document: Document) -> Document:
+def claimed(claims: Conflicts, document: Document) -> Document:
     """Let a document pass that no other stands against. Raises Refused, naming both."""
     against = claims.add(document)
     if against:

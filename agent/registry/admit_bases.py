@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from agent.registry.admission import Author
-    from agent.registry.conflicts import Claims
+    from agent.registry.conflicts import Conflicts
     from agent.registry.consent_policy import Policy
     from agent.registry.index import RegistryIndex
     from agent.registry.inputs import NewConsent, NewDuty, NewWithdrawal
@@ -428,7 +428,7 @@ def _nobody(index: RegistryIndex, place: Place, t: int) -> str:
 
 
 def _knowing(
-    index: RegistryIndex, claims: Claims, row: NewConsent, consent: Consent, author: Author
+    index: RegistryIndex, claims: Conflicts, row: NewConsent, consent: Consent, author: Author
 ) -> Consent:
     """The consent, from the last mark on. Raises Unknowing where it does not know a mark, NotYet
     where it may know one that has not come.
@@ -467,7 +467,7 @@ def _of_one_lease(index: RegistryIndex, row: NewConsent, home: Occupancy) -> Non
 
 
 def _replaced(
-    claims: Claims, known: dict[str, Consent], row: NewConsent, consent: Consent
+    claims: Conflicts, known: dict[str, Consent], row: NewConsent, consent: Consent
 ) -> Iterator[Document]:
     """The consent that ends where this one begins."""
     if row.replaces is None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 
     from agent.registry.admission import Author
-    from agent.registry.conflicts import Claims
+    from agent.registry.conflicts import Conflicts
     from agent.registry.index import RegistryIndex
     from agent.registry.inputs import NewExchange, NewInstallation
     from agent.registry.records import Document, Indexes, Word
@@ -150,7 +150,7 @@ def _loose(index: RegistryIndex, device: str, author: Author) -> list[Installati
 
 
 def _pinned(
-    claims: Claims, loose: Sequence[Installation], serial: str, word: Word
+    claims: Conflicts, loose: Sequence[Installation], serial: str, word: Word
 ) -> list[Document]:
     number = fields.text(serial, "serial", fields.LONGEST_LABEL)
     return [claimed(claims, replace(doc, serial=number, pinned=True, word=word)) for doc in loose]
@@ -167,7 +167,7 @@ def admit_proof(
     return [replace(known[id_], verified=how, word=word) for id_ in meters]
 
 
-def _claimed(index: RegistryIndex, claims: Claims, new: Installation) -> Document:
+def _claimed(index: RegistryIndex, claims: Conflicts, new: Installation) -> Document:
     """As `claimed`, and what to do about the same meter elsewhere, or there since another day."""
     old = claims.against(new)
     if not isinstance(old, Installation) or old.word.revision == new.word.revision:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from agent.registry.admission import Author
-    from agent.registry.conflicts import Claims
+    from agent.registry.conflicts import Conflicts
     from agent.registry.index import RegistryIndex
     from agent.registry.inputs import NewOccupancy
     from agent.registry.records import Consent, Document
@@ -52,7 +52,7 @@ class _Notices:
 
     def __init__(self, index: RegistryIndex, author: Author) -> None:
         self._index, self._author = index, author
-        self._claims: Claims = standing(index)
+        self._claims: Conflicts = standing(index)
         self._now = {home.id: home for home in index.occupancies}
         self._of: dict[str, list[str]] = {}
         for home in index.occupancies:

@@ -54,7 +54,7 @@ class Claim:
         )
 
 
-class Claims:
+class Conflicts:
     """All claims of the documents in force, and those of the ones about to be added."""
 
     def __init__(self, places: Mapping[str, Place], standing: Iterable[Document] = ()) -> None:

@@ -161,7 +161,7 @@ class HeldValue:
 
 
 @dataclass(frozen=True, slots=True)
-class Summed:
+class AggregateEntry:
     """A sum over dwellings for one recipient, and who stands in it."""
 
     recipient: str
@@ -205,7 +205,7 @@ class Person:
     """the serial numbers, in their comparable form, that devices say themselves"""
     stopped: Sequence[Consent] = ()
     """what was withdrawn just now"""
-    summed: Sequence[Summed] = ()
+    summed: Sequence[AggregateEntry] = ()
     """sums over dwellings in which this one stands"""
     now: float = 0
     here: bool = True

@@ -22,8 +22,8 @@ from agent.trust.error_codes import ObjectCode
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from agent.control.configured_control import Fitted
-    from agent.control.controller import Keeper
+    from agent.control.configured_control import ConfiguredControl
+    from agent.control.controller import Controller
     from agent.control.hold_record import HoldRecord
     from agent.control.settings import WatchdogSettings
     from agent.steering.setup import Steering
@@ -40,7 +40,7 @@ def held(steering: Steering) -> dict[str, Any]:
     }
 
 
-def _gone(row: HoldRecord, keeper: Keeper) -> dict[str, Any]:
+def _gone(row: HoldRecord, keeper: Controller) -> dict[str, Any]:
     words = "it is configured no more, and not given back yet"
     return {
         "point": row.place.name, "action": None, "unit": row.place.unit,
@@ -55,7 +55,7 @@ def _value(row: HoldRecord | None) -> str | None:
     return plain(row.target) if row and not isinstance(row.target, str) else None
 
 
-def _control(steering: Steering, name: str, fit: Fitted) -> dict[str, Any]:
+def _control(steering: Steering, name: str, fit: ConfiguredControl) -> dict[str, Any]:
     keeper, journal, now = steering.keeper, steering.keeper.journal, steering.keeper.world.now()
     memo, agreed = journal.memo(fit.key), fit.modality
     rows = [row for row in journal.open_rows(fit.key) if row.control == name]
@@ -105,7 +105,7 @@ def _said(steering: Steering, device: str, point: str, unit: str) -> str:
     return "unknown" if value is None else measured(value, unit)
 
 
-def _named(steering: Steering, name: str) -> Fitted:
+def _named(steering: Steering, name: str) -> ConfiguredControl:
     fits = steering.keeper.fits
     if name not in fits:
         known = ", ".join(fits) or "none"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from agent.model import Point, Sample
 
 
-class Eyes:
+class PointReadings:
     """See the module; what it is to look at is asked for at each look, for it may change."""
 
     def __init__(

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from agent.clock import stamp
 from agent.config.control_definitions import fits
 from agent.control.ad_hoc_link import AdHocLink
-from agent.control.controller import Keeper
-from agent.control.dependencies import World
+from agent.control.controller import Controller
+from agent.control.dependencies import ControlDependencies
 from agent.control.model import OrderCode
-from agent.control.orders import Desk
+from agent.control.orders import Orders
 from agent.control.point_access import LinePlug
 from agent.control.setpoint import FAILSAFE
 from agent.control.settings import split
@@ -23,7 +23,7 @@ from agent.control.stamps import Moment, elapsed
 from agent.control.writer import Bounds, JournalWriter
 from agent.errors import LinkLost, StorageFailed
 from agent.log_fields import LogEvent, fields
-from agent.steering.point_readings import Eyes
+from agent.steering.point_readings import PointReadings
 from agent.storage import Storage
 from agent.timesync import boot_id
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from agent.config import Config
     from agent.control.dependencies import Audit
     from agent.control.hold_record import HoldRecord, WriteTarget
-    from agent.control.point_access import Plug
+    from agent.control.point_access import PointAccess
     from agent.control.records import Key, Outcome
     from agent.drivers.base import PointSlots
     from agent.link import Link
@@ -57,8 +57,8 @@ class Steering:
     """Everything of demand response that is open."""
 
     config: Config
-    keeper: Keeper
-    desk: Desk
+    keeper: Controller
+    desk: Orders
     writer: JournalWriter
 
     def outcomes(self, recipient: str = "") -> dict[str, dict[str, Any]]:
@@ -176,7 +176,7 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
     opening = JournalWriter.open(config.state / FILE, key_of, storage, now, bounds)
     async with opening as writer:
         journal = writer.journal
-        world = World(
+        world = ControlDependencies(
             now=now,
             zone=config.zone,
             look=lambda device, point: None,  # noqa: ARG005 -- below, where the steering is known
@@ -190,8 +190,8 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
             ask=ask,
             quiet=lambda place, seconds: quiet(link_of(place), seconds),
         )
-        keeper = Keeper(journal, world, made, writer=writer)
-        here = Steering(config, keeper, Desk(keeper, writer.call, writer.refuse), writer)
+        keeper = Controller(journal, world, made, writer=writer)
+        here = Steering(config, keeper, Orders(keeper, writer.call, writer.refuse), writer)
         if not config.trust.witnessed:
             journal.silence(witness)
         try:
@@ -199,7 +199,7 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
         except StorageFailed:
             journal.believe(taken)
         journal.key_of = lambda name: fit.key if (fit := keeper.fits.get(name)) else None
-        eyes = Eyes(lambda: here.config, clock, latest)
+        eyes = PointReadings(lambda: here.config, clock, latest)
         world.look, world.power = eyes.seen, eyes.power
         yield here
 
@@ -221,7 +221,7 @@ def _told(one: Outcome) -> dict[str, Any]:
     return {key: value for key, value in said.items() if value or key == "jti"}
 
 
-def plug_of(link: Link | None, place: WriteTarget, slot: int | None) -> Plug:
+def plug_of(link: Link | None, place: WriteTarget, slot: int | None) -> PointAccess:
     """A point in hand: over the line that is open, or over one opened for each request."""
     return LinePlug(
         LineReference(link) if link else AdHocLink(place.driver, place.settings), place, slot

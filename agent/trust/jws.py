@@ -21,7 +21,7 @@ SIGNATURE_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Compact:
+class Jws:
     """What an object says of itself."""
 
     text: str
@@ -32,7 +32,7 @@ class Compact:
     """of its text, in hex: the same object whatever line end a transport has put after it"""
 
 
-def take_apart(raw: bytes) -> Compact:
+def take_apart(raw: bytes) -> Jws:
     """Read an object's parts. Raises Forged on whatever is not exactly one."""
     text = text_of(raw, LARGEST_MAP)
     parts = text.split(".")
@@ -48,7 +48,7 @@ def take_apart(raw: bytes) -> Compact:
         raise Forged(ObjectCode.SIG, words, words)
     claims = object_of(decoded(parts[1], "payload"), "payload")
     sha256 = hashlib.sha256(text.encode("ascii")).hexdigest()
-    return Compact(text, header["typ"], header["kid"], claims, sha256)
+    return Jws(text, header["typ"], header["kid"], claims, sha256)
 
 
 def header_of(part: str) -> dict[str, str]:

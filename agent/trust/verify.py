@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from agent.trust.claims import ObjectClaims
-    from agent.trust.jws import Compact
+    from agent.trust.jws import Jws
     from agent.trust.object_types import ObjectKind
     from agent.trust.signer import Member, Scope
 
@@ -131,7 +131,7 @@ def verify(raw: bytes, known: VerificationContext) -> Verified:
     )
 
 
-def _signer(compact: Compact, known: VerificationContext) -> Member:
+def _signer(compact: Jws, known: VerificationContext) -> Member:
     member = known.members.get(compact.kid)
     if member is None:
         unknown = f"nobody in the trust list has the key {compact.kid[:43]!r}"
@@ -144,7 +144,7 @@ def _signer(compact: Compact, known: VerificationContext) -> Member:
     return member
 
 
-def _said(compact: Compact, kind: ObjectKind) -> ObjectClaims:
+def _said(compact: Jws, kind: ObjectKind) -> ObjectClaims:
     try:
         return kind.says.model_validate(compact.claims)
     except ValidationError as error:

@@ -22,7 +22,7 @@ AT_ONCE = 16_000
 
 
 @dataclass(frozen=True, slots=True)
-class Keepsake:
+class BackupMessage:
     """One building file, sealed."""
 
     gateway: str
@@ -34,7 +34,7 @@ class Keepsake:
     content: bytes
 
 
-def parts(one: Keepsake) -> Iterator[bytes]:
+def parts(one: BackupMessage) -> Iterator[bytes]:
     """The messages that carry it: a line of JSON, and behind its end the bytes from `from` on."""
     for start in range(0, len(one.content), AT_ONCE):
         head = {

@@ -46,7 +46,7 @@ async def nobody(raw: bytes) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Station:
+class GatewayFacts:
     """What a transport is told of the gateway that connects."""
 
     gateway: str
@@ -73,12 +73,12 @@ class Uplink(Protocol):
     """An open connection to one recipient; exists only while connected."""
 
     @classmethod
-    def open(cls, settings: Any, station: Station) -> AbstractAsyncContextManager[Self]:
+    def open(cls, settings: Any, station: GatewayFacts) -> AbstractAsyncContextManager[Self]:
         """Connect; close on leaving. Raises UplinkLost if it cannot."""
         ...
 
     @classmethod
-    def packing(cls, settings: Any, station: Station) -> Pack | None:
+    def packing(cls, settings: Any, station: GatewayFacts) -> Pack | None:
         """How a batch becomes the bytes that are sent and kept; None: it is sent as it is sealed.
 
         What it returns is called in the spool's thread, inside the transaction that seals.

@@ -13,7 +13,7 @@ from agent.errors import NotStored
 
 if TYPE_CHECKING:
     from agent.model import BatchId, SealedBatch
-    from agent.uplink.backup_message import Keepsake
+    from agent.uplink.backup_message import BackupMessage
 
 IN, OUT, OBJECTS = "in", "out", "out/objects"
 RECEIPT = ".receipt.json"
@@ -106,7 +106,7 @@ def bring(far: RemoteFolder, final: str, content: bytes, sha256: str) -> None:
     far.rename(part, final)
 
 
-def bring_building(far: RemoteFolder, one: Keepsake) -> str:
+def bring_building(far: RemoteFolder, one: BackupMessage) -> str:
     """Bring a building file to the far side, alone under its name, which is returned."""
     file = f"{one.gateway}_{one.recipient}{BUILDING}"
     bring_alone(far, file, one.content, one.sha256)

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 
     from agent.buffer.thread import OneThread
     from agent.model import BatchId, Receipt, SealedBatch
-    from agent.uplink.backup_message import Keepsake
-    from agent.uplink.base import Station, Turn
+    from agent.uplink.backup_message import BackupMessage
+    from agent.uplink.base import GatewayFacts, Turn
     from agent.uplink.file_transfer import RemoteFile, RemoteFolder
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class FilesUplink:
     most_bytes = SEAL_BYTES
 
     def __init__(
-        self, far: RemoteFolder, thread: OneThread, settings: Any, station: Station
+        self, far: RemoteFolder, thread: OneThread, settings: Any, station: GatewayFacts
     ) -> None:
         self._far, self._thread = far, thread
         self._settings, self._station = settings, station
@@ -85,14 +85,14 @@ class FilesUplink:
         self._objects: dict[str, RemoteFile] = {}
         """signed objects that were handed on"""
         self._odd: set[str] = set()
-        self._building: tuple[str, Keepsake] | None = None
+        self._building: tuple[str, BackupMessage] | None = None
         """the building file that lies there without a receipt, and its name"""
         self._brought = self._looks = 0.0
         """monotonic: when it was brought there, and when its receipt is looked for again"""
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Any, station: Station) -> AsyncIterator[Self]:
+    async def open(cls, settings: Any, station: GatewayFacts) -> AsyncIterator[Self]:
         """Connect, and see that files can be made at all. Raises UplinkLost if not."""
         packing = cls.packing(settings, station)
         if packing.envelope is not None:
@@ -103,7 +103,7 @@ class FilesUplink:
             yield cls(far, thread, settings, station)
 
     @classmethod
-    def packing(cls, settings: Any, station: Station) -> Packing:
+    def packing(cls, settings: Any, station: GatewayFacts) -> Packing:
         """Tables or JSON, compressed, signed and encrypted."""
         if settings.container is Container.NONE:
             return Packing(None)
@@ -137,7 +137,7 @@ class FilesUplink:
         except NotStored as error:
             self._complain(file, error)
 
-    async def offer(self, one: Keepsake, turn: Turn) -> None:
+    async def offer(self, one: BackupMessage, turn: Turn) -> None:
         """Bring the building file there; its receipt is looked for from then on.
 
         Raises NotStored or UplinkLost.

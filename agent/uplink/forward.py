@@ -24,7 +24,7 @@ from agent.model import Lane, Receipt
 from agent.tasks import end, together
 from agent.uplink import pacing
 from agent.uplink.publish_codes import NobodyThere, NotNow
-from agent.uplink.send_scheduler import Course, Flight
+from agent.uplink.send_scheduler import Flight, SendScheduler
 
 if TYPE_CHECKING:
     import random
@@ -54,7 +54,7 @@ async def forward(  # noqa: PLR0913, PLR0917 -- what it works with, and what it 
 ) -> None:
     """Serve one open uplink, for ever. Raises UplinkLost; for `keep_open`."""
     now = monotonic()
-    course = Course(
+    course = SendScheduler(
         rhythm,
         now,
         now - delivery.heard,
@@ -74,7 +74,7 @@ class _Forwarder:
         self,
         outbox: SendingSpool,
         uplink: Uplink,
-        course: Course,
+        course: SendScheduler,
         delivery: Delivery,
         clock: Clock,
         rng: random.Random,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.model import SealedBatch
-    from agent.uplink.backup_message import Keepsake
+    from agent.uplink.backup_message import BackupMessage
     from agent.uplink.request_worker import Connection
 
 LARGEST_PAGE = 4_000_000
@@ -76,7 +76,7 @@ class PlatformRequests:
         headers = {"Content-Type": "application/json"}
         return self._asked("PUT", f"/status/{gateway}", LARGEST, data=status, headers=headers)[0]
 
-    def put(self, one: Keepsake) -> tuple[int, dict[str, str], bytes]:
+    def put(self, one: BackupMessage) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of the answer to a building file."""
         headers = {
             "Content-Type": "application/pkcs7-mime",

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from agent.buffer.thread import OneThread
     from agent.model import BatchId, Receipt, SealedBatch
-    from agent.uplink.backup_message import Keepsake
-    from agent.uplink.base import Station, Turn
+    from agent.uplink.backup_message import BackupMessage
+    from agent.uplink.base import GatewayFacts, Turn
     from agent.uplink.http_client import PlatformRequests
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class HttpsUplink:
     most_bytes = LARGEST_PAYLOAD
 
     def __init__(
-        self, far: PlatformRequests, thread: OneThread, settings: Any, station: Station
+        self, far: PlatformRequests, thread: OneThread, settings: Any, station: GatewayFacts
     ) -> None:
         self._far, self._thread = far, thread
         self._settings, self._station = settings, station
@@ -74,7 +74,7 @@ class HttpsUplink:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Any, station: Station) -> AsyncIterator[Self]:
+    async def open(cls, settings: Any, station: GatewayFacts) -> AsyncIterator[Self]:
         """Connect, and fetch what signed objects there are. Raises UplinkLost if it cannot."""
         secure = settings.url.startswith("https:")
         tls = context(settings.ca, station.credential) if secure else None
@@ -90,7 +90,7 @@ class HttpsUplink:
             yield uplink
 
     @classmethod
-    def packing(cls, settings: Any, station: Station) -> None:
+    def packing(cls, settings: Any, station: GatewayFacts) -> None:
         """Batches are sent as they are sealed."""
         del settings, station
 
@@ -140,7 +140,7 @@ class HttpsUplink:
         if answer in UNHEARD:
             self._heard_from = monotonic() + TOLD_AGAIN
 
-    async def offer(self, one: Keepsake, turn: Turn) -> None:
+    async def offer(self, one: BackupMessage, turn: Turn) -> None:
         """Hand the building file over. Raises NotStored or UplinkLost."""
         await turn()
         status, _, body = await self._thread.run(self._far.put, one)
@@ -214,7 +214,7 @@ class HttpsUplink:
         self._next_poll = self._asked + self._settings.poll
 
 
-def _version(station: Station) -> int:
+def _version(station: GatewayFacts) -> int:
     """What tells one certificate file from another; 0 where there is none."""
     try:
         return station.credential.stat().st_mtime_ns if station.credential else 0

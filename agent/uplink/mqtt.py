@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from agent.model import Receipt, SealedBatch
     from agent.settings import Secret
-    from agent.uplink.backup_message import Keepsake
-    from agent.uplink.base import Station, Turn
+    from agent.uplink.backup_message import BackupMessage
+    from agent.uplink.base import GatewayFacts, Turn
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class MqttUplink:
     Settings: type[BaseModel] = Settings
 
     def __init__(
-        self, wire: HttpConnection, topics: Topics, settings: Any, station: Station
+        self, wire: HttpConnection, topics: Topics, settings: Any, station: GatewayFacts
     ) -> None:
         self._wire = wire
         self._topics = topics
@@ -76,7 +76,7 @@ class MqttUplink:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Any, station: Station) -> AsyncIterator[Self]:
+    async def open(cls, settings: Any, station: GatewayFacts) -> AsyncIterator[Self]:
         """Connect, listen for receipts, say how we are. Raises UplinkLost if it cannot."""
         topics = Topics(station.gateway, settings.recipient)
         async with connect(_hello(settings, topics, station)) as wire:
@@ -94,7 +94,7 @@ class MqttUplink:
                     uplink._retry.cancel()
 
     @classmethod
-    def packing(cls, settings: Any, station: Station) -> None:
+    def packing(cls, settings: Any, station: GatewayFacts) -> None:
         """Batches are sent as they are sealed."""
         del settings, station
 
@@ -173,7 +173,7 @@ class MqttUplink:
         if len(body) <= self.most_bytes:
             await self._wire.publish(self._topics.status, body, retain=self._retain)
 
-    async def offer(self, one: Keepsake, turn: Turn) -> None:
+    async def offer(self, one: BackupMessage, turn: Turn) -> None:
         """Hand the building file over in parts, each when it is its `turn`.
 
         Raises NotStored or UplinkLost.
@@ -203,7 +203,7 @@ class MqttUplink:
             return None
 
 
-def _hello(settings: Settings, topics: Topics, station: Station) -> Hello:
+def _hello(settings: Settings, topics: Topics, station: GatewayFacts) -> Hello:
     host, port = address(settings.url)
     secure = settings.url.startswith("mqtts:")
     limits = settings.limits

@@ -61,7 +61,7 @@ class Connection:
                 socket.socket.shutdown(wire, socket.SHUT_RDWR)
 
 
-class Turns(OneThread):
+class RequestWorker(OneThread):
     """See the module."""
 
     def __init__(self, name: str, line: Connection, answer: float) -> None:
@@ -91,5 +91,7 @@ async def in_turns(
 ) -> AsyncIterator[tuple[S, OneThread]]:
     """Open a far side in a thread of its own and close it there."""
     line = Connection()
-    async with in_own_thread(name, lambda: open_it(line), Turns(name, line, answer)) as both:
+    async with in_own_thread(
+        name, lambda: open_it(line), RequestWorker(name, line, answer)
+    ) as both:
         yield both

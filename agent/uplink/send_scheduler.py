@@ -36,7 +36,7 @@ class Flight:
     """sealed before this connection, so perhaps sent before"""
 
 
-class Course:
+class SendScheduler:
     """The state of one open connection."""
 
     def __init__(  # noqa: PLR0913, PLR0917 -- all of it is what an opening knows

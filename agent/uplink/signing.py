@@ -11,10 +11,10 @@ from agent.enrolment.tls import doubt
 from agent.errors import Refused, UplinkLost
 
 if TYPE_CHECKING:
-    from agent.uplink.base import Station
+    from agent.uplink.base import GatewayFacts
 
 
-def may_sign(station: Station) -> None:
+def may_sign(station: GatewayFacts) -> None:
     """Raise UplinkLost, in words, unless this gateway has a certificate that files go by."""
     if station.credential is None:
         raise UplinkLost("this gateway has no certificate to sign files with")

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 from agent.clock import monotonic, stamp
 from agent.errors import NotRecorded, NotStored
 from agent.log_fields import LogEvent, fields
-from agent.uplink.backup_message import Keepsake
+from agent.uplink.backup_message import BackupMessage
 from agent.uplink.budget import spare
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from agent.backup_file import BuildingFile
-    from agent.gateway import House, Outlet
+    from agent.gateway import Gateway, Recipient
     from agent.uplink.base import Uplink
     from agent.uplink.delivery_state import Delivery
 
@@ -36,7 +36,7 @@ DAY = 86_400
 TURN = 0.2
 
 
-def wanted(house: House, name: str) -> bool:
+def wanted(house: Gateway, name: str) -> bool:
     """Whether an uplink is to be offered the building file."""
     options, restored = house.config.backup, house.restored
     if restored is not None and restored.listens:
@@ -44,7 +44,7 @@ def wanted(house: House, name: str) -> bool:
     return options is not None and (options.uplinks is None or name in options.uplinks)
 
 
-def affords(house: House, outlet: Outlet, file: BuildingFile) -> bool:
+def affords(house: Gateway, outlet: Recipient, file: BuildingFile) -> bool:
     """Whether a metered line may carry it now."""
     allowed = house.config.uplinks[outlet.name].data
     if allowed is None or file.latest is None:
@@ -57,7 +57,7 @@ def affords(house: House, outlet: Outlet, file: BuildingFile) -> bool:
     return spare(file.latest.size, used, allowed, house.traffic.share(now))
 
 
-async def offer(house: House, outlet: Outlet, uplink: Uplink) -> None:
+async def offer(house: Gateway, outlet: Recipient, uplink: Uplink) -> None:
     """Offer it over one open uplink, for ever. Raises UplinkLost."""
     hand: Callable[..., Awaitable[None]] | None = getattr(uplink, "offer", None)
     recipient = str(outlet.settings.recipient)
@@ -79,13 +79,13 @@ async def offer(house: House, outlet: Outlet, uplink: Uplink) -> None:
             )  # fmt: skip
 
 
-def _keepsake(house: House, recipient: str, file: BuildingFile) -> Keepsake:
+def _keepsake(house: Gateway, recipient: str, file: BuildingFile) -> BackupMessage:
     """Raises OSError where it cannot be read."""
     assert house.identity is not None
     assert file.latest is not None
     latest = file.latest
     gateway, made = house.identity.gateway, stamp(latest.made)
-    return Keepsake(gateway, recipient, made, latest.revision, latest.sha256, file.content())
+    return BackupMessage(gateway, recipient, made, latest.revision, latest.sha256, file.content())
 
 
 async def _turn(delivery: Delivery) -> None:
@@ -95,7 +95,7 @@ async def _turn(delivery: Delivery) -> None:
         await asyncio.sleep(TURN)
 
 
-def kept(house: House, outlet: Outlet, sha256: str) -> None:
+def kept(house: Gateway, outlet: Recipient, sha256: str) -> None:
     """Note that a platform says that it holds the file of this hash."""
     recipient, file = str(outlet.settings.recipient), house.building
     try:
@@ -111,7 +111,7 @@ def kept(house: House, outlet: Outlet, sha256: str) -> None:
     house.audit("backup.kept", {"recipient": recipient, "revision": file.latest.revision})
 
 
-def told(house: House, outlet: Outlet) -> dict[str, Any] | None:
+def told(house: Gateway, outlet: Recipient) -> dict[str, Any] | None:
     """How it stands with one platform; None: it is not to have it."""
     file = house.building
     if file is None or file.latest is None or not wanted(house, outlet.name):

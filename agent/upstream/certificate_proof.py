@@ -19,7 +19,7 @@ from agent.log_fields import LogEvent, fields
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from agent.gateway import House, Outlet
+    from agent.gateway import Gateway, Recipient
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ WENT_BACK = (
 class Proving:
     """What one uplink shows of the present certificate."""
 
-    def __init__(self, house: House, outlet: Outlet) -> None:
+    def __init__(self, house: Gateway, outlet: Recipient) -> None:
         self._house, self._outlet = house, outlet
         self._state = house.config.state
         self._shown = self._settled = self._refusals = 0

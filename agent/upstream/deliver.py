@@ -17,7 +17,7 @@ from agent.log_fields import LogEvent, fields
 from agent.recipient import outcomes
 from agent.tasks import ConnectionFields, keep_open, together
 from agent.uplink import budget, pacing, transport
-from agent.uplink.base import Station
+from agent.uplink.base import GatewayFacts
 from agent.uplink.forward import forward
 from agent.upstream.backup_upload import kept, offer
 from agent.upstream.certificate_proof import Proving
@@ -27,7 +27,7 @@ from agent.upstream.status_document import document, news
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
-    from agent.gateway import House, Outlet
+    from agent.gateway import Gateway, Recipient
     from agent.uplink.base import Uplink
 
 LONGEST_WAIT = 300.0
@@ -40,13 +40,13 @@ COUNT = 10.0
 """seconds between two looks at how much the line has moved"""
 
 
-async def deliver(house: House, outlet: Outlet) -> None:
+async def deliver(house: Gateway, outlet: Recipient) -> None:
     """Send what the spool holds, tell how we are, count what it costs; for ever."""
     outlet.delivery.turned = monotonic()
     gateway = house.identity.gateway if house.identity else ""
     objects = partial(house.carried, via=outlet.name)
     delivery = outlet.delivery
-    station = Station(
+    station = GatewayFacts(
         gateway,
         credential.path(house.config.state),
         objects,
@@ -100,7 +100,7 @@ async def deliver(house: House, outlet: Outlet) -> None:
     await keep_open(name, opening, serve, UplinkLost, LONGEST_WAIT, *health, logged=logged)
 
 
-def slowed(house: House, outlet: Outlet, seal: float) -> float:
+def slowed(house: Gateway, outlet: Recipient, seal: float) -> float:
     """The seal interval for now: longer where the line's month is ahead of its budget."""
     allowed = house.config.uplinks[outlet.name].data
     if allowed is None:
@@ -110,7 +110,7 @@ def slowed(house: House, outlet: Outlet, seal: float) -> float:
     return budget.slowed(seal, used, allowed, house.traffic.share(now))
 
 
-async def _count(house: House, outlet: Outlet, uplink: Uplink) -> None:
+async def _count(house: Gateway, outlet: Recipient, uplink: Uplink) -> None:
     """Count what the line moves.
 
     Returns, to be opened anew, when it has got so far ahead of its budget that it must slow down.
@@ -129,7 +129,7 @@ async def _count(house: House, outlet: Outlet, uplink: Uplink) -> None:
         house.traffic.count(recipient, moved() - before, house.clock.now())
 
 
-async def _urge(house: House, outlet: Outlet) -> None:
+async def _urge(house: Gateway, outlet: Recipient) -> None:
     """What became of orders goes at once, however slowly readings go over a metered line."""
     known: frozenset[str] = frozenset()
     while True:
@@ -144,7 +144,7 @@ async def _untold(_: dict[str, Any]) -> None:
     """Where the transport has no place for it."""
 
 
-async def _report(house: House, outlet: Outlet, uplink: Uplink, seal: float) -> None:
+async def _report(house: Gateway, outlet: Recipient, uplink: Uplink, seal: float) -> None:
     """Tell the recipient how the gateway is: at once, when something has changed, and regularly."""
     tell: Callable[[dict[str, Any]], Awaitable[None]] = getattr(uplink, "tell", _untold)
     said: dict[str, Any] = {}

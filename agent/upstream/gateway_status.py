@@ -10,7 +10,7 @@ from agent.errors import Refused
 from agent.upstream import rotation
 
 if TYPE_CHECKING:
-    from agent.gateway import House, Outlet
+    from agent.gateway import Gateway, Recipient
 
 AHEAD = 1.1
 """times its share of the month before somebody is told"""
@@ -20,7 +20,7 @@ LEAST_FREE = 4_000_000
 """bytes: a disk with less is full, whatever is reserved"""
 
 
-def itself(house: House) -> dict[str, Any]:
+def itself(house: Gateway) -> dict[str, Any]:
     """Configuration, disk, certificate and the rotation of the spool key."""
     return {
         "configuration": house.config.fingerprint,
@@ -31,13 +31,13 @@ def itself(house: House) -> dict[str, Any]:
     }
 
 
-def disk(house: House) -> dict[str, int]:
+def disk(house: Gateway) -> dict[str, int]:
     """Bytes where the state lies."""
     found = shutil.disk_usage(house.config.state)
     return {"free": found.free, "total": found.total}
 
 
-def full(house: House) -> str:
+def full(house: Gateway) -> str:
     """What is given up because the disk is full, and what to do; empty: it is not."""
     state, reserve = house.config.state, house.config.spool.reserve
     lacking = max(reserve, LEAST_FREE) - shutil.disk_usage(state).free
@@ -57,7 +57,7 @@ def full(house: House) -> str:
     )
 
 
-def certificate(house: House) -> dict[str, Any] | None:
+def certificate(house: Gateway) -> dict[str, Any] | None:
     """The certificate and how long it holds; None where there is none."""
     state = house.config.state
     if house.identity is None or not credential.path(state).exists():
@@ -70,7 +70,7 @@ def certificate(house: House) -> dict[str, Any] | None:
     return found | {"alarm": found["alarm"] or house.certificate_said}
 
 
-def moved(house: House, outlet: Outlet) -> dict[str, Any]:
+def moved(house: Gateway, outlet: Recipient) -> dict[str, Any]:
     """What a recipient's line has moved this month, in bytes, of what it may."""
     now = house.clock.now()
     counter = house.traffic.of(outlet.settings.recipient, now)

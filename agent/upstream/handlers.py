@@ -11,23 +11,23 @@ from agent.upstream import requests, route
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from agent.gateway import House
-    from agent.inbox.inbox import Reception
+    from agent.gateway import Gateway
+    from agent.inbox.inbox import Inbox
     from agent.trust.verify import Verified
 
-    Act = Callable[[House, Any], Awaitable[str]]
+    Act = Callable[[Gateway, Any], Awaitable[str]]
 
 KINDS: dict[str, Act] = {"request+jwt": requests.obey, "uplink-move+jws": route.move}
 
 
-def take_seats(house: House) -> None:
+def take_seats(house: Gateway) -> None:
     """Take what the platform asks of uplinks, where signed objects are received at all."""
     if house.reception is not None:
         for typ, act in KINDS.items():
             house.reception.seats[typ] = partial(_once, house, house.reception, act)
 
 
-async def _once(house: House, reception: Reception, act: Act, verified: Verified) -> dict[str, Any]:
+async def _once(house: Gateway, reception: Inbox, act: Act, verified: Verified) -> dict[str, Any]:
     """Do what a verified object says; the same bytes again get the first answer.
 
     Raises Forged E_KID where its issuer is not the recipient that it is about, E_OFTEN where the

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from agent.enrolment.settings import Enrolment
-    from agent.gateway import House
+    from agent.gateway import Gateway
 
 
 class Requester(Protocol):
@@ -33,26 +33,26 @@ class Requester(Protocol):
 KINDS = SPOOL, CERTIFICATE = "spool", "certificate"
 
 
-async def show(house: House, asker: object) -> dict[str, Any]:
+async def show(house: Gateway, asker: object) -> dict[str, Any]:
     """The certificate and how long it holds; how far a rotation of the spool key is."""
     del asker
     found = calls.show(house.config.state, _gateway(house), house.clock.now())
     return found | {"rotation": rotation.standing(house)}
 
 
-async def csr(house: House, asker: object) -> dict[str, Any]:
+async def csr(house: Gateway, asker: object) -> dict[str, Any]:
     """The request for a certificate."""
     del asker
     return await asyncio.to_thread(calls.csr, house.config.state, _gateway(house))
 
 
-async def install(house: House, asker: object, *, text: str) -> dict[str, Any]:
+async def install(house: Gateway, asker: object, *, text: str) -> dict[str, Any]:
     """Take the certificate that a CA made of our request. Raises Refused."""
     del asker
     return await _changed(house, calls.install, text)
 
 
-async def enroll(house: House, asker: object, *, token: str = "") -> dict[str, Any]:
+async def enroll(house: Gateway, asker: object, *, token: str = "") -> dict[str, Any]:
     """Ask the EST server for the first certificate. Raises Refused."""
     del asker
     server = _server(house)
@@ -63,13 +63,13 @@ async def enroll(house: House, asker: object, *, token: str = "") -> dict[str, A
     return await _changed(house, calls.enroll, server, token)
 
 
-async def renew(house: House, asker: object) -> dict[str, Any]:
+async def renew(house: Gateway, asker: object) -> dict[str, Any]:
     """Ask the EST server for the next certificate, now. Raises Refused."""
     del asker
     return await _changed(house, calls.renew, _server(house))
 
 
-async def rotate(house: House, asker: Requester, *, what: str = "") -> dict[str, Any]:
+async def rotate(house: Gateway, asker: Requester, *, what: str = "") -> dict[str, Any]:
     """Put another spool key, and another key of the certificate, in the place of those of now.
 
     `what`: only one of the two. Raises Refused.
@@ -86,7 +86,7 @@ async def rotate(house: House, asker: Requester, *, what: str = "") -> dict[str,
     return answer
 
 
-async def _rotate_certificate(house: House, asker: Requester) -> dict[str, Any]:
+async def _rotate_certificate(house: Gateway, asker: Requester) -> dict[str, Any]:
     if not credential.path(house.config.state).exists():
         return {"how": "none"}
     house.audit("certificate.rotation", {"by": asker.who})
@@ -108,7 +108,9 @@ CALLS: Mapping[str, Callable[..., Awaitable[dict[str, Any]]]] = {
 }
 
 
-async def _changed(house: House, call: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
+async def _changed(
+    house: Gateway, call: Callable[..., dict[str, Any]], *args: Any
+) -> dict[str, Any]:
     """Make a call that may bring another certificate; uplinks that it opens need not wait."""
     state, now = house.config.state, house.clock.now()
     answer = await asyncio.to_thread(call, state, _gateway(house), now, *args)
@@ -117,13 +119,13 @@ async def _changed(house: House, call: Callable[..., dict[str, Any]], *args: Any
     return answer
 
 
-def _gateway(house: House) -> str:
+def _gateway(house: Gateway) -> str:
     if house.identity is None:
         raise Refused("this gateway has no identity yet: run `gardien key new`")
     return house.identity.gateway
 
 
-def _server(house: House) -> Enrolment:
+def _server(house: Gateway) -> Enrolment:
     if house.config.enrolment is None:
         raise Refused(
             "no EST server is configured: write `enrolment: {url: https://…}`, or take"

@@ -14,14 +14,14 @@ from agent.errors import NotRecorded, Refused
 from agent.trust.error_codes import Forged, ObjectCode
 
 if TYPE_CHECKING:
-    from agent.gateway import House, Outlet
+    from agent.gateway import Gateway, Recipient
     from agent.lines import LinkDevices
     from agent.pipeline.device import Device
     from agent.trust.claims import Request
     from agent.trust.verify import Verified
 
 
-async def obey(house: House, said: Request) -> str:
+async def obey(house: Gateway, said: Request) -> str:
     """Do what a verified request says; what was done, for people. Raises Forged E_REQUEST, whose
     sentence names no device but the one that was asked for.
     """
@@ -38,7 +38,7 @@ async def obey(house: House, said: Request) -> str:
             return await _read_now(house, outlet, said.device)
 
 
-def outlet_to(house: House, recipient: str) -> Outlet:
+def outlet_to(house: Gateway, recipient: str) -> Recipient:
     """The uplink to a recipient. Raises Forged E_REQUEST where there is none."""
     for outlet in house.outlets.values():
         if outlet.settings.recipient == recipient:
@@ -46,7 +46,7 @@ def outlet_to(house: House, recipient: str) -> Outlet:
     raise impossible(f"nothing is sent to {recipient} from here")
 
 
-def must_be_its_own(house: House, verified: Verified) -> None:
+def must_be_its_own(house: Gateway, verified: Verified) -> None:
     """See that an object about an uplink comes from its recipient. Raises Forged E_KID, E_REQUEST.
 
     That is who the trust list calls by the recipient's name. A signer who has the name of no
@@ -71,7 +71,7 @@ def impossible(words: str) -> Forged:
     return Forged(ObjectCode.REQUEST, words, words)
 
 
-async def _resend(house: House, outlet: Outlet, said: Request) -> str:
+async def _resend(house: Gateway, outlet: Recipient, said: Request) -> str:
     if said.epoch is None or said.from_ is None or said.to is None or said.from_ > said.to:
         raise impossible("a resend names its `epoch`, and `from` and `to` in order")
     try:
@@ -88,7 +88,7 @@ async def _resend(house: House, outlet: Outlet, said: Request) -> str:
     return f"{number} batches are sent again"
 
 
-async def _ask_again(outlet: Outlet, asked: tuple[str, int, int, float]) -> int:
+async def _ask_again(outlet: Recipient, asked: tuple[str, int, int, float]) -> int:
     """Of the spool that knows of the epoch: how many. Raises LookupError, ValueError."""
     unknown: LookupError | None = None
     for spool, thread in outlet.spools:
@@ -100,7 +100,7 @@ async def _ask_again(outlet: Outlet, asked: tuple[str, int, int, float]) -> int:
     raise unknown
 
 
-async def _read_now(house: House, outlet: Outlet, wanted: str | None) -> str:
+async def _read_now(house: Gateway, outlet: Recipient, wanted: str | None) -> str:
     """Ask silent devices again at once, and send what there is without waiting for the interval."""
     if wanted is not None:
         try:

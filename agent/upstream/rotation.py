@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from agent.buffer.spool import Spool
     from agent.buffer.thread import OneThread
     from agent.buffer.unassigned_store import UnassignedStore
-    from agent.gateway import House
+    from agent.gateway import Gateway
 
     Tell = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -62,7 +62,7 @@ class RotationProgress(NamedTuple):
     """bytes there are, about"""
 
 
-def see_that_it_may(house: House) -> None:
+def see_that_it_may(house: Gateway) -> None:
     """Raise Refused where no rotation may begin now; one that is under way may go on."""
     who, state = house.identity, house.config.state
     if who is None:
@@ -86,7 +86,7 @@ def see_that_it_may(house: House) -> None:
         _see_that_all_is_open(house)
 
 
-async def begin(house: House, by: str) -> bool:
+async def begin(house: Gateway, by: str) -> bool:
     """Put a new spool key in the place of the one there, and keep that until `work` is done; False:
     a rotation is under way. `by`: who asked for it.
 
@@ -105,14 +105,14 @@ async def begin(house: House, by: str) -> bool:
     return True
 
 
-def _see_that_all_is_open(house: House) -> None:
+def _see_that_all_is_open(house: Gateway) -> None:
     shut = [f"spool {name}" for name in house.config.uplinks if name not in house.outlets]
     shut += [part for part in SHELVES.values() if house.jobs.parked(part)]
     if shut:
         raise Refused(f"{', '.join(shut)}: not open; `gardien status` says why. First mend that")
 
 
-async def serve(house: House) -> None:
+async def serve(house: Gateway) -> None:
     """Go on with a rotation whenever one is under way; for ever."""
     while True:
         if house.identity is not None and house.identity.spool_key_before is not None:
@@ -120,7 +120,7 @@ async def serve(house: House) -> None:
         await sleep(LOOK)
 
 
-async def _ended(house: House, tell: Tell | None = None) -> bool:
+async def _ended(house: Gateway, tell: Tell | None = None) -> bool:
     """Work to the end; False: it waits for something, which is noted."""
     try:
         await work(house, tell)
@@ -135,7 +135,7 @@ async def _ended(house: House, tell: Tell | None = None) -> bool:
     return True
 
 
-async def work(house: House, tell: Tell | None = None) -> None:
+async def work(house: Gateway, tell: Tell | None = None) -> None:
     """Seal all that is on the disk under the key of now, and destroy the key before.
 
     What waits, and which uplinks are open, makes no difference: nothing is decoded, in small
@@ -181,7 +181,7 @@ def _memories(state: Path) -> list[Path]:
     return [file for file in found if file.exists()]
 
 
-async def _file(house: House, file: Path, key: bytes, tell: Tell | None) -> None:
+async def _file(house: Gateway, file: Path, key: bytes, tell: Tell | None) -> None:
     told = monotonic()
     async with _opened(house, file) as (store, thread):
         await thread.run(store.rekey, key)
@@ -206,7 +206,7 @@ async def _file(house: House, file: Path, key: bytes, tell: Tell | None) -> None
 
 @asynccontextmanager
 async def _opened(
-    house: House, file: Path
+    house: Gateway, file: Path
 ) -> AsyncIterator[tuple[Spool | UnassignedStore, OneThread]]:
     """A file as whoever has it open has it; one that nobody has is opened for this."""
     if (there := _there(house, file)) is not None:
@@ -223,7 +223,7 @@ async def _opened(
         yield await stack.enter_async_context(in_own_thread(file.name, opening))
 
 
-def _there(house: House, file: Path) -> tuple[Spool | UnassignedStore, OneThread] | None:
+def _there(house: Gateway, file: Path) -> tuple[Spool | UnassignedStore, OneThread] | None:
     """Raises Refused where whoever should have it open has not."""
     if house.close is None:
         return None
@@ -243,7 +243,7 @@ def _there(house: House, file: Path) -> tuple[Spool | UnassignedStore, OneThread
     return None
 
 
-def standing(house: House) -> dict[str, Any] | None:
+def standing(house: Gateway) -> dict[str, Any] | None:
     """How far a rotation is; None: none is under way."""
     who = house.identity
     if who is None or who.rotating_since is None:
@@ -258,7 +258,7 @@ def standing(house: House) -> dict[str, Any] | None:
     }
 
 
-async def rotate(house: House, by: str, tell: Tell) -> dict[str, Any]:
+async def rotate(house: Gateway, by: str, tell: Tell) -> dict[str, Any]:
     """Rotate the spool key, or go on with a rotation that is under way; returns when it is done, or
     when it waits for something that takes time. Raises Refused.
     """
@@ -278,7 +278,7 @@ async def rotate(house: House, by: str, tell: Tell) -> dict[str, Any]:
     }
 
 
-async def _followed(house: House, tell: Tell) -> None:
+async def _followed(house: Gateway, tell: Tell) -> None:
     while (now := standing(house)) is not None and not now["waits"]:
         await tell(now)
         await sleep(TOLD_EVERY)

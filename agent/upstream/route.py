@@ -15,7 +15,7 @@ from agent.uplink_migration import PROBE_EVERY, PROVE_WITHIN, address
 from agent.upstream.requests import impossible, outlet_to
 
 if TYPE_CHECKING:
-    from agent.gateway import House, Outlet
+    from agent.gateway import Gateway, Recipient
     from agent.trust.claims import UplinkMove
     from agent.uplink_migration import Move
 
@@ -28,7 +28,7 @@ UNPROVED = "the new address has brought no receipt: back to the old one"
 class Route:
     """The addresses of one uplink, as long as its job runs."""
 
-    def __init__(self, house: House, outlet: Outlet, settings: Any) -> None:
+    def __init__(self, house: Gateway, outlet: Recipient, settings: Any) -> None:
         self._house, self._outlet, self._settings = house, outlet, settings
         self._failures = 0
         self._opened = monotonic()
@@ -112,7 +112,7 @@ def at(settings: Any, url: str) -> Any:
         raise Refused(f"{url} cannot be its address: {what}") from error
 
 
-async def move(house: House, said: UplinkMove) -> str:
+async def move(house: Gateway, said: UplinkMove) -> str:
     """Begin to move an uplink; what was done, for people. Raises Forged E_REQUEST, NotRecorded.
 
     The uplink's own job takes it up: this may be called from within it, by what came over it.

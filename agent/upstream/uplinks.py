@@ -15,10 +15,10 @@ from agent.upstream.route import standing
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from agent.gateway import House, Outlet
+    from agent.gateway import Gateway, Recipient
 
 
-async def listed(house: House, asker: object) -> dict[str, Any]:
+async def listed(house: Gateway, asker: object) -> dict[str, Any]:
     """Every uplink, and the recipients without one for whom something still waits."""
     del asker
     config, recipients = house.config, _recipients(house)
@@ -38,7 +38,7 @@ async def listed(house: House, asker: object) -> dict[str, Any]:
     return {"uplinks": found, "left": left, "running": house.close is not None}
 
 
-async def close(house: House, asker: object, *, name: str, how: str) -> dict[str, Any]:
+async def close(house: Gateway, asker: object, *, name: str, how: str) -> dict[str, Any]:
     """Keep nothing more for a recipient; `how`: drain what waits, or drop it. Raises Refused.
 
     The answer says what still waits, or was dropped.
@@ -55,7 +55,7 @@ async def close(house: House, asker: object, *, name: str, how: str) -> dict[str
     return {"uplink": name, "waits": waits, "dropped": dropped}
 
 
-async def retry(house: House, asker: object, *, name: str) -> dict[str, Any]:
+async def retry(house: Gateway, asker: object, *, name: str) -> dict[str, Any]:
     """Send the batches of an uplink that were refused once more, at once. Raises Refused."""
     del asker
     if name not in house.config.uplinks:
@@ -77,17 +77,17 @@ CALLS: Mapping[str, Callable[..., Awaitable[dict[str, Any]]]] = {
 }
 
 
-def _moved(house: House, settings: Any) -> dict[str, Any] | None:
+def _moved(house: Gateway, settings: Any) -> dict[str, Any] | None:
     """Its way to another address; None where it is on none."""
     move = house.moves.of(settings.recipient, standing(settings), house.clock.now())
     return None if move is None else {"to": move.new, "proved": move.proved is not None}
 
 
-def _recipients(house: House) -> set[str]:
+def _recipients(house: Gateway) -> set[str]:
     return {one.settings.recipient for one in house.config.uplinks.values()}
 
 
-async def _live(house: House, outlet: Outlet) -> dict[str, Any]:
+async def _live(house: Gateway, outlet: Recipient) -> dict[str, Any]:
     since, last = outlet.delivery.connected_since, outlet.delivery.last_receipt
     return {
         "connected_since": stamp(since) if since else None,
@@ -97,7 +97,7 @@ async def _live(house: House, outlet: Outlet) -> dict[str, Any]:
     }
 
 
-async def _forsake(house: House, recipient: str, how: str) -> dict[str, Any]:
+async def _forsake(house: Gateway, recipient: str, how: str) -> dict[str, Any]:
     """Destroy what waits for a recipient whose uplink is gone from the configuration."""
     left = dict(leftovers(house.config.state, _recipients(house)))
     if recipient not in left:

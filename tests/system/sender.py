@@ -22,7 +22,7 @@ from agent.errors import UplinkLost
 from agent.model import Reading, Series, SlotMark
 from agent.tasks import end, keep_open
 from agent.uplink import transport
-from agent.uplink.base import Station
+from agent.uplink.base import GatewayFacts
 from agent.uplink.delivery_state import Delivery
 from agent.uplink.forward import forward
 from agent.uplink.outbox import SpoolOutbox
@@ -51,7 +51,7 @@ async def main(folder: Path) -> None:
     kind = transport(told["transport"])
     settings = kind.Settings.model_validate({"recipient": RECIPIENT} | told["settings"])
     identity = Path(told["identity"]) if told["identity"] else None
-    station, head = Station(GATEWAY, identity), BatchHead(GATEWAY, RECIPIENT, "DEMO-1")
+    station, head = GatewayFacts(GATEWAY, identity), BatchHead(GATEWAY, RECIPIENT, "DEMO-1")
     clock, delivery = Clock("system"), Delivery()
     opening = partial(Spool.open, folder / "spool.db", bytes(32), head, 100_000_000)
     async with in_own_thread("spool", opening) as (spool, thread):

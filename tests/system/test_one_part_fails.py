@@ -21,12 +21,12 @@ from paho.mqtt import subscribe
 from agent import app, local
 from agent.buffer.database import Damaged
 from agent.buffer.spool import Spool
-from agent.control.controller import Keeper
+from agent.control.controller import Controller
 from agent.drivers.modbus.bus import Bus
 from agent.export_log import Exports
-from agent.gateway import House
+from agent.gateway import Gateway
 from agent.pipeline.poller import Poller
-from agent.pipeline.row_assignment import Gate
+from agent.pipeline.row_assignment import RowAssignment
 from agent.registry import identity
 from agent.registry.place import mint
 from agent.uplink_migration import Moves
@@ -106,7 +106,7 @@ PARTS = {
         Moves, "of", (OSError, "read-only"), lambda _, to, *__: to == "one.example"
     ),
     "poll riser-1": failing(Poller, "_choose", ODD, lambda of, *_: of.link.name == "riser-1"),
-    "rows two": failing(Gate, "at", ODD, lambda gate, *_: gate.recipient == "two.example"),
+    "rows two": failing(RowAssignment, "at", ODD, lambda gate, *_: gate.recipient == "two.example"),
     "spool one": failing(
         Spool, "append", (Damaged, "odd"), lambda spool, *_: spool._head.recipient == "one.example"
     ),
@@ -115,8 +115,8 @@ PARTS = {
         lambda spool, *_: spool._head.recipient == "two.example",
     ),
     "syndic export": failing(Exports, "begin", ODD),
-    "sums two": failing(House, "add_up", ODD, lambda _, outlet: outlet.name == "two"),
-    f"control {NAME}": failing(Keeper, "_tend", ODD),
+    "sums two": failing(Gateway, "add_up", ODD, lambda _, outlet: outlet.name == "two"),
+    f"control {NAME}": failing(Controller, "_tend", ODD),
 }  # fmt: skip
 
 

@@ -35,7 +35,7 @@ from tests.traced import Recorder, Run, Step, story
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from agent.gateway import House
+    from agent.gateway import Gateway
     from hil.broker import Broker
 
 ROOT = Path(__file__).parents[2]
@@ -94,7 +94,7 @@ OFFSET, TEMPERATURE = (3, 100), (3, 101)
 class Gateway:
     """A gateway at work in this process, in the simulated building."""
 
-    def __init__(self, house: House, broker: Broker, platform: Platform, serial: str) -> None:
+    def __init__(self, house: Gateway, broker: Broker, platform: Platform, serial: str) -> None:
         self.house, self.broker, self.platform, self.serial = house, broker, platform, serial
         self.people, self.audience = Signers(), ""
 

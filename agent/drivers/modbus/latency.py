@@ -23,7 +23,7 @@ DEAREST, CHEAPEST = 4.0, 128.0
 """registers that a request costs at least and at most, as a power of two, so that plans stay"""
 
 
-class Pace:
+class Latency:
     """The quickest answers of each unit, by how many registers they carried."""
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ from agent.drivers.line_disturbance import (
 )
 from agent.drivers.modbus.answer import RANGE, READS, REFUSED, RequestResult, checked, expected_size
 from agent.drivers.modbus.late_responses import LateResponses
-from agent.drivers.modbus.latency import Pace
+from agent.drivers.modbus.latency import Latency
 from agent.drivers.modbus.rtu import (
     LONGEST,
     SHORTEST,
@@ -68,7 +68,7 @@ class RtuWire:
     def __init__(self, stream: ByteStream, speed: Speed, timeout: float) -> None:
         self.stream, self.speed, self.timeout = stream, speed, timeout
         self.spent = Spent()
-        self.pace = Pace()
+        self.pace = Latency()
         self.quiet_until = monotonic() + timeout
         """until then nothing is asked: what was asked before we opened it may still be answered"""
         self.echo: bool | None = None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from agent import clock
 from agent.drivers.line_disturbance import How, Listener
 from agent.drivers.modbus.answer import MBAP, RequestResult, checked, in_step, of_another
-from agent.drivers.modbus.latency import Pace
+from agent.drivers.modbus.latency import Latency
 from agent.drivers.modbus.statistics import Spent
 from agent.errors import OutOfStep
 from agent.model import Why
@@ -39,7 +39,7 @@ class TcpWire:
         self.stream = stream
         self.timeout = timeout
         self.spent = Spent()
-        self.pace = Pace()
+        self.pace = Latency()
         self._transaction = 0
         self.listener = Listener()
         self._asked: dict[int, tuple[int, bool]] = {}

@@ -13,7 +13,7 @@ from agent.buffer.batch import read
 from agent.buffer.unassigned_store import UnassignedStore
 from agent.errors import Refused, SpoolFull
 from agent.model import SlotMark
-from agent.pipeline.ingest import Intake
+from agent.pipeline.ingest import Ingest
 from hil.platform.ledger import opened as ledger_at
 from hil.platform.listen import Desk
 from hil.platform.report import report
@@ -181,7 +181,7 @@ def test_what_a_full_disk_sheds_is_stated_once_whether_it_came_in_time_or_late(s
         async def append(rows, marks):
             spool.append(rows, marks)
 
-        intake = Intake(append, flush=60)
+        intake = Ingest(append, flush=60)
         for slot in range(20):
             if slot == 5:
                 hog(small_disk)

@@ -11,14 +11,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
-from agent.control.controller import Keeper
+from agent.control.controller import Controller
 from agent.control.model import AcceptedOrder
 from agent.control.records import Transaction
 from tests.contract.control.pretend import BEGIN, Crash, Site
 
 TICK = 10.0
 BOUND = 120.0
-Further = Callable[[Keeper], Awaitable[None]]
+Further = Callable[[Controller], Awaitable[None]]
 Act = Callable[[Site], Further | None]
 """changes the world, or gives what is then asked of the agent, if one is there"""
 

@@ -20,9 +20,9 @@ from pathlib import Path
 from agent.cli.control import given_back
 from agent.clock import monotonic, seconds
 from agent.control.ad_hoc_link import AdHocLink
-from agent.control.configured_control import Fitted
-from agent.control.controller import Keeper
-from agent.control.dependencies import World
+from agent.control.configured_control import ConfiguredControl
+from agent.control.controller import Controller
+from agent.control.dependencies import ControlDependencies
 from agent.control.guard import GuardReading
 from agent.control.hold_record import WriteTarget
 from agent.control.model import AcceptedOrder, ControlOrder, Modality, OrderState
@@ -58,12 +58,12 @@ class Plant:
         """seconds by which the clocks are ahead"""
         modality: Modality = replace(agreed(), guards=(), inhibit=None, name="it")
         slots = (slot, slot)
-        self.fit = Fitted(modality, place, slots, BEFORE if slot is None else None, "v1")
-        world = World(
+        self.fit = ConfiguredControl(modality, place, slots, BEFORE if slot is None else None, "v1")
+        world = ControlDependencies(
             now=self.now, zone=ZONE, look=lambda *_: GuardReading(None, 0.0, 60), plug=self.hand,
             save=writer.save, note=writer.note, read=writer.call, failing=lambda: writer.failing,
         )  # fmt: skip
-        self.keeper = Keeper(writer.journal, world, {"it": self.fit}, writer=writer)
+        self.keeper = Controller(writer.journal, world, {"it": self.fit}, writer=writer)
 
     def now(self) -> Moment:
         return Moment(seconds() + self.later, monotonic() + self.later, boot_id(), trusted=True)

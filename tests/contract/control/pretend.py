@@ -9,9 +9,9 @@ from decimal import Decimal
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from agent.control.configured_control import Fitted
-from agent.control.controller import Keeper
-from agent.control.dependencies import World
+from agent.control.configured_control import ConfiguredControl
+from agent.control.controller import Controller
+from agent.control.dependencies import ControlDependencies
 from agent.control.guard import GuardReading
 from agent.control.hold_record import Dog, Phase, WriteTarget
 from agent.control.journal import Journal
@@ -227,18 +227,18 @@ class Site:
         self.path = Path(folder) / "control.sqlite"
         self._open = ExitStack()
         self.disk: dict[int, object] = {}
-        self.keeper: Keeper | None = None
+        self.keeper: Controller | None = None
 
     def close(self) -> None:
         self._open.close()
         self._stack.close()
 
     @property
-    def fit(self) -> Fitted:
+    def fit(self) -> ConfiguredControl:
         slots = (13, 10) if self.device.array else (None, None)
-        return Fitted(self.modality, self.place, slots, None, "v1", dog=self.dog)
+        return ConfiguredControl(self.modality, self.place, slots, None, "v1", dog=self.dog)
 
-    def start(self) -> Keeper:
+    def start(self) -> Controller:
         """A new process: it knows what is on the disk, and nothing else."""
         fit = self.fit
         self.journal = self._open.enter_context(Journal.open(self.path, lambda _: fit.key))
@@ -248,12 +248,12 @@ class Site:
             tested = replace(memo, tested="v1", free=free)
             self.journal.save(Transaction(memos=[(fit.key, tested)]))
         self.disk = dict(self.journal.rows)
-        self.keeper = Keeper(self.journal, self.world(), {"it": fit})
+        self.keeper = Controller(self.journal, self.world(), {"it": fit})
         self.alive_since = self.truth.at
         return self.keeper
 
-    def world(self) -> World:
-        return World(
+    def world(self) -> ControlDependencies:
+        return ControlDependencies(
             now=self.truth.moment,
             zone=ZONE,
             look=self.look,

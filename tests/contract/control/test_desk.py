@@ -8,9 +8,9 @@ from decimal import Decimal
 
 import pytest
 
-from agent.control.configured_control import Fitted
+from agent.control.configured_control import ConfiguredControl
 from agent.control.model import Limits, OrderState
-from agent.control.orders import Desk
+from agent.control.orders import Orders
 from agent.errors import NotRecorded, SpoolFull, StorageFailed
 from agent.trust.error_codes import Forged
 from agent.trust.sign import Signer
@@ -34,7 +34,7 @@ class Bench:
         self.site.start()
         fit = replace(self.site.fit, modality=modality)
         self.site.keeper.fits = {"boiler-offset": fit}
-        self.desk = Desk(self.site.keeper, self.site.read)
+        self.desk = Orders(self.site.keeper, self.site.read)
 
     def close(self) -> None:
         self.site.close()
@@ -45,9 +45,9 @@ class Bench:
         self.site.die()
         self.site.start()
         self.site.keeper.fits = fits
-        self.desk = Desk(self.site.keeper, self.site.read)
+        self.desk = Orders(self.site.keeper, self.site.read)
 
-    def another(self, name: str, **over) -> Fitted:
+    def another(self, name: str, **over) -> ConfiguredControl:
         """One more control, of a point of its own."""
         modality = replace(self.site.modality, name=name, **over)
         return replace(self.site.fit, modality=modality, place=replace(PLACE, point=name))
@@ -172,7 +172,7 @@ def test_the_same_number_on_other_bytes_is_a_replay_also_after_a_restart(bench):
     bench.take(raw)
     bench.site.die()
     bench.site.start()
-    bench.desk = Desk(bench.site.keeper, bench.site.read)
+    bench.desk = Orders(bench.site.keeper, bench.site.read)
     other = bench.order(jti="0192-one-and-the-same", cmd={"val": -1})
     with pytest.raises(Forged, match="E_REPLAY"):
         bench.take(other)

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from agent.control.model import LossRule, OrderState
-from agent.control.orders import Desk
+from agent.control.orders import Orders
 from agent.control.records import Outcome, Transaction
 from agent.steering import calls
 from agent.steering.setup import Steering
@@ -25,7 +25,7 @@ def steering(site: Site, place: str | None) -> Steering:
     config = SimpleNamespace(
         controls={"it": SimpleNamespace(point="boiler/offset")}, devices=devices
     )
-    return Steering(config, site.keeper, Desk(site.keeper, site.read), None)
+    return Steering(config, site.keeper, Orders(site.keeper, site.read), None)
 
 
 def holding(kind: LossRule = LossRule.SHIFT, lasts: float = 600.0) -> Site:

@@ -28,9 +28,9 @@ from agent.link import Link
 from agent.model import Point
 from agent.pipeline.account import SlotAccount
 from agent.pipeline.device import Device
-from agent.pipeline.ingest import Intake
+from agent.pipeline.ingest import Ingest
 from agent.pipeline.poller import Poller
-from agent.pipeline.slots import Ledger
+from agent.pipeline.slots import SlotLedger
 from agent.tasks import end
 from hil.disturber import Gateway, Kind
 from hil.mbus.encode import Plate, energy_kwh
@@ -275,8 +275,8 @@ class House:
             self.devices.append(Device(name, [energy], serial))
             self.result.places[unit] = self.town.place(f"D{unit}")
         self.clock = Clock("system", None, time.time, now)
-        self.ledger = Ledger(self.town.gate(), self.points, {})
-        self.intake = Intake(self.append, flush=5.0)
+        self.ledger = SlotLedger(self.town.gate(), self.points, {})
+        self.intake = Ingest(self.append, flush=5.0)
         self.link = Link("riser", bus.open)
         self.poller = Poller(
             self.link, self.devices, [SlotAccount(self.ledger, self.intake)], self.clock,

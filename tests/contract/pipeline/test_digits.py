@@ -19,7 +19,7 @@ from agent.buffer.batch import BatchHead
 from agent.buffer.spool import Spool
 from agent.drivers.modbus.tcp import ModbusTcp
 from agent.model import Lane, Point, Why
-from agent.pipeline.slots import Ledger
+from agent.pipeline.slots import SlotLedger
 from hil.modbus_server import Reply, serving
 from hil.platform.unpack import unpack
 from hil.serial_line import Registers
@@ -95,7 +95,7 @@ def test_decimal_strings_go_from_the_registers_to_the_platform_unchanged(house, 
             return await line.read([of])
 
     slot = next(SLOTS)
-    ledger = Ledger(town.gate(), {("m1", 10): [of]}, {})
+    ledger = SlotLedger(town.gate(), {("m1", 10): [of]}, {})
     rows = ledger.close(("m1", 10), slot, asyncio.run(read()), "1001", Why.BUSY)
     spool.append(rows, {})
     sealed = spool.seal(Lane.LIVE, slot + 5, "trusted", 0)

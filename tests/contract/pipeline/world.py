@@ -24,9 +24,9 @@ from agent.pipeline.account import SlotAccount
 from agent.pipeline.basis_recheck import RegistryBases
 from agent.pipeline.device import Device
 from agent.pipeline.directory import directory
-from agent.pipeline.ingest import Intake
+from agent.pipeline.ingest import Ingest
 from agent.pipeline.poller import Poller
-from agent.pipeline.slots import Ledger
+from agent.pipeline.slots import SlotLedger
 from agent.pipeline.timekeeper import SlotBook, Timekeeper
 from agent.recipient import ahead
 from agent.tasks import end
@@ -181,12 +181,12 @@ class World:
         )  # fmt: skip
         self.clock = clock
         with Spool.open(path, bytes(32), head, 50_000_000) as spool:
-            ledger = Ledger(self.town.gate(), points_by_key(self.points), spool.marks(), ZONE)
+            ledger = SlotLedger(self.town.gate(), points_by_key(self.points), spool.marks(), ZONE)
 
             async def append(rows, marks):
                 spool.append(rows, marks)
 
-            intake = Intake(append, flush=5.0)
+            intake = Ingest(append, flush=5.0)
             pollers = []
             book = SlotBook(RECIPIENT, ledger, intake, spool, in_place)
             self.keeper = Timekeeper(clock, lambda: [book], lambda: pollers, self.audit)

@@ -17,7 +17,7 @@ from agent.clock import Clock
 from agent.errors import UplinkLost
 from agent.model import Reading, Series
 from agent.tasks import end, keep_open
-from agent.uplink.base import Station
+from agent.uplink.base import GatewayFacts
 from agent.uplink.delivery_state import Delivery
 from agent.uplink.forward import forward
 from agent.uplink.mqtt import MqttUplink
@@ -102,13 +102,13 @@ async def delivering(
     port: int,
     outbox: SendingSpool | None = None,
     keepalive: float = 5.0,
-    station: Station | None = None,
+    station: GatewayFacts | None = None,
     **more: object,
 ) -> AsyncIterator[None]:
     """Keep an uplink open for as long as the block; what ends it early is raised at the end."""
     told = {"recipient": RECIPIENT, "url": f"mqtt://127.0.0.1:{port}", "seal": SEAL}
     settings = Settings.model_validate(told | {"keepalive": keepalive} | more)
-    here = station or Station(GATEWAY)
+    here = station or GatewayFacts(GATEWAY)
     async with serving(at, MqttUplink, settings, here, outbox):
         yield
 
@@ -118,7 +118,7 @@ async def serving(
     at: House,
     kind: type[Uplink],
     settings: Any,
-    station: Station,
+    station: GatewayFacts,
     outbox: SendingSpool | None = None,
 ) -> AsyncIterator[None]:
     """Keep an uplink of any transport open for as long as the block."""

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.tasks import end
 from agent.uplink import transport
-from agent.uplink.base import Station
+from agent.uplink.base import GatewayFacts
 from hil.broker import broker
 from hil.ca import CA, bundle
 from hil.cut import Cut, cut
@@ -40,7 +40,7 @@ class Side:
 
     kind: type[Uplink]
     settings: Any
-    station: Station
+    station: GatewayFacts
     platform: Keeper
     line: Cut | None = None
     """the proxy between us and it; None: there is no line"""
@@ -68,7 +68,7 @@ async def side(word: str, folder: Path) -> AsyncIterator[Side]:
         else:
             made = await _files(stack, folder, word)
         made.objects = objects
-        made.station = Station(GATEWAY, made.station.credential, take)
+        made.station = GatewayFacts(GATEWAY, made.station.credential, take)
         yield made
 
 
@@ -108,7 +108,7 @@ async def _mqtt(stack: AsyncExitStack, folder: Path) -> Side:
     line = await stack.enter_async_context(cut(server.port))
     platform = await stack.enter_async_context(Platform(server.port, folder / "platform.db"))
     settings = settings_of("mqtt", url=f"mqtt://127.0.0.1:{line.port}", keepalive=5)
-    return Side(transport("mqtt"), settings, Station(GATEWAY), platform, line, server)
+    return Side(transport("mqtt"), settings, GatewayFacts(GATEWAY), platform, line, server)
 
 
 async def _https(stack: AsyncExitStack, folder: Path) -> Side:
@@ -121,7 +121,9 @@ async def _https(stack: AsyncExitStack, folder: Path) -> Side:
     settings = settings_of(
         "https", url=f"https://127.0.0.1:{line.port}", ca=ours.file(folder), poll=0.2
     )
-    return Side(transport("https"), settings, Station(GATEWAY, identity), platform, line, platform)
+    return Side(
+        transport("https"), settings, GatewayFacts(GATEWAY, identity), platform, line, platform
+    )
 
 
 async def _files(stack: AsyncExitStack, folder: Path, word: str) -> Side:
@@ -145,7 +147,7 @@ async def _files(stack: AsyncExitStack, folder: Path, word: str) -> Side:
             **told,
         )
     platform = await stack.enter_async_context(Fetching(root, folder / "platform.db", reader))
-    station = Station(GATEWAY, identity)
+    station = GatewayFacts(GATEWAY, identity)
     return Side(transport("files"), settings, station, platform, line, server, root)
 
 

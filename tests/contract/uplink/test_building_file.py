@@ -12,7 +12,7 @@ import pytest
 
 from agent.errors import NotStored
 from agent.uplink import end_marker
-from agent.uplink.backup_message import AT_ONCE, Keepsake, held, parts
+from agent.uplink.backup_message import AT_ONCE, BackupMessage, held, parts
 from hil.platform.buildings import Buildings
 from tests.contract.uplink.house import GATEWAY, RECIPIENT
 from tests.contract.uplink.sides import TRANSPORTS, Side, listening, side, so
@@ -21,9 +21,9 @@ from tests.unit.authority.objects import US
 DOCS = Path(__file__).parents[3] / "docs"
 
 
-def keepsake(content: bytes, made: str = "2026-11-24T10:15:00Z") -> Keepsake:
+def keepsake(content: bytes, made: str = "2026-11-24T10:15:00Z") -> BackupMessage:
     digest = hashlib.sha256(content).hexdigest()
-    return Keepsake(GATEWAY, RECIPIENT, made, 12, digest, content)
+    return BackupMessage(GATEWAY, RECIPIENT, made, 12, digest, content)
 
 
 def kept_by(far: Side) -> Buildings:

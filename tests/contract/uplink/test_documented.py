@@ -5,7 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from agent.uplink.base import Station
+from agent.uplink.base import GatewayFacts
 from hil.broker import broker
 from hil.ca import CA
 from tests.contract.uplink.house import GATEWAY, RECIPIENT, delivering, house
@@ -63,7 +63,7 @@ def test_a_batch_is_taken_and_receipted_by_hand_under_the_printed_rights(tmp_pat
             kept = take.replace("-h broker", "-h broker -V 5 -c -x 600 -i ours")
             by_hand(kept.replace("-C 1 > F.zst", "-E"))  # from now on the broker keeps what comes
             more = {"url": f"mqtts://localhost:{far.port}", "ca": ca.file(ours)}
-            async with delivering(at, far.port, station=Station(GATEWAY, pem), **more):
+            async with delivering(at, far.port, station=GatewayFacts(GATEWAY, pem), **more):
                 await at.read()
                 await asyncio.to_thread(by_hand, kept)
                 batch, _, sha256 = by_hand(look).rpartition("}")

@@ -22,7 +22,7 @@ from agent.buffer.batch import Stamp, write
 from agent.buffer.outbox import digest
 from agent.errors import BatchRejected, NotStored, UplinkLost
 from agent.model import BatchId, Lane, Reading, SealedBatch
-from agent.uplink.base import Station
+from agent.uplink.base import GatewayFacts
 from agent.uplink.cursors import Cursors
 from agent.uplink.file_transfer import name
 from agent.uplink.files import FilesUplink
@@ -69,7 +69,7 @@ def test_a_file_opens_with_the_documented_line_and_a_flipped_byte_gives_nothing(
     assert line in DOCUMENTED.read_text()
     reader, told, identity = papers(tmp_path)
     settings = settings_of("files", path=tmp_path, **told)
-    batch = packed(settings, Station(GATEWAY, identity))
+    batch = packed(settings, GatewayFacts(GATEWAY, identity))
     file = tmp_path / name(batch)
     file.write_bytes(batch.payload)
     table = list(csv.DictReader(io.StringIO(reader.open(file, GATEWAY).decode()), delimiter=";"))
@@ -100,7 +100,7 @@ def test_a_file_opens_with_the_documented_line_and_a_flipped_byte_gives_nothing(
 def test_gardien_batch_open_shows_who_signed_what_and_refuses_what_is_another_s(tmp_path: Path):
     reader, told, identity = papers(tmp_path)
     settings = settings_of("files", path=tmp_path, **told)
-    batch = packed(settings, Station(GATEWAY, identity))
+    batch = packed(settings, GatewayFacts(GATEWAY, identity))
     file = tmp_path / name(batch)
     file.write_bytes(batch.payload)
     words = ("--key", reader.key, "--cert", reader.certificate, "--ca", reader.ca)
@@ -137,7 +137,7 @@ def test_every_reader_opens_it_with_their_own_key_and_nobody_else_does(tmp_path:
     stranger = bundle(tmp_path / "x.pem", other, ours.issue("x", other.public_key()))
     settings = settings_of("files", path=tmp_path, encrypt_for=list(kept.values()))
     identity, ca = fleet.gateway(GATEWAY, tmp_path / "state"), fleet.file(tmp_path)
-    batch = packed(settings, Station(GATEWAY, identity))
+    batch = packed(settings, GatewayFacts(GATEWAY, identity))
     file = tmp_path / name(batch)
     file.write_bytes(batch.payload)
     texts = {Reader(one, one, ca).open(file, GATEWAY) for one in kept.values()}
@@ -163,23 +163,23 @@ def test_compat_is_for_rsa_readers_and_says_so(tmp_path: Path):
     fleet = CA("Fleet CA")
     identity = fleet.gateway(GATEWAY, tmp_path / "state")
     settings = settings_of("files", path=tmp_path, container="cms-compat", encrypt_for=[kept])
-    batch = packed(settings, Station(GATEWAY, identity))
+    batch = packed(settings, GatewayFacts(GATEWAY, identity))
     file = tmp_path / name(batch)
     file.write_bytes(batch.payload)
     assert Reader(kept, kept, fleet.file(tmp_path)).open(file, GATEWAY).startswith(b"batch;row;")
     _, told, _ = papers(tmp_path)
     settings = settings_of("files", path=tmp_path, container="cms-compat", **told)
     with pytest.raises(UplinkLost, match="another kind than RSA"):
-        packed(settings, Station(GATEWAY, identity))
+        packed(settings, GatewayFacts(GATEWAY, identity))
 
 
 def test_without_a_container_a_table_is_a_table(tmp_path: Path):
     """Rule R10."""
     settings = settings_of("files", path=tmp_path, container="none")
-    batch = packed(settings, Station(GATEWAY))
+    batch = packed(settings, GatewayFacts(GATEWAY))
     assert batch.form == "csv.gz"
     assert gzip.decompress(batch.payload).startswith(b"batch;row;place;channel;obis;kind;t_start")
-    assert packed(settings, Station(GATEWAY)).payload == batch.payload
+    assert packed(settings, GatewayFacts(GATEWAY)).payload == batch.payload
 
 
 def test_a_cell_is_never_a_formula(tmp_path: Path):
@@ -187,7 +187,7 @@ def test_a_cell_is_never_a_formula(tmp_path: Path):
     settings = settings_of("files", path=tmp_path, container="none")
     for text in ('=HYPERLINK("x")', "+1", "-1", "@a", "'q", "a;b", 'a"b'):
         of = series(1)._replace(meter=text)
-        batch = packed(settings, Station(GATEWAY), [Reading(of, 60, None, "M", why="bad")])
+        batch = packed(settings, GatewayFacts(GATEWAY), [Reading(of, 60, None, "M", why="bad")])
         table = gzip.decompress(batch.payload).decode()
         row = next(csv.DictReader(io.StringIO(table), delimiter=";"))
         assert row["meter"].removeprefix("'" if text[0] in "=+-@'" else "") == text
@@ -307,7 +307,7 @@ def test_files_signed_by_a_stranger_are_rejected_and_kept(tmp_path: Path):
     async def scenario() -> None:
         async with side("folder", tmp_path) as far, house(tmp_path) as at:
             foreign = CA("Other fleet").gateway(GATEWAY, tmp_path / "foreign")
-            far.station = Station(GATEWAY, foreign)
+            far.station = GatewayFacts(GATEWAY, foreign)
             await packs(at, far)
             await at.read()
             await sealed(at)
@@ -369,7 +369,7 @@ def test_the_end_of_the_folder_is_a_proof_that_all_objects_have_come(tmp_path: P
     async def scenario(last: bytes) -> None:
         settings = settings_of("files", path=root, container="none", encrypt_for=(), poll=0.05)
         kept = Cursors(trust=lambda: trust[0])
-        station = Station(GATEWAY, None, take, kept, complete=lambda: told.append(b"all"))
+        station = GatewayFacts(GATEWAY, None, take, kept, complete=lambda: told.append(b"all"))
         async with FilesUplink.open(settings, station) as uplink, listening(uplink):
             await so(lambda: last in told)
             await asyncio.sleep(0.2)
@@ -465,11 +465,11 @@ def test_what_is_wrong_with_a_server_or_our_key_is_told_in_words(tmp_path: Path)
             assert "encrypt_for" in await told(far, encrypt_for=(tmp_path / "none.pem",))
             for folder, words, wrong in cases:
                 identity = CA("Fleet CA").gateway(GATEWAY, tmp_path / folder, **wrong)
-                far.station = Station(GATEWAY, identity)
+                far.station = GatewayFacts(GATEWAY, identity)
                 assert words in await told(far)
-            far.station = Station("GOTHER", identity)
+            far.station = GatewayFacts("GOTHER", identity)
             assert "this gateway is" in await told(far)
-            far.station = Station(GATEWAY, tmp_path / "void/identity.pem")
+            far.station = GatewayFacts(GATEWAY, tmp_path / "void/identity.pem")
             assert "no certificate yet" in await told(far)
 
     asyncio.run(scenario())
@@ -493,7 +493,7 @@ def test_a_batch_sealed_for_another_transport_waits_and_is_not_put_aside(tmp_pat
     async def scenario() -> None:
         async with side(word, tmp_path) as far:
             settings = settings_of("files", path=tmp_path, container="none")
-            other = packed(settings, Station(GATEWAY))
+            other = packed(settings, GatewayFacts(GATEWAY))
             if word == "folder":
                 other = replace(other, form="")
             async with far.kind.open(far.settings, far.station) as uplink:
@@ -530,7 +530,7 @@ def test_an_empty_mount_point_is_no_far_side(tmp_path: Path):
     async def scenario() -> None:
         settings = settings_of("files", path=tmp_path, container="none")
         with pytest.raises(UplinkLost, match="is it mounted"):
-            async with FilesUplink.open(settings, Station(GATEWAY)):
+            async with FilesUplink.open(settings, GatewayFacts(GATEWAY)):
                 pass
 
     asyncio.run(scenario())

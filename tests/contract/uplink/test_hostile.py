@@ -14,7 +14,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 import pytest
 
 from agent.errors import UplinkLost
-from agent.uplink.base import Station
+from agent.uplink.base import GatewayFacts
 from agent.uplink.cursors import Cursors
 from agent.uplink.https import HttpsUplink
 from agent.uplink.publish_codes import NotNow
@@ -67,7 +67,7 @@ def test_an_answer_without_end_is_given_up_at_the_timeout_however_lively_it_is(h
     async def scenario() -> None:
         async with listening(lambda writer: for_ever(writer, head, drop)) as port:
             begun = time.monotonic()
-            assert words in await lost(settings(port, timeout=0.5), Station(GATEWAY))
+            assert words in await lost(settings(port, timeout=0.5), GatewayFacts(GATEWAY))
             assert 0.4 < time.monotonic() - begun < 8
 
     asyncio.run(scenario())
@@ -93,7 +93,9 @@ def test_a_large_answer_on_a_slow_line_may_take_longer_than_the_timeout():
 
         async with listening(say) as port:
             begun = time.monotonic()
-            async with HttpsUplink.open(settings(port, timeout=0.3), Station(GATEWAY, None, take)):
+            async with HttpsUplink.open(
+                settings(port, timeout=0.3), GatewayFacts(GATEWAY, None, take)
+            ):
                 assert len(got) >= 45
                 assert time.monotonic() - begun > 0.3
 
@@ -117,7 +119,7 @@ def test_a_line_without_end_costs_the_connection_and_no_memory(head):
     async def scenario() -> None:
         async with listening(say) as port:
             before = forget()
-            words = await lost(settings(port, timeout=20.0), Station(GATEWAY))
+            words = await lost(settings(port, timeout=20.0), GatewayFacts(GATEWAY))
             assert "longer than anything" in words or "broke off" in words
             assert peak() - before < 60
 
@@ -147,7 +149,7 @@ def test_an_answer_in_many_chunks_is_read_to_its_end():
         told = settings(0)
         async with listening(say) as port:
             told = told.model_copy(update={"url": f"http://127.0.0.1:{port}", "poll": 60.0})
-            async with HttpsUplink.open(told, Station(GATEWAY, None, take)) as uplink:
+            async with HttpsUplink.open(told, GatewayFacts(GATEWAY, None, take)) as uplink:
                 await uplink.send(batch())
                 async with asyncio.timeout(5), aclosing(uplink.receipts()) as receipts:
                     assert (await anext(receipts)).stored == ((1, batch().sha256),)
@@ -162,7 +164,7 @@ def test_a_compressed_answer_that_nobody_asked_for_is_not_opened():
     bomb = b"".join(packer.compress(bytes(1 << 20)) for _ in range(100)) + packer.flush()
 
     async def scenario(script) -> None:
-        async with HttpsUplink.open(settings(script.port), Station(GATEWAY)) as uplink:
+        async with HttpsUplink.open(settings(script.port), GatewayFacts(GATEWAY)) as uplink:
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             for body in (gzip.compress(ok()[2]), bomb):
                 script.answers = [(200, {"Content-Encoding": "gzip"}, body)]
@@ -189,7 +191,7 @@ def test_what_is_taken_back_before_its_turn_is_never_sent_and_what_is_under_way_
     async def scenario() -> None:
         async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
             told = settings(server.sockets[0].getsockname()[1], timeout=100.0)
-            async with asyncio.timeout(20), HttpsUplink.open(told, Station(GATEWAY)) as uplink:
+            async with asyncio.timeout(20), HttpsUplink.open(told, GatewayFacts(GATEWAY)) as uplink:
                 sends = [asyncio.ensure_future(uplink.send(batch(seq))) for seq in (1, 2)]
                 while seen[-1] != b"POST":
                     await asyncio.sleep(TICK)
@@ -221,7 +223,7 @@ def test_a_redirection_is_neither_followed_nor_taken_apart_nor_read(where: bytes
     async def scenario() -> None:
         async with (
             listening(say) as port,
-            HttpsUplink.open(settings(port), Station(GATEWAY)) as uplink,
+            HttpsUplink.open(settings(port), GatewayFacts(GATEWAY)) as uplink,
         ):
             with pytest.raises(NotNow, match="leads to"):
                 await uplink.send(batch())
@@ -246,7 +248,7 @@ def test_a_list_of_objects_that_is_none_is_told(body: bytes):
 
     async def scenario() -> None:
         async with listening(say) as port:
-            assert "no list" in await lost(settings(port), Station(GATEWAY))
+            assert "no list" in await lost(settings(port), GatewayFacts(GATEWAY))
 
     asyncio.run(scenario())
 
@@ -266,7 +268,7 @@ def test_a_platform_that_heeds_no_cursor_is_not_asked_for_ever():
     async def scenario() -> None:
         told: list[str] = []
         async with listening(say) as port:
-            station = Station(GATEWAY, None, take, complete=lambda: told.append("all"))
+            station = GatewayFacts(GATEWAY, None, take, complete=lambda: told.append("all"))
             async with asyncio.timeout(20), HttpsUplink.open(settings(port), station):
                 assert got == [b"a.b.0", b"a.b.1", b"a.b.2"] * 2
                 assert told == ["all"]
@@ -290,7 +292,7 @@ def test_a_list_of_objects_without_end_is_gone_on_with_at_the_next_opening():
     async def scenario() -> None:
         async with listening(say) as port:
             told = settings(port, timeout=0.25)
-            said = await lost(told, Station(GATEWAY, None, take, kept))
+            said = await lost(told, GatewayFacts(GATEWAY, None, take, kept))
             assert "no end" in said
             assert int(kept.of(RECIPIENT, told.url)) >= asked - 1 > 1
 
@@ -361,6 +363,6 @@ def test_a_chunk_of_a_negative_size_ends_the_connection_in_words():
 
     async def scenario() -> None:
         async with listening(say) as port:
-            assert "broke off" in await lost(settings(port), Station(GATEWAY))
+            assert "broke off" in await lost(settings(port), GatewayFacts(GATEWAY))
 
     asyncio.run(scenario())

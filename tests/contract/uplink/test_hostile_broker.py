@@ -11,7 +11,7 @@ from contextlib import aclosing, suppress
 import pytest
 
 from agent.errors import NotRecorded, UplinkLost
-from agent.uplink.base import Station
+from agent.uplink.base import GatewayFacts
 from agent.uplink.mqtt import MqttUplink
 from agent.uplink.wire import INBOX_BYTES
 from tests.contract.uplink.house import GATEWAY, RECIPIENT
@@ -32,7 +32,7 @@ async def against(say, version="5"):
     async with stub() as far:
         async with asyncio.timeout(60):
             async with MqttUplink.open(
-                settings(far.port, version=version), Station(GATEWAY)
+                settings(far.port, version=version), GatewayFacts(GATEWAY)
             ) as uplink:
                 before = forget()
                 saying = asyncio.create_task(say(far._writer))
@@ -88,7 +88,10 @@ def test_properties_that_say_nothing_to_us_pass():
                "epoch": "5f1c09a3b7e2", "stored": [[1, "0" * 64]]}  # fmt: skip
 
     async def scenario() -> None:
-        async with stub() as far, MqttUplink.open(settings(far.port), Station(GATEWAY)) as uplink:
+        async with (
+            stub() as far,
+            MqttUplink.open(settings(far.port), GatewayFacts(GATEWAY)) as uplink,
+        ):
             body = json.dumps(receipt).encode()
             more = b"\x26\0\1a\0\1b" * 2_000
             far._writer.write(message(body, topic=RECEIPTS, properties=more))
@@ -111,7 +114,7 @@ def test_large_messages_wait_in_bounded_memory_while_one_is_dealt_with():
 
     async def scenario() -> None:
         async with stub() as far:
-            station = Station(GATEWAY, objects=busy)
+            station = GatewayFacts(GATEWAY, objects=busy)
             async with MqttUplink.open(settings(far.port), station) as uplink:
                 before = forget()
                 listening = asyncio.create_task(anext(uplink.receipts()))
@@ -136,7 +139,7 @@ def test_objects_that_cannot_be_recorded_are_kept_in_bounded_memory_and_in_their
 
     async def scenario() -> None:
         async with stub() as far:
-            station = Station(GATEWAY, objects=full)
+            station = GatewayFacts(GATEWAY, objects=full)
             async with MqttUplink.open(settings(far.port), station) as uplink:
                 listening = asyncio.create_task(anext(uplink.receipts()))
                 sizes = [900_000] * 12 + [10]
@@ -161,7 +164,7 @@ def test_a_broker_that_reads_no_answer_is_left():
 
     async def scenario() -> None:
         async with stub() as far:
-            station = Station(GATEWAY, objects=take)
+            station = GatewayFacts(GATEWAY, objects=take)
             async with MqttUplink.open(settings(far.port), station) as uplink:
                 far._writer.transport.pause_reading()
                 # little room on the way: it is full after some thousand answers

@@ -14,7 +14,7 @@ import paramiko
 import pytest
 
 from agent.errors import UplinkLost
-from agent.uplink.base import Station
+from agent.uplink.base import GatewayFacts
 from agent.uplink.files import FilesUplink
 from tests.contract.uplink.house import GATEWAY
 from tests.contract.uplink.sides import settings_of
@@ -112,7 +112,7 @@ def lost(tmp_path, port: int, timeout: float = 20.0) -> str:
         pass
 
     async def scenario() -> None:
-        async with FilesUplink.open(told, Station(GATEWAY, None, take)) as uplink:
+        async with FilesUplink.open(told, GatewayFacts(GATEWAY, None, take)) as uplink:
             async for _ in uplink.receipts():
                 pass
 

@@ -16,7 +16,7 @@ from agent.atomic_write import later
 from agent.buffer.batch import Stamp, write
 from agent.errors import BatchRejected, NotRecorded, NotStored, TooLarge, UplinkLost
 from agent.model import BatchId, Lane, SealedBatch
-from agent.uplink.base import Station
+from agent.uplink.base import GatewayFacts
 from agent.uplink.cursors import Cursors
 from agent.uplink.https import HttpsUplink
 from agent.uplink.publish_codes import NotNow
@@ -124,7 +124,7 @@ def test_a_batch_is_posted_with_its_key_and_only_a_receipt_is_a_delivery():
     """Rules T1, T23."""
 
     async def scenario(script: Script) -> None:
-        async with HttpsUplink.open(settings(script.port), Station(GATEWAY)) as uplink:
+        async with HttpsUplink.open(settings(script.port), GatewayFacts(GATEWAY)) as uplink:
             for answer in (
                 (200, {}, b""), (200, {}, b"ok"), (200, {}, b"{}"), (204, {}, b""),
                 (202, {}, json.dumps(receipt()).encode()), (200, {}, b"[" * 5_000),
@@ -151,7 +151,7 @@ def test_what_is_about_the_bytes_puts_a_batch_aside_after_three_tries_and_nothin
     """Rule T17."""
 
     async def scenario(script: Script) -> None:
-        async with HttpsUplink.open(settings(script.port), Station(GATEWAY)) as uplink:
+        async with HttpsUplink.open(settings(script.port), GatewayFacts(GATEWAY)) as uplink:
             for status in (400, 413, 415, 422):
                 script.answers = [(status, {}, b"")] * 3
                 for _ in range(2):
@@ -192,7 +192,7 @@ def test_objects_are_fetched_by_cursor_each_once():
 
     async def scenario(script: Script) -> None:
         script.objects = [{"cursor": "1", "object": "a.b.c"}, {"cursor": "2", "object": "d.e.f"}]
-        station = Station(GATEWAY, None, take)
+        station = GatewayFacts(GATEWAY, None, take)
         async with HttpsUplink.open(settings(script.port), station) as uplink:
             script.objects.append({"cursor": "3", "object": "g.h.i"})
             async with listening(uplink):
@@ -216,7 +216,7 @@ def test_an_answer_that_says_what_objects_there_are_saves_a_question_or_hastens_
     async def scenario(script: Script) -> None:
         told = settings(script.port).model_copy(update={"poll": 3.0})
         async with (
-            HttpsUplink.open(told, Station(GATEWAY, None, take)) as uplink,
+            HttpsUplink.open(told, GatewayFacts(GATEWAY, None, take)) as uplink,
             listening(uplink),
         ):
             await so(lambda: asked(script))
@@ -228,7 +228,7 @@ def test_an_answer_that_says_what_objects_there_are_saves_a_question_or_hastens_
         script.seen.clear()
         slow = told.model_copy(update={"poll": 60.0})
         async with (
-            HttpsUplink.open(slow, Station(GATEWAY, None, take)) as uplink,
+            HttpsUplink.open(slow, GatewayFacts(GATEWAY, None, take)) as uplink,
             listening(uplink),
         ):
             await so(lambda: asked(script))
@@ -248,7 +248,7 @@ def test_a_platform_that_does_not_hear_how_we_are_gets_its_batches_all_the_same(
 
     async def scenario(script: Script) -> None:
         script.no_place = no_place
-        async with HttpsUplink.open(settings(script.port), Station(GATEWAY)) as uplink:
+        async with HttpsUplink.open(settings(script.port), GatewayFacts(GATEWAY)) as uplink:
             for _ in range(2):
                 await uplink.tell({"version": "1"})
                 await uplink.send(batch())
@@ -261,7 +261,7 @@ def test_a_platform_that_does_not_hear_how_we_are_gets_its_batches_all_the_same(
 
 def test_no_cookie_is_kept_and_no_header_says_nothing():
     async def scenario(script: Script) -> None:
-        async with HttpsUplink.open(settings(script.port), Station(GATEWAY)) as uplink:
+        async with HttpsUplink.open(settings(script.port), GatewayFacts(GATEWAY)) as uplink:
             for _ in range(2):
                 script.answers = [(200, {"Set-Cookie": "route=7; Path=/"}, ok()[2])]
                 await uplink.send(batch())
@@ -287,7 +287,7 @@ def test_a_cursor_outlives_the_connection_and_counts_for_one_address_and_one_tru
         """What a gateway fetches that has just been started."""
         got.clear()
         kept = Cursors(tmp_path / "cursors.json", lambda: trust[0])
-        async with HttpsUplink.open(settings(port), Station(GATEWAY, None, take, kept)):
+        async with HttpsUplink.open(settings(port), GatewayFacts(GATEWAY, None, take, kept)):
             assert await asyncio.to_thread(later.settle, 60)
             return list(got)
 
@@ -326,7 +326,7 @@ def test_the_end_of_the_list_is_a_proof_and_an_answer_without_one_is_not(tmp_pat
         told_to, kept = settings(script.port), Cursors(tmp_path / "c.json", lambda: trust[0])
         script.objects = [{"cursor": n, "object": o} for n, o in (("1", "a.b.c"), ("2", "d.e.f"))]
         script.objects[1]["object"] = "new.trust.list"
-        station = Station(
+        station = GatewayFacts(
             GATEWAY, None, take, kept, complete=lambda: told.append("that was all")
         )  # fmt: skip
         async with HttpsUplink.open(told_to, station):
@@ -355,7 +355,7 @@ def test_an_object_that_the_disk_did_not_take_comes_again_at_the_next_poll_and_b
         cells = (("1", "a.b.c"), ("2", "d.e.f"), ("3", "g.h.i"))
         script.objects = [{"cursor": n, "object": o} for n, o in cells]
         script.answers = [ok()]
-        station = Station(GATEWAY, None, take, complete=lambda: complete.append(len(got)))
+        station = GatewayFacts(GATEWAY, None, take, complete=lambda: complete.append(len(got)))
         async with HttpsUplink.open(settings(script.port), station) as uplink:
             assert got == [b"a.b.c", b"d.e.f"]
             assert not complete
@@ -377,7 +377,7 @@ def test_half_a_character_in_one_object_keeps_no_other_one_back():
 
     async def scenario(script: Script) -> None:
         script.objects = [{"cursor": "1", "object": "\ud800"}, {"cursor": "2", "object": "d.e.f"}]
-        async with HttpsUplink.open(settings(script.port), Station(GATEWAY, None, take)):
+        async with HttpsUplink.open(settings(script.port), GatewayFacts(GATEWAY, None, take)):
             assert got == [b"\xed\xa0\x80", b"d.e.f"]
 
     with scripted() as script:
@@ -397,8 +397,8 @@ def test_an_object_that_was_not_dealt_with_comes_again(tmp_path: Path):
     async def scenario(script: Script) -> None:
         script.objects = [{"cursor": n, "object": o} for n, o in (("1", "a.b.c"), ("2", "d.e.f"))]
         told, file = settings(script.port), tmp_path / "cursors.json"
-        assert "killed" in await lost(told, Station(GATEWAY, None, take, Cursors(file)))
-        async with HttpsUplink.open(told, Station(GATEWAY, None, take, Cursors(file))):
+        assert "killed" in await lost(told, GatewayFacts(GATEWAY, None, take, Cursors(file)))
+        async with HttpsUplink.open(told, GatewayFacts(GATEWAY, None, take, Cursors(file))):
             assert got[-1] == b"d.e.f"
 
     with scripted() as script:
@@ -410,14 +410,14 @@ def test_the_environment_names_no_proxy_and_the_configured_one_is_used(monkeypat
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
 
     async def scenario(script: Script) -> None:
-        async with HttpsUplink.open(settings(script.port), Station(GATEWAY)):
+        async with HttpsUplink.open(settings(script.port), GatewayFacts(GATEWAY)):
             assert script.seen[-1][0] == "/g/objects"
         proxy = f"http://127.0.0.1:{script.port}"
         told = settings_of("https", url="http://127.0.0.1:1/g", proxy=proxy)
-        async with HttpsUplink.open(told, Station(GATEWAY)):
+        async with HttpsUplink.open(told, GatewayFacts(GATEWAY)):
             assert script.seen[-1][0] == "http://127.0.0.1:1/g/objects"
         dead = settings_of("https", url="http://127.0.0.1:1/", proxy="http://127.0.0.1:9")
-        assert "proxy" in await lost(dead, Station(GATEWAY))
+        assert "proxy" in await lost(dead, GatewayFacts(GATEWAY))
 
     with scripted() as script:
         asyncio.run(scenario(script))
@@ -463,7 +463,7 @@ def test_a_proxy_leads_to_a_platform_that_still_sees_our_certificate(tmp_path: P
     asyncio.run(scenario())
 
 
-async def lost(told, station: Station) -> str:
+async def lost(told, station: GatewayFacts) -> str:
     with pytest.raises(UplinkLost) as error:
         async with HttpsUplink.open(told, station):
             pass
@@ -478,13 +478,13 @@ def test_certificates_that_do_not_fit_are_told_in_words(tmp_path: Path):
             assert "nobody we trust" in await lost(
                 far.settings.model_copy(update={"ca": wrong}), far.station
             )
-            assert "gardien key enroll" in await lost(far.settings, Station(GATEWAY))
+            assert "gardien key enroll" in await lost(far.settings, GatewayFacts(GATEWAY))
             foreign = other.gateway(GATEWAY, tmp_path / "foreign")
-            said = await lost(far.settings, Station(GATEWAY, foreign))
+            said = await lost(far.settings, GatewayFacts(GATEWAY, foreign))
             assert "our certificate" in said
-            assert "this gateway is" in await lost(far.settings, Station("GOTHER", foreign))
+            assert "this gateway is" in await lost(far.settings, GatewayFacts("GOTHER", foreign))
             old = other.gateway(GATEWAY, tmp_path / "old", begins=-9 * DAY, lasts=DAY)
-            assert "the certificate ended" in await lost(far.settings, Station(GATEWAY, old))
+            assert "the certificate ended" in await lost(far.settings, GatewayFacts(GATEWAY, old))
 
     asyncio.run(scenario())
 
@@ -494,9 +494,9 @@ def test_a_server_for_another_name_and_one_that_is_not_there_are_told(tmp_path: 
         ours, port = CA("Platform CA"), free_port()
         own = ours.server(tmp_path, hosts=("elsewhere.example",))
         told = settings_of("https", url=f"https://127.0.0.1:{port}", ca=ours.file(tmp_path))
-        assert "refused" in (await lost(told, Station(GATEWAY))).lower()
+        assert "refused" in (await lost(told, GatewayFacts(GATEWAY))).lower()
         async with Serving(port, tmp_path / "platform.db", own):
-            assert "another name" in await lost(told, Station(GATEWAY))
+            assert "another name" in await lost(told, GatewayFacts(GATEWAY))
 
     asyncio.run(scenario())
 
@@ -519,7 +519,7 @@ def test_a_batch_in_anothers_name_is_rejected_by_the_platform(tmp_path: Path):
 
 def test_once_a_size_is_known_to_be_refused_as_large_ones_are_not_tried_three_times():
     async def scenario(script: Script) -> None:
-        async with HttpsUplink.open(settings(script.port), Station(GATEWAY)) as uplink:
+        async with HttpsUplink.open(settings(script.port), GatewayFacts(GATEWAY)) as uplink:
             script.answers = [(413, {}, b"")] * 3
             for _ in range(2):
                 with pytest.raises(NotStored):

@@ -14,7 +14,7 @@ import pytest
 from agent.errors import BatchRejected, NotRecorded, NotStored, UplinkLost
 from agent.model import BatchId, Lane, Receipt, SealedBatch
 from agent.trust.verify import Audience
-from agent.uplink.base import Station
+from agent.uplink.base import GatewayFacts
 from agent.uplink.mqtt import MqttUplink
 from agent.uplink.publish_codes import NobodyThere
 from agent.uplink.settings.mqtt import Settings
@@ -51,7 +51,10 @@ async def first(uplink: MqttUplink, within: float = 10) -> Receipt:
 
 def test_no_matching_subscriber_is_not_stored_and_the_connection_stands():
     async def scenario() -> None:
-        async with broker() as b, MqttUplink.open(settings(b.port), Station(GATEWAY)) as uplink:
+        async with (
+            broker() as b,
+            MqttUplink.open(settings(b.port), GatewayFacts(GATEWAY)) as uplink,
+        ):
             for seq in (1, 2):
                 with pytest.raises(NobodyThere):
                     await uplink.send(batch(seq))
@@ -61,7 +64,10 @@ def test_no_matching_subscriber_is_not_stored_and_the_connection_stands():
 
 def test_what_is_sent_arrives_byte_for_byte_without_waiting_for_nagle():
     async def scenario() -> None:
-        async with broker() as b, MqttUplink.open(settings(b.port), Station(GATEWAY)) as uplink:
+        async with (
+            broker() as b,
+            MqttUplink.open(settings(b.port), GatewayFacts(GATEWAY)) as uplink,
+        ):
             listen = ("mosquitto_sub", "-p", str(b.port), "-t", "gardien/+/+/up/live", "-C", "1")
             heard = asyncio.create_task(mosquitto(*listen, "-F", "%x", "-W", "10"))
             sent = batch(1)
@@ -82,7 +88,7 @@ def test_a_batch_larger_than_the_broker_takes_is_rejected_and_a_small_one_still_
     async def scenario() -> None:
         async with (
             broker(more=("max_packet_size 20000",)) as b,
-            MqttUplink.open(settings(b.port), Station(GATEWAY)) as uplink,
+            MqttUplink.open(settings(b.port), GatewayFacts(GATEWAY)) as uplink,
         ):
             assert 19_000 < uplink.most_bytes < 20_000
             with pytest.raises(BatchRejected, match="at most"):
@@ -98,7 +104,10 @@ def test_nothing_above_sixty_thousand_bytes_is_sent_to_anybody():
     """Rule T15."""
 
     async def scenario() -> None:
-        async with stub() as far, MqttUplink.open(settings(far.port), Station(GATEWAY)) as uplink:
+        async with (
+            stub() as far,
+            MqttUplink.open(settings(far.port), GatewayFacts(GATEWAY)) as uplink,
+        ):
             await uplink.send(batch(1, 60_000))
             with pytest.raises(BatchRejected):
                 await uplink.send(batch(2, 60_001))
@@ -115,7 +124,7 @@ def test_no_more_is_under_way_than_receive_maximum_and_window_allow(asked, windo
         properties = bytes([RECEIVE_MAXIMUM]) + asked.to_bytes(2, "big")
         async with (
             stub(properties, lambda _: None) as far,
-            MqttUplink.open(settings(far.port, window=window), Station(GATEWAY)) as uplink,
+            MqttUplink.open(settings(far.port, window=window), GatewayFacts(GATEWAY)) as uplink,
         ):
             sends = [asyncio.create_task(uplink.send(batch(seq))) for seq in range(12)]
             await so(lambda: len(far.batches) >= under_way)
@@ -142,7 +151,7 @@ def test_a_puback_is_read_before_it_is_believed(code, error):
     async def scenario() -> None:
         async with (
             stub(answer=lambda _: code) as far,
-            MqttUplink.open(settings(far.port), Station(GATEWAY)) as uplink,
+            MqttUplink.open(settings(far.port), GatewayFacts(GATEWAY)) as uplink,
         ):
             with pytest.raises(error):
                 await uplink.send(batch(1))
@@ -155,7 +164,10 @@ def test_the_keep_alive_that_a_broker_asks_for_is_kept():
 
     async def scenario() -> None:
         properties = bytes([SERVER_KEEP_ALIVE, 0, 7])
-        async with stub(properties) as far, MqttUplink.open(settings(far.port), Station(GATEWAY)):
+        async with (
+            stub(properties) as far,
+            MqttUplink.open(settings(far.port), GatewayFacts(GATEWAY)),
+        ):
             assert far.keepalives == [30, 7]
 
     asyncio.run(scenario())
@@ -166,7 +178,7 @@ def test_a_packet_limit_in_connack_lowers_what_is_sealed():
         properties = bytes([MAXIMUM_PACKET]) + (10_000).to_bytes(4, "big")
         async with (
             stub(properties) as far,
-            MqttUplink.open(settings(far.port), Station(GATEWAY)) as uplink,
+            MqttUplink.open(settings(far.port), GatewayFacts(GATEWAY)) as uplink,
         ):
             assert uplink.most_bytes < 10_000
 
@@ -175,7 +187,10 @@ def test_a_packet_limit_in_connack_lowers_what_is_sealed():
 
 def test_the_death_of_the_broker_fails_every_pending_publish_promptly():
     async def scenario() -> None:
-        async with broker() as b, MqttUplink.open(settings(b.port), Station(GATEWAY)) as uplink:
+        async with (
+            broker() as b,
+            MqttUplink.open(settings(b.port), GatewayFacts(GATEWAY)) as uplink,
+        ):
             b.freeze()
             sends = [asyncio.create_task(uplink.send(batch(seq, 50_000))) for seq in range(30)]
             await asyncio.sleep(0.3)
@@ -192,7 +207,10 @@ def test_the_death_of_the_broker_fails_every_pending_publish_promptly():
 
 def test_the_death_of_the_broker_is_noticed_while_idle():
     async def scenario() -> None:
-        async with broker() as b, MqttUplink.open(settings(b.port), Station(GATEWAY)) as uplink:
+        async with (
+            broker() as b,
+            MqttUplink.open(settings(b.port), GatewayFacts(GATEWAY)) as uplink,
+        ):
             listening = asyncio.create_task(first(uplink))
             await asyncio.sleep(0.1)
             began = time.monotonic()
@@ -208,7 +226,7 @@ def test_a_frozen_link_is_noticed_while_idle_after_twice_the_keep_alive():
     async def scenario() -> None:
         async with broker() as b, cut(b.port) as line:
             async with MqttUplink.open(
-                settings(line.port, keepalive=1), Station(GATEWAY)
+                settings(line.port, keepalive=1), GatewayFacts(GATEWAY)
             ) as uplink:
                 await line.set("freeze")
                 began = time.monotonic()
@@ -223,7 +241,10 @@ def test_a_frozen_link_is_noticed_while_idle_after_twice_the_keep_alive():
 
 def test_what_is_no_receipt_is_passed_over_and_receipts_still_come():
     async def scenario() -> None:
-        async with broker() as b, MqttUplink.open(settings(b.port), Station(GATEWAY)) as uplink:
+        async with (
+            broker() as b,
+            MqttUplink.open(settings(b.port), GatewayFacts(GATEWAY)) as uplink,
+        ):
             topic = f"gardien/{GATEWAY}/{RECIPIENT}/down/receipts"
             receipt = {"schema": "gardien/receipt/1", "gateway": GATEWAY, "recipient": RECIPIENT,
                        "epoch": "e", "stored": [[1, "0" * 64]]}  # fmt: skip
@@ -245,10 +266,10 @@ def test_the_status_is_retained_online_while_we_are_and_offline_afterwards():
         async with broker() as b, cut(b.port) as line:
             topic = f"gardien/{GATEWAY}/{RECIPIENT}/status"
             ask = ("mosquitto_sub", "-p", str(b.port), "-t", topic, "-C", "1", "-W", "5")
-            async with MqttUplink.open(settings(line.port), Station(GATEWAY)):
+            async with MqttUplink.open(settings(line.port), GatewayFacts(GATEWAY)):
                 assert json.loads(await mosquitto(*ask))["state"] == "online"
             assert json.loads(await mosquitto(*ask))["state"] == "offline", "we said goodbye"
-            async with MqttUplink.open(settings(line.port), Station(GATEWAY)):
+            async with MqttUplink.open(settings(line.port), GatewayFacts(GATEWAY)):
                 assert json.loads(await mosquitto(*ask))["state"] == "online"
                 await line.set("cut")
                 assert json.loads(await mosquitto(*ask))["state"] == "offline", "the will"
@@ -259,7 +280,7 @@ def test_the_status_is_retained_online_while_we_are_and_offline_afterwards():
 def test_a_broker_that_is_not_there_is_a_loss_in_words():
     async def scenario() -> None:
         with pytest.raises(UplinkLost, match="cannot connect"):
-            async with MqttUplink.open(settings(free_port()), Station(GATEWAY)):
+            async with MqttUplink.open(settings(free_port()), GatewayFacts(GATEWAY)):
                 pass
 
     asyncio.run(scenario())
@@ -271,7 +292,7 @@ def test_a_broker_that_lets_nobody_in_is_a_loss_in_words():
             with pytest.raises(
                 UplinkLost, match=r"refuses the connection: Not authorized; .*`user`"
             ):
-                async with MqttUplink.open(settings(b.port), Station(GATEWAY)):
+                async with MqttUplink.open(settings(b.port), GatewayFacts(GATEWAY)):
                     pass
 
     asyncio.run(scenario())
@@ -284,7 +305,7 @@ def test_a_broker_that_forbids_the_topic_never_counts_as_delivered(tmp_path: Pat
     async def scenario() -> None:
         async with (
             broker(more=("user root", f"acl_file {rights}")) as b,
-            MqttUplink.open(settings(b.port), Station(GATEWAY)) as uplink,
+            MqttUplink.open(settings(b.port), GatewayFacts(GATEWAY)) as uplink,
         ):
             with pytest.raises((NotStored, UplinkLost)):
                 await uplink.send(batch(1))
@@ -294,9 +315,12 @@ def test_a_broker_that_forbids_the_topic_never_counts_as_delivered(tmp_path: Pat
 
 def test_a_second_gateway_of_the_same_name_takes_over_and_the_first_is_told_why():
     async def scenario() -> None:
-        async with broker() as b, MqttUplink.open(settings(b.port), Station(GATEWAY)) as uplink:
+        async with (
+            broker() as b,
+            MqttUplink.open(settings(b.port), GatewayFacts(GATEWAY)) as uplink,
+        ):
             listening = asyncio.create_task(first(uplink))
-            async with MqttUplink.open(settings(b.port), Station(GATEWAY)):
+            async with MqttUplink.open(settings(b.port), GatewayFacts(GATEWAY)):
                 with pytest.raises(UplinkLost, match=r"by our name|taken over"):
                     await listening
 
@@ -307,7 +331,7 @@ def test_a_broker_that_speaks_only_3_1_1_is_spoken_to_in_it():
     async def scenario() -> None:
         async with (
             stub(versions=(4,)) as far,
-            MqttUplink.open(settings(far.port), Station(GATEWAY)) as uplink,
+            MqttUplink.open(settings(far.port), GatewayFacts(GATEWAY)) as uplink,
         ):
             assert far.version == 4
             await uplink.send(batch(1))
@@ -321,7 +345,7 @@ def test_a_preset_lowers_the_window_and_the_messages_under_way_keep_to_it():
         one = settings(0, preset="azure-event-grid")
         async with stub(answer=lambda _: None) as far:
             there = one.model_copy(update={"url": f"mqtt://127.0.0.1:{far.port}"})
-            async with MqttUplink.open(there, Station(GATEWAY)) as uplink:
+            async with MqttUplink.open(there, GatewayFacts(GATEWAY)) as uplink:
                 sends = [asyncio.create_task(uplink.send(batch(n))) for n in range(5)]
                 await so(lambda: far.batches)
                 await asyncio.sleep(0.5)
@@ -343,7 +367,7 @@ def test_an_object_that_the_disk_did_not_take_is_tried_again_and_comes_again():
             raise NotRecorded("the disk is full")
 
     async def scenario() -> None:
-        station = Station(
+        station = GatewayFacts(
             GATEWAY, objects=take, audience=here, complete=lambda: complete.append(len(came))
         )
         end = json.dumps({"schema": "gardien/objects-end/1", "audience": here})
@@ -380,7 +404,7 @@ def test_the_word_that_all_have_come_does_not_overtake_an_object_that_is_tried_a
             elif len(came) == 1:
                 raise NotRecorded("the disk is full")
 
-        station = Station(
+        station = GatewayFacts(
             GATEWAY, objects=take, audience=here, complete=lambda: complete.append(tuple(came))
         )
         end = json.dumps({"schema": "gardien/objects-end/1", "audience": here})
@@ -411,7 +435,7 @@ def test_objects_that_the_disk_does_not_take_keep_no_receipt_back():
         raise NotRecorded("the disk is full")
 
     async def scenario() -> None:
-        station = Station(GATEWAY, objects=take)
+        station = GatewayFacts(GATEWAY, objects=take)
         async with broker() as b, MqttUplink.open(settings(b.port), station) as uplink:
             listening = asyncio.create_task(first(uplink, 60))
             for number in range(25):

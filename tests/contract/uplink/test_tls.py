@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 
 from agent.errors import UplinkLost
-from agent.uplink.base import Station
+from agent.uplink.base import GatewayFacts
 from agent.uplink.mqtt import MqttUplink
 from agent.uplink.settings.mqtt import Settings
 from hil.broker import Broker, broker
@@ -41,7 +41,7 @@ def secured(folder: Path, ca: CA, server: Path | None = None, *more: str) -> tup
 
 async def opened(port: int, ca: Path, credential: Path | None, host: str = "127.0.0.1") -> None:
     settings = Settings(recipient=RECIPIENT, url=f"mqtts://{host}:{port}", ca=ca)
-    async with MqttUplink.open(settings, Station(GATEWAY, credential)):
+    async with MqttUplink.open(settings, GatewayFacts(GATEWAY, credential)):
         pass
 
 
@@ -161,7 +161,7 @@ def test_the_certificate_of_another_gateway_is_named_when_it_is_refused(tmp_path
         settings = Settings(recipient=RECIPIENT, url=f"mqtts://127.0.0.1:{far.port}",
                             ca=ca.file(tmp_path))  # fmt: skip
         with pytest.raises(UplinkLost) as lost:
-            async with MqttUplink.open(settings, Station(GATEWAY, pem)):
+            async with MqttUplink.open(settings, GatewayFacts(GATEWAY, pem)):
                 pass
         said.append(str(lost.value))
 
@@ -203,7 +203,7 @@ def test_nothing_is_lost_while_the_certificate_is_refused_and_a_new_one_is_taken
                         )  # fmt: skip
             heard = await asyncio.create_subprocess_exec(*listener, stdout=asyncio.subprocess.PIPE)
             await asyncio.sleep(0.5)
-            async with delivering(at, far.port, station=Station(GATEWAY, pem), **more):
+            async with delivering(at, far.port, station=GatewayFacts(GATEWAY, pem), **more):
                 await at.read()
                 await asyncio.sleep(1.5)
                 assert await at.unsettled() == 10
@@ -227,7 +227,7 @@ def test_the_broker_keeps_a_persistent_session_only_where_objects_are_wanted():
             async def take(raw: bytes) -> None:
                 got.append(raw)
 
-            station = Station(GATEWAY, objects=take)
+            station = GatewayFacts(GATEWAY, objects=take)
             async with MqttUplink.open(settings, station):
                 pass
             topic = f"gardien/{GATEWAY}/{RECIPIENT}/down/objects"
@@ -274,7 +274,7 @@ def test_an_object_that_was_not_dealt_with_comes_again():
                 if len(got) == 1:
                     await asyncio.Event().wait()
 
-            station = Station(GATEWAY, objects=hang)
+            station = GatewayFacts(GATEWAY, objects=hang)
             topic = f"gardien/{GATEWAY}/{RECIPIENT}/down/objects"
             tell = ("mosquitto_pub", "-p", str(far.port), "-q", "1", "-t", topic, "-m", "once")
             for nth in (1, 2):
@@ -305,7 +305,7 @@ def test_the_status_says_how_we_are_and_that_we_left(version: str):
                 out, _ = await client.communicate()
                 return json.loads(out)
 
-            async with MqttUplink.open(settings, Station(GATEWAY)) as uplink:
+            async with MqttUplink.open(settings, GatewayFacts(GATEWAY)) as uplink:
                 await uplink.tell({"version": "1.2.3"})
                 said = await status()
                 assert (said["state"], said["version"]) == ("online", "1.2.3")

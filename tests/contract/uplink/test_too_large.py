@@ -16,7 +16,7 @@ import pytest
 
 from agent.model import Lane, Reading
 from agent.uplink import transport
-from agent.uplink.base import Station
+from agent.uplink.base import GatewayFacts
 from hil.broker import broker
 from hil.ca import CA
 from hil.platform.child import Keeper, Platform, Serving
@@ -52,7 +52,7 @@ async def way(folder: Path) -> AsyncIterator[Way]:
 
 @asynccontextmanager
 async def sending(at: House, far: Way) -> AsyncIterator[None]:
-    async with serving(at, transport("https"), far.settings, Station(GATEWAY)):
+    async with serving(at, transport("https"), far.settings, GatewayFacts(GATEWAY)):
         yield
 
 

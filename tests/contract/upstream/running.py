@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agent import app
 from agent.config import load
-from agent.gateway import House
+from agent.gateway import Gateway
 from agent.model import Reading, Series
 from agent.registry import identity
 from agent.reload import reload
@@ -41,21 +41,21 @@ def configured(folder: Path, url: str, more: str = "", seal: str = "200ms") -> P
 
 
 @asynccontextmanager
-async def at_work(config: Path) -> AsyncIterator[House]:
+async def at_work(config: Path) -> AsyncIterator[Gateway]:
     with app._house(load(config)) as house:
         async with _at_work(house, config):
             yield house
 
 
 @asynccontextmanager
-async def _at_work(house: House, config: Path) -> AsyncIterator[None]:
+async def _at_work(house: Gateway, config: Path) -> AsyncIterator[None]:
     async with running(house, config) as here:
         house.reload = partial(reload, here)
         yield
         assert not house.jobs.faults.all(), "a test that wants faults looks at them itself"
 
 
-async def put(house: House, slots: int, first: int = 0) -> None:
+async def put(house: Gateway, slots: int, first: int = 0) -> None:
     """So many readings of common plant, in the spool."""
     series = Series("CZS2YFSTBQQ5WDC", "elec.imp", "REG", "kWh", 1, "m1", None, "common")
     start = first or int(time.time())
@@ -64,7 +64,7 @@ async def put(house: House, slots: int, first: int = 0) -> None:
     await outlet.thread.run(outlet.spool.append, rows, {})
 
 
-async def owed(house: House) -> int:
+async def owed(house: Gateway) -> int:
     outlet = house.outlets["centre"]
     backlog = await outlet.thread.run(outlet.spool.backlog)
     return backlog.rows + backlog.batch_rows
@@ -77,7 +77,7 @@ async def until(fact, within: float = 60.0):
         return found
 
 
-async def settled(house: House) -> None:
+async def settled(house: Gateway) -> None:
     async def nothing_owed() -> bool:
         return await owed(house) == 0
 

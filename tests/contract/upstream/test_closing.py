@@ -24,7 +24,7 @@ from agent.buffer.thread import in_own_thread
 from agent.cli import app
 from agent.config.check import check
 from agent.errors import Refused
-from agent.gateway import House
+from agent.gateway import Gateway
 from agent.model import Lane
 from agent.storage import made, volatile
 from agent.upstream import uplinks
@@ -44,7 +44,7 @@ spool: {{max: 50MB, flush: 200ms}}
 """
 
 
-async def epoch(house: House) -> str:
+async def epoch(house: Gateway) -> str:
     outlet = house.outlets["centre"]
     return await outlet.thread.run(lambda: outlet.spool.epoch)
 
@@ -202,7 +202,7 @@ def with_meter(config: Path) -> None:
     config.write_text(config.read_text(encoding="utf-8") + METER, encoding="utf-8")
 
 
-async def told(house: House) -> dict[str, int]:
+async def told(house: Gateway) -> dict[str, int]:
     """Slots without a value in the spool of the recipient, by reason, of one series."""
     outlet, found = house.outlets["centre"], Counter()
     while batch := await outlet.outbox.seal(Lane.BACKFILL, 2**40, 50_000, 5_000_000):

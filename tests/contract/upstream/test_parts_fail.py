@@ -16,7 +16,7 @@ from agent.buffer.database import Damaged
 from agent.calls import NOBODY, status
 from agent.errors import NotRecorded
 from agent.model import Reading, Series, SlotMark
-from agent.pipeline.ingest import ROOM, Intake
+from agent.pipeline.ingest import ROOM, Ingest
 from agent.recipient import account
 from agent.registry_api import Caller
 from agent.trust import store
@@ -146,7 +146,7 @@ def test_a_start_after_a_long_outage_does_not_wait_for_room(tmp_path):
             late = int(time.time())
             many = [row(late + n) for n in range(ROOM + 1)]
             outlet.ledger.resume = lambda _: many
-            outlet.intake = Intake(outlet.intake._append, 60.0)  # which nobody serves yet
+            outlet.intake = Ingest(outlet.intake._append, 60.0)  # which nobody serves yet
             async with asyncio.timeout(20):
                 await account(house, outlet)
             stored = await outlet.thread.run(outlet.spool.backlog)

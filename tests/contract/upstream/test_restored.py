@@ -27,7 +27,7 @@ MADE = "2026-11-20T10:00:00Z"
 def restored_now(house):
     """As a start finds it after `gardien restore`."""
     post_restore_gate.begin(house.config.state, MADE)
-    house.restored = post_restore_gate.Restored(house.config.state)
+    house.restored = post_restore_gate.PostRestoreGate(house.config.state)
     house.describe = partial(status, house, NOBODY)
     return house.config.state / post_restore_gate.FILE
 
@@ -63,7 +63,7 @@ def test_without_a_proof_nothing_is_sealed_for_ten_minutes_and_it_stays_told(tmp
             await platform.holds(5)
             assert "restored" not in await events(house)
             assert "never said" in (await events(house))["restored-unproved"]
-            assert post_restore_gate.Restored(house.config.state).unproved == {"r.example"}
+            assert post_restore_gate.PostRestoreGate(house.config.state).unproved == {"r.example"}
             done = await CALLS["object.all_came"](house, Caller("marie", None))
             assert (done["made"], done["by"]) == (MADE, "marie")
             assert not mark.exists()

@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from agent.gateway import House
+from agent.gateway import Gateway
 from agent.trust.allowance import BURST, EVERY
 from agent.trust.error_codes import Forged
 from agent.trust.key import Key
@@ -30,7 +30,7 @@ DAY = 86_400
 ROOT, PLATFORM, STRANGER = Signer.new("root"), Signer.new("platform"), Signer.new("stranger")
 
 
-def believe(house: House, who: Signer = PLATFORM, role: str = "registry") -> str:
+def believe(house: Gateway, who: Signer = PLATFORM, role: str = "registry") -> str:
     """Accept a trust list in which somebody may speak; to whom objects are addressed."""
     key = {"kid": who.kid, "jwk": dict(who.key.jwk), "role": role, "name": who.name, "scope": {},
            "nbf": NOW - DAY, "exp": NOW + 300 * DAY}  # fmt: skip
@@ -48,7 +48,7 @@ def signed(typ: str, aud: object, by: Signer = PLATFORM, **claims: object) -> by
     return by.sign(typ, {name: value for name, value in said.items() if value is not ...})
 
 
-async def tell(far: Broker, house: House, raw: bytes) -> None:
+async def tell(far: Broker, house: Gateway, raw: bytes) -> None:
     gateway = house.identity.gateway if house.identity else ""
     topic = f"gardien/{gateway}/{RECIPIENT}/down/objects"
     words = ("mosquitto_pub", "-p", str(far.port), "-q", "1", "-t", topic, "-s")

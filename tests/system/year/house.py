@@ -27,15 +27,15 @@ from agent.pipeline.account import SlotAccount
 from agent.pipeline.basis_recheck import RegistryBases
 from agent.pipeline.directory import directory
 from agent.pipeline.groups import Groups
-from agent.pipeline.ingest import Intake
+from agent.pipeline.ingest import Ingest
 from agent.pipeline.interval import Intervals
-from agent.pipeline.midnight_readings import Registers
-from agent.pipeline.reading_cache import Indexes
-from agent.pipeline.row_assignment import Gate
-from agent.pipeline.slots import Ledger
+from agent.pipeline.midnight_readings import MidnightReadings
+from agent.pipeline.reading_cache import ReadingCache
+from agent.pipeline.row_assignment import RowAssignment
+from agent.pipeline.slots import SlotLedger
 from agent.pipeline.sums import ConfiguredSums, Sums
-from agent.pipeline.unassigned import Unclaimed
-from agent.pipeline.validation import Judge
+from agent.pipeline.unassigned import UnassignedReadings
+from agent.pipeline.validation import Validation
 from agent.registry.aggregate import FEWEST
 from agent.registry.consent_policy import LONGEST_UNSENT, policy
 from agent.registry.registry import Registry
@@ -66,7 +66,7 @@ class House:
             name: [one, derived(one)] if one.channel in more["flows"] else [one]
             for name, one in self.points.items()
         }
-        self.judge, self.intervals = Judge(), Intervals(zone)
+        self.judge, self.intervals = Validation(), Intervals(zone)
         self.serials = {}
         """what each device says it is"""
         self.said = {}
@@ -86,12 +86,12 @@ class House:
         async with AsyncExitStack() as stack:
             opening = partial(UnassignedStore.open, self.folder / "shelf.db", bytes(32))
             shelf, thread = await stack.enter_async_context(in_own_thread("shelf", opening))
-            self.unclaimed = Unclaimed(self.registry, shelf, thread)
+            self.unclaimed = UnassignedReadings(self.registry, shelf, thread)
             opening = partial(UnassignedStore.open, self.folder / "registers.db", bytes(32))
             shelf, thread = await stack.enter_async_context(in_own_thread("registers", opening))
-            self.registers = Registers(self.registry, shelf, thread)
-            self.indexes = Indexes(self.registry)
-            self.judge, self.intervals = Judge(), Intervals(self.zone)
+            self.registers = MidnightReadings(self.registry, shelf, thread)
+            self.indexes = ReadingCache(self.registry)
+            self.judge, self.intervals = Validation(), Intervals(self.zone)
             for name in self.recipients:
                 self.outlets[name] = await stack.enter_async_context(self._outlet(name))
             await self.add_up()
@@ -104,15 +104,15 @@ class House:
         head = BatchHead("GTEST", name, "FR-1")
         opening = partial(Spool.open, self.folder / f"{name}.db", bytes(32), head, 200_000_000)
         async with in_own_thread(name, opening) as (spool, thread):
-            gate = Gate(self.registry, self.policy, name, withholds=name in self.withheld)
+            gate = RowAssignment(self.registry, self.policy, name, withholds=name in self.withheld)
             marks = await thread.run(spool.marks)
-            ledger = Ledger(gate, points_by_key(self.by_device), marks, self.zone)
+            ledger = SlotLedger(gate, points_by_key(self.by_device), marks, self.zone)
             groups = Groups(self.folder / f"rest-{name}.json")
             says = self.serials.get
             sums = self.adder(self.registry, name, groups, self.indexes, marks, says)
             bases = RegistryBases(lambda: gate)
             append = partial(thread.run, spool.append)
-            intake = Intake(append, 5.0, revision=bases.revision, recheck=bases.kept)
+            intake = Ingest(append, 5.0, revision=bases.revision, recheck=bases.kept)
             told = await thread.run(spool.announced)
             outbox = SpoolOutbox(spool, thread, self.clock, bases=bases)
             outbox.directory = lambda: directory(

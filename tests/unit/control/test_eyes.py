@@ -9,7 +9,7 @@ from agent.config import load
 from agent.control.guard import fresh, tripped
 from agent.control.model import Guard
 from agent.model import Sample, Why
-from agent.steering.point_readings import Eyes
+from agent.steering.point_readings import PointReadings
 
 CONFIG = """\
 building: {name: Les Alpins, timezone: Europe/Paris}
@@ -39,7 +39,7 @@ class Stairs:
         self.config = load(path)
         self.at, self.says, self.detail = 0.0, {}, ""
         clock = Clock("system", wall=lambda: 1e9 + self.at, steady=lambda: self.at)
-        self.eyes = Eyes(lambda: self.config, clock, self.latest)
+        self.eyes = PointReadings(lambda: self.config, clock, self.latest)
 
     def latest(self, device: str, name: str) -> Sample | None:
         value, point = self.says.get(name), self.config.point(f"{device}/{name}")

@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 from agent.model import Point, Sample
-from agent.pipeline.row_assignment import Gate
+from agent.pipeline.row_assignment import RowAssignment
 from agent.registry.consent_policy import policy
 from agent.registry.inputs import NewConsent, NewInstallation, NewPlace
 from agent.registry.registry import Registry
@@ -40,7 +40,7 @@ class Town:
         self.registry.consent([new], "test", "test", NOW, self.policy)
 
     def gate(self):
-        return Gate(self.registry, self.policy, RECIPIENT)
+        return RowAssignment(self.registry, self.policy, RECIPIENT)
 
     def place(self, label):
         return self.registry.place(label).id

@@ -7,7 +7,7 @@ import pytest
 
 from agent.model import SlotMark
 from agent.pipeline.account import SlotAccount
-from agent.pipeline.ingest import Intake
+from agent.pipeline.ingest import Ingest
 from agent.tasks import Faults
 from tests.unit.pipeline.test_intake import Failing, row
 
@@ -56,7 +56,7 @@ def test_whoever_waits_for_room_has_handed_over_his_rows_with_their_mark():
 
 
 def account_of(disk, before, room=100):
-    intake = Intake(disk.append, flush=60, room=room, uplink="centre")
+    intake = Ingest(disk.append, flush=60, room=room, uplink="centre")
     return SlotAccount(Facts(marks={KEY: before} if before else {}), intake)
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from agent.model import SlotMark, Why
 from agent.pipeline.basis_recheck import RegistryBases
-from agent.pipeline.row_assignment import Gate
-from agent.pipeline.slots import Ledger
+from agent.pipeline.row_assignment import RowAssignment
+from agent.pipeline.slots import SlotLedger
 from agent.registry.consent_policy import policy
 from agent.registry.dates import DAY, MONTH
 from agent.registry.inputs import NewConsent, NewDuty, NewOccupancy, NewWithdrawal
@@ -40,11 +40,11 @@ class Paris(Town):
         return made
 
     def gate(self):
-        return Gate(self.registry, self.policy, RECIPIENT)
+        return RowAssignment(self.registry, self.policy, RECIPIENT)
 
     def ledger(self, mark=None):
         marks = {} if mark is None else {KEY: SlotMark(mark, heard=True, serial="1001")}
-        return Ledger(self.gate(), {KEY: [METER]}, marks, PARIS)
+        return SlotLedger(self.gate(), {KEY: [METER]}, marks, PARIS)
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_every_row_made_stands_when_it_is_asked_for_at_sealing(town):
     daily, curve = town.agree(DAY), town.agree(1800)
     gate = town.gate()
     bases = RegistryBases(lambda: gate)
-    ledger = Ledger(gate, {KEY: [METER]}, {}, PARIS)
+    ledger = SlotLedger(gate, {KEY: [METER]}, {}, PARIS)
     rows = []
     for n in range(96):
         slot = at(2, 12) + n * QUARTER
@@ -156,7 +156,7 @@ def test_every_row_made_stands_when_it_is_asked_for_at_sealing(town):
 def test_a_recipient_without_any_basis_in_a_dwelling_is_not_told_what_happens_there(town):
     """Rule P21."""
     town.agree(DAY)
-    stranger = Gate(town.registry, town.policy, "other.example")
+    stranger = RowAssignment(town.registry, town.policy, "other.example")
     out = NewOccupancy("move_out", "D1", until=at(1))
     town.registry.occupy([out], "test", "test", at(20))
     mine = town.gate()

@@ -6,8 +6,8 @@ from decimal import Decimal
 import pytest
 
 from agent.model import Why
-from agent.pipeline.row_assignment import Gate
-from agent.pipeline.slots import Ledger
+from agent.pipeline.row_assignment import RowAssignment
+from agent.pipeline.slots import SlotLedger
 from agent.registry.consent_policy import CommonBasis
 from agent.registry.inputs import NewExchange
 from tests.unit.pipeline.house import NOW, RECIPIENT, Town, point, sample
@@ -36,7 +36,7 @@ def read(ledger, slot, value, serial, used=None):
 
 
 def a_ledger(town):
-    ledger = Ledger(town.gate(), {KEY: [INDEX, USED]}, {})
+    ledger = SlotLedger(town.gate(), {KEY: [INDEX, USED]}, {})
     read(ledger, NOW, "100", "1001")
     return ledger
 
@@ -83,7 +83,7 @@ def told_after_a_restart(town, closing):
     ledger = a_ledger(town)
     slots = {NOW + 10: "9", NOW + 20: "10", NOW + 30: "12.5"}
     assert read(ledger, NOW + 10, "9", "9") == []
-    ledger = Ledger(town.gate(), {KEY: [INDEX, USED]}, ledger.marks)
+    ledger = SlotLedger(town.gate(), {KEY: [INDEX, USED]}, ledger.marks)
     assert [row for slot in (NOW + 20, NOW + 30) for row in read(ledger, slot, "1", "9")] == []
     exchange(town, NOW + 4, closing, "7")
     told = []
@@ -130,8 +130,10 @@ def test_in_a_dwelling_what_flowed_is_reckoned_once_from_its_meters(town):
 def test_in_a_common_area_what_flowed_until_a_late_index_is_told_too(town):
     place = "CZS2YFSTBQQ5WDC"
     index, used = replace(INDEX, place=place), replace(USED, place=place)
-    gate = Gate(town.registry, replace(town.policy, common=CommonBasis("a vote", 0)), RECIPIENT)
-    ledger = Ledger(gate, {KEY: [index, used]}, {})
+    gate = RowAssignment(
+        town.registry, replace(town.policy, common=CommonBasis("a vote", 0)), RECIPIENT
+    )
+    ledger = SlotLedger(gate, {KEY: [index, used]}, {})
     for slot, shown in ((NOW, "100"), (NOW + 10, None)):
         ledger.close(
             KEY, slot, [sample(index, shown), sample(used, None, why=Why.BAD)], None, Why.BUSY
@@ -175,7 +177,7 @@ def test_over_a_gap_nothing_is_split_but_the_index_is_flagged(town):
 
 def test_an_exchange_before_a_restart_is_told_once(town):
     exchange(town, NOW + 4, "103.5", "7")
-    ledger = Ledger(town.gate(), {KEY: [INDEX, USED]}, {})
+    ledger = SlotLedger(town.gate(), {KEY: [INDEX, USED]}, {})
     index, flowed = read(ledger, NOW + 10, "9", "9")
     assert (index.flags, flowed.value) == ("EXCH", None)
     index, _ = read(ledger, NOW + 20, "10", "9", used="1")

@@ -5,7 +5,7 @@ import pytest
 
 from agent.errors import SpoolFull
 from agent.model import Reading, Series, SlotMark
-from agent.pipeline.ingest import Intake, shed
+from agent.pipeline.ingest import Ingest, shed
 
 SERIES = Series("DX", "elec.imp", "REG", "kWh", 10, "1", "H1", "c1")
 OTHER = SERIES._replace(place="DY")
@@ -35,7 +35,7 @@ class Disk:
 def test_one_append_holds_what_came_in_a_flush_interval():
     async def scenario():
         disk = Disk()
-        intake = Intake(disk.append, flush=0.05)
+        intake = Ingest(disk.append, flush=0.05)
         serving = asyncio.create_task(intake.serve())
         for t in range(0, 100, 10):
             await intake.put([row(t)], {("a", 10): SlotMark(t, heard=True)})
@@ -50,7 +50,7 @@ def test_one_append_holds_what_came_in_a_flush_interval():
 def test_the_reader_waits_while_there_is_no_room():
     async def scenario():
         disk = Disk()
-        intake = Intake(disk.append, flush=60, room=2)
+        intake = Ingest(disk.append, flush=60, room=2)
         await intake.put([row(0), row(10)], {})
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
@@ -65,7 +65,7 @@ def test_the_reader_waits_while_there_is_no_room():
 def test_a_full_spool_costs_values_but_no_slot():
     async def scenario():
         disk = Disk()
-        intake = Intake(disk.append, flush=60)
+        intake = Ingest(disk.append, flush=60)
         await intake.put([row(0), row(0, OTHER)], {("a", 10): SlotMark(0, heard=True)})
         await intake.commit()
         disk.full = True
@@ -93,7 +93,7 @@ def test_marks_wait_for_the_rows_they_stand_for():
     async def scenario():
         disk = Disk()
         disk.full = True
-        intake = Intake(disk.append, flush=60)
+        intake = Ingest(disk.append, flush=60)
         await intake.put([row(0)], {("a", 10): SlotMark(0, heard=True)})
         await intake.commit()
         assert disk.commits == []
@@ -132,7 +132,7 @@ def test_slots_are_closed_by_what_is_stored_and_by_what_waits_for_room():
     async def scenario():
         disk = Disk()
         disk.full = True
-        intake = Intake(disk.append, flush=60)
+        intake = Ingest(disk.append, flush=60)
         await intake.put([row(10)], {("a", 10): SlotMark(10, heard=True)})
         await intake.commit()
 
@@ -172,7 +172,7 @@ def test_an_index_of_a_day_that_waited_for_room_is_stored_with_its_own_value():
     async def scenario():
         disk = Disk()
         disk.full = True
-        intake = Intake(disk.append, flush=60)
+        intake = Ingest(disk.append, flush=60)
         daily = row(86_400, SERIES._replace(step=86_400))
         await intake.put([daily, row(10)], {})
         await intake.commit()
@@ -206,7 +206,7 @@ class Failing(Disk):
 def test_what_an_unexpected_error_kept_from_the_disk_is_there_with_the_next_commit():
     async def scenario():
         disk = Failing()
-        intake = Intake(disk.append, flush=60)
+        intake = Ingest(disk.append, flush=60)
         await intake.put([row(0)], {("a", 10): SlotMark(0, heard=True)})
         disk.error = OSError("disk I/O error")
         with pytest.raises(OSError, match="disk I/O"):
@@ -225,7 +225,7 @@ def test_a_commit_that_is_cancelled_leaves_each_row_once(error):
     async def scenario():
         disk = Failing()
         disk.waits, disk.error = asyncio.Event(), error
-        intake = Intake(disk.append, flush=60)
+        intake = Ingest(disk.append, flush=60)
         await intake.put([row(0)], {("a", 10): SlotMark(0, heard=True)})
         committing = asyncio.create_task(intake.commit())
         await asyncio.sleep(0)
@@ -247,7 +247,7 @@ def test_a_row_that_no_batch_could_carry_costs_its_own_value_alone():
     async def scenario():
         disk = Failing()
         disk.poison = {30, 70}
-        intake = Intake(disk.append, flush=60)
+        intake = Ingest(disk.append, flush=60)
         await intake.put([row(t) for t in range(0, 100, 10)], {("a", 10): SlotMark(90, heard=True)})
         await intake.commit()
         assert [(one.t, one.why) for one in disk.rows] == [
@@ -266,7 +266,7 @@ def test_rows_that_wait_are_asked_about_again_once_the_registry_has_changed():
 
     async def scenario():
         disk, revision = Disk(), [1]
-        intake = Intake(
+        intake = Ingest(
             disk.append,
             flush=60,
             revision=lambda: revision[0],
@@ -283,7 +283,7 @@ def test_rows_that_wait_are_asked_about_again_once_the_registry_has_changed():
 def test_nobody_waits_for_room_while_the_disk_fails_and_no_slot_is_lost():
     async def scenario():
         disk = Failing()
-        intake = Intake(disk.append, flush=60, room=4)
+        intake = Ingest(disk.append, flush=60, room=4)
         for t in range(0, 40, 10):
             await intake.put([row(t)], {("a", 10): SlotMark(t, heard=True)})
         waits = asyncio.create_task(intake.put([row(40)], {("a", 10): SlotMark(40, heard=True)}))
@@ -316,7 +316,7 @@ def test_what_had_no_value_keeps_its_reason_on_a_full_disk_as_far_as_there_is_ro
 def test_what_is_kept_elsewhere_is_not_taken_by_a_full_spool():
     async def scenario():
         disk = Disk()
-        intake = Intake(disk.append, flush=60)
+        intake = Ingest(disk.append, flush=60)
         disk.full = True
         with pytest.raises(SpoolFull):
             await intake.keep([row(0, ver=5)])

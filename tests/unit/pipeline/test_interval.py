@@ -8,7 +8,7 @@ import pytest
 
 from agent.model import Quality, Sample, Why
 from agent.pipeline.interval import Intervals
-from agent.pipeline.reading_cache import Indexes
+from agent.pipeline.reading_cache import ReadingCache
 from tests.unit.pipeline.house import NOW, Town, point
 
 INDEX = point(every=900)
@@ -91,7 +91,7 @@ def test_what_came_for_another_slot_changes_nothing():
 
 
 def test_a_suspect_index_is_in_no_sum(tmp_path):
-    indexes = Indexes(Town(tmp_path).registry)
+    indexes = ReadingCache(Town(tmp_path).registry)
     indexes.want({"elec.imp": 900}, None)
     first = NOW - NOW % 900
     for number, quality in enumerate((Quality.MEASURED, Quality.MEASURED, Quality.SUSPECT)):

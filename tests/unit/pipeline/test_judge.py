@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.model import Quality
-from agent.pipeline.validation import Judge
+from agent.pipeline.validation import Validation
 from tests.unit.pipeline.house import point
 
 METER = point(rating=Decimal(9), rolls_at=Decimal(100_000))
@@ -16,7 +16,7 @@ ROOM = point(channel="temp", unit="Cel")
 
 def judged(of, *values, every=900):
     """What is said of values one step apart: `V`, `S SPK`, …"""
-    judge, said = Judge(), []
+    judge, said = Validation(), []
     for n, value in enumerate(values):
         verdict = judge.weigh(of, Decimal(value), n * every)
         said.append(" ".join([verdict.quality, *verdict.flags]))
@@ -47,7 +47,7 @@ def test_a_change_that_the_next_value_confirms_was_true():
 
 
 def test_an_index_that_passed_its_end_has_rolled_over():
-    judge = Judge()
+    judge = Validation()
     judge.weigh(METER, Decimal("99999.5"), 0)
     verdict = judge.weigh(METER, Decimal("0.75"), 900)
     assert (verdict.quality, verdict.flags, verdict.delta) == ("V", ("ROLL",), Decimal("1.25"))
@@ -108,7 +108,7 @@ def test_an_index_may_stand_still_for_a_month():
 
 
 def test_another_meter_is_compared_with_nothing_before():
-    judge = Judge()
+    judge = Validation()
     judge.weigh(METER, Decimal(5000), 0)
     judge.forget("m1")
     assert judge.weigh(METER, Decimal(3), 900).quality is Quality.RAW
@@ -119,7 +119,7 @@ values = st.decimals(min_value=-10, max_value=200_000, places=3)
 
 @given(st.lists(values, min_size=1, max_size=30))
 def test_a_delta_is_never_negative_and_always_exact(indexes):
-    judge, good = Judge(), None
+    judge, good = Validation(), None
     for n, value in enumerate(indexes):
         verdict = judge.weigh(METER, value, n * 900)
         if verdict.delta is not None:

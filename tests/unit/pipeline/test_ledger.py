@@ -7,7 +7,7 @@ import pytest
 
 from agent.buffer.periods import Wrong
 from agent.model import SlotMark, Why
-from agent.pipeline.slots import Ledger
+from agent.pipeline.slots import SlotLedger
 from tests.unit.pipeline.house import LONG_AGO, NOW, Town, point, sample
 
 A, B = point("m1"), point("m2")
@@ -21,7 +21,7 @@ def town(tmp_path):
 
 
 def ledger_of(town, marks=None, points=POINTS):
-    return Ledger(town.gate(), points, marks or {})
+    return SlotLedger(town.gate(), points, marks or {})
 
 
 def slots(rows, label, town):
@@ -196,7 +196,7 @@ def test_a_basis_is_asked_for_the_time_of_the_slot_not_of_its_arrival(tmp_path):
 def test_the_recipient_is_part_of_the_question(town):
     gate = town.gate()
     gate.recipient = "other.example"
-    rows = Ledger(gate, POINTS, {}).close(KEY_A, NOW, [sample(A)], "1001", Why.BUSY)
+    rows = SlotLedger(gate, POINTS, {}).close(KEY_A, NOW, [sample(A)], "1001", Why.BUSY)
     assert rows == []
 
 

@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 from agent.model import Why
-from agent.pipeline.slots import Ledger
+from agent.pipeline.slots import SlotLedger
 from agent.registry.inputs import NewExchange, NewInstallation
 from tests.unit.pipeline.house import LONG_AGO, NOW, Town, point, sample
 
@@ -22,7 +22,7 @@ def town_of(tmp_path, since=LONG_AGO):
 
 
 def rows(town, slot, *samples):
-    ledger = Ledger(town.gate(), {KEY: [INDEX, FLOW]}, {})
+    ledger = SlotLedger(town.gate(), {KEY: [INDEX, FLOW]}, {})
     return ledger.close(KEY, slot, samples, "9", Why.BUSY)
 
 

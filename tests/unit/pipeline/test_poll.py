@@ -18,9 +18,9 @@ from agent.model import Quality, Sample, SlotMark, Why
 from agent.pipeline import device_read, poller
 from agent.pipeline.account import SlotAccount
 from agent.pipeline.device import Device
-from agent.pipeline.ingest import Intake
+from agent.pipeline.ingest import Ingest
 from agent.pipeline.poller import Poller
-from agent.pipeline.slots import Ledger
+from agent.pipeline.slots import SlotLedger
 from tests.unit.pipeline.house import LONG_AGO, Town, point
 
 DAY = 86_400
@@ -61,8 +61,8 @@ class Rig:
         self.town, self.bus = Town(folder, step=1), Bus()
         self.rows = []
         groups = {(name, every): [point(name, every=every)] for name in devices}
-        self.ledger = ledger = Ledger(self.town.gate(), groups, marks or {})
-        intake = Intake(self.append, flush=0.05)
+        self.ledger = ledger = SlotLedger(self.town.gate(), groups, marks or {})
+        intake = Ingest(self.append, flush=0.05)
         self.intake = intake
         self.devices = [
             Device(
@@ -266,12 +266,12 @@ def test_a_device_whose_decoder_fails_costs_its_own_values_and_no_others(tmp_pat
 
 def test_a_recipient_whose_gate_fails_stops_no_other_and_its_slots_are_owed(tmp_path):
     rig = Rig(tmp_path)
-    other, others = Ledger(rig.town.gate(), rig.ledger._points, {}), []
+    other, others = SlotLedger(rig.town.gate(), rig.ledger._points, {}), []
 
     async def append(rows, _marks):
         others.extend(rows)
 
-    intake = Intake(append, flush=0.05, uplink="other")
+    intake = Ingest(append, flush=0.05, uplink="other")
     rig.poller.accounts = [SlotAccount(other, intake), *rig.poller.accounts]
     real = other.gate.at
 
@@ -324,7 +324,9 @@ def test_after_a_wrong_clock_the_mark_of_a_spool_that_is_not_open_does_not_silen
     rig = Rig(
         tmp_path, devices=("m1",), marks={key: SlotMark(now + DAY, heard=True, serial="1001")}
     )
-    right = Ledger(rig.town.gate(), {key: [point("m1", every=1)]}, {key: SlotMark(now, heard=True)})
+    right = SlotLedger(
+        rig.town.gate(), {key: [point("m1", every=1)]}, {key: SlotMark(now, heard=True)}
+    )
     rig.poller.accounts = [*rig.poller.accounts, SlotAccount(right, rig.intake)]
     rig.poller.set_back({key: now})
     asyncio.run(rig.run(2.5))

@@ -14,9 +14,9 @@ from agent.buffer.unassigned_store import UnassignedStore
 from agent.errors import SpoolFull
 from agent.model import Why
 from agent.pipeline.account import SlotAccount
-from agent.pipeline.ingest import Intake
-from agent.pipeline.midnight_readings import Registers
-from agent.pipeline.slots import Ledger
+from agent.pipeline.ingest import Ingest
+from agent.pipeline.midnight_readings import MidnightReadings
+from agent.pipeline.slots import SlotLedger
 from agent.registry.dates import MONTH
 from agent.registry.inputs import NewDuty, NewOccupancy
 from tests.unit.pipeline.house import LONG_AGO, NOW, RECIPIENT, Town, point, sample
@@ -42,8 +42,8 @@ class Here:
 
     def __init__(self, town):
         self.town, self.rows, self.full = town, [], False
-        self.ledger = Ledger(town.gate(), {KEY: [METER]}, {})
-        self.accounts = [SlotAccount(self.ledger, Intake(self.append, 1.0))]
+        self.ledger = SlotLedger(town.gate(), {KEY: [METER]}, {})
+        self.accounts = [SlotAccount(self.ledger, Ingest(self.append, 1.0))]
 
     async def append(self, rows, marks):
         assert marks is not None
@@ -76,7 +76,7 @@ def scenario(tmp_path, town, does):
     async def run():
         opening = lambda: UnassignedStore.open(tmp_path / "registers.db", b"k" * 32)  # noqa: E731
         async with in_own_thread("registers", opening) as (shelf, thread):
-            await does(Here(town), Registers(town.registry, shelf, thread), shelf, thread)
+            await does(Here(town), MidnightReadings(town.registry, shelf, thread), shelf, thread)
 
     asyncio.run(run())
 

@@ -8,8 +8,8 @@ from itertools import pairwise
 import pytest
 
 from agent.model import SlotMark, Why
-from agent.pipeline.row_assignment import Gate
-from agent.pipeline.slots import Ledger
+from agent.pipeline.row_assignment import RowAssignment
+from agent.pipeline.slots import SlotLedger
 from agent.pipeline.timetable import following
 from agent.registry.consent_policy import CommonBasis
 from agent.registry.dates import DAY
@@ -47,14 +47,14 @@ def agreed(folder, since):
     """A gate of a dwelling whose people agree from `since` on."""
     town = Town(folder, dwellings=1, consents=[])
     town.consent("D1", step=DAY, since=since)
-    return Gate(town.registry, replace(town.policy, zone=PARIS), RECIPIENT), OF_A_METER
+    return RowAssignment(town.registry, replace(town.policy, zone=PARIS), RECIPIENT), OF_A_METER
 
 
 def voted(folder, since):
     """A gate of a building whose common areas may be told of from `since` on."""
     town = Town(folder, dwellings=1, consents=[])
     rules = replace(town.policy, zone=PARIS, common=CommonBasis("a vote", since))
-    return Gate(town.registry, rules, RECIPIENT), SHARED
+    return RowAssignment(town.registry, rules, RECIPIENT), SHARED
 
 
 @pytest.mark.parametrize("basis", [agreed, voted])
@@ -62,7 +62,7 @@ def voted(folder, since):
 def test_a_day_leaves_if_it_lies_whole_within_its_basis(tmp_path, change, basis, hours):
     since = change + int(hours * 3600)
     gate, used = basis(tmp_path, since)
-    ledger = Ledger(gate, {("m1", DAY): [used]}, {}, PARIS)
+    ledger = SlotLedger(gate, {("m1", DAY): [used]}, {}, PARIS)
     left = [
         row.t
         for day in days(change)
@@ -78,7 +78,7 @@ def test_so_does_a_day_that_went_by_while_the_agent_was_down(tmp_path, change, b
     gate, used = basis(tmp_path, since)
     first, *later = days(change)
     marks = {("m1", DAY): SlotMark(first - DAY, heard=True, serial="1001")}
-    ledger = Ledger(gate, {("m1", DAY): [used]}, marks, PARIS)
+    ledger = SlotLedger(gate, {("m1", DAY): [used]}, marks, PARIS)
     rows = ledger.catch_up(("m1", DAY), later[-1] + DAY + 7200, Why.AGENT)
     missing = {row.t + n * row.series.step for row in rows for n in range(row.span)}
     assert missing & set(days(change)) == whole(change, since)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.model import Reading, Series, Why
-from agent.pipeline.slots import Ledger
+from agent.pipeline.slots import SlotLedger
 from agent.pipeline.states import news
 from agent.registry.consent_policy import CommonBasis, policy
 from tests.unit.pipeline.house import LONG_AGO, NOW, Town, point, sample
@@ -34,7 +34,7 @@ class Gateway:
         self.town.policy = rules
 
     def start(self, marks):
-        self.ledger = Ledger(self.town.gate(), {KEY: self.points}, marks)
+        self.ledger = SlotLedger(self.town.gate(), {KEY: self.points}, marks)
 
     def reads(self, *values, why=None):
         """Close the next slot; (seconds since the begin, what is said) of each row."""

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from agent.buffer.periods import Wrong
 from agent.model import Point, Range, Sample, Why
 from agent.pipeline.groups import Groups
-from agent.pipeline.reading_cache import Indexes
-from agent.pipeline.row_assignment import Gate
-from agent.pipeline.slots import Ledger
+from agent.pipeline.reading_cache import ReadingCache
+from agent.pipeline.row_assignment import RowAssignment
+from agent.pipeline.slots import SlotLedger
 from agent.pipeline.sums import ConfiguredSums, Sums
 from agent.registry.aggregate import Group
 from agent.registry.consent_policy import policy
@@ -59,14 +59,14 @@ class Building:
         ]
         self.asked = ConfiguredSums(WHOLE, {"elec.imp": self.points}, fewest, ZONE, **asked)
         keyed = {(one.device, HALF): [one] for one in self.points}
-        self.ledger = Ledger(Gate(self.registry, RULES, US), keyed, {}, ZONE)
+        self.ledger = SlotLedger(RowAssignment(self.registry, RULES, US), keyed, {}, ZONE)
         self.index = dict.fromkeys(range(dwellings), Decimal(5000))
         self.marks = {}
         self.start()
 
     def start(self):
         """The agent starts: what was in memory is no more."""
-        self.indexes = Indexes(self.registry)
+        self.indexes = ReadingCache(self.registry)
         self.indexes.want({"elec.imp": HALF}, ZONE)
         self.sums = Sums(
             self.registry, US, Groups(self.file), self.indexes, self.marks,

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.model import Point
-from agent.pipeline.row_assignment import Gate, Withholding
+from agent.pipeline.row_assignment import RowAssignment, Withholding
 from agent.pipeline.totals import Totals
 from agent.registry.consent_policy import CommonBasis, policy
 from tests.unit.pipeline.attack import Reckoner
@@ -24,7 +24,7 @@ class Metered(Building):
 
     def wake(self, folder):
         self.totals = Totals(folder / "totals.json")
-        self.gate = Gate(self.registry, RULES, US, held=self.totals.held)
+        self.gate = RowAssignment(self.registry, RULES, US, held=self.totals.held)
 
     def look(self, now):
         self.totals.look(self.gate, [OWN], now)

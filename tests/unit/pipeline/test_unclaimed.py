@@ -12,9 +12,9 @@ from agent.buffer.unassigned_store import UnassignedStore
 from agent.errors import SpoolFull
 from agent.model import Why
 from agent.pipeline.account import SlotAccount
-from agent.pipeline.ingest import Intake
-from agent.pipeline.slots import Ledger
-from agent.pipeline.unassigned import Unclaimed
+from agent.pipeline.ingest import Ingest
+from agent.pipeline.slots import SlotLedger
+from agent.pipeline.unassigned import UnassignedReadings
 from tests.unit.pipeline.house import LONG_AGO, NOW, Town, point, sample
 
 DAY = 86_400
@@ -32,8 +32,8 @@ class Here:
 
     def __init__(self, town):
         self.town, self.rows, self.full = town, [], False
-        self.ledger = Ledger(town.gate(), {KEY: [METER]}, {})
-        self.account = SlotAccount(self.ledger, Intake(self.append, 1.0))
+        self.ledger = SlotLedger(town.gate(), {KEY: [METER]}, {})
+        self.account = SlotAccount(self.ledger, Ingest(self.append, 1.0))
 
     async def append(self, rows, marks):
         assert marks is not None
@@ -56,7 +56,7 @@ def scenario(tmp_path, town, does):
         opening = lambda: UnassignedStore.open(tmp_path / "shelf.db", b"k" * 32)  # noqa: E731
         async with in_own_thread("shelf", opening) as (shelf, thread):
             here = Here(town)
-            await does(here, Unclaimed(town.registry, shelf, thread), shelf, thread)
+            await does(here, UnassignedReadings(town.registry, shelf, thread), shelf, thread)
 
     asyncio.run(run())
 
@@ -149,6 +149,6 @@ def test_a_full_shelf_gives_up_the_oldest(tmp_path, town):
     async def run():
         opening = lambda: UnassignedStore.open(tmp_path / "shelf.db", b"k" * 32, 1_000_000)  # noqa: E731
         async with in_own_thread("shelf", opening) as (shelf, thread):
-            await does(Here(town), Unclaimed(town.registry, shelf, thread), shelf, thread)
+            await does(Here(town), UnassignedReadings(town.registry, shelf, thread), shelf, thread)
 
     asyncio.run(run())

@@ -6,8 +6,8 @@ import pytest
 
 from agent.model import Why
 from agent.pipeline.basis_recheck import RegistryBases
-from agent.pipeline.row_assignment import Gate
-from agent.pipeline.slots import Ledger
+from agent.pipeline.row_assignment import RowAssignment
+from agent.pipeline.slots import SlotLedger
 from agent.registry.dates import MONTH
 from agent.registry.inputs import NewConsent, NewDuty, NewOccupancy, NewWithdrawal
 from tests.unit.pipeline.house import LONG_AGO, NOW, RECIPIENT, Town, point, sample
@@ -20,8 +20,8 @@ ME = ("a test", "a test")
 
 
 def ledger(town, every=HOUR, *, withholds=True, marks=None):
-    gate = Gate(town.registry, town.policy, RECIPIENT, withholds=withholds)
-    return Ledger(gate, {("m1", every): [point(every=every)]}, marks or {})
+    gate = RowAssignment(town.registry, town.policy, RECIPIENT, withholds=withholds)
+    return SlotLedger(gate, {("m1", every): [point(every=every)]}, marks or {})
 
 
 def read(of, t, every=HOUR, value="5"):

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from agent.clock import Clock
-from agent.inbox.registry_adapter import Papers
+from agent.inbox.registry_adapter import RegistryAdapter
 from agent.inbox.setup import open_notes, open_reception
 from agent.registry import identity
 from agent.registry.consent_policy import policy
@@ -40,7 +40,7 @@ class Here:
         )  # fmt: skip
         self.registry = Registry.open(state / "registry.json")
         self.notes = open_notes(state, self.clock, self.who, moved=self.moved)
-        papers = Papers(self.registry, policy("FR-1"))
+        papers = RegistryAdapter(self.registry, policy("FR-1"))
         self.reception = self.stack.enter_context(
             open_reception(
                 state, self.who, BUILDING, TrustSettings(threshold=threshold), papers, self.clock,

@@ -5,7 +5,7 @@ import threading
 import time
 
 from agent.inbox import setup
-from agent.inbox.setup import Notes
+from agent.inbox.setup import AuditNotes
 from agent.trust.audit import FOLDER, Chain, segments
 
 WITHIN = 30.0
@@ -20,7 +20,7 @@ class Frozen:
     """A chain whose disk does not answer one thread until `thaw`."""
 
     def __init__(self, folder):
-        self.notes = Notes(Chain(folder, time.time), time.monotonic)
+        self.notes = AuditNotes(Chain(folder, time.time), time.monotonic)
         self.thaw, self._waits = threading.Event(), threading.Event()
         self._append = self.notes.chain.append
         self.notes.chain.append = self._slowly

@@ -13,7 +13,7 @@ import pytest
 from agent.buffer.database import Damaged
 from agent.errors import NotRecorded, Refused, SpoolFull
 from agent.inbox.inbox import REFUSALS_AN_HOUR
-from agent.inbox.registry_adapter import Papers
+from agent.inbox.registry_adapter import RegistryAdapter
 from agent.registry.consent_policy import policy
 from agent.registry.place import mint
 from agent.registry.registry import Registry
@@ -131,7 +131,7 @@ def test_a_withdrawal_that_the_disk_of_the_registry_does_not_take_is_taken_later
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     registry = Registry(here.state / "registry.json", full)
-    here.reception.papers = Papers(registry, policy("FR-1"))
+    here.reception.papers = RegistryAdapter(registry, policy("FR-1"))
     with pytest.raises(NotRecorded):
         here.accept(raw)
     assert ("REJECTED", "E_REGISTRY") not in told(here)

@@ -1,6 +1,6 @@
 import pytest
 
-from agent.registry.conflicts import Claims
+from agent.registry.conflicts import Conflicts
 from tests.unit.registry.building import (
     HOME,
     NEIGHBOUR,
@@ -14,7 +14,7 @@ from tests.unit.registry.building import (
 
 def against(first, second):
     """What stands against the second document once the first one stands."""
-    claims = Claims({HOME: called()})
+    claims = Conflicts({HOME: called()})
     assert claims.add(first) is None
     return claims.add(second)
 

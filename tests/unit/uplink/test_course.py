@@ -2,7 +2,7 @@ import pytest
 
 from agent.model import BatchId, Lane, SealedBatch
 from agent.uplink.pacing import Rhythm
-from agent.uplink.send_scheduler import Course
+from agent.uplink.send_scheduler import SendScheduler
 from agent.uplink.settings import files
 
 T = 1_000.0
@@ -12,15 +12,15 @@ def batch(seq: int, lane: Lane = Lane.LIVE, rows: int = 10, size: int = 100) -> 
     return SealedBatch(BatchId("G", "r", "e", seq), lane, b"x" * size, "", rows)
 
 
-def course(outage: float = 0.0, seal: float = 60.0) -> Course:
-    return Course(Rhythm(seal=seal), T, outage, 0.5)
+def course(outage: float = 0.0, seal: float = 60.0) -> SendScheduler:
+    return SendScheduler(Rhythm(seal=seal), T, outage, 0.5)
 
 
-def seal(at: Course, lane: Lane, what: SealedBatch | None, now: float) -> None:
+def seal(at: SendScheduler, lane: Lane, what: SealedBatch | None, now: float) -> None:
     at.sealed(lane, what, now, now + at.rhythm.seal)
 
 
-def fly(at: Course, now: float, *batches: SealedBatch) -> float:
+def fly(at: SendScheduler, now: float, *batches: SealedBatch) -> float:
     """Send all of them, have them taken; when that was."""
     for one in batches:
         seal(at, one.lane, one, now)
@@ -236,7 +236,7 @@ DWELLINGS = 60
 
 def drained(rhythm: Rhythm, rows: int, answers_after: float) -> float:
     """Seconds from opening to the last receipt of a backlog of three weeks, by `Course` alone."""
-    at, now, seq, open_until = Course(rhythm, T, THREE_WEEKS, 1.0), T, 0, 0.0
+    at, now, seq, open_until = SendScheduler(rhythm, T, THREE_WEEKS, 1.0), T, 0, 0.0
     at.next_seal = float("inf")
     flying: SealedBatch | None = None
     while rows or flying:

@@ -6,14 +6,14 @@ import pytest
 
 from agent.drivers.modbus.answer import RequestResult
 from agent.drivers.modbus.codec import parse
-from agent.drivers.modbus.latency import Pace
+from agent.drivers.modbus.latency import Latency
 from agent.drivers.modbus.plan import NETWORK, plan
 from agent.drivers.profile import profile
 from agent.model import Why
 
 
-def seen(request: float, register: float, *counts: int) -> Pace:
-    pace = Pace()
+def seen(request: float, register: float, *counts: int) -> Latency:
+    pace = Latency()
     for count in counts:
         pdu = b"\4\0\0" + count.to_bytes(2, "big")
         pace.note(1, pdu, RequestResult(0.0, b"\4"), request + register * count)
