@@ -54,7 +54,7 @@ def _one(house: Gateway, uplink: str, channel: str, t: int) -> AggregateEntry:
     )
     words = FEW if counts < asked.fewest else SENT
     why = words.format(count=counts, fewest=asked.fewest)
-    last = sums.said.get(channel) if fixed else None
+    last = sums.last_closed.get(channel) if fixed else None
     return AggregateEntry(
         recipient,
         channel,

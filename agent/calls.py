@@ -252,7 +252,7 @@ def _device(house: Gateway, device: Device, link: str, health: Mapping[str, Any]
         "answered": stamp(device.answered) if device.answered else None,
         "failures": device.failures,
         "rests_s": round(max(0.0, device.rests_until - monotonic())),
-        "said": "" if _line_is_back(house, device, link) else device.said,
+        "said": "" if _line_is_back(house, device, link) else device.problem,
         "held": held,
         "latest": {name: shown(sample) for name, sample in device.latest.items()},
     }
@@ -289,7 +289,7 @@ def _clock(house: Gateway, health: Mapping[str, Any], device: Device) -> dict[st
         return None
     said, at = found
     seconds = meterclock.drift(said, at, house.config.zone)
-    words = meterclock.words(seconds) if house.clock.dates else ""
+    words = meterclock.describe(seconds) if house.clock.dates else ""
     return {"said": said, "drift_s": seconds, "words": words}
 
 

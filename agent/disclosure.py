@@ -12,7 +12,7 @@ from decimal import Decimal
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from agent.buffer.disclosures import words_of
+from agent.buffer.disclosures import tokens_of
 from agent.buffer.orphaned_spools import kept, kept_for, recipients_of, record, spool_of
 from agent.buffer.thread import in_own_thread
 from agent.channels import channels
@@ -102,7 +102,7 @@ async def _of_recipient(
     erasures: dict[str, int | None] = {}
     try:
         if name is None:
-            words = words_of(house.identity, recipient)
+            words = tokens_of(house.identity, recipient)
             left = await asyncio.to_thread(record, state, recipient, place or "", words)
             if left is not None:
                 known, erasures = known + left.disclosures, left.erasures

@@ -426,10 +426,10 @@ class Gateway:
         """Close the slots of one recipient's sums over dwellings that are due."""
         asked = self.sums_asked()
         steps = {channel: step for one in asked.values() for channel, step in one.steps().items()}
-        self.indexes.want(steps, self.config.zone)
+        self.indexes.set_steps(steps, self.config.zone)
         if self.clock.dates and outlet.settings.recipient not in self.closing:
             now, words = self.clock.now(), (outlet.ledger, outlet.intake)
-            outlet.totals.look(outlet.ledger.gate, asked[outlet.name].whole, int(now))
+            outlet.totals.look(outlet.ledger.assignment, asked[outlet.name].whole, int(now))
             await outlet.sums.tend(asked[outlet.name], now, *words)
 
     def sums_asked(self) -> Mapping[str, ConfiguredSums]:

@@ -240,7 +240,7 @@ async def turned(house: Gateway, outlet: Recipient) -> None:
 
 
 def _bases(house: Gateway, ledger: SlotLedger) -> RegistryBases:
-    return RegistryBases(lambda: ledger.gate, lambda: ahead(ledger, house.clock))
+    return RegistryBases(lambda: ledger.assignment, lambda: ahead(ledger, house.clock))
 
 
 def _outlet(
@@ -367,7 +367,7 @@ def directory_of(house: Gateway, outlet: Recipient) -> Mapping[str, Item]:
     """What its recipient needs to read the rows, as it stands now."""
     found = directory(
         house.registry,
-        outlet.ledger.gate.policy,
+        outlet.ledger.assignment.policy,
         outlet.settings.recipient,
         outlet.ledger.owed,
         outlet.told,

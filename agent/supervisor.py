@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from agent.buffer.disclosures import words_of
+from agent.buffer.disclosures import tokens_of
 from agent.buffer.orphaned_spools import destroy
 from agent.buffer.thread import in_own_thread
 from agent.enrolment import renewal
@@ -178,7 +178,7 @@ class Running:
         for line in house.lines.values():
             if (poller := line.poller) is not None:
                 poller.accounts = house.accounts()
-                poller.unclaimed, poller.registers = house.unclaimed, house.registers
+                poller.unassigned, poller.midnight_readings = house.unclaimed, house.registers
 
     def _start_uplink(self, outlet: Recipient) -> None:
         name, run = outlet.name, partial(deliver, self.house, outlet)
@@ -225,7 +225,7 @@ class Running:
                 if clock.dates:
                     change = partial(one.ledger.catch_up, key, clock.now(), Why.AGENT)
                     one.take(key, change, self.jobs.faults)
-                    await one.intake.room()
+                    await one.ingest.room()
 
     async def _tend(self, outlet: Recipient) -> None:
         """A spool's upkeep; receipted batches go once they were kept as long as configured."""
@@ -250,7 +250,7 @@ class Running:
         alone, opening = house.disk_thread("shelf"), self._shelf("shelf.db")
         async with in_own_thread("shelf", opening, alone) as (shelf, thread):
             kept = house.unclaimed or UnassignedReadings(house.registry, shelf, thread)
-            house.unclaimed, kept.shelf, kept.thread = kept, shelf, thread
+            house.unclaimed, kept.store, kept.thread = kept, shelf, thread
             async with self._kept(kept) as broken:
                 yield broken
 
@@ -260,7 +260,7 @@ class Running:
         alone, opening = house.disk_thread("registers"), self._shelf("registers.db")
         async with in_own_thread("registers", opening, alone) as (shelf, thread):
             kept = house.registers or MidnightReadings(house.registry, shelf, thread)
-            house.registers, kept.shelf, kept.thread = kept, shelf, thread
+            house.registers, kept.store, kept.thread = kept, shelf, thread
             async with self._kept(kept) as broken:
                 yield broken
 
@@ -361,7 +361,7 @@ class Running:
                     dropped = await outlet.waiting()
                     await self.close_outlet(name)
                     try:
-                        words = words_of(house.identity, recipient)
+                        words = tokens_of(house.identity, recipient)
                         now = house.clock.now()
                         await asyncio.to_thread(destroy, house.config.state, recipient, now, words)
                     finally:

@@ -122,7 +122,7 @@ def summed(found):
     costs to close a slot of all of them.
     """
     gate, indexes = RowAssignment(found, RULES, RECIPIENT, withholds=True), ReadingCache(found)
-    indexes.want(dict.fromkeys(CHANNELS, 1800), None)
+    indexes.set_steps(dict.fromkeys(CHANNELS, 1800), None)
     points = {
         f"m-{name}-{n}": Point(f"m-{name}-{n}", "x", "1", "x", 1800, name, channels()[name].unit)
         for n in range(DWELLINGS)

@@ -56,35 +56,35 @@ class Announced:
     ) -> None:
         """`judged`: keys are written as the version before reads them."""
         self._database, self._meta, self._label = database, meta, label
-        self._box, self._keys = keys.box("announced"), keys
+        self._sealer, self._keys = keys.sealer("announced"), keys
         database.write(TABLE)
-        self._told: dict[str, tuple[str, str]] = {}
-        found = database.read("SELECT key, epoch, body FROM announced")
+        self._items: dict[str, tuple[str, str]] = {}
+        entries = database.read("SELECT key, epoch, body FROM announced")
         if self._clear():
-            found += database.read("SELECT key, epoch, body FROM announced_clear")
-        self._judged = judged and not any(key.startswith(TOKEN) for key, *_ in found)
-        for written, epoch, body in found:
+            entries += database.read("SELECT key, epoch, body FROM announced_clear")
+        self._judged = judged and not any(key.startswith(TOKEN) for key, *_ in entries)
+        for written, epoch, body in entries:
             try:
-                said = zlib.decompress(self._box.unseal(body, written)).decode()
-                key, text = json.loads(said) if written.startswith(TOKEN) else (written, said)
+                plain = zlib.decompress(self._sealer.unseal(body, written)).decode()
+                key, text = json.loads(plain) if written.startswith(TOKEN) else (written, plain)
             except (SealBroken, zlib.error, ValueError):
                 continue  # told again, as if it never was
-            self._told[key] = epoch, text
+            self._items[key] = epoch, text
 
     @property
     def sealed(self) -> SealedTable:
         """What of it is sealed: an entry gets another token, too."""
         return SealedTable(
-            "announced", ("key",), lambda key, _: str(key), lambda *_: self._box, ("epoch",),
+            "announced", ("key",), lambda key, _: str(key), lambda *_: self._sealer, ("epoch",),
             put=self._put_anew,
         )  # fmt: skip
 
     def _put_anew(self, written: str, epoch: str, body: bytes) -> None:
-        key, said = written, zlib.decompress(body).decode()
+        key, text = written, zlib.decompress(body).decode()
         if written.startswith(TOKEN):
-            key, said = json.loads(said)
+            key, text = json.loads(text)
         self._database.write("DELETE FROM announced WHERE key=?", written)
-        self._keep(key, epoch, said)
+        self._keep(key, epoch, text)
 
     def begin_hiding(self) -> bool:
         """Set the table aside in which an earlier version wrote keys as they are; whether there is
@@ -106,8 +106,8 @@ class Announced:
         rows = self._database.read("SELECT key FROM announced_clear LIMIT ?", AT_ONCE)
         for (key,) in rows:
             self._database.write("DELETE FROM announced_clear WHERE key=?", key)
-            if key in self._told:
-                self._keep(key, *self._told[key])
+            if key in self._items:
+                self._keep(key, *self._items[key])
         if not rows:
             self._database.write("DROP TABLE announced_clear")
         return True
@@ -118,7 +118,7 @@ class Announced:
 
     def all(self) -> dict[str, Item]:
         """Every item as it was last told."""
-        return {key: json.loads(text) for key, (_, text) in self._told.items()}
+        return {key: json.loads(text) for key, (_, text) in self._items.items()}
 
     def differs(self, directory: Mapping[str, Item]) -> bool:
         """Whether something is still to be told."""
@@ -153,24 +153,24 @@ class Announced:
     def again(self) -> None:
         """Take nothing for told: all of it is told anew, as in a new epoch."""
         self._database.write("UPDATE announced SET epoch=''")
-        self._told = {key: ("", text) for key, (_, text) in self._told.items()}
+        self._items = {key: ("", text) for key, (_, text) in self._items.items()}
 
-    def learn(self, epoch: str, told: Mapping[str, str]) -> None:
+    def learn(self, epoch: str, items: Mapping[str, str]) -> None:
         """The recipient was told so, and it is on the disk."""
-        self._told.update({key: (epoch, text) for key, text in told.items()})
+        self._items.update({key: (epoch, text) for key, text in items.items()})
 
     def _changed(self, directory: Mapping[str, Item]) -> list[tuple[str, str]]:
         epoch = str(self._meta["epoch"])
         texts = ((key, json.dumps(item, ensure_ascii=False)) for key, item in directory.items())
-        return [(key, text) for key, text in texts if self._told.get(key) != (epoch, text)]
+        return [(key, text) for key, text in texts if self._items.get(key) != (epoch, text)]
 
     def _passed(self, directory: Mapping[str, Item]) -> list[str]:
         """What was told of a list that only ever grows, and is offered no more."""
-        return [key for key in self._told if key.startswith(GROWING) and key not in directory]
+        return [key for key in self._items if key.startswith(GROWING) and key not in directory]
 
     def _first(self) -> bool:
         epoch = str(self._meta["epoch"])
-        return not any(told == epoch for told, _ in self._told.values())
+        return not any(epoch_of == epoch for epoch_of, _ in self._items.values())
 
     def _before(self) -> Item:
         seq = self._meta.number("before_seq")
@@ -184,8 +184,8 @@ class Announced:
     def _keep(self, key: str, epoch: str, text: str) -> None:
         self._drop(key)
         written = self._written(key)
-        said = text if written == key else json.dumps([key, text])
-        body = self._box.seal(zlib.compress(said.encode(), 1), written)
+        plain = text if written == key else json.dumps([key, text])
+        body = self._sealer.seal(zlib.compress(plain.encode(), 1), written)
         self._database.write("INSERT INTO announced VALUES(?,?,?)", written, epoch, body)
 
     def _written(self, key: str) -> str:

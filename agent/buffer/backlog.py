@@ -64,25 +64,25 @@ class BacklogCount:
     def __init__(  # noqa: PLR0913, PLR0917 -- wherever a row may lie
         self,
         database: Database,
-        waiting: PendingRows,
-        aside: VoidedRows,
+        pending: PendingRows,
+        voided_rows: VoidedRows,
         outbox: Outbox,
         retracting: Retracting,
         meta: Meta,
     ) -> None:
-        self._database, self._waiting, self._aside = database, waiting, aside
+        self._database, self._pending, self._voided_rows = database, pending, voided_rows
         self._outbox, self._retracting, self._meta = outbox, retracting, meta
         self._shed_before = self._since("shed")
 
     def now(self, cap: int, refused: int) -> Backlog:
         """What is there, in a file of at most `cap` bytes; `refused` is not always on the disk."""
         slots, oldest = self._database.read("SELECT coalesce(sum(slots), 0), min(t0) FROM block")[0]
-        aside_rows, aside_slots = self._aside.count()
+        voided, voided_slots = self._voided_rows.count()
         unreceipted, batch_rows = self._outbox.count(BatchState.UNRECEIPTED)
-        since, why = self._outbox.longest_aside() or (None, "")
+        since, why = self._outbox.longest_quarantined() or (None, "")
         return Backlog(
-            rows=self._waiting.total + aside_rows,
-            slots=slots + aside_slots,
+            rows=self._pending.total + voided,
+            slots=slots + voided_slots,
             batches=unreceipted,
             batch_rows=batch_rows,
             quarantined=self._outbox.count(BatchState.QUARANTINED)[0],

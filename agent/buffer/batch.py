@@ -88,15 +88,15 @@ def write_void(id_: BatchId, reason: Void) -> bytes:
 
 
 def _head(label: Stamp) -> dict[str, Any]:
-    found = _id(label.id) | {
+    members = _id(label.id) | {
         "lane": label.lane.value,
         "created": stamp(label.created),
         "clock": label.clock,
         "policy": POLICY,
         "privacy": label.privacy,
     }
-    more = {"audit": label.audit, "kept": label.kept}
-    return found | {name: word for name, word in more.items() if word}
+    optional = {"audit": label.audit, "kept": label.kept}
+    return members | {name: value for name, value in optional.items() if value}
 
 
 def _id(id_: BatchId) -> dict[str, Any]:
@@ -143,8 +143,8 @@ def read_audit(payload: bytes) -> str | None:
 def parts(payload: bytes) -> int:
     """Rows of a payload of ours, or items of what it tells: what it could be divided into."""
     document = json.loads(_text(payload))
-    told = (items for items in document.get("directory", {}).values() if isinstance(items, list))
-    items = sum(len(one) for one in told) + len(document.get("retract", ()))
+    lists = (items for items in document.get("directory", {}).values() if isinstance(items, list))
+    items = sum(len(entries) for entries in lists) + len(document.get("retract", ()))
     return items or len(read(payload))
 
 
@@ -173,9 +173,9 @@ def _by_series(rows: Sequence[Reading]) -> list[list[Reading]]:
 
 def _object(series: Series, rows: Sequence[Reading]) -> str:
     start = min(row.t for row in rows)
-    words = {name: word for name, word in series._asdict().items() if word is not None}
-    own = {name: words.pop(name) for name in OWN if name in words}
-    members: dict[str, Any] = words | {
+    fields_of = {name: value for name, value in series._asdict().items() if value is not None}
+    own = {name: fields_of.pop(name) for name in OWN if name in fields_of}
+    members: dict[str, Any] = fields_of | {
         "t0": stamp(start),
         "t": [row.t - start for row in rows],
         "q": "".join(row.quality for row in rows),
@@ -199,8 +199,8 @@ def _sparse(rows: Sequence[Reading]) -> Iterable[tuple[str, dict[str, Any]]]:
 
 
 def _rows(of: dict[str, Any]) -> Iterable[Reading]:
-    words: dict[str, Any] = {name: of.get(name) for name in Series._fields}
-    series = Series(**words | {"step": int(of["step"])})
+    fields_of: dict[str, Any] = {name: of.get(name) for name in Series._fields}
+    series = Series(**fields_of | {"step": int(of["step"])})
     start = int(datetime.fromisoformat(of["t0"]).timestamp())
     delay, why = of.get("d", {}), of.get("why", {})
     span, ver, flags = of.get("span", {}), of.get("ver", {}), of.get("flags", {})

@@ -130,5 +130,5 @@ def _check(rows: Sequence[Reading], columns: Mapping[str, Any]) -> None:
 
 def check_series(series: Series) -> None:
     """Raise ValueError on a series whose words would not fit a message."""
-    if any(isinstance(word, str) and len(word) > LONGEST_WORD for word in series):
+    if any(isinstance(text, str) and len(text) > LONGEST_WORD for text in series):
         raise ValueError(f"a word of series {series.place} {series.channel} is too long")

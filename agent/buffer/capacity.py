@@ -69,11 +69,11 @@ class SpoolCapacity:
     """The cap of one spool and its way to commit."""
 
     def __init__(
-        self, database: Database, outbox: Outbox, waiting: PendingRows, disk: DiskSpace, cap: int
+        self, database: Database, outbox: Outbox, pending: PendingRows, disk: DiskSpace, cap: int
     ) -> None:
         self._database = database
         self._outbox = outbox
-        self._waiting = waiting
+        self._pending = pending
         self._disk, self._cap = disk, cap
         self.retractions: Callable[[], int] = int
         """how many dwellings and bases may have to be taken back"""
@@ -145,12 +145,12 @@ class SpoolCapacity:
 
     def once(self, change: Callable[[], T]) -> T:
         """One commit. Raises SpoolFull if it does not fit; nothing is changed then."""
-        before = self._waiting.total
+        before = self._pending.total
         try:
             with self._database.transaction():
                 return change()
         except BaseException:
-            self._waiting.restore(before)
+            self._pending.restore(before)
             raise
 
     def durably(self, change: Callable[[], T]) -> T:

@@ -56,16 +56,16 @@ DAMAGE = {
     sqlite3.SQLITE_IOERR_READ,
     sqlite3.SQLITE_IOERR_SHORT_READ,
 }
-_here = threading.local()
+_thread_local = threading.local()
 
 
 def at_each_answer(call: Callable[[], None]) -> None:
     """Have a call made whenever the disk has answered a database of this thread."""
-    _here.call = call
+    _thread_local.call = call
 
 
-def _heard() -> None:
-    call: Callable[[], None] | None = getattr(_here, "call", None)
+def _report_answer() -> None:
+    call: Callable[[], None] | None = getattr(_thread_local, "call", None)
     if call is not None:
         call()
 
@@ -90,10 +90,10 @@ class Database:
         self._log = Log(path)
         self._connection, self._handle = _connect(path)
         try:
-            with self._words():
+            with self._translating_errors():
                 for pragma in PRAGMAS:
                     self._connection.execute(f"PRAGMA {pragma}").fetchall()
-                self._page = int(self.one("PRAGMA page_size"))
+                self._page = int(self.scalar("PRAGMA page_size"))
                 # a cap made smaller than the file must leave room to drain it
                 self._most = max(max_bytes, self.used() + HEADROOM) // self._page
                 self.read(f"PRAGMA wal_autocheckpoint={LOG // self._page}")
@@ -118,17 +118,17 @@ class Database:
 
     def read(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """All rows of an answer. Raises Damaged."""
-        with self._words():
+        with self._translating_errors():
             return self._connection.execute(sql, values).fetchall()
 
-    def one(self, sql: str, *values: Any) -> Any:
+    def scalar(self, sql: str, *values: Any) -> Any:
         """The one value of an answer; None if there is none. Raises Damaged."""
         rows = self.read(sql, *values)
         return rows[0][0] if rows else None
 
     def each(self, sql: str, *values: Any) -> Generator[tuple[Any, ...]]:
         """Rows as they are asked for; close the iterator before anything is written."""
-        with self._words():
+        with self._translating_errors():
             cursor = self._connection.execute(sql, values)
             try:
                 yield from cursor
@@ -137,17 +137,17 @@ class Database:
 
     def write(self, sql: str, *values: Any) -> int:
         """Change rows inside a transaction; how many were changed."""
-        with self._words():
+        with self._translating_errors():
             return self._connection.execute(sql, values).rowcount
 
     def write_all(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
         """The same change for many rows, inside a transaction."""
-        with self._words():
+        with self._translating_errors():
             self._connection.executemany(sql, rows)
 
     def by(self, call: Callable[[sqlite3.Connection], Result]) -> Result:
         """What somebody else does on this connection, in the transaction that is open."""
-        with self._words():
+        with self._translating_errors():
             return call(self._connection)
 
     @contextmanager
@@ -164,10 +164,10 @@ class Database:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         try:
-            with self._words():
+            with self._translating_errors():
                 self._connection.execute("BEGIN IMMEDIATE")
             yield
-            with self._words():
+            with self._translating_errors():
                 self._connection.execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:  # SQLITE_FULL has rolled back by itself
@@ -198,7 +198,7 @@ class Database:
             # nothing of a reading is in these pages
             self._pragmas(f"max_page_count={most}", "secure_delete=OFF")
             with suppress(SpoolFull):
-                while self._taken(most):
+                while self._take_pages(most):
                     pass
             return self._pages() > before
         finally:
@@ -208,7 +208,7 @@ class Database:
             self.rewind()
             self._bound()
 
-    def _taken(self, most: int) -> bool:
+    def _take_pages(self, most: int) -> bool:
         """Take the next pages up to so many, and those that are free before them, for a table that
         is dropped afterwards: SQLite has no other way to make a file longer than it needs to be.
         """
@@ -224,10 +224,10 @@ class Database:
 
     def _free(self) -> int:
         """Pages of the file that nothing is in."""
-        return int(self.one("PRAGMA freelist_count"))
+        return int(self.scalar("PRAGMA freelist_count"))
 
     def _pages(self) -> int:
-        return int(self.one("PRAGMA page_count"))
+        return int(self.scalar("PRAGMA page_count"))
 
     def fold(self) -> None:
         """Fold the log into the file, and overwrite what it said, outside of any transaction.
@@ -264,7 +264,7 @@ class Database:
             self.read(f"PRAGMA {pragma}")
 
     @contextmanager
-    def _words(self) -> Iterator[None]:
+    def _translating_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
@@ -272,7 +272,7 @@ class Database:
                 raise
             raise reaction from error
         finally:
-            _heard()
+            _report_answer()
 
     def _reaction(self, error: sqlite3.Error) -> Exception | None:
         # what Python itself objects to (a wrong thread, say) has no code
@@ -313,10 +313,10 @@ def set_aside(path: Path) -> Path:
 
     One is kept, so that a disk that rots does not also fill up. Raises StorageFailed.
     """
-    aside = path.with_name(f"{path.name}.damaged")
+    damaged = path.with_name(f"{path.name}.damaged")
     try:
-        for end in ("-wal", ""):
-            old, new = path.with_name(path.name + end), aside.with_name(aside.name + end)
+        for suffix in ("-wal", ""):
+            old, new = path.with_name(path.name + suffix), damaged.with_name(damaged.name + suffix)
             new.unlink(missing_ok=True)
             if old.exists():
                 old.rename(new)
@@ -325,4 +325,4 @@ def set_aside(path: Path) -> Path:
         sync_folder(path.parent)
     except OSError as error:
         raise StorageFailed(f"{path} is damaged and cannot be set aside: {error}") from error
-    return aside
+    return damaged

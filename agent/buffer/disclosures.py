@@ -116,43 +116,43 @@ class DisclosureTokens:
     """Ids as tokens that only the gateway's key makes and reads."""
 
     def __init__(self, keys: SpoolKeys) -> None:
-        self._keys, self._box = keys, keys.box("id")
+        self._keys, self._sealer = keys, keys.sealer("id")
 
-    def token(self, word: str) -> str:
+    def token(self, id_: str) -> str:
         """The same for the same id; empty for none."""
-        if not word or word.startswith(TOKEN):
-            return word
+        if not id_ or id_.startswith(TOKEN):
+            return id_
         secret = self._keys.secret("id's token")
-        return TOKEN + hmac.digest(secret, word.encode(), sha256)[:12].hex()
+        return TOKEN + hmac.digest(secret, id_.encode(), sha256)[:12].hex()
 
-    def seal(self, word: str, token: str = "") -> bytes:
+    def seal(self, id_: str, token: str = "") -> bytes:
         """The id itself, to be kept beside its token, or beside another one."""
-        return self._box.seal(word.encode(), token or self.token(word))
+        return self._sealer.seal(id_.encode(), token or self.token(id_))
 
     def sealed(self, put: Callable[..., None]) -> SealedTable:
         """What of it is sealed."""
-        return SealedTable("word", ("token",), str, lambda _: self._box, put=put)
+        return SealedTable("word", ("token",), str, lambda _: self._sealer, put=put)
 
     def known(self, rows: Iterable[tuple[str, bytes]]) -> dict[str, str]:
         """Ids by their tokens."""
-        found = {}
+        ids = {}
         for token, body in rows:
             try:
-                found[token] = self._box.unseal(body, token).decode()
+                ids[token] = self._sealer.unseal(body, token).decode()
             except SealBroken:
                 continue  # it is told as its token
-        return found
+        return ids
 
 
 class DisclosureCounts:
     """The counts of one recipient. Every change belongs inside a transaction of the caller's."""
 
-    def __init__(self, database: Database, words: DisclosureTokens, *, judged: bool) -> None:
+    def __init__(self, database: Database, tokens: DisclosureTokens, *, judged: bool) -> None:
         """`judged`: ids are written as the version before reads them."""
-        self._database, self._words = database, words
+        self._database, self._tokens = database, tokens
         for table in TABLES:
             database.write(table)
-        self._judged = judged and not database.one("SELECT EXISTS(SELECT 1 FROM word)")
+        self._judged = judged and not database.scalar("SELECT EXISTS(SELECT 1 FROM word)")
 
     def begin_hiding(self) -> bool:
         """Set the tables aside in which an earlier version wrote ids as they are; whether there are
@@ -160,7 +160,7 @@ class DisclosureCounts:
         """
         if self._judged:
             return False
-        if not self._clear() and self._database.one(IN_CLEAR):
+        if not self._clear() and self._database.scalar(IN_CLEAR):
             for table in HIDDEN:
                 self._database.write(f"ALTER TABLE {table} RENAME TO {table}_clear")
             for table in TABLES:
@@ -185,17 +185,17 @@ class DisclosureCounts:
     @property
     def stages(self) -> tuple[SealedTable, Days]:
         """What another key of the gateway's changes: the tokens, and what they stand for."""
-        return self._words.sealed(self._put_word), Days(self._database, self._words, self._moved)
+        return self._tokens.sealed(self._put_id), Days(self._database, self._tokens, self._moved)
 
-    def _put_word(self, token: str, body: bytes) -> None:
-        word = body.decode()
-        self._written([word], (0,))
-        sealed = self._words.seal(word, token)
+    def _put_id(self, token: str, body: bytes) -> None:
+        id_ = body.decode()
+        self._written([id_], (0,))
+        sealed = self._tokens.seal(id_, token)
         self._database.write("UPDATE word SET body=? WHERE token=?", sealed, token)
 
     def rotate(self) -> None:
         """Know what is sent again by the tokens of now, inside the caller's transaction."""
-        known = self._words.known(self._database.read("SELECT token, body FROM word"))
+        known = self._tokens.known(self._database.read("SELECT token, body FROM word"))
         names = ", ".join(HIDDEN["counted_of"][0])
         rows = self._database.read(f"SELECT {names}, n FROM counted_of")  # noqa: S608 -- ours
         self._moved("counted_of", [row for row in rows if {*row} & known.keys()], known)
@@ -203,34 +203,36 @@ class DisclosureCounts:
     def _moved(self, table: str, rows: Iterable[Any], known: Mapping[str, str]) -> None:
         _columns, ids = HIDDEN[table]
         for row in rows:
-            words = [known.get(one, one) for one in row]
-            self._move(table, row, self._written(words[:-1], ids))
+            values = [known.get(value, value) for value in row]
+            self._move(table, row, self._written(values[:-1], ids))
 
     def _clear(self) -> list[str]:
         names = {name for (name,) in self._database.read("SELECT name FROM sqlite_master")}
         return [table for table in HIDDEN if f"{table}_clear" in names]
 
-    def _move(self, table: str, row: Sequence[Any], words: Sequence[Any], before: str = "") -> None:
+    def _move(
+        self, table: str, row: Sequence[Any], values: Sequence[Any], before: str = ""
+    ) -> None:
         """Count a row under other words."""
         columns, _ = HIDDEN[table]
-        where = " AND ".join(f"{one}=?" for one in columns)
+        where = " AND ".join(f"{column}=?" for column in columns)
         self._database.write(f"DELETE FROM {before or table} WHERE {where}", *row[:-1])  # noqa: S608 -- ours
         self._database.write(
             f"INSERT INTO {table} VALUES({'?, ' * len(columns)}?) ON CONFLICT({', '.join(columns)})"
             " DO UPDATE SET n = n + excluded.n",
-            *words,
+            *values,
             row[-1],
         )
 
-    def _written(self, words: Sequence[Any], ids: Sequence[int] = (0, 2, 3)) -> list[Any]:
+    def _written(self, values: Sequence[Any], ids: Sequence[int] = (0, 2, 3)) -> list[Any]:
         """Words as they stand in the tables: those at these places as tokens."""
         if self._judged:
-            return list(words)
-        written = list(words)
+            return list(values)
+        written = list(values)
         for at in ids:
-            token = written[at] = self._words.token(words[at])
+            token = written[at] = self._tokens.token(values[at])
             if token and not self._database.read("SELECT 1 FROM word WHERE token=?", token):
-                sealed = self._words.seal(words[at])
+                sealed = self._tokens.seal(values[at])
                 self._database.write("INSERT INTO word VALUES(?,?)", token, sealed)
         return written
 
@@ -283,7 +285,7 @@ class DisclosureCounts:
 
     def all(self, place: str = "") -> list[Disclosure]:
         """Everything, or of one place alone, day by day."""
-        return disclosures(self._database.read, self._words, place)
+        return disclosures(self._database.read, self._tokens, place)
 
     def add(self, counts: Iterable[SeriesCount], now: float, *, again: bool = False) -> None:
         """Count values as received now; `again`: those of them that are not counted already."""
@@ -309,23 +311,23 @@ class DisclosureCounts:
 
     def adopt(self, others: Iterable[Disclosure]) -> None:
         """Add what another spool of the same recipient has counted."""
-        for one in others:
-            at = datetime.fromisoformat(one.day).replace(tzinfo=UTC).timestamp()
-            self.add([SeriesCount(*one[1:])], at)
+        for disclosure in others:
+            at = datetime.fromisoformat(disclosure.day).replace(tzinfo=UTC).timestamp()
+            self.add([SeriesCount(*disclosure[1:])], at)
 
     def _counted(self, count: SeriesCount) -> int:
         """How many of these values are counted already; from here on they are not sent again."""
-        words = self._written(count[:4])
-        known = self._database.one(
+        key = self._written(count[:4])
+        known = self._database.scalar(
             "SELECT n FROM counted_of WHERE place=? AND channel=? AND basis=? AND occupancy=?",
-            *words,
+            *key,
         )
         used = min(int(known or 0), count.values)
         if used:
             self._database.write(
                 "UPDATE counted_of SET n=n-? WHERE place=? AND channel=? AND basis=?"
                 " AND occupancy=?",
-                *(used, *words),
+                *(used, *key),
             )
             self._database.write("DELETE FROM counted_of WHERE n=0")
         return used
@@ -339,10 +341,10 @@ class Days:
     def __init__(
         self,
         database: Database,
-        words: DisclosureTokens,
+        tokens: DisclosureTokens,
         move: Callable[[str, Iterable[Any], Mapping[str, str]], None],
     ) -> None:
-        self._database, self._words, self._move = database, words, move
+        self._database, self._tokens, self._move = database, tokens, move
         self._before: dict[str, str] | None = None
         """ids by tokens that are none of now"""
         self._day = -1
@@ -350,11 +352,11 @@ class Days:
     def step(self, commit: Commit) -> int:
         """The next day; 0: none is left."""
         if self._before is None:
-            known = self._words.known(self._database.read("SELECT token, body FROM word"))
-            self._before = {at: id_ for at, id_ in known.items() if self._words.token(id_) != at}
+            known = self._tokens.known(self._database.read("SELECT token, body FROM word"))
+            self._before = {at: id_ for at, id_ in known.items() if self._tokens.token(id_) != at}
         tables = ("disclosed", "disclosed_of")
         sql = "SELECT min(day) FROM {} WHERE day>?"
-        days = [self._database.one(sql.format(one), self._day) for one in tables]
+        days = [self._database.scalar(sql.format(table_), self._day) for table_ in tables]
         if not (left := [day for day in days if day is not None]):
             return 0
         day, before = min(left), self._before
@@ -374,7 +376,7 @@ class Days:
         return size
 
 
-def words_of(identity: TokenIdentity | None, recipient: str) -> DisclosureTokens | None:
+def tokens_of(identity: TokenIdentity | None, recipient: str) -> DisclosureTokens | None:
     """What reads the ids in the spool of a recipient; None: the gateway has no identity."""
     if identity is None:
         return None
@@ -382,26 +384,26 @@ def words_of(identity: TokenIdentity | None, recipient: str) -> DisclosureTokens
     return DisclosureTokens(SpoolKeys(key, identity.gateway, recipient, before))
 
 
-def disclosures(read: Read, words: DisclosureTokens | None, place: str = "") -> list[Disclosure]:
+def disclosures(read: Read, tokens: DisclosureTokens | None, place: str = "") -> list[Disclosure]:
     """What a spool has counted, or of one place alone, day by day; `read` asks its file."""
-    ids: Mapping[str, str] = words.known(read("SELECT token, body FROM word")) if words else {}
-    found = [
+    ids: Mapping[str, str] = tokens.known(read("SELECT token, body FROM word")) if tokens else {}
+    counted = [
         Disclosure(
             _written(day), ids.get(at, at), channel, ids.get(basis, basis), ids.get(whose, whose), n
         )
         for day, at, channel, basis, whose, n in read(ALL)
     ]
-    return sorted(one for one in found if place in {"", one.place})
+    return sorted(disclosure for disclosure in counted if place in {"", disclosure.place})
 
 
 def counts_of(rows: Iterable[Reading]) -> list[SeriesCount]:
     """How many values these rows have, by series."""
-    found: dict[tuple[str, str, str, str], int] = {}
+    counts: dict[tuple[str, str, str, str], int] = {}
     for row in rows:
         series = row.series
         key = (series.place, series.channel, series.basis, series.occupancy or "")
-        found[key] = found.get(key, 0) + (row.value is not None)
-    return [SeriesCount(*key, values) for key, values in found.items()]
+        counts[key] = counts.get(key, 0) + (row.value is not None)
+    return [SeriesCount(*key, values) for key, values in counts.items()]
 
 
 def _day(at: float) -> int:

@@ -70,14 +70,14 @@ def thinned(rows: Iterable[Reading], tier: Tier, midnight: Midnight) -> list[Rea
     left: list[Reading] = []
     last: dict[tuple[Series, int | None], int] = {}
     for row in rows:
-        said = _shed(row) if given_up(row, tier, midnight) else row
+        kept = _shed(row) if given_up(row, tier, midnight) else row
         key = (row.series, row.ver)
         before = last.get(key)
-        if before is not None and _goes_on(left[before], said):
-            left[before] = replace(left[before], span=left[before].span + said.span)
+        if before is not None and _goes_on(left[before], kept):
+            left[before] = replace(left[before], span=left[before].span + kept.span)
         else:
             last[key] = len(left)
-            left.append(said)
+            left.append(kept)
     return left
 
 

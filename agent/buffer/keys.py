@@ -38,7 +38,7 @@ class SpoolKeys:
             raise ValueError(f"the gateway's key has {len(key)} bytes, at least 16 are needed")
         self._keys = [key] if before is None else [key, before]
         self._of = f"{gateway} {recipient}"
-        self._boxes: dict[str, Sealer] = {}
+        self._sealers: dict[str, Sealer] = {}
         self._secrets: dict[str, bytes] = {}
 
     def derive(self, purpose: str, length: int = 32) -> bytes:
@@ -55,11 +55,11 @@ class SpoolKeys:
             self._secrets[purpose] = self.derive(purpose)
         return self._secrets[purpose]
 
-    def box(self, purpose: str) -> Sealer:
+    def sealer(self, purpose: str) -> Sealer:
         """A box to put the bodies of one purpose in."""
-        if purpose not in self._boxes:
-            self._boxes[purpose] = Sealer(*(self._derived(key, purpose) for key in self._keys))
-        return self._boxes[purpose]
+        if purpose not in self._sealers:
+            self._sealers[purpose] = Sealer(*(self._derived(key, purpose) for key in self._keys))
+        return self._sealers[purpose]
 
     @property
     def rotating(self) -> bool:
@@ -74,14 +74,14 @@ class SpoolKeys:
         """Seal under another key of the gateway's from now on; what is there goes on to open."""
         self._keys = [key, self._keys[0]]
         self._secrets.clear()
-        for purpose, box in self._boxes.items():
-            box.renew(self.derive(purpose))
+        for purpose, sealer in self._sealers.items():
+            sealer.renew(self.derive(purpose))
 
     def forget_before(self) -> None:
         """Open nothing more that is under the key before."""
         del self._keys[1:]
-        for box in self._boxes.values():
-            box.forget_before()
+        for sealer in self._sealers.values():
+            sealer.forget_before()
 
     def _derived(self, key: bytes, purpose: str, length: int = 32) -> bytes:
         info = f"gardien spool 1 {purpose} {self._of}".encode()
@@ -93,7 +93,7 @@ class Sealer:
 
     def __init__(self, key: bytes, *before: bytes) -> None:
         """`before`: keys of what is still to be opened."""
-        self._ciphers = [AESGCM(one) for one in (key, *before)]
+        self._ciphers = [AESGCM(each) for each in (key, *before)]
 
     def seal(self, body: bytes, name: str) -> bytes:
         """28 bytes longer than the body; never twice the same."""

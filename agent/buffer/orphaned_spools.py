@@ -62,18 +62,18 @@ def applied(state: Path) -> Iterator[tuple[Path, int]]:
     for file in _files(state):
         try:
             with _opened(file) as db:
-                found = db.execute("SELECT value FROM meta WHERE name='applied'").fetchone()
-                yield file, int(found[0]) if found else 0
+                row = db.execute("SELECT value FROM meta WHERE name='applied'").fetchone()
+                yield file, int(row[0]) if row else 0
         except sqlite3.Error:
             continue
 
 
 def record(
-    state: Path, recipient: str, place: str = "", words: DisclosureTokens | None = None
+    state: Path, recipient: str, place: str = "", tokens: DisclosureTokens | None = None
 ) -> SpoolRecord | None:
     """What the spool of a recipient says, without opening what waits in it; None: there is none.
 
-    `words`: reads the ids in it; None: they are told as tokens.
+    `tokens`: reads the ids in it; None: they are told as tokens.
 
     Raises OSError where it cannot be read.
     """
@@ -88,24 +88,24 @@ def record(
             def read(sql: str, *values: str) -> list[tuple[Any, ...]]:
                 return db.execute(sql, values).fetchall()
 
-            said, erasures = disclosures(read, words, place), confirmed(read)
+            received, erasures = disclosures(read, tokens, place), confirmed(read)
             return SpoolRecord(
-                said, erasures, _counted(db, BatchState.UNRECEIPTED, BatchState.QUARANTINED)
+                received, erasures, _counted(db, BatchState.UNRECEIPTED, BatchState.QUARANTINED)
             )
     except sqlite3.Error as error:
         raise OSError(f"{file} cannot be read: {error}") from error
 
 
-def destroy(state: Path, recipient: str, now: float, words: DisclosureTokens | None) -> None:
+def destroy(state: Path, recipient: str, now: float, tokens: DisclosureTokens | None) -> None:
     """Remove a spool that is not open, with all that lies beside it. Raises Refused.
 
-    How many values its recipient has received is kept on, for five years. `words` as for `record`.
+    How many values its recipient has received is kept on, for five years. `tokens` as for `record`.
     """
-    _keep_disclosures(state, recipient, now, words)
+    _keep_disclosures(state, recipient, now, tokens)
     file = spool_of(state, recipient)
-    found = [*state.glob(f"{file.name}-*"), *state.glob(f"{file.name}.*"), file]
-    for one in [*volatile(state).glob(f"{file.name}*"), *found]:
-        one.unlink(missing_ok=True)
+    files = [*state.glob(f"{file.name}-*"), *state.glob(f"{file.name}.*"), file]
+    for path in [*volatile(state).glob(f"{file.name}*"), *files]:
+        path.unlink(missing_ok=True)
 
 
 def kept(state: Path, recipient: str) -> tuple[list[Disclosure], bool]:
@@ -114,8 +114,8 @@ def kept(state: Path, recipient: str) -> tuple[list[Disclosure], bool]:
     """
     file = _kept_file(state, recipient)
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return [Disclosure(*one) for one in found["disclosures"]], bool(found["complete"])
+        document = json.loads(file.read_text(encoding="utf-8"))
+        return [Disclosure(*entry) for entry in document["disclosures"]], bool(document["complete"])
     except FileNotFoundError:
         return [], True
     except (OSError, ValueError, TypeError, LookupError):
@@ -124,7 +124,7 @@ def kept(state: Path, recipient: str) -> tuple[list[Disclosure], bool]:
 
 def kept_for(state: Path) -> list[str]:
     """The recipients of destroyed spools."""
-    return [one.name[len(KEPT) : -len(".json")] for one in sorted(state.glob(f"{KEPT}*.json"))]
+    return [file.name[len(KEPT) : -len(".json")] for file in sorted(state.glob(f"{KEPT}*.json"))]
 
 
 def recipients_of(state: Path) -> list[str]:
@@ -138,19 +138,19 @@ def _kept_file(state: Path, recipient: str) -> Path:
 
 
 def _keep_disclosures(
-    state: Path, recipient: str, now: float, words: DisclosureTokens | None
+    state: Path, recipient: str, now: float, tokens: DisclosureTokens | None
 ) -> None:
     rows, complete = kept(state, recipient)
     try:
-        found = record(state, recipient, words=words)
-        rows += found.disclosures if found else []
+        spool = record(state, recipient, tokens=tokens)
+        rows += spool.disclosures if spool else []
     except OSError:
         complete = False
     first = stamp(now - YEARS)[:10]
-    rows = [one for one in rows if one.day >= first]
+    rows = [disclosure for disclosure in rows if disclosure.day >= first]
     if rows or not complete:
-        said = {"disclosures": rows, "complete": complete}
-        write(_kept_file(state, recipient), json.dumps(said).encode())
+        document = {"disclosures": rows, "complete": complete}
+        write(_kept_file(state, recipient), json.dumps(document).encode())
 
 
 def _files(state: Path) -> list[Path]:
@@ -180,6 +180,6 @@ def _counted(db: sqlite3.Connection, *states: BatchState) -> int:
     """The values that wait, and those of batches in these states."""
     rows = db.execute("SELECT coalesce(sum(slots), 0) FROM block").fetchone()[0]
     for state in states:
-        found = db.execute("SELECT coalesce(sum(rows), 0) FROM batch WHERE state=?", (state,))
-        rows += found.fetchone()[0]
+        sum_of = db.execute("SELECT coalesce(sum(rows), 0) FROM batch WHERE state=?", (state,))
+        rows += sum_of.fetchone()[0]
     return int(rows)

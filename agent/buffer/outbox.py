@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.buffer.keys import SealBroken
 from agent.buffer.packed import Packed
-from agent.buffer.pending import in_lots
+from agent.buffer.pending import in_chunks
 from agent.buffer.rotation import SealedTable
 from agent.buffer.voids import Voids
 from agent.model import BatchId, Lane, SealedBatch, Void
@@ -27,12 +27,12 @@ Pack = Callable[[SealedBatch], tuple[str, bytes]]
 receipt names (design note 024)"""
 
 
-ASIDE = (
+IN_QUARANTINE = (
     "FROM batch LEFT JOIN refused USING(epoch, seq) LEFT JOIN void USING(epoch, seq) WHERE state=2"
 )
 """in quarantine, with `since` where it was by the transport's word"""
-REFUSED = " AND since IS NOT NULL"
-FOUND = "SELECT epoch, seq, lane, sha256, rows, body FROM batch WHERE state=?"
+BY_TRANSPORT = " AND since IS NOT NULL"
+SELECT = "SELECT epoch, seq, lane, sha256, rows, body FROM batch WHERE state=?"
 
 
 class BatchState(IntEnum):
@@ -62,7 +62,7 @@ class Outbox:
         self, database: Database, keys: SpoolKeys, gateway: str, recipient: str, *, judged: bool
     ) -> None:
         self._database = database
-        self._box = keys.box("batch")
+        self._sealer = keys.sealer("batch")
         self._packed = Packed(database, keys)
         self.voids = Voids(database, keys, judged=judged)
         self._of = (gateway, recipient)
@@ -77,14 +77,14 @@ class Outbox:
             return _name(epoch, seq)
 
         more = ("epoch", "seq")
-        batches = SealedTable("batch", ("no",), name, lambda *_: self._box, more, put=self._put)
+        batches = SealedTable("batch", ("no",), name, lambda *_: self._sealer, more, put=self._put)
         return batches, self._packed.sealed, self.voids.sealed
 
     def _put(self, no: int, epoch: str, seq: int, body: bytes) -> None:
         """Seal what is there anew; what was packed of it stays, though the body is another one."""
         of = "epoch=? AND seq=?"
         packed = self._database.read(f"SELECT * FROM packed WHERE {of}", epoch, seq)  # noqa: S608 -- ours
-        sealed = self._box.seal(body, _name(epoch, seq))
+        sealed = self._sealer.seal(body, _name(epoch, seq))
         self._database.write("UPDATE batch SET body=? WHERE no=?", sealed, no)
         self._database.write_all("INSERT INTO packed VALUES(?,?,?,?)", packed)
 
@@ -111,7 +111,7 @@ class Outbox:
             batch.sha256,
             batch.rows,
             now,
-            self._box.seal(sealed.payload, _name(batch.id.epoch, batch.id.seq)),
+            self._sealer.seal(sealed.payload, _name(batch.id.epoch, batch.id.seq)),
         )
         self._keep_beside(batch)
         self.voids.note_owners(batch.id, owners)
@@ -119,7 +119,7 @@ class Outbox:
 
     def knows(self, epoch: str) -> bool:
         """Whether batches of this epoch are here."""
-        return bool(self._database.one("SELECT 1 FROM batch WHERE epoch=? LIMIT 1", epoch))
+        return bool(self._database.scalar("SELECT 1 FROM batch WHERE epoch=? LIMIT 1", epoch))
 
     def _keep_beside(self, batch: SealedBatch) -> None:
         if batch.form:
@@ -149,7 +149,7 @@ class Outbox:
             " WHERE epoch=? AND seq=?",
             BatchState.UNRECEIPTED if state == BatchState.QUARANTINED else state,
             void.sha256,
-            self._box.seal(sealed.payload, _name(id_.epoch, id_.seq)),
+            self._sealer.seal(sealed.payload, _name(id_.epoch, id_.seq)),
             id_.epoch,
             id_.seq,
         )
@@ -160,18 +160,18 @@ class Outbox:
 
     def unreceipted(self) -> tuple[list[SealedBatch], list[BatchId]]:
         """Batches to be sent, in the order they were sealed; beside them those that do not open."""
-        return self._found(f"{FOUND} ORDER BY no", BatchState.UNRECEIPTED)
+        return self._select(f"{SELECT} ORDER BY no", BatchState.UNRECEIPTED)
 
     def quarantined(self) -> list[SealedBatch]:
         """Batches that were rejected, as they were sent."""
-        return self._found(f"{FOUND} ORDER BY no", BatchState.QUARANTINED)[0]
+        return self._select(f"{SELECT} ORDER BY no", BatchState.QUARANTINED)[0]
 
     def asked(self, lane: Lane) -> tuple[list[SealedBatch], list[BatchId]]:
         """The first batch of a lane that was asked for again, as `unreceipted`."""
-        one = f"{FOUND} AND lane=? ORDER BY no LIMIT 1"
-        return self._found(one, BatchState.ASKED, lane.value)
+        first = f"{SELECT} AND lane=? ORDER BY no LIMIT 1"
+        return self._select(first, BatchState.ASKED, lane.value)
 
-    def _found(self, sql: str, *values: int | str) -> tuple[list[SealedBatch], list[BatchId]]:
+    def _select(self, sql: str, *values: int | str) -> tuple[list[SealedBatch], list[BatchId]]:
         batches, broken = [], []
         for epoch, seq, lane, sha256, rows, body in self._database.read(sql, *values):
             id_ = BatchId(*self._of, epoch, seq)
@@ -196,12 +196,12 @@ class Outbox:
 
     def payload(self, epoch: str, seq: int) -> bytes | None:
         """What was sealed, before it was packed; None if it does not open."""
-        body = self._database.one("SELECT body FROM batch WHERE epoch=? AND seq=?", epoch, seq)
+        body = self._database.scalar("SELECT body FROM batch WHERE epoch=? AND seq=?", epoch, seq)
         return None if body is None else self._open(epoch, seq, body)
 
     def size(self, id_: BatchId) -> int:
         """Bytes that a batch and what was packed of it take."""
-        size: int = self._database.one(
+        size: int = self._database.scalar(
             "SELECT length(batch.body) + coalesce(length(packed.body), 0) FROM batch"
             " LEFT JOIN packed USING(epoch, seq) WHERE epoch=? AND seq=?",
             id_.epoch,
@@ -219,7 +219,7 @@ class Outbox:
     def overdue(self, before: float) -> list[BatchId]:
         """Those in quarantine since before that time, voids apart."""
         return self._ids(
-            f"SELECT epoch, seq {ASIDE} AND coalesce(since, at)<? AND void.reason IS NULL",
+            f"SELECT epoch, seq {IN_QUARANTINE} AND coalesce(since, at)<? AND void.reason IS NULL",
             before,
         )
 
@@ -228,7 +228,7 @@ class Outbox:
         time; none if none was.
         """
         return self._ids(
-            f"SELECT epoch, seq {ASIDE} AND since IS NOT NULL AND at<? ORDER BY at, no LIMIT 1",
+            f"SELECT epoch, seq {IN_QUARANTINE}{BY_TRANSPORT} AND at<? ORDER BY at, no LIMIT 1",
             before,
         )
 
@@ -239,32 +239,33 @@ class Outbox:
 
     def in_quarantine(self, *, by_transport: bool = False) -> list[BatchId]:
         """All of them, or those that the transport has refused."""
-        return self._ids(f"SELECT epoch, seq {ASIDE}{REFUSED if by_transport else ''}")
+        return self._ids(f"SELECT epoch, seq {IN_QUARANTINE}{BY_TRANSPORT if by_transport else ''}")
 
-    def quarantined_lots(self, *, by_transport: bool = False) -> list[list[BatchId]]:
+    def quarantined_chunks(self, *, by_transport: bool = False) -> list[list[BatchId]]:
         """The same, as many at a time as one commit can rewrite."""
         ids = self.in_quarantine(by_transport=by_transport)
-        return in_lots((id_, self.size(id_)) for id_ in ids)
+        return in_chunks((id_, self.size(id_)) for id_ in ids)
 
     def was_refused(self, epoch: str, seq: int) -> bool:
         """Whether the transport has refused one that waits, in quarantine or tried again."""
         sql = "SELECT 1 FROM refused WHERE epoch=? AND seq=?"
-        return self._database.one(sql, epoch, seq) is not None
+        return self._database.scalar(sql, epoch, seq) is not None
 
-    def longest_aside(self) -> tuple[float, str] | None:
+    def longest_quarantined(self) -> tuple[float, str] | None:
         """Since when a batch is in quarantine, seconds since 1970, and why; None: none is."""
         rows = self._database.read(
-            f"SELECT coalesce(since, at), batch.reason {ASIDE} ORDER BY coalesce(since, at) LIMIT 1"
+            f"SELECT coalesce(since, at), batch.reason {IN_QUARANTINE}"
+            " ORDER BY coalesce(since, at) LIMIT 1"
         )
         return (rows[0][0], rows[0][1] or "") if rows else None
 
     def sealed_size(self, epoch: str, seq: int) -> int:
         """Bytes of what was sealed, about; 0: nothing is held."""
         sql = "SELECT length(body) FROM batch WHERE epoch=? AND seq=?"
-        return self._database.one(sql, epoch, seq) or 0
+        return self._database.scalar(sql, epoch, seq) or 0
 
     def _ids(self, sql: str, *values: float) -> list[BatchId]:
-        return [BatchId(*self._of, *found) for found in self._database.read(sql, *values)]
+        return [BatchId(*self._of, *row) for row in self._database.read(sql, *values)]
 
     def goes(self, id_: BatchId) -> bool:
         """Whether what is kept is of the kind that is sent now: packed, or as it was sealed."""
@@ -294,7 +295,7 @@ class Outbox:
         self._database.write(
             "UPDATE batch SET sha256=?, body=? WHERE epoch=? AND seq=?",
             void.sha256,
-            self._box.seal(sealed.payload, _name(id_.epoch, id_.seq)),
+            self._sealer.seal(sealed.payload, _name(id_.epoch, id_.seq)),
             id_.epoch,
             id_.seq,
         )
@@ -335,8 +336,8 @@ class Outbox:
     def refuse(self, id_: BatchId, reason: str, now: float) -> bool:
         """As `quarantine`, by the transport's word: it is tried again after a while."""
         if changed := self._set_aside(id_.epoch, id_.seq, reason, now):
-            words = id_.epoch, id_.seq, now
-            self._database.write("INSERT OR IGNORE INTO refused VALUES(?,?,?)", *words)
+            values = id_.epoch, id_.seq, now
+            self._database.write("INSERT OR IGNORE INTO refused VALUES(?,?,?)", *values)
         return changed
 
     def quarantine(self, epoch: str, seq: int, reason: str, now: float) -> bool:
@@ -363,12 +364,12 @@ class Outbox:
             BatchState.RECEIPTED,
             most,
         )
-        found = (self._open(epoch, seq, body) for epoch, seq, body in rows)
-        return [payload for payload in found if payload is not None]
+        payloads = (self._open(epoch, seq, body) for epoch, seq, body in rows)
+        return [payload for payload in payloads if payload is not None]
 
     def last_of(self, epoch: str) -> int | None:
         """The highest number that is held in an epoch; None: nothing is."""
-        last: int | None = self._database.one("SELECT max(seq) FROM batch WHERE epoch=?", epoch)
+        last: int | None = self._database.scalar("SELECT max(seq) FROM batch WHERE epoch=?", epoch)
         return last
 
     def remove(self, epoch: str, seq: int) -> None:
@@ -402,7 +403,7 @@ class Outbox:
 
     def _open(self, epoch: str, seq: int, body: bytes) -> bytes | None:
         try:
-            return self._box.unseal(body, _name(epoch, seq))
+            return self._sealer.unseal(body, _name(epoch, seq))
         except SealBroken:
             return None
 

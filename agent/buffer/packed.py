@@ -31,7 +31,7 @@ class Packed:
 
     def __init__(self, database: Database, keys: SpoolKeys) -> None:
         self._database = database
-        self._box = keys.box("packed")
+        self._sealer = keys.sealer("packed")
         for table in TABLES:
             database.write(table)
 
@@ -39,7 +39,7 @@ class Packed:
     def sealed(self) -> SealedTable:
         """What of it is sealed."""
         key, more = ("epoch", "seq"), ("form",)
-        return SealedTable("packed", key, "{} {} {}".format, lambda *_: self._box, more)
+        return SealedTable("packed", key, "{} {} {}".format, lambda *_: self._sealer, more)
 
     def add(self, batch: SealedBatch) -> None:
         """Keep what is sent for a batch."""
@@ -49,7 +49,7 @@ class Packed:
             batch.id.epoch,
             batch.id.seq,
             batch.form,
-            self._box.seal(batch.payload, name),
+            self._sealer.seal(batch.payload, name),
         )
 
     def holds(self, id_: BatchId) -> bool:
@@ -67,6 +67,6 @@ class Packed:
             return None
         form, body = rows[0]
         try:
-            return form, self._box.unseal(body, f"{id_.epoch} {id_.seq} {form}")
+            return form, self._sealer.unseal(body, f"{id_.epoch} {id_.seq} {form}")
         except SealBroken:
             return form, None

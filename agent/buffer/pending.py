@@ -34,7 +34,7 @@ STEP = 1 << 20
 """between the numbers of two blocks: room for the blocks of one owner each that take their place"""
 LONGEST_IN_MEMORY = 60
 """seconds that a reading may wait before it is committed: the longest `flush`"""
-LOT = 256 * 1024
+CHUNK = 256 * 1024
 """bytes of what is rewritten in one commit of several"""
 MOST_RECENT = 4096
 """blocks of which the time of their commit is known"""
@@ -79,15 +79,20 @@ class PendingRows:
     """Blocks of rows. Every change belongs inside a transaction of the caller's."""
 
     def __init__(
-        self, database: Database, keys: SpoolKeys, names: SeriesIds, owners: PersonKeys, meta: Meta
+        self,
+        database: Database,
+        keys: SpoolKeys,
+        series_ids: SeriesIds,
+        person_keys: PersonKeys,
+        meta: Meta,
     ) -> None:
         self._database = database
-        self._box = keys.box("block")
-        self._names, self._owners = names, owners
+        self._sealer = keys.sealer("block")
+        self._series_ids, self._person_keys = series_ids, person_keys
         self._meta = meta
-        self.total: int = database.one("SELECT coalesce(sum(n), 0) FROM block")
+        self.total: int = database.scalar("SELECT coalesce(sum(n), 0) FROM block")
         """rows; the caller restores it when its transaction fails"""
-        last = database.one("SELECT max(no) FROM block") or 0
+        last = database.scalar("SELECT max(no) FROM block") or 0
         self._again_to = int(meta.number("again_to") or 0)
         self._next = max(last, self._again_to) + STEP
         self._commits: dict[int, Commit] = {}
@@ -101,12 +106,12 @@ class PendingRows:
     def restore(self, total: int) -> None:
         """A transaction failed: know what is on the disk."""
         self.total = total
-        self._owners.reload()
-        self._names.reload()
+        self._person_keys.reload()
+        self._series_ids.reload()
 
     def body(self, rows: Sequence[Reading]) -> bytes:
         """Rows as `add` takes them. Raises ValueError on a row that no batch could carry."""
-        return pack(rows, self._names.number_of)
+        return pack(rows, self._series_ids.number_of)
 
     def add(self, rows: Sequence[Reading], body: bytes, at: float | None = None) -> None:
         """At the end; `at`: when they are committed, seconds since 1970."""
@@ -119,7 +124,7 @@ class PendingRows:
 
     def put_back(self, rows: Sequence[Reading]) -> None:
         """At the front: they were sealed before all that waits."""
-        first = self._database.one("SELECT min(no) FROM block")
+        first = self._database.scalar("SELECT min(no) FROM block")
         no = self._next if first is None else first - STEP
         self._next = max(self._next, no + STEP)
         self._part(no, rows)
@@ -143,14 +148,14 @@ class PendingRows:
         """The first of these blocks, by number and rows, that may become one: up to `most` rows,
         and one in any case.
         """
-        found: list[int] = []
+        numbers: list[int] = []
         rows = 0
         for no, n in blocks:
-            if found and (rows + n > most or found[0] <= self._again_to < no):
+            if numbers and (rows + n > most or numbers[0] <= self._again_to < no):
                 break  # what is `again` by its number must not lend it to what is not
-            found.append(no)
+            numbers.append(no)
             rows += n
-        return found
+        return numbers
 
     def join(self, owner: int, blocks: Sequence[RowBlock], rows: Sequence[Reading]) -> None:
         """Put one block of these rows, at least one, in the place of an owner's blocks."""
@@ -179,7 +184,7 @@ class PendingRows:
 
     def _recent(self, live_after: int) -> list[tuple[int, Commit]]:
         """Blocks with an older slot that were committed after that time, the last one first."""
-        since = takewhile(lambda one: one[1].at > live_after, reversed(self._commits.items()))
+        since = takewhile(lambda entry: entry[1].at > live_after, reversed(self._commits.items()))
         return [(no, commit) for no, commit in since if commit.oldest <= live_after]
 
     def choose(self, lane: Lane, live_after: int, most_rows: int) -> tuple[list[Choice], Broken]:
@@ -187,7 +192,7 @@ class PendingRows:
 
         Beside them the number and rows of each block that does not open.
         """
-        choices, broken, found = [], [], 0
+        choices, broken, count = [], [], 0
         recent = dict(self._recent(live_after))
         with closing(self._candidates(lane, live_after, recent)) as candidates:
             for no, owner, n, body in candidates:
@@ -198,8 +203,8 @@ class PendingRows:
                 at = recent[no].at if no in recent else None
                 wanted = [i for i, row in enumerate(rows) if lane_of(row, live_after, at) is lane]
                 choices.append(Choice(RowBlock(no, owner, rows), wanted))
-                found += len(wanted)
-                if found >= most_rows:
+                count += len(wanted)
+                if count >= most_rows:
                     break
         return choices, broken
 
@@ -212,39 +217,39 @@ class PendingRows:
                 rows = choice.block.rows
                 self.keep(choice.block, [row for i, row in enumerate(rows) if i not in taken])
 
-    def lots_of(self, owner: int) -> list[list[int]]:
+    def chunks_of(self, owner: int) -> list[list[int]]:
         """The numbers of an owner's blocks, in lots that can be rewritten in one commit each."""
-        return self._lots("SELECT no, length(body) FROM block WHERE owner=? ORDER BY no", owner)
+        return self._chunks("SELECT no, length(body) FROM block WHERE owner=? ORDER BY no", owner)
 
-    def mixed_lots(self) -> list[list[int]]:
+    def mixed_chunks(self) -> list[list[int]]:
         """The numbers of blocks that are not parted yet, as `lots_of`."""
-        return self._lots("SELECT no, length(body) FROM block WHERE mixed>? ORDER BY no", 0)
+        return self._chunks("SELECT no, length(body) FROM block WHERE mixed>? ORDER BY no", 0)
 
-    def older_lots(self, before: int) -> list[list[int]]:
+    def older_chunks(self, before: int) -> list[list[int]]:
         """The numbers of blocks with a row of an earlier slot, as `lots_of`."""
-        return self._lots("SELECT no, length(body) FROM block WHERE t0<? ORDER BY no", before)
+        return self._chunks("SELECT no, length(body) FROM block WHERE t0<? ORDER BY no", before)
 
-    def _lots(self, sql: str, value: int) -> list[list[int]]:
-        return in_lots(self._database.read(sql, value))
+    def _chunks(self, sql: str, value: int) -> list[list[int]]:
+        return in_chunks(self._database.read(sql, value))
 
     def of(self, owner: int) -> tuple[list[RowBlock], Broken]:
         """All blocks of an owner; NOBODY: also those that are not parted yet."""
-        return self._found("SELECT no FROM block INDEXED BY block_lane WHERE owner=?", owner)
+        return self._select("SELECT no FROM block INDEXED BY block_lane WHERE owner=?", owner)
 
     def mixed(self) -> tuple[list[RowBlock], Broken]:
         """All blocks that are not parted yet."""
-        return self._found("SELECT no FROM block INDEXED BY block_lane WHERE mixed>?", 0)
+        return self._select("SELECT no FROM block INDEXED BY block_lane WHERE mixed>?", 0)
 
     def newer(self, since: int) -> tuple[list[RowBlock], Broken]:
         """All blocks with a row of that slot or a later one."""
-        return self._found("SELECT no FROM block INDEXED BY block_lane WHERE t1>=?", since)
+        return self._select("SELECT no FROM block INDEXED BY block_lane WHERE t1>=?", since)
 
     def numbers_of(self, owner: int) -> int:
         """How many blocks an owner has."""
-        found: int = self._database.one(
+        count: int = self._database.scalar(
             "SELECT count(*) FROM block INDEXED BY block_lane WHERE owner=?", owner
         )
-        return found
+        return count
 
     def keep(self, block: RowBlock, left: Sequence[Reading]) -> None:
         """Keep only these rows of a block, in its place, under its owner's key of now."""
@@ -269,10 +274,10 @@ class PendingRows:
         self.total -= n
 
     def _unparted(self, up_to: int) -> list[tuple[int, int]]:
-        found = self._database.read(
+        blocks = self._database.read(
             "SELECT no, n FROM block INDEXED BY block_lane WHERE mixed=1 AND no<=?", up_to
         )
-        return sorted(found)
+        return sorted(blocks)
 
     def _move(self, blocks: Sequence[RowBlock]) -> None:
         """Put blocks of one owner each in the place of these, each series in its order."""
@@ -285,8 +290,8 @@ class PendingRows:
         for row in rows:
             groups.setdefault(owner_of(row.series), []).append(row)
         for i, group in enumerate(groups.values()):
-            group.sort(key=lambda row: self._names.number_of[row.series])  # alike beside alike
-            number = self._owners.number(group[0].series)
+            group.sort(key=lambda row: self._series_ids.number_of[row.series])  # alike beside alike
+            number = self._person_keys.number(group[0].series)
             self._insert(no + i, extent(group), self.body(group), number)
 
     def _insert(
@@ -326,7 +331,7 @@ class PendingRows:
         for no in sorted(numbers):
             yield from self._database.read("SELECT no, owner, n, body FROM block WHERE no=?", no)
 
-    def _found(self, sql: str, value: int) -> tuple[list[RowBlock], Broken]:
+    def _select(self, sql: str, value: int) -> tuple[list[RowBlock], Broken]:
         return self.opened([no for (no,) in self._database.read(sql, value)])
 
     def opened(self, numbers: Iterable[int]) -> tuple[list[RowBlock], Broken]:
@@ -342,7 +347,7 @@ class PendingRows:
     def _open(self, no: int, owner: int, body: bytes) -> list[Reading] | None:
         try:
             text = self._under(owner).unseal(body, _name(no, owner))
-            rows = unpack(text, self._names.series_of)
+            rows = unpack(text, self._series_ids.series_of)
         except (SealBroken, LookupError, ValueError, zlib.error):
             return None
         if no <= self._again_to:
@@ -353,22 +358,22 @@ class PendingRows:
         return self._under(owner).seal(body, _name(no, owner))
 
     def _under(self, owner: int) -> Sealer:
-        return self._box if owner == NOBODY else self._owners.box(owner)
+        return self._sealer if owner == NOBODY else self._person_keys.sealer(owner)
 
 
-def in_lots(sizes: Iterable[tuple[T, int]]) -> list[list[T]]:
+def in_chunks(sizes: Iterable[tuple[T, int]]) -> list[list[T]]:
     """What is to be rewritten, by its bytes, in lots of one commit each: one thing, or several that
-    come to no more than `LOT` bytes.
+    come to no more than `CHUNK` bytes.
     """
-    lots: list[list[T]] = []
-    filled = LOT
-    for what, size in sizes:
-        if filled + size > LOT:
-            lots.append([])
+    chunks: list[list[T]] = []
+    filled = CHUNK
+    for item, size in sizes:
+        if filled + size > CHUNK:
+            chunks.append([])
             filled = 0
-        lots[-1].append(what)
+        chunks[-1].append(item)
         filled += size
-    return lots
+    return chunks
 
 
 def lane_of(row: Reading, live_after: int, committed: float | None) -> Lane:

@@ -62,12 +62,12 @@ class Periods:
 
     def known(self) -> list[ClockPeriod]:
         """Those kept, in order; the last one is the present."""
-        found = self._database.read(
+        rows = self._database.read(
             "SELECT no, boot, apart, began, wrong, marks FROM period ORDER BY no"
         )
         return [
             ClockPeriod(no, boot, apart, began, bool(wrong), _opened(marks))
-            for no, boot, apart, began, wrong, marks in found
+            for no, boot, apart, began, wrong, marks in rows
         ]
 
     def continues(self, period: Period) -> bool:
@@ -117,22 +117,22 @@ def wrong(known: Sequence[ClockPeriod], *, agreed: bool) -> Wrong | None:
     if not known:
         return None
     now, before = known[-1], known[:-1]
-    anchors = [i for i, one in enumerate(before) if not one.wrong and _same(one, now)]
+    anchors = [i for i, period in enumerate(before) if not period.wrong and _same(period, now)]
     if anchors:
         first = anchors[-1] + 1
     elif agreed:
         first = min(_contradicted(known), default=len(before))
     else:
         return None
-    taken = [one for one in before[first:] if not one.wrong]
+    taken = [period for period in before[first:] if not period.wrong]
     if not taken:
         return None
-    began = int(min(one.began + one.apart for one in (*taken, now)))
-    return Wrong(taken[0].marks, now.marks, tuple(one.no for one in taken), began)
+    began = int(min(period.began + period.apart for period in (*taken, now)))
+    return Wrong(taken[0].marks, now.marks, tuple(period.no for period in taken), began)
 
 
-def _same(one: ClockPeriod, other: ClockPeriod) -> bool:
-    return one.boot == other.boot and abs(one.apart - other.apart) <= DRIFT
+def _same(first: ClockPeriod, second: ClockPeriod) -> bool:
+    return first.boot == second.boot and abs(first.apart - second.apart) <= DRIFT
 
 
 def _contradicted(known: Sequence[ClockPeriod]) -> Iterator[int]:
@@ -142,13 +142,13 @@ def _contradicted(known: Sequence[ClockPeriod]) -> Iterator[int]:
     had not come when this boot began, and those of the same boot whose clock stood like theirs.
     """
     now = known[-1]
-    found: list[ClockPeriod] = []
-    began = min(one.began for one in known if one.boot == now.boot) + now.apart
+    contradicted: list[ClockPeriod] = []
+    began = min(period.began for period in known if period.boot == now.boot) + now.apart
     for i in range(len(known) - 2, -1, -1):
-        one, ended = known[i], known[i + 1].marks
-        if one.boot != now.boot:
+        period, ended = known[i], known[i + 1].marks
+        if period.boot != now.boot:
             early = max(ended.values(), default=0) > began
-            if not early and not any(_same(one, other) for other in found):
+            if not early and not any(_same(period, other) for other in contradicted):
                 return
-        found.append(one)
+        contradicted.append(period)
         yield i

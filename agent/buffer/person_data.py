@@ -24,23 +24,23 @@ class Holdings:
     """Changes nothing; what does not open is left to those who meet it when it is their turn."""
 
     def __init__(
-        self, waiting: PendingRows, aside: VoidedRows, outbox: Outbox, owners: PersonKeys
+        self, pending: PendingRows, voided_rows: VoidedRows, outbox: Outbox, person_keys: PersonKeys
     ) -> None:
-        self._waiting, self._aside, self._outbox = waiting, aside, outbox
-        self._owners = owners
+        self._pending, self._voided_rows, self._outbox = pending, voided_rows, outbox
+        self._person_keys = person_keys
 
     def of(self, occupancy: str) -> list[Reading]:
         """The rows of an occupancy, by quantity and slot; one both sealed and put aside, once."""
-        number = self._owners.known(occupancy)
-        rows = [row for block in self._waiting.mixed()[0] for row in block.rows]
-        rows += [row for pile in self._aside.of(SHARED)[0] for row in pile.rows]
+        number = self._person_keys.known(occupancy)
+        rows = [row for block in self._pending.mixed()[0] for row in block.rows]
+        rows += [row for pile in self._voided_rows.of(SHARED)[0] for row in pile.rows]
         if number is not None:
-            rows += [row for block in self._waiting.of(number)[0] for row in block.rows]
-            rows += [row for pile in self._aside.of(number)[0] for row in pile.rows]
+            rows += [row for block in self._pending.of(number)[0] for row in block.rows]
+            rows += [row for pile in self._voided_rows.of(number)[0] for row in pile.rows]
             rows += self._under_way(number)
         mine = {(row.series, row.t, row.ver): row for row in rows}
-        found = [row for row in mine.values() if row.series.occupancy == occupancy]
-        return sorted(found, key=lambda row: (*row.series[:2], row.series.step, row.t))
+        rows_of = [row for row in mine.values() if row.series.occupancy == occupancy]
+        return sorted(rows_of, key=lambda row: (*row.series[:2], row.series.step, row.t))
 
     def _under_way(self, number: int) -> list[Reading]:
         ends = {BatchState.UNRECEIPTED, BatchState.QUARANTINED}

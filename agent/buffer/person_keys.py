@@ -36,7 +36,7 @@ class PersonKeys:
     def __init__(self, database: Database, keys: SpoolKeys) -> None:
         """Raises Damaged if a key does not open."""
         self._database = database
-        self._wrap, self._secrets = keys.box("owner"), secrets_of(database, keys)
+        self._wrap, self._secrets = keys.sealer("owner"), secrets_of(database, keys)
         database.write(
             "CREATE TABLE IF NOT EXISTS owner"
             "(number INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, home BLOB NOT NULL,"
@@ -47,22 +47,22 @@ class PersonKeys:
         )
         self._numbers: dict[bytes, int] = {}
         self._at: dict[bytes, set[int]] = {}
-        self._boxes: dict[int, Sealer] = {}
+        self._sealers: dict[int, Sealer] = {}
         self.reload()
 
     def reload(self) -> None:
         """Know what is on the disk: after a transaction that failed."""
-        for known in (self._numbers, self._at, self._boxes):
+        for known in (self._numbers, self._at, self._sealers):
             known.clear()
-        found = self._database.read("SELECT number, name, home, key FROM owner")
+        rows = self._database.read("SELECT number, name, home, key FROM owner")
         before = dict(self._database.read("SELECT number, key FROM owner_before"))
-        for number, name, home, key in found:
+        for number, name, home, key in rows:
             sealed = [key, before[number]] if number in before else [key]
             try:
-                box = Sealer(*(self._wrap.unseal(one, str(number)) for one in sealed))
+                sealer = Sealer(*(self._wrap.unseal(key_, str(number)) for key_ in sealed))
             except SealBroken as error:
                 raise Damaged(f"key {number} of the spool does not open") from error
-            self._learn(number, name, home, box)
+            self._learn(number, name, home, sealer)
 
     def known(self, owner: str | None) -> int | None:
         """The number of an owner who has a key; None: none of what is here is theirs."""
@@ -86,17 +86,17 @@ class PersonKeys:
     def _number(self, owner: str, place: str) -> int:
         if (known := self.known(owner)) is not None:
             return known
-        number = 1 + (self._database.one("SELECT max(number) FROM owner") or 0)
+        number = 1 + (self._database.scalar("SELECT max(number) FROM owner") or 0)
         name, home, key = self._name(owner), self._name(place), os.urandom(KEY)
         sealed = self._wrap.seal(key, str(number))
         self._database.write("INSERT INTO owner VALUES(?,?,?,?)", number, name, home, sealed)
         self._learn(number, name, home, Sealer(key))
         return number
 
-    def box(self, number: int) -> Sealer:
+    def sealer(self, number: int) -> Sealer:
         """The box of an owner's key. Raises Unreadable where it has been destroyed."""
         try:
-            return self._boxes[number]
+            return self._sealers[number]
         except KeyError as error:
             raise SealBroken(f"key {number}") from error
 
@@ -106,7 +106,7 @@ class PersonKeys:
         sealed = self._wrap.seal(key, str(number))
         self._database.write("UPDATE owner SET key=? WHERE number=?", sealed, number)
         self._database.write("DELETE FROM owner_before WHERE number=?", number)
-        self._boxes[number] = Sealer(key)
+        self._sealers[number] = Sealer(key)
 
     def destroy(self, number: int) -> None:
         """Nothing of this owner is left to be opened."""
@@ -120,8 +120,8 @@ class PersonKeys:
         """
         for number, name, home, key in self._database.read("SELECT * FROM owner"):
             before = self._wrap.unseal(key, str(number))
-            names = (_hashed(secrets[-1:], one) for one in (name, home))
-            sealed = (self._wrap.seal(one, str(number)) for one in (os.urandom(KEY), before))
+            names = (_hashed(secrets[-1:], value) for value in (name, home))
+            sealed = (self._wrap.seal(value, str(number)) for value in (os.urandom(KEY), before))
             self._database.write(
                 "UPDATE owner SET name=?, home=?, key=? WHERE number=?",
                 *names,
@@ -138,15 +138,15 @@ class PersonKeys:
     def forget_before(self) -> None:
         """Destroy the keys before: nothing is under them any more."""
         self._database.write("DELETE FROM owner_before")
-        for box in self._boxes.values():
-            box.forget_before()
+        for sealer in self._sealers.values():
+            sealer.forget_before()
 
     def numbers(self) -> list[int]:
         """Every owner who has a key."""
-        return list(self._boxes)
+        return list(self._sealers)
 
-    def _learn(self, number: int, name: bytes, home: bytes, box: Sealer) -> None:
-        self._numbers[name], self._boxes[number] = number, box
+    def _learn(self, number: int, name: bytes, home: bytes, sealer: Sealer) -> None:
+        self._numbers[name], self._sealers[number] = number, sealer
         self._at.setdefault(home, set()).add(number)
 
     def _name(self, owner: str) -> bytes:

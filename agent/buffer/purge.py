@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from agent.buffer.batch import read
 from agent.buffer.disclosures import counts_of
 from agent.buffer.outbox import BatchState
-from agent.buffer.pending import in_lots
+from agent.buffer.pending import in_chunks
 from agent.buffer.person_keys import NOBODY, owner_of
 from agent.buffer.taken_back import left_of, taken_by
 from agent.buffer.voided_rows import SHARED
@@ -42,16 +42,16 @@ class Purge:
 
     def __init__(  # noqa: PLR0913, PLR0917 -- wherever a row may lie
         self,
-        waiting: PendingRows,
-        aside: VoidedRows,
+        pending: PendingRows,
+        voided_rows: VoidedRows,
         outbox: Outbox,
-        names: SeriesIds,
-        owners: PersonKeys,
+        series_ids: SeriesIds,
+        person_keys: PersonKeys,
         meta: Meta,
         write_off: Callable[[Broken], None],
     ) -> None:
-        self._waiting, self._aside, self._outbox = waiting, aside, outbox
-        self._names, self._owners, self._meta = names, owners, meta
+        self._pending, self._voided_rows, self._outbox = pending, voided_rows, outbox
+        self._series_ids, self._person_keys, self._meta = series_ids, person_keys, meta
         self._write_off = write_off
 
     def begin(self, retractions: Sequence[Retraction], recipient: str) -> None:
@@ -62,11 +62,11 @@ class Purge:
         takes = taken_by(retractions, recipient)
         gone = self._destroyed()
         for number in sorted(self._whose(retractions) - {NOBODY} - gone):
-            blocks, piles = self._waiting.of(number)[0], self._aside.of(number)[0]
+            blocks, piles = self._pending.of(number)[0], self._voided_rows.of(number)[0]
             rows = [row for block in blocks for row in block.rows]
             rows += [row for pile in piles for row in pile.rows]
             if rows and not left_of(rows, takes):
-                self._owners.renew(number)
+                self._person_keys.renew(number)
                 self._meta.add("purged", sum(row.span for row in rows))
                 gone.add(number)
         self._meta[DESTROYED] = json.dumps(sorted(gone))
@@ -78,16 +78,18 @@ class Purge:
         takes, whose = taken_by(retractions, recipient), self._whose(retractions)
         for number in sorted(whose - {NOBODY}):
             yield from self._steps_of(number, takes)
-        lots = self._waiting.lots_of(NOBODY) if NOBODY in whose else self._waiting.mixed_lots()
-        yield from self._filtering(lots, takes)
+        chunks = (
+            self._pending.chunks_of(NOBODY) if NOBODY in whose else self._pending.mixed_chunks()
+        )
+        yield from self._filtering(chunks, takes)
         for owner in {NOBODY, SHARED} if NOBODY in whose else {SHARED}:
-            yield from self._thinning(self._aside.sizes(owner), takes)
+            yield from self._thinning(self._voided_rows.sizes(owner), takes)
         batches = self._outbox.with_rows_of(whose)
         yield from self._voiding(batches, takes, _reason(retractions))
 
     def end(self, retractions: Iterable[Retraction]) -> None:
         """All steps are done: what was only needed for them goes too."""
-        self._forget_names(self._whose(retractions))
+        self._forget_series(self._whose(retractions))
         self._meta[DESTROYED] = "[]"
         self.tidy()
 
@@ -99,48 +101,48 @@ class Purge:
         """Destroy rows that these take back whole among those that wait. What was sealed, and a run
         of which a part stays, goes out, and the recipient removes it.
         """
-        since = min((one.since for one in retractions), default=None)
+        since = min((retraction.since for retraction in retractions), default=None)
         if since is None:
             return
-        blocks, broken = self._waiting.newer(since)
+        blocks, broken = self._pending.newer(since)
         self._write_off(broken)
         for block in blocks:
             left = [row for row in block.rows if not _covered(row, retractions, recipient)]
             if left != block.rows:
-                self._waiting.keep(block, left)
+                self._pending.keep(block, left)
 
     def _whose(self, retractions: Iterable[Retraction]) -> set[int]:
         """The numbers of those whose rows may be taken."""
-        found: set[int] = set()
-        for one in retractions:
-            if one.occupancy is None:
-                found |= self._owners.at(one.place)
-            elif (known := self._owners.known(one.occupancy)) is not None:
-                found.add(known)
-        return found
+        numbers: set[int] = set()
+        for retraction in retractions:
+            if retraction.occupancy is None:
+                numbers |= self._person_keys.at(retraction.place)
+            elif (known := self._person_keys.known(retraction.occupancy)) is not None:
+                numbers.add(known)
+        return numbers
 
     def _steps_of(self, number: int, takes: Takes) -> Iterator[Step]:
         """What is an owner's alone: blocks that do not open any more go lot by lot, without a
         count; where something stays it is sealed under a new key, at once.
         """
         if number in self._destroyed():
-            for lot in self._waiting.lots_of(number):
-                yield partial(self._drop, lot, takes)
+            for chunk in self._pending.chunks_of(number):
+                yield partial(self._drop, chunk, takes)
             yield partial(self._drop_piles, number, takes)
-        elif self._lies(number):
-            yield partial(self._anew, number, takes)
+        elif self._has_rows(number):
+            yield partial(self._reseal, number, takes)
 
     def _drop(self, numbers: Iterable[int], takes: Takes) -> list[BatchId]:
-        blocks, broken = self._waiting.opened(numbers)
+        blocks, broken = self._pending.opened(numbers)
         for no, rows in broken:
-            self._waiting.drop(no, rows)
+            self._pending.drop(no, rows)
         for block in blocks:  # they came after the key was destroyed
-            self._waiting.keep(block, self._counted(block.rows, takes))
+            self._pending.keep(block, self._counted(block.rows, takes))
         return []
 
     def _drop_piles(self, number: int, takes: Takes) -> list[BatchId]:
-        self._thin(self._aside.of(number)[0], 0, takes)
-        self._aside.drop_broken(number)
+        self._thin(self._voided_rows.of(number)[0], 0, takes)
+        self._voided_rows.drop_broken(number)
         return []
 
     def expiring(self, before: int) -> Iterator[Step]:
@@ -151,51 +153,51 @@ class Purge:
         def takes(row: Reading) -> bool:
             return row.t < before and owner_of(row.series) is not None
 
-        yield from self._filtering(self._waiting.older_lots(before), takes)
-        yield from self._thinning(self._aside.older_sizes(before), takes)
+        yield from self._filtering(self._pending.older_chunks(before), takes)
+        yield from self._thinning(self._voided_rows.older_sizes(before), takes)
         unreceipted = [
-            found
-            for found in self._outbox.with_rows_of(None)
-            if found[1] in (BatchState.UNRECEIPTED, BatchState.QUARANTINED)
+            entry
+            for entry in self._outbox.with_rows_of(None)
+            if entry[1] in (BatchState.UNRECEIPTED, BatchState.QUARANTINED)
         ]
         yield from self._voiding(unreceipted, takes, Void.EXPIRED)
 
     def tidy(self) -> int:
         """Destroy the keys of owners of whom nothing is left; how many."""
-        gone = [number for number in self._owners.numbers() if not self._holds(number)]
+        gone = [number for number in self._person_keys.numbers() if not self._has_data(number)]
         for number in gone:
-            self._owners.destroy(number)
+            self._person_keys.destroy(number)
         return len(gone)
 
-    def _anew(self, number: int, takes: Takes) -> list[BatchId]:
+    def _reseal(self, number: int, takes: Takes) -> list[BatchId]:
         """What stays of an owner's rows, under a new key; the old one is no more."""
-        blocks, broken = self._waiting.of(number)
-        piles, lost = self._aside.of(number)
-        self._owners.renew(number)
+        blocks, broken = self._pending.of(number)
+        piles, lost = self._voided_rows.of(number)
+        self._person_keys.renew(number)
         self._write_off(broken)
         for block in blocks:
-            self._waiting.keep(block, self._counted(block.rows, takes))
+            self._pending.keep(block, self._counted(block.rows, takes))
         self._thin(piles, lost, takes)
         return []
 
-    def _filtering(self, lots: Iterable[Iterable[int]], takes: Takes) -> Iterator[Step]:
-        return (partial(self._filter, lot, takes) for lot in lots)
+    def _filtering(self, chunks: Iterable[Iterable[int]], takes: Takes) -> Iterator[Step]:
+        return (partial(self._filter, chunk, takes) for chunk in chunks)
 
     def _filter(self, numbers: Iterable[int], takes: Takes) -> list[BatchId]:
-        blocks, broken = self._waiting.opened(numbers)
+        blocks, broken = self._pending.opened(numbers)
         self._write_off(broken)
         for block in blocks:
             left = self._counted(block.rows, takes)
             if left != block.rows:
-                self._waiting.keep(block, left)
+                self._pending.keep(block, left)
         return []
 
     def _thinning(self, sizes: Iterable[tuple[int, int]], takes: Takes) -> Iterator[Step]:
         def thin(numbers: Iterable[int]) -> list[BatchId]:
-            self._thin(*self._aside.opened(numbers), takes)
+            self._thin(*self._voided_rows.opened(numbers), takes)
             return []
 
-        return (partial(thin, lot) for lot in in_lots(sizes))
+        return (partial(thin, chunk) for chunk in in_chunks(sizes))
 
     def _thin(self, piles: Iterable[Pile], lost: int, takes: Takes) -> None:
         if lost:
@@ -203,13 +205,13 @@ class Purge:
         for pile in piles:
             left = self._counted(pile.rows, takes)
             if left != pile.rows or pile.owner not in {NOBODY, SHARED}:
-                self._aside.replace(pile, left)
+                self._voided_rows.replace(pile, left)
 
     def _voiding(
         self, batches: Iterable[tuple[BatchId, BatchState]], takes: Takes, reason: Void
     ) -> Iterator[Step]:
-        lots = in_lots(((id_, state), self._outbox.size(id_)) for id_, state in batches)
-        return (partial(self._void, lot, takes, reason) for lot in lots)
+        chunks = in_chunks(((id_, state), self._outbox.size(id_)) for id_, state in batches)
+        return (partial(self._void, chunk, takes, reason) for chunk in chunks)
 
     def _counted(self, rows: list[Reading], takes: Takes) -> list[Reading]:
         left = left_of(rows, takes)
@@ -233,32 +235,32 @@ class Purge:
             counted = state in (BatchState.RECEIPTED, BatchState.ASKED)
             self._outbox.void(id_, reason, () if counted else counts_of(rows))
             if state is not BatchState.RECEIPTED:
-                self._aside.add(id_.epoch, id_.seq, left)
+                self._voided_rows.add(id_.epoch, id_.seq, left)
             voided.append(id_)
         return voided
 
-    def _forget_names(self, whose: set[int]) -> None:
+    def _forget_series(self, whose: set[int]) -> None:
         """What was said of people's series goes with their last row."""
-        used = {row.series for block in self._waiting.mixed()[0] for row in block.rows}
-        gone = {number for number in whose - {NOBODY} if not self._lies(number)}
-        self._names.forget(
+        used = {row.series for block in self._pending.mixed()[0] for row in block.rows}
+        gone = {number for number in whose - {NOBODY} if not self._has_rows(number)}
+        self._series_ids.forget(
             [
                 number
-                for number, series in self._names.series_of.items()
-                if self._owners.known(owner_of(series)) in {None, *gone} and series not in used
+                for number, series in self._series_ids.series_of.items()
+                if self._person_keys.known(owner_of(series)) in {None, *gone} and series not in used
             ]
         )
 
-    def _lies(self, number: int) -> bool:
+    def _has_rows(self, number: int) -> bool:
         """Whether blocks or rows put aside need the owner's series."""
-        return bool(self._waiting.numbers_of(number) or self._aside.of(number)[0])
+        return bool(self._pending.numbers_of(number) or self._voided_rows.of(number)[0])
 
-    def _holds(self, number: int) -> bool:
-        return self._lies(number) or bool(self._outbox.with_rows_of([number]))
+    def _has_data(self, number: int) -> bool:
+        return self._has_rows(number) or bool(self._outbox.with_rows_of([number]))
 
 
 def _reason(retractions: Sequence[Retraction]) -> Void:
-    withdrawn = any(one.reason == "withdrawn" for one in retractions)
+    withdrawn = any(retraction.reason == "withdrawn" for retraction in retractions)
     return Void.WITHDRAWN if withdrawn else Void.RETRACTED
 
 
@@ -266,7 +268,8 @@ def _covered(row: Reading, retractions: Sequence[Retraction], recipient: str) ->
     """Whether one of these takes back the first slot of a row and the last, and so all between."""
     last = row.t + (row.span - 1) * row.series.step
     return any(
-        one.covers(recipient, row.series, row.t) and one.covers(recipient, row.series, last)
-        for one in retractions
-        if row.ver is None or row.ver <= one.ver
+        retraction.covers(recipient, row.series, row.t)
+        and retraction.covers(recipient, row.series, last)
+        for retraction in retractions
+        if row.ver is None or row.ver <= retraction.ver
     )

@@ -44,27 +44,27 @@ class ReceiptApplication:
 
     def __init__(  # noqa: PLR0913, PLR0917 -- what a receipt may change
         self,
-        waiting: PendingRows,
+        pending: PendingRows,
         outbox: Outbox,
-        aside: VoidedRows,
+        voided_rows: VoidedRows,
         retracting: Retracting,
-        disclosed: DisclosureCounts,
+        disclosures: DisclosureCounts,
         meta: Meta,
         head: BatchHead,
     ) -> None:
-        self._waiting = waiting
+        self._pending = pending
         self._outbox = outbox
-        self._aside = aside
+        self._voided_rows = voided_rows
         self._retracting = retracting
-        self._disclosed = disclosed
+        self._disclosures = disclosures
         self._meta = meta
         self._head = head
         self._looked_ahead = False
 
     def plan(self, receipt: Receipt) -> Plan:
         """Compare the receipt with what is held, and read what it sends back. Writes nothing."""
-        found = ((seq, self._outbox.held(receipt.epoch, seq)) for seq in seqs(receipt))
-        held = {seq: what for seq, what in found if what is not None}
+        entries = ((seq, self._outbox.held(receipt.epoch, seq)) for seq in seqs(receipt))
+        held = {seq: batch for seq, batch in entries if batch is not None}
         current = receipt.epoch == self._meta["epoch"]
         verdict = judge(receipt, held, int(self._meta["seq"]) if current else None)
         rows = {seq: self._rows(receipt.epoch, seq) for seq in verdict.contradicted}
@@ -77,15 +77,17 @@ class ReceiptApplication:
             self._stored(plan.epoch, seq, now)
         if again:  # what stood in the way has gone: the others follow
             # no more than one commit can hold: the receipts of these let the next ones go
-            self._outbox.try_again(next(iter(self._outbox.quarantined_lots(by_transport=True)), ()))
+            self._outbox.try_again(
+                next(iter(self._outbox.quarantined_chunks(by_transport=True)), ())
+            )
         for seq in plan.verdict.originals:  # it holds what was sealed before: nothing is owed
             if not self._counted(plan.epoch, seq):
                 counts = self._outbox.voids.original_counts(plan.epoch, seq)
                 if counts is None:
-                    counts = counts_of(self._aside.rows(plan.epoch, seq))
-                self._disclosed.add(counts, now, again=True)
+                    counts = counts_of(self._voided_rows.rows(plan.epoch, seq))
+                self._disclosures.add(counts, now, again=True)
             self._outbox.receipt(plan.epoch, seq, now)
-            self._aside.drop(plan.epoch, seq)
+            self._voided_rows.drop(plan.epoch, seq)
         for seq, reason in plan.verdict.rejected:
             self._outbox.quarantine(plan.epoch, seq, reason, now)
         strange = self._retracting.erased(plan.retracted) if plan.retracted else ()
@@ -111,27 +113,27 @@ class ReceiptApplication:
     def begin_epoch(self) -> None:
         """Count anew, and mark all rows that wait: the recipient may have them (rule T9)."""
         self._begin_epoch()
-        self._waiting.mark_again()
+        self._pending.mark_again()
 
     def _stored(self, epoch: str, seq: int, now: float) -> None:
         """Of a void: it stands there, so the rows that may leave are sealed anew (rule T5)."""
         held = self._outbox.held(epoch, seq)
         new = held is not None and held.void is None and held.state in NOT_YET_RECEIVED
         if new and not self._counted(epoch, seq):
-            self._disclosed.payload(self._outbox.payload(epoch, seq), now)
+            self._disclosures.payload(self._outbox.payload(epoch, seq), now)
         self._outbox.receipt(epoch, seq, now)
         self._retracting.stored(epoch, seq)
-        if rows := self._aside.rows(epoch, seq):
+        if rows := self._voided_rows.rows(epoch, seq):
             if self._counted(epoch, seq):
-                self._disclosed.returned(rows)
-            self._waiting.put_back(rows)
-        self._aside.drop(epoch, seq)
+                self._disclosures.returned(rows)
+            self._pending.put_back(rows)
+        self._voided_rows.drop(epoch, seq)
 
     def _counted(self, epoch: str, seq: int) -> bool:
         """Whether the values of a batch that is not receipted now are counted already: it was sent
         again on request, or became a void after it was received.
         """
-        known = self._disclosed.was_counted(epoch, seq)
+        known = self._disclosures.was_counted(epoch, seq)
         return known or self._outbox.voids.original_counts(epoch, seq) == []
 
     def _look_ahead(self, plan: Plan) -> tuple[str | None, str | None]:
@@ -148,15 +150,18 @@ class ReceiptApplication:
         if not plan.verdict.contradicted:
             return None, None
         named = ", ".join(f"{plan.epoch}/{seq}" for seq in plan.verdict.contradicted)
-        said = f"{self._head.recipient} holds other bytes than ours as {named}"
+        finding = f"{self._head.recipient} holds other bytes than ours as {named}"
         if plan.epoch == self._meta["epoch"]:
             if not may_begin_anew(now, self._meta.number("conflict_at")):
-                return None, f"{said}, the second time within a day: they wait until it has passed"
+                return (
+                    None,
+                    f"{finding}, the second time within a day: they wait until it has passed",
+                )
             self._begin_epoch()
             self._meta["conflict_at"] = now
         for seq in sorted(plan.verdict.contradicted, reverse=True):  # each before those after it
             self._take_back(plan, seq, now)
-        return f"{said}: their rows will be sent again", None
+        return f"{finding}: their rows will be sent again", None
 
     def _take_back(self, plan: Plan, seq: int, now: float) -> None:
         rows, payload = plan.returned[seq], self._outbox.payload(plan.epoch, seq)
@@ -167,11 +172,11 @@ class ReceiptApplication:
         held = self._outbox.held(plan.epoch, seq)
         received = held is not None and held.void is None and held.state not in NOT_YET_RECEIVED
         if self._counted(plan.epoch, seq) or received:
-            self._disclosed.returned(rows)
+            self._disclosures.returned(rows)
         self._outbox.remove(plan.epoch, seq)
-        self._aside.drop(plan.epoch, seq)
+        self._voided_rows.drop(plan.epoch, seq)
         if rows:
-            self._waiting.put_back(rows)
+            self._pending.put_back(rows)
 
     def _begin_epoch(self) -> None:
         end_epoch(self._meta)
@@ -187,7 +192,7 @@ class ReceiptApplication:
         if payload is None:
             return None
         rows = [replace(row, again=True) for row in read(payload)]
-        return rows + self._aside.rows(epoch, seq)
+        return rows + self._voided_rows.rows(epoch, seq)
 
     def _ids(self, plan: Plan, seqs: tuple[int, ...] | list[int]) -> tuple[BatchId, ...]:
         return tuple(

@@ -25,7 +25,7 @@ LARGEST_SEQ = 2**53
 NEEDED = {"schema", "gateway", "recipient", "epoch"}
 ALLOWED = NEEDED | {"stored", "rejected", "retracted", "slow_down"}
 HASH = re.compile(r"[0-9a-f]{64}")
-WORD = re.compile(r"[A-Za-z0-9._-]{1,253}")
+IDENTIFIER = re.compile(r"[A-Za-z0-9._-]{1,253}")
 
 
 def parse(body: bytes) -> Receipt:
@@ -42,9 +42,9 @@ def parse(body: bytes) -> Receipt:
     retracted = tuple(_retracted(entry) for entry in _entries(document, "retracted"))
     _each_once([seq for seq, _ in stored] + [seq for seq, _, _ in rejected])
     return Receipt(
-        gateway=_word(document, "gateway"),
-        recipient=_word(document, "recipient"),
-        epoch=_word(document, "epoch"),
+        gateway=_identifier(document, "gateway"),
+        recipient=_identifier(document, "recipient"),
+        epoch=_identifier(document, "epoch"),
         stored=stored,
         rejected=rejected,
         retracted=retracted,
@@ -84,7 +84,7 @@ def _rejected(entry: list[Any]) -> tuple[int, str, str]:
 
 def _retracted(entry: list[Any]) -> tuple[str, int]:
     match entry:
-        case [str(id_), rows] if WORD.fullmatch(id_) and _whole(rows):
+        case [str(id_), rows] if IDENTIFIER.fullmatch(id_) and _whole(rows):
             return id_, int(rows)
     raise ValueError("an entry of `retracted` is [id, rows]")
 
@@ -105,11 +105,11 @@ def _hash(digest: object) -> str:
     return digest
 
 
-def _word(document: dict[str, Any], name: str) -> str:
-    word = document[name]
-    if not isinstance(word, str) or not WORD.fullmatch(word):
+def _identifier(document: dict[str, Any], name: str) -> str:
+    value = document[name]
+    if not isinstance(value, str) or not IDENTIFIER.fullmatch(value):
         raise ValueError(f"`{name}` is not such a name")
-    return word
+    return value
 
 
 def _pause(seconds: Any) -> int:

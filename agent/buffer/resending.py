@@ -30,9 +30,14 @@ class Resending:
     """Marks batches to be sent again, byte for byte, or makes the void that answers for them."""
 
     def __init__(
-        self, outbox: Outbox, aside: VoidedRows, retracting: Retracting, meta: Meta, head: BatchHead
+        self,
+        outbox: Outbox,
+        voided_rows: VoidedRows,
+        retracting: Retracting,
+        meta: Meta,
+        head: BatchHead,
     ) -> None:
-        self._outbox, self._aside, self._retracting = outbox, aside, retracting
+        self._outbox, self._voided_rows, self._retracting = outbox, voided_rows, retracting
         self._meta, self._head = meta, head
 
     def ids(self, epoch: str, first: int, last: int) -> range:
@@ -68,16 +73,16 @@ class Resending:
             self._outbox.add(void, now, state=BatchState.ASKED)
         elif held.state is BatchState.RECEIPTED:
             if not self._outbox.goes(id_):
-                self._give_rows(id_)
+                self._replace_by_void(id_)
             self._outbox.ask(epoch, seq)
         return held is None or held.state is BatchState.RECEIPTED
 
     def adapt(self, ids: Iterable[BatchId]) -> None:
         """Make what waits fit the transport of now."""
         for id_ in ids:
-            self._give_rows(id_)
+            self._replace_by_void(id_)
 
-    def _give_rows(self, id_: BatchId) -> None:
+    def _replace_by_void(self, id_: BatchId) -> None:
         """Make a void of one whose bytes the transport of now does not take: the same rows come
         again, marked `again`, unless the recipient has them under its id. A void is made anew.
         """
@@ -91,4 +96,4 @@ class Resending:
             self._retracting.put(read_retractions(payload))
         counted = held is not None and held.state in {BatchState.RECEIPTED, BatchState.ASKED}
         self._outbox.void(id_, Void.GONE, () if counted else counts_of(rows))
-        self._aside.add(id_.epoch, id_.seq, rows)
+        self._voided_rows.add(id_.epoch, id_.seq, rows)

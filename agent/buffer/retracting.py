@@ -36,7 +36,7 @@ class Retracting:
 
     def __init__(self, database: Database, keys: SpoolKeys) -> None:
         self._database = database
-        self._box = keys.box("retraction")
+        self._sealer = keys.sealer("retraction")
         database.write(
             "CREATE TABLE IF NOT EXISTS retraction(no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,"
             " epoch TEXT, seq INTEGER, erased INTEGER, body BLOB)"
@@ -46,45 +46,45 @@ class Retracting:
     def sealed(self) -> SealedTable:
         """What of it is sealed."""
         return SealedTable(
-            "retraction", ("no",), lambda _, id_: str(id_), lambda *_: self._box, ("id",)
+            "retraction", ("no",), lambda _, id_: str(id_), lambda *_: self._sealer, ("id",)
         )
 
     def add(self, retractions: Iterable[Retraction]) -> None:
         """Queue what is not queued yet."""
-        self.put(as_plain(one) for one in retractions)
+        self.put(as_plain(retraction) for retraction in retractions)
 
     def put(self, plain: Iterable[dict[str, Any]]) -> None:
         """Queue them as they are told; one that was told before is told again."""
         self._database.write_all(
             "INSERT INTO retraction(id, body) VALUES(?,?) ON CONFLICT(id) DO UPDATE SET epoch=NULL,"
             " seq=NULL, body=excluded.body",
-            [(one["id"], self._seal(one)) for one in plain],
+            [(item["id"], self._seal(item)) for item in plain],
         )
 
     def waiting(self) -> int:
         """How many the recipient has not been told."""
-        count: int = self._database.one(
+        count: int = self._database.scalar(
             "SELECT count(*) FROM retraction WHERE epoch IS NULL AND body IS NOT NULL"
         )
         return count
 
     def tell(self, label: Stamp, most: int) -> SealedBatch:
         """The next batch of them, of at most so many bytes or of one; there must be some."""
-        found = self._database.read(
+        rows = self._database.read(
             "SELECT no, id, body FROM retraction WHERE epoch IS NULL AND body IS NOT NULL"
             " ORDER BY no LIMIT ?",
             min(MOST, max(1, most // BYTES)),
         )
         plain = []
-        for no, id_, body in found:
+        for no, id_, body in rows:
             try:
-                plain.append(json.loads(self._box.unseal(body, id_)))
+                plain.append(json.loads(self._sealer.unseal(body, id_)))
             except (SealBroken, ValueError):
                 self._database.write("UPDATE retraction SET body=NULL WHERE no=?", no)
         payload = write_retractions(label, plain)
         self._database.write_all(
             "UPDATE retraction SET epoch=?, seq=? WHERE no=?",
-            [(label.id.epoch, label.id.seq, no) for no, *_ in found],
+            [(label.id.epoch, label.id.seq, no) for no, *_ in rows],
         )
         return SealedBatch(label.id, Lane.LIVE, payload, digest(payload), 0)
 
@@ -92,20 +92,20 @@ class Retracting:
         """The recipient holds the batch that tells them: they stand there for ever."""
         self._database.write("UPDATE retraction SET body=NULL WHERE epoch=? AND seq=?", epoch, seq)
 
-    def erased(self, said: Sequence[tuple[str, int]]) -> tuple[str, ...]:
+    def erased(self, confirmed: Sequence[tuple[str, int]]) -> tuple[str, ...]:
         """The recipient's word on how many rows it removed; the ids that were never told here."""
         known = {id_ for (id_,) in self._database.read("SELECT id FROM retraction")}
         self._database.write_all(
-            "UPDATE retraction SET erased=? WHERE id=?", [(rows, id_) for id_, rows in said]
+            "UPDATE retraction SET erased=? WHERE id=?", [(rows, id_) for id_, rows in confirmed]
         )
-        return tuple(id_ for id_, _ in said if id_ not in known)
+        return tuple(id_ for id_, _ in confirmed if id_ not in known)
 
     def confirmed(self) -> dict[str, int | None]:
         """By id, how many rows the recipient says that it has erased; None: not confirmed."""
         return confirmed(self._database.read)
 
     def _seal(self, plain: dict[str, Any]) -> bytes:
-        return self._box.seal(json.dumps(plain).encode(), plain["id"])
+        return self._sealer.seal(json.dumps(plain).encode(), plain["id"])
 
 
 def confirmed(read: Read) -> dict[str, int | None]:
@@ -113,18 +113,18 @@ def confirmed(read: Read) -> dict[str, int | None]:
     return dict(read(CONFIRMED))
 
 
-def as_plain(one: Retraction) -> dict[str, Any]:
+def as_plain(retraction: Retraction) -> dict[str, Any]:
     """As it is told (docs/batch.schema.json)."""
-    words = {
-        "id": one.id,
-        "place": one.place,
-        "channel": one.channel,
-        "occupancy": one.occupancy,
-        "basis": one.basis,
-        "meter": one.meter,
-        "from": stamp(one.since),
-        "to": None if one.until is None else stamp(one.until),
-        "ver": one.ver,
-        "reason": one.reason,
+    members = {
+        "id": retraction.id,
+        "place": retraction.place,
+        "channel": retraction.channel,
+        "occupancy": retraction.occupancy,
+        "basis": retraction.basis,
+        "meter": retraction.meter,
+        "from": stamp(retraction.since),
+        "to": None if retraction.until is None else stamp(retraction.until),
+        "ver": retraction.ver,
+        "reason": retraction.reason,
     }
-    return {name: word for name, word in words.items() if word is not None}
+    return {name: value for name, value in members.items() if value is not None}

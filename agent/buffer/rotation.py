@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Commit = Callable[[Callable[[], int]], int]
     """makes a change in one transaction"""
 
-LOT = 128 * 1024
+CHUNK = 128 * 1024
 """bytes of bodies that are sealed anew in one commit; of one body in any case"""
 MOST = 500
 """of them, however small"""
@@ -50,7 +50,7 @@ class SealedTable:
     key: tuple[str, ...]
     name: Callable[..., str]
     """what a body is bound to"""
-    box: Callable[..., Sealer]
+    sealer: Callable[..., Sealer]
     more: tuple[str, ...] = ()
     body: str = "body"
     put: Callable[..., None] | None = None
@@ -81,24 +81,24 @@ def secrets_of(database: Database, keys: SpoolKeys) -> list[bytes]:
 
     An owner's name stands nowhere else, so a rotation hashes the hash.
     """
-    if (found := _row(database)) is None:
+    if (rotation := _row(database)) is None:
         return [keys.derive_before("owner's name") or keys.derive("owner's name")]
     try:
-        text = keys.box("rotation").unseal(found[1], "secrets")
+        text = keys.sealer("rotation").unseal(rotation[1], "secrets")
     except SealBroken as error:
         raise Damaged("the spool does not know how it names owners") from error
-    return [bytes.fromhex(one) for one in json.loads(text)]
+    return [bytes.fromhex(secret) for secret in json.loads(text)]
 
 
-def see_that_it_opens(database: Database, path: Path, keys: SpoolKeys) -> None:
+def check_key(database: Database, path: Path, keys: SpoolKeys) -> None:
     """Raise NotOurs where a file that was rotated is under none of these keys."""
-    found = _row(database)
-    if found is not None and found[0] not in fingerprints(keys):
+    rotation = _row(database)
+    if rotation is not None and rotation[0] not in fingerprints(keys):
         raise NotOurs(OTHER.format(path=path))
 
 
 def _row(database: Database) -> tuple[str, bytes, int] | None:
-    if not database.one("SELECT 1 FROM sqlite_master WHERE name='rotation'"):
+    if not database.scalar("SELECT 1 FROM sqlite_master WHERE name='rotation'"):
         return None
     rows = database.read("SELECT fingerprint, secrets, done FROM rotation")
     return rows[0] if rows else None
@@ -116,24 +116,24 @@ class Rotation:
     @property
     def begun(self) -> bool:
         """Whether the file is one of the key of now."""
-        found = _row(self._database)
-        return found is not None and found[0] == fingerprint(self._keys)
+        rotation = _row(self._database)
+        return rotation is not None and rotation[0] == fingerprint(self._keys)
 
     @property
     def over(self) -> bool:
         """Whether nothing in it is under the key before."""
-        found = _row(self._database)
-        return found is not None and bool(found[2]) and self.begun
+        rotation = _row(self._database)
+        return rotation is not None and bool(rotation[2]) and self.begun
 
     def begin(self) -> list[bytes]:
         """Make it a file of the key of now, inside the caller's transaction; what owners are named
         by from here on.
         """
         secrets = [*secrets_of(self._database, self._keys), self._keys.derive("owner's name")]
-        text = json.dumps([one.hex() for one in secrets]).encode()
+        text = json.dumps([secret.hex() for secret in secrets]).encode()
         self._database.write(TABLE)
         self._database.write("DELETE FROM rotation")
-        sealed = self._keys.box("rotation").seal(text, "secrets")
+        sealed = self._keys.sealer("rotation").seal(text, "secrets")
         self._database.write("INSERT INTO rotation VALUES(?,?,0)", fingerprint(self._keys), sealed)
         self._stages, self.passed = None, 0
         return secrets
@@ -150,8 +150,8 @@ class Rotation:
             return False
         if self._stages is None:
             self._stages = [
-                _Walk(self._database, one) if isinstance(one, SealedTable) else one
-                for one in stages
+                _Walk(self._database, stage) if isinstance(stage, SealedTable) else stage
+                for stage in stages
             ]
         if self._stages:
             size = self._stages[0].step(commit)
@@ -179,7 +179,7 @@ class _Walk:
         self._database, self._part = database, part
         self._key = ", ".join(part.key)
         self._after: tuple[Any, ...] | None = None
-        backwards = ", ".join(f"{one} DESC" for one in part.key)
+        backwards = ", ".join(f"{column} DESC" for column in part.key)
         sql = f"SELECT {self._key} FROM {part.table} ORDER BY {backwards} LIMIT 1"  # noqa: S608 -- ours
         self._last = database.read(sql)
 
@@ -187,13 +187,13 @@ class _Walk:
         """Work on the next lot; its bytes, 0: none is left."""
         rows: list[tuple[Any, ...]] = []
 
-        def lot() -> int:
+        def chunk() -> int:
             rows[:] = self._next()
-            for *words, body in rows:
-                self._renew(words, body)
+            for *columns, body in rows:
+                self._renew(columns, body)
             return sum(len(row[-1]) for row in rows)
 
-        size = commit(lot)
+        size = commit(chunk)
         if rows:
             self._after = rows[-1][: len(self._part.key)]
         return size
@@ -210,24 +210,24 @@ class _Walk:
             f"SELECT {columns} FROM {part.table} WHERE {part.body} IS NOT NULL"  # noqa: S608 -- ours
             f" AND {key} <= {values}{begun} ORDER BY {self._key}"
         )
-        with closing(self._database.each(sql, *self._last[0], *after)) as found:
-            for row in found:
+        with closing(self._database.each(sql, *self._last[0], *after)) as cursor:
+            for row in cursor:
                 rows.append(row)
                 size += len(row[-1])
-                if size >= LOT or len(rows) >= MOST:
+                if size >= CHUNK or len(rows) >= MOST:
                     break
         return rows
 
-    def _renew(self, words: list[Any], sealed: bytes) -> None:
+    def _renew(self, columns: list[Any], sealed: bytes) -> None:
         part = self._part
         with suppress(SealBroken):
-            box, name = part.box(*words), part.name(*words)
-            if (body := box.of_before(sealed, name)) is None:
+            sealer, name = part.sealer(*columns), part.name(*columns)
+            if (body := sealer.of_before(sealed, name)) is None:
                 return
             if part.put is not None:
-                part.put(*words, body)
+                part.put(*columns, body)
                 return
-            key = words[: len(part.key)]
-            where = " AND ".join(f"{one}=?" for one in part.key)
+            key = columns[: len(part.key)]
+            where = " AND ".join(f"{column}=?" for column in part.key)
             sql = f"UPDATE {part.table} SET {part.body}=? WHERE {where}"  # noqa: S608 -- ours
-            self._database.write(sql, box.seal(body, name), *key)
+            self._database.write(sql, sealer.seal(body, name), *key)

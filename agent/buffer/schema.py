@@ -67,9 +67,9 @@ def claim(
     `judged`: this version is under judgement, and leaves the file in the format of the one before.
     Raises Refused if it is another's or under another key, Damaged if its own words do not hold.
     """
-    application = database.one("PRAGMA application_id")
+    application = database.scalar("PRAGMA application_id")
     if application != APPLICATION:
-        if application or database.one("SELECT count(*) FROM sqlite_master"):
+        if application or database.scalar("SELECT count(*) FROM sqlite_master"):
             raise Refused(f"{path} is not a spool of gardien; move it away or name another place")
         _create(database, keys, head)
     _bring_up(database, path, judged=judged)
@@ -80,7 +80,7 @@ def claim(
 
 def _bring_up(database: Database, path: Path, *, judged: bool) -> None:
     """Bring a file of an older format up to ours, each step in one transaction."""
-    rotated, version = divmod(int(database.one("PRAGMA user_version")), ROTATED)
+    rotated, version = divmod(int(database.scalar("PRAGMA user_version")), ROTATED)
     if version > FORMAT:
         raise Refused(
             f"{path} was written by a newer gardien (format {version}, this one knows {FORMAT}):"
@@ -99,7 +99,7 @@ def rekeyed(database: Database, keys: SpoolKeys) -> None:
     meta = Meta(database)
     gateway, recipient, _ = json.loads(str(meta["identity"]))
     _identify(meta, gateway, recipient, keys)
-    version = int(database.one("PRAGMA user_version")) % ROTATED
+    version = int(database.scalar("PRAGMA user_version")) % ROTATED
     database.write(f"PRAGMA user_version={ROTATED + version}")
 
 
@@ -145,7 +145,7 @@ class Meta:
         self._database = database
 
     def __getitem__(self, name: str) -> int | float | str:
-        value: int | float | str | None = self._database.one(
+        value: int | float | str | None = self._database.scalar(
             "SELECT value FROM meta WHERE name=?", name
         )
         if value is None:
@@ -154,12 +154,12 @@ class Meta:
 
     def number(self, name: str) -> float | None:
         """A number that need not be there."""
-        value: float | None = self._database.one("SELECT value FROM meta WHERE name=?", name)
+        value: float | None = self._database.scalar("SELECT value FROM meta WHERE name=?", name)
         return value
 
     def text(self, name: str) -> str | None:
         """A text that need not be there."""
-        value: str | None = self._database.one("SELECT value FROM meta WHERE name=?", name)
+        value: str | None = self._database.scalar("SELECT value FROM meta WHERE name=?", name)
         return value
 
     def add(self, name: str, count: int) -> None:

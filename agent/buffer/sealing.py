@@ -62,58 +62,63 @@ class Sealing:
     """Makes batches; each call belongs inside one transaction of the caller's."""
 
     def __init__(
-        self, waiting: PendingRows, outbox: Outbox, owners: PersonKeys, meta: Meta, head: BatchHead
+        self,
+        pending: PendingRows,
+        outbox: Outbox,
+        person_keys: PersonKeys,
+        meta: Meta,
+        head: BatchHead,
     ) -> None:
-        self._waiting = waiting
-        self._owners = owners
+        self._pending = pending
+        self._person_keys = person_keys
         self._outbox = outbox
         self._meta = meta
         self._head = head
 
-    def seal(self, order: SealRequest) -> SealedBatch | None:
+    def seal(self, request: SealRequest) -> SealedBatch | None:
         """The next batch, its rows no longer waiting; None if there are none of that lane, or if
         a change of the registry waits to be applied.
 
         Blocks that the disk has damaged are written off on the way, and their rows counted; so are
         rows whose basis does not stand any more.
         """
-        if order.bases is not None and order.bases.revision() != int(
+        if request.bases is not None and request.bases.revision() != int(
             self._meta.number("applied") or 0
         ):
             return None
-        choices, broken = self._waiting.choose(order.lane, order.live_after, order.most_rows)
+        choices, broken = self._pending.choose(request.lane, request.live_after, request.most_rows)
         self.write_off(broken)
-        choices = [self._standing(choice, order.bases) for choice in choices]
+        choices = [self._without_lost_bases(choice, request.bases) for choice in choices]
         chosen = (choice.block.rows[i] for choice in choices for i in choice.wanted)
-        rows = list(islice(chosen, order.most_rows))
+        rows = list(islice(chosen, request.most_rows))
         if not rows:
             return None
-        batch = self._fit(order, rows)
-        self._waiting.take(choices, batch.rows)
+        batch = self._fit(request, rows)
+        self._pending.take(choices, batch.rows)
         series = {row.series for row in rows[: batch.rows]}
-        whose = {self._owners.number(one) for one in series}
-        batch = self._outbox.add(batch, order.now, whose)
+        whose = {self._person_keys.number(each) for each in series}
+        batch = self._outbox.add(batch, request.now, whose)
         self._meta["seq"] = batch.id.seq + 1
         return batch
 
-    def _fit(self, order: SealRequest, rows: Sequence[Reading]) -> SealedBatch:
+    def _fit(self, request: SealRequest, rows: Sequence[Reading]) -> SealedBatch:
         """As many of the first rows as the payload has room for; one in any case."""
-        most = order.most_bytes
-        label = self._label(order)
+        most = request.most_bytes
+        label = self._label(request)
         while len(payload := write(label, rows)) > most and len(rows) > 1:
             fitting = int(len(rows) * SHRINK * most / len(payload))
             rows = rows[: max(1, min(fitting, len(rows) - 1))]
-        return SealedBatch(label.id, order.lane, payload, digest(payload), len(rows))
+        return SealedBatch(label.id, request.lane, payload, digest(payload), len(rows))
 
-    def _label(self, order: SealRequest) -> Stamp:
+    def _label(self, request: SealRequest) -> Stamp:
         epoch, seq = str(self._meta["epoch"]), int(self._meta["seq"])
         id_ = BatchId(self._head.gateway, self._head.recipient, epoch, seq)
         head = self._head
         return Stamp(
-            *(id_, order.lane, order.now, order.trust), head.privacy, head.audit(), head.kept
+            *(id_, request.lane, request.now, request.trust), head.privacy, head.audit(), head.kept
         )
 
-    def _standing(self, choice: Choice, bases: BasisCheck | None) -> Choice:
+    def _without_lost_bases(self, choice: Choice, bases: BasisCheck | None) -> Choice:
         """Without the rows of dwellings whose basis is gone, which are gone too then."""
         if bases is None:
             return choice
@@ -130,12 +135,12 @@ class Sealing:
         self._meta.add("unbased", len(gone))
         stay = [i for i in range(len(rows)) if i not in gone]
         block = replace(choice.block, rows=[rows[i] for i in stay])
-        self._waiting.keep(choice.block, block.rows)
+        self._pending.keep(choice.block, block.rows)
         wanted = set(choice.wanted)
         return replace(choice, block=block, wanted=[n for n, i in enumerate(stay) if i in wanted])
 
     def write_off(self, broken: Sequence[tuple[int, int]]) -> None:
         """Drop blocks that do not open, and count their rows."""
         for no, rows in broken:
-            self._waiting.drop(no, rows)
+            self._pending.drop(no, rows)
             self._meta.add("unreadable", rows)

@@ -27,7 +27,7 @@ class SeriesIds:
     def __init__(self, database: Database, keys: SpoolKeys) -> None:
         """Raises Damaged if one of them does not open: its rows could not be read."""
         self._database = database
-        self._box = keys.box("series")
+        self._sealer = keys.sealer("series")
         self.series_of: dict[int, Series] = {}
         self.number_of: dict[Series, int] = {}
         self._bases: set[tuple[str, str, str | None]] = set()
@@ -36,7 +36,7 @@ class SeriesIds:
     @property
     def sealed(self) -> SealedTable:
         """What of it is sealed."""
-        return SealedTable("series", ("number",), str, lambda _: self._box)
+        return SealedTable("series", ("number",), str, lambda _: self._sealer)
 
     def bases(self) -> int:
         """How many dwellings and bases there are, each of which may have to be taken back."""
@@ -73,7 +73,7 @@ class SeriesIds:
         for number in list(numbers):
             self._database.write("DELETE FROM series WHERE number=?", number)
             del self.number_of[self.series_of.pop(number)]
-        self._bases = {_basis(one) for one in self.number_of if one.place[:1] == "D"}
+        self._bases = {_basis(series) for series in self.number_of if series.place[:1] == "D"}
 
     def reload(self) -> None:
         """Know what is on the disk: after a transaction that failed."""
@@ -92,11 +92,11 @@ class SeriesIds:
             self._bases.add(_basis(series))
 
     def _seal(self, number: int, series: Series) -> bytes:
-        return self._box.seal(json.dumps(series).encode(), str(number))
+        return self._sealer.seal(json.dumps(series).encode(), str(number))
 
     def _open(self, number: int, body: bytes) -> Series:
         try:
-            return Series(*json.loads(self._box.unseal(body, str(number))))
+            return Series(*json.loads(self._sealer.unseal(body, str(number))))
         except SealBroken as error:
             raise Damaged(f"series {number} of the spool does not open") from error
 

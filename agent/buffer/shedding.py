@@ -49,11 +49,11 @@ class Shedding:
     def __init__(
         self,
         database: Database,
-        waiting: PendingRows,
+        pending: PendingRows,
         meta: Meta,
         write_off: Callable[[Broken], None],
     ) -> None:
-        self._database, self._waiting, self._meta = database, waiting, meta
+        self._database, self._pending, self._meta = database, pending, meta
         self._write_off = write_off
         self.midnight: Midnight = utc_midnight
         for table in TABLES:
@@ -76,25 +76,25 @@ class Shedding:
 
     def _part(self, least: int, most: int) -> bool:
         """Part what came last, if it is so many rows: only what is parted can be thinned."""
-        rows = self._database.one(
+        rows = self._database.scalar(
             "SELECT coalesce(sum(n), 0) FROM block INDEXED BY block_lane WHERE mixed=1"
         )
         if rows < least:
             return False
-        parted, broken = self._waiting.part(self._waiting.last, most)
+        parted, broken = self._pending.part(self._pending.last, most)
         self._write_off(broken)
         return bool(parted or broken)
 
     def _thin(self, tier: Tier, at_once: int) -> bool:
         """Thin the oldest blocks that have not been thinned so far."""
         everybody = tier in {Tier.WHOLE, Tier.INDEXES}
-        found = self._database.read(OLDEST, tier, everybody, BLOCKS)
-        large = {no for no, n, *_ in found if tier is Tier.WHOLE and n >= LARGE}
+        candidates = self._database.read(OLDEST, tier, everybody, BLOCKS)
+        large = {no for no, n, *_ in candidates if tier is Tier.WHOLE and n >= LARGE}
         most = at_once // (DEARER if tier > Tier.HOURLY else 1)
-        rows = [(no, 0 if no in large else n) for no, n, *_ in found]
-        window = set(self._waiting.alike(rows, most))
+        rows = [(no, 0 if no in large else n) for no, n, *_ in candidates]
+        window = set(self._pending.alike(rows, most))
         remains = self._remains(tier) if tier is Tier.INDEXES else {}
-        blocks = [(no, owner, t0) for no, _, owner, t0 in found if no in window]
+        blocks = [(no, owner, t0) for no, _, owner, t0 in candidates if no in window]
         for owner, numbers in _runs(blocks, large, days=tier is not Tier.INDEXES):
             self._thin_of(owner, remains.pop(owner, ()), numbers, tier)
         self._mark(large & window, tier)
@@ -102,16 +102,16 @@ class Shedding:
 
     def _remains(self, tier: Tier) -> dict[int, tuple[int, ...]]:
         """The last block of each owner that only says what went, if it is small."""
-        found = self._database.read(REMAINS, tier)
-        return {owner: (no,) for owner, no, n in found if n <= SMALL}
+        rows = self._database.read(REMAINS, tier)
+        return {owner: (no,) for owner, no, n in rows if n <= SMALL}
 
     def _thin_of(
         self, owner: int, before: Sequence[int], numbers: Sequence[int], tier: Tier
     ) -> None:
         joined: Sequence[int] = [*(no for no in before if no < numbers[0]), *numbers]
-        if len(self._waiting.alike([(no, 0) for no in joined], 0)) < len(joined):
+        if len(self._pending.alike([(no, 0) for no in joined], 0)) < len(joined):
             joined = numbers
-        blocks, broken = self._waiting.opened(joined)
+        blocks, broken = self._pending.opened(joined)
         self._write_off(broken)
         if blocks:
             self._rewrite(owner, blocks, tier)
@@ -122,7 +122,7 @@ class Shedding:
         lost = sum(given_up(row, tier, self.midnight) for row in rows)
         numbers = [block.no for block in blocks]
         if lost or len(blocks) > 1:
-            self._waiting.join(owner, blocks, thinned(rows, tier, self.midnight))
+            self._pending.join(owner, blocks, thinned(rows, tier, self.midnight))
             numbers = numbers[:1]
         self._mark(numbers, tier)
         if lost:

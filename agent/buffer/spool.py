@@ -97,18 +97,18 @@ class Spool:
         """
         if max_bytes < SMALLEST:
             raise Refused(f"a spool of {max_bytes} bytes is too small; give it at least 2 MB")
-        aside = set_aside(path) if suspicion(path).exists() else None
+        damaged = set_aside(path) if suspicion(path).exists() else None
         keys = partial(SpoolKeys, key, head.gateway, head.recipient, before)
         try:
             spool = cls(path, keys(), head, max_bytes, reserve, judged=judged)
         except Damaged:
-            aside = set_aside(path)
+            damaged = set_aside(path)
             spool = cls(path, keys(), head, max_bytes, reserve, judged=judged)
         except OSError as error:
             raise StorageFailed(reason_of(error, path.parent) or str(error)) from error
         except SpoolFull as error:
             raise Refused(f"the disk has no room to begin the spool {path}; free some") from error
-        spool.set_aside = aside
+        spool.set_aside = damaged
         try:
             yield spool
         finally:
@@ -132,52 +132,58 @@ class Spool:
         # an earlier version kept room for its log in it
         path.with_name(f"{path.name}.ballast").unlink(missing_ok=True)
         self._database = Database(path, max_bytes, AT_FIRST)
-        self._voided: list[BatchId] = []
+        self._new_voids: list[BatchId] = []
         try:
-            self._furnish(path, keys, DiskSpace(path.parent, reserve), judged=judged)
+            self._open_parts(path, keys, DiskSpace(path.parent, reserve), judged=judged)
         except BaseException:
             self._database.close()
             raise
 
-    def _furnish(self, path: Path, keys: SpoolKeys, disk: DiskSpace, *, judged: bool) -> None:
+    def _open_parts(self, path: Path, keys: SpoolKeys, disk: DiskSpace, *, judged: bool) -> None:
         database, head = self._database, self._head
         claim(database, path, keys, head, judged=judged)
         meta = self._meta = Meta(database)
         self._versions, self._periods = Versions(meta), Periods(database)
-        names = self._names = SeriesIds(database, keys)
+        series_ids = self._series_ids = SeriesIds(database, keys)
         self._keys, self._rotation = keys, Rotation(database, keys)
         self._states = States(database, keys)
-        owners = self._owners = PersonKeys(database, keys)
-        self._waiting = waiting = PendingRows(database, keys, names, owners, meta)
-        self._aside = aside = VoidedRows(database, keys, names, owners, judged=judged)
+        person_keys = self._person_keys = PersonKeys(database, keys)
+        self._pending = pending = PendingRows(database, keys, series_ids, person_keys, meta)
+        self._voided_rows = voided_rows = VoidedRows(
+            database, keys, series_ids, person_keys, judged=judged
+        )
         self._outbox = outbox = Outbox(database, keys, head.gateway, head.recipient, judged=judged)
-        self._room = SpoolCapacity(database, outbox, waiting, disk, self._cap)
-        self._room.retractions = names.bases
-        self._sealing = Sealing(waiting, outbox, owners, meta, head)
+        self._capacity = SpoolCapacity(database, outbox, pending, disk, self._cap)
+        self._capacity.retractions = series_ids.bases
+        self._sealing = Sealing(pending, outbox, person_keys, meta, head)
         self._retracting = Retracting(database, keys)
-        self._disclosed = disclosed = DisclosureCounts(
+        self._disclosures = disclosures = DisclosureCounts(
             database, DisclosureTokens(keys), judged=judged
         )
-        self._settling = ReceiptApplication(
-            waiting, outbox, aside, self._retracting, disclosed, meta, head
+        self._receipts = ReceiptApplication(
+            pending, outbox, voided_rows, self._retracting, disclosures, meta, head
         )
         write_off = self._sealing.write_off
-        self._purge = purge = Purge(waiting, aside, outbox, names, owners, meta, write_off)
-        self._holdings = Holdings(waiting, aside, outbox, owners)
-        self._resending = Resending(outbox, aside, self._retracting, meta, head)
-        self._count = BacklogCount(database, waiting, aside, outbox, self._retracting, meta)
-        self._shedding = Shedding(database, waiting, meta, write_off)
-        self._room.shed = self._shedding.step
+        self._purge = purge = Purge(
+            pending, voided_rows, outbox, series_ids, person_keys, meta, write_off
+        )
+        self._holdings = Holdings(pending, voided_rows, outbox, person_keys)
+        self._resending = Resending(outbox, voided_rows, self._retracting, meta, head)
+        self._backlog_count = BacklogCount(
+            database, pending, voided_rows, outbox, self._retracting, meta
+        )
+        self._shedding = Shedding(database, pending, meta, write_off)
+        self._capacity.shed = self._shedding.step
         self._announced = Announced(database, keys, meta, self._label, judged=judged)
-        words = waiting, aside, outbox, self._sealing, self._retracting, purge
-        self._upkeep = Upkeep(*words, self._announced, meta)
+        parts = pending, voided_rows, outbox, self._sealing, self._retracting, purge
+        self._upkeep = Upkeep(*parts, self._announced, meta)
         self._refused = self._refused_on_disk = int(meta.number("refused") or 0)
         self.marks(), self.backlog()  # whatever is small is read once, or Damaged here
         with suppress(SpoolFull):  # there will be another start
             self._hide_ids()
-        if names.series_of and not waiting.total and not aside.count()[0]:
+        if series_ids.series_of and not pending.total and not voided_rows.count()[0]:
             with suppress(SpoolFull):  # there will be another start
-                names.clear()
+                series_ids.clear()
         if keys.rotating:
             with suppress(SpoolFull):  # whoever rotates it tries again
                 self._begin_rotation()
@@ -185,15 +191,15 @@ class Spool:
     @property
     def disk_full(self) -> bool:
         """Whether the last rows found no room but inside the file, though the cap allows more."""
-        return self._room.disk_full
+        return self._capacity.disk_full
 
     def _hide_ids(self) -> None:
         """No id of a dwelling, or of people, is left as an earlier version wrote it."""
         hidden = False
-        for part in (self._disclosed, self._announced):
-            if self._room.durably(part.begin_hiding):
+        for part in (self._disclosures, self._announced):
+            if self._capacity.durably(part.begin_hiding):
                 hidden = True
-                while self._room.durably(part.hide):
+                while self._capacity.durably(part.hide):
                     pass
         if hidden:
             self._database.fold()
@@ -213,28 +219,28 @@ class Spool:
 
         def begin() -> list[bytes]:
             secrets = self._rotation.begin()
-            self._owners.rotate(secrets)
-            self._disclosed.rotate()
+            self._person_keys.rotate(secrets)
+            self._disclosures.rotate()
             rekeyed(self._database, self._keys)
             return secrets
 
-        self._owners.named_by(self._room.step(begin))
+        self._person_keys.named_by(self._capacity.step(begin))
 
     def rekey_step(self) -> bool:
         """Seal the next lot under the key of now, in one commit: nothing that waits is given up for
         it. False: nothing here is under the key before, which is forgotten. Raises SpoolFull.
         """
         parts: tuple[SealedTable | Stage, ...] = (
-            self._names.sealed, self._states.sealed, self._retracting.sealed, self._aside.sealed,
-            *self._outbox.sealed, self._waiting.sealed, self._announced.sealed,
-            *self._disclosed.stages,
+            self._series_ids.sealed, self._states.sealed, self._retracting.sealed,
+            self._voided_rows.sealed, *self._outbox.sealed, self._pending.sealed,
+            self._announced.sealed, *self._disclosures.stages,
         )  # fmt: skip
 
         def end() -> None:
-            self._owners.forget_before()
-            self._disclosed.tidy()
+            self._person_keys.forget_before()
+            self._disclosures.tidy()
 
-        return self._rotation.step(parts, self._room.step, end)
+        return self._rotation.step(parts, self._capacity.step, end)
 
     @property
     def rekeyed(self) -> tuple[int, int]:
@@ -272,24 +278,30 @@ class Spool:
         """
         if revision <= self.applied:
             return ()
-        mine = [one for one in retractions if one.recipient in (None, self._head.recipient)]
+        mine = [
+            retraction
+            for retraction in retractions
+            if retraction.recipient in (None, self._head.recipient)
+        ]
         while True:
             try:
                 self._apply(revision, mine, now)
             except SpoolFull:
-                if not self._room.relieve():
+                if not self._capacity.relieve():
                     raise
             else:
                 break
         self._database.fold()
-        voided, self._voided = tuple(self._voided), []
+        voided, self._new_voids = tuple(self._new_voids), []
         return voided
 
     def _apply(self, revision: int, retractions: Sequence[Retraction], now: float) -> None:
         purge, recipient = self._purge, self._head.recipient
         if self._versions.last > now:  # rows may have versions that the clock has yet to reach
             ver = self._versions.last
-            retractions = [replace(one, ver=max(one.ver, ver)) for one in retractions]
+            retractions = [
+                replace(retraction, ver=max(retraction.ver, ver)) for retraction in retractions
+            ]
         if retractions:
 
             def begin() -> None:
@@ -297,16 +309,16 @@ class Spool:
                 self._retracting.add(retractions)
                 purge.begin(retractions, recipient)
 
-            self._room.durably(begin)
+            self._capacity.durably(begin)
             for step in purge.steps(retractions, recipient):
-                self._voided += self._room.step(step)
+                self._new_voids += self._capacity.step(step)
 
         def end() -> None:
             purge.end(retractions)
             self._meta["applied"] = revision
             self._meta["applied_at"] = now
 
-        self._room.step(end)
+        self._capacity.step(end)
 
     @property
     def purging(self) -> bool:
@@ -322,13 +334,13 @@ class Spool:
         quarantine for a day becomes a void, so that its rows are tried under another id; of those
         that the transport refused one is tried again.
         """
-        upkeep, durably = self._upkeep, self._room.durably
+        upkeep, durably = self._upkeep, self._capacity.durably
         while durably(upkeep.part):
             pass
         upkeep.parted()
         voided: list[BatchId] = []
         for step in upkeep.expiring(int(now - expires)):
-            voided += self._room.step(step)
+            voided += self._capacity.step(step)
         for ended in upkeep.overdue(now):
             voided += durably(partial(upkeep.end_quarantine, ended))
         durably(upkeep.tidy)
@@ -348,14 +360,14 @@ class Spool:
         in quarantine, and tried again as it is.
         """
         try:
-            return self._room.durably(lambda: self._upkeep.split(batch, reason, now))
+            return self._capacity.durably(lambda: self._upkeep.split(batch, reason, now))
         finally:
             self._upkeep.learn()
 
     def forget_limit(self) -> None:
         """Make batches as large as configured again."""
         if self._upkeep.limit is not None:
-            self._room.durably(self._upkeep.forget_limit)
+            self._capacity.durably(self._upkeep.forget_limit)
             self._upkeep.learn()
 
     def retry(self) -> int:
@@ -363,10 +375,10 @@ class Spool:
         configured; how many.
         """
         self.forget_limit()
-        lots = self._outbox.quarantined_lots()
-        for ids in lots:
-            self._room.durably(partial(self._outbox.try_again, ids))
-        return sum(map(len, lots))
+        chunks = self._outbox.quarantined_chunks()
+        for ids in chunks:
+            self._capacity.durably(partial(self._outbox.try_again, ids))
+        return sum(map(len, chunks))
 
     def resend(self, epoch: str, first: int, last: int, now: float) -> int:
         """Send batches again that the recipient asks for, when their turn comes; how many.
@@ -377,8 +389,10 @@ class Spool:
         them was, or no such epoch, and ValueError on more than 100,000.
         """
         asked = self._resending.ids(epoch, first, last)
-        lots = (asked[at : at + RESENT_AT_ONCE] for at in range(0, len(asked), RESENT_AT_ONCE))
-        return sum(self._room.durably(partial(self._ask, epoch, lot, now)) for lot in lots)
+        chunks = (asked[at : at + RESENT_AT_ONCE] for at in range(0, len(asked), RESENT_AT_ONCE))
+        return sum(
+            self._capacity.durably(partial(self._ask, epoch, chunk, now)) for chunk in chunks
+        )
 
     def _ask(self, epoch: str, seqs: range, now: float) -> int:
         return sum(self._resending.ask(epoch, seq, now) for seq in seqs)
@@ -387,16 +401,16 @@ class Spool:
         """The next batch of a lane to be sent again by request: unreceipted from here on."""
         if self.purging:
             return None
-        found, broken = self._outbox.asked(lane)
+        batches, broken = self._outbox.asked(lane)
         for id_ in broken:
-            self._room.durably(partial(self._outbox.void, id_, Void.GONE))
-        for batch in found:
-            self._room.durably(partial(self._promote, batch.id))
-        return found[0] if found else None
+            self._capacity.durably(partial(self._outbox.void, id_, Void.GONE))
+        for batch in batches:
+            self._capacity.durably(partial(self._promote, batch.id))
+        return batches[0] if batches else None
 
     def _promote(self, id_: BatchId) -> None:
         self._outbox.promote(id_)
-        self._disclosed.sent_again(id_)
+        self._disclosures.sent_again(id_)
 
     def belongs_to(self, state: str) -> bool:
         """Note which state of the gateway this is part of: its random id.
@@ -411,16 +425,16 @@ class Spool:
         def change() -> None:
             self._meta["state"] = state
             if known is not None:
-                self._settling.begin_epoch()
+                self._receipts.begin_epoch()
 
-        self._room.durably(change)
+        self._capacity.durably(change)
         return known is not None
 
     def retract(self, now: float, trust: str) -> SealedBatch | None:
         """Tell the recipient what it must erase, in one commit; None: it has been told all."""
         if not self._retracting.waiting():
             return None
-        return self._room.durably(lambda: self._retract(now, trust))
+        return self._capacity.durably(lambda: self._retract(now, trust))
 
     def _retract(self, now: float, trust: str) -> SealedBatch:
         batch = self._retracting.tell(self._label(now, trust), self._most(now))
@@ -461,21 +475,21 @@ class Spool:
         clock, if that is proved now and was not put right yet (`set_back`).
         """
         if not self._periods.continues(period):
-            self._room.durably(lambda: self._periods.enter(period, self._slots()))
+            self._capacity.durably(lambda: self._periods.enter(period, self._slots()))
         return wrong(self._periods.known(), agreed=agreed)
 
     def wrong_since(self, moment: float) -> Wrong:
         """What was closed since then, as a person says that the clock has been wrong since."""
         known, marks = self._periods.known(), self._slots()
-        ends = [max(one.marks.values(), default=0) for one in known[1:]]
-        taken = [one.no for one, end in zip(known, ends, strict=False) if end > moment]
+        ends = [max(period.marks.values(), default=0) for period in known[1:]]
+        taken = [period.no for period, end in zip(known, ends, strict=False) if end > moment]
         return Wrong(
             {key: min(slot, int(moment)) for key, slot in marks.items()}, marks, tuple(taken)
         )
 
     def set_back(
         self,
-        found: Wrong,
+        wrong_slots: Wrong,
         ranges: Sequence[Range],
         rows: Sequence[Reading],
         marks: Mapping[MarkKey, SlotMark],
@@ -489,45 +503,45 @@ class Spool:
         a version. Raises SpoolFull, and nothing has changed.
         """
         try:
-            self._set_back(found, ranges, rows, marks, now)
+            self._set_back(wrong_slots, ranges, rows, marks, now)
         except BaseException:
             self._versions.restore()
             raise
 
     def _set_back(
         self,
-        found: Wrong,
+        wrong_slots: Wrong,
         ranges: Sequence[Range],
         rows: Sequence[Reading],
         marks: Mapping[MarkKey, SlotMark],
         now: float,
     ) -> None:
-        self._meet(self._names.unknown(row.series for row in rows))
+        self._meet(self._series_ids.unknown(row.series for row in rows))
         ver = max(int(now), self._versions.last + 1)
         highest = max([mark.slot for mark in self.marks().values()], default=-1)
 
         def change() -> None:
             self._versions.close(highest)
             versioned, last = self._versions.given(rows, now, ver)
-            told = [_by_the_clock(one, ver) for one in ranges]
-            self._purge.drop_waiting(told, self._head.recipient)
-            self._retracting.add(told)
+            retractions = [_by_the_clock(range_, ver) for range_ in ranges]
+            self._purge.drop_waiting(retractions, self._head.recipient)
+            self._retracting.add(retractions)
             if versioned:
-                self._waiting.add(versioned, self._waiting.body(versioned), now)
+                self._pending.add(versioned, self._pending.body(versioned), now)
             self._put_marks(marks)
             self._versions.keep(last)
-            self._periods.put_right(found.entries, self._slots())
+            self._periods.put_right(wrong_slots.entries, self._slots())
 
-        self._room.durably(change)
+        self._capacity.durably(change)
 
     def _slots(self) -> dict[MarkKey, int]:
         return {key: mark.slot for key, mark in self.marks().items()}
 
     def marks(self) -> dict[MarkKey, SlotMark]:
         """How far the slots of each device are closed, as last appended."""
-        told = self._states.read()
+        states = self._states.read()
         return {
-            (device, step): SlotMark(slot, bool(heard), serial, told.get((device, step), ()))
+            (device, step): SlotMark(slot, bool(heard), serial, states.get((device, step), ()))
             for device, step, slot, heard, serial in self._database.read(
                 "SELECT device, step, slot, heard, serial FROM mark"
             )
@@ -537,7 +551,7 @@ class Spool:
         """Rows waiting, live and in backfill, without opening any: a block that holds both counts
         whole in each. Zero means none.
         """
-        return self._waiting.counts(live_after)
+        return self._pending.counts(live_after)
 
     def seal(  # noqa: PLR0913, PLR0917 -- what a batch states and how large it may be is the caller's
         self,
@@ -561,9 +575,9 @@ class Spool:
         """
         if self.purging:
             return None
-        most = min(most_bytes, self._room.for_a_batch(), self._most(now))
-        order = SealRequest(lane, now, trust, live_after, most_rows, most, bases)
-        return self._room.durably(lambda: self._sealing.seal(order))
+        most = min(most_bytes, self._capacity.for_a_batch(), self._most(now))
+        request = SealRequest(lane, now, trust, live_after, most_rows, most, bases)
+        return self._capacity.durably(lambda: self._sealing.seal(request))
 
     def announced(self) -> dict[str, Item]:
         """What the recipient was last told of the building, by key, in whatever epoch."""
@@ -577,21 +591,21 @@ class Spool:
         """
         if not self._announced.differs(directory):
             return None
-        batch, told = self._room.durably(lambda: self._announce(directory, now, trust))
-        self._announced.learn(batch.id.epoch, told)
+        batch, items = self._capacity.durably(lambda: self._announce(directory, now, trust))
+        self._announced.learn(batch.id.epoch, items)
         return batch
 
     def tell_again(self) -> None:
         """Tell the recipient all of the directory anew, in a commit."""
-        self._room.durably(self._announced.again)
+        self._capacity.durably(self._announced.again)
 
     def _announce(
         self, directory: Mapping[str, Item], now: float, trust: str
     ) -> tuple[SealedBatch, dict[str, str]]:
-        batch, told = self._announced.tell(directory, now, trust, self._most(now))
+        batch, items = self._announced.tell(directory, now, trust, self._most(now))
         batch = self._outbox.add(batch, now)
         self._meta["seq"] = batch.id.seq + 1
-        return batch, told
+        return batch, items
 
     def _most(self, now: float) -> int:
         most = self.most_bytes(now)
@@ -612,11 +626,11 @@ class Spool:
         """
         with suppress(SpoolFull):  # then it waits as it is
             for other in self._outbox.otherwise():
-                self._room.durably(partial(self._resending.adapt, [other]))
-        found, broken = self._outbox.unreceipted()
+                self._capacity.durably(partial(self._resending.adapt, [other]))
+        batches, broken = self._outbox.unreceipted()
         for id_ in broken:
             self.quarantine(id_, UNREADABLE)
-        return [batch for batch in found if not batch.rows] if self.purging else found
+        return [batch for batch in batches if not batch.rows] if self.purging else batches
 
     def quarantined(self) -> list[SealedBatch]:
         """Batches that were rejected: a receipt may still call one stored (rule T4)."""
@@ -629,43 +643,43 @@ class Spool:
         """
         if (receipt.gateway, receipt.recipient) != (self._head.gateway, self._head.recipient):
             return Settled(ignored=len(receipt.stored) + len(receipt.rejected))
-        plan = self._settling.plan(receipt)
+        plan = self._receipts.plan(receipt)
         back = [row.series for rows in plan.returned.values() for row in rows or ()]
         for seq in plan.verdict.stored:  # of a void, its other rows are sealed anew
-            back += [row.series for row in self._aside.rows(plan.epoch, seq)]
-        self._meet(self._names.unknown(back))
+            back += [row.series for row in self._voided_rows.rows(plan.epoch, seq)]
+        self._meet(self._series_ids.unknown(back))
 
         def change() -> Settled:
             if self._upkeep.limit is not None:
                 sizes = [self._outbox.sealed_size(plan.epoch, seq) for seq in plan.verdict.stored]
                 self._upkeep.took(sizes)
-            return self._settling.apply(plan, now)
+            return self._receipts.apply(plan, now)
 
         try:
-            settled = self._room.durably(change)
+            settled = self._capacity.durably(change)
         finally:
             self._upkeep.learn()
-        self._settling.applied(settled)
+        self._receipts.applied(settled)
         return settled
 
     def receipted_audit(self) -> str | None:
         """A late hash of the audit chain that the recipient has receipted; None: none is known."""
         hashes = (read_audit(payload) for payload in self._outbox.receipted(FEW))
-        return next((one for one in hashes if one is not None), None)
+        return next((digest for digest in hashes if digest is not None), None)
 
     def quarantine(self, id: BatchId, reason: str, now: float = 0.0) -> None:  # noqa: A002 -- it is one
         """Send a batch no more that nobody can read."""
-        self._room.durably(lambda: self._outbox.quarantine(id.epoch, id.seq, reason, now))
+        self._capacity.durably(lambda: self._outbox.quarantine(id.epoch, id.seq, reason, now))
 
     def refuse(self, id: BatchId, reason: str, now: float) -> None:  # noqa: A002 -- it is one
         """Put a batch into quarantine that the transport did not take: it is tried again."""
-        self._room.durably(lambda: self._outbox.refuse(id, reason, now))
+        self._capacity.durably(lambda: self._outbox.refuse(id, reason, now))
 
     def forget(self, before: float) -> int:
         """Delete batches receipted before that time, seconds since 1970; how many."""
-        self._room.durably(lambda: self._disclosed.forget(before))
+        self._capacity.durably(lambda: self._disclosures.forget(before))
         forgotten = 0
-        while some := self._room.in_pieces(partial(self._outbox.forget, before)):
+        while some := self._capacity.in_pieces(partial(self._outbox.forget, before)):
             forgotten += some
         return forgotten
 
@@ -673,7 +687,7 @@ class Spool:
         """How many values of dwellings, or of one, the recipient has received, day by day, for five
         years.
         """
-        return self._disclosed.all(place)
+        return self._disclosures.all(place)
 
     def erasures(self) -> dict[str, int | None]:
         """By the id of each retraction, how many rows the recipient says that it has erased; None:
@@ -688,7 +702,7 @@ class Spool:
     def probe(self) -> None:
         """Commit something, to know that the disk takes it. Raises StorageFailed."""
         with suppress(SpoolFull):  # a full disk is not one that fails
-            self._room.durably(lambda: self._meta.add("probed", 1))
+            self._capacity.durably(lambda: self._meta.add("probed", 1))
 
     def adopt(
         self,
@@ -701,11 +715,11 @@ class Spool:
             return
 
         def change() -> None:
-            self._disclosed.adopt(disclosures)
+            self._disclosures.adopt(disclosures)
             self._retracting.erased([(id_, n) for id_, n in erasures.items() if n is not None])
             self._meta["adopted"] = epoch
 
-        self._room.durably(change)
+        self._capacity.durably(change)
 
     @property
     def given(self) -> tuple[int, int]:
@@ -720,11 +734,11 @@ class Spool:
             self._versions.close(highest)
 
         if last > self._versions.last or highest > self._versions.highest:
-            self._room.durably(change)
+            self._capacity.durably(change)
 
     def backlog(self) -> Backlog:
         """What is in here now."""
-        return self._count.now(self._cap, self._refused)
+        return self._backlog_count.now(self._cap, self._refused)
 
     def _append(
         self, rows: Sequence[Reading], marks: Mapping[MarkKey, SlotMark], now: float | None
@@ -734,21 +748,21 @@ class Spool:
             rows = provisional(rows, int(seconds() if now is None else now))
         if rows:
             rows, last = self._versions.given(rows, now)
-            new = self._names.unknown(row.series for row in rows)
-            self._room.ensure(len(new) * ROOM)
+            new = self._series_ids.unknown(row.series for row in rows)
+            self._capacity.ensure(len(new) * ROOM)
             self._meet(new)
-            body = self._waiting.body(rows)
-            self._room.ensure(len(body))
+            body = self._pending.body(rows)
+            self._capacity.ensure(len(body))
 
         def change() -> None:
             if rows:
-                self._waiting.add(rows, body, now)
+                self._pending.add(rows, body, now)
             self._put_marks(marks)
             self._versions.keep(last)
             if self._refused != self._refused_on_disk:  # a page less to write in most commits
                 self._meta["refused"] = self._refused
 
-        self._room.admit(change)
+        self._capacity.admit(change)
         self._refused_on_disk = self._refused
 
     def _put_marks(self, marks: Mapping[MarkKey, SlotMark]) -> None:
@@ -761,10 +775,10 @@ class Spool:
     def _meet(self, new: list[Series]) -> None:
         """Number series not met before, so that rows of them can be packed."""
         if new:
-            self._room.durably(lambda: self._names.write(new))
-            self._names.learn(new)
+            self._capacity.durably(lambda: self._series_ids.write(new))
+            self._series_ids.learn(new)
 
 
-def _by_the_clock(one: Range, ver: int) -> Retraction:
-    what = (None, one.place, one.channel, None, None, None, one.since, one.until)
-    return Retraction(secrets.token_hex(8), *what, ver, "clock")
+def _by_the_clock(range_: Range, ver: int) -> Retraction:
+    scope = (None, range_.place, range_.channel, None, None, None, range_.since, range_.until)
+    return Retraction(secrets.token_hex(8), *scope, ver, "clock")

@@ -24,7 +24,7 @@ class States:
     """Every change belongs inside a transaction of the caller's."""
 
     def __init__(self, database: Database, keys: SpoolKeys) -> None:
-        self._database, self._box = database, keys.box("told")
+        self._database, self._sealer = database, keys.sealer("told")
         database.write(
             "CREATE TABLE IF NOT EXISTS told(device TEXT, step INTEGER, body BLOB NOT NULL,"
             " PRIMARY KEY(device, step)) WITHOUT ROWID"
@@ -33,18 +33,18 @@ class States:
     @property
     def sealed(self) -> SealedTable:
         """What of it is sealed."""
-        return SealedTable("told", ("device", "step"), "{} {}".format, lambda *_: self._box)
+        return SealedTable("told", ("device", "step"), "{} {}".format, lambda *_: self._sealer)
 
     def read(self) -> dict[MarkKey, Told]:
         """What was told, by device and step; what does not open is told anew."""
-        found = {}
+        states = {}
         for device, step, body in self._database.read("SELECT device, step, body FROM told"):
             try:
-                said = json.loads(self._box.unseal(body, f"{device} {step}"))
+                statements = json.loads(self._sealer.unseal(body, f"{device} {step}"))
             except SealBroken:
                 continue
-            found[device, step] = tuple((name, value) for name, value in said)
-        return found
+            states[device, step] = tuple((name, value) for name, value in statements)
+        return states
 
     def write(self, marks: Mapping[MarkKey, SlotMark]) -> None:
         """Keep what these marks say was told, and nothing else of their devices."""
@@ -52,11 +52,15 @@ class States:
         new = {key: mark.told for key, mark in marks.items() if mark.told != before.get(key, ())}
         self._database.write_all(
             "INSERT OR REPLACE INTO told VALUES(?,?,?)",
-            [(*key, self._sealed(key, told)) for key, told in new.items() if told],
+            [
+                (*key, self._sealed(key, statements))
+                for key, statements in new.items()
+                if statements
+            ],
         )
         self._database.write_all(
             "DELETE FROM told WHERE device=? AND step=?", [key for key in new if not new[key]]
         )
 
-    def _sealed(self, key: MarkKey, told: Told) -> bytes:
-        return self._box.seal(json.dumps(told).encode(), f"{key[0]} {key[1]}")
+    def _sealed(self, key: MarkKey, statements: Told) -> bytes:
+        return self._sealer.seal(json.dumps(statements).encode(), f"{key[0]} {key[1]}")

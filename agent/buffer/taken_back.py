@@ -19,8 +19,9 @@ def taken_by(retractions: Sequence[Retraction], recipient: str) -> Takes:
 
     def takes(row: Reading) -> bool:
         return any(
-            (row.ver is None or row.ver <= one.ver) and one.covers(recipient, row.series, row.t)
-            for one in retractions
+            (row.ver is None or row.ver <= retraction.ver)
+            and retraction.covers(recipient, row.series, row.t)
+            for retraction in retractions
         )
 
     return takes

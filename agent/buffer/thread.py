@@ -153,7 +153,7 @@ class DiskThread(OneThread):
         if not future.done() and monotonic() - self._answered >= STALLED_AFTER:
             self.failed = self.failed or SILENT
             future.cancel()  # what has not begun will not
-            future.add_done_callback(lambda one: one.cancelled() or one.exception())
+            future.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             raise StorageFailed(self.failed)
 
     async def leave(self, last: Callable[[], object]) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent.buffer.database import Damaged, Database, set_aside, suspicion
 from agent.buffer.keys import SealBroken, SpoolKeys
 from agent.buffer.person_keys import NOBODY, PersonKeys
-from agent.buffer.rotation import Rotation, SealedTable, see_that_it_opens
+from agent.buffer.rotation import Rotation, SealedTable, check_key
 from agent.errors import SpoolFull
 from agent.log_fields import LogEvent, fields
 
@@ -74,28 +74,28 @@ class UnassignedStore:
             set_aside(path)
         keys = partial(SpoolKeys, key, "shelf", "nobody", before)
         try:
-            shelf = cls(path, keys(), max_bytes, judged=judged)
+            store = cls(path, keys(), max_bytes, judged=judged)
         except Damaged:
             set_aside(path)
-            shelf = cls(path, keys(), max_bytes, judged=judged)
+            store = cls(path, keys(), max_bytes, judged=judged)
         try:
-            yield shelf
+            yield store
         finally:
-            shelf._database.close()
+            store._database.close()
 
     def __init__(self, path: Path, keys: SpoolKeys, max_bytes: int, *, judged: bool) -> None:
         self._database = Database(path, max_bytes, STEP, STEP)
         self._most = max_bytes * 3 // 4
         try:
-            self._furnish(path, keys, judged=judged)
+            self._open_parts(path, keys, judged=judged)
         except BaseException:
             self._database.close()
             raise
 
-    def _furnish(self, path: Path, keys: SpoolKeys, *, judged: bool) -> None:
-        see_that_it_opens(self._database, path, keys)
+    def _open_parts(self, path: Path, keys: SpoolKeys, *, judged: bool) -> None:
+        check_key(self._database, path, keys)
         self._keys, self._rotation = keys, Rotation(self._database, keys)
-        self._box, self._owners = keys.box("kept"), PersonKeys(self._database, keys)
+        self._sealer, self._person_keys = keys.sealer("kept"), PersonKeys(self._database, keys)
         self._database.write(
             "CREATE TABLE IF NOT EXISTS kept(no INTEGER PRIMARY KEY, t1 INTEGER NOT NULL,"
             " n INTEGER NOT NULL, body BLOB NOT NULL, owner INTEGER NOT NULL DEFAULT 0)"
@@ -104,7 +104,7 @@ class UnassignedStore:
         if ("owner",) not in columns:
             # one that goes back passes over it: what it writes is the gateway's own
             self._database.write("ALTER TABLE kept ADD COLUMN owner INTEGER NOT NULL DEFAULT 0")
-        self._apart = not judged
+        self._own_keys = not judged
         if keys.rotating:
             with suppress(SpoolFull):  # whoever rotates it tries again
                 self._begin_rotation()
@@ -120,8 +120,8 @@ class UnassignedStore:
             return
         with self._database.transaction():
             secrets = self._rotation.begin()
-            self._owners.rotate(secrets)
-        self._owners.named_by(secrets)
+            self._person_keys.rotate(secrets)
+        self._person_keys.named_by(secrets)
 
     def rekey_step(self) -> bool:
         """As that of a spool."""
@@ -130,11 +130,11 @@ class UnassignedStore:
             with self._database.transaction():
                 return change()
 
-        def box(_no: int, owner: int) -> Sealer:
+        def sealer(_no: int, owner: int) -> Sealer:
             return self._under(owner)
 
-        part = SealedTable("kept", ("no",), lambda *_: "kept", box, ("owner",))
-        return self._rotation.step([part], commit, self._owners.forget_before)
+        table = SealedTable("kept", ("no",), lambda *_: "kept", sealer, ("owner",))
+        return self._rotation.step([table], commit, self._person_keys.forget_before)
 
     @property
     def rekeyed(self) -> tuple[int, int]:
@@ -173,7 +173,7 @@ class UnassignedStore:
                 self._insert(left)
                 self._destroy_keys()
         except SpoolFull:
-            self._owners.reload()
+            self._person_keys.reload()
             raise
         self._database.fold()  # or the log would still have what left
 
@@ -182,11 +182,11 @@ class UnassignedStore:
         for (no,) in self._database.read("SELECT no FROM kept ORDER BY no"):
             owner, body = self._database.read("SELECT owner, body FROM kept WHERE no=?", no)[0]
             try:
-                found = json.loads(zlib.decompress(self._under(owner).unseal(body, "kept")))
+                values = json.loads(zlib.decompress(self._under(owner).unseal(body, "kept")))
             except (SealBroken, ValueError, zlib.error):
                 self.remove([no])
                 continue
-            yield no, [UnassignedValue(*one)._replace(flags=tuple(one[-1])) for one in found]
+            yield no, [UnassignedValue(*value)._replace(flags=tuple(value[-1])) for value in values]
 
     def remove(self, numbers: Sequence[int]) -> None:
         """These lots belong to somebody now, or to nobody for too long: gone, from the log too."""
@@ -204,26 +204,26 @@ class UnassignedStore:
 
     def count(self) -> int:
         """Values kept."""
-        found: int = self._database.one("SELECT coalesce(sum(n), 0) FROM kept")
-        return found
+        count: int = self._database.scalar("SELECT coalesce(sum(n), 0) FROM kept")
+        return count
 
     def _inserted(self, values_of: Mapping[str, Sequence[UnassignedValue]]) -> bool:
         try:
             with self._database.transaction():
                 self._insert(values_of)
         except SpoolFull:
-            self._owners.reload()
+            self._person_keys.reload()
             return False
         return True
 
     def _insert(self, values_of: Mapping[str, Sequence[UnassignedValue]]) -> None:
         for place, values in values_of.items():
-            apart = self._apart and place
-            owner = self._owners.number_at(place) if apart else NOBODY
+            own_key = self._own_keys and place
+            owner = self._person_keys.number_at(place) if own_key else NOBODY
             text = zlib.compress(json.dumps(values, separators=(",", ":")).encode(), 1)
             self._database.write(
                 "INSERT INTO kept(t1, n, body, owner) VALUES(?,?,?,?)",
-                max(one.slot for one in values),
+                max(value.slot for value in values),
                 len(values),
                 self._under(owner).seal(text, "kept"),
                 owner,
@@ -239,12 +239,12 @@ class UnassignedStore:
     def _destroy_keys(self) -> None:
         """Of dwellings of which nothing is left."""
         left = {owner for (owner,) in self._database.read("SELECT DISTINCT owner FROM kept")}
-        for number in set(self._owners.numbers()) - left:
-            self._owners.destroy(number)
+        for number in set(self._person_keys.numbers()) - left:
+            self._person_keys.destroy(number)
 
     def _under(self, owner: int) -> Sealer:
         """Raises Unreadable where its key was destroyed."""
-        return self._box if owner == NOBODY else self._owners.box(owner)
+        return self._sealer if owner == NOBODY else self._person_keys.sealer(owner)
 
 
 def _given_up(values_of: Mapping[str, Sequence[UnassignedValue]]) -> None:

@@ -11,7 +11,7 @@ from agent.buffer import limit
 from agent.buffer.batch import parts, read, read_retractions
 from agent.buffer.disclosures import counts_of
 from agent.buffer.outbox import BatchState
-from agent.buffer.pending import in_lots
+from agent.buffer.pending import in_chunks
 from agent.model import Void
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ class Upkeep:
 
     def __init__(  # noqa: PLR0913, PLR0917 -- wherever a row may lie
         self,
-        waiting: PendingRows,
-        aside: VoidedRows,
+        pending: PendingRows,
+        voided_rows: VoidedRows,
         outbox: Outbox,
         sealing: Sealing,
         retracting: Retracting,
@@ -49,22 +49,22 @@ class Upkeep:
         announced: Announced,
         meta: Meta,
     ) -> None:
-        self._waiting, self._aside, self._outbox = waiting, aside, outbox
+        self._pending, self._voided_rows, self._outbox = pending, voided_rows, outbox
         self._sealing, self._retracting, self._purge = sealing, retracting, purge
         self._announced, self._meta = announced, meta
-        self._parted_to = waiting.last
+        self._parted_to = pending.last
         self.limit = limit.read(meta.text("limit"))
         """how large batches are made; None: as large as configured"""
 
     def part(self) -> int:
         """Put rows that came before the last time under their owners' keys; 0: all are."""
-        parted, broken = self._waiting.part(self._parted_to, PARTED_AT_ONCE)
+        parted, broken = self._pending.part(self._parted_to, PARTED_AT_ONCE)
         self._sealing.write_off(broken)
         return parted + len(broken)
 
     def parted(self) -> None:
         """What has come until now is parted the next time."""
-        self._parted_to = self._waiting.last
+        self._parted_to = self._pending.last
 
     def expiring(self, before: int) -> Iterator[Step]:
         """Destroy people's rows of earlier slots, in steps of one transaction each."""
@@ -73,7 +73,7 @@ class Upkeep:
     def overdue(self, now: float) -> list[list[BatchId]]:
         """The batches that nobody took for a day, as many at a time as one commit can rewrite."""
         ids = self._outbox.overdue(now - TRIED_ANEW)
-        return in_lots((id_, self._outbox.size(id_)) for id_ in ids)
+        return in_chunks((id_, self._outbox.size(id_)) for id_ in ids)
 
     def end_quarantine(self, ids: list[BatchId]) -> list[BatchId]:
         """Make voids of batches, so that their rows are tried anew."""
@@ -125,7 +125,7 @@ class Upkeep:
             self._announced.again()  # what it told of the building nobody has heard
         reason = Void.REJECTED if payload is not None else Void.GONE
         self._outbox.void(id_, reason, counts_of(rows))
-        self._aside.add(id_.epoch, id_.seq, rows)
+        self._voided_rows.add(id_.epoch, id_.seq, rows)
 
     def tidy(self) -> int:
         """Destroy the keys of owners of whom nothing is left; how many."""

@@ -35,18 +35,18 @@ class Versions:
         and one for a slot at or below the highest slot that was ever closed.
         """
         last = self.last if last is None else last
-        found: list[Reading] = []
+        versioned: list[Reading] = []
         taken = _Slots()
         for row in rows:
             if row.ver is None and row.t > self.highest:
-                found.append(row)
+                versioned.append(row)
                 continue
             made = int(now or 0) if row.ver is None else row.ver
             if taken.empty or made > last or taken.has(row):
                 last, taken = max(made, last + 1), _Slots()
             taken.add(row)
-            found.append(replace(row, ver=last))
-        return found, last
+            versioned.append(replace(row, ver=last))
+        return versioned, last
 
     def keep(self, last: int) -> None:
         """No later version is as low as this one."""

@@ -34,7 +34,7 @@ SHARED = -1
 """the owner of a pile that is a payload, of whomever its rows are: under the gateway's key, as the
 batch was
 """
-FOUND = "SELECT no, epoch, seq, owner, n, body FROM aside WHERE"
+SELECT = "SELECT no, epoch, seq, owner, n, body FROM aside WHERE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +55,15 @@ class VoidedRows:
         self,
         database: Database,
         keys: SpoolKeys,
-        names: SeriesIds,
-        owners: PersonKeys,
+        series_ids: SeriesIds,
+        person_keys: PersonKeys,
         *,
         judged: bool,
     ) -> None:
         """`judged`: keep rows as the version before can read them."""
-        self._database, self._names, self._owners = database, names, owners
+        self._database, self._series_ids, self._person_keys = database, series_ids, person_keys
         self._judged = judged
-        self._box = keys.box("aside")
+        self._sealer = keys.sealer("aside")
         database.write(
             "CREATE TABLE IF NOT EXISTS aside(no INTEGER PRIMARY KEY, epoch TEXT NOT NULL,"
             " seq INTEGER NOT NULL, owner INTEGER NOT NULL, t0 INTEGER NOT NULL, n INTEGER NOT"
@@ -74,8 +74,8 @@ class VoidedRows:
     def sealed(self) -> SealedTable:
         """What of it is sealed."""
 
-        def name(_no: int, *words: object) -> str:
-            return " ".join(map(str, words))
+        def name(_no: int, *columns: object) -> str:
+            return " ".join(map(str, columns))
 
         more = ("owner", "epoch", "seq")
         return SealedTable("aside", ("no",), name, lambda _, owner, *__: self._of(owner), more)
@@ -92,11 +92,11 @@ class VoidedRows:
         for row in marked:
             groups.setdefault(owner_of(row.series), []).append(row)
         # their series may have been forgotten since the batch was sealed
-        new = self._names.unknown(row.series for row in marked)
-        self._names.write(new)
-        self._names.learn(new)
+        new = self._series_ids.unknown(row.series for row in marked)
+        self._series_ids.write(new)
+        self._series_ids.learn(new)
         for group in groups.values():
-            self._insert(epoch, seq, self._owners.number(group[0].series), group)
+            self._insert(epoch, seq, self._person_keys.number(group[0].series), group)
 
     def count(self) -> tuple[int, int]:
         """Rows, and the slots that they stand for."""
@@ -107,7 +107,7 @@ class VoidedRows:
 
     def rows(self, epoch: str, seq: int) -> list[Reading]:
         """The rows put aside of a batch, marked `again`."""
-        piles, _ = self._open(f"{FOUND} epoch=? AND seq=?", epoch, seq)
+        piles, _ = self._open(f"{SELECT} epoch=? AND seq=?", epoch, seq)
         return [row for pile in piles for row in pile.rows]
 
     def drop(self, epoch: str, seq: int) -> None:
@@ -116,7 +116,7 @@ class VoidedRows:
 
     def of(self, owner: int) -> tuple[list[Pile], int]:
         """All piles of one owner, or SHARED; and the rows that do not open."""
-        return self._open(f"{FOUND} owner=?", owner)
+        return self._open(f"{SELECT} owner=?", owner)
 
     def sizes(self, owner: int) -> list[tuple[int, int]]:
         """Number and bytes of each pile of an owner, or SHARED."""
@@ -137,8 +137,8 @@ class VoidedRows:
         """Piles by their numbers; and the rows that do not open."""
         piles, lost = [], 0
         for no in numbers:
-            found, broken = self._open(f"{FOUND} no=?", no)
-            piles += found
+            opened, broken = self._open(f"{SELECT} no=?", no)
+            piles += opened
             lost += broken
         return piles, lost
 
@@ -163,7 +163,7 @@ class VoidedRows:
 
     def _body(self, epoch: str, seq: int, owner: int, rows: Sequence[Reading]) -> bytes:
         if owner != SHARED:
-            return pack(rows, self._names.number_of)
+            return pack(rows, self._series_ids.number_of)
         return write(Stamp(BatchId("", "", epoch, seq), Lane.BACKFILL, 0.0, "", ""), rows)
 
     def _open(self, sql: str, *values: str | int) -> tuple[list[Pile], int]:
@@ -171,7 +171,7 @@ class VoidedRows:
         for no, epoch, seq, owner, n, body in self._database.read(f"{sql} ORDER BY no", *values):
             try:
                 text = self._of(owner).unseal(body, f"{owner} {epoch} {seq}")
-                rows = read(text) if owner == SHARED else unpack(text, self._names.series_of)
+                rows = read(text) if owner == SHARED else unpack(text, self._series_ids.series_of)
             except (SealBroken, LookupError, ValueError, zlib.error):
                 lost += n
                 continue
@@ -179,4 +179,4 @@ class VoidedRows:
         return piles, lost
 
     def _of(self, owner: int) -> Sealer:
-        return self._box if owner in {NOBODY, SHARED} else self._owners.box(owner)
+        return self._sealer if owner in {NOBODY, SHARED} else self._person_keys.sealer(owner)

@@ -44,7 +44,7 @@ class Voids:
     def __init__(self, database: Database, keys: SpoolKeys, *, judged: bool) -> None:
         """`judged`: write what the version before can read."""
         self._database, self._judged = database, judged
-        self._box = keys.box("void")
+        self._sealer = keys.sealer("void")
         for table in TABLES:
             database.write(table)
 
@@ -52,7 +52,7 @@ class Voids:
     def sealed(self) -> SealedTable:
         """What of it is sealed."""
         key = ("epoch", "seq")
-        return SealedTable("void", key, "{} {}".format, lambda *_: self._box, body="touched")
+        return SealedTable("void", key, "{} {}".format, lambda *_: self._sealer, body="touched")
 
     def make(self, id_: BatchId, lane: Lane, reason: Void, original: str | None) -> SealedBatch:
         """The void of an id, as it is delivered for good."""
@@ -84,7 +84,7 @@ class Voids:
         note = json.dumps({"counts": sorted(counts)}).encode()
         if not self._judged:  # of a large batch they would take more room than its payload
             note = zlib.compress(note)
-        body = self._box.seal(note, f"{id_.epoch} {id_.seq}")
+        body = self._sealer.seal(note, f"{id_.epoch} {id_.seq}")
         self._database.write(
             "UPDATE void SET touched=? WHERE epoch=? AND seq=?", body, id_.epoch, id_.seq
         )
@@ -93,18 +93,18 @@ class Voids:
         """How many values of whom the batch had that a void replaces; None: an earlier version made
         the void and did not note it.
         """
-        body = self._database.one("SELECT touched FROM void WHERE epoch=? AND seq=?", epoch, seq)
+        body = self._database.scalar("SELECT touched FROM void WHERE epoch=? AND seq=?", epoch, seq)
         try:
-            text = self._box.unseal(body, f"{epoch} {seq}") if body else b"null"
+            text = self._sealer.unseal(body, f"{epoch} {seq}") if body else b"null"
             note = json.loads(text if text[:1] in b"{n" else zlib.decompress(text))
         except (SealBroken, ValueError, zlib.error):
             return None
-        return [SeriesCount(*one) for one in note["counts"]] if isinstance(note, dict) else None
+        return [SeriesCount(*count) for count in note["counts"]] if isinstance(note, dict) else None
 
     def note_owners(self, id_: BatchId, owners: Iterable[int]) -> None:
         """Keep whose rows a batch holds; nobody's is worth no entry."""
-        words = json.dumps(sorted(owners), separators=(",", ":"))
-        self._database.write("INSERT INTO inside VALUES(?,?,?)", id_.epoch, id_.seq, words)
+        owners_text = json.dumps(sorted(owners), separators=(",", ":"))
+        self._database.write("INSERT INTO inside VALUES(?,?,?)", id_.epoch, id_.seq, owners_text)
 
     def candidates(self, owners: Iterable[int] | None) -> list[tuple[str, int, int]]:
         """Epoch, seq and state of batches, voids apart, in which one of these may have rows.

@@ -31,6 +31,6 @@ def show(
 ) -> None:
     """Say MDP-1 in words, in English or French."""
     from agent.i18n import language
-    from agent.pipeline.policy import WORDS
+    from agent.pipeline.policy import TEXTS
 
-    typer.echo(WORDS[lang or language()], nl=False)
+    typer.echo(TEXTS[lang or language()], nl=False)

@@ -171,7 +171,7 @@ class Journal:
             self._db.write(IDENTITY)
             self._db.write("INSERT OR IGNORE INTO journal VALUES(1,?,0)", self.id)
             self._db.write("UPDATE journal SET probed=probed+1")
-        self.id = str(self._db.one("SELECT id FROM journal"))
+        self.id = str(self._db.scalar("SELECT id FROM journal"))
 
     def become(self, fresh: Journal) -> None:
         """Take over the file and all that another object has read from it."""
@@ -185,7 +185,7 @@ class Journal:
         """All of it, whatever the clock says now: `prune` alone forgets, by one that is right."""
         for number, body in self._db.read("SELECT number, body FROM hold WHERE closed=0"):
             self.rows[number] = decode(number, body)
-        self._last_row = int(self._db.one("SELECT max(number) FROM hold") or 0)
+        self._last_row = int(self._db.scalar("SELECT max(number) FROM hold") or 0)
         for device, point, body in self._db.read("SELECT device, point, body FROM event"):
             self._remember(event_of(json.loads(body)), (device, point))
         for device, point, body in self._db.read("SELECT device, point, body FROM point"):
@@ -205,7 +205,7 @@ class Journal:
             self.recent.append(outcome_of(n, json.loads(body)))
         self.early = self._cancelled_early()
         self.versions = dict(self._db.read("SELECT iss, ver FROM version"))
-        self._last_outcome = int(self._db.one("SELECT max(seq) FROM sqlite_sequence") or 0)
+        self._last_outcome = int(self._db.scalar("SELECT max(seq) FROM sqlite_sequence") or 0)
 
     def _cancelled_early(self) -> dict[Name, float]:
         rows = self._db.read("SELECT jti, control, until FROM cancelled_early")

@@ -1,1 +1,3 @@
-"""From a device's answer to a row in the spool: when, whose, to whom, and what is missing."""
+"""From the answer of a device to a row in the spool: its slot, its place, its recipients, and the
+reason where a value is missing.
+"""

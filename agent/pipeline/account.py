@@ -1,4 +1,4 @@
-"""One recipient as the reader of a line sees it."""
+"""The slots and the ingest of one recipient, as a line's poller uses them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 
 class SlotAccount(NamedTuple):
-    """Its slots, and the room in front of its spool."""
+    """The slots of one recipient, and the queue in front of its spool."""
 
     ledger: SlotLedger
-    intake: Ingest
+    ingest: Ingest
 
     def take(self, key: MarkKey, change: Callable[[], Sequence[Reading]], faults: Faults) -> bool:
-        """Make the rows of a change of the ledger at one mark, and hand them over with the mark, at
-        once; whether that worked. Wait for room in the intake before the next.
+        """Make the rows of one change at one mark and queue them together with the mark. Return
+        whether that worked.
 
-        Where an error ends it, the mark is as before: its slots are still owed. The error is noted;
-        it is this recipient's alone.
+        An error restores the mark, so that its slots stay open. The error is noted and affects this
+        recipient only. Afterwards wait for room in `ingest` before the next change.
         """
-        uplink = self.intake.uplink
+        uplink = self.ingest.uplink
         with faults.alone(f"rows {uplink}", key[0], uplink) as works:
             self._take(key, change)
         return works()
@@ -36,9 +36,10 @@ class SlotAccount(NamedTuple):
         before = marks.get(key)
         try:
             rows = change()
-            self.intake.take(rows, {key: marks[key]} if key in marks else {})
+            self.ingest.take(rows, {key: marks[key]} if key in marks else {})
         except BaseException:
             if before is None:
+                # A mark without its rows would close slots that nobody stored.
                 marks.pop(key, None)
             else:
                 marks[key] = before

@@ -1,5 +1,5 @@
-"""What the registry says of rows that are stored already, for one recipient: asked before they are
-kept, when they are sealed, and whenever it has changed (rules P12, T2, T7).
+"""Checks whether stored rows may still be kept and sent, for one recipient: before they are stored,
+when they are sealed, and whenever the registry has changed (rules P12, T2, T7).
 """
 
 from __future__ import annotations
@@ -25,57 +25,68 @@ class _RecipientBases(NamedTuple):
 
 
 class RegistryBases:
-    """The registry in the words of the spool. `stands` is asked from the spool's thread, too."""
+    """Answers from the registry for one spool. The spool's thread calls `stands`, too."""
 
-    def __init__(self, gate: Callable[[], RowAssignment], closed: Callable[[], int] = int) -> None:
-        self._gate, self._closed = gate, closed
-        """the one of now: a new configuration brings a new one; and the last slot that is closed,
-        where that lies ahead of the clock, else 0
+    def __init__(
+        self, assignment: Callable[[], RowAssignment], last_closed: Callable[[], int] = int
+    ) -> None:
+        self._assignment, self._last_closed = assignment, last_closed
+        """`_assignment` returns the current one: a new configuration brings a new one.
+        `_last_closed` returns the last closed slot where that lies ahead of the clock, else 0.
         """
-        self._known: dict[Series, _RecipientBases] = {}
+        self._cache: dict[Series, _RecipientBases] = {}
 
     def revision(self) -> int:
         """The number of the registry's last change."""
-        return self._gate().registry.revision
+        return self._assignment().registry.revision
 
     @property
     def mute(self) -> bool:
-        """Whether nobody can say now what stands (see Registry.mute)."""
-        return self._gate().registry.mute
+        """Whether the registry cannot answer at present (see Registry.mute)."""
+        return self._assignment().registry.mute
 
     def stands(self, series: Series, t: int) -> bool:
         """Whether a row of slot t may still leave, on the basis that it carries."""
-        gate = self._gate()
-        if not series.basis:  # it says that something is withheld, and nothing else
-            return gate.withholds
-        answers, known = gate.registry.answers, self._known.get(series)
-        if known is not None and known.answers == answers and known.since <= t < known.until:
-            return known.stands
-        stands = still_covers(gate.registry, gate.policy, series, t, gate.recipient)
+        assignment = self._assignment()
+        if not series.basis:  # the row says only that something is withheld
+            return assignment.withholds
+        answers, cached = assignment.registry.answers, self._cache.get(series)
+        if cached is not None and cached.answers == answers and cached.since <= t < cached.until:
+            return cached.stands
+        stands = still_covers(
+            assignment.registry, assignment.policy, series, t, assignment.recipient
+        )
+        # Quantities over a period are not cached: the basis must cover the whole period, so the
+        # answer may change between two changes of the registry.
         if series.kind not in (ValueKind.INT, ValueKind.AVG):
-            turn = next(iter(gate.registry.turns(t, t + TEN_YEARS)), t + TEN_YEARS)
-            self._known[series] = _RecipientBases(answers, t, turn, stands)
+            next_change = next(iter(assignment.registry.turns(t, t + TEN_YEARS)), t + TEN_YEARS)
+            self._cache[series] = _RecipientBases(answers, t, next_change, stands)
         return stands
 
     def kept(self, rows: Sequence[Reading]) -> list[Reading]:
-        """Those of the rows that may still be stored."""
+        """The rows that may still be stored."""
         return [row for row in rows if self.mute or self.stands(row.series, row.t)]
 
     def taken_back(self, after: int) -> tuple[int, list[Retraction]]:
-        """What the changes after one take back from this recipient, and the number of the last.
+        """The number of the registry's last change, and the retractions that this recipient is owed
+        for the changes after number `after`.
 
-        A recipient who never had a basis in a dwelling is not told what happens there.
+        A recipient that never had a basis in a dwelling learns nothing of its changes.
         """
-        gate = self._gate()
-        revision = gate.registry.revision
-        found = [one for _, taken in gate.registry.effects(after, self._closed()) for one in taken]
-        return revision, [one for one in found if self._concerns(one)]
+        assignment = self._assignment()
+        revision = assignment.registry.revision
+        retractions = [
+            retraction
+            for _, taken in assignment.registry.effects(after, self._last_closed())
+            for retraction in taken
+        ]
+        return revision, [retraction for retraction in retractions if self._concerns(retraction)]
 
-    def _concerns(self, one: Retraction) -> bool:
-        registry, recipient = self._gate().registry, self._gate().recipient
-        if one.recipient is not None or one.place[:1] != "D":
-            return one.recipient in (None, recipient)
+    def _concerns(self, retraction: Retraction) -> bool:
+        registry, recipient = self._assignment().registry, self._assignment().recipient
+        if retraction.recipient is not None or retraction.place[:1] != "D":
+            return retraction.recipient in (None, recipient)
         if any(duty.recipient == recipient for duty in registry.duties()):
             return True
         given = (consent for consent in registry.consents() if consent.recipient == recipient)
-        return any(consent.place == one.place for consent in given)
+        return any(consent.place == retraction.place for consent in given)

@@ -1,7 +1,8 @@
-"""Who stands in the sums for one recipient, month by month, on the disk before it counts.
+"""The groups of dwellings in the sums for one recipient, by month. A group is on the disk before it
+counts.
 
-A restart must not change a group within its month: what two sums of different groups differ by
-could be one dwelling's. Places only, no values.
+A restart must not change a group within its month: the difference between the sums of two groups
+could be the consumption of one dwelling. The file has ids of places and no values.
 """
 
 from __future__ import annotations
@@ -22,68 +23,70 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KEPT = 2
-"""groups of a channel: the slot that ends with a month is told after it"""
+"""groups kept of a channel: the slot that ends with a month is summed after the month"""
 
 
 def file_of(state: Path, recipient: str) -> Path:
-    """Where the groups of a recipient lie."""
+    """The file with the groups of a recipient."""
     return state / f"rest-{recipient}.json"
 
 
 class Groups:
-    """By channel; a file that is not there, or damaged, is none: a group begins anew then."""
+    """Groups by channel. With a missing or damaged file a new group begins."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._known = _recall(file)
+        self._groups = _load(file)
 
     def of(self, channel: str) -> Sequence[Group]:
         """The last groups of a channel, in order."""
-        return self._known.get(channel, [])
+        return self._groups.get(channel, [])
 
     def over(self, channel: str, start: int, end: int) -> Group | None:
-        """The group of a quantity over (start, end]; None: there is none, or there are two."""
-        return next((one for one in self.of(channel) if one.has(start, end)), None)
+        """The group for a quantity over (start, end]; None: there is none, or two groups share the
+        period.
+        """
+        return next((group for group in self.of(channel) if group.has(start, end)), None)
 
     def add(self, channel: str, group: Group) -> bool:
-        """Keep a group; whether it is on the disk, for else it does not count."""
-        return self._keep(self._known | {channel: [*self.of(channel), group][-KEPT:]}, channel)
+        """Keep a group. Return whether it is on the disk: otherwise it does not count."""
+        return self._keep(self._groups | {channel: [*self.of(channel), group][-KEPT:]}, channel)
 
     def forget(self, now: int) -> None:
         """Forget groups of months that have not begun: a wrong clock made them."""
         left = {
-            channel: [one for one in groups if one.since <= now]
-            for channel, groups in self._known.items()
+            channel: [group for group in groups if group.since <= now]
+            for channel, groups in self._groups.items()
         }
-        if left != self._known and not self._keep(left, "any channel"):
-            self._known = left  # it counts all the same; at a restart it is seen to again
+        if left != self._groups and not self._keep(left, "any channel"):
+            self._groups = left  # it counts in memory; a restart drops these groups again
 
     def _keep(self, known: dict[str, list[Group]], channel: str) -> bool:
-        said = {
-            name: [[one.since, one.until, sorted(one.members)] for one in groups]
+        document = {
+            name: [[group.since, group.until, sorted(group.members)] for group in groups]
             for name, groups in known.items()
         }
         try:
-            write(self._file, json.dumps(said).encode())
+            write(self._file, json.dumps(document).encode())
         except Refused as error:
             log.error(  # noqa: TRY400 -- no bug
-                "no sum of %s is made: %s", channel, error,
+                "no sum of %s is made, because its group cannot be saved: %s", channel, error,
                 extra=fields(LogEvent.RECORD_NOT_WRITTEN, store=self._file.name),
             )  # fmt: skip
             return False
-        self._known = known
+        self._groups = known
         return True
 
 
-def _recall(file: Path) -> dict[str, list[Group]]:
+def _load(file: Path) -> dict[str, list[Group]]:
     try:
-        said = json.loads(file.read_text(encoding="utf-8"))
+        document = json.loads(file.read_text(encoding="utf-8"))
         return {
             str(channel): [
                 Group(int(since), int(until), frozenset(map(str, members)))
                 for since, until, members in groups
             ]
-            for channel, groups in said.items()
+            for channel, groups in document.items()
         }
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

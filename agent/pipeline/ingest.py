@@ -1,4 +1,6 @@
-"""Bounded room between the readers and one spool: one append a flush interval, or 2,000 rows."""
+"""Bounded memory between the readers and one spool. Commits at each flush interval, or at 2,000
+rows.
+"""
 
 from __future__ import annotations
 
@@ -22,23 +24,23 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ROOM = 20_000
+"""rows in memory before readers must wait"""
 MOST = 2_000
-
-
+"""rows in memory that start a commit before the flush interval ends"""
 DAILY = 86_400
 KEPT = 5_000
-"""daily indexes, and changes of states, that are kept in memory until there is room; ten days of
-500 meters
+"""daily indexes and changes of states that are kept in memory while the spool has no room: ten days
+of 500 meters
 """
 
 
 def shed(rows: Iterable[Reading], most: int = KEPT) -> list[Reading]:
-    """The same slots without their values: M `shed`, runs of one series as one row each.
+    """The same slots without their values: M `shed`, and each run of one series as one row.
 
-    The first `most` indexes of a day or a month and changes of states keep their values (rule
-    M11). A row keeps its version, or the platform would hold two rows of the same slot; one
-    that had no value keeps its reason, as long as there are no more than `most` rows without one.
-    Rows of one series and version must come in the order of their slots; what is not adjacent stays
+    The first `most` daily or monthly indexes and changes of states keep their values (rule M11). A
+    row keeps its version: with another one the platform would hold two rows of the same slot. A row
+    that had no value keeps its reason while there are at most `most` rows without a value. Rows of
+    one series and version must come in the order of their slots; runs that are not adjacent stay
     apart.
     """
     left = _shed(rows, most, own_reason=True)
@@ -78,7 +80,7 @@ def _after(row: Reading) -> int:
 
 
 class Ingest:
-    """Rows and marks on their way to one spool; a row counts as accepted once `append` returned."""
+    """Rows and marks on their way to one spool. A row counts as accepted once `append` returned."""
 
     def __init__(  # noqa: PLR0913, PLR0917 -- the last ones have defaults
         self,
@@ -91,33 +93,37 @@ class Ingest:
         uplink: str = "",
     ) -> None:
         self.uplink = uplink
-        """the one that the spool behind it is of"""
+        """name of the uplink that the spool belongs to"""
         self._append, self._flush, self._room, self._most = append, flush, room, most
         self._revision, self._recheck = revision, recheck
-        """number of the registry's last change, and the rows that still may be kept after it"""
+        """`_revision`: the number of the registry's last change. `_recheck`: the rows that may
+        still be kept after it
+        """
         self._seen = revision()
         self._rows: list[Reading] = []
         self._marks: dict[MarkKey, SlotMark] = {}
         self._full, self._emptied = asyncio.Event(), asyncio.Condition()
         self._failing = False
-        """what waits could not be brought to the disk the last time: nobody waits for room"""
+        """whether the last commit failed: then nobody waits for room"""
         self._committing = asyncio.Lock()
         self.turned = monotonic()
-        """when what waited was last brought to the disk"""
+        """monotonic time of the last commit"""
         self.shed_rows = 0
         """rows whose values were dropped since the start because the spool was full"""
 
     async def put(self, rows: Sequence[Reading], marks: Mapping[MarkKey, SlotMark]) -> None:
-        """Take rows with the marks they bring about; waits while that makes more than the room.
+        """Take rows together with the marks that they cause, and wait while the memory is full.
 
-        They are taken at once, in the period of the clock in which they were made (`Timekeeper`).
+        The rows are taken at once, in the clock period in which they were made (see `Timekeeper`).
         """
         self.take(rows, marks)
         await self.room()
 
     def take(self, rows: Sequence[Reading], marks: Mapping[MarkKey, SlotMark]) -> None:
-        """Take them at once; whoever has some more waits for `room` then."""
+        """Take rows and marks at once. The caller waits for `room` before it takes more."""
         if self._failing and len(self._rows) + len(rows) > self._room:
+            # While the disk fails nobody waits for room, so that lines are still read: the memory
+            # must stay bounded by dropping values.
             waiting, self._rows = self._rows, []
             self._dropped([*waiting, *rows], {})
         else:
@@ -127,18 +133,20 @@ class Ingest:
             self._full.set()
 
     async def room(self) -> None:
-        """Wait while there is no room; not while nothing can be brought to the disk."""
+        """Wait while the memory is full, but not while commits fail."""
         if len(self._rows) > self._room:
             async with self._emptied:
                 await self._emptied.wait_for(lambda: len(self._rows) <= self._room or self._failing)
 
     @property
     def waits(self) -> bool:
-        """Whether anything is not on the disk yet."""
+        """Whether rows or marks are not on the disk yet."""
         return bool(self._rows or self._marks)
 
     async def keep(self, rows: Sequence[Reading]) -> None:
-        """Bring rows to the disk that are kept elsewhere until then. Raises SpoolFull: none is."""
+        """Store rows that are kept elsewhere until this returns. Raises SpoolFull if none of them
+        was stored.
+        """
         made = self._revision()
         await self.commit()
         async with self._committing:
@@ -147,16 +155,16 @@ class Ingest:
                 await self._append(left, {})
 
     async def closed(self, stored: Marks) -> dict[MarkKey, SlotMark]:
-        """How far slots are closed: by the marks that are `stored`, and by those that still wait
-        here with their rows.
+        """How far slots are closed: the marks that are `stored`, and those that still wait here
+        with their rows.
         """
         async with self._committing:
             return {**await stored(), **self._marks}
 
     async def serve(self) -> None:
-        """Commit every flush interval, sooner when much waits, until cancelled.
+        """Commit at every flush interval, or sooner when many rows wait, until cancelled.
 
-        Raises what a commit raises; what was to be committed waits for the next one.
+        Raises what a commit raises. The rows of a failed commit wait for the next one.
         """
         self.turned = monotonic()
         while True:
@@ -169,11 +177,11 @@ class Ingest:
             self.turned = monotonic()
 
     async def commit(self) -> None:
-        """Bring all that waits to the disk; when the spool is full, drop values and keep account.
+        """Store everything that waits. When the spool is full, drop values and count them.
 
-        Marks move only with their rows, so a slot that could not be stored is still owed: as M
-        `shed` as soon as there is room again. What fails otherwise is raised; what waited still
-        does then, and while it fails nobody waits for room.
+        Marks move only together with their rows, so a slot that could not be stored is still owed:
+        as M `shed`, once there is room again. Other errors are raised; the rows then wait on, and
+        nobody waits for room.
         """
         async with self._committing:
             self._look_again()
@@ -190,13 +198,13 @@ class Ingest:
                 await self.stalls(failing)
 
     async def stalls(self, failing: bool = True) -> None:
-        """Note whether what waits can be brought to the disk at present."""
+        """Note whether commits fail at present."""
         self._failing = failing
         async with self._emptied:
             self._emptied.notify_all()
 
     async def _store(self, rows: list[Reading], marks: dict[MarkKey, SlotMark]) -> None:
-        """Append to its end, also when cancelled: what is stored must not wait here any more."""
+        """Append to the end even when cancelled: stored rows must not be appended again."""
         storing = asyncio.ensure_future(self._append_all(rows, marks))
         cancelled: asyncio.CancelledError | None = None
         while not storing.done():
@@ -215,8 +223,8 @@ class Ingest:
             raise cancelled
 
     async def _append_all(self, rows: list[Reading], marks: dict[MarkKey, SlotMark]) -> None:
-        """Append all; `rows` loses what is stored. A row that no batch could carry is searched for,
-        and costs its own value alone.
+        """Append all rows; `rows` loses those that are stored. A row that no batch could carry is
+        found by halving, and loses its own value only.
         """
         size = len(rows)
         while True:
@@ -226,11 +234,13 @@ class Ingest:
             except ValueError as error:
                 if not piece:
                     raise
+                # Halve until the faulty row is alone.
                 if len(piece) > 1:
                     size = len(piece) // 2
                     continue
                 log.error(  # noqa: TRY400
-                    "a reading of %s cannot be stored: %s", piece[0].series.channel, error,
+                    "a reading of %s cannot be stored and is sent as missing: %s",
+                    piece[0].series.channel, error,
                     extra=fields(LogEvent.RECORD_NOT_WRITTEN, uplink=self.uplink),
                 )  # fmt: skip
                 rows[:1] = _without_value(piece[0])
@@ -242,7 +252,9 @@ class Ingest:
             size = len(rows)
 
     def _look_again(self) -> None:
-        """Let go of rows that may not be kept any more, if the registry has changed since."""
+        """Drop the rows that may no longer be kept, if the registry has changed since they were
+        made.
+        """
         if self._seen != self._revision():
             self._seen, self._rows = self._revision(), self._recheck(self._rows)
 
@@ -251,7 +263,7 @@ class Ingest:
         if lost := _values(rows) - _values(left):
             if not self.shed_rows:
                 log.error(
-                    "the spool of %s takes no more: values are dropped and counted until it does",
+                    "the spool of %s is full: values are dropped and counted until there is room",
                     self.uplink, extra=fields(LogEvent.STORE_FULL, uplink=self.uplink),
                 )  # fmt: skip
             self.shed_rows += lost
@@ -264,7 +276,7 @@ def _values(rows: Sequence[Reading]) -> int:
 
 
 def _without_value(row: Reading) -> list[Reading]:
-    """The same slot as M `agent`; none where it is without a value already."""
+    """The same slot as M `agent`; nothing if it had no value anyway."""
     if row.value is None:
         return []
     return [replace(row, value=None, quality=Quality.MISSING, why=Why.AGENT, flags="", n=None)]

@@ -1,4 +1,4 @@
-"""Intervals out of indexes: the index is truth, the difference is derived (rule M2)."""
+"""Derives intervals from indexes: the index is measured, the difference is calculated (rule M2)."""
 
 from __future__ import annotations
 
@@ -16,57 +16,60 @@ if TYPE_CHECKING:
 
 
 class _Last(NamedTuple):
-    """What is known of an index at the last slot."""
+    """The state of an index at its last slot."""
 
     slot: int
-    gone: Why | None
-    """why it is not known then"""
+    missing: Why | None
+    """why the index of that slot is not known; None: it is known"""
     good: int
-    """the last slot of which it is known"""
+    """the last slot with a known index"""
 
 
 NEVER = _Last(-1, Why.AGENT, -1)
 
 
 class Intervals:
-    """Remembers, of each index that an interval is asked of, whether its last slot was good."""
+    """Remembers, for each index from which an interval is derived, whether its last slot was
+    good.
+    """
 
     def __init__(self, zone: ZoneInfo | None) -> None:
         self._zone = zone
         self._last: dict[tuple[MarkKey, str], _Last] = {}
 
     def derive(self, points: Sequence[Point], slot: int, samples: Sequence[Sample]) -> list[Sample]:
-        """One sample for each derived point of this slot: a difference, or why there is none.
+        """One sample for each derived point of this slot: a difference, or the reason why there is
+        none.
 
-        It is calculated only from two good indexes in slots that follow each other; over a gap the
-        indexes themselves say what flowed, and nothing is split by guessing.
+        A difference needs two good indexes in consecutive slots. Over a gap only the indexes state
+        the consumption; nothing is split by guessing.
         """
         return [self._interval(point, slot, index) for point, index in _pairs(points, samples)]
 
     def late(self, points: Sequence[Point], slot: int, samples: Sequence[Sample]) -> list[Sample]:
-        """The differences up to the last slot that its indexes, which came late, make known; the
-        slot after it is reckoned with them (rule M2).
+        """The differences up to the last slot whose indexes came late. The next slot is then
+        calculated with these indexes (rule M2).
         """
-        found = []
+        differences = []
         for point, index in _pairs(points, samples):
             before = self._last.get(_key(point), NEVER)
-            if index.why is None and before.slot == slot and before.gone is not None:
-                self._last[_key(point)] = before._replace(slot=before.good, gone=None)
-                found.append(self._interval(point, slot, index))
-        return [one for one in found if one.why is None]
+            if index.why is None and before.slot == slot and before.missing is not None:
+                self._last[_key(point)] = before._replace(slot=before.good, missing=None)
+                differences.append(self._interval(point, slot, index))
+        return [sample for sample in differences if sample.why is None]
 
     def _interval(self, point: Point, slot: int, index: Sample) -> Sample:
         before = self._last.get(_key(point), NEVER)
         good = index.why is None and index.quality in (Quality.MEASURED, Quality.RAW)
-        known, gone = (slot, None) if good else (before.good, index.why or Why.BAD)
-        self._last[_key(point)] = _Last(slot, gone, known)
+        known, missing = (slot, None) if good else (before.good, index.why or Why.BAD)
+        self._last[_key(point)] = _Last(slot, missing, known)
         blank = replace(index, point=point, value=None, delta=None, flags=())
-        if gone is not None:
-            return replace(blank, why=gone)
+        if missing is not None:
+            return replace(blank, why=missing)
         follows = before.slot >= 0 and following(before.slot, point.every, self._zone) == slot
-        if index.delta is None or before.gone is not None or not follows:
+        if index.delta is None or before.missing is not None or not follows:
             why = Why.BUSY if index.delta is not None else Why.BAD
-            return replace(blank, why=before.gone or why)
+            return replace(blank, why=before.missing or why)
         flags = tuple(flag for flag in index.flags if flag == Flag.ROLLED)
         return replace(blank, value=index.delta, quality=Quality.CALCULATED, flags=flags)
 

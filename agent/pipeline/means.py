@@ -1,7 +1,7 @@
-"""Means over a step of what is read more often than that: kind AVG (rule M16). Pure.
+"""Means over a step of values that are read more often (kind AVG, rule M16). Pure.
 
-A mean speaks for its whole step only if nearly all of it was read; else it is missing, for the
-reason for which most of the reads are.
+A mean counts for its whole step only if nearly all reads of the step were good. Otherwise it is
+missing, for the most frequent reason among the reads.
 """
 
 from __future__ import annotations
@@ -21,50 +21,50 @@ if TYPE_CHECKING:
     from agent.model import Point
 
 LEAST = Decimal("0.8")
-"""of the reads of a step that must have brought a good value"""
+"""share of the reads of a step that must be good"""
 GOOD = (Quality.MEASURED, Quality.RAW)
 EXACT = Context(prec=80)
 
 
 class Means:
-    """Remembers, of each value that a mean is asked of, what the slots of the longest one said."""
+    """Remembers, for each source of a mean, the values of the longest step that uses it."""
 
     def __init__(self, zone: ZoneInfo | None) -> None:
         self._zone = zone
-        self._said: dict[tuple[str, str], dict[int, Decimal | Why]] = {}
+        self._values_of: dict[tuple[str, str], dict[int, Decimal | Why]] = {}
         self._every: dict[tuple[str, str], int] = {}
 
     def note(self, means: Sequence[Point], slot: int, samples: Sequence[Sample]) -> None:
-        """Remember what was read for a slot, where it is the source of one of a device's means."""
+        """Remember the values of a slot from which one of these means is calculated."""
         for sample in samples:
             steps = [mean.every for mean in means if mean.of == sample.point.name]
             if steps:
                 self._remember(sample, slot, max(steps))
 
     def derive(self, means: Sequence[Point], slot: int) -> list[Sample]:
-        """One sample for each of these means, whose step ends at `slot`."""
+        """One sample for each of these means whose step ends at `slot`."""
         return [self._mean(point, slot) for point in means]
 
     def _remember(self, sample: Sample, slot: int, longest: int) -> None:
         key = (sample.point.device, sample.point.name)
-        said = self._said.setdefault(key, {})
-        said[slot] = _value(sample)
+        values = self._values_of.setdefault(key, {})
+        values[slot] = _value(sample)
         self._every[key] = sample.point.every
-        for old in [one for one in said if one <= slot - 2 * longest]:
-            del said[old]
+        for old_slot in [slot_ for slot_ in values if slot_ <= slot - 2 * longest]:
+            del values[old_slot]
 
     def _mean(self, point: Point, slot: int) -> Sample:
         key, since = (point.device, point.of), slot_before(slot, point.every, self._zone)
-        said = [one for at, one in self._said.get(key, {}).items() if since < at <= slot]
-        values = [one for one in said if isinstance(one, Decimal)]
+        values = [value for at, value in self._values_of.get(key, {}).items() if since < at <= slot]
+        good = [value for value in values if isinstance(value, Decimal)]
         wanted = (slot - since) // self._every.get(key, point.every)
-        if not values or len(values) < LEAST * wanted:
-            return Sample(point, float(slot), why=_why(said, wanted))
-        return Sample(point, float(slot), _rounded(values), quality=Quality.CALCULATED)
+        if not good or len(good) < LEAST * wanted:
+            return Sample(point, float(slot), why=_why(values, wanted))
+        return Sample(point, float(slot), _rounded(good), quality=Quality.CALCULATED)
 
 
 def _value(sample: Sample) -> Decimal | Why:
-    """In the channel's unit; a suspect one counts for nothing."""
+    """The value in the channel's unit; a suspect value counts as bad."""
     if sample.why is not None:
         return sample.why
     if not isinstance(sample.value, Decimal) or sample.quality not in GOOD:
@@ -72,15 +72,17 @@ def _value(sample: Sample) -> Decimal | Why:
     return EXACT.multiply(sample.value, multiplier(sample.point))
 
 
-def _why(said: Sequence[Decimal | Why], wanted: int) -> Why:
-    """The reason of most of the reads that are missing; those nobody made are ours."""
-    reasons = Counter(one for one in said if isinstance(one, Why))
-    reasons[Why.AGENT] += wanted - len(said)
+def _why(values: Sequence[Decimal | Why], wanted: int) -> Why:
+    """The most frequent reason among the missing reads; a read that was never made counts as
+    `agent`.
+    """
+    reasons = Counter(value for value in values if isinstance(value, Why))
+    reasons[Why.AGENT] += wanted - len(values)
     return reasons.most_common(1)[0][0]
 
 
 def _rounded(values: Sequence[Decimal]) -> Decimal:
-    """With one digit more than the finest value has."""
+    """The mean, with one digit more than the finest value has."""
     total, finest = Decimal(0), 0
     for value in values:
         total = EXACT.add(total, value)

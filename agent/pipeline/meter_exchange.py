@@ -1,5 +1,5 @@
-"""Another meter measures since the reading before: told on the index, reckoned with in what flowed
-(rule M7).
+"""Exchanges of meters: the first index after an exchange is flagged, and consumption across it is
+calculated from both meters (rule M7).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class Exchanges:
-    """Remembers the last two good indexes of each place, channel and step, as its meters showed
+    """Remembers the last two good indexes of each place, channel and step, as the meters showed
     them.
     """
 
     def __init__(self) -> None:
-        self._two: dict[Key, tuple[ShownIndex | None, ShownIndex]] = {}
+        self._last_two: dict[Key, tuple[ShownIndex | None, ShownIndex]] = {}
 
     def first_after(
         self,
@@ -35,40 +35,40 @@ class Exchanges:
         slot: int,
         shown: Decimal,
     ) -> bool:
-        """Note an index; whether another meter showed the one before.
+        """Note an index. Return whether another meter showed the one before.
 
-        Of what was before a restart only the slot before is known.
+        After a restart only the slot before is compared.
         """
         key = (place, str(point.channel), point.every)
-        _, last = self._two.get(key, (None, None))
+        _, last = self._last_two.get(key, (None, None))
         if last is not None and last.t >= slot:
-            return False  # a late one: what follows it has been told already
-        self._two[key] = (last, ShownIndex(slot, shown))
+            return False  # a late index: the exchange was flagged with a later one already
+        self._last_two[key] = (last, ShownIndex(slot, shown))
         since = slot - point.every if last is None else last.t
         return len(meters_between(meters, key[1], since, slot)) > 1
 
     def flowed(
         self, meters: Sequence[Installation], place: str, point: Point, since: int, slot: int
     ) -> tuple[Decimal, str, tuple[str, ...]] | None:
-        """What flowed in the step from one slot to the next, with its quality and, where meters
-        were exchanged in it, its flag; None unless what it takes to know it is known.
+        """The consumption in the step between two consecutive slots, its quality, and a flag if
+        meters were exchanged in it. None if not all of the indexes that this needs are known.
         """
-        last, now = self._two.get((place, str(point.channel), point.every), (None, None))
+        last, now = self._last_two.get((place, str(point.channel), point.every), (None, None))
         before = last or Forgotten(since)
         if now is None or (before.t, now.t) != (since, slot):
             return None
-        found = flow(meters, str(point.channel), before, now)
-        if found is None:
+        consumption = flow(meters, str(point.channel), before, now)
+        if consumption is None:
             return None
-        quality = Quality.ESTIMATED if found.estimated else Quality.CALCULATED
-        return found.quantity, quality, (Flag.EXCHANGED,) if found.exchanged else ()
+        quality = Quality.ESTIMATED if consumption.estimated else Quality.CALCULATED
+        return consumption.quantity, quality, (Flag.EXCHANGED,) if consumption.exchanged else ()
 
     def forgotten(
         self, meters: Sequence[Installation], place: str, point: Point, since: int, slot: int
     ) -> bool:
-        """Whether meters were exchanged in the step, and a restart since then has forgotten what
-        the old one showed at its beginning.
+        """Whether meters were exchanged in the step, and a restart since then has lost the index of
+        the old meter at the beginning of the step.
         """
-        last, now = self._two.get((place, str(point.channel), point.every), (None, None))
+        last, now = self._last_two.get((place, str(point.channel), point.every), (None, None))
         exchanged = len(meters_between(meters, str(point.channel), since, slot)) > 1
         return last is None and now is not None and now.t == slot and exchanged

@@ -1,4 +1,6 @@
-"""How far a meter's clock is off: its monthly and due-date values are of its own midnight. Pure."""
+"""The error of a meter's own clock: its monthly and due-date values refer to its own midnight.
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -9,30 +11,30 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
 NOTABLE = 300
-"""seconds: meters tell whole minutes, and an answer takes its time"""
+"""seconds: meters report whole minutes, and an answer takes time"""
 
 
-def drift(said: str, at: float, zone: ZoneInfo) -> int:
-    """Seconds by which a meter is ahead of the building's time; less than 0: behind.
+def drift(clock_text: str, at: float, zone: ZoneInfo) -> int:
+    """Seconds by which a meter's clock is ahead of the building's time; negative: behind.
 
-    `said` is in ISO 8601 without zone. Many meters know no summer time: whichever of the two is
-    nearer is taken for theirs.
+    `clock_text`: the meter's time in ISO 8601, without zone. `at`: when it was read, seconds since
+    1970. Many meters have no summer time, so the nearer of the two times counts.
     """
-    told = dt.datetime.fromisoformat(said)
+    shown = dt.datetime.fromisoformat(clock_text)
     here = dt.datetime.fromtimestamp(at, zone)
     summer = here.dst() or dt.timedelta()
     civil = here.replace(tzinfo=None)
-    offs = (told - civil, told - (civil - summer))
+    offs = (shown - civil, shown - (civil - summer))
     return round(min(offs, key=abs).total_seconds())
 
 
 def wrong(seconds: int) -> bool:
-    """Whether what the meter dates by itself must be doubted."""
+    """Whether the times that the meter itself records are unreliable."""
     return abs(seconds) >= NOTABLE
 
 
-def words(seconds: int) -> str:
-    """For people; empty where it is not worth a word."""
+def describe(seconds: int) -> str:
+    """The error in words for people; empty if it is too small to mention."""
     if not wrong(seconds):
         return ""
     minutes = abs(seconds) // 60

@@ -1,8 +1,9 @@
-"""What the meters of dwellings showed at midnight, kept 62 days for a duty, for nobody else.
+"""Indexes of dwellings at midnight, kept 62 days for duties and for no other purpose.
 
-A change of occupant is often told after its midnight; the manager is then still owed the index of
-it, and the month ends since of those who moved in. A register leaves for that alone, as a late
-version; what no duty names any more is destroyed (rule P10).
+A change of occupants is often reported after the midnight on which it took place. The manager is
+then owed the index of that midnight, and the later month ends of the new occupants. An index leaves
+for such a duty only, as a late version; an index that no duty names any more is destroyed (rule
+P10).
 """
 
 from __future__ import annotations
@@ -29,24 +30,24 @@ if TYPE_CHECKING:
     from agent.registry.registry import Registry
 
 KEPT_AT_MOST = 1_000
-"""indexes of one dwelling in memory while they cannot be brought to the disk: the latest"""
+"""indexes of one dwelling kept in memory while the store fails: the latest"""
 QUARTER = 900
-"""seconds: midnight is a multiple of it in every zone"""
+"""seconds: midnight is a multiple of it in every time zone"""
 
 
 class MidnightReadings:
-    """The way onto a shelf of their own, and from there to the manager."""
+    """Puts midnight indexes into a store of their own, and releases them to the manager."""
 
-    def __init__(self, registry: Registry, shelf: UnassignedStore, thread: OneThread) -> None:
+    def __init__(self, registry: Registry, store: UnassignedStore, thread: OneThread) -> None:
         self._registry = registry
-        self.shelf, self.thread = shelf, thread
-        """others, where it was closed and opened anew"""
+        self.store, self.thread = store, thread
+        """replaced when the store is opened again"""
         self._held: dict[str, list[UnassignedValue]] = {}
-        """by dwelling: on the shelf each has a key of its own"""
+        """by dwelling: each dwelling has its own key in the store"""
         self.asked = -1
-        """the registry's change after which it was last asked which of them are owed"""
+        """the registry's change after which `tend` last checked all values"""
         self.full = False
-        """what waits in memory could not be brought to the disk the last time"""
+        """whether the last write to the store failed"""
 
     def note(
         self,
@@ -55,8 +56,8 @@ class MidnightReadings:
         serial: str | None,
         accounts: Sequence[SlotAccount],
     ) -> None:
-        """Keep the indexes of a midnight among these that a duty may come to need, and that no
-        recipient gets already.
+        """Keep the midnight indexes that a duty may come to need and that no recipient gets
+        already.
         """
         if slot % QUARTER or not any(is_slot(slot, DAY, ledger.zone) for ledger, _ in accounts):
             return
@@ -66,18 +67,18 @@ class MidnightReadings:
                 continue
             if (place := self._for_a_duty(point, serial, slot)) is None:
                 continue
-            if any(ledger.gate.boundary(point, serial, slot) for ledger, _ in accounts):
+            if any(ledger.assignment.boundary(point, serial, slot) for ledger, _ in accounts):
                 continue
-            said = (str(sample.value), sample.at, sample.quality, sample.flags)
-            one = UnassignedValue(point.device, point.name, point.every, slot, serial, *said)
-            self._held.setdefault(place, []).append(one)
+            content = (str(sample.value), sample.at, sample.quality, sample.flags)
+            value = UnassignedValue(point.device, point.name, point.every, slot, serial, *content)
+            self._held.setdefault(place, []).append(value)
 
     async def commit(self) -> None:
-        """Bring what is held in memory onto the shelf; where that fails it stays in memory."""
+        """Write the values held in memory to the store; if that fails they stay in memory."""
         held, self._held, self.full = self._held, {}, False
         try:
             if held:
-                await self.thread.run(self.shelf.add_each, held)
+                await self.thread.run(self.store.add_each, held)
         except Exception:
             for place, values in held.items():
                 self._held[place] = [*values, *self._held.get(place, ())][-KEPT_AT_MOST:]
@@ -85,76 +86,85 @@ class MidnightReadings:
             raise
 
     async def of(self, place: str, point_of: PointOf) -> list[tuple[UnassignedValue, Point]]:
-        """The indexes that are kept of a dwelling (by id), the oldest first."""
+        """The indexes kept of a dwelling (by id), the oldest first."""
         await self.commit()
-        found = []
-        for _, values in await self.thread.run(lambda: list(self.shelf.each())):
-            for one in values:
-                point = point_of(one.device, one.point)
+        values_kept = []
+        for _, values in await self.thread.run(lambda: list(self.store.each())):
+            for value in values:
+                point = point_of(value.device, value.point)
                 if point is None or point.channel is None:
                     continue
-                whose = self._registry.whose(point.device, one.serial, point.channel, one.slot)
+                whose = self._registry.whose(point.device, value.serial, point.channel, value.slot)
                 if not isinstance(whose, Unknown) and whose.place == place:
-                    found.append((one, point))
-        return sorted(found, key=lambda held: held[0].slot)
+                    values_kept.append((value, point))
+        return sorted(values_kept, key=lambda held: held[0].slot)
 
     async def tend(self, now: float, accounts: Sequence[SlotAccount], point_of: PointOf) -> int:
-        """Give what has become owed since the registry's last change, destroy what is too old or
-        of no duty; how many left the shelf. Raises SpoolFull where a spool has no room: what it did
-        not take stays on the shelf.
+        """Release the indexes that became owed since the registry's last change. Destroy those that
+        are too old or serve no duty. Return how many left the store.
+
+        Raises SpoolFull where a spool has no room: the values that it did not take stay in the
+        store.
         """
         await self.commit()
-        gone = await self.thread.run(self.shelf.expire, int(now - LONGEST_KEPT))
+        gone = await self.thread.run(self.store.expire, int(now - LONGEST_KEPT))
         asked = self._registry.revision
         if self.asked != asked:
-            for no, values in await self.thread.run(lambda: list(self.shelf.each())):
-                left = await self._give(values, now, accounts, point_of)
+            for no, values in await self.thread.run(lambda: list(self.store.each())):
+                left = await self._deliver(values, now, accounts, point_of)
                 stay = sum(map(len, left.values()))
                 if stay < len(values):
                     gone += len(values) - stay
-                    await self.thread.run(self.shelf.put_back, no, left)
+                    await self.thread.run(self.store.put_back, no, left)
             self.asked = asked
         return gone
 
-    async def _give(
+    async def _deliver(
         self,
         values: list[UnassignedValue],
         now: float,
         accounts: Sequence[SlotAccount],
         point_of: PointOf,
     ) -> dict[str, list[UnassignedValue]]:
-        """Those of a lot that stay on the shelf, by dwelling."""
+        """Send the values of one entry that are owed. Return those that stay in the store, by
+        dwelling.
+        """
         left: dict[str, list[UnassignedValue]] = {}
-        given: list[list[Reading]] = [[] for _ in accounts]
-        for one in values:
-            point = point_of(one.device, one.point)
+        rows_of: list[list[Reading]] = [[] for _ in accounts]
+        for value in values:
+            point = point_of(value.device, value.point)
             if point is None:
                 continue
-            if (place := self._for_a_duty(point, one.serial, one.slot)) is None:
+            if (place := self._for_a_duty(point, value.serial, value.slot)) is None:
                 continue
             owed = False
-            for (ledger, _), found in zip(accounts, given, strict=True):
-                # made after the change that asks for it, which may have taken the same slot back
-                rows = ledger.registers(one.slot, _sample(one, point), one.serial, int(now) + 1)
-                found.extend(rows)
+            for (ledger, _), rows_made in zip(accounts, rows_of, strict=True):
+                # One second later than now: the change that asks for this index may have retracted
+                # the same slot, and only a higher version counts after that.
+                rows = ledger.midnight_rows(
+                    value.slot, _sample(value, point), value.serial, int(now) + 1
+                )
+                rows_made.extend(rows)
                 owed |= bool(rows)
             if not owed:
-                left.setdefault(place, []).append(one)
-        for (_, intake), found in zip(accounts, given, strict=True):
-            if found:
-                await intake.keep(found)  # or it stays here; a kill in between says it twice
+                left.setdefault(place, []).append(value)
+        for (_, ingest), rows_made in zip(accounts, rows_of, strict=True):
+            if rows_made:
+                # An error leaves the values in the store. A kill before they are removed there
+                # sends them again, as another version.
+                await ingest.keep(rows_made)
         return left
 
     def _for_a_duty(self, point: Point, serial: str | None, slot: int) -> str | None:
-        """The dwelling for which a duty may need this; None: for none."""
+        """The dwelling for which a duty may need this index; None: no duty does."""
         if point.channel is None or point.place is not None:
             return None
-        found = self._registry.whose(point.device, serial, point.channel, slot)
-        if isinstance(found, Unknown):
+        installation = self._registry.whose(point.device, serial, point.channel, slot)
+        if isinstance(installation, Unknown):
             return None
-        kept = register_kept(self._registry, found.place, channels()[point.channel], slot)
-        return found.place if kept else None
+        kept = register_kept(self._registry, installation.place, channels()[point.channel], slot)
+        return installation.place if kept else None
 
 
-def _sample(one: UnassignedValue, point: Point) -> Sample:
-    return Sample(point, one.at, Decimal(one.value), quality=one.quality, flags=one.flags)
+def _sample(value: UnassignedValue, point: Point) -> Sample:
+    return Sample(point, value.at, Decimal(value.value), quality=value.quality, flags=value.flags)

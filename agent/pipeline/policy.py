@@ -1,6 +1,6 @@
-"""MDP-1 in words: what is done about missing, late and implausible values, for those who ask.
+"""The text of policy MDP-1: how gardien treats missing, late and implausible values.
 
-What stands here is what the code of this version does; docs/policy.md is made of it.
+The text describes what the code of this version does; docs/policy.md is generated from it.
 """
 
 from __future__ import annotations
@@ -126,5 +126,5 @@ La version figure dans chaque lot (`policy`). C'est un engagement sur chaque pas
     des quatre cinquièmes du groupe, n'a pas de somme (W `few`, là où ces lignes sont voulues).
 """
 
-WORDS = {"en": ENGLISH, "fr": FRENCH}
+TEXTS = {"en": ENGLISH, "fr": FRENCH}
 """the policy by language"""

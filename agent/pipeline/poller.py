@@ -1,4 +1,6 @@
-"""One link's readings: the device that is due, its rest when it is silent, and its slots closed."""
+"""Reads the devices of one link when they are due, lets silent ones rest, and closes their
+slots.
+"""
 
 from __future__ import annotations
 
@@ -38,14 +40,14 @@ if TYPE_CHECKING:
     from agent.pipeline.unassigned import UnassignedReadings
 
 LOOK = 1.0
-"""seconds between two looks at the clock while nothing is due"""
+"""seconds between two checks while nothing is due"""
 
 
 class Poller:
-    """Reads the devices of one link by the timetable and closes their slots in every account.
+    """Reads the devices of one link by the timetable, and closes their slots in every account.
 
-    While the clock is not to be believed it reads by monotonic time, and dates what it has read
-    once the clock is proved right.
+    While the clock is not trusted it reads by monotonic time, and dates the reads once the clock is
+    trusted.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 -- what it works with
@@ -56,40 +58,40 @@ class Poller:
         clock: Clock,
         identified: Identified,
         zone: ZoneInfo | None = None,
-        unclaimed: UnassignedReadings | None = None,
-        registers: MidnightReadings | None = None,
-        indexes: ReadingCache | None = None,
+        unassigned: UnassignedReadings | None = None,
+        midnight_readings: MidnightReadings | None = None,
+        reading_cache: ReadingCache | None = None,
         faults: Faults | None = None,
     ) -> None:
         self._faults = faults or Faults()
-        """what does not work because of unexpected errors"""
-        self.unclaimed, self.registers = unclaimed, registers
-        """what is kept of readings that leave for nobody yet"""
-        self._indexes = indexes
-        """what sums over dwellings are made of"""
+        """components that do not work because of unexpected errors"""
+        self.unassigned, self.midnight_readings = unassigned, midnight_readings
+        """readings that no recipient gets at present"""
+        self._reading_cache = reading_cache
+        """the source of sums over dwellings"""
         self.link, self.accounts, self.clock, self.zone = link, accounts, clock, zone
         self.devices = {device.name: device for device in devices}
-        self._judge, self._intervals, self._means = Validation(), Intervals(zone), Means(zone)
-        self._asking = DeviceReader(link, clock, identified, self._begin_anew, zone, self._faults)
+        self._validation, self._intervals, self._means = Validation(), Intervals(zone), Means(zone)
+        self._reader = DeviceReader(link, clock, identified, self._forget_meter, zone, self._faults)
         self._closed: dict[MarkKey, int | None] = {
             key: self._last_closed(key) for device in devices for key in sorted(device.keys)
         }
         self.undated = UndatedReadings()
-        self._aside: dict[MarkKey, int | None] = dict.fromkeys(self._closed)
+        self._closed_undated: dict[MarkKey, int | None] = dict.fromkeys(self._closed)
         self._began = clock.steady()
         self._resumed = clock.dates
-        """the slots that went by before our start are accounted for"""
+        """whether the slots before our start have been closed"""
         self.turned = self.clock.steady()
-        """when it last came round: it does so at every look, and with each device"""
+        """monotonic time of the last pass: at each check, and at each device"""
         self._finished = False
         self._steps = len(clock.steps)
         self._blank: dict[MarkKey, int] = {}
-        """slots after this one were closed as M `clock`: what was read for them is a late value"""
+        """slots after this one were closed as M `clock`: their values come late"""
         self._stepped: set[MarkKey] = set()
         self._failed: set[MarkKey] = set()
-        """whose last slot was not closed, because of an unexpected error"""
+        """keys whose last slot was not closed because of an unexpected error"""
         self._owed: dict[MarkKey, tuple[int, float]] = {}
-        """slots closed for want of an answer, and when to ask for them again (monotonic)"""
+        """slots closed without an answer, and the monotonic time of the next attempt"""
         self._busy: set[str] = set()
         """devices that are being read"""
         self._dating = asyncio.Lock()
@@ -102,35 +104,39 @@ class Poller:
         return [mark.slot for mark in marks if mark is not None]
 
     async def run(self) -> None:
-        """Read and close, for ever, once the line has been tried; as many devices at once as the
+        """Read and close for ever, once the line was tried. Reads as many devices at once as the
         line allows.
         """
         await self.link.tried()
-        hands = min(self.link.at_once, len({name for name, _ in self._closed}))
-        if hands <= 1:
+        workers = min(self.link.at_once, len({name for name, _ in self._closed}))
+        if workers <= 1:
             await self._work()
             return
-        await together(*(self._work() for _ in range(hands)))
+        await together(*(self._work() for _ in range(workers)))
 
     async def _work(self) -> None:
         while self._closed and not self._finished:
             self.turned = self.clock.steady()
             dated = self.clock.dates
             if dated:
+                # Several workers run here: only one may date the reads, or their slots close out of
+                # order.
                 async with self._dating:
                     await self._date_all()
             now = self.clock.now() if dated else self.clock.steady()
             chosen = self._choose(now, dated=dated)
             if isinstance(chosen, float):
-                if not (dated and (await self._ask_again(now) or await self._recall())):
+                if not (dated and (await self._ask_again(now) or await self._backfill_history())):
                     await asyncio.sleep(min(max(0.0, chosen - now), LOOK))
                 continue
             (name, slots), period = chosen, len(self.clock.steps)
-            with self._hold(name), self._answering(name):
+            with self._reserve(name), self._noting_errors(name):
                 try:
                     await self._read(self.devices[name], slots, dated=dated)
                 except Exception:
-                    stands = period == len(self.clock.steps)  # or the slots are of another time
+                    stands = period == len(
+                        self.clock.steps
+                    )  # else the slots belong to another time
                     self._pass_over(name, slots, dated=dated and stands)
                     raise
         while not self._finished:
@@ -139,17 +145,17 @@ class Poller:
 
     async def _read(self, device: Device, slots: Mapping[int, int], *, dated: bool) -> None:
         points, period = device.due(slots), len(self.clock.steps)
-        samples = await self._asking.ask(device, points) if points else []
-        for step, slot in sorted(slots.items()):  # a mean is made of what the finer steps say
-            # slots are of the clock by which they were chosen, as long as it was not moved
+        samples = await self._reader.read(device, points) if points else []
+        for step, slot in sorted(slots.items()):  # finer steps first: means are made of them
+            # The slots are valid only for the clock by which they were chosen.
             if dated and self.clock.dates and len(self.clock.steps) == period:
                 await self._close(device, step, slot, samples)
             else:
-                self._set_aside(device, (step,), samples)
+                self._keep_undated(device, (step,), samples)
 
     @contextmanager
-    def _hold(self, name: str) -> Iterator[None]:
-        """Keep a device to ourselves: its slots close in order."""
+    def _reserve(self, name: str) -> Iterator[None]:
+        """Reserve a device, so that its slots close in order."""
         self._busy.add(name)
         try:
             yield
@@ -157,8 +163,8 @@ class Poller:
             self._busy.discard(name)
 
     @contextmanager
-    def _answering(self, name: str) -> Iterator[None]:
-        """An unexpected error with one device is noted, and the others go on."""
+    def _noting_errors(self, name: str) -> Iterator[None]:
+        """Note an unexpected error with one device; the other devices are not affected."""
         component = f"poll {self.link.name}"
         try:
             yield
@@ -169,19 +175,21 @@ class Poller:
                 self._faults.over(component, name)
 
     def _pass_over(self, name: str, slots: Mapping[int, int], *, dated: bool) -> None:
-        """Go on behind slots that could not be closed: they are owed, as M `agent`."""
-        of = self._closed if dated else self._aside
+        """Skip slots that could not be closed; they are still owed, as M `agent`."""
+        closed = self._closed if dated else self._closed_undated
         for step, slot in slots.items():
-            of[name, step] = slot if dated else running_slot(step, self.clock.steady())
+            closed[name, step] = slot if dated else running_slot(step, self.clock.steady())
             self._failed.add((name, step))
 
     def finish(self) -> None:
-        """Let `run` return after the read under way."""
+        """Let `run` return after the current read."""
         self._finished = True
 
     def go_on_from(self, before: Poller) -> None:
-        """Take over what an earlier poller of this line had not finished, of devices that stay."""
-        self._judge, self._intervals = before._judge, before._intervals
+        """Take over the unfinished work of an earlier poller of this line, for devices that
+        stay.
+        """
+        self._validation, self._intervals = before._validation, before._intervals
         self._means = before._means
         self._began, self._resumed = before._began, before._resumed
         for read in before.undated.take():
@@ -189,13 +197,13 @@ class Poller:
                 self.undated.add(read)
         stays = self._closed.keys()
         self._owed.update({k: v for k, v in before._owed.items() if k in stays})
-        self._aside.update({k: v for k, v in before._aside.items() if k in stays})
+        self._closed_undated.update({k: v for k, v in before._closed_undated.items() if k in stays})
         self._blank.update({k: v for k, v in before._blank.items() if k in stays})
         self._stepped |= before._stepped & stays
         self._failed |= before._failed & stays
 
     def _choose(self, now: float, *, dated: bool) -> tuple[str, dict[int, int]] | float:
-        closed = self._closed if dated else self._aside
+        closed = self._closed if dated else self._closed_undated
         free = {key: slot for key, slot in closed.items() if key[0] not in self._busy}
         zone = self.zone if dated else None
         suspects = bool(self.link.disturbed.suspects)
@@ -208,29 +216,31 @@ class Poller:
         return min(chosen, alone) if isinstance(alone, float) else alone
 
     def _disturbs(self, name: str) -> bool:
-        """Whether a device is asked after all others now: it disturbs the line, and does not rest
-        (its slots cost the line nothing then).
+        """Whether a device is read after all others because it disturbs the line. A resting device
+        is not: its slots cost the line nothing.
         """
         device = self.devices[name]
         rests = self.clock.steady() < device.rests_until
         return not rests and self.link.disturbs(device.points[0].address)
 
-    def _begin_anew(self, device: str) -> None:
-        """Another meter stands there: its values are compared with nothing before."""
-        self._judge.forget(device)
+    def _forget_meter(self, device: str) -> None:
+        """Another meter is installed: its values must not be compared with earlier ones."""
+        self._validation.forget(device)
 
-    def _weighed(self, sample: Sample) -> Sample:
-        """Judged when its slot is known: what is never recorded must not be compared with."""
+    def _validated(self, sample: Sample) -> Sample:
+        """The sample with its quality and flags. Called when the slot is known: a value that is
+        never recorded must not be compared with later ones.
+        """
         if sample.why is not None or not isinstance(sample.value, Decimal):
             return sample
         if sample.point.channel is None:
             return sample
         at = self.clock.steady() - (self.clock.now() - sample.at)
         value = sample.value * multiplier(sample.point)
-        verdict = self._judge.weigh(sample.point, value, at)
+        verdict = self._validation.check(sample.point, value, at)
         off = self.devices[sample.point.device].clock_wrong
-        said = (*verdict.flags, Flag.CLOCK) if off else verdict.flags
-        return replace(sample, quality=verdict.quality, flags=said, delta=verdict.delta)
+        flags = (*verdict.flags, Flag.CLOCK) if off else verdict.flags
+        return replace(sample, quality=verdict.quality, flags=flags, delta=verdict.delta)
 
     async def _close(self, device: Device, step: int, slot: int, samples: Sequence[Sample]) -> None:
         self._watch_for_steps()
@@ -243,7 +253,7 @@ class Poller:
         await self._close_in_all(key, slot, mine, device.serial, skipped)
 
     def _why_skipped(self, key: MarkKey) -> Why:
-        """Why slots before the one that is closed now have not been."""
+        """Why the slots before the one that closes now were not closed."""
         why = Why.AGENT if key in self._failed else Why.BUSY
         why = Why.CLOCK if key in self._stepped else why
         self._stepped.discard(key)
@@ -259,42 +269,46 @@ class Poller:
         skipped: Why,
         made: int | None = None,
     ) -> None:
-        """Close a slot in every account at once, by one clock; then wait for room, if need be."""
+        """Close a slot in every account by the same clock; then wait for room."""
         for account in self.accounts:
             change = partial(account.ledger.close, key, slot, samples, serial, skipped, made)
             if not account.take(key, change, self._faults):
                 self._failed.add(key)
-        await self._room()
+        await self._wait_for_room()
 
-    async def _room(self) -> None:
-        await asyncio.gather(*(account.intake.room() for account in self.accounts))
+    async def _wait_for_room(self) -> None:
+        await asyncio.gather(*(account.ingest.room() for account in self.accounts))
 
     def _note(self, slot: int, samples: Sequence[Sample], serial: str | None) -> None:
-        """Keep what leaves for nobody now, and may later or in a sum."""
-        if self.unclaimed is not None:
-            self.unclaimed.note(slot, samples, serial)
-        if self.registers is not None:
-            self.registers.note(slot, samples, serial, self.accounts)
-        if self._indexes is not None:
-            self._indexes.note(slot, samples, serial)
+        """Keep values that no recipient gets now, but may get later or in a sum."""
+        if self.unassigned is not None:
+            self.unassigned.note(slot, samples, serial)
+        if self.midnight_readings is not None:
+            self.midnight_readings.note(slot, samples, serial, self.accounts)
+        if self._reading_cache is not None:
+            self._reading_cache.note(slot, samples, serial)
 
     def _of_the_step(
         self, device: Device, step: int, slot: int, samples: Sequence[Sample]
     ) -> list[Sample]:
-        mine = [self._weighed(sample) for sample in samples if sample.point.every == step]
+        mine = [self._validated(sample) for sample in samples if sample.point.every == step]
         self._means.note(device.means(), slot, mine)
         flows = self._intervals.derive(device.flows(step), slot, mine)
         return mine + flows + self._means.derive(device.means(step), slot)
 
     def _owe(self, key: MarkKey, slot: int, samples: Sequence[Sample]) -> None:
-        """A slot without an answer is asked for again while it runs, where there is time for it."""
+        """Plan another attempt for a slot without an answer, if there is time while the slot
+        runs.
+        """
         self._owed.pop(key, None)
         gone = (s.why in (Why.SILENT, Why.LINK) for s in samples if not s.point.derived)
         if key[1] > 2 * device_read.REST and any(gone):
             self._owed[key] = slot, self.clock.steady() + device_read.REST
 
     async def _ask_again(self, now: float) -> bool:
-        """Ask one device for what it owes; its values come late, as new versions (rule M14)."""
+        """Read one device again for an open slot; its values come late, as new versions (rule
+        M14).
+        """
         steady = self.clock.steady()
         for key, (slot, when) in list(self._owed.items()):
             device, step = self.devices[key[0]], key[1]
@@ -303,12 +317,13 @@ class Poller:
             elif device.name in self._busy:
                 continue
             elif steady >= max(when, device.rests_until) and not self.link.error:
-                with self._hold(device.name), self._answering(device.name):
+                with self._reserve(device.name), self._noting_errors(device.name):
                     period = len(self.clock.steps)
-                    samples = await self._asking.ask(device, device.due((step,)))
-                    # a battery does not bear a question a minute
+                    samples = await self._reader.read(device, device.due((step,)))
+                    # a battery cannot bear a read every minute
                     rest = max(device_read.REST, device.spacing)
                     self._owed[key] = slot, self.clock.steady() + rest
+                    # The clock was stepped during the read: the slot may be another one now.
                     if len(self.clock.steps) != period:
                         self._owed.pop(key, None)
                     elif self.clock.dates and any(sample.why is None for sample in samples):
@@ -319,7 +334,7 @@ class Poller:
 
     async def _late(self, key: MarkKey, slot: int, samples: Sequence[Sample]) -> None:
         device = self.devices[key[0]]
-        samples = [self._weighed(sample) for sample in samples]
+        samples = [self._validated(sample) for sample in samples]
         self._means.note(device.means(), slot, samples)
         self._note(slot, samples, device.serial)
         flows = self._intervals.late(device.flows(key[1]), slot, samples)
@@ -332,73 +347,79 @@ class Poller:
         serial, made = self.devices[key[0]].serial, int(self.clock.now())
         change = partial(account.ledger.late, key, slot, samples, serial, made)
         account.take(key, change, self._faults)
-        await account.intake.room()
+        await account.ingest.room()
 
-    async def _recall(self) -> bool:
-        """Ask one device what it has kept of the time in which the agent was down."""
+    async def _backfill_history(self) -> bool:
+        """Read the stored values of one device for the time in which the agent did not run."""
         for account in self.accounts:
             for key, gap in list(account.ledger.gaps.items()):
                 device = self.devices.get(key[0])
                 if device is None or device.answered is None or device.name in self._busy:
                     continue
                 del account.ledger.gaps[key]
-                kept = [one for one in map(self.link.kept, device.due(key[1:])) if one]
-                if kept and not self.link.error:
-                    await self._fill(account, key, gap, kept)
+                histories = [
+                    history for history in map(self.link.kept, device.due(key[1:])) if history
+                ]
+                if histories and not self.link.error:
+                    await self._fill(account, key, gap, histories)
                     return True
         return False
 
     async def _fill(
-        self, account: SlotAccount, key: MarkKey, gap: DownGap, kept: Sequence[StoredHistory]
+        self, account: SlotAccount, key: MarkKey, gap: DownGap, histories: Sequence[StoredHistory]
     ) -> None:
-        with self._hold(key[0]), self._answering(key[0]):
+        with self._reserve(key[0]), self._noting_errors(key[0]):
             try:
-                samples = await self.link.read([point for one in kept for point in one.points])
+                samples = await self.link.read(
+                    [point for history in histories for point in history.points]
+                )
             except LinkLost:
-                return  # told when it is read next; what is not known is missing, and said to be
-            for one in kept:
-                for slot, sample in recalled(one, samples, gap, self.zone):
+                return  # the next read reports the loss; the slots stay M `agent`
+            for history in histories:
+                for slot, sample in recalled(history, samples, gap, self.zone):
                     await self._put_late(account, key, slot, [sample])
 
-    def _set_aside(self, device: Device, steps: tuple[int, ...], samples: Sequence[Sample]) -> None:
-        """Keep what cannot be dated now."""
+    def _keep_undated(
+        self, device: Device, steps: tuple[int, ...], samples: Sequence[Sample]
+    ) -> None:
+        """Keep reads that cannot be dated now."""
         steady = self.clock.steady()
         for step in steps:
-            self._aside[device.name, step] = running_slot(step, steady)
+            self._closed_undated[device.name, step] = running_slot(step, steady)
         ages = [self.clock.now() - sample.at for sample in samples]
         at = steady - max(0.0, min(ages, default=0.0))
         self.undated.add(UndatedRead(device.name, steps, at, samples, device.serial))
         self._stepped.update((device.name, step) for step in steps)
 
     async def _date_all(self) -> None:
-        """Close the slots of what was read undated, now that the clock is proved right."""
+        """Close the slots of the undated reads, now that the clock is trusted."""
         if not self._resumed:
             self._resumed = True
             began = self.clock.now() - (self.clock.steady() - self._began)
             for key in self._closed:
                 await self._catch_up(key, began)
         for read in self.undated.take():
-            if not self.clock.dates:  # it was moved meanwhile
+            if not self.clock.dates:  # the clock was stepped meanwhile
                 self.undated.add(read)
                 continue
             at = self.clock.now() - (self.clock.steady() - read.steady)
             samples = [replace(sample, at=at) for sample in read.samples]
-            with self._answering(read.device):
+            with self._noting_errors(read.device):
                 for step in sorted(read.steps):
-                    of = self.devices[read.device]
-                    await self._close_dated(of, step, at, samples, read.serial)
+                    device = self.devices[read.device]
+                    await self._close_dated(device, step, at, samples, read.serial)
         if not len(self.undated):
             self._blank.clear()
 
     def set_back(self, since: Mapping[MarkKey, int]) -> None:
-        """Slots after these were closed by a wrong clock, and the accounts' marks were set back:
-        compare nothing with what was read since.
+        """A wrong clock closed the slots after these, and the marks were set back. Forget the
+        values read since: nothing may be compared with them.
         """
-        self._judge, self._intervals = Validation(), Intervals(self.zone)
+        self._validation, self._intervals = Validation(), Intervals(self.zone)
         self._means = Means(self.zone)
         self._owed.clear()
         for key in self._closed:
-            # a spool that is not open is set back when it opens: until then its marks lie ahead
+            # A spool that is not open is set back when it opens. Until then its marks lie ahead.
             self._closed[key] = (min if key in since else max)(self._marks(key), default=None)
             if key in since:
                 self._blank[key] = min(since[key], self._blank.get(key, since[key]))
@@ -409,7 +430,7 @@ class Poller:
                 change = partial(account.ledger.catch_up, key, began, Why.AGENT)
                 account.take(key, change, self._faults)
         self._closed[key] = self._last_closed(key)
-        await self._room()
+        await self._wait_for_room()
 
     async def _close_dated(
         self, device: Device, step: int, at: float, samples: Sequence[Sample], serial: str | None
@@ -418,7 +439,7 @@ class Poller:
         closed = self._closed[key]
         if closed is not None and slot <= closed:
             if slot > self._blank.get(key, slot):
-                self._blank[key] = slot  # one slot, one value: the first
+                self._blank[key] = slot  # one value per slot: the first
                 await self._late(key, slot, [s for s in samples if s.point.every == step])
             return
         mine = self._of_the_step(device, step, slot, samples)
@@ -427,7 +448,7 @@ class Poller:
         await self._close_in_all(key, slot, mine, serial, Why.CLOCK, int(made))
 
     def _watch_for_steps(self) -> None:
-        """A step of the wall clock explains the slots that it skips."""
+        """A step of the wall clock is the reason for the slots that it skips."""
         if len(self.clock.steps) != self._steps:
             self._steps = len(self.clock.steps)
             self._stepped.update(self._closed)

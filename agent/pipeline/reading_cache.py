@@ -1,7 +1,7 @@
-"""What the meters of dwellings showed at the ends of slots: of a day, and in memory alone.
+"""Indexes of the dwellings' meters at the ends of slots: of one day, in memory only.
 
-Sums over dwellings are made of it, and nothing of it is ever written down (rules P8, S13): what
-a restart forgets is missing in the sum of its slot.
+Sums over dwellings are calculated from them. They are never written to the disk (rules P8, S13):
+after a restart the sums of the affected slots are missing.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ HOUR = 3600
 
 
 class MeterIndex(NamedTuple):
-    """What one meter showed."""
+    """The index of one meter."""
 
     meter: str
-    """id of the installation: a difference is of one meter"""
+    """id of the installation: a difference needs two indexes of one meter"""
     value: Decimal
 
 
 class ReadingCache:
-    """The indexes of the last day and two slots more, by channel, slot and dwelling."""
+    """The indexes of the last day and two more slots, by channel, slot and dwelling."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -43,13 +43,13 @@ class ReadingCache:
         self._zone: ZoneInfo | None = None
         self._kept: dict[str, dict[int, dict[str, MeterIndex]]] = {}
 
-    def want(self, steps: Mapping[str, int], zone: ZoneInfo | None) -> None:
-        """Keep, from now on, the indexes of these channels at slots of these steps."""
+    def set_steps(self, steps: Mapping[str, int], zone: ZoneInfo | None) -> None:
+        """From now on keep the indexes of these channels, at slots of these steps (seconds)."""
         self._steps, self._zone = steps, zone
         self._kept = {channel: self._kept.get(channel, {}) for channel in steps}
 
     def note(self, slot: int, samples: Iterable[Sample], serial: str | None) -> None:
-        """Keep what is wanted of one read: good indexes of dwellings' meters, the first of each."""
+        """Keep the good indexes of dwellings' meters, the first of each slot."""
         for sample in samples:
             point = sample.point
             step = self._steps.get(point.channel or "")
@@ -64,30 +64,32 @@ class ReadingCache:
                 value = whose.measured(EXACT.multiply(sample.value, multiplier(point)))
                 slots = self._kept[str(point.channel)]
                 slots.setdefault(slot, {}).setdefault(whose.place, MeterIndex(whose.id, value))
-                # a slot is closed before the end of the next one; and a day has 25 hours
-                for old in [one for one in slots if one < slot - DAY - 2 * step - HOUR]:
-                    del slots[old]
+                # a slot is closed before the next one ends, and a day may have 25 hours
+                for old_slot in [
+                    kept_slot for kept_slot in slots if kept_slot < slot - DAY - 2 * step - HOUR
+                ]:
+                    del slots[old_slot]
 
     def forget(self, now: int) -> None:
-        """Forget all, where any is of a slot that has not come: a wrong clock made it."""
+        """Forget everything if an index belongs to a future slot: a wrong clock made it."""
         if any(slot > now for slots in self._kept.values() for slot in slots):
             self._kept = {channel: {} for channel in self._kept}
 
     def flows(self, channel: str, t: int) -> dict[str, Decimal]:
-        """What flowed in the slot that ends at t, by dwelling: of those with an index of one meter
-        at both ends that did not fall.
+        """The consumption in the slot that ends at t, by dwelling. Only of dwellings with indexes
+        of one meter at both ends, the second not below the first.
         """
         slots, step = self._kept.get(channel, {}), self._steps.get(channel, DAY)
         ends, begins = slots.get(t, {}), slots.get(slot_before(t, step, self._zone), {})
-        found = {}
+        flow_of = {}
         for place, index in ends.items():
             before = begins.get(place)
             if before is not None and before.meter == index.meter and index.value >= before.value:
-                found[place] = EXACT.subtract(index.value, before.value)
-        return found
+                flow_of[place] = EXACT.subtract(index.value, before.value)
+        return flow_of
 
     def day(self, channel: str, t: int) -> dict[str, Decimal]:
-        """What flowed in the slots of the day until t, as far as it is known, by dwelling."""
+        """The known consumption in the slots of the day until t, by dwelling."""
         whole: dict[str, Decimal] = {}
         for slot in self._kept.get(channel, {}):
             if t - DAY < slot <= t:

@@ -1,4 +1,6 @@
-"""Which series a slot of a point belongs to, for one recipient: whose it is, and may it leave."""
+"""Assigns a slot of a point to its series, for one recipient: whose it is, and whether it may
+leave.
+"""
 
 from __future__ import annotations
 
@@ -36,36 +38,36 @@ if TYPE_CHECKING:
 NO_BASIS = Basis("", None)
 TEN_YEARS = 10 * 366 * 86_400
 LONGER = 3 * DAY
-"""seconds by which two periods may be longer than twice their step: months, and long days"""
+"""seconds by which two periods may exceed twice their step: months, and long days"""
 QUARTER = 900
-"""seconds: midnight is a multiple of it in every zone"""
+"""seconds: midnight is a multiple of it in every time zone"""
 
 
 @dataclass(frozen=True, slots=True)
 class Withholding:
-    """Why a point's rows stay here; for people, never sent."""
+    """Why the rows of a point are withheld; for people, never sent."""
 
-    words: str
+    reason: str
     why: Why | None = None
-    """where the registry says so"""
+    """the registry's code for the reason; None: the reason lies elsewhere"""
 
 
 class Assignment(NamedTuple):
-    """What the registry says of a point's slots, from one turn to the next."""
+    """The assignment of a point's slots, valid until the next change in the registry."""
 
     series: tuple[Series, ...] | Withholding
-    """one for each step at which rows may leave, or why none may"""
+    """one series for each step at which rows may leave, or why none may"""
     meter: Installation | None = None
-    """whose the values are; None: of no dwelling's meter, or nobody knows"""
+    """the meter of the values; None: no meter of a dwelling, or it is not known"""
     meters: Sequence[Installation] = ()
-    """of an index and what flowed by it: that meter, and those whose place it took or that took
-    its place, in order
+    """for an index and its consumption: that meter with its predecessors and successors, in
+    order
     """
     withheld: tuple[tuple[Series, Why], ...] = ()
-    """series of which a recipient who wants to know is told that rows are held back, and why"""
+    """series of which a recipient that asks for it learns that rows are withheld, and why"""
 
     def measured(self, point: Point, shown: Decimal) -> Decimal:
-        """What a meter's index, or a difference of two, means for the place, exact."""
+        """What an index of the meter, or a difference of two, means for the place, exact."""
         if self.meter is None:
             return shown
         if point.derived and self.meters:
@@ -81,9 +83,10 @@ class _PointAssignment(NamedTuple):
 
 
 class RowAssignment:
-    """The registry's answers for one recipient, asked once per stretch in which nothing changes.
+    """Assigns rows for one recipient. Answers are cached until something may change.
 
-    `withholds`: the recipient wants a row, without value, where one is held back.
+    `withholds`: the recipient gets a row without value where one is withheld. `held`: whether the
+    index of a building's own meter is withheld for good (see `Totals`).
     """
 
     def __init__(
@@ -97,29 +100,29 @@ class RowAssignment:
     ) -> None:
         self.registry, self.policy, self.recipient = registry, policy, recipient
         self.withholds, self.held = withholds, held
-        """`held`: whether the index of the building's own meter stays here for good"""
-        self._known: dict[tuple[str, str, str | None], _PointAssignment] = {}
+        """`held`: whether the index of the building's own meter is withheld for good"""
+        self._cache: dict[tuple[str, str, str | None], _PointAssignment] = {}
 
     def at(self, point: Point, serial: str | None, t: int) -> Assignment:
-        """The answer for a point on a device that says `serial`, at t.
+        """The assignment of a point at time t, for a device that reports `serial`.
 
         A change in the registry counts from the next call on.
         """
         key = (point.device, point.name, serial)
-        known = self._known.get(key)
+        cached = self._cache.get(key)
         if (
-            known is None
-            or known.answers != self.registry.answers
-            or not known.since <= t < known.until
+            cached is None
+            or cached.answers != self.registry.answers
+            or not cached.since <= t < cached.until
         ):
             until = next(self._turning(t, t + TEN_YEARS, point), t + TEN_YEARS)
-            answer = self._ask(point, serial, t)
-            known = self._known[key] = _PointAssignment(self.registry.answers, t, until, answer)
-        return known.answer
+            answer = self._assign(point, serial, t)
+            cached = self._cache[key] = _PointAssignment(self.registry.answers, t, until, answer)
+        return cached.answer
 
     def boundary(self, point: Point, serial: str | None, t: int) -> Series | None:
-        """The series of the index of a midnight that a duty wants: somebody moved, or a bill is
-        due. No plan announces it.
+        """The series of a midnight index that a duty needs: occupants moved, or a bill is due. No
+        plan announces it.
         """
         if point.channel is None or point.derived or t % QUARTER:
             return None
@@ -133,45 +136,46 @@ class RowAssignment:
         return _series(meter.place, channel, DAY, serial, basis) if basis else None
 
     def month_end(self, point: Point, serial: str | None, t: int) -> Series | None:
-        """The series of the month's end that a duty gives, if t is one and the gateway heard later
-        of those who lived there then: it could not be theirs on the day.
+        """The series of the month end at t that a duty needs, if the registry learned only later
+        who lived there then: on the day itself the row could not be theirs. None: there is no such
+        row.
         """
-        wanted = self.at(point, serial, t).series
-        if isinstance(wanted, Withholding) or not is_slot(t, MONTH, self.policy.zone):
+        planned = self.at(point, serial, t).series
+        if isinstance(planned, Withholding) or not is_slot(t, MONTH, self.policy.zone):
             return None
         duties = {duty.id for duty in self.registry.duties_of(str(point.channel))}
-        for one in wanted:
-            if one.step == MONTH and one.basis in duties and one.occupancy is not None:
-                return one if self.registry.first_told(one.occupancy) > t else None
+        for series in planned:
+            if series.step == MONTH and series.basis in duties and series.occupancy is not None:
+                return series if self.registry.first_told(series.occupancy) > t else None
         return None
 
     def turns(self, start: int, end: int, point: Point | None = None) -> list[int]:
-        """Instants in (start, end] at which an answer may change, and `end` itself.
+        """The times in (start, end] at which an assignment may change, and `end` itself.
 
-        A quantity over a period must lie whole within its basis, so of a derived point's each
-        instant counts again at the first slot whose period lies after it.
+        A quantity over a period must lie wholly within its basis. So for a derived point each
+        change counts again at the first slot whose period lies wholly after it.
         """
         return [*self._turning(start, end, point), end]
 
     def _turning(self, start: int, end: int, point: Point | None) -> Iterator[int]:
-        """Those of `turns` before `end`, reckoned only as far as they are asked for."""
+        """The times of `turns` before `end`, calculated only as far as the caller iterates."""
         common, step = self.policy.common, point.every if point and point.derived else 0
         edges = self.registry.turns(start - 2 * step - LONGER if step else start, end)
         if common is not None:
             insort(edges, common.since)
         last = start
-        for turn in merge(edges, (self._lies_after(one, step) for one in edges) if step else ()):
+        for turn in merge(edges, (self._lies_after(edge, step) for edge in edges) if step else ()):
             if last < turn < end:
                 yield turn
                 last = turn
 
     def _lies_after(self, turn: int, step: int) -> int:
-        """The first slot whose period begins at or after an instant: a day may be short or long."""
+        """The first slot whose period begins at or after a time. A day may be short or long."""
         zone = self.policy.zone
         begins = following(running_slot(step, turn - 1, zone), step, zone)
         return following(begins, step, zone)
 
-    def _ask(self, point: Point, serial: str | None, t: int) -> Assignment:
+    def _assign(self, point: Point, serial: str | None, t: int) -> Assignment:
         if point.channel is None:
             return Assignment(Withholding("no channel is configured for it"))
         channel = channels()[point.channel]
@@ -181,37 +185,41 @@ class RowAssignment:
         place, number, meter = point.place, serial, None
         meters: Sequence[Installation] = ()
         if place is None:
-            # a quantity over (t − step, t] is of who was there until t
+            # a quantity over (t − step, t] belongs to the occupants until t
             at = t - 1 if point.derived else t
-            found = self.registry.whose(point.device, serial, channel.name, at)
-            if isinstance(found, Unknown):
-                return Assignment(Withholding(found.value))
-            place, number, meter = found.place, found.serial or serial, found
-            meters = succession(found, self.registry.meters_of(place)) if index else ()
+            installation = self.registry.whose(point.device, serial, channel.name, at)
+            if isinstance(installation, Unknown):
+                return Assignment(Withholding(installation.value))
+            place, number, meter = installation.place, installation.serial or serial, installation
+            meters = succession(installation, self.registry.meters_of(place)) if index else ()
         bases = self._bases(point, place, channel, t)
         withheld: tuple[tuple[Series, Why], ...] = ()
         if self.withholds:
             withheld = tuple(self._withheld(point, place, channel, bases, t))
         if isinstance(bases, Why):
-            return Assignment(Withholding(_held_words()[bases], bases), meter, meters, withheld)
+            return Assignment(
+                Withholding(_withholding_reasons()[bases], bases), meter, meters, withheld
+            )
         series = [_series(place, channel, step, number, basis) for step, basis in bases.items()]
         return Assignment(tuple(series), meter, meters, withheld)
 
     def _withheld(
         self, point: Point, place: str, channel: Channel, bases: Mapping[int, Basis] | Why, t: int
     ) -> Iterator[tuple[Series, Why]]:
-        """What is withheld, at each step that the recipient ever was to have, or once a day.
+        """The series that are withheld, at each step that the recipient was ever to have, or once a
+        day.
 
-        It says no more than that the channel exists: no meter, nobody who lives there.
+        They state only that the channel exists: no meter and no occupancy.
         """
         why = bases if isinstance(bases, Why) else Why.CONSENT
-        asked = (self.registry, self.policy, place, channel, point.every, t, self.recipient)
+        query = (self.registry, self.policy, place, channel, point.every, t, self.recipient)
         if place[0] == "D":
-            steps = steps_agreed(*asked) if channel.en is not None else set()
+            steps = steps_agreed(*query) if channel.en is not None else set()
             if point.derived:
                 steps &= {point.every}
             elif not steps and isinstance(bases, Why) and channel.en is not None:
-                # who never had anything to do with the dwelling is not told who lives there
+                # A recipient that never had a basis here must not learn whether somebody lives
+                # here, so every such dwelling looks the same.
                 steps, why = {DAY}, Why.CONSENT
         else:
             steps = {point.every} if why is Why.FEW else set()
@@ -222,16 +230,16 @@ class RowAssignment:
     def _bases(
         self, point: Point, place: str, channel: Channel, t: int
     ) -> Mapping[int, Basis] | Why:
-        """At which steps rows may be made, by which basis.
+        """The steps at which rows may be made, each with its basis; or why there are none.
 
-        Differences of two indexes are made at the step of reading only: at a coarser one the
+        Differences of two indexes are made only at the step of reading. At a coarser step the
         indexes say the same.
         """
-        asked = (self.registry, self.policy, place, channel, point.every, t, self.recipient)
+        query = (self.registry, self.policy, place, channel, point.every, t, self.recipient)
         if not point.derived:
             for_good = channel.kind is ValueKind.REG and self.held(place, channel.name)
-            return Why.FEW if for_good else steps_wanted(*asked)
-        basis = may_leave(*asked)
+            return Why.FEW if for_good else steps_wanted(*query)
+        basis = may_leave(*query)
         return {point.every: basis} if isinstance(basis, Basis) else basis
 
 
@@ -249,9 +257,9 @@ def _series(place: str, channel: Channel, step: int, meter: str | None, basis: B
 
 
 @cache
-def _held_words() -> dict[Why, str]:
+def _withholding_reasons() -> dict[Why, str]:
     return {
         Why.CONSENT: "no consent covers it",
         **NOT_OCCUPIED,
-        Why.FEW: "it would tell of few dwellings that are not sent one by one",
+        Why.FEW: "it would reveal the consumption of a few dwellings that are not sent one by one",
     }

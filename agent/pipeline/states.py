@@ -1,7 +1,7 @@
-"""Of a state (kind EVT) only what is new is told: it changed, or nobody knows it any more. Pure.
+"""Reports a state (kind EVT) only when it is new: it changed, or it is no longer known. Pure.
 
-What a row says holds until the next row of its series. What was said last is kept with the mark, so
-that a restart doubles nothing and leaves nothing out.
+A row holds until the next row of its series. The last report is kept with the mark, so that a
+restart repeats nothing and leaves nothing out.
 """
 
 from __future__ import annotations
@@ -17,27 +17,29 @@ if TYPE_CHECKING:
     from agent.model import Point, Reading, Told
 
 
-def news(rows: Sequence[Reading], told: Told) -> tuple[list[Reading], Told]:
-    """Leave out rows of states that say what was told before; with what is told after them."""
-    last, left = dict(told), []
+def news(rows: Sequence[Reading], reported: Told) -> tuple[list[Reading], Told]:
+    """Leave out rows of states that were reported before. Also return the reports afterwards."""
+    statements, left = dict(reported), []
     for row in rows:
         if row.series.kind == ValueKind.EVT:
-            name, said = row.series.channel, _said(row)
-            if last.get(name) == said:
+            name, statement = row.series.channel, _statement(row)
+            if statements.get(name) == statement:
                 continue
-            last[name] = said
-            row = replace(row, span=1)  # noqa: PLW2901 -- it speaks for all slots until the next
+            statements[name] = statement
+            row = replace(row, span=1)  # noqa: PLW2901 -- it holds for all slots until the next row
         left.append(row)
-    return left, tuple(last.items())
+    return left, tuple(statements.items())
 
 
-def only(told: Told, telling: Iterable[Point]) -> Told:
-    """What was told of points of which something still is; the others begin anew one day."""
-    names = {str(point.channel) for point in telling}
-    return tuple((name, said) for name, said in told if name in names)
+def only(reported: Told, points: Iterable[Point]) -> Told:
+    """The reports of points that still have rows; the others start anew when they have rows
+    again.
+    """
+    names = {str(point.channel) for point in points}
+    return tuple((name, statement) for name, statement in reported if name in names)
 
 
-def _said(row: Reading) -> str:
+def _statement(row: Reading) -> str:
     series = row.series
     what = str(row.why) if row.value is None else format(row.value.normalize(), "f")
     return " ".join((series.place, series.meter or "", series.occupancy or "", series.basis, what))

@@ -1,4 +1,7 @@
-"""Which new meter may have taken a silent one's place: said only where there is no choice. Pure."""
+"""Proposes which new meter may have replaced a silent one. Pure.
+
+A pair is named only if there is one silent and one new meter of a kind.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,15 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
 PATIENCE = 86_400.0
-"""seconds of silence after which a meter that is addressed by its number is looked for"""
+"""seconds of silence after which a meter that is addressed by its number is considered missing"""
 
 
 class Silent(NamedTuple):
-    """A meter that does not answer now."""
+    """A meter that does not answer at present."""
 
     number: str
     label: str | None
-    """of the place that it measures"""
+    """label of the place that it measures"""
     kind: str
     """its profile: a heat meter is not replaced by a water meter"""
     since: float
@@ -26,7 +29,7 @@ class Silent(NamedTuple):
 
 
 class New(NamedTuple):
-    """A meter on the line that nobody has configured."""
+    """A meter on the line that is not configured."""
 
     kind: str
     about: str
@@ -36,32 +39,34 @@ class New(NamedTuple):
 def proposals(
     silent: Sequence[Silent], new: Sequence[New], now: float, zone: ZoneInfo
 ) -> list[str]:
-    """What a person is asked, for each kind of meter of which one has been silent long enough.
+    """One question for each kind of meter of which one has been silent long enough.
 
-    Every meter of the kind that is silent now counts, however short: it may be the one.
+    All silent meters of the kind count, even those that are silent for a short time: each may be
+    the one that was replaced.
     """
-    said = []
-    for kind in dict.fromkeys(one.kind for one in silent if now - one.since >= PATIENCE):
-        lost = [one for one in silent if one.kind == kind]
-        found = [one for one in new if one.kind == kind]
-        if not found:
+    questions = []
+    for kind in dict.fromkeys(meter.kind for meter in silent if now - meter.since >= PATIENCE):
+        lost = [meter for meter in silent if meter.kind == kind]
+        candidates = [meter for meter in new if meter.kind == kind]
+        if not candidates:
             continue
-        names, there = _list([_name(one) for one in lost]), _list([one.about for one in found])
-        if len(lost) == len(found) == 1:
+        names = _list([_name(meter) for meter in lost])
+        there = _list([meter.about for meter in candidates])
+        if len(lost) == len(candidates) == 1:
             since = dt.datetime.fromtimestamp(lost[0].since, zone)
-            said.append(
+            questions.append(
                 f"{names} silent since {since:%a %H:%M}; new on the line: {there}. Exchange?"
             )
         else:
-            said.append(
-                f"{names} silent; new on the line: {there}. Which took whose place only the plates"
-                " can tell"
+            questions.append(
+                f"{names} silent; new on the line: {there}. Read their type plates to see which"
+                " meter replaced which"
             )
-    return said
+    return questions
 
 
-def _name(one: Silent) -> str:
-    return f"{one.number} ({one.label})" if one.label else one.number
+def _name(meter: Silent) -> str:
+    return f"{meter.number} ({meter.label})" if meter.label else meter.number
 
 
 def _list(names: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
-"""Clock periods let in one after the other, and what a wrong clock closed taken back.
+"""Lets clock periods begin one after the other, and retracts what a wrong clock closed.
 
-Nothing is dated in a period of the clock before every spool has begun it: what was closed before is
-on the disk by then, and what turns out to have been closed by a wrong clock is taken back first
-(rules C2, C5; docs/decisions/013).
+Nothing is dated in a clock period before every spool has begun it. Then everything that was closed
+before is on the disk, and what a wrong clock closed is retracted first (rules C2, C5;
+docs/decisions/013).
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOK = 1.0
-"""seconds between two looks"""
+"""seconds between two checks"""
 
 
 Run = Callable[..., Awaitable[Any]]
-"""runs a call of the spool in its thread"""
+"""runs a call of the spool in the spool's thread"""
 
 
 class SlotBook:
-    """What the clock closes slots in, for one recipient."""
+    """The slots and sums of one recipient, as the clock periods affect them."""
 
     def __init__(  # noqa: PLR0913, PLR0917 -- what stands in it
         self,
         recipient: str,
         ledger: SlotLedger,
-        intake: Ingest,
+        ingest: Ingest,
         spool: Spool,
         run: Run,
         sums: Sums | None = None,
-        asked: ConfiguredSums | None = None,
+        sums_config: ConfiguredSums | None = None,
         draining: Sequence[tuple[Spool, Run]] = (),
     ) -> None:
-        self.recipient, self.ledger, self.intake = recipient, ledger, intake
-        self._spool, self._run, self._sums, self._asked = spool, run, sums, asked
+        self.recipient, self.ledger, self.ingest = recipient, ledger, ingest
+        self._spool, self._run, self._sums, self._sums_config = spool, run, sums, sums_config
         self._draining = draining
-        """spools that get no more rows, and still have some to send"""
+        """spools that get no new rows and still have rows to send"""
 
     @property
     def highest(self) -> int:
@@ -64,27 +64,27 @@ class SlotBook:
         return max([*slots, self._sums.highest if self._sums else 0], default=0)
 
     async def enter(self, period: Period, *, agreed: bool) -> Wrong | None:
-        """Begin a period, durably; what is proved to have been closed by a wrong clock."""
-        found: Wrong | None = await self._run(partial(self._spool.enter, period, agreed=agreed))
-        return found
+        """Begin a period durably. Return what a wrong clock is proved to have closed."""
+        wrong: Wrong | None = await self._run(partial(self._spool.enter, period, agreed=agreed))
+        return wrong
 
     async def wrong_since(self, moment: float) -> Wrong:
-        """What was closed since then."""
-        found: Wrong = await self._run(self._spool.wrong_since, moment)
-        return found
+        """What was closed since `moment`, seconds since 1970."""
+        wrong: Wrong = await self._run(self._spool.wrong_since, moment)
+        return wrong
 
-    async def take_back(self, found: Wrong, now: float) -> int:
-        """Take back what a wrong clock closed, in one commit, and go on from before it; how many
-        series. Raises SpoolFull.
+    async def take_back(self, wrong: Wrong, now: float) -> int:
+        """Retract what a wrong clock closed, in one commit, and continue from before it. Return the
+        number of series. Raises SpoolFull.
         """
-        ranges, rows, marks = self.ledger.taken_back(found, now)
+        ranges, rows, marks = self.ledger.taken_back(wrong, now)
         of_sums: Taken = ([], [], {})
-        if self._sums is not None and self._asked is not None:
-            of_sums = self._sums.taken_back(found, self._asked, now)
+        if self._sums is not None and self._sums_config is not None:
+            of_sums = self._sums.taken_back(wrong, self._sums_config, now)
         ranges, rows = ranges + of_sums[0], rows + of_sums[1]
         for spool, run in self._draining:
-            await run(spool.set_back, found._replace(entries=()), ranges, [], {}, now)
-        await self._run(self._spool.set_back, found, ranges, rows, {**marks, **of_sums[2]}, now)
+            await run(spool.set_back, wrong._replace(entries=()), ranges, [], {}, now)
+        await self._run(self._spool.set_back, wrong, ranges, rows, {**marks, **of_sums[2]}, now)
         self.ledger.set_back(marks)
         if self._sums is not None:
             self._sums.set_back(of_sums[2], now)
@@ -92,17 +92,17 @@ class SlotBook:
 
 
 class SetBack(NamedTuple):
-    """What was done for one recipient."""
+    """The result for one recipient."""
 
     recipient: str
     series: int
-    """of which rows are taken back"""
+    """number of series with retracted rows"""
     ahead: float
     """seconds by which its marks lay ahead of the clock"""
 
 
 class Timekeeper:
-    """One for all recipients and lines: they share the clock."""
+    """Begins clock periods for all recipients and lines: they share one clock."""
 
     def __init__(
         self,
@@ -117,18 +117,18 @@ class Timekeeper:
         clock.await_entry()
 
     async def serve(self) -> None:
-        """Look every second, for ever."""
+        """Check every second, for ever."""
         while True:
             await self.look()
             await asyncio.sleep(LOOK)
 
     async def look(self) -> None:
-        """Let the present period in, once somebody vouches for the clock."""
+        """Begin the present period once the clock is trusted."""
         clock = self._clock
         if not clock.entered:
             clock.closed_to(max((book.highest for book in self._books()), default=0))
-        anew = clock.agreed and not self._agreed
-        if not clock.believed or (clock.entered and not anew):
+        newly_agreed = clock.agreed and not self._agreed
+        if not clock.believed or (clock.entered and not newly_agreed):
             self._agreed = clock.agreed
             return
         async with self._one_at_a_time:
@@ -136,12 +136,12 @@ class Timekeeper:
                 await self._let_in()
             except (SpoolFull, StorageFailed):
                 log.warning(
-                    "a clock period begins once the spools take it",
+                    "readings are not dated until every spool has recorded the clock period",
                     extra=fields(LogEvent.RECORD_NOT_WRITTEN),
                 )
 
     async def joined(self) -> None:
-        """A spool was opened: it begins the present period, too, before anything is dated in it."""
+        """A spool was opened: it must begin the present period before anything is dated in it."""
         self._clock.await_entry()
         await self.look()
 
@@ -150,11 +150,11 @@ class Timekeeper:
         number, period, agreed = len(clock.steps), clock.period, clock.agreed
         clock.await_entry()
         for book in books:
-            await book.intake.commit()
-            if book.intake.waits:  # closed in the period before, and not on the disk yet
+            await book.ingest.commit()
+            if book.ingest.waits:  # closed in the earlier period and not on the disk yet
                 raise SpoolFull("rows wait")
-            if (found := await book.enter(period, agreed=agreed)) is not None:
-                await self._take_back(book, found, "proved")
+            if (wrong := await book.enter(period, agreed=agreed)) is not None:
+                await self._take_back(book, wrong, "proved")
         self._agreed = agreed
         self._open(number, books)
 
@@ -164,38 +164,44 @@ class Timekeeper:
             self._clock.let_in(number, highest)
 
     async def reset(self, moment: float) -> list[SetBack]:
-        """A person says that the clock is right, and was wrong since `moment`: take back what was
-        closed since. Raises Refused where that lies ahead, or a spool has no room for it.
+        """A person states that the clock is right now and was wrong since `moment`. Retract what
+        was closed since. Raises Refused if that lies in the future, or if a spool has no room.
         """
         clock = self._clock
         if moment > clock.now():
-            raise Refused(f"{stamp(moment)} has not come yet: the clock says {stamp(clock.now())}")
+            raise Refused(
+                f"{stamp(moment)} lies in the future: the clock shows {stamp(clock.now())}"
+            )
         async with self._one_at_a_time:
             clock.set_right()
             clock.await_entry()
             number, books, done = len(clock.steps), list(self._books()), []
             try:
                 for book in books:
-                    await book.intake.commit()
+                    await book.ingest.commit()
                     await book.enter(clock.period, agreed=False)
                     done.append(await self._take_back(book, await book.wrong_since(moment), "said"))
             except SpoolFull as error:
-                raise Refused("a spool has no room for it: free some, and say it again") from error
+                raise Refused(
+                    "a spool has no room for the retractions: make room on the disk, and repeat the"
+                    " command"
+                ) from error
             self._open(number, books)
             return done
 
-    async def _take_back(self, book: SlotBook, found: Wrong, how: str) -> SetBack:
+    async def _take_back(self, book: SlotBook, wrong: Wrong, how: str) -> SetBack:
         now, highest = self._clock.now(), book.highest
-        series = await book.take_back(found, now)
+        series = await book.take_back(wrong, now)
         for poller in self._pollers():
-            poller.set_back(found.since)
+            poller.set_back(wrong.since)
         done = SetBack(book.recipient, series, max(0.0, highest - now))
         log.warning(
-            "%s: the clock was wrong: %d series are taken back; marks lay %s ahead",
+            "%s: the clock was wrong: %d series are retracted and sent again; slots were closed"
+            " %s ahead",
             book.recipient, series, span_of(done.ahead),
             extra=fields(LogEvent.CLOCK_CORRECTED, recipient=book.recipient),
         )  # fmt: skip
-        since = min(found.since.values(), default=0)
+        since = min(wrong.since.values(), default=0)
         body = {"recipient": book.recipient, "since": stamp(since), "until": stamp(highest)}
         self._audit("clock.set_back", {**body, "how": how, "series": series})
         return done

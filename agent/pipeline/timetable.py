@@ -1,10 +1,9 @@
-"""When to read what. Pure: time goes in, slots come out.
+"""When to read what. Pure.
 
-Slots are multiples of their step in UTC, so quarter hours fall on quarter hours; daily ones are the
-midnights of the building's `zone` (None: of UTC), so a day has 23, 24 or 25 hours (rule M9),
-and monthly ones those of each 1st.
-A slot still running (younger than its step) is read late; older ones are skipped and accounted for,
-not queued.
+Slots are multiples of their step in UTC, so quarter hours fall on quarter hours. Daily slots are
+the midnights of the building's `zone` (None: of UTC), so a day has 23, 24 or 25 hours (rule M9).
+Monthly slots are the midnights of each 1st. A slot that still runs (it is younger than its step) is
+read late. Older slots are skipped and closed as missing, not queued.
 """
 
 from __future__ import annotations
@@ -35,16 +34,16 @@ def running_slot(step: int, now: float, zone: ZoneInfo | None = None) -> int:
 
 def following(slot: int, step: int, zone: ZoneInfo | None = None) -> int:
     """The slot after a slot."""
-    if step == MONTH:  # a slot early in the month after
+    if step == MONTH:  # any time early in the next month
         return running_slot(step, slot + 32 * DAY, zone)
     if step != DAY or zone is None:
         return slot + step
-    # noon, for the slots of an earlier time zone of the building may lie beside midnight
+    # noon: slots closed under an earlier time zone may lie beside midnight
     day = dt.datetime.fromtimestamp(slot + DAY // 2, zone).date()
     return _midnight(day + dt.timedelta(days=1), zone)
 
 
-@lru_cache  # the rows of one moment all ask the same
+@lru_cache  # all rows of one slot ask the same
 def is_slot(t: int, step: int, zone: ZoneInfo | None = None) -> bool:
     """Whether a slot of that step lies at t."""
     return running_slot(step, t, zone) == t
@@ -54,7 +53,7 @@ def within(
     step: int, first: int, last: int, every: int, zone: ZoneInfo | None = None
 ) -> Iterator[tuple[int, int]]:
     """The slots of a coarser step among those of `every`, from `first` to `last`, as runs (first
-    slot, how many) `step` s apart.
+    slot, number of slots) `step` seconds apart.
     """
     if step < DAY and step % every == 0 and first % every == 0:  # ten years are one run
         slot = -(-first // step) * step
@@ -76,7 +75,9 @@ def length(slot: int, zone: ZoneInfo | None = None) -> int:
 def spans(
     first: int, before: int, step: int, zone: ZoneInfo | None = None
 ) -> Iterator[tuple[int, int]]:
-    """The slots from `first` to before `before`, as runs (first slot, how many) `step` s apart."""
+    """The slots from `first` to before `before`, as runs (first slot, number of slots) `step`
+    seconds apart.
+    """
     if step != DAY or zone is None:
         if first < before:
             yield first, -((first - before) // step)
@@ -90,7 +91,7 @@ def spans(
 
 
 def next_slot(closed: int | None, step: int, now: float, zone: ZoneInfo | None = None) -> int:
-    """The slot to read next: after the last closed one, never one that is over, never one twice."""
+    """The slot to read next: after the last closed one, and never one that has ended."""
     running = running_slot(step, now, zone)
     return running if closed is None else max(following(closed, step, zone), running)
 
@@ -98,15 +99,16 @@ def next_slot(closed: int | None, step: int, now: float, zone: ZoneInfo | None =
 def choose(
     closed: Mapping[MarkKey, int | None], now: float, zone: ZoneInfo | None = None
 ) -> tuple[str, dict[int, int]] | float:
-    """The device to read now with its slots {step: slot}, or the moment at which one falls due.
+    """The device to read now with its slots {step: slot}, or the time at which the next one is due.
 
-    Of the devices due, the one whose slot reaches its middle first (ties in the order given):
-    frequent readings do not wait behind a long round of rare ones, and on a line that is too full
-    a rare one still gets its turn in the second half of its slot (by the slot's end it would
-    always lose, since a frequent one has a new slot by then). All steps of a device that are due
-    ride along. `closed` must not be empty.
+    Of the due devices it is the one whose slot reaches its middle first; ties go to the order
+    given. So frequent reads do not wait behind a long round of rare ones. On an overloaded line a
+    rare read gets its turn in the second half of its slot; by the end of the slot it would always
+    lose, because a frequent one has a new slot by then. All due steps of the device are read
+    together. `closed` must not be empty.
     """
-    # devices closed their last slots together: of a day's, a calendar is asked for each otherwise
+    # Devices close their slots together, so one calculation per slot and step is enough: daily
+    # slots need the calendar, which is slow.
     after = {(last, step) for (_, step), last in closed.items()}
     upcoming = {one: next_slot(*one, now, zone) for one in after}
     slots = {key: upcoming[last, key[1]] for key, last in closed.items()}

@@ -1,7 +1,7 @@
-"""Indexes of the whole building that one recipient was sent, and then not, for they told of few.
+"""Indexes of the whole building that one recipient received, until they would reveal few dwellings.
 
-An index is cumulative: the next one would tell what flowed meanwhile. So it stays here from then
-on; what flows in each step (`intervals`) may leave again.
+An index is cumulative: the next one would reveal the consumption meanwhile. So it is withheld for
+good; the consumption of each step (`intervals`) may be sent again later.
 """
 
 from __future__ import annotations
@@ -29,51 +29,51 @@ SENT, HELD = "sent", "held"
 
 
 def file_of(state: Path, recipient: str) -> Path:
-    """Where it is written down for a recipient."""
+    """The file with the states of a recipient's indexes."""
     return state / f"totals-{recipient}.json"
 
 
 class Totals:
-    """By place and channel; a damaged file is an empty one."""
+    """The state of each index, by place and channel. A damaged file counts as empty."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._known = _recall(file)
+        self._states = _load(file)
 
     def held(self, place: str, channel: str) -> bool:
-        """Whether an index stays here for good."""
-        return self._known.get(f"{place}/{channel}") == HELD
+        """Whether an index is withheld for good."""
+        return self._states.get(f"{place}/{channel}") == HELD
 
-    def look(self, gate: RowAssignment, points: Iterable[Point], now: int) -> None:
-        """Note how each total of the building stands now, on the disk when it has changed."""
+    def look(self, assignment: RowAssignment, points: Iterable[Point], now: int) -> None:
+        """Note the present state of each index of the building; on the disk if it has changed."""
         for point in points:
-            answer = gate.at(point, None, now).series
+            answer = assignment.at(point, None, now).series
             key = f"{point.place}/{point.channel}"
             if not isinstance(answer, Withholding):
                 self._note(key, SENT)
-            elif answer.why is Why.FEW and self._known.get(key) == SENT:
+            elif answer.why is Why.FEW and self._states.get(key) == SENT:
                 self._note(key, HELD)
                 log.warning(
-                    "the index %s would tell of few: it leaves no more", key,
+                    "the index %s would reveal a few dwellings: it is no longer sent", key,
                     extra=fields(LogEvent.INDEX_WITHHELD),
                 )  # fmt: skip
 
     def _note(self, key: str, how: str) -> None:
-        if self._known.get(key) in (how, HELD):
+        if self._states.get(key) in (how, HELD):
             return
-        self._known = self._known | {key: how}
+        self._states = self._states | {key: how}
         try:
-            write(self._file, json.dumps(self._known).encode())
+            write(self._file, json.dumps(self._states).encode())
         except Refused as error:
             log.error(  # noqa: TRY400 -- no bug
-                "a restart will not know how %s stood: %s", key, error,
+                "the state of index %s is not saved, and lost at a restart: %s", key, error,
                 extra=fields(LogEvent.RECORD_NOT_WRITTEN, store=self._file.name),
             )  # fmt: skip
 
 
-def _recall(file: Path) -> dict[str, str]:
+def _load(file: Path) -> dict[str, str]:
     try:
-        said = json.loads(file.read_text(encoding="utf-8"))
-        return {str(key): str(how) for key, how in said.items()}
+        document = json.loads(file.read_text(encoding="utf-8"))
+        return {str(key): str(how) for key, how in document.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

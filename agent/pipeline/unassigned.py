@@ -1,7 +1,9 @@
-"""Readings of a meter of which nobody has said whose it is: kept, then given to whom they are.
+"""Readings of meters that the registry does not assign yet: kept, and released once they are
+assigned.
 
-Released as late versions, each by the basis of its own time, once the registry can answer for it;
-what nobody may have then, and what nobody has claimed in 60 days, is destroyed (rule I21).
+They are released as late versions, each under the basis of its own time, once the registry knows
+their place. Values without a basis at their time, and values that nobody has claimed in 60 days,
+are destroyed (rule I21).
 """
 
 from __future__ import annotations
@@ -25,26 +27,26 @@ if TYPE_CHECKING:
     from agent.registry.registry import Registry
 
 MOST = 2_000
-"""values of one device in memory before they are brought to the disk"""
+"""values of one device in memory that are written to the disk at once"""
 KEPT_AT_MOST = 5 * MOST
-"""values of one device in memory while they cannot be brought there: the latest"""
+"""values of one device kept in memory while the store fails: the latest"""
 
 
 class UnassignedReadings:
-    """The way onto the shelf, and back."""
+    """Puts unassigned readings into their store, and releases them."""
 
-    def __init__(self, registry: Registry, shelf: UnassignedStore, thread: OneThread) -> None:
+    def __init__(self, registry: Registry, store: UnassignedStore, thread: OneThread) -> None:
         self._registry = registry
-        self.shelf, self.thread = shelf, thread
-        """others, where it was closed and opened anew"""
+        self.store, self.thread = store, thread
+        """replaced when the store is opened again"""
         self._held: dict[str, list[UnassignedValue]] = {}
         self.asked = -1
-        """the registry's change after which it was last asked whose they are"""
+        """the registry's change after which `tend` last checked all values"""
         self.full = False
-        """much waits in memory, or could not be brought to the disk the last time"""
+        """whether many values wait in memory, or the last write failed"""
 
     def note(self, slot: int, samples: Iterable[Sample], serial: str | None) -> None:
-        """Keep the values among these of which nobody can say whose they are."""
+        """Keep the values that the registry cannot assign."""
         for sample in samples:
             point = sample.point
             if point.place is not None or point.channel is None or point.derived:
@@ -69,30 +71,32 @@ class UnassignedReadings:
             del self._held[point.device][:-KEPT_AT_MOST]
 
     async def commit(self) -> None:
-        """Bring what is held in memory onto the shelf; what fails to be stays in memory."""
+        """Write the values held in memory to the store; those that fail stay in memory."""
         held, self._held, self.full = self._held, {}, False
         try:
             for device in list(held):
-                await self.thread.run(self.shelf.add, held[device])
+                await self.thread.run(self.store.add, held[device])
                 del held[device]
         except Exception:
             for device, values in held.items():
-                # while the shelf cannot be opened the latest are kept
+                # while the store cannot be opened, the latest values are kept
                 self._held[device] = [*values, *self._held.get(device, ())][-KEPT_AT_MOST:]
             self.full = True
             raise
 
     async def tend(self, now: float, accounts: Sequence[SlotAccount], point_of: PointOf) -> int:
-        """Give to whom they are what the registry can answer for since its last change, destroy
-        what is too old; how many values were given or destroyed. Raises SpoolFull where a spool has
-        no room: what it did not take stays on the shelf.
+        """Release the values that the registry can assign since its last change, and destroy those
+        that are too old. Return how many values were released or destroyed.
+
+        Raises SpoolFull where a spool has no room: the values that it did not take stay in the
+        store.
         """
         await self.commit()
-        expired = await self.thread.run(self.shelf.expire, int(now - LONGEST_UNSENT))
+        expired = await self.thread.run(self.store.expire, int(now - LONGEST_UNSENT))
         if self.asked == self._registry.revision:
             return expired
         asked = self._registry.revision
-        lots = await self.thread.run(lambda: list(self.shelf.each()))
+        lots = await self.thread.run(lambda: list(self.store.each()))
         released = 0
         for no, values in lots:
             released += await self._release(no, values, now, accounts, point_of)
@@ -101,41 +105,43 @@ class UnassignedReadings:
 
     async def _release(
         self,
-        no: int,
+        number: int,
         values: list[UnassignedValue],
         now: float,
         accounts: Sequence[SlotAccount],
         point_of: PointOf,
     ) -> int:
-        known = [(one, point) for one in values if (point := self._claimed(one, point_of))]
+        known = [(value, point) for value in values if (point := self._claimed(value, point_of))]
         if not known:
             return 0
-        for ledger, intake in accounts:
+        for ledger, ingest in accounts:
             rows: list[Reading] = []
-            for one, point in known:
-                key, sample = (one.device, one.step), _sample(one, point)
-                rows += ledger.late(key, one.slot, [sample], one.serial, int(now))
-            await intake.keep(rows)  # or it stays on the shelf; a kill in between says it twice
-        left = [one for one in values if not self._claimed(one, point_of)]
-        await self.thread.run(self.shelf.put_back, no, {"": left} if left else {})
+            for value, point in known:
+                key, sample = (value.device, value.step), _sample(value, point)
+                rows += ledger.late(key, value.slot, [sample], value.serial, int(now))
+            # An error leaves the values in the store. A kill before they are removed there sends
+            # them again, as another version.
+            await ingest.keep(rows)
+        left = [value for value in values if not self._claimed(value, point_of)]
+        await self.thread.run(self.store.put_back, number, {"": left} if left else {})
         return len(known)
 
-    def _claimed(self, one: UnassignedValue, point_of: PointOf) -> Point | None:
-        point = point_of(one.device, one.point)
-        if point is None or not self._whose(point, one.serial, one.slot):
+    def _claimed(self, value: UnassignedValue, point_of: PointOf) -> Point | None:
+        point = point_of(value.device, value.point)
+        if point is None or not self._whose(point, value.serial, value.slot):
             return None
         return point
 
     def _whose(self, point: Point, serial: str | None, slot: int) -> bool:
-        found = self._registry.whose(point.device, serial, str(point.channel), slot)
-        return not isinstance(found, Unknown)
+        installation = self._registry.whose(point.device, serial, str(point.channel), slot)
+        return not isinstance(installation, Unknown)
 
 
-def _sample(one: UnassignedValue, point: Point) -> Sample:
-    sample = Sample(point, one.at, Decimal(one.value), quality=one.quality)
-    return replace(sample, flags=(*one.flags, Flag.EXCHANGED))
+def _sample(value: UnassignedValue, point: Point) -> Sample:
+    sample = Sample(point, value.at, Decimal(value.value), quality=value.quality)
+    return replace(sample, flags=(*value.flags, Flag.EXCHANGED))
 
 
 if TYPE_CHECKING:
     PointOf = Callable[[str, str], Point | None]
-    """a configured point by device and name; None: it is configured no more"""
+    """a configured point by device and name; None: it is no longer configured"""

@@ -1,7 +1,7 @@
-"""What was read while the clock could not be believed: kept by monotonic time, dated afterwards.
+"""Reads made while the clock was not trusted: kept by monotonic time, and dated afterwards.
 
-In memory only, and bounded: what is read in a boot whose clock is never proved right cannot be
-dated by anybody, and its slots are M `clock` or `agent` (rule C11).
+They are in memory only, and bounded. Reads of a boot whose clock is never trusted cannot be dated:
+their slots are M `clock` or `agent` (rule C11).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ ROOM = 50_000
 
 @dataclass(frozen=True, slots=True)
 class UndatedRead:
-    """One answer of one device, or that there was none."""
+    """One read of one device, with or without an answer."""
 
     device: str
     steps: tuple[int, ...]
-    """whose slots it is for, seconds"""
+    """the steps whose slots it is for, seconds"""
     steady: float
     """monotonic time of the answer"""
     samples: Sequence[Sample]
@@ -33,20 +33,20 @@ class UndatedRead:
 
 
 class UndatedReadings:
-    """Reads in the order of time; the oldest give way when there is no room."""
+    """Reads in the order of time; when there is no room the oldest are dropped."""
 
     def __init__(self, room: int = ROOM) -> None:
         self._reads: deque[UndatedRead] = deque()
         self._room = room
         self._samples = 0
         self.dropped = 0
-        """samples that gave way since the start"""
+        """samples dropped since the start"""
 
     def __len__(self) -> int:
         return self._samples
 
     def add(self, read: UndatedRead) -> None:
-        """Keep a read until the clock is known."""
+        """Keep a read until the clock is trusted."""
         self._reads.append(read)
         self._samples += len(read.samples)
         while self._samples > self._room and len(self._reads) > 1:
@@ -55,7 +55,7 @@ class UndatedReadings:
             self.dropped += gone
 
     def take(self) -> list[UndatedRead]:
-        """All of them, the oldest first; none are left."""
+        """Remove and return all reads, the oldest first."""
         reads = list(self._reads)
         self._reads.clear()
         self._samples = 0

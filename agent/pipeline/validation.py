@@ -1,7 +1,7 @@
 """How far a value can be trusted: the checks of rules M6, M8. Pure.
 
-Values are in their channel's unit, times monotonic. Nothing is changed or left out here: what fails
-a check is kept, marked S, and the next values are judged against the last good one.
+Values are in their channel's unit, times are monotonic. Nothing is changed or dropped here: a value
+that fails a check is kept and marked S, and the next values are compared with the last good one.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from agent.model import Channel, Point
 
 MARGIN = Decimal("1.2")
-"""how far above its rating a meter may count before it is not believed"""
+"""factor above its rating that a meter may count before the value is suspect"""
 NEAR_THE_END = Decimal("0.9")
-"""of what an index can show: only above may it have rolled over"""
+"""share of the highest index: only above it may the index have rolled over"""
 STILL = 30 * 86_400.0
-"""seconds for which an index may stand still before it is said so"""
+"""seconds without a change after which an index is flagged FRZ"""
 
 
-class Weighed(NamedTuple):
-    """The verdict on one value."""
+class CheckedValue(NamedTuple):
+    """The result for one value."""
 
     quality: Quality
     flags: tuple[Flag, ...]
     delta: Decimal | None
-    """what flowed since the last good value, if the two can be compared (rollover corrected)"""
+    """the consumption since the last good value, if the two can be compared (rollover corrected)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class PreviousValue:
 
 
 class Validation:
-    """Remembers, of each point, the last good value and one that was not believed since."""
+    """Remembers, for each point, the last good value and a suspect value since then."""
 
     def __init__(self) -> None:
         self._good: dict[tuple[str, str], PreviousValue] = {}
@@ -50,15 +50,15 @@ class Validation:
         self._still: dict[tuple[str, str], PreviousValue] = {}
 
     def forget(self, device: str) -> None:
-        """Another meter may stand there now: its values are compared with nothing before."""
+        """Forget a device: another meter may be installed, and its values cannot be compared."""
         for memory in (self._good, self._odd, self._still):
             for key in [key for key in memory if key[0] == device]:
                 del memory[key]
 
-    def weigh(self, point: Point, value: Decimal, at: float) -> Weighed:
-        """Judge one value of a point that has a channel, read at monotonic time `at`.
+    def check(self, point: Point, value: Decimal, at: float) -> CheckedValue:
+        """Check one value of a point that has a channel, read at monotonic time `at`.
 
-        An odd value that the next one confirms was the truth: the meter was reset or set.
+        A suspect value that the next one confirms was right: the meter was reset or set.
         """
         key, now = (point.device, point.name), PreviousValue(value, at)
         channel = channels()[str(point.channel)]
@@ -68,7 +68,7 @@ class Validation:
             if odd is None or _against(point, channel, odd, now).quality is Quality.SUSPECT:
                 self._odd[key] = now
                 return verdict
-            verdict = Weighed(Quality.RAW, (), None)
+            verdict = CheckedValue(Quality.RAW, (), None)
         elif verdict.quality is Quality.SUSPECT:
             return verdict
         self._good[key] = now
@@ -87,49 +87,49 @@ class Validation:
 
 def _against(
     point: Point, channel: Channel, before: PreviousValue | None, now: PreviousValue
-) -> Weighed:
+) -> CheckedValue:
     if channel.kind is ValueKind.REG:
         return _index(point, before, now)
     return _momentary(channel, before, now)
 
 
-def _momentary(channel: Channel, before: PreviousValue | None, now: PreviousValue) -> Weighed:
-    """Inside what the quantity can be, and no faster than it can change."""
+def _momentary(channel: Channel, before: PreviousValue | None, now: PreviousValue) -> CheckedValue:
+    """Within the range of the quantity, and changing no faster than it can."""
     least, most, jump = channel.least, channel.most, channel.jump
     if (least is not None and now.value < least) or (most is not None and now.value > most):
-        return Weighed(Quality.SUSPECT, (Flag.RANGE,), None)
+        return CheckedValue(Quality.SUSPECT, (Flag.RANGE,), None)
     checked = least is not None and most is not None
     if jump is not None and before is not None:
         minutes = max(Decimal(1), Decimal((now.at - before.at) / 60))
         if abs(now.value - before.value) > jump * minutes:
-            return Weighed(Quality.SUSPECT, (Flag.SPIKE,), None)
+            return CheckedValue(Quality.SUSPECT, (Flag.SPIKE,), None)
     checked = checked and (jump is None or before is not None)
-    return Weighed(Quality.MEASURED if checked else Quality.RAW, (), None)
+    return CheckedValue(Quality.MEASURED if checked else Quality.RAW, (), None)
 
 
-def _index(point: Point, before: PreviousValue | None, now: PreviousValue) -> Weighed:
-    """No faster than the meter's rating; smaller only where it has rolled over."""
+def _index(point: Point, before: PreviousValue | None, now: PreviousValue) -> CheckedValue:
+    """Rising no faster than the meter's rating; lower only after a rollover."""
     if now.value < 0 or (point.rolls_at is not None and now.value > point.rolls_at):
-        return Weighed(Quality.SUSPECT, (Flag.RANGE,), None)
+        return CheckedValue(Quality.SUSPECT, (Flag.RANGE,), None)
     if before is None:
-        return Weighed(Quality.RAW, (), None)
+        return CheckedValue(Quality.RAW, (), None)
     delta, most = now.value - before.value, _most(point, before, now)
     fine = Quality.RAW if most is None else Quality.MEASURED
     if delta >= 0:
         if most is not None and delta > most:
-            return Weighed(Quality.SUSPECT, (Flag.SPIKE,), None)
-        return Weighed(fine, (), delta)
+            return CheckedValue(Quality.SUSPECT, (Flag.SPIKE,), None)
+        return CheckedValue(fine, (), delta)
     end = point.rolls_at or _power_of_ten(before.value)
     rolled = delta + end
-    # without a rating only an end that people wrote down is believed, and a tenth of it at most
+    # Without a rating a rollover is accepted only at a configured end, and up to a tenth of it.
     likely = end / 10 if most is None and point.rolls_at is not None else most
     if before.value > NEAR_THE_END * end and likely is not None and rolled <= likely:
-        return Weighed(fine, (Flag.ROLLED,), rolled)
-    return Weighed(Quality.SUSPECT, (Flag.RESET,), None)
+        return CheckedValue(fine, (Flag.ROLLED,), rolled)
+    return CheckedValue(Quality.SUSPECT, (Flag.RESET,), None)
 
 
 def _most(point: Point, before: PreviousValue, now: PreviousValue) -> Decimal | None:
-    """What can have flowed between two reads; a digit of rounding on top."""
+    """The highest possible consumption between two reads, with one digit of rounding."""
     if point.rating is None:
         return None
     hours = Decimal(max(1.0, now.at - before.at)) / 3600

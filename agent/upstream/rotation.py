@@ -232,7 +232,7 @@ def _there(house: Gateway, file: Path) -> tuple[Spool | UnassignedStore, OneThre
         kept = house.unclaimed if part == "shelf" else house.registers
         if kept is None or house.jobs.parked(part):
             raise Refused(f"{part} is not open")
-        return kept.shelf, kept.thread
+        return kept.store, kept.thread
     recipient = recipient_of(file)
     for name, uplink in house.config.uplinks.items():
         if uplink.settings.recipient == recipient:

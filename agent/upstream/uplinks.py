@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from agent.buffer.disclosures import words_of
+from agent.buffer.disclosures import tokens_of
 from agent.buffer.orphaned_spools import destroy, leftovers
 from agent.clock import stamp
 from agent.errors import Refused
@@ -108,7 +108,7 @@ async def _forsake(house: Gateway, recipient: str, how: str) -> dict[str, Any]:
             f"nothing can be delivered to {recipient} without its uplink: put it back into the"
             " configuration, or give up what waits with --drop"
         )
-    words = words_of(house.identity, recipient)
+    words = tokens_of(house.identity, recipient)
     now = house.clock.now()
     await asyncio.to_thread(destroy, house.config.state, recipient, now, words)
     return {"uplink": recipient, "waits": 0, "dropped": left[recipient]}

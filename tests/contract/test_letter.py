@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from agent.app import visited
-from agent.buffer.disclosures import words_of
+from agent.buffer.disclosures import tokens_of
 from agent.buffer.orphaned_spools import destroy, spool_of
 from agent.buffer.thread import in_own_thread
 from agent.buffer.unassigned_store import UnassignedStore, UnassignedValue
@@ -386,7 +386,7 @@ def test_what_was_received_is_known_after_the_spool_was_destroyed(gateway, again
     consent = gateway.consent()
     gateway.keep(gateway.row(consent.id))
     gateway.deliver()
-    words = words_of(identity.load(gateway.state), US)
+    words = tokens_of(identity.load(gateway.state), US)
     destroy(gateway.state, US, float(gateway.now), words)
     if again:
         gateway.keep()

@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 
-from agent.buffer.disclosures import words_of
+from agent.buffer.disclosures import tokens_of
 from agent.buffer.orphaned_spools import destroy
 from agent.gateway import policy_of
 from agent.protection.published import HELD_BY
@@ -252,7 +252,7 @@ def test_every_file_that_the_gateway_keeps_stands_in_the_catalogue(gateway):
     async def works():
         async with at_work(gateway.path) as house:
             await house.ask_disk()
-        destroy(gateway.state, US, gateway.now, words_of(house.identity, US))
+        destroy(gateway.state, US, gateway.now, tokens_of(house.identity, US))
 
     asyncio.run(works())
     patterns = [

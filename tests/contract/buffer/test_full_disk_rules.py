@@ -106,10 +106,10 @@ def test_B_M_rows_fill(small_disk, opened):  # noqa: N802
         for n in range(150):
             spool.append(rows_of(slot + n, dice), {})
         assert spool.backlog().refused == 0
-        rows = [row for block in spool._waiting.of(0)[0] for row in block.rows]
+        rows = [row for block in spool._pending.of(0)[0] for row in block.rows]
         spans = [row for row in rows if row.why == "shed" and row.series.step == 60]
         spans += [
-            row for n in spool._purge._owners.numbers() for b in spool._waiting.of(n)[0]
+            row for n in spool._purge._person_keys.numbers() for b in spool._pending.of(n)[0]
             for row in b.rows if row.why == "shed"
         ]  # fmt: skip
         assert sum(row.span for row in spans) == spool.backlog().shed
@@ -172,8 +172,8 @@ def test_B_killed_between_two_steps(opened, tmp_path, parted):  # noqa: N802
             spool.tend(NOW, 1e12)
         rows = [row for batch in spool.unreceipted() for row in read(batch.payload)]
         assert any(row.series.place == series(0).place for row in rows)
-        real = spool._room.step
-        spool._room.step = kept
+        real = spool._capacity.step
+        spool._capacity.step = kept
         withdraw(spool, mine)
         wanted = spool.backlog()
     assert len(copies) > 2

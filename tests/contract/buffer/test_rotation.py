@@ -61,7 +61,7 @@ def filled(spool):
     for batch in (seal(spool, most_rows=3), seal(spool, most_rows=4)):
         spool.settle(far.store(batch), NOW)
     with spool._database.transaction():  # as a conflict does
-        spool._disclosed.returned(poll(0, 2))
+        spool._disclosures.returned(poll(0, 2))
     spool.packs(packing)
     seal(spool, most_rows=3)
     spool.packs(None)
@@ -81,7 +81,7 @@ def under(path, key):
     with closing(sqlite3.connect(path)) as db:
         db.row_factory = sqlite3.Row
         for table, (purpose, name, column) in SEALED.items():
-            box = keys.box(purpose)
+            box = keys.sealer(purpose)
             for row in db.execute(f"SELECT * FROM {table}"):
                 if row[column] is not None and dict(row).get("owner", 0) <= 0:
                     try:
@@ -94,7 +94,7 @@ def under(path, key):
 
 def hidden(path, key):
     """The keys of owners, their names, and the tokens of ids."""
-    wrap = SpoolKeys(key, HEAD.gateway, HEAD.recipient).box("owner")
+    wrap = SpoolKeys(key, HEAD.gateway, HEAD.recipient).sealer("owner")
     with closing(sqlite3.connect(path)) as db:
         owners = db.execute("SELECT number, name, home, key FROM owner").fetchall()
         names = {name for _, *both, _ in owners for name in both}
@@ -114,8 +114,8 @@ def everything(spool):
     """All that a spool can say, without changing it."""
     database = spool._database
     blocks = [no for (no,) in database.read("SELECT no FROM block ORDER BY no")]
-    rows, broken = spool._waiting.opened(blocks)
-    piles, lost = spool._aside.opened([n for (n,) in database.read("SELECT no FROM aside")])
+    rows, broken = spool._pending.opened(blocks)
+    piles, lost = spool._voided_rows.opened([n for (n,) in database.read("SELECT no FROM aside")])
     assert (broken, lost) == ([], 0)
     ids = database.read("SELECT epoch, seq FROM batch ORDER BY no")
     return {
@@ -129,18 +129,18 @@ def everything(spool):
         "disclosed": spool.disclosures(),
         "counted": counted(spool),
         "retracting": spool._retracting.waiting(),
-        "owners": sorted(spool._owners.numbers()),
-        "known": [spool._owners.known(reading(n).series.occupancy) for n in range(4)],
-        "homes": [spool._owners.at(reading(n).series.place) for n in range(4)],
+        "owners": sorted(spool._person_keys.numbers()),
+        "known": [spool._person_keys.known(reading(n).series.occupancy) for n in range(4)],
+        "homes": [spool._person_keys.at(reading(n).series.place) for n in range(4)],
     }
 
 
 def counted(spool):
     """How many values of whom are counted already, and come again."""
-    series, token = [reading(n).series for n in range(3)], spool._disclosed._words.token
+    series, token = [reading(n).series for n in range(3)], spool._disclosures._tokens.token
     sql = "SELECT n FROM counted_of WHERE place=? AND basis=? AND occupancy=?"
     words = [map(token, (one.place, one.basis, one.occupancy)) for one in series]
-    found = [spool._database.one(sql, *of) for of in words]
+    found = [spool._database.scalar(sql, *of) for of in words]
     assert found == [1, 1, None]
     return found
 
@@ -167,15 +167,15 @@ def test_everything_is_under_the_new_key_and_nothing_under_the_old_one(path):
             assert everything(spool) == before, "at each step"
         assert everything(spool) == before
         with pytest.raises(SealBroken):  # not even this process opens what is under the old one
-            spool._names._box.unseal(
-                SpoolKeys(KEY, HEAD.gateway, HEAD.recipient).box("series").seal(b"x", "1"), "1"
+            spool._series_ids._sealer.unseal(
+                SpoolKeys(KEY, HEAD.gateway, HEAD.recipient).sealer("series").seal(b"x", "1"), "1"
             )
     assert under(path, KEY) == {}
     assert under(path, NEW) == was
     assert not hidden(path, NEW) & hid, "no name, key or token is the one that it was"
     with opened(path, NEW) as spool:
         assert everything(spool) == before
-        assert spool._database.one("SELECT count(*) FROM owner_before") == 0
+        assert spool._database.scalar("SELECT count(*) FROM owner_before") == 0
     with pytest.raises(NotOurs, match="under another key"):
         opened(path).__enter__()
 
@@ -230,9 +230,9 @@ def test_a_withdrawal_in_the_middle_destroys_both_keys_of_its_people(path):
     with opened(path, NEW, KEY) as spool:
         spool.rekey_step()
         series = reading(2).series
-        number = spool._owners.known(series.occupancy)
+        number = spool._person_keys.known(series.occupancy)
         words = (HEAD.recipient, series.place, None, series.occupancy, series.basis, None)
-        old = spool._database.one("SELECT key FROM owner_before WHERE number=?", number)
+        old = spool._database.scalar("SELECT key FROM owner_before WHERE number=?", number)
         assert old is not None
         spool.apply(2, [Retraction("r2", *words, 0, None, int(NOW), "withdrawn")], NOW)
         for table in ("owner", "owner_before"):
@@ -252,12 +252,12 @@ def test_where_some_rows_of_people_stay_the_key_before_of_theirs_goes_too(path):
         filled(spool)
     with opened(path, NEW, KEY) as spool:
         series = reading(3).series
-        number = spool._owners.known(series.occupancy)
+        number = spool._person_keys.known(series.occupancy)
         words = (HEAD.recipient, series.place, None, series.occupancy, series.basis, None)
         spool.apply(2, [Retraction("r2", *words, 0, NOON + 300, int(NOW), "withdrawn")], NOW)
-        assert spool._waiting.of(number)[0], "some stay"
+        assert spool._pending.of(number)[0], "some stay"
         sql = "SELECT count(*) FROM owner_before WHERE number=?"
-        assert spool._database.one(sql, number) == 0
+        assert spool._database.scalar(sql, number) == 0
         before = everything(spool)
         for _ in steps(spool):
             pass
@@ -292,7 +292,7 @@ def test_a_key_can_be_rotated_again(path):
         spool.append(poll(11, 4), {}, NOW)
         spool.tend(NOW, 1e12)
         spool.tend(NOW, 1e12)
-        assert len(spool._owners.numbers()) == len(before["owners"]), "people are found again"
+        assert len(spool._person_keys.numbers()) == len(before["owners"]), "people are found again"
     assert under(path, NEW) == {}
 
 

@@ -108,7 +108,7 @@ def test_small_blocks_are_joined_but_not_around_a_large_one(opened):
             spool.tend(0.0, 1e12), spool.tend(0.0, 1e12)
         sizes = "SELECT n FROM block ORDER BY no"
         assert [n for (n,) in spool._database.read(sizes)] == [5, 5, 1200, 5, 5]
-        spool._room.once(lambda: spool._shedding.step(20_000))
+        spool._capacity.once(lambda: spool._shedding.step(20_000))
         assert [n for (n,) in spool._database.read(sizes)] == [10, 1200, 10]
         assert spool.backlog().shed == 0
         slots = [row.t for batch in seal_all(spool) for row in read(batch.payload)]
@@ -123,7 +123,7 @@ def test_a_block_that_does_not_open_is_counted_and_stops_nothing(opened):
             spool._database.write(
                 "UPDATE block SET body=zeroblob(64) WHERE no=(SELECT min(no) FROM block)"
             )
-        while spool._room.once(lambda: spool._shedding.step(1_000)):
+        while spool._capacity.once(lambda: spool._shedding.step(1_000)):
             pass
         backlog = spool.backlog()
         assert backlog.unreadable
@@ -206,7 +206,7 @@ class Life(RuleBasedStateMachine):
     @rule(at_once=st.integers(1, 60), steps=st.integers(1, 8))
     def shed(self, at_once, steps):
         for _ in range(steps):
-            if not self.spool._room.once(lambda: self.spool._shedding.step(at_once)):
+            if not self.spool._capacity.once(lambda: self.spool._shedding.step(at_once)):
                 break
 
     @rule()

@@ -17,7 +17,7 @@ def kept(slot, value="8412.5"):
 
 
 def keys_in(shelf):
-    return shelf._database.one("SELECT count(*) FROM owner")
+    return shelf._database.scalar("SELECT count(*) FROM owner")
 
 
 def test_what_is_a_dwellings_lies_under_its_own_key_which_goes_with_the_last_of_it(tmp_path):
@@ -64,7 +64,7 @@ def test_while_an_upgrade_is_judged_the_version_before_can_read_what_is_written(
     with UnassignedStore.open(path, KEY, judged=True) as shelf:
         shelf.add_each({ONE: [kept(1)], TWO: [kept(2)]})
         assert keys_in(shelf) == 0
-    box = SpoolKeys(KEY, "shelf", "nobody").box("kept")
+    box = SpoolKeys(KEY, "shelf", "nobody").sealer("kept")
     with closing(sqlite3.connect(path)) as db, db:
         bodies = db.execute("SELECT body FROM kept ORDER BY no").fetchall()
         texts = [json.loads(zlib.decompress(box.unseal(body, "kept"))) for (body,) in bodies]
@@ -82,7 +82,7 @@ def test_a_shelf_of_an_earlier_version_is_read_on(tmp_path):
             "CREATE TABLE kept(no INTEGER PRIMARY KEY, t1 INTEGER NOT NULL, n INTEGER NOT NULL,"
             " body BLOB NOT NULL)"
         )
-        body = SpoolKeys(KEY, "shelf", "nobody").box("kept").seal(text, "kept")
+        body = SpoolKeys(KEY, "shelf", "nobody").sealer("kept").seal(text, "kept")
         db.execute("INSERT INTO kept(t1, n, body) VALUES (1, 1, ?)", (body,))
     with UnassignedStore.open(path, KEY) as shelf:
         shelf.add([kept(2)], ONE)

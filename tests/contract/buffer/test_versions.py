@@ -118,7 +118,7 @@ def test_a_version_is_stored_by_the_second_try_of_a_commit(opened, monkeypatch):
     """What the first try left in memory is not on the disk. Rule C1."""
     with opened() as spool:
         spool.append([reading(0, 0)], {}, NOON)
-        real, tries = spool._waiting.add, []
+        real, tries = spool._pending.add, []
 
         def once_full(*words):
             tries.append(words)
@@ -127,8 +127,8 @@ def test_a_version_is_stored_by_the_second_try_of_a_commit(opened, monkeypatch):
                 raise SpoolFull("the log is full")
             real(*words)
 
-        monkeypatch.setattr(spool._waiting, "add", once_full)
-        monkeypatch.setattr(spool._room, "relieve", lambda: True)
+        monkeypatch.setattr(spool._pending, "add", once_full)
+        monkeypatch.setattr(spool._capacity, "relieve", lambda: True)
         spool.append([reading(0, 1, ver=NOON + DAY)], {}, NOON)
         assert len(tries) == 2
     with opened() as spool:

@@ -403,8 +403,8 @@ def test_a_key_goes_with_the_last_row_that_lies_under_it(opened):
         seal(spool, most_rows=5)
         withdraw(spool)
         spool.settle(receipt_for(*spool.unreceipted()), NOW)  # of five that were sealed one is gone
-        owners = spool._database.one("SELECT count(*) FROM owner")
-        names = spool._database.one("SELECT count(*) FROM series")
+        owners = spool._database.scalar("SELECT count(*) FROM owner")
+        names = spool._database.scalar("SELECT count(*) FROM series")
     assert (owners, names) == (4, 9)
 
 

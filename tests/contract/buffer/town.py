@@ -58,7 +58,7 @@ def stated(spool):
     """Each slot that waits, with its value or None; none is stated twice."""
     numbers = [no for (no,) in spool._database.read("SELECT no FROM block")]
     found = {}
-    for block in spool._waiting.opened(numbers)[0]:
+    for block in spool._pending.opened(numbers)[0]:
         for row in block.rows:
             for n in range(row.span):
                 key = (row.series, row.t + n * row.series.step)

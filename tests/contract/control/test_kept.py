@@ -52,7 +52,7 @@ def test_rows_of_what_was_given_back_do_not_fill_the_disk(site):
     for _ in range(CLOSED + 20):
         site.journal.save(Transaction(replace(row, phase=Phase.CLOSED)))
     asyncio.run(site.keeper.prune())
-    count = site.journal._db.one("SELECT count(*) FROM hold")
+    count = site.journal._db.scalar("SELECT count(*) FROM hold")
     assert count == CLOSED + 1
     assert site.journal.reread(still.number) == still
 

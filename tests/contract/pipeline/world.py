@@ -206,7 +206,7 @@ class World:
             tasks = [asyncio.ensure_future(job) for job in jobs]
             told = spool.announced()
             self.deliver = lambda: self._deliver(spool, ledger, told)
-            bases = RegistryBases(lambda: ledger.gate, lambda: ahead(ledger, clock))
+            bases = RegistryBases(lambda: ledger.assignment, lambda: ahead(ledger, clock))
             self.obey = lambda: spool.apply(*bases.taken_back(spool.applied), self.wall())
             try:
                 yield

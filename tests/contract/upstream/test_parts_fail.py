@@ -297,17 +297,17 @@ def test_a_book_that_is_damaged_while_it_is_open_is_opened_anew(tmp_path):
 def test_a_shelf_that_is_damaged_while_it_is_open_is_opened_anew_with_what_it_held(tmp_path):
     async def scenario():
         async with failing_at_work(unconnected(tmp_path)) as house:
-            kept, before = house.unclaimed, house.unclaimed.shelf
+            kept, before = house.unclaimed, house.unclaimed.store
             kept._held = {"m": [one_kept()]}
             await kept.thread.run(tear, before._database, tmp_path / "torn.db")
             kept.full = True
 
             async def anew():
-                return kept.shelf is not before and not kept._held
+                return kept.store is not before and not kept._held
 
             await until(anew)
             assert house.unclaimed is kept
-            assert await kept.thread.run(kept.shelf.count) == 1
+            assert await kept.thread.run(kept.store.count) == 1
 
     asyncio.run(scenario())
 

@@ -135,7 +135,7 @@ class House:
             if self.said.get(device) != serial:
                 self.judge.forget(device)
             self.said[device] = serial
-            found = self.judge.weigh(point, shown, float(slot))
+            found = self.judge.check(point, shown, float(slot))
             words = {"quality": found.quality, "flags": found.flags, "delta": found.delta}
             sample = replace(sample, **words)
         mine = [sample, *self.intervals.derive(self.by_device[device][1:], slot, [sample])]
@@ -160,7 +160,7 @@ class House:
         steps = {}
         for name in self.outlets:
             steps |= self.asked(name).steps()
-        self.indexes.want(steps, self.zone)
+        self.indexes.set_steps(steps, self.zone)
         for name, outlet in self.outlets.items():
             of = (self.asked(name), float(self.now), outlet.ledger, outlet.intake)
             await outlet.sums.tend(*of)

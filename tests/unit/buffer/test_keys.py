@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from agent.buffer.keys import SealBroken, SpoolKeys
 
 KEYS = SpoolKeys(b"k" * 32, "G1", "r.example")
-BOX = KEYS.box("batch")
+BOX = KEYS.sealer("batch")
 
 
 @given(st.binary(max_size=300))
@@ -28,10 +28,10 @@ def test_one_flipped_bit_anywhere_is_noticed(data):
 @pytest.mark.parametrize(
     "other",
     [
-        KEYS.box("block"),
-        SpoolKeys(b"k" * 32, "G2", "r.example").box("batch"),
-        SpoolKeys(b"k" * 32, "G1", "s.example").box("batch"),
-        SpoolKeys(b"l" * 32, "G1", "r.example").box("batch"),
+        KEYS.sealer("block"),
+        SpoolKeys(b"k" * 32, "G2", "r.example").sealer("batch"),
+        SpoolKeys(b"k" * 32, "G1", "s.example").sealer("batch"),
+        SpoolKeys(b"l" * 32, "G1", "r.example").sealer("batch"),
     ],
 )
 def test_no_other_purpose_gateway_recipient_or_key_opens_it(other):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from agent.buffer import thread as module
-from agent.buffer.database import _heard
+from agent.buffer.database import _report_answer
 from agent.buffer.thread import DiskThread, in_own_thread
 from agent.errors import StorageFailed
 
@@ -45,7 +45,7 @@ def test_a_long_call_that_the_disk_goes_on_answering_is_waited_for():
     def long():
         for _ in range(30):
             threading.Event().wait(0.02)
-            _heard()
+            _report_answer()
         return "done"
 
     async def main():

@@ -8,31 +8,31 @@ from typer.testing import CliRunner
 from agent.buffer.batch import POLICY
 from agent.cli import app
 from agent.model import Flag, Why
-from agent.pipeline.policy import WORDS
+from agent.pipeline.policy import TEXTS
 
 DOCS = Path(__file__).parents[3] / "docs" / "policy.md"
 
 
-@pytest.mark.parametrize("lang", WORDS)
+@pytest.mark.parametrize("lang", TEXTS)
 def test_the_command_says_what_the_page_says(lang):
     said = CliRunner().invoke(app, ["policy", "show", "--lang", lang])
     assert said.exit_code == 0
-    assert said.output == WORDS[lang]
-    assert WORDS[lang] in DOCS.read_text(encoding="utf-8")
+    assert said.output == TEXTS[lang]
+    assert TEXTS[lang] in DOCS.read_text(encoding="utf-8")
 
 
 def test_the_language_is_the_terminals(monkeypatch):
     monkeypatch.delenv("LC_ALL", raising=False)
     monkeypatch.setenv("LANG", "fr_FR.UTF-8")
-    assert CliRunner().invoke(app, ["policy", "show"]).output == WORDS["fr"]
+    assert CliRunner().invoke(app, ["policy", "show"]).output == TEXTS["fr"]
     monkeypatch.setenv("LANG", "C.UTF-8")
-    assert CliRunner().invoke(app, ["policy", "show"]).output == WORDS["en"]
+    assert CliRunner().invoke(app, ["policy", "show"]).output == TEXTS["en"]
 
 
-@pytest.mark.parametrize("lang", WORDS)
+@pytest.mark.parametrize("lang", TEXTS)
 def test_every_word_that_a_batch_may_hold_is_explained(lang):
     """Rule R6."""
-    text = WORDS[lang]
+    text = TEXTS[lang]
     assert POLICY in text
     missing = Why.SILENT, Why.LINK, Why.AGENT, Why.BAD, Why.EARLY, Why.BUSY, Why.SHED, Why.CLOCK
     for why in (*missing, Why.UPLINK):

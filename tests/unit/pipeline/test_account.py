@@ -29,7 +29,7 @@ def test_a_mark_that_was_moved_before_an_error_is_moved_back_and_the_error_noted
         assert [(one.component, one.uplink) for one in faults.all()] == [("rows centre", "centre")]
         assert account.take(KEY, lambda: closed(account), faults)
         assert not faults.all()
-        await account.intake.commit()
+        await account.ingest.commit()
         assert disk.commits == [([row(10)], {KEY: SlotMark(10, heard=True)})]
 
     asyncio.run(scenario())
@@ -39,18 +39,18 @@ def test_whoever_waits_for_room_has_handed_over_his_rows_with_their_mark():
     async def scenario():
         disk = Failing()
         account = account_of(disk, SlotMark(0, heard=True), room=1)
-        account.intake.take([row(0)], {})
+        account.ingest.take([row(0)], {})
         assert account.take(KEY, lambda: closed(account), Faults())
-        waits = asyncio.create_task(account.intake.room())
+        waits = asyncio.create_task(account.ingest.room())
         await asyncio.sleep(0)
         waits.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waits
         assert account.ledger.marks[KEY].slot == 10
-        await account.intake.commit()
+        await account.ingest.commit()
         assert disk.commits == [([row(0), row(10)], {KEY: SlotMark(10, heard=True)})]
         async with asyncio.timeout(10):
-            await account.intake.room()
+            await account.ingest.room()
 
     asyncio.run(scenario())
 

@@ -92,7 +92,7 @@ def test_what_came_for_another_slot_changes_nothing():
 
 def test_a_suspect_index_is_in_no_sum(tmp_path):
     indexes = ReadingCache(Town(tmp_path).registry)
-    indexes.want({"elec.imp": 900}, None)
+    indexes.set_steps({"elec.imp": 900}, None)
     first = NOW - NOW % 900
     for number, quality in enumerate((Quality.MEASURED, Quality.MEASURED, Quality.SUSPECT)):
         index = Sample(INDEX, 0.0, Decimal(number), quality=quality)

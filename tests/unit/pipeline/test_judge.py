@@ -16,9 +16,9 @@ ROOM = point(channel="temp", unit="Cel")
 
 def judged(of, *values, every=900):
     """What is said of values one step apart: `V`, `S SPK`, …"""
-    judge, said = Validation(), []
+    validation, said = Validation(), []
     for n, value in enumerate(values):
-        verdict = judge.weigh(of, Decimal(value), n * every)
+        verdict = validation.check(of, Decimal(value), n * every)
         said.append(" ".join([verdict.quality, *verdict.flags]))
     return said
 
@@ -47,9 +47,9 @@ def test_a_change_that_the_next_value_confirms_was_true():
 
 
 def test_an_index_that_passed_its_end_has_rolled_over():
-    judge = Validation()
-    judge.weigh(METER, Decimal("99999.5"), 0)
-    verdict = judge.weigh(METER, Decimal("0.75"), 900)
+    validation = Validation()
+    validation.check(METER, Decimal("99999.5"), 0)
+    verdict = validation.check(METER, Decimal("0.75"), 900)
     assert (verdict.quality, verdict.flags, verdict.delta) == ("V", ("ROLL",), Decimal("1.25"))
 
 
@@ -108,10 +108,10 @@ def test_an_index_may_stand_still_for_a_month():
 
 
 def test_another_meter_is_compared_with_nothing_before():
-    judge = Validation()
-    judge.weigh(METER, Decimal(5000), 0)
-    judge.forget("m1")
-    assert judge.weigh(METER, Decimal(3), 900).quality is Quality.RAW
+    validation = Validation()
+    validation.check(METER, Decimal(5000), 0)
+    validation.forget("m1")
+    assert validation.check(METER, Decimal(3), 900).quality is Quality.RAW
 
 
 values = st.decimals(min_value=-10, max_value=200_000, places=3)
@@ -119,9 +119,9 @@ values = st.decimals(min_value=-10, max_value=200_000, places=3)
 
 @given(st.lists(values, min_size=1, max_size=30))
 def test_a_delta_is_never_negative_and_always_exact(indexes):
-    judge, good = Validation(), None
+    validation, good = Validation(), None
     for n, value in enumerate(indexes):
-        verdict = judge.weigh(METER, value, n * 900)
+        verdict = validation.check(METER, value, n * 900)
         if verdict.delta is not None:
             assert verdict.delta >= 0
             assert (good + verdict.delta - value) in (0, 100_000)

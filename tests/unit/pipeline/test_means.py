@@ -84,4 +84,4 @@ def test_what_is_remembered_is_bounded():
     means = Means(None)
     for n in range(1000):
         means.note([MEAN], HOUR + n * 600, [sample(SOURCE, "20")])
-    assert len(means._said["m1", "supply"]) <= 12
+    assert len(means._values_of["m1", "supply"]) <= 12

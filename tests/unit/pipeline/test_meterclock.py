@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent.pipeline.meterclock import drift, words
+from agent.pipeline.meterclock import describe, drift
 
 PARIS = ZoneInfo("Europe/Paris")
 WINTER = dt.datetime(2026, 11, 24, 10, 12, tzinfo=PARIS).timestamp()
@@ -42,4 +42,4 @@ def test_the_drift_is_against_civil_or_winter_time_whichever_is_nearer(
     ],
 )
 def test_it_is_said_in_words_where_it_matters(seconds: int, said: str) -> None:
-    assert words(seconds) == said
+    assert describe(seconds) == said

@@ -175,7 +175,7 @@ def test_a_lost_line_closes_its_slots_with_link(tmp_path):
     assert lost >= 1
     assert whys == [None] * lost + ["link"] * (len(whys) - lost)
     (device,) = rig.devices
-    assert (device.said, device.lost_at_opening) == ("riser is not open: no carrier", 1)
+    assert (device.problem, device.lost_at_opening) == ("riser is not open: no carrier", 1)
     house = SimpleNamespace(lines={"riser": LinkDevices(rig.link, {})})
     assert not _line_is_back(house, device, "riser")
     rig.link.opened, rig.link.error = 2, ""
@@ -252,7 +252,7 @@ def test_a_device_whose_decoder_fails_costs_its_own_values_and_no_others(tmp_pat
     async def then():
         await asyncio.sleep(2.2)
         assert [one.words for one in rig.poller._faults.all()] == ["m1: ZeroDivisionError: scale"]
-        assert "an error in gardien" in rig.devices[0].said
+        assert "an error in gardien" in rig.devices[0].problem
         rig.bus.odd.clear()
 
     asyncio.run(rig.run(1.5, then))
@@ -273,17 +273,17 @@ def test_a_recipient_whose_gate_fails_stops_no_other_and_its_slots_are_owed(tmp_
 
     intake = Ingest(append, flush=0.05, uplink="other")
     rig.poller.accounts = [SlotAccount(other, intake), *rig.poller.accounts]
-    real = other.gate.at
+    real = other.assignment.at
 
     def wrong(*_):
         raise KeyError("nobody")
 
     async def then():
         await asyncio.sleep(1.2)
-        other.gate.at = wrong
+        other.assignment.at = wrong
         await asyncio.sleep(2.2)
         assert {one.component for one in rig.poller._faults.all()} == {"rows other"}
-        other.gate.at = real
+        other.assignment.at = real
 
     asyncio.run(rig.run(1.5, then))
     asyncio.run(intake.commit())
@@ -342,7 +342,7 @@ def test_an_error_in_a_read_during_which_the_clock_moved_is_not_of_its_wrong_tim
         clock.steps.append(86_400.0)
         raise RuntimeError("a fault of the driver's")
 
-    rig.poller._asking.ask = moved
+    rig.poller._reader.read = moved
     before = dict(rig.poller._closed)
 
     async def fails():

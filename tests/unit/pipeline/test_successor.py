@@ -38,7 +38,7 @@ def test_two_and_two_are_not_guessed() -> None:
     assert both == [
         (
             "45123456 (A-3-12) and 45123457 silent; new on the line: 45999001, heat, 0.012 MWh and"
-            " 45999001, heat, 0.012 MWh. Which took whose place only the plates can tell"
+            " 45999001, heat, 0.012 MWh. Read their type plates to see which meter replaced which"
         )
     ]
 

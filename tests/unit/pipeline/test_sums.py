@@ -67,7 +67,7 @@ class Building:
     def start(self):
         """The agent starts: what was in memory is no more."""
         self.indexes = ReadingCache(self.registry)
-        self.indexes.want({"elec.imp": HALF}, ZONE)
+        self.indexes.set_steps({"elec.imp": HALF}, ZONE)
         self.sums = Sums(
             self.registry, US, Groups(self.file), self.indexes, self.marks,
             lambda device: f"9{int(device[2:]):03}",
@@ -158,7 +158,7 @@ def test_missing_members_lower_n_and_below_k_there_is_no_row(house):
 
 def test_a_daily_sum_waits_a_day_for_who_is_silent_and_is_told_without_him(tmp_path):
     house = Building(tmp_path, 12, 11, finest=DAY)
-    house.indexes.want({"elec.imp": DAY}, ZONE)
+    house.indexes.set_steps({"elec.imp": DAY}, ZONE)
     house.close(MONTH - 60)
     for day in range(2):
         house.read(MONTH + day * DAY, silent={0} if day else ())

@@ -123,6 +123,6 @@ def test_such_a_row_may_leave_only_while_it_is_wanted(tmp_path):
     town = Town(tmp_path, 1, consents=())
     of = ledger(town)
     rows = read(of, MIDNIGHT)
-    assert RegistryBases(lambda: of.gate).kept(rows) == rows
+    assert RegistryBases(lambda: of.assignment).kept(rows) == rows
     of.renew({("m1", HOUR): [point(every=HOUR)]}, of.marks, town.policy, None, withholds=False)
-    assert RegistryBases(lambda: of.gate).kept(rows) == []
+    assert RegistryBases(lambda: of.assignment).kept(rows) == []

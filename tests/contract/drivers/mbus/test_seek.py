@@ -85,7 +85,7 @@ def test_two_silent_and_two_new_are_not_guessed(tmp_path):
     meters = [heat("20000000"), heat("85999001"), heat("95999002")]
     (said,), _ = asyncio.run(found_instead(tmp_path, meters, ["heat-1", "heat-2"]))
     assert said.startswith("45123456 and 11111111 silent; new on the line: ")
-    assert said.endswith("Which took whose place only the plates can tell")
+    assert said.endswith("Read their type plates to see which meter replaced which")
 
 
 def test_a_meter_by_primary_address_is_not_looked_for():
