@@ -1,1 +1,1 @@
-"""The spool: what was accepted for one recipient stays on this disk until its receipt."""
+"""The spool: rows accepted for one recipient stay on this disk until their receipt arrives."""

@@ -1,7 +1,7 @@
-"""What a recipient was told of the building: places, meters, occupancies, bases, series owed.
+"""The directory that a recipient has received: places, meters, occupancies, bases, series owed.
 
-A directory is a set of items by key; only what has changed since is told, and all of it anew in a
-new epoch (design note 001, batches). The texts are sealed on the disk like readings.
+A directory is a set of items by key. Only changed items are sent, and all of them again in a new
+epoch (design note 001, batches). The items are sealed on the disk like readings.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from agent.buffer.schema import Meta
 
 Item = dict[str, Any]
-"""plain data; its key begins with the name of the list it belongs to: `places/D84G7…`"""
+"""plain data; its key begins with the name of its list: `places/D84G7…`"""
 GROWING = ("outcomes/",)
-"""lists of which the latest items are offered, and each is told once"""
+"""lists whose items are each sent once; only the latest are offered"""
 # not WITHOUT ROWID: there an item of more than 231 bytes takes a page of its own, and 2,000
 # outcomes left no room for readings in the smallest file, which is all that a full disk gives
 TABLE = """CREATE TABLE IF NOT EXISTS announced
@@ -39,11 +39,11 @@ SECRET = "announced key"  # noqa: S105 -- what it is for
 AT_ONCE = 200
 """entries that are rewritten in one commit"""
 MOST_TEXT = 40_000
-"""characters of items in one batch: they compress, so this never nears what a message may be"""
+"""characters of items in one batch: they compress, so a batch never nears the size of a message"""
 
 
 class Announced:
-    """The items as last told. Every change belongs inside a transaction of the caller's."""
+    """The items as last sent. Every change belongs inside the caller's transaction."""
 
     def __init__(
         self,
@@ -54,7 +54,9 @@ class Announced:
         *,
         judged: bool,
     ) -> None:
-        """`judged`: keys are written as the version before reads them."""
+        """`judged`: an upgrade is on trial, so keys are written as the version before reads
+        them.
+        """
         self._database, self._meta, self._label = database, meta, label
         self._sealer, self._keys = keys.sealer("announced"), keys
         database.write(TABLE)
@@ -68,12 +70,12 @@ class Announced:
                 plain = zlib.decompress(self._sealer.unseal(body, written)).decode()
                 key, text = json.loads(plain) if written.startswith(TOKEN) else (written, plain)
             except (SealBroken, zlib.error, ValueError):
-                continue  # told again, as if it never was
+                continue  # the item is sent again
             self._items[key] = epoch, text
 
     @property
     def sealed(self) -> SealedTable:
-        """What of it is sealed: an entry gets another token, too."""
+        """The sealed bodies for a key rotation. An entry gets another token, too."""
         return SealedTable(
             "announced", ("key",), lambda key, _: str(key), lambda *_: self._sealer, ("epoch",),
             put=self._put_anew,
@@ -87,8 +89,8 @@ class Announced:
         self._keep(key, epoch, text)
 
     def begin_hiding(self) -> bool:
-        """Set the table aside in which an earlier version wrote keys as they are; whether there is
-        one to be hidden. Not while an upgrade is judged.
+        """Set the table aside in which an earlier version wrote keys in clear. Return whether it
+        has keys to hide. Not while an upgrade is on trial.
         """
         if self._judged:
             return False
@@ -98,8 +100,8 @@ class Announced:
         return self._clear()
 
     def hide(self) -> bool:
-        """Write the next of those entries anew, under tokens: a key says which dwelling there is.
-        False: none is left, and the table's pages are overwritten.
+        """Rewrite the next of those entries under tokens, because a key names a dwelling. False:
+        none is left, and the pages of the table are overwritten.
         """
         if not self._clear():
             return False
@@ -117,21 +119,20 @@ class Announced:
         return bool(self._database.read(sql))
 
     def all(self) -> dict[str, Item]:
-        """Every item as it was last told."""
+        """Every item as last sent."""
         return {key: json.loads(text) for key, (_, text) in self._items.items()}
 
     def differs(self, directory: Mapping[str, Item]) -> bool:
-        """Whether something is still to be told."""
+        """Whether something must still be sent."""
         return any(self._changed(directory))
 
     def tell(
         self, directory: Mapping[str, Item], now: float, trust: str, most: int
     ) -> tuple[SealedBatch, dict[str, str]]:
-        """A batch with the next of the changed items, as many as fit; there must be some.
+        """Make a batch of the next changed items, as many as fit; there must be some. Also return
+        the items for `learn`, once the transaction is committed.
 
-        `most`: bytes that the far side takes; one item goes in any case.
-
-        Beside it what `learn` is to be told once the transaction stands.
+        `most`: bytes that the platform accepts; one item is sent in any case.
         """
         label, first = self._label(now, trust), self._first()
         chosen: dict[str, str] = {}
@@ -151,12 +152,12 @@ class Announced:
         return SealedBatch(label.id, Lane.LIVE, payload, digest(payload), 0), chosen
 
     def again(self) -> None:
-        """Take nothing for told: all of it is told anew, as in a new epoch."""
+        """Treat everything as not sent, as in a new epoch."""
         self._database.write("UPDATE announced SET epoch=''")
         self._items = {key: ("", text) for key, (_, text) in self._items.items()}
 
     def learn(self, epoch: str, items: Mapping[str, str]) -> None:
-        """The recipient was told so, and it is on the disk."""
+        """Note items that are in a committed batch."""
         self._items.update({key: (epoch, text) for key, text in items.items()})
 
     def _changed(self, directory: Mapping[str, Item]) -> list[tuple[str, str]]:
@@ -165,7 +166,7 @@ class Announced:
         return [(key, text) for key, text in texts if self._items.get(key) != (epoch, text)]
 
     def _passed(self, directory: Mapping[str, Item]) -> list[str]:
-        """What was told of a list that only ever grows, and is offered no more."""
+        """Keys of growing lists that were sent and are no longer offered."""
         return [key for key in self._items if key.startswith(GROWING) and key not in directory]
 
     def _first(self) -> bool:
@@ -189,7 +190,7 @@ class Announced:
         self._database.write("INSERT INTO announced VALUES(?,?,?)", written, epoch, body)
 
     def _written(self, key: str) -> str:
-        """A key as it stands in the table."""
+        """A key as the table has it."""
         if self._judged:
             return key
         return _token(self._keys.secret(SECRET), key)

@@ -1,4 +1,4 @@
-"""What a spool holds, in numbers."""
+"""Counts what a spool holds."""
 
 from __future__ import annotations
 
@@ -18,48 +18,48 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What the spool holds."""
+    """The content of a spool in numbers."""
 
     rows: int
-    """waiting to be sealed, or for the word that says whether they are to be"""
+    """waiting to be sealed, or for the receipt that decides whether they are sealed again"""
     slots: int
-    """that those rows stand for"""
+    """slots of those rows"""
     batches: int
     """sealed, without a receipt"""
     batch_rows: int
     """rows of those batches"""
     quarantined: int
-    """batches the recipient or the transport does not take"""
+    """batches that the recipient or the transport refuses"""
     quarantined_since: float | None
-    """of the one that is refused longest, seconds since 1970; None: none is"""
+    """since when the first of them is refused, seconds since 1970; None: none is"""
     quarantined_why: str
     oldest: int | None
-    """slot of the oldest waiting row (of a span its last), seconds since 1970"""
+    """slot of the oldest waiting row (the last slot of a span), seconds since 1970"""
     used: int
-    """bytes of the file in use"""
+    """bytes of the file that are in use"""
     cap: int
     """bytes the file may have"""
     shed: int
-    """values given up for want of room since this spool was begun; their slots are M `shed`"""
+    """values given up for lack of room since this spool was created; their slots are M `shed`"""
     lately_shed: int
-    """of those, since it was opened"""
+    """values given up since it was opened"""
     refused: int
-    """rows refused for want of room since this spool was begun"""
+    """rows refused for lack of room since this spool was created"""
     unreadable: int
-    """rows lost to a damaged disk since this spool was begun"""
+    """rows lost on a damaged disk since this spool was created"""
     retractions: int
-    """that the recipient has not been told yet"""
+    """retractions that have not been sent yet"""
     purged: int
-    """slots destroyed for want of a basis, since this spool was begun"""
+    """slots destroyed for lack of a basis, since this spool was created"""
 
     @property
     def settled(self) -> bool:
-        """Whether the recipient has everything."""
+        """Whether the recipient has received everything."""
         return not (self.rows or self.batches or self.quarantined or self.retractions)
 
 
 class BacklogCount:
-    """Counts what lies in the parts of one spool."""
+    """Counts the rows in all parts of one spool."""
 
     def __init__(  # noqa: PLR0913, PLR0917 -- wherever a row may lie
         self,
@@ -75,7 +75,9 @@ class BacklogCount:
         self._shed_before = self._since("shed")
 
     def now(self, cap: int, refused: int) -> Backlog:
-        """What is there, in a file of at most `cap` bytes; `refused` is not always on the disk."""
+        """The present numbers, for a file of at most `cap` bytes. `refused` may not be on the disk
+        yet.
+        """
         slots, oldest = self._database.read("SELECT coalesce(sum(slots), 0), min(t0) FROM block")[0]
         voided, voided_slots = self._voided_rows.count()
         unreceipted, batch_rows = self._outbox.count(BatchState.UNRECEIPTED)

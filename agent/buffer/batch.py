@@ -1,6 +1,7 @@
-"""Rows as the JSON of one batch, zstd-compressed, and back (docs/batch.schema.json).
+"""Writes rows as the JSON of one batch, compressed with zstd, and reads them back
+(docs/batch.schema.json).
 
-Pure. Values are written from Decimal digit by digit and read back the same way, never via float.
+Pure. Values are written from Decimal digit by digit and read back the same way, never as float.
 """
 
 from __future__ import annotations
@@ -24,37 +25,40 @@ if TYPE_CHECKING:
 
 SCHEMA = "gardien/batch/1"
 POLICY = "MDP-1"
-"""what is done about missing, late and implausible values: docs/policy.md"""
+"""policy on missing, late and implausible values: docs/policy.md"""
 SMALL = 256 * 1024
-"""bytes of JSON, which what goes over MQTT and HTTPS hardly ever has more of"""
+"""bytes of JSON; batches for MQTT and HTTPS are hardly ever larger"""
 LEVEL, LEVEL_OF_LARGE, LEVEL_OF_VOID = 17, 9, 9
-"""zstd's: a sixth less of a small batch for 20 ms of work. A large one becomes a table in a file,
-and would want 50 MB of memory. A void's never changes: one made again must be the same
+"""zstd levels. Level 17 makes a small batch a sixth smaller for 20 ms of work. A large batch
+becomes a table in a file, and level 17 would need 50 MB of memory. The level of voids must never
+change: a void that is made again must have the same bytes
 """
 OWN = ("place", "occupancy", "basis", "meter")
-"""whose rows they are: drawn at random, so they stand together, and zstd copies the rest in one"""
+"""members with random ids: written next to each other, so that zstd can copy the rest in one
+piece
+"""
 LARGEST_TEXT = 64 * 1024 * 1024
-"""bytes of JSON that a payload may open to"""
+"""bytes of JSON that a payload may decompress to"""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchHead:
-    """What every batch of one spool states beside its rows."""
+    """The statements of every batch of one spool."""
 
     gateway: str
     recipient: str
     """a DNS name"""
     privacy: str
-    """name of the set of limits in force, as FR-1"""
+    """name of the privacy policy in force, such as FR-1"""
     audit: Callable[[], str | None] = lambda: None
     """hash of the last record of the audit chain"""
     kept: str = ""
-    """`memory`: what waits is not on the disk, and gone when the power goes"""
+    """`memory`: waiting rows are not on the disk, and lost in a power cut"""
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What one batch states about itself."""
+    """The statements of one batch about itself."""
 
     id: BatchId
     lane: Lane
@@ -67,23 +71,23 @@ class Stamp:
 
 
 def write(label: Stamp, rows: Sequence[Reading]) -> bytes:
-    """The payload of a batch: rows of one series together, in their order; series by place."""
+    """The payload of a batch: the rows of each series together, in their order; series by place."""
     series = ",".join(_object(of[0].series, of) for of in _by_series(rows))
     return _compressed(f'{_json(_head(label))[:-1]},"series":[{series}]}}')
 
 
 def write_directory(label: Stamp, directory: dict[str, Any]) -> bytes:
-    """The payload of a batch without rows that says what is needed to read the rows of others."""
+    """The payload of a batch without rows that carries directory items."""
     return _compressed(_json(_head(label) | {"series": [], "directory": directory}))
 
 
 def write_retractions(label: Stamp, retractions: Sequence[dict[str, Any]]) -> bytes:
-    """The payload of a batch without rows that takes back rows of others."""
+    """The payload of a batch without rows that retracts rows of other batches."""
     return _compressed(_json(_head(label) | {"series": [], "retract": retractions}))
 
 
 def write_void(id_: BatchId, reason: Void) -> bytes:
-    """The payload that stands for a batch that was destroyed, always the same (rule T5)."""
+    """The payload of a void; always the same bytes for an id and a reason (rule T5)."""
     return _compressed(_json(_id(id_) | {"void": reason.value}), LEVEL_OF_VOID)
 
 
@@ -116,7 +120,7 @@ def _compressed(text: str, level: int | None = None) -> bytes:
 
 
 def read(payload: bytes) -> list[Reading]:
-    """The rows of a payload of ours, series by series; a void has none.
+    """The rows of one of our payloads, series by series; a void has none.
 
     Raises ValueError on anything else.
     """
@@ -129,19 +133,21 @@ def read(payload: bytes) -> list[Reading]:
 
 
 def read_retractions(payload: bytes) -> list[dict[str, Any]]:
-    """What a payload of ours takes back, as it was told."""
+    """The retractions in one of our payloads, as they were sent."""
     retract: list[dict[str, Any]] = json.loads(_text(payload)).get("retract", [])
     return retract
 
 
 def read_audit(payload: bytes) -> str | None:
-    """The hash of the audit chain that a payload of ours states; None: it states none."""
+    """The hash of the audit chain in one of our payloads; None: it has none."""
     audit: str | None = json.loads(_text(payload)).get("audit")
     return audit
 
 
 def parts(payload: bytes) -> int:
-    """Rows of a payload of ours, or items of what it tells: what it could be divided into."""
+    """Rows of one of our payloads, or its directory items and retractions: into how many it can be
+    divided.
+    """
     document = json.loads(_text(payload))
     lists = (items for items in document.get("directory", {}).values() if isinstance(items, list))
     items = sum(len(entries) for entries in lists) + len(document.get("retract", ()))
@@ -153,7 +159,7 @@ def _text(payload: bytes) -> bytes:
 
 
 class _Number(int):
-    """An integer that remembers its digits: -0 and 007 are not for arithmetic to tidy."""
+    """An integer that keeps its digits: -0 and 007 must be sent as they were read."""
 
     text: str
 

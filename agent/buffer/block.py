@@ -1,7 +1,7 @@
-"""Rows as one compact body, and back: columns, then zlib 1 (cheap; a poll fits a disk page).
+"""Packs rows into one compact body and back: columns, then zlib 1 (cheap; a poll fits a disk page).
 
-A series is a number here. Its eight words would be most of the body, so the spool keeps them once,
-in a table. Pure; sealing the body is the spool's.
+A series is a number here: its eight members would be most of the body, so the spool keeps them
+once, in a table. Pure; the spool seals the body.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 LONGEST_VALUE = 64
-"""digits, sign, point and exponent: one row can never outgrow a message"""
+"""digits, sign, point and exponent: so that one row always fits a message"""
 LONGEST_WORD = 200
 LAST_SECOND = 253_402_300_799
-"""of the year 9999, the last one RFC 3339 can write"""
+"""of the year 9999: the last second that RFC 3339 can write"""
 
 
 class Extent(NamedTuple):
@@ -37,7 +37,7 @@ class Extent(NamedTuple):
 
 
 def lane_slot(row: Reading) -> int:
-    """The slot that decides the lane: of a span its last one."""
+    """The slot that decides the lane: the last slot of a span."""
     return row.t + (row.span - 1) * row.series.step
 
 
@@ -105,7 +105,7 @@ def unpack(body: bytes, series: Mapping[int, Series]) -> list[Reading]:
 
 
 def sparse(pairs: Iterable[tuple[int, Any]]) -> dict[str, Any]:
-    """A column that says something of a few rows only, by index (JSON's keys are texts)."""
+    """A column with values for a few rows only, by index (JSON keys are texts)."""
     return {str(index): what for index, what in pairs}
 
 
@@ -115,20 +115,20 @@ def _texts(rows: Sequence[Reading]) -> list[str]:
 
 def _check(rows: Sequence[Reading], columns: Mapping[str, Any]) -> None:
     if len(columns["q"]) != len(rows):
-        raise ValueError("a quality is one letter")
+        raise ValueError("a quality must be one letter")
     if max(map(len, columns["v"].split(" "))) > LONGEST_VALUE:
         raise ValueError(f"a value has more than {LONGEST_VALUE} characters")
     if any(row.value is not None and not row.value.is_finite() for row in rows):
         raise ValueError("a value is not a finite number")
     if any(row.span < 1 for row in rows):
-        raise ValueError("a span is at least one slot")
+        raise ValueError("a span must be at least one slot")
     if any(row.span != 1 and row.value is not None for row in rows):
-        raise ValueError("only a row without value spans several slots")
+        raise ValueError("a row with a value must have a span of one slot")
     if min(row.t for row in rows) < 0 or max(map(lane_slot, rows)) > LAST_SECOND:
         raise ValueError("a slot lies outside the years 1970 to 9999")
 
 
 def check_series(series: Series) -> None:
-    """Raise ValueError on a series whose words would not fit a message."""
+    """Raise ValueError on a series whose members would not fit a message."""
     if any(isinstance(text, str) and len(text) > LONGEST_WORD for text in series):
-        raise ValueError(f"a word of series {series.place} {series.channel} is too long")
+        raise ValueError(f"a member of series {series.place} {series.channel} is too long")

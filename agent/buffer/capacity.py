@@ -1,6 +1,6 @@
-"""Commits within the cap and the disk, and what gives way when there is no room: receipted batches
-first, then the values that are worth least. A part of the file is closed to rows, so that sealing,
-settling and withdrawals always have theirs (rule B7, docs/decisions/003).
+"""Commits within the cap and the disk. When there is no room, receipted batches are removed first,
+then the least valuable values. A part of the file is closed to rows, so that sealing, receipts and
+withdrawals always have room (rule B7, docs/decisions/003).
 """
 
 from __future__ import annotations
@@ -23,33 +23,32 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 RESERVE_SHARE = 16
-"""rows may not fill this part of the file, nor the headroom: 9 batches of 60,000 B fit there"""
+"""rows may not fill this part of the file, nor the headroom: it holds 9 batches of 60,000 B"""
 UNRECEIPTED = 9
-"""batches that may stand without a receipt (rule T14)"""
+"""batches that may be without a receipt (rule T14)"""
 PACKED = 3
-"""times as large as it was sealed may a batch be once packed"""
+"""how many times its sealed size a packed batch may have"""
 LEAST_BATCH = 60_000
-"""bytes of a batch and what is packed of it, that may be had in the smallest file"""
+"""bytes of a batch and its packed form for which the smallest file has room"""
 BESIDE = 32 * 1024
 """bytes of pages that change beside a body, at most: index, marks, splits"""
 LARGEST_BATCH = LOG_ROOM // (1 + PACKED) - BESIDE
-"""bytes: sealing a batch and making a void of it are a commit each, and none is larger than the log
-"""
+"""bytes: sealing a batch takes one commit, and so does its void; a commit must fit the log"""
 RETRACTION = 640
-"""bytes closed to rows for each dwelling and basis: what tells the recipient to erase its rows"""
+"""bytes closed to rows for each dwelling and basis: room for the retraction of its rows"""
 AT_FIRST = 2 * 1024 * 1024
-"""bytes of the disk that a spool has from its first start on"""
+"""bytes that a spool takes on the disk at its first start"""
 STEP = 1024 * 1024
-"""bytes by which it grows at least, and an eighth of what it has"""
+"""least number of bytes by which the file grows; it grows by an eighth if that is more"""
 MOST_STEPS = 100
-"""commits that make room for one of new rows: a quarter of a minute on a desktop; only a cap made
-much smaller needs more
+"""commits that make room for one commit of new rows: a quarter of a minute on a desktop; only a
+much smaller cap needs more
 """
 AT_ONCE = (16, 1)
-"""receipted batches given up in one commit; where the log is too small for so many, one"""
+"""receipted batches removed in one commit; one where the log is too small for 16"""
 AT_ONCE_THINNED = (20_000, 20_000, 1_000)
-"""rows that are thinned in one commit: a tenth of a second or two. Tried once more in a log that
-begins anew, then a few pages of it
+"""rows thinned in one commit: 0.1 to 0.2 s. Tried again after the log was rewound, and then with so
+few rows that they change a few pages only
 """
 
 
@@ -58,15 +57,15 @@ class DiskSpace(NamedTuple):
 
     folder: Path
     reserve: int = 0
-    """bytes of it that are not for readings"""
+    """free bytes that readings may not use"""
 
     def spare(self) -> int:
-        """Bytes that it has beyond the reserve."""
+        """Free bytes beyond the reserve."""
         return max(0, shutil.disk_usage(self.folder).free - self.reserve)
 
 
 class SpoolCapacity:
-    """The cap of one spool and its way to commit."""
+    """The cap of one spool and its commits."""
 
     def __init__(
         self, database: Database, outbox: Outbox, pending: PendingRows, disk: DiskSpace, cap: int
@@ -76,17 +75,17 @@ class SpoolCapacity:
         self._pending = pending
         self._disk, self._cap = disk, cap
         self.retractions: Callable[[], int] = int
-        """how many dwellings and bases may have to be taken back"""
+        """the number of dwellings and bases that may have to be retracted"""
         self.shed: Callable[[int], bool] = lambda _: False
-        """gives up what is worth least of so many rows, inside a transaction; False: nothing is
-        left to give up
+        """gives up the least valuable values out of that many rows, inside a transaction; False:
+        nothing is left to give up
         """
         self.disk_full = False
-        """rows found no room but inside the file, though the cap would allow more"""
+        """whether the last rows had only the room inside the file, though the cap allows more"""
 
     def for_a_batch(self) -> int:
-        """Bytes that a batch may have, so that all unreceipted ones, their packed forms and their
-        voids fit.
+        """Bytes that a batch may have, so that all unreceipted batches, their packed forms and
+        their voids fit.
         """
         forms = 1 if self._outbox.packing is None else 1 + PACKED
         there = min(self._cap, self._database.size() + self._disk.spare())
@@ -94,15 +93,15 @@ class SpoolCapacity:
         return min(most, LARGEST_BATCH)
 
     def closed(self, size: int) -> int:
-        """Bytes of a file of `size` bytes that rows may not fill."""
+        """Bytes that rows may not fill, of a file of `size` bytes."""
         return _reserve(size) + RETRACTION * self.retractions()
 
     def ensure(self, size: int) -> None:
-        """Raise SpoolFull unless so many bytes of new rows fit, in what the file has on the disk.
+        """Make room in the file for `size` bytes of new rows, or raise SpoolFull.
 
-        It grows for them below the cap and the disk's reserve. Then receipted batches go, the
-        oldest before the others (rule T10), then what is worth least of all that waits,
-        each time in a commit of its own.
+        The file grows first, within the cap and the disk's reserve. Then receipted batches are
+        removed, the oldest first (rule T10). Then the least valuable waiting values are given up.
+        Each step is a commit of its own.
         """
         need, self.disk_full = size + BESIDE, False
         for _ in range(MOST_STEPS):
@@ -111,15 +110,15 @@ class SpoolCapacity:
             if self._may_grow(need) and self._grow(need):
                 continue
             if not self._forget_some() and not self._shed_some():
-                raise SpoolFull("the spool is full of what may not be given up")
-        raise SpoolFull("room is being made, but not for this yet")
+                raise SpoolFull("the spool is full, and nothing in it may be given up")
+        raise SpoolFull("the spool is full: making room takes longer than one commit may")
 
     def _fits(self, need: int) -> bool:
         size = self._database.size()
         return self._database.used() + need <= size - self.closed(size)
 
     def _may_grow(self, need: int) -> bool:
-        """Whether the cap and the disk allow the file to grow for rows."""
+        """Whether the cap and the disk let the file grow for rows."""
         used = self._database.used()
         if used + need > self._cap - self.closed(self._cap):
             return False
@@ -128,33 +127,36 @@ class SpoolCapacity:
         return not self.disk_full
 
     def _grow(self, need: int) -> bool:
-        """Let the file grow for rows, further than they need now, if the disk has it to spare."""
+        """Let the file grow for rows, by more than they need now if the disk has room."""
         size = self._database.size()
         least = self._database.used() + need + self.closed(size) - size
         step = max(least, STEP, size // 8)
         return self._database.grow(min(step, max(least, self._disk.spare())))
 
     def admit(self, change: Callable[[], None]) -> None:
-        """One commit of new rows that `ensure` has found room for. Raises SpoolFull as `once`."""
+        """Commit new rows after `ensure`. Raises SpoolFull as `once` does."""
         try:
             self.once(change)
-        except SpoolFull:  # the log may begin anew in the room that it has
+        except SpoolFull:  # a rewound log may have room for it
             if not self._database.rewind():
                 raise
             self.once(change)
 
     def once(self, change: Callable[[], T]) -> T:
-        """One commit. Raises SpoolFull if it does not fit; nothing is changed then."""
+        """Make one commit. Raises SpoolFull if it does not fit; then nothing is changed."""
         before = self._pending.total
         try:
             with self._database.transaction():
                 return change()
         except BaseException:
+            # SQLite rolled the rows back: the counters in memory must follow.
             self._pending.restore(before)
             raise
 
     def durably(self, change: Callable[[], T]) -> T:
-        """One commit that must not fail for want of room: what seals and settles makes room."""
+        """Make one commit that must not fail for lack of room, because sealing and receipts make
+        room.
+        """
         for relief in (self._database.rewind, self._grow_some, self._forget_some, self._shed_some):
             try:
                 return self.once(change)
@@ -163,8 +165,8 @@ class SpoolCapacity:
         return self.once(change)
 
     def step(self, change: Callable[[], T]) -> T:
-        """One commit of several, whose others know which blocks wait: as `durably`, but nothing
-        that waits is given up for it. Raises SpoolFull.
+        """Make one of several commits that rely on which blocks wait: as `durably`, but no waiting
+        value is given up for it. Raises SpoolFull.
         """
         for relief in (self._database.rewind, self._grow_some, self._forget_some):
             try:
@@ -174,11 +176,11 @@ class SpoolCapacity:
         return self.once(change)
 
     def relieve(self) -> bool:
-        """Give up what is worth least, in a commit; False: nothing is left to give up."""
+        """Give up the least valuable values in a commit. False: nothing is left to give up."""
         return self._shed_some()
 
     def in_pieces(self, change: Callable[[int], T], sizes: Iterable[int] = AT_ONCE) -> T:
-        """One commit of the first of these sizes that fits the log. Raises SpoolFull."""
+        """Make one commit of the first of these sizes that fits the log. Raises SpoolFull."""
         for size in sizes:
             with suppress(SpoolFull):
                 return self.once(partial(change, size))
@@ -202,7 +204,7 @@ class SpoolCapacity:
 
 
 def room_for_rows(cap: int) -> int:
-    """How many bytes of a file of at most `cap` bytes rows may fill."""
+    """Bytes that rows may fill in a file of at most `cap` bytes."""
     return cap - _reserve(cap)
 
 

@@ -1,10 +1,10 @@
-"""One SQLite file that keeps what it was given through kill -9, power cut and a full disk.
+"""One SQLite file that keeps its commits through kill -9, a power cut and a full disk.
 
 WAL with synchronous=FULL: a commit that returned is on the disk (design note 003 has the
-measurements). The file is locked for as long as it is open: a second owner is refused.
+measurements). The file is locked while it is open, so a second process is refused.
 
-The file and its log have their room on the disk beforehand, so that no commit within that room
-needs any of the disk's: the file grows only in `grow`, the log is never truncated (note 003).
+The file and its log have their room on the disk beforehand: a commit within that room needs no more
+of the disk. So the file grows only in `grow`, and the log is never truncated (note 003).
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 PAGE = 1024
-"""bytes of a page in a new file: a commit changes a few bytes in several and writes them whole,
-45 % less to the card than with 4096 (note 003); a file that is there keeps its own
+"""bytes of a page in a new file. A commit changes a few bytes in several pages and writes them
+whole: 45 % less to the card than with 4096 (note 003). An existing file keeps its page size
 """
 LOG = 1024 * 1024
-"""bytes: where the log is folded into the file and begun anew"""
+"""bytes after which the log is folded into the file and rewound"""
 LOG_ROOM = LOG + LOG // 2
-"""bytes that the log has on the disk: no commit may be larger, and one of a third of it never
-needs the log folded first
+"""bytes of the log on the disk: no commit may be larger, and a commit of a third of it never needs
+the log folded first
 """
 HEADROOM = 640 * 1024
-"""bytes: what sealing and settling may need beyond the rows they begin with"""
+"""bytes that sealing and receipts may need beyond the rows that they start with"""
 BESIDE_ROOM = 4
 """pages that a table of one row needs beside its body"""
 PER_PAGE = 4
-"""bytes of each page of a long body that are not body"""
+"""bytes of each page of a long body that are not part of the body"""
 PRAGMAS = (
     "locking_mode=EXCLUSIVE",
     f"page_size={PAGE}",
-    "auto_vacuum=NONE",  # freed pages are used again; shrinking would only wear the flash
+    "auto_vacuum=NONE",  # free pages are used again; shrinking would only wear the flash
     "journal_mode=WAL",
     "synchronous=FULL",
-    "secure_delete=ON",  # what was purged is in no freed page; 9 % more to write (note 023)
+    "secure_delete=ON",  # purged data is in no free page; costs 9 % more writing (note 023)
     "temp_store=MEMORY",
     "cache_size=-1024",
 )
@@ -60,7 +60,7 @@ _thread_local = threading.local()
 
 
 def at_each_answer(call: Callable[[], None]) -> None:
-    """Have a call made whenever the disk has answered a database of this thread."""
+    """Register a call for this thread, made whenever the disk has answered a database."""
     _thread_local.call = call
 
 
@@ -75,14 +75,14 @@ class Damaged(Exception):
 
 
 class Database:
-    """The open file. Used from the thread that opened it."""
+    """An open file, for the thread that opened it."""
 
     def __init__(self, path: Path, max_bytes: int, room: int = 0, step: int = 0) -> None:
-        """`room`: bytes that the file has on the disk from here on, if the disk has them; `step`:
-        bytes by which it grows before a transaction that finds less than half of that free in it.
-        0: its owner lets it grow.
+        """Open or create the file. `room`: bytes that the file takes on the disk now, if the disk
+        has them. `step`: bytes by which it grows before a transaction, if less than half of that is
+        free in it; 0: the owner calls `grow`.
 
-        Raises Damaged, Refused if somebody else has it open or it may not be opened, or
+        Raises Damaged; Refused if another process has it open or it may not be opened;
         StorageFailed, as every call does.
         """
         self._folder = path.parent
@@ -98,9 +98,9 @@ class Database:
                 self._most = max(max_bytes, self.used() + HEADROOM) // self._page
                 self.read(f"PRAGMA wal_autocheckpoint={LOG // self._page}")
             self._log.keep(LOG_ROOM)
-            self.fold()  # what was purged just before a kill may still be in the log
+            self.fold()  # the log may still have data that was purged just before a kill
             self._bound()
-            with suppress(SpoolFull), self._transaction():  # a kill while the file grew
+            with suppress(SpoolFull), self._transaction():  # left by a kill during `grow`
                 self.write("DROP TABLE IF EXISTS room")
             self.grow(room - self.size())
         except BaseException:
@@ -114,20 +114,20 @@ class Database:
             self._connection.close()
             self._log.rest()
         finally:
-            os.close(self._handle)  # the last: closing any handle of a file unlocks it
+            os.close(self._handle)  # last, because closing any handle of a file unlocks it
 
     def read(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """All rows of an answer. Raises Damaged."""
+        """All rows of a query. Raises Damaged."""
         with self._translating_errors():
             return self._connection.execute(sql, values).fetchall()
 
     def scalar(self, sql: str, *values: Any) -> Any:
-        """The one value of an answer; None if there is none. Raises Damaged."""
+        """The single value of a query; None if there is no row. Raises Damaged."""
         rows = self.read(sql, *values)
         return rows[0][0] if rows else None
 
     def each(self, sql: str, *values: Any) -> Generator[tuple[Any, ...]]:
-        """Rows as they are asked for; close the iterator before anything is written."""
+        """Rows one by one; close the iterator before anything is written."""
         with self._translating_errors():
             cursor = self._connection.execute(sql, values)
             try:
@@ -136,23 +136,23 @@ class Database:
                 cursor.close()
 
     def write(self, sql: str, *values: Any) -> int:
-        """Change rows inside a transaction; how many were changed."""
+        """Change rows inside a transaction. Return how many were changed."""
         with self._translating_errors():
             return self._connection.execute(sql, values).rowcount
 
     def write_all(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        """The same change for many rows, inside a transaction."""
+        """Make the same change for many rows, inside a transaction."""
         with self._translating_errors():
             self._connection.executemany(sql, rows)
 
     def by(self, call: Callable[[sqlite3.Connection], Result]) -> Result:
-        """What somebody else does on this connection, in the transaction that is open."""
+        """Call a function of another module with this connection, in the open transaction."""
         with self._translating_errors():
             return call(self._connection)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """On the disk, whole, when it ends; not at all when it raises.
+        """Commit at the end; change nothing if the body raises.
 
         Raises SpoolFull at the cap and when the file system has no room, StorageFailed, Damaged.
         """
@@ -170,32 +170,32 @@ class Database:
             with self._translating_errors():
                 self._connection.execute("COMMIT")
         except BaseException:
-            if self._connection.in_transaction:  # SQLITE_FULL has rolled back by itself
-                with suppress(sqlite3.Error):  # of a disk that failed in between
+            if self._connection.in_transaction:  # after SQLITE_FULL SQLite has rolled back itself
+                with suppress(sqlite3.Error):  # the disk may have failed in between
                     self._connection.execute("ROLLBACK")
             raise
 
     def used(self) -> int:
-        """Bytes in use: of the file, without the pages freed."""
+        """Bytes in use: the file without its free pages."""
         return self.size() - self._free() * self._page
 
     def size(self) -> int:
-        """Bytes of the file, pages freed among them."""
+        """Bytes of the file, with its free pages."""
         return self._pages() * self._page
 
     def grow(self, size: int) -> bool:
-        """Give the file so many more bytes of the disk, outside of any transaction.
+        """Extend the file by `size` bytes, outside of any transaction.
 
-        False if the cap or the disk does not allow it. What is committed from here on needs none of
-        the disk's room: SQLite would find that there is none only when it folds the log, and the
-        log could not be begun anew then.
+        False if the cap or the disk does not allow it. Later commits then need no more of the disk:
+        SQLite would notice a lack of room only when it folds the log, and the log could not be
+        rewound then.
         """
         before = self._pages()
         most = min(self._most, before - (-size // self._page))
         if most <= before + BESIDE_ROOM:
             return False
         try:
-            # nothing of a reading is in these pages
+            # these pages have no readings, so they need no overwriting
             self._pragmas(f"max_page_count={most}", "secure_delete=OFF")
             with suppress(SpoolFull):
                 while self._take_pages(most):
@@ -209,11 +209,11 @@ class Database:
             self._bound()
 
     def _take_pages(self, most: int) -> bool:
-        """Take the next pages up to so many, and those that are free before them, for a table that
-        is dropped afterwards: SQLite has no other way to make a file longer than it needs to be.
+        """Fill the free pages, and new ones up to `most`, with a table that is dropped afterwards:
+        SQLite has no other way to make a file longer than it needs to be.
         """
         left = most - self._pages() + self._free() - BESIDE_ROOM
-        # folding cuts off what the file was given and does not use yet
+        # Allocate after the fold: folding truncates the file to its used pages.
         if left <= 0 or not self.rewind() or not allocate(self._handle, most * self._page):
             return False
         with self._transaction():
@@ -223,16 +223,16 @@ class Database:
         return True
 
     def _free(self) -> int:
-        """Pages of the file that nothing is in."""
+        """Free pages of the file."""
         return int(self.scalar("PRAGMA freelist_count"))
 
     def _pages(self) -> int:
         return int(self.scalar("PRAGMA page_count"))
 
     def fold(self) -> None:
-        """Fold the log into the file, and overwrite what it said, outside of any transaction.
+        """Fold the log into the file and overwrite its content, outside of any transaction.
 
-        Raises SpoolFull where the file would have to grow for it and cannot.
+        Raises SpoolFull if the file would have to grow for it and cannot.
         """
         if self._folded():
             try:
@@ -256,7 +256,7 @@ class Database:
         return not busy and frames == done
 
     def _bound(self) -> None:
-        """The file grows no further by itself."""
+        """Let the file grow no further by itself."""
         self._pragmas(f"max_page_count={max(1, self._pages())}")
 
     def _pragmas(self, *pragmas: str) -> None:
@@ -275,16 +275,16 @@ class Database:
             _report_answer()
 
     def _reaction(self, error: sqlite3.Error) -> Exception | None:
-        # what Python itself objects to (a wrong thread, say) has no code
+        # errors of the Python module itself (such as a wrong thread) have no code
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
         if code in DAMAGE or code & 0xFF in DAMAGE:
             with suppress(OSError):
                 self._suspect.touch()
             return Damaged(str(error))
         if code == sqlite3.SQLITE_FULL:
-            return SpoolFull("the spool or the disk under it is full")
+            return SpoolFull("the spool or its disk is full")
         if code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-            return Refused(f"the spool is in use by another process ({error}); stop that one first")
+            return Refused(f"another process uses the spool ({error}); stop that process first")
         why = reason_of(error, self._folder)
         return StorageFailed(why) if why else None
 
@@ -304,14 +304,14 @@ def _connect(path: Path) -> tuple[sqlite3.Connection, int]:
 
 
 def suspicion(path: Path) -> Path:
-    """The file that says, to the next start, that this one found the spool damaged."""
+    """The file that tells the next start that this one found the spool damaged."""
     return path.with_name(f"{path.name}.suspect")
 
 
 def set_aside(path: Path) -> Path:
-    """Make room for a new file under this name; the old one stays, for people, as `.damaged`.
+    """Move a damaged file away as `.damaged`, for people, so that a new one can be created.
 
-    One is kept, so that a disk that rots does not also fill up. Raises StorageFailed.
+    Only one is kept, so that a failing disk does not fill up as well. Raises StorageFailed.
     """
     damaged = path.with_name(f"{path.name}.damaged")
     try:
@@ -320,7 +320,7 @@ def set_aside(path: Path) -> Path:
             new.unlink(missing_ok=True)
             if old.exists():
                 old.rename(new)
-        Log(path).forget()  # it is the other file's
+        Log(path).forget()  # it belongs to the file that was moved
         suspicion(path).unlink(missing_ok=True)
         sync_folder(path.parent)
     except OSError as error:

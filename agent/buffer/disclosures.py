@@ -1,9 +1,10 @@
-"""What was disclosed of dwellings: per day of receipt, place, channel, basis and occupancy how many
-values.
+"""Counts the values of dwellings that a recipient has received: by day of receipt, place, channel,
+basis and occupancy.
 
-No values. Counted in the transaction that applies the receipt, so neither twice nor not at all;
-kept five years. The ids of places, bases and people stand there as tokens, and are sealed beside
-them: five years of a dwelling's comings and goings are worth more than a day's readings.
+There are no values here. Counts change in the transaction that applies the receipt, so no value is
+counted twice or not at all. They are kept five years. The ids of places, bases and occupancies are
+stored as tokens, with the sealed ids beside them: five years of who lived where are more sensitive
+than a day's readings.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 
 DAY = 86_400
 YEARS = 5 * 366 * DAY
-"""seconds for which they are kept"""
-# disclosed_of: the part of each count of which it is known whose values they were.
-# counted, counted_of: what is counted and is sent again, as it was or in other batches
+"""seconds for which counts are kept"""
+# disclosed_of: the part of each count whose occupancy is known.
+# counted, counted_of: counted values that are sent again, in the same or in other batches
 TABLES = (
     """CREATE TABLE IF NOT EXISTS disclosed(day INTEGER, place TEXT, channel TEXT, basis TEXT,
     n INTEGER NOT NULL, PRIMARY KEY(day, place, channel, basis)) WITHOUT ROWID""",
@@ -46,7 +47,7 @@ TABLES = (
     "CREATE TABLE IF NOT EXISTS word(token TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID",
 )
 TOKEN = "#"  # noqa: S105 -- it is none
-"""what the token of an id begins with, and no id does"""
+"""prefix of the token of an id; no id begins with it"""
 ROW = 80
 """bytes of a count, about"""
 AT_ONCE = 500
@@ -56,7 +57,7 @@ HIDDEN = {
     "disclosed_of": (("day", "place", "channel", "basis", "occupancy"), (1, 3, 4)),
     "counted_of": (("place", "channel", "basis", "occupancy"), (0, 2, 3)),
 }
-"""tables with ids in them: the columns of their keys, and which of these are ids"""
+"""tables with ids: the columns of their keys, and which of these are ids"""
 IN_CLEAR = """SELECT EXISTS(SELECT 1 FROM disclosed WHERE place>='A') OR EXISTS(SELECT 1 FROM
     disclosed_of WHERE place>='A') OR EXISTS(SELECT 1 FROM counted_of WHERE place>='A')"""
 ALL = """
@@ -71,7 +72,7 @@ SELECT day, place, channel, basis, '', n - known FROM (
 
 
 class Disclosure(NamedTuple):
-    """So many values of one day were received."""
+    """Number of values that were received on one day."""
 
     day: str
     """UTC, of the receipt"""
@@ -79,12 +80,12 @@ class Disclosure(NamedTuple):
     channel: str
     basis: str
     occupancy: str
-    """whose values they were; empty: an earlier version counted them, and did not note it"""
+    """whose values they were; empty: an earlier version counted them without it"""
     values: int
 
 
 class SeriesCount(NamedTuple):
-    """So many values of one series."""
+    """Number of values of one series."""
 
     place: str
     channel: str
@@ -94,43 +95,45 @@ class SeriesCount(NamedTuple):
 
 
 class TokenIdentity(Protocol):
-    """What of the gateway's identity is needed here."""
+    """The part of the gateway's identity that is needed here."""
 
     @property
     def gateway(self) -> str:
-        """Its id."""
+        """The id of the gateway."""
         ...
 
     @property
     def spool_key(self) -> bytes:
-        """What lies on the disk is under it."""
+        """The key of everything on the disk."""
         ...
 
     @property
     def spool_key_before(self) -> bytes | None:
-        """What is not under that one yet is under this."""
+        """The earlier key of everything that is not under the present one yet; None: there is
+        none.
+        """
         ...
 
 
 class DisclosureTokens:
-    """Ids as tokens that only the gateway's key makes and reads."""
+    """Makes and reads tokens of ids, with the gateway's key."""
 
     def __init__(self, keys: SpoolKeys) -> None:
         self._keys, self._sealer = keys, keys.sealer("id")
 
     def token(self, id_: str) -> str:
-        """The same for the same id; empty for none."""
+        """The token of an id, always the same; empty for an empty id."""
         if not id_ or id_.startswith(TOKEN):
             return id_
         secret = self._keys.secret("id's token")
         return TOKEN + hmac.digest(secret, id_.encode(), sha256)[:12].hex()
 
     def seal(self, id_: str, token: str = "") -> bytes:
-        """The id itself, to be kept beside its token, or beside another one."""
+        """The sealed id, bound to its token or to the given one."""
         return self._sealer.seal(id_.encode(), token or self.token(id_))
 
     def sealed(self, put: Callable[..., None]) -> SealedTable:
-        """What of it is sealed."""
+        """The sealed bodies for a key rotation."""
         return SealedTable("word", ("token",), str, lambda _: self._sealer, put=put)
 
     def known(self, rows: Iterable[tuple[str, bytes]]) -> dict[str, str]:
@@ -140,23 +143,23 @@ class DisclosureTokens:
             try:
                 ids[token] = self._sealer.unseal(body, token).decode()
             except SealBroken:
-                continue  # it is told as its token
+                continue  # the token is shown instead
         return ids
 
 
 class DisclosureCounts:
-    """The counts of one recipient. Every change belongs inside a transaction of the caller's."""
+    """The counts of one recipient. Every change belongs inside the caller's transaction."""
 
     def __init__(self, database: Database, tokens: DisclosureTokens, *, judged: bool) -> None:
-        """`judged`: ids are written as the version before reads them."""
+        """`judged`: an upgrade is on trial, so ids are written as the version before reads them."""
         self._database, self._tokens = database, tokens
         for table in TABLES:
             database.write(table)
         self._judged = judged and not database.scalar("SELECT EXISTS(SELECT 1 FROM word)")
 
     def begin_hiding(self) -> bool:
-        """Set the tables aside in which an earlier version wrote ids as they are; whether there are
-        any to be hidden. Not while an upgrade is judged.
+        """Set the tables aside in which an earlier version wrote ids in clear. Return whether they
+        have ids to hide. Not while an upgrade is on trial.
         """
         if self._judged:
             return False
@@ -168,8 +171,11 @@ class DisclosureCounts:
         return bool(self._clear())
 
     def hide(self) -> bool:
-        """Count the next rows of those tables anew, under tokens; False: none is left, and their
-        pages are overwritten. Rewritten in place, pages would keep what they said in their gaps.
+        """Count the next rows of those tables again, under tokens. False: none is left, and the
+        pages of the tables are overwritten.
+
+        New tables are needed: pages that are rewritten in place would keep the old text in their
+        gaps.
         """
         for table in self._clear():
             columns, ids = HIDDEN[table]
@@ -184,7 +190,7 @@ class DisclosureCounts:
 
     @property
     def stages(self) -> tuple[SealedTable, Days]:
-        """What another key of the gateway's changes: the tokens, and what they stand for."""
+        """What a rotation of the gateway's key changes: the tokens, and the counts under them."""
         return self._tokens.sealed(self._put_id), Days(self._database, self._tokens, self._moved)
 
     def _put_id(self, token: str, body: bytes) -> None:
@@ -194,7 +200,9 @@ class DisclosureCounts:
         self._database.write("UPDATE word SET body=? WHERE token=?", sealed, token)
 
     def rotate(self) -> None:
-        """Know what is sent again by the tokens of now, inside the caller's transaction."""
+        """Rewrite the counts of values that are sent again under the present tokens, inside the
+        caller's transaction.
+        """
         known = self._tokens.known(self._database.read("SELECT token, body FROM word"))
         names = ", ".join(HIDDEN["counted_of"][0])
         rows = self._database.read(f"SELECT {names}, n FROM counted_of")  # noqa: S608 -- ours
@@ -213,7 +221,7 @@ class DisclosureCounts:
     def _move(
         self, table: str, row: Sequence[Any], values: Sequence[Any], before: str = ""
     ) -> None:
-        """Count a row under other words."""
+        """Count a row under other values of its key."""
         columns, _ = HIDDEN[table]
         where = " AND ".join(f"{column}=?" for column in columns)
         self._database.write(f"DELETE FROM {before or table} WHERE {where}", *row[:-1])  # noqa: S608 -- ours
@@ -225,7 +233,7 @@ class DisclosureCounts:
         )
 
     def _written(self, values: Sequence[Any], ids: Sequence[int] = (0, 2, 3)) -> list[Any]:
-        """Words as they stand in the tables: those at these places as tokens."""
+        """Values as the tables have them: those at the positions `ids` as tokens."""
         if self._judged:
             return list(values)
         written = list(values)
@@ -237,7 +245,7 @@ class DisclosureCounts:
         return written
 
     def payload(self, payload: bytes | None, now: float) -> None:
-        """Count the values of a batch that was received, as it was sealed; None: it is damaged."""
+        """Count the values of a received batch, as it was sealed; None: it is damaged."""
         if payload is None:
             return
         document = json.loads(zstandard.ZstdDecompressor().decompress(payload))
@@ -247,15 +255,15 @@ class DisclosureCounts:
             self.add([count], now, again=of.get("again", False))
 
     def sent_again(self, id_: BatchId) -> None:
-        """Note that a batch whose values are counted is sent again on request."""
+        """Note that a counted batch is sent again on request."""
         self._database.write("INSERT OR IGNORE INTO counted VALUES(?,?)", id_.epoch, id_.seq)
 
     def was_counted(self, epoch: str, seq: int) -> bool:
-        """Whether a batch was counted before it was sent again; from here on that is forgotten."""
+        """Whether a batch was counted before it was sent again. The note is removed."""
         return bool(self._database.write("DELETE FROM counted WHERE epoch=? AND seq=?", epoch, seq))
 
     def returned(self, rows: Iterable[Reading]) -> None:
-        """Note that values which are counted will be sent again, in another batch."""
+        """Note that counted values will be sent again, in another batch."""
         for count in counts_of(rows):
             if count.place[:1] == "D" and count.values:
                 self._database.write(
@@ -266,7 +274,7 @@ class DisclosureCounts:
                 )
 
     def forget(self, now: float) -> None:
-        """Delete what is older than five years."""
+        """Delete counts older than five years."""
         self._database.write("DELETE FROM disclosed WHERE day<?", _day(now - YEARS))
         self._database.write("DELETE FROM disclosed_of WHERE day<?", _day(now - YEARS))
         self._database.write(
@@ -276,7 +284,7 @@ class DisclosureCounts:
         self.tidy()
 
     def tidy(self) -> None:
-        """Delete the ids that no count names."""
+        """Delete the ids that no count uses."""
         self._database.write(
             "DELETE FROM word WHERE token NOT IN (SELECT place FROM disclosed UNION SELECT basis"
             " FROM disclosed UNION SELECT occupancy FROM disclosed_of UNION SELECT place FROM"
@@ -284,11 +292,11 @@ class DisclosureCounts:
         )
 
     def all(self, place: str = "") -> list[Disclosure]:
-        """Everything, or of one place alone, day by day."""
+        """All counts, or those of one place, by day."""
         return disclosures(self._database.read, self._tokens, place)
 
     def add(self, counts: Iterable[SeriesCount], now: float, *, again: bool = False) -> None:
-        """Count values as received now; `again`: those of them that are not counted already."""
+        """Count values as received now. `again`: only those that are not counted already."""
         day = _day(now)
         for count in counts:
             values = count.values
@@ -310,13 +318,13 @@ class DisclosureCounts:
                 )
 
     def adopt(self, others: Iterable[Disclosure]) -> None:
-        """Add what another spool of the same recipient has counted."""
+        """Add the counts of another spool of the same recipient."""
         for disclosure in others:
             at = datetime.fromisoformat(disclosure.day).replace(tzinfo=UTC).timestamp()
             self.add([SeriesCount(*disclosure[1:])], at)
 
     def _counted(self, count: SeriesCount) -> int:
-        """How many of these values are counted already; from here on they are not sent again."""
+        """How many of these values are counted already. The note is reduced by as many."""
         key = self._written(count[:4])
         known = self._database.scalar(
             "SELECT n FROM counted_of WHERE place=? AND channel=? AND basis=? AND occupancy=?",
@@ -334,8 +342,8 @@ class DisclosureCounts:
 
 
 class Days:
-    """Counts under the tokens of the key before, which those of now replace day by day: what one
-    day says in two tables changes at once.
+    """Replaces the tokens of the earlier key in the counts, day by day. The two tables of a day
+    change in one commit.
     """
 
     def __init__(
@@ -346,11 +354,11 @@ class Days:
     ) -> None:
         self._database, self._tokens, self._move = database, tokens, move
         self._before: dict[str, str] | None = None
-        """ids by tokens that are none of now"""
+        """ids by tokens of the earlier key"""
         self._day = -1
 
     def step(self, commit: Commit) -> int:
-        """The next day; 0: none is left."""
+        """Replace the next day. Return the bytes; 0: none is left."""
         if self._before is None:
             known = self._tokens.known(self._database.read("SELECT token, body FROM word"))
             self._before = {at: id_ for at, id_ in known.items() if self._tokens.token(id_) != at}
@@ -385,7 +393,7 @@ def tokens_of(identity: TokenIdentity | None, recipient: str) -> DisclosureToken
 
 
 def disclosures(read: Read, tokens: DisclosureTokens | None, place: str = "") -> list[Disclosure]:
-    """What a spool has counted, or of one place alone, day by day; `read` asks its file."""
+    """The counts of a spool, or those of one place, by day. `read` queries its file."""
     ids: Mapping[str, str] = tokens.known(read("SELECT token, body FROM word")) if tokens else {}
     counted = [
         Disclosure(
@@ -397,7 +405,7 @@ def disclosures(read: Read, tokens: DisclosureTokens | None, place: str = "") ->
 
 
 def counts_of(rows: Iterable[Reading]) -> list[SeriesCount]:
-    """How many values these rows have, by series."""
+    """Number of values in these rows, by series."""
     counts: dict[tuple[str, str, str, str], int] = {}
     for row in rows:
         series = row.series

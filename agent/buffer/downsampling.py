@@ -1,4 +1,4 @@
-"""What a full spool gives up of some rows, and what it says instead (rule M11). Pure."""
+"""Which values a full spool gives up, and which rows remain (rule M11). Pure."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ if TYPE_CHECKING:
     from agent.model import Series
 
     Midnight = Callable[[int], int]
-    """the building's last midnight at or before a moment"""
+    """the building's last midnight at or before a time"""
 
 HOUR, DAY = 3_600, 86_400
 REST = "rest"
-"""the basis of a sum over dwellings, which common plant does not make"""
+"""the basis of sums over dwellings; rows of common plant never have it"""
 
 
 class Tier(IntEnum):
-    """How far rows have been thinned, the most valuable state first."""
+    """How far rows have been thinned; the first tier keeps the most."""
 
     WHOLE = 0
-    """joined with its neighbours, which loses nothing"""
+    """rows are joined with their neighbours; nothing is lost"""
     HOURLY = 1
-    """of common areas and plant one value an hour"""
+    """one value an hour of common areas and plant"""
     DAILY = 2
-    """of common areas and plant one value a day"""
+    """one value a day of common areas and plant"""
     INDEXES = 3
-    """of everything the index at midnight, and nothing else"""
+    """only the midnight indexes and changes of states of everything"""
 
 
 def utc_midnight(t: int) -> int:
-    """The last midnight of a building that lies in UTC."""
+    """The last midnight in UTC."""
     return t - t % DAY
 
 
 def common(series: Series) -> bool:
-    """Whether a series is of common areas, plant or a building's own meter: class P0."""
+    """Whether a series belongs to common areas, plant or the building's own meter: class P0."""
     return series.place[:1] in {"C", "B"} and series.basis != REST
 
 
 def given_up(row: Reading, tier: Tier, midnight: Midnight) -> bool:
-    """Whether a row loses its value at a tier: it is not that of an hour's, or a day's, own slot.
+    """Whether a row loses its value at a tier: it is not in the first slot of its hour or day.
 
-    An index of a midnight never does, whoever's it is; nor a change of a state, for they are few
-    and each holds until the next.
+    A midnight index is always kept, whoever's it is. So is a change of a state: there are few, and
+    each holds until the next.
     """
     if row.value is None or row.series.kind == ValueKind.EVT:
         return False
@@ -62,10 +62,11 @@ def given_up(row: Reading, tier: Tier, midnight: Midnight) -> bool:
 
 
 def thinned(rows: Iterable[Reading], tier: Tier, midnight: Midnight) -> list[Reading]:
-    """The same slots with fewer values: M `shed` where one was given up, runs of M as one row each.
+    """The same slots with fewer values: M `shed` where a value was given up, and each run of M as
+    one row.
 
-    Every slot that `rows` state is stated once, under the version it had. Rows of one series stay
-    in their order.
+    Every slot in `rows` occurs once in the result, with its version. Rows of one series stay in
+    their order.
     """
     left: list[Reading] = []
     last: dict[tuple[Series, int | None], int] = {}
@@ -87,9 +88,7 @@ def _shed(row: Reading) -> Reading:
 
 
 def _goes_on(before: Reading, row: Reading) -> bool:
-    """Whether a row of a series says what the one before it says, of the slots after it: nothing is
-    known, for the same reason.
-    """
+    """Whether a row continues the one before it in its series: no value, for the same reason."""
     return (
         before.value is None
         and row.value is None

@@ -1,8 +1,8 @@
-"""What lies on the disk is sealed: AES-256-GCM under keys derived from the gateway's key.
+"""Seals everything on the disk: AES-256-GCM under keys derived from the gateway's key.
 
-Each purpose has its own key, bound to gateway and recipient, so that a body copied into another
-spool, another table or another row does not open. While the gateway's key is being rotated, what is
-still under the key before opens, too; what is sealed is under the new one (design note 031).
+Each purpose has its own key, bound to gateway and recipient. So a body that is copied into another
+spool, table or row does not open. During a rotation of the gateway's key, bodies under the earlier
+key still open, and new bodies are sealed under the new one (design note 031).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class SpoolKeys:
     def __init__(
         self, key: bytes, gateway: str, recipient: str, before: bytes | None = None
     ) -> None:
-        """`before`: the gateway's key before, while that is being rotated."""
+        """`before`: the gateway's earlier key, during a rotation."""
         if len(key) < SHORTEST_KEY:
             raise ValueError(f"the gateway's key has {len(key)} bytes, at least 16 are needed")
         self._keys = [key] if before is None else [key, before]
@@ -46,39 +46,39 @@ class SpoolKeys:
         return self._derived(self._keys[0], purpose, length)
 
     def derive_before(self, purpose: str, length: int = 32) -> bytes | None:
-        """As `derive`, of the key before; None: there is none."""
+        """As `derive`, from the earlier key; None: there is none."""
         return self._derived(self._keys[1], purpose, length) if self.rotating else None
 
     def secret(self, purpose: str) -> bytes:
-        """As `derive`, remembered."""
+        """As `derive`, cached."""
         if purpose not in self._secrets:
             self._secrets[purpose] = self.derive(purpose)
         return self._secrets[purpose]
 
     def sealer(self, purpose: str) -> Sealer:
-        """A box to put the bodies of one purpose in."""
+        """The sealer for bodies of one purpose."""
         if purpose not in self._sealers:
             self._sealers[purpose] = Sealer(*(self._derived(key, purpose) for key in self._keys))
         return self._sealers[purpose]
 
     @property
     def rotating(self) -> bool:
-        """Whether what is under the key before opens, too."""
+        """Whether bodies under the earlier key open, too."""
         return len(self._keys) > 1
 
     def under(self, key: bytes) -> bool:
-        """Whether what is sealed is under this key of the gateway's."""
+        """Whether new bodies are sealed under this key of the gateway."""
         return key == self._keys[0]
 
     def renew(self, key: bytes) -> None:
-        """Seal under another key of the gateway's from now on; what is there goes on to open."""
+        """Seal under another key of the gateway from now on; existing bodies still open."""
         self._keys = [key, self._keys[0]]
         self._secrets.clear()
         for purpose, sealer in self._sealers.items():
             sealer.renew(self.derive(purpose))
 
     def forget_before(self) -> None:
-        """Open nothing more that is under the key before."""
+        """Open no more bodies under the earlier key."""
         del self._keys[1:]
         for sealer in self._sealers.values():
             sealer.forget_before()
@@ -92,20 +92,20 @@ class Sealer:
     """Seals bodies, each bound to the name of its place (row number, batch id)."""
 
     def __init__(self, key: bytes, *before: bytes) -> None:
-        """`before`: keys of what is still to be opened."""
+        """`before`: earlier keys, for bodies that must still open."""
         self._ciphers = [AESGCM(each) for each in (key, *before)]
 
     def seal(self, body: bytes, name: str) -> bytes:
-        """28 bytes longer than the body; never twice the same."""
+        """The sealed body: 28 bytes longer, and never the same twice."""
         nonce = os.urandom(NONCE)
         return nonce + self._ciphers[0].encrypt(nonce, body, name.encode())
 
     def unseal(self, sealed: bytes, name: str) -> bytes:
-        """The body again. Raises Unreadable if a bit of it, or its name, is another one."""
+        """The body. Raises SealBroken if a bit of it, or its name, differs."""
         return self._opened(self._ciphers, sealed, name)
 
     def of_before(self, sealed: bytes, name: str) -> bytes | None:
-        """A body that is under a key before; None: it is under the key of now, or under neither."""
+        """A body under an earlier key; None: it is under the present key, or under none of them."""
         with suppress(SealBroken):
             self._opened(self._ciphers[:1], sealed, name)
             return None
@@ -118,7 +118,7 @@ class Sealer:
         self._ciphers.insert(0, AESGCM(key))
 
     def forget_before(self) -> None:
-        """Open nothing more that is under a key before."""
+        """Open no more bodies under earlier keys."""
         del self._ciphers[1:]
 
     @staticmethod

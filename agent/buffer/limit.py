@@ -1,4 +1,4 @@
-"""How large batches are made where the far side takes none as large as ours. Pure."""
+"""The size of batches for a platform that refuses large ones. Pure."""
 
 from __future__ import annotations
 
@@ -13,30 +13,33 @@ MOST_STEPS = 32
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What refusals and receipts have taught; sizes in bytes of a payload before it is packed."""
+    """The limit learned from refusals and receipts; sizes in bytes of a payload before it is
+    packed.
+    """
 
     most: int
-    """how large batches are made at `at`; twice as large after each `wait`"""
+    """size limit at time `at`; it doubles after each `wait`"""
     passed: int
-    """the largest that was receipted since"""
+    """the largest batch that was receipted since"""
     at: float
     """of the last refusal, seconds since 1970 UTC"""
     wait: float = DAY
     """seconds"""
 
     def now(self, now: float) -> int:
-        """How large batches may be made; a clock that was wrong does not keep them small."""
+        """The size limit at time `now`. A clock that was wrong does not keep batches small."""
         return self.most << min(int(abs(now - self.at) // self.wait), MOST_STEPS)
 
     def took(self, size: int) -> Limit:
-        """After a batch of that size was receipted."""
+        """The limit after a batch of that size was receipted."""
         return replace(self, passed=max(self.passed, size))
 
 
 def refused(limit: Limit | None, size: int, now: float) -> Limit:
-    """After a batch of that size was too large: half of it, or what is known to pass.
+    """The limit after a batch of that size was too large: half of it, or the size that is known to
+    pass.
 
-    Where larger batches were tried and refused again, the next attempt is twice as far away.
+    If larger batches were tried and refused again, the next attempt waits twice as long.
     """
     half = max(1, size // 2)
     if limit is None:
@@ -48,13 +51,13 @@ def refused(limit: Limit | None, size: int, now: float) -> Limit:
 
 
 def written(limit: Limit | None) -> str:
-    """As the spool keeps it."""
+    """The limit as the spool stores it."""
     return "" if limit is None else json.dumps(asdict(limit))
 
 
 def read(text: str | None) -> Limit | None:
-    """What the spool has kept; None: batches are as large as configured."""
+    """The limit that the spool has stored; None: batches are as large as configured."""
     try:
         return Limit(**json.loads(text)) if text else None
     except (ValueError, TypeError):
-        return None  # another version's, and learned again
+        return None  # another version wrote it: the limit is learned again

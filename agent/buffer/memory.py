@@ -1,7 +1,7 @@
-"""While the disk fails, what is read is kept in memory: a spool of its own on tmpfs.
+"""Keeps readings in memory while the disk fails: in a spool of its own on tmpfs.
 
-It obeys the rules of any spool and survives kill -9, but not a reboot. Its epoch is drawn when it
-is begun, so no id of it was ever another's.
+It obeys the rules of every spool and survives kill -9, but not a reboot. Its epoch is random, so
+its batch ids were never used before.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from agent.model import Reading
 
 KEPT = "memory"
-"""what a batch of it states as `kept`"""
+"""the value of `kept` in its batches"""
 CAP = 8 * 1024 * 1024
-"""bytes for each recipient: a service of systemd's pays for them out of its own memory"""
+"""bytes for each recipient: they count as memory of the systemd service"""
 
 
 def provisional(rows: Sequence[Reading], now: int) -> list[Reading]:
-    """Rows as they leave this spool: values count above any that the disk's spool sends of the same
-    slot, and what has no value never does.
+    """Rows as they leave this spool: a value replaces any row of the same slot from the spool on
+    the disk, and a row without a value never does.
 
-    The disk does not know that these slots are closed: it will call them M `agent` when it is well.
-    `now`: Unix second, the version of a value that has none.
+    The spool on the disk does not know that these slots are closed: once it works again, it reports
+    them as M `agent`. `now`: Unix second, the version of a value that has none.
     """
     return [
         replace(row, ver=None, again=True)

@@ -1,4 +1,4 @@
-"""What spools that are not open say: the values that wait for former recipients, and the changes of
+"""Reads spools that are not open: the values that wait for former recipients, and the changes of
 the registry that were applied.
 """
 
@@ -25,29 +25,29 @@ PREFIX, SUFFIX, KEPT = "spool-", ".db", "disclosed-"
 
 
 class SpoolRecord(NamedTuple):
-    """What a spool that is not open says of what its recipient received."""
+    """The record of receipts in a spool that is not open."""
 
     disclosures: list[Disclosure]
     erasures: dict[str, int | None]
     """as `Spool.erasures`"""
     waits: int
-    """values that still wait, of whomever"""
+    """values that still wait, of all places"""
 
 
 def spool_of(state: Path, recipient: str) -> Path:
-    """Where the spool of a recipient lies."""
+    """The file of a recipient's spool."""
     return state / f"{PREFIX}{recipient}{SUFFIX}"
 
 
 def recipient_of(spool: Path) -> str:
-    """Whose spool a file is."""
+    """The recipient of a spool file."""
     return spool.name[len(PREFIX) : -len(SUFFIX)]
 
 
 def leftovers(state: Path, recipients: Collection[str]) -> Iterator[tuple[str, int]]:
     """Recipients that are not among these, and how many values still wait for each.
 
-    A spool that is in use, or not for this account, is passed over.
+    A spool that is in use, or that this account may not read, is skipped.
     """
     for file in _files(state):
         recipient = recipient_of(file)
@@ -57,7 +57,7 @@ def leftovers(state: Path, recipients: Collection[str]) -> Iterator[tuple[str, i
 
 def applied(state: Path) -> Iterator[tuple[Path, int]]:
     """The spools in a state directory, each with the number of the last change of the registry that
-    it has applied; a spool that cannot be read is left out.
+    was applied to it. A spool that cannot be read is skipped.
     """
     for file in _files(state):
         try:
@@ -71,9 +71,10 @@ def applied(state: Path) -> Iterator[tuple[Path, int]]:
 def record(
     state: Path, recipient: str, place: str = "", tokens: DisclosureTokens | None = None
 ) -> SpoolRecord | None:
-    """What the spool of a recipient says, without opening what waits in it; None: there is none.
+    """The record of receipts in a recipient's spool, without opening its rows; None: there is no
+    spool.
 
-    `tokens`: reads the ids in it; None: they are told as tokens.
+    `tokens`: reads the ids in it; None: ids are returned as tokens.
 
     Raises OSError where it cannot be read.
     """
@@ -97,9 +98,10 @@ def record(
 
 
 def destroy(state: Path, recipient: str, now: float, tokens: DisclosureTokens | None) -> None:
-    """Remove a spool that is not open, with all that lies beside it. Raises Refused.
+    """Remove a spool that is not open, and all files beside it. Raises Refused.
 
-    How many values its recipient has received is kept on, for five years. `tokens` as for `record`.
+    The numbers of values that its recipient has received are kept for five years. `tokens` as for
+    `record`.
     """
     _keep_disclosures(state, recipient, now, tokens)
     file = spool_of(state, recipient)
@@ -109,9 +111,7 @@ def destroy(state: Path, recipient: str, now: float, tokens: DisclosureTokens | 
 
 
 def kept(state: Path, recipient: str) -> tuple[list[Disclosure], bool]:
-    """What a recipient had received by the record of spools that were destroyed; and whether that
-    is all.
-    """
+    """The record of receipts of destroyed spools, and whether it is complete."""
     file = _kept_file(state, recipient)
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
@@ -128,7 +128,7 @@ def kept_for(state: Path) -> list[str]:
 
 
 def recipients_of(state: Path) -> list[str]:
-    """The recipients of whom there is a spool. Raises OSError where that cannot be seen."""
+    """The recipients that have a spool. Raises OSError where the directory cannot be read."""
     files = sorted(state.glob(f"{PREFIX}*{SUFFIX}"))
     return [recipient_of(file) for file in files]
 
@@ -162,7 +162,7 @@ def _files(state: Path) -> list[Path]:
 
 @contextmanager
 def _opened(file: Path) -> Iterator[sqlite3.Connection]:
-    # read and write: what a killed agent left in the log counts too
+    # mode rw, not ro: SQLite must recover the log that a killed agent has left
     uri = f"file:{quote(str(file))}?mode=rw"
     with closing(sqlite3.connect(uri, uri=True, timeout=0.2)) as db:
         yield db
@@ -177,7 +177,7 @@ def _waiting(file: Path) -> int:
 
 
 def _counted(db: sqlite3.Connection, *states: BatchState) -> int:
-    """The values that wait, and those of batches in these states."""
+    """The number of waiting values, and of values in batches in these states."""
     rows = db.execute("SELECT coalesce(sum(slots), 0) FROM block").fetchone()[0]
     for state in states:
         sum_of = db.execute("SELECT coalesce(sum(rows), 0) FROM batch WHERE state=?", (state,))

@@ -1,4 +1,4 @@
-"""The batches that were sealed: sent again byte for byte, until the recipient's word ends them."""
+"""The sealed batches: sent byte for byte, until the recipient's receipt settles them."""
 
 from __future__ import annotations
 
@@ -23,40 +23,41 @@ if TYPE_CHECKING:
     from agent.buffer.keys import SpoolKeys
 
 Pack = Callable[[SealedBatch], tuple[str, bytes]]
-"""name of the form, and the batch's payload in it: the bytes that are sent and that the sha256 of a
-receipt names (design note 024)"""
+"""returns the name of the form, and the batch's payload in it: the bytes that are sent and that the
+sha256 of a receipt names (design note 024)
+"""
 
 
 IN_QUARANTINE = (
     "FROM batch LEFT JOIN refused USING(epoch, seq) LEFT JOIN void USING(epoch, seq) WHERE state=2"
 )
-"""in quarantine, with `since` where it was by the transport's word"""
+"""batches in quarantine; `since` is set where the transport refused them"""
 BY_TRANSPORT = " AND since IS NOT NULL"
 SELECT = "SELECT epoch, seq, lane, sha256, rows, body FROM batch WHERE state=?"
 
 
 class BatchState(IntEnum):
-    """What has become of a sealed batch."""
+    """The state of a sealed batch."""
 
     UNRECEIPTED = 0
     RECEIPTED = 1
     QUARANTINED = 2
     ASKED = 3
-    """receipted, and asked for again: to be sent when its turn comes"""
+    """receipted, and requested again: to be sent when its turn comes"""
 
 
 class StoredBatch(NamedTuple):
-    """What is held under an id."""
+    """The batch stored under an id."""
 
     sha256: str
     state: BatchState
     void: Void | None = None
     original: str | None = None
-    """of a void: the hash of what was sealed before; None: not known any more"""
+    """of a void: the hash of the batch that it replaces; None: not known any more"""
 
 
 class Outbox:
-    """Batches by id. Every change belongs inside a transaction of the caller's."""
+    """Batches by id. Every change belongs inside the caller's transaction."""
 
     def __init__(
         self, database: Database, keys: SpoolKeys, gateway: str, recipient: str, *, judged: bool
@@ -71,7 +72,7 @@ class Outbox:
 
     @property
     def sealed(self) -> tuple[SealedTable, ...]:
-        """What of it is sealed."""
+        """The sealed bodies for a key rotation."""
 
         def name(_no: int, epoch: str, seq: int) -> str:
             return _name(epoch, seq)
@@ -81,11 +82,13 @@ class Outbox:
         return batches, self._packed.sealed, self.voids.sealed
 
     def _put(self, no: int, epoch: str, seq: int, body: bytes) -> None:
-        """Seal what is there anew; what was packed of it stays, though the body is another one."""
+        """Seal a body again. Its packed form stays, although the body changes."""
         of = "epoch=? AND seq=?"
         packed = self._database.read(f"SELECT * FROM packed WHERE {of}", epoch, seq)  # noqa: S608 -- ours
         sealed = self._sealer.seal(body, _name(epoch, seq))
         self._database.write("UPDATE batch SET body=? WHERE no=?", sealed, no)
+        # The trigger on UPDATE OF body has deleted the packed form: restore it, for its bytes may
+        # have been sent.
         self._database.write_all("INSERT INTO packed VALUES(?,?,?,?)", packed)
 
     def add(
@@ -95,10 +98,10 @@ class Outbox:
         owners: Iterable[int] = (),
         state: BatchState = BatchState.UNRECEIPTED,
     ) -> SealedBatch:
-        """Keep a batch that was just sealed, zstd-compressed JSON; how it is to be sent.
+        """Keep a batch that was just sealed, zstd-compressed JSON. Return it as it will be sent.
 
-        Where batches are packed, the packed bytes are made and kept beside it here, once.
-        `owners`: whose rows are in it.
+        Where batches are packed, the packed bytes are made here, once, and kept beside it.
+        `owners`: numbers of the owners of its rows.
         """
         sealed, batch = batch, self._pack(batch)
         self._database.write(
@@ -118,7 +121,7 @@ class Outbox:
         return batch
 
     def knows(self, epoch: str) -> bool:
-        """Whether batches of this epoch are here."""
+        """Whether there are batches of this epoch."""
         return bool(self._database.scalar("SELECT 1 FROM batch WHERE epoch=? LIMIT 1", epoch))
 
     def _keep_beside(self, batch: SealedBatch) -> None:
@@ -134,10 +137,10 @@ class Outbox:
         return replace(batch, form=form, payload=payload, sha256=digest(payload))
 
     def void(self, id_: BatchId, reason: Void, counts: Iterable[SeriesCount] = ()) -> SealedBatch:
-        """Destroy what is held under an id; the void that is delivered in its place.
+        """Destroy the batch of an id. Return the void that is delivered in its place.
 
-        It is sealed once: nothing changes it afterwards. A quarantined one is to be sent again.
-        `counts`: how many values of whom it has, if they are not counted as received already.
+        The void is sealed once and never changes. The void of a quarantined batch is to be sent.
+        `counts`: number of values by series, if they are not counted as received already.
         """
         lane, state, sha256 = self._database.read(
             "SELECT lane, state, sha256 FROM batch WHERE epoch=? AND seq=?", id_.epoch, id_.seq
@@ -159,7 +162,7 @@ class Outbox:
         return void
 
     def unreceipted(self) -> tuple[list[SealedBatch], list[BatchId]]:
-        """Batches to be sent, in the order they were sealed; beside them those that do not open."""
+        """Batches to be sent, in the order of sealing; and the ids of batches that do not open."""
         return self._select(f"{SELECT} ORDER BY no", BatchState.UNRECEIPTED)
 
     def quarantined(self) -> list[SealedBatch]:
@@ -167,7 +170,7 @@ class Outbox:
         return self._select(f"{SELECT} ORDER BY no", BatchState.QUARANTINED)[0]
 
     def asked(self, lane: Lane) -> tuple[list[SealedBatch], list[BatchId]]:
-        """The first batch of a lane that was asked for again, as `unreceipted`."""
+        """The first requested batch of a lane, as `unreceipted`."""
         first = f"{SELECT} AND lane=? ORDER BY no LIMIT 1"
         return self._select(first, BatchState.ASKED, lane.value)
 
@@ -186,7 +189,7 @@ class Outbox:
         return batches, broken
 
     def held(self, epoch: str, seq: int) -> StoredBatch | None:
-        """What is held under an id; None if nothing is (any more)."""
+        """The batch stored under an id; None if there is none (any more)."""
         rows = self._database.read(
             "SELECT sha256, state FROM batch WHERE epoch=? AND seq=?", epoch, seq
         )
@@ -195,12 +198,12 @@ class Outbox:
         return StoredBatch(rows[0][0], BatchState(rows[0][1]), *self.voids.of(epoch, seq))
 
     def payload(self, epoch: str, seq: int) -> bytes | None:
-        """What was sealed, before it was packed; None if it does not open."""
+        """The sealed payload, before it was packed; None if it does not open."""
         body = self._database.scalar("SELECT body FROM batch WHERE epoch=? AND seq=?", epoch, seq)
         return None if body is None else self._open(epoch, seq, body)
 
     def size(self, id_: BatchId) -> int:
-        """Bytes that a batch and what was packed of it take."""
+        """Bytes of a batch and its packed form."""
         size: int = self._database.scalar(
             "SELECT length(batch.body) + coalesce(length(packed.body), 0) FROM batch"
             " LEFT JOIN packed USING(epoch, seq) WHERE epoch=? AND seq=?",
@@ -210,22 +213,24 @@ class Outbox:
         return size
 
     def with_rows_of(self, owners: Iterable[int] | None) -> list[tuple[BatchId, BatchState]]:
-        """Batches, voids apart, in which one of these may have rows (None: whoever has any)."""
+        """Batches, voids excepted, that may have rows of one of these owners (None: of any
+        owner).
+        """
         return [
             (BatchId(*self._of, epoch, seq), BatchState(state))
             for epoch, seq, state in self.voids.candidates(owners)
         ]
 
     def overdue(self, before: float) -> list[BatchId]:
-        """Those in quarantine since before that time, voids apart."""
+        """Batches in quarantine since before that time, voids excepted."""
         return self._ids(
             f"SELECT epoch, seq {IN_QUARANTINE} AND coalesce(since, at)<? AND void.reason IS NULL",
             before,
         )
 
     def longest_refused(self, before: float) -> list[BatchId]:
-        """The one in quarantine by the transport's word that was tried longest ago, before that
-        time; none if none was.
+        """The batch refused by the transport that was tried longest ago, before that time; empty if
+        there is none.
         """
         return self._ids(
             f"SELECT epoch, seq {IN_QUARANTINE}{BY_TRANSPORT} AND at<? ORDER BY at, no LIMIT 1",
@@ -233,26 +238,28 @@ class Outbox:
         )
 
     def try_again(self, ids: Iterable[BatchId]) -> None:
-        """Send them once more, byte for byte, out of quarantine."""
+        """Send batches again, byte for byte, out of quarantine."""
         for id_ in ids:
             self._move(id_.epoch, id_.seq, BatchState.QUARANTINED, BatchState.UNRECEIPTED)
 
     def in_quarantine(self, *, by_transport: bool = False) -> list[BatchId]:
-        """All of them, or those that the transport has refused."""
+        """All batches in quarantine, or those that the transport has refused."""
         return self._ids(f"SELECT epoch, seq {IN_QUARANTINE}{BY_TRANSPORT if by_transport else ''}")
 
     def quarantined_chunks(self, *, by_transport: bool = False) -> list[list[BatchId]]:
-        """The same, as many at a time as one commit can rewrite."""
+        """The same, divided so that one commit can rewrite each chunk."""
         ids = self.in_quarantine(by_transport=by_transport)
         return in_chunks((id_, self.size(id_)) for id_ in ids)
 
     def was_refused(self, epoch: str, seq: int) -> bool:
-        """Whether the transport has refused one that waits, in quarantine or tried again."""
+        """Whether the transport has refused a batch that is not receipted."""
         sql = "SELECT 1 FROM refused WHERE epoch=? AND seq=?"
         return self._database.scalar(sql, epoch, seq) is not None
 
     def longest_quarantined(self) -> tuple[float, str] | None:
-        """Since when a batch is in quarantine, seconds since 1970, and why; None: none is."""
+        """The first time of all quarantined batches, seconds since 1970, and the reason; None:
+        there are none.
+        """
         rows = self._database.read(
             f"SELECT coalesce(since, at), batch.reason {IN_QUARANTINE}"
             " ORDER BY coalesce(since, at) LIMIT 1"
@@ -260,7 +267,7 @@ class Outbox:
         return (rows[0][0], rows[0][1] or "") if rows else None
 
     def sealed_size(self, epoch: str, seq: int) -> int:
-        """Bytes of what was sealed, about; 0: nothing is held."""
+        """Approximate bytes of a sealed batch; 0: there is none."""
         sql = "SELECT length(body) FROM batch WHERE epoch=? AND seq=?"
         return self._database.scalar(sql, epoch, seq) or 0
 
@@ -268,11 +275,11 @@ class Outbox:
         return [BatchId(*self._of, *row) for row in self._database.read(sql, *values)]
 
     def goes(self, id_: BatchId) -> bool:
-        """Whether what is kept is of the kind that is sent now: packed, or as it was sealed."""
+        """Whether the stored form is the one that is sent now: packed, or as sealed."""
         return self._packed.holds(id_) == (self.packing is not None)
 
     def otherwise(self) -> list[BatchId]:
-        """Unreceipted ones that the transport of now does not take."""
+        """Unreceipted batches that the present transport does not accept."""
         rows = self._database.read(
             "SELECT epoch, seq FROM batch WHERE state=? ORDER BY no", BatchState.UNRECEIPTED
         )
@@ -280,10 +287,10 @@ class Outbox:
         return [id_ for id_ in ids if not self.goes(id_)]
 
     def remake(self, id_: BatchId) -> None:
-        """A void, in the bytes that the transport of now takes: another hash of the same word.
+        """Make a void in the form of the present transport: other bytes, and so another hash.
 
-        Should the recipient hold the void in its other bytes, that is a conflict (rule T8), and its
-        rows come again.
+        If the recipient holds the void in its earlier form, that is a conflict (rule T8), and its
+        rows are sent again.
         """
         (lane,) = self._database.read(
             "SELECT lane FROM batch WHERE epoch=? AND seq=?", id_.epoch, id_.seq
@@ -303,11 +310,11 @@ class Outbox:
             self._packed.add(void)
 
     def ask(self, epoch: str, seq: int) -> None:
-        """One that was receipted is to be sent again."""
+        """Send a receipted batch again when its turn comes."""
         self._move(epoch, seq, BatchState.RECEIPTED, BatchState.ASKED)
 
     def promote(self, id_: BatchId) -> None:
-        """One that was asked for is being sent from here on."""
+        """Send a requested batch from now on."""
         self._move(id_.epoch, id_.seq, BatchState.ASKED, BatchState.UNRECEIPTED)
 
     def _move(self, epoch: str, seq: int, before: BatchState, after: BatchState) -> None:
@@ -320,7 +327,9 @@ class Outbox:
         )
 
     def receipt(self, epoch: str, seq: int, now: float) -> None:
-        """The recipient holds it: kept for a while in case it is asked for again."""
+        """The recipient has stored the batch. It is kept for a while in case it is requested
+        again.
+        """
         self._database.write(
             "UPDATE batch SET state=?, at=?, reason=NULL WHERE epoch=? AND seq=?",
             BatchState.RECEIPTED,
@@ -334,14 +343,18 @@ class Outbox:
         self._database.write("DELETE FROM refused WHERE epoch=? AND seq=?", epoch, seq)
 
     def refuse(self, id_: BatchId, reason: str, now: float) -> bool:
-        """As `quarantine`, by the transport's word: it is tried again after a while."""
+        """As `quarantine`, for a refusal by the transport: the batch is tried again after a
+        while.
+        """
         if changed := self._set_aside(id_.epoch, id_.seq, reason, now):
             values = id_.epoch, id_.seq, now
             self._database.write("INSERT OR IGNORE INTO refused VALUES(?,?,?)", *values)
         return changed
 
     def quarantine(self, epoch: str, seq: int, reason: str, now: float) -> bool:
-        """The recipient will not take it: kept under its id, not sent. False if not unreceipted."""
+        """The recipient refuses the batch: keep it under its id, and do not send it. False if it
+        was not unreceipted.
+        """
         self._forget_refusal(epoch, seq)
         return self._set_aside(epoch, seq, reason, now)
 
@@ -358,7 +371,7 @@ class Outbox:
         return changed == 1
 
     def receipted(self, most: int) -> list[bytes]:
-        """What was sealed as the batches that were receipted last, the latest first."""
+        """The sealed payloads of the batches that were receipted last, the latest first."""
         rows = self._database.read(
             "SELECT epoch, seq, body FROM batch WHERE state=? ORDER BY no DESC LIMIT ?",
             BatchState.RECEIPTED,
@@ -368,16 +381,16 @@ class Outbox:
         return [payload for payload in payloads if payload is not None]
 
     def last_of(self, epoch: str) -> int | None:
-        """The highest number that is held in an epoch; None: nothing is."""
+        """The highest stored number of an epoch; None: there is none."""
         last: int | None = self._database.scalar("SELECT max(seq) FROM batch WHERE epoch=?", epoch)
         return last
 
     def remove(self, epoch: str, seq: int) -> None:
-        """Nothing is known of it from here on."""
+        """Forget a batch."""
         self._database.write("DELETE FROM batch WHERE epoch=? AND seq=?", epoch, seq)
 
     def forget(self, before: float, count: int) -> int:
-        """Remove so many of those receipted before that time; how many there were."""
+        """Remove up to `count` batches that were receipted before that time. Return how many."""
         return self._database.write(
             "DELETE FROM batch WHERE no IN (SELECT no FROM batch WHERE state=? AND at<? LIMIT ?)",
             BatchState.RECEIPTED,
@@ -386,7 +399,7 @@ class Outbox:
         )
 
     def forget_oldest(self, count: int) -> int:
-        """Remove so many of the receipted ones, those receipted first; how many there were."""
+        """Remove up to `count` receipted batches, the oldest receipts first. Return how many."""
         return self._database.write(
             "DELETE FROM batch WHERE no IN"
             " (SELECT no FROM batch WHERE state=? ORDER BY at LIMIT ?)",
@@ -395,7 +408,7 @@ class Outbox:
         )
 
     def count(self, state: BatchState) -> tuple[int, int]:
-        """Batches in that state, and their rows."""
+        """Number of batches in that state, and of their rows."""
         batches, rows = self._database.read(
             "SELECT count(*), coalesce(sum(rows), 0) FROM batch WHERE state=?", state
         )[0]

@@ -1,7 +1,7 @@
-"""What the transport made of a batch: sent byte for byte, however often (design note 024).
+"""The packed form of a batch: sent byte for byte, however often (design note 024).
 
-Beside the batch itself, which is still needed when its rows must be taken back: a file that is
-encrypted for others does not open here. It goes when the batch goes or becomes another (a void).
+It is kept beside the batch, which is still needed when its rows are withdrawn: a file that is
+encrypted for others does not open here. It is deleted when the batch is deleted or becomes a void.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TABLES = (
 
 
 class Packed:
-    """Packed batches by id. Every change belongs inside a transaction of the caller's."""
+    """Packed batches by id. Every change belongs inside the caller's transaction."""
 
     def __init__(self, database: Database, keys: SpoolKeys) -> None:
         self._database = database
@@ -37,12 +37,12 @@ class Packed:
 
     @property
     def sealed(self) -> SealedTable:
-        """What of it is sealed."""
+        """The sealed bodies for a key rotation."""
         key, more = ("epoch", "seq"), ("form",)
         return SealedTable("packed", key, "{} {} {}".format, lambda *_: self._sealer, more)
 
     def add(self, batch: SealedBatch) -> None:
-        """Keep what is sent for a batch."""
+        """Keep the packed form of a batch."""
         name = f"{batch.id.epoch} {batch.id.seq} {batch.form}"
         self._database.write(
             "INSERT OR REPLACE INTO packed VALUES(?,?,?,?)",
@@ -53,13 +53,13 @@ class Packed:
         )
 
     def holds(self, id_: BatchId) -> bool:
-        """Whether it is sent otherwise than it was sealed."""
+        """Whether a packed form is sent."""
         return bool(
             self._database.read("SELECT 1 FROM packed WHERE epoch=? AND seq=?", id_.epoch, id_.seq)
         )
 
     def get(self, id_: BatchId) -> tuple[str, bytes | None] | None:
-        """Form and bytes, no bytes if they do not open; None: it is sent as it was sealed."""
+        """Form and bytes, without bytes if they do not open; None: the batch is sent as sealed."""
         rows = self._database.read(
             "SELECT form, body FROM packed WHERE epoch=? AND seq=?", id_.epoch, id_.seq
         )

@@ -1,7 +1,7 @@
-"""The rows that wait to be sealed, as blocks in the order they came.
+"""The rows that wait to be sealed, as blocks in the order of their arrival.
 
-A block is as intake wrote it, of many dwellings under the gateway's key; within the hour (or when
-it comes back from a batch) it is parted into blocks of one owner each, under their own keys.
+A new block has rows of many dwellings, under the gateway's key. Within the hour (or when its rows
+return from a batch) it is divided into blocks of one owner each, under the owners' keys.
 """
 
 from __future__ import annotations
@@ -31,18 +31,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 STEP = 1 << 20
-"""between the numbers of two blocks: room for the blocks of one owner each that take their place"""
+"""difference between the numbers of two blocks: room for the blocks of one owner each that replace
+them
+"""
 LONGEST_IN_MEMORY = 60
 """seconds that a reading may wait before it is committed: the longest `flush`"""
 CHUNK = 256 * 1024
-"""bytes of what is rewritten in one commit of several"""
+"""bytes that are rewritten in one of several commits"""
 MOST_RECENT = 4096
-"""blocks of which the time of their commit is known"""
+"""blocks whose commit time is known"""
 
 
 @dataclass(frozen=True, slots=True)
 class RowBlock:
-    """One block, opened."""
+    """One opened block."""
 
     no: int
     owner: int
@@ -51,32 +53,32 @@ class RowBlock:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Rows of one block that may be sealed now, and the others beside them."""
+    """The rows of one block that may be sealed now, with the others of the block."""
 
     block: RowBlock
     wanted: list[int]
-    """indexes of those of the lane"""
+    """indexes of the rows of the lane"""
 
 
 class Commit(NamedTuple):
-    """When a block was committed, and what of it was fresh then."""
+    """When a block was committed, and which of its rows were fresh then."""
 
     at: float
     """seconds since 1970 UTC"""
     fresh: bool
-    """whether any of its rows was"""
+    """whether any of its rows was fresh"""
     oldest: int
-    """the least slot of its rows, as `Extent.t0`"""
+    """the lowest slot of its rows, as `Extent.t0`"""
     oldest_other: float
-    """the least slot of those that were not fresh; infinite: all were"""
+    """the lowest slot of the rows that were not fresh; infinite: all were"""
 
 
 Broken = list[tuple[int, int]]
-"""number and rows of each block that does not open"""
+"""number and row count of each block that does not open"""
 
 
 class PendingRows:
-    """Blocks of rows. Every change belongs inside a transaction of the caller's."""
+    """Blocks of rows. Every change belongs inside the caller's transaction."""
 
     def __init__(
         self,
@@ -91,30 +93,32 @@ class PendingRows:
         self._series_ids, self._person_keys = series_ids, person_keys
         self._meta = meta
         self.total: int = database.scalar("SELECT coalesce(sum(n), 0) FROM block")
-        """rows; the caller restores it when its transaction fails"""
+        """number of rows; the caller restores it when its transaction fails"""
         last = database.scalar("SELECT max(no) FROM block") or 0
         self._again_to = int(meta.number("again_to") or 0)
         self._next = max(last, self._again_to) + STEP
         self._commits: dict[int, Commit] = {}
-        """the latest ones of this process, by block; after a restart slots alone decide the lane"""
+        """the latest commits of this process, by block; after a restart only slots decide the
+        lane
+        """
 
     @property
     def sealed(self) -> SealedTable:
-        """What of it is sealed."""
+        """The sealed bodies for a key rotation."""
         return SealedTable("block", ("no",), _name, lambda _, owner: self._under(owner), ("owner",))
 
     def restore(self, total: int) -> None:
-        """A transaction failed: know what is on the disk."""
+        """Reload from the disk after a failed transaction."""
         self.total = total
         self._person_keys.reload()
         self._series_ids.reload()
 
     def body(self, rows: Sequence[Reading]) -> bytes:
-        """Rows as `add` takes them. Raises ValueError on a row that no batch could carry."""
+        """The body of rows for `add`. Raises ValueError on a row that no batch could carry."""
         return pack(rows, self._series_ids.number_of)
 
     def add(self, rows: Sequence[Reading], body: bytes, at: float | None = None) -> None:
-        """At the end; `at`: when they are committed, seconds since 1970."""
+        """Append a block. `at`: when it is committed, seconds since 1970."""
         self._insert(self._next, extent(rows), body, NOBODY, mixed=True)
         if at is not None:
             self._commits[self._next] = commit_of(rows, at)
@@ -123,7 +127,7 @@ class PendingRows:
         self._next += STEP
 
     def put_back(self, rows: Sequence[Reading]) -> None:
-        """At the front: they were sealed before all that waits."""
+        """Put rows in front: they were sealed before all rows that wait."""
         first = self._database.scalar("SELECT min(no) FROM block")
         no = self._next if first is None else first - STEP
         self._next = max(self._next, no + STEP)
@@ -135,9 +139,10 @@ class PendingRows:
         return self._next - STEP
 
     def part(self, up_to: int, most: int) -> tuple[int, Broken]:
-        """Part blocks up to that number, up to `most` rows and the first of them over.
+        """Divide blocks by owner, up to number `up_to` and up to `most` rows (one block in any
+        case).
 
-        How many rows were parted, and the blocks that do not open.
+        Return the number of rows, and the blocks that do not open.
         """
         blocks, broken = self.opened(self.alike(self._unparted(up_to), most))
         if blocks:
@@ -145,32 +150,32 @@ class PendingRows:
         return sum(len(block.rows) for block in blocks), broken
 
     def alike(self, blocks: Iterable[tuple[int, int]], most: int) -> list[int]:
-        """The first of these blocks, by number and rows, that may become one: up to `most` rows,
-        and one in any case.
+        """The first of these blocks, by number and row count, that may become one block: up to
+        `most` rows, and one block in any case.
         """
         numbers: list[int] = []
         rows = 0
         for no, n in blocks:
             if numbers and (rows + n > most or numbers[0] <= self._again_to < no):
-                break  # what is `again` by its number must not lend it to what is not
+                break  # rows at most `again_to` are `again` by number: do not join them with others
             numbers.append(no)
             rows += n
         return numbers
 
     def join(self, owner: int, blocks: Sequence[RowBlock], rows: Sequence[Reading]) -> None:
-        """Put one block of these rows, at least one, in the place of an owner's blocks."""
+        """Replace an owner's blocks by one block of these rows, at least one."""
         for block in blocks:
             self.drop(block.no, len(block.rows))
         self._insert(blocks[0].no, extent(rows), self.body(rows), owner)
 
     def mark_again(self) -> None:
-        """All rows that wait now are `again` rows from here on, without touching a body."""
+        """Mark all rows that wait now as `again`, without rewriting their bodies."""
         self._commits.clear()
         self._again_to = self._next - 1
         self._meta["again_to"] = self._again_to
 
     def counts(self, live_after: int) -> tuple[int, int]:
-        """Rows waiting live and in backfill; a block that has both counts whole in each."""
+        """Number of live rows and of backfill rows. A block with both counts in full in each."""
         live, only_live = self._database.read(
             "SELECT coalesce(sum(n), 0), coalesce(sum(n) FILTER (WHERE t0 > ?1), 0)"
             " FROM block INDEXED BY block_lane WHERE t1 > ?1",
@@ -188,9 +193,9 @@ class PendingRows:
         return [(no, commit) for no, commit in since if commit.oldest <= live_after]
 
     def choose(self, lane: Lane, live_after: int, most_rows: int) -> tuple[list[Choice], Broken]:
-        """Blocks with the lane's rows, oldest first, until `most_rows` are reached.
+        """Blocks with rows of the lane, oldest first, until `most_rows` are reached.
 
-        Beside them the number and rows of each block that does not open.
+        Also number and row count of each block that does not open.
         """
         choices, broken, count = [], [], 0
         recent = dict(self._recent(live_after))
@@ -209,7 +214,7 @@ class PendingRows:
         return choices, broken
 
     def take(self, choices: Sequence[Choice], count: int) -> None:
-        """Remove the first `count` chosen rows; what else a block holds keeps its place."""
+        """Remove the first `count` chosen rows; other rows of their blocks keep their place."""
         for choice in choices:
             taken = set(choice.wanted[:count])
             count -= len(taken)
@@ -218,26 +223,26 @@ class PendingRows:
                 self.keep(choice.block, [row for i, row in enumerate(rows) if i not in taken])
 
     def chunks_of(self, owner: int) -> list[list[int]]:
-        """The numbers of an owner's blocks, in lots that can be rewritten in one commit each."""
+        """The numbers of an owner's blocks, in chunks that one commit can rewrite."""
         return self._chunks("SELECT no, length(body) FROM block WHERE owner=? ORDER BY no", owner)
 
     def mixed_chunks(self) -> list[list[int]]:
-        """The numbers of blocks that are not parted yet, as `lots_of`."""
+        """The numbers of blocks that are not divided by owner yet, as `chunks_of`."""
         return self._chunks("SELECT no, length(body) FROM block WHERE mixed>? ORDER BY no", 0)
 
     def older_chunks(self, before: int) -> list[list[int]]:
-        """The numbers of blocks with a row of an earlier slot, as `lots_of`."""
+        """The numbers of blocks with a row of an earlier slot, as `chunks_of`."""
         return self._chunks("SELECT no, length(body) FROM block WHERE t0<? ORDER BY no", before)
 
     def _chunks(self, sql: str, value: int) -> list[list[int]]:
         return in_chunks(self._database.read(sql, value))
 
     def of(self, owner: int) -> tuple[list[RowBlock], Broken]:
-        """All blocks of an owner; NOBODY: also those that are not parted yet."""
+        """All blocks of an owner. NOBODY: also those that are not divided yet."""
         return self._select("SELECT no FROM block INDEXED BY block_lane WHERE owner=?", owner)
 
     def mixed(self) -> tuple[list[RowBlock], Broken]:
-        """All blocks that are not parted yet."""
+        """All blocks that are not divided by owner yet."""
         return self._select("SELECT no FROM block INDEXED BY block_lane WHERE mixed>?", 0)
 
     def newer(self, since: int) -> tuple[list[RowBlock], Broken]:
@@ -252,7 +257,7 @@ class PendingRows:
         return count
 
     def keep(self, block: RowBlock, left: Sequence[Reading]) -> None:
-        """Keep only these rows of a block, in its place, under its owner's key of now."""
+        """Keep only these rows of a block, in its place, under its owner's present key."""
         self.total += len(left) - len(block.rows)
         if not left:
             self._commits.pop(block.no, None)
@@ -268,7 +273,7 @@ class PendingRows:
         )
 
     def drop(self, no: int, n: int) -> None:
-        """Remove a block whole."""
+        """Remove a whole block."""
         self._commits.pop(no, None)
         self._database.write("DELETE FROM block WHERE no=?", no)
         self.total -= n
@@ -280,7 +285,7 @@ class PendingRows:
         return sorted(blocks)
 
     def _move(self, blocks: Sequence[RowBlock]) -> None:
-        """Put blocks of one owner each in the place of these, each series in its order."""
+        """Replace these blocks by blocks of one owner each, with each series in its order."""
         for block in blocks:
             self.drop(block.no, len(block.rows))
         self._part(blocks[0].no, [row for block in blocks for row in block.rows])
@@ -290,7 +295,8 @@ class PendingRows:
         for row in rows:
             groups.setdefault(owner_of(row.series), []).append(row)
         for i, group in enumerate(groups.values()):
-            group.sort(key=lambda row: self._series_ids.number_of[row.series])  # alike beside alike
+            # sorted by series, the columns compress better
+            group.sort(key=lambda row: self._series_ids.number_of[row.series])
             number = self._person_keys.number(group[0].series)
             self._insert(no + i, extent(group), self.body(group), number)
 
@@ -310,7 +316,7 @@ class PendingRows:
     def _candidates(
         self, lane: Lane, live_after: int, recent: Mapping[int, Commit]
     ) -> Generator[tuple[int, int, int, bytes]]:
-        if lane is Lane.BACKFILL:  # they stand in front
+        if lane is Lane.BACKFILL:  # these are the first blocks of the table
             waiting = self._database.each(
                 "SELECT no, owner, n, body FROM block NOT INDEXED WHERE t0 <= ? ORDER BY no",
                 live_after,
@@ -321,7 +327,7 @@ class PendingRows:
                     if commit is None or commit.oldest_other <= live_after:
                         yield block
             return
-        # few among many: by the index, or a long backlog would be read through for each of them
+        # Few among many: without the index every call would scan a long backlog.
         live = self._database.read(
             "SELECT no FROM block INDEXED BY block_lane WHERE t1 > ?", live_after
         )
@@ -335,7 +341,7 @@ class PendingRows:
         return self.opened([no for (no,) in self._database.read(sql, value)])
 
     def opened(self, numbers: Iterable[int]) -> tuple[list[RowBlock], Broken]:
-        """Blocks by their numbers, in their order; beside them those that do not open."""
+        """Blocks by their numbers, in their order; and those that do not open."""
         blocks, broken = [], []
         for no, owner, n, body in self._bodies(numbers):
             if (rows := self._open(no, owner, body)) is None:
@@ -362,8 +368,8 @@ class PendingRows:
 
 
 def in_chunks(sizes: Iterable[tuple[T, int]]) -> list[list[T]]:
-    """What is to be rewritten, by its bytes, in lots of one commit each: one thing, or several that
-    come to no more than `CHUNK` bytes.
+    """Divide items of these sizes (bytes) into chunks of one commit each: one item, or several of
+    at most `CHUNK` bytes in all.
     """
     chunks: list[list[T]] = []
     filled = CHUNK
@@ -377,10 +383,11 @@ def in_chunks(sizes: Iterable[tuple[T, int]]) -> list[list[T]]:
 
 
 def lane_of(row: Reading, live_after: int, committed: float | None) -> Lane:
-    """Choose the lane of a row that waits; `live_after` lies two seal intervals back.
+    """The lane of a waiting row; `live_after` lies two seal intervals back.
 
-    Live are the slots since then, and fresh readings committed since then: these have waited for
-    nothing but their turn, however old their slot is. None: when it was committed is not known.
+    Live are the rows of slots since then, and fresh readings committed since then: these have only
+    waited for their turn, however old their slot is. `committed`: None if the time of the commit is
+    not known.
     """
     live = lane_slot(row) > live_after
     if committed is not None and committed > live_after:
@@ -389,12 +396,14 @@ def lane_of(row: Reading, live_after: int, committed: float | None) -> Lane:
 
 
 def is_fresh(row: Reading, committed: float) -> bool:
-    """Whether a row was made while its slot ran and committed soon after; no late version is."""
+    """Whether a row was made while its slot ran and committed soon after. A late version never
+    is.
+    """
     return row.ver is None and lane_slot(row) + row.series.step + LONGEST_IN_MEMORY >= committed
 
 
 def commit_of(rows: Sequence[Reading], at: float) -> Commit:
-    """What is to be remembered of a block of these rows, at least one, that was committed then."""
+    """What must be remembered of a block of these rows, at least one, committed at that time."""
     others = [lane_slot(row) for row in rows if not is_fresh(row, at)]
     oldest = min(lane_slot(row) for row in rows)
     return Commit(at, len(others) < len(rows), oldest, min(others, default=inf))
