@@ -157,7 +157,7 @@ class PendingRows:
         rows = 0
         for no, n in blocks:
             if numbers and (rows + n > most or numbers[0] <= self._again_to < no):
-                break  # rows at most `again_to` are `again` by number: do not join them with others
+                break  # rows up to `_again_to` are `again`: a joined block would mark others, too
             numbers.append(no)
             rows += n
         return numbers
@@ -316,7 +316,7 @@ class PendingRows:
     def _candidates(
         self, lane: Lane, live_after: int, recent: Mapping[int, Commit]
     ) -> Generator[tuple[int, int, int, bytes]]:
-        if lane is Lane.BACKFILL:  # these are the first blocks of the table
+        if lane is Lane.BACKFILL:  # the oldest blocks come first in the table
             waiting = self._database.each(
                 "SELECT no, owner, n, body FROM block NOT INDEXED WHERE t0 <= ? ORDER BY no",
                 live_after,

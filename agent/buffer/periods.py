@@ -1,7 +1,7 @@
-"""The clock periods of a spool: how far slots were closed when each began (rule C2).
+"""The clock periods of a spool: how far slots were closed when each period began (rule C2).
 
-A boot or a clock step begins a period. What was closed in one is what lies between its marks and
-those of the next; so where a clock turns out to have been wrong, it is known what was.
+A boot or a clock step begins a period. The slots between its marks and those of the next period
+were closed in it. So if a clock turns out to have been wrong, the slots that it closed are known.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ if TYPE_CHECKING:
     from agent.model import MarkKey
 
 MOST = 16
-"""periods that are kept: 5 kB each where there are 500 devices"""
+"""periods that are kept: 5 kB each with 500 devices"""
 
 
 class ClockPeriod(NamedTuple):
-    """One period."""
+    """One clock period."""
 
     no: int
     boot: str
     apart: float
-    """wall − monotonic"""
+    """wall time minus monotonic time, seconds"""
     began: float
-    """monotonic"""
+    """monotonic time"""
     wrong: bool
-    """proved to have been, and put right"""
+    """whether its clock was proved wrong and its slots were retracted"""
     marks: dict[MarkKey, int]
-    """the last slot closed of each device and step when it began"""
+    """the last closed slot of each device and step at its beginning"""
 
 
 class Wrong(NamedTuple):
-    """What was closed by a wrong clock: the slots after `since` and up to `until`."""
+    """The slots that a wrong clock closed: those after `since` and up to `until`."""
 
     since: dict[MarkKey, int]
-    """a key that is not in here was first closed by the wrong clock"""
+    """a key that is missing here was first closed by the wrong clock"""
     until: dict[MarkKey, int]
     entries: tuple[int, ...] = ()
     """the numbers of the periods"""
     began: int = 0
-    """Unix second before which none of it lies; what such a key has earlier is right"""
+    """Unix second before which no such slot lies; earlier rows of a missing key are right"""
 
 
 class Periods:
-    """Every change belongs inside a transaction of the caller's."""
+    """The stored periods. Every change belongs inside the caller's transaction."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -61,7 +61,7 @@ class Periods:
         )
 
     def known(self) -> list[ClockPeriod]:
-        """Those kept, in order; the last one is the present."""
+        """The stored periods in order; the last one is the present period."""
         rows = self._database.read(
             "SELECT no, boot, apart, began, wrong, marks FROM period ORDER BY no"
         )
@@ -71,14 +71,14 @@ class Periods:
         ]
 
     def continues(self, period: Period) -> bool:
-        """Whether it is the one that was entered last."""
+        """Whether this is the period that was entered last."""
         last = self._database.read("SELECT boot, apart FROM period ORDER BY no DESC LIMIT 1")
         return any(
             boot == period.boot and abs(apart - period.apart) <= STEP for boot, apart in last
         )
 
     def enter(self, period: Period, marks: dict[MarkKey, int]) -> None:
-        """Begin a period at these marks; the oldest one is forgotten."""
+        """Begin a period at these marks, and forget the oldest one."""
         self._database.write(
             "INSERT INTO period(boot, apart, began, wrong, marks) VALUES(?,?,?,0,?)",
             period.boot, period.apart, period.began, _packed(marks),
@@ -89,8 +89,8 @@ class Periods:
         )
 
     def put_right(self, numbers: Sequence[int], marks: dict[MarkKey, int]) -> None:
-        """These were wrong, and what was closed in them has been taken back: the present period
-        begins at these marks.
+        """Mark these periods as wrong, after their slots were retracted: the present period begins
+        at these marks.
         """
         self._database.write_all(
             "UPDATE period SET wrong=1 WHERE no=?", [(number,) for number in numbers]
@@ -109,9 +109,10 @@ def _opened(packed: bytes) -> dict[MarkKey, int]:
 
 
 def wrong(known: Sequence[ClockPeriod], *, agreed: bool) -> Wrong | None:
-    """What was closed by a wrong clock, if that is proved; the last period is the present. Pure.
+    """The slots that a wrong clock closed, if that is proved; the last period is the present one.
+    Pure.
 
-    Proof is a step and its reversal within one boot, or that a time service and the platform agree
+    Proof is a step and its reversal within one boot, or a time service and the platform that agree
     on the time of the present period (`agreed`).
     """
     if not known:
@@ -136,10 +137,11 @@ def _same(first: ClockPeriod, second: ClockPeriod) -> bool:
 
 
 def _contradicted(known: Sequence[ClockPeriod]) -> Iterator[int]:
-    """The periods that cannot have been right if the last one is, back to the first that can.
+    """The periods that cannot be right if the last one is right, back to the first that can be.
 
-    Of this boot those whose clock stood elsewhere; of an earlier one those that closed slots which
-    had not come when this boot began, and those of the same boot whose clock stood like theirs.
+    Of the present boot: those with another wall clock. Of an earlier boot: those that closed slots
+    which lay in the future when the present boot began, and others of the same boot with the same
+    clock.
     """
     now = known[-1]
     contradicted: list[ClockPeriod] = []

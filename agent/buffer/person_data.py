@@ -1,7 +1,7 @@
-"""What a spool still holds of one person, opened for that person: articles 15 and 20 of the GDPR.
+"""Reads the rows of one occupancy for the people themselves: articles 15 and 20 of the GDPR.
 
-What waits, and what was sent and has no receipt yet. Copies of what was received are not opened:
-the recipient has those values, and its word for it stands in the record of disclosures.
+These are the rows that wait, and those that were sent without a receipt. Receipted batches are not
+opened: the recipient has their values, and the counts of disclosures record it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Holdings:
-    """Changes nothing; what does not open is left to those who meet it when it is their turn."""
+    """Reads only. A body that does not open is left to the component that handles it."""
 
     def __init__(
         self, pending: PendingRows, voided_rows: VoidedRows, outbox: Outbox, person_keys: PersonKeys
@@ -30,7 +30,9 @@ class Holdings:
         self._person_keys = person_keys
 
     def of(self, occupancy: str) -> list[Reading]:
-        """The rows of an occupancy, by quantity and slot; one both sealed and put aside, once."""
+        """The rows of an occupancy by quantity and slot. A row that is both sealed and kept for a
+        void counts once.
+        """
         number = self._person_keys.known(occupancy)
         rows = [row for block in self._pending.mixed()[0] for row in block.rows]
         rows += [row for pile in self._voided_rows.of(SHARED)[0] for row in pile.rows]

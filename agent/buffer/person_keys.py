@@ -1,7 +1,7 @@
-"""Whose a body is: people have a key of their own each, and what is theirs goes with it.
+"""A key for each occupancy or dwelling, so that its rows can be destroyed.
 
-A key is random, wrapped under the gateway's. Destroyed, nothing sealed under it opens again,
-wherever a copy of it may lie (design note 023).
+A key is random, and wrapped under the gateway's key. Once it is destroyed, no body under it opens
+again, wherever a copy may be (design note 023).
 """
 
 from __future__ import annotations
@@ -21,20 +21,22 @@ if TYPE_CHECKING:
     from agent.model import Series
 
 NOBODY = 0
-"""the number for what is under the gateway's own key"""
+"""the owner number of bodies under the gateway's own key"""
 KEY = 32
 
 
 def owner_of(series: Series) -> str | None:
-    """Who may take these rows away: an occupancy, else the dwelling; None: they are nobody's."""
+    """The owner of rows, who may withdraw them: the occupancy, else the dwelling; None: no
+    person.
+    """
     return (series.occupancy or series.place) if series.place[:1] == "D" else None
 
 
 class PersonKeys:
-    """Keys by number. Every change belongs inside a transaction of the caller's."""
+    """Keys by owner number. Every change belongs inside the caller's transaction."""
 
     def __init__(self, database: Database, keys: SpoolKeys) -> None:
-        """Raises Damaged if a key does not open."""
+        """Load the keys. Raises Damaged if one of them does not open."""
         self._database = database
         self._wrap, self._secrets = keys.sealer("owner"), secrets_of(database, keys)
         database.write(
@@ -51,7 +53,7 @@ class PersonKeys:
         self.reload()
 
     def reload(self) -> None:
-        """Know what is on the disk: after a transaction that failed."""
+        """Reload from the disk after a failed transaction."""
         for known in (self._numbers, self._at, self._sealers):
             known.clear()
         rows = self._database.read("SELECT number, name, home, key FROM owner")
@@ -65,22 +67,22 @@ class PersonKeys:
             self._learn(number, name, home, sealer)
 
     def known(self, owner: str | None) -> int | None:
-        """The number of an owner who has a key; None: none of what is here is theirs."""
+        """The number of an owner that has a key; None: there is no data of this owner."""
         return NOBODY if owner is None else self._numbers.get(self._name(owner))
 
     def at(self, place: str) -> set[int]:
-        """The numbers of all who have rows of a place."""
+        """The numbers of all owners with rows of a place."""
         if place[:1] != "D":
             return {NOBODY}
         return set(self._at.get(self._name(place), ()))
 
     def number(self, series: Series) -> int:
-        """The number of a series' owner, who is given a key if need be."""
+        """The number of a series' owner; creates a key if there is none."""
         owner = owner_of(series)
         return NOBODY if owner is None else self._number(owner, series.place)
 
     def number_at(self, place: str) -> int:
-        """The number of a dwelling itself, whoever lives there; it is given a key if need be."""
+        """The number of a dwelling itself, whoever lives there; creates a key if there is none."""
         return self._number(place, place)
 
     def _number(self, owner: str, place: str) -> int:
@@ -94,14 +96,14 @@ class PersonKeys:
         return number
 
     def sealer(self, number: int) -> Sealer:
-        """The box of an owner's key. Raises Unreadable where it has been destroyed."""
+        """The sealer of an owner. Raises SealBroken if the key was destroyed."""
         try:
             return self._sealers[number]
         except KeyError as error:
             raise SealBroken(f"key {number}") from error
 
     def renew(self, number: int) -> None:
-        """Destroy an owner's key for a new one: all that stays must be sealed anew."""
+        """Replace an owner's key: every body that stays must be sealed again."""
         key = os.urandom(KEY)
         sealed = self._wrap.seal(key, str(number))
         self._database.write("UPDATE owner SET key=? WHERE number=?", sealed, number)
@@ -109,14 +111,14 @@ class PersonKeys:
         self._sealers[number] = Sealer(key)
 
     def destroy(self, number: int) -> None:
-        """Nothing of this owner is left to be opened."""
+        """Destroy an owner's key and name: no body of this owner opens again."""
         self._database.write("DELETE FROM owner WHERE number=?", number)
         self._database.write("DELETE FROM owner_before WHERE number=?", number)
         self.reload()
 
     def rotate(self, secrets: list[bytes]) -> None:
-        """Give every owner a new key and, by the last of these secrets, another name. What is under
-        the keys before goes on to open.
+        """Give every owner a new key and, with the last of these secrets, a new hashed name. Bodies
+        under the earlier keys still open.
         """
         for number, name, home, key in self._database.read("SELECT * FROM owner"):
             before = self._wrap.unseal(key, str(number))
@@ -131,18 +133,18 @@ class PersonKeys:
             self._database.write("INSERT INTO owner_before VALUES(?,?)", number, next(sealed))
 
     def named_by(self, secrets: list[bytes]) -> None:
-        """`rotate` is on the disk."""
+        """Use the names of `rotate`, once that is on the disk."""
         self._secrets = secrets
         self.reload()
 
     def forget_before(self) -> None:
-        """Destroy the keys before: nothing is under them any more."""
+        """Destroy the earlier keys: no body is under them any more."""
         self._database.write("DELETE FROM owner_before")
         for sealer in self._sealers.values():
             sealer.forget_before()
 
     def numbers(self) -> list[int]:
-        """Every owner who has a key."""
+        """The numbers of all owners with a key."""
         return list(self._sealers)
 
     def _learn(self, number: int, name: bytes, home: bytes, sealer: Sealer) -> None:

@@ -1,7 +1,8 @@
-"""Destroy rows that may no longer be sent: from what waits, what was put aside, and what was
-sealed, kept batches included (rules T5, T7, T10; design note 023).
+"""Destroys rows that may no longer be sent: among the waiting rows, the rows kept for voids, and
+the sealed batches, receipted ones included (rules T5, T7, T10; design note 023).
 
-In steps of one commit each, none larger than the log: a withdrawal must not fail on a full disk.
+It works in steps of one commit each, none larger than the log: a withdrawal must not fail on a full
+disk.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from agent.buffer.voided_rows import SHARED
 from agent.model import BatchId, Void
 
 Step = Callable[[], list[BatchId]]
-"""one commit of a purge; the batches that are voids from then on"""
+"""one commit of a purge; returns the batches that became voids"""
 DESTROYED = "purging_of"
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Purge:
-    """Each call belongs inside one transaction of the caller's."""
+    """The steps of a purge. Each call belongs inside one transaction of the caller."""
 
     def __init__(  # noqa: PLR0913, PLR0917 -- wherever a row may lie
         self,
@@ -55,9 +56,9 @@ class Purge:
         self._write_off = write_off
 
     def begin(self, retractions: Sequence[Retraction], recipient: str) -> None:
-        """Destroy the keys of those of whom nothing stays: from here on their blocks do not open.
+        """Destroy the keys of owners of whom no row stays: their blocks no longer open.
 
-        The first, small commit of a purge (rule B8).
+        This is the first, small commit of a purge (rule B8).
         """
         takes = taken_by(retractions, recipient)
         gone = self._destroyed()
@@ -72,8 +73,8 @@ class Purge:
         self._meta[DESTROYED] = json.dumps(sorted(gone))
 
     def steps(self, retractions: Sequence[Retraction], recipient: str) -> Iterator[Step]:
-        """What is to be committed after `begin`, one after the other, each small; done again from
-        the first one where it was interrupted. The ids of batches that are voids from then on.
+        """The commits after `begin`, in order, each small. After an interruption they are repeated
+        from the first. Each returns the ids of batches that became voids.
         """
         takes, whose = taken_by(retractions, recipient), self._whose(retractions)
         for number in sorted(whose - {NOBODY}):
@@ -88,18 +89,18 @@ class Purge:
         yield from self._voiding(batches, takes, _reason(retractions))
 
     def end(self, retractions: Iterable[Retraction]) -> None:
-        """All steps are done: what was only needed for them goes too."""
+        """The last commit: forget what only the purge needed."""
         self._forget_series(self._whose(retractions))
         self._meta[DESTROYED] = "[]"
         self.tidy()
 
     def _destroyed(self) -> set[int]:
-        """Owners whose key was destroyed by the purge that is under way."""
+        """Owners whose keys the present purge has destroyed."""
         return set(json.loads(self._meta.text(DESTROYED) or "[]"))
 
     def drop_waiting(self, retractions: Sequence[Retraction], recipient: str) -> None:
-        """Destroy rows that these take back whole among those that wait. What was sealed, and a run
-        of which a part stays, goes out, and the recipient removes it.
+        """Destroy the waiting rows that these retractions cover completely. Sealed rows, and runs
+        that are covered in part, are sent, and the recipient removes them.
         """
         since = min((retraction.since for retraction in retractions), default=None)
         if since is None:
@@ -112,7 +113,7 @@ class Purge:
                 self._pending.keep(block, left)
 
     def _whose(self, retractions: Iterable[Retraction]) -> set[int]:
-        """The numbers of those whose rows may be taken."""
+        """The numbers of the owners whose rows may be affected."""
         numbers: set[int] = set()
         for retraction in retractions:
             if retraction.occupancy is None:
@@ -122,8 +123,8 @@ class Purge:
         return numbers
 
     def _steps_of(self, number: int, takes: Takes) -> Iterator[Step]:
-        """What is an owner's alone: blocks that do not open any more go lot by lot, without a
-        count; where something stays it is sealed under a new key, at once.
+        """The steps for one owner's data. Blocks that no longer open are deleted chunk by chunk,
+        without a count. If rows stay, they are sealed under a new key in one step.
         """
         if number in self._destroyed():
             for chunk in self._pending.chunks_of(number):
@@ -136,7 +137,7 @@ class Purge:
         blocks, broken = self._pending.opened(numbers)
         for no, rows in broken:
             self._pending.drop(no, rows)
-        for block in blocks:  # they came after the key was destroyed
+        for block in blocks:  # these arrived after the key was destroyed
             self._pending.keep(block, self._counted(block.rows, takes))
         return []
 
@@ -146,8 +147,8 @@ class Purge:
         return []
 
     def expiring(self, before: int) -> Iterator[Step]:
-        """Destroy people's rows of earlier slots that nobody has receipted (rule P14), in
-        steps of one commit each, as `steps`.
+        """Destroy people's rows of earlier slots without a receipt (rule P14), in steps of one
+        commit each, as `steps`.
         """
 
         def takes(row: Reading) -> bool:
@@ -163,14 +164,14 @@ class Purge:
         yield from self._voiding(unreceipted, takes, Void.EXPIRED)
 
     def tidy(self) -> int:
-        """Destroy the keys of owners of whom nothing is left; how many."""
+        """Destroy the keys of owners without data. Return how many."""
         gone = [number for number in self._person_keys.numbers() if not self._has_data(number)]
         for number in gone:
             self._person_keys.destroy(number)
         return len(gone)
 
     def _reseal(self, number: int, takes: Takes) -> list[BatchId]:
-        """What stays of an owner's rows, under a new key; the old one is no more."""
+        """Seal the remaining rows of an owner under a new key; the old key is destroyed."""
         blocks, broken = self._pending.of(number)
         piles, lost = self._voided_rows.of(number)
         self._person_keys.renew(number)
@@ -240,7 +241,7 @@ class Purge:
         return voided
 
     def _forget_series(self, whose: set[int]) -> None:
-        """What was said of people's series goes with their last row."""
+        """Forget the series of people together with their last row."""
         used = {row.series for block in self._pending.mixed()[0] for row in block.rows}
         gone = {number for number in whose - {NOBODY} if not self._has_rows(number)}
         self._series_ids.forget(
@@ -252,7 +253,7 @@ class Purge:
         )
 
     def _has_rows(self, number: int) -> bool:
-        """Whether blocks or rows put aside need the owner's series."""
+        """Whether blocks or rows kept for voids need the owner's series."""
         return bool(self._pending.numbers_of(number) or self._voided_rows.of(number)[0])
 
     def _has_data(self, number: int) -> bool:
@@ -265,7 +266,9 @@ def _reason(retractions: Sequence[Retraction]) -> Void:
 
 
 def _covered(row: Reading, retractions: Sequence[Retraction], recipient: str) -> bool:
-    """Whether one of these takes back the first slot of a row and the last, and so all between."""
+    """Whether one of these retractions covers the first and the last slot of a row, and so all
+    slots.
+    """
     last = row.t + (row.span - 1) * row.series.step
     return any(
         retraction.covers(recipient, row.series, row.t)

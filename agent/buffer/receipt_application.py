@@ -1,4 +1,6 @@
-"""A receipt applied: batches settled, quarantined, rows taken back (rules T3, T4, T5, T8, T9)."""
+"""Applies a receipt: settles batches, quarantines them, takes their rows back (rules T3, T4, T5,
+T8, T9).
+"""
 
 from __future__ import annotations
 
@@ -25,12 +27,12 @@ if TYPE_CHECKING:
     from agent.model import Reading, Receipt
 
 NOT_YET_RECEIVED = (BatchState.UNRECEIPTED, BatchState.QUARANTINED)
-UNREADABLE = "unreadable: damaged on the gateway's disk"
+UNREADABLE = "unreadable: the batch was damaged on the gateway's disk"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a receipt will do, worked out before anything is written."""
+    """The changes of a receipt, determined before anything is written."""
 
     epoch: str
     verdict: ReceiptVerdict
@@ -62,7 +64,9 @@ class ReceiptApplication:
         self._looked_ahead = False
 
     def plan(self, receipt: Receipt) -> Plan:
-        """Compare the receipt with what is held, and read what it sends back. Writes nothing."""
+        """Compare the receipt with the stored batches, and read the rows that it returns. Writes
+        nothing.
+        """
         entries = ((seq, self._outbox.held(receipt.epoch, seq)) for seq in seqs(receipt))
         held = {seq: batch for seq, batch in entries if batch is not None}
         current = receipt.epoch == self._meta["epoch"]
@@ -71,16 +75,16 @@ class ReceiptApplication:
         return Plan(receipt.epoch, verdict, rows, receipt.retracted)
 
     def apply(self, plan: Plan, now: float) -> Settled:
-        """Write what was planned, inside one transaction of the caller's."""
+        """Write the planned changes, inside one transaction of the caller."""
         again = any(self._outbox.was_refused(plan.epoch, seq) for seq in plan.verdict.stored)
         for seq in plan.verdict.stored:
             self._stored(plan.epoch, seq, now)
-        if again:  # what stood in the way has gone: the others follow
-            # no more than one commit can hold: the receipts of these let the next ones go
+        if again:  # the transport accepts batches again: try the other refused ones
+            # One chunk, because all of this is one commit. Receipts for it release the next.
             self._outbox.try_again(
                 next(iter(self._outbox.quarantined_chunks(by_transport=True)), ())
             )
-        for seq in plan.verdict.originals:  # it holds what was sealed before: nothing is owed
+        for seq in plan.verdict.originals:  # the recipient has the batch, so no row is owed
             if not self._counted(plan.epoch, seq):
                 counts = self._outbox.voids.original_counts(plan.epoch, seq)
                 if counts is None:
@@ -107,16 +111,20 @@ class ReceiptApplication:
         )
 
     def applied(self, settled: Settled) -> None:
-        """It is on the disk: a second look ahead in this run begins no second epoch (rule T9)."""
+        """Note a committed receipt: in one run only the first look ahead begins an epoch (rule
+        T9).
+        """
         self._looked_ahead |= settled.ahead is not None
 
     def begin_epoch(self) -> None:
-        """Count anew, and mark all rows that wait: the recipient may have them (rule T9)."""
+        """Begin a new epoch and mark all waiting rows: the recipient may have them (rule T9)."""
         self._begin_epoch()
         self._pending.mark_again()
 
     def _stored(self, epoch: str, seq: int, now: float) -> None:
-        """Of a void: it stands there, so the rows that may leave are sealed anew (rule T5)."""
+        """Settle a stored batch. Of a void, the rows that may still leave are sealed again (rule
+        T5).
+        """
         held = self._outbox.held(epoch, seq)
         new = held is not None and held.void is None and held.state in NOT_YET_RECEIVED
         if new and not self._counted(epoch, seq):
@@ -130,8 +138,8 @@ class ReceiptApplication:
         self._voided_rows.drop(epoch, seq)
 
     def _counted(self, epoch: str, seq: int) -> bool:
-        """Whether the values of a batch that is not receipted now are counted already: it was sent
-        again on request, or became a void after it was received.
+        """Whether the values of an unreceipted batch are counted already: it was sent again on
+        request, or became a void after its receipt.
         """
         known = self._disclosures.was_counted(epoch, seq)
         return known or self._outbox.voids.original_counts(epoch, seq) == []
@@ -141,27 +149,37 @@ class ReceiptApplication:
             return None, None
         seen = f"{self._head.recipient} has batch {plan.epoch}/{max(plan.verdict.ahead)}"
         if self._looked_ahead:
-            return None, f"{seen}, not made yet, and this happened before: is its state ours?"
+            return None, (
+                f"{seen}, which is not made yet, for the second time since the start: check whether"
+                " another gateway runs with a copy of this state"
+            )
         self.begin_epoch()
-        return f"{seen}, which is not made yet: our state is older than that", None
+        return (
+            f"{seen}, which is not made yet: this gateway's state is older. A new epoch begins",
+            None,
+        )
 
     def _contradict(self, plan: Plan, now: float) -> tuple[str | None, str | None]:
-        """An earlier epoch's conflict begins no epoch: ours has been begun anew since (rule T8)."""
+        """Take the rows of contradicted batches back. A conflict in an earlier epoch begins no new
+        one, because the present epoch began after it (rule T8).
+        """
         if not plan.verdict.contradicted:
             return None, None
         named = ", ".join(f"{plan.epoch}/{seq}" for seq in plan.verdict.contradicted)
-        finding = f"{self._head.recipient} holds other bytes than ours as {named}"
+        finding = f"{self._head.recipient} has stored other bytes than ours as {named}"
         if plan.epoch == self._meta["epoch"]:
             if not may_begin_anew(now, self._meta.number("conflict_at")):
                 return (
                     None,
-                    f"{finding}, the second time within a day: they wait until it has passed",
+                    f"{finding}, for the second time within a day: these batches wait until the"
+                    " day is over",
                 )
             self._begin_epoch()
             self._meta["conflict_at"] = now
-        for seq in sorted(plan.verdict.contradicted, reverse=True):  # each before those after it
+        # last first, because each is put in front of the waiting rows
+        for seq in sorted(plan.verdict.contradicted, reverse=True):
             self._take_back(plan, seq, now)
-        return f"{finding}: their rows will be sent again", None
+        return f"{finding}: their rows are sent again", None
 
     def _take_back(self, plan: Plan, seq: int, now: float) -> None:
         rows, payload = plan.returned[seq], self._outbox.payload(plan.epoch, seq)

@@ -1,4 +1,6 @@
-"""What a receipt does to the batches it names (rules T3, T4, T8, T9). Pure."""
+"""Evaluates a receipt: what it changes for the batches that it names (rules T3, T4, T8, T9).
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -14,40 +16,42 @@ if TYPE_CHECKING:
     from agent.model import BatchId, Receipt
 
 CONFLICT_GAP = 86_400
-"""seconds between two new epochs by conflict, at least (rule T8)"""
+"""least seconds between two epochs that conflicts begin (rule T8)"""
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What a receipt changed, for the log and for whoever waits for a batch."""
+    """The changes of a receipt, for the log and for whoever waits for a batch."""
 
     settled: tuple[BatchId, ...] = ()
-    """the recipient holds them; they are not sent again"""
+    """the recipient has stored them; they are not sent again"""
     quarantined: tuple[BatchId, ...] = ()
     """the recipient refuses these bytes for good; kept, not sent"""
     conflict: str | None = None
-    """the recipient holds other bytes under our ids; what, and what was done"""
+    """the recipient has stored other bytes under our ids: the batches and the reaction"""
     ahead: str | None = None
-    """the recipient has seen ids not made yet: this state is older than its; what was done"""
+    """the recipient has seen ids not made yet, so this state is older: the reaction"""
     alarm: str | None = None
-    """it happened too often; what stands still until somebody looks"""
+    """it happened too often: what waits until a person has checked"""
     new_epoch: bool = False
     again: bool = False
-    """one that the transport had refused has passed: the others are to be sent, too"""
+    """a batch that the transport had refused was stored: the others are tried, too"""
     ignored: int = 0
-    """entries that changed nothing: repeated, foreign, or of batches no longer here"""
+    """entries without effect: repeated, foreign, or of batches no longer here"""
     retracted: tuple[str, ...] = ()
-    """ids of retractions that stand there and were never told by this spool"""
+    """ids of confirmed retractions that this spool never sent"""
 
 
 @dataclass(frozen=True, slots=True)
 class ReceiptVerdict:
-    """Which batches of the receipt's epoch it settles, rejects, contradicts, or only foresees."""
+    """The batches of the receipt's epoch that it settles, rejects, contradicts, or names too
+    early.
+    """
 
     stored: tuple[int, ...]
-    """what we hold is what the recipient holds: of a void, the void"""
+    """the recipient has stored our bytes; of a void, the void"""
     originals: tuple[int, ...]
-    """voids; the recipient holds what was sealed before"""
+    """voids whose original batch the recipient has stored"""
     rejected: tuple[tuple[int, str], ...]
     contradicted: tuple[int, ...]
     ahead: tuple[int, ...]
@@ -57,13 +61,13 @@ class ReceiptVerdict:
 def judge(
     receipt: Receipt, held: Mapping[int, StoredBatch], next_seq: int | None
 ) -> ReceiptVerdict:
-    """Compare a receipt with what is held of its epoch, by seq.
+    """Compare a receipt with the stored batches of its epoch, by seq.
 
-    `next_seq` of the current epoch; None for an earlier one, whose count says nothing any more.
-    A `rejected` of other bytes than ours says nothing about ours (rule T4), nor does one of bytes
-    that a receipt called stored. A void is never rejected; which of it and its original stands at
-    the recipient is settled once, and a word for the other one changes nothing any more; a broker's
-    word for what was sealed before the void says nothing of which one stands there.
+    `next_seq`: of the current epoch; None for an earlier one, whose count says nothing any more. A
+    `rejected` of other bytes than ours says nothing about ours (rule T4), nor does one for bytes
+    that a receipt called stored. A void is never rejected. Whether the recipient has the void or
+    its original is settled once; a later receipt for the other one changes nothing. A receipt by
+    the broker for the original does not prove which of the two the recipient has.
     """
     stored, originals, contradicted, rejected = [], [], [], []
     for seq, sha256 in receipt.stored:

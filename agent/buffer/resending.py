@@ -1,6 +1,6 @@
-"""Batches that the recipient asks for once more (rule T10).
+"""Sends batches again that the recipient requests (rule T10).
 
-Each change belongs inside a transaction of the caller's.
+Each change belongs inside the caller's transaction.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from agent.buffer.voided_rows import VoidedRows
 
 MOST_ASKED = 100_000
-"""ids of one request"""
+"""ids in one request"""
 
 
 class Resending:
-    """Marks batches to be sent again, byte for byte, or makes the void that answers for them."""
+    """Marks batches to be sent again, byte for byte, or makes a void in their place."""
 
     def __init__(
         self,
@@ -41,23 +41,23 @@ class Resending:
         self._meta, self._head = meta, head
 
     def ids(self, epoch: str, first: int, last: int) -> range:
-        """Those of these ids that were ever made.
+        """The ids of these that were ever made.
 
-        Raises LookupError where there was no such epoch here, or none of these ids in it, and
-        ValueError on more than 100,000.
+        Raises LookupError if there was no such epoch, or none of these ids in it, and ValueError on
+        more than 100,000.
         """
         if last - first >= MOST_ASKED:
-            raise ValueError(f"at most {MOST_ASKED} batches are asked for at once")
+            raise ValueError(f"at most {MOST_ASKED} batches can be requested at once")
         made = self._last_of(epoch)
         if made is None:
-            raise LookupError(f"no batch with the epoch {epoch} was ever made here")
+            raise LookupError(f"this gateway has made no batch with the epoch {epoch}")
         if first > made or last < 1:
-            raise LookupError(f"the last batch that was made with the epoch {epoch} is {made}")
+            raise LookupError(f"the last batch with the epoch {epoch} is {made}")
         return range(max(first, 1), min(last, made) + 1)
 
     def _last_of(self, epoch: str) -> int | None:
-        """The number of the last batch that was made in an epoch; None: there was no such epoch, or
-        it ended before this was kept and none of its batches is here any more.
+        """The number of the last batch of an epoch; None: there was no such epoch, or it ended
+        before this was recorded and none of its batches is here any more.
         """
         if epoch == self._meta["epoch"]:
             return int(self._meta["seq"]) - 1
@@ -65,7 +65,7 @@ class Resending:
         return self._outbox.last_of(epoch) if known is None else known
 
     def ask(self, epoch: str, seq: int, now: float) -> bool:
-        """Send one again when its turn comes; False: it is to be sent anyway."""
+        """Send a batch again when its turn comes. False: it is to be sent anyway."""
         held = self._outbox.held(epoch, seq)
         id_ = BatchId(self._head.gateway, self._head.recipient, epoch, seq)
         if held is None:
@@ -78,13 +78,14 @@ class Resending:
         return held is None or held.state is BatchState.RECEIPTED
 
     def adapt(self, ids: Iterable[BatchId]) -> None:
-        """Make what waits fit the transport of now."""
+        """Convert waiting batches for the present transport."""
         for id_ in ids:
             self._replace_by_void(id_)
 
     def _replace_by_void(self, id_: BatchId) -> None:
-        """Make a void of one whose bytes the transport of now does not take: the same rows come
-        again, marked `again`, unless the recipient has them under its id. A void is made anew.
+        """Make a void of a batch that the present transport does not accept. Its rows are sent
+        again, marked `again`, unless the recipient has them under its id. A void is made in the
+        form of the transport.
         """
         held = self._outbox.held(id_.epoch, id_.seq)
         if held is not None and held.void is not None:

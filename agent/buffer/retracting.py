@@ -1,7 +1,7 @@
-"""Retractions on their way to the recipient: queued with the purge, told until it has them.
+"""Retractions for the recipient: queued with the purge, sent until they are receipted.
 
-They travel in batches without rows, which no withdrawal touches (rule T19). The texts are sealed
-on the disk, and go once the recipient has them: they stand for ever there.
+They travel in batches without rows, which no withdrawal affects (rule T19). Their content is sealed
+on the disk, and deleted once the recipient has stored it for good.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from agent.model import Retraction
 
 MOST, BYTES = 100, 300
-"""retractions of one batch, and bytes of each before they are compressed"""
-# what is to be told again is not confirmed any more
+"""retractions in one batch, and bytes of each before compression"""
+# a retraction that must be sent again is no longer confirmed
 CONFIRMED = "SELECT id, CASE WHEN body IS NULL THEN erased END FROM retraction"
 
 
 class Retracting:
-    """The queue. Every change belongs inside a transaction of the caller's."""
+    """The queue. Every change belongs inside the caller's transaction."""
 
     def __init__(self, database: Database, keys: SpoolKeys) -> None:
         self._database = database
@@ -44,17 +44,19 @@ class Retracting:
 
     @property
     def sealed(self) -> SealedTable:
-        """What of it is sealed."""
+        """The sealed bodies for a key rotation."""
         return SealedTable(
             "retraction", ("no",), lambda _, id_: str(id_), lambda *_: self._sealer, ("id",)
         )
 
     def add(self, retractions: Iterable[Retraction]) -> None:
-        """Queue what is not queued yet."""
+        """Queue retractions that are not queued yet."""
         self.put(as_plain(retraction) for retraction in retractions)
 
     def put(self, plain: Iterable[dict[str, Any]]) -> None:
-        """Queue them as they are told; one that was told before is told again."""
+        """Queue retractions in the form in which they are sent; one that was sent before is sent
+        again.
+        """
         self._database.write_all(
             "INSERT INTO retraction(id, body) VALUES(?,?) ON CONFLICT(id) DO UPDATE SET epoch=NULL,"
             " seq=NULL, body=excluded.body",
@@ -62,14 +64,16 @@ class Retracting:
         )
 
     def waiting(self) -> int:
-        """How many the recipient has not been told."""
+        """How many have not been sent."""
         count: int = self._database.scalar(
             "SELECT count(*) FROM retraction WHERE epoch IS NULL AND body IS NOT NULL"
         )
         return count
 
     def tell(self, label: Stamp, most: int) -> SealedBatch:
-        """The next batch of them, of at most so many bytes or of one; there must be some."""
+        """Make the next batch of retractions, of at most `most` bytes or of one; there must be
+        some.
+        """
         rows = self._database.read(
             "SELECT no, id, body FROM retraction WHERE epoch IS NULL AND body IS NOT NULL"
             " ORDER BY no LIMIT ?",
@@ -89,11 +93,13 @@ class Retracting:
         return SealedBatch(label.id, Lane.LIVE, payload, digest(payload), 0)
 
     def stored(self, epoch: str, seq: int) -> None:
-        """The recipient holds the batch that tells them: they stand there for ever."""
+        """The recipient has stored the batch: it keeps these retractions for good."""
         self._database.write("UPDATE retraction SET body=NULL WHERE epoch=? AND seq=?", epoch, seq)
 
     def erased(self, confirmed: Sequence[tuple[str, int]]) -> tuple[str, ...]:
-        """The recipient's word on how many rows it removed; the ids that were never told here."""
+        """Record how many rows the recipient removed. Return the ids that were never sent from
+        here.
+        """
         known = {id_ for (id_,) in self._database.read("SELECT id FROM retraction")}
         self._database.write_all(
             "UPDATE retraction SET erased=? WHERE id=?", [(rows, id_) for id_, rows in confirmed]
@@ -101,7 +107,7 @@ class Retracting:
         return tuple(id_ for id_, _ in confirmed if id_ not in known)
 
     def confirmed(self) -> dict[str, int | None]:
-        """By id, how many rows the recipient says that it has erased; None: not confirmed."""
+        """By id, how many rows the recipient has erased, as it reports; None: not confirmed."""
         return confirmed(self._database.read)
 
     def _seal(self, plain: dict[str, Any]) -> bytes:
@@ -109,12 +115,12 @@ class Retracting:
 
 
 def confirmed(read: Read) -> dict[str, int | None]:
-    """See `Retracting.confirmed`; `read` asks the spool's file."""
+    """See `Retracting.confirmed`; `read` queries the spool's file."""
     return dict(read(CONFIRMED))
 
 
 def as_plain(retraction: Retraction) -> dict[str, Any]:
-    """As it is told (docs/batch.schema.json)."""
+    """The retraction as it is sent (docs/batch.schema.json)."""
     members = {
         "id": retraction.id,
         "place": retraction.place,

@@ -1,8 +1,8 @@
-"""One file on its way from the gateway's key before to the one of now (design note 031).
+"""Moves one file from the gateway's earlier key to the present one (design note 031).
 
-A first commit makes the file one of the new key; then its bodies are sealed anew, lot by lot, while
-it goes on being used. Killed at any step it goes on from there: what is under which key a body
-says itself. A body that opens under neither key is left as it is.
+A first commit puts the file under the new key. Then its bodies are sealed again, chunk by chunk,
+while the file is in use. After a kill the work continues: a body itself shows under which key it
+is. A body that opens under neither key stays as it is.
 """
 
 from __future__ import annotations
@@ -27,71 +27,71 @@ if TYPE_CHECKING:
     """makes a change in one transaction"""
 
 CHUNK = 128 * 1024
-"""bytes of bodies that are sealed anew in one commit; of one body in any case"""
+"""bytes of bodies that are sealed again in one commit; one body in any case"""
 MOST = 500
-"""of them, however small"""
+"""bodies in one commit, however small"""
 TABLE = """CREATE TABLE IF NOT EXISTS rotation
     (fingerprint TEXT NOT NULL, secrets BLOB NOT NULL, done INTEGER NOT NULL)"""
 OTHER = (
-    "{path} was written under another key of this gateway; put that key back,"
-    " or move the file away and lose what it holds"
+    "{path} is under another key of this gateway: restore that key, or move the file away and"
+    " lose its content"
 )
 
 
 class NotOurs(Refused):
-    """A file is another gateway's, or under another key."""
+    """A file of another gateway, or under another key."""
 
 
 @dataclass(frozen=True, slots=True)
 class SealedTable:
-    """A table whose bodies are sealed. Its functions take the columns of `key` and of `more`."""
+    """A table with sealed bodies. Its functions take the columns of `key` and of `more`."""
 
     table: str
     key: tuple[str, ...]
     name: Callable[..., str]
-    """what a body is bound to"""
+    """the name that a body is bound to"""
     sealer: Callable[..., Sealer]
     more: tuple[str, ...] = ()
     body: str = "body"
     put: Callable[..., None] | None = None
-    """takes the opened body, too, and writes it; None: it takes the place of the one there"""
+    """writes the opened body, which it gets too; None: the body is replaced in its place"""
 
 
 class Stage(Protocol):
-    """A part of the work."""
+    """A part of the rotation."""
 
     def step(self, commit: Commit) -> int:
-        """Work on the next lot, in one commit; how many bytes, 0: none is left."""
+        """Work on the next chunk, in one commit. Return its bytes; 0: none is left."""
         ...
 
 
 def fingerprint(keys: SpoolKeys) -> str:
-    """What a file says of the key that it is under."""
+    """The fingerprint in a file of the key that it is under."""
     return keys.derive("fingerprint", 8).hex()
 
 
 def fingerprints(keys: SpoolKeys) -> set[str]:
-    """Of all keys that open it."""
+    """The fingerprints of all keys that open the file."""
     before = keys.derive_before("fingerprint", 8)
     return {fingerprint(keys)} | ({before.hex()} if before else set())
 
 
 def secrets_of(database: Database, keys: SpoolKeys) -> list[bytes]:
-    """What the names of owners are hashed under, one after the other. Raises Damaged.
+    """The secrets under which the names of owners are hashed, one after the other. Raises Damaged.
 
-    An owner's name stands nowhere else, so a rotation hashes the hash.
+    The name of an owner is stored nowhere else, so a rotation hashes the hash.
     """
     if (rotation := _row(database)) is None:
         return [keys.derive_before("owner's name") or keys.derive("owner's name")]
     try:
         text = keys.sealer("rotation").unseal(rotation[1], "secrets")
     except SealBroken as error:
-        raise Damaged("the spool does not know how it names owners") from error
+        raise Damaged("the secrets for the names of owners do not open") from error
     return [bytes.fromhex(secret) for secret in json.loads(text)]
 
 
 def check_key(database: Database, path: Path, keys: SpoolKeys) -> None:
-    """Raise NotOurs where a file that was rotated is under none of these keys."""
+    """Raise NotOurs if a file that was rotated is under none of these keys."""
     rotation = _row(database)
     if rotation is not None and rotation[0] not in fingerprints(keys):
         raise NotOurs(OTHER.format(path=path))
@@ -105,29 +105,29 @@ def _row(database: Database) -> tuple[str, bytes, int] | None:
 
 
 class Rotation:
-    """See the module."""
+    """The rotation of one file."""
 
     def __init__(self, database: Database, keys: SpoolKeys) -> None:
         self._database, self._keys = database, keys
         self._stages: list[Stage] | None = None
         self.passed = 0
-        """bytes of bodies that were looked at since the file was opened"""
+        """bytes of bodies checked since the file was opened"""
 
     @property
     def begun(self) -> bool:
-        """Whether the file is one of the key of now."""
+        """Whether the file is under the present key."""
         rotation = _row(self._database)
         return rotation is not None and rotation[0] == fingerprint(self._keys)
 
     @property
     def over(self) -> bool:
-        """Whether nothing in it is under the key before."""
+        """Whether no body in the file is under the earlier key."""
         rotation = _row(self._database)
         return rotation is not None and bool(rotation[2]) and self.begun
 
     def begin(self) -> list[bytes]:
-        """Make it a file of the key of now, inside the caller's transaction; what owners are named
-        by from here on.
+        """Put the file under the present key, inside the caller's transaction. Return the secrets
+        for the names of owners.
         """
         secrets = [*secrets_of(self._database, self._keys), self._keys.derive("owner's name")]
         text = json.dumps([secret.hex() for secret in secrets]).encode()
@@ -141,9 +141,9 @@ class Rotation:
     def step(
         self, stages: Sequence[SealedTable | Stage], commit: Commit, end: Callable[[], None]
     ) -> bool:
-        """Work on one lot; False: nothing in the file is under the key before, which is forgotten.
+        """Work on one chunk. False: no body is under the earlier key, which is forgotten.
 
-        `end`: what the last commit does besides.
+        `end`: changes that belong in the last commit.
         """
         if self.over:
             self._keys.forget_before()
@@ -166,13 +166,13 @@ class Rotation:
 
         commit(last)
         self._keys.forget_before()
-        self._database.fold()  # the log has what was under the key before
+        self._database.fold()  # the log still has bodies under the earlier key
         return False
 
 
 class _Walk:
-    """Goes through a table by its key, up to the last one that it had: what is put in meanwhile is
-    under the key of now, and must not keep it from ending.
+    """Goes through a table by its key, up to the last key at the start: later entries are under the
+    present key, and must not keep the rotation from ending.
     """
 
     def __init__(self, database: Database, part: SealedTable) -> None:
@@ -184,7 +184,7 @@ class _Walk:
         self._last = database.read(sql)
 
     def step(self, commit: Commit) -> int:
-        """Work on the next lot; its bytes, 0: none is left."""
+        """Work on the next chunk. Return its bytes; 0: none is left."""
         rows: list[tuple[Any, ...]] = []
 
         def chunk() -> int:

@@ -1,4 +1,4 @@
-"""The tables of a spool, and whose spool it is."""
+"""The tables of a spool, and the identity of its gateway and recipient."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 APPLICATION = 0x67617264  # "gard"
 FORMAT = 2
-"""of the file; its number says which versions can read it"""
+"""of the file; the number states which versions can read it"""
 OLDEST = 2
-"""what the release before this one wrote: a file begins with it, and this version can go on so.
-While an upgrade is judged it does, so that going back loses nothing (note 012).
+"""the format of the release before this one. A new file begins with it, and this version can use
+it. While an upgrade is on trial the file stays in it, so that going back loses nothing (note 012)
 """
 ROTATED = 100
-"""is added to the number in a file whose key was rotated: a version that knows no rotation would
-not find the owners of rows in it, and so refuses it in words
+"""added to the format number of a file whose key was rotated: a version without rotation would not
+find the owners of its rows, so it must refuse the file with a message
 """
-# covering: what waits is counted, and whose it is found, without touching a body
+# covering index: rows are counted, and an owner's blocks found, without reading a body
 LANES = "CREATE INDEX block_lane ON block(t1, t0, n, slots, owner, mixed)"
 TABLES = (
     "CREATE TABLE meta(name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID",
@@ -46,40 +46,43 @@ TABLES = (
     f"PRAGMA application_id={APPLICATION}",
     f"PRAGMA user_version={OLDEST}",
 )
-"""of a file in the format OLDEST"""
+"""the tables of a file in the format OLDEST"""
 STEPS = {
     1: (
         "ALTER TABLE block ADD COLUMN owner INTEGER NOT NULL DEFAULT 0",
-        # 2: their numbers leave no room to be parted, so they are drained as they are
+        # 2: these blocks cannot be divided, for their numbers leave no room in between
         "ALTER TABLE block ADD COLUMN mixed INTEGER NOT NULL DEFAULT 2",
         "DROP INDEX block_lane",
         LANES,
     ),
 }
-"""what brings a file from each format to the next"""
+"""the changes from each format to the next"""
 
 
 def claim(
     database: Database, path: Path, keys: SpoolKeys, head: BatchHead, *, judged: bool
 ) -> None:
-    """Make an empty file the spool of this gateway to this recipient, or see that it is.
+    """Make an empty file the spool of this gateway for this recipient, or check that it is.
 
-    `judged`: this version is under judgement, and leaves the file in the format of the one before.
-    Raises Refused if it is another's or under another key, Damaged if its own words do not hold.
+    `judged`: an upgrade is on trial, so the file stays in the format of the version before. Raises
+    Refused if the file is of another gateway or recipient or under another key, Damaged if its own
+    facts are inconsistent.
     """
     application = database.scalar("PRAGMA application_id")
     if application != APPLICATION:
         if application or database.scalar("SELECT count(*) FROM sqlite_master"):
-            raise Refused(f"{path} is not a spool of gardien; move it away or name another place")
+            raise Refused(
+                f"{path} is not a spool of gardien: move it away, or configure another folder"
+            )
         _create(database, keys, head)
     _bring_up(database, path, judged=judged)
     meta = Meta(database)
     _compare(meta, path, keys, head)
-    _ = meta["epoch"], meta["seq"]  # or Damaged, here and not when a batch is due
+    _ = meta["epoch"], meta["seq"]  # raises Damaged here rather than when a batch is due
 
 
 def _bring_up(database: Database, path: Path, *, judged: bool) -> None:
-    """Bring a file of an older format up to ours, each step in one transaction."""
+    """Convert a file of an older format, each step in one transaction."""
     rotated, version = divmod(int(database.scalar("PRAGMA user_version")), ROTATED)
     if version > FORMAT:
         raise Refused(
@@ -95,7 +98,7 @@ def _bring_up(database: Database, path: Path, *, judged: bool) -> None:
 
 
 def rekeyed(database: Database, keys: SpoolKeys) -> None:
-    """Note that it is under the key of now from here on, inside the caller's transaction."""
+    """Note that the file is under the present key from now on, inside the caller's transaction."""
     meta = Meta(database)
     gateway, recipient, _ = json.loads(str(meta["identity"]))
     _identify(meta, gateway, recipient, keys)
@@ -121,25 +124,26 @@ def _create(database: Database, keys: SpoolKeys, head: BatchHead) -> None:
 
 def _compare(meta: Meta, path: Path, keys: SpoolKeys, head: BatchHead) -> None:
     identity = str(meta["identity"])
-    if zlib.crc32(identity.encode()) != meta["sum"]:  # rot must not look like a wrong key
-        raise Damaged(f"{path} no longer knows whose it is")
+    if zlib.crc32(identity.encode()) != meta["sum"]:  # damage must not look like a wrong key
+        raise Damaged(f"the identity in {path} is damaged")
     gateway, recipient, under = json.loads(identity)
     if (gateway, recipient) != (head.gateway, head.recipient):
         raise NotOurs(
             f"{path} is the spool of gateway {gateway} to {recipient},"
-            f" not of {head.gateway} to {head.recipient}; move it away or restore its own state"
+            f" not of {head.gateway} to {head.recipient}: move it away, or restore the state of"
+            f" gateway {gateway}"
         )
     if under not in fingerprints(keys):
         raise NotOurs(OTHER.format(path=path))
 
 
 def new_epoch() -> str:
-    """A name for a count of batches that no other count ever had: 48 random bits."""
+    """A new name for a count of batches, never used before: 48 random bits."""
     return secrets.token_hex(6)
 
 
 class Meta:
-    """The few single facts of a spool, by name."""
+    """The single facts of a spool, by name."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -149,21 +153,21 @@ class Meta:
             "SELECT value FROM meta WHERE name=?", name
         )
         if value is None:
-            raise Damaged(f"the spool does not know its {name}")
+            raise Damaged(f"the spool lacks its {name}")
         return value
 
     def number(self, name: str) -> float | None:
-        """A number that need not be there."""
+        """A number that may be missing."""
         value: float | None = self._database.scalar("SELECT value FROM meta WHERE name=?", name)
         return value
 
     def text(self, name: str) -> str | None:
-        """A text that need not be there."""
+        """A text that may be missing."""
         value: str | None = self._database.scalar("SELECT value FROM meta WHERE name=?", name)
         return value
 
     def add(self, name: str, count: int) -> None:
-        """Count on, from 0."""
+        """Add to a counter, which begins at 0."""
         self[name] = int(self.number(name) or 0) + count
 
     def __setitem__(self, name: str, value: float | str) -> None:
@@ -171,11 +175,11 @@ class Meta:
 
 
 MOST_EPOCHS = 1000
-"""of which the last number is kept"""
+"""epochs whose last number is kept"""
 
 
 def past_epochs(meta: Meta) -> dict[str, int]:
-    """The number of the last batch of each epoch that has ended, as far as it is known."""
+    """The number of the last batch of each past epoch, as far as it is known."""
     known: dict[str, int] = json.loads(meta.text("epochs") or "{}")
     before = meta.text("before_epoch")
     return known if before is None else {before: int(meta["before_seq"])} | known

@@ -1,4 +1,4 @@
-"""Waiting rows become the next batch, whole or not at all (rules T1, T2)."""
+"""Makes the next batch of waiting rows, whole or not at all (rules T1, T2)."""
 
 from __future__ import annotations
 
@@ -25,41 +25,41 @@ SHRINK = 0.95
 
 
 class BasisCheck(Protocol):
-    """What the registry says, asked from the spool's thread."""
+    """The registry as the spool's thread asks it."""
 
     def revision(self) -> int:
-        """The number of its last change."""
+        """The number of the registry's last change."""
         ...
 
     def stands(self, series: Series, t: int) -> bool:
-        """Whether a row of a dwelling may still leave, on the basis that it carries."""
+        """Whether a row of a dwelling may still leave, on its basis."""
         ...
 
     @property
     def mute(self) -> bool:
-        """Whether nobody can say that now."""
+        """Whether the registry cannot answer at present."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class SealRequest:
-    """What a batch is to be made of."""
+    """The parameters of a batch."""
 
     lane: Lane
     now: float
     """seconds since 1970 UTC"""
     trust: str
-    """of the clock that says so"""
+    """state of the clock that `now` comes from"""
     live_after: int
-    """rows of later slots, and fresh readings committed later, are live, the others backfill"""
+    """rows of later slots, and fresh readings committed later, are live; the others are backfill"""
     most_rows: int
     most_bytes: int
     bases: BasisCheck | None = None
-    """None: what waits was checked, and nothing can change"""
+    """None: the waiting rows were checked, and no basis can change"""
 
 
 class Sealing:
-    """Makes batches; each call belongs inside one transaction of the caller's."""
+    """Makes batches. Each call belongs inside one transaction of the caller."""
 
     def __init__(
         self,
@@ -76,11 +76,10 @@ class Sealing:
         self._head = head
 
     def seal(self, request: SealRequest) -> SealedBatch | None:
-        """The next batch, its rows no longer waiting; None if there are none of that lane, or if
-        a change of the registry waits to be applied.
+        """The next batch; its rows no longer wait. None if the lane has no rows, or if a change of
+        the registry must be applied first.
 
-        Blocks that the disk has damaged are written off on the way, and their rows counted; so are
-        rows whose basis does not stand any more.
+        Damaged blocks are removed and their rows counted. So are rows without a basis any more.
         """
         if request.bases is not None and request.bases.revision() != int(
             self._meta.number("applied") or 0
@@ -102,10 +101,12 @@ class Sealing:
         return batch
 
     def _fit(self, request: SealRequest, rows: Sequence[Reading]) -> SealedBatch:
-        """As many of the first rows as the payload has room for; one in any case."""
+        """As many of the first rows as fit into the payload; at least one."""
         most = request.most_bytes
         label = self._label(request)
         while len(payload := write(label, rows)) > most and len(rows) > 1:
+            # Estimate the number from the size of this attempt; a margin saves most further
+            # attempts.
             fitting = int(len(rows) * SHRINK * most / len(payload))
             rows = rows[: max(1, min(fitting, len(rows) - 1))]
         return SealedBatch(label.id, request.lane, payload, digest(payload), len(rows))
@@ -119,7 +120,7 @@ class Sealing:
         )
 
     def _without_lost_bases(self, choice: Choice, bases: BasisCheck | None) -> Choice:
-        """Without the rows of dwellings whose basis is gone, which are gone too then."""
+        """Remove the rows of dwellings whose basis is gone; they are destroyed."""
         if bases is None:
             return choice
         rows = choice.block.rows
@@ -130,7 +131,7 @@ class Sealing:
         }
         if not gone:
             return choice
-        if bases.mute:  # nobody can say: they stay, and wait
+        if bases.mute:  # the registry cannot answer: the rows stay, and wait
             return replace(choice, wanted=[i for i in choice.wanted if i not in gone])
         self._meta.add("unbased", len(gone))
         stay = [i for i in range(len(rows)) if i not in gone]
@@ -140,7 +141,7 @@ class Sealing:
         return replace(choice, block=block, wanted=[n for n, i in enumerate(stay) if i in wanted])
 
     def write_off(self, broken: Sequence[tuple[int, int]]) -> None:
-        """Drop blocks that do not open, and count their rows."""
+        """Remove blocks that do not open, and count their rows."""
         for no, rows in broken:
             self._pending.drop(no, rows)
             self._meta.add("unreadable", rows)

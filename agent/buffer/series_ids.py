@@ -1,4 +1,4 @@
-"""The series a spool has met, each under a number that stands for it in the blocks."""
+"""The series in a spool, each with a number that replaces it in blocks."""
 
 from __future__ import annotations
 
@@ -18,14 +18,18 @@ if TYPE_CHECKING:
     from agent.buffer.keys import SpoolKeys
 
 ROOM = 300
-"""bytes that a series and its page's share take at most, in most cases"""
+"""bytes that a series takes with its share of a page, in most cases"""
 
 
 class SeriesIds:
-    """Series to number and back, from memory; sealed on the disk, for they say who lives where."""
+    """Series to number and back, in memory; sealed on the disk, because series show who lives
+    where.
+    """
 
     def __init__(self, database: Database, keys: SpoolKeys) -> None:
-        """Raises Damaged if one of them does not open: its rows could not be read."""
+        """Load the series. Raises Damaged if one of them does not open: its rows could not be
+        read.
+        """
         self._database = database
         self._sealer = keys.sealer("series")
         self.series_of: dict[int, Series] = {}
@@ -35,48 +39,50 @@ class SeriesIds:
 
     @property
     def sealed(self) -> SealedTable:
-        """What of it is sealed."""
+        """The sealed bodies for a key rotation."""
         return SealedTable("series", ("number",), str, lambda _: self._sealer)
 
     def bases(self) -> int:
-        """How many dwellings and bases there are, each of which may have to be taken back."""
+        """Number of dwellings with their bases, each of which may have to be retracted."""
         return len(self._bases)
 
     def unknown(self, wanted: Iterable[Series]) -> list[Series]:
-        """Those without a number yet, once each. Raises ValueError on one that fits no message."""
+        """The series without a number yet, once each. Raises ValueError on one that fits no
+        message.
+        """
         new = [series for series in set(wanted) if series not in self.number_of]
         for series in new:
             check_series(series)
         return new
 
     def write(self, new: list[Series]) -> None:
-        """Put series under the next numbers, inside a transaction of the caller's."""
+        """Store series under the next numbers, inside the caller's transaction."""
         self._database.write_all(
             "INSERT INTO series VALUES(?,?)",
             [(number, self._seal(number, series)) for number, series in self._numbered(new)],
         )
 
     def learn(self, new: list[Series]) -> None:
-        """Know what `write` has put on the disk."""
+        """Use the numbers of `write`, once that is on the disk."""
         for number, series in self._numbered(new):
             self._learn(number, series)
 
     def clear(self) -> None:
-        """Forget all, in a commit, when no block is left that uses them: they are about people."""
+        """Forget all series, in a commit, when no block uses them: they are about people."""
         with self._database.transaction():
             self._database.write("DELETE FROM series")
         for known in (self.series_of, self.number_of, self._bases):
             known.clear()
 
     def forget(self, numbers: Iterable[int]) -> None:
-        """Forget some that no row uses any more, inside a transaction of the caller's."""
+        """Forget series that no row uses any more, inside the caller's transaction."""
         for number in list(numbers):
             self._database.write("DELETE FROM series WHERE number=?", number)
             del self.number_of[self.series_of.pop(number)]
         self._bases = {_basis(series) for series in self.number_of if series.place[:1] == "D"}
 
     def reload(self) -> None:
-        """Know what is on the disk: after a transaction that failed."""
+        """Reload from the disk after a failed transaction."""
         for known in (self.series_of, self.number_of, self._bases):
             known.clear()
         for number, body in self._database.read("SELECT number, body FROM series"):

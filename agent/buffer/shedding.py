@@ -1,9 +1,9 @@
-"""What gives way when the spool is full of what nobody has receipted (rule M11).
+"""Gives values up when the spool is full of rows without a receipt (rule M11).
 
-In this order: nothing yet, for small blocks of one owner take less room as one; common areas and
-plant to one value an hour, then to one a day; the oldest of everything. The index of a midnight
-stays; so do batches, receipts and what else the file holds. What was given up is M `shed` from the
-commit on that gives it up.
+In this order: first nothing, because small blocks of one owner take less room as one block; then
+common areas and plant keep one value an hour, then one a day; then the oldest values of everything.
+Midnight indexes stay, and so do batches, receipts and everything else in the file. A value that was
+given up is M `shed` from that commit on.
 """
 
 from __future__ import annotations
@@ -21,22 +21,27 @@ if TYPE_CHECKING:
     from agent.buffer.schema import Meta
 
 BLOCKS = 3_000
-"""of one commit"""
+"""blocks in one commit"""
 DEARER = 5
-"""that part of them where more is lost with each: not much more than is needed"""
+"""where each step loses more, a commit takes only this fraction, to give up little more than
+needed
+"""
 WORTH_PARTING = 2_000
-"""rows of the last half hour that are parted, and thinned, before older ones go altogether"""
+"""rows of the last half hour that are divided by owner and thinned before older rows are given up
+entirely
+"""
 LARGE = 1_000
-"""rows of a block that would take no less room with others"""
+"""rows of a block that would take no less room if joined with others"""
 SMALL = 2_000
-"""rows of a block that only says what went, to which more is added"""
+"""rows of a block without values to which more such rows are added"""
 TABLES = (
     "CREATE TABLE IF NOT EXISTS thinned(no INTEGER PRIMARY KEY, tier INTEGER NOT NULL)",
     """CREATE TRIGGER IF NOT EXISTS thinned_goes AFTER DELETE ON block BEGIN
     DELETE FROM thinned WHERE no=old.no; END""",
 )
-"""how far blocks have been thinned; not even joined where nothing is said"""
-# by the covering index: the bodies lie between the numbers, and there may be a hundred thousand
+"""how far blocks have been thinned; a block without an entry was not even joined"""
+# By the covering index: the table itself has the bodies between the numbers, and there may be
+# a hundred thousand of them.
 OLDEST = """SELECT no, n, owner, t0 FROM block INDEXED BY block_lane LEFT JOIN thinned USING(no)
     WHERE mixed=0 AND coalesce(tier, -1)<?1 AND (?2 OR owner=0) ORDER BY no LIMIT ?3"""
 REMAINS = """SELECT owner, max(no), n FROM thinned JOIN block USING(no)
@@ -44,7 +49,7 @@ REMAINS = """SELECT owner, max(no), n FROM thinned JOIN block USING(no)
 
 
 class Shedding:
-    """Gives up values step by step; each step belongs inside one transaction of the caller's."""
+    """Gives values up step by step. Each step belongs inside one transaction of the caller."""
 
     def __init__(
         self,
@@ -60,10 +65,10 @@ class Shedding:
             database.write(table)
 
     def step(self, rows: int) -> bool:
-        """Give up the least valuable of what waits, out of up to so many rows (one block in any
-        case); False: nothing is left that may be given up.
+        """Give up the least valuable values, out of up to `rows` waiting rows (one block in any
+        case). False: nothing is left that may be given up.
 
-        One step may make no room at all; as long as it says True there may be more.
+        One step may gain no room. While it returns True there may be more.
         """
         return (
             self._thin(Tier.WHOLE, rows)
@@ -75,7 +80,9 @@ class Shedding:
         )
 
     def _part(self, least: int, most: int) -> bool:
-        """Part what came last, if it is so many rows: only what is parted can be thinned."""
+        """Divide the latest blocks by owner if they have that many rows: only divided blocks can be
+        thinned.
+        """
         rows = self._database.scalar(
             "SELECT coalesce(sum(n), 0) FROM block INDEXED BY block_lane WHERE mixed=1"
         )
@@ -86,7 +93,7 @@ class Shedding:
         return bool(parted or broken)
 
     def _thin(self, tier: Tier, at_once: int) -> bool:
-        """Thin the oldest blocks that have not been thinned so far."""
+        """Thin the oldest blocks that have not been thinned to this tier."""
         everybody = tier in {Tier.WHOLE, Tier.INDEXES}
         candidates = self._database.read(OLDEST, tier, everybody, BLOCKS)
         large = {no for no, n, *_ in candidates if tier is Tier.WHOLE and n >= LARGE}
@@ -101,7 +108,7 @@ class Shedding:
         return bool(window)
 
     def _remains(self, tier: Tier) -> dict[int, tuple[int, ...]]:
-        """The last block of each owner that only says what went, if it is small."""
+        """The last block without values of each owner, if it is small."""
         rows = self._database.read(REMAINS, tier)
         return {owner: (no,) for owner, no, n in rows if n <= SMALL}
 
@@ -117,7 +124,7 @@ class Shedding:
             self._rewrite(owner, blocks, tier)
 
     def _rewrite(self, owner: int, blocks: Sequence[RowBlock], tier: Tier) -> None:
-        """One block in the place of these, with what is left of them."""
+        """Replace these blocks by one block of their remaining rows."""
         rows = [row for block in blocks for row in block.rows]
         lost = sum(given_up(row, tier, self.midnight) for row in rows)
         numbers = [block.no for block in blocks]
@@ -137,9 +144,9 @@ class Shedding:
 def _runs(
     blocks: Iterable[tuple[int, int, int]], large: Container[int], *, days: bool
 ) -> Iterator[tuple[int, Sequence[int]]]:
-    """Owner and numbers of what is to be one block: an owner's blocks, by number, owner and first
-    slot; of one day each if so wished, so that the oldest can still be told from the others, and
-    none on both sides of a large one, which stays as it is.
+    """Owner and numbers of the blocks to join: blocks of one owner, given by number, owner and
+    first slot. With `days` they are of one day each, so that the oldest can still be told apart. A
+    run never spans a large block, which stays as it is.
     """
     runs: dict[int, tuple[int, list[int]]] = {}
     for no, owner, t0 in blocks:

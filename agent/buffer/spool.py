@@ -1,7 +1,7 @@
-"""The spool of one recipient: rows in, sealed batches out, gone only by the recipient's word.
+"""The spool of one recipient: takes rows, gives sealed batches, and deletes only after a receipt.
 
-Synchronous; one instance belongs to the one thread that opened it. Every method that changes
-something has it on the disk when it returns, or has changed nothing when it raises.
+Synchronous; one instance belongs to the thread that opened it. A method that changes something has
+it on the disk when it returns, and has changed nothing if it raises.
 """
 
 from __future__ import annotations
@@ -61,16 +61,16 @@ if TYPE_CHECKING:
     from agent.model import MarkKey, Range, Reading, Receipt, SealedBatch, Series
 
 FEW = 5
-"""batches among which one that is no void is looked for"""
+"""batches among which one that is not a void is searched"""
 SMALLEST = 2 * 1024 * 1024
 PURGING = "purging"
-"""the change of the registry up to which is being purged"""
+"""fact of the spool: the change of the registry that is being purged"""
 RESENT_AT_ONCE = 200
-"""batches that are asked for again in one commit"""
+"""batches that are requested again in one commit"""
 
 
 class Spool:
-    """See the module; `open` is the only way to one."""
+    """The spool of one recipient; use `open`."""
 
     @classmethod
     @contextmanager
@@ -85,18 +85,20 @@ class Spool:
         judged: bool = False,
         before: bytes | None = None,
     ) -> Iterator[Spool]:
-        """Open, or begin, the spool of one gateway to one recipient under the gateway's key.
+        """Open or create the spool of one gateway for one recipient, under the gateway's key.
 
-        `before`: the gateway's key before, while that is being rotated (see `rekey`).
+        `before`: the gateway's earlier key, during a rotation (see `rekey`).
 
-        `max_bytes` caps the file; its log comes on top, 1.5 MB. Where the disk has no more than
-        `reserve` bytes left, the file does not grow for rows. A damaged file is set
-        aside (see `set_aside`) and a new one begun. `judged`: an upgrade is under judgement,
-        and the file stays in the format of the version before. Raises Refused, with what to do, if
-        the file is another's, under another key, in use, or no spool.
+        `max_bytes` caps the file; its log takes 1.5 MB more. Where the disk has at most `reserve`
+        bytes free, the file does not grow for rows. A damaged file is set aside (see `set_aside`)
+        and a new one created. `judged`: an upgrade is on trial, so the file stays in the format of
+        the version before.
+
+        Raises Refused, with a remedy, if the file is of another gateway or recipient, under another
+        key, in use, or no spool.
         """
         if max_bytes < SMALLEST:
-            raise Refused(f"a spool of {max_bytes} bytes is too small; give it at least 2 MB")
+            raise Refused(f"a spool of {max_bytes} bytes is too small: configure at least 2 MB")
         damaged = set_aside(path) if suspicion(path).exists() else None
         keys = partial(SpoolKeys, key, head.gateway, head.recipient, before)
         try:
@@ -107,7 +109,9 @@ class Spool:
         except OSError as error:
             raise StorageFailed(reason_of(error, path.parent) or str(error)) from error
         except SpoolFull as error:
-            raise Refused(f"the disk has no room to begin the spool {path}; free some") from error
+            raise Refused(
+                f"the disk has no room for the new spool {path}: make room on the disk"
+            ) from error
         spool.set_aside = damaged
         try:
             yield spool
@@ -125,11 +129,11 @@ class Spool:
         judged: bool,
     ) -> None:
         self.set_aside: Path | None = None
-        """where a damaged spool was put that this one replaces"""
+        """the damaged spool that this one replaces"""
         self._head = head
         self._provisional = bool(head.kept)
         self._cap = max_bytes
-        # an earlier version kept room for its log in it
+        # an earlier version reserved room for its log in this file
         path.with_name(f"{path.name}.ballast").unlink(missing_ok=True)
         self._database = Database(path, max_bytes, AT_FIRST)
         self._new_voids: list[BatchId] = []
@@ -178,23 +182,23 @@ class Spool:
         parts = pending, voided_rows, outbox, self._sealing, self._retracting, purge
         self._upkeep = Upkeep(*parts, self._announced, meta)
         self._refused = self._refused_on_disk = int(meta.number("refused") or 0)
-        self.marks(), self.backlog()  # whatever is small is read once, or Damaged here
+        self.marks(), self.backlog()  # read the small tables now, so that damage shows at once
         with suppress(SpoolFull):  # there will be another start
             self._hide_ids()
         if series_ids.series_of and not pending.total and not voided_rows.count()[0]:
             with suppress(SpoolFull):  # there will be another start
                 series_ids.clear()
         if keys.rotating:
-            with suppress(SpoolFull):  # whoever rotates it tries again
+            with suppress(SpoolFull):  # the caller of `rekey` tries again
                 self._begin_rotation()
 
     @property
     def disk_full(self) -> bool:
-        """Whether the last rows found no room but inside the file, though the cap allows more."""
+        """Whether the last rows had only the room inside the file, though the cap allows more."""
         return self._capacity.disk_full
 
     def _hide_ids(self) -> None:
-        """No id of a dwelling, or of people, is left as an earlier version wrote it."""
+        """Replace ids of dwellings and people that an earlier version wrote in clear."""
         hidden = False
         for part in (self._disclosures, self._announced):
             if self._capacity.durably(part.begin_hiding):
@@ -205,8 +209,8 @@ class Spool:
             self._database.fold()
 
     def rekey(self, key: bytes) -> None:
-        """Seal under this key of the gateway's from now on; what is there is sealed anew by
-        `rekey_step`. Both the key and the one before must be on the disk. Raises SpoolFull.
+        """Seal under this key of the gateway from now on; `rekey_step` seals existing bodies again.
+        Both keys must be on the disk. Raises SpoolFull.
         """
         if not self._keys.under(key):
             self._keys.renew(key)
@@ -227,8 +231,8 @@ class Spool:
         self._person_keys.named_by(self._capacity.step(begin))
 
     def rekey_step(self) -> bool:
-        """Seal the next lot under the key of now, in one commit: nothing that waits is given up for
-        it. False: nothing here is under the key before, which is forgotten. Raises SpoolFull.
+        """Seal the next chunk under the present key, in one commit; no waiting row is given up for
+        it. False: no body is under the earlier key, which is forgotten. Raises SpoolFull.
         """
         parts: tuple[SealedTable | Stage, ...] = (
             self._series_ids.sealed, self._states.sealed, self._retracting.sealed,
@@ -244,16 +248,16 @@ class Spool:
 
     @property
     def rekeyed(self) -> tuple[int, int]:
-        """Bytes that were looked at by `rekey_step`, and bytes there are."""
+        """Bytes that `rekey_step` has checked, and bytes in all."""
         return self._rotation.passed, self._database.used()
 
     def packs(self, packing: Pack | None) -> None:
-        """From now on batches are sent, kept and named by their hash as `packing` makes them."""
+        """From now on batches are sent, stored and hashed in the form that `packing` makes."""
         self._outbox.packing = packing
 
     def days(self, midnight: Midnight) -> None:
-        """From now on days begin at the building's `midnight`s: the indexes of then are kept when
-        room is short. Until this is called they are those of UTC.
+        """From now on days begin at the building's `midnight`s, whose indexes are kept when room is
+        short. Before this call days begin in UTC.
         """
         self._shedding.midnight = midnight
 
@@ -265,16 +269,16 @@ class Spool:
     def apply(
         self, revision: int, retractions: Sequence[Retraction], now: float
     ) -> tuple[BatchId, ...]:
-        """Apply what a change of the registry takes back (rules T5, T7, T10).
+        """Apply the retractions of a change of the registry (rules T5, T7, T10).
 
-        Destroyed: the rows among those that wait or were put aside; each batch that holds one, of
-        which a void remains. The recipient will be told, whether or not a row was found. A change
-        that was applied already is not applied again. The batches that are voids now: sending one
-        of them must be cut. No file of the spool holds the bytes of what was destroyed any more.
+        This destroys the affected rows among those that wait or are kept for voids, and makes a
+        void of each batch with such a row. The recipient is told in any case. A change is applied
+        once only. Returns the batches that became voids: sending one of them must be cut off.
+        Afterwards no file of the spool has the bytes of the destroyed rows.
 
-        A first commit destroys keys and queues the retractions; then the rest goes in small ones.
-        Until the last of them nothing of people is sealed or handed out (rule B8): where
-        this raises, or the process ends, it is to be called again.
+        A first commit destroys keys and queues the retractions; small commits do the rest. Until
+        the last one no row of people is sealed or handed out (rule B8). If this raises, or the
+        process ends, call it again.
         """
         if revision <= self.applied:
             return ()
@@ -297,7 +301,7 @@ class Spool:
 
     def _apply(self, revision: int, retractions: Sequence[Retraction], now: float) -> None:
         purge, recipient = self._purge, self._head.recipient
-        if self._versions.last > now:  # rows may have versions that the clock has yet to reach
+        if self._versions.last > now:  # rows may have versions ahead of the clock
             ver = self._versions.last
             retractions = [
                 replace(retraction, ver=max(retraction.ver, ver)) for retraction in retractions
@@ -322,17 +326,17 @@ class Spool:
 
     @property
     def purging(self) -> bool:
-        """Whether a purge has begun that is not done: nothing of people may be sealed or sent."""
+        """Whether a purge is under way: no row of people may be sealed or sent."""
         return int(self._meta.number(PURGING) or 0) > self.applied
 
     def tend(self, now: float, expires: float) -> tuple[BatchId, ...]:
-        """What is to be done every half hour; the batches to be sent since: voids, and one that is
-        tried again.
+        """The regular work of every half hour. Returns the batches to be sent because of it: voids,
+        and one that is tried again.
 
-        Rows of people that came before the last time are put under their own keys; what nobody
-        has receipted `expires` seconds after its slot is destroyed; a batch that has been in
-        quarantine for a day becomes a void, so that its rows are tried under another id; of those
-        that the transport refused one is tried again.
+        Rows of people that came before the last call are put under their own keys. Rows without a
+        receipt `expires` seconds after their slot are destroyed. A batch that has been in
+        quarantine for a day becomes a void, so that its rows are tried under another id. Of the
+        batches that the transport refused one is tried again.
         """
         upkeep, durably = self._upkeep, self._capacity.durably
         while durably(upkeep.part):
@@ -349,15 +353,15 @@ class Spool:
         return (*voided, *durably(lambda: upkeep.try_again(now)))
 
     def most_bytes(self, now: float) -> int | None:
-        """How large a payload may be, after refusals for size; None: nothing was refused."""
+        """Size limit of a payload after refusals for size; None: nothing was refused."""
         limit = self._upkeep.limit
         return None if limit is None else limit.now(now)
 
     def split(self, batch: SealedBatch, reason: str, now: float) -> bool:
         """Send the rows of a batch that is too large in smaller ones, once its void is receipted.
 
-        In one commit with what is learned of the size. False if it cannot be made smaller: it is
-        in quarantine, and tried again as it is.
+        In one commit with the new size limit. False if it cannot be divided: it is in quarantine,
+        and tried again as it is.
         """
         try:
             return self._capacity.durably(lambda: self._upkeep.split(batch, reason, now))
@@ -371,8 +375,8 @@ class Spool:
             self._upkeep.learn()
 
     def retry(self) -> int:
-        """Send all batches in quarantine once more, byte for byte, and make new ones as large as
-        configured; how many.
+        """Send all batches in quarantine again, byte for byte, and make new ones as large as
+        configured. Return how many.
         """
         self.forget_limit()
         chunks = self._outbox.quarantined_chunks()
@@ -381,12 +385,13 @@ class Spool:
         return sum(map(len, chunks))
 
     def resend(self, epoch: str, first: int, last: int, now: float) -> int:
-        """Send batches again that the recipient asks for, when their turn comes; how many.
+        """Send batches again that the recipient requests, when their turn comes. Return how many.
 
-        Byte for byte what was sealed, or its void; an id no longer kept is a void (`gone`), as is
-        one whose bytes another kind of transport took: its rows come again once that is receipted.
-        Of several ids those that were never made are left out. Raises LookupError where none of
-        them was, or no such epoch, and ValueError on more than 100,000.
+        A batch is sent byte for byte as it was sealed, or its void. An id that is no longer stored
+        is sent as a void (`gone`). So is a batch in the form of another kind of transport; its rows
+        are sent again once the void is receipted. Ids that were never made are left out. Raises
+        LookupError if none of them was made, or there is no such epoch, and ValueError on more than
+        100,000.
         """
         asked = self._resending.ids(epoch, first, last)
         chunks = (asked[at : at + RESENT_AT_ONCE] for at in range(0, len(asked), RESENT_AT_ONCE))
@@ -398,7 +403,7 @@ class Spool:
         return sum(self._resending.ask(epoch, seq, now) for seq in seqs)
 
     def asked(self, lane: Lane) -> SealedBatch | None:
-        """The next batch of a lane to be sent again by request: unreceipted from here on."""
+        """The next requested batch of a lane; from now on it is unreceipted."""
         if self.purging:
             return None
         batches, broken = self._outbox.asked(lane)
@@ -413,10 +418,10 @@ class Spool:
         self._disclosures.sent_again(id_)
 
     def belongs_to(self, state: str) -> bool:
-        """Note which state of the gateway this is part of: its random id.
+        """Note the state of the gateway that this spool is part of, by its random id.
 
-        Another one than before means a restored or copied state: a new epoch begins, all rows that
-        wait are marked `again`, and it is True (rule T9).
+        Another id than before means a restored or copied state: a new epoch begins, all waiting
+        rows are marked `again`, and the result is True (rule T9).
         """
         known = self._meta.text("state")
         if known == state:
@@ -431,7 +436,9 @@ class Spool:
         return known is not None
 
     def retract(self, now: float, trust: str) -> SealedBatch | None:
-        """Tell the recipient what it must erase, in one commit; None: it has been told all."""
+        """Make a batch of retractions that the recipient has not been sent, in one commit; None:
+        there are none.
+        """
         if not self._retracting.waiting():
             return None
         return self._capacity.durably(lambda: self._retract(now, trust))
@@ -444,23 +451,23 @@ class Spool:
 
     @property
     def epoch(self) -> str:
-        """The count of batches that the next one belongs to: 12 hexadecimal digits."""
+        """The epoch of the next batch: 12 hexadecimal digits."""
         return str(self._meta["epoch"])
 
     def knows(self, epoch: str) -> bool:
-        """Whether it is the current epoch, or one of which batches are here."""
+        """Whether it is the current epoch, or one with stored batches."""
         return epoch == self.epoch or self._outbox.knows(epoch)
 
     def append(
         self, rows: Sequence[Reading], marks: Mapping[MarkKey, SlotMark], now: float | None = None
     ) -> None:
-        """Keep rows and marks, in one commit: on the disk when it returns.
+        """Store rows and marks, in one commit: they are on the disk when it returns.
 
         `now`: seconds since 1970 UTC; fresh readings are live for two seal intervals from then on.
-        None: their slots alone decide.
-        At the cap, and on a full disk, what is worth least of all that waits makes room (see
-        `shedding`). Raises SpoolFull when that is not enough: nothing was kept, and the rows are
-        counted as refused. Raises ValueError on a row that no batch could carry.
+        None: only their slots decide. At the cap, and on a full disk, the least valuable waiting
+        values make room (see `shedding`). Raises SpoolFull when that is not enough: nothing was
+        stored, and the rows are counted as refused. Raises ValueError on a row that no batch could
+        carry.
         """
         try:
             self._append(rows, marks, now)
@@ -469,17 +476,19 @@ class Spool:
             raise
 
     def enter(self, period: Period, *, agreed: bool = False) -> Wrong | None:
-        """Begin a clock period at the marks of now, in one commit, unless it is the one already.
+        """Begin a clock period at the present marks, in one commit, unless it has begun already.
 
-        `agreed`: a time service and the platform agree on its time. What was closed by a wrong
-        clock, if that is proved now and was not put right yet (`set_back`).
+        `agreed`: a time service and the platform agree on its time. Returns the slots that a wrong
+        clock closed, if that is proved now and was not put right yet (`set_back`).
         """
         if not self._periods.continues(period):
             self._capacity.durably(lambda: self._periods.enter(period, self._slots()))
         return wrong(self._periods.known(), agreed=agreed)
 
     def wrong_since(self, moment: float) -> Wrong:
-        """What was closed since then, as a person says that the clock has been wrong since."""
+        """The slots closed since `moment`, as a person states that the clock has been wrong
+        since.
+        """
         known, marks = self._periods.known(), self._slots()
         ends = [max(period.marks.values(), default=0) for period in known[1:]]
         taken = [period.no for period, end in zip(known, ends, strict=False) if end > moment]
@@ -495,12 +504,12 @@ class Spool:
         marks: Mapping[MarkKey, SlotMark],
         now: float,
     ) -> None:
-        """Take back what a wrong clock closed, in one commit (rule C5).
+        """Retract what a wrong clock closed, in one commit (rule C5).
 
-        The recipient is told to remove all rows of `ranges`, those that wait are destroyed; `rows`
-        close the slots that have passed, with versions above the retractions'; `marks` stand from
-        here on, and every later row for a slot at or below the highest one that was ever closed has
-        a version. Raises SpoolFull, and nothing has changed.
+        The recipient is told to remove all rows of `ranges`; waiting ones are destroyed. `rows`
+        close the slots that have passed, with higher versions than the retractions. `marks` are
+        valid from now on. Every later row for a slot at or below the highest one ever closed has a
+        version. Raises SpoolFull; then nothing has changed.
         """
         try:
             self._set_back(wrong_slots, ranges, rows, marks, now)
@@ -548,8 +557,8 @@ class Spool:
         }
 
     def waiting(self, live_after: int) -> tuple[int, int]:
-        """Rows waiting, live and in backfill, without opening any: a block that holds both counts
-        whole in each. Zero means none.
+        """Number of waiting rows, live and in backfill, without opening blocks: a block with both
+        counts in full in each. Zero means none.
         """
         return self._pending.counts(live_after)
 
@@ -563,15 +572,16 @@ class Spool:
         most_bytes: int = 48_000,
         bases: BasisCheck | None = None,
     ) -> SealedBatch | None:
-        """Make the next batch of a lane out of rows that wait, in one commit; None if none do.
+        """Make the next batch of a lane out of waiting rows, in one commit; None if there are none.
 
-        Live rows are those whose slot is after `live_after` and fresh readings that were committed
-        after it (`waiting.lane_of`), backfill the others; oldest first,
-        and in their order for each series. The payload has at most `most_bytes` before it is
-        packed, and never so many that those unreceipted would not find room.
-        Rows of dwellings are asked for in `bases`, inside the transaction; one whose basis does not
-        stand is destroyed, and nothing is sealed while a change of the registry is not applied.
-        Raises SpoolFull only if nothing is left to give up for it.
+        Live rows are those whose slot is after `live_after`, and fresh readings that were committed
+        after it (see `pending.lane_of`); the others are backfill. The oldest come first, and each
+        series is in order. The payload has at most `most_bytes` before it is packed, and less if
+        the unreceipted batches need the room.
+
+        `bases` is asked about rows of dwellings inside the transaction. A row without a basis is
+        destroyed, and nothing is sealed while a change of the registry must be applied. Raises
+        SpoolFull only if nothing is left to give up.
         """
         if self.purging:
             return None
@@ -580,14 +590,14 @@ class Spool:
         return self._capacity.durably(lambda: self._sealing.seal(request))
 
     def announced(self) -> dict[str, Item]:
-        """What the recipient was last told of the building, by key, in whatever epoch."""
+        """The directory items that the recipient was last sent, by key, in any epoch."""
         return self._announced.all()
 
     def announce(self, directory: Mapping[str, Item], now: float, trust: str) -> SealedBatch | None:
-        """Tell the recipient what has changed in the directory, in one commit; None: nothing.
+        """Make a batch of the changes in the directory, in one commit; None: there are none.
 
-        At most a batch full at a time: what is left comes with the next call. A new epoch is told
-        all anew. Raises SpoolFull as `seal` does.
+        At most one batch at a time; the next call continues. In a new epoch all items are sent
+        again. Raises SpoolFull as `seal` does.
         """
         if not self._announced.differs(directory):
             return None
@@ -596,7 +606,7 @@ class Spool:
         return batch
 
     def tell_again(self) -> None:
-        """Tell the recipient all of the directory anew, in a commit."""
+        """Send all of the directory again; one commit."""
         self._capacity.durably(self._announced.again)
 
     def _announce(
@@ -618,13 +628,14 @@ class Spool:
         return Stamp(id_, Lane.LIVE, now, trust, head.privacy, head.audit(), head.kept)
 
     def unreceipted(self) -> list[SealedBatch]:
-        """Batches without a receipt, of all epochs, in the order sealed, byte for byte as sealed.
+        """Batches without a receipt, of all epochs, in the order of sealing, byte for byte as
+        sealed.
 
-        One that the disk has damaged is quarantined instead, for its bytes cannot be sent again;
-        one that was made for another kind of transport is a void from here on, and its rows wait.
-        Raises UplinkLost where a void cannot be packed now.
+        A damaged batch is quarantined instead, because its bytes cannot be sent again. A batch for
+        another kind of transport becomes a void, and its rows wait. Raises UplinkLost if a void
+        cannot be packed now.
         """
-        with suppress(SpoolFull):  # then it waits as it is
+        with suppress(SpoolFull):  # then the batch waits as it is
             for other in self._outbox.otherwise():
                 self._capacity.durably(partial(self._resending.adapt, [other]))
         batches, broken = self._outbox.unreceipted()
@@ -633,19 +644,19 @@ class Spool:
         return [batch for batch in batches if not batch.rows] if self.purging else batches
 
     def quarantined(self) -> list[SealedBatch]:
-        """Batches that were rejected: a receipt may still call one stored (rule T4)."""
+        """Batches that were rejected: a later receipt may still call one stored (rule T4)."""
         return self._outbox.quarantined()
 
     def settle(self, receipt: Receipt, now: float) -> Settled:
-        """Apply the recipient's word, in one commit (rules T3, T4, T8, T9).
+        """Apply a receipt, in one commit (rules T3, T4, T8, T9).
 
-        What it says of another gateway, recipient, epoch, seq or hash never settles a batch.
+        An entry for another gateway, recipient, epoch, seq or hash never settles a batch.
         """
         if (receipt.gateway, receipt.recipient) != (self._head.gateway, self._head.recipient):
             return Settled(ignored=len(receipt.stored) + len(receipt.rejected))
         plan = self._receipts.plan(receipt)
         back = [row.series for rows in plan.returned.values() for row in rows or ()]
-        for seq in plan.verdict.stored:  # of a void, its other rows are sealed anew
+        for seq in plan.verdict.stored:  # of a void, the rows that may leave are sealed again
             back += [row.series for row in self._voided_rows.rows(plan.epoch, seq)]
         self._meet(self._series_ids.unknown(back))
 
@@ -663,20 +674,22 @@ class Spool:
         return settled
 
     def receipted_audit(self) -> str | None:
-        """A late hash of the audit chain that the recipient has receipted; None: none is known."""
+        """A recent hash of the audit chain that the recipient has receipted; None: none is
+        known.
+        """
         hashes = (read_audit(payload) for payload in self._outbox.receipted(FEW))
         return next((digest for digest in hashes if digest is not None), None)
 
     def quarantine(self, id: BatchId, reason: str, now: float = 0.0) -> None:  # noqa: A002 -- it is one
-        """Send a batch no more that nobody can read."""
+        """Stop sending a batch that cannot be read."""
         self._capacity.durably(lambda: self._outbox.quarantine(id.epoch, id.seq, reason, now))
 
     def refuse(self, id: BatchId, reason: str, now: float) -> None:  # noqa: A002 -- it is one
-        """Put a batch into quarantine that the transport did not take: it is tried again."""
+        """Put a batch that the transport refused into quarantine: it is tried again."""
         self._capacity.durably(lambda: self._outbox.refuse(id, reason, now))
 
     def forget(self, before: float) -> int:
-        """Delete batches receipted before that time, seconds since 1970; how many."""
+        """Delete batches receipted before that time, seconds since 1970. Return how many."""
         self._capacity.durably(lambda: self._disclosures.forget(before))
         forgotten = 0
         while some := self._capacity.in_pieces(partial(self._outbox.forget, before)):
@@ -684,24 +697,24 @@ class Spool:
         return forgotten
 
     def disclosures(self, place: str = "") -> list[Disclosure]:
-        """How many values of dwellings, or of one, the recipient has received, day by day, for five
-        years.
+        """Number of values of dwellings, or of one, that the recipient has received, by day, for
+        five years.
         """
         return self._disclosures.all(place)
 
     def erasures(self) -> dict[str, int | None]:
-        """By the id of each retraction, how many rows the recipient says that it has erased; None:
-        it has not confirmed it.
+        """By the id of each retraction, how many rows the recipient has erased, as it reports;
+        None: not confirmed.
         """
         return self._retracting.confirmed()
 
     def held_of(self, occupancy: str) -> list[Reading]:
-        """The rows of those people that have not been received yet: for them to read."""
+        """The rows of these people without a receipt, for them to read."""
         return self._holdings.of(occupancy)
 
     def probe(self) -> None:
-        """Commit something, to know that the disk takes it. Raises StorageFailed."""
-        with suppress(SpoolFull):  # a full disk is not one that fails
+        """Commit something, to test whether the disk works. Raises StorageFailed."""
+        with suppress(SpoolFull):  # a full disk still works
             self._capacity.durably(lambda: self._meta.add("probed", 1))
 
     def adopt(
@@ -710,7 +723,7 @@ class Spool:
         disclosures: Sequence[Disclosure],
         erasures: Mapping[str, int | None],
     ) -> None:
-        """Take over, once, the record of what was received of a spool that goes."""
+        """Take over, once, the record of receipts of a spool that is removed."""
         if self._meta.text("adopted") == epoch:
             return
 
@@ -723,11 +736,11 @@ class Spool:
 
     @property
     def given(self) -> tuple[int, int]:
-        """The last version given, and the highest slot below which rows need one."""
+        """The last version given, and the highest slot up to which rows need one."""
         return self._versions.last, self._versions.highest
 
     def go_on_after(self, last: int, highest: int) -> None:
-        """Give versions after those that another spool has given to the same recipient."""
+        """Continue after the versions that another spool has given for the same recipient."""
 
         def change() -> None:
             self._versions.keep(max(last, self._versions.last))
@@ -737,7 +750,7 @@ class Spool:
             self._capacity.durably(change)
 
     def backlog(self) -> Backlog:
-        """What is in here now."""
+        """The present content in numbers."""
         return self._backlog_count.now(self._cap, self._refused)
 
     def _append(
@@ -759,7 +772,7 @@ class Spool:
                 self._pending.add(rows, body, now)
             self._put_marks(marks)
             self._versions.keep(last)
-            if self._refused != self._refused_on_disk:  # a page less to write in most commits
+            if self._refused != self._refused_on_disk:  # saves a page in most commits
                 self._meta["refused"] = self._refused
 
         self._capacity.admit(change)
@@ -773,7 +786,7 @@ class Spool:
         self._states.write(marks)
 
     def _meet(self, new: list[Series]) -> None:
-        """Number series not met before, so that rows of them can be packed."""
+        """Number new series, so that their rows can be packed."""
         if new:
             self._capacity.durably(lambda: self._series_ids.write(new))
             self._series_ids.learn(new)

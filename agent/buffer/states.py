@@ -1,7 +1,7 @@
-"""What was last told of each device's states, beside its mark and in the same commit.
+"""The last report of each device's states, kept with its mark in the same commit.
 
-Sealed like the rows that told it, and written only where something changed: most commits change no
-state.
+It is sealed like the rows that reported it, and written only where something changed: most commits
+change no state.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class States:
-    """Every change belongs inside a transaction of the caller's."""
+    """The last reports. Every change belongs inside the caller's transaction."""
 
     def __init__(self, database: Database, keys: SpoolKeys) -> None:
         self._database, self._sealer = database, keys.sealer("told")
@@ -32,11 +32,13 @@ class States:
 
     @property
     def sealed(self) -> SealedTable:
-        """What of it is sealed."""
+        """The sealed bodies for a key rotation."""
         return SealedTable("told", ("device", "step"), "{} {}".format, lambda *_: self._sealer)
 
     def read(self) -> dict[MarkKey, Told]:
-        """What was told, by device and step; what does not open is told anew."""
+        """The last reports, by device and step. A body that does not open counts as not
+        reported.
+        """
         states = {}
         for device, step, body in self._database.read("SELECT device, step, body FROM told"):
             try:
@@ -47,7 +49,7 @@ class States:
         return states
 
     def write(self, marks: Mapping[MarkKey, SlotMark]) -> None:
-        """Keep what these marks say was told, and nothing else of their devices."""
+        """Keep the reports of these marks, and no others of their devices."""
         before = self.read()
         new = {key: mark.told for key, mark in marks.items() if mark.told != before.get(key, ())}
         self._database.write_all(

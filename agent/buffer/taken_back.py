@@ -1,4 +1,4 @@
-"""Which rows a retraction takes, and what stays of a run of which it takes a part. Pure."""
+"""Which rows a retraction takes, and what remains of a run that it takes in part. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from agent.model import Reading, Retraction
 
     Takes = Callable[[Reading], bool]
-    """whether a row of a single slot goes"""
+    """whether a row of a single slot is taken"""
 
 
 def taken_by(retractions: Sequence[Retraction], recipient: str) -> Takes:
-    """Rows that one of these covers and whose `ver` is not higher than its own."""
+    """Rows that one of these retractions covers and whose `ver` is not higher than its own."""
 
     def takes(row: Reading) -> bool:
         return any(
@@ -28,7 +28,7 @@ def taken_by(retractions: Sequence[Retraction], recipient: str) -> Takes:
 
 
 def left_of(rows: Iterable[Reading], takes: Takes) -> list[Reading]:
-    """The rows that stay, in their order; of a run of missing slots each slot for itself."""
+    """The rows that remain, in their order. The slots of a run are checked one by one."""
     left: list[Reading] = []
     for row in rows:
         if row.span == 1:

@@ -1,4 +1,4 @@
-"""A spool's one thread: SQLite's commits wait for the disk there, and the event loop does not."""
+"""A thread for each spool: SQLite's commits wait for the disk there, not on the event loop."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class OneThread:
         self._pool = ThreadPoolExecutor(1, name, initializer=self._begin)
 
         self._since: float | None = None
-        """when the call that is being made began"""
+        """monotonic time at which the present call began; None: there is none"""
 
     def _begin(self) -> None:
-        """In the thread, before its first call."""
+        """Called in the thread before its first call."""
 
     def begin(self, call: Callable[..., T], *args: object) -> asyncio.Future[T]:
-        """Have the call made after those before it; whoever waits no longer does not end it."""
+        """Queue a call. It is made even if nobody waits for it any more."""
         return asyncio.get_running_loop().run_in_executor(self._pool, self._timed, call, *args)
 
     def _timed(self, call: Callable[..., T], *args: object) -> T:
@@ -45,8 +45,8 @@ class OneThread:
             self._since = None
 
     def stalled(self, now: float) -> bool:
-        """Whether the call under way has not returned in time: a fault of its storage, and no
-        hanging part. `now` is monotonic.
+        """Whether the present call has not returned in time: a fault of its storage, not of the
+        component. `now` is monotonic.
         """
         since = self._since
         return since is not None and now - since > STALLED_AFTER
@@ -54,8 +54,8 @@ class OneThread:
     async def run(self, call: Callable[..., T], *args: object) -> T:
         """Run `call(*args)` in the thread.
 
-        A cancellation waits for the call to end before it is raised: a commit that nobody waited
-        for would otherwise be made a second time at shutdown.
+        A cancellation is raised after the call has ended: otherwise a commit that nobody waited for
+        would be made a second time at shutdown.
         """
         future = self.begin(call, *args)
         cancelled: asyncio.CancelledError | None = None
@@ -79,15 +79,15 @@ class OneThread:
         await asyncio.wait([future])
 
     def _given_up(self) -> None:
-        """Nobody waits any more for the call that is being made: most are soon over."""
+        """Called when nobody waits for the present call any more."""
 
     async def broken(self) -> NoReturn:
-        """Raise once what the calls use must be opened anew; here never."""
+        """Raise once the file must be opened again; here never."""
         await asyncio.Event().wait()
         raise AssertionError
 
     def close(self, *, wait: bool = True) -> None:
-        """End the thread when its calls are done; `wait`: and return then."""
+        """End the thread after its calls. `wait`: return after that."""
         self._pool.shutdown(wait=wait)
 
     async def leave(self, last: Callable[[], object]) -> None:
@@ -99,18 +99,18 @@ class OneThread:
 
 
 class DiskThread(OneThread):
-    """One whose calls wait for a disk, `STALLED_AFTER` seconds at each step.
+    """A thread whose calls wait for a disk, at most `STALLED_AFTER` seconds at each step.
 
-    Once it has not answered for so long, or a call has raised StorageFailed, all calls raise that:
-    what the file holds is known again only when it is opened anew.
+    If the disk does not answer in that time, or a call raises StorageFailed, all later calls raise
+    it: only opening the file again shows what it holds.
     """
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.failed = ""
-        """why no call is made any more; empty: the disk is well"""
+        """why no more calls are made; empty: the disk works"""
         self._answered = monotonic()
-        """when the call that is being made began, or the disk last answered it"""
+        """monotonic time at which the present call began, or the disk last answered it"""
         self._broken: Damaged | StorageFailed | None = None
         self._is_broken = asyncio.Event()
         self._last: Future[object] | None = None
@@ -122,7 +122,7 @@ class DiskThread(OneThread):
         self._answered = monotonic()
 
     async def run(self, call: Callable[..., T], *args: object) -> T:
-        """As OneThread. Raises StorageFailed, and the call then counts as not made."""
+        """As OneThread. Raises StorageFailed; the call then counts as not made."""
         if self.failed:
             raise StorageFailed(self.failed)
         try:
@@ -133,7 +133,7 @@ class DiskThread(OneThread):
             raise
 
     async def broken(self) -> NoReturn:
-        """Raise Damaged or StorageFailed once a call has: the file must be opened anew."""
+        """Raise Damaged or StorageFailed once a call has: the file must be opened again."""
         await self._is_broken.wait()
         assert self._broken is not None
         raise self._broken
@@ -152,12 +152,12 @@ class DiskThread(OneThread):
         await asyncio.wait([future], timeout=STALLED_AFTER)
         if not future.done() and monotonic() - self._answered >= STALLED_AFTER:
             self.failed = self.failed or SILENT
-            future.cancel()  # what has not begun will not
+            future.cancel()  # a call that has not begun is not made
             future.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             raise StorageFailed(self.failed)
 
     async def leave(self, last: Callable[[], object]) -> None:
-        """As OneThread; of a disk that has failed nobody waits for it: see `over`."""
+        """As OneThread, but do not wait for a failed disk: see `over`."""
         with suppress(StorageFailed):
             await self.run(last)
         if self.failed:
@@ -166,7 +166,9 @@ class DiskThread(OneThread):
 
     @property
     def over(self) -> bool:
-        """Whether the last call is made after `leave`, so that another thread may open the file."""
+        """Whether the last call has ended after `leave`, so that another thread may open the
+        file.
+        """
         return self._last is None or self._last.done()
 
 
@@ -176,9 +178,9 @@ async def in_own_thread(
     open_it: Callable[[], AbstractContextManager[S]],
     thread: OneThread | None = None,
 ) -> AsyncIterator[tuple[S, OneThread]]:
-    """Open a synchronous resource in a thread of its own and close it there.
+    """Open a synchronous resource in a thread of its own, and close it there.
 
-    Without `thread` it is one on the disk: raises StorageFailed.
+    Without `thread` it is on the disk: raises StorageFailed.
     """
     thread, manager = thread or DiskThread(name), open_it()
     opened: list[S] = []

@@ -1,7 +1,8 @@
-"""What a meter said while nobody knew whose it is: sealed, for nobody, for so long and no more.
+"""Stores readings that have no recipient yet: sealed, and for a limited time.
 
-One file beside the spools, used from one thread. When it is full the oldest goes. What is a known
-dwelling's (registers for a duty) lies under a key of that dwelling, which goes with the last of it.
+One file beside the spools, used from one thread. When it is full, the oldest values are removed.
+Values of a known dwelling (midnight indexes for a duty) are under a key of that dwelling, which is
+destroyed with the last of them.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STEP = 512 * 1024
-"""bytes of the disk that it has from its first start on, and by which it grows"""
+"""bytes that the file takes at its first start, and by which it grows"""
 CAP = 20 * 1024 * 1024
-"""bytes: 60 days of some 60 meters every quarter of an hour"""
+"""bytes: 60 days of about 60 meters every quarter of an hour"""
 
 
 class UnassignedValue(NamedTuple):
-    """One value as it was read, before anybody could say whose it is."""
+    """One value as it was read, before the registry could assign it."""
 
     device: str
     point: str
@@ -50,7 +51,7 @@ class UnassignedValue(NamedTuple):
 
 
 class UnassignedStore:
-    """See the module; `open` is the only way to one."""
+    """The store of one kind of values; use `open`."""
 
     @classmethod
     @contextmanager
@@ -63,12 +64,12 @@ class UnassignedStore:
         judged: bool = False,
         before: bytes | None = None,
     ) -> Iterator[UnassignedStore]:
-        """Open, or begin, the shelf under the gateway's key; a damaged file is set aside.
+        """Open or create the store under the gateway's key; a damaged file is set aside.
 
-        `before`: the key before, while that is being rotated. Raises Refused where it was rotated,
-        and is under neither.
+        `before`: the earlier key, during a rotation. Raises Refused if the file was rotated and is
+        under neither.
 
-        `judged`: this version is under judgement, and writes what the one before can read.
+        `judged`: an upgrade is on trial, so the file stays readable for the version before.
         """
         if suspicion(path).exists():
             set_aside(path)
@@ -102,15 +103,15 @@ class UnassignedStore:
         )
         columns = self._database.read("SELECT name FROM pragma_table_info('kept')")
         if ("owner",) not in columns:
-            # one that goes back passes over it: what it writes is the gateway's own
+            # an earlier version ignores the column: its values are under the gateway's key
             self._database.write("ALTER TABLE kept ADD COLUMN owner INTEGER NOT NULL DEFAULT 0")
         self._own_keys = not judged
         if keys.rotating:
-            with suppress(SpoolFull):  # whoever rotates it tries again
+            with suppress(SpoolFull):  # the caller of `rekey` tries again
                 self._begin_rotation()
 
     def rekey(self, key: bytes) -> None:
-        """As that of a spool."""
+        """See `Spool.rekey`."""
         if not self._keys.under(key):
             self._keys.renew(key)
         self._begin_rotation()
@@ -124,7 +125,7 @@ class UnassignedStore:
         self._person_keys.named_by(secrets)
 
     def rekey_step(self) -> bool:
-        """As that of a spool."""
+        """See `Spool.rekey_step`."""
 
         def commit(change: Callable[[], int]) -> int:
             with self._database.transaction():
@@ -138,20 +139,20 @@ class UnassignedStore:
 
     @property
     def rekeyed(self) -> tuple[int, int]:
-        """As that of a spool."""
+        """See `Spool.rekeyed`."""
         return self._rotation.passed, self._database.used()
 
     def add(self, values: Sequence[UnassignedValue], place: str = "") -> None:
-        """Keep values, at least one, in one commit; the oldest makes room.
+        """Store values, at least one, in one commit; the oldest make room.
 
-        `place`: the dwelling, by id, whose they are known to be.
+        `place`: the id of their dwelling, if it is known.
         """
         self.add_each({place: values})
 
     def add_each(self, values_of: Mapping[str, Sequence[UnassignedValue]]) -> None:
-        """Keep values of several dwellings by their ids, each under its own key, in one commit.
+        """Store values of several dwellings by id, each under its own key, in one commit.
 
-        What finds no room on a full disk, though the oldest went for it, is given up and told.
+        Values without room on a full disk, after the oldest were removed, are given up and logged.
         """
         try:
             while self._database.used() > self._most and self._drop_oldest():
@@ -159,13 +160,14 @@ class UnassignedStore:
             while not self._inserted(values_of):
                 if not self._drop_oldest():
                     return _given_up(values_of)
-        except SpoolFull:  # not even what goes can be written down
+        except SpoolFull:  # there is not even room for a deletion
             _given_up(values_of)
 
     def put_back(self, no: int, left: Mapping[str, Sequence[UnassignedValue]]) -> None:
-        """Let only these, by dwelling, stay of a lot: in one commit, so that none is there twice.
+        """Keep only these values of an entry, by dwelling: in one commit, so that none is stored
+        twice.
 
-        Raises SpoolFull; the lot is as it was then.
+        Raises SpoolFull; then the entry is unchanged.
         """
         try:
             with self._database.transaction():
@@ -175,10 +177,12 @@ class UnassignedStore:
         except SpoolFull:
             self._person_keys.reload()
             raise
-        self._database.fold()  # or the log would still have what left
+        self._database.fold()  # else the log would still have the removed values
 
     def each(self) -> Iterator[tuple[int, list[UnassignedValue]]]:
-        """Number and values of every lot, the oldest first; one that does not open goes."""
+        """Number and values of every entry, the oldest first. An entry that does not open is
+        removed.
+        """
         for (no,) in self._database.read("SELECT no FROM kept ORDER BY no"):
             owner, body = self._database.read("SELECT owner, body FROM kept WHERE no=?", no)[0]
             try:
@@ -189,21 +193,21 @@ class UnassignedStore:
             yield no, [UnassignedValue(*value)._replace(flags=tuple(value[-1])) for value in values]
 
     def remove(self, numbers: Sequence[int]) -> None:
-        """These lots belong to somebody now, or to nobody for too long: gone, from the log too."""
+        """Remove entries, from the log as well."""
         with self._database.transaction():
             self._database.write_all("DELETE FROM kept WHERE no=?", [(no,) for no in numbers])
             self._destroy_keys()
         self._database.fold()
 
     def expire(self, before: int) -> int:
-        """Destroy lots whose last slot is earlier; how many values."""
+        """Destroy entries whose last slot is earlier. Return the number of values."""
         old = self._database.read("SELECT no, n FROM kept WHERE t1<?", before)
         if old:
             self.remove([no for no, _ in old])
         return sum(n for _, n in old)
 
     def count(self) -> int:
-        """Values kept."""
+        """Number of stored values."""
         count: int = self._database.scalar("SELECT coalesce(sum(n), 0) FROM kept")
         return count
 
@@ -237,19 +241,19 @@ class UnassignedStore:
         return dropped
 
     def _destroy_keys(self) -> None:
-        """Of dwellings of which nothing is left."""
+        """Destroy the keys of dwellings without values."""
         left = {owner for (owner,) in self._database.read("SELECT DISTINCT owner FROM kept")}
         for number in set(self._person_keys.numbers()) - left:
             self._person_keys.destroy(number)
 
     def _under(self, owner: int) -> Sealer:
-        """Raises Unreadable where its key was destroyed."""
+        """The sealer of an owner. Raises SealBroken if the key was destroyed."""
         return self._sealer if owner == NOBODY else self._person_keys.sealer(owner)
 
 
 def _given_up(values_of: Mapping[str, Sequence[UnassignedValue]]) -> None:
     number = sum(map(len, values_of.values()))
     log.error(
-        "the disk is full: %d values that were to wait for a fact are given up", number,
+        "the disk is full: %d values of meters without a known place are given up", number,
         extra=fields(LogEvent.STORE_FULL, store="shelf"),
     )  # fmt: skip

@@ -1,6 +1,6 @@
-"""What time brings about in a spool: keys by owner, the sixty days, the end of quarantine.
+"""The regular work on a spool: keys by owner, the sixty days, the end of quarantine.
 
-Each call belongs inside one transaction of the caller's.
+Each call belongs inside one transaction of the caller.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from agent.model import BatchId, SealedBatch
 
 PARTED_AT_ONCE = 30_000
-"""rows of one commit that parts blocks by owner: a tenth of a second"""
+"""rows in one commit that divides blocks by owner: a tenth of a second"""
 TRIED_ANEW = 86_400.0
 """seconds that a batch stays in quarantine before its rows are tried under another id"""
 TRIED_AGAIN = 1_800.0
-"""seconds after which one that the transport refused is sent once more: a proxy may have erred"""
+"""seconds after which a batch that the transport refused is sent again: a proxy may have failed"""
 
 
 class Upkeep:
-    """See the module."""
+    """The regular work on one spool."""
 
     def __init__(  # noqa: PLR0913, PLR0917 -- wherever a row may lie
         self,
@@ -54,16 +54,18 @@ class Upkeep:
         self._announced, self._meta = announced, meta
         self._parted_to = pending.last
         self.limit = limit.read(meta.text("limit"))
-        """how large batches are made; None: as large as configured"""
+        """the size limit of batches; None: as large as configured"""
 
     def part(self) -> int:
-        """Put rows that came before the last time under their owners' keys; 0: all are."""
+        """Put rows that came before the last call of `parted` under their owners' keys. 0: there
+        are none.
+        """
         parted, broken = self._pending.part(self._parted_to, PARTED_AT_ONCE)
         self._sealing.write_off(broken)
         return parted + len(broken)
 
     def parted(self) -> None:
-        """What has come until now is parted the next time."""
+        """Let the next `part` take the rows that have come until now."""
         self._parted_to = self._pending.last
 
     def expiring(self, before: int) -> Iterator[Step]:
@@ -71,31 +73,33 @@ class Upkeep:
         return self._purge.expiring(before)
 
     def overdue(self, now: float) -> list[list[BatchId]]:
-        """The batches that nobody took for a day, as many at a time as one commit can rewrite."""
+        """The batches in quarantine for a day, divided so that one commit can rewrite each
+        chunk.
+        """
         ids = self._outbox.overdue(now - TRIED_ANEW)
         return in_chunks((id_, self._outbox.size(id_)) for id_ in ids)
 
     def end_quarantine(self, ids: list[BatchId]) -> list[BatchId]:
-        """Make voids of batches, so that their rows are tried anew."""
+        """Make voids of batches, so that their rows are tried again."""
         for id_ in ids:
             self._void(id_, self._outbox.payload(id_.epoch, id_.seq))
         return ids
 
     def try_again(self, now: float) -> list[BatchId]:
-        """Send one batch once more that the transport refused: if it passes, the others follow."""
+        """Send one batch again that the transport refused: if it is accepted, the others follow."""
         ids = self._outbox.longest_refused(now - TRIED_AGAIN)
         self._outbox.try_again(ids)
         return ids
 
     def split(self, batch: SealedBatch, reason: str, now: float) -> bool:
-        """Make a void of a batch that is too large, so that its rows come in smaller ones.
+        """Make a void of a batch that is too large, so that its rows are sent in smaller ones.
 
-        False if it cannot be made smaller: it is in quarantine, and tried again as it is.
+        False if it cannot be divided: it is in quarantine, and tried again as it is.
         """
         id_ = batch.id
         held = self._outbox.held(id_.epoch, id_.seq)
         if held is None or (held.sha256, held.state) != (batch.sha256, BatchState.UNRECEIPTED):
-            return True  # it was taken back meanwhile
+            return True  # its rows were taken back meanwhile
         payload = self._outbox.payload(id_.epoch, id_.seq)
         if payload is None or parts(payload) <= 1:
             self._outbox.refuse(id_, reason, now)
@@ -105,7 +109,7 @@ class Upkeep:
         return True
 
     def took(self, sizes: list[int]) -> None:
-        """Learn from the sizes of batches that were receipted how large the next ones may be."""
+        """Learn from the sizes of receipted batches how large the next ones may be."""
         if self.limit is not None and max(sizes, default=0) > self.limit.passed:
             self._meta["limit"] = limit.written(self.limit.took(max(sizes)))
 
@@ -114,7 +118,7 @@ class Upkeep:
         self._meta["limit"] = limit.written(None)
 
     def learn(self) -> None:
-        """The transaction stands, or has failed: know what is on the disk."""
+        """Reload the limit from the disk, after a transaction or its failure."""
         self.limit = limit.read(self._meta.text("limit"))
 
     def _void(self, id_: BatchId, payload: bytes | None) -> None:
@@ -122,11 +126,11 @@ class Upkeep:
         if payload is not None:
             self._retracting.put(read_retractions(payload))
         if not rows:
-            self._announced.again()  # what it told of the building nobody has heard
+            self._announced.again()  # its directory items did not arrive
         reason = Void.REJECTED if payload is not None else Void.GONE
         self._outbox.void(id_, reason, counts_of(rows))
         self._voided_rows.add(id_.epoch, id_.seq, rows)
 
     def tidy(self) -> int:
-        """Destroy the keys of owners of whom nothing is left; how many."""
+        """Destroy the keys of owners without data. Return how many."""
         return self._purge.tidy()

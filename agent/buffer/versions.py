@@ -1,4 +1,4 @@
-"""Versions of rows: no two are alike, whatever the clock says (rule C1)."""
+"""Versions of rows: no two rows of a slot have the same one, whatever the clock shows (rule C1)."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Versions:
     def given(
         self, rows: Sequence[Reading], now: float | None, last: int | None = None
     ) -> tuple[list[Reading], int]:
-        """The rows with their versions, and the last version then: `keep` it in their commit.
+        """The rows with their versions, and the last version given: `keep` it in their commit.
 
-        A version is the Unix second at which the row was made (`now`, unless it says when), or one
-        more than the last version where that is later. Who needs one: a row made out of schedule,
-        and one for a slot at or below the highest slot that was ever closed.
+        A version is the Unix second at which the row was made (`now`, unless the row states it), or
+        the last version plus one where that is later. A row needs a version if it was made out of
+        schedule, or if its slot is at or below the highest slot that was ever closed.
         """
         last = self.last if last is None else last
         versioned: list[Reading] = []
@@ -49,23 +49,23 @@ class Versions:
         return versioned, last
 
     def keep(self, last: int) -> None:
-        """No later version is as low as this one."""
+        """Give no version at or below this one from now on."""
         if last != int(self._meta.number(LAST) or 0):  # a commit that failed may have left `last`
             self._meta[LAST] = last
         self.last = last
 
     def close(self, highest: int) -> None:
-        """Slots up to this one were closed: rows for them need versions for ever."""
+        """Slots up to this one were closed: rows for them need versions from now on."""
         self._meta[HIGHEST] = self.highest = max(highest, self.highest)
 
     def restore(self) -> None:
-        """Know what is on the disk: after a transaction that failed."""
+        """Reload from the disk after a failed transaction."""
         self.last = int(self._meta.number(LAST) or 0)
         self.highest = int(self._meta.number(HIGHEST) or -1)
 
 
 class _Slots:
-    """The slots that rows of one version state."""
+    """The slots in the rows of one version."""
 
     def __init__(self) -> None:
         self._single: dict[tuple[object, ...], set[int]] = {}
@@ -83,7 +83,7 @@ class _Slots:
             self._runs.setdefault(key, []).append((first, last))
 
     def has(self, row: Reading) -> bool:
-        """Whether one of its slots is stated."""
+        """Whether one of the row's slots is among them."""
         key, first, last = _extent(row)
         singles = self._single.get(key, set())
         alone = first in singles if first == last else any(first <= t <= last for t in singles)

@@ -1,9 +1,10 @@
-"""Rows of voided batches that may still leave: they wait for the word on what the far side holds.
+"""Rows of voided batches that may still leave: they wait for the receipt, which shows what the
+recipient has stored.
 
-Its hash says whether it holds the void (they are sealed anew, with `again`) or what was sealed
-before (they are forgotten): rule T5. Until then a withdrawal takes its rows from them too.
+The hash in the receipt names the void (the rows are sealed again, marked `again`) or the original
+batch (the rows are forgotten): rule T5. Until then a withdrawal affects them as well.
 
-They are kept as a payload is, so that they need no more room than the one that they were in
+They are stored like a payload, so that they need no more room than the batch that they were in
 (rule B6): as blocks of one owner each they took two and a half times as much.
 """
 
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
 
 SHARED = -1
-"""the owner of a pile that is a payload, of whomever its rows are: under the gateway's key, as the
-batch was
+"""the owner number of a payload with rows of any owner: under the gateway's key, as the batch
+was
 """
 SELECT = "SELECT no, epoch, seq, owner, n, body FROM aside WHERE"
 
@@ -49,7 +50,7 @@ class Pile:
 
 
 class VoidedRows:
-    """Rows by the batch they were in. Every change belongs inside a transaction of the caller's."""
+    """Rows by the batch that they were in. Every change belongs inside the caller's transaction."""
 
     def __init__(
         self,
@@ -60,7 +61,7 @@ class VoidedRows:
         *,
         judged: bool,
     ) -> None:
-        """`judged`: keep rows as the version before can read them."""
+        """`judged`: an upgrade is on trial, so rows are stored as the version before reads them."""
         self._database, self._series_ids, self._person_keys = database, series_ids, person_keys
         self._judged = judged
         self._sealer = keys.sealer("aside")
@@ -72,7 +73,7 @@ class VoidedRows:
 
     @property
     def sealed(self) -> SealedTable:
-        """What of it is sealed."""
+        """The sealed bodies for a key rotation."""
 
         def name(_no: int, *columns: object) -> str:
             return " ".join(map(str, columns))
@@ -81,7 +82,7 @@ class VoidedRows:
         return SealedTable("aside", ("no",), name, lambda _, owner, *__: self._of(owner), more)
 
     def add(self, epoch: str, seq: int, rows: Iterable[Reading]) -> None:
-        """Put the rows of a batch aside, marked `again`."""
+        """Keep the rows of a batch, marked `again`."""
         marked = [replace(row, again=True) for row in rows]
         if not marked:
             return
@@ -99,23 +100,23 @@ class VoidedRows:
             self._insert(epoch, seq, self._person_keys.number(group[0].series), group)
 
     def count(self) -> tuple[int, int]:
-        """Rows, and the slots that they stand for."""
+        """Number of rows, and of their slots."""
         rows, slots = self._database.read(
             "SELECT coalesce(sum(n), 0), coalesce(sum(slots), 0) FROM aside"
         )[0]
         return rows, slots
 
     def rows(self, epoch: str, seq: int) -> list[Reading]:
-        """The rows put aside of a batch, marked `again`."""
+        """The rows kept of a batch, marked `again`."""
         piles, _ = self._open(f"{SELECT} epoch=? AND seq=?", epoch, seq)
         return [row for pile in piles for row in pile.rows]
 
     def drop(self, epoch: str, seq: int) -> None:
-        """Nobody waits for the word on them any more."""
+        """Forget the rows of a batch: its receipt has come."""
         self._database.write("DELETE FROM aside WHERE epoch=? AND seq=?", epoch, seq)
 
     def of(self, owner: int) -> tuple[list[Pile], int]:
-        """All piles of one owner, or SHARED; and the rows that do not open."""
+        """All piles of one owner, or SHARED; and the number of rows that do not open."""
         return self._open(f"{SELECT} owner=?", owner)
 
     def sizes(self, owner: int) -> list[tuple[int, int]]:
@@ -128,13 +129,13 @@ class VoidedRows:
         return self._database.read(sql, NOBODY, before)
 
     def drop_broken(self, owner: int) -> None:
-        """Drop the piles of an owner that do not open."""
+        """Remove the piles of an owner that do not open."""
         good = {pile.no for pile in self.of(owner)[0]}
         gone = [(no,) for no, _ in self.sizes(owner) if no not in good]
         self._database.write_all("DELETE FROM aside WHERE no=?", gone)
 
     def opened(self, numbers: Iterable[int]) -> tuple[list[Pile], int]:
-        """Piles by their numbers; and the rows that do not open."""
+        """Piles by their numbers; and the number of rows that do not open."""
         piles, lost = [], 0
         for no in numbers:
             opened, broken = self._open(f"{SELECT} no=?", no)
@@ -143,7 +144,7 @@ class VoidedRows:
         return piles, lost
 
     def replace(self, pile: Pile, left: Sequence[Reading]) -> None:
-        """Keep only these rows of a pile, under the owner's key of now."""
+        """Keep only these rows of a pile, under the owner's present key."""
         self._database.write("DELETE FROM aside WHERE no=?", pile.no)
         if left:
             self._insert(pile.epoch, pile.seq, pile.owner, left)

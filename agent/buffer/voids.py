@@ -1,6 +1,6 @@
-"""Ids whose batch was destroyed, and whose rows are in which batch, so that it can be found.
+"""Voids by id, and the owners of the rows in each batch, so that their batches can be found.
 
-Beside the table of batches: what lies here goes with the batch it speaks of.
+Entries are deleted together with the batch that they belong to.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ TABLES = (
 
 
 class Voids:
-    """Voids by id. Every change belongs inside a transaction of the caller's."""
+    """Voids by id. Every change belongs inside the caller's transaction."""
 
     def __init__(self, database: Database, keys: SpoolKeys, *, judged: bool) -> None:
-        """`judged`: write what the version before can read."""
+        """`judged`: an upgrade is on trial, so entries stay readable for the version before."""
         self._database, self._judged = database, judged
         self._sealer = keys.sealer("void")
         for table in TABLES:
@@ -50,7 +50,7 @@ class Voids:
 
     @property
     def sealed(self) -> SealedTable:
-        """What of it is sealed."""
+        """The sealed bodies for a key rotation."""
         key = ("epoch", "seq")
         return SealedTable("void", key, "{} {}".format, lambda *_: self._sealer, body="touched")
 
@@ -61,7 +61,7 @@ class Voids:
         return SealedBatch(id_, lane, payload, sha256, 0, void=reason, original=original)
 
     def add(self, void: SealedBatch) -> None:
-        """Know an id to be void, and what was sealed under it before."""
+        """Store a void, with the hash of the batch that it replaces."""
         self._database.write(
             "INSERT INTO void(epoch, seq, reason, original) VALUES(?,?,?,?)",
             void.id.epoch,
@@ -71,18 +71,18 @@ class Voids:
         )
 
     def of(self, epoch: str, seq: int) -> tuple[Void | None, str | None]:
-        """Why an id is void and the hash of what was sealed before; None, None: it is not."""
+        """Why an id is void, and the hash of the original batch; None, None: it is not void."""
         rows = self._database.read(
             "SELECT reason, original FROM void WHERE epoch=? AND seq=?", epoch, seq
         )
         return (Void(rows[0][0]), rows[0][1]) if rows else (None, None)
 
     def note_counts(self, id_: BatchId, counts: Iterable[SeriesCount]) -> None:
-        """Keep how many values of whom a destroyed batch had: it may have been received. None where
-        they are counted as received already.
+        """Keep how many values of each series a destroyed batch had, because it may have been
+        received. An empty list: they are counted as received already.
         """
         note = json.dumps({"counts": sorted(counts)}).encode()
-        if not self._judged:  # of a large batch they would take more room than its payload
+        if not self._judged:  # uncompressed, they could take more room than the batch's payload
             note = zlib.compress(note)
         body = self._sealer.seal(note, f"{id_.epoch} {id_.seq}")
         self._database.write(
@@ -90,8 +90,8 @@ class Voids:
         )
 
     def original_counts(self, epoch: str, seq: int) -> list[SeriesCount] | None:
-        """How many values of whom the batch had that a void replaces; None: an earlier version made
-        the void and did not note it.
+        """How many values of each series the original batch of a void had; None: an earlier version
+        made the void without this note.
         """
         body = self._database.scalar("SELECT touched FROM void WHERE epoch=? AND seq=?", epoch, seq)
         try:
@@ -102,14 +102,14 @@ class Voids:
         return [SeriesCount(*count) for count in note["counts"]] if isinstance(note, dict) else None
 
     def note_owners(self, id_: BatchId, owners: Iterable[int]) -> None:
-        """Keep whose rows a batch holds; nobody's is worth no entry."""
+        """Keep the owners of the rows in a batch."""
         owners_text = json.dumps(sorted(owners), separators=(",", ":"))
         self._database.write("INSERT INTO inside VALUES(?,?,?)", id_.epoch, id_.seq, owners_text)
 
     def candidates(self, owners: Iterable[int] | None) -> list[tuple[str, int, int]]:
-        """Epoch, seq and state of batches, voids apart, in which one of these may have rows.
+        """Epoch, seq and state of batches, voids excepted, that may have rows of these owners.
 
-        A batch that an earlier version sealed does not say, so it may.
+        A batch of an earlier version has no entry, so it may.
         """
         wanted = None if owners is None else set(owners)
         return [
