@@ -69,8 +69,11 @@ class ReceiptApplication:
         """
         entries = ((seq, self._outbox.held(receipt.epoch, seq)) for seq in seqs(receipt))
         held = {seq: batch for seq, batch in entries if batch is not None}
+        # Only the present epoch has a next number: an earlier one cannot be ahead of us.
         current = receipt.epoch == self._meta["epoch"]
         verdict = judge(receipt, held, int(self._meta["seq"]) if current else None)
+        # Read now, before the transaction: their series must be numbered before the rows are put
+        # back.
         rows = {seq: self._rows(receipt.epoch, seq) for seq in verdict.contradicted}
         return Plan(receipt.epoch, verdict, rows, receipt.retracted)
 
@@ -169,11 +172,8 @@ class ReceiptApplication:
         finding = f"{self._head.recipient} has stored other bytes than ours as {named}"
         if plan.epoch == self._meta["epoch"]:
             if not may_begin_anew(now, self._meta.number("conflict_at")):
-                return (
-                    None,
-                    f"{finding}, for the second time within a day: these batches wait until the"
-                    " day is over",
-                )
+                waits = "for the second time within a day: these batches wait until the day is over"
+                return None, f"{finding}, {waits}"
             self._begin_epoch()
             self._meta["conflict_at"] = now
         # last first, because each is put in front of the waiting rows
@@ -186,8 +186,11 @@ class ReceiptApplication:
         if rows is None or payload is None:
             self._outbox.quarantine(plan.epoch, seq, UNREADABLE, now)
             return
+        # A batch without rows may carry retractions: they must be sent again, too.
         self._retracting.put(read_retractions(payload))
         held = self._outbox.held(plan.epoch, seq)
+        # If an earlier receipt counted the values, the next receipt for these rows must not count
+        # them again.
         received = held is not None and held.void is None and held.state not in NOT_YET_RECEIVED
         if self._counted(plan.epoch, seq) or received:
             self._disclosures.returned(rows)

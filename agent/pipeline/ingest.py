@@ -43,6 +43,7 @@ def shed(rows: Iterable[Reading], most: int = KEPT) -> list[Reading]:
     one series and version must come in the order of their slots; runs that are not adjacent stay
     apart.
     """
+    # The own reasons are kept while they are few: each change of the reason needs a row of its own.
     left = _shed(rows, most, own_reason=True)
     if sum(row.value is None for row in left) > most:
         return _shed(left, most, own_reason=False)
@@ -147,6 +148,8 @@ class Ingest:
         """Store rows that are kept elsewhere until this returns. Raises SpoolFull if none of them
         was stored.
         """
+        # The commit below may take long: check the rows again if the registry has changed
+        # meanwhile.
         made = self._revision()
         await self.commit()
         async with self._committing:
@@ -205,6 +208,7 @@ class Ingest:
 
     async def _store(self, rows: list[Reading], marks: dict[MarkKey, SlotMark]) -> None:
         """Append to the end even when cancelled: stored rows must not be appended again."""
+        # A task of its own: a cancellation here must not cancel the append.
         storing = asyncio.ensure_future(self._append_all(rows, marks))
         cancelled: asyncio.CancelledError | None = None
         while not storing.done():
@@ -261,12 +265,14 @@ class Ingest:
     def _dropped(self, rows: list[Reading], marks: dict[MarkKey, SlotMark]) -> None:
         left = shed(rows)
         if lost := _values(rows) - _values(left):
+            # One log entry a start, not one a commit.
             if not self.shed_rows:
                 log.error(
                     "the spool of %s is full: values are dropped and counted until there is room",
                     self.uplink, extra=fields(LogEvent.STORE_FULL, uplink=self.uplink),
                 )  # fmt: skip
             self.shed_rows += lost
+        # In front: rows that came meanwhile are newer, and each series must stay in order.
         self._rows = left + self._rows
         self._marks = marks | self._marks
 

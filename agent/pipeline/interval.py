@@ -53,6 +53,8 @@ class Intervals:
         differences = []
         for point, index in _pairs(points, samples):
             before = self._last.get(_key(point), NEVER)
+            # Only the last slot can still be completed: later differences have been made without
+            # it.
             if index.why is None and before.slot == slot and before.missing is not None:
                 self._last[_key(point)] = before._replace(slot=before.good, missing=None)
                 differences.append(self._interval(point, slot, index))
@@ -68,6 +70,7 @@ class Intervals:
             return replace(blank, why=missing)
         follows = before.slot >= 0 and following(before.slot, point.every, self._zone) == slot
         if index.delta is None or before.missing is not None or not follows:
+            # A delta without a predecessor slot: slots were skipped, so the line was too slow.
             why = Why.BUSY if index.delta is not None else Why.BAD
             return replace(blank, why=before.missing or why)
         flags = tuple(flag for flag in index.flags if flag == Flag.ROLLED)

@@ -67,6 +67,7 @@ class MidnightReadings:
                 continue
             if (place := self._for_a_duty(point, serial, slot)) is None:
                 continue
+            # A recipient gets this index already: a copy here would serve no purpose (rule P10).
             if any(ledger.assignment.boundary(point, serial, slot) for ledger, _ in accounts):
                 continue
             content = (str(sample.value), sample.at, sample.quality, sample.flags)
@@ -108,6 +109,7 @@ class MidnightReadings:
         """
         await self.commit()
         gone = await self.thread.run(self.store.expire, int(now - LONGEST_KEPT))
+        # Read before the values are checked: a change meanwhile is handled by the next call.
         asked = self._registry.revision
         if self.asked != asked:
             for no, values in await self.thread.run(lambda: list(self.store.each())):

@@ -108,6 +108,7 @@ class Poller:
         line allows.
         """
         await self.link.tried()
+        # More workers than devices would only wait.
         workers = min(self.link.at_once, len({name for name, _ in self._closed}))
         if workers <= 1:
             await self._work()
@@ -126,6 +127,7 @@ class Poller:
             now = self.clock.now() if dated else self.clock.steady()
             chosen = self._choose(now, dated=dated)
             if isinstance(chosen, float):
+                # Extra reads only while nothing is due: they must not delay a slot.
                 if not (dated and (await self._ask_again(now) or await self._backfill_history())):
                     await asyncio.sleep(min(max(0.0, chosen - now), LOOK))
                 continue
@@ -195,6 +197,7 @@ class Poller:
         for read in before.undated.take():
             if read.device in self.devices:
                 self.undated.add(read)
+        # Steps may have been removed from the configuration.
         stays = self._closed.keys()
         self._owed.update({k: v for k, v in before._owed.items() if k in stays})
         self._closed_undated.update({k: v for k, v in before._closed_undated.items() if k in stays})
@@ -235,6 +238,8 @@ class Poller:
             return sample
         if sample.point.channel is None:
             return sample
+        # Rates are checked against monotonic time: a step of the wall clock must not look like a
+        # jump of the index.
         at = self.clock.steady() - (self.clock.now() - sample.at)
         value = sample.value * multiplier(sample.point)
         verdict = self._validation.check(sample.point, value, at)
@@ -277,6 +282,7 @@ class Poller:
         await self._wait_for_room()
 
     async def _wait_for_room(self) -> None:
+        # After the rows are queued, never before: a wait could change the clock period.
         await asyncio.gather(*(account.ingest.room() for account in self.accounts))
 
     def _note(self, slot: int, samples: Sequence[Sample], serial: str | None) -> None:
@@ -356,6 +362,7 @@ class Poller:
                 device = self.devices.get(key[0])
                 if device is None or device.answered is None or device.name in self._busy:
                     continue
+                # One attempt only: a meter without stored values would be asked for ever.
                 del account.ledger.gaps[key]
                 histories = [
                     history for history in map(self.link.kept, device.due(key[1:])) if history
@@ -387,6 +394,7 @@ class Poller:
         for step in steps:
             self._closed_undated[device.name, step] = running_slot(step, steady)
         ages = [self.clock.now() - sample.at for sample in samples]
+        # By monotonic time, because the wall clock cannot date it. The youngest sample counts.
         at = steady - max(0.0, min(ages, default=0.0))
         self.undated.add(UndatedRead(device.name, steps, at, samples, device.serial))
         self._stepped.update((device.name, step) for step in steps)

@@ -63,6 +63,7 @@ class ReadingCache:
             if isinstance(whose, Installation) and whose.place[0] == "D":
                 value = whose.measured(EXACT.multiply(sample.value, multiplier(point)))
                 slots = self._kept[str(point.channel)]
+                # The first value of a slot counts, as in the rows that are sent.
                 slots.setdefault(slot, {}).setdefault(whose.place, MeterIndex(whose.id, value))
                 # a slot is closed before the next one ends, and a day may have 25 hours
                 for old_slot in [

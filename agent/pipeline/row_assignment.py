@@ -115,6 +115,8 @@ class RowAssignment:
             or cached.answers != self.registry.answers
             or not cached.since <= t < cached.until
         ):
+            # Valid until the next change of any fact: the registry is asked once, not for every
+            # slot.
             until = next(self._turning(t, t + TEN_YEARS, point), t + TEN_YEARS)
             answer = self._assign(point, serial, t)
             cached = self._cache[key] = _PointAssignment(self.registry.answers, t, until, answer)
@@ -160,6 +162,7 @@ class RowAssignment:
     def _turning(self, start: int, end: int, point: Point | None) -> Iterator[int]:
         """The times of `turns` before `end`, calculated only as far as the caller iterates."""
         common, step = self.policy.common, point.every if point and point.derived else 0
+        # Changes shortly before `start` count, too: their period may end after it.
         edges = self.registry.turns(start - 2 * step - LONGER if step else start, end)
         if common is not None:
             insort(edges, common.since)

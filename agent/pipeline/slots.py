@@ -137,7 +137,7 @@ class SlotLedger:
             self._claims = {}
             for key, since in wrongly.items():
                 rows += self._passed(key, since, wrong.until[key], now)
-                if wrong.until[key] <= now:  # and what was closed since is right
+                if wrong.until[key] <= now:  # what was closed since then is right
                     slot = max(self.marks[key].slot, before[key].slot)
                     self.marks[key] = self.marks[key]._replace(slot=slot)
             return ranges, rows, {key: self.marks[key] for key in wrongly}
@@ -183,7 +183,7 @@ class SlotLedger:
             if missed := self.catch_up(key, now, Why.AGENT):
                 rows += [replace(row, again=True) for row in missed]
                 last = self.marks[key].slot
-                if self.removed is not None:  # nothing is fetched of while nobody was to have it
+                if self.removed is not None:  # no uplink, so no backfill
                     last = min(last, int(self.removed[0]))
                 if last > mark.slot:
                     self.gaps[key] = DownGap(mark.slot + 1, last)
@@ -196,6 +196,8 @@ class SlotLedger:
         """
         rows: list[Reading] = []
         if why is Why.AGENT and self.removed is not None:
+            # Two gaps: until the uplink was removed the agent was down, after that there was no
+            # uplink.
             for moment, reason in zip(self.removed, (Why.AGENT, Why.UPLINK), strict=True):
                 rows += self._gap(key, running_slot(key[1], min(moment, now), self.zone), reason)
         return rows + self._gap(key, running_slot(key[1], now, self.zone), why)
@@ -218,7 +220,7 @@ class SlotLedger:
         if mark is not None and slot <= mark.slot:
             return []
         if mark is not None and mark.serial is None:
-            # not known yet when they were skipped; the device that answers now is who was there
+            # The device was not known when the slots were skipped: assume that it was there.
             self.marks[key] = mark._replace(serial=serial)
         gap = self._gap(key, slot, skipped)
         answered = any(sample.why in (None, Why.BAD) for sample in samples)
@@ -301,6 +303,7 @@ class SlotLedger:
         delay = max(0, int(sample.at) - slot)
         rows = []
         for series in filter(None, owed):
+            # Read in a later slot: for this one it would be a wrong value.
             if delay > series.step:
                 continue
             flags = _flag_text({*sample.flags, Flag.LATE, *self._of_the_slot(series, slot, delay)})
@@ -314,6 +317,7 @@ class SlotLedger:
         if isinstance(series, Withholding):
             self.held.setdefault(point.device, {})[point.name] = series.reason
             return []
+        # The point is sent again: `status` must not show its old reason any more.
         if held := self.held.get(point.device):
             held.pop(point.name, None)
             if not held:
@@ -336,7 +340,7 @@ class SlotLedger:
                 ver=slot.made,
                 flags=_flag_text({*flags, *slot.flags, *self._of_the_slot(of, slot.t, delay)}),
             )
-            if delay <= of.step  # later it is of another slot
+            if delay <= of.step  # a later value belongs to another slot
             else Reading(of, slot.t, None, Quality.MISSING, why=Why.BUSY, ver=slot.made)
             for of in series
         ]
@@ -370,6 +374,7 @@ class SlotLedger:
         if answer.meter is not None and answer.meters:
             meters, place = answer.meters, answer.meter.place
             if shown is not None and not point.derived and sample.quality in GOOD:
+                # Called for every good index, because it remembers the index for the next step.
                 if self._exchanges.first_after(meters, place, point, t, shown):
                     flags = (*flags, Flag.EXCHANGED)
             elif shown is None and point.derived:
@@ -427,6 +432,8 @@ class SlotLedger:
         Two devices of one dwelling may measure the same quantity by mistake. The platform could not
         tell their rows apart, so the rows of the second device are withheld.
         """
+        # A claim ends with the last slot that its device reported, so a device that replaces
+        # another takes over at once.
         speaker, until = self._claims.get(_key(series), (point.device, first - 1))
         if speaker != point.device and until >= first:
             return False
@@ -442,6 +449,7 @@ class SlotLedger:
         mark, step = self.marks.get(key), key[1]
         if mark is None or following(mark.slot, step, self.zone) >= before:
             return []
+        # Before the first answer of a device nothing is known of it: EARLY hides no outage.
         reason = why if mark.heard else Why.EARLY
         rows = [
             Reading(series, first, None, quality, why=withheld or reason, span=slots)
@@ -483,6 +491,7 @@ class SlotLedger:
         for series, withheld in series_of:
             if not self._claim(point, series, start, last):
                 continue
+            # A monthly series of a point that is read every minute has few slots in this run.
             each = within(series.step, start, last, point.every, self.zone)
             for slot, count in ((start, slots),) if series.step == point.every else each:
                 if withheld is None:

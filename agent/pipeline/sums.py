@@ -112,6 +112,7 @@ class Sums:
         for channel in self._closed.keys() - config.points.keys():
             # No longer configured. If it is configured again, it begins after what was sent.
             self._closed[channel] = max(self._closed[channel], int(now))
+        # A building with too few dwellings has no sums at all, not even rows that say so.
         if len(self.registry.dwellings()) < config.fewest:
             return []
         results: list[tuple[MarkKey, list[Reading], SlotMark]] = []
@@ -140,6 +141,7 @@ class Sums:
             ranges.append(Range(config.place, channel, first + 1, until + 1))
             running = running_slot(step, now, config.zone)
             slot = running_slot(step, running - 1, config.zone) if since < 0 else since
+            # A mark set back by a wrong clock may lie between two slots.
             slot = running_slot(step, slot, config.zone)
             while slot < min(until, running_slot(step, running - 1, config.zone)):
                 slot = following(slot, step, config.zone)
@@ -191,10 +193,12 @@ class Sums:
     def _close(self, config: ConfiguredSums, channel: str, step: int, now: float) -> list[Reading]:
         self._form(config, channel, now)
         closed, groups = self._closed.get(channel), self.groups.of(channel)
+        # The first group begins at a midnight: before that no slot can be complete.
         if closed is None:
             if not groups:
                 return []
             closed = max(groups[-1].since, int(self._began or 0))
+        # The slowest reader decides how long a value may still come.
         every = max(point.every for point in config.points[channel])
         wait = every + min(every, LATE)
         rows: list[Reading] = []
@@ -248,6 +252,8 @@ class Sums:
                 for place, flow in self._reading_cache.flows(channel, slot).items()
                 if place in group.members and facts.occupancy_at(place, slot - 1) is not None
             }
+            # Dwellings that the recipient gets one by one: their values could be subtracted from
+            # the sum.
             apart = {
                 place
                 for place in flows

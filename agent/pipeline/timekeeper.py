@@ -41,7 +41,7 @@ Run = Callable[..., Awaitable[Any]]
 class SlotBook:
     """The slots and sums of one recipient, as the clock periods affect them."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 -- what stands in it
+    def __init__(  # noqa: PLR0913, PLR0917 -- what it consists of
         self,
         recipient: str,
         ledger: SlotLedger,
@@ -77,12 +77,16 @@ class SlotBook:
         """Retract what a wrong clock closed, in one commit, and continue from before it. Return the
         number of series. Raises SpoolFull.
         """
+        # Pure: ledger and sums change only after the commit below, so SpoolFull leaves them as they
+        # are.
         ranges, rows, marks = self.ledger.taken_back(wrong, now)
         of_sums: Taken = ([], [], {})
         if self._sums is not None and self._sums_config is not None:
             of_sums = self._sums.taken_back(wrong, self._sums_config, now)
         ranges, rows = ranges + of_sums[0], rows + of_sums[1]
         for spool, run in self._draining:
+            # Before the recipient's own spool, whose periods are marked as put right in the last
+            # commit: after an error in between all of it is done again.
             await run(spool.set_back, wrong._replace(entries=()), ranges, [], {}, now)
         await self._run(self._spool.set_back, wrong, ranges, rows, {**marks, **of_sums[2]}, now)
         self.ledger.set_back(marks)
@@ -126,6 +130,7 @@ class Timekeeper:
         """Begin the present period once the clock is trusted."""
         clock = self._clock
         if not clock.entered:
+            # Marks ahead of the clock show that the clock was or is wrong.
             clock.closed_to(max((book.highest for book in self._books()), default=0))
         newly_agreed = clock.agreed and not self._agreed
         if not clock.believed or (clock.entered and not newly_agreed):
@@ -147,6 +152,7 @@ class Timekeeper:
 
     async def _let_in(self) -> None:
         clock, books = self._clock, list(self._books())
+        # Read together before the first await: the clock may be stepped meanwhile.
         number, period, agreed = len(clock.steps), clock.period, clock.agreed
         clock.await_entry()
         for book in books:
@@ -159,6 +165,7 @@ class Timekeeper:
         self._open(number, books)
 
     def _open(self, number: int, books: Sequence[SlotBook]) -> None:
+        # After a step meanwhile the next `look` begins that period instead.
         if number == len(self._clock.steps):
             highest = max((book.highest for book in books), default=0)
             self._clock.let_in(number, highest)
@@ -192,6 +199,7 @@ class Timekeeper:
     async def _take_back(self, book: SlotBook, wrong: Wrong, how: str) -> SetBack:
         now, highest = self._clock.now(), book.highest
         series = await book.take_back(wrong, now)
+        # Each poller compares with values that were dated by the wrong clock.
         for poller in self._pollers():
             poller.set_back(wrong.since)
         done = SetBack(book.recipient, series, max(0.0, highest - now))

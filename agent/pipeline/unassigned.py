@@ -68,6 +68,7 @@ class UnassignedReadings:
             )
             self._held.setdefault(point.device, []).append(kept)
             self.full |= len(self._held[point.device]) >= MOST
+            # Bounded also while the store cannot be opened.
             del self._held[point.device][:-KEPT_AT_MOST]
 
     async def commit(self) -> None:

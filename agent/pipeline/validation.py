@@ -65,6 +65,8 @@ class Validation:
         verdict = _against(point, channel, self._good.get(key), now)
         odd = self._odd.pop(key, None)
         if verdict.quality is Quality.SUSPECT and Flag.RANGE not in verdict.flags:
+            # Two suspect values that agree with each other: the meter was reset, so start from
+            # them.
             if odd is None or _against(point, channel, odd, now).quality is Quality.SUSPECT:
                 self._odd[key] = now
                 return verdict
@@ -100,9 +102,11 @@ def _momentary(channel: Channel, before: PreviousValue | None, now: PreviousValu
         return CheckedValue(Quality.SUSPECT, (Flag.RANGE,), None)
     checked = least is not None and most is not None
     if jump is not None and before is not None:
+        # At least a minute: between two quick reads any change would look like a jump.
         minutes = max(Decimal(1), Decimal((now.at - before.at) / 60))
         if abs(now.value - before.value) > jump * minutes:
             return CheckedValue(Quality.SUSPECT, (Flag.SPIKE,), None)
+    # The first value cannot be checked for jumps, so it is not V yet.
     checked = checked and (jump is None or before is not None)
     return CheckedValue(Quality.MEASURED if checked else Quality.RAW, (), None)
 
