@@ -31,8 +31,8 @@ Item = dict[str, Any]
 """plain data; its key begins with the name of its list: `places/D84G7…`"""
 GROWING = ("outcomes/",)
 """lists whose items are each sent once; only the latest are offered"""
-# not WITHOUT ROWID: there an item of more than 231 bytes takes a page of its own, and 2,000
-# outcomes left no room for readings in the smallest file, which is all that a full disk gives
+# Not WITHOUT ROWID: there an item of more than 231 bytes takes a page of its own. 2,000 outcomes
+# then left no room for readings in the smallest file, which is all that a full disk allows.
 TABLE = """CREATE TABLE IF NOT EXISTS announced
     (key TEXT PRIMARY KEY, epoch TEXT NOT NULL, body BLOB NOT NULL)"""
 SECRET = "announced key"  # noqa: S105 -- what it is for
@@ -64,6 +64,7 @@ class Announced:
         entries = database.read("SELECT key, epoch, body FROM announced")
         if self._clear():
             entries += database.read("SELECT key, epoch, body FROM announced_clear")
+        # Once a key is under a token, the version before cannot read the table anyway.
         self._judged = judged and not any(key.startswith(TOKEN) for key, *_ in entries)
         for written, epoch, body in entries:
             try:
@@ -144,6 +145,7 @@ class Announced:
         lists: dict[str, Any] = {}
         for key, text in chosen.items():
             lists.setdefault(key.partition("/")[0], []).append(json.loads(text))
+        # Items of growing lists are sent once; remembering them for ever would fill the spool.
         for key in self._passed(directory):
             self._drop(key)
         payload = write_directory(label, (self._before() if first else {}) | lists)
@@ -162,6 +164,7 @@ class Announced:
 
     def _changed(self, directory: Mapping[str, Item]) -> list[tuple[str, str]]:
         epoch = str(self._meta["epoch"])
+        # Compared as text: that is what was sent, and an equal item must not be sent again.
         texts = ((key, json.dumps(item, ensure_ascii=False)) for key, item in directory.items())
         return [(key, text) for key, text in texts if self._items.get(key) != (epoch, text)]
 
@@ -179,6 +182,7 @@ class Announced:
 
     def _drop(self, key: str) -> None:
         self._database.write("DELETE FROM announced WHERE key=?", self._written(key))
+        # During a rotation the entry may still be under its earlier token.
         if before := self._keys.derive_before(SECRET):
             self._database.write("DELETE FROM announced WHERE key=?", _token(before, key))
 

@@ -72,6 +72,7 @@ class BacklogCount:
     ) -> None:
         self._database, self._pending, self._voided_rows = database, pending, voided_rows
         self._outbox, self._retracting, self._meta = outbox, retracting, meta
+        # The counter on the disk counts since the spool was created.
         self._shed_before = self._since("shed")
 
     def now(self, cap: int, refused: int) -> Backlog:

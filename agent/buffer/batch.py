@@ -115,6 +115,7 @@ def _id(id_: BatchId) -> dict[str, Any]:
 
 def _compressed(text: str, level: int | None = None) -> bytes:
     body = text.encode()
+    # A low level for large batches: see LEVEL.
     usual = LEVEL if len(body) <= SMALL else LEVEL_OF_LARGE
     return zstandard.ZstdCompressor(level=level or usual).compress(body)
 
@@ -125,6 +126,7 @@ def read(payload: bytes) -> list[Reading]:
     Raises ValueError on anything else.
     """
     try:
+        # No float on the way: 0.1 must stay 0.1, and trailing zeros are digits of the meter.
         document = json.loads(_text(payload), parse_float=Decimal, parse_int=_number)
         series = [] if "void" in document else document["series"]
         return [row for of in series for row in _rows(of)]
@@ -180,6 +182,7 @@ def _by_series(rows: Sequence[Reading]) -> list[list[Reading]]:
 def _object(series: Series, rows: Sequence[Reading]) -> str:
     start = min(row.t for row in rows)
     fields_of = {name: value for name, value in series._asdict().items() if value is not None}
+    # Last in the object, so that everything before them is the same text for every dwelling.
     own = {name: fields_of.pop(name) for name in OWN if name in fields_of}
     members: dict[str, Any] = fields_of | {
         "t0": stamp(start),

@@ -65,6 +65,8 @@ def pack(rows: Sequence[Reading], number_of: Mapping[Series, int]) -> bytes:
     }
     if sums := sparse((i, [row.n, row.method]) for i, row in enumerate(rows) if row.method):
         columns["sum"] = sums
+    # Checked before the rows are stored: a row that no batch can carry would block its lane for
+    # ever.
     _check(rows, columns)
     return zlib.compress(json.dumps(columns, separators=(",", ":")).encode(), 1)
 

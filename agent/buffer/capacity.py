@@ -88,6 +88,7 @@ class SpoolCapacity:
         their voids fit.
         """
         forms = 1 if self._outbox.packing is None else 1 + PACKED
+        # The file may never reach its cap on a full disk, so plan with what the disk can give.
         there = min(self._cap, self._database.size() + self._disk.spare())
         most = max(LEAST_BATCH // forms, _reserve(there) // (UNRECEIPTED * (1 + PACKED)))
         return min(most, LARGEST_BATCH)
@@ -129,6 +130,7 @@ class SpoolCapacity:
     def _grow(self, need: int) -> bool:
         """Let the file grow for rows, by more than they need now if the disk has room."""
         size = self._database.size()
+        # In large steps, because each extension folds the log.
         least = self._database.used() + need + self.closed(size) - size
         step = max(least, STEP, size // 8)
         return self._database.grow(min(step, max(least, self._disk.spare())))
@@ -157,6 +159,7 @@ class SpoolCapacity:
         """Make one commit that must not fail for lack of room, because sealing and receipts make
         room.
         """
+        # In the order of cost: rewinding the log loses nothing, shedding loses values.
         for relief in (self._database.rewind, self._grow_some, self._forget_some, self._shed_some):
             try:
                 return self.once(change)

@@ -88,6 +88,7 @@ class Database:
         self._folder = path.parent
         self._suspect, self._step = suspicion(path), step
         self._log = Log(path)
+        # The handle stays open for `allocate`, and closes last (see `close`).
         self._connection, self._handle = _connect(path)
         try:
             with self._translating_errors():
@@ -131,6 +132,7 @@ class Database:
         with self._translating_errors():
             cursor = self._connection.execute(sql, values)
             try:
+                # A cursor that stays open would block the checkpoint, so it is closed in any case.
                 yield from cursor
             finally:
                 cursor.close()
@@ -191,6 +193,7 @@ class Database:
         rewound then.
         """
         before = self._pages()
+        # Rounded up to whole pages.
         most = min(self._most, before - (-size // self._page))
         if most <= before + BESIDE_ROOM:
             return False
@@ -218,6 +221,7 @@ class Database:
             return False
         with self._transaction():
             self.write("CREATE TABLE IF NOT EXISTS room(body BLOB NOT NULL)")
+            # At most half a log at a time: the commit must fit the log's room.
             pages = min(left, LOG // 2 // self._page)
             self.write("INSERT INTO room VALUES(zeroblob(?))", pages * (self._page - PER_PAGE))
         return True
@@ -252,6 +256,8 @@ class Database:
             return False
 
     def _folded(self) -> bool:
+        # RESTART lets the next commit write the log from its beginning; TRUNCATE would free its
+        # room.
         busy, frames, done = self.read("PRAGMA wal_checkpoint(RESTART)")[0]
         return not busy and frames == done
 
@@ -279,6 +285,7 @@ class Database:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
         if code in DAMAGE or code & 0xFF in DAMAGE:
             with suppress(OSError):
+                # The next start sets the file aside, even if the damaged page is not read then.
                 self._suspect.touch()
             return Damaged(str(error))
         if code == sqlite3.SQLITE_FULL:

@@ -239,6 +239,7 @@ class DisclosureCounts:
         written = list(values)
         for at in ids:
             token = written[at] = self._tokens.token(values[at])
+            # The sealed id is stored once, however many counts use its token.
             if token and not self._database.read("SELECT 1 FROM word WHERE token=?", token):
                 sealed = self._tokens.seal(values[at])
                 self._database.write("INSERT INTO word VALUES(?,?)", token, sealed)
@@ -300,9 +301,11 @@ class DisclosureCounts:
         day = _day(now)
         for count in counts:
             values = count.values
+            # Only dwellings: readings of common areas are not personal data.
             if count.place[:1] != "D":
                 continue
             if again:
+                # Counted when they were received the first time.
                 values -= self._counted(count)
             if values:
                 place, channel, basis, occupancy = self._written(count[:4])
@@ -362,6 +365,8 @@ class Days:
         if self._before is None:
             known = self._tokens.known(self._database.read("SELECT token, body FROM word"))
             self._before = {at: id_ for at, id_ in known.items() if self._tokens.token(id_) != at}
+        # Both tables of a day in one commit, or their difference would show as values without
+        # occupancy.
         tables = ("disclosed", "disclosed_of")
         sql = "SELECT min(day) FROM {} WHERE day>?"
         days = [self._database.scalar(sql.format(table_), self._day) for table_ in tables]

@@ -55,6 +55,8 @@ def given_up(row: Reading, tier: Tier, midnight: Midnight) -> bool:
     series, t = row.series, row.t
     if tier is Tier.HOURLY:
         return common(series) and t % HOUR >= series.step
+    # The first slot of the day: a meter that is read every hour has no slot exactly at midnight of
+    # a shifted zone.
     of_a_day = t - midnight(t) < series.step
     if tier is Tier.DAILY:
         return common(series) and not of_a_day

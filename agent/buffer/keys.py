@@ -84,6 +84,7 @@ class SpoolKeys:
             sealer.forget_before()
 
     def _derived(self, key: bytes, purpose: str, length: int = 32) -> bytes:
+        # Part of the file format: another text would make every existing body unreadable.
         info = f"gardien spool 1 {purpose} {self._of}".encode()
         return HKDF(algorithm=SHA256(), length=length, salt=None, info=info).derive(key)
 
@@ -97,6 +98,7 @@ class Sealer:
 
     def seal(self, body: bytes, name: str) -> bytes:
         """The sealed body: 28 bytes longer, and never the same twice."""
+        # Random, not counted: a restored copy of a spool would repeat a counter, which breaks GCM.
         nonce = os.urandom(NONCE)
         return nonce + self._ciphers[0].encrypt(nonce, body, name.encode())
 
@@ -123,6 +125,7 @@ class Sealer:
 
     @staticmethod
     def _opened(ciphers: Iterable[AESGCM], sealed: bytes, name: str) -> bytes:
+        # The present key first: most bodies are under it.
         for cipher in ciphers:
             with suppress(InvalidTag, ValueError):
                 return cipher.decrypt(sealed[:NONCE], sealed[NONCE:], name.encode())

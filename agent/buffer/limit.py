@@ -28,6 +28,7 @@ class Limit:
 
     def now(self, now: float) -> int:
         """The size limit at time `now`. A clock that was wrong does not keep batches small."""
+        # `abs`, because the clock of the refusal may have been ahead.
         return self.most << min(int(abs(now - self.at) // self.wait), MOST_STEPS)
 
     def took(self, size: int) -> Limit:

@@ -28,6 +28,7 @@ def provisional(rows: Sequence[Reading], now: int) -> list[Reading]:
     them as M `agent`. `now`: Unix second, the version of a value that has none.
     """
     return [
+        # `again`: the platform drops it if it has a row of the slot already.
         replace(row, ver=None, again=True)
         if row.value is None
         else replace(row, ver=now if row.ver is None else row.ver)

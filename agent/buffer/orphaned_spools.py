@@ -84,6 +84,8 @@ def record(
     try:
         with _opened(file) as db, db:
             for table in TABLES:
+                # An older spool may lack a table; the transaction is never committed with other
+                # changes.
                 db.execute(table)
 
             def read(sql: str, *values: str) -> list[tuple[Any, ...]]:
@@ -103,6 +105,8 @@ def destroy(state: Path, recipient: str, now: float, tokens: DisclosureTokens | 
     The numbers of values that its recipient has received are kept for five years. `tokens` as for
     `record`.
     """
+    # Before anything is deleted: after a kill in between the record is there twice rather than
+    # lost.
     _keep_disclosures(state, recipient, now, tokens)
     file = spool_of(state, recipient)
     files = [*state.glob(f"{file.name}-*"), *state.glob(f"{file.name}.*"), file]
@@ -164,6 +168,7 @@ def _files(state: Path) -> list[Path]:
 def _opened(file: Path) -> Iterator[sqlite3.Connection]:
     # mode rw, not ro: SQLite must recover the log that a killed agent has left
     uri = f"file:{quote(str(file))}?mode=rw"
+    # A short timeout: a spool in use is skipped, and nobody waits for it.
     with closing(sqlite3.connect(uri, uri=True, timeout=0.2)) as db:
         yield db
 

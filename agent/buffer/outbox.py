@@ -150,6 +150,8 @@ class Outbox:
         self._database.write(
             "UPDATE batch SET state=?, sha256=?, rows=0, reason=NULL, body=?"
             " WHERE epoch=? AND seq=?",
+            # The refused bytes are gone, so the void may be sent; a receipted batch keeps its
+            # state.
             BatchState.UNRECEIPTED if state == BatchState.QUARANTINED else state,
             void.sha256,
             self._sealer.seal(sealed.payload, _name(id_.epoch, id_.seq)),
@@ -178,6 +180,8 @@ class Outbox:
         batches, broken = [], []
         for epoch, seq, lane, sha256, rows, body in self._database.read(sql, *values):
             id_ = BatchId(*self._of, epoch, seq)
+            # The packed bytes, if there are any: packing again could give other bytes (encryption),
+            # and so a hash that the recipient does not know.
             form, payload = self._packed.get(id_) or ("", self._open(epoch, seq, body))
             if payload is None:
                 broken.append(id_)

@@ -45,6 +45,7 @@ class Packed:
         """Keep the packed form of a batch."""
         name = f"{batch.id.epoch} {batch.id.seq} {batch.form}"
         self._database.write(
+            # Only after the change of the batch, because its triggers delete the packed form.
             "INSERT OR REPLACE INTO packed VALUES(?,?,?,?)",
             batch.id.epoch,
             batch.id.seq,

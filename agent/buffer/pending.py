@@ -123,13 +123,16 @@ class PendingRows:
         if at is not None:
             self._commits[self._next] = commit_of(rows, at)
             if len(self._commits) > MOST_RECENT:
+                # The oldest: its rows have most likely been sealed.
                 del self._commits[next(iter(self._commits))]
         self._next += STEP
 
     def put_back(self, rows: Sequence[Reading]) -> None:
         """Put rows in front: they were sealed before all rows that wait."""
         first = self._database.scalar("SELECT min(no) FROM block")
+        # Numbers may become negative: SQLite's keys are signed.
         no = self._next if first is None else first - STEP
+        # If the spool was empty, the rows took the number of the next block.
         self._next = max(self._next, no + STEP)
         self._part(no, rows)
 
@@ -170,6 +173,7 @@ class PendingRows:
 
     def mark_again(self) -> None:
         """Mark all rows that wait now as `again`, without rewriting their bodies."""
+        # Rows that are sent again are not fresh.
         self._commits.clear()
         self._again_to = self._next - 1
         self._meta["again_to"] = self._again_to
@@ -298,6 +302,7 @@ class PendingRows:
             # sorted by series, the columns compress better
             group.sort(key=lambda row: self._series_ids.number_of[row.series])
             number = self._person_keys.number(group[0].series)
+            # Between this number and the next there is room for STEP blocks.
             self._insert(no + i, extent(group), self.body(group), number)
 
     def _insert(
@@ -324,6 +329,8 @@ class PendingRows:
             with closing(waiting) as blocks:
                 for block in blocks:
                     commit = recent.get(block[0])
+                    # All its rows are fresh: they belong to the live lane although their slots are
+                    # old.
                     if commit is None or commit.oldest_other <= live_after:
                         yield block
             return

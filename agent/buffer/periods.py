@@ -74,7 +74,9 @@ class Periods:
         """Whether this is the period that was entered last."""
         last = self._database.read("SELECT boot, apart FROM period ORDER BY no DESC LIMIT 1")
         return any(
-            boot == period.boot and abs(apart - period.apart) <= STEP for boot, apart in last
+            # A restart of the agent within one boot continues its period.
+            boot == period.boot and abs(apart - period.apart) <= STEP
+            for boot, apart in last
         )
 
     def enter(self, period: Period, marks: dict[MarkKey, int]) -> None:
@@ -145,6 +147,7 @@ def _contradicted(known: Sequence[ClockPeriod]) -> Iterator[int]:
     """
     now = known[-1]
     contradicted: list[ClockPeriod] = []
+    # The begin of this boot in the present wall time, which is assumed to be right.
     began = min(period.began for period in known if period.boot == now.boot) + now.apart
     for i in range(len(known) - 2, -1, -1):
         period, ended = known[i], known[i + 1].marks

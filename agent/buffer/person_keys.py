@@ -59,6 +59,7 @@ class PersonKeys:
         rows = self._database.read("SELECT number, name, home, key FROM owner")
         before = dict(self._database.read("SELECT number, key FROM owner_before"))
         for number, name, home, key in rows:
+            # During a rotation blocks are under either key.
             sealed = [key, before[number]] if number in before else [key]
             try:
                 sealer = Sealer(*(self._wrap.unseal(key_, str(number)) for key_ in sealed))
@@ -122,6 +123,7 @@ class PersonKeys:
         """
         for number, name, home, key in self._database.read("SELECT * FROM owner"):
             before = self._wrap.unseal(key, str(number))
+            # The clear name is not stored, so the old hash is hashed again.
             names = (_hashed(secrets[-1:], value) for value in (name, home))
             sealed = (self._wrap.seal(value, str(number)) for value in (os.urandom(KEY), before))
             self._database.write(

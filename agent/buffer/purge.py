@@ -62,10 +62,13 @@ class Purge:
         """
         takes = taken_by(retractions, recipient)
         gone = self._destroyed()
+        # In a fixed order, so that a repeated purge takes the same steps.
         for number in sorted(self._whose(retractions) - {NOBODY} - gone):
             blocks, piles = self._pending.of(number)[0], self._voided_rows.of(number)[0]
             rows = [row for block in blocks for row in block.rows]
             rows += [row for pile in piles for row in pile.rows]
+            # Nothing stays: a new key makes all of it unreadable at once, in a commit of a few
+            # bytes.
             if rows and not left_of(rows, takes):
                 self._person_keys.renew(number)
                 self._meta.add("purged", sum(row.span for row in rows))
@@ -127,6 +130,7 @@ class Purge:
         without a count. If rows stay, they are sealed under a new key in one step.
         """
         if number in self._destroyed():
+            # The key is gone: only the space is freed here, so this may take several commits.
             for chunk in self._pending.chunks_of(number):
                 yield partial(self._drop, chunk, takes)
             yield partial(self._drop_piles, number, takes)
@@ -205,6 +209,7 @@ class Purge:
             self._meta.add("unreadable", lost)
         for pile in piles:
             left = self._counted(pile.rows, takes)
+            # After a new key for the owner even unchanged rows must be sealed again.
             if left != pile.rows or pile.owner not in {NOBODY, SHARED}:
                 self._voided_rows.replace(pile, left)
 
@@ -231,10 +236,13 @@ class Purge:
             payload = self._outbox.payload(id_.epoch, id_.seq)
             rows = read(payload) if payload is not None else []
             left = left_of(rows, takes)
+            # Not affected. A batch that does not open may be, so it becomes a void as well.
             if payload is not None and left == rows:
                 continue
+            # The values of receipted batches have been counted as disclosed.
             counted = state in (BatchState.RECEIPTED, BatchState.ASKED)
             self._outbox.void(id_, reason, () if counted else counts_of(rows))
+            # The recipient has the other rows of a receipted batch already.
             if state is not BatchState.RECEIPTED:
                 self._voided_rows.add(id_.epoch, id_.seq, left)
             voided.append(id_)
@@ -242,6 +250,7 @@ class Purge:
 
     def _forget_series(self, whose: set[int]) -> None:
         """Forget the series of people together with their last row."""
+        # Blocks that are not divided yet may still use a series of these owners.
         used = {row.series for block in self._pending.mixed()[0] for row in block.rows}
         gone = {number for number in whose - {NOBODY} if not self._has_rows(number)}
         self._series_ids.forget(

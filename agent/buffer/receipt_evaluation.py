@@ -76,6 +76,7 @@ def judge(
         if sha256 == ours.sha256:
             if ours.state is not BatchState.RECEIPTED:
                 stored.append(seq)
+        # An unknown original (None) may be any other hash.
         elif ours.void is not None and ours.original in (sha256, None):
             if ours.state is not BatchState.RECEIPTED and not receipt.by_broker:
                 originals.append(seq)

@@ -55,6 +55,7 @@ def parse(body: bytes) -> Receipt:
 def _document(body: bytes) -> dict[str, Any]:
     if len(body) > LARGEST:
         raise ValueError(f"a receipt must have at most {LARGEST} bytes")
+    # Bounded before parsing: the bytes may come from anybody.
     document = json_of(body, "a receipt", marks=MOST_MARKS, longest=LONGEST_STRING)
     if not isinstance(document, dict):
         raise ValueError("a receipt must be a JSON object")  # noqa: TRY004 -- one error for all of it

@@ -69,6 +69,7 @@ class Resending:
         held = self._outbox.held(epoch, seq)
         id_ = BatchId(self._head.gateway, self._head.recipient, epoch, seq)
         if held is None:
+            # The content is deleted: the void tells the recipient that it will not come.
             void = self._outbox.voids.make(id_, Lane.BACKFILL, Void.GONE, None)
             self._outbox.add(void, now, state=BatchState.ASKED)
         elif held.state is BatchState.RECEIPTED:

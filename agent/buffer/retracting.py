@@ -84,6 +84,7 @@ class Retracting:
             try:
                 plain.append(json.loads(self._sealer.unseal(body, id_)))
             except (SealBroken, ValueError):
+                # Damaged: without a body it is never chosen again, and does not block the others.
                 self._database.write("UPDATE retraction SET body=NULL WHERE no=?", no)
         payload = write_retractions(label, plain)
         self._database.write_all(

@@ -148,6 +148,7 @@ class Rotation:
         if self.over:
             self._keys.forget_before()
             return False
+        # Created late: each walk ends at the last key of its table at this time.
         if self._stages is None:
             self._stages = [
                 _Walk(self._database, stage) if isinstance(stage, SealedTable) else stage
@@ -189,6 +190,7 @@ class _Walk:
 
         def chunk() -> int:
             rows[:] = self._next()
+            # The rows are read inside the transaction that rewrites them.
             for *columns, body in rows:
                 self._renew(columns, body)
             return sum(len(row[-1]) for row in rows)

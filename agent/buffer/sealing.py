@@ -81,6 +81,8 @@ class Sealing:
 
         Damaged blocks are removed and their rows counted. So are rows without a basis any more.
         """
+        # Rows are sealed only after the purge of the last change: otherwise withdrawn rows could
+        # leave.
         if request.bases is not None and request.bases.revision() != int(
             self._meta.number("applied") or 0
         ):
@@ -136,6 +138,7 @@ class Sealing:
         self._meta.add("unbased", len(gone))
         stay = [i for i in range(len(rows)) if i not in gone]
         block = replace(choice.block, rows=[rows[i] for i in stay])
+        # In the transaction that seals the others, so that they are neither sent nor kept.
         self._pending.keep(choice.block, block.rows)
         wanted = set(choice.wanted)
         return replace(choice, block=block, wanted=[n for n, i in enumerate(stay) if i in wanted])

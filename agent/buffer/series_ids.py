@@ -89,6 +89,7 @@ class SeriesIds:
             self._learn(number, self._open(number, body))
 
     def _numbered(self, new: list[Series]) -> list[tuple[int, Series]]:
+        # The same numbers in `write` and `learn`: nothing is numbered in between.
         return list(enumerate(new, max(self.series_of, default=0) + 1))
 
     def _learn(self, number: int, series: Series) -> None:

@@ -97,13 +97,17 @@ class Shedding:
         everybody = tier in {Tier.WHOLE, Tier.INDEXES}
         candidates = self._database.read(OLDEST, tier, everybody, BLOCKS)
         large = {no for no, n, *_ in candidates if tier is Tier.WHOLE and n >= LARGE}
+        # Small steps where values are lost, so that no more is given up than needed.
         most = at_once // (DEARER if tier > Tier.HOURLY else 1)
         rows = [(no, 0 if no in large else n) for no, n, *_ in candidates]
         window = set(self._pending.alike(rows, most))
+        # At the last tier a block may be left with runs of M only: these are collected in one
+        # block.
         remains = self._remains(tier) if tier is Tier.INDEXES else {}
         blocks = [(no, owner, t0) for no, _, owner, t0 in candidates if no in window]
         for owner, numbers in _runs(blocks, large, days=tier is not Tier.INDEXES):
             self._thin_of(owner, remains.pop(owner, ()), numbers, tier)
+        # Marked without being rewritten, or the next step would choose them again.
         self._mark(large & window, tier)
         return bool(window)
 

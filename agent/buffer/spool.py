@@ -183,10 +183,10 @@ class Spool:
         self._upkeep = Upkeep(*parts, self._announced, meta)
         self._refused = self._refused_on_disk = int(meta.number("refused") or 0)
         self.marks(), self.backlog()  # read the small tables now, so that damage shows at once
-        with suppress(SpoolFull):  # there will be another start
+        with suppress(SpoolFull):  # the next start tries again
             self._hide_ids()
         if series_ids.series_of and not pending.total and not voided_rows.count()[0]:
-            with suppress(SpoolFull):  # there will be another start
+            with suppress(SpoolFull):  # the next start tries again
                 series_ids.clear()
         if keys.rotating:
             with suppress(SpoolFull):  # the caller of `rekey` tries again
@@ -282,6 +282,7 @@ class Spool:
         """
         if revision <= self.applied:
             return ()
+        # Retractions for other recipients are applied in their spools.
         mine = [
             retraction
             for retraction in retractions
@@ -315,6 +316,8 @@ class Spool:
 
             self._capacity.durably(begin)
             for step in purge.steps(retractions, recipient):
+                # Kept in the object: after SpoolFull the purge is repeated, and these batches are
+                # voids already.
                 self._new_voids += self._capacity.step(step)
 
         def end() -> None:
@@ -429,6 +432,7 @@ class Spool:
 
         def change() -> None:
             self._meta["state"] = state
+            # A new spool has no state yet; that is not a restored one.
             if known is not None:
                 self._receipts.begin_epoch()
 
@@ -533,6 +537,7 @@ class Spool:
             self._versions.close(highest)
             versioned, last = self._versions.given(rows, now, ver)
             retractions = [_by_the_clock(range_, ver) for range_ in ranges]
+            # Rows that wait are destroyed here; the recipient removes those that were sent.
             self._purge.drop_waiting(retractions, self._head.recipient)
             self._retracting.add(retractions)
             if versioned:
@@ -641,6 +646,7 @@ class Spool:
         batches, broken = self._outbox.unreceipted()
         for id_ in broken:
             self.quarantine(id_, UNREADABLE)
+        # During a purge only batches without rows: the others may hold withdrawn rows.
         return [batch for batch in batches if not batch.rows] if self.purging else batches
 
     def quarantined(self) -> list[SealedBatch]:
@@ -762,6 +768,7 @@ class Spool:
         if rows:
             rows, last = self._versions.given(rows, now)
             new = self._series_ids.unknown(row.series for row in rows)
+            # In two steps: the series must be stored before a body can be packed and measured.
             self._capacity.ensure(len(new) * ROOM)
             self._meet(new)
             body = self._pending.body(rows)

@@ -50,6 +50,7 @@ class States:
 
     def write(self, marks: Mapping[MarkKey, SlotMark]) -> None:
         """Keep the reports of these marks, and no others of their devices."""
+        # Compare first: writing unchanged reports would cost a page in every commit.
         before = self.read()
         new = {key: mark.told for key, mark in marks.items() if mark.told != before.get(key, ())}
         self._database.write_all(

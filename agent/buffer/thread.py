@@ -66,8 +66,10 @@ class OneThread:
                 cancelled = error
                 self._given_up()
             except StorageFailed as error:
+                # The caller was cancelled: it must see that, not the failure of the disk.
                 raise cancelled or error from None
         if cancelled is not None:
+            # Retrieve the exception, or asyncio logs that it was never retrieved.
             _ = future.cancelled() or future.exception()
             raise cancelled
         return future.result()
@@ -153,6 +155,7 @@ class DiskThread(OneThread):
         if not future.done() and monotonic() - self._answered >= STALLED_AFTER:
             self.failed = self.failed or SILENT
             future.cancel()  # a call that has not begun is not made
+            # The call may still fail later; asyncio would log its exception as never retrieved.
             future.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             raise StorageFailed(self.failed)
 

@@ -86,6 +86,7 @@ class UnassignedStore:
 
     def __init__(self, path: Path, keys: SpoolKeys, max_bytes: int, *, judged: bool) -> None:
         self._database = Database(path, max_bytes, STEP, STEP)
+        # A margin, so that a commit of new values still fits.
         self._most = max_bytes * 3 // 4
         try:
             self._open_parts(path, keys, judged=judged)
@@ -157,6 +158,7 @@ class UnassignedStore:
         try:
             while self._database.used() > self._most and self._drop_oldest():
                 pass
+            # On a full disk the file cannot grow: the oldest values make room one entry at a time.
             while not self._inserted(values_of):
                 if not self._drop_oldest():
                     return _given_up(values_of)

@@ -101,6 +101,7 @@ class Upkeep:
         if held is None or (held.sha256, held.state) != (batch.sha256, BatchState.UNRECEIPTED):
             return True  # its rows were taken back meanwhile
         payload = self._outbox.payload(id_.epoch, id_.seq)
+        # A single row or item cannot be divided.
         if payload is None or parts(payload) <= 1:
             self._outbox.refuse(id_, reason, now)
             return False

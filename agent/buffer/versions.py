@@ -42,6 +42,7 @@ class Versions:
                 versioned.append(row)
                 continue
             made = int(now or 0) if row.ver is None else row.ver
+            # One version serves several rows, but never two rows of the same slot.
             if taken.empty or made > last or taken.has(row):
                 last, taken = max(made, last + 1), _Slots()
             taken.add(row)

@@ -86,6 +86,7 @@ class VoidedRows:
         marked = [replace(row, again=True) for row in rows]
         if not marked:
             return
+        # In one pile, compressed like a payload: see the module.
         if not self._judged:
             self._insert(epoch, seq, SHARED, marked)
             return

@@ -96,6 +96,7 @@ class Voids:
         body = self._database.scalar("SELECT touched FROM void WHERE epoch=? AND seq=?", epoch, seq)
         try:
             text = self._sealer.unseal(body, f"{epoch} {seq}") if body else b"null"
+            # An earlier version, or an upgrade on trial, has written it uncompressed.
             note = json.loads(text if text[:1] in b"{n" else zlib.decompress(text))
         except (SealBroken, ValueError, zlib.error):
             return None

@@ -449,7 +449,7 @@ class SlotLedger:
         mark, step = self.marks.get(key), key[1]
         if mark is None or following(mark.slot, step, self.zone) >= before:
             return []
-        # Before the first answer of a device nothing is known of it: EARLY hides no outage.
+        # A device that has never answered may not be installed yet, so that is no outage.
         reason = why if mark.heard else Why.EARLY
         rows = [
             Reading(series, first, None, quality, why=withheld or reason, span=slots)

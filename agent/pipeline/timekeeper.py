@@ -77,8 +77,8 @@ class SlotBook:
         """Retract what a wrong clock closed, in one commit, and continue from before it. Return the
         number of series. Raises SpoolFull.
         """
-        # Pure: ledger and sums change only after the commit below, so SpoolFull leaves them as they
-        # are.
+        # Only calculated here: ledger and sums move after the commit below, so after SpoolFull they
+        # are as before.
         ranges, rows, marks = self.ledger.taken_back(wrong, now)
         of_sums: Taken = ([], [], {})
         if self._sums is not None and self._sums_config is not None:
