@@ -84,8 +84,7 @@ def record(
     try:
         with _opened(file) as db, db:
             for table in TABLES:
-                # An older spool may lack a table; the transaction is never committed with other
-                # changes.
+                # An older spool may lack a table.
                 db.execute(table)
 
             def read(sql: str, *values: str) -> list[tuple[Any, ...]]:

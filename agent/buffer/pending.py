@@ -329,8 +329,7 @@ class PendingRows:
             with closing(waiting) as blocks:
                 for block in blocks:
                     commit = recent.get(block[0])
-                    # All its rows are fresh: they belong to the live lane although their slots are
-                    # old.
+                    # Skip a block whose old slots are all in fresh rows: these are live.
                     if commit is None or commit.oldest_other <= live_after:
                         yield block
             return

@@ -8,60 +8,62 @@ from __future__ import annotations
 ENGLISH = """\
 # MDP-1: what gardien does about missing, late and implausible values
 
-The version stands in every batch (`policy`). It is a promise about every slot of every series.
+Every batch names this version (`policy`). It is a promise about every slot of every series.
 
-1. **Nothing is overwritten.** What a meter said is sent as it said it, with its own digits. A
-   correction is a new version of the row (`ver`); the highest version counts. No value is not zero.
-2. **The index is the truth.** Consumption of a step (`INT`) is calculated from two indexes in
-   slots that follow each other, where `intervals: true` asks for it, and is marked K. A mean
-   (`AVG`) is made where `mean:` asks for it, of the good values read in its step, at least four
-   fifths of them, and is marked K too.
+1. **Nothing is overwritten.** A value is sent as the meter reported it, with its own digits. A
+   correction is a new version of the row (`ver`); the highest version counts. A missing value is
+   not zero.
+2. **The index is the truth.** With `intervals: true` the consumption of a step (`INT`) is
+   calculated from two indexes in consecutive slots, and marked K. With `mean:` a mean (`AVG`) is
+   calculated from the good values read in its step, if they are at least four fifths of its reads,
+   and marked K too.
 3. **Every slot gives one row:** a value, or M with the reason. `silent`: the meter did not answer;
    `link`: its line was down; `agent`: gardien, or its component that reads or keeps the value, was
-   down; `bad`: the meter says the value is invalid, or gardien could not read it because of an
+   down; `bad`: the meter reports the value as invalid, or gardien could not read it because of an
    error of its own; `early`: before its first answer; `busy`: the line had no time left, or the
    value was read later than its step; `shed`: dropped because the disk was full or failed;
    `clock`: the time was not known; `uplink`: the operator had removed the uplink to this
    recipient, and nothing was kept for it. A run of M is one row (`span`).
-   A meter that was silent is asked again every minute while its slot runs, if a slot lasts longer
-   than two, one with a battery once and then only as often as that bears; what it then says is
-   sent as a new version, flagged LATE. Only of a state (EVT: a door, an alarm, a fault) no row
-   repeats the one before: it comes when the state changes, when nobody knows it any more (M), and
-   when it is known again. It is dated by the slot in which that was seen.
-4. **Nothing is estimated.** A gap stays a gap; no index is ever made up.
+   A silent meter is read again every minute while its slot runs, if a slot lasts longer than two
+   minutes; a meter with a battery once, and then only as often as the battery allows. Its late
+   values are sent as new versions, flagged LATE. A state (EVT: a door, an alarm, a fault) is not
+   repeated in every slot: a row is sent when the state changes, when it is no longer known (M),
+   and when it is known again. Its date is the slot in which that was seen.
+4. **Nothing is estimated.** A gap stays a gap; no index is invented.
 5. **Suspect values are kept and marked.** V: measured, all checks passed. R: measured, but
-   something that would be needed for a check is not known (the value before, the meter's rating).
-   S: measured, and a check failed; leave it out of sums.
-6. **An index that falls** has rolled over (flag ROLL) if it stood above 90 % of its end and what
-   then flowed is possible; otherwise S and RST: the meter was reset or read wrongly. A value that
-   the next one confirms counts from there on.
-7. **Another serial number** than the installed one: nothing leaves for that dwelling until
-   somebody says what happened. The first index after an exchange is flagged EXCH; the consumption
-   of that step is reckoned from both meters: K with their indexes at the exchange, E without.
+   a check was impossible (the value before or the meter's rating is not known). S: measured, and
+   a check failed; leave it out of sums.
+6. **An index that falls** has rolled over (flag ROLL) if it was above 90 % of its highest value
+   and the resulting consumption is possible. Otherwise it is S and RST: the meter was reset or
+   read wrongly. A value that the next one confirms is the new starting point.
+7. **Another serial number** than the installed one: nothing is sent for that dwelling until the
+   registry records what happened. The first index after an exchange is flagged EXCH. The
+   consumption of that step is calculated from both meters: K with their indexes at the exchange, E
+   without.
 8. **Plausibility.** An index that rises faster than 1.2 times the meter's `rating`: S and SPK. A
-   value outside what its quantity can be: S and RNG; one that changes faster than it can: S and
-   SPK. A sensor that says the very same for 24 h, an index that stands still for 30 days: FRZ,
-   for information.
+   value outside the range of its quantity: S and RNG; a value that changes faster than its
+   quantity can: S and SPK. A sensor with the same value for 24 h, or an index that does not change
+   for 30 days: FRZ, for information.
 9. **Time.** Steps shorter than a day have their slots in UTC. A day begins at the building's
    midnight and has 23, 24 or 25 hours (flag DST at the end of a short or long one). `d` says how
    many seconds after its slot a value was read; an index read later than a quarter of its step is
-   flagged PART. While no time service keeps the clock readings are not dated: they wait in memory
-   and get their dates once the clock is known (flag CLK, a new version). What waits at a restart
-   is lost and counted as M. A meter that tells its own time and is wrong by more than five minutes:
-   CLK too, without a new version, for information; what it stored by itself is as wrong.
-10. **A value comes once.** A slot is closed once, by the first value and by one meter of a place:
-    what is read for it again is left out, and a second meter for the same quantity is held back
-    and named in `gardien status`. The platform refuses a second row with the same key, and counts
-    it.
-11. **Outage.** Reading goes on while the platform cannot be reached; `gardien check` says for how
-    many days there is space. When it is used up, values are given up in this order: common areas
-    and plant keep one an hour, then one a day; then the oldest of everything go. The index at
-    midnight of a day is kept, of every meter, and so is every change of a state. What went
-    is M `shed`, and counted.
-12. **Sums over dwellings** (K, method SUM, `n`) are of what was read: who is missing lowers `n`,
-    nothing is estimated or scaled up, and a value that comes late makes no new version. A slot in
-    which fewer are known than the building has set, or than four fifths of the group, has no sum
-    (W `few`, where such rows are wanted).
+   flagged PART. While no time service keeps the clock, readings are not dated: they wait in memory
+   and get their dates once the clock is known (flag CLK, a new version). A restart loses the
+   waiting readings; their slots are M. A meter whose own clock is wrong by more than five minutes
+   is flagged CLK too, without a new version, for information: the times of its stored values are
+   wrong as well.
+10. **A value comes once.** A slot is closed once, by the first value and by one meter of a place.
+    A second read of the slot is left out. A second meter for the same quantity is withheld, and
+    named in `gardien status`. The platform refuses a second row with the same key, and counts it.
+11. **Outage.** Reading goes on while the platform cannot be reached; `gardien check` shows for how
+    many days there is space. When the space is used up, values are given up in this order: common
+    areas and plant keep one an hour, then one a day; then the oldest values of everything are
+    dropped. The midnight index of every meter is kept, and so is every change of a state. Dropped
+    values are M `shed`, and counted.
+12. **Sums over dwellings** (K, method SUM, `n`) are sums of the values read. A missing dwelling
+    lowers `n`; nothing is estimated or scaled up, and a late value makes no new version. A slot has
+    no sum (W `few`, where such rows are wanted) if fewer dwellings are known than the building has
+    set, or than four fifths of the group.
 """
 
 FRENCH = """\
