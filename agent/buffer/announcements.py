@@ -79,7 +79,7 @@ class Announced:
         """The sealed bodies for a key rotation. An entry gets another token, too."""
         return SealedTable(
             "announced", ("key",), lambda key, _: str(key), lambda *_: self._sealer, ("epoch",),
-            put=self._put_anew,
+            rewrite=self._put_anew,
         )  # fmt: skip
 
     def _put_anew(self, written: str, epoch: str, body: bytes) -> None:
@@ -127,7 +127,7 @@ class Announced:
         """Whether something must still be sent."""
         return any(self._changed(directory))
 
-    def tell(
+    def next_batch(
         self, directory: Mapping[str, Item], now: float, trust: str, most: int
     ) -> tuple[SealedBatch, dict[str, str]]:
         """Make a batch of the next changed items, as many as fit; there must be some. Also return
@@ -153,7 +153,7 @@ class Announced:
             self._keep(key, label.id.epoch, text)
         return SealedBatch(label.id, Lane.LIVE, payload, digest(payload), 0), chosen
 
-    def again(self) -> None:
+    def resend_all(self) -> None:
         """Treat everything as not sent, as in a new epoch."""
         self._database.write("UPDATE announced SET epoch=''")
         self._items = {key: ("", text) for key, (_, text) in self._items.items()}

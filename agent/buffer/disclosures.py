@@ -132,9 +132,9 @@ class DisclosureTokens:
         """The sealed id, bound to its token or to the given one."""
         return self._sealer.seal(id_.encode(), token or self.token(id_))
 
-    def sealed(self, put: Callable[..., None]) -> SealedTable:
+    def sealed(self, rewrite: Callable[..., None]) -> SealedTable:
         """The sealed bodies for a key rotation."""
-        return SealedTable("word", ("token",), str, lambda _: self._sealer, put=put)
+        return SealedTable("word", ("token",), str, lambda _: self._sealer, rewrite=rewrite)
 
     def known(self, rows: Iterable[tuple[str, bytes]]) -> dict[str, str]:
         """Ids by their tokens."""

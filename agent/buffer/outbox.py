@@ -77,8 +77,10 @@ class Outbox:
         def name(_no: int, epoch: str, seq: int) -> str:
             return _name(epoch, seq)
 
-        more = ("epoch", "seq")
-        batches = SealedTable("batch", ("no",), name, lambda *_: self._sealer, more, put=self._put)
+        other_columns = ("epoch", "seq")
+        batches = SealedTable(
+            "batch", ("no",), name, lambda *_: self._sealer, other_columns, rewrite=self._put
+        )
         return batches, self._packed.sealed, self.voids.sealed
 
     def _put(self, no: int, epoch: str, seq: int, body: bytes) -> None:
@@ -278,17 +280,17 @@ class Outbox:
     def _ids(self, sql: str, *values: float) -> list[BatchId]:
         return [BatchId(*self._of, *row) for row in self._database.read(sql, *values)]
 
-    def goes(self, id_: BatchId) -> bool:
+    def has_present_form(self, id_: BatchId) -> bool:
         """Whether the stored form is the one that is sent now: packed, or as sealed."""
         return self._packed.holds(id_) == (self.packing is not None)
 
-    def otherwise(self) -> list[BatchId]:
+    def in_other_form(self) -> list[BatchId]:
         """Unreceipted batches that the present transport does not accept."""
         rows = self._database.read(
             "SELECT epoch, seq FROM batch WHERE state=? ORDER BY no", BatchState.UNRECEIPTED
         )
         ids = (BatchId(*self._of, epoch, seq) for epoch, seq in rows)
-        return [id_ for id_ in ids if not self.goes(id_)]
+        return [id_ for id_ in ids if not self.has_present_form(id_)]
 
     def remake(self, id_: BatchId) -> None:
         """Make a void in the form of the present transport: other bytes, and so another hash.

@@ -147,12 +147,12 @@ class PendingRows:
 
         Return the number of rows, and the blocks that do not open.
         """
-        blocks, broken = self.opened(self.alike(self._unparted(up_to), most))
+        blocks, broken = self.opened(self.joinable(self._unparted(up_to), most))
         if blocks:
             self._move(blocks)
         return sum(len(block.rows) for block in blocks), broken
 
-    def alike(self, blocks: Iterable[tuple[int, int]], most: int) -> list[int]:
+    def joinable(self, blocks: Iterable[tuple[int, int]], most: int) -> list[int]:
         """The first of these blocks, by number and row count, that may become one block: up to
         `most` rows, and one block in any case.
         """

@@ -187,7 +187,7 @@ class ReceiptApplication:
             self._outbox.quarantine(plan.epoch, seq, UNREADABLE, now)
             return
         # A batch without rows may carry retractions: they must be sent again, too.
-        self._retracting.put(read_retractions(payload))
+        self._retracting.queue(read_retractions(payload))
         held = self._outbox.held(plan.epoch, seq)
         # If an earlier receipt counted the values, the next receipt for these rows must not count
         # them again.

@@ -73,7 +73,7 @@ class Resending:
             void = self._outbox.voids.make(id_, Lane.BACKFILL, Void.GONE, None)
             self._outbox.add(void, now, state=BatchState.ASKED)
         elif held.state is BatchState.RECEIPTED:
-            if not self._outbox.goes(id_):
+            if not self._outbox.has_present_form(id_):
                 self._replace_by_void(id_)
             self._outbox.ask(epoch, seq)
         return held is None or held.state is BatchState.RECEIPTED
@@ -95,7 +95,7 @@ class Resending:
         payload = self._outbox.payload(id_.epoch, id_.seq)
         rows = read(payload) if payload is not None else []
         if payload is not None:
-            self._retracting.put(read_retractions(payload))
+            self._retracting.queue(read_retractions(payload))
         counted = held is not None and held.state in {BatchState.RECEIPTED, BatchState.ASKED}
         self._outbox.void(id_, Void.GONE, () if counted else counts_of(rows))
         self._voided_rows.add(id_.epoch, id_.seq, rows)

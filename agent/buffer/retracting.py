@@ -51,9 +51,9 @@ class Retracting:
 
     def add(self, retractions: Iterable[Retraction]) -> None:
         """Queue retractions that are not queued yet."""
-        self.put(as_plain(retraction) for retraction in retractions)
+        self.queue(as_plain(retraction) for retraction in retractions)
 
-    def put(self, plain: Iterable[dict[str, Any]]) -> None:
+    def queue(self, plain: Iterable[dict[str, Any]]) -> None:
         """Queue retractions in the form in which they are sent; one that was sent before is sent
         again.
         """
@@ -70,7 +70,7 @@ class Retracting:
         )
         return count
 
-    def tell(self, label: Stamp, most: int) -> SealedBatch:
+    def next_batch(self, label: Stamp, most: int) -> SealedBatch:
         """Make the next batch of retractions, of at most `most` bytes or of one; there must be
         some.
         """

@@ -53,7 +53,7 @@ class SealedTable:
     sealer: Callable[..., Sealer]
     more: tuple[str, ...] = ()
     body: str = "body"
-    put: Callable[..., None] | None = None
+    rewrite: Callable[..., None] | None = None
     """writes the opened body, which it gets too; None: the body is replaced in its place"""
 
 
@@ -226,8 +226,8 @@ class _Walk:
             sealer, name = part.sealer(*columns), part.name(*columns)
             if (body := sealer.of_before(sealed, name)) is None:
                 return
-            if part.put is not None:
-                part.put(*columns, body)
+            if part.rewrite is not None:
+                part.rewrite(*columns, body)
                 return
             key = columns[: len(part.key)]
             where = " AND ".join(f"{column}=?" for column in part.key)

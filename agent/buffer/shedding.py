@@ -100,7 +100,7 @@ class Shedding:
         # Small steps where values are lost, so that no more is given up than needed.
         most = at_once // (DEARER if tier > Tier.HOURLY else 1)
         rows = [(no, 0 if no in large else n) for no, n, *_ in candidates]
-        window = set(self._pending.alike(rows, most))
+        window = set(self._pending.joinable(rows, most))
         # At the last tier a block may be left with runs of M only: these are collected in one
         # block.
         remains = self._remains(tier) if tier is Tier.INDEXES else {}
@@ -120,7 +120,7 @@ class Shedding:
         self, owner: int, before: Sequence[int], numbers: Sequence[int], tier: Tier
     ) -> None:
         joined: Sequence[int] = [*(no for no in before if no < numbers[0]), *numbers]
-        if len(self._pending.alike([(no, 0) for no in joined], 0)) < len(joined):
+        if len(self._pending.joinable([(no, 0) for no in joined], 0)) < len(joined):
             joined = numbers
         blocks, broken = self._pending.opened(joined)
         self._write_off(broken)

@@ -448,7 +448,7 @@ class Spool:
         return self._capacity.durably(lambda: self._retract(now, trust))
 
     def _retract(self, now: float, trust: str) -> SealedBatch:
-        batch = self._retracting.tell(self._label(now, trust), self._most(now))
+        batch = self._retracting.next_batch(self._label(now, trust), self._most(now))
         batch = self._outbox.add(batch, now)
         self._meta["seq"] = batch.id.seq + 1
         return batch
@@ -612,12 +612,12 @@ class Spool:
 
     def tell_again(self) -> None:
         """Send all of the directory again; one commit."""
-        self._capacity.durably(self._announced.again)
+        self._capacity.durably(self._announced.resend_all)
 
     def _announce(
         self, directory: Mapping[str, Item], now: float, trust: str
     ) -> tuple[SealedBatch, dict[str, str]]:
-        batch, items = self._announced.tell(directory, now, trust, self._most(now))
+        batch, items = self._announced.next_batch(directory, now, trust, self._most(now))
         batch = self._outbox.add(batch, now)
         self._meta["seq"] = batch.id.seq + 1
         return batch, items
@@ -641,7 +641,7 @@ class Spool:
         cannot be packed now.
         """
         with suppress(SpoolFull):  # then the batch waits as it is
-            for other in self._outbox.otherwise():
+            for other in self._outbox.in_other_form():
                 self._capacity.durably(partial(self._resending.adapt, [other]))
         batches, broken = self._outbox.unreceipted()
         for id_ in broken:

@@ -125,9 +125,9 @@ class Upkeep:
     def _void(self, id_: BatchId, payload: bytes | None) -> None:
         rows = read(payload) if payload is not None else []
         if payload is not None:
-            self._retracting.put(read_retractions(payload))
+            self._retracting.queue(read_retractions(payload))
         if not rows:
-            self._announced.again()  # its directory items did not arrive
+            self._announced.resend_all()  # its directory items did not arrive
         reason = Void.REJECTED if payload is not None else Void.GONE
         self._outbox.void(id_, reason, counts_of(rows))
         self._voided_rows.add(id_.epoch, id_.seq, rows)

@@ -132,7 +132,7 @@ class SlotLedger:
             for key, since in wrongly.items():
                 self.marks[key] = before[key]._replace(slot=max(since, 0), told=())
             firsts = {key: wrong.since.get(key, self._began(key, wrong)) for key in wrongly}
-            of_keys = [(key, *of) for key in wrongly for of in self._of(key, wrong)]
+            of_keys = [(key, *of) for key in wrongly for of in self._places_closed(key, wrong)]
             ranges = _ranges(of_keys, firsts, wrong.until)
             self._claims = {}
             for key, since in wrongly.items():
@@ -154,7 +154,7 @@ class SlotLedger:
         """The slot after which a wrong clock closed everything of a key that had no mark."""
         return running_slot(key[1], max(0, wrong.began), self.zone) - 1
 
-    def _of(self, key: MarkKey, wrong: Wrong) -> set[tuple[str, str]]:
+    def _places_closed(self, key: MarkKey, wrong: Wrong) -> set[tuple[str, str]]:
         """The places and channels in which a wrong clock closed slots."""
         return {
             (series.place, series.channel)
@@ -230,10 +230,10 @@ class SlotLedger:
         reporting: list[Point] = []
         for sample in samples:
             answer = self.assignment.at(sample.point, serial, slot)
-            made_of = self._rows(sample, answer, closing)
-            made_of += self._withheld(sample.point, answer, closing)
-            rows += made_of
-            reporting += [sample.point] if made_of else []
+            point_rows = self._rows(sample, answer, closing)
+            point_rows += self._withheld(sample.point, answer, closing)
+            rows += point_rows
+            reporting += [sample.point] if point_rows else []
         rows, reported = news(rows, self.marks[key].told if mark else ())
         known = serial or (mark.serial if mark else None)
         self.marks[key] = SlotMark(slot, heard, known, only(reported, reporting))

@@ -110,7 +110,7 @@ def choose(
     # Devices close their slots together, so one calculation per slot and step is enough: daily
     # slots need the calendar, which is slow.
     after = {(last, step) for (_, step), last in closed.items()}
-    upcoming = {one: next_slot(*one, now, zone) for one in after}
+    upcoming = {last_and_step: next_slot(*last_and_step, now, zone) for last_and_step in after}
     slots = {key: upcoming[last, key[1]] for key, last in closed.items()}
     due = [key for key, slot in slots.items() if slot <= now]
     if not due:
