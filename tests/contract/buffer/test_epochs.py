@@ -171,7 +171,7 @@ def test_of_an_epoch_that_never_was_and_of_numbers_never_made_nothing_can_be_ask
         spool.append(poll(0) + poll(1), {})
         first, second = seal_all(spool, most_rows=10)
         spool.settle(receipt_for(first, second), DAY)
-        with pytest.raises(LookupError, match="5f1c00000000 was ever made"):
+        with pytest.raises(LookupError, match="no batch with the epoch 5f1c00000000"):
             spool.resend("5f1c00000000", 1, 9, DAY)
         with pytest.raises(LookupError, match=r"is 2$"):
             spool.resend(spool.epoch, 3, 9, DAY)

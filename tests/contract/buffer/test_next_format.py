@@ -26,7 +26,7 @@ from pathlib import Path
 from agent.buffer.batch import BatchHead
 from agent.buffer.spool import Spool
 from agent.errors import Refused
-from agent.model import Lane, Mark, Reading, Receipt, Series
+from agent.model import Lane, Reading, Receipt, Series, SlotMark
 from hil.platform.unpack import unpack
 
 folder, first, count, settle, judged = Path(sys.argv[1]), *map(int, sys.argv[2:6])
@@ -37,7 +37,7 @@ try:
     with Spool.open(folder / "spool.db", bytes(32), head, 50_000_000, judged=bool(judged)) as spool:
         for minute in range(first, first + count, 60):
             rows = [Reading(one, t, Decimal(t), "V") for t in range(minute, minute + 60)]
-            spool.append(rows, {("m1", 1): Mark(minute + 59, True)})
+            spool.append(rows, {("m1", 1): SlotMark(minute + 59, True)})
         for _ in range(settle):
             if batch := spool.seal(Lane.BACKFILL, first + count, "trusted", 2**40):
                 seen += [row.t for row in unpack(batch.payload).rows]

@@ -293,7 +293,7 @@ def test_a_file_that_is_no_spool_is_refused_and_stays(opened, tmp_path):
 
 
 def test_a_spool_has_one_owner(opened):
-    with opened(), pytest.raises(Refused, match="in use"), opened():
+    with opened(), pytest.raises(Refused, match="another process uses"), opened():
         pass
 
 
