@@ -1,4 +1,4 @@
-"""`gardien place alias`: other systems' names of places."""
+"""`gardien place alias`: the names that other systems use for places."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ from agent.cli.terminal import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-app = typer.Typer(no_args_is_help=True, help="Other systems' names of places: PRM, lot, RNB, …")
+app = typer.Typer(
+    no_args_is_help=True, help="Names that other systems use for places: PRM, lot, RNB, …"
+)
 
 Place = Annotated[str, typer.Argument(help="The place's label or id.")]
 SchemeWord = Annotated[
@@ -49,17 +51,17 @@ def _show(aliases: Sequence[dict[str, Any]]) -> None:
 def add(
     place: Place,
     scheme: SchemeWord,
-    value: Annotated[str, typer.Argument(help="The name there.")],
+    value: Annotated[str, typer.Argument(help="The name in that system.")],
     since: Since = None,
-    until: Annotated[str | None, typer.Option(help="Until when; default: open.")] = None,
+    until: Annotated[str | None, typer.Option(help="End; default: none.")] = None,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record another system's name of a place."""
-    words = {"place": place, "scheme": scheme, "value": value, "since": since, "until": until}
-    answer = ask(config, state, "alias.add", named=as_, **words)
+    """Record the name that another system uses for a place."""
+    fields = {"place": place, "scheme": scheme, "value": value, "since": since, "until": until}
+    answer = ask(config, state, "alias.add", named=as_, **fields)
     as_json(answer) if json else _show(answer["aliases"])
 
 
@@ -67,16 +69,16 @@ def add(
 def end(
     place: Place,
     scheme: SchemeWord,
-    value: Annotated[str | None, typer.Argument(help="Which, where there are several.")] = None,
+    value: Annotated[str | None, typer.Argument(help="Which name, if there are several.")] = None,
     at: At = None,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record that another system's name of a place holds no more."""
-    words = {"place": place, "scheme": scheme, "value": value, "at": at}
-    answer = ask(config, state, "alias.end", named=as_, **words)
+    """Record that another system's name for a place ends."""
+    fields = {"place": place, "scheme": scheme, "value": value, "at": at}
+    answer = ask(config, state, "alias.end", named=as_, **fields)
     as_json(answer) if json else _show(answer["aliases"])
 
 
@@ -89,9 +91,9 @@ def import_(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record the names of a spreadsheet: the whole file or nothing."""
-    words = {"text": text_of(file), "name": str(file), "preview": preview}
-    answer = ask(config, state, "alias.import", named=as_, **words)
+    """Record the names in a spreadsheet: all rows or none."""
+    fields = {"text": text_of(file), "name": str(file), "preview": preview}
+    answer = ask(config, state, "alias.import", named=as_, **fields)
     if json:
         as_json(answer)
         return
@@ -109,6 +111,6 @@ def list_(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """List other systems' names of places, those that ended too."""
+    """List the names that other systems use for places, including ended ones."""
     answer = ask(config, state, "alias.list", place=place)
     as_json(answer) if json else _show(answer["aliases"])
