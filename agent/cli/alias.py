@@ -19,23 +19,26 @@ from agent.cli.terminal import (
     as_json,
     ask,
     day,
-    not_read,
     plural,
-    stands,
+    show_ignored_columns,
     table,
     text_of,
+    unchanged,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 app = typer.Typer(
-    no_args_is_help=True, help="Names that other systems use for places: PRM, lot, RNB, …"
+    no_args_is_help=True, help="Record the names that other systems use for places: PRM, lot, …"
 )
 
 Place = Annotated[str, typer.Argument(help="The place's label or id.")]
 SchemeWord = Annotated[
-    str, typer.Argument(metavar="SCHEME", help="PRM, PCE, lot, RNB, fr.invariant, bis:desigo, …")
+    str,
+    typer.Argument(
+        metavar="SCHEME", help="The scheme: PRM, PCE, lot, RNB, fr.invariant, bis:desigo, …"
+    ),
 ]
 
 
@@ -100,13 +103,13 @@ def import_(
     if answer["aliases"]:
         _show(answer["aliases"])
     done = "would be recorded" if preview else "recorded"
-    typer.echo(f"{plural(len(answer['aliases']), 'name')} {done}{stands(answer)}")
-    not_read(answer)
+    typer.echo(f"{plural(len(answer['aliases']), 'name')} {done}{unchanged(answer)}")
+    show_ignored_columns(answer)
 
 
 @app.command("list")
 def list_(
-    place: Annotated[str, typer.Argument(help="Only of this place.", show_default=False)] = "",
+    place: Annotated[str, typer.Argument(help="Only this place.", show_default=False)] = "",
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,

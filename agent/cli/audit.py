@@ -23,7 +23,7 @@ from agent.cli.terminal import (
 from agent.i18n import N_, _
 
 app = typer.Typer(
-    no_args_is_help=True, help="The audit chain: the record of all decisions of this gateway."
+    no_args_is_help=True, help="Verify and list the audit chain, the record of all decisions."
 )
 
 NOT_YOURS = N_(

@@ -16,8 +16,8 @@ from agent.cli.terminal import (
     as_json,
     ask,
     day,
-    form_of,
     read_here,
+    suffix_of,
     table,
     wrapped,
     write_page,
@@ -41,22 +41,27 @@ Noticed = Annotated[
 ]
 Began = Annotated[str | None, typer.Option(help="When it began: 2026-11-20, or with a time.")]
 Ended = Annotated[str | None, typer.Option(help="When it ended.")]
-Kind = Annotated[list[str] | None, typer.Option(help="confidentiality, integrity or availability.")]
+Kind = Annotated[
+    list[str] | None,
+    typer.Option(help="confidentiality, integrity or availability; may be repeated."),
+]
 Store = Annotated[
     list[str] | None,
-    typer.Option(help="Which data are concerned, as in `privacy catalogue --json`; or all."),
+    typer.Option(help="Data concerned, as in `privacy catalogue --json`, or all; may be repeated."),
 ]
 Key = Annotated[
     list[str] | None,
     typer.Option(
-        help="Keys concerned: spool, signing, certificate, credentials, recovery; all: all but"
-        " recovery."
+        help="Keys concerned: spool, signing, certificate, credentials, recovery, or all (all but"
+        " recovery); may be repeated."
     ),
 ]
-Recipient = Annotated[list[str] | None, typer.Option(help="A recipient that is concerned.")]
+Recipient = Annotated[
+    list[str] | None, typer.Option(help="A recipient concerned; may be repeated.")
+]
 Dwelling = Annotated[
     list[str] | None,
-    typer.Option(help="Only this dwelling, or this occupancy (H…), is concerned; repeatable."),
+    typer.Option(help="Only this dwelling or occupancy (H…) is concerned; may be repeated."),
 ]
 Consequences = Annotated[str | None, typer.Option(help="Likely consequences for people.")]
 Measures = Annotated[str | None, typer.Option(help="What was done, or will be done.")]
@@ -131,8 +136,8 @@ def add(
 ) -> None:
     """Add facts or measures to a record; --language names the language of the texts.
 
-    A repeatable option adds an entry. Any other option replaces the value, and the old value stays
-    in the log.
+    An option that may be repeated adds an entry. Any other option replaces the value, and the old
+    value stays in the log.
     """
     facts = _facts(
         texts, what=what, noticed=noticed, began=began, ended=ended, kind=kind, store=store,
@@ -191,7 +196,7 @@ NOT_COMPARED = N_(
 def notification(
     id: Id,  # noqa: A002
     to: Annotated[Path, typer.Option("--to", metavar="FILE", help="The page to write (.html).")],
-    language_: Annotated[str, typer.Option("--language", help="fr or en.")] = "fr",
+    language_: Annotated[str, typer.Option("--language", help="Language: fr or en.")] = "fr",
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
@@ -199,7 +204,7 @@ def notification(
 ) -> None:
     """Write the notification to the supervisory authority (CNIL), with all that is known."""
     call = "privacy.breach.notification"
-    form_of(to, ".html")
+    suffix_of(to, ".html")
     answer = ask(config, state, call, id=id, language=language_, named=as_)
     write_page(to, answer["html"])
     if json:

@@ -79,6 +79,7 @@ def restore(
     elif not yes:
         typer.confirm("Is this the right backup?", abort=True)
     folder = _state(config, state, contents["files"])
+    # a running agent would go on with the registry that it has in memory
     with owned(folder, "gardien restore"):
         restored = backup.restore(contents, folder, author)
     for path in _write_configuration(config, contents["files"]):
@@ -117,6 +118,7 @@ def _state(config: Path, state: Path | None, files: dict[str, str]) -> Path:
 
     if state is not None or config.exists():
         return state_of(config, state)
+    # `state_of` reads a file
     with tempfile.TemporaryDirectory() as folder:
         before = Path(folder) / "config.yaml"
         before.write_text(files.get("config.yaml", ""), encoding="utf-8")
@@ -130,6 +132,7 @@ def _write_configuration(config: Path, files: dict[str, str]) -> list[Path]:
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
         if path.exists() and not _is_sample(path):
+            # somebody may have begun to configure this machine
             path = path.with_name(f"{path.name}.restored")
         try:
             path.parent.mkdir(exist_ok=True)

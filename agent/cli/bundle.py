@@ -63,6 +63,7 @@ def support_bundle(
     known = list(_secrets(config))
     names_of = None if with_dwellings else _pseudonyms(Pseudonyms(), config, folder)
     try:
+        # new and unreadable for others from the start: names may be in it
         handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         raise Refused(f"{out}: {error.strerror}") from error
@@ -117,10 +118,12 @@ def _pseudonyms(names_of: Pseudonyms, config: Path, state: Path) -> Pseudonyms:
             ) from error
     status = (_status(state) or {}).get("devices") or {}
     written, plant = _devices(config)
+    # common plant keeps its names: without them nobody could help with controls
     for device in {*written, *status} - plant:
         names_of.of("device", device)
     for device in status.values():
         names_of.learn({"serial": device.get("serial")})
+    # serial numbers that are configured, but not in the registry yet
     for path in config.parent.glob("*.yaml"):
         for serial in re.findall(r"\bserial[\"']?:\s*[\"']?([^\s\"',}#]+)", _read(path)):
             names_of.learn({"serial": serial})
@@ -205,6 +208,7 @@ def _status(state: Path) -> Any:
         status = ask_daemon(state, "status", {}, lambda _: None)
     except AgentError as error:
         return {"refused": str(error)}
+    # the names of the values stay: they show which points are read
     for device in (status or {}).get("devices", {}).values():
         device["latest"] = sorted(device.get("latest") or ())
     for control in (status or {}).get("controls", {}).values():

@@ -23,12 +23,12 @@ from agent.cli.terminal import (
     confirmed,
     day,
     free_names,
-    not_occupied,
-    not_read,
     plural,
-    stands,
+    show_ignored_columns,
+    show_not_occupied,
     table,
     text_of,
+    unchanged,
     write_page,
 )
 from agent.i18n import _
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="What the occupants of a dwelling allow which recipient to receive.",
+    help="Record what the occupants of a dwelling allow a recipient to receive.",
 )
 
 
@@ -71,19 +71,19 @@ def _until(consent: dict[str, Any]) -> str:
     return day(consent["until"])[:10]
 
 
-def _shown(answer: dict[str, Any], json: bool, done: str) -> None:
+def _show_result(answer: dict[str, Any], json: bool, done: str) -> None:
     if json:
         as_json(answer)
         return
     if answer["consents"]:
         _show(answer["consents"])
     if done:
-        typer.echo(f"{plural(len(answer['consents']), 'consent')} {done}{stands(answer)}")
+        typer.echo(f"{plural(len(answer['consents']), 'consent')} {done}{unchanged(answer)}")
     for reason in answer.get("without_effect", ()):
         typer.echo(_("no effect: {words}", words=reason))
     for name in answer.get("without_uplink", ()):
         typer.echo(f"{name} has no uplink: nothing is sent to it until you configure one")
-    not_read(answer)
+    show_ignored_columns(answer)
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -159,7 +159,7 @@ def give(
     step: Annotated[
         str | None,
         typer.Option(
-            help="The finest step of a load curve; default: 30min, least: 10min.",
+            help="The finest step of a load curve, at least 10min; default: 30min.",
             show_default=False,
         ),
     ] = None,
@@ -204,6 +204,7 @@ def give(
 
     If they withdrew a consent before, the command shows it and asks whether they agree again.
     """
+    # only options are checked here: rows of a file name their marks in a column
     if places and not after and not lease:
         answer = ask(config, state, "consent.marks", places=places, recipient=recipient)
         after = _confirmed_marks(answer["marks"])
@@ -213,14 +214,14 @@ def give(
         scope=scope, step=step, text=text_of(file) if file else None, name=str(file or ""),
         since=since, until=until, given=given, lease=lease, replace=replace, after=after or [],
     )  # fmt: skip
-    _shown(answer, json, "recorded")
+    _show_result(answer, json, "recorded")
 
 
 @app.command()
 def forms(
     places: Annotated[
         list[str] | None,
-        typer.Argument(help="Only of these dwellings, by label or id.", show_default=False),
+        typer.Argument(help="Only these dwellings, by label or id.", show_default=False),
     ] = None,
     again: Annotated[
         bool, typer.Option("--again", help="Print again the forms without an answer.")
@@ -340,7 +341,7 @@ def import_(
             "scans": hashes(scans) if scans else {},
         }  # fmt: skip
         answer = ask(config, state, "consent.answers", named=as_, **fields)
-        _shown(answer, json, "")
+        _show_result(answer, json, "")
         if not json:
             typer.echo(
                 _(
@@ -357,7 +358,7 @@ def import_(
         return
     fields = {"text": text, "name": str(file), "replace": replace, "preview": preview}
     answer = ask(config, state, "consent.give", named=as_, **fields)
-    _shown(answer, json, "would be recorded" if preview else "recorded")
+    _show_result(answer, json, "would be recorded" if preview else "recorded")
 
 
 @app.command()
@@ -397,7 +398,7 @@ def withdraw(
     if not answer["consents"] and not json:
         typer.echo(_("no consent was in force; it is recorded that they want nothing to be sent"))
         return
-    _shown(answer, json, "withdrawn; recipients are asked to erase what they received")
+    _show_result(answer, json, "withdrawn; recipients are asked to erase what they received")
 
 
 @app.command()
@@ -422,12 +423,12 @@ def marks(
     else:
         typer.echo(_("the occupants have withdrawn or refused nothing"))
     if not json:
-        not_occupied(answer["not_occupied"])
+        show_not_occupied(answer["not_occupied"])
 
 
 @app.command("list")
 def list_(
-    place: Annotated[str, typer.Argument(help="Only of this dwelling.", show_default=False)] = "",
+    place: Annotated[str, typer.Argument(help="Only this dwelling.", show_default=False)] = "",
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,

@@ -207,17 +207,20 @@ def given_back(folder: Path, *, limits: bool) -> list[Given]:
     boot = boot_id()
 
     def now() -> Moment:
+        # without the agent nobody has checked the clock
         return Moment(seconds(), monotonic(), boot, trusted=False)
 
     hint = "while it runs, release one control: gardien control release NAME"
     try:
         with owned_unwritten(folder, "gardien control release --all", 2.0):
             copy = JournalCopy(volatile(folder))
-            with suppress(OSError):  # without a folder in /run there is no copy to lock
+            # without a folder in /run there is no copy to lock
+            with suppress(OSError):
                 if not copy.lock():
                     raise Refused(f"{folder} is in use by another process")
             try:
                 journal, readable = known_rows(folder / FILE, copy, now, READ_WITHIN)
+                # nothing may be held without a journal: on a failing disk no limit stays in force
                 limits = limits or not readable or is_read_only(folder)
                 doing = release_all(journal, copy, now, WITHIN - READ_WITHIN, limits=limits)
                 released = asyncio.run(doing)
@@ -225,6 +228,7 @@ def given_back(folder: Path, *, limits: bool) -> list[Given]:
                 copy.close()
     except Refused as error:
         raise Refused(f"{error}; {hint}") from error
+    # the copy in /run may lack holds that only the journal has: exit status 1, not success
     if not readable:
         released.append(Given("the journal", done=False, words=UNREADABLE))
     return released

@@ -25,6 +25,7 @@ def doctor(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = Fa
 
     Each problem is shown with what to do. Nothing is changed. Exit status 1 if there is a problem.
     """
+    # printed one by one: the checks of the network take seconds each
     done = []
     for finding in findings(config, state_of(config, state)):
         done.append(finding)
@@ -68,13 +69,14 @@ def findings(config: Path, state: Path) -> Iterator[Finding]:
     if loaded is not None:
         yield from examine.passwords(loaded, config.parent / "credentials")
         yield from examine.ports(loaded)
+        # lines that the agent has open are not contacted
         held = {name for name, one in (status or {}).get("links", {}).items() if one["open"]}
         yield from reach.lines(loaded, held)
         yield from reach.uplinks(loaded, state)
 
 
 def _configuration(files: Files) -> tuple[Loaded | None, Finding]:
-    from agent.cli.examine import Finding, closed
+    from agent.cli.examine import Finding, no_access
     from agent.config.load import checked
     from agent.errors import ConfigError
 
@@ -84,7 +86,7 @@ def _configuration(files: Files) -> tuple[Loaded | None, Finding]:
         checked(files, strict=True)
     except ConfigError as error:
         if isinstance(error.__cause__, PermissionError):
-            return loaded, closed("configuration", files.path)
+            return loaded, no_access("configuration", files.path)
         first, *more = str(error).splitlines()
         rest = f" (and {len(more)} more: gardien check)" if more else ""
         return loaded, Finding("configuration", False, first + rest)

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Duties: what the building manager may receive without consent. These are the indexes at "
-    "each month's end, and at 00:00 of a change of occupants or a billing date.",
+    help="Record what the building manager may receive without consent: the indexes at each "
+    "month's end, and at 00:00 of a change of occupants or a billing date.",
 )
 
 
@@ -42,7 +42,9 @@ def _show(duties: Sequence[dict[str, Any]]) -> None:
 
 @app.command()
 def add(
-    reference: Annotated[str, typer.Argument(help='Such as "décret 2020-886".')],
+    reference: Annotated[
+        str, typer.Argument(help='The law or contract, such as "décret 2020-886".')
+    ],
     recipient: Annotated[str, typer.Option(help="The building manager, by DNS name.")],
     channel: Annotated[list[str], typer.Option(help="A counted quantity; may be repeated.")],
     billing: Annotated[

@@ -71,7 +71,7 @@ class Finding:
         return {"what": self.what, "fine": self.fine, "said": self.text}
 
 
-def closed(what: str, path: Path) -> Finding:
+def no_access(what: str, path: Path) -> Finding:
     """Return the finding for a file that this account may not read: its state is unknown."""
     text = _("this account may not read {path}: sudo gardien doctor", path=path)
     return Finding(what, None, text)
@@ -99,12 +99,12 @@ def _version(name: str) -> str | None:
 def keys(state: Path) -> Iterator[Finding]:
     """Check that the gateway has its identity; show where its keys are."""
     if not os.access(state, os.R_OK | os.X_OK):
-        yield closed("keys", state)
+        yield no_access("keys", state)
         return
     try:
         who = identity.load(state)
     except NotForYou:
-        yield closed("keys", state / identity.KEYS)
+        yield no_access("keys", state / identity.KEYS)
         return
     except AgentError as error:
         yield Finding("keys", False, str(error))
@@ -146,7 +146,7 @@ def secrets(config: Path) -> Iterator[Finding]:
     if not os.access(folder, os.F_OK):
         return
     if not os.access(folder, os.R_OK | os.X_OK):
-        yield closed("secrets", folder)
+        yield no_access("secrets", folder)
         return
     held = [path for path in sorted(folder.iterdir()) if path.is_file()]
     wide = [str(path) for path in held if path.stat().st_mode & FOR_OTHERS]
@@ -178,7 +178,7 @@ def _secret(what: str, secret: Secret, folder: Path) -> Iterator[Finding]:
     try:
         empty = not path.read_bytes().strip()
     except PermissionError:
-        yield closed(what, path)
+        yield no_access(what, path)
         return
     except OSError as error:
         yield Finding(what, False, f"{secret}: {path}: {error.strerror}. Write the secret there")
@@ -250,7 +250,7 @@ def certificate(state: Path) -> Iterator[Finding]:
     try:
         own, gateway = credential.load(state), identity.load(state)
     except NotForYou:
-        yield closed("certificate", file)
+        yield no_access("certificate", file)
         return
     except AgentError as error:
         fine = None if not file.exists() else False

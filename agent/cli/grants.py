@@ -42,7 +42,7 @@ def _lines(grant_: dict[str, Any]) -> Iterator[str]:
         yield "    its key is no longer in the trust list; the grant is valid until it is revoked"
 
 
-def say_left_out(keys: list[dict[str, Any]]) -> None:
+def show_left_out(keys: list[dict[str, Any]]) -> None:
     """Print the keys that a trust list no longer has, and how many of their grants stay valid."""
     for key in keys:
         count = key["grants"]

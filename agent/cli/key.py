@@ -12,7 +12,9 @@ import typer
 from agent.cli.terminal import DEFAULT_CONFIG, As, Config, Json, State, as_json, ask, state_of, when
 from agent.i18n import N_, _
 
-app = typer.Typer(no_args_is_help=True, help="The gateway's id, keys and certificate.")
+app = typer.Typer(
+    no_args_is_help=True, help="Make and show the gateway's id, keys and certificate."
+)
 
 WAIT = typer.Option("--wait/--no-wait", help="Wait while the request needs approval.")
 APPROVAL_TIMEOUT = 7 * 86_400
@@ -55,9 +57,10 @@ def csr(
     config: Config = DEFAULT_CONFIG,
     state: State = None,
 ) -> None:
-    """Print a certificate request (CSR) for a CA: key P-256, common name the gateway's id.
+    """Print a certificate request (CSR) for a CA. The common name is the gateway's id.
 
-    The private key stays here, and is the same until its certificate is installed.
+    The key is on the curve P-256. The private key stays here, and is the same until its certificate
+    is installed.
     """
     from agent.errors import Refused
 
@@ -238,6 +241,7 @@ def _until_issued(
     config: Path, state: Path | None, call: str, wait: bool, json: bool, **args: Any
 ) -> None:
     began = time.monotonic()
+    # the same call again continues the same request: its key is kept
     while "wait" in (answer := ask(config, state, call, **args)):
         seconds = answer["wait"]
         if not wait or time.monotonic() - began > APPROVAL_TIMEOUT:

@@ -19,11 +19,11 @@ from agent.cli.terminal import (
     as_json,
     ask,
     day,
-    not_read,
     plural,
-    stands,
+    show_ignored_columns,
     table,
     text_of,
+    unchanged,
 )
 from agent.i18n import _
 
@@ -37,9 +37,22 @@ Index = Annotated[
     list[str] | None,
     typer.Option(help="The index: 8412,5 or heat=8412.5; may be repeated.", show_default=False),
 ]
+Closing = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="The old meter's last index: 8412,5 or heat=8412.5; may be repeated.",
+        show_default=False,
+    ),
+]
+Opening = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="The new meter's first index: 0 or heat=0.5; may be repeated.", show_default=False
+    ),
+]
 OldMeter = Annotated[
     str | None,
-    typer.Option(help="The old meter, by serial number or device.", show_default=False),
+    typer.Option(help="Which meter there, by serial number or device.", show_default=False),
 ]
 Channel = Annotated[str | None, typer.Option(help="Only this quantity.", show_default=False)]
 Offset = Annotated[str | None, typer.Option(help="Added to the index.", show_default=False)]
@@ -93,8 +106,8 @@ def import_(
     if answer["meters"]:
         _show(answer["meters"])
     done = "would be recorded" if preview else "recorded"
-    typer.echo(f"{plural(len(answer['meters']), 'meter')} {done}{stands(answer)}")
-    not_read(answer)
+    typer.echo(f"{plural(len(answer['meters']), 'meter')} {done}{unchanged(answer)}")
+    show_ignored_columns(answer)
     if not offline:
         _show_matching(answer["joined"])
 
@@ -244,8 +257,8 @@ def exchange(
         str | None, typer.Option(help="The new meter's device; default: the old meter's.")
     ] = None,
     at: At = None,
-    closing: Index = None,
-    opening: Index = None,
+    closing: Closing = None,
+    opening: Opening = None,
     multiplier: Multiplier = None,
     offset: Offset = None,
     as_: As = None,
@@ -279,7 +292,7 @@ def remove(
             "--never", help="The meter never measured the place: retract all its readings."
         ),
     ] = False,
-    closing: Index = None,
+    closing: Closing = None,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,

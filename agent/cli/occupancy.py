@@ -19,9 +19,9 @@ from agent.cli.terminal import (
     as_json,
     ask,
     day,
-    not_occupied,
-    not_read,
     plural,
+    show_ignored_columns,
+    show_not_occupied,
     table,
     text_of,
     when,
@@ -147,7 +147,7 @@ def import_(
         _show(answer["occupancies"])
     done = "would be recorded" if preview else "recorded; all others are unchanged"
     typer.echo(f"{plural(len(answer['occupancies']), 'change')} {done}")
-    not_read(answer)
+    show_ignored_columns(answer)
 
 
 @app.command("list")
@@ -163,7 +163,7 @@ def list_(
         as_json(answer)
         return
     _show(answer["occupancies"])
-    not_occupied(answer["not_occupied"])
+    show_not_occupied(answer["not_occupied"])
 
 
 @app.command()
@@ -194,7 +194,7 @@ def proposed(
 
 @app.command()
 def accept(
-    id: Annotated[str, typer.Argument(help="As gardien occupancy proposed shows it.")],  # noqa: A002
+    id: Annotated[str, typer.Argument(help="The row's id, from: gardien occupancy proposed.")],  # noqa: A002
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
@@ -226,7 +226,7 @@ def accept(
 
 @app.command()
 def dismiss(
-    id: Annotated[str, typer.Argument(help="As gardien occupancy proposed shows it.")],  # noqa: A002
+    id: Annotated[str, typer.Argument(help="The row's id, from: gardien occupancy proposed.")],  # noqa: A002
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,

@@ -20,11 +20,11 @@ from agent.cli.terminal import (
     as_json,
     ask,
     day,
-    not_read,
     plural,
-    stands,
+    show_ignored_columns,
     table,
     text_of,
+    unchanged,
 )
 from agent.errors import AgentError, Refused
 from agent.i18n import _
@@ -166,10 +166,10 @@ def import_(
             _show(answer["places"])
         done = "would be recorded; the import creates their ids" if preview else "recorded"
         lots = f" and {plural(answer['lots'], 'lot')}" if answer["lots"] else ""
-        typer.echo(f"{plural(len(answer['places']), 'place')}{lots} {done}{stands(answer)}")
+        typer.echo(f"{plural(len(answer['places']), 'place')}{lots} {done}{unchanged(answer)}")
         for type_, many in answer["not_taken"].items():
             typer.echo(f"not imported: {many} of type {type_ or '(empty)'}")
-        not_read(answer)
+        show_ignored_columns(answer)
 
 
 @app.command("list")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    no_args_is_help=True, help="How missing, late and implausible values are treated."
+    no_args_is_help=True, help="Show how missing, late and implausible values are treated."
 )
 
 

@@ -18,9 +18,9 @@ from agent.cli.terminal import (
     as_json,
     ask,
     day,
-    form_of,
-    not_occupied,
     plural,
+    show_not_occupied,
+    suffix_of,
     table,
     wrapped,
     write_page,
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 app = typer.Typer(
-    no_args_is_help=True, help="Show which data of whom is sent to whom and why; letters and pages."
+    no_args_is_help=True,
+    help="Show which personal data is sent to whom and why; write letters and pages.",
 )
 app.add_typer(breach.app, name="breach")
 
@@ -160,7 +161,7 @@ def _withheld(notices: Sequence[dict[str, Any]]) -> Iterable[str]:
         )
 
 
-def _unknown(gaps: Sequence[dict[str, str]]) -> None:
+def _exit_on_gaps(gaps: Sequence[dict[str, str]]) -> None:
     """Print what the gateway cannot know; exit with status 1 if there is any such gap."""
     for gap in gaps:
         typer.echo(wrapped("! " + _(GAPS[gap["kind"]], **gap)), err=True)
@@ -180,7 +181,7 @@ def explain(
     answer = ask(config, state, "privacy.explain", place=place, at=at)
     if json:
         as_json(answer)
-        _unknown(answer["unknown"])
+        _exit_on_gaps(answer["unknown"])
         return
     typer.echo(f"at {day(answer['at'])}, policy {answer['policy']}")
     if not answer["recipients"]:
@@ -194,13 +195,13 @@ def explain(
                 place=place or _("any place"),
             )
         )
-    not_occupied(answer["not_occupied"])
+    show_not_occupied(answer["not_occupied"])
     notices = _withheld(answer["notices"])
     for line in (*_unassigned(answer["rows"]), *notices, *_sums(answer["sums"])):
         typer.echo(wrapped(line))
     for duty in answer["duties"]:
         typer.echo(wrapped(_continuing_duty(duty | {"uplink": False})))
-    _unknown(answer["unknown"])
+    _exit_on_gaps(answer["unknown"])
 
 
 @app.command()
@@ -236,7 +237,7 @@ def person(
         write_page(to / file, text)
     if json:
         as_json(answer)
-        _unknown(answer["unknown"])
+        _exit_on_gaps(answer["unknown"])  # ends the command: the letter must be written before
         return
     for file in files:
         typer.echo(f"written: {to / file}")
@@ -246,7 +247,7 @@ def person(
         typer.echo(wrapped(_(UNCONFIRMED, recipient=recipient)))
     for recipient in answer["unasked"]:
         typer.echo(wrapped(_(UNASKED, recipient=recipient)))
-    _unknown(answer["unknown"])
+    _exit_on_gaps(answer["unknown"])
 
 
 def _stopped(answer: dict[str, Any]) -> None:
@@ -283,7 +284,7 @@ def disclosures(
     answer = ask(config, state, "privacy.disclosures", place=dwelling)
     if json:
         as_json(answer)
-        _unknown(answer["unknown"])
+        _exit_on_gaps(answer["unknown"])
         return
     rows = [
         (
@@ -293,7 +294,7 @@ def disclosures(
         for one in answer["disclosures"]
     ]
     table((_("day"), _("recipient"), _("dwelling"), _("quantity"), _("values"), _("since")), rows)
-    _unknown(answer["unknown"])
+    _exit_on_gaps(answer["unknown"])
 
 
 @app.command()
@@ -377,7 +378,7 @@ def _published(
 ) -> None:
     """Print an answer as text or JSON, or write it to a file in the format of its suffix."""
     if to is not None:
-        write_page(to, forms[form_of(to, *forms)])
+        write_page(to, forms[suffix_of(to, *forms)])
     if json:
         as_json({name: one for name, one in answer.items() if name not in {"html", "text", "csv"}})
     elif to is None:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Device profiles: gardien's, and your own in `profiles/` beside the configuration.",
+    help="Show and check device profiles: gardien's, and your own in `profiles/` beside the "
+    "configuration.",
 )
 
 

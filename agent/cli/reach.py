@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from agent.cli.examine import Finding, closed
+from agent.cli.examine import Finding, no_access
 from agent.clock import seconds
 from agent.enrolment import credential, tls
 from agent.errors import LinkLost, UplinkLost
@@ -108,12 +108,12 @@ def _tls_identity(
             _await_alert(secure)
     except UplinkLost as error:
         if ca is not None and isinstance(error.__cause__, PermissionError):
-            return closed(what, ca)
+            return no_access(what, ca)
         return Finding(what, False, str(error))
     except (OSError, ValueError) as error:
         if own_certificate.exists() and not os.access(own_certificate, os.R_OK):
             # the error may be due to the certificate that this account could not present
-            return closed(what, own_certificate)
+            return no_access(what, own_certificate)
         return Finding(what, False, tls.explain(error, f"{host}:{port}", seconds()))
     ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(peer["notAfter"])), UTC)
     left = (ends - datetime.now(UTC)).days

@@ -46,6 +46,7 @@ def redact(text: str, known: Iterable[str] = ()) -> str:
     """Remove the known secrets, values after a word like `password`, users and passwords in URLs,
     PEM blocks, and long random words.
     """
+    # from whole blocks to single words: a smaller match would break up a larger one
     text = PEM.sub(GONE, take_out(text, known))
     text = BLOCK.sub(rf"\1{GONE}\n", text)
     text = IN_URL.sub(rf"\1{GONE}@", text)
@@ -128,6 +129,7 @@ class Pseudonyms:
 
         `numbers`: also replace every number that may be the serial number of an unrecorded meter.
         """
+        # ids first, in any spelling: a name inside an id would hide it
         text = ID.sub(self._id, text)
         if self._forms is None:
             self._forms = {
@@ -165,6 +167,7 @@ class Pseudonyms:
         return is_common(place) or _folded(place) in self._common
 
     def _id(self, match: re.Match[str]) -> str:
+        # other words have the form of an id, too; only ids have the check characters
         squeezed = squeeze(match[0])
         if not agrees(squeezed):
             return match[0]

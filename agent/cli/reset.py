@@ -39,6 +39,7 @@ def factory_reset(
         waits = _waits(folder)
         lost = f"; {plural(waits, 'value')} not yet received will be lost" if waits else ""
         typer.confirm(f"Destroy everything in {folder}{lost}?", abort=True)
+    # the agent must not run: it would own the journal, and write to devices again
     if config == DEFAULT_CONFIG:
         _stop()
     _release_all(folder)
@@ -58,7 +59,7 @@ def _waits(state: Path) -> int:
     try:
         status = ask_daemon(state, "status", {}, lambda _: None) or {}
     except AgentError:
-        return 0
+        return 0  # the question is asked without the number
     backlogs = [uplink["backlog"] for uplink in status.get("uplinks", {}).values()]
     return sum(int(one["slots"]) + int(one["batch_rows"]) for one in backlogs)
 
@@ -96,11 +97,12 @@ def _wipe(state: Path) -> str:
     from agent.state import owned
 
     with owned(state, "gardien factory-reset"):
+        # without its keys, a state that is erased only in part cannot be read
         shutil.rmtree(state / identity.KEYS, ignore_errors=True)
         for path in state.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            elif path.name != "lock":
+            elif path.name != "lock":  # held by `owned`
                 path.unlink()
         return shown(identity.mint(state).gateway)
 

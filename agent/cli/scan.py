@@ -61,7 +61,7 @@ def scan(
     args = {"link": link, "first": first, "last": last, "expected": expected}
     try:
         answer = ask(config, state_of(config, state), "scan", args, on_progress)
-    except (KeyboardInterrupt, Refused):
+    except (KeyboardInterrupt, Refused):  # a slow line takes hours: show what was found so far
         ticker.end()
         if devices_so_far and not json:
             _show(devices_so_far, ["the search was interrupted; these devices were found so far"])

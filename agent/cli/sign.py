@@ -56,8 +56,8 @@ def trust_list(
         list[str] | None,
         typer.Option(
             help="ROLE=FILE.pub, such as grid_operator=operator.pub; may be repeated. Restrictions"
-            ' may follow: "grid_operator=operator.pub;assets=kind:heating,wallbox-limit",'
-            " buildings=B…,G… or kinds=dr-command+jwt."
+            ' may follow: ";assets=kind:heating,wallbox", ";buildings=B…,G…" or'
+            ' ";kinds=dr-command+jwt".'
         ),
     ] = None,
     other_root: Annotated[
@@ -109,7 +109,7 @@ def trust_list(
     }
     raw = sign.trust_list(json.dumps(payload, ensure_ascii=False), signers)
     _checked_list(raw)
-    signing.give(raw, out)
+    signing.write_object(raw, out)
 
 
 @app.command("co-sign")
@@ -126,7 +126,7 @@ def co_sign(
     signers: list[Signer] = [signing.signer(path) for path in root]
     raw = sign.cosigned(signing.bytes_of(file), signers)
     _checked_list(raw)
-    signing.give(raw, out)
+    signing.write_object(raw, out)
 
 
 @app.command()

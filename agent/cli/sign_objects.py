@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli.signing import DAY, Out, bytes_of, given, in_words, moment, now, number, sign
+from agent.cli.signing import DAY, Out, bytes_of, moment, now, number, parsed, present, sign
 from agent.errors import Refused
 from agent.trust.object_id import number_of
 
@@ -88,7 +88,7 @@ def grant(
     }  # fmt: skip
     claims = {
         "sub": to, "aud": aud, "nbf": nbf, "exp": nbf + days * DAY, "role": role, "occ": occ,
-        "scope": {"assets": asset, "acts": act}, "lim": given(lim), "evid": evid,
+        "scope": {"assets": asset, "acts": act}, "lim": present(lim), "evid": evid,
     }  # fmt: skip
     sign("dr-grant+jwt", key, claims, out)
 
@@ -127,19 +127,20 @@ def command(
     ] = "PT1H",
     out: Out = None,
 ) -> None:
-    """Make an order. The gateway checks it against its grants, and releases it at its end."""
+    """Make an order. The gateway checks it against its grants, and releases the control later."""
     from agent.clock import stamp
-    from agent.trust.claim_types import seconds as long
+    from agent.trust.claim_types import seconds as duration_s
 
     at = now()
+    # a release or a cancellation has no start: it counts as soon as it arrives
     begins = start or (None if act in {"release", "cancel"} else stamp(at))
     cmd = {
         "act": act, "tgt": target, "val": _value(value), "unit": unit,
         "start": begins, "dur": dur, "rand": rand, "ref": ref,
     }  # fmt: skip
     claims = {
-        "aud": aud, "exp": at + in_words("--valid", long, valid),
-        "seq": at if seq is None else seq, "cmd": given(cmd), "auth": auth or None,
+        "aud": aud, "exp": at + parsed("--valid", duration_s, valid),
+        "seq": at if seq is None else seq, "cmd": present(cmd), "auth": auth or None,
         "prio": prio, "emerg": emergency or None, "why": why,
     }  # fmt: skip
     sign("dr-command+jwt", key, claims, out)
@@ -159,8 +160,8 @@ def revoke(
     out: Out = None,
 ) -> None:
     """Revoke grants or keys, at once and for ever. Orders in force are released."""
-    rev = [given({"jti": number_of(one), "reason": reason}) for one in grant_ or ()]
-    rev += [given({"kid": one, "reason": reason}) for one in kid or ()]
+    rev = [present({"jti": number_of(one), "reason": reason}) for one in grant_ or ()]
+    rev += [present({"kid": one, "reason": reason}) for one in kid or ()]
     sign("dr-revoke+jwt", key, {"ver": ver, "rev": rev}, out)
 
 
@@ -245,6 +246,7 @@ def occupancy(
         "place": _id(place, "D"), "occ": _id(occ, "H") if occ else mint(OCCUPANCY),
         "event": event, "from": begins, "to": ends, "ref": ref,
     }  # fmt: skip
+    # whoever records the move needs the new id for the consents that follow
     if occ is None:
         typer.echo(f"occupancy {claims['occ']}", err=True)
     sign("occupancy+jwt", key, claims, out, ("to",) if stays else ())
@@ -321,9 +323,9 @@ def uplink_move(
     out: Out = None,
 ) -> None:
     """State that a recipient has a new address. It is used once it has delivered a receipt."""
-    from agent.trust.claim_types import seconds as long
+    from agent.trust.claim_types import seconds as duration_s
 
-    exp = now() + in_words("--valid", long, valid)
+    exp = now() + parsed("--valid", duration_s, valid)
     claims = {"aud": aud, "exp": exp, "recipient": recipient, "url": url}
     sign("uplink-move+jws", key, claims, out)
 

@@ -16,8 +16,8 @@ from agent.cli.terminal import (
     as_json,
     ask,
     plural,
-    stands,
     table,
+    unchanged,
     when,
 )
 from agent.cli.trust import signed_text
@@ -48,6 +48,7 @@ def accept(
     call, more = ("object.preview", {}) if preview else ("object.accept", {"named": named})
     answers: list[dict[str, Any]] = []
     for file in files:
+        # one refused object must not keep back the others
         try:
             answer = ask(config, state, call, text=signed_text(file), **more)
         except Refused as error:
@@ -81,7 +82,7 @@ def _changes(answer: dict[str, Any]) -> str:
     if answer.get("again"):
         return "accepted before: nothing would change"
     places, names = plural(len(answer["places"]), "place"), plural(len(answer["names"]), "name")
-    return f"{places} and {names} would be recorded{stands(answer)}; nothing was changed"
+    return f"{places} and {names} would be recorded{unchanged(answer)}; nothing was changed"
 
 
 def _show_matching(report: dict[str, Any] | None) -> None:

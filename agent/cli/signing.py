@@ -35,8 +35,9 @@ def sign(
     from agent.trust.object_types import KINDS
     from agent.trust.sign import new_jti
 
+    # checked as a gateway checks it, so that a mistake shows before the object is sent
     by = signer(key)
-    claims = {"iss": by.name, "jti": new_jti(), "iat": now(), **given(stated)}
+    claims = {"iss": by.name, "jti": new_jti(), "iat": now(), **present(stated)}
     claims |= dict.fromkeys(nulls)
     try:
         KINDS[typ].says.model_validate(claims)
@@ -50,7 +51,7 @@ def sign(
     if len(raw) > LARGEST and typ != MAP:
         raise Refused(f"{len(raw)} bytes: a signed object has {LARGEST} at most")
     typer.echo(f"{typ} number {claims['jti']}", err=True)
-    give(raw, out)
+    write_object(raw, out)
 
 
 def signer(path: Path) -> Signer:
@@ -103,7 +104,7 @@ def write_new(path: Path, text: str, mode: int) -> None:
         file.write(text + "\n")
 
 
-def give(raw: bytes, out: Path | None) -> None:
+def write_object(raw: bytes, out: Path | None) -> None:
     """Write a signed object to a file or to standard output."""
     if out is None:
         typer.echo(raw.decode("ascii"))
@@ -111,7 +112,7 @@ def give(raw: bytes, out: Path | None) -> None:
         out.write_bytes(raw + b"\n")
 
 
-def given(members: dict[str, Any]) -> dict[str, Any]:
+def present(members: dict[str, Any]) -> dict[str, Any]:
     """Return the members that are not None."""
     return {name: value for name, value in members.items() if value is not None}
 
@@ -127,10 +128,10 @@ def moment(text: str | None) -> int:
     """Return a time in seconds since 1970; None: now. Raises Refused."""
     from agent.trust import claim_types
 
-    return now() if text is None else in_words("the time", claim_types.moment, text)
+    return now() if text is None else parsed("the time", claim_types.moment, text)
 
 
-def in_words(option: str, read: Callable[[str], float], text: str) -> int:
+def parsed(option: str, read: Callable[[str], float], text: str) -> int:
     """Return the value of an option, parsed by `read`, in seconds. Raises Refused."""
     try:
         return int(read(text))

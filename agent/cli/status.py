@@ -64,7 +64,7 @@ def _show_gateway(answer: dict[str, Any]) -> None:
         f"{_dwellings(answer.get('dwellings') or {})}"
     )
     # a daemon of an earlier version does not send this member
-    if roles := in_words(answer.get("roles", {})):
+    if roles := roles_line(answer.get("roles", {})):
         typer.echo(wrapped(_("roles: {roles}", roles=roles)))
 
 
@@ -106,7 +106,7 @@ def _show(answer: dict[str, Any]) -> None:
     _show_faults(answer.get("faults", ()))
 
 
-def in_words(roles: dict[str, list[str]]) -> str:
+def roles_line(roles: dict[str, list[str]]) -> str:
     """Return who has which role, in one line; empty if only root has one."""
     return "; ".join(f"{role}: {', '.join(who)}" for role, who in roles.items() if who)
 
@@ -224,6 +224,7 @@ def _device_row(name: str, device: dict[str, Any], uplinks: Collection[str]) -> 
     if device["failures"]:
         times = "once" if device["failures"] == 1 else f"{device['failures']} times"
         state = f"no answer {times}, next try in {device['rests_s']} s"
+    # no recipient gets it: the reason is all that matters
     elif device["held"] and set(uplinks) <= device["held"].keys():
         state = "; ".join(sorted(set(device["held"].values())))
     else:

@@ -74,6 +74,7 @@ def state_of(config: Path, state: Path | None) -> Path:
             return DEFAULT_STATE
         # with the default state, the command would act on another gateway than the one named
         raise Refused(f"{config}: cannot be read: {error.strerror}") from error
+    # the loader would refuse a file with mistakes, and then no command could reach the agent
     named = re.search(r"^state:[ \t]*[\"']?([^\"'#\n]+?)[\"']?[ \t]*(?:#.*)?$", text, re.MULTILINE)
     return (config.parent / named[1]).resolve() if named else DEFAULT_STATE
 
@@ -228,7 +229,7 @@ def write_page(path: Path, text: str) -> None:
         raise Refused(f"{path}: {error.strerror}") from error
 
 
-def form_of(to: Path, *forms: str) -> str:
+def suffix_of(to: Path, *forms: str) -> str:
     """Return the suffix of a file name. Raises Refused if it is not one of `forms`."""
     if to.suffix.lower() not in forms:
         names = ", ".join(forms)
@@ -241,13 +242,13 @@ Preview = Annotated[
 ]
 
 
-def stands(answer: dict[str, Any]) -> str:
+def unchanged(answer: dict[str, Any]) -> str:
     """Return `; 3 unchanged` for entries that were recorded before, or an empty text."""
     many = answer.get("unchanged", 0)
     return f"; {many} unchanged" if many else ""
 
 
-def not_occupied(dwellings: Iterable[dict[str, Any]]) -> None:
+def show_not_occupied(dwellings: Iterable[dict[str, Any]]) -> None:
     """Print which dwellings are vacant, and which have an unknown occupancy."""
     dated = [dwelling for dwelling in dwellings if dwelling["lived_in_from"] is not None]
     unknown = [
@@ -280,7 +281,7 @@ def not_occupied(dwellings: Iterable[dict[str, Any]]) -> None:
         )
 
 
-def not_read(answer: dict[str, Any]) -> None:
+def show_ignored_columns(answer: dict[str, Any]) -> None:
     """Print the columns that were ignored."""
     if names := answer.get("not_read"):
         typer.echo("columns ignored: " + ", ".join(names))

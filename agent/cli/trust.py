@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli.grants import say_left_out
+from agent.cli.grants import show_left_out
 from agent.cli.terminal import (
     DEFAULT_CONFIG,
     As,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 app = typer.Typer(
-    no_args_is_help=True, help="The trust list: whose signatures count here, and in which role."
+    no_args_is_help=True, help="Show and accept the trust list: whose signatures count here."
 )
 
 
@@ -92,6 +92,7 @@ def _accepted(
         raise Refused(
             f"the file is not the list that was compared; its SHA-256: {preview['sha256']}"
         )
+    # a later list is signed by roots that are trusted already
     if preview["first"] and sha256 is None:
         sha256 = _confirmed_roots(preview, may_ask=not json and sys.stdin.isatty())
     return ask(*at, "trust.accept", text=text, sha256=sha256, named=named)
@@ -126,7 +127,7 @@ def _show_list(trust_list: dict[str, Any]) -> None:
         mark = "" if signed is None else "  signed" if root["kid"] in signed else "  not signed"
         typer.echo(f"  root {root['name']}: {root['kid']}{mark}")
     table(("name", "role", "valid until", "only for"), _rows(trust_list["members"]))
-    say_left_out(trust_list["left_out"])
+    show_left_out(trust_list["left_out"])
 
 
 def _rows(members: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:

@@ -37,6 +37,7 @@ def updates(
     except AgentError as error:
         # a person must be able to upgrade a gateway that does not answer
         why = "" if by_hand else f"it is unknown which orders are in force: {error}"
+    # window and ring are for the timer; a person has chosen the moment
     if not why and not by_hand:
         loaded = load(config)
         why = early(loaded.updates, _moment(published), now, loaded.zone)

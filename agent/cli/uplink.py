@@ -127,6 +127,7 @@ def _migration(name: str, moved: dict[str, Any]) -> str:
 
 
 def _until_empty(config: Config, state: State, name: str, waits: int) -> None:
+    # waits without limit: who drains must not remove the uplink before all is delivered
     shown = -1
     while waits:
         if waits != shown:

@@ -83,7 +83,7 @@ def witness(
     if json:
         as_json(answer)
         return
-    _say(answer)
+    _show(answer)
     typer.echo(f"\nFor the president of the council, on paper, until {when(answer['until'])}:")
     typer.echo(f"\n    gardien control confirm {answer['code']}\n")
     typer.echo("The vote counts once another account than this one has run this command.")
@@ -101,14 +101,14 @@ def confirm(
     The code works once. From then on, this gateway's signature stands for the owners' vote.
     """
     if not json:
-        _say(ask(config, state, "control.vote", code=code))
+        _show(ask(config, state, "control.vote", code=code))
     if not yes and not typer.confirm("\nIs this what the assembly voted?"):
         raise typer.Exit(1)
     answer = ask(config, state, "control.confirm", code=code)
     as_json(answer) if json else typer.echo(f"the vote counts: grant {answer['jti']}")
 
 
-def _say(vote: dict[str, Any]) -> None:
+def _show(vote: dict[str, Any]) -> None:
     scope, lim, evid = vote["scope"], vote["lim"], vote["evid"]
     fields = {
         "vote": f"{evid['ref']}, of {evid['date']}",
