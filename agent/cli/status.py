@@ -75,20 +75,17 @@ def _show(answer: dict[str, Any]) -> None:
     if answer["devices"]:
         table(
             ("line", "device", "place", "serial", "last answer", "state"),
-            [
-                _device_row(name, entry, answer["uplinks"])
-                for name, entry in answer["devices"].items()
-            ],
+            [_device_row(name, d, answer["uplinks"]) for name, d in answer["devices"].items()],
         )
     for name, link in answer["links"].items():
         if remark := link["health"].get("words"):
             typer.echo(f"line {name}: {remark}")
-    for name, entry in answer["controls"].items():
-        if entry["value"] is not None:
-            until = f" until {when(entry['until'])}" if entry["until"] else ""
+    for name, control in answer["controls"].items():
+        if control["value"] is not None:
+            until = f" until {when(control['until'])}" if control["until"] else ""
             typer.echo(
-                f"control {name}: {entry['value']} {spoken(entry['unit'])}{until},"
-                f" {entry['state']}, {entry['by']}"
+                f"control {name}: {control['value']} {spoken(control['unit'])}{until},"
+                f" {control['state']}, {control['by']}"
             )
     if certificate := answer["certificate"]:
         typer.echo(f"certificate {certificate['validity']}")

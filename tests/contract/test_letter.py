@@ -223,7 +223,9 @@ def test_that_a_recipient_is_told_what_is_withheld_stands_in_the_letter(gateway)
     assert NOTHING not in letter
     assert f"withheld;;{US};elec.imp;86400;" in answer["csv"]
     said = gateway.command("explain", "A-1").output
-    assert f"A-1, elec.imp: {US} is told daily, without a value, that it is withheld" in said
+    assert (
+        f"A-1, elec.imp: {US} is notified daily, without a value, that the data is withheld" in said
+    )
 
 
 def test_a_duty_without_an_uplink_is_named_and_what_it_brought_is_not_known(gateway):

@@ -200,10 +200,17 @@ def test_a_list_that_is_not_accepted_is_not_called_accepted():
     keys()
     here("key", "new")
     trust("--root", "racine-2.key")
-    said = here("trust", "accept", "t.jws", "--as", "me", refused="t.jws: not accepted: the first")
+    said = here(
+        "trust",
+        "accept",
+        "t.jws",
+        "--as",
+        "me",
+        refused="t.jws: not accepted: for the first trust list",
+    )
     sha256 = said.split("--sha256 ")[1].split()[0]
     wrong = ("trust", "accept", "t.jws", "--sha256", "0" * 64, "--as", "me")
-    here(*wrong, refused="t.jws: not accepted: this is another list")
+    here(*wrong, refused="t.jws: not accepted: the file is not the list that was compared")
     here(*wrong, "--json", refused='"accepted": false')
     said = here("trust", "accept", "t.jws", "--as", "me", "--sha256", sha256)
     assert said.endswith("\naccepted: version 1 is in force\n")
@@ -212,7 +219,7 @@ def test_a_list_that_is_not_accepted_is_not_called_accepted():
     here(*wrong, refused="not the list that was compared")
     said = here("object", "accept", "Dupont.pub", "t.jws", "--as", "me", refused="E_FORM")
     assert "Dupont.pub: not accepted: E_FORM" in said
-    assert "t.jws: trust-list+jws: came before, nothing was done now" in said
+    assert "t.jws: trust-list+jws: arrived before, nothing was changed" in said
     here("object", "accept", "Dupont.pub", "--json", "--as", "me", refused='"accepted": false')
 
 

@@ -28,8 +28,8 @@ def card(tmp_path):
 @pytest.mark.parametrize(
     ("told", "fine", "said"),
     [
-        ("0x01 0x02\n", True, "mmcblk0 has used 10 to 20 % of its life"),
-        ("0x09 0x01\n", False, "mmcblk0 has used 80 to 90 % of its life: replace it"),
+        ("0x01 0x02\n", True, "mmcblk0 has used 10 to 20 % of its lifetime"),
+        ("0x09 0x01\n", False, "mmcblk0 has used 80 to 90 % of its lifetime: replace it"),
         (None, None, "mmcblk0 does not report it (SD cards do not): keep a spare card"),
     ],
 )
@@ -92,7 +92,7 @@ def test_an_adapter_that_is_not_plugged_in_or_not_for_gardien_is_told():
     assert gone.text.startswith("/dev/ttyUSB77 does not exist; ")
     (there,) = ports("/dev/null")
     assert there.fine is False
-    assert there.said.startswith("/dev/null is no serial port")
+    assert there.text.startswith("/dev/null is not a serial port")
 
 
 @pytest.mark.parametrize("group", ["root", "disk", "shadow", "sudo", "adm", "tty", "uucp", "1007"])
@@ -136,7 +136,7 @@ def test_a_port_with_a_login_console_is_taken_from_the_console():
 def test_a_full_disk_is_told_with_what_may_be_needed(tmp_path):
     (found,) = examine.disk(tmp_path, parse(SMALL + "spool: {max: 100000GB}\n", "x"))
     assert found.fine is False
-    assert "100000050 MB may be needed: make room, or write a smaller" in found.text
+    assert "100000050 MB may be needed: free some space, or set a smaller" in found.text
     (found,) = examine.disk(tmp_path, parse(SMALL, "x"))
     assert found.fine is True
 
