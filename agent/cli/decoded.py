@@ -74,6 +74,7 @@ def table(telegram: Telegram) -> Iterator[str]:
 
 def _rows(record: MeterValue) -> Iterator[str]:
     what, value, where = _what(record), _value(record), _where(record)
+    # a record that does not fit the columns is printed over several lines, never cut
     line = f"{what:{WHAT}}  {value:>{VALUE}}  {where}"
     if len(line) <= WIDTH and len(what) <= WHAT and len(value) <= VALUE:
         yield line

@@ -253,6 +253,7 @@ def certificate(state: Path) -> Iterator[Finding]:
         yield no_access("certificate", file)
         return
     except AgentError as error:
+        # without a certificate nothing is wrong: not every uplink needs one
         fine = None if not file.exists() else False
         yield Finding("certificate", fine, str(error))
         return
@@ -335,6 +336,7 @@ def _port(what: str, port: Path, account: str) -> Finding:
     except KeyError:
         return Finding(what, None, f"{port} exists, but this machine has no account {account}")
     groups = os.getgrouplist(account, daemon.pw_gid)
+    # the kernel looks at one set of bits only: the owner's, else the group's, else the others'
     needed = FOR_GROUP if facts.st_gid in groups else stat.S_IROTH | stat.S_IWOTH
     if facts.st_uid == daemon.pw_uid:
         needed = stat.S_IRUSR | stat.S_IWUSR

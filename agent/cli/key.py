@@ -173,7 +173,7 @@ def _show_rotated(answer: dict[str, Any]) -> None:
     if spool:
         typer.echo(_spool_outcome(spool))
         for name in spool["damaged"]:
-            typer.echo(_("{name} is damaged and was set aside; it keeps the old key.", name=name))
+            typer.echo(_("{name} was set aside as damaged; it keeps the old key.", name=name))
     if certificate:
         typer.echo(_(CERTIFICATE_OUTCOME[certificate["how"]], why=certificate.get("why", "")))
         if certificate.get("certificate"):
@@ -194,7 +194,7 @@ def _spool_outcome(spool: dict[str, Any]) -> str:
         )
     return _(
         "The spool key is rotated: {size} MB in {files} files are encrypted with the new key, and"
-        " the old key is destroyed. Flash memory may keep a copy of it that no program can reach.",
+        " the old key is destroyed. A flash card may keep a copy of it that no program can reach.",
         size=size,
         files=spool["files"],
     )

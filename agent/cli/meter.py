@@ -134,6 +134,7 @@ def _device(device: dict[str, Any]) -> str:
     return f"{device['device']}{serial}"
 
 
+# the options of `verify` are quantities, whose names typer does not know
 @app.command(
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
 )

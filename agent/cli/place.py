@@ -104,7 +104,7 @@ def check(
         as_json(answer)
         return
     label = answer["label"] or "valid, but not of this building"
-    known = label if answer["looked_up"] else "its check characters are right"
+    known = label if answer["looked_up"] else "valid by its check characters"
     typer.echo(f"{answer['shown']}  {answer['type']}  {known}")
     if why:
         typer.echo(f"Its label is not known here: {why}", err=True)

@@ -36,6 +36,7 @@ RANDOM = re.compile(
 
 def take_out(text: str, known: Iterable[str]) -> str:
     """Remove the known secrets from a text, the longest first."""
+    # the longest first: a secret may contain another one
     for secret in sorted({value.strip() for value in known}, key=len, reverse=True):
         if len(secret) >= SHORTEST:
             text = text.replace(secret, GONE)
@@ -84,6 +85,7 @@ class Pseudonyms:
         """Return the pseudonym of the thing that has these names; a new one if none is known."""
         given = [name.strip() for name in names if isinstance(name, str) and name.strip()]
         folded = [_folded(name) for name in given]
+        # label, id and alias of a dwelling come in different rows: one known name is enough
         known = (self._pseudonyms[name] for name in folded if name in self._pseudonyms)
         pseudonym = next(known, None)
         if pseudonym is None:
@@ -111,6 +113,7 @@ class Pseudonyms:
             self.of("device", row["device"])
         if row.get("serial"):
             serial = str(row["serial"])
+            # some devices send their number without leading zeros
             self.of("meter", serial, serial.lstrip("0") if len(serial) > ANYWHERE else None)
         for name in ("occupancy", "lease"):
             self.of_given("occupancy", row.get(name))

@@ -169,7 +169,7 @@ def _member(option: str, now: int, days: int) -> dict[str, Any]:
         "role": role,
         "name": jwk["name"],
         "scope": _scope(restrictions),
-        "nbf": now - 60,
+        "nbf": now - 60,  # the gateway's clock may be behind
         "exp": now + days * signing.DAY,
     }
 

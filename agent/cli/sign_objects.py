@@ -249,6 +249,7 @@ def occupancy(
     # whoever records the move needs the new id for the consents that follow
     if occ is None:
         typer.echo(f"occupancy {claims['occ']}", err=True)
+    # `to: null` removes a recorded end; without `to` the end stays
     sign("occupancy+jwt", key, claims, out, ("to",) if stays else ())
 
 

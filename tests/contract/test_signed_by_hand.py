@@ -106,7 +106,7 @@ def _restored_everybody_is_asked_again(moved):
 
 def test_a_small_site_from_its_first_key_to_a_consent_that_counts(site):
     keys()
-    run("sign", "key", "Dupont", refused="is there already")
+    run("sign", "key", "Dupont", refused="exists already")
     assert (site / "Dupont.key").stat().st_mode & 0o077 == 0
     here("key", "new")
     trust()
@@ -262,7 +262,7 @@ def test_what_a_key_has_granted_outlives_its_place_in_the_list_and_not_its_revoc
     shown = here("control", "grants")
     assert "Dupont (building manager): valid until" in shown
     assert f"{RECIPIENT} may offset kind:heating, -2 to 1 K" in shown
-    assert "on the contract mandat 7 of 2026-05-12" in shown
+    assert "authorized by the contract mandat 7 of 2026-05-12" in shown
     assert "no more" not in shown
 
     exact = here("trust", "show").split("address orders to ")[1].split("\n")[0]
@@ -332,7 +332,7 @@ def test_what_cannot_be_read_or_is_not_whole_is_said_in_words(site):
     (site / "x").write_bytes(b"\xff\xfe")
     here("key", "new")
     here("object", "accept", "x", "nowhere", "--as", "me", refused="is not text")
-    run("sign", "consent", "-k", "x", "--place", mint("D"), "--occ", mint("H"), refused="no key")
+    run("sign", "consent", "-k", "x", "--place", mint("D"), "--occ", mint("H"), refused="not a key")
     run("sign", "command", "-k", "Dupont.key", "--aud", "G.x", "--act", "fly", "--target", "x",
         "--dur", "2h", refused="cmd.act")  # fmt: skip
     run("sign", "trust-list", "--root", "racine-1.key", "--member", "king=Dupont.pub",
