@@ -79,7 +79,7 @@ def test_lists_say_it_with_the_same_three_words(site):
         assert "A-3" in said
     assert "vacant depuis le" in site("occupancy", "list", "A-2", language="fr_FR.UTF-8")
     said = site("occupancy", "list", "A-3", language="fr_FR.UTF-8")
-    assert "on ne sait pas si quelqu'un y habite" in said
+    assert "occupation inconnue, aucune donnée personnelle n'est donc envoyée" in said
 
 
 def test_status_counts_them(site):
