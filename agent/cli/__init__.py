@@ -1,4 +1,7 @@
-"""The command line: `gardien`. One file per command group; each imports its work where it runs."""
+"""The command line `gardien`: one file for each command group.
+
+A command imports what it needs when it runs, so that `gardien --help` starts fast.
+"""
 
 from __future__ import annotations
 
@@ -42,18 +45,18 @@ from agent.cli import (
 
 app = typer.Typer(
     name="gardien",
-    help="The agent on a building's gateway: reads its meters, knows whose each reading is, "
-    "and delivers it exactly once to those who may have it.",
+    help="The agent on a building's gateway. It reads the meters, records whose each reading is, "
+    "and delivers each reading exactly once to the recipients that may have it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-RUNNING, BUILDING, WHOSE = "The agent", "Lines and devices", "Dwellings and their people"
-ORDERS, FAR, TROUBLE = "Orders, and whose word counts", "The far side", "In the field"
+DAEMON, LINES, REGISTRY = "Agent", "Lines and devices", "Places, meters and consents"
+CONTROL, DELIVERY, SERVICE = "Control and signed objects", "Delivery and keys", "Service"
 
 COMMANDS: dict[str, dict[str, Any]] = {
-    RUNNING: {
+    DAEMON: {
         "run": run.run,
         "check": check.check,
         "config": configuration.app,
@@ -62,14 +65,14 @@ COMMANDS: dict[str, dict[str, Any]] = {
         "clock": clock.app,
         "updates": updates.updates,
     },
-    BUILDING: {
+    LINES: {
         "scan": scan.scan,
         "read": read.read,
         "decode": decode.app,
         "ede": ede.ede,
         "profile": profile.app,
     },
-    WHOSE: {
+    REGISTRY: {
         "place": place.app,
         "meter": meter.app,
         "occupancy": occupancy.app,
@@ -78,15 +81,15 @@ COMMANDS: dict[str, dict[str, Any]] = {
         "privacy": privacy.app,
         "policy": policy.app,
     },
-    ORDERS: {
+    CONTROL: {
         "control": control.app,
         "trust": trust.app,
         "object": signed.app,
         "sign": sign.app,
         "audit": audit.app,
     },
-    FAR: {"uplink": uplink.app, "key": key.app, "batch": batch.app},
-    TROUBLE: {
+    DELIVERY: {"uplink": uplink.app, "key": key.app, "batch": batch.app},
+    SERVICE: {
         "doctor": doctor.doctor,
         "support-bundle": bundle.support_bundle,
         "backup": building.backup,
@@ -94,19 +97,19 @@ COMMANDS: dict[str, dict[str, Any]] = {
         "factory-reset": reset.factory_reset,
     },
 }
-"""by the heading that they stand under in the help"""
+"""the commands, by their heading in the help"""
 
 for panel, commands in COMMANDS.items():
-    for word, work in commands.items():
-        if isinstance(work, typer.Typer):
-            app.add_typer(work, name=word, rich_help_panel=panel)
+    for name, command in commands.items():
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, rich_help_panel=panel)
         else:
-            app.command(word, rich_help_panel=panel)(work)
+            app.command(name, rich_help_panel=panel)(command)
 
 
 @app.callback(invoke_without_command=True)
 def _version(
-    version: bool = typer.Option(False, "--version", help="Say which version this is."),
+    version: bool = typer.Option(False, "--version", help="Show the version."),
 ) -> None:
     if version:
         from agent.version import version as installed
@@ -116,19 +119,17 @@ def _version(
 
 
 def command_line() -> Any:
-    """All commands; called, it does what the words of the command line say."""
+    """Return all commands as one callable, which parses `sys.argv` and runs the command."""
     root = typer.main.get_command(app)
     _without_none(root)
     return root
 
 
 def _without_none(command: Any) -> None:
-    """What has no default says none; typer 0.15 would say `[default: None]`.
-
-    The classes are click's, which later versions of typer have within themselves.
-    """
+    """Hide defaults that are None: typer 0.15 would show `[default: None]`."""
+    # no isinstance: later versions of typer have their own copies of click's classes
     for param in command.params:
         if param.default is None and hasattr(param, "show_default"):
             param.show_default = False
-    for one in getattr(command, "commands", {}).values():
-        _without_none(one)
+    for subcommand in getattr(command, "commands", {}).values():
+        _without_none(subcommand)

@@ -1,4 +1,4 @@
-"""`gardien place alias`: other systems' names of places."""
+"""`gardien place alias`: the names that other systems use for places."""
 
 from __future__ import annotations
 
@@ -19,21 +19,26 @@ from agent.cli.terminal import (
     as_json,
     ask,
     day,
-    not_read,
     plural,
-    stands,
+    show_ignored_columns,
     table,
     text_of,
+    unchanged,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-app = typer.Typer(no_args_is_help=True, help="Other systems' names of places: PRM, lot, RNB, …")
+app = typer.Typer(
+    no_args_is_help=True, help="Record the names that other systems use for places: PRM, lot, …"
+)
 
 Place = Annotated[str, typer.Argument(help="The place's label or id.")]
 SchemeWord = Annotated[
-    str, typer.Argument(metavar="SCHEME", help="PRM, PCE, lot, RNB, fr.invariant, bis:desigo, …")
+    str,
+    typer.Argument(
+        metavar="SCHEME", help="The scheme: PRM, PCE, lot, RNB, fr.invariant, bis:desigo, …"
+    ),
 ]
 
 
@@ -49,17 +54,17 @@ def _show(aliases: Sequence[dict[str, Any]]) -> None:
 def add(
     place: Place,
     scheme: SchemeWord,
-    value: Annotated[str, typer.Argument(help="The name there.")],
+    value: Annotated[str, typer.Argument(help="The name in that system.")],
     since: Since = None,
-    until: Annotated[str | None, typer.Option(help="Until when; default: open.")] = None,
+    until: Annotated[str | None, typer.Option(help="End; default: none.")] = None,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record another system's name of a place."""
-    words = {"place": place, "scheme": scheme, "value": value, "since": since, "until": until}
-    answer = ask(config, state, "alias.add", named=as_, **words)
+    """Record the name that another system uses for a place."""
+    fields = {"place": place, "scheme": scheme, "value": value, "since": since, "until": until}
+    answer = ask(config, state, "alias.add", named=as_, **fields)
     as_json(answer) if json else _show(answer["aliases"])
 
 
@@ -67,16 +72,16 @@ def add(
 def end(
     place: Place,
     scheme: SchemeWord,
-    value: Annotated[str | None, typer.Argument(help="Which, where there are several.")] = None,
+    value: Annotated[str | None, typer.Argument(help="Which name, if there are several.")] = None,
     at: At = None,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record that another system's name of a place holds no more."""
-    words = {"place": place, "scheme": scheme, "value": value, "at": at}
-    answer = ask(config, state, "alias.end", named=as_, **words)
+    """Record that another system's name for a place ends."""
+    fields = {"place": place, "scheme": scheme, "value": value, "at": at}
+    answer = ask(config, state, "alias.end", named=as_, **fields)
     as_json(answer) if json else _show(answer["aliases"])
 
 
@@ -89,26 +94,26 @@ def import_(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record the names of a spreadsheet: the whole file or nothing."""
-    words = {"text": text_of(file), "name": str(file), "preview": preview}
-    answer = ask(config, state, "alias.import", named=as_, **words)
+    """Record the names in a spreadsheet: all rows or none."""
+    fields = {"text": text_of(file), "name": str(file), "preview": preview}
+    answer = ask(config, state, "alias.import", named=as_, **fields)
     if json:
         as_json(answer)
         return
     if answer["aliases"]:
         _show(answer["aliases"])
     done = "would be recorded" if preview else "recorded"
-    typer.echo(f"{plural(len(answer['aliases']), 'name')} {done}{stands(answer)}")
-    not_read(answer)
+    typer.echo(f"{plural(len(answer['aliases']), 'name')} {done}{unchanged(answer)}")
+    show_ignored_columns(answer)
 
 
 @app.command("list")
 def list_(
-    place: Annotated[str, typer.Argument(help="Only of this place.", show_default=False)] = "",
+    place: Annotated[str, typer.Argument(help="Only this place.", show_default=False)] = "",
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """List other systems' names of places, those that ended too."""
+    """List the names that other systems use for places, including ended ones."""
     answer = ask(config, state, "alias.list", place=place)
     as_json(answer) if json else _show(answer["aliases"])

@@ -1,4 +1,4 @@
-"""`gardien audit`: the chain of what was decided here."""
+"""`gardien audit`: the audit chain, the record of all decisions of this gateway."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ from agent.cli.terminal import (
 )
 from agent.i18n import N_, _
 
-app = typer.Typer(no_args_is_help=True, help="The chain of what was decided here.")
+app = typer.Typer(
+    no_args_is_help=True, help="Verify and list the audit chain, the record of all decisions."
+)
 
 NOT_YOURS = N_(
-    "{folder} is not for this account. Where the agent runs, it follows the chain for whoever has a"
-    " role, but it does not run: sudo gardien audit verify"
+    "this account may not read {folder}, and the agent, which could verify the chain, is not"
+    " running: sudo gardien audit verify"
 )
 
 
@@ -34,33 +36,37 @@ NOT_YOURS = N_(
 def verify(
     place: Annotated[
         Path | None,
-        typer.Argument(help="A copy of the folder `audit` or a file of it; default: this state's."),
+        typer.Argument(
+            help="A copy of the folder `audit`, or of a file in it; default: this gateway's."
+        ),
     ] = None,
     batch: Annotated[
         str | None,
-        typer.Option("--hash", help="What a batch says in `audit`: must be in the chain."),
+        typer.Option(
+            "--hash", help="The hash in a batch's member `audit`; it must be in the chain."
+        ),
     ] = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Follow the chain from record to record: nothing was changed or taken out. Works offline.
+    """Verify that no record of the chain was changed or removed. Works without a network.
 
-    Where the files are not for this account, the running agent follows them.
+    If this account may not read the files, the running agent verifies them.
     """
-    found = _of(place, batch) if place else _here(state_of(config, state), batch)
+    report = _verify_copy(place, batch) if place else _verify_state(state_of(config, state), batch)
     if json:
-        as_json(found)
+        as_json(report)
         return
-    count = found["last"] - found["first"] + 1 if found["last"] else 0
-    span = f"{found['first']} to {found['last']}, since {when(found['begun'])}"
+    count = report["last"] - report["first"] + 1 if report["last"] else 0
+    span = f"{report['first']} to {report['last']}, since {when(report['begun'])}"
     typer.echo(f"{plural(count, 'record')}, {span}")
-    typer.echo(f"each follows from the one before; hash of the last: {found['hash']}")
-    if found["torn"]:
-        typer.echo(f"{found['torn']} bytes of an unfinished record follow: a power cut left them")
+    typer.echo(f"the chain is intact; hash of the last record: {report['hash']}")
+    if report["torn"]:
+        typer.echo(f"{report['torn']} bytes of an unfinished record follow, left by a power cut")
 
 
-def _here(state: Path, batch: str | None) -> dict[str, Any]:
+def _verify_state(state: Path, batch: str | None) -> dict[str, Any]:
     from agent.errors import Refused
     from agent.local import ask_daemon
     from agent.trust.audit import FOLDER, told
@@ -74,30 +80,33 @@ def _here(state: Path, batch: str | None) -> dict[str, Any]:
     return answer
 
 
-def _of(place: Path, batch: str | None) -> dict[str, Any]:
+def _verify_copy(path: Path, batch: str | None) -> dict[str, Any]:
     from agent.errors import Refused
     from agent.trust.audit import told
 
     try:
-        return told(place, batch)
+        return told(path, batch)
     except OSError as error:
-        raise Refused(f"{place}: {error.strerror}") from error
+        raise Refused(f"{path}: {error.strerror}") from error
 
 
 @app.command("list")
 def list_(
     kind: Annotated[
-        str, typer.Option(help="Only these, such as consent or consent.given.", show_default=False)
+        str,
+        typer.Option(
+            help="Only this kind of record, such as consent or consent.given.", show_default=False
+        ),
     ] = "",
     since: Annotated[
-        str | None, typer.Option(help="From when on: 2026-07-12 (00:00) or with a time.")
+        str | None, typer.Option(help="Start: 2026-07-12 (at 00:00), or with a time.")
     ] = None,
-    last: Annotated[int, typer.Option(help="How many at most, the newest ones.")] = 50,
+    last: Annotated[int, typer.Option(help="How many of the newest records.")] = 50,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """List the last records of the chain: what was decided when, by whom, about which ids."""
+    """List the newest records of the chain: what was decided, when, by whom, on which ids."""
     answer = ask(config, state, "audit.list", kind=kind, since=since, last=last)
     if json:
         as_json(answer)
@@ -106,13 +115,13 @@ def list_(
         (str(one["n"]), when(one["t"]), one["type"], _body(one["body"]))
         for one in answer["records"]
     ]
-    table((_("number"), _("when"), _("what"), _("said")), rows)
+    table((_("number"), _("when"), _("what"), _("details")), rows)
 
 
 def _body(body: dict[str, Any]) -> str:
-    """What a record says: `place: D…, by: marie`."""
-    words = (
-        f"{name}: {said if isinstance(said, str) else json_text.dumps(said, ensure_ascii=False)}"
-        for name, said in body.items()
+    """Return the members of a record in one line: `place: D…, by: marie`."""
+    members = (
+        f"{name}: {value if isinstance(value, str) else json_text.dumps(value, ensure_ascii=False)}"
+        for name, value in body.items()
     )
-    return ", ".join(words)
+    return ", ".join(members)

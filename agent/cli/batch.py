@@ -1,4 +1,4 @@
-"""`gardien batch`: what stands in a batch that was delivered."""
+"""`gardien batch`: the content of a delivered batch."""
 
 from __future__ import annotations
 
@@ -9,54 +9,56 @@ import typer
 
 from agent.cli.terminal import Json, as_json, plural, table
 
-app = typer.Typer(no_args_is_help=True, help="Look into a batch that was delivered.")
+app = typer.Typer(no_args_is_help=True, help="Open a delivered batch and show its content.")
 SHOWN = 50
-"""rows that are printed for people"""
+"""how many rows are printed without --json"""
 
 
 @app.callback()
 def _group() -> None:
-    """Keep `open` a word of its own though it stands alone."""
+    """Keep `open` a subcommand, although it is the only one."""
 
 
 @app.command("open")
 def open_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="As it was delivered.")],
-    key: Annotated[Path | None, typer.Option(help="The reader's private key (PEM).")] = None,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file as it was delivered.")],
+    key: Annotated[Path | None, typer.Option(help="The recipient's private key (PEM).")] = None,
     cert: Annotated[Path | None, typer.Option(help="The certificate of that key.")] = None,
-    ca: Annotated[Path | None, typer.Option(help="The CA of the gateways' certificates.")] = None,
+    ca: Annotated[
+        Path | None, typer.Option(help="The CA that issues the gateways' certificates.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Open a delivered file or payload, see who signed it, and show its rows.
+    """Open a delivered file or payload; show who signed it, and its rows.
 
-    A closed file (.p7m) wants --key, --cert and --ca. Exit status 1 if it does not open, or is not
-    of the gateway that it says.
+    An encrypted file (.p7m) needs --key, --cert and --ca. Exit status 1 if it cannot be opened, or
+    if another gateway signed it than the one that it names.
     """
     from agent.uplink.open_batch import OpeningKeys, unsealed
 
     given = [key, cert, ca]
     if any(given) and not all(given):
-        typer.echo("gardien: say all of --key, --cert and --ca", err=True)
+        typer.echo("gardien: give all of --key, --cert and --ca", err=True)
         raise typer.Exit(2)
-    found = unsealed(file, OpeningKeys(key, cert, ca) if key and cert and ca else None)
+    batch = unsealed(file, OpeningKeys(key, cert, ca) if key and cert and ca else None)
     if json:
-        as_json({"batch": found.batch, "signer": found.signer, "rows": found.rows,
-                 "document": found.document})  # fmt: skip
+        as_json({"batch": batch.batch, "signer": batch.signer, "rows": batch.rows,
+                 "document": batch.document})  # fmt: skip
         return
-    typer.echo(f"batch {found.batch}")
-    typer.echo(f"signed by {found.signer}" if found.signer else "signed by nobody")
-    if found.document is not None and not found.rows:
+    typer.echo(f"batch {batch.batch}")
+    typer.echo(f"signed by {batch.signer}" if batch.signer else "not signed")
+    if batch.document is not None and not batch.rows:
         members = ("directory", "retract", "void")
-        typer.echo(f"no rows: {', '.join(m for m in members if found.document.get(m)) or 'empty'}")
+        typer.echo(f"no rows: {', '.join(m for m in members if batch.document.get(m)) or 'empty'}")
         return
     columns = ("place", "channel", "t_end", "value", "unit", "q")
-    table(columns, [_line(row) for row in found.rows[:SHOWN]])
-    if (more := len(found.rows) - SHOWN) > 0:
-        typer.echo(f"and {plural(more, 'row')} more: --json shows all")
+    table(columns, [_line(row) for row in batch.rows[:SHOWN]])
+    if (more := len(batch.rows) - SHOWN) > 0:
+        typer.echo(f"and {plural(more, 'more row')}; all of them: --json")
 
 
 def _line(row: dict[str, str]) -> tuple[str, ...]:
-    """A row for people: where there is no value, why, and for how many slots."""
+    """Return the cells of a row. Without a value: the reason, and for how many slots."""
     run = f" ×{row['span']}" if row["span"] else ""
     value = row["value"] or f"{row['why']}{run}"
     return row["place"], row["channel"], row["t_end"], value, row["unit"], row["q"]

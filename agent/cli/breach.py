@@ -1,4 +1,4 @@
-"""`gardien privacy breach`: what a breach of personal data asks for within 72 hours."""
+"""`gardien privacy breach`: records of breaches of personal data (GDPR, articles 33 and 34)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from agent.cli.terminal import (
     as_json,
     ask,
     day,
-    form_of,
     read_here,
+    suffix_of,
     table,
     wrapped,
     write_page,
@@ -26,44 +26,56 @@ from agent.i18n import N_, _, language, n_
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Breaches of personal data: the 72 hours, who is concerned, notification and letters.",
+    help="Record breaches of personal data: deadline (72 h), people concerned, notification, "
+    "letters.",
 )
-Id = Annotated[str, typer.Argument(metavar="ID", help="Its number, as in `breach list`.")]
-Written = Annotated[
-    str, typer.Option("--language", help="In which language the texts are: fr or en.")
+Id = Annotated[str, typer.Argument(metavar="ID", help="The breach's number, as in `breach list`.")]
+TextLanguage = Annotated[
+    str, typer.Option("--language", help="The language of the texts: fr or en.")
 ]
 Noticed = Annotated[
     str | None,
-    typer.Option(help="When you became aware: 2026-11-27T09:30; default: now. 72 h run from it."),
+    typer.Option(
+        help="When you became aware: 2026-11-27T09:30; default: now. The 72 h begin then."
+    ),
 ]
 Began = Annotated[str | None, typer.Option(help="When it began: 2026-11-20, or with a time.")]
 Ended = Annotated[str | None, typer.Option(help="When it ended.")]
-Kind = Annotated[list[str] | None, typer.Option(help="confidentiality, integrity or availability.")]
+Kind = Annotated[
+    list[str] | None,
+    typer.Option(help="confidentiality, integrity or availability; may be repeated."),
+]
 Store = Annotated[
     list[str] | None,
-    typer.Option(help="Whose data are concerned, as in `privacy catalogue --json`; or all."),
+    typer.Option(help="Data concerned, as in `privacy catalogue --json`, or all; may be repeated."),
 ]
 Key = Annotated[
     list[str] | None,
-    typer.Option(help="spool, signing, certificate, credentials, recovery; all: but recovery."),
+    typer.Option(
+        help="Keys concerned: spool, signing, certificate, credentials, recovery, or all (all but"
+        " recovery); may be repeated."
+    ),
 ]
-Recipient = Annotated[list[str] | None, typer.Option(help="A recipient that is concerned.")]
+Recipient = Annotated[
+    list[str] | None, typer.Option(help="A recipient concerned; may be repeated.")
+]
 Dwelling = Annotated[
-    list[str] | None, typer.Option(help="A dwelling that alone is concerned, or its people (H…).")
+    list[str] | None,
+    typer.Option(help="Only this dwelling or occupancy (H…) is concerned; may be repeated."),
 ]
-Consequences = Annotated[str | None, typer.Option(help="What may follow from it for people.")]
-Measures = Annotated[str | None, typer.Option(help="What was done, or will be.")]
-Risk = Annotated[str | None, typer.Option(help="For people: none, risk or high.")]
+Consequences = Annotated[str | None, typer.Option(help="Likely consequences for people.")]
+Measures = Annotated[str | None, typer.Option(help="What was done, or will be done.")]
+Risk = Annotated[str | None, typer.Option(help="The risk for people: none, risk or high.")]
 
 
 def _facts(texts: str, **given: Any) -> dict[str, Any]:
-    """What was said on the command line."""
-    return {"language": texts} | {name: one for name, one in given.items() if one}
+    """Return what the command line gives, without the options that it leaves out."""
+    return {"language": texts} | {name: value for name, value in given.items() if value}
 
 
 @app.command()
 def new(
-    what: Annotated[str, typer.Argument(help="What happened, in a sentence.")],
+    what: Annotated[str, typer.Argument(help="What happened, in one sentence.")],
     noticed: Noticed = None,
     began: Began = None,
     ended: Ended = None,
@@ -75,13 +87,13 @@ def new(
     consequences: Consequences = None,
     measures: Measures = None,
     risk: Risk = None,
-    texts: Written = "fr",
+    texts: TextLanguage = "fr",
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Open the record of a breach; what is not known yet is added later."""
+    """Open the record of a breach. Add later what is not known yet: breach add."""
     facts = _facts(
         texts, what=what, noticed=noticed, began=began, ended=ended, kind=kind, store=store,
         key=key, recipient=recipient, dwelling=dwelling, consequences=consequences,
@@ -107,27 +119,31 @@ def add(
     measures: Measures = None,
     risk: Risk = None,
     notified: Annotated[
-        str | None, typer.Option(help="When the authority was told: 2026-11-27T16:00.")
+        str | None, typer.Option(help="When the authority was notified: 2026-11-27T16:00.")
     ] = None,
-    reference: Annotated[str | None, typer.Option(help="Of the authority's receipt.")] = None,
-    delay: Annotated[str | None, typer.Option(help="Why the authority was told late.")] = None,
-    told: Annotated[str | None, typer.Option(help="When the people were told.")] = None,
-    texts: Written = "fr",
+    reference: Annotated[
+        str | None, typer.Option(help="The reference of the authority's receipt.")
+    ] = None,
+    delay: Annotated[str | None, typer.Option(help="Why the authority was notified late.")] = None,
+    informed: Annotated[
+        str | None, typer.Option("--told", help="When the people were informed.")
+    ] = None,
+    texts: TextLanguage = "fr",
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Add facts to a record, or what was done: texts in the language that --language says.
+    """Add facts or measures to a record; --language names the language of the texts.
 
-    What is said anew takes the place of what was said before, which stays in the log; what may be
-    repeated is added.
+    An option that may be repeated adds an entry. Any other option replaces the value, and the old
+    value stays in the log.
     """
     facts = _facts(
         texts, what=what, noticed=noticed, began=began, ended=ended, kind=kind, store=store,
         key=key, recipient=recipient, dwelling=dwelling, consequences=consequences,
         measures=measures, risk=risk, notified=notified, reference=reference, delay=delay,
-        told=told,
+        told=informed,
     )  # fmt: skip
     answer = ask(config, state, "privacy.breach.add", id=id, facts=facts, named=as_)
     as_json(answer) if json else _show(answer)
@@ -135,23 +151,24 @@ def add(
 
 @app.command("list")
 def list_(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
-    """List all breaches. Exit status 1 while the authority must still be told of one.
+    """List all breaches.
 
-    Also where a record is not the one that was written, by the audit chain.
+    Exit status 1 if the authority must still be notified of one, or if a record differs from what
+    the audit chain says was written.
     """
     answer = read_here(ask(config, state, "privacy.breach.list"))
-    found = answer["breaches"]
-    unlike = [_unlike(one["id"], one["record"]) for one in found]
-    unlike += [_unlike(id_, "gone") for id_ in answer["gone"]]
+    breaches = answer["breaches"]
+    altered = [_warn_if_altered(entry["id"], entry["record"]) for entry in breaches]
+    altered += [_warn_if_altered(id_, "gone") for id_ in answer["gone"]]
     if json:
-        as_json(found)
-    elif not found:
+        as_json(breaches)
+    elif not breaches:
         typer.echo(_("no breach was recorded here"))
     else:
-        rows = [(one["id"], day(one["noticed"]), _standing(one), _what(one)) for one in found]
+        rows = [(b["id"], day(b["noticed"]), _authority_status(b), _what(b)) for b in breaches]
         columns = (_("breach"), _("noticed"), _("authority"), _("what happened"))
         table(columns, rows)
-    raise typer.Exit(1 if any(unlike) or any(_owed(one) for one in found) else 0)
+    raise typer.Exit(1 if any(altered) or any(map(_notification_due, breaches)) else 0)
 
 
 @app.command()
@@ -161,17 +178,17 @@ def show(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Show a breach: the deadline, what is missing, who is concerned, and what was done."""
+    """Show a breach: deadline, missing facts, people concerned, and what was done."""
     answer = ask(config, state, "privacy.breach.show", id=id)
     as_json(answer) if json else _show(answer)
     if answer["record"] == "unknown":
         typer.echo(wrapped(_(NOT_COMPARED)), err=True)
-    _end(answer)
+    _exit_if_altered(answer)
 
 
 NOT_COMPARED = N_(
-    "the audit chain at hand does not have this record (another gateway's, or too old): whether it"
-    " was changed is not known"
+    "it is unknown whether this record was altered: the audit chain on this machine does not have"
+    " it (it is another gateway's, or too old)"
 )
 
 
@@ -179,23 +196,23 @@ NOT_COMPARED = N_(
 def notification(
     id: Id,  # noqa: A002
     to: Annotated[Path, typer.Option("--to", metavar="FILE", help="The page to write (.html).")],
-    language_: Annotated[str, typer.Option("--language", help="fr or en.")] = "fr",
+    language_: Annotated[str, typer.Option("--language", help="Language: fr or en.")] = "fr",
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Write the notification to the supervisory authority (CNIL), as far as it is known."""
+    """Write the notification to the supervisory authority (CNIL), with all that is known."""
     call = "privacy.breach.notification"
-    form_of(to, ".html")
+    suffix_of(to, ".html")
     answer = ask(config, state, call, id=id, language=language_, named=as_)
     write_page(to, answer["html"])
     if json:
         as_json(answer)
     else:
         typer.echo(_("written: {file}", file=to))
-        _lacks(answer["missing"])
-    _end(answer)
+        _show_missing(answer["missing"])
+    _exit_if_altered(answer)
 
 
 @app.command()
@@ -206,7 +223,7 @@ def letters(
         str | None,
         typer.Option(
             "--language",
-            help="fr, en, or both on two sheets: fr,en; default: those in which texts are.",
+            help="fr, en, or both on two sheets: fr,en; default: the languages of the texts.",
         ),
     ] = None,
     as_: As = None,
@@ -214,15 +231,16 @@ def letters(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Write the letter to the people of each dwelling concerned; also to those who moved out."""
+    """Write a letter to the occupants of each dwelling concerned, and to those who moved out."""
     call = "privacy.breach.letters"
     answer = ask(config, state, call, id=id, language=language_, named=as_)
     to.mkdir(parents=True, exist_ok=True)
-    for one in answer["letters"]:
-        label = "".join(c if c.isalnum() or c in "-_" else "_" for c in one["label"])
-        name = f"{id}_{label}_{one['occupancy']}.html" if one["gone"] else f"{id}_{label}.html"
-        write_page(to / name, one["html"])
-        one["file"] = str(to / name)
+    for letter in answer["letters"]:
+        label = "".join(c if c.isalnum() or c in "-_" else "_" for c in letter["label"])
+        former = f"_{letter['occupancy']}" if letter["gone"] else ""
+        name = f"{id}_{label}{former}.html"
+        write_page(to / name, letter["html"])
+        letter["file"] = str(to / name)
     if json:
         as_json(answer)
     else:
@@ -230,29 +248,34 @@ def letters(
         typer.echo(n_("{number} letter written", "{number} letters written", number))
         if answer["nobody"]:
             typer.echo(wrapped(_(NOBODY, labels=", ".join(answer["nobody"]))))
-        _lacks(answer["missing"])
-    _end(answer)
+        _show_missing(answer["missing"])
+    _exit_if_altered(answer)
 
 
-NOBODY = N_("no letter: nobody is known to have lived there then: {labels}")
+NOBODY = N_("no letter, because no occupants are recorded for that time: {labels}")
 
 
 @app.command()
 def close(
     id: Id,  # noqa: A002
-    reason: Annotated[str, typer.Option(help="Why it is closed though something is missing.")] = "",
+    reason: Annotated[
+        str, typer.Option(help="Why it is closed although something is missing.")
+    ] = "",
     mistake: Annotated[
-        bool, typer.Option("--mistake", help="It was recorded by mistake: --reason says which.")
+        bool, typer.Option("--mistake", help="It was recorded by mistake; explain with --reason.")
     ] = False,
     without_notification: Annotated[
-        bool, typer.Option("--without-notification", help="Though the authority was not told.")
+        bool,
+        typer.Option(
+            "--without-notification", help="Close it although the authority was not notified."
+        ),
     ] = False,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Close a record, which stays."""
+    """Close a record. It is kept."""
     answer = ask(
         config, state, "privacy.breach.close", id=id, reason=reason, mistake=mistake,
         without_notification=without_notification, named=as_,
@@ -262,15 +285,15 @@ def close(
         return
     typer.echo(_("breach {id} is closed", id=id))
     if not mistake:
-        _lacks(answer["missing"])
+        _show_missing(answer["missing"])
 
 
-def _owed(one: dict[str, Any]) -> bool:
-    return one["closed"] is None and "notified" in one["missing"]
+def _notification_due(entry: dict[str, Any]) -> bool:
+    return entry["closed"] is None and "notified" in entry["missing"]
 
 
-def _unlike(id_: str, record: str) -> bool:
-    """Warn where a record is not the one that was written; whether it is not."""
+def _warn_if_altered(id_: str, record: str) -> bool:
+    """Warn if a record differs from what was written, and return whether it does."""
     from agent.protection.breach import UNLIKE
 
     if record in UNLIKE:
@@ -280,41 +303,41 @@ def _unlike(id_: str, record: str) -> bool:
 
 
 NOT_AS_WRITTEN = N_(
-    "breach {id}: this record is not the one that was written: {why}. Do not rely on it: compare it"
+    "breach {id}: this record differs from what was written: {why}. Do not rely on it; compare it"
     " with the pages that you kept (docs/privacy.md)"
 )
 
 
-def _end(answer: dict[str, Any]) -> None:
-    """Exit status 1 where a record is not the one that was written."""
-    if _unlike(answer["id"], answer["record"]):
+def _exit_if_altered(answer: dict[str, Any]) -> None:
+    """Exit with status 1 if a record differs from what was written."""
+    if _warn_if_altered(answer["id"], answer["record"]):
         raise typer.Exit(1)
 
 
-def _what(one: dict[str, Any]) -> str:
-    texts: dict[str, str] = one["what"]
+def _what(entry: dict[str, Any]) -> str:
+    texts: dict[str, str] = entry["what"]
     return texts.get(language()) or next(iter(texts.values()), "")
 
 
-def _standing(one: dict[str, Any]) -> str:
-    """How it stands with the authority."""
-    if one["notified"]:
-        return _("told on {on}", on=_said(one["notified"]))
-    if one["risk"] == "none":
-        return _("need not be told: no risk")
-    if one["mistake"]:
+def _authority_status(entry: dict[str, Any]) -> str:
+    """Return whether the authority was notified, or by when it must be."""
+    if entry["notified"]:
+        return _("notified on {on}", on=_stated_day(entry["notified"]))
+    if entry["risk"] == "none":
+        return _("no notification needed: no risk")
+    if entry["mistake"]:
         return _("closed: recorded by mistake")
-    if one["closed"]:
+    if entry["closed"]:
         return _("closed, NOT NOTIFIED")
-    left = one["seconds_left"]
-    until = day(one["deadline"])
+    left = entry["seconds_left"]
+    until = day(entry["deadline"])
     if left < 0:
-        return _("TOO LATE since {until}", until=until)
-    return _("to be told by {until}: {hours} h left", until=until, hours=left // 3600)
+        return _("OVERDUE since {until}", until=until)
+    return _("notify by {until}: {hours} h left", until=until, hours=left // 3600)
 
 
-def _said(stamp: str) -> str:
-    """A moment as it was said: a day without a time is kept as its last second."""
+def _stated_day(stamp: str) -> str:
+    """Return a time as it was entered: a day without a time is stored as its last second."""
     return day(stamp)[:10] if stamp.endswith(":59Z") else day(stamp)
 
 
@@ -322,44 +345,44 @@ def _show(answer: dict[str, Any]) -> None:
     from agent.protection.stores import stores, words
 
     read_here(answer)
-    says, spoken = words(language()), language()
+    texts, reader = words(language()), language()
     typer.echo(_("breach {id}: {what}", id=answer["id"], what=_what(answer)))
-    typer.echo(wrapped(_("authority: {standing}", standing=_standing(answer))))
+    typer.echo(wrapped(_("authority: {standing}", standing=_authority_status(answer))))
     if answer["closed"]:
         typer.echo(_("closed on {on} {reason}", on=day(answer["closed"]), reason=answer["reason"]))
     if was := answer["noticed_before"]:
         before = ", ".join(map(day, was))
-        typer.echo(wrapped("! " + _(MOVED, now=day(answer["noticed"]), before=before)))
+        typer.echo(wrapped("! " + _(DEADLINE_MOVED, now=day(answer["noticed"]), before=before)))
     if not answer["mistake"]:
-        _lacks(answer["missing"])
-    if named := [stores()[one].said[spoken]["name"] for one in answer["stores"]]:
+        _show_missing(answer["missing"])
+    if named := [stores()[entry].said[reader]["name"] for entry in answer["stores"]]:
         typer.echo(wrapped(_("data concerned: {names}", names=", ".join(named))))
-    people = [one for one in answer["concerned"] if one["occupancy"]]
-    dwellings = len({one["place"] for one in answer["concerned"]})
-    counts = says["breach_counts"].format(dwellings=dwellings, occupancies=len(people))
+    people = [entry for entry in answer["concerned"] if entry["occupancy"]]
+    dwellings = len({entry["place"] for entry in answer["concerned"]})
+    counts = texts["breach_counts"].format(dwellings=dwellings, occupancies=len(people))
     typer.echo(wrapped(counts))
     if answer["concerned"]:
         rows = [
             (
-                one["label"], one["occupancy"] or _("nobody known"), one["reference"],
-                day(one["since"]), day(one["until"]),
+                entry["label"], entry["occupancy"] or _("nobody known"), entry["reference"],
+                day(entry["since"]), day(entry["until"]),
             )
-            for one in answer["concerned"]
+            for entry in answer["concerned"]
         ]  # fmt: skip
         table((_("dwelling"), _("occupancy"), _("lease"), _("since"), _("until")), rows)
     if answer["staff"]:
-        typer.echo(wrapped(says["breach_staff"].format(number=answer["staff"])))
-    for one in answer["unsure"]:
-        typer.echo(wrapped("! " + one["said"][spoken]))
-    for one in answer["steps"]:
-        typer.echo(wrapped(f"{day(one['at'])} {one['who']}: {one['said'][spoken]}"))
+        typer.echo(wrapped(texts["breach_staff"].format(number=answer["staff"])))
+    for entry in answer["unsure"]:
+        typer.echo(wrapped("! " + entry["said"][reader]))
+    for entry in answer["steps"]:
+        typer.echo(wrapped(f"{day(entry['at'])} {entry['who']}: {entry['said'][reader]}"))
 
 
-MOVED = N_("the deadline was moved: noticed {now}, before that {before} was said")
+DEADLINE_MOVED = N_("the deadline was moved: noticed on {now}; recorded before: {before}")
 
 
-def _lacks(missing: list[str]) -> None:
-    """What is still to be said or done."""
+def _show_missing(missing: list[str]) -> None:
+    """Print what is still missing."""
     from agent.protection.stores import field_words
 
     if missing:

@@ -1,4 +1,4 @@
-"""`gardien backup` and `gardien restore`: a building survives its gateway."""
+"""`gardien backup` and `gardien restore`: replace a gateway that is lost."""
 
 from __future__ import annotations
 
@@ -18,52 +18,50 @@ if TYPE_CHECKING:
 
 
 def backup(
-    out: Annotated[Path, typer.Argument(help="The building file to write.")],
+    out: Annotated[Path, typer.Argument(help="The backup file to write.")],
     to: Annotated[
-        Path, typer.Option(help="The recovery certificate (PEM); its key lies in a safe.")
+        Path, typer.Option(help="The recovery certificate (PEM), whose key is kept in a safe.")
     ],
     named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
 ) -> None:
-    """Write the building file: all that people told this gateway, encrypted; no readings.
+    """Write a backup (the building file): all that people entered here, encrypted; no readings.
 
-    Its private keys stay here: who restores it on another machine asks for a new certificate.
+    The private keys are not in it: after a restore, the gateway needs a new certificate.
     """
     import base64
 
     from agent import backup
 
-    words = {"certificate": _text(to), "files": backup.texts(config)}
-    answer = ask(config, state, "backup", named=named, **words)
+    fields = {"certificate": _text(to), "files": backup.texts(config)}
+    answer = ask(config, state, "backup", named=named, **fields)
     try:
         out.write_bytes(base64.b64decode(answer["file"]))
     except OSError as error:
         raise Refused(f"{out}: {error.strerror}") from error
-    typer.echo(f"{out}: the building as of change {answer['revision']}, for the key of {to}")
+    typer.echo(f"{out}: backup up to change {answer['revision']}, for the key of {to}")
 
 
 def restore(
-    file: Annotated[Path, typer.Argument(help="A building file.")],
+    file: Annotated[Path, typer.Argument(help="The backup file.")],
     key: Annotated[Path, typer.Option(help="The private key of the recovery certificate.")],
     signed_by: Annotated[
         Path | None,
         typer.Option(
-            help="The certificate (PEM) of the gateway that is gone, or of the CA that issued it:"
-            " nothing that it does not vouch for is restored."
+            help="The certificate (PEM) of the lost gateway, or of the CA that issued it; a backup"
+            " that it did not sign is refused."
         ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether it is the right one.")] = (
-        False
-    ),
+    yes: Annotated[bool, typer.Option("--yes", help="Skip confirmation.")] = False,
     named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
 ) -> None:
-    """Take the place of a gateway that is gone: the same id and places, new keys, a new epoch.
+    """Replace a lost gateway: same id and places, new keys, new epoch.
 
-    The configuration is written where there is none, or only the package's sample; else beside the
-    one there is.
+    The configuration is written if there is none, or only the package's sample. Else it is written
+    beside the existing one.
     """
     from agent import backup
     from agent.local import account
@@ -71,75 +69,81 @@ def restore(
     from agent.registry_api import person
     from agent.state import owned
 
-    by = person(account(os.getuid()), named)
-    found, signer = backup.opened(_bytes(file), key, signed_by)
-    typer.echo(f"{shown(found['gateway'])} as of {found['made']}, change {found['revision']}")
+    author = person(account(os.getuid()), named)
+    contents, signer = backup.opened(_bytes(file), key, signed_by)
+    gateway, made = shown(contents["gateway"]), contents["made"]
+    typer.echo(f"{gateway}, backup of {made}, change {contents['revision']}")
     typer.echo(_signed(signer))
     if signed_by is not None:
-        typer.echo(f"  {signed_by} vouches for it")
+        typer.echo(f"  the signature is proved by {signed_by}")
     elif not yes:
-        typer.confirm("Is it the right one?", abort=True)
-    folder = _state(config, state, found["files"])
+        typer.confirm("Is this the right backup?", abort=True)
+    folder = _state(config, state, contents["files"])
+    # a running agent would go on with the registry that it has in memory
     with owned(folder, "gardien restore"):
-        who = backup.restore(found, folder, by)
-    for path in _written(config, found["files"]):
-        typer.echo(f"{path}: the configuration as it was")
+        restored = backup.restore(contents, folder, author)
+    for path in _write_configuration(config, contents["files"]):
+        typer.echo(f"{path}: configuration from the backup")
     typer.echo(
-        f"this gateway is {shown(who.gateway)} as of {found['made']}, with new keys; now:"
-        "\n  before it sends anything: what was withdrawn, revoked or moved out since then,"
+        f"this gateway is now {shown(restored.gateway)} as of {made}, with new keys. Next steps:"
+        "\n  before anything is sent, enter all withdrawals, revocations and moves since then:"
         "\n  gardien object accept, consent withdraw, occupancy move-out"
         "\n  gardien check; gardien key enroll (or csr, install); systemctl enable --now gardien"
-        f"\n  tell who signs orders its new address: {who.gateway}.{who.state}"
+        f"\n  give its new address to all who sign orders: {restored.gateway}.{restored.state}"
     )
 
 
 def _signed(signer: x509.Certificate | None) -> str:
-    """Who wrote a building file, as far as it can tell."""
+    """Return who signed a backup."""
     from cryptography.hazmat.primitives.hashes import SHA256
 
     from agent.enrolment.judge import begins, ends
 
     if signer is None:
         return (
-            "  NOBODY SIGNED IT: whoever has the recovery certificate, which is no secret, may\n"
-            "  have written it; compare what it says with somebody who knows"
+            "  NOT SIGNED: anybody who has the recovery certificate, which is not secret, may\n"
+            "  have written it. Have somebody who knows the building check what it says"
         )
     return (
-        f"  signed by a certificate of its name, {stamp(begins(signer))} to {stamp(ends(signer))}\n"
-        f"  of {signer.issuer.rfc4514_string()}, SHA-256 {signer.fingerprint(SHA256()).hex()}"
+        f"  signed with the gateway's certificate, valid {stamp(begins(signer))} to"
+        f" {stamp(ends(signer))},\n"
+        f"  issued by {signer.issuer.rfc4514_string()},"
+        f" SHA-256 {signer.fingerprint(SHA256()).hex()}"
     )
 
 
 def _state(config: Path, state: Path | None, files: dict[str, str]) -> Path:
-    """Where the state is to lie: as said, as configured here, or as it was."""
+    """Return the state directory: as given, as configured here, or as in the backup."""
     import tempfile
 
     if state is not None or config.exists():
         return state_of(config, state)
+    # `state_of` reads a file
     with tempfile.TemporaryDirectory() as folder:
         before = Path(folder) / "config.yaml"
         before.write_text(files.get("config.yaml", ""), encoding="utf-8")
         return state_of(before, None)
 
 
-def _written(config: Path, files: dict[str, str]) -> list[Path]:
-    made = []
+def _write_configuration(config: Path, files: dict[str, str]) -> list[Path]:
+    written = []
     for name, text in files.items():
         path = config if name == "config.yaml" else config.parent / name
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
-        if path.exists() and not _sample(path):
+        if path.exists() and not _is_sample(path):
+            # somebody may have begun to configure this machine
             path = path.with_name(f"{path.name}.restored")
         try:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
         except OSError as error:
             raise Refused(f"{path}: {error.strerror}") from error
-        made.append(path)
-    return made
+        written.append(path)
+    return written
 
 
-def _sample(path: Path) -> bool:
+def _is_sample(path: Path) -> bool:
     return SAMPLE.exists() and path.read_bytes() == SAMPLE.read_bytes()
 
 

@@ -1,6 +1,6 @@
-"""`gardien support-bundle`: what somebody far away needs to help; no readings and no secrets.
+"""`gardien support-bundle`: one file for remote support, without readings and secrets.
 
-Dwellings, who lives there, meters and devices have pseudonyms in it, the same ones throughout.
+Dwellings, occupancies, meters and devices have pseudonyms in it, the same ones throughout.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ COMMANDS = {
     "addresses.txt": ("ip", "-brief", "address"),
     "package.txt": ("dpkg-query", "-s", "gardien"),
 }
-WITHIN = 30.0
-"""seconds for one of them"""
-ASKED = ("place.list", "alias.list", "occupancy.list", "meter.list", "consent.list")
-"""what names dwellings, where the registry's own file is not readable"""
-MEANT = "with dwellings"
-"""what a person types who wants their names in it"""
+COMMAND_TIMEOUT = 30.0
+"""seconds for one of `COMMANDS`"""
+NAMING_CALLS = ("place.list", "alias.list", "occupancy.list", "meter.list", "consent.list")
+"""calls that return the names of dwellings, if the registry's own file is not readable"""
+PHRASE = "with dwellings"
+"""what a person types to confirm that the names stay"""
 
 
 def support_bundle(
-    out: Annotated[Path, typer.Option("--out", help="The file to write; must not exist yet.")],
+    out: Annotated[Path, typer.Option("--out", help="The file to write; it must not exist.")],
     with_dwellings: Annotated[
         bool,
-        typer.Option("--with-dwellings", help="With the names of dwellings, meters and devices."),
+        typer.Option("--with-dwellings", help="Keep the names of dwellings, meters and devices."),
     ] = False,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
 ) -> None:
     """Write one file with log, status, findings and redacted configuration.
 
-    Readings, keys, passwords and comments are not in it. Dwellings, who lives there, meters and
-    devices are called dwelling-1, occupancy-1, meter-1, device-1 throughout. --with-dwellings
-    leaves their names, and asks whether that is meant.
+    It contains no readings, keys, passwords or comments. Dwellings, occupancies, meters and devices
+    are called dwelling-1, occupancy-1, meter-1, device-1 throughout. With --with-dwellings their
+    names stay, after confirmation.
     """
     from agent.cli.redact import Pseudonyms, redact, take_out
     from agent.errors import Refused
@@ -63,38 +63,40 @@ def support_bundle(
     known = list(_secrets(config))
     names_of = None if with_dwellings else _pseudonyms(Pseudonyms(), config, folder)
     try:
+        # new and unreadable for others from the start: names may be in it
         handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         raise Refused(f"{out}: {error.strerror}") from error
     names = []
     with os.fdopen(handle, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as tar:
         for name, whole in _parts(config, folder):
-            shown, text = name, take_out(whole, known)  # before a name in one is replaced
+            # secrets first: a replaced name inside a secret would hide it from the search
+            shown, text = name, take_out(whole, known)
             if names_of is not None:
                 shown, text = _without_names(name, text, names_of)
             _add(tar, shown, redact(text))
             names.append(shown)
     typer.echo(f"{out}: {', '.join(names)}")
-    dwellings = "dwellings are named in it" if with_dwellings else "it names no dwelling"
-    typer.echo(f"no readings and no secrets are in it, and {dwellings};", nl=False)
-    typer.echo(f" look before you send it: tar xzOf {out}")
+    dwellings = "It names dwellings" if with_dwellings else "It does not name dwellings"
+    typer.echo(f"{dwellings}, and has no readings and no secrets.", nl=False)
+    typer.echo(f" Read it before you send it: tar xzOf {out}")
 
 
 def _confirm() -> None:
-    """Raises Abort unless a person types that it is meant."""
+    """Ask for confirmation. Raises Abort if the person does not confirm."""
     typer.echo(
-        "The file will name dwellings, meters and devices: whoever has it can tell whose they are."
-        " Send it to nobody who may not know."
+        "The file will name dwellings, meters and devices, so it can be linked to people. Send it"
+        " only to those who may know them."
     )
-    if typer.prompt(f'Type "{MEANT}" if you mean it').strip() != MEANT:
+    if typer.prompt(f'Type "{PHRASE}" to confirm').strip() != PHRASE:
         typer.echo("nothing was written")
         raise typer.Abort
 
 
 def _pseudonyms(names_of: Pseudonyms, config: Path, state: Path) -> Pseudonyms:
-    """Know every name of a dwelling, a meter or a device that the registry and the files have.
+    """Learn every name of a dwelling, meter or device in the registry and the configuration.
 
-    Raises Refused where the registry's names cannot be had: what it does not know stays in texts.
+    Raises Refused if the registry cannot be read: a name that is not known would stay in the texts.
     """
     import json
     import re
@@ -104,22 +106,24 @@ def _pseudonyms(names_of: Pseudonyms, config: Path, state: Path) -> Pseudonyms:
     try:
         names_of.learn(json.loads((state / "registry.json").read_bytes()))
     except FileNotFoundError:
-        pass  # nothing was ever recorded
+        pass  # nothing has been recorded yet
     except (OSError, ValueError) as error:
         try:
-            for call in ASKED:
+            for call in NAMING_CALLS:
                 names_of.learn(ask(config, state, call))
         except AgentError:
             raise Refused(
-                f"the names of dwellings are not readable ({error}), so they cannot be taken out:"
-                " run it with sudo, or with --with-dwellings"
+                f"the names of dwellings cannot be read ({error}), so they cannot be removed. Run"
+                " the command with sudo, or with --with-dwellings"
             ) from error
     status = (_status(state) or {}).get("devices") or {}
     written, plant = _devices(config)
+    # common plant keeps its names: without them nobody could help with controls
     for device in {*written, *status} - plant:
         names_of.of("device", device)
     for device in status.values():
         names_of.learn({"serial": device.get("serial")})
+    # serial numbers that are configured, but not in the registry yet
     for path in config.parent.glob("*.yaml"):
         for serial in re.findall(r"\bserial[\"']?:\s*[\"']?([^\s\"',}#]+)", _read(path)):
             names_of.learn({"serial": serial})
@@ -127,8 +131,10 @@ def _pseudonyms(names_of: Pseudonyms, config: Path, state: Path) -> Pseudonyms:
 
 
 def _devices(config: Path) -> tuple[set[str], set[str]]:
-    """Names of the devices that are configured, and of common plant among them: what is commanded,
-    and what measures only where nobody lives. Of a file that does not load nobody knows.
+    """Return the names of the configured devices, and of those that are common plant: devices that
+    controls command, and devices that measure only common areas.
+
+    If the file does not load, no device counts as common plant.
     """
     from agent.cli.redact import is_common
     from agent.config import load
@@ -146,31 +152,31 @@ def _devices(config: Path) -> tuple[set[str], set[str]]:
 
 
 def _written_devices(config: Path) -> Iterator[str]:
-    """What stands below `devices:`, and the first words of files that hold nothing else."""
+    """Yield the keys below `devices:`, and the top keys of included files, from the plain text."""
     import re
 
     for path in (config, *config.parent.glob("*.yaml")):
         text = _read(path)
         block = re.search(r"(?m)^devices:[^\n]*\n((?:[ \t]+[^\n]*\n?|[ \t]*\n)*)", text)
         lines = (block[1] if block else "" if path == config else text).splitlines()
-        depth = min((len(one) - len(one.lstrip()) for one in lines if one.strip()), default=0)
+        depth = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
         for line in lines:
-            if found := re.match(rf"[ \t]{{{depth}}}[\"']?([^\s\"':#{{}}]+)[\"']?\s*:", line):
-                yield found[1]
+            if key := re.match(rf"[ \t]{{{depth}}}[\"']?([^\s\"':#{{}}]+)[\"']?\s*:", line):
+                yield key[1]
 
 
 def _without_names(name: str, text: str, names_of: Pseudonyms) -> tuple[str, str]:
-    """A part of the bundle, its own name too, that names no dwelling."""
+    """Return a part's name and text without any name of a dwelling."""
     import json
 
     from agent.cli.redact import without_comments
 
     if name.endswith(".json"):
-        told = names_of.in_place(json.loads(text))
-        return name, json.dumps(told, indent=1, ensure_ascii=False)
-    if written := name.startswith("config/"):
+        document = names_of.in_place(json.loads(text))
+        return name, json.dumps(document, indent=1, ensure_ascii=False)
+    if is_config := name.startswith("config/"):
         text = without_comments(text)
-    return names_of.replace(name), names_of.replace(text, numbers=written or name == "log.txt")
+    return names_of.replace(name), names_of.replace(text, numbers=is_config or name == "log.txt")
 
 
 def _add(tar: tarfile.TarFile, name: str, text: str) -> None:
@@ -190,11 +196,11 @@ def _parts(config: Path, state: Path) -> Iterator[tuple[str, str]]:
     yield "doctor.json", _doctor(config, state)
     yield "state.txt", _listing(state)
     for name, command in COMMANDS.items():
-        yield name, _said(command)
+        yield name, _output_of(command)
 
 
 def _status(state: Path) -> Any:
-    """The daemon's status without a single reading."""
+    """Return the daemon's status without readings."""
     from agent.errors import AgentError
     from agent.local import ask_daemon
 
@@ -202,33 +208,36 @@ def _status(state: Path) -> Any:
         status = ask_daemon(state, "status", {}, lambda _: None)
     except AgentError as error:
         return {"refused": str(error)}
+    # the names of the values stay: they show which points are read
     for device in (status or {}).get("devices", {}).values():
         device["latest"] = sorted(device.get("latest") or ())
     for control in (status or {}).get("controls", {}).values():
-        said = control["guards"].items()
-        control["guards"] = {name: "unknown" if one == "unknown" else "known" for name, one in said}
-        control["forbidden"] = bool(control["forbidden"])  # it may say what a guard has seen
+        guards = control["guards"].items()
+        control["guards"] = {
+            name: "unknown" if value == "unknown" else "known" for name, value in guards
+        }
+        # its text may contain a guard's reading
+        control["forbidden"] = bool(control["forbidden"])
     return status
 
 
 def _doctor(config: Path, state: Path) -> str:
     import json
-    from dataclasses import asdict
 
     from agent.cli.doctor import findings
 
-    return json.dumps([asdict(one) for one in findings(config, state)], indent=1)
+    return json.dumps([one.members() for one in findings(config, state)], indent=1)
 
 
 def _listing(state: Path) -> str:
-    """Names, sizes, owners and modes, never contents."""
-    return _said(("ls", "-lanR", str(state)))
+    """Return names, sizes, owners and modes of the state's files, without contents."""
+    return _output_of(("ls", "-lanR", str(state)))
 
 
-def _said(command: tuple[str, ...]) -> str:
+def _output_of(command: tuple[str, ...]) -> str:
     try:
         done = subprocess.run(  # noqa: S603 -- fixed words, no shell
-            command, check=False, capture_output=True, timeout=WITHIN
+            command, check=False, capture_output=True, timeout=COMMAND_TIMEOUT
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"{command[0]}: {error}\n"
@@ -243,7 +252,7 @@ def _read(path: Path) -> str:
 
 
 def _secrets(config: Path) -> Iterator[str]:
-    """Every secret that lies where secrets lie, so that none is in any text, wherever it went."""
+    """Yield every secret in the known places, so that it is removed wherever it was copied."""
     import re
 
     for path in (config.parent / "credentials").glob("*"):

@@ -1,4 +1,4 @@
-"""`gardien check`: everything short of opening a connection."""
+"""`gardien check`: checks the configuration without opening a connection."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from agent.cli.terminal import DEFAULT_CONFIG, Config
 
 
 def check(config: Config = DEFAULT_CONFIG) -> None:
-    """Say whether the configuration can be used: every mistake with its line and a remedy."""
+    """Check the configuration; show each mistake with its line and a remedy.
+
+    No connection is opened. Exit status 1 if there is a mistake.
+    """
     from agent.config.check import check as examine
 
     status, text = examine(config)

@@ -1,4 +1,4 @@
-"""`gardien clock`: what time it is here, who vouches for it, and what to do after a wrong one."""
+"""`gardien clock`: the gateway's clock, what confirms it, and the reset after a wrong time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from agent.cli.terminal import (
 from agent.errors import Refused
 
 app = typer.Typer(
-    invoke_without_command=True, help="What time it is here, who vouches for it, and a reset."
+    invoke_without_command=True,
+    help="Show the clock and what confirms it; correct what a wrong clock has dated.",
 )
 
 
@@ -33,7 +34,7 @@ def clock(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Show the clock: how far slots are closed by it, its floor, who vouched, its last steps."""
+    """Show the clock: what confirms it, its earliest time, closed slots, its last steps."""
     if context.invoked_subcommand is not None:
         return
     answer = ask(config, state, "clock.show")
@@ -44,62 +45,60 @@ def clock(
 def reset(
     wrong_since: Annotated[
         str,
-        typer.Option(
-            help="From when on the clock was wrong, in the building's true time: 2026-07-12T09:30."
-        ),
+        typer.Option(help="When the clock became wrong, in the true time: 2026-07-12T09:30."),
     ],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether it is meant.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Skip confirmation.")] = False,
     named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Say that the clock is right now and was wrong since then.
+    """Declare that the clock is right now, and that it was wrong from --wrong-since until now.
 
-    What was read since then is taken back from the platforms, its slots are marked missing (clock),
-    and readings go on from now. It is written into the audit chain.
+    Platforms are asked to erase the readings of that time, and the slots are marked missing
+    (clock). Reading continues from now. The declaration is recorded in the audit chain.
     """
     if not yes:
         if not sys.stdin.isatty():
-            raise Refused("this takes readings back: say it at a terminal, or add --yes")
+            raise Refused("this erases readings: confirm it at a terminal, or add --yes")
         _show(ask(config, state, "clock.show"))
-        words = f"Is the clock right now, and all that was read since {wrong_since} misdated?"
-        typer.confirm(words, abort=True)
+        question = f"Is the clock right now, and is every reading since {wrong_since} misdated?"
+        typer.confirm(question, abort=True)
     args = {"wrong_since": wrong_since, "named": named}
     answer = ask(config, state, "clock.reset", **args)
     if json:
         as_json(answer)
         return
-    for one in answer["done"]:
-        lay = f"; marks lay {_far(one['ahead'])}" if one["ahead"] else ""
-        typer.echo(f"{one['recipient']}: {one['series']} series taken back{lay}")
+    for recipient in answer["done"]:
+        ahead = f"; slots were closed {_distance(recipient['ahead'])}" if recipient["ahead"] else ""
+        typer.echo(f"{recipient['recipient']}: {recipient['series']} series retracted{ahead}")
 
 
 def _show(answer: dict[str, Any]) -> None:
-    vouched, steps = answer["vouched"], answer["steps"]
-    by = f"{vouched['by']}, {when(vouched['at'])}" if vouched else "nobody yet"
-    typer.echo(f"clock {moment(answer['now'])}, {answer['trust']}; vouched for by {by}")
-    typer.echo(f"no time is believed before {when(answer['floor'])}")
+    source, steps = answer["vouched"], answer["steps"]
+    by = f"{source['by']}, {when(source['at'])}" if source else "nothing yet"
+    typer.echo(f"clock {moment(answer['now'])}, {answer['trust']}; confirmed by {by}")
+    typer.echo(f"times before {when(answer['floor'])} are never trusted")
     if answer["marks"]:
         rows = [
-            (name, one["recipient"], when(one["last"]), _far(one["ahead"]))
-            for name, one in answer["marks"].items()
+            (name, entry["recipient"], when(entry["last"]), _distance(entry["ahead"]))
+            for name, entry in answer["marks"].items()
         ]
-        table(("uplink", "recipient", "slots closed to", "that is"), rows)
-    for one in steps:
-        typer.echo(f"step of {one['seconds']:+,d} s at {when(one['at'])}")
+        table(("uplink", "recipient", "slots closed until", "distance"), rows)
+    for entry in steps:
+        typer.echo(f"step of {entry['seconds']:+,d} s at {when(entry['at'])}")
     if answer["said"]:
-        typer.echo(f"! readings wait to be dated: {answer['said']}")
-    if any(one["ahead"] > 0 for one in answer["marks"].values()):
+        typer.echo(f"! readings wait without a date: {answer['said']}")
+    if any(entry["ahead"] > 0 for entry in answer["marks"].values()):
         typer.echo(
-            "! If the clock is right now, nothing need be done where a time service and the"
-            " platform's signed time agree, or where the clock was moved and moved back without a"
-            " reboot. Else: gardien clock reset --wrong-since WHEN. If it is wrong now, put the"
-            " time service right: the readings wait."
+            "! Slots are closed in the future. If the clock is wrong now, repair the time service;"
+            " readings wait until then. If the clock is right now, and a time service and the"
+            " platform's signed time agree, or the clock was moved and moved back without a reboot,"
+            " do nothing. Otherwise: gardien clock reset --wrong-since WHEN"
         )
 
 
-def _far(seconds: int) -> str:
+def _distance(seconds: int) -> str:
     from agent.clock import span_of
 
     return f"{span_of(seconds)} ahead" if seconds > 0 else f"{span_of(-seconds)} ago"

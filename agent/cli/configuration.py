@@ -1,4 +1,4 @@
-"""`gardien config`: the file itself, for editors, and changed without losing a comment."""
+"""`gardien config`: compare, change and describe the configuration file."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from agent.cli.terminal import DEFAULT_CONFIG, Config, State, as_json, state_of
 from agent.errors import Refused
 from agent.i18n import _
 
-app = typer.Typer(
-    no_args_is_help=True, help="The configuration file: compared, changed, described."
-)
+app = typer.Typer(no_args_is_help=True, help="Compare, change and describe the configuration file.")
 
 
 @app.command()
 def schema() -> None:
-    """Print the JSON Schema of the file, for editors that check while one types."""
+    """Print the JSON Schema of the file, for editors that check while you type."""
     from agent.config.schema import schema as made
 
     as_json(made())
@@ -29,14 +27,16 @@ def schema() -> None:
 def diff(
     other: Annotated[
         Path | None,
-        typer.Argument(help="The file to compare with; else what the running agent goes by."),
+        typer.Argument(
+            help="The file to compare with; default: the configuration of the running agent."
+        ),
     ] = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
 ) -> None:
-    """Say what the file would change: value by value, - gone, + new, ~ changed.
+    """Show what the file would change, value by value: - removed, + added, ~ changed.
 
-    Exit status 1 if anything differs.
+    Exit status 1 if there is a difference.
     """
     from agent.config import load
     from agent.config.differ import differences
@@ -53,7 +53,7 @@ def _running(state: Path) -> Any:
 
     answer = ask_daemon(state, "configuration", {}, lambda _: None)
     if answer is None:
-        raise Refused(f"gardien is not running on {state}: name a file to compare with")
+        raise Refused(f"gardien is not running on {state}. Name a file to compare with")
     return answer["written"]
 
 
@@ -64,12 +64,14 @@ def _plain(data: Any) -> Any:
 @app.command("set")
 def set_(
     path: Annotated[str, typer.Argument(help="The keys from the top: devices.sdm-12.every")],
-    value: Annotated[str, typer.Argument(help="As it would stand in the file: 15min")],
+    value: Annotated[
+        str, typer.Argument(help="The value as you would write it in the file: 15min")
+    ],
     config: Config = DEFAULT_CONFIG,
 ) -> None:
-    """Change one value in the file, or add it; comments and order stay as they are.
+    """Change or add one value in the file; comments and order are kept.
 
-    What would not be right is refused with its mistakes, and the file stays as it was.
+    A change that would make the file wrong is refused, and the file is not changed.
     """
     from agent.config.differ import differences
     from agent.config.edit import put
@@ -83,25 +85,29 @@ def set_(
     try:
         after = checked(changed)
     except ConfigError as error:
-        raise Refused(
-            f"{_('{home} was not changed, for it would not be right:', home=home)}\n{error}"
-        ) from error
+        refusal = _("{home} was not changed, because the result would have mistakes:", home=home)
+        raise Refused(f"{refusal}\n{error}") from error
     lines = list(differences(_plain(before.written), _plain(after.written)))
     if lines:
         changed.write(home)
         typer.echo("\n".join(lines))
-        typer.echo(_("The running agent goes by it once it is told to: gardien reload"), err=True)
+        typer.echo(
+            _("The running agent still uses the old configuration: gardien reload"), err=True
+        )
     else:
-        typer.echo(_("it said so already"))
+        typer.echo(_("the file has this value already; nothing was changed"))
 
 
 @app.command()
 def migrate(config: Config = DEFAULT_CONFIG) -> None:
-    """Bring a file of an older gardien up to date; comments and order stay, the old one is kept."""
+    """Convert the file of an older version; comments and order are kept.
+
+    The old file is kept beside it.
+    """
     from agent.config.migrate import migrate as bring_up_to_date
 
     had, kept = bring_up_to_date(config)
     if kept is None:
-        typer.echo(f"{config} has the present form ({had}) already")
+        typer.echo(f"{config} has the current format ({had}) already")
     else:
-        typer.echo(f"{config} was of form {had} and is up to date; the old one is {kept}")
+        typer.echo(f"{config} was converted from format {had}; the old file is {kept}")

@@ -1,4 +1,4 @@
-"""`gardien consent`: what the people of a dwelling let whom have."""
+"""`gardien consent`: what the occupants of a dwelling allow which recipient to receive."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from agent.cli.terminal import (
     confirmed,
     day,
     free_names,
-    not_occupied,
-    not_read,
     plural,
-    stands,
+    show_ignored_columns,
+    show_not_occupied,
     table,
     text_of,
+    unchanged,
     write_page,
 )
 from agent.i18n import _
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 app = typer.Typer(
-    no_args_is_help=True, help="What the people of a dwelling let whom have. Without it: nothing."
+    no_args_is_help=True,
+    help="Record what the occupants of a dwelling allow a recipient to receive.",
 )
 
 
@@ -70,62 +71,68 @@ def _until(consent: dict[str, Any]) -> str:
     return day(consent["until"])[:10]
 
 
-def _shown(answer: dict[str, Any], json: bool, done: str) -> None:
+def _show_result(answer: dict[str, Any], json: bool, done: str) -> None:
     if json:
         as_json(answer)
         return
     if answer["consents"]:
         _show(answer["consents"])
     if done:
-        typer.echo(f"{plural(len(answer['consents']), 'consent')} {done}{stands(answer)}")
-    for words in answer.get("without_effect", ()):
-        typer.echo(_("no effect: {words}", words=words))
+        typer.echo(f"{plural(len(answer['consents']), 'consent')} {done}{unchanged(answer)}")
+    for reason in answer.get("without_effect", ()):
+        typer.echo(_("no effect: {words}", words=reason))
     for name in answer.get("without_uplink", ()):
-        typer.echo(f"no uplink delivers to {name}: nothing leaves on that until one does")
-    not_read(answer)
+        typer.echo(f"{name} has no uplink: nothing is sent to it until you configure one")
+    show_ignored_columns(answer)
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """The SHA-256 of each scanned page in a folder, by the number in its file's name."""
+    """Return the SHA-256 of each scanned page in a folder, by the form's number in the file name.
+
+    Raises Refused if the folder cannot be read or has no such file.
+    """
     from agent.errors import Refused
     from agent.registry.forms import NUMBER
     from agent.registry.place import parse
 
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     try:
         paths = sorted(folder.iterdir())
     except OSError as error:
         raise Refused(f"{folder}: {error.strerror}") from error
     for path in paths:
         with suppress(Refused):
-            found[parse(path.name.split(".")[0], NUMBER)] = digest(path)
-    if not found:
-        raise Refused(_("{folder}: no file here is called by the number of a form", folder=folder))
-    return found
+            digests[parse(path.name.split(".")[0], NUMBER)] = digest(path)
+    if not digests:
+        raise Refused(_("{folder}: no file name here begins with a form's number", folder=folder))
+    return digests
 
 
 def digest(path: Path) -> str:
-    """The SHA-256 of a file."""
+    """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _knowing(known: Sequence[dict[str, Any]]) -> list[str]:
-    """The marks that a person at the terminal has seen and confirmed that people know of."""
-    if not known or not sys.stdin.isatty():
+def _confirmed_marks(withdrawals: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the marks of withdrawals that a person at the terminal confirms as known.
+
+    Empty without a terminal, or without withdrawals. Raises Abort if the person says no.
+    """
+    if not withdrawals or not sys.stdin.isatty():
         return []
-    _show_marks(known)
-    if not confirmed(_("Have they agreed again since then, knowing of this?")):
+    _show_marks(withdrawals)
+    if not confirmed(_("Have the occupants agreed again since then, knowing of this?")):
         raise typer.Abort
-    return [str(one["mark"]) for one in known]
+    return [str(mark["mark"]) for mark in withdrawals]
 
 
-def _show_marks(known: Sequence[dict[str, Any]]) -> None:
+def _show_marks(withdrawals: Sequence[dict[str, Any]]) -> None:
     what = {"withdrawn": _("withdrawn"), "refused": _("refused"), "restored": _("restored")}
     rows = [
         (m["label"] or m["occupancy"], what[m["cause"]], m["recipient"] or _("all"),
          day(m["when"])[:10], m["who"], m["mark"])
-        for m in known
+        for m in withdrawals
     ]  # fmt: skip
     heads = (_("dwelling"), _("what"), _("recipient"), _("on"), _("by"), _("mark"))
     table(heads, rows, whole=_("mark"))
@@ -137,13 +144,13 @@ def give(
         list[str] | None, typer.Argument(help="Labels or ids of dwellings.", show_default=False)
     ] = None,
     recipient: Annotated[
-        str | None, typer.Option(help="Who may have it, by its DNS name.", show_default=False)
+        str | None, typer.Option(help="The recipient, by its DNS name.", show_default=False)
     ] = None,
     channel: Annotated[
         list[str] | None, typer.Option(help="A quantity; may be repeated.", show_default=False)
     ] = None,
     purpose: Annotated[
-        str | None, typer.Option(help="For what, one purpose.", show_default=False)
+        str | None, typer.Option(help="The purpose; one only.", show_default=False)
     ] = None,
     scope: Annotated[
         str | None,
@@ -152,18 +159,20 @@ def give(
     step: Annotated[
         str | None,
         typer.Option(
-            help="Of a load curve: nothing finer; default 30min, 10min at the least.",
+            help="The finest step of a load curve, at least 10min; default: 30min.",
             show_default=False,
         ),
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option(help="CSV or .xlsx with a column place; others say more than the options."),
+        typer.Option(
+            help="CSV or .xlsx with a column place; other columns take precedence over the options."
+        ),
     ] = None,
-    since: Annotated[str | None, typer.Option(help="From when on; default: now.")] = None,
+    since: Annotated[str | None, typer.Option(help="Start; default: now.")] = None,
     until: Annotated[
         str | None,
-        typer.Option(help="Until when; default and most: 36 months after the signature."),
+        typer.Option(help="End; default and latest: 36 months after the signature."),
     ] = None,
     given: Annotated[
         str | None, typer.Option(help="When it was signed, such as 2026-07-12; default: now.")
@@ -171,52 +180,54 @@ def give(
     lease: Annotated[
         str | None,
         typer.Option(
-            help="The lease (your reference, or H…) of who signed before they moved in.",
+            help="The lease (your reference, or H…) of people who signed before they moved in.",
             show_default=False,
         ),
     ] = None,
     after: Annotated[
         list[str] | None,
         typer.Option(
-            help="They knew of this withdrawal (gardien consent marks); may be repeated.",
+            help="The mark of a withdrawal they knew of (gardien consent marks); may be repeated.",
             show_default=False,
         ),
     ] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="End what stands against it, and narrow it so.")
+        bool,
+        typer.Option("--replace", help="End existing consents that conflict, even wider ones."),
     ] = False,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record what the people living in one or more dwellings have agreed to.
+    """Record what the occupants of one or more dwellings have agreed to.
 
-    Where they have withdrawn before, it is shown, and asked whether they agree again.
+    If they withdrew a consent before, the command shows it and asks whether they agree again.
     """
+    # only options are checked here: rows of a file name their marks in a column
     if places and not after and not lease:
-        known = ask(config, state, "consent.marks", places=places, recipient=recipient)["marks"]
-        after = _knowing(known)
+        answer = ask(config, state, "consent.marks", places=places, recipient=recipient)
+        after = _confirmed_marks(answer["marks"])
     answer = ask(
         config, state, "consent.give", named=as_,
         places=places or [], recipient=recipient, channels=channel or [], purpose=purpose,
         scope=scope, step=step, text=text_of(file) if file else None, name=str(file or ""),
         since=since, until=until, given=given, lease=lease, replace=replace, after=after or [],
     )  # fmt: skip
-    _shown(answer, json, "recorded")
+    _show_result(answer, json, "recorded")
 
 
 @app.command()
 def forms(
     places: Annotated[
         list[str] | None,
-        typer.Argument(help="Only of these dwellings, by label or id.", show_default=False),
+        typer.Argument(help="Only these dwellings, by label or id.", show_default=False),
     ] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Print those that nobody has answered yet once more.")
+        bool, typer.Option("--again", help="Print again the forms without an answer.")
     ] = False,
     due: Annotated[
-        int, typer.Option(help="Only where a consent ends within so many days; 0: not.")
+        int, typer.Option(help="Only dwellings where a consent ends within DUE days; 0: all.")
     ] = 0,
     language: Language = "fr",
     to: Annotated[Path, typer.Option(help="The folder to write to.")] = Path(),
@@ -225,10 +236,10 @@ def forms(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Print a consent form for each dwelling, and the list for the answers.
+    """Write a consent form for each dwelling, and a list for the answers.
 
-    Without names of dwellings: for all where somebody lives who was never asked. What the forms ask
-    is in the configuration (privacy.forms). Bring the list back by `gardien consent import`.
+    Without PLACES: for all dwellings whose occupants were never asked. The configuration says what
+    the forms ask (privacy.forms). Import the completed list: gardien consent import.
     """
     answer = ask(
         config, state, "consent.forms", named=as_, places=places or [], language=language,
@@ -243,15 +254,15 @@ def forms(
         as_json(answer)
         return
     for label in answer["nobody_known"]:
-        typer.echo(_("{label}: nobody is known to live there; no form", label=label))
+        typer.echo(_("{label}: no occupants are recorded; no form", label=label))
     if not answer["forms"]:
-        typer.echo(_("no form to print; those that wait for an answer: --again"))
+        typer.echo(_("no form to print. Print again the forms without an answer: --again"))
         return
     for path in files:
         typer.echo(_("written: {file}", file=path))
     typer.echo(
         _(
-            "forms printed: {forms}. Write the answers into {list}, and bring it: gardien consent"
+            "forms printed: {forms}. Write the answers into {list}, then import it: gardien consent"
             " import {list}",
             forms=len(answer["forms"]), list=files[1],
         )
@@ -260,35 +271,35 @@ def forms(
 
 @app.command()
 def due(
-    days: Annotated[int, typer.Option(help="What ends within so many days.")] = 60,
+    days: Annotated[int, typer.Option(help="Consents that end within DAYS days.")] = 60,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Show who has not answered a form, and which consents end soon."""
+    """Show forms without an answer, and consents that end soon."""
     answer = ask(config, state, "consent.due", days=days)
     if json:
         as_json(answer)
         return
     if answer["forms"]:
-        rows = [(one["label"], one["form"], day(one["printed"])[:10]) for one in answer["forms"]]
+        rows = [(f["label"], f["form"], day(f["printed"])[:10]) for f in answer["forms"]]
         table((_("not answered"), _("form"), _("printed")), rows)
-        for one in answer["forms"]:
-            if one["without_effect"]:
-                words = _(
-                    "{label}: the answer had no effect, since they had withdrawn; --again prints a"
-                    " new form",
-                    label=one["label"],
+        for form in answer["forms"]:
+            if form["without_effect"]:
+                remark = _(
+                    "{label}: the answer had no effect, because they withdrew before it. Print a"
+                    " new form: --again",
+                    label=form["label"],
                 )
-                typer.echo(words)
+                typer.echo(remark)
         typer.echo(_("print them again: gardien consent forms --again"))
     if answer["consents"]:
         _show(answer["consents"])
         typer.echo(_("ask again: gardien consent forms --due {days}", days=days))
     if not answer["printed"]:
-        typer.echo(_("no form was printed yet: gardien consent forms"))
+        typer.echo(_("no form has been printed yet: gardien consent forms"))
     if not answer["forms"] and not answer["consents"]:
-        typer.echo(_("no form waits for its answer, and no consent ends soon"))
+        typer.echo(_("all forms are answered, and no consent ends soon"))
 
 
 @app.command("import")
@@ -296,21 +307,23 @@ def import_(
     file: Annotated[
         Path,
         typer.Argument(
-            help="CSV or .xlsx with the columns place;recipient;channels;scope;purpose; or the list"
-            " of answers to forms."
+            help="CSV or .xlsx with the columns place;recipient;channels;scope;purpose, or the"
+            " completed list of answers to forms."
         ),
     ],
-    replace: Annotated[bool, typer.Option("--replace", help="End what stands against it.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="End existing consents that conflict.")
+    ] = False,
     scans: Annotated[
         Path | None,
         typer.Option(
-            help="Of answers to forms: the folder with the scanned pages, each called by the"
-            " number of its form; their SHA-256 is recorded.",
+            help="For answers to forms: the folder with the scanned pages, each named by its form's"
+            " number; their SHA-256 is recorded.",
             show_default=False,
         ),
     ] = None,
     kept: Annotated[
-        str, typer.Option(help="Of answers to forms: where the signed pages lie.")
+        str, typer.Option(help="For answers to forms: where the signed pages are kept.")
     ] = "",
     preview: Preview = False,
     as_: As = None,
@@ -318,34 +331,34 @@ def import_(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record the consents of a spreadsheet, or the answers to forms: the whole file or nothing."""
+    """Record the consents in a spreadsheet, or the answers to forms: all rows or none."""
     from agent.registry.calls_forms import is_list
 
     text = text_of(file)
     if is_list(text):
-        words = {
+        fields = {
             "text": text, "name": str(file), "preview": preview, "kept": kept,
             "scans": hashes(scans) if scans else {},
         }  # fmt: skip
-        answer = ask(config, state, "consent.answers", named=as_, **words)
-        _shown(answer, json, "")
+        answer = ask(config, state, "consent.answers", named=as_, **fields)
+        _show_result(answer, json, "")
         if not json:
             typer.echo(
                 _(
                     "forms read: {forms}; consents given: {given}, ended: {ended}, replaced:"
-                    " {replaced}; boxes refused: {no}; scans added: {proved}",
+                    " {replaced}; refusals: {no}; scans added: {proved}",
                     forms=answer["answers"], given=answer["given"], ended=answer["ended"],
                     replaced=answer["replaced"], no=answer["refused"], proved=answer["proved"],
                 )
             )  # fmt: skip
             if preview:
-                typer.echo(_("nothing was recorded: --preview"))
+                typer.echo(_("nothing was recorded, because of --preview"))
         for number in () if json else answer["without_scan"]:
-            typer.echo(_("form {form}: no scan of it lies in the folder", form=number))
+            typer.echo(_("form {form}: the folder has no scan of it", form=number))
         return
-    words = {"text": text, "name": str(file), "replace": replace, "preview": preview}
-    answer = ask(config, state, "consent.give", named=as_, **words)
-    _shown(answer, json, "would be recorded" if preview else "recorded")
+    fields = {"text": text, "name": str(file), "replace": replace, "preview": preview}
+    answer = ask(config, state, "consent.give", named=as_, **fields)
+    _show_result(answer, json, "would be recorded" if preview else "recorded")
 
 
 @app.command()
@@ -357,12 +370,12 @@ def withdraw(
         str | None,
         typer.Option(
             "--id",
-            help="By one consent: with it ends all that they agreed to for its recipient.",
+            help="The id of one consent; all consents for its recipient end with it.",
             show_default=False,
         ),
     ] = None,
     recipient: Annotated[
-        str | None, typer.Option(help="Only what this one may have.", show_default=False)
+        str | None, typer.Option(help="Only for this recipient.", show_default=False)
     ] = None,
     purpose: Annotated[
         str | None, typer.Option(help="Only for this purpose.", show_default=False)
@@ -376,30 +389,31 @@ def withdraw(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record that who lives there agrees no longer: at once, and for all that was sent."""
-    words = {"place": place, "id": id, "recipient": recipient, "purpose": purpose}
-    answer = ask(config, state, "consent.withdraw", named=as_, channels=channel or [], **words)
+    """Record that the occupants withdraw their consent.
+
+    Sending stops at once, and the recipient is asked to erase all that it received on the consent.
+    """
+    fields = {"place": place, "id": id, "recipient": recipient, "purpose": purpose}
+    answer = ask(config, state, "consent.withdraw", named=as_, channels=channel or [], **fields)
     if not answer["consents"] and not json:
-        typer.echo(
-            _("they had agreed to nothing any more; it is noted that they want nothing to leave")
-        )
+        typer.echo(_("no consent was in force; it is recorded that they want nothing to be sent"))
         return
-    _shown(answer, json, "withdrawn; what is delivered on them is taken back")
+    _show_result(answer, json, "withdrawn; recipients are asked to erase what they received")
 
 
 @app.command()
 def marks(
     places: Annotated[list[str], typer.Argument(help="Labels or ids of dwellings.")],
     recipient: Annotated[
-        str | None, typer.Option(help="Only what counts for this one.", show_default=False)
+        str | None, typer.Option(help="Only for this recipient.", show_default=False)
     ] = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Show what the people living there have withdrawn or refused, the last one last.
+    """Show what the occupants have withdrawn or refused, the latest at the end.
 
-    A consent counts only if it was given knowing of that: it names the last mark.
+    A new consent counts only if the occupants knew of that: it must name the latest mark.
     """
     answer = ask(config, state, "consent.marks", places=places, recipient=recipient)
     if json:
@@ -407,18 +421,18 @@ def marks(
     elif answer["marks"]:
         _show_marks(answer["marks"])
     else:
-        typer.echo(_("nothing was withdrawn or refused by who lives there"))
+        typer.echo(_("the occupants have withdrawn or refused nothing"))
     if not json:
-        not_occupied(answer["not_occupied"])
+        show_not_occupied(answer["not_occupied"])
 
 
 @app.command("list")
 def list_(
-    place: Annotated[str, typer.Argument(help="Only of this dwelling.", show_default=False)] = "",
+    place: Annotated[str, typer.Argument(help="Only this dwelling.", show_default=False)] = "",
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """List all consents, those in force and those that are not."""
+    """List all consents, including those that are no longer in force."""
     answer = ask(config, state, "consent.list", place=place)
     as_json(answer) if json else _show(answer["consents"])

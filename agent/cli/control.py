@@ -1,4 +1,4 @@
-"""`gardien control`: what may be adjusted, what is in force, and how to stop it."""
+"""`gardien control`: the controls, what is in force at each, and how to stop it."""
 
 from __future__ import annotations
 
@@ -32,80 +32,83 @@ if TYPE_CHECKING:
     from agent.control.releaser import Given
 
 app = typer.Typer(
-    no_args_is_help=True, help="What may be adjusted, what is in force, and how to stop it."
+    no_args_is_help=True, help="Show controls and what is in force; stop, test and authorize them."
 )
-Name = Annotated[str, typer.Argument(help="The control, as it is called under `controls`.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why, in words; it is recorded.")]
+Name = Annotated[
+    str, typer.Argument(help="The control's name under `controls` in the configuration.")
+]
+Reason = Annotated[str, typer.Option("--reason", help="The reason; it is recorded.")]
 WITHIN = 18.0
-"""seconds for a give-back from the journal: systemd waits for 30"""
+"""seconds for a release from the journal: systemd waits for 30"""
 READ_WITHIN = 4.0
-"""seconds of these in which the disk must have given what it knows"""
+"""seconds of these for reading the journal from the disk"""
 UNREADABLE = (
-    "it could not be read: what it knows beyond its copy in /run is given back once it can be"
+    "it cannot be read. Holds that its copy in /run does not have are released once it can be read"
 )
 
 NOT_YOURS = N_(
-    "{folder} is not for this account: sudo gardien control release --all, while the agent is"
-    " stopped. Where it runs, an operator gives back one control: gardien control release NAME"
+    "this account may not write {folder}. While the agent runs, an operator releases one control:"
+    " gardien control release NAME. While it is stopped: sudo gardien control release --all"
 )
 
 
 @app.command("list")
 def list_(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
-    """Show every control: what is in force, what comes, what forbids it.
+    """Show every control: what is in force, what is scheduled, what prevents orders.
 
-    Exit status 1 where something must be looked at.
+    Exit status 1 if a control needs attention.
     """
     answer = ask(config, state, "control.list")["controls"]
     if json:
         as_json(answer)
     elif not answer:
-        typer.echo("nothing may be adjusted here: see `controls` in the configuration")
+        typer.echo("no control is configured: see `controls` in the configuration")
     else:
         table(("control", "state", "value", "until", "by", "guards"), map(_row, answer.items()))
-        for name, one in answer.items():
-            for words in _remarks(one):
-                typer.echo(f"! {name}: {words}")
-    raise typer.Exit(1 if any(one["alarm"] for one in answer.values()) else 0)
+        for name, control in answer.items():
+            for remark in _remarks(control):
+                typer.echo(f"! {name}: {remark}")
+    raise typer.Exit(1 if any(control["alarm"] for control in answer.values()) else 0)
 
 
 def _row(item: tuple[str, dict[str, Any]]) -> tuple[str, ...]:
-    name, one = item
-    guards = ", ".join(f"{guard} {said}" for guard, said in one["guards"].items())
-    value = f"{one['value']} {spoken(one['unit'])}" if one["value"] else "–"
-    until = when(one["until"]) if one["until"] else "–"
-    return (name, one["state"], value, until, one["by"] or "–", guards or "–")
+    name, control = item
+    guards = ", ".join(f"{guard} {reading}" for guard, reading in control["guards"].items())
+    value = f"{control['value']} {spoken(control['unit'])}" if control["value"] else "–"
+    until = when(control["until"]) if control["until"] else "–"
+    return (name, control["state"], value, until, control["by"] or "–", guards or "–")
 
 
-def _remarks(one: dict[str, Any]) -> list[str]:
-    said = [] if one["tested"] else ["not tested: no command is taken before `control test`"]
-    said += [one["alarm"]] if one["alarm"] else []
-    said += [one["opted_out"] or one["forbidden"]] if one["forbidden"] else []
-    said += [f"{order['value']} from {when(order['begin'])}" for order in one["next"]]
-    return said
+def _remarks(control: dict[str, Any]) -> list[str]:
+    untested = "not tested, so it takes no orders: gardien control test"
+    remarks = [] if control["tested"] else [untested]
+    remarks += [control["alarm"]] if control["alarm"] else []
+    remarks += [control["opted_out"] or control["forbidden"]] if control["forbidden"] else []
+    remarks += [f"{order['value']} from {when(order['begin'])}" for order in control["next"]]
+    return remarks
 
 
 @app.command()
 def release(
-    name: Annotated[str, typer.Argument(help="The control; leave it out with --all.")] = "",
+    name: Annotated[str, typer.Argument(help="The control; omit it with --all.")] = "",
     every: Annotated[
         bool,
         typer.Option(
             "--all",
-            help="Everything that the journal knows, while the agent is stopped: no configuration"
-            " is read, and nothing is written to the disk, which may fail. Limits get their"
-            " failsafe value, unless the disk fails.",
+            help="Release all holds in the journal while the agent is stopped. Works without the"
+            " configuration and with a failing disk: nothing is written to it. Limits get their"
+            " failsafe value; if the disk fails, they are released.",
         ),
     ] = False,
     limits: Annotated[
-        bool, typer.Option("--limits", help="With --all: give limits back too.")
+        bool, typer.Option("--limits", help="With --all: release limits too.")
     ] = False,
     to: Annotated[
         str,
         typer.Option(
             "--to",
             metavar="VALUE",
-            help="What stood in a register, where the journal is new or was lost.",
+            help="The value to write back, if the journal is new or was lost.",
         ),
     ] = "",
     abandon: Annotated[
@@ -113,7 +116,7 @@ def release(
         typer.Option(
             "--abandon",
             metavar="REASON",
-            help="Close what cannot be given back any more; what stands at the device stays.",
+            help="Close a hold that cannot be released any more; the device keeps its value.",
         ),
     ] = "",
     reason: Reason = "",
@@ -122,12 +125,12 @@ def release(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Give back what is in force at a control now, and cancel what is to come.
+    """Release a control now, and cancel its scheduled orders.
 
-    Exit status 1 while the device has not confirmed.
+    Exit status 1 if the device has not confirmed the release.
     """
     if to and (every or abandon):
-        raise typer.BadParameter("--to is about one control, by itself")
+        raise typer.BadParameter("--to needs one control, without --all and --abandon")
     if every == bool(name):
         raise typer.BadParameter("name a control, or give --all")
     if every:
@@ -135,14 +138,14 @@ def release(
         return
     if abandon:
         answer = ask(config, state, "control.abandon", named=named, name=name, reason=abandon)
-        said = "closed by hand" if answer["closed"] else "given back, confirmed"
-        as_json(answer) if json else typer.echo(f"{name}: {said}")
+        outcome = "closed by hand" if answer["closed"] else "released, confirmed"
+        as_json(answer) if json else typer.echo(f"{name}: {outcome}")
         return
     if to:
-        words = {"name": name, "to": to, "reason": reason}
-        answer = ask(config, state, "control.hand_back", named=named, **words)
-        said = "confirmed" if answer["ok"] else f"not confirmed yet: {answer['pending'][0]}"
-        as_json(answer) if json else typer.echo(f"{name}: put back to {answer['to']}, {said}")
+        fields = {"name": name, "to": to, "reason": reason}
+        answer = ask(config, state, "control.hand_back", named=named, **fields)
+        outcome = "confirmed" if answer["ok"] else f"not confirmed yet: {answer['pending'][0]}"
+        as_json(answer) if json else typer.echo(f"{name}: set back to {answer['to']}, {outcome}")
         raise typer.Exit(0 if answer["ok"] else 1)
     answer = ask(config, state, "control.release", named=named, name=name, reason=reason)
     if json:
@@ -150,8 +153,9 @@ def release(
     elif not answer["ended"]:
         typer.echo(f"{name}: nothing was in force")
     else:
-        said = "given back, confirmed" if answer["ok"] else "not confirmed yet; it is tried again"
-        typer.echo(f"{name}: {said}")
+        confirmed = "released, confirmed"
+        outcome = confirmed if answer["ok"] else "release not confirmed yet; the agent tries again"
+        typer.echo(f"{name}: {outcome}")
     raise typer.Exit(0 if answer["ok"] else 1)
 
 
@@ -161,32 +165,32 @@ def _release_all(config: Path, state: Path | None, *, limits: bool, json: bool) 
     folder = state_of(config, state)
     if not _owns(folder):
         raise Refused(NOT_YOURS, folder=str(folder))
-    given = given_back(folder, limits=limits)
+    released = given_back(folder, limits=limits)
     if json:
-        as_json([asdict(one) for one in given])
+        as_json([asdict(release) for release in released])
     else:
-        for one in given:
-            typer.echo(f"{one.control}: {one.words}")
-    raise typer.Exit(0 if all(one.done for one in given) else 1)
+        for release in released:
+            typer.echo(f"{release.control}: {release.words}")
+    raise typer.Exit(0 if all(release.done for release in released) else 1)
 
 
 def _owns(state: Path) -> bool:
-    """Whether this account may work on a state's files: root, or whose it is."""
+    """Whether this account may work on the state's files: root, or their owner."""
     if not os.geteuid():
         return True
     try:
         return state.stat().st_uid == os.geteuid()
     except PermissionError:
         return False
-    except OSError:  # of a disk that fails: what the copy knows is given back all the same
+    except OSError:  # the disk fails: the copy in /run can still be released
         return True
 
 
 def given_back(folder: Path, *, limits: bool) -> list[Given]:
-    """Give back what the journal of a stopped agent knows; what became of each.
+    """Release all holds in the journal of a stopped agent; return the outcome of each.
 
-    The disk is read and not written: it may be read-only, failing, full or frozen. Where it is
-    known to fail, limits are given back too. Raises Refused where an agent runs.
+    The disk is only read, because it may be read-only, failing, full or frozen. If it cannot be
+    read or is read-only, limits are released too. Raises Refused if an agent runs.
     """
     import asyncio
     from contextlib import suppress
@@ -203,27 +207,31 @@ def given_back(folder: Path, *, limits: bool) -> list[Given]:
     boot = boot_id()
 
     def now() -> Moment:
+        # without the agent nobody has checked the clock
         return Moment(seconds(), monotonic(), boot, trusted=False)
 
-    hint = "`gardien control release NAME` gives back while it runs"
+    hint = "while it runs, release one control: gardien control release NAME"
     try:
         with owned_unwritten(folder, "gardien control release --all", 2.0):
             copy = JournalCopy(volatile(folder))
-            with suppress(OSError):  # without a folder in /run, it is done all the same
+            # without a folder in /run there is no copy to lock
+            with suppress(OSError):
                 if not copy.lock():
                     raise Refused(f"{folder} is in use by another process")
             try:
                 journal, readable = known_rows(folder / FILE, copy, now, READ_WITHIN)
+                # nothing may be held without a journal: on a failing disk no limit stays in force
                 limits = limits or not readable or is_read_only(folder)
                 doing = release_all(journal, copy, now, WITHIN - READ_WITHIN, limits=limits)
-                given = asyncio.run(doing)
+                released = asyncio.run(doing)
             finally:
                 copy.close()
     except Refused as error:
         raise Refused(f"{error}; {hint}") from error
+    # the copy in /run may lack holds that only the journal has: exit status 1, not success
     if not readable:
-        given.append(Given("the journal", done=False, words=UNREADABLE))
-    return given
+        released.append(Given("the journal", done=False, words=UNREADABLE))
+    return released
 
 
 @app.command("opt-out")
@@ -232,38 +240,38 @@ def opt_out(
     reason: Reason = "",
     hours: Annotated[
         float,
-        typer.Option("--hours", min=0, help="For how long; else to the end of what is in force."),
+        typer.Option("--hours", min=0, help="Hours; default: until the current order ends."),
     ] = 0.0,
-    back: Annotated[bool, typer.Option("--end", help="End an opting out.")] = False,
+    back: Annotated[bool, typer.Option("--end", help="End an opt-out.")] = False,
     named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Stop what is in force at once, and let nothing begin until it would have ended."""
+    """Stop the order in force at once, and start no other until it would have ended."""
     if back:
         answer = ask(config, state, "control.opt_in", named=named, name=name)
     else:
-        words = {"name": name, "reason": reason, "hours": hours}
-        answer = ask(config, state, "control.opt_out", named=named, **words)
+        fields = {"name": name, "reason": reason, "hours": hours}
+        answer = ask(config, state, "control.opt_out", named=named, **fields)
     if json:
         as_json(answer)
     elif back:
-        typer.echo(f"{name} may be adjusted again")
+        typer.echo(f"{name} takes orders again")
     else:
-        typer.echo(f"{name}: nothing is adjusted until {when(answer['until'])}")
+        typer.echo(f"{name} takes no orders until {when(answer['until'])}")
 
 
 @app.command()
 def history(
-    name: Annotated[str, typer.Argument(help="One control only.")] = "",
+    name: Annotated[str, typer.Argument(help="Only this control.")] = "",
     since: Annotated[str, typer.Option("--from", help="First day, 2026-11-24.")] = "",
     until: Annotated[str, typer.Option("--to", help="Last day.")] = "",
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Say what was done, a sentence an order; the last 30 days, if no day is named."""
+    """Show what was done, one sentence for each order; default: the last 30 days."""
     answer = ask(config, state, "control.history", name=name, since=since, until=until)
     if json:
         as_json(answer)
@@ -279,13 +287,15 @@ def history(
 def sheet(
     name: Name,
     language: Annotated[
-        str, typer.Option("--language", help="fr, en, or both.", metavar="fr|en|both")
+        str, typer.Option("--language", help="Language: fr, en or both.", metavar="fr|en|both")
     ] = "both",
     config: Config = DEFAULT_CONFIG,
     json: Json = False,
 ) -> None:
-    """Print what an assembly and an operator sign: how far, how often, how to stop it, what each
-    loss means, what risk stays. From the configuration alone.
+    """Print the authorization form that an assembly and an operator sign.
+
+    It states the limits, how to stop a control, what happens in each failure, and the remaining
+    risk. It is made from the configuration only.
     """
     from agent.config import load
     from agent.config.control_definitions import fits
@@ -293,16 +303,16 @@ def sheet(
 
     if language not in {"fr", "en", "both"}:
         raise typer.BadParameter("fr, en or both", param_hint="--language")
-    found = load(config)
-    if name not in found.controls:
-        raise Refused(f'no control "{name}"; there are: {", ".join(found.controls) or "none"}')
-    fit = fits(found)[name]
+    loaded = load(config)
+    if name not in loaded.controls:
+        raise Refused(f'no control "{name}"; configured: {", ".join(loaded.controls) or "none"}')
+    fit = fits(loaded)[name]
     array = fit.slots[0] is not None
-    made = page(found.building.name, found.controls[name], fit.modality, array=array)
+    form = page(loaded.building.name, loaded.controls[name], fit.modality, array=array)
     if json:
-        as_json({"control": name, "fr": made.french, "en": made.english})
+        as_json({"control": name, "fr": form.french, "en": form.english})
         return
-    pages = {"fr": made.french, "en": made.english}
+    pages = {"fr": form.french, "en": form.english}
     typer.echo("\n\n".join(text for lang, text in pages.items() if language in {lang, "both"}))
 
 
@@ -313,9 +323,9 @@ def dry_run(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Say what a signed order would do now, and why or why not; nothing is kept or written.
+    """Show what a signed order would do now, or why it would be refused. Nothing is changed.
 
-    Exit status 1 where a part of it would be refused.
+    Exit status 1 if a part of it would be refused.
     """
     try:
         text = file.read_text(encoding="utf-8")
@@ -325,17 +335,18 @@ def dry_run(
     if json:
         as_json(answer)
     else:
-        for name, one in answer["targets"].items():
-            if "code" in one:
-                typer.echo(f"{name} would be refused: {one['code']}: {one['words']}")
+        for name, target in answer["targets"].items():
+            if "code" in target:
+                typer.echo(f"{name} would be refused: {target['code']}: {target['words']}")
                 continue
-            span = f"from {when(one['begin'])} to {when(one['end'])}"
-            if one["drawn_s"]:
-                span += f", its begin drawn from the first {one['drawn_s']} s"
-            typer.echo(f"{name} would {one['would']}: {one['value']} {spoken(one['unit'])} {span}")
-            for evidence in one["grants"]:
-                typer.echo(f"    on the {evidence}")
-    raise typer.Exit(1 if any("code" in one for one in answer["targets"].values()) else 0)
+            span = f"from {when(target['begin'])} to {when(target['end'])}"
+            if target["drawn_s"]:
+                span += f", starting at random within the first {target['drawn_s']} s"
+            value = f"{target['value']} {spoken(target['unit'])}"
+            typer.echo(f"{name} would {target['would']}: {value} {span}")
+            for evidence in target["grants"]:
+                typer.echo(f"    authorized by the {evidence}")
+    raise typer.Exit(1 if any("code" in target for target in answer["targets"].values()) else 0)
 
 
 @app.command("test")
@@ -346,10 +357,10 @@ def try_(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Apply a small value, read it back, give it back; once more from the journal alone; and, where
-    the device has a watchdog of its own, once more and let that run out.
+    """Test a control: apply a small value, read it back, release it. Stay near the equipment.
 
-    Only a control that passed takes commands. Be in sight of the equipment.
+    The test is repeated with a release from the journal alone, and, if the device has its own
+    watchdog, with a release by that watchdog. A control takes orders only after it has passed.
     """
     answer = ask(config, state, "control.test", named=named, name=name)
     if json:
@@ -357,12 +368,12 @@ def try_(
         return
     typer.echo(
         f"{name} passed\n"
-        f"    applied in                   {answer['applied_s']} s\n"
-        f"    given back in                {answer['released_s']} s\n"
-        f"    from the journal alone in    {answer['recovered_s']} s"
+        f"    applied in                      {answer['applied_s']} s\n"
+        f"    released in                     {answer['released_s']} s\n"
+        f"    released from the journal in    {answer['recovered_s']} s"
     )
     if answer["fell_back_s"] is not None:
-        typer.echo(f"    by the device itself after   {answer['fell_back_s']} s")
+        typer.echo(f"    released by the device after    {answer['fell_back_s']} s")
 
 
 app.command()(grants)

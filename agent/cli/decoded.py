@@ -1,4 +1,4 @@
-"""What a meter said, on screen: for people, for programs, or byte by byte."""
+"""The output of `gardien decode mbus`: a table, JSON, or byte by byte."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 WIDTH = 80
 INNER = 75
-"""columns of an indented value: whole bytes of three columns"""
+"""columns of an indented value: a multiple of three, since each byte takes three"""
 WHAT, VALUE = 26, 22
-"""columns of what a record is and of its value; the rest is its storage, tariff and subunit"""
+"""columns of a record's quantity and of its value; storage, tariff and subunit follow"""
 
 
 def run(frames: Iterable[str], as_json: bool, explain: bool, out: TextIO) -> int:
-    """Decode each frame, given in hex with or without blanks, and write what it says to `out`.
+    """Decode each frame, given in hex with or without blanks, and write the result to `out`.
 
-    One JSON line a frame with `as_json`, its bytes with their meaning with `explain`, else a table
-    of 80 columns. Empty lines are passed over. The exit status: 0 all frames decoded, 1 some were
-    refused, 2 there was none.
+    With `as_json` one JSON line for each frame, with `explain` the bytes with their meaning, else a
+    table of 80 columns. Empty lines are skipped. Returns the exit status: 0 if all frames were
+    decoded, 1 if one was refused, 2 if there was none.
     """
     answers = [_answer(text, as_json, explain, out) for text in frames if text.strip()]
     if not answers:
@@ -57,7 +57,7 @@ def _bytes(text: str) -> bytes:
 
 
 def table(telegram: Telegram) -> Iterator[str]:
-    """The telegram in lines of at most 80 columns."""
+    """Yield the telegram in lines of at most 80 columns."""
     name = " ".join(text for text in (telegram.manufacturer, telegram.id) if text)
     version = "" if telegram.version is None else f", version {telegram.version}"
     yield f"{name or 'meter'}: {medium(telegram.medium)}{version}, address {telegram.address}"
@@ -74,6 +74,7 @@ def table(telegram: Telegram) -> Iterator[str]:
 
 def _rows(record: MeterValue) -> Iterator[str]:
     what, value, where = _what(record), _value(record), _where(record)
+    # a record that does not fit the columns is printed over several lines, never cut
     line = f"{what:{WHAT}}  {value:>{VALUE}}  {where}"
     if len(line) <= WIDTH and len(what) <= WHAT and len(value) <= VALUE:
         yield line
@@ -97,11 +98,11 @@ def _value(record: MeterValue) -> str:
 
 
 def _where(record: MeterValue) -> str:
-    said = [] if record.function == "instantaneous" else [str(record.function)]
+    parts = [] if record.function == "instantaneous" else [str(record.function)]
     numbers = (("storage", record.storage), ("tariff", record.tariff), ("subunit", record.subunit))
-    return " ".join(said + [f"{name} {number}" for name, number in numbers if number])
+    return " ".join(parts + [f"{name} {number}" for name, number in numbers if number])
 
 
 def _clean(line: str) -> str:
-    """Texts come from the bus: nothing in them may move the cursor of a terminal."""
+    """Replace characters that are not printable: a text from the bus could control the terminal."""
     return "".join(letter if letter.isprintable() else "·" for letter in line)

@@ -1,4 +1,4 @@
-"""`gardien doctor`: everything an installer would look at one by one, and what to do about it."""
+"""`gardien doctor`: checks all that an installer would look at, with a remedy for each problem."""
 
 from __future__ import annotations
 
@@ -17,36 +17,37 @@ if TYPE_CHECKING:
     from agent.config.files import Files
 
 SIGNS = {True: "fine", False: "LOOK", None: "?"}
+"""by `Finding.fine`"""
 
 
 def doctor(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
-    """Look at versions, configuration, keys, secrets, disk, ports, clock and network, and say what
-    to do.
+    """Check versions, configuration, keys, secrets, disk, ports, clock and network.
 
-    Nothing is changed. Exit status 1 if one of them is not fine.
+    Each problem is shown with what to do. Nothing is changed. Exit status 1 if there is a problem.
     """
-    found = []
-    for one in findings(config, state_of(config, state)):
-        found.append(one)
+    # printed one by one: the checks of the network take seconds each
+    done = []
+    for finding in findings(config, state_of(config, state)):
+        done.append(finding)
         if not json:
-            typer.echo(f"{SIGNS[one.fine]:5} {one.what}: {one.said}")
+            typer.echo(f"{SIGNS[finding.fine]:5} {finding.what}: {finding.text}")
     if json:
-        as_json([{"what": one.what, "fine": one.fine, "said": one.said} for one in found])
-    bad = sum(one.fine is False for one in found)
+        as_json([finding.members() for finding in done])
+    bad = sum(finding.fine is False for finding in done)
     if not json:
         typer.echo(f"{bad} to look at" if bad else "all fine")
     raise typer.Exit(1 if bad else 0)
 
 
 def findings(config: Path, state: Path) -> Iterator[Finding]:
-    """What there is to say, as it is found out."""
+    """Yield the findings one by one, as each check ends."""
     from agent.cli import examine, reach
     from agent.config.files import Files
 
     yield from examine.versions()
     files = Files(config)
-    loaded, said = _configuration(files)
-    yield said
+    loaded, finding = _configuration(files)
+    yield finding
     if loaded is not None:
         yield from examine.permissions(files, loaded)
         yield from examine.roles(loaded.building)
@@ -57,8 +58,8 @@ def findings(config: Path, state: Path) -> Iterator[Finding]:
     yield from examine.certificate(state)
     yield from examine.disk(state, loaded)
     yield from examine.wear(state)
-    status, said = _daemon(state)
-    yield said
+    status, finding = _daemon(state)
+    yield finding
     yield from examine.components(status)
     for event in (status or {}).get("events", ()):
         if event["code"] == "storage":
@@ -68,13 +69,14 @@ def findings(config: Path, state: Path) -> Iterator[Finding]:
     if loaded is not None:
         yield from examine.passwords(loaded, config.parent / "credentials")
         yield from examine.ports(loaded)
+        # lines that the agent has open are not contacted
         held = {name for name, one in (status or {}).get("links", {}).items() if one["open"]}
         yield from reach.lines(loaded, held)
         yield from reach.uplinks(loaded, state)
 
 
 def _configuration(files: Files) -> tuple[Loaded | None, Finding]:
-    from agent.cli.examine import Finding, closed
+    from agent.cli.examine import Finding, no_access
     from agent.config.load import checked
     from agent.errors import ConfigError
 
@@ -84,12 +86,12 @@ def _configuration(files: Files) -> tuple[Loaded | None, Finding]:
         checked(files, strict=True)
     except ConfigError as error:
         if isinstance(error.__cause__, PermissionError):
-            return loaded, closed("configuration", files.path)
+            return loaded, no_access("configuration", files.path)
         first, *more = str(error).splitlines()
         rest = f" (and {len(more)} more: gardien check)" if more else ""
         return loaded, Finding("configuration", False, first + rest)
-    said = f"{plural(len(loaded.devices), 'device')}, {plural(len(loaded.uplinks), 'uplink')}"
-    return loaded, Finding("configuration", True, f"{files.path}: {said}")
+    counts = f"{plural(len(loaded.devices), 'device')}, {plural(len(loaded.uplinks), 'uplink')}"
+    return loaded, Finding("configuration", True, f"{files.path}: {counts}")
 
 
 def _daemon(state: Path) -> tuple[dict[str, Any] | None, Finding]:
@@ -102,6 +104,6 @@ def _daemon(state: Path) -> tuple[dict[str, Any] | None, Finding]:
     except AgentError as error:
         return None, Finding("agent", False, str(error))
     if status is None:
-        said = "it does not run: sudo systemctl enable --now gardien"
-        return None, Finding("agent", False, said)
-    return status, Finding("agent", True, f"runs since {status['started']}")
+        remedy = "not running: sudo systemctl enable --now gardien"
+        return None, Finding("agent", False, remedy)
+    return status, Finding("agent", True, f"running since {status['started']}")

@@ -1,4 +1,4 @@
-"""`gardien duty`: what the law or a contract lets the building manager have of all dwellings."""
+"""`gardien duty`: duties, which entitle the building manager to indexes without a consent."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="What the law lets the building manager have without consent: the index at each month's "
-    "end, and at 00:00 of a change of occupant or a billing date.",
+    help="Record what the building manager may receive without consent: the indexes at each "
+    "month's end, and at 00:00 of a change of occupants or a billing date.",
 )
 
 
@@ -42,36 +42,38 @@ def _show(duties: Sequence[dict[str, Any]]) -> None:
 
 @app.command()
 def add(
-    reference: Annotated[str, typer.Argument(help='Such as "décret 2020-886".')],
+    reference: Annotated[
+        str, typer.Argument(help='The law or contract, such as "décret 2020-886".')
+    ],
     recipient: Annotated[str, typer.Option(help="The building manager, by DNS name.")],
-    channel: Annotated[list[str], typer.Option(help="An index; may be repeated.")],
+    channel: Annotated[list[str], typer.Option(help="A counted quantity; may be repeated.")],
     billing: Annotated[
-        list[str] | None, typer.Option(help="A day of the year, as 06-30; may be repeated.")
+        list[str] | None, typer.Option(help="A day of the year, such as 06-30; may be repeated.")
     ] = None,
     since: Since = None,
-    until: Annotated[str | None, typer.Option(help="Until when; default: open.")] = None,
+    until: Annotated[str | None, typer.Option(help="End; default: none.")] = None,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
     """Record a duty."""
-    words = {"reference": reference, "recipient": recipient, "channels": channel}
+    fields = {"reference": reference, "recipient": recipient, "channels": channel}
     dates = {"billing": billing or [], "since": since, "until": until}
-    answer = ask(config, state, "duty.add", named=as_, **words, **dates)
+    answer = ask(config, state, "duty.add", named=as_, **fields, **dates)
     as_json(answer) if json else _show(answer["duties"])
 
 
 @app.command()
 def end(
-    duty: Annotated[str, typer.Argument(help="Its reference, or its id.")],
+    duty: Annotated[str, typer.Argument(help="The duty's reference or id.")],
     at: At = None,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record that a duty ends, or did."""
+    """Record that a duty ends or has ended."""
     answer = ask(config, state, "duty.end", named=as_, duty=duty, at=at)
     as_json(answer) if json else _show(answer["duties"])
 

@@ -1,4 +1,4 @@
-"""`gardien ede`: what an integrator's list of BACnet objects says, as YAML ready to paste."""
+"""`gardien ede`: turns an integrator's list of BACnet objects (EDE) into configuration."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from agent.cli.terminal import Json, as_json, plural
 
 
 def ede(
-    file: Annotated[Path, typer.Argument(help="The EDE file with the objects, a CSV.")],
-    link: Annotated[str, typer.Option(help="The BACnet line of the configuration.")] = "bms",
+    file: Annotated[Path, typer.Argument(help="The EDE file (CSV) that lists the objects.")],
+    link: Annotated[
+        str, typer.Option(help="The name of the BACnet line in the configuration.")
+    ] = "bms",
     json: Json = False,
 ) -> None:
-    """Turn an EDE file into devices and points; nothing is asked of any device.
+    """Turn an EDE file into devices and points, without contacting any device.
 
-    Prints what the configuration would say under `devices:`, with the channels that units and
-    names suggest. Exit status 1 if the file has no object in it.
+    Prints YAML to paste under `devices:`, with the channels that units and names suggest. Exit
+    status 1 if the file lists no object.
     """
     from agent.drivers.bacnet.ede import read, text_of
     from agent.errors import Refused
@@ -28,15 +30,15 @@ def ede(
         content = file.read_bytes()
     except OSError as error:
         raise Refused(f"{file}: {error.strerror}") from error
-    found = read(text_of(content), file.name)
+    devices = read(text_of(content), file.name)
     entries = [
-        {"name": one.name, "entry": {"link": link, **one.entry}, "about": one.about,
-         "warnings": list(one.warnings)}
-        for one in found
+        {"name": device.name, "entry": {"link": link, **device.entry}, "about": device.about,
+         "warnings": list(device.warnings)}
+        for device in devices
     ]  # fmt: skip
     if json:
         as_json({"devices": entries})
         return
     warn(entries)
-    typer.echo(f"{plural(len(found), 'device')} in {file}", err=True)
+    typer.echo(f"{plural(len(devices), 'device')} in {file}", err=True)
     typer.echo(yaml_of(entries), nl=False)

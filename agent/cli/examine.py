@@ -1,4 +1,4 @@
-"""What `gardien doctor` looks at, short of the network: configuration, keys, disk, ports, clock."""
+"""The checks of `gardien doctor` on this machine: configuration, keys, disk, ports, clock."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ LIBRARIES = (
     "zstandard",
 )
 DIALOUT = "dialout"
-"""Debian's group for serial ports, and for nothing else"""
+"""Debian's group for serial ports; it gives access to nothing else"""
 RULES = "/etc/udev/rules.d/99-gardien.rules"
 PLUGGED = ("ttyUSB", "ttyACM")
 UNSAFE = frozenset(("adm", "disk", "docker", "kmem", "lxd", "root", "shadow", "sudo"))
-"""groups that are as good as root, or read what only root should"""
+"""groups that give root's power, or let read what only root should"""
 FOR_GROUP = stat.S_IRGRP | stat.S_IWGRP
 FOR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 MOUNTS = Path("/proc/self/mounts")
@@ -58,31 +58,35 @@ WORN = 0x08
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the answer."""
+    """The outcome of one check."""
 
     what: str
     fine: bool | None
-    """None: nobody can say"""
-    said: str
-    """how it is, or what to do"""
+    """None: unknown"""
+    text: str
+    """the state, or the problem and what to do"""
+
+    def members(self) -> dict[str, str | bool | None]:
+        """Return the finding as `gardien doctor --json` prints it."""
+        return {"what": self.what, "fine": self.fine, "said": self.text}
 
 
-def closed(what: str, path: Path) -> Finding:
-    """What this account may not look at: nothing is known to be wrong."""
-    said = _("{path} is not for this account: sudo gardien doctor looks at it", path=path)
-    return Finding(what, None, said)
+def no_access(what: str, path: Path) -> Finding:
+    """Return the finding for a file that this account may not read: its state is unknown."""
+    text = _("this account may not read {path}: sudo gardien doctor", path=path)
+    return Finding(what, None, text)
 
 
 def versions() -> Iterator[Finding]:
-    """What runs here."""
+    """Check that gardien's libraries are installed; show their versions."""
     held = {name: _version(name) for name in LIBRARIES}
-    lacking = [name for name, one in held.items() if one is None]
+    lacking = [name for name, version_ in held.items() if version_ is None]
     python = ".".join(map(str, sys.version_info[:3]))
-    listed = ", ".join(f"{name} {one}" for name, one in held.items() if one)
-    said = f"gardien {_version('gardien')}, Python {python}, {platform.machine()}; {listed}"
+    listed = ", ".join(f"{name} {version_}" for name, version_ in held.items() if version_)
+    text = f"gardien {_version('gardien')}, Python {python}, {platform.machine()}; {listed}"
     if lacking:
-        said = f"{', '.join(lacking)} missing: sudo apt install --reinstall gardien"
-    yield Finding("versions", not lacking, said)
+        text = f"{', '.join(lacking)} missing: sudo apt install --reinstall gardien"
+    yield Finding("versions", not lacking, text)
 
 
 def _version(name: str) -> str | None:
@@ -93,14 +97,14 @@ def _version(name: str) -> str | None:
 
 
 def keys(state: Path) -> Iterator[Finding]:
-    """Whether the gateway has its identity, and where the keys lie."""
+    """Check that the gateway has its identity; show where its keys are."""
     if not os.access(state, os.R_OK | os.X_OK):
-        yield closed("keys", state)
+        yield no_access("keys", state)
         return
     try:
         who = identity.load(state)
     except NotForYou:
-        yield closed("keys", state / identity.KEYS)
+        yield no_access("keys", state / identity.KEYS)
         return
     except AgentError as error:
         yield Finding("keys", False, str(error))
@@ -109,49 +113,51 @@ def keys(state: Path) -> Iterator[Finding]:
     yield Finding(
         "keys",
         True,
-        f"gateway {shown(who.gateway)}; plain in {state / identity.KEYS}, on {device} ({kind}):"
-        " who has the disk has them"
+        f"gateway {shown(who.gateway)}; unencrypted in {state / identity.KEYS}, on {device}"
+        f" ({kind}):"
+        " whoever has the disk has the keys"
         + ("; the spool key is being rotated" if who.spool_key_before else ""),
     )
 
 
 def breaches(state: Path) -> Iterator[Finding]:
-    """Whether the records of breaches are those that were written, by the audit chain."""
+    """Check the records of breaches against the audit chain."""
     if not os.access(state, os.R_OK | os.X_OK):
-        return  # `keys` says that the state is not for this account
+        return  # `keys` reports it
     try:
-        standing = Breaches(state).standing()
+        states = Breaches(state).standing()
     except (OSError, Refused) as error:
         yield Finding("breaches", False, str(error))
         return
-    unlike = [f"{id_}: {_(UNLIKE[how])}" for id_, how in standing.items() if how in UNLIKE]
-    if unlike:
-        said = _(
-            "not the records that were written: {which}. gardien privacy breach list;"
-            " docs/privacy.md",
-            which="; ".join(unlike),
+    altered = [f"{id_}: {_(UNLIKE[how])}" for id_, how in states.items() if how in UNLIKE]
+    if altered:
+        text = _(
+            "these records of breaches were altered or are gone: {which}. Compare them with the"
+            " pages that you kept (docs/privacy.md): gardien privacy breach list",
+            which="; ".join(altered),
         )
-        yield Finding("breaches", False, said)
+        yield Finding("breaches", False, text)
 
 
 def secrets(config: Path) -> Iterator[Finding]:
-    """Whether the files of secrets beside the configuration are for root alone."""
+    """Check that only root may read the files of secrets beside the configuration."""
     folder = config.parent / "credentials"
-    if not os.access(folder, os.F_OK):  # exists() raises where its folder is closed, up to 3.12
+    # exists() raises if the parent is not readable, up to Python 3.12
+    if not os.access(folder, os.F_OK):
         return
     if not os.access(folder, os.R_OK | os.X_OK):
-        yield closed("secrets", folder)
+        yield no_access("secrets", folder)
         return
     held = [path for path in sorted(folder.iterdir()) if path.is_file()]
     wide = [str(path) for path in held if path.stat().st_mode & FOR_OTHERS]
-    said = f"{len(held)} in {folder}, for their owner alone"
+    text = f"{len(held)} in {folder}, readable by their owner only"
     if wide:
-        said = f"others may read what only root should: sudo chmod 600 {' '.join(wide)}"
-    yield Finding("secrets", not wide, said)
+        text = f"other accounts may read secrets: sudo chmod 600 {' '.join(wide)}"
+    yield Finding("secrets", not wide, text)
 
 
 def passwords(config: Config, folder: Path) -> Iterator[Finding]:
-    """Whether the secrets that the uplinks name are where they say; `folder`: systemd's."""
+    """Check that the secrets that the uplinks name exist; `folder`: systemd's credentials."""
     for name, uplink in config.uplinks.items():
         for option in ("password", "key"):
             secret = getattr(uplink.settings, option, None)
@@ -160,7 +166,11 @@ def passwords(config: Config, folder: Path) -> Iterator[Finding]:
 
 
 def _secret(what: str, secret: Secret, folder: Path) -> Iterator[Finding]:
-    """What a file of a secret lacks; nothing of one that only the service itself can find."""
+    """Yield what is wrong with the file of a secret.
+
+    Nothing for a secret that only the service can read: an environment variable, or a credential
+    that does not come from `folder`.
+    """
     prefix, _, name = secret.name.partition("_")
     if secret.kind == "env" or (secret.kind == "credential" and prefix != "gardien"):
         return
@@ -168,17 +178,17 @@ def _secret(what: str, secret: Secret, folder: Path) -> Iterator[Finding]:
     try:
         empty = not path.read_bytes().strip()
     except PermissionError:
-        yield closed(what, path)
+        yield no_access(what, path)
         return
     except OSError as error:
-        yield Finding(what, False, f"{secret} is {path}: {error.strerror}: write it there")
+        yield Finding(what, False, f"{secret}: {path}: {error.strerror}. Write the secret there")
         return
     if empty:
-        yield Finding(what, False, f"{secret} is {path}, which is empty")
+        yield Finding(what, False, f"{secret}: {path} is empty. Write the secret there")
 
 
 def permissions(files: Files, config: Config) -> Iterator[Finding]:
-    """Whether the agent's account can read the configuration, what it names, and its own state."""
+    """Check that the agent's account can read the configuration, the files it names, the state."""
     account = daemon_account(files.path, config.state)
     if account is None:
         return
@@ -186,89 +196,88 @@ def permissions(files: Files, config: Config) -> Iterator[Finding]:
     for line in lines:
         yield Finding("permissions", False, line)
     if not lines:
-        said = f"{account.pw_name} can read the configuration and what it names, and its state"
-        yield Finding("permissions", True, said)
+        text = f"{account.pw_name} can read the configuration, the files it names, and the state"
+        yield Finding("permissions", True, text)
 
 
 def groups(account: str = PACKAGED_ACCOUNT) -> Iterator[Finding]:
-    """Whether the agent's account is in a group that gives it the machine. Silent where not.
-
-    `gardien doctor` up to version 0.1.0 advised group root.
-    """
+    """Check that the agent's account is in no group that gives it root's power; silent if so."""
+    # up to version 0.1.0 `gardien doctor` advised to put the account into group root
     try:
         numbers = os.getgrouplist(account, pwd.getpwnam(account).pw_gid)
     except KeyError:
         return
     for group in sorted(UNSAFE.intersection(map(_group_name, numbers))):
-        said = (
-            f"{account} is in group {group} and can do more on this machine than it should:"
+        text = (
+            f"{account} is in group {group}, which gives it too much power over this machine:"
             f" sudo deluser {account} {group} && sudo systemctl restart gardien"
         )
-        yield Finding("permissions", False, said)
+        yield Finding("permissions", False, text)
 
 
 def roles(building: Building) -> Iterator[Finding]:
-    """Who may ask what at the local door, and whom the group of before still lets do more."""
+    """Check who has which role, and who still has roles by the group of earlier versions."""
     listed = "; ".join(
         f"{role}: {', '.join(who)}" for role, who in holders(building).items() if who
     )
-    nobody = _("nobody but root may ask it: sudo adduser NAME {group}", group=READER.group)
+    nobody = _("only root has a role. Give one: sudo adduser NAME {group}", group=READER.group)
     yield Finding("roles", True, listed or nobody)
     for entry in missing(building):
-        said = _("building.roles names {entry}, which this machine does not have", entry=entry)
-        yield Finding("roles", False, said)
+        text = _("building.roles names {entry}, which does not exist on this machine", entry=entry)
+        yield Finding("roles", False, text)
     members, kept = of_the_old_group(building)
     if members and kept:
-        said = _(
-            "{members}: by group {old} they keep the roles that nobody else has ({kept}). Give"
-            " each role to whom it belongs: sudo adduser NAME {group}ROLE; then: sudo deluser NAME"
-            " {old}",
+        text = _(
+            "{members}: because of group {old} they have the roles that nobody else has ({kept})."
+            " Give each role to the right account: sudo adduser NAME {group}ROLE; then: sudo"
+            " deluser NAME {old}",
             members=", ".join(members),
             kept=", ".join(kept),
             old=OLD_GROUP,
             group=GROUP,
         )
-        yield Finding("roles", False, said)
+        yield Finding("roles", False, text)
     elif members:
-        said = _("group {old} gives nothing any more: sudo delgroup {old}", old=OLD_GROUP)
-        yield Finding("roles", False, said)
+        text = _("group {old} gives no role any more: sudo delgroup {old}", old=OLD_GROUP)
+        yield Finding("roles", False, text)
 
 
 def certificate(state: Path) -> Iterator[Finding]:
-    """Whether the gateway can prove who it is, for how long, and where its key lies."""
+    """Check the gateway's certificate; show how long it is valid and where its key is."""
     file = credential.path(state)
     if not os.access(state, os.R_OK | os.X_OK):
         return
     try:
-        own, who = credential.load(state), identity.load(state)
+        own, gateway = credential.load(state), identity.load(state)
     except NotForYou:
-        yield closed("certificate", file)
+        yield no_access("certificate", file)
         return
     except AgentError as error:
-        told = None if not file.exists() else False
-        yield Finding("certificate", told, str(error))
+        # without a certificate nothing is wrong: not every uplink needs one
+        fine = None if not file.exists() else False
+        yield Finding("certificate", fine, str(error))
         return
     now = seconds()
-    said = judge.unfit(own.certificate, who.gateway) or judge.alarm(own.certificate, now)
-    how = judge.validity(own.certificate, now)
+    problem = judge.unfit(own.certificate, gateway.gateway) or judge.alarm(own.certificate, now)
+    validity = judge.validity(own.certificate, now)
     device, kind = _mounted(file)
-    where = f"; its key is plain in {file}, on {device} ({kind})"
-    yield Finding("certificate", not said, (said or how) + where)
+    where = f"; its key is unencrypted in {file}, on {device} ({kind})"
+    yield Finding("certificate", not problem, (problem or validity) + where)
 
 
 def disk(state: Path, config: Config | None) -> Iterator[Finding]:
-    """Whether what may be kept has room."""
+    """Check that the disk has room for all that the spools may hold."""
     if not state.exists():
-        yield Finding("disk", False, f"{state} does not exist: `gardien key new` makes it")
+        yield Finding("disk", False, f"{state} does not exist. Create it: gardien key new")
         return
     free = shutil.disk_usage(state).free
-    wanted = len(config.uplinks) * config.spool.max + config.spool.reserve if config else 0
-    kept = sum(one.stat().st_size for one in state.glob("spool-*.db")) if _open(state) else 0
-    lacking = wanted - kept - free
-    said = f"{free // 10**6} MB free on {_mounted(state)[0]}, {wanted // 10**6} MB may be needed"
-    if lacking > 0:
-        said += ": make room, or write a smaller `spool: {max: …}`"
-    yield Finding("disk", lacking <= 0, said)
+    needed = len(config.uplinks) * config.spool.max + config.spool.reserve if config else 0
+    kept = sum(file.stat().st_size for file in state.glob("spool-*.db")) if _open(state) else 0
+    missing_bytes = needed - kept - free
+    text = f"{free // 10**6} MB free on {_mounted(state)[0]}, {needed // 10**6} MB may be needed"
+    if missing_bytes > 0:
+        text += ": free some space, or set a smaller `spool: {max: …}`"
+    yield Finding("disk", missing_bytes <= 0, text)
 
 
 def _open(folder: Path) -> bool:
@@ -278,23 +287,24 @@ def _open(folder: Path) -> bool:
 def wear(
     state: Path, blocks: Path = Path("/sys/class/block"), mounts: Path = MOUNTS
 ) -> Iterator[Finding]:
-    """How worn the card is, where it says so: eMMC does, SD cards do not."""
+    """Check the wear of the flash: eMMC reports it, SD cards do not."""
     name = Path(_mounted(state, mounts)[0]).name
     if not name.startswith("mmcblk"):
         return
     card = name.partition("p")[0]
     try:
-        told = (blocks / card / "device/life_time").read_text(encoding="ascii").split()
-        tenths = max(int(word, 16) for word in told)
+        levels = (blocks / card / "device/life_time").read_text(encoding="ascii").split()
+        tenths = max(int(level, 16) for level in levels)
     except (OSError, ValueError):
-        yield Finding("card wear", None, f"{card} does not say (SD cards do not): keep a spare one")
+        text = f"{card} does not report it (SD cards do not): keep a spare card"
+        yield Finding("card wear", None, text)
         return
-    said = f"{card} has used {tenths * 10 - 10} to {tenths * 10} % of its life"
-    yield Finding("card wear", tenths <= WORN, said + ("" if tenths <= WORN else ": replace it"))
+    text = f"{card} has used {tenths * 10 - 10} to {tenths * 10} % of its lifetime"
+    yield Finding("card wear", tenths <= WORN, text + ("" if tenths <= WORN else ": replace it"))
 
 
 def _mounted(path: Path, mounts: Path = MOUNTS) -> tuple[str, str]:
-    """Device and file system on which a path lies."""
+    """Return the device and the type of the file system that hold a path."""
     best = ("", "unknown", "unknown")
     where = str(path.resolve())
     for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -306,7 +316,7 @@ def _mounted(path: Path, mounts: Path = MOUNTS) -> tuple[str, str]:
 
 
 def ports(config: Config, account: str = PACKAGED_ACCOUNT) -> Iterator[Finding]:
-    """Whether the serial ports of the lines are there and may be opened by the agent's account."""
+    """Check that the serial ports of the lines exist and that the agent's account may open them."""
     for name, link in config.links.items():
         port = getattr(link.settings, "port", None)
         if isinstance(port, str | Path) and str(port).startswith("/dev/"):
@@ -316,29 +326,30 @@ def ports(config: Config, account: str = PACKAGED_ACCOUNT) -> Iterator[Finding]:
 def _port(what: str, port: Path, account: str) -> Finding:
     if not port.exists():
         there = sorted(str(one) for one in Path("/dev/serial/by-id").glob("*"))
-        seen = f"; there are: {', '.join(there)}" if there else "; no USB adapter is plugged in"
-        return Finding(what, False, f"{port} is not there{seen}")
+        available = f"available: {', '.join(there)}" if there else "no USB adapter is plugged in"
+        return Finding(what, False, f"{port} does not exist; {available}")
     facts = port.stat()
     if not _is_serial(facts):
-        return Finding(what, False, f"{port} is no serial port; they are in /dev/serial/by-id")
+        return Finding(what, False, f"{port} is not a serial port; look in /dev/serial/by-id")
     try:
         daemon = pwd.getpwnam(account)
     except KeyError:
-        return Finding(what, None, f"{port} is there; the account {account} is not on this machine")
+        return Finding(what, None, f"{port} exists, but this machine has no account {account}")
     groups = os.getgrouplist(account, daemon.pw_gid)
-    wanted = FOR_GROUP if facts.st_gid in groups else stat.S_IROTH | stat.S_IWOTH
+    # the kernel looks at one set of bits only: the owner's, else the group's, else the others'
+    needed = FOR_GROUP if facts.st_gid in groups else stat.S_IROTH | stat.S_IWOTH
     if facts.st_uid == daemon.pw_uid:
-        wanted = stat.S_IRUSR | stat.S_IWUSR
-    if facts.st_mode & wanted == wanted:
-        return Finding(what, True, f"{port} is there and for {account}")
+        needed = stat.S_IRUSR | stat.S_IWUSR
+    if facts.st_mode & needed == needed:
+        return Finding(what, True, f"{port} exists, and {account} may open it")
     group = _group_name(facts.st_gid)
     member = DIALOUT in map(_group_name, groups)
     remedy = port_remedy(port.resolve().name, group, facts.st_mode, account, member=member)
-    return Finding(what, False, f"{port} is for the group {group}, not for {account}: {remedy}")
+    return Finding(what, False, f"{account} may not open {port} (group {group}): {remedy}")
 
 
 def _is_serial(facts: os.stat_result, devices: Path = Path("/sys/dev/char")) -> bool:
-    """Whether a file may be a serial port; a pseudo-terminal, which has no entry there, may be."""
+    """Whether a file may be a serial port. A pseudo-terminal has no entry in `devices` and may."""
     device = f"{os.major(facts.st_rdev)}:{os.minor(facts.st_rdev)}"
     subsystem = devices / device / "subsystem"
     return stat.S_ISCHR(facts.st_mode) and (
@@ -354,18 +365,18 @@ def _group_name(number: int) -> str:
 
 
 def port_remedy(name: str, group: str, mode: int, account: str, *, member: bool) -> str:
-    """Say what gives a serial port to an account, and nothing else with it.
+    """Return the commands that let an account open a serial port, and nothing else.
 
-    `group`, `mode`: of the port; `member`: whether the account is in group dialout. The account
-    never joins another group: that of a port may be root, disk or shadow.
+    `group`, `mode`: of the port; `member`: whether the account is in group dialout.
     """
+    # the account never joins the port's own group: it may be root, disk or shadow
     join = f"sudo adduser {account} {DIALOUT}"
     if group == DIALOUT and mode & FOR_GROUP == FOR_GROUP:
         return f"{join} && sudo systemctl restart gardien"
     if group == "tty" and re.match(r"tty[A-Z]", name):
         return (
             f"a login console uses it: sudo systemctl disable --now serial-getty@{name}.service,"
-            f" delete console={name} from the kernel's command line, and start the machine anew"
+            f" delete console={name} from the kernel's command line, and reboot"
         )
     # the number of a USB adapter depends on the order in which they were plugged in
     kernel = re.sub(r"[0-9]+$", "[0-9]*", name) if name.startswith(PLUGGED) else name
@@ -377,37 +388,39 @@ def port_remedy(name: str, group: str, mode: int, account: str, *, member: bool)
 
 
 def components(status: dict[str, Any] | None) -> Iterator[Finding]:
-    """Whether an unexpected error has stopped a part of the running agent."""
+    """Check whether an unexpected error has stopped a part of the running agent."""
     if status is None:
         return
     faults = status.get("faults", ())
     if not faults:
         yield Finding("components", True, "none has failed")
-    for one in faults:
-        said = f"an unexpected error since {one['since']} ({one['words']}); tried again by itself."
-        yield Finding(
-            one["component"],
-            False,
-            f"{said} Report it: sudo gardien support-bundle --out FILE",
+    for fault in faults:
+        text = (
+            f"stopped by an unexpected error since {fault['since']} ({fault['words']}). The agent"
+            " restarts it by itself. Report the error: sudo gardien support-bundle --out FILE"
         )
+        yield Finding(fault["component"], False, text)
 
 
 def clock(config: Config | None, status: dict[str, Any] | None) -> Iterator[Finding]:
-    """Whether the time is kept by a time service, and believed."""
+    """Check that a time service keeps the clock, and that the agent trusts it."""
     if config is not None and config.clock.source == "system":
-        yield Finding("clock", True, "believed as it is (`clock: {source: system}`)")
+        yield Finding("clock", True, "trusted without a time service (`clock: {source: system}`)")
         return
-    found = timesync.evidence()
-    kept = found.kernel or found.touched is not None
-    remedy = "no time service keeps it: sudo apt install systemd-timesyncd, and let UDP 123 out"
-    yield Finding("clock", kept, "kept by a time service" if kept else remedy)
+    service = timesync.evidence()
+    kept = service.kernel or service.touched is not None
+    remedy = (
+        "no time service sets it. Let UDP 123 out of the firewall, and: sudo apt install"
+        " systemd-timesyncd"
+    )
+    yield Finding("clock", kept, "set by a time service" if kept else remedy)
     if status is not None and status["clock"] == "untrusted":
         why = status["clock_said"] or "the agent does not trust it yet"
-        yield Finding("clock", False, f"readings wait undated: {why}")
+        yield Finding("clock", False, f"readings wait without a date: {why}")
 
 
 def disturbers(status: dict[str, Any] | None) -> Iterator[Finding]:
-    """Which devices, as the agent has heard, break a line for the others."""
+    """List devices that disturb a line, as the agent has heard."""
     for event in (status or {}).get("events", ()):
         if event["code"] == "line-disturbed":
             yield Finding("line", False, event.get("here") or event["text"])

@@ -1,4 +1,4 @@
-"""`gardien control grants`: who has allowed what."""
+"""`gardien control grants`: the grants, and which of them are valid."""
 
 from __future__ import annotations
 
@@ -14,37 +14,41 @@ if TYPE_CHECKING:
 
 
 def grants(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
-    """Show who has allowed whom to adjust what, on which vote or contract; whether it stands."""
-    found = ask(config, state, "control.grants")["grants"]
+    """Show the grants: who authorized whom to adjust what, on which vote or contract.
+
+    Each line says whether the grant is valid.
+    """
+    entries = ask(config, state, "control.grants")["grants"]
     if json:
-        as_json(found)
+        as_json(entries)
         return
-    for one in found:
-        for line in _lines(one):
+    for grant_ in entries:
+        for line in _lines(grant_):
             typer.echo(wrapped(line))
-    if not found:
-        typer.echo("nobody has allowed anything yet")
+    if not entries:
+        typer.echo("no grant has arrived yet, so no order is accepted")
 
 
-def _lines(one: dict[str, Any]) -> Iterator[str]:
-    how = f"stands until {when(one['until'])}" if one["stands"] else one["why"]
-    yield f"{one['by']} ({one['role'].replace('_', ' ')}): {how}"
-    span = " to ".join(value for value in (one["min"], one["max"]) if value is not None)
-    within = f", {span} {spoken(one['unit'] or '')}".rstrip() if span else ""
-    yield f"    {one['to']} may {', '.join(one['acts'])} {', '.join(one['assets'])}{within}"
-    yield f"    on the {one['evidence']}"
-    yield f"    number {one['jti']}"
-    if one["stands"] and not one["listed"]:
-        yield "    its key is in the trust list no more: it stands all the same, until revoked"
+def _lines(grant_: dict[str, Any]) -> Iterator[str]:
+    how = f"valid until {when(grant_['until'])}" if grant_["stands"] else grant_["why"]
+    yield f"{grant_['by']} ({grant_['role'].replace('_', ' ')}): {how}"
+    span = " to ".join(value for value in (grant_["min"], grant_["max"]) if value is not None)
+    within = f", {span} {spoken(grant_['unit'] or '')}".rstrip() if span else ""
+    acts, assets = ", ".join(grant_["acts"]), ", ".join(grant_["assets"])
+    yield f"    {grant_['to']} may {acts} {assets}{within}"
+    yield f"    authorized by the {grant_['evidence']}"
+    yield f"    number {grant_['jti']}"
+    if grant_["stands"] and not grant_["listed"]:
+        yield "    its key is no longer in the trust list; the grant is valid until it is revoked"
 
 
-def say_left_out(keys: list[dict[str, Any]]) -> None:
-    """Name the keys that are in a trust list no more, and what of theirs counts all the same."""
+def show_left_out(keys: list[dict[str, Any]]) -> None:
+    """Print the keys that a trust list no longer has, and how many of their grants stay valid."""
     for key in keys:
         count = key["grants"]
         whose = f"{key['name']} ({key['role'].replace('_', ' ')})"
-        stand = f"{count} grants that it has signed stand" if count > 1 else "its one grant stands"
+        valid = f"its {count} grants stay valid" if count > 1 else "its one grant stays valid"
         typer.echo(
-            f"a key of {whose} is not in it; {stand}, see gardien control grants; to end that:"
-            f" gardien sign revoke --kid {key['kid']}"
+            f"a key of {whose} is not in the list, but {valid}. Show them: gardien control grants."
+            f" End them: gardien sign revoke --kid {key['kid']}"
         )

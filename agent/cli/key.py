@@ -1,4 +1,4 @@
-"""`gardien key`: who this gateway is, and the certificate by which it proves that."""
+"""`gardien key`: the gateway's id, keys and certificate."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ import typer
 from agent.cli.terminal import DEFAULT_CONFIG, As, Config, Json, State, as_json, ask, state_of, when
 from agent.i18n import N_, _
 
-app = typer.Typer(no_args_is_help=True, help="Who this gateway is: its id, keys and certificate.")
+app = typer.Typer(
+    no_args_is_help=True, help="Make and show the gateway's id, keys and certificate."
+)
 
-WAIT = typer.Option("--wait/--no-wait", help="Go on asking while somebody has to approve it.")
-WITHIN = 7 * 86_400
+WAIT = typer.Option("--wait/--no-wait", help="Wait while the request needs approval.")
+APPROVAL_TIMEOUT = 7 * 86_400
 
 
 @app.command()
 def new(config: Config = DEFAULT_CONFIG, state: State = None) -> None:
-    """Mint this gateway's id and keys, once, in its state directory."""
+    """Create this gateway's id and keys, once, in the state directory."""
     from agent.registry import identity
     from agent.registry.place import shown
     from agent.state import owned
@@ -33,25 +35,32 @@ def new(config: Config = DEFAULT_CONFIG, state: State = None) -> None:
 
 @app.command()
 def show(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
-    """Show the certificate and how long it holds; exit status 1 if somebody must look."""
+    """Show the certificate and how long it is valid.
+
+    Exit status 1 if there is none, or if it needs attention.
+    """
     answer = ask(config, state, "key.show")
     as_json(answer) if json else _show(answer)
-    one = answer["certificate"]
-    raise typer.Exit(1 if one is None or one["alarm"] else 0)
+    certificate = answer["certificate"]
+    raise typer.Exit(1 if certificate is None or certificate["alarm"] else 0)
 
 
 @app.command()
 def csr(
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write it to this file.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="The file to write; default: standard output.", show_default=False
+        ),
     ] = None,
     named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
 ) -> None:
-    """Print a certificate request for a CA: P-256, the gateway's id as its common name.
+    """Print a certificate request (CSR) for a CA. The common name is the gateway's id.
 
-    The key stays here, the same until its certificate is installed.
+    The key is on the curve P-256. The private key stays here, and is the same until its certificate
+    is installed.
     """
     from agent.errors import Refused
 
@@ -63,18 +72,20 @@ def csr(
         out.write_text(text, encoding="ascii")
     except OSError as error:
         raise Refused(f"{out}: {error.strerror}") from error
-    typer.echo(f"{out} is for the CA; what it makes of it: gardien key install FILE")
+    typer.echo(f"{out}: send it to the CA. Install its certificate: gardien key install FILE")
 
 
 @app.command()
 def install(
-    file: Annotated[Path, typer.Argument(help="PEM; those of the issuers may follow. - : stdin.")],
+    file: Annotated[
+        Path, typer.Argument(help="PEM; certificates of the issuers may follow. -: stdin.")
+    ],
     named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Take the certificate that a CA made of `gardien key csr`."""
+    """Install the certificate that a CA issued for `gardien key csr`."""
     from agent.errors import Refused
 
     try:
@@ -89,7 +100,9 @@ def install(
 def enroll(
     token_file: Annotated[
         Path | None,
-        typer.Option(help="Where the one-time token is; else asked for.", show_default=False),
+        typer.Option(
+            help="The file with the one-time token; default: ask for it.", show_default=False
+        ),
     ] = None,
     wait: Annotated[bool, WAIT] = True,
     named: As = None,
@@ -97,9 +110,9 @@ def enroll(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Get the first certificate from the EST server of the configuration, by a one-time token."""
-    words = {"named": named, "token": _token(token_file, config)}
-    _until_issued(config, state, "key.enroll", wait, json, **words)
+    """Get the first certificate from the configured EST server, with a one-time token."""
+    fields = {"named": named, "token": _token(token_file, config)}
+    _until_issued(config, state, "key.enroll", wait, json, **fields)
 
 
 @app.command()
@@ -110,101 +123,106 @@ def renew(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Get the next certificate now. The agent does it by itself at two thirds of its life."""
+    """Renew the certificate now. The agent renews it by itself at two thirds of its lifetime."""
     _until_issued(config, state, "key.renew", wait, json, named=named)
 
 
 @app.command()
 def rotate(
     what: Annotated[
-        str, typer.Argument(metavar="[spool|certificate]", help="Only one of the two.")
+        str, typer.Argument(metavar="[spool|certificate]", help="Rotate only this key.")
     ] = "",
     named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Put new keys in the place of the spool key and of the certificate's; nothing that waits is
-    lost.
+    """Replace the spool key and the certificate's key; no waiting data is lost.
 
-    The agent goes on meanwhile. What is on the disk is sealed anew, then the old spool key is
-    destroyed. The certificate's old key is used until its new certificate has worked.
+    The agent continues meanwhile. All spools are encrypted with the new key, then the old spool key
+    is destroyed. The certificate's old key stays in use until the new certificate has worked.
     """
     from agent.local import ask as ask_either
 
     arguments = {"what": what, "named": named}
-    answer = ask_either(config, state_of(config, state), "key.rotate", arguments, _far)
+    answer = ask_either(config, state_of(config, state), "key.rotate", arguments, _show_progress)
     if json:
         as_json(answer)
     else:
-        _say_rotated(answer)
+        _show_rotated(answer)
     if (answer["certificate"] or {}).get("wait") and not json:
         _until_issued(config, state, "key.renew", wait=True, json=json, named=named)
     waits = answer["spool"] and not answer["spool"]["done"]
     raise typer.Exit(1 if waits or (answer["certificate"] or {}).get("why") else 0)
 
 
-def _far(words: dict[str, Any]) -> None:
-    """How far a rotation is, told by numbers: the agent does not know the reader's language."""
-    typer.echo(_sealed_anew(words), err=True)
+def _show_progress(sizes: dict[str, Any]) -> None:
+    """Print the progress of a rotation. The agent sends numbers, since it does not know the
+    reader's language.
+    """
+    typer.echo(_progress(sizes), err=True)
 
 
-def _sealed_anew(words: dict[str, Any]) -> str:
-    done, total = (-(-words[name] // 1_000_000) for name in ("passed", "of"))
-    return _("sealed anew: {done} of about {total} MB", done=done, total=total)
+def _progress(sizes: dict[str, Any]) -> str:
+    done, total = (-(-sizes[name] // 1_000_000) for name in ("passed", "of"))
+    return _("encrypted with the new key: {done} of about {total} MB", done=done, total=total)
 
 
-def _say_rotated(answer: dict[str, Any]) -> None:
+def _show_rotated(answer: dict[str, Any]) -> None:
     spool, certificate = answer["spool"], answer["certificate"]
     if spool:
-        typer.echo(_said_of_spool(spool))
+        typer.echo(_spool_outcome(spool))
         for name in spool["damaged"]:
-            typer.echo(_("{name} was set aside as damaged, and is not sealed anew.", name=name))
+            typer.echo(_("{name} was set aside as damaged; it keeps the old key.", name=name))
     if certificate:
-        typer.echo(_(CERTIFICATE_SAID[certificate["how"]], why=certificate.get("why", "")))
+        typer.echo(_(CERTIFICATE_OUTCOME[certificate["how"]], why=certificate.get("why", "")))
         if certificate.get("certificate"):
             _show(certificate)
 
 
-def _said_of_spool(spool: dict[str, Any]) -> str:
+def _spool_outcome(spool: dict[str, Any]) -> str:
     if not spool["done"]:
         return _(
-            "The spool key is being rotated, and that waits: {why}. It goes on by itself. The old"
-            " key is kept until it is done.",
+            "The rotation of the spool key waits: {why}. It continues by itself. The old key is"
+            " kept until the rotation is done.",
             why=(spool["standing"] or {}).get("waits", ""),
         )
     size = -(-spool["bytes"] // 1_000_000)
     if not spool["begun"]:
         return _(
-            "A rotation of the spool key was under way and is done now: the old key is destroyed."
+            "The rotation of the spool key that was under way is done; the old key is destroyed."
         )
     return _(
-        "The spool key is rotated: {size} MB in {files} files are under the new one, and the old"
-        " one is destroyed. A card may keep a copy of the old one where no program reaches it.",
+        "The spool key is rotated: {size} MB in {files} files are encrypted with the new key, and"
+        " the old key is destroyed. A flash card may keep a copy of it that no program can reach.",
         size=size,
         files=spool["files"],
     )
 
 
-CERTIFICATE_SAID = {
-    "none": N_("There is no certificate, so no key of one to rotate."),
+CERTIFICATE_OUTCOME = {
+    "none": N_("There is no certificate, so there is no certificate key to rotate."),
     "est": N_(
-        "The EST server was asked for a certificate of a new key. The old one is kept until every"
-        " platform has taken the new one."
+        "The EST server was asked for a certificate for a new key. The old one is kept until every"
+        " platform has accepted the new one."
     ),
     "asked again": N_(
-        "The EST server gave no certificate for a new key: {why}. The old key stays in use. The"
-        " agent asks again once a day; at once: `gardien key renew`."
+        "The EST server issued no certificate for a new key: {why}. The old key stays in use. The"
+        " agent asks again once a day. To ask now: gardien key renew"
     ),
     "csr": N_(
-        "A new key waits for its certificate; the old one stays in use. The request for the CA:"
-        " `gardien key csr`. What the CA makes of it: `gardien key install FILE`."
+        "A new key waits for its certificate; the old key stays in use. Send the CA a request:"
+        " gardien key csr. Then install its certificate: gardien key install FILE"
     ),
 }
 
 
 def _token(file: Path | None, config: Path) -> str:
-    """A token is never a word of the command line, where every account could read it."""
+    """Return the one-time token from a file or the terminal, or an empty text if it is configured.
+
+    Raises Refused.
+    """
+    # no option for the token itself: every account can read command lines
     from agent.config import load
     from agent.errors import Refused
 
@@ -223,12 +241,13 @@ def _until_issued(
     config: Path, state: Path | None, call: str, wait: bool, json: bool, **args: Any
 ) -> None:
     began = time.monotonic()
+    # the same call again continues the same request: its key is kept
     while "wait" in (answer := ask(config, state, call, **args)):
         seconds = answer["wait"]
-        if not wait or time.monotonic() - began > WITHIN:
-            typer.echo(f"it waits for approval; give the command again in {seconds} s", err=True)
+        if not wait or time.monotonic() - began > APPROVAL_TIMEOUT:
+            typer.echo(f"waiting for approval; run the command again in {seconds} s", err=True)
             raise typer.Exit(1)
-        typer.echo(f"it waits for approval at the platform; asked again in {seconds} s", err=True)
+        typer.echo(f"waiting for approval at the platform; next try in {seconds} s", err=True)
         time.sleep(seconds)
     as_json(answer) if json else _show(answer)
 
@@ -239,23 +258,23 @@ def _show(answer: dict[str, Any]) -> None:
     typer.echo(f"gateway      {shown(answer['gateway'])}")
     if rotating := answer.get("rotation"):
         since = when(rotating["since"])
-        words = _("the spool key, since {since}; {far}", since=since, far=_sealed_anew(rotating))
+        text = _("the spool key, since {since}; {far}", since=since, far=_progress(rotating))
         waits = f"; {rotating['waits']}" if rotating["waits"] else ""
-        typer.echo(f"rotating     {words}{waits}")
+        typer.echo(f"rotating     {text}{waits}")
     if answer["waits"]:
-        typer.echo("waiting      for the certificate of a new key: gardien key install, or enroll")
-    one = answer["certificate"]
-    if one is None:
+        typer.echo("waiting      certificate for a new key: gardien key install, or enroll")
+    certificate = answer["certificate"]
+    if certificate is None:
         typer.echo("certificate  none yet: gardien key enroll, or gardien key csr")
         return
-    typer.echo(f"certificate  {one['validity']}")
-    typer.echo(f"issued by    {one['issuer']}")
-    typer.echo(f"good for     {' and '.join(one['uses'])}")
-    digits = one["sha256"].upper()
+    typer.echo(f"certificate  {certificate['validity']}")
+    typer.echo(f"issued by    {certificate['issuer']}")
+    typer.echo(f"usable as    {' and '.join(certificate['uses'])}")
+    digits = certificate["sha256"].upper()
     for title, part in (("SHA-256", digits[:32]), ("", digits[32:])):
         typer.echo(f"{title:<12} {':'.join(part[n : n + 2] for n in range(0, 32, 2))}")
-    typer.echo(f"lies in      {answer['file']}")
+    typer.echo(f"file         {answer['file']}")
     if answer.get("before"):
-        typer.echo(f"the one before  {answer['before']}")
-    if one["alarm"]:
-        typer.echo(f"! {one['alarm']}")
+        typer.echo(f"previous     {answer['before']}")
+    if certificate["alarm"]:
+        typer.echo(f"! {certificate['alarm']}")

@@ -1,4 +1,4 @@
-"""`gardien meter`: which meter measures which dwelling."""
+"""`gardien meter`: which meter measures which place."""
 
 from __future__ import annotations
 
@@ -19,33 +19,46 @@ from agent.cli.terminal import (
     as_json,
     ask,
     day,
-    not_read,
     plural,
-    stands,
+    show_ignored_columns,
     table,
     text_of,
+    unchanged,
 )
 from agent.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-app = typer.Typer(no_args_is_help=True, help="Which meter measures which dwelling.")
+app = typer.Typer(no_args_is_help=True, help="Record and verify which meter measures which place.")
 
 
 Index = Annotated[
     list[str] | None,
-    typer.Option(help="What it showed: 8412,5 or heat=8412.5; repeatable.", show_default=False),
+    typer.Option(help="The index: 8412,5 or heat=8412.5; may be repeated.", show_default=False),
 ]
-Old = Annotated[
-    str | None,
-    typer.Option(help="Which meter there: its serial number or device.", show_default=False),
+Closing = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="The old meter's last index: 8412,5 or heat=8412.5; may be repeated.",
+        show_default=False,
+    ),
 ]
-Channel = Annotated[str | None, typer.Option(help="Only this quantity of it.", show_default=False)]
-Offset = Annotated[str | None, typer.Option(help="What is added to its index.", show_default=False)]
-Times = Annotated[
+Opening = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="The new meter's first index: 0 or heat=0.5; may be repeated.", show_default=False
+    ),
+]
+OldMeter = Annotated[
     str | None,
-    typer.Option(help="What its index is multiplied by; needs --channel.", show_default=False),
+    typer.Option(help="Which meter there, by serial number or device.", show_default=False),
+]
+Channel = Annotated[str | None, typer.Option(help="Only this quantity.", show_default=False)]
+Offset = Annotated[str | None, typer.Option(help="Added to the index.", show_default=False)]
+Multiplier = Annotated[
+    str | None,
+    typer.Option(help="The index is multiplied by it; needs --channel.", show_default=False),
 ]
 
 
@@ -63,10 +76,10 @@ def _state(meter: dict[str, Any]) -> str:
         return "never measured it"
     if meter["until"]:
         return f"until {day(meter['until'])}"
-    said = str(meter["state"]) if meter["in_force"] else "not yet in force"
+    text = str(meter["state"]) if meter["in_force"] else "not yet in force"
     if meter["multiplier"] != "1":
-        said += f"; × {meter['multiplier']}"
-    return said if meter["offset"] == "0" else f"{said}; {meter['offset']} added"
+        text += f"; × {meter['multiplier']}"
+    return text if meter["offset"] == "0" else f"{text}; {meter['offset']} added"
 
 
 @app.command("import")
@@ -76,7 +89,7 @@ def import_(
         typer.Argument(help="CSV or .xlsx with the columns serial;dwelling or device;dwelling."),
     ],
     offline: Annotated[
-        bool, typer.Option("--offline", help="Do not ask the meters who they are.")
+        bool, typer.Option("--offline", help="Do not read the meters' serial numbers.")
     ] = False,
     preview: Preview = False,
     as_: As = None,
@@ -84,29 +97,29 @@ def import_(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record the meters of a spreadsheet: the whole file or nothing."""
-    words = {"text": text_of(file), "name": str(file), "preview": preview}
-    answer = ask(config, state, "meter.import", named=as_, join_lines=not offline, **words)
+    """Record the meters in a spreadsheet: all rows or none."""
+    fields = {"text": text_of(file), "name": str(file), "preview": preview}
+    answer = ask(config, state, "meter.import", named=as_, join_lines=not offline, **fields)
     if json:
         as_json(answer)
         return
     if answer["meters"]:
         _show(answer["meters"])
     done = "would be recorded" if preview else "recorded"
-    typer.echo(f"{plural(len(answer['meters']), 'meter')} {done}{stands(answer)}")
-    not_read(answer)
+    typer.echo(f"{plural(len(answer['meters']), 'meter')} {done}{unchanged(answer)}")
+    show_ignored_columns(answer)
     if not offline:
-        _joined(answer["joined"])
+        _show_matching(answer["joined"])
 
 
-def _joined(joined: dict[str, Any]) -> None:
-    """How the list fits the lines."""
-    typer.echo(f"matched: {len(joined['matched'])}")
-    silent = [f"{one['meter']} ({one['label']}): {one['why']}" for one in joined["silent"]]
+def _show_matching(matching: dict[str, Any]) -> None:
+    """Print how the list matches what answers on the lines."""
+    typer.echo(f"matched: {len(matching['matched'])}")
+    silent = [f"{one['meter']} ({one['label']}): {one['why']}" for one in matching["silent"]]
     for name, lines in (
-        ("on the list but silent", silent),
-        ("on the line but not on the list", [_device(d) for d in joined["unlisted"]]),
-        ("two for one", joined["doubled"]),
+        ("on the list, but no answer", silent),
+        ("answers, but is not on the list", [_device(d) for d in matching["unlisted"]]),
+        ("found twice", matching["doubled"]),
     ):
         if lines:
             typer.echo(f"{name}: {len(lines)}")
@@ -115,12 +128,13 @@ def _joined(joined: dict[str, Any]) -> None:
 
 
 def _device(device: dict[str, Any]) -> str:
-    said = (
+    serial = (
         f" says {device['serial']}" if device["serial"] else ": " + (device["why"] or "no number")
     )
-    return f"{device['device']}{said}"
+    return f"{device['device']}{serial}"
 
 
+# the options of `verify` are quantities, whose names typer does not know
 @app.command(
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
 )
@@ -132,75 +146,76 @@ def verify(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Read a dwelling's meters now, and compare: verify A-3-12 --heat 8412.
+    """Read a dwelling's meters and compare with their displays: verify A-3-12 --heat 8412.
 
-    Each option is a quantity, and what you have just read on the meter's display. Exit status 1 if
+    Each option is a quantity, with the index that you just read on the display. Exit status 1 if
     one differs.
     """
-    shown = _said_on(context.args)
+    shown = _display_values(context.args)
     answer = ask(config, state, "meter.verify", named=as_, place=place, shown=shown)
     if json:
         as_json(answer)
     else:
-        for one in answer["results"]:
-            typer.echo(_compared(one))
-    raise typer.Exit(0 if all(one["agrees"] for one in answer["results"]) else 1)
+        for result in answer["results"]:
+            typer.echo(_comparison(result))
+    raise typer.Exit(0 if all(result["agrees"] for result in answer["results"]) else 1)
 
 
 @app.command()
 def load(
     place: Annotated[str, typer.Argument(help="The dwelling's label or id.")],
-    channel: Annotated[str, typer.Argument(help="What it draws: elec.imp, cw, heat …")],
+    channel: Annotated[
+        str, typer.Argument(help="The quantity that the load uses: elec.imp, cw, heat …")
+    ],
     seconds: Annotated[
-        float, typer.Option("--for", help="Seconds of each of the two spans.")
+        float, typer.Option("--for", help="Seconds of each of the two phases.")
     ] = 60.0,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Prove a meter by a load: switch something on there when told to, and see which meter moves.
+    """Load test: switch something on in the dwelling when asked, and see which meter counts.
 
-    For meters whose display nobody can see. Exit status 1 if it was another one, or none.
+    For meters without a visible display. Exit status 1 if another meter or none counted.
     """
-    words = {"place": place, "channel": channel, "seconds": seconds}
-    answer = ask(config, state, "meter.load", named=as_, **words)
-    as_json(answer) if json else typer.echo(_tried(answer))
+    fields = {"place": place, "channel": channel, "seconds": seconds}
+    answer = ask(config, state, "meter.load", named=as_, **fields)
+    as_json(answer) if json else typer.echo(_load_outcome(answer))
     raise typer.Exit(0 if answer["agrees"] else 1)
 
 
-def _tried(answer: dict[str, Any]) -> str:
-    """The outcome in one line."""
-    said, moved = f"{answer['channel']} in {answer['label']}: ", answer["moved"]
+def _load_outcome(answer: dict[str, Any]) -> str:
+    """Return the outcome of a load test in one line."""
+    subject, moved = f"{answer['channel']} in {answer['label']}: ", answer["moved"]
     if answer["agrees"]:
-        return f"{said}agrees: meter {answer['meter']} counted {answer['more']} more"
+        return f"{subject}agrees: meter {answer['meter']} counted {answer['more']} more"
     if moved is None:
         many = plural(answer["asked"], "meter")
-        return f"{said}differs: none of {many} moved clearly more than the others"
+        return f"{subject}differs: none of {many} counted clearly more than the others"
     name = moved["serial"] or moved["device"]
-    return f"{said}differs: it was {name} ({moved['label'] or 'of nobody'}) that moved"
+    return f"{subject}differs: meter {name} ({moved['label'] or 'unassigned'}) counted"
 
 
-def _said_on(words: Sequence[str]) -> dict[str, str]:
-    if len(words) % 2 or not all(word.startswith("--") for word in words[::2]):
-        raise typer.BadParameter("write each quantity with what its meter shows: --heat 8412")
-    return {
-        name.removeprefix("--"): value for name, value in zip(words[::2], words[1::2], strict=True)
-    }
+def _display_values(arguments: Sequence[str]) -> dict[str, str]:
+    if len(arguments) % 2 or not all(word.startswith("--") for word in arguments[::2]):
+        raise typer.BadParameter("give each quantity with the index on its display: --heat 8412")
+    pairs = zip(arguments[::2], arguments[1::2], strict=True)
+    return {name.removeprefix("--"): value for name, value in pairs}
 
 
-def _compared(one: dict[str, Any]) -> str:
-    """One result in one line."""
-    said = f"{one['channel']} {one['shown']}: "
-    if one["agrees"]:
-        return f"{said}agrees: meter {one['meter']} says {one['read']}"
-    read = f"meter {one['meter']} says {one['read'] or 'nothing of it'}"
+def _comparison(result: dict[str, Any]) -> str:
+    """Return one result of `verify` in one line."""
+    subject = f"{result['channel']} {result['shown']}: "
+    if result["agrees"]:
+        return f"{subject}agrees: meter {result['meter']} reads {result['read']}"
+    read = f"meter {result['meter']} reads {result['read'] or 'no such quantity'}"
     others = [
-        f"{o['serial'] or o['device']} ({o['label'] or 'of nobody'})" for o in one["shown_by"]
+        f"{o['serial'] or o['device']} ({o['label'] or 'unassigned'})" for o in result["shown_by"]
     ]
     if not others:
-        return f"{said}differs: {read}, and no other meter shows this"
-    return f"{said}differs: this is what {' and '.join(others)} shows; {read}"
+        return f"{subject}differs: {read}, and no other meter reads this value"
+    return f"{subject}differs: {read}; this value is read from {' and '.join(others)}"
 
 
 @app.command()
@@ -209,11 +224,11 @@ def assign(
     dwelling: Annotated[str, typer.Argument(help="The dwelling's label or id.")],
     serial: Annotated[
         str | None,
-        typer.Option(help="What is printed on the meter; default: what it says itself first."),
+        typer.Option(help="The number on the meter; default: the first that the device sends."),
     ] = None,
     channel: Channel = None,
     since: Since = None,
-    multiplier: Times = None,
+    multiplier: Multiplier = None,
     offset: Offset = None,
     index: Index = None,
     as_: As = None,
@@ -221,7 +236,7 @@ def assign(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record whose one device is."""
+    """Record which place a device measures."""
     answer = ask(
         config, state, "meter.assign", named=as_,
         device=device, dwelling=dwelling, serial=serial, channel=channel, since=since,
@@ -235,24 +250,24 @@ def exchange(
     place: Annotated[str, typer.Argument(help="The dwelling's label or id.")],
     serial: Annotated[
         str | None,
-        typer.Option(help="Of the new meter; default: what its device says first."),
+        typer.Option(help="The new meter's number; default: the first that its device sends."),
     ] = None,
-    old: Old = None,
+    old: OldMeter = None,
     channel: Channel = None,
     device: Annotated[
-        str | None, typer.Option(help="Of the new meter; default: as the old one's.")
+        str | None, typer.Option(help="The new meter's device; default: the old meter's.")
     ] = None,
     at: At = None,
-    closing: Index = None,
-    opening: Index = None,
-    multiplier: Times = None,
+    closing: Closing = None,
+    opening: Opening = None,
+    multiplier: Multiplier = None,
     offset: Offset = None,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record that another meter took the place of one, with what both showed, if known."""
+    """Record that a meter was replaced, with the indexes of both if they are known."""
     answer = ask(
         config, state, "meter.exchange", named=as_,
         place=place, serial=serial, old=old, channel=channel, device=device, at=at,
@@ -263,25 +278,28 @@ def exchange(
         return
     _show(answer["meters"])
     if not answer["meters"][0]["closed"]:
-        typer.echo("no closing index: the old meter's last good reading stands for it")
+        typer.echo("no closing index: the old meter's last good reading is used")
 
 
 @app.command()
 def remove(
     place: Annotated[str, typer.Argument(help="The dwelling's label or id.")],
-    old: Old = None,
+    old: OldMeter = None,
     channel: Channel = None,
     at: At = None,
     never: Annotated[
-        bool, typer.Option("--never", help="It never measured it: take back all of it.")
+        bool,
+        typer.Option(
+            "--never", help="The meter never measured the place: retract all its readings."
+        ),
     ] = False,
-    closing: Index = None,
+    closing: Closing = None,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record that a meter measures a place no more, or never did."""
+    """Record that a meter no longer measures a place, or never did."""
     answer = ask(
         config, state, "meter.remove", named=as_,
         place=place, old=old, channel=channel, at=at, never=never, closing=closing or [],
@@ -291,6 +309,6 @@ def remove(
 
 @app.command("list")
 def list_(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
-    """List all meters with the places they measure."""
+    """List all meters and the places that they measure."""
     answer = ask(config, state, "meter.list")
     as_json(answer) if json else _show(answer["meters"])

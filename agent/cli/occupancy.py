@@ -1,4 +1,4 @@
-"""`gardien occupancy`: who lives where from when to when, without their names."""
+"""`gardien occupancy`: when which occupants live in which dwelling, without names."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from agent.cli.terminal import (
     as_json,
     ask,
     day,
-    not_occupied,
-    not_read,
     plural,
+    show_ignored_columns,
+    show_not_occupied,
     table,
     text_of,
     when,
@@ -33,12 +33,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 app = typer.Typer(
-    no_args_is_help=True, help="Who lives where from when to when. Nobody's name is known here."
+    no_args_is_help=True, help="Record when occupants move in and out. No names are stored."
 )
 
 Dwelling = Annotated[str, typer.Argument(help="The dwelling's label or id.")]
-Id = Annotated[str | None, typer.Option("--id", metavar="H…", help="This one of its occupancies.")]
-Reference = Annotated[str | None, typer.Option(help="Your own, such as the number of the lease.")]
+Id = Annotated[str | None, typer.Option("--id", metavar="H…", help="Only this occupancy.")]
+Reference = Annotated[
+    str | None, typer.Option(help="Your own reference, such as the lease number.")
+]
 
 
 def _show(occupancies: Sequence[dict[str, Any]]) -> None:
@@ -58,19 +60,19 @@ def _until(occupancy: dict[str, Any]) -> str:
 def move_in(
     dwelling: Dwelling,
     since: Since = None,
-    until: Annotated[str | None, typer.Option(help="Until when; default: open.")] = None,
+    until: Annotated[str | None, typer.Option(help="End; default: none.")] = None,
     reference: Reference = None,
     id: Annotated[  # noqa: A002 -- the word people write
-        str | None, typer.Option("--id", metavar="H…", help="An id minted elsewhere.")
+        str | None, typer.Option("--id", metavar="H…", help="An id that was created elsewhere.")
     ] = None,
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record that somebody moves in. Who lived there before must have moved out."""
-    words = {"place": dwelling, "since": since, "until": until, "reference": reference, "id": id}
-    answer = ask(config, state, "occupancy.move_in", named=as_, **words)
+    """Record that somebody moves in. The occupants before them must have moved out."""
+    fields = {"place": dwelling, "since": since, "until": until, "reference": reference, "id": id}
+    answer = ask(config, state, "occupancy.move_in", named=as_, **fields)
     as_json(answer) if json else _show(answer["occupancies"])
 
 
@@ -84,7 +86,10 @@ def move_out(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record that who lives there moves out, or did: what was sent since is taken back."""
+    """Record that the occupants move out or have moved out.
+
+    Recipients are asked to erase what was sent since the move.
+    """
     answer = ask(config, state, "occupancy.move_out", named=as_, place=dwelling, at=at, id=id)
     as_json(answer) if json else _show(answer["occupancies"])
 
@@ -92,10 +97,13 @@ def move_out(
 @app.command()
 def correct(
     dwelling: Dwelling,
-    since: Annotated[str | None, typer.Option(help="They moved in then.")] = None,
-    until: Annotated[str | None, typer.Option(help="They moved out then; as since: never.")] = None,
+    since: Annotated[str | None, typer.Option(help="The day they moved in.")] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(help="The day they moved out; same day as --since: never lived there."),
+    ] = None,
     stays: Annotated[
-        bool, typer.Option("--stays", help="They have not moved out: it was a mistake.")
+        bool, typer.Option("--stays", help="They have not moved out; it was a mistake.")
     ] = False,
     reference: Reference = None,
     id: Id = None,  # noqa: A002
@@ -104,15 +112,17 @@ def correct(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record that somebody lived there at other times than was said."""
-    words = {"place": dwelling, "since": since, "until": until, "reference": reference, "id": id}
-    answer = ask(config, state, "occupancy.correct", named=as_, stays=stays, **words)
+    """Correct the recorded dates of an occupancy."""
+    fields = {"place": dwelling, "since": since, "until": until, "reference": reference, "id": id}
+    answer = ask(config, state, "occupancy.correct", named=as_, stays=stays, **fields)
     if json:
         as_json(answer)
         return
     _show(answer["occupancies"])
     if stays:
-        typer.echo("read from now on by their consents; what was destroyed meanwhile is gone")
+        typer.echo(
+            "their consents apply again from now on; data that was destroyed meanwhile is lost"
+        )
 
 
 @app.command("import")
@@ -127,33 +137,33 @@ def import_(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Take over your list of leases, known ones brought up to date: the whole file or nothing."""
-    words = {"text": text_of(file), "name": str(file), "preview": preview}
-    answer = ask(config, state, "occupancy.import", named=as_, **words)
+    """Record your list of leases, and update those that are known: all rows or none."""
+    fields = {"text": text_of(file), "name": str(file), "preview": preview}
+    answer = ask(config, state, "occupancy.import", named=as_, **fields)
     if json:
         as_json(answer)
         return
     if answer["occupancies"]:
         _show(answer["occupancies"])
-    done = "would be recorded" if preview else "recorded; all others stand as they were"
+    done = "would be recorded" if preview else "recorded; all others are unchanged"
     typer.echo(f"{plural(len(answer['occupancies']), 'change')} {done}")
-    not_read(answer)
+    show_ignored_columns(answer)
 
 
 @app.command("list")
 def list_(
-    dwelling: Annotated[str, typer.Argument(help="Only this one.", show_default=False)] = "",
+    dwelling: Annotated[str, typer.Argument(help="Only this dwelling.", show_default=False)] = "",
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """List who lives and lived where, and which dwellings are vacant or unknown."""
+    """List all occupancies, and the dwellings that are vacant or of unknown occupancy."""
     answer = ask(config, state, "occupancy.list", place=dwelling)
     if json:
         as_json(answer)
         return
     _show(answer["occupancies"])
-    not_occupied(answer["not_occupied"])
+    show_not_occupied(answer["not_occupied"])
 
 
 @app.command()
@@ -162,50 +172,53 @@ def proposed(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """List what the syndic's exports say that a person must decide: accept it, or dismiss it."""
+    """List rows of the manager's exports that wait for your decision: accept or dismiss."""
     answer = ask(config, state, "occupancy.proposed")
     if json:
         as_json(answer)
         return
-    for one in answer["proposed"]:
-        typer.echo(f"{one['id']}  {one['label']}: {_stated(one)} ({one['source']})")
-        typer.echo(f"          {_doubtful(one)}")
-        for home in one["homes"]:
-            typer.echo(f"          {_('recorded: {home}', home=_lives(home))}")
+    for row in answer["proposed"]:
+        typer.echo(f"{row['id']}  {row['label']}: {_event(row)} ({row['source']})")
+        typer.echo(f"          {_reason(row)}")
+        for home in row["homes"]:
+            typer.echo(f"          {_('recorded: {home}', home=_lease(home))}")
     if answer["proposed"]:
         typer.echo(
-            _("gardien occupancy accept ID records it; gardien occupancy dismiss ID passes over it")
+            _("record a row: gardien occupancy accept ID; ignore it: gardien occupancy dismiss ID")
         )
     else:
-        typer.echo(_("nothing waits"))
+        typer.echo(_("no row waits for a decision"))
     for report in answer["exports"][-1:]:
-        typer.echo(_export(report))
+        typer.echo(_export_summary(report))
 
 
 @app.command()
 def accept(
-    id: Annotated[str, typer.Argument(help="As gardien occupancy proposed shows it.")],  # noqa: A002
+    id: Annotated[str, typer.Argument(help="The row's id, from: gardien occupancy proposed.")],  # noqa: A002
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record what a row of an export states: what was sent meanwhile of others is taken back."""
+    """Record what a row of an export states.
+
+    Recipients are asked to erase what was sent meanwhile of other occupants.
+    """
     answer = ask(config, state, "occupancy.accept", named=as_, row=id)
     if json:
         as_json(answer)
         return
     _show(answer["occupancies"])
-    for one in answer["also"]:
+    for other in answer["also"]:
         typer.echo(
             wrapped(
                 _(
-                    "! lease {reference} is still recorded of {label}, too, since {since}: if they"
-                    " have left {label}: gardien occupancy move-out {label} --id {id} --at DATE",
-                    reference=one["reference"],
-                    label=one["label"],
-                    since=day(one["since"]),
-                    id=one["shown"],
+                    "! lease {reference} is also recorded for {label}, since {since}. If they have"
+                    " left {label}: gardien occupancy move-out {label} --id {id} --at DATE",
+                    reference=other["reference"],
+                    label=other["label"],
+                    since=day(other["since"]),
+                    id=other["shown"],
                 )
             )
         )
@@ -213,78 +226,77 @@ def accept(
 
 @app.command()
 def dismiss(
-    id: Annotated[str, typer.Argument(help="As gardien occupancy proposed shows it.")],  # noqa: A002
+    id: Annotated[str, typer.Argument(help="The row's id, from: gardien occupancy proposed.")],  # noqa: A002
     as_: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Change nothing: the same row is passed over in later exports, too."""
+    """Ignore a row. The same row is ignored in later exports, too."""
     answer = ask(config, state, "occupancy.dismiss", named=as_, row=id)
     as_json(answer) if json else typer.echo(_("dismissed"))
 
 
-def _stated(one: dict[str, Any]) -> str:
-    """What a row states."""
-    lease = _("lease {reference}", reference=one["reference"]) if one["reference"] else ""
-    if one["states"] == "move_in":
-        said = _("they move in on {day}", day=day(one["since"]) or "?")
-    elif one["states"] == "move_out":
-        said = _("they move out on {day}", day=day(one["until"]) or "?")
+def _event(row: dict[str, Any]) -> str:
+    """Return what a row states, in words."""
+    lease = _("lease {reference}", reference=row["reference"]) if row["reference"] else ""
+    if row["states"] == "move_in":
+        event = _("they move in on {day}", day=day(row["since"]) or "?")
+    elif row["states"] == "move_out":
+        event = _("they move out on {day}", day=day(row["until"]) or "?")
     else:
-        return _lives(one)
-    return f"{said}, {lease}" if lease else said
+        return _lease(row)
+    return f"{event}, {lease}" if lease else event
 
 
-def _lives(one: dict[str, Any]) -> str:
-    """A lease, or people without one, with its dates."""
+def _lease(row: dict[str, Any]) -> str:
+    """Return a lease, or `no lease`, with its dates."""
     lease = _("no lease")
-    if one["reference"]:
-        lease = _("lease {reference}", reference=one["reference"])
-    since, until = day(one["since"]) or "?", day(one["until"])
+    if row["reference"]:
+        lease = _("lease {reference}", reference=row["reference"])
+    since, until = day(row["since"]) or "?", day(row["until"])
     if until:
         return _("{lease} from {since} until {until}", lease=lease, since=since, until=until)
     return _("{lease} from {since}, without an end", lease=lease, since=since)
 
 
-def _doubtful(one: dict[str, Any]) -> str:
-    """Why a row waits for a person."""
-    other, why = one["other"], str(one["why"])
+def _reason(row: dict[str, Any]) -> str:
+    """Return why a row waits for a decision."""
+    other, why = row["other"], str(row["why"])
     left = day(other) if why == "left" else ""
     return {
         "unreadable": _("the row cannot be read: {other}", other=other),
         "no_dwelling": _(
-            'no dwelling here has that name: gardien place alias add DWELLING bis:syndic "{name}"',
-            name=one["dwelling"],
+            "no dwelling has that name. Add the name to a dwelling: gardien place alias add"
+            ' DWELLING bis:syndic "{name}"',
+            name=row["dwelling"],
         ),
         "ambiguous": _("several dwellings may have that name: {other}", other=other),
-        "common": _("this is no dwelling: nobody lives there"),
-        "no_lease": _("the row names no lease; a lease that is missing removes nothing"),
-        "undated": _("the row does not say when"),
-        "twice": _("{other} says other dates of the same lease", other=other),
-        "together": _("{other} says that another lease holds there at the same time", other=other),
-        "overlap": _("others are recorded there at that time, and no move out of theirs"),
-        "elsewhere": _("that lease is recorded of {other}", other=other),
-        "dates": _("the dates contradict those that are recorded, or one another"),
-        "end_gone": _("an end is recorded, and the export names none any more"),
+        "common": _("this is not a dwelling, so it has no occupants"),
+        "no_lease": _("the row names no lease; nothing is recorded or removed"),
+        "undated": _("the row has no date"),
+        "twice": _("{other} gives other dates for the same lease", other=other),
+        "together": _("{other} gives another lease of that dwelling at the same time", other=other),
+        "overlap": _("other occupants are recorded there at that time, without a move-out"),
+        "elsewhere": _("that lease is recorded for {other}", other=other),
+        "dates": _("the dates contradict the recorded ones, or each other"),
+        "end_gone": _("an end is recorded, but the export no longer has one"),
         "never": _("a person has recorded that they never lived there"),
-        "nobody": _("nobody is recorded there before that day"),
-        "left": _("readings have left since {day}, and would be taken back", day=left),
-        "many": _("{other} leases would end at once: is the export whole, and right?", other=other),
+        "nobody": _("no occupants are recorded there before that day"),
+        "left": _("readings were sent since {day}, and would have to be erased", day=left),
+        "many": _("{other} leases would end at once; is the export complete?", other=other),
         "refused": _("the registry refuses it: {other}", other=other),
     }.get(why, why)  # fmt: skip
 
 
-def _export(report: dict[str, Any]) -> str:
-    """What became of an export."""
+def _export_summary(report: dict[str, Any]) -> str:
+    """Return the result of an export in one line."""
     at = when(report["at"])
     if report["refused"]:
         return _("last export, {at}: refused: {why}", at=at, why=report["refused"])
     changes = n_("{number} change recorded", "{number} changes recorded", report["recorded"])
-    same = n_(
-        "{number} row says what is recorded", "{number} rows say what is recorded", report["same"]
-    )
-    left = n_("{number} row not looked at", "{number} rows not looked at", report["left"])
+    same = n_("{number} row unchanged", "{number} rows unchanged", report["same"])
+    left = n_("{number} row not evaluated", "{number} rows not evaluated", report["left"])
     return _(
         "last export, {file} of {at}: {said}",
         file=report["file"],

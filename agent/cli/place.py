@@ -20,11 +20,11 @@ from agent.cli.terminal import (
     as_json,
     ask,
     day,
-    not_read,
     plural,
-    stands,
+    show_ignored_columns,
     table,
     text_of,
+    unchanged,
 )
 from agent.errors import AgentError, Refused
 from agent.i18n import _
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 app = typer.Typer(
-    no_args_is_help=True, help="What readings are about: dwellings, common areas, buildings."
+    no_args_is_help=True, help="Record places: dwellings, common areas and buildings."
 )
 app.add_typer(alias.app, name="alias")
 
@@ -54,27 +54,27 @@ def _show(places: Sequence[dict[str, Any]]) -> None:
 
 
 def _state(place: dict[str, Any]) -> str:
-    """Occupied, vacant or unknown, and since when."""
+    """Return whether a dwelling is occupied, vacant or unknown, and since when."""
     state, since = place["occupancy_state"], place["occupancy_state_since"]
     if state is None:
         return ""
-    words = {"occupied": _("occupied"), "vacant": _("vacant"), "unknown": _("unknown")}[state]
+    text = {"occupied": _("occupied"), "vacant": _("vacant"), "unknown": _("unknown")}[state]
     if since is not None:
-        words = _("{state} since {day}", state=words, day=day(since))
+        text = _("{state} since {day}", state=text, day=day(since))
     if later := place["lived_in_from"]:
-        words = _("{state}; lived in from {day}", state=words, day=day(later))
-    return words
+        text = _("{state}; occupied from {day}", state=text, day=day(later))
+    return text
 
 
 @app.command()
 def new(
     label: Annotated[str, typer.Argument(help="What people call it, such as A-3-12.")],
-    type: Annotated[str, typer.Option(help="dwelling, common or building.")] = "dwelling",  # noqa: A002
-    id: Annotated[str | None, typer.Option(help="An id minted elsewhere.")] = None,  # noqa: A002
+    type: Annotated[str, typer.Option(help="The type: dwelling, common or building.")] = "dwelling",  # noqa: A002
+    id: Annotated[str | None, typer.Option(help="An id that was created elsewhere.")] = None,  # noqa: A002
     since: Annotated[
         str | None,
         typer.Option(
-            help="When its present occupants moved in; default: unknown if there are any."
+            help="When the present occupants moved in; default: unknown whether there are any."
         ),
     ] = None,
     as_: As = None,
@@ -82,51 +82,53 @@ def new(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record one place and mint its id."""
-    words = {"label": label, "type": type, "id": id, "since": since}
-    answer = ask(config, state, "place.new", named=as_, **words)
+    """Record one place and create its id."""
+    fields = {"label": label, "type": type, "id": id, "since": since}
+    answer = ask(config, state, "place.new", named=as_, **fields)
     as_json(answer) if json else _show(answer["places"])
 
 
 @app.command()
 def check(
-    place: Annotated[str, typer.Argument(help="An id as somebody wrote it, or a label.")],
+    place: Annotated[str, typer.Argument(help="An id in any spelling, or a label.")],
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Say what an id or a label names, and whether the id's check characters are right.
+    """Show which place an id or a label names, and check the id's check characters.
 
-    Needs no configuration for an id; a label is known at its gateway only.
+    An id can be checked without a configuration. A label is known only on its own gateway.
     """
     answer, why = _looked_up(place, config, state)
     if json:
         as_json(answer)
         return
-    label = answer["label"] or "right, but not of this building"
-    known = label if answer["looked_up"] else "its check characters are right"
+    label = answer["label"] or "valid, but not of this building"
+    known = label if answer["looked_up"] else "valid by its check characters"
     typer.echo(f"{answer['shown']}  {answer['type']}  {known}")
     if why:
-        typer.echo(f"Which place of a building it is, is not known here: {why}", err=True)
+        typer.echo(f"Its label is not known here: {why}", err=True)
 
 
 def _looked_up(text: str, config: Path, state: Path | None) -> tuple[dict[str, Any], str]:
-    """What an id or a label names, and why no building was asked; empty: one was. Raises Refused.
+    """Return what an id or a label names, and why no registry was asked (empty: it was asked).
 
-    An id is checked without any building, too.
+    Raises Refused for a label that no registry here has, and for an id that is wrong.
     """
-    # nothing is made on a machine that is no gateway: asking would make the state directory
+    # on a machine that is not a gateway, the call would create the state directory
     named = state is not None or config != DEFAULT_CONFIG
     gateway = named or os.access(config, os.F_OK) or os.access(DEFAULT_STATE, os.F_OK)
     try:
         if not gateway:
-            raise Refused("there is no gateway on this machine")
+            raise Refused("this machine is not a gateway")
         return ask(config, state, "place.check", text=text) | {"looked_up": True}, ""
     except AgentError as error:
         if not agrees(squeeze(text)) and not looks_like_id(text):
             if gateway:
                 raise
-            raise Refused(f'"{text}" is no id; a label is known at its gateway only') from error
+            raise Refused(
+                f'"{text}" is not an id, and labels are known only on their own gateway'
+            ) from error
         id_ = parse(text)
         answer = {"id": id_, "shown": shown(id_), "type": PLACES[id_[0]], "label": None}
         return answer | {"looked_up": False}, str(error)
@@ -137,12 +139,13 @@ def import_(
     file: Annotated[
         Path,
         typer.Argument(
-            help="CSV or .xlsx with the columns label;type, and since: since when it is lived in."
+            help="CSV or .xlsx with the columns label;type and, if you like, since: when the"
+            " present occupants moved in."
         ),
     ],
     only: Annotated[
         list[str] | None,
-        typer.Option(help="Take only rows of this type, such as appartement; may be repeated."),
+        typer.Option(help="Import only rows of this type, such as appartement; may be repeated."),
     ] = None,
     preview: Preview = False,
     as_: As = None,
@@ -150,23 +153,23 @@ def import_(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record the places of a spreadsheet and mint their ids: the whole file or nothing.
+    """Record the places in a spreadsheet and create their ids: all rows or none.
 
-    With a column `lot`, cellars and parking spaces become further names of their dwelling.
+    With a column `lot`, cellars and parking spaces become additional names of their dwelling.
     """
-    words = {"text": text_of(file), "name": str(file), "types": only or [], "preview": preview}
-    answer = ask(config, state, "place.import", named=as_, **words)
+    fields = {"text": text_of(file), "name": str(file), "types": only or [], "preview": preview}
+    answer = ask(config, state, "place.import", named=as_, **fields)
     if json:
         as_json(answer)
     else:
         if answer["places"]:
             _show(answer["places"])
-        done = "would be recorded; ids are minted then" if preview else "recorded"
+        done = "would be recorded; the import creates their ids" if preview else "recorded"
         lots = f" and {plural(answer['lots'], 'lot')}" if answer["lots"] else ""
-        typer.echo(f"{plural(len(answer['places']), 'place')}{lots} {done}{stands(answer)}")
+        typer.echo(f"{plural(len(answer['places']), 'place')}{lots} {done}{unchanged(answer)}")
         for type_, many in answer["not_taken"].items():
-            typer.echo(f"not taken: {many} of type {type_ or '(empty)'}")
-        not_read(answer)
+            typer.echo(f"not imported: {many} of type {type_ or '(empty)'}")
+        show_ignored_columns(answer)
 
 
 @app.command("list")

@@ -1,4 +1,4 @@
-"""`gardien policy`: what is done about missing, late and implausible values, in words."""
+"""`gardien policy`: how missing, late and implausible values are treated."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="What is done about missing and implausible values.")
+app = typer.Typer(
+    no_args_is_help=True, help="Show how missing, late and implausible values are treated."
+)
 
 
 class Language(StrEnum):
-    """What it can be said in."""
+    """The languages of the policy's text."""
 
     EN = "en"
     FR = "fr"
@@ -19,17 +21,17 @@ class Language(StrEnum):
 
 @app.callback()
 def _group() -> None:
-    """A group of its own, though it has one command."""
+    """Keep `show` a subcommand, although it is the only one."""
 
 
 @app.command()
 def show(
     lang: Annotated[
         Language | None,
-        typer.Option(help="The language; by default the terminal's.", show_default=False),
+        typer.Option(help="The language; default: the terminal's.", show_default=False),
     ] = None,
 ) -> None:
-    """Say MDP-1 in words, in English or French."""
+    """Print the policy MDP-1 in plain words, in English or French."""
     from agent.i18n import language
     from agent.pipeline.policy import TEXTS
 

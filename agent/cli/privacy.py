@@ -1,4 +1,4 @@
-"""`gardien privacy`: what leaves of whom, for whom and why."""
+"""`gardien privacy`: which data of whom is sent to whom and why, and the pages about it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from agent.cli.terminal import (
     as_json,
     ask,
     day,
-    form_of,
-    not_occupied,
     plural,
+    show_not_occupied,
+    suffix_of,
     table,
     wrapped,
     write_page,
@@ -30,135 +30,141 @@ from agent.i18n import N_, _
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-app = typer.Typer(no_args_is_help=True, help="What leaves of whom, for whom and why.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Show which personal data is sent to whom and why; write letters and pages.",
+)
 app.add_typer(breach.app, name="breach")
 
 GAPS = {
     "meter": N_(
-        "meter {detail} is not identified yet: what leaves of it is not known; start"
-        " gardien, wait until the meter has answered (gardien meter list), then ask again; if no"
-        " device is configured for it, or its number is another, put that right first"
+        "meter {detail} is not identified yet, so it is unknown what is sent of it. Check that a"
+        " device is configured for it and that the number is right. Start gardien, wait until the"
+        " meter has answered (gardien meter list), and repeat this command"
     ),
     "no_uplink": N_(
-        "{recipient} has no uplink, and there is no record of one: whether it received anything is"
-        " not known here; ask {recipient} itself"
+        "{recipient} has no uplink, and there is no record of one, so it is unknown whether it"
+        " received anything. Ask {recipient}"
     ),
     "leftover": N_(
-        "{recipient} has no uplink any more, and {detail} values still wait for it: whose they are"
-        " is not known; put the uplink back and ask again, or destroy them: gardien uplink close"
-        " {recipient} --drop"
+        "{recipient} has no uplink any more, and {detail} values still wait for it; it is unknown"
+        " whose they are. Configure the uplink again and repeat this command, or destroy the"
+        " values: gardien uplink close {recipient} --drop"
     ),
     "unreadable": N_(
-        "what is kept for {recipient} cannot be read ({detail}): what waits, what was received and"
-        " what was erased is not known; put that right, then ask again"
+        "the spool of {recipient} cannot be read ({detail}), so it is unknown what waits, what was"
+        " received and what was erased. Repair it, then repeat this command"
     ),
     "damaged": N_(
-        "the record of {recipient} was damaged or lost: what it received before is not known here;"
-        " ask {recipient} itself"
+        "the record of {recipient} was damaged or lost, so it is unknown what it received before."
+        " Ask {recipient}"
     ),
     "restored": N_(
-        "this gateway was restored from a backup of {detail}: what was received before is not known"
-        " here; ask the recipients themselves"
+        "this gateway was restored from a backup of {detail}, so it is unknown what was received"
+        " before. Ask the recipients"
     ),
     "broker": N_(
-        "{recipient} confirms nothing itself, its broker does (`receipt: broker`): what it received"
-        " or erased is not known here; ask {recipient} itself"
+        "only the broker of {recipient} sends receipts (`receipt: broker`), so it is unknown what"
+        " {recipient} itself received or erased. Ask {recipient}"
     ),
     "clock": N_(
-        "the gateway is not sure of the date: what holds today is not known; gardien status says"
-        " why, then ask again"
+        "the clock is not trusted, so it is unknown what is in force today. Repair the clock, then"
+        " repeat this command. Reason: gardien status"
     ),
 }
-"""by the kind of what cannot be known: what it is, and what to do"""
+"""by the kind of gap in what the gateway knows: the gap, and what to do"""
 UNSURE = ("leftover", "unreadable")
-"""kinds with which it is not known whether what waited is destroyed"""
-UNCONFIRMED = N_("{recipient} was asked to erase what it has, and has not confirmed it yet")
-UNASKED = N_("{recipient} has no uplink: it cannot be asked to erase what it has; ask it yourself")
+"""kinds of gap with which it is unknown whether waiting values are destroyed"""
+UNCONFIRMED = N_("{recipient} was asked to erase its data, and has not confirmed it yet")
+UNASKED = N_(
+    "{recipient} has no uplink, so gardien cannot ask it to erase its data. Ask it yourself"
+)
 ERASURES = {
     "none": "",
     "confirmed": "erasure confirmed",
     "asked": "asked to erase",
     "cannot_ask": "no uplink to ask",
-    "confirmed_part": "a part: erasure confirmed",
-    "asked_part": "a part: asked to erase",
-    "cannot_ask_part": "a part: no uplink to ask",
+    "confirmed_part": "erasure of a part confirmed",
+    "asked_part": "asked to erase a part",
+    "cannot_ask_part": "erasure of a part: no uplink to ask",
 }
 
-LOOKS = {
+ACCESSES = {
     "privacy.person": N_("letter on personal data"),
     "read": N_("reading of a meter"),
     "status": N_("status with values"),
     "meter.verify": N_("verification of a meter"),
-    "meter.load": N_("load trial of a meter"),
+    "meter.load": N_("load test of a meter"),
 }
-"""by the call that showed something of a dwelling"""
+"""by the call that showed data of a dwelling"""
 
 
 def _step(step: int | None) -> str:
     if step is None:
-        return "stays here"
+        return "not sent"
     if step >= 86_400:  # noqa: PLR2004 -- a day
         return "monthly" if step > 86_400 else "daily"  # noqa: PLR2004
     return f"every {step // 60} min" if step % 60 == 0 else f"every {step} s"
 
 
 def _grouped(rows: Sequence[dict[str, Any]]) -> Iterable[tuple[str, ...]]:
-    """One line for what is alike: the quantities of a place that go to one recipient alike."""
+    """Yield one row for all quantities of a place that go to a recipient on the same terms."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
         if row["label"] is None:
             continue
         key = (row["label"], row["recipient"], _step(row["step"]), row["why"])
-        found = groups.setdefault(key, [])
-        if row["channel"] not in found:
-            found.append(row["channel"])
+        names = groups.setdefault(key, [])
+        if row["channel"] not in names:
+            names.append(row["channel"])
     for (place, recipient, step, why), channels in groups.items():
         yield place, ", ".join(channels), recipient, step, why
 
 
-def _nobodys(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
-    """Devices of which nobody knows whose they are: by the reason, for all recipients alike."""
+def _unassigned(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
+    """Yield one line for each reason why devices belong to no known place."""
     devices: dict[str, list[str]] = {}
     for row in rows:
         if row["label"] is None:
             devices.setdefault(row["why"], []).append(row["device"])
     for why, names in devices.items():
-        yield f"? ({', '.join(dict.fromkeys(names))}): stays here, {why}"
+        yield f"? ({', '.join(dict.fromkeys(names))}): not sent, {why}"
 
 
 def _sums(sums: Sequence[dict[str, Any]]) -> Iterable[str]:
     if not sums:
-        yield "No sum over several dwellings is sent to anybody."
-    for one in sums:
-        what = f"{one['channel']} to {one['recipient']}"
-        if not one["members"]:
-            yield f"sum of {what}: none: {one['why']}"
+        yield "No recipient receives a sum over several dwellings."
+    for aggregate in sums:
+        what = f"{aggregate['channel']} to {aggregate['recipient']}"
+        if not aggregate["members"]:
+            yield f"sum of {what}: none: {aggregate['why']}"
             continue
-        how = _step(one["step"])
-        yield f"sum of {what} {how}, {one['why']}; {one['counts']} count"
-        if one["n"] is not None:
-            yield f"  the last one that was sent is of {one['n']} dwellings"
-        others = f" and {plural(one['others'], 'other dwelling')}" if one["others"] else ""
-        yield f"  in it until the 1st of next month: {', '.join(one['labels'])}{others}"
+        how = _step(aggregate["step"])
+        yield f"sum of {what} {how}, {aggregate['why']}; dwellings counted: {aggregate['counts']}"
+        if aggregate["n"] is not None:
+            yield f"  the last sum sent was over {aggregate['n']} dwellings"
+        number = aggregate["others"]
+        others = f" and {plural(number, 'other dwelling')}" if number else ""
+        yield f"  members until the 1st of next month: {', '.join(aggregate['labels'])}{others}"
 
 
 def _withheld(notices: Sequence[dict[str, Any]]) -> Iterable[str]:
-    """What recipients are told of what is withheld, alike of a place in one line."""
+    """Yield one line for all withheld quantities of a place that a recipient is notified of."""
     groups: dict[tuple[str, ...], list[str]] = {}
-    for one in notices:
-        key = (one["label"], one["recipient"], _step(one["step"]), one["why"])
-        groups.setdefault(key, []).append(one["channel"])
+    for notice in notices:
+        key = (notice["label"], notice["recipient"], _step(notice["step"]), notice["why"])
+        groups.setdefault(key, []).append(notice["channel"])
     for (label, recipient, step, why), names in groups.items():
         yield (
-            f"{label}, {', '.join(names)}: {recipient} is told {step}, without a value, that it is"
-            f" withheld ({why})"
+            f"{label}, {', '.join(names)}: {recipient} is notified {step}, without a value, that"
+            f" the data is withheld ({why})"
         )
 
 
-def _unknown(gaps: Sequence[dict[str, str]]) -> None:
-    """Say what the gateway cannot know, and end with status 1 if there is anything."""
-    for one in gaps:
-        typer.echo(wrapped("! " + _(GAPS[one["kind"]], **one)), err=True)
+def _exit_on_gaps(gaps: Sequence[dict[str, str]]) -> None:
+    """Print what the gateway cannot know; exit with status 1 if there is any such gap."""
+    for gap in gaps:
+        typer.echo(wrapped("! " + _(GAPS[gap["kind"]], **gap)), err=True)
     if gaps:
         raise typer.Exit(1)
 
@@ -166,47 +172,47 @@ def _unknown(gaps: Sequence[dict[str, str]]) -> None:
 @app.command()
 def explain(
     place: Annotated[str, typer.Argument(help="Only this place.", show_default=False)] = "",
-    at: Annotated[str | None, typer.Option(help="As it stands at this date; default: now.")] = None,
+    at: Annotated[str | None, typer.Option(help="The date to explain; default: now.")] = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Say what leaves, for whom and why; what stays here, and why."""
+    """Show what is sent to whom and why, and what is not sent and why."""
     answer = ask(config, state, "privacy.explain", place=place, at=at)
     if json:
         as_json(answer)
-        _unknown(answer["unknown"])
+        _exit_on_gaps(answer["unknown"])
         return
     typer.echo(f"at {day(answer['at'])}, policy {answer['policy']}")
     if not answer["recipients"]:
-        typer.echo("no uplink is configured: nothing leaves")
+        typer.echo("no uplink is configured, so nothing is sent")
     if known := list(_grouped(answer["rows"])):
         table((_("place"), _("quantities"), _("recipient"), "", _("why")), known)
     else:
         typer.echo(
             _(
-                "nothing that is read is known to be of {place}: gardien meter list",
+                "no reading is known to be of {place}. Check the meters: gardien meter list",
                 place=place or _("any place"),
             )
         )
-    not_occupied(answer["not_occupied"])
+    show_not_occupied(answer["not_occupied"])
     notices = _withheld(answer["notices"])
-    for line in (*_nobodys(answer["rows"]), *notices, *_sums(answer["sums"])):
+    for line in (*_unassigned(answer["rows"]), *notices, *_sums(answer["sums"])):
         typer.echo(wrapped(line))
     for duty in answer["duties"]:
-        typer.echo(wrapped(_goes_on(duty | {"uplink": False})))
-    _unknown(answer["unknown"])
+        typer.echo(wrapped(_continuing_duty(duty | {"uplink": False})))
+    _exit_on_gaps(answer["unknown"])
 
 
 @app.command()
 def person(
     dwelling: Annotated[str, typer.Argument(help="The dwelling's label or id.")],
     stop: Annotated[
-        bool, typer.Option("--stop", help="Withdraw all that its people agreed to, first.")
+        bool, typer.Option("--stop", help="First withdraw all consents of its occupants.")
     ] = False,
     id: Annotated[  # noqa: A002 -- the word people write
         str | None,
-        typer.Option("--id", metavar="H…", help="Those who lived there before, by their id."),
+        typer.Option("--id", metavar="H…", help="Former occupants, by the id of their occupancy."),
     ] = None,
     language: Language = "fr",
     to: Annotated[Path, typer.Option(help="The folder to write to.")] = Path(),
@@ -215,15 +221,15 @@ def person(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Write a letter (HTML) and a CSV for the people of a dwelling: all that is known of it.
+    """Write a letter (HTML) and a CSV file with all that is known of a dwelling, for its occupants.
 
-    Where the gateway cannot know something, the letter says so; the exit status is then 1, and the
-    command says what to do.
+    If the gateway cannot know something, the letter says so, the command shows what to do, and the
+    exit status is 1.
     """
-    words = {"place": dwelling, "stop": stop, "language": language, "occupancy": id}
-    answer = ask(config, state, "privacy.person", named=as_, **words)
+    fields = {"place": dwelling, "stop": stop, "language": language, "occupancy": id}
+    answer = ask(config, state, "privacy.person", named=as_, **fields)
     name = "".join(c if c.isalnum() or c in "-_" else "_" for c in answer["label"])
-    if id is not None:  # the letter to those who live there now is another one
+    if id is not None:  # else it would overwrite the letter to the present occupants
         name = f"{name}-{answer['occupancy']}"
     files = {f"{name}.html": answer["letter"], f"{name}.csv": answer["csv"]}
     to.mkdir(parents=True, exist_ok=True)
@@ -231,7 +237,7 @@ def person(
         write_page(to / file, text)
     if json:
         as_json(answer)
-        _unknown(answer["unknown"])
+        _exit_on_gaps(answer["unknown"])  # ends the command: the letter must be written before
         return
     for file in files:
         typer.echo(f"written: {to / file}")
@@ -241,27 +247,27 @@ def person(
         typer.echo(wrapped(_(UNCONFIRMED, recipient=recipient)))
     for recipient in answer["unasked"]:
         typer.echo(wrapped(_(UNASKED, recipient=recipient)))
-    _unknown(answer["unknown"])
+    _exit_on_gaps(answer["unknown"])
 
 
 def _stopped(answer: dict[str, Any]) -> None:
     if answer["withdrawn"]:
         many = plural(len(answer["withdrawn"]), "consent")
         unsure = answer["unasked"] or any(one["kind"] in UNSURE for one in answer["unknown"])
-        done = "" if unsure else "; what waited is destroyed, what was received is taken back"
-        typer.echo(f"{many} withdrawn{done}")
+        done = "; waiting values are destroyed, recipients are asked to erase what they received"
+        typer.echo(f"{many} withdrawn{'' if unsure else done}")
     else:
-        typer.echo("there was no consent left to withdraw")
+        typer.echo("there was no consent to withdraw")
     for duty in answer["goes_on"]:
-        typer.echo(wrapped(_goes_on(duty)))
+        typer.echo(wrapped(_continuing_duty(duty)))
 
 
-def _goes_on(duty: dict[str, Any]) -> str:
+def _continuing_duty(duty: dict[str, Any]) -> str:
     if duty["uplink"]:
-        return f"goes on without consent: {duty['recipient']} ({duty['reference']})"
+        return f"continues without consent: {duty['recipient']} ({duty['reference']})"
     return _(
-        "{recipient} may have indexes without consent ({reference}), but no uplink is configured to"
-        " it: nothing is sent to it",
+        "{recipient} may receive indexes without consent ({reference}), but it has no uplink, so"
+        " nothing is sent to it",
         recipient=duty["recipient"],
         reference=duty["reference"],
     )
@@ -269,16 +275,16 @@ def _goes_on(duty: dict[str, Any]) -> str:
 
 @app.command()
 def disclosures(
-    dwelling: Annotated[str, typer.Argument(help="Only of this one.", show_default=False)] = "",
+    dwelling: Annotated[str, typer.Argument(help="Only this dwelling.", show_default=False)] = "",
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """List how many values of dwellings were received by whom, day by day, without them."""
+    """List how many values of dwellings each recipient has received each day."""
     answer = ask(config, state, "privacy.disclosures", place=dwelling)
     if json:
         as_json(answer)
-        _unknown(answer["unknown"])
+        _exit_on_gaps(answer["unknown"])
         return
     rows = [
         (
@@ -288,35 +294,35 @@ def disclosures(
         for one in answer["disclosures"]
     ]
     table((_("day"), _("recipient"), _("dwelling"), _("quantity"), _("values"), _("since")), rows)
-    _unknown(answer["unknown"])
+    _exit_on_gaps(answer["unknown"])
 
 
 @app.command()
 def access(
-    dwelling: Annotated[str, typer.Argument(help="Only this one.", show_default=False)] = "",
+    dwelling: Annotated[str, typer.Argument(help="Only this dwelling.", show_default=False)] = "",
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """List who has seen data of dwellings at this gateway: the first look of each day."""
+    """List who has seen data of dwellings on this gateway: the first access of each day."""
     answer = ask(config, state, "privacy.access", place=dwelling)
     if json:
         as_json(answer)
         return
     rows = [
-        (day(one["when"]), one["who"], _looked(one["what"]), one["label"])
+        (day(one["when"]), one["who"], _access(one["what"]), one["label"])
         for one in answer["looks"]
     ]
     table((_("when"), _("who"), _("by"), _("dwelling")), rows)
 
 
-def _looked(what: str) -> str:
-    """How somebody looked, in words; a call that is not known any more as it was recorded."""
-    return _(LOOKS[what]) if what in LOOKS else what
+def _access(what: str) -> str:
+    """Return the kind of an access in words; an unknown call as it was recorded."""
+    return _(ACCESSES[what]) if what in ACCESSES else what
 
 
 To = Annotated[
-    Path | None, typer.Option("--to", metavar="FILE", help="Write a page (.html) there instead.")
+    Path | None, typer.Option("--to", metavar="FILE", help="Write a page (.html) instead of text.")
 ]
 
 
@@ -328,9 +334,9 @@ def catalogue(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Write what is known of dwellings, why, for whom, how long and why that long.
+    """Write the catalogue of data: what is known of dwellings, why, for whom, and how long.
 
-    As a text, or as a page to publish. Nothing else of a dwelling leaves.
+    It is a text, or a page to publish. No other data of a dwelling is sent.
     """
     answer = ask(config, state, "privacy.catalogue", language=language)
     _published(answer, to, {".html": answer["html"]}, json=json)
@@ -341,7 +347,9 @@ def register(
     language: Language = "fr",
     to: Annotated[
         Path | None,
-        typer.Option("--to", metavar="FILE", help="Write a page (.html) or a table (.csv) there."),
+        typer.Option(
+            "--to", metavar="FILE", help="Write a page (.html) or a table (.csv) instead."
+        ),
     ] = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
@@ -360,7 +368,7 @@ def assessment(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Write the facts for an impact assessment (GDPR, article 35) that the gateway knows."""
+    """Write what the gateway knows for an impact assessment (GDPR, article 35)."""
     answer = ask(config, state, "privacy.assessment", language=language)
     _published(answer, to, {".html": answer["html"]}, json=json)
 
@@ -368,9 +376,9 @@ def assessment(
 def _published(
     answer: dict[str, Any], to: Path | None, forms: Mapping[str, str], *, json: bool
 ) -> None:
-    """Show an answer as text or JSON, or write it in the form that a file's name asks for."""
+    """Print an answer as text or JSON, or write it to a file in the format of its suffix."""
     if to is not None:
-        write_page(to, forms[form_of(to, *forms)])
+        write_page(to, forms[suffix_of(to, *forms)])
     if json:
         as_json({name: one for name, one in answer.items() if name not in {"html", "text", "csv"}})
     elif to is None:

@@ -1,4 +1,4 @@
-"""`gardien profile`: what is known of makes of devices, and a manager's own."""
+"""`gardien profile`: the device profiles, gardien's and the manager's own."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="What is known of makes of devices: gardien's profiles, and yours in `profiles/` beside "
-    "the configuration.",
+    help="Show and check device profiles: gardien's, and your own in `profiles/` beside the "
+    "configuration.",
 )
 
 
-def _shelf(config: Path) -> Profiles:
+def _profiles(config: Path) -> Profiles:
     from agent.config.profiles import FOLDER, Profiles
 
     return Profiles(config.parent / FOLDER)
@@ -29,17 +29,17 @@ def _shelf(config: Path) -> Profiles:
 
 @app.command("list")
 def list_(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
-    """Name all profiles: for which devices, over what, how many values."""
+    """List all profiles, with their device, driver and number of values."""
     from agent.drivers.profile import Profile
 
-    shelf, rows = _shelf(config), []
-    for name in shelf.names():
-        made, whose = shelf.take(name), "yours" if name in shelf.own else ""
-        if isinstance(made, Profile):
-            about = f"{made.manufacturer} {made.model}"
-            rows.append((name, about, made.driver, str(len(made.points)), whose))
+    profiles, rows = _profiles(config), []
+    for name in profiles.names():
+        profile, owner = profiles.take(name), "yours" if name in profiles.own else ""
+        if isinstance(profile, Profile):
+            about = f"{profile.manufacturer} {profile.model}"
+            rows.append((name, about, profile.driver, str(len(profile.points)), owner))
         else:
-            rows.append((name, "has mistakes: gardien profile check", "", "", whose))
+            rows.append((name, "has mistakes: gardien profile check", "", "", owner))
     if json:
         as_json(
             [
@@ -55,63 +55,63 @@ def list_(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
 def show(
     name: Annotated[str, typer.Argument(help="A profile's name.")],
     yaml: Annotated[
-        bool, typer.Option("--yaml", help="Its file, to begin one of your own with.")
+        bool, typer.Option("--yaml", help="Print its file, as a start for your own.")
     ] = False,
     config: Config = DEFAULT_CONFIG,
     json: Json = False,
 ) -> None:
-    """Say what a profile reads, where its figures are from, and what nobody has checked yet."""
+    """Show what a profile reads, the source of its addresses, and what is not verified yet."""
     from agent.config.profiles import whole
     from agent.drivers.profile import text_of
 
-    shelf = _shelf(config)
-    if name not in shelf.names():
+    profiles = _profiles(config)
+    if name not in profiles.names():
         from agent.config.problem import did_you_mean
 
-        near = did_you_mean(name, shelf.names()) or "; `gardien profile list` names them"
+        near = did_you_mean(name, profiles.names()) or "; list them: gardien profile list"
         raise Refused(f'no profile "{name}"{near}')
-    path = shelf.path(name)
+    path = profiles.path(name)
     if yaml:
         typer.echo(path.read_text(encoding="utf-8") if path else text_of(name), nl=False)
         return
-    made: Any = whole(path) if path else shelf.take(name)
+    profile: Any = whole(path) if path else profiles.take(name)
     if json:
-        as_json(_plain(made))
+        as_json(_plain(profile))
     else:
-        _show(made)
+        _show(profile)
 
 
-def _plain(made: Profile) -> Any:
+def _plain(profile: Profile) -> Any:
     from pydantic import TypeAdapter
 
     from agent.drivers.profile import Profile
 
-    return TypeAdapter(Profile).dump_python(made, mode="json", exclude={"test"})
+    return TypeAdapter(Profile).dump_python(profile, mode="json", exclude={"test"})
 
 
-def _show(made: Profile) -> None:
+def _show(profile: Profile) -> None:
     from agent.channels import channel_of_quantity
 
-    typer.echo(f"{made.manufacturer} {made.model}, {made.driver}")
-    serial = [("serial", made.serial)] if made.serial else []
+    typer.echo(f"{profile.manufacturer} {profile.model}, {profile.driver}")
+    serial = [("serial", profile.serial)] if profile.serial else []
     rows = [
         (
             name,
-            "read" if name in made.defaults else "",
-            offer.at.split()[0],
-            offer.unit if offer.scale == 1 else f"{offer.unit} × {offer.scale}",
+            "read" if name in profile.defaults else "",
+            point.at.split()[0],
+            point.unit if point.scale == 1 else f"{point.unit} × {point.scale}",
             channel_of_quantity().get(name, ""),
         )
-        for name, offer in [*serial, *made.points.items()]
+        for name, point in [*serial, *profile.points.items()]
     ]
     table(("point", "", "at", "unit", "channel"), rows)
-    typer.echo(f"from: {made.source}")
-    typer.echo(f"certainty: {made.confidence}")
-    offers = dict([*serial, *made.points.items()])
-    doubts = {"": made.verify, **{name: offer.verify for name, offer in offers.items()}}
-    for name, doubt in doubts.items():
-        if doubt:
-            typer.echo(f"not checked: {name}{': ' if name else ''}{doubt}")
+    typer.echo(f"source: {profile.source}")
+    typer.echo(f"certainty: {profile.confidence}")
+    points = dict([*serial, *profile.points.items()])
+    unverified = {"": profile.verify, **{name: point.verify for name, point in points.items()}}
+    for name, note in unverified.items():
+        if note:
+            typer.echo(f"not verified: {name}{': ' if name else ''}{note}")
 
 
 @app.command()
@@ -120,21 +120,20 @@ def check(
         Path, typer.Argument(help="The profile's file, such as profiles/my-meter.yaml.")
     ],
 ) -> None:
-    """Check a profile as strictly as gardien's own, and read its test values.
+    """Check a profile as strictly as gardien's own, and test it with its test values.
 
-    Exit status 1 if anything is wrong with it: each mistake with its line.
+    Each mistake is shown with its line. Exit status 1 if there is one.
     """
     from agent.config.profiles import whole
 
     try:
-        made = whole(file)
+        profile = whole(file)
     except ConfigError as error:
         typer.echo(f"{error}\n{plural(len(str(error).splitlines()), 'problem')}", err=True)
         raise typer.Exit(1) from error
-    known = made.points.keys() | ({"serial"} if made.serial else set())
-    read = "and all are" if (tested := len(made.test["reads"])) == len(known) else f"{tested} are"
-    typer.echo(
-        f"{file} is fine: {plural(len(known), 'value')}, {read} read from its test as it says"
-    )
-    if untested := sorted(known - made.test["reads"].keys()):
+    known = profile.points.keys() | ({"serial"} if profile.serial else set())
+    tested = len(profile.test["reads"])
+    passed = "all" if tested == len(known) else str(tested)
+    typer.echo(f"{file} is fine: {plural(len(known), 'value')}, {passed} tested")
+    if untested := sorted(known - profile.test["reads"].keys()):
         typer.echo(f"without a test: {', '.join(untested)}")

@@ -1,4 +1,4 @@
-"""What `gardien doctor` asks of the network: names, connections, certificates."""
+"""The checks of `gardien doctor` on the network: names, connections, certificates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from agent.cli.examine import Finding, closed
+from agent.cli.examine import Finding, no_access
 from agent.clock import seconds
 from agent.enrolment import credential, tls
 from agent.errors import LinkLost, UplinkLost
@@ -21,48 +21,50 @@ if TYPE_CHECKING:
 
     from agent.config import Config
 
-WITHIN = 5.0
+CONNECT_TIMEOUT = 5.0
 """seconds for one connection"""
 PORTS = {"mqtt": 1883, "mqtts": 8883, "http": 80, "https": 443, "sftp": 22}
 TLS = {"mqtts", "https"}
-SOON = 30
-"""days before its end at which a certificate is told"""
+EXPIRES_SOON = 30
+"""days before its end at which a certificate is reported"""
 
 
 def lines(config: Config, held: set[str]) -> Iterator[Finding]:
-    """Whether each line that is a host can be reached, and a BACnet port of ours be had.
+    """Check that each line that is a host can be reached, and that the BACnet port is free.
 
-    Those that the agent holds open are left alone: many take one connection only.
+    Lines that the agent has open are not contacted: many devices accept one connection only.
     """
     for name, link in config.links.items():
         if name in held:
             yield Finding(f"line {name}", True, "the agent has it open")
             continue
         if link.driver == "bacnet":
-            yield _ours(f"line {name}", link.settings.address, link.settings.port)
+            yield _local_port(f"line {name}", link.settings.address, link.settings.port)
             continue
         host = getattr(link.settings, "host", None)
         port = getattr(link.settings, "port", None)
         if isinstance(host, str) and isinstance(port, int):
-            yield _reached(f"line {name}", host, port, "is it powered, and in this network?")
+            yield _connection(
+                f"line {name}", host, port, "check that it is powered and in this network"
+            )
 
 
 def uplinks(config: Config, state: Path) -> Iterator[Finding]:
-    """Whether each recipient can be reached, and proves to be who it should be."""
+    """Check that each recipient can be reached and proves its identity."""
     for name, uplink in config.uplinks.items():
         parts = urlsplit(str(getattr(uplink.settings, "url", "")))
         if not parts.hostname or parts.scheme not in PORTS:
             continue
         what, port = f"uplink {name}", parts.port or PORTS[parts.scheme]
-        remedy = f"does the firewall let TCP {port} out?"
-        found = _reached(what, parts.hostname, port, remedy)
-        yield found
-        if found.fine and parts.scheme in TLS:
+        remedy = f"check that the firewall lets TCP {port} out"
+        finding = _connection(what, parts.hostname, port, remedy)
+        yield finding
+        if finding.fine and parts.scheme in TLS:
             ca = getattr(uplink.settings, "ca", None)
-            yield _proved(what, parts.hostname, port, ca, credential.path(state))
+            yield _tls_identity(what, parts.hostname, port, ca, credential.path(state))
 
 
-def _ours(what: str, address: str, port: int) -> Finding:
+def _local_port(what: str, address: str, port: int) -> Finding:
     from bacpypes3.pdu import IPv4Address  # both take a while to import
 
     from agent.drivers.bacnet.settings import station
@@ -73,57 +75,62 @@ def _ours(what: str, address: str, port: int) -> Finding:
         alone(IPv4Address(at))
     except LinkLost as error:
         return Finding(what, False, str(error))
-    return Finding(what, True, f"{at} is an address of ours, and free")
+    return Finding(what, True, f"{at} is an address of this machine, and free")
 
 
-def _reached(what: str, host: str, port: int, remedy: str) -> Finding:
+def _connection(what: str, host: str, port: int, remedy: str) -> Finding:
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        said = f"the name {host} is not found ({error.strerror}): is it right, does DNS work?"
-        return Finding(what, False, said)
+        text = f"the name {host} is not found ({error.strerror}): check the name and DNS"
+        return Finding(what, False, text)
     address = addresses[0][4][0]
     try:
-        socket.create_connection((host, port), timeout=WITHIN).close()
+        socket.create_connection((host, port), timeout=CONNECT_TIMEOUT).close()
     except OSError as error:
         why = error.strerror or str(error)
         return Finding(what, False, f"{host} ({address}) port {port}: {why}: {remedy}")
-    return Finding(what, True, f"{host} ({address}) port {port} takes connections")
+    return Finding(what, True, f"{host} ({address}) port {port} accepts connections")
 
 
-def _proved(what: str, host: str, port: int, ca: Path | None, own: Path) -> Finding:
-    """Whether both sides prove who they are; nothing is sent."""
+def _tls_identity(
+    what: str, host: str, port: int, ca: Path | None, own_certificate: Path
+) -> Finding:
+    """Check that both sides prove their identity by TLS; no data is sent."""
     try:
-        context = tls.context(ca, own if os.access(own, os.R_OK) else None)
+        context = tls.context(ca, own_certificate if os.access(own_certificate, os.R_OK) else None)
         with (
-            socket.create_connection((host, port), timeout=WITHIN) as plain,
+            socket.create_connection((host, port), timeout=CONNECT_TIMEOUT) as plain,
             context.wrap_socket(plain, server_hostname=host) as secure,
         ):
-            told = secure.getpeercert() or {}
-            how = secure.version()
-            _heard(secure)
+            peer = secure.getpeercert() or {}
+            tls_version = secure.version()
+            _await_alert(secure)
     except UplinkLost as error:
         if ca is not None and isinstance(error.__cause__, PermissionError):
-            return closed(what, ca)
+            return no_access(what, ca)
         return Finding(what, False, str(error))
     except (OSError, ValueError) as error:
-        if own.exists() and not os.access(own, os.R_OK):
-            return closed(what, own)  # it may want our certificate
+        if own_certificate.exists() and not os.access(own_certificate, os.R_OK):
+            # the error may be due to the certificate that this account could not present
+            return no_access(what, own_certificate)
         return Finding(what, False, tls.explain(error, f"{host}:{port}", seconds()))
-    ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(told["notAfter"])), UTC)
+    ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(peer["notAfter"])), UTC)
     left = (ends - datetime.now(UTC)).days
-    said = f"{how}, its certificate is good for {left} days"
+    text = f"{tls_version}, its certificate is valid for {left} days"
     return Finding(
-        what, left > SOON, said + ("" if left > SOON else ": the platform must renew it")
+        what,
+        left > EXPIRES_SOON,
+        text + ("" if left > EXPIRES_SOON else ": the platform must renew it"),
     )
 
 
-def _heard(secure: ssl.SSLSocket) -> None:
-    """Listen for a moment: what it thinks of our certificate is said only now (RFC 8446, 4.4.2.4).
+def _await_alert(secure: ssl.SSLSocket) -> None:
+    """Wait up to 1 s for an alert. Raises OSError if the peer ends the connection.
 
-    Raises OSError.
+    In TLS 1.3 a peer refuses our certificate only after the handshake (RFC 8446, 4.4.2.4).
     """
     secure.settimeout(1.0)
     with suppress(TimeoutError):
         if not secure.recv(1):
-            raise OSError("it ends the connection; perhaps it refuses our certificate")
+            raise OSError("it closes the connection; perhaps it refuses our certificate")

@@ -1,4 +1,4 @@
-"""`gardien read`: what a device says now."""
+"""`gardien read`: reads a device now."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agent.cli.terminal import DEFAULT_CONFIG, As, Config, Json, State, as_json,
 Wanted = Annotated[
     str,
     typer.Argument(
-        metavar="DEVICE", help="A device of the configuration, or one value of it: sdm-11/voltage."
+        metavar="DEVICE", help="A configured device, or one of its values: sdm-11/voltage."
     ),
 ]
 
@@ -23,7 +23,10 @@ def read(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Read a device now, between the daemon's own requests; exit status 1 if a value is missing."""
+    """Read a device now, between the agent's own requests.
+
+    Exit status 1 if a value is missing.
+    """
     device, _, point = what.partition("/")
     answer = ask(config, state, "read", device=device, point=point, named=named)
     if json:
@@ -39,12 +42,12 @@ def read(
         table(("point", "value", "unit", "channel", "read at"), rows)
         if all(one["why"] == "silent" for one in answer["points"].values()):
             typer.echo(
-                "nobody answers there: compare its address, speed and wiring;\n"
-                f"gardien scan {answer['link']} looks who does"
+                "the device does not answer. Check its address, speed and wiring.\n"
+                f"Search the line for devices: gardien scan {answer['link']}"
             )
     raise typer.Exit(0 if answer["ok"] else 1)
 
 
 def _note(value: dict[str, Any]) -> str:
-    """What a person should know of a good value."""
+    """Return a remark on a good value, or an empty text."""
     return f"; {value['detail']}" if value["detail"] else ""

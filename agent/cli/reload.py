@@ -1,4 +1,4 @@
-"""`gardien reload`: the running agent takes the configuration anew."""
+"""`gardien reload`: the running agent reads the configuration again."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from agent.i18n import _
 def reload(
     named: As = None, config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False
 ) -> None:
-    """Let the running agent take the configuration anew; only what changed is reopened.
+    """Make the running agent use the changed configuration; only changed parts are reopened.
 
-    A file with mistakes is refused with all of them, and the agent goes on with the old one.
+    A file with mistakes is refused: they are all shown, and the agent keeps the old configuration.
     """
     from agent.local import ask_daemon
 
-    if state is None:  # what is no configuration does not say on what state the agent runs, either
+    # a file that does not load does not tell the state directory of the agent, either
+    if state is None:
         _must_be_right(config)
     folder = state_of(config, state)
     answer = ask_daemon(folder, "reload", {"named": named}, lambda _: None)
     if answer is None:
-        raise Refused(f"gardien is not running on {folder}: its next start takes the file")
+        raise Refused(f"gardien is not running on {folder}; it will read the file when it starts")
     if json:
         as_json(answer)
         return
     done = [f"{what} {name}" for what, names in answer["changed"].items() for name in names]
-    typer.echo("\n".join(done) or "nothing had changed")
+    typer.echo("\n".join(done) or "nothing has changed")
 
 
 def _must_be_right(config: Path) -> None:
@@ -40,7 +41,7 @@ def _must_be_right(config: Path) -> None:
         load(config, whole=True)
     except ConfigError as error:
         if isinstance(error.__cause__, PermissionError):
-            return  # the agent's account may read it
+            return  # this account may not read the file; the agent's account may
         raise Refused(
-            f"{error}\n{_('nothing was changed: the agent goes on as before')}"
+            f"{error}\n{_('Nothing was changed: the agent keeps the old configuration.')}"
         ) from error

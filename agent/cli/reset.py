@@ -1,4 +1,4 @@
-"""`gardien factory-reset`: as after the installation, with nothing of this building left."""
+"""`gardien factory-reset`: removes all data of the building, as after the installation."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import typer
 from agent.cli.terminal import DEFAULT_CONFIG, Config, State, state_of
 
 SAMPLE = Path("/usr/share/gardien/config.example.yaml")
-WITHIN = 60.0
+STOP_TIMEOUT = 60.0
 """seconds for the daemon to end"""
 
 
 def factory_reset(
     config: Config = DEFAULT_CONFIG,
     state: State = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Skip confirmation.")] = False,
 ) -> None:
-    """Destroy keys, registry and readings, secrets and configuration; the gateway gets a new id.
+    """Destroy keys, registry, readings, secrets and configuration; the gateway gets a new id.
 
-    What the platform has not received is lost. What is adjusted is given back first. The package
+    Controls are released first. Readings that the platform has not received are lost. The package
     stays installed.
     """
     from agent.cli.terminal import plural
@@ -32,23 +32,24 @@ def factory_reset(
 
     folder = state_of(config, state)
     if not folder.is_dir():
-        raise Refused(f"{folder} does not exist: there is nothing to reset")
+        raise Refused(f"{folder} does not exist, so there is nothing to reset")
     if not os.access(folder, os.W_OK):
-        raise Refused(f"{folder} is not for this account: sudo gardien factory-reset")
+        raise Refused(f"this account may not write {folder}: sudo gardien factory-reset")
     if not yes:
         waits = _waits(folder)
         lost = f"; {plural(waits, 'value')} not yet received will be lost" if waits else ""
-        typer.confirm(f"destroy everything in {folder}{lost}?", abort=True)
+        typer.confirm(f"Destroy everything in {folder}{lost}?", abort=True)
+    # the agent must not run: it would own the journal, and write to devices again
     if config == DEFAULT_CONFIG:
         _stop()
-    _give_back(folder)
+    _release_all(folder)
     who = _wipe(folder)
     if config == DEFAULT_CONFIG:
-        _forget_building(config)
-        typer.echo(f"{config} is the sample again, and what lay beside it is gone")
+        _clear_configuration(config)
+        typer.echo(f"{config} is the sample again; all files beside it are deleted")
     else:
-        typer.echo(f"{config} was left as it is")
-    typer.echo(f"{folder} is empty; this gateway is {who} from now on")
+        typer.echo(f"{config} was not changed")
+    typer.echo(f"{folder} is empty; the new id of this gateway is {who}")
 
 
 def _waits(state: Path) -> int:
@@ -58,7 +59,7 @@ def _waits(state: Path) -> int:
     try:
         status = ask_daemon(state, "status", {}, lambda _: None) or {}
     except AgentError:
-        return 0
+        return 0  # the question is asked without the number
     backlogs = [uplink["backlog"] for uplink in status.get("uplinks", {}).values()]
     return sum(int(one["slots"]) + int(one["batch_rows"]) for one in backlogs)
 
@@ -66,45 +67,49 @@ def _waits(state: Path) -> int:
 def _stop() -> None:
     command = ("systemctl", "disable", "--now", "gardien.service")
     if shutil.which(command[0]):
-        subprocess.run(command, check=False, capture_output=True, timeout=WITHIN)  # noqa: S603
+        subprocess.run(command, check=False, capture_output=True, timeout=STOP_TIMEOUT)  # noqa: S603
 
 
-def _give_back(state: Path) -> None:
-    """Nobody will know afterwards what stood in the equipment, limits too. Raises Refused."""
+def _release_all(state: Path) -> None:
+    """Release all controls, limits too. Raises Refused if a release is not confirmed."""
+    # afterwards the journal is gone, and nothing could release what is left at a device
     from agent.cli.control import given_back
     from agent.errors import Refused
 
-    late = [one for one in given_back(state, limits=True) if not one.done]
-    if late:
-        told = "\n".join(f"{one.control}: {one.words}" for one in late)
+    unconfirmed = [release for release in given_back(state, limits=True) if not release.done]
+    if unconfirmed:
+        failures = "\n".join(f"{release.control}: {release.words}" for release in unconfirmed)
         raise Refused(
-            f"{told}\nnothing was destroyed; once the equipment answers, ask again, or close it by"
-            f' hand: gardien control release {late[0].control} --abandon "why"'
+            f"{failures}\nNothing was destroyed. Repeat this command once the equipment answers, or"
+            " close the hold by hand: gardien control release"
+            f' {unconfirmed[0].control} --abandon "why"'
         )
 
 
 def _wipe(state: Path) -> str:
-    """Empty the state directory, keys first, and mint a new identity in it.
+    """Empty the state directory, keys first, and create a new identity; return its id.
 
-    Raises Refused while a daemon owns it. Flash keeps old pages until it needs them: who must be
-    sure destroys the card.
+    Raises Refused while a daemon owns it. Flash memory may keep deleted data: to be sure, destroy
+    the card.
     """
     from agent.registry import identity
     from agent.registry.place import shown
     from agent.state import owned
 
     with owned(state, "gardien factory-reset"):
+        # without its keys, a state that is erased only in part cannot be read
         shutil.rmtree(state / identity.KEYS, ignore_errors=True)
         for path in state.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            elif path.name != "lock":
+            elif path.name != "lock":  # held by `owned`
                 path.unlink()
         return shown(identity.mint(state).gateway)
 
 
-def _forget_building(config: Path) -> None:
-    """Whatever lies there may be of it: what is included, lists, keys that a path names."""
+def _clear_configuration(config: Path) -> None:
+    """Delete all files beside the configuration, and restore the sample."""
+    # included files, lists and keys that a path names may lie in any folder there
     for path in config.parent.rglob("*"):
         if path != config and not path.is_dir():
             path.unlink()

@@ -6,7 +6,7 @@ from agent.cli.terminal import DEFAULT_CONFIG, Config
 
 
 def run(config: Config = DEFAULT_CONFIG) -> None:
-    """Run the agent until it is told to end (SIGTERM, Ctrl-C)."""
+    """Run the agent until SIGTERM or Ctrl-C."""
     from agent.daemon import serve
 
     serve(config)

@@ -1,4 +1,4 @@
-"""`gardien scan`: what is on a line, as YAML ready to paste."""
+"""`gardien scan`: searches a line for devices, and prints configuration for them."""
 
 from __future__ import annotations
 
@@ -25,46 +25,46 @@ if TYPE_CHECKING:
 
 
 def scan(
-    link: Annotated[str, typer.Argument(help="A line of the configuration.")],
+    link: Annotated[str, typer.Argument(help="The name of the line in the configuration.")],
     first: Annotated[
         str,
         typer.Option(
-            help="The address to begin with; on M-Bus also a beginning of the number: 45FFFFFF."
+            help="The first address; on M-Bus also the first digits of the number: 45FFFFFF."
         ),
     ] = "",
-    last: Annotated[str, typer.Option(help="The address to end with.")] = "",
+    last: Annotated[str, typer.Option(help="The last address.")] = "",
     expect: Annotated[
         Path | None,
-        typer.Option(help="CSV with a column serial: these meters are asked for first."),
+        typer.Option(help="CSV with a column serial; these meters are searched for first."),
     ] = None,
     add: Annotated[
-        bool, typer.Option("--add", help="Write what is new into the configuration.")
+        bool, typer.Option("--add", help="Add new devices to the configuration.")
     ] = False,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Search a line for devices; nothing is written to any of them.
+    """Search a line for devices. Nothing is written to a device.
 
-    Prints what the configuration would say under `devices:`. Exit status 1 if nothing was found.
+    Prints YAML to paste under `devices:`. Exit status 1 if no device was found.
     """
     from agent.local import ask
 
-    ticker, found = Ticker(), []
+    ticker, devices_so_far = Ticker(), []
 
-    def heard(words: dict[str, Any]) -> None:
-        if "device" in words:
-            found.append(words["device"])
-        ticker(words)
+    def on_progress(progress: dict[str, Any]) -> None:
+        if "device" in progress:
+            devices_so_far.append(progress["device"])
+        ticker(progress)
 
     expected = _serials(expect) if expect else []
     args = {"link": link, "first": first, "last": last, "expected": expected}
     try:
-        answer = ask(config, state_of(config, state), "scan", args, heard)
-    except (KeyboardInterrupt, Refused):
+        answer = ask(config, state_of(config, state), "scan", args, on_progress)
+    except (KeyboardInterrupt, Refused):  # a slow line takes hours: show what was found so far
         ticker.end()
-        if found and not json:
-            _show(found, ["the search was not brought to its end: this is what was found so far"])
+        if devices_so_far and not json:
+            _show(devices_so_far, ["the search was interrupted; these devices were found so far"])
         raise
     finally:
         ticker.end()
@@ -76,13 +76,13 @@ def scan(
     if add:
         from agent.config.add import add_devices
 
-        new = {one["name"]: one["entry"] for one in devices if not one["configured"]}
-        added, home = add_devices(config, new)
+        entries = {one["name"]: one["entry"] for one in devices if not one["configured"]}
+        added, home = add_devices(config, entries)
         typer.echo(f"{plural(len(added), 'device')} added to {home}", err=True)
-        if left := len(new) - len(added):
-            typer.echo(f"{left} left out: say what to read from them, and add them", err=True)
+        if left := len(entries) - len(added):
+            typer.echo(f"{left} not added: write what to read from them by hand", err=True)
         if added:
-            typer.echo("The running agent reads them once it is told to: gardien reload", err=True)
+            typer.echo("The running agent does not read them yet: gardien reload", err=True)
     raise typer.Exit(0 if devices else 1)
 
 
@@ -92,7 +92,7 @@ def _show(devices: Sequence[dict[str, Any]], remarks: Sequence[str]) -> None:
     warn(devices)
     new = [one for one in devices if not one["configured"]]
     typer.echo(
-        f"{plural(len(devices), 'device')} found, {len(new)} not in the configuration yet", err=True
+        f"{plural(len(devices), 'device')} found, {len(new)} of them not configured yet", err=True
     )
     if new:
         typer.echo(yaml_of(new), nl=False)

@@ -1,4 +1,4 @@
-"""What a search found, for people: warnings, and what the configuration would say."""
+"""Output for devices that a search or an EDE file lists: progress, warnings, and YAML."""
 
 from __future__ import annotations
 
@@ -14,53 +14,53 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 TENTHS = 10
-"""lines of progress at most where no terminal shows them"""
+"""how many lines of progress are printed without a terminal"""
 
 
 class Ticker:
-    """How far long work is: one line that is written over on a terminal, else one a tenth."""
+    """Progress of long work: one line that is overwritten on a terminal, else ten lines in all."""
 
     def __init__(self) -> None:
         self._shown = (0, -1)
-        """the total and the tenth of it that a line was written for"""
+        """the total, and the tenth of it, of the last line"""
 
-    def __call__(self, words: dict[str, Any]) -> None:
-        """Show what a call tells meanwhile: `text` stays, anything else is how far it is."""
-        if "text" in words:
+    def __call__(self, progress: dict[str, Any]) -> None:
+        """Show a message of a call: `text` stays, any other message is progress."""
+        if "text" in progress:
             self.end()
-            typer.echo(words["text"], err=True)
+            typer.echo(progress["text"], err=True)
             return
-        line = f"{words['done']}/{words['total']} {words['words']}"
+        line = f"{progress['done']}/{progress['total']} {progress['words']}"
         if sys.stderr.isatty():
-            # a line that is broken in two cannot be written over
+            # a line that wraps cannot be overwritten
             typer.echo(f"\r{line[: _width() - 1]}\x1b[K", err=True, nl=False)
             return
-        tenth = words["total"], TENTHS * words["done"] // max(1, words["total"])
+        tenth = progress["total"], TENTHS * progress["done"] // max(1, progress["total"])
         if tenth != self._shown:
             typer.echo(line, err=True)
         self._shown = tenth
 
     def end(self) -> None:
-        """Take the line away that was written over."""
+        """Erase the line of progress."""
         if sys.stderr.isatty():
             typer.echo("\r\x1b[K", err=True, nl=False)
 
 
 def warn(devices: Sequence[dict[str, Any]]) -> None:
-    """Say what a person must look at: once, of all the devices that it concerns."""
-    told: dict[str, list[str]] = defaultdict(list)
-    for one in devices:
-        for warning in one["warnings"]:
-            told[warning].append(one["name"])
-    for warning, names in told.items():
-        said = f"! {', '.join(names)}: {warning}"
-        typer.echo(textwrap.fill(said, _width(), **WHOLE, subsequent_indent="  "), err=True)
+    """Print each warning once, with all devices that it concerns."""
+    devices_by_warning: dict[str, list[str]] = defaultdict(list)
+    for device in devices:
+        for warning in device["warnings"]:
+            devices_by_warning[warning].append(device["name"])
+    for warning, names in devices_by_warning.items():
+        line = f"! {', '.join(names)}: {warning}"
+        typer.echo(textwrap.fill(line, _width(), **WHOLE, subsequent_indent="  "), err=True)
 
 
 def yaml_of(devices: Sequence[dict[str, Any]]) -> str:
-    """What the configuration would say, ready to paste; above each device what it is.
+    """Return the devices as YAML for the configuration, with a comment about each.
 
-    What nobody knows how to read yet stands there as a comment.
+    A device without anything to read is commented out.
     """
     return "".join(f"{line}\n" for line in ("devices:", *_lines(devices)))
 
@@ -68,11 +68,11 @@ def yaml_of(devices: Sequence[dict[str, Any]]) -> str:
 def _lines(devices: Sequence[dict[str, Any]]) -> Iterator[str]:
     from agent.config.add import readable, written
 
-    for one in devices:
-        about = f"  # {one['about']}"
+    for device in devices:
+        about = f"  # {device['about']}"
         yield from textwrap.wrap(about, _width(), **WHOLE, subsequent_indent="  #   ")
-        text = written(one["name"], one["entry"], "  ").splitlines()
-        yield from text if readable(one["entry"]) else (f"  #{line[1:]}" for line in text)
+        text = written(device["name"], device["entry"], "  ").splitlines()
+        yield from text if readable(device["entry"]) else (f"  #{line[1:]}" for line in text)
 
 
 WHOLE: Any = {"break_long_words": False, "break_on_hyphens": False}

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli.signing import DAY, Out, bytes_of, given, in_words, moment, now, number, sign
+from agent.cli.signing import DAY, Out, bytes_of, moment, now, number, parsed, present, sign
 from agent.errors import Refused
 from agent.trust.object_id import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-By = Annotated[Path, typer.Option("--key", "-k", help="The private key that signs (NAME.key).")]
+By = Annotated[Path, typer.Option("--key", "-k", help="The private key to sign with (NAME.key).")]
 Aud = Annotated[
-    str, typer.Option(help="The gateway as `gardien trust show` says it (G….<state id>).")
+    str, typer.Option(help="The gateway's address, from `gardien trust show` (G….<state id>).")
 ]
 
 
@@ -28,32 +28,52 @@ def add_to(app: typer.Typer) -> None:
 
 def grant(
     key: By,
-    to: Annotated[str, typer.Option(help="Who may command by it: the name in the trust list.")],
-    role: Annotated[str, typer.Option(help="As whom you grant: building_manager, …")],
+    to: Annotated[str, typer.Option(help="Who may send orders: the name in the trust list.")],
+    role: Annotated[str, typer.Option(help="Your own role: building_manager, …")],
     aud: Annotated[str, typer.Option(help="The gateway (G…) or the building (B…).")],
-    asset: Annotated[list[str], typer.Option(help="A control by name, or kind:heating.")],
-    act: Annotated[list[str], typer.Option(help="offset, setpoint, pause, mode, limit.")],
-    evidence: Annotated[str, typer.Option(help="On what it stands: vote, contract or form.")],
+    asset: Annotated[
+        list[str], typer.Option(help="A control by name, or kind:heating; may be repeated.")
+    ],
+    act: Annotated[
+        list[str], typer.Option(help="offset, setpoint, pause, mode or limit; may be repeated.")
+    ],
+    evidence: Annotated[
+        str, typer.Option(help="The kind of authorization: vote, contract or form.")
+    ],
     ref: Annotated[str, typer.Option(help="Its reference: AG du 12 mai 2026, résolution 14.")],
     date: Annotated[str, typer.Option(help="Its date: 2026-05-12.")],
-    document: Annotated[Path, typer.Option(help="The scan of it: only its sha256 is named.")],
+    document: Annotated[
+        Path, typer.Option(help="The scan of the document; only its SHA-256 is used.")
+    ],
     least: Annotated[str | None, typer.Option("--min", help="The smallest value.")] = None,
     most: Annotated[str | None, typer.Option("--max", help="The largest value.")] = None,
-    unit: Annotated[str | None, typer.Option(help="Of both: K, kW, A.")] = None,
-    max_dur: Annotated[str | None, typer.Option(help="How long at most: PT2H.")] = None,
-    min_gap: Annotated[str | None, typer.Option(help="Rest between two: PT2H.")] = None,
-    max_day: Annotated[int | None, typer.Option(help="How often a day.")] = None,
-    max_time_day: Annotated[str | None, typer.Option(help="How long a day in all: PT4H.")] = None,
-    notice: Annotated[str | None, typer.Option(help="How long before: PT10M.")] = None,
-    window: Annotated[list[str] | None, typer.Option(help="Mon-Fri 06:00-22:00.")] = None,
-    season: Annotated[str | None, typer.Option(help="10-15..04-15.")] = None,
-    emergency: Annotated[bool, typer.Option(help="Whether emergencies are allowed.")] = False,
-    occ: Annotated[str | None, typer.Option(help="Of an occupant: the occupancy H….")] = None,
-    begins: Annotated[str | None, typer.Option(help="2026-07-12T00:00:00Z; default: now.")] = None,
-    days: Annotated[int, typer.Option(help="For how long it stands, two years at most.")] = 365,
+    unit: Annotated[str | None, typer.Option(help="The unit of --min and --max: K, kW, A.")] = None,
+    max_dur: Annotated[str | None, typer.Option(help="The longest order: PT2H.")] = None,
+    min_gap: Annotated[
+        str | None, typer.Option(help="The shortest pause between two orders: PT2H.")
+    ] = None,
+    max_day: Annotated[int | None, typer.Option(help="The most orders in a day.")] = None,
+    max_time_day: Annotated[
+        str | None, typer.Option(help="The longest total time in a day: PT4H.")
+    ] = None,
+    notice: Annotated[
+        str | None, typer.Option(help="The shortest notice before an order begins: PT10M.")
+    ] = None,
+    window: Annotated[
+        list[str] | None, typer.Option(help="Allowed hours: Mon-Fri 06:00-22:00; may be repeated.")
+    ] = None,
+    season: Annotated[str | None, typer.Option(help="Allowed dates: 10-15..04-15.")] = None,
+    emergency: Annotated[bool, typer.Option(help="Whether emergency orders are allowed.")] = False,
+    occ: Annotated[
+        str | None, typer.Option(help="For a grant by occupants: their occupancy, H….")
+    ] = None,
+    begins: Annotated[
+        str | None, typer.Option(help="Start: 2026-07-12T00:00:00Z; default: now.")
+    ] = None,
+    days: Annotated[int, typer.Option(help="How many days it is valid, two years at most.")] = 365,
     out: Out = None,
 ) -> None:
-    """Allow somebody to command, within limits: standing, signed by one role."""
+    """Make a grant: authorize somebody to send orders within limits."""
     import hashlib
 
     nbf = moment(begins)
@@ -66,117 +86,138 @@ def grant(
         "kind": evidence, "ref": ref, "date": date,
         "sha256": hashlib.sha256(bytes_of(document)).hexdigest(),
     }  # fmt: skip
-    said = {
+    claims = {
         "sub": to, "aud": aud, "nbf": nbf, "exp": nbf + days * DAY, "role": role, "occ": occ,
-        "scope": {"assets": asset, "acts": act}, "lim": given(lim), "evid": evid,
+        "scope": {"assets": asset, "acts": act}, "lim": present(lim), "evid": evid,
     }  # fmt: skip
-    sign("dr-grant+jwt", key, said, out)
+    sign("dr-grant+jwt", key, claims, out)
 
 
 def command(
     key: By,
     aud: Aud,
     act: Annotated[
-        str, typer.Option(help="limit, setpoint, offset, pause, mode; release or cancel give back.")
+        str,
+        typer.Option(
+            help="limit, setpoint, offset, pause or mode; release or cancel ends an order."
+        ),
     ],
     target: Annotated[list[str], typer.Option(help="A control by name; may be repeated.")],
-    value: Annotated[str | None, typer.Option(help="-1.5")] = None,
-    unit: Annotated[str | None, typer.Option(help="K")] = None,
-    start: Annotated[str | None, typer.Option(help="2026-11-24T18:00:00Z; default: now.")] = None,
+    value: Annotated[str | None, typer.Option(help="The value: -1.5")] = None,
+    unit: Annotated[str | None, typer.Option(help="The unit of the value: K")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="Start: 2026-11-24T18:00:00Z; default: now.")
+    ] = None,
     dur: Annotated[str | None, typer.Option(help="How long: PT1H30M.")] = None,
-    rand: Annotated[str | None, typer.Option(help="Start at random within: PT5M.")] = None,
-    auth: Annotated[list[str] | None, typer.Option(help="A grant's number it relies on.")] = None,
+    rand: Annotated[str | None, typer.Option(help="Start at a random time within: PT5M.")] = None,
+    auth: Annotated[
+        list[str] | None, typer.Option(help="The number of a grant for it; may be repeated.")
+    ] = None,
     ref: Annotated[str | None, typer.Option(help="The order that it cancels or replaces.")] = None,
-    seq: Annotated[int | None, typer.Option(help="Later wins; default: the time.")] = None,
-    prio: Annotated[int, typer.Option(help="0 is the highest, 100 the lowest.")] = 50,
-    emergency: Annotated[bool, typer.Option(help="At the stronger priority.")] = False,
-    why: Annotated[str | None, typer.Option(help="A word for the people concerned.")] = None,
+    seq: Annotated[
+        int | None, typer.Option(help="The higher number wins; default: the time in seconds.")
+    ] = None,
+    prio: Annotated[int, typer.Option(help="Priority: 0 is the highest, 100 the lowest.")] = 50,
+    emergency: Annotated[
+        bool, typer.Option(help="An emergency order, with the stronger priority.")
+    ] = False,
+    why: Annotated[str | None, typer.Option(help="The reason, for the people concerned.")] = None,
     valid: Annotated[
         str, typer.Option(help="How long it may be accepted, PT48H at most.")
     ] = "PT1H",
     out: Out = None,
 ) -> None:
-    """Order something within grants; the gateway decides, and gives back at the end."""
+    """Make an order. The gateway checks it against its grants, and releases the control later."""
     from agent.clock import stamp
-    from agent.trust.claim_types import seconds as long
+    from agent.trust.claim_types import seconds as duration_s
 
     at = now()
+    # a release or a cancellation has no start: it counts as soon as it arrives
     begins = start or (None if act in {"release", "cancel"} else stamp(at))
     cmd = {
         "act": act, "tgt": target, "val": _value(value), "unit": unit,
         "start": begins, "dur": dur, "rand": rand, "ref": ref,
     }  # fmt: skip
-    said = {
-        "aud": aud, "exp": at + in_words("--valid", long, valid),
-        "seq": at if seq is None else seq, "cmd": given(cmd), "auth": auth or None,
+    claims = {
+        "aud": aud, "exp": at + parsed("--valid", duration_s, valid),
+        "seq": at if seq is None else seq, "cmd": present(cmd), "auth": auth or None,
         "prio": prio, "emerg": emergency or None, "why": why,
     }  # fmt: skip
-    sign("dr-command+jwt", key, said, out)
+    sign("dr-command+jwt", key, claims, out)
 
 
 def revoke(
     key: By,
-    ver: Annotated[int, typer.Option(help="One more than in your last revocation.")],
-    grant_: Annotated[list[str] | None, typer.Option("--grant", help="Number of a grant.")] = None,
-    kid: Annotated[list[str] | None, typer.Option(help="A key that counts no more.")] = None,
-    reason: Annotated[str | None, typer.Option(help="In a few words.")] = None,
+    ver: Annotated[int, typer.Option(help="The version: one more than in your last revocation.")],
+    grant_: Annotated[
+        list[str] | None,
+        typer.Option("--grant", help="The number of a grant to revoke; may be repeated."),
+    ] = None,
+    kid: Annotated[
+        list[str] | None, typer.Option(help="The kid of a key to revoke; may be repeated.")
+    ] = None,
+    reason: Annotated[str | None, typer.Option(help="The reason, in a few words.")] = None,
     out: Out = None,
 ) -> None:
-    """Take grants or keys back: at once, also while something is in force, and for ever."""
-    rev = [given({"jti": number_of(one), "reason": reason}) for one in grant_ or ()]
-    rev += [given({"kid": one, "reason": reason}) for one in kid or ()]
+    """Revoke grants or keys, at once and for ever. Orders in force are released."""
+    rev = [present({"jti": number_of(one), "reason": reason}) for one in grant_ or ()]
+    rev += [present({"kid": one, "reason": reason}) for one in kid or ()]
     sign("dr-revoke+jwt", key, {"ver": ver, "rev": rev}, out)
 
 
 def consent(
     key: By,
     place: Annotated[str, typer.Option(help="The dwelling, D….")],
-    occ: Annotated[str, typer.Option(help="Who lives there: the occupancy, H….")],
-    recipient: Annotated[str | None, typer.Option(help="Who may have it, a DNS name.")] = None,
+    occ: Annotated[str, typer.Option(help="The occupancy of the occupants, H….")],
+    recipient: Annotated[str | None, typer.Option(help="The recipient, a DNS name.")] = None,
     channel: Annotated[list[str] | None, typer.Option(help="A quantity; may be repeated.")] = None,
-    step: Annotated[str, typer.Option(help="Nothing finer: PT30M, P1D or P1M.")] = "P1D",
-    purpose: Annotated[str | None, typer.Option(help="One purpose.")] = None,
+    step: Annotated[str, typer.Option(help="The finest step: PT30M, P1D or P1M.")] = "P1D",
+    purpose: Annotated[str | None, typer.Option(help="The purpose; one only.")] = None,
     withdraw: Annotated[
-        str | None, typer.Option(help="Instead: the number of the consent that is withdrawn.")
+        str | None, typer.Option(help="Withdraw the consent with this number instead.")
     ] = None,
     refuse: Annotated[
-        bool, typer.Option("--refuse", help="Instead: they were asked for it and said no.")
+        bool, typer.Option("--refuse", help="Record instead that they were asked and refused.")
     ] = False,
     after: Annotated[
-        str | None, typer.Option(help="The last withdrawal that they knew of: its mark.")
+        str | None, typer.Option(help="The mark of the latest withdrawal that they knew of.")
     ] = None,
     knows: Annotated[
         list[str] | None,
-        typer.Option(help="Your own withdrawal or refusal that they knew of, too: its number."),
+        typer.Option(help="The number of a withdrawal or refusal of yours that they knew of."),
     ] = None,
-    begins: Annotated[str | None, typer.Option(help="2026-07-12T00:00:00Z; default: now.")] = None,
+    begins: Annotated[
+        str | None, typer.Option(help="Start: 2026-07-12T00:00:00Z; default: now.")
+    ] = None,
     days: Annotated[
-        int, typer.Option(help="For how long; 36 months after the signature at most.")
+        int, typer.Option(help="How many days; until 36 months after the signature at most.")
     ] = 365,
     signed: Annotated[
         str | None,
         typer.Option("--given", help="When they signed, 2026-07-12T00:00:00Z; default: now."),
     ] = None,
-    method: Annotated[str, typer.Option(help="paper, web, app or oral-recorded.")] = "paper",
+    method: Annotated[
+        str, typer.Option(help="How they consented: paper, web, app or oral-recorded.")
+    ] = "paper",
     out: Out = None,
 ) -> None:
-    """Say what the people of a dwelling agreed to, or that they refused or withdrew it."""
+    """State that the occupants of a dwelling gave, refused or withdrew a consent."""
     at = now()
-    said: dict[str, Any] = {"sub": _id(occ, "H"), "place": _id(place, "D")}
-    said["recipients"] = [recipient] if recipient else None
+    claims: dict[str, Any] = {"sub": _id(occ, "H"), "place": _id(place, "D")}
+    claims["recipients"] = [recipient] if recipient else None
     if withdraw:
-        said |= {"status": "withdrawn", "prev": number_of(withdraw), "withdrawn_at": at}
+        claims |= {"status": "withdrawn", "prev": number_of(withdraw), "withdrawn_at": at}
     elif refuse:
-        said |= {"status": "refused", "purpose": purpose}
+        claims |= {"status": "refused", "purpose": purpose}
     else:
         nbf = moment(begins)
-        said |= {
+        claims |= {
             "status": "given", "purpose": purpose,
             "data": {"channels": channel or [], "step": step},
             "nbf": nbf, "exp": nbf + days * DAY, "given_at": moment(signed), "method": method,
             "after": after, "withdrawals": knows,
         }  # fmt: skip
-    sign("consent+jwt", key, said, out)
+    sign("consent+jwt", key, claims, out)
 
 
 def occupancy(
@@ -184,28 +225,32 @@ def occupancy(
     event: Annotated[str, typer.Argument(help="move_in, move_out or correct.")],
     place: Annotated[str, typer.Option(help="The dwelling, D….")],
     occ: Annotated[
-        str | None, typer.Option(help="H…; at a move-in one is drawn if you say none.")
+        str | None, typer.Option(help="The occupancy, H…; default for a move-in: a new id.")
     ] = None,
-    begins: Annotated[str | None, typer.Option("--from", help="2026-07-12T00:00:00Z")] = None,
-    ends: Annotated[str | None, typer.Option("--to", help="2026-07-12T00:00:00Z")] = None,
+    begins: Annotated[
+        str | None, typer.Option("--from", help="Start: 2026-07-12T00:00:00Z")
+    ] = None,
+    ends: Annotated[str | None, typer.Option("--to", help="End: 2026-07-12T00:00:00Z")] = None,
     ref: Annotated[str | None, typer.Option(help="Your own reference: the lease number.")] = None,
     stays: Annotated[
-        bool, typer.Option("--stays", help="Of a correction: they have not moved out.")
+        bool, typer.Option("--stays", help="For a correction: they have not moved out.")
     ] = False,
     out: Out = None,
 ) -> None:
-    """Say that somebody moves in or out; nobody is named."""
+    """State that occupants move in or out, without names."""
     from agent.registry.place import OCCUPANCY, mint
 
     if occ is None and event != "move_in":
-        raise Refused("--occ: who moves? the H… of the move-in")
-    said = {
+        raise Refused("--occ is missing: give the occupancy, the H… of the move-in")
+    claims = {
         "place": _id(place, "D"), "occ": _id(occ, "H") if occ else mint(OCCUPANCY),
         "event": event, "from": begins, "to": ends, "ref": ref,
     }  # fmt: skip
+    # whoever records the move needs the new id for the consents that follow
     if occ is None:
-        typer.echo(f"occupancy {said['occ']}", err=True)
-    sign("occupancy+jwt", key, said, out, ("to",) if stays else ())
+        typer.echo(f"occupancy {claims['occ']}", err=True)
+    # `to: null` removes a recorded end; without `to` the end stays
+    sign("occupancy+jwt", key, claims, out, ("to",) if stays else ())
 
 
 def duty(
@@ -213,33 +258,39 @@ def duty(
     recipient: Annotated[str, typer.Option(help="The building manager, a DNS name.")],
     reference: Annotated[str, typer.Option(help="The law or contract: décret 2020-886.")],
     channel: Annotated[list[str], typer.Option(help="A quantity; may be repeated.")],
-    billing: Annotated[list[str] | None, typer.Option(help="A day of the year: 06-30.")] = None,
-    begins: Annotated[str | None, typer.Option("--from", help="2026-07-12T00:00:00Z")] = None,
-    ends: Annotated[str | None, typer.Option("--to", help="2026-07-12T00:00:00Z")] = None,
-    end: Annotated[str | None, typer.Option(help="Instead: the duty that ended.")] = None,
+    billing: Annotated[
+        list[str] | None, typer.Option(help="A billing day: 06-30; may be repeated.")
+    ] = None,
+    begins: Annotated[
+        str | None, typer.Option("--from", help="Start: 2026-07-12T00:00:00Z")
+    ] = None,
+    ends: Annotated[str | None, typer.Option("--to", help="End: 2026-07-12T00:00:00Z")] = None,
+    end: Annotated[
+        str | None, typer.Option(help="State instead that the duty with this number ended.")
+    ] = None,
     out: Out = None,
 ) -> None:
-    """Record a duty of the building manager to have indexes of all dwellings."""
-    said = {
+    """State a duty: the building manager may receive indexes of all dwellings without consent."""
+    claims = {
         "recipient": recipient, "reference": reference, "channels": channel,
         "billing": billing or None, "from": begins, "to": ends, "prev": end and number_of(end),
         "status": "ended" if end else None,
     }  # fmt: skip
-    sign("duty+jwt", key, said, out)
+    sign("duty+jwt", key, claims, out)
 
 
 def place_map(
     key: By,
-    file: Annotated[Path, typer.Argument(help="place_id;type;parent;label;scheme;value;…")],
-    ver: Annotated[int, typer.Option(help="One more than the last.")],
+    file: Annotated[Path, typer.Argument(help="CSV: place_id;type;parent;label;scheme;value;…")],
+    ver: Annotated[int, typer.Option(help="The version: one more than in the last map.")],
     out: Out = None,
 ) -> None:
-    """Sign a list of places and of what other systems call them."""
+    """Sign a place map: a list of places and of their names in other systems."""
     sign("place-map+jws", key, {"ver": ver, "csv": bytes_of(file).decode("utf-8-sig")}, out)
 
 
 def time(key: By, out: Out = None) -> None:
-    """Say what time it is."""
+    """Sign the current time."""
     sign("time+jwt", key, {}, out)
 
 
@@ -247,37 +298,37 @@ def request(
     key: By,
     aud: Aud,
     act: Annotated[str, typer.Argument(help="resend, read-now or directory.")],
-    recipient: Annotated[str, typer.Option(help="Whose data it is about, a DNS name.")],
-    epoch: Annotated[str | None, typer.Option(help="Of the batches to resend.")] = None,
+    recipient: Annotated[str, typer.Option(help="The recipient of the data, a DNS name.")],
+    epoch: Annotated[str | None, typer.Option(help="The epoch of the batches to resend.")] = None,
     first: Annotated[int | None, typer.Option("--from", help="The first batch.")] = None,
     last: Annotated[int | None, typer.Option("--to", help="The last batch.")] = None,
-    device: Annotated[str | None, typer.Option(help="Which device to read now.")] = None,
+    device: Annotated[str | None, typer.Option(help="The device to read now.")] = None,
     out: Out = None,
 ) -> None:
-    """Ask the gateway for batches again, for a reading now, or for its directory."""
-    said = {
+    """Request batches again, a reading now, or the directory."""
+    claims = {
         "aud": aud, "exp": now() + DAY, "act": act, "recipient": recipient, "epoch": epoch,
         "from": first, "to": last, "device": device,
     }  # fmt: skip
-    sign("request+jwt", key, said, out)
+    sign("request+jwt", key, claims, out)
 
 
 def uplink_move(
     key: By,
     aud: Aud,
-    recipient: Annotated[str, typer.Option(help="Whose data it is about, a DNS name.")],
+    recipient: Annotated[str, typer.Option(help="The recipient of the data, a DNS name.")],
     url: Annotated[str, typer.Argument(help="The new address: mqtts://new.example.")],
     valid: Annotated[
         str, typer.Option(help="How long it may be accepted, PT48H at most.")
     ] = "PT48H",
     out: Out = None,
 ) -> None:
-    """Say that a recipient has a new address; it counts once it has brought a receipt."""
-    from agent.trust.claim_types import seconds as long
+    """State that a recipient has a new address. It is used once it has delivered a receipt."""
+    from agent.trust.claim_types import seconds as duration_s
 
-    exp = now() + in_words("--valid", long, valid)
-    said = {"aud": aud, "exp": exp, "recipient": recipient, "url": url}
-    sign("uplink-move+jws", key, said, out)
+    exp = now() + parsed("--valid", duration_s, valid)
+    claims = {"aud": aud, "exp": exp, "recipient": recipient, "url": url}
+    sign("uplink-move+jws", key, claims, out)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -295,7 +346,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 
 def _id(text: str, prefix: str) -> str:
-    """An id as people write it, in its one form. Raises Refused."""
+    """Return an id in its canonical form. Raises Refused."""
     from agent.registry.place import parse
 
     return parse(text, prefix)

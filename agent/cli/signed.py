@@ -1,4 +1,4 @@
-"""`gardien object`: signed objects brought by hand, as any transport brings them."""
+"""`gardien object`: accepts signed objects by hand, as if a transport had delivered them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from agent.cli.terminal import (
     as_json,
     ask,
     plural,
-    stands,
     table,
+    unchanged,
     when,
 )
 from agent.cli.trust import signed_text
 
 app = typer.Typer(
-    no_args_is_help=True, help="Signed objects brought by hand: consents, moves, grants, orders."
+    no_args_is_help=True, help="Accept signed objects by hand: consents, moves, grants, orders."
 )
 
 
@@ -31,23 +31,24 @@ app = typer.Typer(
 def accept(
     files: Annotated[list[Path], typer.Argument(help="Signed objects, such as from a USB stick.")],
     preview: Annotated[
-        bool, typer.Option("--preview", help="Of a place map: show what it would change; no more.")
+        bool, typer.Option("--preview", help="For a place map: only show what it would change.")
     ] = False,
     named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Take signed objects, one after the other: each counts once, whoever brings it.
+    """Accept signed objects, one after the other. Each counts only once.
 
-    Exit status 1 where one was refused or waits, an order also where one control refused it. With
-    --preview nothing is taken, and it is 1 where one would be refused.
+    Exit status 1 if an object was refused or waits, or if a control refused an order. With
+    --preview nothing is accepted, and the exit status is 1 if an object would be refused.
     """
     from agent.errors import Refused
 
     call, more = ("object.preview", {}) if preview else ("object.accept", {"named": named})
     answers: list[dict[str, Any]] = []
     for file in files:
+        # one refused object must not keep back the others
         try:
             answer = ask(config, state, call, text=signed_text(file), **more)
         except Refused as error:
@@ -69,23 +70,23 @@ def _show(file: Path, answer: dict[str, Any], *, preview: bool) -> None:
             if rows := [tuple(one[name] for name in names) for one in answer[what]]:
                 table(names, rows)
     else:
-        typer.echo(f"{file}: {_said(answer)}")
-        _fit(answer.get("report"))
+        typer.echo(f"{file}: {_answer_text(answer)}")
+        _show_matching(answer.get("report"))
 
 
 NAMES = ("place", "scheme", "value")
 
 
 def _changes(answer: dict[str, Any]) -> str:
-    """What a place map would bring, in a line."""
+    """Return what a place map would change, in one line."""
     if answer.get("again"):
-        return "it came before: nothing would change"
+        return "accepted before: nothing would change"
     places, names = plural(len(answer["places"]), "place"), plural(len(answer["names"]), "name")
-    return f"{places} and {names} would be recorded{stands(answer)}; nothing was changed"
+    return f"{places} and {names} would be recorded{unchanged(answer)}; nothing was changed"
 
 
-def _fit(report: dict[str, Any] | None) -> None:
-    """How places and meters fit, after a place map."""
+def _show_matching(report: dict[str, Any] | None) -> None:
+    """Print how places and meters match, after a place map."""
     if report is None:
         return
     typer.echo(f"places with a meter: {report['mapped']}")
@@ -93,80 +94,84 @@ def _fit(report: dict[str, Any] | None) -> None:
         ("dwellings without a meter", "places_without_meter"),
         ("meters without a place", "meters_without_place"),
     ):
-        if found := report[key]:
-            typer.echo(f"{name}: {len(found)}")
-            typer.echo("\n".join(f"  {one}" for one in found))
+        if entries := report[key]:
+            typer.echo(f"{name}: {len(entries)}")
+            typer.echo("\n".join(f"  {one}" for one in entries))
     if report["more"]:
         typer.echo(f"and {report['more']} more")
 
 
-def _said(answer: dict[str, Any]) -> str:
-    orders = [f"\n    {name}: {_done(one)}" for name, one in answer.get("targets", {}).items()]
-    unknown = [f"\n    no grant here has the number {one}" for one in answer.get("unknown", ())]
+def _answer_text(answer: dict[str, Any]) -> str:
+    orders = [
+        f"\n    {name}: {_target_outcome(one)}" for name, one in answer.get("targets", {}).items()
+    ]
+    unknown = [f"\n    this gateway has no grant {one}" for one in answer.get("unknown", ())]
     return f"{answer['typ']}: {_outcome(answer)}{''.join([*orders, *unknown])}"
 
 
 def _outcome(answer: dict[str, Any]) -> str:
-    """Whether an object was accepted, in words; of one that came before what became of it then."""
+    """Return whether an object was accepted, in words; for a repeated object, the first outcome."""
     outcome = str(answer["outcome"])
     targets = answer.get("targets", {}).values()
     if answer["accepted"]:
-        words = outcome
+        text = outcome
     elif targets:
         refused = sum("code" in target for target in targets)
-        words = f"not accepted by {refused} of {plural(len(targets), 'control')}"
+        text = f"not accepted by {refused} of {plural(len(targets), 'control')}"
     elif answer.get("revoked") is True:
-        words = "not accepted: it was revoked before it came"
+        text = "not accepted: it was revoked before it arrived"
     elif outcome.startswith("waits"):
-        words = f"not accepted yet: it {outcome}; gardien object list shows what waits"
+        text = f"not accepted yet: it {outcome}. Show what waits: gardien object list"
     else:
-        words = f"not accepted: {outcome}"
-    return f"came before, nothing was done now; then: {words}" if answer.get("again") else words
+        text = f"not accepted: {outcome}"
+    return f"arrived before, nothing was changed; then: {text}" if answer.get("again") else text
 
 
-def _done(one: dict[str, Any]) -> str:
-    """What became of an order at one control."""
-    if "code" in one:
-        return f"refused, {one['code']}" + (f": {one['words']}" if "words" in one else "")
-    if "begin" in one:
-        return f"from {when(one['begin'])} to {when(one['end'])}"
-    return str(one["state"]).lower()
+def _target_outcome(target: dict[str, Any]) -> str:
+    """Return the outcome of an order at one control."""
+    if "code" in target:
+        return f"refused, {target['code']}" + (f": {target['words']}" if "words" in target else "")
+    if "begin" in target:
+        return f"from {when(target['begin'])} to {when(target['end'])}"
+    return str(target["state"]).lower()
 
 
 @app.command("all-came")
 def all_came(
     named: As = None, config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False
 ) -> None:
-    """Say, after a restore, that all that was withdrawn, revoked or moved since has been told here.
+    """Confirm, after a restore, that you have entered all later withdrawals, revocations and moves.
 
-    Nothing is sent before it is known, by the platforms' own word or by yours.
+    Nothing is sent until then, or until the platforms have confirmed it themselves.
     """
     answer = ask(config, state, "object.all_came", named=named)
     if json:
         as_json(answer)
     else:
-        typer.echo(f"noted: what was said since {answer['made'] or 'the building file'} is here")
+        since = answer["made"] or "the backup"
+        typer.echo(f"recorded: everything since {since} has been entered")
 
 
 @app.command("list")
 def list_(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
-    """List signed objects that wait for a fact or the time, or that could not be evaluated."""
+    """List signed objects that wait for a fact or a time, and those with an internal error."""
     answer = ask(config, state, "object.list")
     if json:
         as_json(answer)
         return
     if not answer["waiting"]:
-        typer.echo("nothing waits")
+        typer.echo("no signed object waits")
     else:
         rows = [
             (one["typ"], one["jti"], when(one["since"]), one["why"]) for one in answer["waiting"]
         ]
-        table(("kind", "number", "since", "waits because"), rows)
-    # a daemon of an earlier version does not say it
+        table(("kind", "number", "since", "reason"), rows)
+    # a daemon of an earlier version does not send this member
     if failed := answer.get("set_aside"):
         typer.echo(
-            "Set aside because of an error in gardien, and not tried again. Report it with these"
-            " lines; once a new version mends it: gardien object accept FILE"
+            "These objects were set aside because of an error in gardien, and are not tried again."
+            " Report the error with these lines. Once a new version fixes it: gardien object accept"
+            " FILE"
         )
         rows = [(one["sha256"], when(one["since"]), one["via"], one["error"]) for one in failed]
-        table(("sha256", "since", "came by", "error"), rows)
+        table(("sha256", "since", "arrived by", "error"), rows)

@@ -1,4 +1,4 @@
-"""What the commands of `gardien sign` share: keys, files, and words as people write them."""
+"""What the commands of `gardien sign` share: keys, files, numbers and times."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ DAY = 86_400
 
 
 def sign(
-    typ: str, key: Path, said: dict[str, Any], out: Path | None, nulls: Iterable[str] = ()
+    typ: str, key: Path, stated: dict[str, Any], out: Path | None, nulls: Iterable[str] = ()
 ) -> None:
-    """Sign what is said, once it is whole; its number goes to standard error.
+    """Check the claims, sign them and write the object; its number goes to standard error.
 
-    `nulls`: claims that say that there is none.
+    `nulls`: claims with the value null. Raises Refused if a claim is missing or wrong.
     """
     from pydantic import ValidationError
 
@@ -35,8 +35,9 @@ def sign(
     from agent.trust.object_types import KINDS
     from agent.trust.sign import new_jti
 
+    # checked as a gateway checks it, so that a mistake shows before the object is sent
     by = signer(key)
-    claims = {"iss": by.name, "jti": new_jti(), "iat": now(), **given(said)}
+    claims = {"iss": by.name, "jti": new_jti(), "iat": now(), **present(stated)}
     claims |= dict.fromkeys(nulls)
     try:
         KINDS[typ].says.model_validate(claims)
@@ -50,7 +51,7 @@ def sign(
     if len(raw) > LARGEST and typ != MAP:
         raise Refused(f"{len(raw)} bytes: a signed object has {LARGEST} at most")
     typer.echo(f"{typ} number {claims['jti']}", err=True)
-    give(raw, out)
+    write_object(raw, out)
 
 
 def signer(path: Path) -> Signer:
@@ -66,19 +67,19 @@ def public(path: Path) -> dict[str, Any]:
 
     jwk = _jwk(path)
     if not jwk.get("name"):
-        raise Refused(f"{path}: this key says no `name`: whose is it?")
-    found = Key.read(jwk)
-    return {**found.jwk, "kid": found.kid, "name": jwk["name"]}
+        raise Refused(f"{path}: this key has no `name`. Add the name of its owner")
+    parsed = Key.read(jwk)
+    return {**parsed.jwk, "kid": parsed.kid, "name": jwk["name"]}
 
 
 def _jwk(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(bytes_of(path))
+        jwk = json.loads(bytes_of(path))
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise Refused(f"{path}: this is no key made by `gardien sign key`")
-    return found
+        jwk = None
+    if not isinstance(jwk, dict):
+        raise Refused(f"{path}: not a key. Make one: gardien sign key NAME")
+    return jwk
 
 
 def bytes_of(path: Path) -> bytes:
@@ -90,12 +91,12 @@ def bytes_of(path: Path) -> bytes:
 
 
 def write_new(path: Path, text: str, mode: int) -> None:
-    """Write a file that is not there yet. Raises Refused."""
+    """Write a file that does not exist yet. Raises Refused."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
         raise Refused(
-            f"{path} is there already: move it away, or name another with --out"
+            f"{path} exists already. Move it away, or choose another file with --out"
         ) from None
     except OSError as error:
         raise Refused(f"{path}: {error.strerror}") from error
@@ -103,35 +104,35 @@ def write_new(path: Path, text: str, mode: int) -> None:
         file.write(text + "\n")
 
 
-def give(raw: bytes, out: Path | None) -> None:
-    """Hand a signed object over."""
+def write_object(raw: bytes, out: Path | None) -> None:
+    """Write a signed object to a file or to standard output."""
     if out is None:
         typer.echo(raw.decode("ascii"))
     else:
         out.write_bytes(raw + b"\n")
 
 
-def given(said: dict[str, Any]) -> dict[str, Any]:
-    """What is said, without what is not."""
-    return {name: value for name, value in said.items() if value is not None}
+def present(members: dict[str, Any]) -> dict[str, Any]:
+    """Return the members that are not None."""
+    return {name: value for name, value in members.items() if value is not None}
 
 
 def now() -> int:
-    """Seconds of now, as objects say it."""
+    """Return the current time in seconds since 1970, as claims have it."""
     from agent.clock import seconds
 
     return int(seconds())
 
 
 def moment(text: str | None) -> int:
-    """Seconds of a moment as people write it; None: now. Raises Refused."""
+    """Return a time in seconds since 1970; None: now. Raises Refused."""
     from agent.trust import claim_types
 
-    return now() if text is None else in_words("the moment", claim_types.moment, text)
+    return now() if text is None else parsed("the time", claim_types.moment, text)
 
 
-def in_words(option: str, read: Callable[[str], float], text: str) -> int:
-    """What `read` makes of an option, in seconds. Raises Refused, naming the option."""
+def parsed(option: str, read: Callable[[str], float], text: str) -> int:
+    """Return the value of an option, parsed by `read`, in seconds. Raises Refused."""
     try:
         return int(read(text))
     except ValueError as error:
@@ -139,7 +140,7 @@ def in_words(option: str, read: Callable[[str], float], text: str) -> int:
 
 
 def number(text: str | None) -> Any:
-    """A number as people write it. Raises Refused."""
+    """Return a number, written with a comma or a point. Raises Refused."""
     from decimal import Decimal, InvalidOperation
 
     if text is None:
@@ -147,5 +148,5 @@ def number(text: str | None) -> Any:
     try:
         value = Decimal(text.replace(",", "."))
     except InvalidOperation:
-        raise Refused(f'"{text}" is no number') from None
+        raise Refused(f'"{text}" is not a number') from None
     return int(value) if value == value.to_integral_value() else value

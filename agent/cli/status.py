@@ -1,4 +1,4 @@
-"""`gardien status`: how the running agent is."""
+"""`gardien status`: the state of the running agent."""
 
 from __future__ import annotations
 
@@ -27,21 +27,22 @@ from agent.units import spoken
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-REPORT = (
-    "  all else goes on. Report it: `sudo gardien support-bundle --out FILE` writes what is needed;"
-    " `sudo systemctl restart gardien` tries all of it at once"
+FAULT_REMEDY = (
+    "  All other parts continue. Restart all parts at once: sudo systemctl restart gardien. To"
+    " report the error, write a support file: sudo gardien support-bundle --out FILE"
 )
-LONG = 365
-"""days of outage that nobody need be told of"""
+LONG_OUTAGE = 365
+"""days; a spool that can take a longer outage is not mentioned"""
 
 
 def status(
     named: As = None, config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False
 ) -> None:
-    """Say how lines, devices and uplinks are; exit status 1 if somebody must look.
+    """Show the state of lines, devices, uplinks and controls.
 
-    It asks the daemon and does not load the configuration, which may be broken. The values of
-    dwellings (--json) are for installers, who say who they are.
+    Exit status 1 if something needs attention, or if the agent is not running. The command asks the
+    agent and does not load the configuration, so it works while the file has mistakes. Only
+    installers see the values of dwellings (--json); each look is recorded.
     """
     from agent.local import ask_daemon
 
@@ -49,7 +50,7 @@ def status(
     answer = ask_daemon(folder, "status", {"named": named}, lambda _: None)
     if answer is None:
         how = "sudo systemctl enable --now gardien" if config == DEFAULT_CONFIG else "gardien run"
-        typer.echo(f"gardien is not running on {folder}: `{how}` starts it", err=True)
+        typer.echo(f"gardien is not running on {folder}. Start it: {how}", err=True)
         raise typer.Exit(1)
     as_json(answer) if json else _show(read_here(answer))
     raise typer.Exit(1 if answer["events"] else 0)
@@ -62,8 +63,8 @@ def _show_gateway(answer: dict[str, Any]) -> None:
         f"running since {when(answer['started'])}, clock {answer['clock']}"
         f"{_dwellings(answer.get('dwellings') or {})}"
     )
-    # a daemon of an earlier version does not say it
-    if roles := in_words(answer.get("roles", {})):
+    # a daemon of an earlier version does not send this member
+    if roles := roles_line(answer.get("roles", {})):
         typer.echo(wrapped(_("roles: {roles}", roles=roles)))
 
 
@@ -74,155 +75,165 @@ def _show(answer: dict[str, Any]) -> None:
     if answer["devices"]:
         table(
             ("line", "device", "place", "serial", "last answer", "state"),
-            [_device_row(name, one, answer["uplinks"]) for name, one in answer["devices"].items()],
+            [_device_row(name, d, answer["uplinks"]) for name, d in answer["devices"].items()],
         )
     for name, link in answer["links"].items():
-        if words := link["health"].get("words"):
-            typer.echo(f"line {name}: {words}")
-    for name, one in answer["controls"].items():
-        if one["value"] is not None:
-            until = f" until {when(one['until'])}" if one["until"] else ""
+        if remark := link["health"].get("words"):
+            typer.echo(f"line {name}: {remark}")
+    for name, control in answer["controls"].items():
+        if control["value"] is not None:
+            until = f" until {when(control['until'])}" if control["until"] else ""
             typer.echo(
-                f"control {name}: {one['value']} {spoken(one['unit'])}{until},"
-                f" {one['state']}, {one['by']}"
+                f"control {name}: {control['value']} {spoken(control['unit'])}{until},"
+                f" {control['state']}, {control['by']}"
             )
-    if one := answer["certificate"]:
-        typer.echo(f"certificate {one['validity']}")
-    if one := answer.get("rotation"):
-        waits = f"; waits: {one['waits']}" if one["waits"] else ""
+    if certificate := answer["certificate"]:
+        typer.echo(f"certificate {certificate['validity']}")
+    if rotation := answer.get("rotation"):
+        done, total = rotation["passed"] / 1e6, rotation["of"] / 1e6
+        waits = f"; waiting: {rotation['waits']}" if rotation["waits"] else ""
         typer.echo(
-            f"the spool key is being rotated since {when(one['since'])}: {one['passed'] / 1e6:,.1f}"
-            f" of about {one['of'] / 1e6:,.1f} MB are sealed anew{waits}"
+            f"rotating the spool key since {when(rotation['since'])}: {done:,.1f} of about"
+            f" {total:,.1f} MB encrypted with the new key{waits}"
         )
     _consents(answer.get("consents") or {"unanswered": 0, "ending": 0})
-    _waiting(answer.get("authority") or {"waiting": 0})
+    _waiting_objects(answer.get("authority") or {"waiting": 0})
     for event in answer["events"]:
         typer.echo(f"! {event.get('here') or event['text']}")
     _show_faults(answer.get("faults", ()))
 
 
-def in_words(roles: dict[str, list[str]]) -> str:
-    """Who has which role, in a line; nothing where nobody but root has one."""
+def roles_line(roles: dict[str, list[str]]) -> str:
+    """Return who has which role, in one line; empty if only root has one."""
     return "; ".join(f"{role}: {', '.join(who)}" for role, who in roles.items() if who)
 
 
 def _dwellings(states: dict[str, int]) -> str:
-    """A line with how many dwellings are occupied, vacant and unknown; empty: there are none."""
+    """Return a line that counts occupied, vacant and unknown dwellings; empty without dwellings."""
     if not any(states.values()):
         return ""
-    said = _(
+    counts = _(
         "dwellings: {occupied} occupied, {vacant} vacant, {unknown} unknown",
         occupied=states["occupied"], vacant=states["vacant"], unknown=states["unknown"],
     )  # fmt: skip
-    where = _("gardien occupancy list says which")
-    return f"\n{said}: {where}" if states["vacant"] or states["unknown"] else f"\n{said}"
+    pointer = _("list them: gardien occupancy list")
+    return f"\n{counts}: {pointer}" if states["vacant"] or states["unknown"] else f"\n{counts}"
 
 
 def _show_faults(faults: Sequence[dict[str, Any]]) -> None:
-    for one in faults:
-        tried = "runs; named until it has worked for a while without this error"
-        if one["next_try"]:
-            tried = f"tried again at {when(one['next_try'])}"
-        typer.echo(f"  {one['component']}, since {when(one['since'])}, {tried}: {one['words']}")
+    for fault in faults:
+        retry = "running again; listed until it has run for a while without this error"
+        if fault["next_try"]:
+            retry = f"next try at {when(fault['next_try'])}"
+        typer.echo(
+            f"  {fault['component']}, since {when(fault['since'])}, {retry}: {fault['words']}"
+        )
     if faults:
-        typer.echo(REPORT)
+        typer.echo(FAULT_REMEDY)
 
 
 def _consents(consents: dict[str, Any]) -> None:
     if number := consents["unanswered"]:
         typer.echo(
-            _("{forms} without an answer: gardien consent due", forms=plural(number, "form"))
+            _("{forms} without an answer. List: gardien consent due", forms=plural(number, "form"))
         )
     if number := consents["ending"]:
         typer.echo(
             _(
-                "{consents} end soon, the first on {day}: gardien consent due",
+                "{consents} end soon, the first on {day}. List: gardien consent due",
                 consents=plural(number, "consent"), day=day(consents["first_end"])[:10],
             )
         )  # fmt: skip
 
 
-def _waiting(authority: dict[str, Any]) -> None:
+def _waiting_objects(authority: dict[str, Any]) -> None:
     if number := authority["waiting"]:
-        typer.echo(f"{plural(number, 'signed object')} waiting: gardien object list says for what")
+        typer.echo(f"{plural(number, 'signed object')} waiting. Reasons: gardien object list")
 
 
 def _show_uplinks(uplinks: dict[str, Any]) -> None:
-    for name, one in uplinks.items():
-        typer.echo(f"uplink {name} delivers to {one['recipient']}")
-        said = (
-            _weaker(one), one.get("weaker"), _data(one), _building(one), _bears(one), _smaller(one)
-        )  # fmt: skip
-        for line in filter(None, said):
+    for name, uplink in uplinks.items():
+        typer.echo(f"uplink {name} delivers to {uplink['recipient']}")
+        remarks = (
+            _receipt_source(uplink),
+            uplink.get("weaker"),
+            _data_usage(uplink),
+            _building_file(uplink),
+            _outage(uplink),
+            _batch_limit(uplink),
+        )
+        for line in filter(None, remarks):
             typer.echo(f"  {line}")
     table(
         ("uplink", "connected", "last receipt", "waiting", "in batches", "held back"),
-        [_uplink_row(name, one) for name, one in uplinks.items()],
+        [_uplink_row(name, uplink) for name, uplink in uplinks.items()],
     )
 
 
-def _weaker(one: dict[str, Any]) -> str:
-    broker = one["receipt"] == "broker"
-    return "on its broker's word alone, which is weaker" if broker else ""
+def _receipt_source(uplink: dict[str, Any]) -> str:
+    broker = uplink["receipt"] == "broker"
+    return "receipts come from its broker, not from the recipient: weaker proof" if broker else ""
 
 
-def _building(one: dict[str, Any]) -> str:
-    file = one.get("building")
+def _building_file(uplink: dict[str, Any]) -> str:
+    file = uplink.get("building")
     if file is None:
         return ""
-    how = "is kept there" if file["held"] else "is not kept there yet"
-    return f"the building file of {when(file['made'])} (change {file['revision']}) {how}"
+    how = "is stored there" if file["held"] else "is not stored there yet"
+    return f"the backup of {when(file['made'])} (change {file['revision']}) {how}"
 
 
-def _data(one: dict[str, Any]) -> str:
-    data = one["data"]
+def _data_usage(uplink: dict[str, Any]) -> str:
+    data = uplink["data"]
     if not data["used"] and data["budget"] is None:
         return ""
     of = f" of {data['budget'] / 1e6:,.0f}" if data["budget"] else ""
-    return f"{data['used'] / 1e6:,.1f}{of} MB moved this month"
+    return f"{data['used'] / 1e6:,.1f}{of} MB transferred this month"
 
 
-def _bears(one: dict[str, Any]) -> str:
-    found = one["bears_days"]
-    if found is None or found >= LONG:
+def _outage(uplink: dict[str, Any]) -> str:
+    days = uplink["bears_days"]
+    if days is None or days >= LONG_OUTAGE:
         return ""
-    return f"room for {plural(found, 'day')} of outage before anything is given up"
+    return f"room for an outage of {plural(days, 'day')} before data is lost"
 
 
-def _smaller(one: dict[str, Any]) -> str:
-    largest = one.get("largest_batch")
+def _batch_limit(uplink: dict[str, Any]) -> str:
+    largest = uplink.get("largest_batch")
     if largest is None:
         return ""
-    return f"batches of at most {largest:,} B, because larger ones were refused"
+    return f"batches are limited to {largest:,} B, because larger ones were refused"
 
 
-def _uplink_row(name: str, one: dict[str, Any]) -> tuple[str, ...]:
-    delivery, backlog = one["delivery"], one["backlog"]
+def _uplink_row(name: str, uplink: dict[str, Any]) -> tuple[str, ...]:
+    delivery, backlog = uplink["delivery"], uplink["backlog"]
     return (
         name,
         "yes" if delivery["connected_since"] else "no",
         when(delivery["last_receipt"]),
         f"{plural(backlog['slots'], 'value')}",
         str(backlog["batches"]),
-        plural(one["held_devices"], "device"),
+        plural(uplink["held_devices"], "device"),
     )
 
 
-def _device_row(name: str, one: dict[str, Any], uplinks: Collection[str]) -> tuple[str, ...]:
-    if one["failures"]:
-        times = "once" if one["failures"] == 1 else f"{one['failures']} times"
-        state = f"silent {times}, asked again in {one['rests_s']} s"
-    elif one["held"] and set(uplinks) <= one["held"].keys():
-        state = "; ".join(sorted(set(one["held"].values())))
+def _device_row(name: str, device: dict[str, Any], uplinks: Collection[str]) -> tuple[str, ...]:
+    if device["failures"]:
+        times = "once" if device["failures"] == 1 else f"{device['failures']} times"
+        state = f"no answer {times}, next try in {device['rests_s']} s"
+    # no recipient gets it: the reason is all that matters
+    elif device["held"] and set(uplinks) <= device["held"].keys():
+        state = "; ".join(sorted(set(device["held"].values())))
     else:
-        state = one["said"] or ("fine" if one["answered"] else "not asked yet")
-        if one["answer_ms"] and state == "fine":
-            state = f"fine, {one['answer_ms']:.0f} ms"
-            state += f", {one['failed']} failed" if one["failed"] else ""
-        if one["clock"] and one["clock"]["words"]:
-            state += f"; {one['clock']['words']}"
-        for uplink, words in one["held"].items():  # others have it
-            state += "; " + _("stays here for {uplink}: {words}", uplink=uplink, words=words)
+        state = device["said"] or ("fine" if device["answered"] else "not read yet")
+        if device["answer_ms"] and state == "fine":
+            state = f"fine, {device['answer_ms']:.0f} ms"
+            state += f", {device['failed']} failed" if device["failed"] else ""
+        if device["clock"] and device["clock"]["words"]:
+            state += f"; {device['clock']['words']}"
+        for uplink, remark in device["held"].items():  # other uplinks get the readings
+            state += "; " + _("not sent to {uplink}: {words}", uplink=uplink, words=remark)
     return (
-        one["link"], name, one["place"] or "–", one["serial"] or "–", when(one["answered"]), state
-    )  # fmt: skip
+        *(device["link"], name, device["place"] or "–", device["serial"] or "–"),
+        *(when(device["answered"]), state),
+    )

@@ -1,4 +1,4 @@
-"""What all commands share: their options, how they ask, and how they show."""
+"""What all commands share: options, calls to the agent, and output."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 DEFAULT_CONFIG, DEFAULT_STATE = packaged.DEFAULT_CONFIG, packaged.PACKAGED
 MOST_LABELS = 50
-"""dwellings that are named in a line"""
+"""how many dwellings one line names"""
 LONGEST_CONFIG = 1_000_000
-"""bytes of a configuration that are searched for its state"""
+"""bytes of a configuration that are searched for its `state` option"""
 
 Config = Annotated[
     Path,
-    typer.Option("--config", "-c", envvar="GARDIEN_CONFIG", help="The building's one YAML file."),
+    typer.Option("--config", "-c", envvar="GARDIEN_CONFIG", help="The configuration file (YAML)."),
 ]
 State = Annotated[
     Path | None,
     typer.Option(
         "--state",
         envvar="GARDIEN_STATE",
-        help="The state directory; by default the one the configuration names.",
+        help="The state directory; default: the one that the configuration names.",
         show_default=False,
     ),
 ]
@@ -44,27 +44,26 @@ As = Annotated[
         "--as",
         envvar=["GARDIEN_AS", "SUDO_USER"],
         metavar="NAME",
-        help="Who says so, where several people use this account (root).",
+        help="Your name, if several people use this account (root).",
         show_default=False,
     ),
 ]
 Since = Annotated[
     str | None,
-    typer.Option(help="From when on: 2026-07-12 (00:00) or 2026-07-12T09:30+02:00; default: now."),
+    typer.Option(help="Start: 2026-07-12 (at 00:00) or 2026-07-12T09:30+02:00; default: now."),
 ]
 At = Annotated[
     str | None,
-    typer.Option(help="When: 2026-07-12 (00:00) or 2026-07-12T09:30+02:00; default: now."),
+    typer.Option(help="When: 2026-07-12 (at 00:00) or 2026-07-12T09:30+02:00; default: now."),
 ]
-Language = Annotated[str, typer.Option(help="fr or en.")]
-Json = Annotated[bool, typer.Option("--json", help="For programs: JSON instead of a table.")]
+Language = Annotated[str, typer.Option(help="Language: fr or en.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def state_of(config: Path, state: Path | None) -> Path:
-    """The state directory, found without loading the configuration, which may be broken.
+    """Return the state directory, without loading the configuration, which may have mistakes.
 
-    Raises Refused where a configuration was named that cannot be read: not another gateway's state
-    is meant.
+    Raises Refused if a configuration other than the default one cannot be read.
     """
     if state is not None:
         return state
@@ -73,30 +72,35 @@ def state_of(config: Path, state: Path | None) -> Path:
     except OSError as error:
         if config == DEFAULT_CONFIG:
             return DEFAULT_STATE
+        # with the default state, the command would act on another gateway than the one named
         raise Refused(f"{config}: cannot be read: {error.strerror}") from error
+    # the loader would refuse a file with mistakes, and then no command could reach the agent
     named = re.search(r"^state:[ \t]*[\"']?([^\"'#\n]+?)[\"']?[ \t]*(?:#.*)?$", text, re.MULTILINE)
     return (config.parent / named[1]).resolve() if named else DEFAULT_STATE
 
 
 def ask(config: Path, state: Path | None, call: str, **args: Any) -> dict[str, Any]:
-    """The answer to a call, of the daemon or of this process; progress goes to standard error."""
+    """Make a call and return its answer: the daemon's, or this process's if no daemon runs.
+
+    Progress goes to standard error.
+    """
     from agent.local import ask as ask_either
 
     return read_here(ask_either(config, state_of(config, state), call, args, _progress))
 
 
 def read_here(answer: dict[str, Any]) -> dict[str, Any]:
-    """An answer, whose moments are shown in the building's zone from now on."""
-    _building.update({"timezone": answer["timezone"]} if "timezone" in answer else {})
+    """Return the answer; from now on, times are shown in the time zone that it names."""
+    _answer_facts.update({"timezone": answer["timezone"]} if "timezone" in answer else {})
     return answer
 
 
-_building: dict[str, str] = {}
-"""what answers say of where their dates are read"""
+_answer_facts: dict[str, str] = {}
+"""the building's `timezone`, once an answer has named it"""
 
 
-def _progress(words: dict[str, Any]) -> None:
-    typer.echo(words.get("text", json.dumps(words)), err=True)
+def _progress(progress: dict[str, Any]) -> None:
+    typer.echo(progress.get("text", json.dumps(progress)), err=True)
 
 
 def as_json(answer: Any) -> None:
@@ -105,8 +109,9 @@ def as_json(answer: Any) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], whole: str = "") -> None:
-    """Print rows for people; it fits the terminal, or 80 columns where there is none. `whole`: the
-    column that is never broken over two lines, since people copy from it.
+    """Print rows that fit the terminal, or 80 columns if there is no terminal.
+
+    `whole`: the column that is never broken over two lines, because people copy from it.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -123,7 +128,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], whole: str = ""
 
 
 def wrapped(sentence: str) -> str:
-    """A long sentence in lines that fit the terminal; whole where there is none, for a search."""
+    """Break a sentence into lines that fit the terminal. Without a terminal it stays one line, so
+    that grep finds it.
+    """
     from shutil import get_terminal_size
     from textwrap import fill
 
@@ -133,7 +140,9 @@ def wrapped(sentence: str) -> str:
 
 
 def when(stamp: str | None) -> str:
-    """A moment as the building has it: today by the time alone, else by the day; `never`."""
+    """Return a time in the building's time zone: for today `HH:MM:SS`, else date and time; `never`
+    for None.
+    """
     from datetime import datetime
 
     if stamp is None:
@@ -144,7 +153,7 @@ def when(stamp: str | None) -> str:
 
 
 def moment(stamp: str) -> str:
-    """A moment as the building has it, with its date and the name of its time zone."""
+    """Return date and time in the building's time zone, with the name of the zone."""
     from datetime import datetime
 
     zone = _zone()
@@ -153,14 +162,14 @@ def moment(stamp: str) -> str:
 
 
 def _zone() -> ZoneInfo | None:
-    """The building's; None, the machine's, where no answer has named it."""
+    """Return the building's time zone; None, the machine's, if no answer has named it."""
     from zoneinfo import ZoneInfo
 
-    return ZoneInfo(_building["timezone"]) if "timezone" in _building else None
+    return ZoneInfo(_answer_facts["timezone"]) if "timezone" in _answer_facts else None
 
 
 def day(stamp: str | None) -> str:
-    """A date as people at the building say it: with the time only where it is not midnight."""
+    """Return a date in the building's time zone, with the time unless it is midnight."""
     from datetime import datetime
 
     if stamp is None:
@@ -169,13 +178,13 @@ def day(stamp: str | None) -> str:
     return here.strftime("%Y-%m-%d" if here.strftime("%H%M%S") == "000000" else "%Y-%m-%d %H:%M")
 
 
-def plural(number: int, word: str) -> str:
+def plural(number: int, noun: str) -> str:
     """`1 meter`, `2 meters`."""
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def text_of(path: Path) -> str:
-    """A spreadsheet's text, whatever program wrote it. Raises Refused where it cannot be read."""
+    """Return the text of a CSV or .xlsx file. Raises Refused if it cannot be read."""
     from agent.errors import Refused
     from agent.registry.workbook import LARGEST
     from agent.registry.workbook import text_of as text_in
@@ -189,14 +198,15 @@ def text_of(path: Path) -> str:
 
 
 def confirmed(question: str) -> bool:
-    """Ask at the terminal; yes in the reader's language or in English, else no."""
+    """Ask at the terminal. Only y or yes, in the reader's language or in English, confirms."""
     answer: str = typer.prompt(f"{question} {_('[y/N]')}", default="", show_default=False)
     return answer.strip().casefold() in {"y", "yes", _("y"), _("yes")}
 
 
 def free_names(paths: Sequence[Path]) -> list[Path]:
-    """The paths, or with one number behind their names where a file is there already: people may
-    have written into that one.
+    """Return paths at which no file exists: the given ones, or all with the same number added.
+
+    People may have written answers into an existing file, so it is never overwritten.
     """
     free, number = list(paths), 1
     while any(path.exists() for path in free):
@@ -206,23 +216,21 @@ def free_names(paths: Sequence[Path]) -> list[Path]:
 
 
 def write_page(path: Path, text: str) -> None:
-    """Write a file that only its writer reads. Raises Refused.
-
-    A spreadsheet reads the accents of a CSV file by the mark in front.
-    """
+    """Write a file that only its owner may read. Raises Refused."""
     from agent.errors import Refused
 
     try:
         path.touch(0o600)
         path.chmod(0o600)
+        # without the byte order mark, spreadsheet programs show accents wrongly
         coding = "utf-8-sig" if path.suffix.lower() == ".csv" else "utf-8"
         path.write_text(text.removeprefix("\ufeff"), encoding=coding)
     except OSError as error:
         raise Refused(f"{path}: {error.strerror}") from error
 
 
-def form_of(to: Path, *forms: str) -> str:
-    """In which of these forms a file is asked for, by how its name ends. Raises Refused."""
+def suffix_of(to: Path, *forms: str) -> str:
+    """Return the suffix of a file name. Raises Refused if it is not one of `forms`."""
     if to.suffix.lower() not in forms:
         names = ", ".join(forms)
         raise Refused(_("--to: {file} must end in one of {forms}", file=to, forms=names))
@@ -230,34 +238,34 @@ def form_of(to: Path, *forms: str) -> str:
 
 
 Preview = Annotated[
-    bool, typer.Option("--preview", help="Check the file and show what it would change; no more.")
+    bool, typer.Option("--preview", help="Only check the file and show what it would change.")
 ]
 
 
-def stands(answer: dict[str, Any]) -> str:
-    """What a list says again: `; 3 stand as they were`, or nothing where it says nothing again."""
+def unchanged(answer: dict[str, Any]) -> str:
+    """Return `; 3 unchanged` for entries that were recorded before, or an empty text."""
     many = answer.get("unchanged", 0)
-    return f"; {many} {'stands as it was' if many == 1 else 'stand as they were'}" if many else ""
+    return f"; {many} unchanged" if many else ""
 
 
-def not_occupied(dwellings: Iterable[dict[str, Any]]) -> None:
-    """Say which dwellings are vacant, and of which that is unknown."""
-    dated = [one for one in dwellings if one["lived_in_from"] is not None]
+def show_not_occupied(dwellings: Iterable[dict[str, Any]]) -> None:
+    """Print which dwellings are vacant, and which have an unknown occupancy."""
+    dated = [dwelling for dwelling in dwellings if dwelling["lived_in_from"] is not None]
     unknown = [
-        one["label"]
-        for one in dwellings
-        if one["occupancy_state"] == "unknown" and one not in dated
+        dwelling["label"]
+        for dwelling in dwellings
+        if dwelling["occupancy_state"] == "unknown" and dwelling not in dated
     ]
-    for one in dwellings:
-        if one["occupancy_state"] == "vacant":
-            since = day(one["occupancy_state_since"])
-            typer.echo(_("{label}: vacant since {since}", label=one["label"], since=since))
-    for one in dated:
-        begins = day(one["lived_in_from"])
+    for dwelling in dwellings:
+        if dwelling["occupancy_state"] == "vacant":
+            since = day(dwelling["occupancy_state_since"])
+            typer.echo(_("{label}: vacant since {since}", label=dwelling["label"], since=since))
+    for dwelling in dated:
+        begins = day(dwelling["lived_in_from"])
         typer.echo(
             _(
-                "{label}: lived in from {day}; nothing personal leaves before",
-                label=one["label"],
+                "{label}: occupied from {day}; no personal data is sent before",
+                label=dwelling["label"],
                 day=begins,
             )
         )
@@ -265,15 +273,15 @@ def not_occupied(dwellings: Iterable[dict[str, Any]]) -> None:
         typer.echo(
             wrapped(
                 _(
-                    "{labels}: it is unknown whether somebody lives there, and nothing personal"
-                    " leaves: gardien occupancy move-in, or import",
+                    "{labels}: occupancy unknown, so no personal data is sent. Record it: gardien"
+                    " occupancy move-in, or gardien occupancy import",
                     labels=", ".join(unknown[:MOST_LABELS]) + " …" * (len(unknown) > MOST_LABELS),
                 )
             )
         )
 
 
-def not_read(answer: dict[str, Any]) -> None:
-    """Say which columns were left alone."""
+def show_ignored_columns(answer: dict[str, Any]) -> None:
+    """Print the columns that were ignored."""
     if names := answer.get("not_read"):
-        typer.echo("columns not read: " + ", ".join(names))
+        typer.echo("columns ignored: " + ", ".join(names))

@@ -1,4 +1,4 @@
-"""`gardien trust`: whose signature counts here."""
+"""`gardien trust`: the trust list, which says whose signatures count."""
 
 from __future__ import annotations
 
@@ -8,47 +8,60 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli.grants import say_left_out
-from agent.cli.terminal import DEFAULT_CONFIG, As, Config, Json, State, as_json, ask, table, when
+from agent.cli.grants import show_left_out
+from agent.cli.terminal import (
+    DEFAULT_CONFIG,
+    As,
+    Config,
+    Json,
+    State,
+    as_json,
+    ask,
+    plural,
+    table,
+    when,
+)
 from agent.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-app = typer.Typer(no_args_is_help=True, help="Whose signature counts here, and in which role.")
+app = typer.Typer(
+    no_args_is_help=True, help="Show and accept the trust list: whose signatures count here."
+)
 
 
 @app.command()
 def show(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
-    """Show the trust list that stands, and how others address this gateway."""
+    """Show the trust list in force, and the address of this gateway for orders."""
     answer = ask(config, state, "trust.show")
     if json:
         as_json(answer)
         return
     typer.echo(f"address orders to {answer['audience']}")
     if not answer["list"]:
-        typer.echo("no trust list yet: nobody's signature counts; gardien trust accept FILE")
+        typer.echo("no trust list yet, so no signature counts: gardien trust accept FILE")
         raise typer.Exit(1)
-    _tell(answer["list"])
+    _show_list(answer["list"])
     if answer["alarm"]:
         typer.echo(answer["alarm"], err=True)
 
 
 @app.command()
 def accept(
-    file: Annotated[Path, typer.Argument(help="A trust list, as its roots have signed it.")],
+    file: Annotated[Path, typer.Argument(help="A trust list that its roots have signed.")],
     sha256: Annotated[
         str | None,
-        typer.Option(help="For programs: the list that was compared, instead of the question."),
+        typer.Option(help="The SHA-256 of the list that you compared; skips the question."),
     ] = None,
     named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Let a trust list stand. The first one needs a person who compares its root keys.
+    """Accept a trust list. For the first one, a person must compare its root keys.
 
-    Exit status 1 where it was not accepted.
+    Exit status 1 if it was not accepted.
     """
     try:
         answer = _accepted(file, sha256, named, (config, state), json=json)
@@ -61,56 +74,60 @@ def accept(
     if json:
         as_json(answer | {"accepted": True})
     elif answer.get("again"):
-        typer.echo(f"version {answer['ver']} stands already: nothing was changed")
+        typer.echo(f"version {answer['ver']} is in force already; nothing was changed")
     else:
-        typer.echo(f"accepted: version {answer['ver']} stands")
+        typer.echo(f"accepted: version {answer['ver']} is in force")
 
 
 def _accepted(
     file: Path, sha256: str | None, named: str | None, at: tuple[Path, Path | None], *, json: bool
 ) -> dict[str, Any]:
-    """What became of a list once it was looked at. Raises Refused."""
+    """Show a list and accept it; return the answer of `trust.accept`. Raises Refused."""
     text = signed_text(file)
-    look = ask(*at, "trust.look", text=text)
+    preview = ask(*at, "trust.look", text=text)
     if not json:
-        typer.echo(f"{file} says:")
-        _tell(look)
-    if sha256 is not None and sha256 != look["sha256"]:
-        raise Refused(f"this is another list than the one that was compared: {look['sha256']}")
-    if look["first"] and sha256 is None:
-        sha256 = _compared(look, may_ask=not json and sys.stdin.isatty())
+        typer.echo(f"{file}:")
+        _show_list(preview)
+    if sha256 is not None and sha256 != preview["sha256"]:
+        raise Refused(
+            f"the file is not the list that was compared; its SHA-256: {preview['sha256']}"
+        )
+    # a later list is signed by roots that are trusted already
+    if preview["first"] and sha256 is None:
+        sha256 = _confirmed_roots(preview, may_ask=not json and sys.stdin.isatty())
     return ask(*at, "trust.accept", text=text, sha256=sha256, named=named)
 
 
-def _compared(look: dict[str, Any], *, may_ask: bool) -> str:
-    """The person's word that the roots are the right ones. Raises Refused."""
+def _confirmed_roots(preview: dict[str, Any], *, may_ask: bool) -> str:
+    """Have a person confirm the root keys; return the list's SHA-256. Raises Refused."""
     if not may_ask:
         raise Refused(
-            "the first trust list needs a person who compares the root keys with what their owners"
-            f" say; then: gardien trust accept FILE --sha256 {look['sha256']}"
+            "for the first trust list, a person must compare the root keys with their owners. Then:"
+            f" gardien trust accept FILE --sha256 {preview['sha256']}"
         )
     typer.echo(
-        "\nThis is the first trust list here. Whoever holds its root keys decides whose orders"
-        "\nthis gateway obeys. Ask each of them, on the telephone or on paper, to read their key"
-        "\naloud, and compare every character."
+        "\nThis is the first trust list here. The owners of its root keys decide whose orders"
+        "\nthis gateway obeys. Ask each owner, by telephone or on paper, for their root key, and"
+        "\ncompare every character."
     )
-    if not typer.confirm("Are all root keys as their owners say?"):
-        raise Refused("its root keys are not as their owners say")
-    return str(look["sha256"])
+    if not typer.confirm("Do all root keys agree with what their owners say?"):
+        raise Refused("its root keys do not agree with what their owners say")
+    return str(preview["sha256"])
 
 
-def _tell(one: dict[str, Any]) -> None:
-    roots = [member for member in one["members"] if member["role"] == "root"]
+def _show_list(trust_list: dict[str, Any]) -> None:
+    roots = [member for member in trust_list["members"] if member["role"] == "root"]
     typer.echo(
-        f"trust list version {one['ver']} of {one['by']}, until {when(one['expires'])};"
-        f" {one['threshold']} of {len(roots)} roots sign a change"
+        f"trust list version {trust_list['ver']} by {trust_list['by']}, valid until"
+        f" {when(trust_list['expires'])}; a change needs {trust_list['threshold']} of"
+        f" {plural(len(roots), 'root')}"
     )
-    signed = one.get("signed")
+    signed = trust_list.get("signed")
     for root in roots:
         mark = "" if signed is None else "  signed" if root["kid"] in signed else "  not signed"
         typer.echo(f"  root {root['name']}: {root['kid']}{mark}")
-    table(("name", "role", "until", "only for"), _rows(one["members"]))
-    say_left_out(one["left_out"])
+    table(("name", "role", "valid until", "only for"), _rows(trust_list["members"]))
+    show_left_out(trust_list["left_out"])
 
 
 def _rows(members: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
@@ -119,23 +136,23 @@ def _rows(members: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
             member["name"],
             member["role"].replace("_", " "),
             when(member["until"]) if member["counts"] else "does not count",
-            _confined(member["scope"]),
+            _restrictions(member["scope"]),
         )
         for member in members
         if member["role"] != "root"
     ]
 
 
-def _confined(scope: dict[str, list[str] | None]) -> str:
-    said = [", ".join(words) or "nothing" for words in scope.values() if words is not None]
-    return "; ".join(said)
+def _restrictions(scope: dict[str, list[str] | None]) -> str:
+    parts = [", ".join(members) or "nothing" for members in scope.values() if members is not None]
+    return "; ".join(parts)
 
 
 def signed_text(file: Path) -> str:
-    """The text of a file with a signed object. Raises Refused."""
+    """Return the text of a file with a signed object. Raises Refused."""
     try:
         return file.read_bytes().decode("utf-8")
     except OSError as error:
         raise Refused(f"{file}: {error.strerror}") from error
     except UnicodeDecodeError:
-        raise Refused(f"{file}: this is no signed object: it is not text") from None
+        raise Refused(f"{file}: not a signed object, because it is not text") from None

@@ -1,4 +1,4 @@
-"""`gardien updates`: whether an upgrade may happen now. What gardien-upgrade asks."""
+"""`gardien updates`: whether gardien may be upgraded now; gardien-upgrade runs it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from agent.errors import AgentError, Refused
 def updates(
     published: Annotated[
         str | None,
-        typer.Option(help="When the version appeared, 2026-11-24T21:00Z.", show_default=False),
+        typer.Option(help="When the version was published: 2026-11-24T21:00Z.", show_default=False),
     ] = None,
     by_hand: Annotated[
-        bool, typer.Option("--by-hand", help="A person asks: only a command forbids it.")
+        bool, typer.Option("--by-hand", help="A person upgrades: only an order prevents it.")
     ] = False,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
 ) -> None:
-    """Say whether gardien may be upgraded now: window, ring, and nothing commanded.
+    """Check whether gardien may be upgraded now: window, ring, and no order.
 
-    Nothing is upgraded within two hours before a command and during it. Exit status 1 if it may
-    not.
+    gardien is not upgraded during an order and in the two hours before it. Exit status 1 if it may
+    not be upgraded.
     """
     from agent.config import load
     from agent.config.updates import early, held
@@ -35,23 +35,24 @@ def updates(
         controls = ask(config, state, "control.list")["controls"]
         why = held(controls, now)
     except AgentError as error:
-        # a gateway that cannot say is the one that a person must be able to upgrade
-        why = "" if by_hand else f"nobody knows what is commanded: {error}"
+        # a person must be able to upgrade a gateway that does not answer
+        why = "" if by_hand else f"it is unknown which orders are in force: {error}"
+    # window and ring are for the timer; a person has chosen the moment
     if not why and not by_hand:
         loaded = load(config)
         why = early(loaded.updates, _moment(published), now, loaded.zone)
-    typer.echo(why or "an upgrade may happen now")
+    typer.echo(why or "gardien may be upgraded now")
     raise typer.Exit(1 if why else 0)
 
 
 def _moment(text: str | None) -> datetime | None:
-    """Of a day alone nobody knows the hour: it counts from its end."""
+    """Parse a time in UTC; a day without a time counts from its end. Raises Refused."""
     if not text:
         return None
     try:
         if len(text) == len("2026-11-24"):
             return datetime.fromisoformat(text).replace(tzinfo=UTC) + timedelta(days=1)
-        found = datetime.fromisoformat(text)
+        at = datetime.fromisoformat(text)
     except ValueError:
-        raise Refused(f"expected a moment such as 2026-11-24T21:00Z, found {text}") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+        raise Refused(f"expected a time such as 2026-11-24T21:00Z, found {text}") from None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

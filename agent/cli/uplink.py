@@ -1,4 +1,4 @@
-"""`gardien uplink`: where readings go, and how a way there is closed."""
+"""`gardien uplink`: shows the uplinks, sends refused batches again, and closes an uplink."""
 
 from __future__ import annotations
 
@@ -22,60 +22,64 @@ from agent.cli.terminal import (
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Where readings go, how refused batches are sent again, and how an uplink is closed.",
+    help="Show uplinks, send refused batches again, and close an uplink.",
 )
 
-LOOK = 2.0
-"""seconds between two looks at what still waits"""
+POLL_INTERVAL = 2.0
+"""seconds between two calls for what still waits"""
 
 
 @app.command("list")
 def listed(config: Config = DEFAULT_CONFIG, state: State = None, json: Json = False) -> None:
-    """List the uplinks, what waits for each, and what waits for recipients without one."""
+    """List the uplinks with what waits for each, and what waits for recipients without uplink."""
     answer = ask(config, state, "uplink.list")
     if json:
         as_json(answer)
         return
-    for name, one in answer["uplinks"].items():
-        typer.echo(f"{name} delivers to {one['recipient']}")
+    for name, entry in answer["uplinks"].items():
+        typer.echo(f"{name} delivers to {entry['recipient']}")
     if answer["uplinks"]:
         table(
             ("uplink", "over", "connected", "last receipt", "waiting"),
-            [_row(name, one) for name, one in answer["uplinks"].items()],
+            [_row(name, entry) for name, entry in answer["uplinks"].items()],
         )
-    for name, one in answer["uplinks"].items():
-        if one["closing"]:
-            typer.echo(f"{name} is being closed: nothing more is kept for {one['recipient']}")
-        if one["moved"]:
-            typer.echo(_way(name, one["moved"]))
-        if one["receipt"] == "broker":
-            typer.echo(f"{name} goes by its broker's word alone, which is weaker")
+    for name, entry in answer["uplinks"].items():
+        if entry["closing"]:
+            typer.echo(f"{name} is being closed: nothing new is stored for {entry['recipient']}")
+        if entry["moved"]:
+            typer.echo(_migration(name, entry["moved"]))
+        if entry["receipt"] == "broker":
+            typer.echo(
+                f"{name}: receipts come from its broker, not from the recipient: weaker proof"
+            )
     for recipient, waits in answer["left"].items():
         typer.echo(
-            f"! {plural(waits, 'value')} for {recipient}, which no uplink names: put it back, or"
-            f" gardien uplink close {recipient} --drop"
+            f"! {plural(waits, 'value')} waiting for {recipient}, which has no uplink. Configure"
+            f" the uplink again, or destroy the values: gardien uplink close {recipient} --drop"
         )
 
 
 @app.command()
 def close(
-    name: Annotated[str, typer.Argument(help="The uplink, or a recipient that has none any more.")],
-    drain: Annotated[bool, typer.Option("--drain", help="Deliver what waits, and wait.")] = False,
-    drop: Annotated[bool, typer.Option("--drop", help="Destroy what waits.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether it is meant.")] = False,
+    name: Annotated[str, typer.Argument(help="The uplink, or a recipient without an uplink.")],
+    drain: Annotated[
+        bool, typer.Option("--drain", help="Deliver all waiting values, and wait until done.")
+    ] = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Destroy all waiting values.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Skip confirmation.")] = False,
     named: As = None,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Keep nothing more for a recipient, so that its uplink can be taken out of the file.
+    """Stop collecting for a recipient, before you remove its uplink from the configuration.
 
-    Nothing is kept for it from now on, also after a restart, until its uplink is gone.
+    No new readings are stored for it, also after a restart, until its uplink is removed.
     """
     if drain == drop:
-        raise typer.BadParameter("say --drain (deliver what waits) or --drop (destroy it)")
+        raise typer.BadParameter("give --drain (deliver waiting values) or --drop (destroy them)")
     if drop and not yes:
-        typer.confirm(f"Destroy all that waits for {name}? It cannot be brought back", abort=True)
+        typer.confirm(f"Destroy all values that wait for {name}? There is no undo", abort=True)
     how = "drop" if drop else "drain"
     answer = ask(config, state, "uplink.close", named=named, name=name, how=how)
     if drain:
@@ -86,7 +90,7 @@ def close(
         return
     if answer["dropped"]:
         typer.echo(f"{plural(answer['dropped'], 'value')} destroyed")
-    typer.echo(f"nothing waits; take uplinks.{name} out of the configuration, then gardien reload")
+    typer.echo(f"nothing waits. Remove uplinks.{name} from the configuration, then: gardien reload")
 
 
 @app.command()
@@ -97,47 +101,47 @@ def retry(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Send batches that were refused once more, at once.
+    """Send refused batches again, at once. New batches are again as large as configured.
 
-    New batches are made as large as configured again. Use it when what refused them is put right:
-    the size that a proxy lets through, or the platform.
+    Use it after the cause of the refusal is repaired: the platform, or the size limit of a proxy.
     """
     answer = ask(config, state, "uplink.retry", named=named, name=name)
     if json:
         as_json(answer)
         return
     if not answer["batches"]:
-        typer.echo(f"no batch of {name} is refused; new ones are made as large as configured")
+        typer.echo(f"no batch of {name} is refused; new batches are as large as configured")
         return
     when_sent = "now" if answer["connected"] else f"once {name} is connected"
     number = answer["batches"]
     typer.echo(
         f"{number} {'batch' if number == 1 else 'batches'} sent again {when_sent};"
-        " gardien status shows what is still refused"
+        " see what is still refused: gardien status"
     )
 
 
-def _way(name: str, moved: dict[str, Any]) -> str:
+def _migration(name: str, moved: dict[str, Any]) -> str:
     if moved["proved"]:
-        return f"{name} has moved to {moved['to']}: write it as its url"
-    return f"{name} is to move to {moved['to']}, which has not proved itself yet"
+        return f"{name} has moved to {moved['to']}: set its url in the configuration"
+    return f"{name} will move to {moved['to']}, once that address has delivered a receipt"
 
 
 def _until_empty(config: Config, state: State, name: str, waits: int) -> None:
-    told = -1
+    # waits without limit: who drains must not remove the uplink before all is delivered
+    shown = -1
     while waits:
-        if waits != told:
-            typer.echo(f"{plural(waits, 'value')} still to be delivered", err=True)
-            told = waits
-        time.sleep(LOOK)
+        if waits != shown:
+            typer.echo(f"{plural(waits, 'value')} waiting for delivery", err=True)
+            shown = waits
+        time.sleep(POLL_INTERVAL)
         waits = int(ask(config, state, "uplink.list")["uplinks"][name]["waits"])
 
 
-def _row(name: str, one: dict[str, Any]) -> tuple[str, ...]:
-    if "waits" not in one:
-        return name, one["transport"], "not running", "–", "–"
-    connected = "yes" if one["connected_since"] else "no"
+def _row(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
+    if "waits" not in entry:
+        return name, entry["transport"], "not running", "–", "–"
+    connected = "yes" if entry["connected_since"] else "no"
     return (
-        name, one["transport"], connected, when(one["last_receipt"]),
-        plural(one["waits"], "value"),
+        name, entry["transport"], connected, when(entry["last_receipt"]),
+        plural(entry["waits"], "value"),
     )  # fmt: skip

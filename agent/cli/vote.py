@@ -1,4 +1,4 @@
-"""`gardien control witness|confirm`: the vote of an assembly, said by two people."""
+"""`gardien control witness|confirm`: the vote of an assembly, recorded by two people."""
 
 from __future__ import annotations
 
@@ -11,40 +11,54 @@ from agent.cli.terminal import DEFAULT_CONFIG, Config, Json, State, as_json, ask
 
 
 def add_to(app: typer.Typer) -> None:
-    """Put the commands into their group."""
+    """Add the commands to their group."""
     app.command("witness")(witness)
     app.command("confirm")(confirm)
 
 
 def witness(
-    to: Annotated[str, typer.Option(help="Who may command by it: the name in the trust list.")],
-    asset: Annotated[list[str], typer.Option(help="A control by name, or kind:heating.")],
-    act: Annotated[list[str], typer.Option(help="offset, setpoint, pause, mode, limit.")],
-    ref: Annotated[str, typer.Option(help="What was voted: AG du 12 mai 2026, résolution 14.")],
-    date: Annotated[str, typer.Option(help="When: 2026-05-12.")],
-    result: Annotated[str, typer.Option(help="How: 61 for, 12 against, 4 abstained.")],
-    majority: Annotated[str, typer.Option(help="By which majority: article 25.")],
-    minutes: Annotated[Path, typer.Option(help="The minutes: only their sha256 is kept.")],
+    to: Annotated[str, typer.Option(help="Who may send orders: the name in the trust list.")],
+    asset: Annotated[
+        list[str], typer.Option(help="A control by name, or kind:heating; may be repeated.")
+    ],
+    act: Annotated[
+        list[str], typer.Option(help="offset, setpoint, pause, mode or limit; may be repeated.")
+    ],
+    ref: Annotated[str, typer.Option(help="The resolution: AG du 12 mai 2026, résolution 14.")],
+    date: Annotated[str, typer.Option(help="The date of the vote: 2026-05-12.")],
+    result: Annotated[str, typer.Option(help="The result: 61 for, 12 against, 4 abstained.")],
+    majority: Annotated[str, typer.Option(help="The majority rule: article 25.")],
+    minutes: Annotated[Path, typer.Option(help="The minutes; only their SHA-256 is stored.")],
     least: Annotated[str | None, typer.Option("--min", help="The smallest value.")] = None,
     most: Annotated[str | None, typer.Option("--max", help="The largest value.")] = None,
-    unit: Annotated[str | None, typer.Option(help="Of both: K, kW, A.")] = None,
-    max_dur: Annotated[str | None, typer.Option(help="How long at most: PT2H.")] = None,
-    min_gap: Annotated[str | None, typer.Option(help="Rest between two: PT2H.")] = None,
-    max_day: Annotated[int | None, typer.Option(help="How often a day.")] = None,
-    max_time_day: Annotated[str | None, typer.Option(help="How long a day in all: PT4H.")] = None,
-    notice: Annotated[str | None, typer.Option(help="How long before: PT10M.")] = None,
-    window: Annotated[list[str] | None, typer.Option(help="Mon-Fri 06:00-22:00.")] = None,
-    season: Annotated[str | None, typer.Option(help="10-15..04-15.")] = None,
-    begins: Annotated[str | None, typer.Option(help="2026-07-12T00:00:00Z; default: now.")] = None,
-    days: Annotated[int, typer.Option(help="For how long it stands, two years at most.")] = 365,
+    unit: Annotated[str | None, typer.Option(help="The unit of --min and --max: K, kW, A.")] = None,
+    max_dur: Annotated[str | None, typer.Option(help="The longest order: PT2H.")] = None,
+    min_gap: Annotated[
+        str | None, typer.Option(help="The shortest pause between two orders: PT2H.")
+    ] = None,
+    max_day: Annotated[int | None, typer.Option(help="The most orders in a day.")] = None,
+    max_time_day: Annotated[
+        str | None, typer.Option(help="The longest total time in a day: PT4H.")
+    ] = None,
+    notice: Annotated[
+        str | None, typer.Option(help="The shortest notice before an order begins: PT10M.")
+    ] = None,
+    window: Annotated[
+        list[str] | None, typer.Option(help="Allowed hours: Mon-Fri 06:00-22:00; may be repeated.")
+    ] = None,
+    season: Annotated[str | None, typer.Option(help="Allowed dates: 10-15..04-15.")] = None,
+    begins: Annotated[
+        str | None, typer.Option(help="Start: 2026-07-12T00:00:00Z; default: now.")
+    ] = None,
+    days: Annotated[int, typer.Option(help="How many days it is valid, two years at most.")] = 365,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Record what an assembly without a key has voted: it counts once somebody else confirms it.
+    """Record the vote of an assembly that has no key; a second person must confirm it.
 
-    Prints a code for the paper that the president of the council gets with the minutes. Only where
-    the configuration says `trust: {witnessed: true}`.
+    Prints a code, to be given on paper to the president of the council with the minutes. Works only
+    with `trust: {witnessed: true}` in the configuration.
     """
     import hashlib
 
@@ -69,48 +83,48 @@ def witness(
     if json:
         as_json(answer)
         return
-    _say(answer)
+    _show(answer)
     typer.echo(f"\nFor the president of the council, on paper, until {when(answer['until'])}:")
     typer.echo(f"\n    gardien control confirm {answer['code']}\n")
-    typer.echo("It counts once that is typed from another account than this one.")
+    typer.echo("The vote counts once another account than this one has run this command.")
 
 
 def confirm(
     code: Annotated[str, typer.Argument(help="The code on the paper.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Skip confirmation.")] = False,
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Confirm the vote of an assembly that somebody else has recorded: see that it is the minutes'.
+    """Confirm the vote of an assembly that somebody else has recorded. Compare it with the minutes.
 
-    The code works once. From then on this gateway's own signature stands for the residents'.
+    The code works once. From then on, this gateway's signature stands for the owners' vote.
     """
     if not json:
-        _say(ask(config, state, "control.vote", code=code))
-    if not yes and not typer.confirm("\nIs this what was voted?"):
+        _show(ask(config, state, "control.vote", code=code))
+    if not yes and not typer.confirm("\nIs this what the assembly voted?"):
         raise typer.Exit(1)
     answer = ask(config, state, "control.confirm", code=code)
-    as_json(answer) if json else typer.echo(f"it counts: grant {answer['jti']}")
+    as_json(answer) if json else typer.echo(f"the vote counts: grant {answer['jti']}")
 
 
-def _say(vote: dict[str, Any]) -> None:
+def _show(vote: dict[str, Any]) -> None:
     scope, lim, evid = vote["scope"], vote["lim"], vote["evid"]
-    said = {
+    fields = {
         "vote": f"{evid['ref']}, of {evid['date']}",
         "result": f"{evid['result']}; {evid['majority']}",
         "sha256": evid["sha256"],
         "to": vote["sub"],
         "what": f"{', '.join(scope['acts'])} of {', '.join(scope['assets'])}",
-        "limits": ", ".join(f"{name} {_words(value)}" for name, value in lim.items()) or "none",
-        "stands": f"{when(vote['from'])} to {when(vote['to'])}",
+        "limits": ", ".join(f"{name} {_listed(value)}" for name, value in lim.items()) or "none",
+        "valid": f"{when(vote['from'])} to {when(vote['to'])}",
         "recorded": f"by {vote['by']}",
     }
-    for name, words in said.items():
-        typer.echo(f"{name:9} {words}")
+    for name, text in fields.items():
+        typer.echo(f"{name:9} {text}")
 
 
-def _words(value: Any) -> str:
+def _listed(value: Any) -> str:
     return ", ".join(value) if isinstance(value, list) else str(value)
 
 

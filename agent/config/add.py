@@ -45,9 +45,10 @@ def add_devices(path: Path, new: Mapping[str, Mapping[str, Any]]) -> tuple[list[
         try:
             checked(longer)
         except ConfigError as error:
-            raise Refused(
-                f"{_('{home} was not changed, for it would not be right:', home=home)}\n{error}"
-            ) from error
+            refusal = _(
+                "{home} was not changed, because the result would have mistakes:", home=home
+            )
+            raise Refused(f"{refusal}\n{error}") from error
         longer.write(home)
     return list(added), home
 

@@ -173,9 +173,9 @@ def test_a_record_that_is_not_the_one_that_was_written_is_told(office, how):
     assert not list(examine.breaches(office.state))
     damage(file, how, before)
     listed = office.breach("list")
-    assert (listed.exit_code, f"breach {id_}: this record is not" in listed.output) == (1, True)
+    assert (listed.exit_code, f"breach {id_}: this record differs" in listed.output) == (1, True)
     (finding,) = examine.breaches(office.state)
-    assert (finding.fine, id_ in finding.said) == (False, True)
+    assert (finding.fine, id_ in finding.text) == (False, True)
     if how == "gone":
         office.done("new", "Un autre vol.")
         assert office.number() == f"{id_[:-1]}2"
@@ -183,7 +183,7 @@ def test_a_record_that_is_not_the_one_that_was_written_is_told(office, how):
     to = ("--to", office.folder / "n.html")
     for words in (("show", id_), ("notification", id_, *to)):
         said = office.breach(*words)
-        assert "is not the one that was written" in said.output
+        assert "this record differs from what was written" in said.output
         assert said.exit_code == 1
     # the next step's hash confirms the record as it is: that it was another stays in it
     assert [one.what for one in Breaches(office.state).get(id_).steps][-2:] == [
@@ -196,7 +196,7 @@ def test_a_record_of_another_gateway_cannot_be_compared_and_says_so(office):
     id_ = begin(office, "--risk", "none")
     shutil.rmtree(office.state / "audit")
     said = office.breach("show", id_)
-    assert "whether it was changed is not known" in said.output
+    assert "it is unknown whether this record was altered" in said.output
     assert said.exit_code == 0
     assert office.breach("list").exit_code == 0
     assert not list(examine.breaches(office.state))
@@ -297,7 +297,7 @@ def test_a_late_notification_asks_for_its_reason(office):
     noticed = at(office.now - 80 * HOUR)
     office.done("new", "Une lettre perdue.", "--noticed", noticed, "--dwelling", "A-1")
     id_ = office.number()
-    assert "TOO LATE" in office.done("show", id_)
+    assert "OVERDUE" in office.done("show", id_)
     assert "HORS DÉLAI" in office.done("show", id_, language="fr")
     office.done("add", id_, "--notified", at(office.now - HOUR))
     assert "delay" in office.shown(id_)["missing"]

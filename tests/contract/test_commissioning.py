@@ -156,7 +156,7 @@ def test_a_meter_that_was_just_assigned_is_not_said_to_be_of_nobody(config):
                 return [*said, _device_row("m-1", shown, ["centre", "other"])[-1]]
 
     before, after, row = asyncio.run(once())
-    assert row == "fine; stays here for centre: its mean: no consent covers it"
+    assert row == "fine; not sent to centre: its mean: no consent covers it"
     assert "gardien meter assign" in before["centre"]
     assert after == {"centre": "whose it is was recorded since: from its next reading on"}
 
@@ -164,7 +164,7 @@ def test_a_meter_that_was_just_assigned_is_not_said_to_be_of_nobody(config):
 def test_a_meter_that_does_not_answer_is_told_with_what_to_look_at(config):
     said = CliRunner().invoke(app, ["read", "m-9", "-c", str(config)])
     assert said.exit_code == 1
-    assert "gardien scan riser looks who does" in said.output
+    assert "Search the line for devices: gardien scan riser" in said.output
 
 
 def shown(config, device):

@@ -223,7 +223,9 @@ def test_that_a_recipient_is_told_what_is_withheld_stands_in_the_letter(gateway)
     assert NOTHING not in letter
     assert f"withheld;;{US};elec.imp;86400;" in answer["csv"]
     said = gateway.command("explain", "A-1").output
-    assert f"A-1, elec.imp: {US} is told daily, without a value, that it is withheld" in said
+    assert (
+        f"A-1, elec.imp: {US} is notified daily, without a value, that the data is withheld" in said
+    )
 
 
 def test_a_duty_without_an_uplink_is_named_and_what_it_brought_is_not_known(gateway):
@@ -235,14 +237,14 @@ def test_a_duty_without_an_uplink_is_named_and_what_it_brought_is_not_known(gate
     letter = text_of((gateway.folder / "A-1.html").read_text())
     assert said.exit_code == 1
     assert f"aucune liaison ne nomme {MANAGER}, et il n'en reste aucune trace" in said.output
-    assert "goes on without consent" not in said.output
+    assert "continues without consent" not in said.output
     assert f"Remains possible without your consent: {MANAGER}" in letter
     assert "Goes on without your consent" not in letter
     assert NOTHING not in letter
     assert f"{MANAGER} | electricity taken from the grid | décret 2020-886 | 06-30" in letter
     assert "in force, but no uplink is configured" in letter
     said = gateway.command("explain", "A-1")
-    assert f"{MANAGER} may have indexes without consent (décret 2020-886)" in said.output
+    assert f"{MANAGER} may receive indexes without consent (décret 2020-886)" in said.output
     assert said.exit_code == 0
 
 
@@ -281,7 +283,7 @@ def test_what_was_received_and_erased_is_said_to_be_erased_once_that_is_confirme
     gateway.erase(confirm=False)
     assert f"{line} asked to erase, not yet confirmed" in gateway.answer()[0]
     said = gateway.command("person", "A-1", "--to", gateway.folder)
-    assert f"{US} was asked to erase what it has, and has not confirmed it yet" in said.output
+    assert f"{US} was asked to erase its data, and has not confirmed it yet" in said.output
     assert said.exit_code == 0
 
 

@@ -75,11 +75,11 @@ def test_lists_say_it_with_the_same_three_words(site):
     marks = site("consent", "marks", "A-2", "A-3")
     for said in (site("occupancy", "list"), site("privacy", "explain"), marks):
         assert f"A-2: vacant since {site.left}" in said
-        assert f"{UNKNOWN}, and nothing personal leaves" in said
+        assert "occupancy unknown, so no personal data is sent" in said
         assert "A-3" in said
     assert "vacant depuis le" in site("occupancy", "list", "A-2", language="fr_FR.UTF-8")
     said = site("occupancy", "list", "A-3", language="fr_FR.UTF-8")
-    assert "on ne sait pas si quelqu'un y habite" in said
+    assert "occupation inconnue, aucune donnée personnelle n'est donc envoyée" in said
 
 
 def test_status_counts_them(site):
@@ -129,7 +129,7 @@ def test_a_consent_of_nobody_is_refused_with_the_state(site):
     assert "2026-01-01 never lived there" in site("occupancy", "list", "A-5")
     site("occupancy", "move-in", "A-4", "--since", "2036-01-01")
     said = site("occupancy", "list", "A-4", language="fr_FR.UTF-8")
-    assert "A-4 : habité à partir du 2036-01-01" in said
+    assert "A-4 : occupé à partir du 2036-01-01" in said
     assert "on ne sait pas" not in said
 
 

@@ -22,7 +22,7 @@ def test_an_id_is_checked_without_a_configuration_that_can_be_read(tmp_path, con
     right = check(ID, "-c", str(file))
     assert right.exit_code == 0
     assert right.stdout.startswith(f"{ID}  building  ")
-    assert "right" in right.stdout
+    assert "valid" in right.stdout
     wrong = check("B6ASQ-Z1Y2K-SAA3Z", "-c", str(file))
     assert "its check characters do not match" in str(wrong.exception)
     assert wrong.exit_code

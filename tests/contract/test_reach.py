@@ -53,10 +53,10 @@ def test_both_sides_prove_who_they_are(tmp_path: Path, gateway: str):
     ca.gateway(gateway, tmp_path / "state")
     found = looked(tmp_path, door(tmp_path, ca), ca.file(tmp_path))
     assert found.fine
-    assert "TLSv1.3, its certificate is good for 8" in found.said
+    assert "TLSv1.3, its certificate is valid for 8" in found.text
     (own,) = examine.certificate(tmp_path / "state")
     assert own.fine
-    assert f"its key is plain in {tmp_path / 'state' / 'identity.pem'}, on " in own.said
+    assert f"its key is unencrypted in {tmp_path / 'state' / 'identity.pem'}, on " in own.text
 
 
 def test_a_far_side_that_refuses_us_is_told_though_the_handshake_ends_well(
@@ -66,7 +66,7 @@ def test_a_far_side_that_refuses_us_is_told_though_the_handshake_ends_well(
     CA("Other").gateway(gateway, tmp_path / "state")
     found = looked(tmp_path, door(tmp_path, ca), ca.file(tmp_path))
     assert found.fine is False
-    assert "refuses" in found.said
+    assert "refuses" in found.text
 
 
 def test_what_is_wrong_with_the_far_side_or_our_own_certificate_is_told(
@@ -74,10 +74,10 @@ def test_what_is_wrong_with_the_far_side_or_our_own_certificate_is_told(
 ):
     ca = CA()
     found = looked(tmp_path, door(tmp_path, ca), CA("Other CA").file(tmp_path))
-    assert "issued by nobody we trust" in found.said
-    assert "TLS" in looked(tmp_path, (), ca.file(tmp_path)).said
+    assert "issued by nobody we trust" in found.text
+    assert "TLS" in looked(tmp_path, (), ca.file(tmp_path)).text
     (none,) = examine.certificate(tmp_path / "state")
-    assert (none.fine, "gardien key enroll" in none.said) == (None, True)
+    assert (none.fine, "gardien key enroll" in none.text) == (None, True)
     for who, when, said in (
         ("GOTHER", {}, 'is for "GOTHER"'),
         (gateway, {"lasts": DAY * 8}, "ends in 6 days"),
@@ -85,7 +85,7 @@ def test_what_is_wrong_with_the_far_side_or_our_own_certificate_is_told(
         ca.gateway(who, tmp_path / "state", **when)
         (own,) = examine.certificate(tmp_path / "state")
         assert own.fine is False
-        assert said in own.said
+        assert said in own.text
 
 
 def test_a_bacnet_port_is_ours_and_free_or_it_says_who_has_it(tmp_path: Path):
@@ -97,4 +97,4 @@ def test_a_bacnet_port_is_ours_and_free_or_it_says_who_has_it(tmp_path: Path):
         other.bind(("127.0.0.1", port))
         (found,) = reach.lines(config, set())
     assert not found.fine
-    assert "another program has it" in found.said
+    assert "another program has it" in found.text

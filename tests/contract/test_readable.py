@@ -65,7 +65,7 @@ def judged(folder):
         assert [one.fine for one in found] == [True]
         return []
     lines = text.splitlines()[:-1]
-    assert [(one.fine, one.said) for one in found] == [(False, line) for line in lines]
+    assert [(one.fine, one.text) for one in found] == [(False, line) for line in lines]
     return lines
 
 

@@ -213,7 +213,7 @@ def test_without_an_agent_the_chain_is_for_root_and_the_command_says_so(open_fol
     state = open_folder / "state"
     Chain(state, lambda: 1.8e9)
     chain = {"config": open_folder / "config.yaml", "state": state}
-    for mode, words in ((0o755, "it does not run: sudo gardien audit"), (0o700, "systemctl start")):
+    for mode, words in ((0o755, "is not running: sudo gardien audit"), (0o700, "systemctl start")):
         state.chmod(mode)
         with acting_as(pwd.getpwnam("nobody")), pytest.raises(Refused, match=words):
             audit.verify(**chain)
@@ -348,13 +348,13 @@ def doctor(monkeypatch, groups, **roles):
     }
     monkeypatch.setattr("grp.getgrnam", lambda name: entries[name])
     found = examine.roles(Building(name="Test", roles=roles))
-    return [(one.fine, one.said) for one in found]
+    return [(one.fine, one.text) for one in found]
 
 
 def test_the_doctor_says_who_has_which_role_and_warns_of_the_old_group(monkeypatch):
     ((fine, said),) = doctor(monkeypatch, {})
     assert fine
-    assert "nobody but root" in said
+    assert "only root has a role" in said
     groups = {"gardien-admin": ["marie"], "gardien-operator": ["omar"]}
     (_, said), (missing, who), (fine, remedy) = doctor(monkeypatch, groups, reader=["no-such"])
     assert "operator: omar (gardien-operator)" in said

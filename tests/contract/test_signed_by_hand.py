@@ -60,7 +60,7 @@ def test_a_place_map_that_is_brought_by_hand_is_shown_before_it_is_taken(site):
     here("key", "new")
     trust()
     run("sign", "co-sign", "t.jws", "--root", "racine-2.key", "-o", "t.jws")
-    said = here("trust", "accept", "t.jws", "--as", "me", refused="needs a person")
+    said = here("trust", "accept", "t.jws", "--as", "me", refused="a person must compare")
     here(
         "trust", "accept", "t.jws", "--as", "me", "--sha256", said.split("--sha256 ")[1].split()[0]
     )
@@ -77,7 +77,7 @@ def test_a_place_map_that_is_brought_by_hand_is_shown_before_it_is_taken(site):
     run("sign", "time", "-k", "Dupont.key", "-o", "time.jwt")
     here("object", "accept", "--preview", "time.jwt", refused="would not be accepted")
     here("object", "accept", "m.jws", "--as", "me")
-    assert "came before: nothing would change" in here("object", "accept", "--preview", "m.jws")
+    assert "accepted before: nothing would change" in here("object", "accept", "--preview", "m.jws")
     assert "B-1" in here("place", "list")
 
 
@@ -106,15 +106,24 @@ def _restored_everybody_is_asked_again(moved):
 
 def test_a_small_site_from_its_first_key_to_a_consent_that_counts(site):
     keys()
-    run("sign", "key", "Dupont", refused="is there already")
+    run("sign", "key", "Dupont", refused="exists already")
     assert (site / "Dupont.key").stat().st_mode & 0o077 == 0
     here("key", "new")
     trust()
     here("trust", "accept", "t.jws", "--as", "me", refused="1 of its own roots have signed it, 2")
     run("sign", "co-sign", "t.jws", "--root", "racine-2.key", "-o", "t.jws")
-    said = here("trust", "accept", "t.jws", "--as", "me", refused="needs a person")
+    said = here("trust", "accept", "t.jws", "--as", "me", refused="a person must compare")
     sha256 = said.split("--sha256 ")[1].split()[0]
-    here("trust", "accept", "t.jws", "--sha256", "0" * 64, "--as", "me", refused="another list")
+    here(
+        "trust",
+        "accept",
+        "t.jws",
+        "--sha256",
+        "0" * 64,
+        "--as",
+        "me",
+        refused="not the list that was compared",
+    )
     here("trust", "accept", "t.jws", "--as", "me", "--sha256", sha256)
     shown = json.loads(here("trust", "show", "--json"))
     assert shown["version"] == 1
@@ -191,19 +200,26 @@ def test_a_list_that_is_not_accepted_is_not_called_accepted():
     keys()
     here("key", "new")
     trust("--root", "racine-2.key")
-    said = here("trust", "accept", "t.jws", "--as", "me", refused="t.jws: not accepted: the first")
+    said = here(
+        "trust",
+        "accept",
+        "t.jws",
+        "--as",
+        "me",
+        refused="t.jws: not accepted: for the first trust list",
+    )
     sha256 = said.split("--sha256 ")[1].split()[0]
     wrong = ("trust", "accept", "t.jws", "--sha256", "0" * 64, "--as", "me")
-    here(*wrong, refused="t.jws: not accepted: this is another list")
+    here(*wrong, refused="t.jws: not accepted: the file is not the list that was compared")
     here(*wrong, "--json", refused='"accepted": false')
     said = here("trust", "accept", "t.jws", "--as", "me", "--sha256", sha256)
-    assert said.endswith("\naccepted: version 1 stands\n")
+    assert said.endswith("\naccepted: version 1 is in force\n")
     said = here("trust", "accept", "t.jws", "--as", "me")
-    assert said.endswith("\nversion 1 stands already: nothing was changed\n")
-    here(*wrong, refused="another list")
+    assert said.endswith("\nversion 1 is in force already; nothing was changed\n")
+    here(*wrong, refused="not the list that was compared")
     said = here("object", "accept", "Dupont.pub", "t.jws", "--as", "me", refused="E_FORM")
     assert "Dupont.pub: not accepted: E_FORM" in said
-    assert "t.jws: trust-list+jws: came before, nothing was done now" in said
+    assert "t.jws: trust-list+jws: arrived before, nothing was changed" in said
     here("object", "accept", "Dupont.pub", "--json", "--as", "me", refused='"accepted": false')
 
 
@@ -211,7 +227,7 @@ def test_a_next_list_follows_by_its_roots_and_what_is_left_out_counts_no_more(si
     keys()
     here("key", "new")
     trust("--root", "racine-2.key")
-    said = here("trust", "accept", "t.jws", "--as", "me", refused="needs a person")
+    said = here("trust", "accept", "t.jws", "--as", "me", refused="a person must compare")
     here(
         "trust", "accept", "t.jws", "--as", "me", "--sha256", said.split("--sha256 ")[1].split()[0]
     )
@@ -232,11 +248,11 @@ def test_what_a_key_has_granted_outlives_its_place_in_the_list_and_not_its_revoc
     here("key", "new")
     (site / "state/control.sqlite").touch()
     trust("--root", "racine-2.key")
-    said = here("trust", "accept", "t.jws", "--as", "me", refused="needs a person")
+    said = here("trust", "accept", "t.jws", "--as", "me", refused="a person must compare")
     here(
         "trust", "accept", "t.jws", "--as", "me", "--sha256", said.split("--sha256 ")[1].split()[0]
     )
-    assert "nobody has allowed anything" in here("control", "grants")
+    assert "no grant has arrived yet" in here("control", "grants")
     gateway = here("trust", "show").split("address orders to ")[1].split(".")[0]
     run("sign", "grant", "-k", "Dupont.key", "--to", RECIPIENT, "--role", "building_manager",
         "--aud", gateway, "--asset", "kind:heating", "--act", "offset", "--min", "-2", "--max", "1",
@@ -244,15 +260,15 @@ def test_what_a_key_has_granted_outlives_its_place_in_the_list_and_not_its_revoc
         "--document", "Dupont.pub", "-o", "g.jwt")  # fmt: skip
     here("object", "accept", "g.jwt", "--as", "me")
     shown = here("control", "grants")
-    assert "Dupont (building manager): stands until" in shown
+    assert "Dupont (building manager): valid until" in shown
     assert f"{RECIPIENT} may offset kind:heating, -2 to 1 K" in shown
-    assert "on the contract mandat 7 of 2026-05-12" in shown
+    assert "authorized by the contract mandat 7 of 2026-05-12" in shown
     assert "no more" not in shown
 
     exact = here("trust", "show").split("address orders to ")[1].split("\n")[0]
     run("sign", "command", "-k", "Dupont.key", "--aud", exact, "--target", "pump", "--act",
         "offset", "--value", "-1", "--unit", "K", "--dur", "PT1H", "-o", "order.jwt")  # fmt: skip
-    for before in ("", "came before, nothing was done now; then: "):
+    for before in ("", "arrived before, nothing was changed; then: "):
         said = here("object", "accept", "order.jwt", "--as", "me", refused="E_ASSET")
         assert f"order.jwt: dr-command+jwt: {before}not accepted by 1 of 1 control\n" in said
 
@@ -260,10 +276,10 @@ def test_what_a_key_has_granted_outlives_its_place_in_the_list_and_not_its_revoc
     run("sign", "trust-list", "--from", "t.jws", "--without", kid, "--root", "racine-1.key",
         "--root", "racine-2.key", "--member", "building_manager=Martin.pub",
         "-o", "t2.jws")  # fmt: skip
-    left = "a key of Dupont (building manager) is not in it; its one grant stands, see"
+    left = "a key of Dupont (building manager) is not in the list, but its one grant stays valid"
     assert left in here("trust", "accept", "t2.jws", "--as", "me")
     assert left in here("trust", "show")
-    assert "stands all the same, until revoked" in here("control", "grants")
+    assert "the grant is valid until it is revoked" in here("control", "grants")
 
     run(
         "sign",
@@ -277,7 +293,7 @@ def test_what_a_key_has_granted_outlives_its_place_in_the_list_and_not_its_revoc
         "-o",
         "x.jwt",
     )
-    assert "no grant here has the number 0192-mistyped" in here(
+    assert "this gateway has no grant 0192-mistyped" in here(
         "object", "accept", "x.jwt", "--as", "me"
     )
     run("sign", "revoke", "-k", "Martin.key", "--ver", "2", "--kid", kid, "-o", "r.jwt")
@@ -294,7 +310,7 @@ def test_a_member_is_confined_as_said_and_a_move_is_for_the_address_shown():
     here("key", "new")
     trust("--root", "racine-2.key", "--member",
           f"registry={RECIPIENT.replace('.', '-')}.pub;kinds=time+jwt,uplink-move+jws")  # fmt: skip
-    said = here("trust", "accept", "t.jws", "--as", "me", refused="needs a person")
+    said = here("trust", "accept", "t.jws", "--as", "me", refused="a person must compare")
     here(
         "trust", "accept", "t.jws", "--as", "me", "--sha256", said.split("--sha256 ")[1].split()[0]
     )
@@ -308,7 +324,7 @@ def test_a_member_is_confined_as_said_and_a_move_is_for_the_address_shown():
     run("sign", "uplink-move", *by, *ask, "mqtts://new.example", "-o", "m.jwt")
     here("object", "accept", "m.jwt", "--as", "me", refused="E_TYP")  # no daemon moves anything
     run("sign", "trust-list", "--root", "racine-1.key", "--member", "registry=Dupont.pub;king=x",
-        refused="buildings=, assets= or kinds=")  # fmt: skip
+        refused="buildings=…, assets=… or kinds=…")  # fmt: skip
 
 
 def test_what_cannot_be_read_or_is_not_whole_is_said_in_words(site):
@@ -316,7 +332,7 @@ def test_what_cannot_be_read_or_is_not_whole_is_said_in_words(site):
     (site / "x").write_bytes(b"\xff\xfe")
     here("key", "new")
     here("object", "accept", "x", "nowhere", "--as", "me", refused="is not text")
-    run("sign", "consent", "-k", "x", "--place", mint("D"), "--occ", mint("H"), refused="no key")
+    run("sign", "consent", "-k", "x", "--place", mint("D"), "--occ", mint("H"), refused="not a key")
     run("sign", "command", "-k", "Dupont.key", "--aud", "G.x", "--act", "fly", "--target", "x",
         "--dur", "2h", refused="cmd.act")  # fmt: skip
     run("sign", "trust-list", "--root", "racine-1.key", "--member", "king=Dupont.pub",

@@ -126,7 +126,7 @@ def test_with_dwellings_they_are_named_after_a_person_has_said_so(tmp_path: Path
     words = ["support-bundle", "--with-dwellings", "--out", str(out), "-c", str(here.config)]
     told = CliRunner().invoke(app, words, input="yes\n")
     assert told.exit_code == 1
-    assert "whoever has it can tell whose they are" in told.output
+    assert "so it can be linked to people" in told.output
     assert not out.exists()
     files = here.bundle("--with-dwellings", put="with dwellings\n")
     assert all(name in files["gardien-support/log.txt"] for name in here.names)

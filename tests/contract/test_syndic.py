@@ -275,7 +275,7 @@ def test_a_lease_that_another_dwelling_has_too_is_named_when_it_is_accepted(site
     id_ = inside(site, scenario)
     words = ["occupancy", "accept", id_, "--as", "marie", "-c", str(site.config)]
     done = CliRunner(env={"LANGUAGE": "fr", "COLUMNS": "200"}).invoke(app, words)
-    assert "le bail B-1 est encore enregistré aussi à A-1, depuis le 2020-01-01" in done.output
+    assert "le bail B-1 est enregistré aussi pour A-1, depuis le 2020-01-01" in done.output
 
 
 def test_the_commands_say_what_waits_in_the_reader_s_language(site, monkeypatch):
@@ -292,14 +292,14 @@ def test_the_commands_say_what_waits_in_the_reader_s_language(site, monkeypatch)
 
     found = said("proposed")
     assert "A-1: lease B-1 from 2020-01-01, without an end (baux.csv:2)" in found
-    assert "baux.csv:3 says that another lease holds there at the same time" in found
+    assert "baux.csv:3 gives another lease of that dwelling at the same time" in found
     assert "last export, baux.csv of" in found
     monkeypatch.setenv("LANG", "fr_FR.UTF-8")
-    assert "selon baux.csv:3, un autre bail y court en même temps" in said("proposed")
+    assert "baux.csv:3 donne un autre bail du même logement en même temps" in said("proposed")
     id_ = found.split()[0]
     assert "B-1" in said("accept", id_)
     assert "écarté" in said("dismiss", said("proposed").split()[0])
-    assert "rien n'attend" in said("proposed")
+    assert "aucune ligne n'attend de décision" in said("proposed")
 
 
 def test_exports_come_by_sftp_and_a_server_that_is_away_is_told(site):

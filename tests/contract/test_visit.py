@@ -81,8 +81,8 @@ def test_only_the_line_in_question_is_opened_and_why_it_cannot_is_said_once(conf
 def test_what_a_search_found_is_shown_where_it_cannot_be_brought_to_its_end(config):
     answer = gardien("scan", "hall", "--last", 3, "-c", config)
     assert "closed the connection" in str(answer.exception)
-    assert "! the search was not brought to its end" in answer.output
-    assert "1 device found, 0 not in the configuration yet" in answer.output
+    assert "! the search was interrupted" in answer.output
+    assert "1 device found, 0 of them not configured yet" in answer.output
     config.write_text(config.read_text().replace("address: 1,", "address: 9,"))
     answer = gardien("scan", "hall", "--last", 3, "-c", config)
     assert "# modbus-1: {link: hall, address: 1}" in answer.output
@@ -96,6 +96,6 @@ def test_a_meter_that_nobody_has_asked_yet_is_not_said_to_be_nobodys(config):
     words = ("meter", "import", sheet, "--offline", "--as", "marie")
     assert not gardien(*words, "-c", config).exit_code
     said = gardien("privacy", "explain", "-c", config).output
-    assert "? (m-1, m-2): stays here, it has not said its serial number yet" in said
+    assert "? (m-1, m-2): not sent, it has not said its serial number yet" in said
     said = gardien("privacy", "explain", "A-1", "-c", config).output
-    assert "nothing that is read is known to be of A-1" in said
+    assert "no reading is known to be of A-1" in said

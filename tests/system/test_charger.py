@@ -98,7 +98,7 @@ def test_a_limit_its_failsafe_and_the_chargers_own_watchdog(tmp_path):
             assert charger.fallbacks == 1
             fell = here.asked("control.list")["controls"][NAME]["fell_back_s"]
             assert 4.0 <= fell < 20.0  # as a busy machine sees it
-            assert f"by the device itself after   {fell:.1f} s" in said
+            assert f"released by the device after    {fell:.1f} s" in said
             # the centre has not been heard since the start
             await until(lambda: charger.limit == 10_000)
             assert charger.failsafe_timeout == 4
@@ -145,7 +145,7 @@ def test_a_limit_whose_journal_was_lost_is_said_and_given_back_by_hand(tmp_path)
             assert '"much" is no value' in said
             assert charger.limit == 6_000
             said = await here.gardien("control", "release", NAME, "--to", "32")
-            assert f"{NAME}: put back to 32, confirmed" in said
+            assert f"{NAME}: set back to 32, confirmed" in said
             assert charger.limit == 32_000
             assert not here.asked("control.list")["controls"][NAME]["alarm"]
             await here.gardien("control", "test", NAME)

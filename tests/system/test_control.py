@@ -182,8 +182,8 @@ def test_what_was_authorized_is_done_and_given_back_and_nothing_else(tmp_path):
             file.write_bytes(here.order("-1.5"))
             said = await here.gardien("control", "dry-run", str(file))
             assert "boiler-offset would be done: -1.5 K from" in said
-            assert said.count("on the vote AG, résolution 14") == len(GRANTING)
-            assert "its begin drawn" not in said
+            assert said.count("authorized by the vote AG, résolution 14") == len(GRANTING)
+            assert "starting at random" not in said
             file.write_bytes(here.order("-21"))
             said = await here.gardien("control", "dry-run", str(file), status=1)
             assert "would be refused: E_RANGE" in said
@@ -199,7 +199,7 @@ def test_what_was_authorized_is_done_and_given_back_and_nothing_else(tmp_path):
             said = await here.gardien("control", "dry-run", str(file), status=1)
             assert "E_REPLAY: these very bytes were taken already" in said
             said = await here.gardien("control", "release", "--all", status=1)
-            assert "`gardien control release NAME` gives back while it runs" in said
+            assert "while it runs, release one control: gardien control release NAME" in said
             await until(lambda: held(here, None))
             assert time.monotonic() - began > HELD - 0.5
             history = await here.gardien("control", "history")

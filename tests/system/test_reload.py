@@ -134,7 +134,7 @@ def test_what_a_reload_would_change_is_told_before(morning):
 
 def test_a_file_in_which_nothing_changed_changes_nothing(morning):
     _, seen, _, _ = morning
-    assert seen["nothing"] == (0, "nothing had changed\n", "")
+    assert seen["nothing"] == (0, "nothing has changed\n", "")
 
 
 def test_no_slot_is_lost_or_doubled_by_it(morning):

@@ -188,7 +188,7 @@ def test_who_breaks_the_line_is_named_here_and_to_nobody_else():
     here = next(one["here"] for one in made["events"] if one["code"] == "line-disturbed")
     assert here.startswith("sdm-17 breaks the line: 12 times today. It sends its answer twice.")
     assert "take it off the line" in here
-    assert [one.said for one in examine.disturbers(made)] == [here]
+    assert [one.text for one in examine.disturbers(made)] == [here]
     told = document(made, "mine")
     jsonschema.validate(BASE | {"state": "online"} | told, SCHEMA)
     assert "line riser: a device breaks the line" in json.dumps(told)

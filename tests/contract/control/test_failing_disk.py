@@ -468,7 +468,7 @@ def test_an_agent_that_was_killed_and_cannot_die_for_a_frozen_disk_bars_no_relea
                              stdout=subprocess.PIPE, text=True)  # fmt: skip
     try:
         assert owner.stdout.readline() == "owns\n"
-        with pytest.raises(Refused, match="gives back while it runs"):
+        with pytest.raises(Refused, match="while it runs, release one control"):
             given_back(disk.folder, limits=False)
         disk.freeze()
         owner.stdin.write("\n")

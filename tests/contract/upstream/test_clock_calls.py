@@ -74,7 +74,7 @@ def test_without_a_daemon_it_shows_the_marks_and_a_person_sets_them_back(tmp_pat
     assert "--yes" in str(refused.exception)
     done = gardien(tmp_path, *words, "--yes")
     assert done.exit_code == 0, done.output
-    assert done.output == "r.example: 1 series taken back; marks lay 24:00 h ahead\n"
+    assert done.output == "r.example: 1 series retracted; slots were closed 24:00 h ahead\n"
     after = json.loads(gardien(tmp_path, "clock", "--json").output)
     assert after["marks"]["centre"]["ahead"] <= 0
     tomorrow = gardien(tmp_path, "clock", "reset", "--wrong-since", stamp(since + DAY), "--yes")

@@ -82,7 +82,7 @@ def test_a_spool_that_no_uplink_names_is_told_by_check_and_listed_and_dropped_by
 
     at = ("--config", str(tmp_path / "config.yaml"))
     shown = CliRunner().invoke(app, ["uplink", "list", *at])
-    assert "5 values for r.example" in shown.output
+    assert "5 values waiting for r.example" in shown.output
     drained = CliRunner().invoke(app, ["uplink", "close", "r.example", "--drain", *at])
     assert drained.exit_code == 1
     assert check(tmp_path / "config.yaml")[0] == 1, "nothing was lost by asking"

@@ -372,7 +372,7 @@ def test_factory_reset_destroys_nothing_before_what_is_held_is_given_back(seen):
     found = step(seen, "reset")
     status, said, kept, held = found["refused"]
     assert status == 1
-    assert "nothing was destroyed" in said
+    assert "Nothing was destroyed" in said
     assert kept
     assert (held, found["register"]) == (ORDERED, BEFORE)
 

@@ -28,14 +28,14 @@ def card(tmp_path):
 @pytest.mark.parametrize(
     ("told", "fine", "said"),
     [
-        ("0x01 0x02\n", True, "mmcblk0 has used 10 to 20 % of its life"),
-        ("0x09 0x01\n", False, "mmcblk0 has used 80 to 90 % of its life: replace it"),
-        (None, None, "mmcblk0 does not say (SD cards do not): keep a spare one"),
+        ("0x01 0x02\n", True, "mmcblk0 has used 10 to 20 % of its lifetime"),
+        ("0x09 0x01\n", False, "mmcblk0 has used 80 to 90 % of its lifetime: replace it"),
+        (None, None, "mmcblk0 does not report it (SD cards do not): keep a spare card"),
     ],
 )
 def test_a_worn_card_is_to_be_replaced(card, told, fine, said):
     (found,) = card(told)
-    assert (found.what, found.fine, found.said) == ("card wear", fine, said)
+    assert (found.what, found.fine, found.text) == ("card wear", fine, said)
 
 
 def test_a_disk_says_nothing_of_wear(tmp_path):
@@ -51,13 +51,13 @@ def test_secrets_that_others_may_read_are_named_with_the_remedy(tmp_path):
         (folder / name).write_text("x")
         (folder / name).chmod(mode)
     (found,) = examine.secrets(tmp_path / "config.yaml")
-    assert (found.fine, found.said.partition(": ")[2]) == (
+    assert (found.fine, found.text.partition(": ")[2]) == (
         False,
         f"sudo chmod 600 {folder / 'bms'}",
     )
     (folder / "bms").chmod(0o400)
     (found,) = examine.secrets(tmp_path / "config.yaml")
-    assert (found.fine, found.said) == (True, f"2 in {folder}, for their owner alone")
+    assert (found.fine, found.text) == (True, f"2 in {folder}, readable by their owner only")
 
 
 def test_a_password_that_is_not_where_the_uplink_says_is_told(tmp_path):
@@ -65,15 +65,17 @@ def test_a_password_that_is_not_where_the_uplink_says_is_told(tmp_path):
         mqtt = 'transport: mqtt, url: "mqtts://b.example"'
         named = f'{{recipient: b.example, {mqtt}, user: gw, password: "{reference}"}}'
         config = parse(f"building: {{name: x}}\nuplinks:\n  b: {named}\n", "x")
-        return [(one.what, one.fine, one.said) for one in examine.passwords(config, tmp_path)]
+        return [(one.what, one.fine, one.text) for one in examine.passwords(config, tmp_path)]
 
     what, file = "uplink b: password", tmp_path / "word"
     for reference in (f"file:{file}", "credential:gardien_word"):
         file.unlink(missing_ok=True)
-        lacking = f"{reference} is {file}: No such file or directory: write it there"
+        lacking = f"{reference}: {file}: No such file or directory. Write the secret there"
         assert passwords(reference) == [(what, False, lacking)]
         file.write_text("\n")
-        assert passwords(reference) == [(what, False, f"{reference} is {file}, which is empty")]
+        assert passwords(reference) == [
+            (what, False, f"{reference}: {file} is empty. Write the secret there")
+        ]
         file.write_text("secret\n")
         file.chmod(0o644)
         assert passwords(reference) == []
@@ -87,10 +89,10 @@ def test_an_adapter_that_is_not_plugged_in_or_not_for_gardien_is_told():
 
     (gone,) = ports("/dev/ttyUSB77")
     assert (gone.what, gone.fine) == ("line riser", False)
-    assert gone.said.startswith("/dev/ttyUSB77 is not there; ")
+    assert gone.text.startswith("/dev/ttyUSB77 does not exist; ")
     (there,) = ports("/dev/null")
     assert there.fine is False
-    assert there.said.startswith("/dev/null is no serial port")
+    assert there.text.startswith("/dev/null is not a serial port")
 
 
 @pytest.mark.parametrize("group", ["root", "disk", "shadow", "sudo", "adm", "tty", "uucp", "1007"])
@@ -105,7 +107,7 @@ def test_no_account_is_sent_into_a_group_other_than_dialout(group, mode, member)
 def test_an_account_that_was_put_into_group_root_is_taken_out_again():
     (found,) = examine.groups("root")  # the one account that is in it on every machine
     assert found.fine is False
-    assert found.said.endswith("sudo deluser root root && sudo systemctl restart gardien")
+    assert found.text.endswith("sudo deluser root root && sudo systemctl restart gardien")
     assert list(examine.groups("nobody")) == list(examine.groups("no such account")) == []
 
 
@@ -134,7 +136,7 @@ def test_a_port_with_a_login_console_is_taken_from_the_console():
 def test_a_full_disk_is_told_with_what_may_be_needed(tmp_path):
     (found,) = examine.disk(tmp_path, parse(SMALL + "spool: {max: 100000GB}\n", "x"))
     assert found.fine is False
-    assert "100000050 MB may be needed: make room, or write a smaller" in found.said
+    assert "100000050 MB may be needed: free some space, or set a smaller" in found.text
     (found,) = examine.disk(tmp_path, parse(SMALL, "x"))
     assert found.fine is True
 
@@ -148,5 +150,5 @@ def test_a_part_that_an_error_has_stopped_is_named_with_what_to_do():
     assert not list(examine.components(None)), "no daemon runs"
     (found,) = examine.components({"faults": [fault]})
     assert (found.what, found.fine) == ("uplink centre", False)
-    assert "TypeError: odd" in found.said
-    assert "support-bundle" in found.said
+    assert "TypeError: odd" in found.text
+    assert "support-bundle" in found.text

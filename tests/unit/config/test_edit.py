@@ -206,12 +206,12 @@ def test_without_a_running_agent_there_is_nothing_to_compare_with(tmp_path):
 
 def test_an_older_form_is_brought_up_to_date_and_kept(tmp_path):
     path = house(tmp_path)
-    assert "is up to date" in said(path, "migrate")[1]
+    assert "was converted from format 0" in said(path, "migrate")[1]
     assert path.read_text(encoding="utf-8") == BEFORE + "format: 1\n"
     kept = tmp_path / "config.yaml.bak-0"
     assert kept.read_text(encoding="utf-8") == BEFORE
     assert kept.stat().st_mode & 0o777 == 0o640
-    assert "has the present form (1) already" in said(path, "migrate")[1]
+    assert "has the current format (1) already" in said(path, "migrate")[1]
 
 
 def test_a_newer_form_is_refused_in_words_and_a_wrong_file_is_not_touched(tmp_path):

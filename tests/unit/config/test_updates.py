@@ -92,19 +92,19 @@ def test_the_command_answers_gardien_upgrade(tmp_path):
         done = CliRunner().invoke(app, ["updates", "-c", str(path), *words])
         return done.exit_code, done.output or str(done.exception)
 
-    assert said("--by-hand") == (0, "an upgrade may happen now\n")
+    assert said("--by-hand") == (0, "gardien may be upgraded now\n")
     assert said()[0] == 1
     assert "only people" in said()[1]
     path.write_text(f"{SMALL}state: {tmp_path / 'state'}\nupdates: {{window: 00:00-24:00}}\n")
-    assert said("--published", "2026-01-01") == (0, "an upgrade may happen now\n")
+    assert said("--published", "2026-01-01") == (0, "gardien may be upgraded now\n")
     assert said("--published", "today")[0] == 1
     now = dt.datetime.now(dt.UTC)
     status, words = said("--published", f"{now - dt.timedelta(days=4, hours=1):%Y-%m-%dT%H:%MZ}")
-    assert (status, words) == (0, "an upgrade may happen now\n")
+    assert (status, words) == (0, "gardien may be upgraded now\n")
     # of a day alone nobody knows the hour: it counts from its end
     assert said("--published", f"{now - dt.timedelta(days=4):%Y-%m-%d}")[0] == 1
     assert said("--published", f"{now - dt.timedelta(days=5):%Y-%m-%d}")[0] == 0
     path.write_text("broken: [")
     assert said("--by-hand")[0] == 0
     status, words = said("--published", "2026-01-01")
-    assert (status, "nobody knows what is commanded" in words) == (1, True)
+    assert (status, "it is unknown which orders are in force" in words) == (1, True)
