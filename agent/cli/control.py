@@ -29,7 +29,7 @@ from agent.i18n import N_
 from agent.units import spoken
 
 if TYPE_CHECKING:
-    from agent.control.releaser import Given
+    from agent.control.releaser import ReleaseResult
 
 app = typer.Typer(
     no_args_is_help=True, help="What may be adjusted, what is in force, and how to stop it."
@@ -166,7 +166,7 @@ def _release_all(config: Path, state: Path | None, *, limits: bool, json: bool) 
         as_json([asdict(one) for one in given])
     else:
         for one in given:
-            typer.echo(f"{one.control}: {one.words}")
+            typer.echo(f"{one.control}: {one.message}")
     raise typer.Exit(0 if all(one.done for one in given) else 1)
 
 
@@ -182,7 +182,7 @@ def _owns(state: Path) -> bool:
         return True
 
 
-def given_back(folder: Path, *, limits: bool) -> list[Given]:
+def given_back(folder: Path, *, limits: bool) -> list[ReleaseResult]:
     """Give back what the journal of a stopped agent knows; what became of each.
 
     The disk is read and not written: it may be read-only, failing, full or frozen. Where it is
@@ -193,7 +193,7 @@ def given_back(folder: Path, *, limits: bool) -> list[Given]:
 
     from agent.clock import monotonic, seconds
     from agent.control.journal_copy import JournalCopy
-    from agent.control.releaser import Given, known_rows, release_all
+    from agent.control.releaser import ReleaseResult, open_records, release_all
     from agent.control.stamps import Moment
     from agent.state import owned_unwritten
     from agent.steering.setup import FILE
@@ -213,7 +213,7 @@ def given_back(folder: Path, *, limits: bool) -> list[Given]:
                 if not copy.lock():
                     raise Refused(f"{folder} is in use by another process")
             try:
-                journal, readable = known_rows(folder / FILE, copy, now, READ_WITHIN)
+                journal, readable = open_records(folder / FILE, copy, now, READ_WITHIN)
                 limits = limits or not readable or is_read_only(folder)
                 doing = release_all(journal, copy, now, WITHIN - READ_WITHIN, limits=limits)
                 given = asyncio.run(doing)
@@ -222,7 +222,7 @@ def given_back(folder: Path, *, limits: bool) -> list[Given]:
     except Refused as error:
         raise Refused(f"{error}; {hint}") from error
     if not readable:
-        given.append(Given("the journal", done=False, words=UNREADABLE))
+        given.append(ReleaseResult("the journal", done=False, message=UNREADABLE))
     return given
 
 

@@ -23,12 +23,12 @@ async def opened(name: str, settings: str) -> AsyncIterator[LineAccess]:
     """Open a line by its driver's name and its settings in JSON. Raises LinkLost if it cannot."""
     if name not in DRIVERS:
         raise LinkLost(f"this version knows no driver {name}")
-    found = driver(name)
+    driver_type = driver(name)
     try:
-        wanted = found.Settings.model_validate_json(settings)
+        line_settings = driver_type.Settings.model_validate_json(settings)
     except ValidationError as error:
         raise LinkLost(f"settings of {name} that this version cannot read: {error}") from error
-    async with found.open(wanted) as bus:
+    async with driver_type.open(line_settings) as bus:
         yield cast("LineAccess", bus)
 
 

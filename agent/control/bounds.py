@@ -24,7 +24,7 @@ def outside(value: Decimal, limits: Limits, unit: str) -> str:
     return ""
 
 
-def at_hours(
+def outside_hours(
     order: ControlOrder, limits: Limits, facts: DecisionFacts, code: OrderCode, whose: str
 ) -> No | None:
     """Whether all of an order, its draw included, is within the windows and the season."""
@@ -35,12 +35,12 @@ def at_hours(
     return No(code, f"{whose} not agreed for {beyond:%a %d %B, %H:%M}")
 
 
-def said(role: str) -> str:
+def role_name(role: str) -> str:
     """A role as people say it."""
     return role.replace("_", " ")
 
 
-def long(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """A duration as people say it."""
     if seconds >= 60 and seconds % 60 == 0:  # noqa: PLR2004 -- a minute
         hour, minute = divmod(int(seconds) // 60, 60)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.control.hold_record import Dog, WriteTarget
+    from agent.control.hold_record import WatchdogTarget, WriteTarget
     from agent.control.model import Modality
     from agent.control.records import Key
     from agent.model import Value
@@ -27,7 +27,7 @@ class ConfiguredControl:
     fingerprint: str
     """changes with everything that a passed test speaks for"""
     fallback: Value | None = None
-    dog: Dog | None = None
+    watchdog: WatchdogTarget | None = None
     """the device's own watchdog"""
     shown: Mapping[str, WriteTarget] = field(default_factory=dict)
     """points that tell the operator what we do (agent/control/display.py)"""

@@ -37,15 +37,15 @@ class ControlContext:
     """See the module."""
 
     journal: Journal
-    world: ControlDependencies
-    fits: dict[str, ConfiguredControl]
+    dependencies: ControlDependencies
+    controls: dict[str, ConfiguredControl]
     waits: dict[int, Wait] = field(default_factory=dict)
     """give-backs that are tried again, by row"""
     alarms: dict[str, str] = field(default_factory=dict)
     """what somebody must look at, by control"""
-    words: dict[str, list[Moment]] = field(default_factory=dict)
+    heartbeats: dict[str, list[Moment]] = field(default_factory=dict)
     """what the centre has said since the last look, by control: the first and the latest word"""
-    worst: GuardExtremes = field(default_factory=GuardExtremes)
+    extremes: GuardExtremes = field(default_factory=GuardExtremes)
     recovering: str = ""
     """why nothing begins: the journal can be read again, and is processed as at a start"""
     closing: bool = False
@@ -55,43 +55,47 @@ class ControlContext:
 
     def __post_init__(self) -> None:
         """Make the hands that hold."""
-        self.holder = Holder(self.journal, self.world, self._worst)
+        self.holder = Holder(self.journal, self.dependencies, self._extremes)
         self._locks: dict[str, asyncio.Lock] = {}
 
-    def _worst(self, name: str) -> str:
-        fit = self.fits.get(name)
-        return self.worst.tell(name, fit.modality.guards if fit else ())
+    def _extremes(self, name: str) -> str:
+        control = self.controls.get(name)
+        return self.extremes.tell(name, control.modality.guards if control else ())
 
     def lock(self, name: str) -> asyncio.Lock:
         """One at a time at a control."""
         return self._locks.setdefault(name, asyncio.Lock())
 
-    def mine(self, row: HoldRecord) -> bool:
+    def is_configured(self, record: HoldRecord) -> bool:
         """Whether a row is of a control as it is configured now."""
-        fit = self.fits.get(row.control)
-        return fit is not None and fit.key == row.key and fit.place == row.place
+        control = self.controls.get(record.control)
+        return control is not None and control.key == record.key and control.place == record.place
 
-    def rows(self, fit: ConfiguredControl) -> list[HoldRecord]:
+    def records(self, control: ConfiguredControl) -> list[HoldRecord]:
         """What is not given back at a control, as it is configured now."""
-        return [row for row in self.journal.open_rows(fit.key) if self.mine(row)]
+        return [
+            record
+            for record in self.journal.open_records(control.key)
+            if self.is_configured(record)
+        ]
 
-    def barred(self, fit: ConfiguredControl) -> set[int | None]:
+    def blocked_slots(self, control: ConfiguredControl) -> set[int | None]:
         """Slots in which something waits to be given back: what stands there may be ours, so that
         nothing begins over it as if it were what stood there before.
         """
         return {
-            row.slot
-            for row in list(self.journal.rows.values())
-            if (row.key == fit.key or row.place.spot == fit.place.spot)
-            and not (self.mine(row) and row.phase is not Phase.RELEASING)
+            record.slot
+            for record in list(self.journal.records.values())
+            if (record.key == control.key or record.place.spot == control.place.spot)
+            and not (self.is_configured(record) and record.phase is not Phase.RELEASING)
         }
 
-    def going(self, fit: ConfiguredControl) -> list[AcceptedOrder]:
+    def active_orders(self, control: ConfiguredControl) -> list[AcceptedOrder]:
         """What has begun at a control and is not over."""
-        now = self.world.now().wall
+        now = self.dependencies.now().wall
         return [
             one
-            for one in self.journal.of(fit.key)
+            for one in self.journal.of(control.key)
             if one.state is OrderState.STARTED
             or (one.began and one.state is OrderState.SCHEDULED)
             or (
@@ -103,4 +107,4 @@ class ControlContext:
 
     async def remember(self, key: Key, memo: Memo) -> None:
         """Keep what is remembered of a point; it counts at once, also while the disk is full."""
-        await self.world.note(Transaction(memos=[(key, memo)]))
+        await self.dependencies.note(Transaction(memos=[(key, memo)]))

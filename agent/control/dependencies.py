@@ -52,7 +52,7 @@ class ControlDependencies:
     zone: ZoneInfo
     look: Callable[[str, str], GuardReading | None]
     """what a point last said"""
-    plug: Callable[[WriteTarget, int | None], PointAccess]
+    access: Callable[[WriteTarget, int | None], PointAccess]
     save: Save
     note: Note
     read: Callable[..., Awaitable[Any]]

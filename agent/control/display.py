@@ -37,55 +37,55 @@ class Display:
 
     def __init__(self, places: Mapping[str, WriteTarget], slot: int | None) -> None:
         self.places, self._slot = places, slot
-        self._said: dict[str, Value | None] = {}
+        self._shown: dict[str, Value | None] = {}
         self._beats = 0
-        self._complained = ""
-        self._rests: dict[str, float] = {}
+        self._last_error = ""
+        self._retry_at: dict[str, float] = {}
 
     async def show(
         self,
-        plug: Callable[[WriteTarget, int | None], PointAccess],
-        row: HoldRecord | None,
-        said: Mapping[str, Value | None],
+        access: Callable[[WriteTarget, int | None], PointAccess],
+        record: HoldRecord | None,
+        values: Mapping[str, Value | None],
         now: float,
     ) -> None:
         """Bring the points to this; what one does not take is tried again after a minute, for the
         guards of the control wait meanwhile. `now`: seconds that never step.
         """
-        wanted = dict(said)
-        if row is not None:
+        wanted = dict(values)
+        if record is not None:
             self._beats = (self._beats + 1) % WRAPS
             wanted[HEARTBEAT] = Decimal(self._beats)
-        for word, place in self.places.items():
-            value = wanted.get(word, None if self._slot is not None else Decimal(0))
-            if word in self._said and self._said[word] == value:
+        for name, place in self.places.items():
+            value = wanted.get(name, None if self._slot is not None else Decimal(0))
+            if name in self._shown and self._shown[name] == value:
                 continue
-            if now < self._rests.get(word, now):
+            if now < self._retry_at.get(name, now):
                 continue
             try:
-                await plug(place, self._slot).write(value)
-                self._said[word] = value
+                await access(place, self._slot).write(value)
+                self._shown[name] = value
             except (LinkLost, Refused, WriteRefused) as error:
-                if str(error) != self._complained:
-                    self._complained = str(error)
+                if str(error) != self._last_error:
+                    self._last_error = str(error)
                     log.warning(
                         "%s/%s is not shown: %s", place.device, place.point, error,
                         extra=fields(LogEvent.DISPLAY_FAILED, device=place.device),
                     )  # fmt: skip
-                self._rests[word] = now + REST
+                self._retry_at[name] = now + REST
 
 
-def telling(
-    row: HoldRecord | None, event: AcceptedOrder | None, now: Moment
+def display_values(
+    record: HoldRecord | None, event: AcceptedOrder | None, now: Moment
 ) -> dict[str, Value | None]:
     """What the operator is to read; nothing where nothing is held. Pure."""
-    if row is None:
+    if record is None:
         return {}
     left = event.end - now.wall if event else 0.0
     by = ROLES.index(event.order.role) + 1 if event and event.order.role in ROLES else 0
     return {
         "active": Decimal(1),
-        "value": row.target,
+        "value": record.target,
         "minutes": Decimal(max(0, round(left / 60))),
         "by": Decimal(by),
     }

@@ -22,7 +22,7 @@ SOONEST = 0.01
 def until_next(
     now: Moment,
     events: Iterable[AcceptedOrder],
-    rows: Iterable[HoldRecord],
+    records: Iterable[HoldRecord],
     waits: Mapping[int, Wait],
 ) -> float:
     """Seconds until something of a control is due: an order begins or ends, a hold is over, the
@@ -32,10 +32,10 @@ def until_next(
     for event in events:
         if event.state in schedule.WAITING:
             due += [at - now.wall for at in (event.begin, event.end - event.back, event.end)]
-    for row in rows:
-        due.append(row.begun.steady + row.lasts - now.steady)
-        if row.dog is not None:
-            due.append(row.dog.pause)
-        if row.number in waits:
-            due.append(waits[row.number].until - now.steady)
+    for record in records:
+        due.append(record.begun.steady + record.lasts - now.steady)
+        if record.dog is not None:
+            due.append(record.dog.pause)
+        if record.number in waits:
+            due.append(waits[record.number].until - now.steady)
     return max(SOONEST, min(one for one in due if one > 0))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.control import failsafe, schedule
-from agent.control.apply import put, wanted
+from agent.control.apply import apply, setpoint_for
 from agent.control.model import OrderState
 from agent.control.release_retry import over
 from agent.control.report import end
@@ -28,74 +28,78 @@ WRITTEN_EVERY = 600.0
 """seconds between two notes of how long a failsafe has been applied"""
 
 
-def hear(ground: ControlContext) -> list[str]:
+def hear(context: ControlContext) -> list[str]:
     """A verified message of the centre has come; gives the limits whose failsafe applies.
 
     It counts at the next look at each limit: nobody else changes what is known of the centre.
     """
-    now, applied = ground.world.now(), []
-    for name, fit in ground.fits.items():
-        if fit.modality.failsafe:
-            ground.words.setdefault(name, [])[1:] = [now]
-            if ground.journal.memo(fit.key).watch.since:
+    now, applied = context.dependencies.now(), []
+    for name, control in context.controls.items():
+        if control.modality.failsafe:
+            context.heartbeats.setdefault(name, [])[1:] = [now]
+            if context.journal.memo(control.key).watch.since:
                 applied.append(name)
     return applied
 
 
 async def fallen_back(
-    ground: ControlContext, fit: ConfiguredControl, rows: list[HoldRecord], now: Moment
+    context: ControlContext, control: ConfiguredControl, records: list[HoldRecord], now: Moment
 ) -> bool:
     """Apply the failsafe value while it is due; whether it is."""
-    rule, memo = fit.modality.failsafe, ground.journal.memo(fit.key)
-    if rule is None or memo.tested != fit.fingerprint:
+    rule, memo = control.modality.failsafe, context.journal.memo(control.key)
+    if rule is None or memo.tested != control.fingerprint:
         return False
-    if not await _due(ground, fit, rule, now):
+    if not await _due(context, control, rule, now):
         return False
-    for event in ground.going(fit):
-        await end(ground, event, OrderState.SUPERSEDED, "the centre is not heard: failsafe")
-    if fit.slots[0] not in ground.barred(fit):
-        await fall_back(ground, fit, rows)
+    for event in context.active_orders(control):
+        await end(context, event, OrderState.SUPERSEDED, "the centre is not heard: failsafe")
+    if control.slots[0] not in context.blocked_slots(control):
+        await fall_back(context, control, records)
     return True
 
 
-async def _due(ground: ControlContext, fit: ConfiguredControl, rule: Failsafe, now: Moment) -> bool:
+async def _due(
+    context: ControlContext, control: ConfiguredControl, rule: Failsafe, now: Moment
+) -> bool:
     """Step on what is known of the centre. What a start needs is kept on the disk; what was heard
     is not: a start begins with the failsafe whatever was heard before.
     """
-    memo = ground.journal.memo(fit.key)
+    memo = context.journal.memo(control.key)
     before = memo.watch
     heard = before
-    for word in ground.words.pop(fit.name, ()):
-        heard = failsafe.hear(heard, rule, word)
+    for heartbeat in context.heartbeats.pop(control.name, ()):
+        heard = failsafe.hear(heard, rule, heartbeat)
     following = before.since is not None and any(
-        one.accepted >= before.entered and one.begin <= now.wall < one.end
-        and one.state in schedule.WAITING
-        for one in ground.journal.of(fit.key)
+        event.accepted >= before.entered and event.begin <= now.wall < event.end
+        and event.state in schedule.WAITING
+        for event in context.journal.of(control.key)
     )  # fmt: skip
     watch = failsafe.step(heard, rule, now, limit_since=following)
     if watch.since is not None and elapsed(watch.since, now) > WRITTEN_EVERY:
         watch = failsafe.aged(watch, now)
     if (watch.since is None) != (before.since is None):
-        said = "is left" if watch.since is None else "applies: the centre is not heard"
+        change = "is left" if watch.since is None else "applies: the centre is not heard"
         log.warning(
-            "%s: the failsafe limit %s", fit.name, said,
-            extra=fields(LogEvent.FAILSAFE_CHANGED, control=fit.name),
+            "%s: the failsafe limit %s", control.name, change,
+            extra=fields(LogEvent.FAILSAFE_CHANGED, control=control.name),
         )  # fmt: skip
     new = replace(memo, watch=watch)
     if failsafe.to_keep(watch) != failsafe.to_keep(before):
-        await ground.remember(fit.key, new)
+        await context.remember(control.key, new)
     else:
-        ground.journal.memos[fit.key] = new
+        context.journal.memos[control.key] = new
     return watch.since is not None
 
 
-async def fall_back(ground: ControlContext, fit: ConfiguredControl, rows: list[HoldRecord]) -> None:
+async def fall_back(
+    context: ControlContext, control: ConfiguredControl, records: list[HoldRecord]
+) -> None:
     """Bring a limit to its failsafe value now."""
-    assert fit.modality.failsafe is not None
-    value, slot = fit.modality.failsafe.value, fit.slots[0]
-    want = wanted(ground, fit, FAILSAFE, value, (FOREVER, FOREVER), slot)
-    row = next((one for one in rows if one.slot == slot), None)
-    await put(ground, fit, row, want, None)
-    for other in rows:
-        if other is not row:
-            await over(ground, other)
+    assert control.modality.failsafe is not None
+    value, slot = control.modality.failsafe.value, control.slots[0]
+    setpoint = setpoint_for(context, control, FAILSAFE, value, (FOREVER, FOREVER), slot)
+    record = next((one for one in records if one.slot == slot), None)
+    await apply(context, control, record, setpoint, None)
+    for other in records:
+        if other is not record:
+            await over(context, other)

@@ -46,30 +46,32 @@ def tripped(
     guards: tuple[Guard, ...], look: Callable[[str, str], GuardReading | None]
 ) -> No | None:
     """The first guard that does not hold; None: all hold."""
-    for one in guards:
-        seen = look(one.device, one.point)
+    for guard in guards:
+        seen = look(guard.device, guard.point)
         value = fresh(seen)
         if value is None:
             doubt = (seen.doubt if seen else "") or "does not say what it is"
-            return No(OrderCode.GUARD, f"{one.name} {doubt}", field=one.name)
-        if one.least is not None and value < one.least:
-            words = f"{one.name} is {measured(value, one.unit)}, below {one.least}"
-            return No(OrderCode.GUARD, words, field=one.name)
-        if one.most is not None and value > one.most:
-            words = f"{one.name} is {measured(value, one.unit)}, above {one.most}"
-            return No(OrderCode.GUARD, words, field=one.name)
+            return No(OrderCode.GUARD, f"{guard.name} {doubt}", field=guard.name)
+        if guard.least is not None and value < guard.least:
+            reason = f"{guard.name} is {measured(value, guard.unit)}, below {guard.least}"
+            return No(OrderCode.GUARD, reason, field=guard.name)
+        if guard.most is not None and value > guard.most:
+            reason = f"{guard.name} is {measured(value, guard.unit)}, above {guard.most}"
+            return No(OrderCode.GUARD, reason, field=guard.name)
     return None
 
 
-def inhibited(of: Modality, look: Callable[[str, str], GuardReading | None]) -> No | None:
+def inhibited(modality: Modality, look: Callable[[str, str], GuardReading | None]) -> No | None:
     """Whether the operator's off switch is set; one that cannot be read counts as set."""
-    if of.inhibit is None:
+    if modality.inhibit is None:
         return None
-    value = fresh(look(*of.inhibit))
+    value = fresh(look(*modality.inhibit))
     if value is None:
-        return No(OrderCode.INHIBITED, f"{'/'.join(of.inhibit)} cannot be read: it counts as set")
+        return No(
+            OrderCode.INHIBITED, f"{'/'.join(modality.inhibit)} cannot be read: it counts as set"
+        )
     if value != 0:
-        return No(OrderCode.INHIBITED, f"the operator has set {'/'.join(of.inhibit)}")
+        return No(OrderCode.INHIBITED, f"the operator has set {'/'.join(modality.inhibit)}")
     return None
 
 

@@ -24,20 +24,20 @@ class GuardExtremes:
         self, name: str, guards: Iterable[Guard], look: Callable[[str, str], GuardReading | None]
     ) -> None:
         """Remember what is worse than before."""
-        worst = self._seen.setdefault(name, {})
+        extremes = self._seen.setdefault(name, {})
         for guard in guards:
             value = fresh(look(guard.device, guard.point))
             if value is not None:
-                before = worst.get(guard.name, value)
+                before = extremes.get(guard.name, value)
                 low = guard.least is not None
-                worst[guard.name] = min(before, value) if low else max(before, value)
+                extremes[guard.name] = min(before, value) if low else max(before, value)
 
     def tell(self, name: str, guards: Iterable[Guard]) -> str:
         """Say it in words, and forget it."""
-        worst = self._seen.pop(name, {})
+        extremes = self._seen.pop(name, {})
         return ", ".join(
             f"{'lowest' if guard.least is not None else 'highest'} {guard.name}"
-            f" {measured(worst[guard.name], guard.unit)}"
+            f" {measured(extremes[guard.name], guard.unit)}"
             for guard in guards
-            if guard.name in worst
+            if guard.name in extremes
         )

@@ -35,15 +35,15 @@ def _groups(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
     """What belongs together: an order at one control; of failsafes each by itself."""
     groups: list[list[Outcome]] = []
     last: dict[tuple[str, str], list[Outcome]] = {}
-    for one in outcomes:
-        name = one.jti, one.control
-        again = one.jti == FAILSAFE and name in last and one.state is OrderState.STARTED
-        if one.jti == TEST:
+    for outcome in outcomes:
+        name = outcome.jti, outcome.control
+        again = outcome.jti == FAILSAFE and name in last and outcome.state is OrderState.STARTED
+        if outcome.jti == TEST:
             continue
-        if not one.jti or name not in last or again:
+        if not outcome.jti or name not in last or again:
             last[name] = []
             groups.append(last[name])
-        last[name].append(one)
+        last[name].append(outcome)
     return groups
 
 
@@ -62,7 +62,7 @@ def _sentence(group: Sequence[Outcome], zone: ZoneInfo, unit: str) -> str:
     else:
         ended = None
         at = f"{at}–"
-    return f"{at} {first.control}: {what}{_ground(group)}{_how(begun, ended, group)}"
+    return f"{at} {first.control}: {what}{_evidence(group)}{_result(begun, ended, group)}"
 
 
 def _what(group: Sequence[Outcome], unit: str) -> str:
@@ -73,22 +73,22 @@ def _what(group: Sequence[Outcome], unit: str) -> str:
     return f"{value} {spoken(unit)}".strip() + (f", asked by {by}" if by else "")
 
 
-def _ground(group: Sequence[Outcome]) -> str:
+def _evidence(group: Sequence[Outcome]) -> str:
     evidence = next((one.evidence for one in group if one.evidence), "")
     return f", on the {evidence}" if evidence else ""
 
 
 def _not_begun(what: str, ended: Outcome | None, group: Sequence[Outcome]) -> str:
     if ended is None:
-        return f"{what}{_ground(group)}, not begun yet"
-    words = f"{ended.code}: {ended.words}" if ended.code else ended.words
+        return f"{what}{_evidence(group)}, not begun yet"
+    reason = f"{ended.code}: {ended.words}" if ended.code else ended.words
     if ended.state is OrderState.COMPLETED:
-        return f"{what}, {words}"
+        return f"{what}, {reason}"
     verb = "refused" if ended.state is OrderState.REJECTED else ENDS.get(ended.state, ended.state)
-    return f"{what}, {verb.lower()}: {words}"
+    return f"{what}, {verb.lower()}: {reason}"
 
 
-def _how(begun: Outcome, ended: Outcome | None, group: Sequence[Outcome]) -> str:
+def _result(begun: Outcome, ended: Outcome | None, group: Sequence[Outcome]) -> str:
     """What came of it, and whether the device has confirmed that it was given back."""
     waits = next((one for one in group if one.state is OrderState.RELEASE_PENDING), None)
     over = any(one.closed for one in group)

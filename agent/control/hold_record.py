@@ -59,7 +59,7 @@ class WriteTarget:
 
 
 @dataclass(frozen=True, slots=True)
-class Dog:
+class WatchdogTarget:
     """A device's own watchdog: what it is told again and again, so that it falls back once we are
     gone (agent/drivers/watchdog.py).
     """
@@ -116,7 +116,7 @@ class HoldRecord:
     """of a limit: what is written instead of giving back when the agent has died"""
     fallback: Value | None = None
     """what the device's own watchdog falls back to"""
-    dog: Dog | None = None
+    dog: WatchdogTarget | None = None
     """the device's own watchdog, told again and again"""
     dog_pre: Value | None = None
     """what stood in it before"""
@@ -150,23 +150,23 @@ class HoldRecord:
         new = [value for value in values if value is not None and value not in self.known]
         return replace(self, known=(*self.known, *new)) if new else self
 
-    def releasing(self, outcome: OrderState, words: str) -> HoldRecord:
+    def releasing(self, outcome: OrderState, reason: str) -> HoldRecord:
         """The same, to be given back; the first reason stays."""
         if self.phase is Phase.RELEASING:
             return self
-        return replace(self, phase=Phase.RELEASING, outcome=outcome, words=words)
+        return replace(self, phase=Phase.RELEASING, outcome=outcome, words=reason)
 
 
-def same(one: Value | None, other: Value | None, tolerance: Decimal) -> bool:
+def same(value: Value | None, other: Value | None, tolerance: Decimal) -> bool:
     """Whether two values are one, within what a device may round."""
-    if isinstance(one, Decimal) and isinstance(other, Decimal):
-        return abs(one - other) <= tolerance
-    return one == other
+    if isinstance(value, Decimal) and isinstance(other, Decimal):
+        return abs(value - other) <= tolerance
+    return value == other
 
 
-def encode(row: HoldRecord) -> str:
+def encode(record: HoldRecord) -> str:
     """As it stands in the file."""
-    body = asdict(row)
+    body = asdict(record)
     del body["number"]
     return json.dumps(body, default=_plain)
 
@@ -177,19 +177,21 @@ def _plain(value: object) -> object:
     raise TypeError(type(value).__name__)
 
 
-def _value(found: dict[str, Any]) -> Any:
-    return Decimal(found["n"]) if found.keys() == {"n"} else found
+def _value(pairs: dict[str, Any]) -> Any:
+    return Decimal(pairs["n"]) if pairs.keys() == {"n"} else pairs
 
 
-def _dog(body: dict[str, Any]) -> Dog:
+def _dog(body: dict[str, Any]) -> WatchdogTarget:
     fallback = understood(WriteTarget, body["fallback"]) if body["fallback"] else None
-    return Dog(understood(WriteTarget, body["place"]), body["word"], body["pause"], fallback)
+    return WatchdogTarget(
+        understood(WriteTarget, body["place"]), body["word"], body["pause"], fallback
+    )
 
 
 def decode(number: int, text: str) -> HoldRecord:
     """Read a row. Raises ValueError, KeyError or TypeError where it is none."""
     body = json.loads(text, object_hook=_value)
-    row: HoldRecord = understood(
+    record: HoldRecord = understood(
         HoldRecord,
         body
         | {
@@ -203,4 +205,4 @@ def decode(number: int, text: str) -> HoldRecord:
             "outcome": OrderState(body["outcome"]),
         },
     )
-    return row
+    return record

@@ -34,14 +34,14 @@ DAY_MINUTES = 1440
 
 def window(text: str) -> Window:
     """Read `06:00-22:00`, `Mon-Fri 17:00-20:00` or `Sat 22:00-02:00`. Raises ValueError."""
-    found = WINDOW.fullmatch(text)
-    if not found:
+    match = WINDOW.fullmatch(text)
+    if not match:
         raise ValueError(
             _('"{text}" is no window such as "06:00-22:00" or "Mon-Fri 17:00-20:00"', text=text)
         )
-    first, last = found[1], found[2] or found[1]
+    first, last = match[1], match[2] or match[1]
     days = _days(DAYS.index(first), DAYS.index(last)) if first else range(7)
-    since, until = int(found[3]) * 60 + int(found[4]), int(found[5]) * 60 + int(found[6])
+    since, until = int(match[3]) * 60 + int(match[4]), int(match[5]) * 60 + int(match[6])
     if max(since, until) > DAY_MINUTES or since in {until, DAY_MINUTES}:
         raise ValueError(_('"{text}" is no time of a day', text=text))
     return Window(frozenset(days), since, until)
@@ -53,10 +53,10 @@ def _days(first: int, last: int) -> list[int]:
 
 def season(text: str) -> Season:
     """Read `10-15..04-15`: both days within. Raises ValueError."""
-    found = SEASON.fullmatch(text)
-    if not found:
+    match = SEASON.fullmatch(text)
+    if not match:
         raise ValueError(_('"{text}" is no season such as "10-15..04-15" (month-day)', text=text))
-    months = [int(part) for part in found.groups()]
+    months = [int(part) for part in match.groups()]
     try:
         date(LEAP, months[0], months[1])
         date(LEAP, months[2], months[3])
@@ -67,10 +67,10 @@ def season(text: str) -> Season:
 
 def duration(text: str) -> float:
     """Seconds of an ISO 8601 duration of days and less, `PT1H30M`. Raises ValueError."""
-    found = DURATION.fullmatch(text)
-    if not found or text.endswith(("P", "T")):
+    match = DURATION.fullmatch(text)
+    if not match or text.endswith(("P", "T")):
         raise ValueError(_('"{text}" is no duration such as PT1H30M', text=text))
-    days, hours, minutes, seconds, thousandths = (found[n] or "0" for n in range(1, 6))
+    days, hours, minutes, seconds, thousandths = (match[n] or "0" for n in range(1, 6))
     whole = int(days) * 86_400 + int(hours) * 3600 + int(minutes) * 60 + int(seconds)
     return whole + float(f"0.{thousandths}")
 
@@ -89,12 +89,12 @@ def _in_season(of: Season, day: date) -> bool:
     return first <= here <= last if first <= last else here >= first or here <= last
 
 
-def _open(one: Window, weekday: int, minute: int) -> bool:
-    if one.since < one.until:
-        return weekday in one.days and one.since <= minute < one.until
+def _open(opening: Window, weekday: int, minute: int) -> bool:
+    if opening.since < opening.until:
+        return weekday in opening.days and opening.since <= minute < opening.until
     before = (weekday - 1) % 7
-    return (weekday in one.days and minute >= one.since) or (
-        before in one.days and minute < one.until
+    return (weekday in opening.days and minute >= opening.since) or (
+        before in opening.days and minute < opening.until
     )
 
 

@@ -87,7 +87,7 @@ class Journal:
         """where an unreadable one was put at the opening"""
         self.id = ""
         """random; with a row's number it names the row for ever"""
-        self.rows: dict[int, HoldRecord] = {}
+        self.records: dict[int, HoldRecord] = {}
         """what is not closed, by number"""
         self.events: dict[Name, AcceptedOrder] = {}
         self._keys: dict[Name, Key] = {}
@@ -104,7 +104,7 @@ class Journal:
         """the latest outcomes, oldest first: what recipients are told"""
         self.early: dict[Name, float] = {}
         """until when an order that was cancelled before it came is refused, control by control"""
-        self._last_row = self._last_outcome = 0
+        self._last_record = self._last_outcome = 0
         """the highest numbers given"""
         if database is not None:
             self._begin()
@@ -184,8 +184,8 @@ class Journal:
     def _load(self) -> None:
         """All of it, whatever the clock says now: `prune` alone forgets, by one that is right."""
         for number, body in self._db.read("SELECT number, body FROM hold WHERE closed=0"):
-            self.rows[number] = decode(number, body)
-        self._last_row = int(self._db.one("SELECT max(number) FROM hold") or 0)
+            self.records[number] = decode(number, body)
+        self._last_record = int(self._db.one("SELECT max(number) FROM hold") or 0)
         for device, point, body in self._db.read("SELECT device, point, body FROM event"):
             self._remember(event_of(json.loads(body)), (device, point))
         for device, point, body in self._db.read("SELECT device, point, body FROM point"):
@@ -208,8 +208,8 @@ class Journal:
         self._last_outcome = int(self._db.one("SELECT max(seq) FROM sqlite_sequence") or 0)
 
     def _cancelled_early(self) -> dict[Name, float]:
-        rows = self._db.read("SELECT jti, control, until FROM cancelled_early")
-        return {(jti, control): until for jti, control, until in rows}
+        stored = self._db.read("SELECT jti, control, until FROM cancelled_early")
+        return {(jti, control): until for jti, control, until in stored}
 
     def _standing(self, grant: Grant) -> Grant:
         at = self.taken.when(number_of(grant.jti), grant.by, grant.role)
@@ -235,7 +235,7 @@ class Journal:
         """The device that an order was for; empty: none is known of it."""
         return self._keys.get((jti, control), ("", ""))[0]
 
-    def homeless(self) -> list[AcceptedOrder]:
+    def without_control(self) -> list[AcceptedOrder]:
         """What waits for a control that is configured no more, or is at another point now."""
         return [
             event
@@ -247,9 +247,9 @@ class Journal:
         """What is remembered of a point."""
         return self.memos.get(key, Memo())
 
-    def open_rows(self, key: Key) -> list[HoldRecord]:
+    def open_records(self, key: Key) -> list[HoldRecord]:
         """What of a point is not given back."""
-        return [row for row in list(self.rows.values()) if row.key == key]
+        return [record for record in list(self.records.values()) if record.key == key]
 
     def save(
         self, change: Transaction, also: Callable[[Database], None] | None = None
@@ -262,23 +262,23 @@ class Journal:
         change = self.numbered(change)
         self.write(change, also)
         self.take(change)
-        return change.row
+        return change.record
 
     def numbered(self, change: Transaction) -> Transaction:
         """The same change, with the numbers under which it will be kept."""
-        row = change.row
-        if row is not None and not row.number:
-            self._last_row += 1
-            row = replace(row, number=self._last_row)
+        record = change.record
+        if record is not None and not record.number:
+            self._last_record += 1
+            record = replace(record, number=self._last_record)
         outcomes = []
         for outcome in change.outcomes:
             if outcome.n:
                 outcomes.append(outcome)
                 continue
             self._last_outcome += 1
-            device = self._device(outcome, row)
+            device = self._device(outcome, record)
             outcomes.append(replace(outcome, device=device, n=self._last_outcome))
-        return replace(change, row=row, outcomes=outcomes)
+        return replace(change, record=record, outcomes=outcomes)
 
     def write(self, change: Transaction, also: Callable[[Database], None] | None = None) -> None:
         """Bring a numbered change to the disk, whole; the same one again changes nothing.
@@ -288,8 +288,8 @@ class Journal:
         with self._db.transaction():
             if also is not None:
                 also(self._db)
-            if change.row is not None:
-                self._save_row(change.row)
+            if change.record is not None:
+                self._save_record(change.record)
             for event in change.events:
                 self._save_event(event)
             for outcome in change.outcomes:
@@ -299,12 +299,12 @@ class Journal:
 
     def take(self, change: Transaction) -> None:
         """Let a numbered change count from now on."""
-        row = change.row
-        if row is not None:
-            if row.phase is Phase.CLOSED:
-                self.rows.pop(row.number, None)
+        record = change.record
+        if record is not None:
+            if record.phase is Phase.CLOSED:
+                self.records.pop(record.number, None)
             else:
-                self.rows[row.number] = row
+                self.records[record.number] = record
         for event in change.events:
             name = event.order.jti, event.order.control
             self._remember(event, self._keys.get(name) or self._point_of(event.order.control))
@@ -315,11 +315,11 @@ class Journal:
     def _point_of(self, control: str) -> Key:
         return self.key_of(control) or ("", "")
 
-    def _save_row(self, row: HoldRecord) -> None:
-        closed = int(row.phase is Phase.CLOSED)
+    def _save_record(self, record: HoldRecord) -> None:
+        closed = int(record.phase is Phase.CLOSED)
         self._db.write(
             "INSERT OR REPLACE INTO hold VALUES(?,?,?,?,?,?)",
-            row.number, *row.key, row.slot, closed, encode(row),
+            record.number, *record.key, record.slot, closed, encode(record),
         )  # fmt: skip
 
     def _save_event(self, event: AcceptedOrder) -> None:
@@ -338,10 +338,10 @@ class Journal:
         )  # fmt: skip
         self._db.write("DELETE FROM outcome WHERE n<=?", outcome.n - KEPT)
 
-    def _device(self, outcome: Outcome, row: HoldRecord | None) -> str:
+    def _device(self, outcome: Outcome, record: HoldRecord | None) -> str:
         """A control may be gone, or at another point, before all of it is given back."""
-        if row is not None and row.control == outcome.control:
-            return row.place.device
+        if record is not None and record.control == outcome.control:
+            return record.place.device
         known = self.device_of(outcome.jti, outcome.control)
         return known or self._point_of(outcome.control)[0]
 
@@ -400,8 +400,8 @@ class Journal:
 
     def _keep_taken(self, some: Sequence[TakenBack]) -> None:
         self._db.by(lambda db: revocations.keep(db, some))
-        for one in some:
-            self._db.write("INSERT OR IGNORE INTO revoked VALUES(?,?)", one.what, one.at)
+        for item in some:
+            self._db.write("INSERT OR IGNORE INTO revoked VALUES(?,?)", item.what, item.at)
 
     def refuse_later(
         self,
@@ -455,24 +455,24 @@ class Journal:
             number: (bool(closed), body)
             for number, closed, body in self._db.read("SELECT number, closed, body FROM hold")
         }
-        closed = {(one.journal, one.row.number) for one in copied if one.state != OPEN}
-        numbers = [one.row.number for one in copied if one.journal == self.id]
-        self._last_row = max([self._last_row, *numbers])
+        closed = {(entry.journal, entry.record.number) for entry in copied if entry.state != OPEN}
+        numbers = [entry.record.number for entry in copied if entry.journal == self.id]
+        self._last_record = max([self._last_record, *numbers])
         done = []
-        for one in copied:
-            own, number = one.journal == self.id, one.row.number
+        for entry in copied:
+            own, number = entry.journal == self.id, entry.record.number
             on_disk = known.get(number) if own else None
             change = None
-            if one.state != OPEN:
+            if entry.state != OPEN:
                 if own and not (on_disk and on_disk[0]):
-                    change = self._closing(one, now)
-            elif not (on_disk and on_disk[0]) and (one.journal, number) not in closed:
-                if own and on_disk and on_disk[1] == encode(one.row):
+                    change = self._closing(entry, now)
+            elif not (on_disk and on_disk[0]) and (entry.journal, number) not in closed:
+                if own and on_disk and on_disk[1] == encode(entry.record):
                     continue
                 # of a journal that is gone: its hold is ours to end all the same
-                change = Transaction(one.row if own else replace(one.row, number=0))
-            if change is None or (self.bring(change) and not (own and one.state == OPEN)):
-                done.append(one)
+                change = Transaction(entry.record if own else replace(entry.record, number=0))
+            if change is None or (self.bring(change) and not (own and entry.state == OPEN)):
+                done.append(entry)
         return done
 
     def bring(self, change: Transaction) -> bool:
@@ -486,31 +486,33 @@ class Journal:
             self.take(change)
         return True
 
-    def _closing(self, one: Copied, now: Moment) -> Transaction:
-        row = one.row
-        memo = replace(self.memo(row.key), given_back=now)
-        if one.state == LEFT:
-            memo = replace(memo, free=tuple(slot for slot in memo.free if slot != row.slot))
-        words = one.words or "given back while the journal could not be written"
-        told = Outcome(row.jti, row.control, row.outcome, now.wall, words=words, closed=True)
-        return Transaction(row, outcomes=[told], memos=[(row.key, memo)])
+    def _closing(self, entry: Copied, now: Moment) -> Transaction:
+        record = entry.record
+        memo = replace(self.memo(record.key), given_back=now)
+        if entry.state == LEFT:
+            memo = replace(memo, free=tuple(slot for slot in memo.free if slot != record.slot))
+        reason = entry.how or "given back while the journal could not be written"
+        outcome = Outcome(
+            record.jti, record.control, record.outcome, now.wall, words=reason, closed=True
+        )
+        return Transaction(record, outcomes=[outcome], memos=[(record.key, memo)])
 
     def read_copy(self, copied: Sequence[Copied]) -> list[Copied]:
         """Hold what the copy knows, while the file itself cannot be read; gives what is known by
         another name from now on, for it was another journal's.
         """
-        closed = {(one.journal, one.row.number) for one in copied if one.state != OPEN}
+        closed = {(entry.journal, entry.record.number) for entry in copied if entry.state != OPEN}
         left = [
-            one
-            for one in copied
-            if one.state == OPEN and (one.journal, one.row.number) not in closed
+            entry
+            for entry in copied
+            if entry.state == OPEN and (entry.journal, entry.record.number) not in closed
         ]
         self.id = left[0].journal if left else secrets.token_hex(8)
-        self._last_row = max((one.row.number for one in copied), default=0)
-        renamed = [one for one in left if one.journal != self.id]
-        for one in left:
-            row = replace(one.row, number=0) if one in renamed else one.row
-            self.take(self.numbered(Transaction(row)))
+        self._last_record = max((entry.record.number for entry in copied), default=0)
+        renamed = [entry for entry in left if entry.journal != self.id]
+        for entry in left:
+            record = replace(entry.record, number=0) if entry in renamed else entry.record
+            self.take(self.numbered(Transaction(record)))
         return renamed
 
     def probe(self) -> None:
@@ -532,8 +534,8 @@ class Journal:
             for name in names:
                 if self.events.pop(name, None):
                     self._at[self._keys.pop(name)].pop(name)
-            told = [one for one in self.recent if one.n not in numbers]
-            self.recent = deque(told, maxlen=RECENT)
+            kept = [one for one in self.recent if one.n not in numbers]
+            self.recent = deque(kept, maxlen=RECENT)
         for verified in refused:
             with self._db.transaction():
                 self._db.by(partial(replay.undo, verified=verified))
@@ -548,10 +550,10 @@ class Journal:
 
     def history(self, since: float, until: float) -> list[Outcome]:
         """What came of orders in a span of time, oldest first."""
-        rows = self._db.read(
+        stored = self._db.read(
             "SELECT n, body FROM outcome WHERE at>=? AND at<=? ORDER BY n", since, until
         )
-        return [outcome_of(n, json.loads(body)) for n, body in rows]
+        return [outcome_of(n, json.loads(body)) for n, body in stored]
 
 
 def _unreadable(error: BaseException) -> bool:

@@ -39,10 +39,10 @@ class Copied:
 
     journal: str
     """id of its journal"""
-    row: HoldRecord
+    record: HoldRecord
     state: str
     """OPEN, CLOSED, or LEFT: closed, and what stands there is somebody else's"""
-    words: str = ""
+    how: str = ""
     """how it was closed"""
 
 
@@ -75,29 +75,29 @@ class JournalCopy:
         """Let go; a folder in which nothing is left to do is removed."""
         if self._lock is None:
             return
-        if not self.rows():
+        if not self.records():
             with suppress(OSError):
                 (self.folder / LOCK).unlink()
                 self.folder.rmdir()
         os.close(self._lock)
         self._lock = None
 
-    def put(self, journal: str, row: HoldRecord) -> None:
+    def save(self, journal: str, record: HoldRecord) -> None:
         """Note an open row, in the place of what was noted of it. Raises OSError, Refused."""
-        self._write(f"{journal}-{row.number}", OPEN, {"row": encode(row)})
+        self._write(f"{journal}-{record.number}", OPEN, {"row": encode(record)})
 
-    def close_row(self, journal: str, row: HoldRecord, *, left: bool) -> None:
+    def close_row(self, journal: str, record: HoldRecord, *, left: bool) -> None:
         """Note that the device is free; what cannot be noted is logged, for nothing else helps."""
-        name, state = f"{journal}-{row.number}", LEFT if left else CLOSED
+        name, state = f"{journal}-{record.number}", LEFT if left else CLOSED
         try:
             before = self.folder / f"{name}.{OPEN}"
             if before.exists():
                 before.rename(self.folder / f"{name}.{state}")
-            self._write(name, state, {"row": encode(row), "words": row.words})
+            self._write(name, state, {"row": encode(record), "words": record.words})
         except OSError as error:  # no room for the words; the rename needed none
             log.warning(
-                "how %s was closed could not be noted: %s", row.control, error,
-                extra=fields(LogEvent.RECORD_NOT_WRITTEN, control=row.control),
+                "how %s was closed could not be noted: %s", record.control, error,
+                extra=fields(LogEvent.RECORD_NOT_WRITTEN, control=record.control),
             )  # fmt: skip
 
     def _write(self, name: str, state: str, body: dict[str, str]) -> None:
@@ -105,22 +105,24 @@ class JournalCopy:
         new.write_text(json.dumps(body), encoding="utf-8")
         new.rename(self.folder / f"{name}.{state}")
 
-    def drop(self, journal: str, row: HoldRecord) -> None:
+    def drop(self, journal: str, record: HoldRecord) -> None:
         """Forget a closed row: the disk has it."""
         for state in (CLOSED, LEFT):
-            (self.folder / f"{journal}-{row.number}.{state}").unlink(missing_ok=True)
+            (self.folder / f"{journal}-{record.number}.{state}").unlink(missing_ok=True)
 
     def forget(self, entries: Iterable[Copied]) -> None:
         """Drop what the disk has now."""
-        for one in entries:
-            (self.folder / f"{one.journal}-{one.row.number}.{one.state}").unlink(missing_ok=True)
+        for entry in entries:
+            (self.folder / f"{entry.journal}-{entry.record.number}.{entry.state}").unlink(
+                missing_ok=True
+            )
 
-    def rows(self) -> list[Copied]:
+    def records(self) -> list[Copied]:
         """All that is noted, closed before open; what cannot be read is logged, and left."""
         if not self.folder.is_dir():
             return []
-        found = [self._read(path) for path in sorted(self.folder.iterdir())]
-        return sorted(filter(None, found), key=lambda one: one.state == OPEN)
+        entries = [self._read(path) for path in sorted(self.folder.iterdir())]
+        return sorted(filter(None, entries), key=lambda one: one.state == OPEN)
 
     def _read(self, path: Path) -> Copied | None:
         name = NAME.fullmatch(path.name)
@@ -128,7 +130,7 @@ class JournalCopy:
             return None
         try:
             body = json.loads(path.read_text(encoding="utf-8"))
-            row = decode(int(name[2]), body["row"])
+            record = decode(int(name[2]), body["row"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.error(  # noqa: TRY400 -- no bug
                 "%s cannot be read, and is left: %s", path, error,
@@ -136,8 +138,8 @@ class JournalCopy:
             )  # fmt: skip
             return None
         if name[3] != OPEN:
-            row = replace(row, phase=Phase.CLOSED)
-        return Copied(name[1], row, name[3], str(body.get("words", "")))
+            record = replace(record, phase=Phase.CLOSED)
+        return Copied(name[1], record, name[3], str(body.get("words", "")))
 
 
 def _pid(handle: int) -> int:

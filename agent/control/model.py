@@ -77,7 +77,7 @@ class No:
     """A refusal: the code for programs, and for people what is missing or too much."""
 
     code: OrderCode
-    words: str
+    reason: str
     role: str = ""
     """the role whose grant is missing, or whose limit is too narrow"""
     field: str = ""

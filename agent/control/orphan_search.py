@@ -23,74 +23,79 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-async def sweep(ground: ControlContext, fit: ConfiguredControl) -> bool:
+async def sweep(context: ControlContext, control: ConfiguredControl) -> bool:
     """Whether it could be looked at: no order begins at a point before that.
 
     What is not ours by any record is looked at again at each round, until somebody has dealt with
     it.
     """
-    memo, name = ground.journal.memo(fit.key), fit.name
+    memo, name = context.journal.memo(control.key), control.name
     if memo.swept:
         return True
-    taken = {row.slot for row in ground.journal.open_rows(fit.key)}
-    ours = fit.slots if fit.modality.limits.emergency else fit.slots[:1]
+    taken = {record.slot for record in context.journal.open_records(control.key)}
+    ours = control.slots if control.modality.limits.emergency else control.slots[:1]
     try:
-        said = [
-            await _slot(ground, fit, slot)
+        findings = [
+            await _slot(context, control, slot)
             for slot in dict.fromkeys((*ours, *memo.free))
             if slot not in taken
         ]
     except (LinkLost, WriteRefused, Refused) as error:
-        ground.alarms[name] = f"not looked at since the start: {error}"
+        context.alarms[name] = f"not looked at since the start: {error}"
         return False
-    if strange := "; ".join(words for words in said if words):
-        if ground.alarms.get(name) != strange:
+    if strange := "; ".join(finding for finding in findings if finding):
+        if context.alarms.get(name) != strange:
             log.error(
                 "%s: %s", name, strange,
-                extra=fields(LogEvent.VALUE_NOT_OURS, control=name, device=fit.place.device),
+                extra=fields(LogEvent.VALUE_NOT_OURS, control=name, device=control.place.device),
             )  # fmt: skip
-        ground.alarms[name] = strange
+        context.alarms[name] = strange
         return True
-    ground.journal.memos[fit.key] = replace(ground.journal.memo(fit.key), swept=True)
-    ground.alarms.pop(name, None)
+    context.journal.memos[control.key] = replace(context.journal.memo(control.key), swept=True)
+    context.alarms.pop(name, None)
     return True
 
 
-async def _slot(ground: ControlContext, fit: ConfiguredControl, slot: int | None) -> str:
+async def _slot(context: ControlContext, control: ConfiguredControl, slot: int | None) -> str:
     """Gives what somebody must look at; empty: nothing."""
-    memo, plug = ground.journal.memo(fit.key), ground.world.plug(fit.place, slot)
+    memo, access = (
+        context.journal.memo(control.key),
+        context.dependencies.access(control.place, slot),
+    )
     if slot is None:
-        if memo.tested == fit.fingerprint:
+        if memo.tested == control.fingerprint:
             return ""  # the journal has been there from the test on: it would know
-        return _register(fit, (await plug.look()).ours)
-    found = (await plug.look()).ours
-    if found is None:
+        return _register(control, (await access.look()).ours)
+    value = (await access.look()).ours
+    if value is None:
         return ""
-    where = f"priority {slot} of {fit.place.name}"
+    where = f"priority {slot} of {control.place.name}"
     if slot not in memo.free:
-        return f"{found} stands at {where}, not by our record: it is left"
-    await _empty(plug, slot)
-    words = f"{found} stood at priority {slot} and nobody knew why: emptied"
+        return f"{value} stands at {where}, not by our record: it is left"
+    await _empty(access, slot)
+    message = f"{value} stood at priority {slot} and nobody knew why: emptied"
     log.error(
-        "%s: %s", fit.name, words,
-        extra=fields(LogEvent.VALUE_NOT_OURS, control=fit.name, device=fit.place.device),
+        "%s: %s", control.name, message,
+        extra=fields(LogEvent.VALUE_NOT_OURS, control=control.name, device=control.place.device),
     )  # fmt: skip
-    told = Outcome("", fit.name, OrderState.ABORTED, ground.world.now().wall, words=words)
-    await ground.world.note(Transaction(outcomes=[told]))
+    outcome = Outcome(
+        "", control.name, OrderState.ABORTED, context.dependencies.now().wall, words=message
+    )
+    await context.dependencies.note(Transaction(outcomes=[outcome]))
     return ""
 
 
-def _register(fit: ConfiguredControl, found: Value | None) -> str:
-    if not orphan_values.could_be_ours(fit, found):
+def _register(control: ConfiguredControl, value: Value | None) -> str:
+    if not orphan_values.could_be_ours(control, value):
         return ""
     return (
-        f"{found} stands in {fit.place.name}, an order could have set it, and the journal knows"
-        f" nothing of it: `gardien control release {fit.name} --to VALUE` gives back"
+        f"{value} stands in {control.place.name}, an order could have set it, and the journal knows"
+        f" nothing of it: `gardien control release {control.name} --to VALUE` gives back"
     )
 
 
-async def _empty(plug: PointAccess, slot: int) -> None:
-    await plug.write(None)
-    left = (await plug.look()).ours
+async def _empty(access: PointAccess, slot: int) -> None:
+    await access.write(None)
+    left = (await access.look()).ours
     if left is not None:
         raise WriteRefused(f"{left} stands at priority {slot} still")

@@ -20,13 +20,13 @@ HANDED = "handed"
 LASTS = 120.0
 
 
-def could_be_ours(fit: ConfiguredControl, value: Value | None) -> bool:
+def could_be_ours(control: ConfiguredControl, value: Value | None) -> bool:
     """Whether an order, the failsafe or the device's watchdog could have put it there."""
     if value is None or isinstance(value, str):
         return False
-    agreed, limits = fit.modality, fit.modality.limits
-    named = [*agreed.choices, *([agreed.failsafe.value] if agreed.failsafe else [])]
-    if any(same(value, one, agreed.tolerance) for one in (*named, fit.fallback)):
+    modality, limits = control.modality, control.modality.limits
+    named = [*modality.choices, *([modality.failsafe.value] if modality.failsafe else [])]
+    if any(same(value, one, modality.tolerance) for one in (*named, control.fallback)):
         return True
     return limits.least is not None and limits.most is not None and (
         limits.least <= value <= limits.most
@@ -34,12 +34,25 @@ def could_be_ours(fit: ConfiguredControl, value: Value | None) -> bool:
 
 
 def handed(
-    fit: ConfiguredControl, standing: Standing, value: Decimal, words: str, now: Moment
+    control: ConfiguredControl, standing: Standing, value: Decimal, reason: str, now: Moment
 ) -> HoldRecord:
     """The row that gives a register back to what a person says stood there."""
     assert standing.ours is not None
     return HoldRecord(
-        fit.modality.name, HANDED, fit.place, None, value, standing.ours, (standing.ours,), value,
-        now, now.wall + LASTS, LASTS, tolerance=fit.modality.tolerance, identity=standing.identity,
-        phase=Phase.RELEASING, outcome=OrderState.COMPLETED, words=words,
-    )  # fmt: skip
+        control.modality.name,
+        HANDED,
+        control.place,
+        None,
+        value,
+        standing.ours,
+        (standing.ours,),
+        value,
+        now,
+        now.wall + LASTS,
+        LASTS,
+        tolerance=control.modality.tolerance,
+        identity=standing.identity,
+        phase=Phase.RELEASING,
+        outcome=OrderState.COMPLETED,
+        words=reason,
+    )

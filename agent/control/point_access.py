@@ -49,12 +49,12 @@ class PointAccess(Protocol):
         ...
 
 
-async def look_whole(plug: PointAccess) -> Standing:
+async def look_whole(access: PointAccess) -> Standing:
     """What stands there, what the device follows and which one it is.
 
     Raises WriteRefused also where what the device follows cannot be read.
     """
-    standing = await plug.look(whole=True)
+    standing = await access.look(whole=True)
     if standing.unreadable:
         raise WriteRefused(standing.unreadable)
     return standing
@@ -76,7 +76,7 @@ class LineAccess(Protocol):
         ...
 
 
-class LinePlug:
+class LinePoint:
     """A point on a field bus."""
 
     def __init__(self, line: LineAccess, place: WriteTarget, slot: int | None) -> None:
@@ -113,8 +113,8 @@ class LinePlug:
 
     async def write(self, value: Value | None) -> None:
         """See `Plug`."""
-        told = raw(self._point, value) if isinstance(value, Decimal) else value
-        await self._line.write(self._point, told, self._slot)
+        raw_value = raw(self._point, value) if isinstance(value, Decimal) else value
+        await self._line.write(self._point, raw_value, self._slot)
 
     def _scaled(self, value: Value | None) -> Value | None:
         return said(self._point, value) if isinstance(value, Decimal) else value

@@ -15,26 +15,28 @@ if TYPE_CHECKING:
     from agent.model import Value
 
 
-def probe(agreed: Modality, base: Decimal | None, fallback: Value | None = None) -> Decimal:
+def probe(modality: Modality, base: Decimal | None, fallback: Value | None = None) -> Decimal:
     """A value within what is agreed that can be told from what is in force, and from what the
     device's watchdog falls back to; the nearest.
 
     A limit is tested below what is in force: it never raises. Raises Refused where there is none.
     """
-    limits = agreed.limits
+    limits = modality.limits
     least, most = limits.least, limits.most
-    if agreed.choices:
-        found = list(agreed.choices)
+    if modality.choices:
+        candidates = list(modality.choices)
     else:
         assert least is not None
         assert most is not None
-        by = agreed.step or (most - least) / 10
+        by = modality.step or (most - least) / 10
         near = [base + by, base - by] if base is not None else []
-        if agreed.step:
+        if modality.step:
             near = [one // by * by for one in near]
-        found = [one for one in (*near, least, most) if least <= one <= most]
-    for value in found:
-        lower = agreed.kind is not LossRule.LIMIT or base is None or value < base
-        if lower and not any(same(value, one, agreed.tolerance) for one in (base, fallback)):
+        candidates = [one for one in (*near, least, most) if least <= one <= most]
+    for value in candidates:
+        lower = modality.kind is not LossRule.LIMIT or base is None or value < base
+        if lower and not any(same(value, one, modality.tolerance) for one in (base, fallback)):
             return value
-    raise Refused(f"{agreed.name}: no value that is agreed differs from {base}, which is in force")
+    raise Refused(
+        f"{modality.name}: no value that is agreed differs from {base}, which is in force"
+    )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.control import hours
-from agent.control.bounds import long
+from agent.control.bounds import duration_text
 from agent.control.model import OrderState
 from agent.control.stamps import elapsed
 
@@ -52,7 +52,7 @@ class Span:
         return max(0.0, min(self.end, until) - max(self.begin, since))
 
 
-def often(
+def quota_refusal(
     order: ControlOrder, limits: Limits, facts: DecisionFacts, no: Callable[[str, str], No]
 ) -> No | None:
     """Whether one more is too often, too long a day or too soon, beside what was accepted."""
@@ -61,30 +61,35 @@ def often(
     that_day = sum(hours.day_of(one.begin, facts.zone) == day for one in others)
     if limits.a_day is not None and that_day >= limits.a_day:
         return no("max_day", f"{limits.a_day} a day, and there were {that_day} that day")
-    held, mine = [_held(one, facts) for one in others], Span(order.start, order.latest_end)
+    held, is_configured = [_held(one, facts) for one in others], Span(order.start, order.latest_end)
     if limits.time_a_day is not None:
-        for since, until in _days(mine, facts):
+        for since, until in _days(is_configured, facts):
             taken = sum(one.within(since, until) for one in held)
-            if taken + min(order.duration, mine.within(since, until)) > limits.time_a_day:
-                return no("max_time_day", f"{long(limits.time_a_day)} a day in all")
-    if limits.duration is not None and _together(mine, held) > limits.duration + order.rand:
-        words = f"{long(limits.duration)}, and with the one before it would be longer"
-        return no("max_dur", words)
-    if limits.gap and any(_apart(mine, one) < limits.gap for one in held if not mine.meets(one)):
-        return no("min_gap", f"a rest of {long(limits.gap)} between two")
+            if taken + min(order.duration, is_configured.within(since, until)) > limits.time_a_day:
+                return no("max_time_day", f"{duration_text(limits.time_a_day)} a day in all")
+    if (
+        limits.duration is not None
+        and _together(is_configured, held) > limits.duration + order.rand
+    ):
+        reason = f"{duration_text(limits.duration)}, and with the one before it would be longer"
+        return no("max_dur", reason)
+    if limits.gap and any(
+        _apart(is_configured, one) < limits.gap for one in held if not is_configured.meets(one)
+    ):
+        return no("min_gap", f"a rest of {duration_text(limits.gap)} between two")
     return None
 
 
-def _counts(one: AcceptedOrder, order: ControlOrder) -> bool:
+def _counts(event: AcceptedOrder, order: ControlOrder) -> bool:
     """Itself does not, nor does what it takes the place of before that has begun."""
-    replaced = one.order.jti == order.ref and not one.began
-    return (one.state in COUNTED or one.began) and one.order.jti != order.jti and not replaced
+    replaced = event.order.jti == order.ref and not event.began
+    return (event.state in COUNTED or event.began) and event.order.jti != order.jti and not replaced
 
 
-def _held(one: AcceptedOrder, facts: DecisionFacts) -> Span:
-    if one.over is None:
-        return Span(one.begin, one.end)
-    return Span(one.begin, facts.now.wall - elapsed(one.over, facts.now))
+def _held(event: AcceptedOrder, facts: DecisionFacts) -> Span:
+    if event.over is None:
+        return Span(event.begin, event.end)
+    return Span(event.begin, facts.now.wall - elapsed(event.over, facts.now))
 
 
 def _days(span: Span, facts: DecisionFacts) -> Iterator[tuple[float, float]]:
@@ -96,9 +101,9 @@ def _days(span: Span, facts: DecisionFacts) -> Iterator[tuple[float, float]]:
         at = until
 
 
-def _together(mine: Span, held: Sequence[Span]) -> float:
+def _together(is_configured: Span, held: Sequence[Span]) -> float:
     """Seconds of the whole of which it would be a part."""
-    whole, left = mine, list(held)
+    whole, left = is_configured, list(held)
     while met := [one for one in left if one.meets(whole)]:
         begin, end = min(one.begin for one in met), max(one.end for one in met)
         whole = Span(min(whole.begin, begin), max(whole.end, end))
@@ -106,5 +111,9 @@ def _together(mine: Span, held: Sequence[Span]) -> float:
     return whole.end - whole.begin
 
 
-def _apart(mine: Span, other: Span) -> float:
-    return other.begin - mine.end if other.begin >= mine.end else mine.begin - other.end
+def _apart(is_configured: Span, other: Span) -> float:
+    return (
+        other.begin - is_configured.end
+        if other.begin >= is_configured.end
+        else is_configured.begin - other.end
+    )

@@ -107,7 +107,7 @@ class Memo:
 class Transaction:
     """What goes to the disk together."""
 
-    row: HoldRecord | None = None
+    record: HoldRecord | None = None
     events: Sequence[AcceptedOrder] = ()
     outcomes: Sequence[Outcome] = ()
     memos: Sequence[tuple[Key, Memo]] = ()

@@ -37,8 +37,8 @@ def winner(events: Iterable[AcceptedOrder]) -> AcceptedOrder | None:
     return min(events, key=_rank, default=None)
 
 
-def _rank(one: AcceptedOrder) -> tuple[bool, int, int, str]:
-    order = one.order
+def _rank(event: AcceptedOrder) -> tuple[bool, int, int, str]:
+    order = event.order
     return (not order.emergency, order.prio, -order.seq, order.jti)
 
 
@@ -49,28 +49,28 @@ def steps(apart: Decimal, ramp: Decimal | None) -> int:
     return max(0, math.ceil(abs(apart) / ramp) - 1)
 
 
-def back_from(one: AcceptedOrder, apart: Decimal, ramp: Decimal | None) -> float:
+def back_from(event: AcceptedOrder, apart: Decimal, ramp: Decimal | None) -> float:
     """When the give-back begins, so that it is over by the end."""
-    longest = max(0.0, one.order.duration / 2)
-    return one.end - min(one.back + steps(apart, ramp) * STEP, longest)
+    longest = max(0.0, event.order.duration / 2)
+    return event.end - min(event.back + steps(apart, ramp) * STEP, longest)
 
 
 def value_at(
-    now: float, one: AcceptedOrder, base: Decimal, target: Decimal, ramp: Decimal | None
+    now: float, event: AcceptedOrder, base: Decimal, target: Decimal, ramp: Decimal | None
 ) -> Decimal | None:
     """The value to stand at a moment of its hold; None: give back.
 
     `base`: what stood there before; `target`: what was ordered.
     """
     if ramp is None or base == target:
-        return target if now < one.end - min(one.back, one.order.duration / 2) else None
+        return target if now < event.end - min(event.back, event.order.duration / 2) else None
     apart = target - base
-    back = back_from(one, apart, ramp)
-    there = int((now - one.begin) // STEP) + 1
+    back = back_from(event, apart, ramp)
+    there = int((now - event.begin) // STEP) + 1
     if now < back:
         return toward(base, target, ramp * there)
     gone = int((now - back) // STEP) + 1
-    reached = toward(base, target, ramp * (int((back - one.begin) // STEP) + 1))
+    reached = toward(base, target, ramp * (int((back - event.begin) // STEP) + 1))
     value = toward(reached, base, ramp * gone)
     return None if value == base else value
 

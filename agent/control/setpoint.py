@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from agent.control.schedule import toward
 
 if TYPE_CHECKING:
-    from agent.control.hold_record import Dog, WriteTarget
+    from agent.control.hold_record import WatchdogTarget, WriteTarget
     from agent.control.point_access import Standing
     from agent.model import Value
 FAILSAFE = "failsafe"
@@ -40,7 +40,7 @@ class Setpoint:
     fallback: Value | None = None
     failsafe: Decimal | None = None
     """of a limit: what is written when the agent has died"""
-    dog: Dog | None = None
+    watchdog: WatchdogTarget | None = None
     """the device's own watchdog"""
     agreed: str = ""
     """version of what was agreed"""

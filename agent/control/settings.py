@@ -186,7 +186,7 @@ class WatchdogSettings(ControlSection):
     """a point that counts up during a hold, for that logic"""
 
     @model_validator(mode="after")
-    def _one(self) -> Self:
+    def _complete(self) -> Self:
         if not (self.accepted or self.of_profile or self.point or self.logic):
             raise ValueError(
                 _('say what gives back: `point`, `logic`, or write "profile" or "none-accepted"')
@@ -247,8 +247,8 @@ class Control(ControlSection):
     @property
     def version(self) -> str:
         """Another one whenever anything changes that people agreed to: what is signed bears it."""
-        said = self.model_dump_json(exclude_defaults=True, exclude={"measure", "shown"})
-        return hashlib.sha256(said.encode()).hexdigest()[:10]
+        text = self.model_dump_json(exclude_defaults=True, exclude={"measure", "shown"})
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 def split(reference: str) -> tuple[str, str]:

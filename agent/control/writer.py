@@ -118,9 +118,9 @@ class JournalWriter:
 
     def hold_copy(self) -> None:
         """Hold what the copy knows, before the file can be read."""
-        renamed = self.journal.read_copy(self.copy.rows())
-        for row in self.journal.rows.values():
-            self._put(row)
+        renamed = self.journal.read_copy(self.copy.records())
+        for record in self.journal.records.values():
+            self._save_copy(record)
         self.copy.forget(renamed)
 
     async def _close(self) -> None:
@@ -155,28 +155,28 @@ class JournalWriter:
             raise
         if self.failing:
             raise StorageFailed(self.failing)
-        return change.row
+        return change.record
 
     def _kept(self, change: Transaction) -> None:
         """It is on the disk; now its copy, then memory."""
-        if change.row is not None:
-            self._put(change.row)
+        if change.record is not None:
+            self._save_copy(change.record)
         self.journal.take(change)
 
-    def _put(self, row: HoldRecord) -> None:
+    def _save_copy(self, record: HoldRecord) -> None:
         try:
-            self.copy.put(self.journal.id, row)
+            self.copy.save(self.journal.id, record)
         except (OSError, Refused) as error:
             self._fail(f"its copy cannot be written: {error}")
 
     async def note(self, change: Transaction) -> HoldRecord | None:
         """Let a change count at once, and bring it to the disk as soon as that takes it."""
         change = self.journal.numbered(change)
-        row = change.row
-        if row is not None and row.phase is Phase.CLOSED:
-            self.copy.close_row(self.journal.id, row, left=change.left)
-        elif row is not None:
-            self._put(row)
+        record = change.record
+        if record is not None and record.phase is Phase.CLOSED:
+            self.copy.close_row(self.journal.id, record, left=change.left)
+        elif record is not None:
+            self._save_copy(record)
         self.journal.take(change)
         self._count += 1
         self._unwritten[self._count] = change
@@ -187,7 +187,7 @@ class JournalWriter:
             if self._awaited is None or self._awaited.done():
                 self._awaited = future
                 await asyncio.wait([future], timeout=self._bounds.noted)
-        return row
+        return record
 
     def _bring(self, number: int) -> asyncio.Future[None]:
         change = self._unwritten[number]
@@ -197,8 +197,8 @@ class JournalWriter:
 
     def _written(self, number: int, change: Transaction) -> None:
         self._unwritten.pop(number, None)
-        if change.row is not None and change.row.phase is Phase.CLOSED:
-            self.copy.drop(self.journal.id, change.row)
+        if change.record is not None and change.record.phase is Phase.CLOSED:
+            self.copy.drop(self.journal.id, change.record)
 
     async def call(self, call: Callable[..., T], *args: object) -> T:
         """Make a call of the journal in its thread. Raises StorageFailed, and what it raises."""
@@ -308,7 +308,7 @@ class JournalWriter:
             except (OSError, Refused) as error:
                 self._fail(f"its copy cannot be written: {error}")
                 return False
-            notes, copied = dict(self._unwritten), self.copy.rows()
+            notes, copied = dict(self._unwritten), self.copy.records()
             self._reopening = self._thread.begin(self._reopened, notes, copied)
         await asyncio.wait([self._reopening], timeout=self._bounds.stalled)
         if not self._reopening.done():
@@ -367,7 +367,7 @@ class JournalWriter:
         for number, change in self._unwritten.items():
             self.journal.take(change)
             self._bring(number)
-        for row in list(self.journal.rows.values()):
-            self._put(row)
+        for record in list(self.journal.records.values()):
+            self._save_copy(record)
         if not self.failing:
             self._storage.recovered(STORE)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def grants(steering: Steering, members: Mapping[str, Member]) -> list[dict[str, Any]]:
     """Every grant that is remembered; `members`: whose keys count now, by kid."""
-    journal, now = steering.keeper.journal, steering.keeper.world.now()
+    journal, now = steering.controller.journal, steering.controller.dependencies.now()
     return [
         {
             "jti": one.jti,
@@ -56,13 +56,13 @@ def _why_not(grant: Grant, journal: Journal, now: Moment) -> str:
 
 def left_out(steering: Steering, members: Mapping[str, Member]) -> list[dict[str, Any]]:
     """Keys that are none of these, with how many grants of each stand or will."""
-    journal, now = steering.keeper.journal, steering.keeper.world.now()
-    found = Counter(
+    journal, now = steering.controller.journal, steering.controller.dependencies.now()
+    counts = Counter(
         (one.by, one.role, one.kid)
         for one in journal.grants.values()
         if one.kid not in members and one.revoked is None and now.wall < one.until
     )
     return [
         {"name": name, "role": role, "kid": kid, "grants": count}
-        for (name, role, kid), count in sorted(found.items())
+        for (name, role, kid), count in sorted(counts.items())
     ]

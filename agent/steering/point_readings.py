@@ -56,9 +56,9 @@ class PointReadings:
         by = factor(point.unit, channel.unit) if channel else None
         if channel is None or by is None:
             return ""
-        told, since = value * by, self._since(f"{point.device}/{point.name}", value)
-        low = channel.least is not None and told < channel.least
-        if low or (channel.most is not None and told > channel.most):
+        comparable, since = value * by, self._since(f"{point.device}/{point.name}", value)
+        low = channel.least is not None and comparable < channel.least
+        if low or (channel.most is not None and comparable > channel.most):
             return f"says {measured(value, point.unit)}, which cannot be"
         if channel.still is not None and self._clock.steady() - since > channel.still:
             hours = f"{channel.still / 3600:g} h"

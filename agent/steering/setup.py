@@ -16,7 +16,7 @@ from agent.control.controller import Controller
 from agent.control.dependencies import ControlDependencies
 from agent.control.model import OrderCode
 from agent.control.orders import Orders
-from agent.control.point_access import LinePlug
+from agent.control.point_access import LinePoint
 from agent.control.setpoint import FAILSAFE
 from agent.control.settings import split
 from agent.control.stamps import Moment, elapsed
@@ -57,8 +57,8 @@ class Steering:
     """Everything of demand response that is open."""
 
     config: Config
-    keeper: Controller
-    desk: Orders
+    controller: Controller
+    orders: Orders
     writer: JournalWriter
 
     def outcomes(self, recipient: str = "") -> dict[str, dict[str, Any]]:
@@ -66,28 +66,33 @@ class Steering:
         a dwelling is the business of those who live there. Of its own orders, by the name of its
         key, it is also told that there is no control of that name.
         """
-        journal = self.keeper.journal
+        journal = self.controller.journal
         return {
-            f"outcomes/{one.n}-{int(one.at)}": _told(one)
+            f"outcomes/{one.n}-{int(one.at)}": _outcome_document(one)
             for one in list(journal.recent)
             if self._common(one.control, device := self._device_of(one))
             or (not device and self._misnamed(one, recipient))
         }
 
-    def _device_of(self, one: Outcome) -> str:
-        return one.device or self.keeper.journal.device_of(one.jti, one.control)
+    def _device_of(self, outcome: Outcome) -> str:
+        return outcome.device or self.controller.journal.device_of(outcome.jti, outcome.control)
 
-    def _misnamed(self, one: Outcome, recipient: str) -> bool:
-        own = bool(recipient) and one.by == recipient
-        return own and one.code == OrderCode.ASSET and one.control not in self.config.controls
+    def _misnamed(self, outcome: Outcome, recipient: str) -> bool:
+        own = bool(recipient) and outcome.by == recipient
+        return (
+            own and outcome.code == OrderCode.ASSET and outcome.control not in self.config.controls
+        )
 
     def holds(self) -> list[dict[str, Any]]:
         """What is held now, and for how long yet, as recipients are told: of common plant only."""
-        now, rows = self.keeper.world.now(), list(self.keeper.journal.rows.values())
+        now, records = (
+            self.controller.dependencies.now(),
+            list(self.controller.journal.records.values()),
+        )
         return [
-            {"control": row.control, **_until(row, now)}
-            for row in rows
-            if self._common(row.control, row.place.device)
+            {"control": record.control, **_until(record, now)}
+            for record in records
+            if self._common(record.control, record.place.device)
         ]
 
     def _common(self, name: str, device: str) -> bool:
@@ -103,7 +108,7 @@ class Steering:
         """Give back what an agent before us has left; before any uplink is opened."""
         try:
             async with asyncio.timeout(RECOVERED_WITHIN):
-                await self.keeper.recover()
+                await self.controller.recover()
         except TimeoutError:
             log.error(  # noqa: TRY400 -- no bug
                 "not all is given back yet: it goes on", extra=fields(LogEvent.RELEASE_PENDING)
@@ -111,10 +116,12 @@ class Steering:
 
     async def end(self) -> None:
         """Give everything back before the lines close."""
-        self.keeper.closing = True
+        self.controller.closing = True
         try:
             async with asyncio.timeout(ENDED_WITHIN):
-                await self.keeper.let_go("the agent was stopped", list(self.keeper.fits))
+                await self.controller.release_controls(
+                    "the agent was stopped", list(self.controller.controls)
+                )
         except TimeoutError:
             log.error(  # noqa: TRY400 -- no bug
                 "not all was given back: `gardien control release --all`",
@@ -127,18 +134,22 @@ class Steering:
         What cannot be reached stays RELEASE_PENDING. Gives the controls that changed.
         """
         new = fits(config)
-        old = self.keeper.fits
+        old = self.controller.controls
         zone = config.zone != self.config.zone
-        changed = [name for name, fit in old.items() if zone or new.get(name) != fit]
+        changed = [name for name, control in old.items() if zone or new.get(name) != control]
         try:
             async with asyncio.timeout(ENDED_WITHIN):
-                await self.keeper.let_go("the configuration was changed", changed)
+                await self.controller.release_controls("the configuration was changed", changed)
         except TimeoutError:
             log.error(  # noqa: TRY400 -- no bug
                 "not all was given back before the reload: it goes on",
                 extra=fields(LogEvent.RELEASE_PENDING),
             )
-        self.config, self.keeper.fits, self.keeper.world.zone = config, new, config.zone
+        self.config, self.controller.controls, self.controller.dependencies.zone = (
+            config,
+            new,
+            config.zone,
+        )
         return changed + [name for name in new if name not in old]
 
 
@@ -168,19 +179,19 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
         trust = clock.trust
         return Moment(clock.now(), clock.steady(), boot, trust.value != "untrusted")
 
-    def key_of(control: str) -> Key | None:
-        fit = made.get(control)
-        return fit.key if fit else None
+    def key_of(name: str) -> Key | None:
+        control = made.get(name)
+        return control.key if control else None
 
     storage = storage or Storage(clock.now)
     opening = JournalWriter.open(config.state / FILE, key_of, storage, now, bounds)
     async with opening as writer:
         journal = writer.journal
-        world = ControlDependencies(
+        dependencies = ControlDependencies(
             now=now,
             zone=config.zone,
             look=lambda device, point: None,  # noqa: ARG005 -- below, where the steering is known
-            plug=lambda place, slot: plug_of(link_of(place), place, slot),
+            access=lambda place, slot: access_to(link_of(place), place, slot),
             save=writer.save,
             note=writer.note,
             read=writer.call,
@@ -190,40 +201,50 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
             ask=ask,
             quiet=lambda place, seconds: quiet(link_of(place), seconds),
         )
-        keeper = Controller(journal, world, made, writer=writer)
-        here = Steering(config, keeper, Orders(keeper, writer.call, writer.refuse), writer)
+        controller = Controller(journal, dependencies, made, writer=writer)
+        here = Steering(config, controller, Orders(controller, writer.call, writer.refuse), writer)
         if not config.trust.witnessed:
             journal.silence(witness)
         try:
             await writer.call(journal.learn, taken)
         except StorageFailed:
             journal.believe(taken)
-        journal.key_of = lambda name: fit.key if (fit := keeper.fits.get(name)) else None
-        eyes = PointReadings(lambda: here.config, clock, latest)
-        world.look, world.power = eyes.seen, eyes.power
+        journal.key_of = lambda name: (
+            control.key if (control := controller.controls.get(name)) else None
+        )
+        readings = PointReadings(lambda: here.config, clock, latest)
+        dependencies.look, dependencies.power = readings.seen, readings.power
         yield here
 
 
-def _until(row: HoldRecord, now: Moment) -> dict[str, Any]:
+def _until(record: HoldRecord, now: Moment) -> dict[str, Any]:
     """When a hold is over at the latest, by the earlier of both clocks; a failsafe has no end."""
-    if row.jti == FAILSAFE:
+    if record.jti == FAILSAFE:
         return {"until": None, "left": None}
-    left = min(row.end - now.wall, row.lasts - elapsed(row.begun, now))
-    return {"until": stamp(row.end), "left": max(0, int(left))}
+    left = min(record.end - now.wall, record.lasts - elapsed(record.begun, now))
+    return {"until": stamp(record.end), "left": max(0, int(left))}
 
 
-def _told(one: Outcome) -> dict[str, Any]:
-    said = {
-        "id": f"{one.n}-{int(one.at)}", "jti": one.jti, "control": one.control,
-        "state": one.state.value, "at": stamp(one.at), "code": one.code, "words": one.words,
-        "value": one.value, "before": one.before, "after": one.after, "pre": one.pre,
-    }  # fmt: skip
-    return {key: value for key, value in said.items() if value or key == "jti"}
+def _outcome_document(outcome: Outcome) -> dict[str, Any]:
+    document = {
+        "id": f"{outcome.n}-{int(outcome.at)}",
+        "jti": outcome.jti,
+        "control": outcome.control,
+        "state": outcome.state.value,
+        "at": stamp(outcome.at),
+        "code": outcome.code,
+        "words": outcome.words,
+        "value": outcome.value,
+        "before": outcome.before,
+        "after": outcome.after,
+        "pre": outcome.pre,
+    }
+    return {key: value for key, value in document.items() if value or key == "jti"}
 
 
-def plug_of(link: Link | None, place: WriteTarget, slot: int | None) -> PointAccess:
+def access_to(link: Link | None, place: WriteTarget, slot: int | None) -> PointAccess:
     """A point in hand: over the line that is open, or over one opened for each request."""
-    return LinePlug(
+    return LinePoint(
         LineReference(link) if link else AdHocLink(place.driver, place.settings), place, slot
     )
 

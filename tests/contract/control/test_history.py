@@ -22,12 +22,12 @@ def becomes(**truth):
 
 
 def abandoned(_):
-    return lambda keeper: keeper.abandon("it", "abandoned by root: scrapped")
+    return lambda controller: controller.abandon("it", "abandoned by root: scrapped")
 
 
 def heard(_):
-    async def hear(keeper):
-        keeper.heard()
+    async def hear(controller):
+        controller.heard()
 
     return hear
 
@@ -96,7 +96,7 @@ def test_what_stood_there_without_an_order_is_told_too():
     site = Site()
     site.start()
     site.device.slots[13] = Decimal(-2)
-    asyncio.run(site.keeper.tend("it"))
+    asyncio.run(site.controller.tend("it"))
     (said,) = sentences(site.journal.history(0, 1e12), ZONE, {"it": "K"})
     assert said.endswith("it: -2 stood at priority 13 and nobody knew why: emptied")
     site.close()
@@ -106,5 +106,5 @@ def test_an_order_that_was_refused_is_no_alarm_for_ever():
     site = Site()
     site.device.person(Decimal(3))
     asyncio.run(run(site, Plan([event(order())], {})))
-    assert not site.keeper.alarms
+    assert not site.controller.alarms
     site.close()

@@ -36,7 +36,7 @@ def attempt(site, meanwhile=None):
         if meanwhile is not None:
             meanwhile(words)
 
-    return asyncio.run(site.keeper.test("it", say))
+    return asyncio.run(site.controller.test("it", say))
 
 
 def test_it_is_applied_and_given_back_twice_the_second_time_from_the_disk(site):
@@ -85,7 +85,7 @@ def test_what_is_in_the_way_is_said_and_nothing_is_written(site, way, why):
 def test_what_is_held_is_not_tested(site):
     site.journal.save(Transaction(memos=[(site.fit.key, replace(memo(site), tested="v1"))]))
     site.journal.save(Transaction(events=[event(order(start=0.0))]))
-    asyncio.run(site.keeper.tend("it"))
+    asyncio.run(site.controller.tend("it"))
     with pytest.raises(Refused, match="is held now"):
         attempt(site)
     assert site.device.slots[13] == Decimal("-1.5")
@@ -111,6 +111,6 @@ def test_a_device_that_goes_during_the_test_is_given_back_when_it_returns(site):
         attempt(site, meanwhile)
     assert site.device.slots[13] is not None
     site.truth.reachable, site.truth.at = True, 100.0
-    asyncio.run(site.keeper.tend("it"))
+    asyncio.run(site.controller.tend("it"))
     assert site.device.slots[13] is None
     assert not memo(site).tested

@@ -419,7 +419,7 @@ def test_it_is_refused_with_code_and_reason(name):
     found = decide(order(**ordered), modality(**agreed), facts(**known))
     assert not isinstance(found, Yes), name
     assert code in {str(found), str(found.code)}
-    assert words in found.words
+    assert words in found.reason
 
 
 def test_what_is_not_configured_is_no_asset():
@@ -510,4 +510,4 @@ def test_the_grant_of_an_occupant_ends_with_the_occupancy(home, stands):
         assert isinstance(found, Yes)
     else:
         assert str(found) == "E_GRANT_MISSING(occupant)"
-        assert "ends with an occupancy" in found.words
+        assert "ends with an occupancy" in found.reason

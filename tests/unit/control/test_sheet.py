@@ -59,7 +59,7 @@ def test_it_says_how_far_how_often_when_and_how_gently_in_both_languages():
         assert words in french
     for words in (
         "offset: −2 to 1 K",
-        "2 h at a time at most, 2 times a day, a rest of 2 h between two",
+        "at most 2 h at a time, 2 times a day, a rest of 2 h between two",
         "only at these hours: Mon-Fri 06:00-22:00",
         "only from 10-15 to 04-15 (month-day)",
         "known 10 min before",
