@@ -166,7 +166,7 @@ def _release_all(config: Path, state: Path | None, *, limits: bool, json: bool) 
         as_json([asdict(one) for one in given])
     else:
         for one in given:
-            typer.echo(f"{one.control}: {one.message}")
+            typer.echo(f"{one.control}: {one.words}")
     raise typer.Exit(0 if all(one.done for one in given) else 1)
 
 
@@ -222,7 +222,7 @@ def given_back(folder: Path, *, limits: bool) -> list[ReleaseResult]:
     except Refused as error:
         raise Refused(f"{error}; {hint}") from error
     if not readable:
-        given.append(ReleaseResult("the journal", done=False, message=UNREADABLE))
+        given.append(ReleaseResult("the journal", done=False, words=UNREADABLE))
     return given
 
 

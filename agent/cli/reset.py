@@ -76,7 +76,7 @@ def _give_back(state: Path) -> None:
 
     late = [one for one in given_back(state, limits=True) if not one.done]
     if late:
-        told = "\n".join(f"{one.control}: {one.message}" for one in late)
+        told = "\n".join(f"{one.control}: {one.words}" for one in late)
         raise Refused(
             f"{told}\nnothing was destroyed; once the equipment answers, ask again, or close it by"
             f' hand: gardien control release {late[0].control} --abandon "why"'

@@ -59,7 +59,10 @@ def _fitted(config: Config, name: str) -> ConfiguredControl:
     where = place(config, control.point)
     ours = slots(config, where)
     restore = control.restore if isinstance(control.restore, Decimal) else None
-    speaks_for = f"{where}{ours}{control.restore}{control.device_watchdog}"
+    # Earlier versions called WriteTarget `Place`. With another text, each control that was tested
+    # before an upgrade would count as untested, and refuse every order.
+    target = str(where).replace("WriteTarget(", "Place(", 1)
+    speaks_for = f"{target}{ours}{control.restore}{control.device_watchdog}"
     return ConfiguredControl(
         modality=config.modality(name),
         place=where,

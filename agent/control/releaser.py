@@ -66,7 +66,7 @@ class ReleaseResult:
 
     control: str
     done: bool
-    message: str
+    words: str
 
 
 def open_records(
@@ -158,7 +158,7 @@ async def release_all(  # noqa: PLR0913 -- two of them say how
     late = "no time was left"
     records = [record for group in lines.values() for record in group]
     return [
-        results.get(record.number, ReleaseResult(record.control, done=False, message=late))
+        results.get(record.number, ReleaseResult(record.control, done=False, words=late))
         for record in records
     ]
 
@@ -232,7 +232,7 @@ async def _release_line(  # noqa: PLR0913, PLR0917 -- what it works with
 def _line_lost(records: list[HoldRecord], results: dict[int, ReleaseResult], message: str) -> None:
     for record in records:
         if record.number not in results or not results[record.number].done:
-            results[record.number] = ReleaseResult(record.control, done=False, message=message)
+            results[record.number] = ReleaseResult(record.control, done=False, words=message)
 
 
 async def _release_record(
@@ -253,11 +253,11 @@ async def _release_record(
         )
         left = await holder.change(record, setpoint, access)
         if left is None:
-            return ReleaseResult(record.control, done=True, message="somebody else had taken over")
+            return ReleaseResult(record.control, done=True, words="somebody else had taken over")
         return ReleaseResult(
             record.control, not left.alarm, left.alarm or "its failsafe limit applies"
         )
     left = await holder.release(record.releasing(OrderState.ABORTED, "the agent is gone"), access)
     if left is None:
-        return ReleaseResult(record.control, done=True, message="given back, confirmed")
-    return ReleaseResult(record.control, done=False, message=left.alarm)
+        return ReleaseResult(record.control, done=True, words="given back, confirmed")
+    return ReleaseResult(record.control, done=False, words=left.alarm)

@@ -47,7 +47,7 @@ def given_back(folder, made, limits):
                     journal, JournalCopy(folder / "run"), lambda: NOW, 10.0, limits=limits
                 )
                 assert given.done
-                return given.message, list(journal.records.values())
+                return given.words, list(journal.records.values())
 
     words, rows = asyncio.run(scenario())
     return charger.limit, words, rows
@@ -85,7 +85,7 @@ def test_a_line_on_which_nobody_answers_takes_no_more_time_than_there_is(tmp_pat
                 return given, list(journal.records.values())
 
     given, left = asyncio.run(scenario())
-    assert (given.done, given.message) == (False, "no time was left")
+    assert (given.done, given.words) == (False, "no time was left")
     assert left  # the next start goes on with it
 
 
