@@ -135,7 +135,7 @@ def release(
         return
     if abandon:
         answer = ask(config, state, "control.abandon", named=named, name=name, reason=abandon)
-        said = "closed by hand" if answer["closed"] else "given back, confirmed"
+        said = "closed by hand" if answer["closed"] else "released, confirmed"
         as_json(answer) if json else typer.echo(f"{name}: {said}")
         return
     if to:
@@ -150,7 +150,7 @@ def release(
     elif not answer["ended"]:
         typer.echo(f"{name}: nothing was in force")
     else:
-        said = "given back, confirmed" if answer["ok"] else "not confirmed yet; it is tried again"
+        said = "released, confirmed" if answer["ok"] else "not confirmed yet; it is tried again"
         typer.echo(f"{name}: {said}")
     raise typer.Exit(0 if answer["ok"] else 1)
 

@@ -1,4 +1,4 @@
-"""Bringing a point to what is wanted there, and what follows from how that went."""
+"""Bringing a point to its setpoint, and recording how that went."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def setpoint_for(  # noqa: PLR0913, PLR0917 -- each says one thing about it
     until: tuple[float, float],
     slot: int | None,
 ) -> Setpoint:
-    """What is to stand at a control; `until`: by the wall clock, and seconds from now."""
+    """The setpoint of a control for an order, or for the failsafe.
+
+    `until`: the end by the wall clock, and the seconds until then.
+    """
     modality = control.modality
     fallback = context.journal.memo(control.key).fallback
     return Setpoint(
@@ -50,7 +53,11 @@ async def apply(
     setpoint: Setpoint,
     event: AcceptedOrder | None,
 ) -> None:
-    """Begin, change or refresh; `row`: what is held in that slot already."""
+    """Begin, change or refresh a hold, and record the outcome.
+
+    `record`: the hold that exists in this slot; None: there is none. `event`: the order; None: the
+    failsafe.
+    """
     access = context.dependencies.access(control.place, setpoint.slot)
     result: HoldRecord | No | None
     if record is None:
@@ -61,7 +68,7 @@ async def apply(
         context.alarms[control.name] = result.reason
         if event is not None and not _tried_again(context, event, result):
             await report_refusal(context, event, result)
-            context.alarms.pop(control.name)  # it is told, and over
+            context.alarms.pop(control.name)  # the refusal was reported, so nothing is left to do
     elif result is None:
         await _taken_over(context, control, setpoint.end)
     else:
@@ -70,7 +77,10 @@ async def apply(
 
 
 async def _failsafe(context: ControlContext, before: HoldRecord | None, now: HoldRecord) -> None:
-    """A failsafe that begins, or ends by an order: there is none of its own that could tell it."""
+    """Report that a failsafe began, or that an order ended it.
+
+    A failsafe has no order of its own by which it could be reported.
+    """
     was_failsafe = before is not None and before.jti == FAILSAFE and before.phase is Phase.APPLIED
     if now.phase is not Phase.APPLIED or was_failsafe == (now.jti == FAILSAFE):
         return
@@ -89,7 +99,10 @@ async def _failsafe(context: ControlContext, before: HoldRecord | None, now: Hol
 
 
 def _tried_again(context: ControlContext, event: AcceptedOrder, no: No) -> bool:
-    """A device or disk that is silent for a moment costs an order a moment, not its life."""
+    """Whether an order that could not begin is tried again.
+
+    A device or disk that fails for a moment delays an order; it does not end it.
+    """
     return (
         no.code in {OrderCode.DEVICE, OrderCode.STORAGE}
         and context.dependencies.now().wall < event.begin + TRIED_FOR
@@ -116,7 +129,7 @@ async def _report_result(
 
 
 async def _taken_over(context: ControlContext, control: ConfiguredControl, until: float) -> None:
-    """Somebody at the plant has taken over: lasts to the end of the event, or a day."""
+    """Opt out, because somebody at the plant has taken over: until the order ends, or for a day."""
     now = context.dependencies.now()
     lasts = max(0.0, until - now.wall) if until < FOREVER else OPTED_OUT_FOR
     await opt_out(context, control, lasts, "somebody at the plant has taken over")

@@ -1,4 +1,7 @@
-"""`gardien control sheet`: what an assembly and an operator sign, in French and English. Pure."""
+"""`gardien control sheet`: the page that an assembly and an operator sign, in French and English.
+
+It states what was agreed for one control. Pure (rules H31, H33).
+"""
 
 from __future__ import annotations
 
@@ -36,12 +39,12 @@ ACTIONS_FR = {
 
 
 WIDTH = 80
-"""columns; it is printed"""
+"""columns of the printed page"""
 
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationForm:
-    """The same page twice."""
+    """The page of one control in both languages."""
 
     name: str
     french: str
@@ -49,7 +52,10 @@ class AuthorizationForm:
 
 
 def sheet(building: str, options: Control, modality: Modality, *, array: bool) -> AuthorizationForm:
-    """What is agreed for one control, what stops it, what each loss means, and what risk stays."""
+    """Write the page: what was agreed, what stops it, what each loss means, and which risk remains.
+
+    `array`: the device has a priority array (BACnet), so our value has a slot of its own.
+    """
     return AuthorizationForm(
         modality.name,
         _page(_french(building, options, modality, array=array)),
@@ -83,15 +89,11 @@ def _french(
         ),
         *(("", line) for line in _conditions(options, modality, fr=True)),
         *_section("Garde-fous, vérifiés toutes les 10 s", _guards(modality, fr=True)),
-        *_section(
-            "Qui doit l'autoriser, tous ensemble", [ROLES_FR[one] for one in modality.require]
-        ),
-        ("", "chacun nomme dans son autorisation qui peut donner les ordres"),
-        *_section(
-            "Comment l'arrêter, tout de suite et sans clé", _stops(options, modality, fr=True)
-        ),
+        *_section("Qui doit l'autoriser (tous)", [ROLES_FR[one] for one in modality.require]),
+        ("", "chacun désigne dans son autorisation qui peut donner des ordres"),
+        *_section("Comment l'arrêter immédiatement, sans clé", _stops(options, modality, fr=True)),
         *_section("Ce qui arrive en cas de panne", _losses(modality, fr=True)),
-        *_section("Risque qui demeure", _risk(options, modality, array=array, fr=True)),
+        *_section("Risque restant", _risk(options, modality, array=array, fr=True)),
         ("Version de cette page", f"{modality.version} (elle change avec tout ce qui est convenu)"),
         ("Signatures", "date, nom et qualité : ______________________________"),
     ]
@@ -113,17 +115,16 @@ def _english(
         *(("", line) for line in _conditions(options, modality, fr=False)),
         *_section("Guards, checked every 10 s", _guards(modality, fr=False)),
         *_section(
-            "Who must allow it, all of them", [one.replace("_", " ") for one in modality.require]
+            "Who must authorize it (all of them)",
+            [one.replace("_", " ") for one in modality.require],
         ),
-        ("", "each names in the grant who may give the orders"),
-        *_section(
-            "How to stop it, at once and without any key", _stops(options, modality, fr=False)
-        ),
+        ("", "each states in its grant who may give orders"),
+        *_section("How to stop it at once, without a key", _stops(options, modality, fr=False)),
         *_section("What each loss means", _losses(modality, fr=False)),
-        *_section("Risk that stays", _risk(options, modality, array=array, fr=False)),
+        *_section("Remaining risk", _risk(options, modality, array=array, fr=False)),
         (
             "Version of this page",
-            f"{modality.version} (another one whenever anything agreed changes)",
+            f"{modality.version} (it changes with everything that is agreed)",
         ),
         ("Signatures", "date, name and capacity: ______________________________"),
     ]
@@ -172,14 +173,14 @@ def _frequency(modality: Modality, *, fr: bool) -> str:
 
 
 def _conditions(options: Control, modality: Modality, *, fr: bool) -> list[str]:
-    """At which hours, with which notice, how gently; only what was agreed."""
+    """Timers, hours, season, notice, ramp, spread and emergency orders, where they were agreed."""
     options_agreed, lines = options.modality, []
     if modality.on or modality.off:
         on, off = _duration(modality.on), _duration(modality.off)
         lines.append(
             f"au moins {on} à la fois, puis au moins {off} de repos"
             if fr
-            else f"{on} at a time at least, and {off} of rest after it at least"
+            else f"at least {on} at a time, then a rest of at least {off}"
         )
     if options_agreed.windows:
         hours = ", ".join(_window(one) if fr else one for one in options_agreed.windows)
@@ -193,7 +194,7 @@ def _conditions(options: Control, modality: Modality, *, fr: bool) -> list[str]:
         )
     if options_agreed.min_notice:
         notice = _duration(options_agreed.min_notice)
-        lines.append(f"annoncé {notice} avant" if fr else f"known {notice} before")
+        lines.append(f"annoncé {notice} avant" if fr else f"announced {notice} before")
     if options_agreed.ramp_per_min is not None:
         by = _measured(options_agreed.ramp_per_min, modality.unit, fr=fr)
         lines.append(f"par pas de {by} par minute" if fr else f"in steps of {by} a minute")
@@ -202,13 +203,13 @@ def _conditions(options: Control, modality: Modality, *, fr: bool) -> list[str]:
         lines.append(
             f"rendu à un moment tiré au sort dans les {spread} avant la fin"
             if fr
-            else f"given back at a moment drawn from the last {spread}"
+            else f"released at a moment drawn at random from the last {spread}"
         )
     if options_agreed.emergency:
         lines.append(
-            "ordres d'urgence admis, plus forts que les autres, dans les mêmes limites"
+            "ordres d'urgence admis : prioritaires sur les autres, dans les mêmes limites"
             if fr
-            else "emergency orders are taken, stronger than others, within the same limits"
+            else "emergency orders are taken: they outrank others, within the same limits"
         )
     return lines
 
@@ -237,14 +238,18 @@ def _guards(modality: Modality, *, fr: bool) -> list[str]:
     rest = _duration(modality.limits.gap)
     if fr:
         lines.append(
-            "franchi : tout est rendu" + (f", et repos de {rest}" * bool(modality.limits.gap))
+            "si un garde-fou est franchi : tout est rendu"
+            + (f", et repos de {rest}" * bool(modality.limits.gap))
         )
-        lines.append("un capteur muet, trop ancien, bloqué ou invraisemblable : de même")
+        lines.append(
+            "de même si un capteur est muet, bloqué ou invraisemblable, ou sa valeur trop ancienne"
+        )
         return lines
     lines.append(
-        "tripped: all is given back" + (f", and a rest of {rest}" * bool(modality.limits.gap))
+        "if a guard trips: everything is released"
+        + (f", and a rest of {rest}" * bool(modality.limits.gap))
     )
-    lines.append("a sensor that is silent, too old, stuck, or cannot be right: the same")
+    lines.append("the same if a sensor is silent, stuck or not plausible, or its value is too old")
     return lines
 
 
@@ -252,54 +257,58 @@ def _stops(options: Control, modality: Modality, *, fr: bool) -> list[str]:
     lines = []
     if options.inhibit:
         lines.append(
-            f"le point {options.inhibit} dans la GTB : toute valeur autre que 0 arrête et interdit"
+            f"le point {options.inhibit} de la GTB : toute valeur autre que 0 arrête tout, et"
+            " interdit tout nouvel ordre"
             if fr
-            else f"the point {options.inhibit} in the BMS: anything but 0 stops and forbids"
+            else f"the point {options.inhibit} in the BMS: any value but 0 stops everything and"
+            " forbids new orders"
         )
     out = f"gardien control opt-out {modality.name}"
     if fr:
-        lines.append("agir sur l'équipement lui-même : la main d'une personne est respectée")
+        lines.append(
+            "régler l'équipement lui-même : la passerelle laisse la valeur qu'une personne a mise"
+        )
         lines.append(f"sur la passerelle : {out}")
         lines.append(
-            "après ces deux gestes rien ne recommence avant la fin prévue de l'ordre (ou 24 h)"
+            "après l'un ou l'autre, rien ne recommence avant la fin prévue de l'ordre (ou 24 h)"
         )
         return lines
-    lines.append("act on the equipment itself: a person's hand is respected")
+    lines.append("set the equipment itself: the gateway leaves the value that a person has set")
     lines.append(f"on the gateway: {out}")
-    lines.append("after these two nothing begins again before the order would have ended (or 24 h)")
+    lines.append("after either, nothing begins again before the planned end of the order (or 24 h)")
     return lines
 
 
 def _losses(modality: Modality, *, fr: bool) -> list[str]:
     rule = modality.failsafe
     silent, dead = (
-        "centre muet : l'ordre en cours s'achève à l'heure dite, puis rien"
+        "centre muet : l'ordre en cours se termine à l'heure prévue, puis rien ne commence"
         if fr
-        else "centre silent: the order in force ends when it was said to, then nothing",
-        "agent tué, courant coupé, redémarrage : rendu au plus tard 2 min après le retour ;"
-        " d'ici là la valeur peut rester"
+        else "centre silent: the order in force ends as planned, then nothing begins",
+        "agent tué, coupure de courant ou redémarrage : rendu au plus tard 2 min après le retour ;"
+        " d'ici là, la valeur peut rester"
         if fr
-        else "agent killed, power cut, restart: given back within 2 min of the return; until then"
-        " the value may stay",
+        else "agent killed, power cut or restart: released at most 2 min after the return; until"
+        " then the value may stay",
     )
     if rule is not None:
         value, lasts = _measured(rule.value, modality.unit, fr=fr), _duration(rule.lasts)
         if rule.heartbeat:
             after = _duration(2 * rule.heartbeat)
             silent = (
-                f"centre muet pendant {after} : limite de repli {value}, au moins {lasts}"
+                f"centre muet pendant {after} : limite de repli {value}, pendant au moins {lasts}"
                 if fr
-                else f"centre silent for {after}: failsafe limit {value}, {lasts} at least"
+                else f"centre silent for {after}: failsafe limit {value}, for at least {lasts}"
             )
         dead = (
-            f"agent tué, courant coupé, redémarrage : limite de repli {value}"
+            f"agent tué, coupure de courant ou redémarrage : limite de repli {value}"
             if fr
-            else f"agent killed, power cut, restart: failsafe limit {value}"
+            else f"agent killed, power cut or restart: failsafe limit {value}"
         )
     away = (
         "équipement injoignable : rendu dès qu'il répond, sans limite de temps"
         if fr
-        else "equipment out of reach: given back as soon as it answers, however long it takes"
+        else "equipment out of reach: released as soon as it answers, without a time limit"
     )
     return [silent, dead, away]
 
@@ -312,32 +321,33 @@ def _risk(options: Control, modality: Modality, *, array: bool, fr: bool) -> lis
         if watchdog.fallback is not None:
             to = f" ({_measured(watchdog.fallback, modality.unit, fr=fr)})"
         lines.append(
-            f"passerelle hors service : l'équipement se reprend seul après {within}{to}"
+            f"passerelle hors service : l'équipement revient de lui-même à son repli{to} après"
+            f" {within}"
             if fr
-            else f"this gateway gone: the equipment falls back by itself after {within}{to}"
+            else f"if this gateway fails: the equipment falls back by itself after {within}{to}"
         )
     elif watchdog.logic:
         lines.append(watchdog.logic)
     else:
         lines.append(
-            "passerelle définitivement hors service pendant un ordre : la valeur RESTE jusqu'à ce"
-            " qu'une personne l'efface. Accepté par l'exploitant."
+            "si la passerelle tombe définitivement en panne pendant un ordre : la valeur RESTE"
+            " jusqu'à ce qu'une personne l'efface. L'exploitant l'a accepté."
             if fr
-            else "this gateway gone for good during an order: the value STAYS until a person clears"
-            " it. Accepted by the operator."
+            else "if this gateway fails for good during an order: the value STAYS until a person"
+            " clears it. The operator has accepted this."
         )
     if not array:
         lines.append(
-            "une personne qui règle exactement notre valeur, ou dans l'instant même de l'écriture,"
-            " n'est pas vue"
+            "la passerelle ne peut pas remarquer une personne qui règle exactement sa valeur, ou"
+            " qui agit à l'instant de l'écriture"
             if fr
-            else "a person who sets exactly our value, or within the very moment of the write, is"
-            " not seen"
+            else "the gateway cannot notice a person who sets exactly its value, or who acts at the"
+            " moment of the write"
         )
         lines.append(
-            "un équipement qui redémarre à une valeur à lui est laissé à celle-ci"
+            "un équipement qui redémarre avec sa propre valeur la garde"
             if fr
-            else "equipment that restarts with a value of its own is left at that"
+            else "equipment that restarts with its own value keeps that value"
         )
     return lines
 

@@ -1,4 +1,4 @@
-"""What signed objects say, in the words of this part: orders, grants."""
+"""Grants and orders, made from the claims of signed objects."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 
 def grant_of(verified: Verified, content: claims.GrantClaims) -> Grant:
-    """Read a grant. Raises ValueError on windows or a season that say nothing, and on the word of
-    an occupant without the occupancy with which it ends.
+    """Read a grant.
+
+    Raises ValueError if its windows or its season cannot be read, and if an occupant's grant does
+    not name the occupancy with which it ends.
     """
     if content.role == "occupant" and content.occ is None:
-        raise ValueError("the grant of an occupant names its occupancy (`occ`)")
+        raise ValueError("an occupant's grant must name its occupancy (`occ`)")
     evidence = content.evid
     return Grant(
         jti=content.jti,
@@ -54,7 +56,7 @@ def _limits(lim: claims.Lim) -> Limits:
 
 
 def order_of(verified: Verified, command: claims.Command, control: str, now: float) -> ControlOrder:
-    """Read an order as it concerns one control; without a start it begins now."""
+    """Read an order for one of its controls. An order without a start begins at `now`."""
     cmd = command.cmd
     value = cmd.val
     return ControlOrder(

@@ -1,7 +1,7 @@
-"""Keeping every control where it must be: what is in force is compared with what is held.
+"""Bringing each control to the order in force: compare the orders with the holds.
 
-Each look works from nothing but the journal, the clock and the device, so it does not matter where
-the last one was cut off: whatever is held without an order in force is given back.
+Each check starts from the journal, the clock and the device alone. So it does not matter where the
+last one was interrupted: a hold without an order in force is released.
 """
 
 from __future__ import annotations
@@ -39,33 +39,35 @@ if TYPE_CHECKING:
     from agent.control.writer import JournalWriter
 
 PRUNED_EVERY = 3600.0
-"""seconds between two times at which the journal forgets what no longer counts"""
+"""seconds between two times at which the journal deletes what no longer counts"""
 
 
 @dataclass
 class Controller(ControlContext):
-    """See the module; what can be asked of it from outside, and its rounds."""
+    """See the module. It has tasks that run until cancelled, and calls from outside."""
 
     writer: JournalWriter | None = None
-    """whose disk is tried; None: a test of the controls alone"""
+    """the writer whose disk is tried; None: in tests without a disk"""
 
     def __post_init__(self) -> None:
-        """Nothing was looked at yet."""
+        """Begin with no control checked yet."""
         super().__post_init__()
         self._woken: dict[str, asyncio.Event] = {}
         self.looked: dict[str, float] = {}
-        """when each control was last looked at (monotonic)"""
+        """when each control was last checked (monotonic)"""
         self._failed: dict[str, str] = {}
-        """controls that an error broke off, until what they held was given back"""
+        """controls stopped by an unexpected error, with the reason, until they are released"""
         self._displays: dict[str, Display] = {}
         if self.writer is not None:
             self.writer.changed = self.wake_all
 
-    # -- the rounds: each control its own, so that a slow device holds up nobody
+    # -- the tasks: each control has its own, so that a slow device delays no other control
 
     def rounds(self) -> dict[str, Callable[[], Awaitable[None]]]:
-        """What runs until cancelled, by name, each of which may fail alone: a round for each
-        control, one for what none of them holds, one that forgets, and one that tries the disk.
+        """The tasks that run until cancelled, by name. Each may fail alone.
+
+        There is one task for each control, one for holds of removed controls, one that prunes the
+        journal, and one that tries the disk.
         """
         each = {f"control {name}": partial(self._serve, name) for name in self.controls}
         others = {
@@ -76,7 +78,7 @@ class Controller(ControlContext):
         return {**each, **others}
 
     async def _serve(self, name: str) -> None:
-        """Look after one control; after an error it gives back what it holds before all else."""
+        """Run one control. After an unexpected error, its release comes first (rule H29)."""
         self.looked[name] = self.dependencies.now().steady
         if name in self._failed:
             await self._release_after_error(name, self._failed[name])
@@ -88,8 +90,9 @@ class Controller(ControlContext):
             raise
 
     async def _release_after_error(self, name: str, reason: str) -> None:
-        """Give back what a control holds, and end what is in force; what does not answer is tried
-        again.
+        """Release all holds of a control, and end its orders. Raises the last error of a release.
+
+        The supervisor then calls again, so a device that does not answer is tried again.
         """
         control, failed = self.controls[name], None
         async with self.lock(name):
@@ -128,15 +131,13 @@ class Controller(ControlContext):
         while self.writer is not None:
             await asyncio.sleep(self.writer.until_next())
             await self.try_storage()
-        await asyncio.Event().wait()  # a round that ends would end all
+        await asyncio.Event().wait()  # without a writer there is nothing to do; it must not return
 
     async def try_storage(self) -> None:
-        """Try the disk under the journal; once it has recovered, process the journal as at a
-        start.
-        """
+        """Try the journal's disk. Once it has recovered, recover the journal as at a start."""
         assert self.writer is not None
         if await self.writer.tend(held=bool(self.journal.records)):
-            self.recovering = "the disk has recovered: what its journal says is given back first"
+            self.recovering = "the disk has recovered: the holds of its journal are released first"
             try:
                 await self.recover()
             finally:
@@ -144,7 +145,7 @@ class Controller(ControlContext):
             self.wake_all()
 
     async def prune(self) -> None:
-        """Forget what no longer counts, by a clock that may be believed."""
+        """Let the journal delete what no longer counts, if the clock is trusted."""
         now = self.dependencies.now()
         if now.trusted:
             with suppress(SpoolFull, StorageFailed):  # the next round does it
@@ -158,17 +159,17 @@ class Controller(ControlContext):
         )
 
     def wake(self, name: str) -> None:
-        """Something has changed for a control."""
+        """Check a control at once."""
         if name in self._woken:
             self._woken[name].set()
 
     def wake_all(self) -> None:
-        """Something has changed for all."""
+        """Check all controls at once."""
         for name in self.controls:
             self.wake(name)
 
     async def tend(self, name: str) -> None:
-        """Bring one control to where it must be now."""
+        """Check one control, and bring it to the order in force now."""
         async with self.lock(name):
             if name in self.controls and not self.closing:
                 await self._tend(self.controls[name])
@@ -180,7 +181,7 @@ class Controller(ControlContext):
             if event.state is OrderState.SCHEDULED and now.trusted and now.wall >= event.end:
                 no = stop.forbidden(self, control)
                 why = no.reason if no else self.alarms.get(control.name, "")
-                reason = "it was over before it could begin" + (f": {why}" if why else "")
+                reason = "its time was over before it could begin" + (f": {why}" if why else "")
                 await end(self, event, OrderState.EXPIRED, reason)
         records = self.records(control)
         for record in records:
@@ -197,11 +198,11 @@ class Controller(ControlContext):
                 await follow(self, control, records, now)
 
     async def _show(self, control: ConfiguredControl) -> None:
-        """Tell the operator in the BMS what we do."""
+        """Show the operator in the BMS what is held."""
         if not control.shown:
             return
         display = self._displays.get(control.name)
-        if display is None or display.places != control.shown:  # the first look, or after a reload
+        if display is None or display.places != control.shown:  # first check, or reload
             display = self._displays[control.name] = Display(control.shown, control.slots[0])
         record = next(iter(self.records(control)), None)
         event = self.journal.events.get((record.jti, control.name)) if record else None
@@ -210,30 +211,30 @@ class Controller(ControlContext):
             self.dependencies.access, record, display_values(record, event, now), now.steady
         )
 
-    # -- what is asked of it
+    # -- calls from outside
 
     async def recover(self) -> None:
-        """Give back what an agent before us has left; before any uplink is opened."""
+        """Release the holds of an earlier process; see `start.recover`."""
         await start.recover(self)
 
     async def release_unconfigured(self) -> None:
-        """Give back what is held by no control that is configured now, refuse what waits for it."""
+        """Release the holds of controls that are no longer configured, and refuse their orders."""
         await release_unconfigured(self)
         for event in self.journal.without_control():
-            reason = f"{event.order.control} is configured no more, or for another point"
+            reason = f"{event.order.control} is no longer configured, or at another point"
             await report_refusal(self, event, No(OrderCode.ASSET, reason))
 
     def heard(self) -> None:
-        """A verified message of the centre has come: for limits, a heartbeat."""
+        """Note a verified message of the centre, which is a heartbeat for limits."""
         for name in fallback.hear(self):
             self.wake(name)
 
     def facts(self, control: ConfiguredControl, now: Moment) -> DecisionFacts:
-        """What is known for a decision at one point."""
+        """The decision input for one control."""
         return known(self, control, now)
 
     def forbidden(self, control: ConfiguredControl) -> No | None:
-        """What forbids anything at a control now."""
+        """What forbids orders at a control now; None: nothing."""
         return stop.forbidden(self, control)
 
     async def cancel(self, name: str, reason: str, jti: str = "") -> list[str]:
@@ -243,7 +244,7 @@ class Controller(ControlContext):
         return ended
 
     async def release_controls(self, reason: str, names: Iterable[str]) -> None:
-        """See `ending.let_go`; the operator in the BMS reads it too."""
+        """See `ending.release_controls`. The display in the BMS is updated too."""
         names = list(names)
         await ending.release_controls(self, reason, names)
         for name in names:
@@ -264,7 +265,7 @@ class Controller(ControlContext):
         return await hand_back(self, name, value, reason)
 
     async def test(self, name: str, say: Callable[[str], Awaitable[None]]) -> Passed:
-        """Try a control while nobody else touches it; see `trial`. Raises Refused."""
+        """Test a control under its lock; see `run_self_test`. Raises Refused."""
         control = self.controls[name]
         async with self.lock(name):
             try:
@@ -277,7 +278,5 @@ class Controller(ControlContext):
                     for record in self.journal.open_records(control.key)
                     if record.jti == TEST
                 ]:
-                    await try_release(
-                        self, record.releasing(OrderState.ABORTED, "a test that went wrong")
-                    )
+                    await try_release(self, record.releasing(OrderState.ABORTED, "the test failed"))
                 self.wake(name)

@@ -1,6 +1,6 @@
 """Whether an order may be carried out, and if not, why: one pure decision (rules O16, O17).
 
-The gateway never widens: what is done lies within the modality and within every grant used.
+What is carried out lies within the modality and within every grant that is used.
 """
 
 from __future__ import annotations
@@ -23,24 +23,27 @@ if TYPE_CHECKING:
     from agent.control.model import ControlOrder, Modality
 
 LONGEST = 86_400.0
-"""seconds: nothing is open-ended (rule H2)"""
+"""seconds: the longest hold that any modality allows (rule H2)"""
 FURTHEST = 2 * 366 * 86_400.0
-"""seconds from now to the begin of an order: no grant stands longer"""
+"""seconds from now to the latest begin of an order: no grant is valid for longer"""
 STARTABLE = 300.0
-"""seconds by which a begin may lie in the past when an order comes: a slow transport"""
+"""seconds by which the begin of an order may be past when it arrives over a slow transport"""
 
 
 @dataclass(frozen=True, slots=True)
 class Yes:
-    """It may be carried out, by the word of these grants."""
+    """The order may be carried out, under these grants."""
 
     grants: tuple[str, ...]
 
 
 def decide(order: ControlOrder, modality: Modality | None, facts: DecisionFacts) -> Yes | No:
-    """Decide, at acceptance and again at the begin."""
+    """Decide about an order, at its acceptance and again when it begins (rule H26).
+
+    `modality`: of the control; None: there is no such control.
+    """
     if modality is None:
-        return No(OrderCode.ASSET, f"nothing called {order.control} may be commanded here")
+        return No(OrderCode.ASSET, f"there is no control {order.control} here")
     for check in (_clock, _action, _range, _duration, _timing):
         if no := check(order, modality, facts):
             return no
@@ -53,20 +56,23 @@ def decide(order: ControlOrder, modality: Modality | None, facts: DecisionFacts)
     return Yes(used)
 
 
+# The order of the checks is part of the answer: the first that fails gives the code.
+
+
 def _clock(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> No | None:
     del order, modality
     if facts.now.trusted:
         return None
-    return No(OrderCode.CLOCK, "the gateway's clock cannot be relied on: nothing new begins")
+    return No(OrderCode.CLOCK, "the gateway's clock is not trusted: nothing new begins")
 
 
 def _action(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> No | None:
     del facts
     if order.action != modality.action:
-        reason = f"{modality.name} can be given {modality.action} only, {order.action} was asked"
+        reason = f"{modality.name} takes {modality.action} only, {order.action} was asked"
         return No(OrderCode.ACTION, reason)
     if order.emergency and not modality.limits.emergency:
-        return No(OrderCode.ACTION, f"no emergency is agreed for {modality.name}")
+        return No(OrderCode.ACTION, f"{modality.name} takes no emergency orders")
     return None
 
 
@@ -74,19 +80,26 @@ def _range(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> No 
     del facts
     value = order.value
     if value is None or not value.is_finite():
-        return No(OrderCode.RANGE, "no value was given: `cmd.val` must be a number, not text")
+        return No(OrderCode.RANGE, "the value is missing: `cmd.val` must be a number, not text")
     if order.unit is not None and order.unit != modality.unit:
         return No(
             OrderCode.RANGE,
-            f"{spoken(order.unit)} was asked, {modality.name} counts in {spoken(modality.unit)}",
+            f"the unit of {modality.name} is {spoken(modality.unit)},"
+            f" {spoken(order.unit)} was asked",
         )
     if modality.choices and value not in modality.choices:
         allowed = ", ".join(plain(one) for one in modality.choices)
-        return No(OrderCode.RANGE, f"{plain(value)} is none of {allowed}")
+        return No(
+            OrderCode.RANGE, f"{modality.name} takes {allowed} only, {plain(value)} was asked"
+        )
     if far := outside(value, modality.limits, modality.unit):
         return No(OrderCode.RANGE, f"{modality.name} is agreed {far}")
     if modality.step and value % modality.step:
-        return No(OrderCode.RANGE, f"{plain(value)} is no whole multiple of {plain(modality.step)}")
+        return No(
+            OrderCode.RANGE,
+            f"{modality.name} takes multiples of {plain(modality.step)} only,"
+            f" {plain(value)} was asked",
+        )
     return None
 
 
@@ -100,25 +113,28 @@ def _duration(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> 
     if not 0 <= order.rand <= LONGEST:
         return No(
             OrderCode.DURATION,
-            f"its begin is drawn from {duration_text(order.rand)}, a day is the most",
+            f"its begin may be drawn from a day at most, {duration_text(order.rand)} was asked",
         )
     if order.duration < modality.on:
-        return No(OrderCode.TIMER, f"it must last {written(modality.on)} at least")
+        return No(OrderCode.TIMER, f"it must last at least {written(modality.on)}")
     if modality.ramp is None and modality.spread >= order.duration:
-        return No(OrderCode.DURATION, f"it is given back within {written(modality.spread)} already")
+        return No(
+            OrderCode.DURATION,
+            f"it must last longer than {written(modality.spread)}, in which its release is drawn",
+        )
     return None
 
 
 def _timing(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> No | None:
     now, limits = facts.now.wall, modality.limits
     if order.latest_end <= now:
-        return No(OrderCode.EXPIRED, f"it was over at {stamp(order.latest_end)}")
+        return No(OrderCode.EXPIRED, f"its end, {stamp(order.latest_end)}, is past")
     if order.received and order.start < order.received - STARTABLE:
-        return No(OrderCode.EXPIRED, f"it should have begun at {stamp(order.start)}")
+        return No(OrderCode.EXPIRED, f"its begin, {stamp(order.start)}, is past")
     if order.start > now + FURTHEST:
-        return No(OrderCode.NOT_YET, f"it is for {stamp(order.start)}, no grant stands so long")
+        return No(OrderCode.NOT_YET, f"its begin, {stamp(order.start)}, is later than any grant")
     if limits.notice and order.start - order.received < limits.notice:
-        return No(OrderCode.NOTICE, f"{modality.name} must be told {written(limits.notice)} before")
+        return No(OrderCode.NOTICE, f"{modality.name} needs {written(limits.notice)} of notice")
     return outside_hours(order, limits, facts, OrderCode.WINDOW, f"{modality.name} is")
 
 
@@ -135,12 +151,13 @@ def _timers(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> No
     if facts.locked is not None:
         since, lasts = facts.locked
         if elapsed(since, facts.now) + ahead < lasts:
-            reason = f"a guard tripped; {modality.name} rests for {duration_text(lasts)} after that"
+            reason = f"a guard tripped: {modality.name} rests for {duration_text(lasts)} after that"
             return No(OrderCode.TIMER, reason)
+    # while a hold is in force an order takes over from it: nothing starts anew, so no rest is due
     rested = modality.off if facts.given_back is None else elapsed(facts.given_back, facts.now)
     if rested + ahead < modality.off and not _holds_now(facts):
         return No(
-            OrderCode.TIMER, f"{modality.name} rests for {written(modality.off)} after each time"
+            OrderCode.TIMER, f"{modality.name} rests for {written(modality.off)} after each hold"
         )
     return None
 
@@ -152,9 +169,7 @@ def _holds_now(facts: DecisionFacts) -> bool:
 def _state(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> No | None:
     del order
     if not facts.tested:
-        reason = (
-            f"run `gardien control test {modality.name}` first: no give-back was ever seen here"
-        )
+        reason = f"{modality.name} has not passed its test: gardien control test {modality.name}"
         return No(OrderCode.UNTESTED, reason)
     if facts.opted_out:
         return No(OrderCode.OVERRIDDEN, facts.opted_out)

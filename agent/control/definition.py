@@ -1,4 +1,4 @@
-"""What the configuration agreed on for a control, as the rest of this part knows it. Pure."""
+"""The modality of a control, made from its configuration. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def modality(name: str, options: Control, unit: str, every: dict[str, tuple[int, str]]) -> Modality:
-    """What the configuration agreed on; `every`: period and unit of each point by DEVICE/POINT."""
+    """The modality that the configuration states.
+
+    `unit`: of the control's point; `every`: period and unit of each point, by DEVICE/POINT.
+    """
     agreed = options.modality
     switching = SHORTEST if agreed.action in SWITCHES else 0.0
     return Modality(

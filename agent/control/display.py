@@ -1,7 +1,7 @@
-"""Points in the BMS that tell its operator what we do: active, value, minutes left, who asked; and
-one that counts up during a hold, for the controller's own logic.
+"""Points in the BMS that show its operator what is held: active, value, minutes left, who asked.
+One more point counts up during a hold, for the BMS's own logic (rule H32).
 
-They inform and command nothing, so no journal knows of them: each start writes them anew.
+They command nothing, so the journal does not contain them: each start writes them anew.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ log = logging.getLogger(__name__)
 HEARTBEAT = "heartbeat"
 ROLES = ("grid_operator", "building_manager", "boiler_operator", "residents_council", "occupant")
 REST = 60.0
-"""seconds until a point that did not take a word is told again"""
+"""seconds until a point that took no value is written again"""
 WRAPS = 10_000
-"""where the count begins again"""
+"""the heartbeat counts to this number, then begins again at 0"""
 
 
 class Display:
-    """What the points of one control say; written where it changes."""
+    """The display points of one control; each is written when its value changes."""
 
     def __init__(self, places: Mapping[str, WriteTarget], slot: int | None) -> None:
         self.places, self._slot = places, slot
@@ -49,8 +49,10 @@ class Display:
         values: Mapping[str, Value | None],
         now: float,
     ) -> None:
-        """Bring the points to this; what one does not take is tried again after a minute, for the
-        guards of the control wait meanwhile. `now`: seconds that never step.
+        """Write these values to the points, by name of the point.
+
+        A point that takes no value is tried again after a minute: while a write waits for its
+        timeout, the guards of the control are not checked. `now`: monotonic seconds.
         """
         wanted = dict(values)
         if record is not None:
@@ -78,7 +80,7 @@ class Display:
 def display_values(
     record: HoldRecord | None, event: AcceptedOrder | None, now: Moment
 ) -> dict[str, Value | None]:
-    """What the operator is to read; nothing where nothing is held. Pure."""
+    """The values that the points show, by name; empty if nothing is held. Pure."""
     if record is None:
         return {}
     left = event.end - now.wall if event else 0.0

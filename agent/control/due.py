@@ -1,4 +1,4 @@
-"""When a control must be looked at again. Pure."""
+"""When a control must be checked again. Pure."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from agent.control.stamps import Moment
 
 LOOK = 10.0
-"""seconds between two looks at the guards, and at what is held"""
+"""seconds between two checks of the guards and of the held value (rule H3)"""
 SOONEST = 0.01
+"""seconds: the shortest wait"""
 
 
 def until_next(
@@ -25,8 +26,10 @@ def until_next(
     records: Iterable[HoldRecord],
     waits: Mapping[int, Wait],
 ) -> float:
-    """Seconds until something of a control is due: an order begins or ends, a hold is over, the
-    device's watchdog is to be told, a give-back is tried again; LOOK at most.
+    """Seconds until something of a control is due, `LOOK` at most.
+
+    Due are: the begin or end of an order, the end of a hold, a refresh of the device's watchdog,
+    another attempt at a release.
     """
     due = [LOOK]
     for event in events:

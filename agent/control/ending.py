@@ -1,4 +1,4 @@
-"""Ending what is held or waits: by an order, by a person, or with the agent or its definition."""
+"""Ending holds and orders: by an order, by a person, at the agent's end, or at a reload."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 async def cancel(context: ControlContext, name: str, reason: str, jti: str = "") -> list[str]:
-    """End one order, or (without `jti`) whatever stands or waits; gives what was ended.
+    """End one order, or (without `jti`) all holds and orders of a control. Returns what was ended.
 
-    A failsafe that is ended so is not entered again before the next word of the centre.
+    A failsafe that is ended in this way is not entered again before the centre is heard again.
     """
     control, ended = context.controls[name], []
     async with context.lock(name):
@@ -46,9 +46,9 @@ async def cancel(context: ControlContext, name: str, reason: str, jti: str = "")
 
 
 async def release_controls(context: ControlContext, reason: str, names: Iterable[str]) -> None:
-    """Give these controls back now; what has not begun stays scheduled.
+    """Release these controls now. Orders that have not begun stay scheduled.
 
-    A limit falls back to its failsafe while the agent ends, for nobody hears the centre then.
+    While the agent ends, a limit is brought to its failsafe instead: nobody hears the centre then.
     """
     await asyncio.gather(
         *(_release_control(context, reason, context.controls[name]) for name in names)
@@ -76,9 +76,10 @@ async def _release_control(
 
 
 async def abandon(context: ControlContext, name: str, reason: str) -> int:
-    """Close by hand what cannot be given back; gives how many rows. What stands there stays.
+    """Close by hand the holds that cannot be released. The value at the device stays.
 
-    Whatever is in force ends first, and what can be given back is.
+    Orders in force end first, and what can be released is released. Returns how many hold records
+    were closed without a release.
     """
     async with context.lock(name):
         if control := context.controls.get(name):
@@ -105,7 +106,7 @@ def _records_of(context: ControlContext, name: str) -> list[HoldRecord]:
 
 
 async def _leave_failsafe(context: ControlContext, control: ConfiguredControl) -> bool:
-    """Leave the failsafe, not to be entered again before the next word of the centre."""
+    """Leave the failsafe until the centre is heard again. Returns whether it was applied."""
     memo = context.journal.memo(control.key)
     if not memo.watch.since:
         return False

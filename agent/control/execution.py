@@ -1,4 +1,7 @@
-"""Following the orders in time: the strongest is in force, who begins is decided again."""
+"""Following the orders in time: the strongest one is in force.
+
+An order that begins is decided again (rule H26).
+"""
 
 from __future__ import annotations
 
@@ -27,12 +30,12 @@ if TYPE_CHECKING:
 async def follow(
     context: ControlContext, control: ConfiguredControl, records: list[HoldRecord], now: Moment
 ) -> None:
-    """Bring a point to the strongest order in time; give back what is held by no order."""
+    """Bring a point to the strongest order in time, and release what no order holds."""
     blocked_slots = context.blocked_slots(control)
     going = [
         other
         for other in schedule.in_time(context.journal.of(control.key), now.wall)
-        if other.order.control == control.name  # the point may have been another control's before
+        if other.order.control == control.name  # earlier, the point may have been another control's
         and may_run(other, records, now)
         and slot_of(control, other) not in blocked_slots
     ]
@@ -63,7 +66,10 @@ async def _choose(
     records: Sequence[HoldRecord],
     now: Moment,
 ) -> AcceptedOrder | None:
-    """The strongest that may go; one that begins is decided again, the others lose."""
+    """The strongest order that may run. One that begins is decided again; the others end.
+
+    Orders that are refused are removed from `going`.
+    """
     chosen = schedule.winner(going)
     while chosen is not None and not any(record.jti == chosen.order.jti for record in records):
         decision = decide(chosen.order, control.modality, known(context, control, now))
@@ -79,7 +85,10 @@ async def _choose(
 
 
 def may_run(event: AcceptedOrder, records: Sequence[HoldRecord], now: Moment) -> bool:
-    """Nothing begins by a clock that may not be believed; what goes on ends by both. Pure."""
+    """Whether an order may run now. Pure.
+
+    Without a trusted clock no order begins. A hold ends by both clocks (rule H28).
+    """
     record = next((one for one in records if one.jti == event.order.jti), None)
     if record is not None:
         return not over(record.end, record.begun, record.lasts, now)
@@ -87,14 +96,14 @@ def may_run(event: AcceptedOrder, records: Sequence[HoldRecord], now: Moment) ->
 
 
 def slot_of(control: ConfiguredControl, event: AcceptedOrder) -> int | None:
-    """Our priority for an order. Pure."""
+    """Our priority for an order; None: a register, which has none. Pure."""
     return control.slots[1] if event.order.emergency else control.slots[0]
 
 
 def value_of(
     event: AcceptedOrder, record: HoldRecord | None, control: ConfiguredControl, now: Moment
 ) -> Decimal | None:
-    """What is to stand there now by this order; None: it is given back. Pure."""
+    """The value of an order now; None: its release has begun. Pure."""
     target = event.order.value
     assert target is not None
     if record is None or record.base is None:

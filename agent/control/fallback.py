@@ -1,4 +1,4 @@
-"""A limit whose centre is not heard: its failsafe value, applied and left (failsafe.py decides)."""
+"""Applying and leaving the failsafe value of a limit. `failsafe.py` decides when."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WRITTEN_EVERY = 600.0
-"""seconds between two notes of how long a failsafe has been applied"""
+"""seconds between two records of how long a failsafe has been applied"""
 
 
 def hear(context: ControlContext) -> list[str]:
-    """A verified message of the centre has come; gives the limits whose failsafe applies.
+    """Note that a verified message of the centre has come. Returns the limits in failsafe.
 
-    It counts at the next look at each limit: nobody else changes what is known of the centre.
+    It counts at the next check of each limit: only that changes what is known of the centre.
     """
     now, applied = context.dependencies.now(), []
     for name, control in context.controls.items():
@@ -45,7 +45,7 @@ def hear(context: ControlContext) -> list[str]:
 async def fallen_back(
     context: ControlContext, control: ConfiguredControl, records: list[HoldRecord], now: Moment
 ) -> bool:
-    """Apply the failsafe value while it is due; whether it is."""
+    """Apply the failsafe value if it is due. Returns whether it is."""
     rule, memo = control.modality.failsafe, context.journal.memo(control.key)
     if rule is None or memo.tested != control.fingerprint:
         return False
@@ -61,8 +61,10 @@ async def fallen_back(
 async def _due(
     context: ControlContext, control: ConfiguredControl, rule: Failsafe, now: Moment
 ) -> bool:
-    """Step on what is known of the centre. What a start needs is kept on the disk; what was heard
-    is not: a start begins with the failsafe whatever was heard before.
+    """Update what is known of the centre. Returns whether the failsafe is applied.
+
+    What a start needs is written to the disk. When the centre was heard is not: a start begins with
+    the failsafe in any case.
     """
     memo = context.journal.memo(control.key)
     before = memo.watch
@@ -78,7 +80,7 @@ async def _due(
     if watch.since is not None and elapsed(watch.since, now) > WRITTEN_EVERY:
         watch = failsafe.aged(watch, now)
     if (watch.since is None) != (before.since is None):
-        change = "is left" if watch.since is None else "applies: the centre is not heard"
+        change = "has ended" if watch.since is None else "applies: the centre is not heard"
         log.warning(
             "%s: the failsafe limit %s", control.name, change,
             extra=fields(LogEvent.FAILSAFE_CHANGED, control=control.name),
@@ -94,7 +96,7 @@ async def _due(
 async def fall_back(
     context: ControlContext, control: ConfiguredControl, records: list[HoldRecord]
 ) -> None:
-    """Bring a limit to its failsafe value now."""
+    """Bring a limit to its failsafe value now, and release its other slot."""
     assert control.modality.failsafe is not None
     value, slot = control.modality.failsafe.value, control.slots[0]
     setpoint = setpoint_for(context, control, FAILSAFE, value, (FOREVER, FOREVER), slot)

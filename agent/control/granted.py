@@ -1,6 +1,6 @@
-"""Whose word an order stands on: of each required role one grant that allows all of it. Pure.
+"""The grants of an order: one of each required role, which covers the whole order. Pure.
 
-Limits of different grants of one role are not mixed.
+Limits of different grants of one role are not combined.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def granted(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> tuple[str, ...] | No:
-    """One grant of each required role, or what is missing or too narrow."""
+    """The id of one grant of each required role, or a refusal: missing, revoked or too narrow."""
     used = []
     for role in modality.require:
         grant_id = _of_role(role, order, modality, facts)
@@ -45,9 +45,7 @@ def _of_role(role: str, order: ControlOrder, modality: Modality, facts: Decision
     standing = [grant for grant in of_role if grant.revoked is None]
     lived_in = [grant for grant in standing if _lived_in(grant, order, facts)]
     if standing and not lived_in:
-        reason = (
-            f"the grant of the {role_name(role)} ends with an occupancy that does not stand then"
-        )
+        reason = f"the grant of the {role_name(role)} ends with an occupancy that is over then"
         return No(OrderCode.GRANT_MISSING, reason, role)
     valid = [
         grant
@@ -55,12 +53,12 @@ def _of_role(role: str, order: ControlOrder, modality: Modality, facts: Decision
         if grant.since <= order.start and order.latest_end <= grant.until
     ]
     if not valid:
-        reason = f"the {role_name(role)} has not allowed {order.by} to do this"
+        reason = f"{order.by} has no grant of the {role_name(role)} for this"
         if order.auth:
-            reason += " by the grants that `auth` names (without `auth` any grant that fits counts)"
+            reason += " among those that `auth` names (without `auth` any grant counts)"
         if standing:
             first, last = stamp(standing[0].since), stamp(standing[0].until)
-            reason = f"the grant of the {role_name(role)} is for {first} to {last}"
+            reason = f"the grant of the {role_name(role)} is valid from {first} to {last}"
         return No(OrderCode.GRANT_MISSING, reason, role)
     refusals = []
     for grant in valid:
@@ -72,7 +70,7 @@ def _of_role(role: str, order: ControlOrder, modality: Modality, facts: Decision
 
 
 def _lived_in(grant: Grant, order: ControlOrder, facts: DecisionFacts) -> bool:
-    """Whether those who granted live there for the whole order."""
+    """Whether the occupancy of an occupant's grant lasts for the whole order."""
     if grant.occupancy is None:
         return True
     home = facts.home(grant.occupancy)
@@ -82,7 +80,7 @@ def _lived_in(grant: Grant, order: ControlOrder, facts: DecisionFacts) -> bool:
 def _beyond(  # noqa: PLR0911 -- a limit each
     grant: Grant, order: ControlOrder, modality: Modality, facts: DecisionFacts
 ) -> No | None:
-    """What of an order goes beyond one grant."""
+    """The first limit of a grant that an order exceeds; None: it exceeds none."""
     limits, role = grant.limits, grant.role
     whose = f"the grant of the {role_name(role)}"
 
@@ -90,7 +88,7 @@ def _beyond(  # noqa: PLR0911 -- a limit each
         return No(OrderCode.GRANT_LIMIT, f"{whose} {reason}", role, field)
 
     if grant.unit is not None and grant.unit != modality.unit:
-        return beyond("unit", f"is in {spoken(grant.unit)}")
+        return beyond("unit", f"is in {spoken(grant.unit)}, the control in {spoken(modality.unit)}")
     if order.value is not None and (far := outside(order.value, limits, modality.unit)):
         low = limits.least is not None and order.value < limits.least
         return beyond("min" if low else "max", f"goes {far}")
@@ -100,9 +98,9 @@ def _beyond(  # noqa: PLR0911 -- a limit each
         )
         return beyond("max_dur", reason)
     if limits.notice is not None and order.start - order.received < limits.notice:
-        return beyond("notice", f"wants {duration_text(limits.notice)} of notice")
+        return beyond("notice", f"requires {duration_text(limits.notice)} of notice")
     if order.emergency and not limits.emergency:
-        return beyond("emerg", "allows no emergency")
+        return beyond("emerg", "allows no emergency orders")
     if no := outside_hours(order, limits, facts, OrderCode.GRANT_LIMIT, f"{whose} is"):
         return beyond("windows", no.reason.removeprefix(whose).strip())
     return quota_refusal(

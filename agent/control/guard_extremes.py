@@ -1,4 +1,4 @@
-"""The worst that the guards say while something is held, for the report."""
+"""The worst value of each guard during a hold, for the report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class GuardExtremes:
-    """By control, until it is asked for."""
+    """The worst values by control; they are kept until `tell` returns them."""
 
     def __init__(self) -> None:
         self._seen: dict[str, dict[str, Decimal]] = {}
@@ -23,7 +23,7 @@ class GuardExtremes:
     def note(
         self, name: str, guards: Iterable[Guard], look: Callable[[str, str], GuardReading | None]
     ) -> None:
-        """Remember what is worse than before."""
+        """Keep the values that are worse than those before."""
         extremes = self._seen.setdefault(name, {})
         for guard in guards:
             value = fresh(look(guard.device, guard.point))
@@ -33,7 +33,7 @@ class GuardExtremes:
                 extremes[guard.name] = min(before, value) if low else max(before, value)
 
     def tell(self, name: str, guards: Iterable[Guard]) -> str:
-        """Say it in words, and forget it."""
+        """The worst values as text; they are forgotten."""
         extremes = self._seen.pop(name, {})
         return ", ".join(
             f"{'lowest' if guard.least is not None else 'highest'} {guard.name}"

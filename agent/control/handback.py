@@ -1,4 +1,7 @@
-"""Giving a register of which the journal knows nothing back to what a person says stood there."""
+"""Releasing a register that the journal does not know, to the value that a person names.
+
+Rule H24.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +22,23 @@ if TYPE_CHECKING:
 
 
 async def hand_back(context: ControlContext, name: str, value: Decimal, reason: str) -> list[str]:
-    """Gives what is left to do. Raises Refused where the journal knows better, or where it cannot
-    be ours.
+    """Write the value, and read it back until it stands. Returns what is left to do.
+
+    Raises Refused if the journal knows the value from before, or if no order could have set the
+    value that stands there now.
     """
     control = context.controls[name]
     if control.slots[0] is not None:
         release = f"`gardien control release {name}`"
-        raise Refused(f"{name} is given back by emptying our priority: {release}")
+        raise Refused(f"{name} has a priority of ours, which a release empties: {release}")
     async with context.lock(name):
         record = await _record(context, control, value, reason)
         try:
             saved = await context.dependencies.save(Transaction(record))
         except (SpoolFull, StorageFailed) as error:
-            raise Refused(f"it cannot be written down before it is done: {error}") from error
+            raise Refused(
+                f"nothing was written, as the journal takes no record: {error}"
+            ) from error
         assert saved is not None
         context.waits.pop(saved.number, None)
         await try_release(context, saved)
@@ -42,19 +49,24 @@ async def hand_back(context: ControlContext, name: str, value: Decimal, reason: 
 async def _record(
     context: ControlContext, control: ConfiguredControl, value: Decimal, reason: str
 ) -> HoldRecord:
-    """What is written down before anything is done."""
+    """The hold record that is committed before anything is written."""
     records = context.journal.open_records(control.key)
     if any(record.jti != orphan_values.HANDED for record in records):
         release = f"`gardien control release {control.name}`"
-        raise Refused(f"the journal knows what stood there before {control.name}: {release}")
+        raise Refused(f"the journal knows the value of {control.name} from before: {release}")
     if records:
         return replace(records[0], pre=value, restore=value, words=reason)
     if context.journal.memo(control.key).tested == control.fingerprint:
-        raise Refused(f"{control.name} is given back: the journal was there and knows of nothing")
+        raise Refused(
+            f"{control.name} is released already: the journal goes back to its test, and shows no"
+            " hold"
+        )
     try:
         standing = await context.dependencies.access(control.place, None).look(whole=True)
     except (LinkLost, WriteRefused) as error:
         raise Refused(f"{control.name}: {error}") from error
     if not orphan_values.could_be_ours(control, standing.ours):
-        raise Refused(f"no order could have set {standing.ours}, which is there: left")
+        raise Refused(
+            f"{standing.ours} stands there, which no order could have set: it was not changed"
+        )
     return orphan_values.handed(control, standing, value, reason, context.dependencies.now())

@@ -1,8 +1,8 @@
-"""Holding one point: read, compare, write, read back; who gives it back is the giver.
+"""Holding one point: read, compare, write, read back. `point_release.py` releases it.
 
-Each step is on the disk before it is written to the device, so that whatever dies, the next start
-knows what may stand there. A value that is not ours is a person's: it is left (rule H10). Nothing
-here waits or repeats by itself: the keeper calls again.
+Each step is on the disk before it is written to the device. So the next start knows what may stand
+there, whatever the process died of (rule H14). A value that is not ours is a person's: it is left
+(rule H10). Nothing here waits or repeats by itself: the controller calls again.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TRIES = 3
-"""writes until one is read back"""
+"""writes at most, until one is read back (rule H16)"""
 
 
 class Holder:
-    """Holds and gives back at one gateway; the points are handed in, each call one point."""
+    """Holds and releases the points of one gateway. Each call is about one point."""
 
     def __init__(
         self,
@@ -48,12 +48,15 @@ class Holder:
         self._journal, self._dependencies = journal, dependencies
         self._point_release = PointRelease(journal, dependencies, extremes)
         self.release = self._point_release.release
-        """see `Giver.release`"""
+        """see `PointRelease.release`"""
 
     async def begin(
         self, setpoint: Setpoint, access: PointAccess, event: AcceptedOrder | None
     ) -> HoldRecord | No:
-        """Write for the first time, over what stands there, once that is on the disk."""
+        """Write for the first time, once the value from before is on the disk.
+
+        Returns the new hold record, or a refusal; then nothing of ours stands at the point.
+        """
         try:
             standing = await look_whole(access)
             dog_pre, fallback = await watched(
@@ -68,7 +71,7 @@ class Holder:
         if standing.over:
             return No(OrderCode.OVERRIDDEN, f"{standing.over} is in force at {setpoint.place.name}")
         if setpoint.slot is not None and standing.ours is not None:
-            reason = f"{standing.ours} stands at priority {setpoint.slot}, and it is not ours"
+            reason = f"{standing.ours} stands at priority {setpoint.slot} and is not ours"
             return No(OrderCode.OVERRIDDEN, reason)
         base, now = self._base(setpoint, standing), self._dependencies.now()
         target = setpoint.first(standing, base)
@@ -103,15 +106,18 @@ class Holder:
             )
         except (SpoolFull, StorageFailed) as error:
             code = OrderCode.STORAGE if isinstance(error, StorageFailed) else OrderCode.DEVICE
-            return No(code, f"it cannot be written down before it is done: {error}")
+            return No(code, f"nothing was written, as the journal takes no record: {error}")
         assert saved is not None
         written = await self._write(saved, access)
         if written is None:
-            return No(OrderCode.OVERRIDDEN, f"somebody else was writing to {setpoint.place.name}")
+            return No(OrderCode.OVERRIDDEN, f"somebody else has written to {setpoint.place.name}")
         return written
 
     def _base(self, setpoint: Setpoint, standing: Standing) -> Decimal | None:
-        """What the device followed before us: what stands now may be ours, in the other slot."""
+        """The value that the device followed before any hold of ours; None: no number.
+
+        The value that stands there now may be ours, in the other slot.
+        """
         key = setpoint.place.device, setpoint.place.point
         for record in self._journal.open_records(key):
             if record.base is not None:
@@ -121,9 +127,9 @@ class Holder:
     async def change(
         self, record: HoldRecord, setpoint: Setpoint, access: PointAccess
     ) -> HoldRecord | None:
-        """Another value, order or end for what is held already; None: it was a person's, closed.
+        """Change the value, the order or the end of a hold. None: a person's value ended the hold.
 
-        What is unchanged is refreshed where something else of ours stands there: the device fell
+        An unchanged value is written again if another value of ours stands there: the device fell
         back while it was out of reach.
         """
         target = setpoint.later(record.base)
@@ -157,9 +163,10 @@ class Holder:
     async def check(
         self, record: HoldRecord, access: PointAccess, *, write: bool = True
     ) -> HoldRecord | None:
-        """Look whether our value stands; a person's is left and ends the hold. `write`: refresh it.
+        """Check whether our value stands. A person's value is left, and ends the hold.
 
-        A device that does not answer is asked again at the next call.
+        `write`: write it again if another value of ours stands there. A device that does not answer
+        sets the alarm, and is asked again at the next call.
         """
         try:
             standing = await access.look()
@@ -177,7 +184,10 @@ class Holder:
     async def _taken_over(
         self, record: HoldRecord, standing: Standing, access: PointAccess
     ) -> tuple[HoldRecord | None] | None:
-        """What is left of a hold that somebody else has ended, in a tuple; None: nobody has."""
+        """The hold record after somebody else ended the hold, in a tuple; None: nobody did.
+
+        The record in the tuple is None if the hold is closed.
+        """
         ours = record.ours(standing.ours)
         if not standing.over and (
             ours or (record.first and same(standing.ours, record.pre, Decimal(0)))
@@ -195,9 +205,9 @@ class Holder:
     async def _write(
         self, record: HoldRecord, access: PointAccess, standing: Standing | None = None
     ) -> HoldRecord | None:
-        """Compare, write, read back, three times at most; None: it was a person's, closed.
+        """Compare, write and read back, at most `TRIES` times. None: a person's value ended it.
 
-        `standing`: what was found there, where that was asked this very moment.
+        `standing`: the value that was read just now; None: it must be read first.
         """
         problem = "it was not read back"
         for _ in range(TRIES):
@@ -221,10 +231,10 @@ class Holder:
     async def _written(
         self, record: HoldRecord, access: PointAccess
     ) -> tuple[HoldRecord, Standing | None, str]:
-        """Write once and read back; what was read, and what is to be said of it.
+        """Write once and read back: the hold record, what was read, and what went wrong.
 
-        What stands there after the device has acknowledged is its own reading of our value, and
-        ours: it is to be given back also where it was rounded.
+        After an acknowledged write, the value that stands there counts as ours: a device may round,
+        and its rounded value must be released too (rule H15).
         """
         problem, taken = "", True
         try:
@@ -241,7 +251,7 @@ class Holder:
         return (
             record,
             standing,
-            problem or f"{standing.ours} stands there instead of {record.target}",
+            problem or f"{standing.ours} was read back instead of {record.target}",
         )
 
     async def _applied(self, record: HoldRecord, standing: Standing) -> HoldRecord:

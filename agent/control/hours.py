@@ -1,7 +1,7 @@
-"""Windows, seasons and days on the building's wall clock, and ISO 8601 durations. Pure.
+"""Windows, seasons and days in the building's local time, and ISO 8601 durations. Pure.
 
-A moment is judged by what the clock on the building's wall says then: where an hour comes twice in
-autumn, both are in the window or neither is.
+Windows are compared with local time. The hour that comes twice in autumn is therefore in a window
+both times, or neither time.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ DURATION = re.compile(
     r"P(?:(\d{1,3})D)?(?:T(?:(\d{1,4})H)?(?:(\d{1,5})M)?(?:(\d{1,7})(?:\.(\d{1,3}))?S)?)?", re.ASCII
 )
 LEAP = 2024
+"""a leap year, so that 29 February is a valid day of a season"""
 DAY_MINUTES = 1440
 
 
@@ -52,7 +53,7 @@ def _days(first: int, last: int) -> list[int]:
 
 
 def season(text: str) -> Season:
-    """Read `10-15..04-15`: both days within. Raises ValueError."""
+    """Read `10-15..04-15`; both days are within. Raises ValueError."""
     match = SEASON.fullmatch(text)
     if not match:
         raise ValueError(_('"{text}" is no season such as "10-15..04-15" (month-day)', text=text))
@@ -66,7 +67,10 @@ def season(text: str) -> Season:
 
 
 def duration(text: str) -> float:
-    """Seconds of an ISO 8601 duration of days and less, `PT1H30M`. Raises ValueError."""
+    """Seconds of an ISO 8601 duration without years, months and weeks, such as `PT1H30M`.
+
+    Raises ValueError.
+    """
     match = DURATION.fullmatch(text)
     if not match or text.endswith(("P", "T")):
         raise ValueError(_('"{text}" is no duration such as PT1H30M', text=text))
@@ -76,7 +80,7 @@ def duration(text: str) -> float:
 
 
 def within(windows: Sequence[Window], of: Season | None, moment: datetime) -> bool:
-    """Whether a moment, on the building's wall, is in one of the windows and the season."""
+    """Whether a local time is in one of the windows and in the season."""
     if of is not None and not _in_season(of, moment.date()):
         return False
     minute = moment.hour * 60 + moment.minute
@@ -99,7 +103,7 @@ def _open(opening: Window, weekday: int, minute: int) -> bool:
 
 
 def minutes(start: float, end: float, zone: ZoneInfo) -> Iterator[datetime]:
-    """Every minute that [start, end) touches, on the building's wall."""
+    """Each minute that [start, end) touches, in local time."""
     at = start
     while at < end:
         yield datetime.fromtimestamp(at, zone)
@@ -109,19 +113,19 @@ def minutes(start: float, end: float, zone: ZoneInfo) -> Iterator[datetime]:
 def first_outside(
     windows: Sequence[Window], of: Season | None, span: tuple[float, float], zone: ZoneInfo
 ) -> datetime | None:
-    """The first minute of a span that lies outside; None: all of it is within."""
+    """The first minute of a span outside the windows or the season; None: there is none."""
     if not windows and of is None:
         return None
     return next((at for at in minutes(*span, zone) if not within(windows, of, at)), None)
 
 
 def day_of(moment: float, zone: ZoneInfo) -> date:
-    """The building's day of a moment."""
+    """The local day of a moment."""
     return datetime.fromtimestamp(moment, zone).date()
 
 
 def bounds(day: date, zone: ZoneInfo) -> tuple[float, float]:
-    """First and last moment of a day at the building; 23 to 25 hours apart."""
+    """First and last moment of a local day; 23 to 25 hours apart."""
     first = datetime(day.year, day.month, day.day, tzinfo=zone)
     following = day + timedelta(days=1)
     last = datetime(following.year, following.month, following.day, tzinfo=zone)

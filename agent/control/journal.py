@@ -1,9 +1,8 @@
-"""What must be known after a power cut: holds, orders, grants, timers, outcomes (rule H14).
+"""The journal: holds, orders, grants, timers and outcomes, as they survive a power cut (rule H14).
 
-One SQLite file, written through before anything is written to a device. What is read again and
-again stands in memory. Beside it lies a copy of the open rows that needs no disk
-(journal_copy.py): a row that is closed in either place is closed, else one that is open in either
-place is open.
+It is one SQLite file. A change is committed before anything is written to a device. What is read
+often is kept in memory. A copy of the open hold records needs no disk (`journal_copy.py`): a record
+that is closed in either place is closed; otherwise one that is open in either place is open.
 """
 
 from __future__ import annotations
@@ -53,59 +52,59 @@ if TYPE_CHECKING:
 Name = tuple[str, str]
 """an order at one control"""
 LARGEST = 32_000_000
-"""bytes of the file"""
+"""bytes: the largest size of the file"""
 STEP = 256 * 1024
-"""bytes of the disk that the file has from its first start on, and by which it grows: holds begin
+"""bytes that the file occupies from its first start on, and by which it grows, so that holds begin
 and end on a full disk too
 """
 REMEMBERED = 8 * 86_400.0
-"""seconds for which quotas and rests look back"""
+"""seconds for which quotas and rests look back: a week and a day"""
 KEPT = 5_000
-"""outcomes that history goes back to"""
+"""outcomes that are kept for the history"""
 CLOSED = 1_000
-"""rows of what was given back, for whoever looks into the file after an accident"""
+"""closed hold records that are kept, for an inquiry after an accident"""
 RECENT = 2_000
-"""outcomes that recipients are told of, however long they could not be reached"""
+"""outcomes that are kept for recipients that cannot be reached (rule H11)"""
 
 
 class Journal:
-    """The open file with what it says.
+    """The open file, and its content in memory.
 
-    It is written in a thread of its own and looked at from elsewhere: what is handed out is a copy,
-    made in one go.
+    It is written in a thread of its own and read from the event loop. Methods therefore return
+    copies that are made in one step (`list(…)`).
     """
 
     def __init__(self, database: Database | None, key_of: Callable[[str], Key | None]) -> None:
-        """`database`: None while it cannot be read; then every call that needs it raises
-        StorageFailed, and what is handed out is what `take` was given.
+        """`database`: None while the file cannot be read. Then each call that needs the file raises
+        StorageFailed, and the memory contains only what `take` was given.
         """
         self._database = database
         self._unread = database is None
         self.key_of = key_of
-        """where a control is, as it is configured"""
+        """the point of a control as configured; None: there is no such control"""
         self.set_aside: Path | None = None
-        """where an unreadable one was put at the opening"""
+        """where an unreadable file was moved at the opening; None: it was readable"""
         self.id = ""
-        """random; with a row's number it names the row for ever"""
+        """random; with the number of a hold record it identifies the record for ever"""
         self.records: dict[int, HoldRecord] = {}
-        """what is not closed, by number"""
+        """the hold records that are not closed, by number"""
         self.events: dict[Name, AcceptedOrder] = {}
         self._keys: dict[Name, Key] = {}
         self._at: dict[Key, dict[Name, AcceptedOrder]] = {}
         self.memos: dict[Key, Memo] = {}
         self.grants: dict[str, Grant] = {}
         self.taken = revocations.Revocations()
-        """what was taken back, by whom"""
+        """which keys and grants were revoked, and by whom"""
         self.mute: str | None = None
-        """a key whose grants do not count now, though nobody has revoked it"""
+        """a key whose grants do not count now, although nobody has revoked it"""
         self.versions: dict[str, int] = {}
-        """of revocations, by who issued them"""
+        """version of the latest revocation, by its issuer"""
         self.recent: deque[Outcome] = deque(maxlen=RECENT)
-        """the latest outcomes, oldest first: what recipients are told"""
+        """the latest outcomes, oldest first, for recipients"""
         self.early: dict[Name, float] = {}
-        """until when an order that was cancelled before it came is refused, control by control"""
+        """until when an order is refused that was cancelled before it arrived, for each control"""
         self._last_record = self._last_outcome = 0
-        """the highest numbers given"""
+        """the highest numbers that were assigned"""
         if database is not None:
             self._begin()
             self._load()
@@ -119,8 +118,9 @@ class Journal:
     @classmethod
     @contextmanager
     def open(cls, path: Path, key_of: Callable[[str], Key | None]) -> Iterator[Self]:
-        """Open, or set aside and begin anew what cannot be read. Raises Refused if it is in use,
-        StorageFailed where the disk under it fails.
+        """Open the journal; move an unreadable file aside and begin a new one.
+
+        Raises Refused if the file is in use, StorageFailed if the disk fails.
         """
         journal = cls.opened(path, key_of)
         try:
@@ -130,10 +130,11 @@ class Journal:
 
     @classmethod
     def opened(cls, path: Path, key_of: Callable[[str], Key | None]) -> Self:
-        """The same, to be closed by `disconnect`."""
+        """The same without a context manager; `disconnect` closes it."""
         try:
             return cls._connected(path, key_of)
         except (Damaged, ValueError, KeyError, TypeError) as error:
+            # a disk that fails says nothing about the file: moved aside, its holds would be lost
             if _unreadable(error):
                 raise StorageFailed(FAILING) from error
             aside = set_aside(path)
@@ -151,10 +152,10 @@ class Journal:
             raise
 
     def disconnect(self) -> None:
-        """Close the file; what memory holds stays."""
+        """Close the file. The content in memory stays."""
         database, self._database = self._database, None
         if database is not None:
-            with suppress(sqlite3.Error):  # of a disk that fails; nothing waits to be written
+            with suppress(sqlite3.Error):  # the disk fails; no change is left to be written
                 database.close()
 
     def _begin(self) -> None:
@@ -162,11 +163,14 @@ class Journal:
             for table in TABLES:
                 self._db.write(table)
         self.id = secrets.token_hex(8)
-        with suppress(SpoolFull):  # of a full disk, by an earlier version: the next probe
+        with suppress(SpoolFull):  # full disk, file of an earlier version: the next probe does it
             self._identify()
 
     def _identify(self) -> None:
-        """Have an id for ever: one commit at least. Raises SpoolFull, StorageFailed."""
+        """Give the journal its lasting id by one commit. Raises SpoolFull, StorageFailed.
+
+        The counter makes each call a real write, so that the call also tests the disk.
+        """
         with self._db.transaction():
             self._db.write(IDENTITY)
             self._db.write("INSERT OR IGNORE INTO journal VALUES(1,?,0)", self.id)
@@ -174,7 +178,10 @@ class Journal:
         self.id = str(self._db.one("SELECT id FROM journal"))
 
     def become(self, fresh: Journal) -> None:
-        """Take over the file and all that another object has read from it."""
+        """Take over the file and the content in memory of another object.
+
+        This object keeps its identity, because others refer to it.
+        """
         self.disconnect()
         mute, key_of = self.mute, self.key_of
         self.__dict__.update(fresh.__dict__)
@@ -182,7 +189,7 @@ class Journal:
         self.silence(mute)
 
     def _load(self) -> None:
-        """All of it, whatever the clock says now: `prune` alone forgets, by one that is right."""
+        """Read the whole file. Only `prune` deletes, and only while the clock is trusted."""
         for number, body in self._db.read("SELECT number, body FROM hold WHERE closed=0"):
             self.records[number] = decode(number, body)
         self._last_record = int(self._db.one("SELECT max(number) FROM hold") or 0)
@@ -196,7 +203,8 @@ class Journal:
             if what not in named:
                 self.taken.add(TakenBack(what, key, "", ROOT, at) for key in (False, True))
         for (body,) in self._db.read("SELECT body FROM granted"):
-            with suppress(TypeError):  # of a later version: it does not count here, and is kept
+            # a grant of a later version may have a limit that is unknown here: it must not count
+            with suppress(TypeError):
                 grant = grant_of(json.loads(body))
                 self.grants[grant.jti] = self._standing(grant)
         for n, body in reversed(
@@ -218,7 +226,7 @@ class Journal:
         return replace(grant, revoked=0.0 if at is None and grant.kid == self.mute else at)
 
     def silence(self, kid: str | None) -> None:
-        """Let what this key has granted not count; None: whatever was granted counts."""
+        """Ignore the grants of this key; None: ignore no grants."""
         self.mute = kid
         self.grants = {jti: self._standing(grant) for jti, grant in self.grants.items()}
 
@@ -228,15 +236,15 @@ class Journal:
         self._at.setdefault(key, {})[name] = event
 
     def of(self, key: Key) -> list[AcceptedOrder]:
-        """What was accepted at a point, as far back as quotas look."""
+        """The orders that were accepted at a point, as far back as quotas look."""
         return list(self._at.get(key, {}).values())
 
     def device_of(self, jti: str, control: str) -> str:
-        """The device that an order was for; empty: none is known of it."""
+        """The device that an order was for; empty: it is not known."""
         return self._keys.get((jti, control), ("", ""))[0]
 
     def without_control(self) -> list[AcceptedOrder]:
-        """What waits for a control that is configured no more, or is at another point now."""
+        """Scheduled orders whose control is no longer configured, or is at another point now."""
         return [
             event
             for name, event in list(self.events.items())
@@ -244,20 +252,20 @@ class Journal:
         ]
 
     def memo(self, key: Key) -> Memo:
-        """What is remembered of a point."""
+        """The memo of a point."""
         return self.memos.get(key, Memo())
 
     def open_records(self, key: Key) -> list[HoldRecord]:
-        """What of a point is not given back."""
+        """The open hold records of a point."""
         return [record for record in list(self.records.values()) if record.key == key]
 
     def save(
         self, change: Transaction, also: Callable[[Database], None] | None = None
     ) -> HoldRecord | None:
-        """Bring a change to the disk, whole. Returns its row with the number it has.
+        """Commit a change as a whole. Returns its hold record with its number.
 
-        `also` writes in the same transaction. Raises SpoolFull or StorageFailed, and nothing was
-        changed in memory; Damaged.
+        `also` writes in the same transaction. Raises SpoolFull, StorageFailed or Damaged; then
+        nothing has changed in memory.
         """
         change = self.numbered(change)
         self.write(change, also)
@@ -265,7 +273,7 @@ class Journal:
         return change.record
 
     def numbered(self, change: Transaction) -> Transaction:
-        """The same change, with the numbers under which it will be kept."""
+        """The change with the numbers that its hold record and its outcomes will have."""
         record = change.record
         if record is not None and not record.number:
             self._last_record += 1
@@ -281,7 +289,7 @@ class Journal:
         return replace(change, record=record, outcomes=outcomes)
 
     def write(self, change: Transaction, also: Callable[[Database], None] | None = None) -> None:
-        """Bring a numbered change to the disk, whole; the same one again changes nothing.
+        """Commit a numbered change as a whole. The same change again changes nothing.
 
         Raises SpoolFull, StorageFailed, Damaged.
         """
@@ -298,7 +306,7 @@ class Journal:
                 self._save_memo(key, memo)
 
     def take(self, change: Transaction) -> None:
-        """Let a numbered change count from now on."""
+        """Apply a numbered change to the memory: it counts from now on."""
         record = change.record
         if record is not None:
             if record.phase is Phase.CLOSED:
@@ -309,7 +317,7 @@ class Journal:
             name = event.order.jti, event.order.control
             self._remember(event, self._keys.get(name) or self._point_of(event.order.control))
         self.memos.update(change.memos)
-        if not self._unread:  # else they have no numbers by which to be told
+        if not self._unread:  # else their numbers are not those of the file
             self.recent.extend(change.outcomes)
 
     def _point_of(self, control: str) -> Key:
@@ -339,7 +347,11 @@ class Journal:
         self._db.write("DELETE FROM outcome WHERE n<=?", outcome.n - KEPT)
 
     def _device(self, outcome: Outcome, record: HoldRecord | None) -> str:
-        """A control may be gone, or at another point, before all of it is given back."""
+        """The device of an outcome.
+
+        The control may be removed or moved before its release is complete. So the hold record and
+        the order come first, and the configuration last.
+        """
         if record is not None and record.control == outcome.control:
             return record.place.device
         known = self.device_of(outcome.jti, outcome.control)
@@ -349,7 +361,7 @@ class Journal:
         self._db.write("INSERT OR REPLACE INTO point VALUES(?,?,?)", *key, text(memo))
 
     def grant(self, grant: Grant, also: Callable[[Database], None] | None = None) -> None:
-        """Keep a grant."""
+        """Commit a grant."""
         with self._db.transaction():
             if also is not None:
                 also(self._db)
@@ -359,11 +371,11 @@ class Journal:
         self.grants[grant.jti] = self._standing(grant)
 
     def is_taken(self, grant: Grant) -> bool:
-        """Whether a grant that comes now was taken back before."""
+        """Whether a grant that arrives now was revoked before."""
         return self._standing(grant).revoked is not None
 
     def key_taken(self, kid: str, owner: str, role: str) -> float | None:
-        """Since when a key, as whose it was known when it signed, counts no more; None: it does."""
+        """When a key was revoked; None: it was not. `owner`, `role`: of the key when it signed."""
         return self.taken.when(kid, owner, role, key=True)
 
     def revoke(
@@ -372,8 +384,9 @@ class Journal:
         version: tuple[str, int],
         also: Callable[[Database], None] | None = None,
     ) -> None:
-        """Keep that grants or keys were taken back, for ever; and by which version of whose list.
-        It counts from now on also where it could not be kept.
+        """Record for ever that grants or keys were revoked, with the issuer and the version.
+
+        It counts from now on, even if the commit fails.
         """
         self.believe(some)
         with self._db.transaction():
@@ -384,14 +397,14 @@ class Journal:
         self.versions[version[0]] = version[1]
 
     def learn(self, some: Sequence[TakenBack]) -> None:
-        """Know of what was taken back while there was no journal, or another one."""
+        """Add revocations that came while there was no journal, or another one."""
         if new := [one for one in some if one not in self.taken.all()]:
             self._take_back(new)
             with self._db.transaction():
                 self._keep_taken(new)
 
     def believe(self, some: Sequence[TakenBack]) -> None:
-        """Let it count that these were taken back, whether or not it can be kept."""
+        """Let these revocations count, whether or not they can be committed."""
         self._take_back([one for one in some if one not in self.taken.all()])
 
     def _take_back(self, some: Sequence[TakenBack]) -> None:
@@ -410,7 +423,7 @@ class Journal:
         until: float,
         also: Callable[[Database], None] | None = None,
     ) -> None:
-        """Keep that an order was cancelled at these controls before it came."""
+        """Record that an order was cancelled at these controls before it arrived (rule H9)."""
         with self._db.transaction():
             if also is not None:
                 also(self._db)
@@ -421,12 +434,16 @@ class Journal:
         self.early |= {(jti, name): until for name in controls}
 
     def first(self, verified: Verified) -> dict[str, Any] | None:
-        """What became of these very bytes before; None: they are new. Raises Forged E_REPLAY."""
+        """The answer that the same bytes got before; None: they are new.
+
+        Raises Forged E_REPLAY if other bytes had the same id.
+        """
         return self._db.by(lambda db: replay.first(db, verified))
 
     def prune(self, now: float) -> None:
-        """Forget the numbers of what cannot come again, and what no quota looks back to; only while
-        the clock is trusted.
+        """Delete ids that cannot come again, and orders to which no quota looks back.
+
+        Call it only while the clock is trusted.
         """
         since = now - REMEMBERED
         with self._db.transaction():
@@ -448,8 +465,9 @@ class Journal:
     # -- the copy, and a disk that has failed
 
     def merge(self, copied: Sequence[Copied], now: Moment) -> list[Copied]:
-        """Bring what the copy knows to the disk, first what is closed in it; gives what it need
-        not keep any more. Raises StorageFailed.
+        """Commit what the copy knows. Returns the entries that the copy need no longer keep.
+
+        `copied`: closed entries first. Raises StorageFailed.
         """
         known = {
             number: (bool(closed), body)
@@ -469,14 +487,17 @@ class Journal:
             elif not (on_disk and on_disk[0]) and (entry.journal, number) not in closed:
                 if own and on_disk and on_disk[1] == encode(entry.record):
                     continue
-                # of a journal that is gone: its hold is ours to end all the same
+                # the hold of a journal that is gone: nobody else would release it
                 change = Transaction(entry.record if own else replace(entry.record, number=0))
             if change is None or (self.bring(change) and not (own and entry.state == OPEN)):
                 done.append(entry)
         return done
 
     def bring(self, change: Transaction) -> bool:
-        """Let a change count; whether the disk had room for it. Raises StorageFailed."""
+        """Let a change count, and commit it. Returns whether the disk had room for it.
+
+        Raises StorageFailed; the change counts in memory all the same.
+        """
         change = self.numbered(change)
         try:
             self.write(change)
@@ -491,15 +512,17 @@ class Journal:
         memo = replace(self.memo(record.key), given_back=now)
         if entry.state == LEFT:
             memo = replace(memo, free=tuple(slot for slot in memo.free if slot != record.slot))
-        reason = entry.how or "given back while the journal could not be written"
+        reason = entry.how or "released while the journal could not be written"
         outcome = Outcome(
             record.jti, record.control, record.outcome, now.wall, words=reason, closed=True
         )
         return Transaction(record, outcomes=[outcome], memos=[(record.key, memo)])
 
     def read_copy(self, copied: Sequence[Copied]) -> list[Copied]:
-        """Hold what the copy knows, while the file itself cannot be read; gives what is known by
-        another name from now on, for it was another journal's.
+        """Load the open records of the copy, while the file cannot be read.
+
+        Returns the entries of other journals: their records get a new number under this journal's
+        id.
         """
         closed = {(entry.journal, entry.record.number) for entry in copied if entry.state != OPEN}
         left = [
@@ -516,12 +539,14 @@ class Journal:
         return renamed
 
     def probe(self) -> None:
-        """One commit that changes nothing of use. Raises SpoolFull, StorageFailed."""
+        """Test the disk by one commit. Raises SpoolFull, StorageFailed."""
         self._identify()
 
     def undo(self, refused: Sequence[Verified], changes: Sequence[Transaction]) -> None:
-        """Forget what objects have left here that were refused because their commit failed: a
-        commit that fails may have taken effect. `changes`: what they were to change.
+        """Delete what refused objects have left, whose commit had failed.
+
+        A commit that fails may have taken effect all the same: then an order that was refused would
+        be carried out. `changes`: the changes that those commits contained.
         """
         for change in changes:
             names = [(one.order.jti, one.order.control) for one in change.events]
@@ -544,12 +569,12 @@ class Journal:
                     self.grants.pop(verified.jti, None)
 
     def reread(self, number: int) -> HoldRecord:
-        """A row as the next start would find it: from the disk."""
+        """An open hold record as the next start would read it from the disk."""
         (body,) = self._db.read("SELECT body FROM hold WHERE number=? AND closed=0", number)[0]
         return decode(number, body)
 
     def history(self, since: float, until: float) -> list[Outcome]:
-        """What came of orders in a span of time, oldest first."""
+        """The outcomes between two moments (Unix seconds), oldest first."""
         stored = self._db.read(
             "SELECT n, body FROM outcome WHERE at>=? AND at<=? ORDER BY n", since, until
         )
@@ -557,6 +582,6 @@ class Journal:
 
 
 def _unreadable(error: BaseException) -> bool:
-    """Whether the disk does not give the bytes, which says nothing of what they are."""
+    """Whether the disk failed to read, which says nothing about the content of the file."""
     code = getattr(error.__cause__, "sqlite_errorcode", 0)
     return bool(code == sqlite3.SQLITE_IOERR_READ)

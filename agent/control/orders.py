@@ -1,7 +1,7 @@
-"""Where signed orders, grants and revocations are taken, decided and written down.
+"""Taking signed orders, grants and revocations: each is decided and recorded.
 
-What was decided and that it was decided are on the disk together: the same bytes again get the
-first answer again (rule O8).
+A decision and its answer are committed together, so the same bytes get the same answer again (rule
+O8).
 """
 
 from __future__ import annotations
@@ -32,34 +32,34 @@ if TYPE_CHECKING:
     from agent.trust.verify import Verified
 
 EARLY_KEPT = 72 * 3600.0
-"""seconds for which a cancellation that came before its order is kept"""
+"""seconds for which a cancellation is kept that arrived before its order (rule H9)"""
 CENTRE = frozenset({"grid_operator", "registry"})
-"""who may end whatever stands"""
+"""roles that may end any hold"""
 NAMED = 20
-"""controls of one refused order that the audit chain names, of each code"""
+"""controls of one refused order that the audit chain names, for each code"""
 DRAWS = random.SystemRandom()
 
 
 @dataclass
 class Orders:
-    """See the module. `run` makes a call in the journal's own thread."""
+    """See the module. `run` makes a call in the journal's thread."""
 
     controller: Controller
     run: Callable[..., Awaitable[Any]]
     refuse: Callable[[Verified], None] = lambda _: None
-    """has an order or a grant forgotten that may be on the disk though it was refused"""
+    """makes the journal delete an object that was refused, but may be on the disk all the same"""
     patience: float = 1.0
-    """seconds in which the disk must say whether what ends something came before"""
+    """seconds to wait for the disk before a release or a revocation is carried out without it"""
 
     def __post_init__(self) -> None:
-        """Two ways may bring the same object at once."""
+        """Make the lock: the same object may arrive over two transports at once."""
         self._one_at_a_time = asyncio.Lock()
 
     async def take(self, verified: Verified) -> dict[str, Any]:
-        """Take one object; the answer says what became of it. Raises Forged, SpoolFull.
+        """Take one object. Returns the answer for its sender. Raises Forged, SpoolFull.
 
-        While the disk fails, an order or a grant is refused (E_STORAGE); what gives back or takes
-        back counts at once, and NotRecorded says that it must come again.
+        While the disk fails, an order or a grant is refused (E_STORAGE). A release, a cancellation
+        or a revocation counts at once; NotRecorded then says that it must be sent again.
         """
         content = verified.said
         ends = isinstance(content, claims.Revocation) or (
@@ -79,7 +79,10 @@ class Orders:
                 raise Forged(ObjectCode.STORAGE, str(error)) from error
 
     async def _first(self, verified: Verified, *, ends: bool) -> dict[str, Any] | None:
-        """What became of it before; what ends something does not wait for a disk to say so."""
+        """The answer that the same bytes got before; None: they are new, or the disk is silent.
+
+        `ends`: the object ends something. It must not wait for a disk that does not answer.
+        """
         try:
             async with asyncio.timeout(self.patience if ends else None):
                 before: dict[str, Any] | None = await self.run(
@@ -99,7 +102,7 @@ class Orders:
             return await self._revoke(verified, content)
         if isinstance(content, claims.Command):
             return await (self._end if content.gives_back else self._order)(verified, content)
-        raise Forged(ObjectCode.TYP, f"{verified.typ} is nothing for the controls")
+        raise Forged(ObjectCode.TYP, f"the controls take no object of type {verified.typ}")
 
     # -- grants
 
@@ -110,7 +113,7 @@ class Orders:
             raise Forged(ObjectCode.FORM, str(error)) from error
         for asset in grant.assets:
             if not self._covers(verified, asset):
-                detail = f"its `scope` in the trust list does not let this key speak for {asset}"
+                detail = f"the `scope` of this key in the trust list does not include {asset}"
                 raise Forged(
                     ObjectCode.KID, f"the key of {verified.owner} is not for {asset}", detail
                 )
@@ -123,12 +126,12 @@ class Orders:
         return answer
 
     def _must_stand(self, verified: Verified) -> None:
-        """Answer a copy of a grant with what has become of it. Raises Forged E_REVOKED."""
+        """Refuse a copy of a grant that was revoked meanwhile. Raises Forged E_REVOKED."""
         own = of_issuer(verified.jti, verified.owner)
         grants = self.controller.journal.grants
         copies = [one for id_ in (verified.jti, own) if (one := grants.get(id_))]
         for grant in copies:
-            if grant.by == verified.owner and grant.revoked:  # 0: its key counts no more here
+            if grant.by == verified.owner and grant.revoked:  # 0: only its key is ignored here
                 reason = f"the grant {verified.jti} was revoked on {stamp(grant.revoked)}"
                 raise Forged(ObjectCode.REVOKED, reason, reason)
 
@@ -140,7 +143,9 @@ class Orders:
         journal = self.controller.journal
         last = journal.versions.get(verified.owner, 0)
         if content.ver <= last:
-            reason = f"version {last} of {verified.owner} came before, this is {content.ver}"
+            reason = (
+                f"{verified.owner} has issued version {last} already, this one is {content.ver}"
+            )
             raise Forged(ObjectCode.VERSION, reason)
         some = revocations.said_by(verified, content)
         for revocation in some:
@@ -154,27 +159,30 @@ class Orders:
             ],
         }
         version = (verified.owner, content.ver)
-        journal.believe(some)  # before it is kept, which a disk may delay
+        journal.believe(some)  # before the commit, which a failing disk may delay
         self.controller.wake_all()
         await self.run(journal.revoke, some, version, _keep(verified, answer))
         self._audit("control.revoked", jti=content.jti, kid=verified.kid, revoked=answer["revoked"])
         return answer
 
     def _numbered(self, number: str) -> list[Grant]:
-        """The grants of this number, of whatever issuers."""
+        """The grants with this number, of all issuers."""
         grants = self.controller.journal.grants.values()
         return [grant for grant in grants if number_of(grant.jti) == number]
 
     def _may_take_back(self, revocation: revocations.TakenBack) -> None:
-        """An unknown one may come later; then it is judged who has taken it back."""
+        """Refuse a revocation by somebody who may not revoke this grant. Raises Forged E_KID.
+
+        A grant that is not known yet may come later: whether the revocation applies is decided then
+        """
         named = () if revocation.key else self._numbered(revocation.what)
         if named and not any(
             revocations.may_end(revocation.owner, revocation.role, by.by, by.role) for by in named
         ):
             raise Forged(
                 ObjectCode.KID,
-                f"{revocation.owner} cannot take back what {named[0].by} said",
-                "a grant is revoked by who gave it, by another key of that role, or by a root",
+                f"{revocation.owner} cannot revoke a grant of {named[0].by}",
+                "a grant may be revoked by its issuer, by another key of that role, or by a root",
             )
 
     # -- orders
@@ -229,16 +237,20 @@ class Orders:
         return answer
 
     async def _replace(self, order: ControlOrder) -> None:
-        """What it takes the place of goes, unless that has begun: then the stronger wins.
+        """Cancel the order that this one replaces, unless it has begun: then the stronger wins.
 
-        Cut off before this, both stand, and who begins is decided again beside the other.
+        If the agent dies before this, both orders stay. The one that begins is decided again, with
+        the other one in view.
         """
         event = self.controller.journal.events.get((order.ref, order.control))
         if event and event.state is OrderState.SCHEDULED and not event.began:
             await self.controller.cancel(order.control, f"replaced by {order.jti}", order.ref)
 
     def consider(self, verified: Verified | None, order: ControlOrder) -> AcceptedOrder | No:
-        """The decision on one order, with its draws; also for a dry run, which keeps nothing."""
+        """Decide about one order, and make its draws. Nothing is recorded: a dry run uses it too.
+
+        `verified`: the object; None: an order without a signature, of a test.
+        """
         journal, control = self.controller.journal, self.controller.controls.get(order.control)
         if control is None:
             return decide_unknown(order)
@@ -246,9 +258,9 @@ class Orders:
         if verified and not verified.scope.covers(modality.name, modality.equipment):
             return No(OrderCode.KID, f"the key of {verified.owner} is not for {modality.name}")
         if (order.jti, order.control) in journal.events:
-            return No(OrderCode.REPLAY, f"the number {order.jti} was used before: take another")
+            return No(OrderCode.REPLAY, f"the id {order.jti} was used before: use a new one")
         if (order.jti, order.control) in journal.early:
-            return No(OrderCode.REVOKED, "it was cancelled before it came")
+            return No(OrderCode.REVOKED, "it was cancelled before it arrived")
         now = self.controller.dependencies.now()
         decision = decide(order, modality, self.controller.facts(control, now))
         if isinstance(decision, No):
@@ -275,10 +287,10 @@ class Orders:
             replace(received, state=OrderState.SCHEDULED, words=stamp(event.begin)),
         ]
 
-    # -- giving back
+    # -- releasing
 
     async def _end(self, verified: Verified, command: claims.Command) -> dict[str, Any]:
-        """Cancel one order, or release whatever is held: always taken (rule H9)."""
+        """Cancel one order, or release all holds of a control. It is always taken (rule H9)."""
         answers: dict[str, Any] = {}
         outcomes: list[Outcome] = []
         known = [
@@ -290,11 +302,11 @@ class Orders:
                 answers[name] = {"state": OrderState.CANCELLED}
                 continue
             if control is None:
-                no = No(OrderCode.ASSET, f"nothing called {name} may be commanded here")
+                no = No(OrderCode.ASSET, f"there is no control {name} here")
             else:
                 no = No(
                     OrderCode.KID,
-                    f"a key of the role {verified.role} may not end what {name} holds",
+                    f"a key of the role {verified.role} may not end a hold of {name}",
                 )
                 known.remove(name)
             answers[name] = {"state": OrderState.REJECTED, "code": str(no), "words": no.reason}
@@ -315,7 +327,9 @@ class Orders:
         late = any((ref, name) in journal.events for name in known)
         keep = _keep(verified, answer)
         reason = f"{command.cmd.act} by {verified.owner}"
-        for name in known:  # before it is kept; it may come again, and ends nothing twice
+        # Before the commit: a failing disk must not delay a release. If the object comes again, it
+        # ends nothing twice.
+        for name in known:
             await self.controller.cancel(name, reason, ref if command.cmd.act == "cancel" else "")
         save, change = self.controller.dependencies.save, Transaction(outcomes=outcomes)
         if ref and not late and known:
@@ -337,8 +351,8 @@ class Orders:
 
 
 def decide_unknown(order: ControlOrder) -> No:
-    """What is said of a control there is none of."""
-    return No(OrderCode.ASSET, f"nothing called {order.control} may be commanded here")
+    """The refusal of an order for a control that does not exist."""
+    return No(OrderCode.ASSET, f"there is no control {order.control} here")
 
 
 def _keep(verified: Verified, answer: dict[str, Any]) -> Callable[[Database], None]:

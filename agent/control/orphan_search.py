@@ -1,5 +1,7 @@
-"""What stands at a point of ours without a row: looked for at a start, emptied where it is ours by
-the record of the test, else left and said (rule H19).
+"""Searching our points, at a start, for a value without a hold record (rule H19).
+
+A value in a slot that the test found free is ours, and is emptied. Any other value is left, with an
+alarm.
 """
 
 from __future__ import annotations
@@ -24,9 +26,9 @@ log = logging.getLogger(__name__)
 
 
 async def sweep(context: ControlContext, control: ConfiguredControl) -> bool:
-    """Whether it could be looked at: no order begins at a point before that.
+    """Search a control's point. Returns whether it could be read; before that no order begins.
 
-    What is not ours by any record is looked at again at each round, until somebody has dealt with
+    A value that cannot be shown to be ours is reported at each check, until somebody has dealt with
     it.
     """
     memo, name = context.journal.memo(control.key), control.name
@@ -41,7 +43,7 @@ async def sweep(context: ControlContext, control: ConfiguredControl) -> bool:
             if slot not in taken
         ]
     except (LinkLost, WriteRefused, Refused) as error:
-        context.alarms[name] = f"not looked at since the start: {error}"
+        context.alarms[name] = f"not read since the start, so no order begins: {error}"
         return False
     if strange := "; ".join(finding for finding in findings if finding):
         if context.alarms.get(name) != strange:
@@ -57,23 +59,23 @@ async def sweep(context: ControlContext, control: ConfiguredControl) -> bool:
 
 
 async def _slot(context: ControlContext, control: ConfiguredControl, slot: int | None) -> str:
-    """Gives what somebody must look at; empty: nothing."""
+    """Search one slot. Returns what a person must attend to; empty: nothing."""
     memo, access = (
         context.journal.memo(control.key),
         context.dependencies.access(control.place, slot),
     )
     if slot is None:
         if memo.tested == control.fingerprint:
-            return ""  # the journal has been there from the test on: it would know
+            return ""  # the journal goes back to the test, so it would contain a hold
         return _register(control, (await access.look()).ours)
     value = (await access.look()).ours
     if value is None:
         return ""
     where = f"priority {slot} of {control.place.name}"
     if slot not in memo.free:
-        return f"{value} stands at {where}, not by our record: it is left"
+        return f"{value} stands at {where} without a record of ours: it was left"
     await _empty(access, slot)
-    message = f"{value} stood at priority {slot} and nobody knew why: emptied"
+    message = f"{value} stood at priority {slot} without an order: it was emptied"
     log.error(
         "%s: %s", control.name, message,
         extra=fields(LogEvent.VALUE_NOT_OURS, control=control.name, device=control.place.device),
@@ -89,8 +91,8 @@ def _register(control: ConfiguredControl, value: Value | None) -> str:
     if not orphan_values.could_be_ours(control, value):
         return ""
     return (
-        f"{value} stands in {control.place.name}, an order could have set it, and the journal knows"
-        f" nothing of it: `gardien control release {control.name} --to VALUE` gives back"
+        f"{value} stands in {control.place.name}, which an order could have set, and the journal"
+        f" does not know it: to release it, gardien control release {control.name} --to VALUE"
     )
 
 

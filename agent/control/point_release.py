@@ -1,6 +1,6 @@
-"""Giving back one point: only over a value of ours, and until the device has confirmed.
+"""Releasing one point: only over a value of ours (rule H10), and until the device confirms it.
 
-What it came to is written down with it. Nothing here waits or repeats by itself.
+The outcome is recorded with the release. Nothing here waits or repeats by itself.
 """
 
 from __future__ import annotations
@@ -30,45 +30,45 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NOT_THERE = (LinkLost, WriteRefused, Refused)
-"""the device does not do it now"""
+"""errors of a device that does not answer, or does not accept the request now"""
 
 
 class ReleaseDependencies(Protocol):
-    """What of the world is needed (agent/control/dependencies.py)."""
+    """The part of the dependencies that is used (agent/control/dependencies.py)."""
 
     @property
     def now(self) -> Callable[[], Moment]:
-        """All the clocks there are."""
+        """The time by all clocks."""
         ...
 
     @property
     def access(self) -> Callable[[WriteTarget, int | None], PointAccess]:
-        """A point in hand."""
+        """The access to a point."""
         ...
 
     @property
     def save(self) -> Save:
-        """How a change gets to the disk before anything is done by it."""
+        """Commits a change before anything is written."""
         ...
 
     @property
     def note(self) -> Note:
-        """How a change counts at once."""
+        """Lets a change count at once."""
         ...
 
     @property
     def audit(self) -> Audit:
-        """Where decisions are written down for ever."""
+        """Writes a decision to the audit chain."""
         ...
 
     @property
     def power(self) -> Callable[[str], str]:
-        """What the plant of a control takes now, in words."""
+        """The power of a control's plant now, with its unit."""
         ...
 
 
 class PointRelease:
-    """See the module; the points are handed in, each call one point."""
+    """See the module. Each call is about one point."""
 
     def __init__(
         self,
@@ -78,19 +78,20 @@ class PointRelease:
     ) -> None:
         self._journal, self._dependencies = journal, dependencies
         self._extremes = extremes
-        """what the guards of a control said at worst; forgotten by asking"""
+        """returns the worst values of a control's guards, and forgets them"""
 
     async def release(self, record: HoldRecord, access: PointAccess) -> HoldRecord | None:
-        """Give back: only over a value of ours. None: it is over, and the device said so.
+        """Release a point, only over a value of ours. None: the device confirmed that it is over.
 
-        The device's watchdog is called off in any case, unless something else is held by it: it
-        would fall back over a person's value.
+        The device's watchdog is restored too, unless it belongs to another hold as well. Otherwise
+        it would run out, and the device would fall back over a person's value.
         """
         try:
             standing = await access.look(whole=bool(record.identity))
             _check_identity(record, standing)
             if not _given_back(record, standing) and record.ours(standing.ours):
-                with suppress(*NOT_THERE):  # one that fell back may take nothing before that
+                # a device that has fallen back may take no value before its watchdog is refreshed
+                with suppress(*NOT_THERE):
                     await beat(self._dependencies.access, record)
                 await access.write(record.restore)
                 standing = await access.look()
@@ -102,28 +103,28 @@ class PointRelease:
         except NOT_THERE as error:
             return await self._waits(record, str(error))
         if _given_back(record, standing):
-            await self._close(record, "given back, confirmed")
+            await self._close(record, "released, confirmed")
             return None
         if record.ours(standing.ours):
-            return await self._waits(record, f"{standing.ours} stands there still")
-        await self._close(record, f"{standing.ours} is somebody else's, and left", theirs=True)
+            return await self._waits(record, f"{standing.ours} still stands there")
+        await self._close(record, f"{standing.ours} is somebody else's and was left", theirs=True)
         return None
 
     def records_watched_by(self, watchdog: WatchdogTarget | None) -> list[HoldRecord]:
-        """For what a device's watchdog is told now: it may be one for several controls."""
+        """The open hold records with this watchdog; several controls may share one."""
         spot = watchdog.place.spot if watchdog else None
         records = list(self._journal.records.values())
         return [record for record in records if record.dog and record.dog.place.spot == spot]
 
     async def _waits(self, record: HoldRecord, why: str) -> HoldRecord:
-        """It is tried again until the device confirms; said once."""
+        """Record once that the release is pending (rule H18). It is tried until it is confirmed."""
         record = (
             record if record.phase is Phase.RELEASING else record.releasing(OrderState.ABORTED, why)
         )
         if record.pending:
             return replace(record, alarm=why)
         log.error(
-            "%s is not given back yet: %s",
+            "%s is not released yet: %s",
             record.control,
             why,
             extra=fields(
@@ -135,9 +136,10 @@ class PointRelease:
         return await self.saved(pending, Transaction(pending, outcomes=[outcome]))
 
     async def _close(self, record: HoldRecord, how: str, *, theirs: bool = False) -> None:
-        """Closed by what was read back; the outcome goes with it.
+        """Close the hold record, with its outcome, by what was read back.
 
-        A slot in which somebody else's value is left is no longer one that a start may sweep.
+        `theirs`: somebody else's value was left. Then a start may no longer empty that slot, so it
+        is removed from the free slots.
         """
         now, journal = self._dependencies.now(), self._journal
         closed = replace(record, phase=Phase.CLOSED)
@@ -171,12 +173,14 @@ class PointRelease:
         )
 
     async def saved(self, record: HoldRecord, change: Transaction | None = None) -> HoldRecord:
-        """What is known now; where it cannot be written, what stands on the disk covers it."""
+        """Let a hold record count now. If it cannot be committed, the record on the disk is enough:
+        it contains the value from before, and all values of ours that were written.
+        """
         return await self._dependencies.note(change or Transaction(record)) or record
 
 
 def _given_back(record: HoldRecord, standing: Standing) -> bool:
-    """Whether what stands there is what stood there before us, or what was to be restored."""
+    """Whether the value from before, or the value to restore, stands there."""
     if record.slot is not None:
         return standing.ours is None
     return same(standing.ours, record.restore, record.tolerance) or (
@@ -185,7 +189,7 @@ def _given_back(record: HoldRecord, standing: Standing) -> bool:
 
 
 def _order_of(event: AcceptedOrder, record: HoldRecord) -> bool:
-    """Whether this row was for it, at the last or before another took over."""
+    """Whether a hold record was for this order, in the end or before another order took over."""
     if event.state is OrderState.SUPERSEDED:
         return event.began and event.over is None
     return (event.order.jti, event.order.control) == (record.jti, record.control)
@@ -194,5 +198,6 @@ def _order_of(event: AcceptedOrder, record: HoldRecord) -> bool:
 def _check_identity(record: HoldRecord, standing: Standing) -> None:
     if record.identity and standing.identity != record.identity:
         raise WriteRefused(
-            f"{record.place.name} is {standing.identity or 'unknown'} now, not {record.identity}"
+            f"{record.place.name} has the serial number {standing.identity or 'unknown'} now, not"
+            f" {record.identity}"
         )

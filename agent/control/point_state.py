@@ -1,4 +1,4 @@
-"""What is known at one point, for a decision there."""
+"""The decision input for one point, from the journal and the dependencies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def known(context: ControlContext, control: ConfiguredControl, now: Moment) -> DecisionFacts:
-    """See the module."""
+    """Gather what is known of a control's point at this moment."""
     journal, dependencies = context.journal, context.dependencies
     memo = journal.memo(control.key)
     out = memo.opted_out is not None and elapsed(memo.opted_out, now) < memo.opt_lasts

@@ -1,4 +1,4 @@
-"""Which value a control is tested with. Pure."""
+"""The value with which a control is tested. Pure."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 
 def probe(modality: Modality, base: Decimal | None, fallback: Value | None = None) -> Decimal:
-    """A value within what is agreed that can be told from what is in force, and from what the
-    device's watchdog falls back to; the nearest.
+    """The nearest agreed value that differs from the value in force and from the fallback.
 
-    A limit is tested below what is in force: it never raises. Raises Refused where there is none.
+    `base`: the value in force; `fallback`: the value to which the device's watchdog falls back. A
+    limit is tested below `base`, because a limit never raises a value. Raises Refused if there is
+    no such value.
     """
     limits = modality.limits
     least, most = limits.least, limits.most
@@ -37,6 +38,4 @@ def probe(modality: Modality, base: Decimal | None, fallback: Value | None = Non
         lower = modality.kind is not LossRule.LIMIT or base is None or value < base
         if lower and not any(same(value, one, modality.tolerance) for one in (base, fallback)):
             return value
-    raise Refused(
-        f"{modality.name}: no value that is agreed differs from {base}, which is in force"
-    )
+    raise Refused(f"{modality.name}: no agreed value differs from {base}, which is in force")

@@ -1,8 +1,8 @@
-"""Whether one more would be too often, too long a day, or too soon. Pure.
+"""Whether one more order would be too often, too long in a day, or too soon. Pure (rule H4).
 
-Orders that overlap are part of one event: together they may not last longer than one may, however
-many follow on each other. What is over counts for as long as it was really held: cut short until
-it was given back, and a give-back that came late for longer than was ordered.
+Orders that overlap are one event: together they may not last longer than one order may. A hold that
+is over counts for its real length, until it was released. So a hold that was cut short counts less,
+and one that was released late counts more.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ COUNTED |= {
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """From when until when a point was, or will be, held."""
+    """The time in which a point was, or will be, held."""
 
     begin: float
     end: float
@@ -48,19 +48,22 @@ class Span:
         return self.begin < other.end and other.begin < self.end
 
     def within(self, since: float, until: float) -> float:
-        """Seconds of it between two moments."""
+        """Seconds of the span between two moments."""
         return max(0.0, min(self.end, until) - max(self.begin, since))
 
 
 def quota_refusal(
     order: ControlOrder, limits: Limits, facts: DecisionFacts, no: Callable[[str, str], No]
 ) -> No | None:
-    """Whether one more is too often, too long a day or too soon, beside what was accepted."""
+    """Refuse an order that is too often, too long in a day, or too soon after others.
+
+    `no` makes the refusal from the name of the limit and the text about it.
+    """
     others = [one for one in facts.events if _counts(one, order)]
     day = hours.day_of(order.start, facts.zone)
     that_day = sum(hours.day_of(one.begin, facts.zone) == day for one in others)
     if limits.a_day is not None and that_day >= limits.a_day:
-        return no("max_day", f"{limits.a_day} a day, and there were {that_day} that day")
+        return no("max_day", f"{limits.a_day} a day, and that day has {that_day} already")
     held, is_configured = [_held(one, facts) for one in others], Span(order.start, order.latest_end)
     if limits.time_a_day is not None:
         for since, until in _days(is_configured, facts):
@@ -71,17 +74,21 @@ def quota_refusal(
         limits.duration is not None
         and _together(is_configured, held) > limits.duration + order.rand
     ):
-        reason = f"{duration_text(limits.duration)}, and with the one before it would be longer"
+        reason = f"{duration_text(limits.duration)}, and it would last longer with the order before"
         return no("max_dur", reason)
     if limits.gap and any(
         _apart(is_configured, one) < limits.gap for one in held if not is_configured.meets(one)
     ):
-        return no("min_gap", f"a rest of {duration_text(limits.gap)} between two")
+        return no("min_gap", f"a rest of {duration_text(limits.gap)} between two holds")
     return None
 
 
 def _counts(event: AcceptedOrder, order: ControlOrder) -> bool:
-    """Itself does not, nor does what it takes the place of before that has begun."""
+    """Whether an accepted order counts beside a new one.
+
+    The new order itself does not count, and neither does the order that it replaces before that
+    has begun.
+    """
     replaced = event.order.jti == order.ref and not event.began
     return (event.state in COUNTED or event.began) and event.order.jti != order.jti and not replaced
 
@@ -93,7 +100,7 @@ def _held(event: AcceptedOrder, facts: DecisionFacts) -> Span:
 
 
 def _days(span: Span, facts: DecisionFacts) -> Iterator[tuple[float, float]]:
-    """First and last moment of each of the building's days that it touches."""
+    """Begin and end of each local day that a span touches."""
     at = span.begin
     while at < span.end:
         since, until = hours.bounds(hours.day_of(at, facts.zone), facts.zone)
@@ -102,7 +109,7 @@ def _days(span: Span, facts: DecisionFacts) -> Iterator[tuple[float, float]]:
 
 
 def _together(is_configured: Span, held: Sequence[Span]) -> float:
-    """Seconds of the whole of which it would be a part."""
+    """Seconds of the event that a span would form with all spans it overlaps."""
     whole, left = is_configured, list(held)
     while met := [one for one in left if one.meets(whole)]:
         begin, end = min(one.begin for one in met), max(one.end for one in met)

@@ -1,4 +1,4 @@
-"""Giving back, again and again until the device confirms, never more often than is due."""
+"""Trying a release again until the device confirms it, at growing intervals (rule H18)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from agent.control.hold_record import HoldRecord
 
 LONGEST_WAIT = 60.0
-"""seconds between two attempts at a give-back"""
+"""seconds: the longest interval between two attempts"""
 
 
 async def try_release(context: ControlContext, record: HoldRecord) -> None:
-    """One attempt, when one is due."""
+    """Make one attempt at a release, if one is due.
+
+    If the device has moved to another address, it is tried there too (rule H21).
+    """
     now = context.dependencies.now().steady
     wait = context.waits.setdefault(record.number, Wait())
     if record.phase is Phase.RELEASING and now < wait.until:
@@ -33,7 +36,7 @@ async def try_release(context: ControlContext, record: HoldRecord) -> None:
         context.alarms.pop(record.control, None)
         return
     wait.until, wait.last = now + wait.last, min(LONGEST_WAIT, wait.last * 2)
-    context.alarms[record.control] = f"not given back yet: {left.alarm}"
+    context.alarms[record.control] = f"not released yet: {left.alarm}"
 
 
 async def _release(context: ControlContext, record: HoldRecord) -> HoldRecord | None:
@@ -43,7 +46,11 @@ async def _release(context: ControlContext, record: HoldRecord) -> HoldRecord | 
 
 
 def _moved(context: ControlContext, record: HoldRecord) -> HoldRecord | None:
-    """The same row where its device is configured now; only one that says which it is."""
+    """The hold record at the address at which its device is configured now; None: it has not moved.
+
+    Only for a device with a serial number: `release` checks that number, so no other device that is
+    now at the address is written to.
+    """
     control = context.controls.get(record.control)
     if (
         control is None
@@ -58,7 +65,7 @@ def _moved(context: ControlContext, record: HoldRecord) -> HoldRecord | None:
 
 
 async def over(context: ControlContext, record: HoldRecord) -> None:
-    """Nothing is in force for it any more: the planned give-back."""
+    """Release a hold for which no order is in force any more, and report RESTORING."""
     event = context.journal.events.get((record.jti, record.control))
     if record.number not in context.journal.records:
         return
@@ -73,9 +80,12 @@ async def over(context: ControlContext, record: HoldRecord) -> None:
 
 
 async def release_unconfigured(context: ControlContext) -> None:
-    """Give back what is held by no control that is configured now."""
+    """Release the holds that belong to no control as configured now."""
     for record in list(context.journal.records.values()):
         if not context.is_configured(record):
             await try_release(
-                context, record.releasing(OrderState.ABORTED, "it is no longer configured so")
+                context,
+                record.releasing(
+                    OrderState.ABORTED, "the control is no longer configured like this"
+                ),
             )

@@ -1,6 +1,7 @@
-"""Giving back from the journal alone, when the agent is dead: no configuration, no socket, no
-uplink, and no disk that must be written. A limit gets its failsafe value, unless everything is to
-go.
+"""Releasing from the journal alone, while the agent does not run (rule H20).
+
+It needs no configuration, socket or uplink, and writes nothing to the disk. A limit is brought to
+its failsafe value, unless limits are to be released too.
 """
 
 from __future__ import annotations
@@ -39,18 +40,18 @@ if TYPE_CHECKING:
 
 
 LANDS_WITHIN = 3.0
-"""seconds after which a write that was on its way when the agent died has been carried out, also by
-a gateway that was busy
+"""seconds after which a write that was on its way when the agent died has been carried out, even by
+a busy fieldbus gateway
 """
 
 
 AGAIN_AFTER = 1.0
-"""seconds after which a device that did not confirm is asked once more"""
+"""seconds after which a device that did not confirm is tried again"""
 
 
 @dataclass
 class ReleaserDependencies:
-    """What of the world is left when the agent is dead."""
+    """The dependencies that are available while the agent does not run."""
 
     now: Callable[[], Moment]
     access: Callable[[WriteTarget, int | None], PointAccess]
@@ -62,7 +63,7 @@ class ReleaserDependencies:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseResult:
-    """What became of one row."""
+    """What became of one hold record. The fields are members of the output of `--json`."""
 
     control: str
     done: bool
@@ -72,11 +73,11 @@ class ReleaseResult:
 def open_records(
     path: Path, copy: JournalCopy, now: Callable[[], Moment], within: float
 ) -> tuple[Journal, bool]:
-    """What the journal and its copy say is open; and whether the journal could be read.
+    """Read the open hold records from the journal and its copy.
 
-    The disk is read, in so many seconds at most, and never written: SQLite opens a copy of the
-    file and its log. (`mode=ro` cannot open a file whose owner was killed; `immutable=1` leaves out
-    the last commit.)
+    Returns them as a journal in memory, and whether the file could be read. The disk is read for
+    `within` seconds at most, and never written: SQLite opens a copy of the file and its log.
+    (`mode=ro` cannot open a file whose owner was killed; `immutable=1` leaves out the last commit.)
     """
     copied, journal = copy.records(), None
     with suppress(AgentError, Damaged, OSError, sqlite3.Error):
@@ -91,7 +92,7 @@ def open_records(
     else:
         journal, readable = Journal(None, lambda _: None), False
         renamed = journal.read_copy(copied)
-    with suppress(AgentError, OSError):  # no room in /run: what is there stays, and is enough
+    with suppress(AgentError, OSError):  # no space in /run: the files that are there are enough
         for record in journal.records.values():
             copy.save(journal.id, record)
         copy.forget(renamed)
@@ -110,7 +111,7 @@ def _opened(path: Path, copied: list[Copied], now: Moment) -> Journal | None:
 
 
 def _fetched(path: Path, to: Path, within: float) -> bool:
-    """Copy the file and its log; False where the disk does not give them, or not in time."""
+    """Copy the file and its log. False: the disk fails, or does not answer in time."""
     ended, fetched = threading.Event(), []
 
     def fetch() -> None:
@@ -121,6 +122,7 @@ def _fetched(path: Path, to: Path, within: float) -> bool:
             fetched.append(True)
         ended.set()
 
+    # a read from a disk that hangs cannot be cancelled; a daemon thread does not delay the exit
     threading.Thread(target=fetch, daemon=True).start()
     return ended.wait(within) and bool(fetched)
 
@@ -134,11 +136,13 @@ async def release_all(  # noqa: PLR0913 -- two of them say how
     limits: bool,
     lands_within: float = LANDS_WITHIN,
 ) -> list[ReleaseResult]:
-    """Give back every open row, the lines beside each other; what is not confirmed is tried again
-    until so many seconds are over. The copy has it, and the next start brings it to the journal.
+    """Release every open hold record, on all lines at once, for `within` seconds at most.
 
-    A row whose write nobody has read back comes last, and after a wait: looked at before its write
-    is carried out, it would count as given back, and be held from then on.
+    A release that is not confirmed is tried again. The copy records it; the next start of the agent
+    commits it to the journal. `limits`: release limits too.
+
+    A record whose write was not read back comes last, after `lands_within` seconds. Read before
+    that write is carried out, the point would count as released, and then stay commanded.
     """
     landed = asyncio.get_running_loop().time() + lands_within
     lines: dict[tuple[str, str], list[HoldRecord]] = {}
@@ -253,11 +257,13 @@ async def _release_record(
         )
         left = await holder.change(record, setpoint, access)
         if left is None:
-            return ReleaseResult(record.control, done=True, words="somebody else had taken over")
+            return ReleaseResult(record.control, done=True, words="somebody else has taken over")
         return ReleaseResult(
             record.control, not left.alarm, left.alarm or "its failsafe limit applies"
         )
-    left = await holder.release(record.releasing(OrderState.ABORTED, "the agent is gone"), access)
+    left = await holder.release(
+        record.releasing(OrderState.ABORTED, "the agent does not run"), access
+    )
     if left is None:
-        return ReleaseResult(record.control, done=True, words="given back, confirmed")
+        return ReleaseResult(record.control, done=True, words="released, confirmed")
     return ReleaseResult(record.control, done=False, words=left.alarm)

@@ -1,4 +1,4 @@
-"""What becomes of orders, written down: state and outcome together, and in the audit."""
+"""Recording what becomes of orders: state, outcome and an entry of the audit chain."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 async def report_refusal(context: ControlContext, event: AcceptedOrder, no: No) -> None:
-    """It was accepted, and is not done after all."""
+    """Record that an accepted order is refused after all."""
     order = event.order
     body = {"jti": order.jti, "control": order.control, "code": str(no)}
     context.dependencies.audit("control.refused", body | {"grants": [*event.grants]})
@@ -31,7 +31,7 @@ async def report_refusal(context: ControlContext, event: AcceptedOrder, no: No) 
 async def end(
     context: ControlContext, event: AcceptedOrder, state: OrderState, reason: str
 ) -> None:
-    """It is over without a give-back of its own, or before one."""
+    """Record that an order is over, unless it is already."""
     if event.state in FINAL and event.state is not OrderState.SUPERSEDED:
         return
     await report_state(context, replace(event, state=state), state, reason)
@@ -44,9 +44,9 @@ async def report_state(
     reason: str,
     pre: Value | None = None,
 ) -> None:
-    """Keep and report a state, with the power before (of a begin) or after.
+    """Record and report a state of an order, with the power of the plant at this moment.
 
-    `pre`: of a begin, what stood there before.
+    `pre`: at the begin, the value that stood there before.
     """
     body = {"jti": event.order.jti, "control": event.order.control}
     context.dependencies.audit(f"control.{state.lower()}", body)

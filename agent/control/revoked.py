@@ -1,4 +1,4 @@
-"""What stands on a word that was taken back: a grant, the key that ordered it, an occupancy."""
+"""Ending orders whose grant or key was revoked, or whose occupancy has ended (rule H27)."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 def taken_back(
     event: AcceptedOrder, grants: Mapping[str, Grant], key_taken: KeyTaken, home: Home, now: Moment
 ) -> No | None:
-    """Which word an order stands on no longer stands; None: all do. Pure.
+    """The refusal of an order whose grant, occupancy or key no longer counts; None: all do. Pure.
 
-    `key_taken`: since when a key counts no more; `home`: from when until when an occupancy is.
+    `key_taken`: when a key was revoked; `home`: begin and end of an occupancy.
     """
     for jti in event.grants:
         grant = grants.get(jti)
@@ -48,7 +48,7 @@ def taken_back(
 async def end_revoked(
     context: ControlContext, control: ConfiguredControl, records: list[HoldRecord]
 ) -> list[HoldRecord]:
-    """End what stands on a word that was taken back; gives the rows that stay."""
+    """End the orders that no longer count. Returns the hold records that stay."""
     journal, now = context.journal, context.dependencies.now()
     for event in journal.of(control.key):
         if event.state not in schedule.WAITING:

@@ -1,6 +1,6 @@
-"""`gardien control test`: apply, read back, give back, and give back once more from the disk alone.
+"""`gardien control test`: apply, read back, release, and once more from the journal alone.
 
-Without a passed test no order is accepted: nobody has ever seen this point given back.
+No order is accepted before the test has passed: nobody has seen this point released (rule H22).
 """
 
 from __future__ import annotations
@@ -34,29 +34,29 @@ if TYPE_CHECKING:
     Say = Callable[[str], Awaitable[None]]
 
 TEST = "test"
-"""stands in a row for the number of an order"""
+"""takes the place of an order's id in a hold record"""
 LASTS = 120.0
-"""seconds by which a test must be over, whatever happens, beside the device's own watchdog"""
+"""seconds by which a test must be over in any case, without the time for the device's watchdog"""
 
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """What was measured."""
+    """The results of a test that passed."""
 
     value: Decimal
     applied_s: float
-    """from the first request to the value read back"""
+    """seconds from the first request until the value was read back"""
     released_s: float
-    """until the give-back was confirmed"""
+    """seconds until the release was confirmed"""
     recovered_s: float
-    """the same by a keeper that knew nothing but the disk"""
+    """the same for a release from the journal alone"""
     fell_back_s: float | None = None
-    """from the last word to the device's watchdog until it was seen fallen back"""
+    """seconds from the last refresh of the device's watchdog until it had fallen back"""
 
 
 @dataclass
 class SelfTestRun:
-    """One test under way."""
+    """A test that is running."""
 
     context: ControlContext
     setpoint: Setpoint
@@ -65,14 +65,20 @@ class SelfTestRun:
 
     @property
     def steady(self) -> float:
-        """Seconds that never step."""
+        """Monotonic seconds."""
         return self.context.dependencies.now().steady
 
 
 async def run_self_test(context: ControlContext, control: ConfiguredControl, say: Say) -> Passed:
-    """Try a control; nothing else may be held there. Raises Refused where it does not pass."""
+    """Test a control at which nothing is held, and record that the test passed.
+
+    `say` reports progress to the person who waits. Raises Refused if the test fails, LinkLost,
+    WriteRefused, SpoolFull, StorageFailed.
+    """
     if context.journal.open_records(control.key):
-        raise Refused(f"{control.name} is held now: `gardien control release` first")
+        raise Refused(
+            f"{control.name} is held now. Release it first: gardien control release {control.name}"
+        )
     if no := forbidden(context, control):
         raise Refused(f"{no}: {no.reason}")
     free = await _free(context, control)
@@ -85,14 +91,14 @@ async def run_self_test(context: ControlContext, control: ConfiguredControl, say
     )
     unit = control.modality.unit
     there = measured(base, unit) if base is not None else before.effective
-    await say(f"{measured(run.setpoint.value, unit)} is written where {there} is in force")
+    await say(f"{measured(run.setpoint.value, unit)} is written; {there} is in force now")
     applied, released = await _by_hand(run)
     recovered = await _from_the_journal(run)
     fallen = await _by_itself(run, control) if control.watchdog is not None else None
     after = await look_whole(access)
     if not same(after.effective, before.effective, control.modality.tolerance):
         reason = f"{after.effective} is in force now, and it was {before.effective} before"
-        raise Refused(f"given back, but {reason}: who else writes there?")
+        raise Refused(f"released, but {reason}: find out who else writes there")
     memo = replace(
         context.journal.memo(control.key), tested=control.fingerprint, free=free, given_back=None,
         fallback=fallen.value if fallen else None, fell_back_s=fallen.seconds if fallen else None,
@@ -114,13 +120,13 @@ async def _by_hand(run: SelfTestRun) -> tuple[float, float]:
     began = run.steady
     record = await _begun(run)
     applied = run.steady
-    await run.say("it was read back; now it is given back")
+    await run.say("the value was read back; now it is released")
     await _released(run.context.holder, record, run.access)
     return applied - began, run.steady - applied
 
 
 async def _from_the_journal(run: SelfTestRun) -> float:
-    await run.say("given back and confirmed; once more, and the agent forgets all but its journal")
+    await run.say("the release was confirmed; now the same again, released from the journal alone")
     context, record = run.context, await _begun(run)
     pulled = run.steady
     left: HoldRecord = await context.dependencies.read(context.journal.reread, record.number)
@@ -134,13 +140,16 @@ async def _by_itself(run: SelfTestRun, control: ConfiguredControl) -> Fallen:
     fallen = await wait_for_fallback(run.context, control, record, run.say)
     record = record.knowing(fallen.value)
     await run.context.dependencies.save(Transaction(record))
-    await run.say(f"it fell back after {fallen.seconds:.1f} s; now it is given back")
+    await run.say(f"the device fell back after {fallen.seconds:.1f} s; now it is released")
     await _released(run.context.holder, record, run.access)
     return fallen
 
 
 async def _free(context: ControlContext, control: ConfiguredControl) -> tuple[int, ...]:
-    """Our priorities there, all of which must be empty: what stands there later is then ours."""
+    """Our priorities at the point. All must be empty, so that a later value there is ours.
+
+    Raises Refused if one is not.
+    """
     slots = [control.slots[0], *([control.slots[1]] if control.modality.limits.emergency else [])]
     free = []
     for slot in slots:
@@ -149,7 +158,8 @@ async def _free(context: ControlContext, control: ConfiguredControl) -> tuple[in
             if standing.ours is not None:
                 raise Refused(
                     f"{standing.ours} stands at priority {slot} of {control.place.device}/"
-                    f"{control.place.point}, and is not ours: find out whose, and have it emptied"
+                    f"{control.place.point} and is not ours: find out who set it, and have it"
+                    " emptied"
                 )
             free.append(slot)
     return tuple(free)
@@ -162,7 +172,7 @@ async def _begun(run: SelfTestRun) -> HoldRecord:
         raise Refused(f"{record}: {record.reason}")
     if record.phase is not Phase.APPLIED:
         left = await holder.release(record, access)
-        given = "it was given back" if left is None else "and it is not given back yet"
+        given = "it was released" if left is None else "it is not released yet"
         raise Refused(f"{record.words}; {given}")
     return record
 
@@ -170,4 +180,4 @@ async def _begun(run: SelfTestRun) -> HoldRecord:
 async def _released(holder: Holder, record: HoldRecord, access: PointAccess) -> None:
     left = await holder.release(record, access)
     if left is not None:
-        raise Refused(f"it is not given back: {left.alarm}; the agent goes on trying")
+        raise Refused(f"it is not released: {left.alarm}; the agent goes on trying")

@@ -1,6 +1,6 @@
-"""The start: giving back, once, all that an agent before us has left (rule H17).
+"""The start: releasing all holds that an earlier process of the agent has left (rule H17).
 
-What does not answer now stays and is tried again (RELEASE_PENDING).
+A device that does not answer stays RELEASE_PENDING, and is tried again.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     from agent.control.model import AcceptedOrder
 
 ASKED_WITHIN = 10.0
-"""seconds that a start waits for the guards of a limit"""
+"""seconds for which a start waits for the guards of a limit"""
 
 
 async def recover(context: ControlContext) -> None:
-    """Release, or bring to its failsafe, every open row; then look for what stands there without
-    one. Before any uplink is opened, and once a journal can be read again that could not be.
+    """Release every open hold, or bring a limit to its failsafe. Then search for orphan values.
+
+    It runs before any uplink is opened, and when a journal has become readable again.
     """
     now, journal = context.dependencies.now(), context.journal
     records = list(journal.records.values())
@@ -63,7 +64,7 @@ def _open(context: ControlContext, event: AcceptedOrder) -> bool:
 
 async def _recover(context: ControlContext, record: HoldRecord) -> None:
     async with context.lock(record.control):
-        if record.number in context.journal.records:  # nobody has given it back meanwhile
+        if record.number in context.journal.records:  # nobody has released it meanwhile
             await _left(context, record)
 
 
@@ -71,7 +72,7 @@ async def _left(context: ControlContext, record: HoldRecord) -> None:
     event = context.journal.events.get((record.jti, record.control))
     control = context.controls.get(record.control)
     if control is not None and await _stays_limited(context, control, record):
-        # a limit is not let go of: its failsafe value is written over it
+        # A limit is not released first: between release and failsafe it would not apply.
         if event:
             await end(context, event, OrderState.ABORTED, "restart")
         await fall_back(context, control, [record])
@@ -96,7 +97,7 @@ async def _stays_limited(
 
 
 async def _ask(context: ControlContext, control: ConfiguredControl) -> None:
-    """At a start nobody has read the guards yet; what does not answer counts as tripped."""
+    """Read the guards: at a start nobody has read them yet. A silent one counts as tripped."""
     if context.dependencies.ask is not None:
         with suppress(LinkLost, Refused, TimeoutError):
             async with asyncio.timeout(ASKED_WITHIN):

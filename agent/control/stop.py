@@ -1,5 +1,5 @@
-"""What ends all at once: a guard, the operator's switch, a person, somebody who opted out, a disk
-that fails.
+"""What ends all holds of a control at once: a guard, the operator's off switch, a person, an
+opt-out, or a disk that fails.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from agent.control.hold_record import HoldRecord
 
 TRIED_FOR = 60.0
-"""seconds after its begin for which an order waits for what keeps it from beginning"""
+"""seconds after its begin for which an order waits if something forbids it (rule H26)"""
 OPTED_OUT_FOR = 86_400.0
-"""seconds for which nothing begins after somebody took over where no event was in force"""
+"""seconds of an opt-out where no order was in force (rule H7)"""
 
 
 def forbidden(context: ControlContext, control: ConfiguredControl) -> No | None:
-    """What forbids anything at a control now, the failsafe of a limit too."""
+    """What forbids orders and failsafe at a control now; None: nothing."""
     if why := context.recovering or context.dependencies.failing():
         return No(OrderCode.STORAGE, why)
     memo = context.journal.memo(control.key)
@@ -41,7 +41,7 @@ def forbidden(context: ControlContext, control: ConfiguredControl) -> No | None:
 async def stop(
     context: ControlContext, control: ConfiguredControl, records: Iterable[HoldRecord], no: No
 ) -> None:
-    """Give all back for this reason; a guard that ended something locks out for the agreed rest."""
+    """Release all for this reason. A guard that ended a hold locks out orders for `min_gap`."""
     state = OrderState.OPTED_OUT if no.code is OrderCode.OVERRIDDEN else OrderState.ABORTED
     guarded = no.code is OrderCode.GUARD
     reason = f"guard:{no.field}: {no.reason}" if guarded else no.reason
@@ -61,7 +61,10 @@ async def stop(
 
 
 async def refuse_due(context: ControlContext, control: ConfiguredControl, no: No) -> None:
-    """Refuse what should have begun by now; a sensor that is silent for a moment costs nothing."""
+    """Refuse the orders that should have begun `TRIED_FOR` seconds ago.
+
+    Until then they wait, so that a sensor that is silent for a moment refuses no order.
+    """
     for event in schedule.in_time(
         context.journal.of(control.key), context.dependencies.now().wall - TRIED_FOR
     ):
@@ -72,7 +75,7 @@ async def refuse_due(context: ControlContext, control: ConfiguredControl, no: No
 async def opt_out(
     context: ControlContext, control: ConfiguredControl, lasts: float, reason: str
 ) -> None:
-    """Nothing is done at this point for so many seconds."""
+    """Forbid orders and failsafe at this point for a number of seconds."""
     memo, now = context.journal.memo(control.key), context.dependencies.now()
     memo = replace(memo, opted_out=now, opt_lasts=lasts, opt_words=reason)
     await context.remember(control.key, memo)

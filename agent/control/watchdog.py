@@ -1,4 +1,4 @@
-"""The device's own watchdog, in hand: what stands in it, told that we are there, left as it was."""
+"""The device's own watchdog: reading it, refreshing it, and restoring it (rule H23)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ if TYPE_CHECKING:
     PointAccessor = Callable[[WriteTarget, int | None], PointAccess]
     Known = tuple[Value | None, Value | None]
 NO_SLOT: None = None
-"""a watchdog is a register: it has no priorities"""
+"""a watchdog is a register, which has no priorities"""
 
 
 async def watched(
     access: PointAccessor, watchdog: WatchdogTarget | None, fallback: Value | None
 ) -> Known:
-    """What stands in it before we tell it anything, and to what the device falls back, where that
-    is known or said. Raises LinkLost, WriteRefused, Refused.
+    """The value in the watchdog's register before a hold, and the value of the device's fallback.
+
+    `fallback`: as configured; if it is None, it is read from the device where that is possible.
+    Raises LinkLost, WriteRefused, Refused.
     """
     if watchdog is None:
         return None, fallback
@@ -36,13 +38,16 @@ async def watched(
 
 
 async def beat(access: PointAccessor, record: HoldRecord) -> None:
-    """Tell it that we are there. Raises LinkLost, WriteRefused, Refused."""
+    """Refresh the watchdog. Raises LinkLost, WriteRefused, Refused."""
     if record.dog is not None:
         await access(record.dog.place, NO_SLOT).write(record.dog.word)
 
 
 async def call_off(access: PointAccessor, record: HoldRecord) -> None:
-    """Leave it as it was. Raises WriteRefused until it is, LinkLost, Refused."""
+    """Restore the watchdog's register; if the value is back already, nothing is written.
+
+    Raises WriteRefused if the value does not stand after the write, LinkLost, Refused.
+    """
     if record.dog is None or record.dog_pre is None:
         return
     register = access(record.dog.place, NO_SLOT)
@@ -51,4 +56,4 @@ async def call_off(access: PointAccessor, record: HoldRecord) -> None:
     await register.write(record.dog_pre)
     left = (await register.look()).ours
     if not same(left, record.dog_pre, Decimal(0)):
-        raise WriteRefused(f"{left} stands in {record.dog.place.name}, {record.dog_pre} before")
+        raise WriteRefused(f"{left} stands in {record.dog.place.name} instead of {record.dog_pre}")

@@ -1,7 +1,7 @@
-"""Letting a device's own watchdog run out: nobody tells it anything any more, and it falls back.
+"""Letting a device's own watchdog run out, to see that the device falls back (rule H23).
 
-It is watched while it is read; where it takes a read for a sign of life it is left alone on a
-silent line, and looked at once afterwards.
+The device is read while its watchdog runs out. If it does not fall back, it may take a read for a
+sign of life. Then the line stays silent for as long, and the device is read once afterwards.
 """
 
 from __future__ import annotations
@@ -28,41 +28,43 @@ if TYPE_CHECKING:
 
 SLACK = 1.1
 LATE = 2.0
-"""a device may be a tenth and two seconds late: its clock is cheap, and it looks now and then"""
+"""A device may be 10 % and 2 s late: its clock is not exact, and it checks only now and then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fallen:
-    """What was seen."""
+    """How the device fell back."""
 
     seconds: float
-    """from the last word to its watchdog; on a silent line: at most"""
+    """from the last refresh of its watchdog; after a silent line, an upper bound"""
     value: Decimal
 
 
 def timeout(watchdog: WatchdogTarget) -> float:
-    """Seconds after which it should fall back."""
+    """Seconds after which the device should fall back."""
     return 2 * watchdog.pause
 
 
 def longest(watchdog: WatchdogTarget) -> float:
-    """Seconds after which it must have fallen back."""
+    """Seconds after which the device must have fallen back."""
     return timeout(watchdog) * SLACK + LATE
 
 
 async def wait_for_fallback(
     context: ControlContext, control: ConfiguredControl, record: HoldRecord, say: Say
 ) -> Fallen:
-    """Wait until the device has fallen back by itself. Raises Refused where it does not, in time
-    and to the value that was said; LinkLost, WriteRefused.
+    """Wait until the device has fallen back by itself.
+
+    Raises Refused if it does not, or not in time, or to another value than configured; LinkLost,
+    WriteRefused.
     """
     assert record.dog is not None
     within = f"{timeout(record.dog):g} s"
-    await say(f"once more, and its watchdog is told nothing: it should fall back within {within}")
+    await say(f"now its watchdog is not refreshed: the device should fall back within {within}")
     fallen = await _watch(context, control, record)
     if fallen is None:
-        reason = "while it is read; once more, and the line is silent for as long"
-        await say(f"it does not within {within} {reason}")
+        reason = "while it is read; now again, with a silent line for as long"
+        await say(f"it does not fall back within {within} {reason}")
         fallen = await _leave_alone(context, control, record)
     if fallen is None:
         raise Refused(
@@ -111,7 +113,7 @@ def _held(record: HoldRecord, value: Value | None) -> bool:
 
 def _fallen(control: ConfiguredControl, value: Value | None, seconds: float) -> Fallen:
     if not isinstance(value, Decimal):
-        raise Refused(f"{control.name} fell back to {value}, which is no number")
+        raise Refused(f"{control.name} fell back to {value}, which is not a number")
     return Fallen(seconds, value)
 
 
@@ -119,10 +121,12 @@ def _judged(control: ConfiguredControl, record: HoldRecord, fallen: Fallen) -> F
     assert record.dog is not None
     expected = record.fallback
     if expected is not None and not same(fallen.value, expected, record.tolerance):
-        raise Refused(f"{control.name} fell back to {plain(fallen.value)}, and {expected} was said")
+        raise Refused(
+            f"{control.name} fell back to {plain(fallen.value)}, not to {expected} as configured"
+        )
     if fallen.seconds <= record.dog.pause:
         raise Refused(
-            f"{control.name} fell back after {fallen.seconds:.1f} s already, and is told every"
-            f" {record.dog.pause:g} s only: set `timeout` to what the device has"
+            f"{control.name} fell back after {fallen.seconds:.1f} s, but its watchdog is"
+            f" refreshed only every {record.dog.pause:g} s: set `timeout` to that of the device"
         )
     return fallen

@@ -1,4 +1,4 @@
-"""What can be asked of the controls; each call is made by somebody, whose name goes with it."""
+"""The calls about controls. `who`: the name of the caller, which is recorded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def held(steering: Steering) -> dict[str, Any]:
-    """How every control is, and what is not given back yet of one that is configured no more."""
+    """The state of each control, and of removed controls that are not released yet."""
     controller = steering.controller
     gone = {record.control: record for record in list(controller.journal.records.values())}
     return {
@@ -47,7 +47,7 @@ def held(steering: Steering) -> dict[str, Any]:
 
 
 def _gone(record: HoldRecord, controller: Controller) -> dict[str, Any]:
-    alarm = "it is configured no more, and not given back yet"
+    alarm = "the control is no longer configured, and not released yet"
     return {
         "point": record.place.name,
         "action": None,
@@ -131,17 +131,18 @@ def _named(steering: Steering, name: str) -> ConfiguredControl:
     controls = steering.controller.controls
     if name not in controls:
         known = ", ".join(controls) or "none"
-        raise Refused(f'no control "{name}" is configured; there are: {known}')
+        raise Refused(f'there is no control "{name}"; configured are: {known}')
     return controls[name]
 
 
 async def dry_run(steering: Steering, verified: Verified) -> dict[str, Any]:
-    """What would become of an order now, target by target; nothing is kept. Raises Refused, and
-    Forged where its number was used by another.
+    """What would become of an order now, for each control; nothing is recorded.
+
+    Raises Refused if the object is not an order, Forged if another object has used its id.
     """
     command = verified.said
     if not isinstance(command, claims.Command) or command.gives_back:
-        raise Refused("only an order can be tried so: a grant or a release changes no equipment")
+        raise Refused("dry-run takes an order only: a grant or a release commands no equipment")
     before = await steering.writer.call(steering.controller.journal.first, verified)
     if before is not None:
         return {"jti": command.jti, "by": verified.owner, "targets": _taken(before["targets"])}
@@ -173,16 +174,16 @@ async def dry_run(steering: Steering, verified: Verified) -> dict[str, Any]:
 
 
 def _taken(targets: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What is said of an order whose very bytes were taken before: they change nothing."""
+    """The answer for an order that was taken before: the same bytes change nothing."""
     return {
         name: {"would": "change nothing", "code": str(ObjectCode.REPLAY),
-               "words": f"these very bytes were taken already, and it was {one['state']} then"}
+               "words": f"the same order was taken before, and was {one['state']} then"}
         for name, one in targets.items()
     }  # fmt: skip
 
 
 async def release(steering: Steering, who: str, *, name: str, reason: str = "") -> dict[str, Any]:
-    """End whatever is held or waits at a control. Raises Refused where there is none."""
+    """End all holds and orders of a control. Raises Refused if there is no such control."""
     _named(steering, name)
     reason_text = f"released by {who}" + (f": {reason}" if reason else "")
     ended = await steering.controller.cancel(name, reason_text)
@@ -200,24 +201,27 @@ async def release(steering: Steering, who: str, *, name: str, reason: str = "") 
 async def hand_back(
     steering: Steering, who: str, *, name: str, to: str, reason: str = ""
 ) -> dict[str, Any]:
-    """Give a register back to a value, where the journal cannot know what stood there."""
+    """Release a register to a value that a person names, if the journal cannot know it (rule H24).
+
+    Raises Refused.
+    """
     _named(steering, name)
     try:
         value = Decimal(to)
     except InvalidOperation:
         value = Decimal("nan")
     if not value.is_finite():
-        raise Refused(f'"{to}" is no value such as 32 or 21.5')
-    reason_text = f"put back to {plain(value)} by {who}" + (f": {reason}" if reason else "")
+        raise Refused(f'"{to}" is not a value such as 32 or 21.5')
+    reason_text = f"released to {plain(value)} by {who}" + (f": {reason}" if reason else "")
     left = await steering.controller.hand_back(name, value, reason_text)
     steering.controller.dependencies.audit("control.handed_back", {"control": name, "by": who})
     return {"control": name, "to": plain(value), "pending": left, "ok": not left}
 
 
 async def abandon(steering: Steering, who: str, *, name: str, reason: str) -> dict[str, Any]:
-    """Close by hand what cannot be given back any more."""
+    """Close by hand a hold that cannot be released any more. Raises Refused if there is none."""
     if all(record.control != name for record in steering.controller.journal.records.values()):
-        raise Refused(f"nothing of {name} waits to be given back")
+        raise Refused(f"{name} has no hold that waits for its release")
     closed = await steering.controller.abandon(name, f"abandoned by {who}: {reason}")
     steering.controller.dependencies.audit("control.abandoned", {"control": name, "by": who})
     return {"control": name, "closed": closed}
@@ -226,7 +230,7 @@ async def abandon(steering: Steering, who: str, *, name: str, reason: str) -> di
 async def opt_out(
     steering: Steering, who: str, *, name: str, reason: str = "", hours: float = 0.0
 ) -> dict[str, Any]:
-    """Stop at once, and forbid until the end of the event, or for so long."""
+    """Stop at once, and forbid orders until the end of the order in force, or for some hours."""
     control = _named(steering, name)
     now = steering.controller.dependencies.now().wall
     ends = [
@@ -243,7 +247,7 @@ async def opt_out(
 
 
 async def opt_in(steering: Steering, who: str, *, name: str) -> dict[str, Any]:
-    """Take an opting out back."""
+    """End an opt-out."""
     control = _named(steering, name)
     await steering.controller.opt_out(control, 0.0, "")
     steering.controller.dependencies.audit("control.opted_in", {"control": name, "by": who})
@@ -253,11 +257,11 @@ async def opt_in(steering: Steering, who: str, *, name: str) -> dict[str, Any]:
 async def history(
     steering: Steering, who: str, *, name: str = "", since: str = "", until: str = ""
 ) -> dict[str, Any]:
-    """What was done between two days of the building, a sentence each."""
+    """What was done between two local days: sentences, and the outcomes themselves."""
     del who
     zone, now = steering.config.zone, steering.controller.dependencies.now().wall
     first = _day(since, zone) if since else now - 30 * 86_400
-    # the day's last second, also of a day of 23 or 25 hours
+    # the last second of the day, which may have 23 or 25 hours
     last = hours.bounds(hours.day_of(_day(until, zone), zone), zone)[1] - 1 if until else now
     outcomes = await steering.writer.call(steering.controller.journal.history, first, last)
     outcomes = [one for one in outcomes if name in {"", one.control}]
@@ -280,13 +284,13 @@ def _day(text: str, zone: Any) -> float:
     try:
         return datetime.fromisoformat(text).replace(tzinfo=zone).timestamp()
     except ValueError:
-        raise Refused(f'"{text}" is no day such as 2026-11-24') from None
+        raise Refused(f'"{text}" is not a day such as 2026-11-24') from None
 
 
 async def test(
     steering: Steering, who: str, say: Callable[[str], Awaitable[None]], *, name: str
 ) -> dict[str, Any]:
-    """Try a control: apply, read back, give back, and again from the journal alone."""
+    """Test a control: apply, read back, release, and again from the journal alone."""
     _named(steering, name)
     passed = await steering.controller.test(name, say)
     fell = None if passed.fell_back_s is None else round(passed.fell_back_s, 1)
@@ -305,11 +309,12 @@ async def test(
 
 
 def _left_to_see(watchdog: WatchdogSettings) -> str:
-    """What gives back when this gateway is gone for good, where no test can show it."""
+    """A remark on what releases the equipment if this gateway fails, if no test can show it."""
     if watchdog.logic:
-        return f"not tested, see it once yourself with the gateway off the line: {watchdog.logic}"
+        return f"not tested: {watchdog.logic}. Try this once with the gateway off the line"
     if watchdog.accepted:
         return (
-            "nothing gives it back when this gateway is gone for good: the operator accepted that"
+            "nothing releases the equipment if this gateway fails for good: the operator has"
+            " accepted this"
         )
     return ""

@@ -1,4 +1,4 @@
-"""Who has allowed what here, and whether it stands, for people."""
+"""The grants that are recorded here, and whether they are valid, for people."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def grants(steering: Steering, members: Mapping[str, Member]) -> list[dict[str, Any]]:
-    """Every grant that is remembered; `members`: whose keys count now, by kid."""
+    """Every recorded grant. `members`: the members whose keys count now, by kid."""
     journal, now = steering.controller.journal, steering.controller.dependencies.now()
     return [
         {
@@ -46,16 +46,16 @@ def grants(steering: Steering, members: Mapping[str, Member]) -> list[dict[str, 
 
 def _why_not(grant: Grant, journal: Journal, now: Moment) -> str:
     if grant.kid == journal.mute:
-        return "votes are not witnessed here"
+        return "this gateway does not witness votes"
     if grant.revoked is not None:
         return "revoked"
     if grant.until <= now.wall:
-        return "over"
-    return f"from {stamp(grant.since)} on" if now.wall < grant.since else ""
+        return "expired"
+    return f"not valid before {stamp(grant.since)}" if now.wall < grant.since else ""
 
 
 def left_out(steering: Steering, members: Mapping[str, Member]) -> list[dict[str, Any]]:
-    """Keys that are none of these, with how many grants of each stand or will."""
+    """Keys that are not among these members, with the number of valid or future grants of each."""
     journal, now = steering.controller.journal, steering.controller.dependencies.now()
     counts = Counter(
         (one.by, one.role, one.kid)

@@ -1,4 +1,4 @@
-"""Demand response put together: controls, journal and desk, on the lines that are open."""
+"""Demand response set up on open lines: controls, journal, controller and orders."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ log = logging.getLogger(__name__)
 
 FILE = "control.sqlite"
 TRIED_WITHIN = 10.0
-"""seconds until a line has been opened, or could not be"""
+"""seconds to wait for a line to be opened"""
 RECOVERED_WITHIN = 30.0
-"""seconds that a start waits for give-backs; what takes longer goes on beside the rest"""
+"""seconds for which a start waits for releases; those that take longer go on beside the rest"""
 ENDED_WITHIN = 15.0
-"""seconds that an orderly end waits for give-backs"""
+"""seconds for which an orderly end, or a reload, waits for releases"""
 
 
 @dataclass
 class Steering:
-    """Everything of demand response that is open."""
+    """The open parts of demand response."""
 
     config: Config
     controller: Controller
@@ -62,9 +62,11 @@ class Steering:
     writer: JournalWriter
 
     def outcomes(self, recipient: str = "") -> dict[str, dict[str, Any]]:
-        """What became of orders, as a recipient is told: of common plant only, for what is done in
-        a dwelling is the business of those who live there. Of its own orders, by the name of its
-        key, it is also told that there is no control of that name.
+        """What became of orders, as a recipient is told. By id, for the directory.
+
+        It is told about common plant only: what is done in a dwelling concerns those who live there
+        (rule H30). For its own orders, by the name of its key, it is also told that a control does
+        not exist.
         """
         journal = self.controller.journal
         return {
@@ -84,7 +86,7 @@ class Steering:
         )
 
     def holds(self) -> list[dict[str, Any]]:
-        """What is held now, and for how long yet, as recipients are told: of common plant only."""
+        """The holds now, and for how long they last, as recipients are told: common plant only."""
         now, records = (
             self.controller.dependencies.now(),
             list(self.controller.journal.records.values()),
@@ -96,8 +98,10 @@ class Steering:
         ]
 
     def _common(self, name: str, device: str) -> bool:
-        """Whether it was done on common plant: by the device of then, which the control may have
-        left; by the control's own, where that is called otherwise now.
+        """Whether a control is on common plant.
+
+        The device of that time counts, even if the control has moved since. If that device has
+        another name now, the control's present device counts.
         """
         control = self.config.controls.get(name)
         at = split(control.point)[0] if control else ""
@@ -105,17 +109,18 @@ class Steering:
         return bool(known and known.place)
 
     async def recover(self) -> None:
-        """Give back what an agent before us has left; before any uplink is opened."""
+        """Release the holds of an earlier process, before any uplink is opened (rule H17)."""
         try:
             async with asyncio.timeout(RECOVERED_WITHIN):
                 await self.controller.recover()
         except TimeoutError:
             log.error(  # noqa: TRY400 -- no bug
-                "not all is given back yet: it goes on", extra=fields(LogEvent.RELEASE_PENDING)
+                "not every control is released yet: the releases go on",
+                extra=fields(LogEvent.RELEASE_PENDING),
             )
 
     async def end(self) -> None:
-        """Give everything back before the lines close."""
+        """Release all controls before the lines close."""
         self.controller.closing = True
         try:
             async with asyncio.timeout(ENDED_WITHIN):
@@ -124,14 +129,14 @@ class Steering:
                 )
         except TimeoutError:
             log.error(  # noqa: TRY400 -- no bug
-                "not all was given back: `gardien control release --all`",
+                "not every control was released: gardien control release --all",
                 extra=fields(LogEvent.RELEASE_PENDING),
             )
 
     async def adopt(self, config: Config) -> list[str]:
-        """Let go, under the old definition, of what the new configuration defines otherwise.
+        """Release the controls that the new configuration changes, under the old one (rule H21).
 
-        What cannot be reached stays RELEASE_PENDING. Gives the controls that changed.
+        A device that cannot be reached stays RELEASE_PENDING. Returns the controls that changed.
         """
         new = fits(config)
         old = self.controller.controls
@@ -142,7 +147,7 @@ class Steering:
                 await self.controller.release_controls("the configuration was changed", changed)
         except TimeoutError:
             log.error(  # noqa: TRY400 -- no bug
-                "not all was given back before the reload: it goes on",
+                "not every control was released before the reload: the releases go on",
                 extra=fields(LogEvent.RELEASE_PENDING),
             )
         self.config, self.controller.controls, self.controller.dependencies.zone = (
@@ -168,10 +173,10 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
     storage: Storage | None = None,
     bounds: Bounds | None = None,
 ) -> AsyncIterator[Steering]:
-    """Open the journal; nothing is written to any device yet.
+    """Open the journal, and set up the controls. Nothing is written to a device yet.
 
-    `witness`: our own key, whose grants count only where votes may be witnessed; `taken`: what was
-    taken back, also while there was no journal; `storage`: where a disk that fails is noted.
+    `witness`: our own key, whose grants count only if this gateway may witness votes; `taken`:
+    revocations, including those from before the journal; `storage`: notes which disks fail.
     """
     boot, made = boot_id(), fits(config)
 
@@ -190,7 +195,7 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
         dependencies = ControlDependencies(
             now=now,
             zone=config.zone,
-            look=lambda device, point: None,  # noqa: ARG005 -- below, where the steering is known
+            look=lambda device, point: None,  # noqa: ARG005 -- replaced below
             access=lambda place, slot: access_to(link_of(place), place, slot),
             save=writer.save,
             note=writer.note,
@@ -218,7 +223,7 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
 
 
 def _until(record: HoldRecord, now: Moment) -> dict[str, Any]:
-    """When a hold is over at the latest, by the earlier of both clocks; a failsafe has no end."""
+    """The latest end of a hold, by the earlier of both clocks (rule H28); a failsafe has none."""
     if record.jti == FAILSAFE:
         return {"until": None, "left": None}
     left = min(record.end - now.wall, record.lasts - elapsed(record.begun, now))
@@ -243,14 +248,14 @@ def _outcome_document(outcome: Outcome) -> dict[str, Any]:
 
 
 def access_to(link: Link | None, place: WriteTarget, slot: int | None) -> PointAccess:
-    """A point in hand: over the line that is open, or over one opened for each request."""
+    """Access to a point over the open line, or over one that is opened for each request."""
     return LinePoint(
         LineReference(link) if link else AdHocLink(place.driver, place.settings), place, slot
     )
 
 
 async def quiet(link: Link | None, seconds: float) -> None:
-    """Let them pass, and nobody speaks on the line that is open."""
+    """Wait some seconds, while this gateway sends nothing on the line."""
     await (link.quiet(seconds) if link else asyncio.sleep(seconds))
 
 

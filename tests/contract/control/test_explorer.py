@@ -180,7 +180,7 @@ def test_what_is_pending_is_said_once_and_tried_a_minute_apart_at_most():
     asyncio.run(run(site, Plan([event(order())], {100.0: away}, lasts=1000.0)))
     states = [one.state for one in site.journal.history(0, 1e12)]
     assert states.count(OrderState.RELEASE_PENDING) == 1
-    assert site.controller.alarms["it"] == "not given back yet: silent"
+    assert site.controller.alarms["it"] == "not released yet: silent"
     (wait,) = site.controller.waits.values()
     assert wait.last == 60.0
     site.close()

@@ -402,7 +402,7 @@ def test_A_j_what_is_closed_in_the_copy_is_not_given_back_again(disk, by):  # no
             return last.state, last.words
 
     state, words = asyncio.run(attack())
-    assert (state, words) == (OrderState.ABORTED, "the agent is gone")
+    assert (state, words) == (OrderState.ABORTED, "the agent does not run")
 
 
 @needs_a_disk

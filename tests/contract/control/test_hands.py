@@ -109,7 +109,7 @@ def test_nothing_begins_where_the_value_is_in_another_unit_and_what_is_held_is_g
     assert written == ([Decimal("-1.5"), None] if since else [])
     assert site.device.slots.get(13) is None
     last = list(site.journal.history(0, 1e12))[-1]
-    expected = (OrderState.COMPLETED, "given back, confirmed")
+    expected = (OrderState.COMPLETED, "released, confirmed")
     assert (last.state, last.words) == (
         expected if since else (OrderState.REJECTED, "the object is in °F")
     )
@@ -132,7 +132,7 @@ def test_what_a_device_has_rounded_is_given_back_all_the_same(array):
     assert site.device.slots.get(13) is None
     assert site.device.register == Decimal(32)
     (told,) = [one for one in site.journal.history(0, 1e12) if one.state is OrderState.FAILED]
-    assert "-1 stands there instead of -1.4; given back, confirmed" in told.words
+    assert "-1 was read back instead of -1.4; released, confirmed" in told.words
     site.close()
 
 

@@ -70,7 +70,7 @@ def ended(one: HoldRecord) -> HoldRecord:
 def test_a_limit_gets_its_failsafe_unless_it_is_to_go_or_was_ended(tmp_path, made, limits, stands):
     limit, words, rows = given_back(tmp_path, made, limits)
     assert limit == stands
-    assert words == ("its failsafe limit applies" if rows else "given back, confirmed")
+    assert words == ("its failsafe limit applies" if rows else "released, confirmed")
     assert bool(rows) == (stands == 10_000)
 
 

@@ -58,7 +58,7 @@ def test_a_register_is_given_back_to_what_a_person_says(charger):
     assert not alarm(charger)
     (told,) = charger.journal.history(0, 1e12)
     assert told.state is OrderState.COMPLETED
-    assert told.words == "put back to 32 by me; given back, confirmed"
+    assert told.words == "put back to 32 by me; released, confirmed"
 
 
 def test_cut_anywhere_while_it_is_put_back_it_is_put_back_by_the_next_start():
@@ -87,7 +87,7 @@ def test_cut_anywhere_while_it_is_put_back_it_is_put_back_by_the_next_start():
 def test_what_no_order_could_have_set_is_not_touched_by_it(charger):
     """Rule H24."""
     charger.device.register = Decimal(63)
-    with pytest.raises(Refused, match="no order could have set 63"):
+    with pytest.raises(Refused, match="63 stands there, which no order could have set"):
         asyncio.run(lost(charger).hand_back("it", Decimal(32), ""))
     assert not charger.device.log
 
@@ -110,7 +110,7 @@ def test_a_device_that_is_away_is_given_back_later_and_the_value_may_be_correcte
 
     hand.write = broken
     controller.dependencies.access = lambda _place, _slot: hand
-    assert asyncio.run(controller.hand_back("it", Decimal(99), "")) == ["6 stands there still"]
+    assert asyncio.run(controller.hand_back("it", Decimal(99), "")) == ["6 still stands there"]
     controller.dependencies.access = charger.hand
     assert asyncio.run(controller.hand_back("it", Decimal(32), "")) == []
     assert charger.device.log == [(0.0, Decimal(32))]
@@ -121,7 +121,7 @@ def test_a_value_in_our_slot_that_no_test_found_free_is_left_with_an_alarm():
     site.device.slots[13] = Decimal("0.7")
     controller = lost(site)
     asyncio.run(controller.recover())
-    assert "0.7 stands at priority 13 of boiler/offset, not by our record" in alarm(site)
+    assert "0.7 stands at priority 13 of boiler/offset without a record of ours" in alarm(site)
     assert site.device.slots[13] == Decimal("0.7")
     with pytest.raises(Refused, match="emptying our priority"):
         asyncio.run(controller.hand_back("it", Decimal(0), ""))

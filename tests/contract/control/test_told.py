@@ -85,7 +85,7 @@ def test_what_is_not_given_back_of_a_control_that_is_gone_is_listed_all_the_same
     asyncio.run(site.controller.release_unconfigured())
     found = calls.held(steering(site, "B1"))["it"]
     assert (found["state"], found["value"]) == ("being given back", "-1.5")
-    assert found["alarm"] == "not given back yet: silent"
+    assert found["alarm"] == "not released yet: silent"
     site.truth.reachable, site.truth.at = True, 60.0
     asyncio.run(site.controller.release_unconfigured())
     assert not calls.held(steering(site, "B1"))

@@ -107,7 +107,7 @@ def test_a_device_that_goes_during_the_test_is_given_back_when_it_returns(site):
         if "read back" in words:
             site.truth.reachable = False
 
-    with pytest.raises(Refused, match="is not given back"):
+    with pytest.raises(Refused, match="is not released"):
         attempt(site, meanwhile)
     assert site.device.slots[13] is not None
     site.truth.reachable, site.truth.at = True, 100.0

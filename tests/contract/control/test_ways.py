@@ -87,5 +87,5 @@ def test_an_order_arrives_and_the_platform_holds_what_became_of_it(
         assert [one["state"] for one in found] == bench.states
         assert found[-1]["state"] == "COMPLETED"
         assert {one["jti"] for one in found} == {"0192-by-any-way"}
-        assert found[-1]["words"] == "given back, confirmed"
+        assert found[-1]["words"] == "released, confirmed"
     bench.site.close()
