@@ -32,9 +32,9 @@ async def cancel(context: ControlContext, name: str, reason: str, jti: str = "")
     control, ended = context.controls[name], []
     async with context.lock(name):
         for event in context.journal.of(control.key):
-            is_configured = event.order.control == name and (not jti or event.order.jti == jti)
+            ends_it = event.order.control == name and (not jti or event.order.jti == jti)
             resumes = event.state is OrderState.SUPERSEDED and event.order.resume
-            if is_configured and (event.state in schedule.WAITING or resumes):
+            if ends_it and (event.state in schedule.WAITING or resumes):
                 await end(context, event, OrderState.CANCELLED, reason)
                 ended.append(event.order.jti)
         if not jti and await _leave_failsafe(context, control):

@@ -33,11 +33,11 @@ async def follow(
     """Bring a point to the strongest order in time, and release what no order holds."""
     blocked_slots = context.blocked_slots(control)
     going = [
-        other
-        for other in schedule.in_time(context.journal.of(control.key), now.wall)
-        if other.order.control == control.name  # earlier, the point may have been another control's
-        and may_run(other, records, now)
-        and slot_of(control, other) not in blocked_slots
+        event
+        for event in schedule.in_time(context.journal.of(control.key), now.wall)
+        if event.order.control == control.name  # earlier, the point may have been another control's
+        and may_run(event, records, now)
+        and slot_of(control, event) not in blocked_slots
     ]
     chosen = await _choose(context, control, going, records, now)
     record = None
@@ -48,6 +48,8 @@ async def follow(
         if value is None:
             record = None
         else:
+            # The same order keeps its length by the monotonic clock: a wall clock that is set back
+            # must not lengthen the hold (rule H28).
             same = record is not None and record.jti == chosen.order.jti
             lasts = record.lasts if record and same else chosen.end - now.wall
             setpoint = setpoint_for(
@@ -71,6 +73,7 @@ async def _choose(
     Orders that are refused are removed from `going`.
     """
     chosen = schedule.winner(going)
+    # an order with a hold record was decided when it began, and is not decided again
     while chosen is not None and not any(record.jti == chosen.order.jti for record in records):
         decision = decide(chosen.order, control.modality, known(context, control, now))
         if not isinstance(decision, No):
@@ -106,6 +109,7 @@ def value_of(
     """The value of an order now; None: its release has begun. Pure."""
     target = event.order.value
     assert target is not None
+    # `Setpoint.first` limits the first step of a ramp; from a value that is no number there is none
     if record is None or record.base is None:
         return schedule.value_at(now.wall, event, target, target, None)
     value = schedule.value_at(now.wall, event, record.base, target, control.modality.ramp)

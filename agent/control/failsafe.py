@@ -43,6 +43,7 @@ class Watch:
 def hear(watch: Watch, rule: Failsafe, now: Moment) -> Watch:
     """The state after a verified message of the centre."""
     gap = watch.heard is None or elapsed(watch.heard, now) > 2 * rule.heartbeat
+    # after a boot, `elapsed` may count less than has passed, and would hide a gap
     gap = gap or watch.heard is None or watch.heard.boot != now.boot
     return replace(
         watch, heard=now, unbroken=now if gap or watch.unbroken is None else watch.unbroken,
@@ -84,6 +85,7 @@ def step(  # noqa: PLR0911 -- a rule each
         enters = silent and not watch.spent
         if not enters:
             return watch
+        # the 120 s of heartbeat count from the entry on
         return replace(watch, since=now, age=0.0, entered=now.wall, unbroken=None)
     if not silent and limit_since:
         return replace(watch, since=None, age=0.0)

@@ -36,6 +36,7 @@ def hear(context: ControlContext) -> list[str]:
     now, applied = context.dependencies.now(), []
     for name, control in context.controls.items():
         if control.modality.failsafe:
+            # the first time shows a gap before it, the latest one that the centre is there now
             context.heartbeats.setdefault(name, [])[1:] = [now]
             if context.journal.memo(control.key).watch.since:
                 applied.append(name)
@@ -47,6 +48,7 @@ async def fallen_back(
 ) -> bool:
     """Apply the failsafe value if it is due. Returns whether it is."""
     rule, memo = control.modality.failsafe, context.journal.memo(control.key)
+    # at a point that has not passed its test nothing is written, not even a failsafe (rule H22)
     if rule is None or memo.tested != control.fingerprint:
         return False
     if not await _due(context, control, rule, now):
@@ -89,7 +91,7 @@ async def _due(
     if failsafe.to_keep(watch) != failsafe.to_keep(before):
         await context.remember(control.key, new)
     else:
-        context.journal.memos[control.key] = new
+        context.journal.memos[control.key] = new  # a start does not need it: memory is enough
     return watch.since is not None
 
 

@@ -38,6 +38,7 @@ class GuardReading:
 
 def fresh(seen: GuardReading | None) -> Decimal | None:
     """The value, if it is valid and recent enough; else None."""
+    # a negative age (the clock was set back) does not show that a value is recent
     if seen is None or abs(seen.age) > 2 * seen.every + SLACK:
         return None
     return seen.value

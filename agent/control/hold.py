@@ -62,6 +62,8 @@ class Holder:
             dog_pre, fallback = await watched(
                 self._dependencies.access, setpoint.watchdog, setpoint.fallback
             )
+            # A watchdog that another hold refreshes contains our own value by now: the value from
+            # before is in the record of that hold.
             dog_pre = next(
                 (one.dog_pre for one in self._point_release.records_watched_by(setpoint.watchdog)),
                 dog_pre,
@@ -70,6 +72,7 @@ class Holder:
             return No(OrderCode.DEVICE, str(error))
         if standing.over:
             return No(OrderCode.OVERRIDDEN, f"{standing.over} is in force at {setpoint.place.name}")
+        # another gateway, or a person, uses our priority (rule H25)
         if setpoint.slot is not None and standing.ours is not None:
             reason = f"{standing.ours} stands at priority {setpoint.slot} and is not ours"
             return No(OrderCode.OVERRIDDEN, reason)
@@ -101,6 +104,8 @@ class Holder:
             agreed=setpoint.agreed,
         )
         try:
+            # From now on our value may stand at the device, so the order counts as begun: quotas
+            # count it even if the agent dies here.
             saved = await self._dependencies.save(
                 Transaction(record, [replace(event, began=True)] if event else ())
             )
@@ -136,7 +141,7 @@ class Holder:
         held = await self.check(record, access, write=same(target, record.target, Decimal(0)))
         if held is None or held.phase is Phase.RELEASING:
             return held
-        if held.alarm:
+        if held.alarm:  # the device gave no value, and without a comparison nothing is written
             return held
         new = replace(held, jti=setpoint.jti, target=target, end=setpoint.end, lasts=setpoint.lasts,
                       agreed=setpoint.agreed or held.agreed)  # fmt: skip
@@ -146,6 +151,8 @@ class Holder:
             new = replace(new, moved=self._dependencies.now())
         if same(target, held.target, Decimal(0)) and held.phase is Phase.APPLIED:
             return held if new == held else await self._point_release.saved(new)
+        # The new value is committed as ours before it is written. Otherwise, if the agent dies
+        # then, the next start would take it for a person's value and leave it.
         new = replace(new.knowing(target), phase=Phase.WRITING)
         try:
             saved = await self._dependencies.save(Transaction(new))
@@ -221,7 +228,7 @@ class Holder:
             record, standing, problem = await self._written(record, access)
             if standing is not None and same(standing.ours, record.target, record.tolerance):
                 return await self._applied(record, standing)
-            standing = None
+            standing = None  # compare again before the next try: a person may have acted meanwhile
         log.error(
             "%s: %s", record.control, problem,
             extra=fields(LogEvent.ORDER_FAILED, control=record.control, device=record.place.device),
@@ -246,6 +253,8 @@ class Holder:
             standing = await access.look()
         except NOT_THERE as error:
             return record, None, str(error)
+        # The value from before must not become one of ours: a person may set it again, and that
+        # value must be left.
         if taken and not same(standing.ours, record.pre, Decimal(0)):
             record = record.knowing(standing.ours)
         return (

@@ -96,6 +96,7 @@ def _in_season(of: Season, day: date) -> bool:
 def _open(opening: Window, weekday: int, minute: int) -> bool:
     if opening.since < opening.until:
         return weekday in opening.days and opening.since <= minute < opening.until
+    # over midnight: the early hours belong to the window of the day before
     before = (weekday - 1) % 7
     return (weekday in opening.days and minute >= opening.since) or (
         before in opening.days and minute < opening.until

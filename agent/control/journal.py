@@ -198,6 +198,8 @@ class Journal:
         for device, point, body in self._db.read("SELECT device, point, body FROM point"):
             self.memos[device, point] = memo_of(json.loads(body))
         self.taken = self._db.by(revocations.Revocations.read)
+        # An earlier version recorded revocations without their author. They count as those of a
+        # root, for a key and for a grant of that name.
         named = self.taken.names()
         for what, at in self._db.read("SELECT what, at FROM revoked"):
             if what not in named:
@@ -314,6 +316,7 @@ class Journal:
             else:
                 self.records[record.number] = record
         for event in change.events:
+            # an order stays with the point for which it was accepted, even if its control moves
             name = event.order.jti, event.order.control
             self._remember(event, self._keys.get(name) or self._point_of(event.order.control))
         self.memos.update(change.memos)
@@ -475,6 +478,7 @@ class Journal:
         }
         closed = {(entry.journal, entry.record.number) for entry in copied if entry.state != OPEN}
         numbers = [entry.record.number for entry in copied if entry.journal == self.id]
+        # numbers that only the copy knows must not be assigned again
         self._last_record = max([self._last_record, *numbers])
         done = []
         for entry in copied:
@@ -489,6 +493,7 @@ class Journal:
                     continue
                 # the hold of a journal that is gone: nobody else would release it
                 change = Transaction(entry.record if own else replace(entry.record, number=0))
+            # an open record of this journal stays in the copy for as long as it is open
             if change is None or (self.bring(change) and not (own and entry.state == OPEN)):
                 done.append(entry)
         return done

@@ -118,6 +118,7 @@ class Orders:
                     ObjectCode.KID, f"the key of {verified.owner} is not for {asset}", detail
                 )
         journal = self.controller.journal
+        # two issuers may choose the same id: the later grant must not replace the other's
         if (other := journal.grants.get(grant.jti)) and other.by != grant.by:
             grant = replace(grant, jti=of_issuer(grant.jti, grant.by))
         answer = {"grant": content.jti, "role": grant.role, "revoked": journal.is_taken(grant)}
@@ -231,6 +232,7 @@ class Orders:
         answer = {"jti": command.jti, "targets": answers}
         change = Transaction(events=events, outcomes=outcomes)
         await self.controller.dependencies.save(change, _keep(verified, answer))
+        # only after the commit: without the new order, the old one must stay
         for event in events:
             await self._replace(event.order)
             self.controller.wake(event.order.control)
@@ -332,6 +334,7 @@ class Orders:
         for name in known:
             await self.controller.cancel(name, reason, ref if command.cmd.act == "cancel" else "")
         save, change = self.controller.dependencies.save, Transaction(outcomes=outcomes)
+        # the order that is cancelled has not arrived yet: it is refused when it does
         if ref and not late and known:
             until = self.controller.dependencies.now().wall + EARLY_KEPT
             await self.run(journal.refuse_later, ref, known, until, keep)

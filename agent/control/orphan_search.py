@@ -34,6 +34,7 @@ async def sweep(context: ControlContext, control: ConfiguredControl) -> bool:
     memo, name = context.journal.memo(control.key), control.name
     if memo.swept:
         return True
+    # a slot with an open record is not an orphan: its release is under way
     taken = {record.slot for record in context.journal.open_records(control.key)}
     ours = control.slots if control.modality.limits.emergency else control.slots[:1]
     try:

@@ -121,7 +121,7 @@ class PointRelease:
         record = (
             record if record.phase is Phase.RELEASING else record.releasing(OrderState.ABORTED, why)
         )
-        if record.pending:
+        if record.pending:  # recorded before: further attempts write nothing to the disk
             return replace(record, alarm=why)
         log.error(
             "%s is not released yet: %s",
@@ -143,6 +143,7 @@ class PointRelease:
         """
         now, journal = self._dependencies.now(), self._journal
         closed = replace(record, phase=Phase.CLOSED)
+        # orders that were superseded in this hold end with it, too
         events = [
             replace(one, over=now, state=one.state if one.state in FINAL else record.outcome)
             for one in journal.of(record.key)

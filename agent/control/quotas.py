@@ -64,21 +64,16 @@ def quota_refusal(
     that_day = sum(hours.day_of(one.begin, facts.zone) == day for one in others)
     if limits.a_day is not None and that_day >= limits.a_day:
         return no("max_day", f"{limits.a_day} a day, and that day has {that_day} already")
-    held, is_configured = [_held(one, facts) for one in others], Span(order.start, order.latest_end)
+    held, new = [_held(one, facts) for one in others], Span(order.start, order.latest_end)
     if limits.time_a_day is not None:
-        for since, until in _days(is_configured, facts):
+        for since, until in _days(new, facts):
             taken = sum(one.within(since, until) for one in held)
-            if taken + min(order.duration, is_configured.within(since, until)) > limits.time_a_day:
+            if taken + min(order.duration, new.within(since, until)) > limits.time_a_day:
                 return no("max_time_day", f"{duration_text(limits.time_a_day)} a day in all")
-    if (
-        limits.duration is not None
-        and _together(is_configured, held) > limits.duration + order.rand
-    ):
+    if limits.duration is not None and _together(new, held) > limits.duration + order.rand:
         reason = f"{duration_text(limits.duration)}, and it would last longer with the order before"
         return no("max_dur", reason)
-    if limits.gap and any(
-        _apart(is_configured, one) < limits.gap for one in held if not is_configured.meets(one)
-    ):
+    if limits.gap and any(_apart(new, one) < limits.gap for one in held if not new.meets(one)):
         return no("min_gap", f"a rest of {duration_text(limits.gap)} between two holds")
     return None
 
@@ -96,6 +91,7 @@ def _counts(event: AcceptedOrder, order: ControlOrder) -> bool:
 def _held(event: AcceptedOrder, facts: DecisionFacts) -> Span:
     if event.over is None:
         return Span(event.begin, event.end)
+    # counted back from now: the wall clock may have been set since the release
     return Span(event.begin, facts.now.wall - elapsed(event.over, facts.now))
 
 
@@ -108,9 +104,10 @@ def _days(span: Span, facts: DecisionFacts) -> Iterator[tuple[float, float]]:
         at = until
 
 
-def _together(is_configured: Span, held: Sequence[Span]) -> float:
+def _together(new: Span, held: Sequence[Span]) -> float:
     """Seconds of the event that a span would form with all spans it overlaps."""
-    whole, left = is_configured, list(held)
+    whole, left = new, list(held)
+    # a span that joins may overlap further ones, so repeat until none is left
     while met := [one for one in left if one.meets(whole)]:
         begin, end = min(one.begin for one in met), max(one.end for one in met)
         whole = Span(min(whole.begin, begin), max(whole.end, end))
@@ -118,9 +115,5 @@ def _together(is_configured: Span, held: Sequence[Span]) -> float:
     return whole.end - whole.begin
 
 
-def _apart(is_configured: Span, other: Span) -> float:
-    return (
-        other.begin - is_configured.end
-        if other.begin >= is_configured.end
-        else is_configured.begin - other.end
-    )
+def _apart(new: Span, other: Span) -> float:
+    return other.begin - new.end if other.begin >= new.end else new.begin - other.end

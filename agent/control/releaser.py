@@ -92,6 +92,7 @@ def open_records(
     else:
         journal, readable = Journal(None, lambda _: None), False
         renamed = journal.read_copy(copied)
+    # from here on the copy alone records what is done, so no disk is needed
     with suppress(AgentError, OSError):  # no space in /run: the files that are there are enough
         for record in journal.records.values():
             copy.save(journal.id, record)

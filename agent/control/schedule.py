@@ -70,6 +70,7 @@ def value_at(
     if now < back:
         return toward(base, target, ramp * there)
     gone = int((now - back) // STEP) + 1
+    # the way back may begin before the target was reached
     reached = toward(base, target, ramp * (int((back - event.begin) // STEP) + 1))
     value = toward(reached, base, ramp * gone)
     return None if value == base else value

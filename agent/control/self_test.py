@@ -99,6 +99,7 @@ async def run_self_test(context: ControlContext, control: ConfiguredControl, say
     if not same(after.effective, before.effective, control.modality.tolerance):
         reason = f"{after.effective} is in force now, and it was {before.effective} before"
         raise Refused(f"released, but {reason}: find out who else writes there")
+    # `given_back` is cleared, so that the releases of the test do not delay the first order
     memo = replace(
         context.journal.memo(control.key), tested=control.fingerprint, free=free, given_back=None,
         fallback=fallen.value if fallen else None, fell_back_s=fallen.seconds if fallen else None,

@@ -37,6 +37,7 @@ async def recover(context: ControlContext) -> None:
     """
     now, journal = context.dependencies.now(), context.journal
     records = list(journal.records.values())
+    # first the failsafe, which decides what becomes of the holds of a limit
     for control in context.controls.values():
         if rule := control.modality.failsafe:
             async with context.lock(control.name):

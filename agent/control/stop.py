@@ -53,6 +53,7 @@ async def stop(
     for event in context.active_orders(control):
         await end(context, event, state, reason)
     await refuse_due(context, control, no)
+    # a guard that trips while nothing is held forbids orders only until it is within bounds again
     if held and guarded:
         memo, gap = context.journal.memo(control.key), control.modality.limits.gap or 0.0
         await context.remember(

@@ -100,7 +100,7 @@ async def _leave_alone(
     assert record.dog is not None
     await beat(context.dependencies.access, record)
     left, began = longest(record.dog), context.dependencies.now().steady
-    context.turned = began + left
+    context.turned = began + left  # silent on purpose: not a standstill for systemd's watchdog
     await context.dependencies.quiet(record.place, left)
     value = (await context.dependencies.access(record.place, record.slot).look()).ours
     gone = context.dependencies.now().steady - began

@@ -158,10 +158,10 @@ class JournalWriter:
         try:
             await self._made(partial(self.journal.write, change, also), partial(self._kept, change))
         except StorageFailed:
-            if also is not None:
+            if also is not None:  # its object is refused, so the change must be undone later
                 self._unkept.append(change)
             raise
-        if self.failing:
+        if self.failing:  # the disk failed meanwhile: all holds end, so none may begin
             raise StorageFailed(self.failing)
         return change.record
 
@@ -321,6 +321,7 @@ class JournalWriter:
             return False
         if self._reopening is None:
             try:
+                # `gardien control release --all` may be at work on the same records
                 if not self.copy.lock():
                     raise Refused("another process is releasing the holds of this journal")
             except (OSError, Refused) as error:
@@ -392,6 +393,7 @@ class JournalWriter:
         for number, change in self._unwritten.items():
             self.journal.take(change)
             self._bring(number)
+        # records of another journal have new numbers now, and the copy must have them too
         for record in list(self.journal.records.values()):
             self._save_copy(record)
         if not self.failing:

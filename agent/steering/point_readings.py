@@ -43,6 +43,7 @@ class PointReadings:
             return GuardReading(None, 0.0, point.every)
         age = self._clock.now() - sample.at
         if sample.why is not None or not isinstance(sample.value, Decimal):
+            # an invalid value interrupts the time without a change
             self._still.pop(f"{device}/{name}", None)
             doubt = f"has no valid value: {sample.detail}" if sample.detail else ""
             return GuardReading(None, age, point.every, doubt)

@@ -210,10 +210,12 @@ async def open_steering(  # noqa: PLR0913 -- each a part of its own
         here = Steering(config, controller, Orders(controller, writer.call, writer.refuse), writer)
         if not config.trust.witnessed:
             journal.silence(witness)
+        # a new or restored journal does not contain the revocations of the trust store
         try:
             await writer.call(journal.learn, taken)
         except StorageFailed:
             journal.believe(taken)
+        # a reload replaces the controls, so look them up each time
         journal.key_of = lambda name: (
             control.key if (control := controller.controls.get(name)) else None
         )
