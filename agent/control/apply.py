@@ -66,17 +66,19 @@ async def apply(
         result = await context.holder.change(record, setpoint, access)
     if isinstance(result, No):
         context.alarms[control.name] = result.reason
-        if event is not None and not _tried_again(context, event, result):
+        if event is not None and not _will_retry(context, event, result):
             await report_refusal(context, event, result)
             context.alarms.pop(control.name)  # the refusal was reported, so nothing is left to do
     elif result is None:
         await _taken_over(context, control, setpoint.end)
     else:
         await _report_result(context, control, result, setpoint)
-        await _failsafe(context, record, result)
+        await _report_failsafe(context, record, result)
 
 
-async def _failsafe(context: ControlContext, before: HoldRecord | None, now: HoldRecord) -> None:
+async def _report_failsafe(
+    context: ControlContext, before: HoldRecord | None, now: HoldRecord
+) -> None:
     """Report that a failsafe began, or that an order ended it.
 
     A failsafe has no order of its own by which it could be reported.
@@ -98,7 +100,7 @@ async def _failsafe(context: ControlContext, before: HoldRecord | None, now: Hol
     await context.dependencies.note(Transaction(outcomes=[outcome]))
 
 
-def _tried_again(context: ControlContext, event: AcceptedOrder, no: No) -> bool:
+def _will_retry(context: ControlContext, event: AcceptedOrder, no: No) -> bool:
     """Whether an order that could not begin is tried again.
 
     A device or disk that fails for a moment delays an order; it does not end it.

@@ -16,12 +16,12 @@ from agent.control import ending, fallback, start, stop
 from agent.control.context import ControlContext
 from agent.control.display import Display, display_values
 from agent.control.due import LOOK, until_next
-from agent.control.execution import follow
+from agent.control.execution import follow_orders
 from agent.control.handback import hand_back
 from agent.control.hold_record import Phase
 from agent.control.model import No, OrderCode, OrderState
-from agent.control.orphan_search import sweep
-from agent.control.point_state import known
+from agent.control.orphan_search import search_orphans
+from agent.control.point_state import decision_input
 from agent.control.release_retry import release_unconfigured, try_release
 from agent.control.report import end, report_refusal
 from agent.control.revoked import end_revoked
@@ -192,10 +192,10 @@ class Controller(ControlContext):
             self.extremes.note(control.name, control.modality.guards, self.dependencies.look)
         if no := stop.forbidden(self, control):
             await stop.stop(self, control, records, no)
-        elif await sweep(self, control):
+        elif await search_orphans(self, control):
             records = await end_revoked(self, control, records)
             if not await fallback.fallen_back(self, control, records, now):
-                await follow(self, control, records, now)
+                await follow_orders(self, control, records, now)
 
     async def _show(self, control: ConfiguredControl) -> None:
         """Show the operator in the BMS what is held."""
@@ -231,7 +231,7 @@ class Controller(ControlContext):
 
     def facts(self, control: ConfiguredControl, now: Moment) -> DecisionFacts:
         """The decision input for one control."""
-        return known(self, control, now)
+        return decision_input(self, control, now)
 
     def forbidden(self, control: ConfiguredControl) -> No | None:
         """What forbids orders at a control now; None: nothing."""

@@ -11,7 +11,7 @@ from agent.control import schedule
 from agent.control.apply import apply, setpoint_for
 from agent.control.decide import decide
 from agent.control.model import No, OrderState
-from agent.control.point_state import known
+from agent.control.point_state import decision_input
 from agent.control.release_retry import over as end_as_planned
 from agent.control.report import end, report_refusal
 from agent.control.stamps import elapsed, over
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from agent.control.stamps import Moment
 
 
-async def follow(
+async def follow_orders(
     context: ControlContext, control: ConfiguredControl, records: list[HoldRecord], now: Moment
 ) -> None:
     """Bring a point to the strongest order in time, and release what no order holds."""
@@ -75,7 +75,7 @@ async def _choose(
     chosen = schedule.winner(going)
     # an order with a hold record was decided when it began, and is not decided again
     while chosen is not None and not any(record.jti == chosen.order.jti for record in records):
-        decision = decide(chosen.order, control.modality, known(context, control, now))
+        decision = decide(chosen.order, control.modality, decision_input(context, control, now))
         if not isinstance(decision, No):
             break
         await report_refusal(context, chosen, decision)

@@ -51,7 +51,7 @@ async def fallen_back(
     # at a point that has not passed its test nothing is written, not even a failsafe (rule H22)
     if rule is None or memo.tested != control.fingerprint:
         return False
-    if not await _due(context, control, rule, now):
+    if not await _is_due(context, control, rule, now):
         return False
     for event in context.active_orders(control):
         await end(context, event, OrderState.SUPERSEDED, "the centre is not heard: failsafe")
@@ -60,7 +60,7 @@ async def fallen_back(
     return True
 
 
-async def _due(
+async def _is_due(
     context: ControlContext, control: ConfiguredControl, rule: Failsafe, now: Moment
 ) -> bool:
     """Update what is known of the centre. Returns whether the failsafe is applied.

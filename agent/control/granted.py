@@ -23,14 +23,16 @@ def granted(order: ControlOrder, modality: Modality, facts: DecisionFacts) -> tu
     """The id of one grant of each required role, or a refusal: missing, revoked or too narrow."""
     used = []
     for role in modality.require:
-        grant_id = _of_role(role, order, modality, facts)
+        grant_id = _grant_of_role(role, order, modality, facts)
         if isinstance(grant_id, No):
             return grant_id
         used.append(grant_id)
     return tuple(used)
 
 
-def _of_role(role: str, order: ControlOrder, modality: Modality, facts: DecisionFacts) -> str | No:
+def _grant_of_role(
+    role: str, order: ControlOrder, modality: Modality, facts: DecisionFacts
+) -> str | No:
     of_role = [
         grant
         for grant in facts.grants
@@ -43,7 +45,7 @@ def _of_role(role: str, order: ControlOrder, modality: Modality, facts: Decision
     if of_role and all(grant.revoked is not None for grant in of_role):
         return No(OrderCode.REVOKED, f"the grant of the {role_name(role)} was revoked", role)
     standing = [grant for grant in of_role if grant.revoked is None]
-    lived_in = [grant for grant in standing if _lived_in(grant, order, facts)]
+    lived_in = [grant for grant in standing if _occupancy_lasts(grant, order, facts)]
     if standing and not lived_in:
         reason = f"the grant of the {role_name(role)} ends with an occupancy that is over then"
         return No(OrderCode.GRANT_MISSING, reason, role)
@@ -62,14 +64,14 @@ def _of_role(role: str, order: ControlOrder, modality: Modality, facts: Decision
         return No(OrderCode.GRANT_MISSING, reason, role)
     refusals = []
     for grant in valid:
-        no = _beyond(grant, order, modality, facts)
+        no = _exceeded_limit(grant, order, modality, facts)
         if no is None:
             return grant.jti
         refusals.append(no)
     return refusals[0]
 
 
-def _lived_in(grant: Grant, order: ControlOrder, facts: DecisionFacts) -> bool:
+def _occupancy_lasts(grant: Grant, order: ControlOrder, facts: DecisionFacts) -> bool:
     """Whether the occupancy of an occupant's grant lasts for the whole order."""
     if grant.occupancy is None:
         return True
@@ -77,7 +79,7 @@ def _lived_in(grant: Grant, order: ControlOrder, facts: DecisionFacts) -> bool:
     return home is not None and home[0] <= order.start and order.latest_end <= home[1]
 
 
-def _beyond(  # noqa: PLR0911 -- a limit each
+def _exceeded_limit(  # noqa: PLR0911 -- a limit each
     grant: Grant, order: ControlOrder, modality: Modality, facts: DecisionFacts
 ) -> No | None:
     """The first limit of a grant that an order exceeds; None: it exceeds none."""

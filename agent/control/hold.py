@@ -113,7 +113,7 @@ class Holder:
             code = OrderCode.STORAGE if isinstance(error, StorageFailed) else OrderCode.DEVICE
             return No(code, f"nothing was written, as the journal takes no record: {error}")
         assert saved is not None
-        written = await self._write(saved, access)
+        written = await self._write_and_read_back(saved, access)
         if written is None:
             return No(OrderCode.OVERRIDDEN, f"somebody else has written to {setpoint.place.name}")
         return written
@@ -165,7 +165,7 @@ class Holder:
                 held.releasing(OrderState.ABORTED, f"storage: {error}"), access
             )
         assert saved is not None
-        return await self._write(saved, access)
+        return await self._write_and_read_back(saved, access)
 
     async def check(
         self, record: HoldRecord, access: PointAccess, *, write: bool = True
@@ -180,15 +180,15 @@ class Holder:
             await beat(self._dependencies.access, record)
         except NOT_THERE as error:
             return replace(record, alarm=str(error))
-        if (theirs := await self._taken_over(record, standing, access)) is not None:
+        if (theirs := await self._ended_by_others(record, standing, access)) is not None:
             return theirs[0]
         if not same(standing.ours, record.target, record.tolerance):
-            return await self._write(record, access, standing) if write else record
+            return await self._write_and_read_back(record, access, standing) if write else record
         if record.phase is Phase.APPLIED:
             return replace(record, alarm="")
-        return await self._applied(record, standing)
+        return await self._record_applied(record, standing)
 
-    async def _taken_over(
+    async def _ended_by_others(
         self, record: HoldRecord, standing: Standing, access: PointAccess
     ) -> tuple[HoldRecord | None] | None:
         """The hold record after somebody else ended the hold, in a tuple; None: nobody did.
@@ -209,7 +209,7 @@ class Holder:
             reason = f"{change} at {record.place.name} by somebody else"
         return (await self.release(record.releasing(OrderState.OPTED_OUT, reason), access),)
 
-    async def _write(
+    async def _write_and_read_back(
         self, record: HoldRecord, access: PointAccess, standing: Standing | None = None
     ) -> HoldRecord | None:
         """Compare, write and read back, at most `TRIES` times. None: a person's value ended it.
@@ -223,11 +223,11 @@ class Holder:
             except NOT_THERE as error:
                 problem = str(error)
                 continue
-            if (theirs := await self._taken_over(record, current, access)) is not None:
+            if (theirs := await self._ended_by_others(record, current, access)) is not None:
                 return theirs[0]
-            record, standing, problem = await self._written(record, access)
+            record, standing, problem = await self._write_once(record, access)
             if standing is not None and same(standing.ours, record.target, record.tolerance):
-                return await self._applied(record, standing)
+                return await self._record_applied(record, standing)
             standing = None  # compare again before the next try: a person may have acted meanwhile
         log.error(
             "%s: %s", record.control, problem,
@@ -235,7 +235,7 @@ class Holder:
         )  # fmt: skip
         return await self._point_release.saved(record.releasing(OrderState.FAILED, problem))
 
-    async def _written(
+    async def _write_once(
         self, record: HoldRecord, access: PointAccess
     ) -> tuple[HoldRecord, Standing | None, str]:
         """Write once and read back: the hold record, what was read, and what went wrong.
@@ -263,7 +263,7 @@ class Holder:
             problem or f"{standing.ours} was read back instead of {record.target}",
         )
 
-    async def _applied(self, record: HoldRecord, standing: Standing) -> HoldRecord:
+    async def _record_applied(self, record: HoldRecord, standing: Standing) -> HoldRecord:
         return await self._point_release.saved(
             replace(record.knowing(standing.ours), phase=Phase.APPLIED, alarm="")
         )

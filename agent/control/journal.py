@@ -194,7 +194,7 @@ class Journal:
             self.records[number] = decode(number, body)
         self._last_record = int(self._db.one("SELECT max(number) FROM hold") or 0)
         for device, point, body in self._db.read("SELECT device, point, body FROM event"):
-            self._remember(event_of(json.loads(body)), (device, point))
+            self._index(event_of(json.loads(body)), (device, point))
         for device, point, body in self._db.read("SELECT device, point, body FROM point"):
             self.memos[device, point] = memo_of(json.loads(body))
         self.taken = self._db.by(revocations.Revocations.read)
@@ -208,7 +208,7 @@ class Journal:
             # a grant of a later version may have a limit that is unknown here: it must not count
             with suppress(TypeError):
                 grant = grant_of(json.loads(body))
-                self.grants[grant.jti] = self._standing(grant)
+                self.grants[grant.jti] = self._with_revocation(grant)
         for n, body in reversed(
             self._db.read("SELECT n, body FROM outcome ORDER BY n DESC LIMIT ?", RECENT)
         ):
@@ -221,7 +221,7 @@ class Journal:
         stored = self._db.read("SELECT jti, control, until FROM cancelled_early")
         return {(jti, control): until for jti, control, until in stored}
 
-    def _standing(self, grant: Grant) -> Grant:
+    def _with_revocation(self, grant: Grant) -> Grant:
         at = self.taken.when(number_of(grant.jti), grant.by, grant.role)
         if at is None:
             at = self.key_taken(grant.kid, grant.by, grant.role)
@@ -230,9 +230,9 @@ class Journal:
     def silence(self, kid: str | None) -> None:
         """Ignore the grants of this key; None: ignore no grants."""
         self.mute = kid
-        self.grants = {jti: self._standing(grant) for jti, grant in self.grants.items()}
+        self.grants = {jti: self._with_revocation(grant) for jti, grant in self.grants.items()}
 
-    def _remember(self, event: AcceptedOrder, key: Key) -> None:
+    def _index(self, event: AcceptedOrder, key: Key) -> None:
         name = event.order.jti, event.order.control
         self.events[name], self._keys[name] = event, key
         self._at.setdefault(key, {})[name] = event
@@ -318,7 +318,7 @@ class Journal:
         for event in change.events:
             # an order stays with the point for which it was accepted, even if its control moves
             name = event.order.jti, event.order.control
-            self._remember(event, self._keys.get(name) or self._point_of(event.order.control))
+            self._index(event, self._keys.get(name) or self._point_of(event.order.control))
         self.memos.update(change.memos)
         if not self._unread:  # else their numbers are not those of the file
             self.recent.extend(change.outcomes)
@@ -371,11 +371,11 @@ class Journal:
             self._db.write(
                 "INSERT OR REPLACE INTO granted VALUES(?,?,?)", grant.jti, grant.until, text(grant)
             )
-        self.grants[grant.jti] = self._standing(grant)
+        self.grants[grant.jti] = self._with_revocation(grant)
 
-    def is_taken(self, grant: Grant) -> bool:
+    def is_revoked(self, grant: Grant) -> bool:
         """Whether a grant that arrives now was revoked before."""
-        return self._standing(grant).revoked is not None
+        return self._with_revocation(grant).revoked is not None
 
     def key_taken(self, kid: str, owner: str, role: str) -> float | None:
         """When a key was revoked; None: it was not. `owner`, `role`: of the key when it signed."""
@@ -383,7 +383,7 @@ class Journal:
 
     def revoke(
         self,
-        some: Sequence[TakenBack],
+        revoked: Sequence[TakenBack],
         version: tuple[str, int],
         also: Callable[[Database], None] | None = None,
     ) -> None:
@@ -391,32 +391,32 @@ class Journal:
 
         It counts from now on, even if the commit fails.
         """
-        self.believe(some)
+        self.believe(revoked)
         with self._db.transaction():
             if also is not None:
                 also(self._db)
-            self._keep_taken(some)
+            self._write_revocations(revoked)
             self._db.write("INSERT OR REPLACE INTO version VALUES(?,?)", *version)
         self.versions[version[0]] = version[1]
 
-    def learn(self, some: Sequence[TakenBack]) -> None:
+    def learn(self, revoked: Sequence[TakenBack]) -> None:
         """Add revocations that came while there was no journal, or another one."""
-        if new := [one for one in some if one not in self.taken.all()]:
-            self._take_back(new)
+        if new := [one for one in revoked if one not in self.taken.all()]:
+            self._apply_revocations(new)
             with self._db.transaction():
-                self._keep_taken(new)
+                self._write_revocations(new)
 
-    def believe(self, some: Sequence[TakenBack]) -> None:
+    def believe(self, revoked: Sequence[TakenBack]) -> None:
         """Let these revocations count, whether or not they can be committed."""
-        self._take_back([one for one in some if one not in self.taken.all()])
+        self._apply_revocations([one for one in revoked if one not in self.taken.all()])
 
-    def _take_back(self, some: Sequence[TakenBack]) -> None:
-        self.taken.add(some)
-        self.grants = {jti: self._standing(grant) for jti, grant in self.grants.items()}
+    def _apply_revocations(self, revoked: Sequence[TakenBack]) -> None:
+        self.taken.add(revoked)
+        self.grants = {jti: self._with_revocation(grant) for jti, grant in self.grants.items()}
 
-    def _keep_taken(self, some: Sequence[TakenBack]) -> None:
-        self._db.by(lambda db: revocations.keep(db, some))
-        for item in some:
+    def _write_revocations(self, revoked: Sequence[TakenBack]) -> None:
+        self._db.by(lambda db: revocations.keep(db, revoked))
+        for item in revoked:
             self._db.write("INSERT OR IGNORE INTO revoked VALUES(?,?)", item.what, item.at)
 
     def refuse_later(
@@ -487,7 +487,7 @@ class Journal:
             change = None
             if entry.state != OPEN:
                 if own and not (on_disk and on_disk[0]):
-                    change = self._closing(entry, now)
+                    change = self._closing_change(entry, now)
             elif not (on_disk and on_disk[0]) and (entry.journal, number) not in closed:
                 if own and on_disk and on_disk[1] == encode(entry.record):
                     continue
@@ -512,7 +512,7 @@ class Journal:
             self.take(change)
         return True
 
-    def _closing(self, entry: Copied, now: Moment) -> Transaction:
+    def _closing_change(self, entry: Copied, now: Moment) -> Transaction:
         record = entry.record
         memo = replace(self.memo(record.key), given_back=now)
         if entry.state == LEFT:

@@ -53,7 +53,7 @@ class Orders:
 
     def __post_init__(self) -> None:
         """Make the lock: the same object may arrive over two transports at once."""
-        self._one_at_a_time = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def take(self, verified: Verified) -> dict[str, Any]:
         """Take one object. Returns the answer for its sender. Raises Forged, SpoolFull.
@@ -65,10 +65,10 @@ class Orders:
         ends = isinstance(content, claims.Revocation) or (
             isinstance(content, claims.Command) and content.gives_back
         )
-        async with self._one_at_a_time:
+        async with self._lock:
             before = await self._first(verified, ends=ends)
             if before is not None:
-                self._must_stand(verified)
+                self._check_not_revoked(verified)
                 return dict(before) | {"again": True}
             try:
                 return await self._take(verified)
@@ -121,12 +121,12 @@ class Orders:
         # two issuers may choose the same id: the later grant must not replace the other's
         if (other := journal.grants.get(grant.jti)) and other.by != grant.by:
             grant = replace(grant, jti=of_issuer(grant.jti, grant.by))
-        answer = {"grant": content.jti, "role": grant.role, "revoked": journal.is_taken(grant)}
-        await self.run(journal.grant, grant, _keep(verified, answer))
+        answer = {"grant": content.jti, "role": grant.role, "revoked": journal.is_revoked(grant)}
+        await self.run(journal.grant, grant, _record_answer(verified, answer))
         self._audit("control.grant", jti=content.jti, kid=verified.kid)
         return answer
 
-    def _must_stand(self, verified: Verified) -> None:
+    def _check_not_revoked(self, verified: Verified) -> None:
         """Refuse a copy of a grant that was revoked meanwhile. Raises Forged E_REVOKED."""
         own = of_issuer(verified.jti, verified.owner)
         grants = self.controller.journal.grants
@@ -148,35 +148,36 @@ class Orders:
                 f"{verified.owner} has issued version {last} already, this one is {content.ver}"
             )
             raise Forged(ObjectCode.VERSION, reason)
-        some = revocations.said_by(verified, content)
-        for revocation in some:
-            self._may_take_back(revocation)
+        revoked = revocations.said_by(verified, content)
+        for revocation in revoked:
+            self._check_may_revoke(revocation)
         answer = {
-            "revoked": [revocation.what for revocation in some],
+            "revoked": [revocation.what for revocation in revoked],
             "unknown": [
                 revocation.what
-                for revocation in some
-                if not revocation.key and not self._numbered(revocation.what)
+                for revocation in revoked
+                if not revocation.key and not self._grants_with_number(revocation.what)
             ],
         }
         version = (verified.owner, content.ver)
-        journal.believe(some)  # before the commit, which a failing disk may delay
+        journal.believe(revoked)  # before the commit, which a failing disk may delay
         self.controller.wake_all()
-        await self.run(journal.revoke, some, version, _keep(verified, answer))
+        await self.run(journal.revoke, revoked, version, _record_answer(verified, answer))
         self._audit("control.revoked", jti=content.jti, kid=verified.kid, revoked=answer["revoked"])
         return answer
 
-    def _numbered(self, number: str) -> list[Grant]:
+    def _grants_with_number(self, number: str) -> list[Grant]:
         """The grants with this number, of all issuers."""
         grants = self.controller.journal.grants.values()
         return [grant for grant in grants if number_of(grant.jti) == number]
 
-    def _may_take_back(self, revocation: revocations.TakenBack) -> None:
+    def _check_may_revoke(self, revocation: revocations.TakenBack) -> None:
         """Refuse a revocation by somebody who may not revoke this grant. Raises Forged E_KID.
 
-        A grant that is not known yet may come later: whether the revocation applies is decided then
+        A grant that is not known yet may come later. Then it is decided whether the revocation
+        applies.
         """
-        named = () if revocation.key else self._numbered(revocation.what)
+        named = () if revocation.key else self._grants_with_number(revocation.what)
         if named and not any(
             revocations.may_end(revocation.owner, revocation.role, by.by, by.role) for by in named
         ):
@@ -215,7 +216,7 @@ class Orders:
                 refused.setdefault(code, []).append(name)
                 continue
             events.append(decision)
-            outcomes += self._taken(
+            outcomes += self._accepted_outcomes(
                 decision, received, self.controller.controls[name].modality.version
             )
             answers[name] = {
@@ -231,7 +232,7 @@ class Orders:
             )  # fmt: skip
         answer = {"jti": command.jti, "targets": answers}
         change = Transaction(events=events, outcomes=outcomes)
-        await self.controller.dependencies.save(change, _keep(verified, answer))
+        await self.controller.dependencies.save(change, _record_answer(verified, answer))
         # only after the commit: without the new order, the old one must stay
         for event in events:
             await self._replace(event.order)
@@ -276,13 +277,15 @@ class Orders:
             accepted=now.wall,
         )
 
-    def _taken(self, event: AcceptedOrder, received: Outcome, modality: str) -> list[Outcome]:
+    def _accepted_outcomes(
+        self, event: AcceptedOrder, received: Outcome, version: str
+    ) -> list[Outcome]:
         grants = [self.controller.journal.grants[jti] for jti in event.grants]
         evidence = "; ".join(dict.fromkeys(one.evidence for one in grants))
         order = event.order
         self._audit(
             "control.accepted", jti=order.jti, control=order.control, grants=[*event.grants],
-            agreed=modality,
+            agreed=version,
         )  # fmt: skip
         return [
             replace(received, state=OrderState.ACCEPTED, evidence=evidence),
@@ -327,7 +330,7 @@ class Orders:
         answer = {"jti": command.jti, "targets": answers}
         ref, journal = command.cmd.ref or "", self.controller.journal
         late = any((ref, name) in journal.events for name in known)
-        keep = _keep(verified, answer)
+        keep = _record_answer(verified, answer)
         reason = f"{command.cmd.act} by {verified.owner}"
         # Before the commit: a failing disk must not delay a release. If the object comes again, it
         # ends nothing twice.
@@ -358,5 +361,5 @@ def decide_unknown(order: ControlOrder) -> No:
     return No(OrderCode.ASSET, f"there is no control {order.control} here")
 
 
-def _keep(verified: Verified, answer: dict[str, Any]) -> Callable[[Database], None]:
+def _record_answer(verified: Verified, answer: dict[str, Any]) -> Callable[[Database], None]:
     return lambda database: database.by(lambda db: replay.keep(db, verified, answer))

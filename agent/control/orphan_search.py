@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-async def sweep(context: ControlContext, control: ConfiguredControl) -> bool:
+async def search_orphans(context: ControlContext, control: ConfiguredControl) -> bool:
     """Search a control's point. Returns whether it could be read; before that no order begins.
 
     A value that cannot be shown to be ours is reported at each check, until somebody has dealt with
@@ -39,7 +39,7 @@ async def sweep(context: ControlContext, control: ConfiguredControl) -> bool:
     ours = control.slots if control.modality.limits.emergency else control.slots[:1]
     try:
         findings = [
-            await _slot(context, control, slot)
+            await _search_slot(context, control, slot)
             for slot in dict.fromkeys((*ours, *memo.free))
             if slot not in taken
         ]
@@ -59,7 +59,9 @@ async def sweep(context: ControlContext, control: ConfiguredControl) -> bool:
     return True
 
 
-async def _slot(context: ControlContext, control: ConfiguredControl, slot: int | None) -> str:
+async def _search_slot(
+    context: ControlContext, control: ConfiguredControl, slot: int | None
+) -> str:
     """Search one slot. Returns what a person must attend to; empty: nothing."""
     memo, access = (
         context.journal.memo(control.key),

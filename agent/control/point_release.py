@@ -89,24 +89,24 @@ class PointRelease:
         try:
             standing = await access.look(whole=bool(record.identity))
             _check_identity(record, standing)
-            if not _given_back(record, standing) and record.ours(standing.ours):
+            if not _is_released(record, standing) and record.ours(standing.ours):
                 # a device that has fallen back may take no value before its watchdog is refreshed
                 with suppress(*NOT_THERE):
                     await beat(self._dependencies.access, record)
                 await access.write(record.restore)
                 standing = await access.look()
-            over = _given_back(record, standing) or not record.ours(standing.ours)
+            over = _is_released(record, standing) or not record.ours(standing.ours)
             if over and all(
                 one.number == record.number for one in self.records_watched_by(record.dog)
             ):
                 await call_off(self._dependencies.access, record)
         except NOT_THERE as error:
-            return await self._waits(record, str(error))
-        if _given_back(record, standing):
+            return await self._record_pending(record, str(error))
+        if _is_released(record, standing):
             await self._close(record, "released, confirmed")
             return None
         if record.ours(standing.ours):
-            return await self._waits(record, f"{standing.ours} still stands there")
+            return await self._record_pending(record, f"{standing.ours} still stands there")
         await self._close(record, f"{standing.ours} is somebody else's and was left", theirs=True)
         return None
 
@@ -116,7 +116,7 @@ class PointRelease:
         records = list(self._journal.records.values())
         return [record for record in records if record.dog and record.dog.place.spot == spot]
 
-    async def _waits(self, record: HoldRecord, why: str) -> HoldRecord:
+    async def _record_pending(self, record: HoldRecord, why: str) -> HoldRecord:
         """Record once that the release is pending (rule H18). It is tried until it is confirmed."""
         record = (
             record if record.phase is Phase.RELEASING else record.releasing(OrderState.ABORTED, why)
@@ -180,7 +180,7 @@ class PointRelease:
         return await self._dependencies.note(change or Transaction(record)) or record
 
 
-def _given_back(record: HoldRecord, standing: Standing) -> bool:
+def _is_released(record: HoldRecord, standing: Standing) -> bool:
     """Whether the value from before, or the value to restore, stands there."""
     if record.slot is not None:
         return standing.ours is None

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from agent.control.stamps import Moment
 
 
-def known(context: ControlContext, control: ConfiguredControl, now: Moment) -> DecisionFacts:
+def decision_input(
+    context: ControlContext, control: ConfiguredControl, now: Moment
+) -> DecisionFacts:
     """Gather what is known of a control's point at this moment."""
     journal, dependencies = context.journal, context.dependencies
     memo = journal.memo(control.key)

@@ -28,7 +28,7 @@ async def try_release(context: ControlContext, record: HoldRecord) -> None:
     if record.phase is Phase.RELEASING and now < wait.until:
         return
     left = await _release(context, record)
-    if left is not None and (moved := _moved(context, left)):
+    if left is not None and (moved := _at_new_address(context, left)):
         remaining = await _release(context, moved)
         left = None if remaining is None else left
     if left is None:
@@ -45,7 +45,7 @@ async def _release(context: ControlContext, record: HoldRecord) -> HoldRecord | 
     )
 
 
-def _moved(context: ControlContext, record: HoldRecord) -> HoldRecord | None:
+def _at_new_address(context: ControlContext, record: HoldRecord) -> HoldRecord | None:
     """The hold record at the address at which its device is configured now; None: it has not moved.
 
     Only for a device with a serial number: `release` checks that number, so no other device that is

@@ -84,8 +84,8 @@ def open_records(
         folder = copy.folder if copy.folder.is_dir() else None
         with tempfile.TemporaryDirectory(prefix="read-", dir=folder) as scratch:
             beside = Path(scratch) / path.name
-            if _fetched(path, beside, within):
-                journal = _opened(beside, copied, now())
+            if _copy_in_time(path, beside, within):
+                journal = _open_copy(beside, copied, now())
     if journal is not None:
         renamed = [one for one in copied if one.state == OPEN and one.journal != journal.id]
         readable = True
@@ -100,7 +100,7 @@ def open_records(
     return journal, readable
 
 
-def _opened(path: Path, copied: list[Copied], now: Moment) -> Journal | None:
+def _open_copy(path: Path, copied: list[Copied], now: Moment) -> Journal | None:
     journal = Journal.opened(path, lambda _: None)
     try:
         if journal.set_aside:
@@ -111,7 +111,7 @@ def _opened(path: Path, copied: list[Copied], now: Moment) -> Journal | None:
     return journal
 
 
-def _fetched(path: Path, to: Path, within: float) -> bool:
+def _copy_in_time(path: Path, to: Path, within: float) -> bool:
     """Copy the file and its log. False: the disk fails, or does not answer in time."""
     ended, fetched = threading.Event(), []
 

@@ -81,20 +81,20 @@ async def run_self_test(context: ControlContext, control: ConfiguredControl, say
         )
     if no := forbidden(context, control):
         raise Refused(f"{no}: {no.reason}")
-    free = await _free(context, control)
+    free = await _free_slots(context, control)
     access = context.dependencies.access(control.place, control.slots[0])
     before = await look_whole(access)
     base = before.effective if isinstance(before.effective, Decimal) else None
     _, fallback = await watched(context.dependencies.access, control.watchdog, control.fallback)
     run = SelfTestRun(
-        context, _wanted(context, control, probe(control.modality, base, fallback)), access, say
+        context, _setpoint(context, control, probe(control.modality, base, fallback)), access, say
     )
     unit = control.modality.unit
     there = measured(base, unit) if base is not None else before.effective
     await say(f"{measured(run.setpoint.value, unit)} is written; {there} is in force now")
-    applied, released = await _by_hand(run)
-    recovered = await _from_the_journal(run)
-    fallen = await _by_itself(run, control) if control.watchdog is not None else None
+    applied, released = await _apply_and_release(run)
+    recovered = await _release_from_journal(run)
+    fallen = await _let_watchdog_run_out(run, control) if control.watchdog is not None else None
     after = await look_whole(access)
     if not same(after.effective, before.effective, control.modality.tolerance):
         reason = f"{after.effective} is in force now, and it was {before.effective} before"
@@ -108,7 +108,7 @@ async def run_self_test(context: ControlContext, control: ConfiguredControl, say
     return Passed(run.setpoint.value, applied, released, recovered, memo.fell_back_s)
 
 
-def _wanted(context: ControlContext, control: ConfiguredControl, value: Decimal) -> Setpoint:
+def _setpoint(context: ControlContext, control: ConfiguredControl, value: Decimal) -> Setpoint:
     lasts = LASTS + (4 * longest(control.watchdog) if control.watchdog else 0.0)
     return Setpoint(
         control.name, TEST, control.place, control.slots[0], value, control.restore,
@@ -117,36 +117,36 @@ def _wanted(context: ControlContext, control: ConfiguredControl, value: Decimal)
     )  # fmt: skip
 
 
-async def _by_hand(run: SelfTestRun) -> tuple[float, float]:
+async def _apply_and_release(run: SelfTestRun) -> tuple[float, float]:
     began = run.steady
-    record = await _begun(run)
+    record = await _begin(run)
     applied = run.steady
     await run.say("the value was read back; now it is released")
-    await _released(run.context.holder, record, run.access)
+    await _release(run.context.holder, record, run.access)
     return applied - began, run.steady - applied
 
 
-async def _from_the_journal(run: SelfTestRun) -> float:
+async def _release_from_journal(run: SelfTestRun) -> float:
     await run.say("the release was confirmed; now the same again, released from the journal alone")
-    context, record = run.context, await _begun(run)
+    context, record = run.context, await _begin(run)
     pulled = run.steady
     left: HoldRecord = await context.dependencies.read(context.journal.reread, record.number)
     afresh = Holder(context.journal, context.dependencies)
-    await _released(afresh, left, context.dependencies.access(left.place, left.slot))
+    await _release(afresh, left, context.dependencies.access(left.place, left.slot))
     return run.steady - pulled
 
 
-async def _by_itself(run: SelfTestRun, control: ConfiguredControl) -> Fallen:
-    record = await _begun(run)
+async def _let_watchdog_run_out(run: SelfTestRun, control: ConfiguredControl) -> Fallen:
+    record = await _begin(run)
     fallen = await wait_for_fallback(run.context, control, record, run.say)
     record = record.knowing(fallen.value)
     await run.context.dependencies.save(Transaction(record))
     await run.say(f"the device fell back after {fallen.seconds:.1f} s; now it is released")
-    await _released(run.context.holder, record, run.access)
+    await _release(run.context.holder, record, run.access)
     return fallen
 
 
-async def _free(context: ControlContext, control: ConfiguredControl) -> tuple[int, ...]:
+async def _free_slots(context: ControlContext, control: ConfiguredControl) -> tuple[int, ...]:
     """Our priorities at the point. All must be empty, so that a later value there is ours.
 
     Raises Refused if one is not.
@@ -166,7 +166,7 @@ async def _free(context: ControlContext, control: ConfiguredControl) -> tuple[in
     return tuple(free)
 
 
-async def _begun(run: SelfTestRun) -> HoldRecord:
+async def _begin(run: SelfTestRun) -> HoldRecord:
     holder, access = run.context.holder, run.access
     record = await holder.begin(run.setpoint, access, None)
     if isinstance(record, No):
@@ -178,7 +178,7 @@ async def _begun(run: SelfTestRun) -> HoldRecord:
     return record
 
 
-async def _released(holder: Holder, record: HoldRecord, access: PointAccess) -> None:
+async def _release(holder: Holder, record: HoldRecord, access: PointAccess) -> None:
     left = await holder.release(record, access)
     if left is not None:
         raise Refused(f"it is not released: {left.alarm}; the agent goes on trying")

@@ -14,7 +14,7 @@ from agent.control import failsafe
 from agent.control.fallback import fall_back
 from agent.control.hold_record import Phase
 from agent.control.model import OrderState
-from agent.control.orphan_search import sweep
+from agent.control.orphan_search import search_orphans
 from agent.control.release_retry import try_release
 from agent.control.report import end
 from agent.control.stop import forbidden
@@ -48,12 +48,14 @@ async def recover(context: ControlContext) -> None:
     for event in list(journal.events.values()):
         if event.state in {OrderState.STARTED, OrderState.RESTORING} and not _open(context, event):
             await end(context, event, OrderState.ABORTED, "restart")
-    await asyncio.gather(*(_sweep(context, control) for control in context.controls.values()))
+    await asyncio.gather(
+        *(_search_orphans(context, control) for control in context.controls.values())
+    )
 
 
-async def _sweep(context: ControlContext, control: ConfiguredControl) -> None:
+async def _search_orphans(context: ControlContext, control: ConfiguredControl) -> None:
     async with context.lock(control.name):
-        await sweep(context, control)
+        await search_orphans(context, control)
 
 
 def _open(context: ControlContext, event: AcceptedOrder) -> bool:
@@ -66,10 +68,10 @@ def _open(context: ControlContext, event: AcceptedOrder) -> bool:
 async def _recover(context: ControlContext, record: HoldRecord) -> None:
     async with context.lock(record.control):
         if record.number in context.journal.records:  # nobody has released it meanwhile
-            await _left(context, record)
+            await _release_or_limit(context, record)
 
 
-async def _left(context: ControlContext, record: HoldRecord) -> None:
+async def _release_or_limit(context: ControlContext, record: HoldRecord) -> None:
     event = context.journal.events.get((record.jti, record.control))
     control = context.controls.get(record.control)
     if control is not None and await _stays_limited(context, control, record):
@@ -93,11 +95,11 @@ async def _stays_limited(
     )
     if not ours or not context.journal.memo(control.key).watch.since:
         return False
-    await _ask(context, control)
+    await _read_guards(context, control)
     return forbidden(context, control) is None
 
 
-async def _ask(context: ControlContext, control: ConfiguredControl) -> None:
+async def _read_guards(context: ControlContext, control: ConfiguredControl) -> None:
     """Read the guards: at a start nobody has read them yet. A silent one counts as tripped."""
     if context.dependencies.ask is not None:
         with suppress(LinkLost, Refused, TimeoutError):

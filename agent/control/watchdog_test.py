@@ -61,20 +61,20 @@ async def wait_for_fallback(
     assert record.dog is not None
     within = f"{timeout(record.dog):g} s"
     await say(f"now its watchdog is not refreshed: the device should fall back within {within}")
-    fallen = await _watch(context, control, record)
+    fallen = await _read_until_fallen(context, control, record)
     if fallen is None:
         reason = "while it is read; now again, with a silent line for as long"
         await say(f"it does not fall back within {within} {reason}")
-        fallen = await _leave_alone(context, control, record)
+        fallen = await _read_after_silence(context, control, record)
     if fallen is None:
         raise Refused(
             f"{control.name} did not fall back within {within}: this `device_watchdog` releases"
             " nothing once the gateway is gone"
         )
-    return _judged(control, record, fallen)
+    return _checked(control, record, fallen)
 
 
-async def _watch(
+async def _read_until_fallen(
     context: ControlContext, control: ConfiguredControl, record: HoldRecord
 ) -> Fallen | None:
     assert record.dog is not None
@@ -85,7 +85,7 @@ async def _watch(
     between = min(5.0, max(0.25, timeout(record.dog) / 20))
     while (gone := context.dependencies.now().steady - began) <= longest(record.dog):
         value = (await access.look()).ours
-        if not _held(record, value):
+        if not _is_ours(record, value):
             return _fallen(control, value, gone)
         if no := forbidden(context, control):
             raise Refused(f"{no}: {no.reason}")
@@ -94,7 +94,7 @@ async def _watch(
     return None
 
 
-async def _leave_alone(
+async def _read_after_silence(
     context: ControlContext, control: ConfiguredControl, record: HoldRecord
 ) -> Fallen | None:
     assert record.dog is not None
@@ -104,10 +104,10 @@ async def _leave_alone(
     await context.dependencies.quiet(record.place, left)
     value = (await context.dependencies.access(record.place, record.slot).look()).ours
     gone = context.dependencies.now().steady - began
-    return None if _held(record, value) else _fallen(control, value, gone)
+    return None if _is_ours(record, value) else _fallen(control, value, gone)
 
 
-def _held(record: HoldRecord, value: Value | None) -> bool:
+def _is_ours(record: HoldRecord, value: Value | None) -> bool:
     return any(same(value, one, record.tolerance) for one in record.known)
 
 
@@ -117,7 +117,7 @@ def _fallen(control: ConfiguredControl, value: Value | None, seconds: float) -> 
     return Fallen(seconds, value)
 
 
-def _judged(control: ConfiguredControl, record: HoldRecord, fallen: Fallen) -> Fallen:
+def _checked(control: ConfiguredControl, record: HoldRecord, fallen: Fallen) -> Fallen:
     assert record.dog is not None
     expected = record.fallback
     if expected is not None and not same(fallen.value, expected, record.tolerance):

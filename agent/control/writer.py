@@ -92,8 +92,8 @@ class JournalWriter:
         """the commit for which a `note` waits"""
         self._refused: list[Verified] = []
         """objects that were refused because their commit failed; see `Journal.undo`"""
-        self._one_at_a_time = asyncio.Lock()
-        self._unkept: list[Transaction] = []
+        self._lock = asyncio.Lock()
+        self._uncertain: list[Transaction] = []
         """changes whose commit failed, and which may be on the disk all the same"""
         self._fresh: Journal | None = None
         """a journal that was reopened in the thread, until it is taken over"""
@@ -156,16 +156,18 @@ class JournalWriter:
             raise StorageFailed(self.failing)
         change = self.journal.numbered(change)
         try:
-            await self._made(partial(self.journal.write, change, also), partial(self._kept, change))
+            await self._result_of(
+                partial(self.journal.write, change, also), partial(self._on_committed, change)
+            )
         except StorageFailed:
             if also is not None:  # its object is refused, so the change must be undone later
-                self._unkept.append(change)
+                self._uncertain.append(change)
             raise
         if self.failing:  # the disk failed meanwhile: all holds end, so none may begin
             raise StorageFailed(self.failing)
         return change.record
 
-    def _kept(self, change: Transaction) -> None:
+    def _on_committed(self, change: Transaction) -> None:
         """Take a committed change into the copy, then into memory."""
         if change.record is not None:
             self._save_copy(change.record)
@@ -193,19 +195,19 @@ class JournalWriter:
         if not self.failing:
             # Only one note at a time waits: on a slow disk, the releases of many controls must not
             # wait one after the other.
-            future = self._bring(self._count)
+            future = self._commit_note(self._count)
             if self._awaited is None or self._awaited.done():
                 self._awaited = future
                 await asyncio.wait([future], timeout=self._bounds.noted)
         return record
 
-    def _bring(self, number: int) -> asyncio.Future[None]:
+    def _commit_note(self, number: int) -> asyncio.Future[None]:
         change = self._unwritten[number]
-        return self._begun(
-            partial(self.journal.write, change), partial(self._written, number, change)
+        return self._begin_call(
+            partial(self.journal.write, change), partial(self._on_note_committed, number, change)
         )
 
-    def _written(self, number: int, change: Transaction) -> None:
+    def _on_note_committed(self, number: int, change: Transaction) -> None:
         self._unwritten.pop(number, None)
         if change.record is not None and change.record.phase is Phase.CLOSED:
             self.copy.drop(self.journal.id, change.record)
@@ -214,7 +216,7 @@ class JournalWriter:
         """Make a call of the journal in its thread. Raises StorageFailed, and what it raises."""
         if self.failing:
             raise StorageFailed(self.failing)
-        return await self._made(partial(call, *args), lambda: None)
+        return await self._result_of(partial(call, *args), lambda: None)
 
     def refuse(self, order: Verified) -> None:
         """Delete this object from the journal once the disk has recovered.
@@ -229,8 +231,8 @@ class JournalWriter:
 
     # -- the thread, and how long it may take
 
-    async def _made(self, call: Callable[[], T], kept: Callable[[], None]) -> T:
-        future = self._begun(call, kept)
+    async def _result_of(self, call: Callable[[], T], kept: Callable[[], None]) -> T:
+        future = self._begin_call(call, kept)
         failed = asyncio.ensure_future(self._failed.wait())
         either: list[asyncio.Future[Any]] = [future, failed]
         try:
@@ -244,14 +246,14 @@ class JournalWriter:
         except Damaged as error:
             raise StorageFailed(str(error)) from error
 
-    def _begun(self, call: Callable[[], T], kept: Callable[[], None]) -> asyncio.Future[T]:
+    def _begin_call(self, call: Callable[[], T], kept: Callable[[], None]) -> asyncio.Future[T]:
         """Begin a call in the thread.
 
         `kept` is called on the event loop if the call succeeds before the disk counts as failed. It
         is called even if nobody waits for the call any more.
         """
         loop = asyncio.get_running_loop()
-        future = self._thread.begin(self._in_order, call)
+        future = self._thread.begin(self._unless_failed, call)
         timers = (
             loop.call_later(self._bounds.stalled, self._storage.failed, STORE, SILENT),
             loop.call_later(self._bounds.ends, self._fail, SILENT),
@@ -277,7 +279,7 @@ class JournalWriter:
         future.add_done_callback(ended)
         return future
 
-    def _in_order(self, call: Callable[[], T]) -> T:
+    def _unless_failed(self, call: Callable[[], T]) -> T:
         """In the thread: make a call, unless an earlier one has failed.
 
         Otherwise a later change could be on the disk without the one on which it builds.
@@ -310,10 +312,10 @@ class JournalWriter:
         While something is held, a test commit is made. If the disk has failed, or the journal was
         never opened, the journal is opened again. `begin`: the first opening.
         """
-        async with self._one_at_a_time:
-            return await self._tend(held=held, begin=begin)
+        async with self._lock:
+            return await self._try_disk(held=held, begin=begin)
 
-    async def _tend(self, *, held: bool, begin: bool) -> bool:
+    async def _try_disk(self, *, held: bool, begin: bool) -> bool:
         if not (begin or self.failing):
             if held:
                 with suppress(StorageFailed, SpoolFull):
@@ -328,7 +330,7 @@ class JournalWriter:
                 self._fail(f"its copy cannot be written: {error}")
                 return False
             notes, copied = dict(self._unwritten), self.copy.records()
-            self._reopening = self._thread.begin(self._reopened, notes, copied)
+            self._reopening = self._thread.begin(self._reopen, notes, copied)
         await asyncio.wait([self._reopening], timeout=self._bounds.stalled)
         if not self._reopening.done():
             self._fail(SILENT)
@@ -341,10 +343,10 @@ class JournalWriter:
                 raise
             self._fail(str(error))
             return False
-        self._go_on(fresh, done, last)
+        self._take_over(fresh, done, last)
         return True
 
-    def _reopened(
+    def _reopen(
         self, notes: dict[int, Transaction], copied: list[Copied]
     ) -> tuple[Journal, list[Copied], int]:
         """In the thread: reopen the file, and bring it up to date before anybody uses it.
@@ -366,7 +368,7 @@ class JournalWriter:
                 else:
                     fresh.bring(change)
             done = fresh.merge(copied, self._now())
-            fresh.undo(self._refused, self._unkept)
+            fresh.undo(self._refused, self._uncertain)
             fresh.learn(self.journal.taken.all())
             with suppress(SpoolFull):  # a full disk does not count as a failing one
                 fresh.probe()
@@ -376,7 +378,7 @@ class JournalWriter:
         self._fresh = fresh
         return fresh, done, max(notes, default=0)
 
-    def _go_on(self, fresh: Journal, done: list[Copied], last: int) -> None:
+    def _take_over(self, fresh: Journal, done: list[Copied], last: int) -> None:
         """Go on with the reopened journal, and with what was noted since it was opened."""
         if fresh.set_aside:
             log.error(
@@ -385,14 +387,14 @@ class JournalWriter:
             )  # fmt: skip
         self.journal.become(fresh)
         self._fresh = None
-        self._unread, self._refused, self._unkept = False, [], []
+        self._unread, self._refused, self._uncertain = False, [], []
         self.failing = self._broken = ""
         self._failed.clear()
         self.copy.forget(done)
         self._unwritten = {n: change for n, change in self._unwritten.items() if n > last}
         for number, change in self._unwritten.items():
             self.journal.take(change)
-            self._bring(number)
+            self._commit_note(number)
         # records of another journal have new numbers now, and the copy must have them too
         for record in list(self.journal.records.values()):
             self._save_copy(record)

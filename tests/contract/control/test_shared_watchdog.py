@@ -11,7 +11,7 @@ import pytest
 from agent.control.hold import Holder
 from agent.control.hold_record import WatchdogTarget
 from agent.control.point_access import Standing
-from agent.control.releaser import Alone
+from agent.control.releaser import ReleaserDependencies
 from agent.control.setpoint import Setpoint
 from tests.contract.control.pretend import BEGIN, PLACE, Site
 
@@ -38,7 +38,7 @@ def test_it_is_left_as_it_was_once_both_are_given_back_and_not_before(first):
     site = Site(array=False)
     site.start()
     cells = {place.at: Decimal(32) for place in SOCKETS} | {DOG.place.at: Decimal(0)}
-    alone = Alone(
+    alone = ReleaserDependencies(
         site.truth.moment, lambda place, _: Register(cells, place.at), site.save, site.note
     )
     holder = Holder(site.journal, alone)
