@@ -391,7 +391,7 @@ def test_a_hold_ends_with_the_occupancy_on_whose_word_it_stands(bench):
     bench.site.controller.dependencies.home = lambda occupancy, _device: homes.get(occupancy)
     modality = replace(bench.site.modality, require=("occupant",))
     bench.site.controller.controls = {"boiler-offset": replace(bench.site.fit, modality=modality)}
-    with pytest.raises(Forged, match="names its occupancy"):
+    with pytest.raises(Forged, match="must name its occupancy"):
         bench.grant("occupant")
     bench.grant("occupant", occ=occupancy)
     taken = bench.take(bench.order())["targets"]["boiler-offset"]

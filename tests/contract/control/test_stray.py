@@ -95,7 +95,7 @@ def test_what_no_order_could_have_set_is_not_touched_by_it(charger):
 def test_where_the_journal_knows_nobody_is_asked(charger):
     charger.device.register = Decimal(6)
     charger.start()
-    with pytest.raises(Refused, match="the journal was there"):
+    with pytest.raises(Refused, match="the journal goes back to its test"):
         asyncio.run(charger.controller.hand_back("it", Decimal(32), ""))
     assert not charger.device.log
 
@@ -123,7 +123,7 @@ def test_a_value_in_our_slot_that_no_test_found_free_is_left_with_an_alarm():
     asyncio.run(controller.recover())
     assert "0.7 stands at priority 13 of boiler/offset without a record of ours" in alarm(site)
     assert site.device.slots[13] == Decimal("0.7")
-    with pytest.raises(Refused, match="emptying our priority"):
+    with pytest.raises(Refused, match="a priority of ours"):
         asyncio.run(controller.hand_back("it", Decimal(0), ""))
     site.device.slots[13] = None
     assert not alarm(site)

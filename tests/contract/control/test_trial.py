@@ -93,7 +93,7 @@ def test_what_is_held_is_not_tested(site):
 
 def test_somebody_else_who_writes_there_meanwhile_is_noticed(site):
     def meanwhile(words):
-        if "once more" in words:
+        if "from the journal alone" in words:
             site.device.slots[16] = Decimal(5)
 
     with pytest.raises(Refused, match="who else writes there"):
