@@ -36,6 +36,7 @@ async def opened(name: str, settings: str) -> AsyncIterator[LineAccess]:
     except ValidationError as error:
         raise LinkLost(f"this version cannot read the settings of {name}: {error}") from error
     async with driver_type.open(line_settings) as bus:
+        # each driver has the methods of `LineAccess`
         yield cast("LineAccess", bus)
 
 

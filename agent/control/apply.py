@@ -39,7 +39,7 @@ def setpoint_for(  # noqa: PLR0913, PLR0917 -- each says one thing about it
     return Setpoint(
         modality.name, jti, control.place, slot, value, control.restore, *until, modality.tolerance,
         never_raise=modality.kind is LossRule.LIMIT,
-        ramp=None if jti == FAILSAFE else modality.ramp,
+        ramp=None if jti == FAILSAFE else modality.ramp,  # a failsafe applies at once
         fallback=fallback if control.fallback is None else control.fallback,
         failsafe=modality.failsafe.value if modality.failsafe else None,
         watchdog=control.watchdog, agreed=modality.version,

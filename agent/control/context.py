@@ -101,7 +101,9 @@ class ControlContext:
             one
             for one in self.journal.of(control.key)
             if one.state is OrderState.STARTED
+            # its value may have been written, though it was never read back
             or (one.began and one.state is OrderState.SCHEDULED)
+            # it may come back when the stronger order ends
             or (
                 one.state is OrderState.SUPERSEDED
                 and one.order.resume

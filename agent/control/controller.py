@@ -171,6 +171,7 @@ class Controller(ControlContext):
     async def tend(self, name: str) -> None:
         """Check one control, and bring it to the order in force now."""
         async with self.lock(name):
+            # a reload may have removed the control while this waited for the lock
             if name in self.controls and not self.closing:
                 await self._tend(self.controls[name])
                 await self._show(self.controls[name])
@@ -178,12 +179,14 @@ class Controller(ControlContext):
     async def _tend(self, control: ConfiguredControl) -> None:
         now = self.dependencies.now()
         for event in self.journal.of(control.key):
+            # with a clock that is not trusted, an order is not refused: it waits (rule H26)
             if event.state is OrderState.SCHEDULED and now.trusted and now.wall >= event.end:
                 no = stop.forbidden(self, control)
                 why = no.reason if no else self.alarms.get(control.name, "")
                 reason = "its time was over before it could begin" + (f": {why}" if why else "")
                 await end(self, event, OrderState.EXPIRED, reason)
         records = self.records(control)
+        # pending releases come first, whatever is ordered or forbidden now
         for record in records:
             if record.phase is Phase.RELEASING:
                 await try_release(self, record)
@@ -192,7 +195,7 @@ class Controller(ControlContext):
             self.extremes.note(control.name, control.modality.guards, self.dependencies.look)
         if no := stop.forbidden(self, control):
             await stop.stop(self, control, records, no)
-        elif await search_orphans(self, control):
+        elif await search_orphans(self, control):  # before that no order begins (rule H19)
             records = await end_revoked(self, control, records)
             if not await fallback.fallen_back(self, control, records, now):
                 await follow_orders(self, control, records, now)
@@ -226,6 +229,7 @@ class Controller(ControlContext):
 
     def heard(self) -> None:
         """Note a verified message of the centre, which is a heartbeat for limits."""
+        # only a failsafe can end at once by this; the other limits are checked soon enough
         for name in fallback.hear(self):
             self.wake(name)
 
@@ -273,6 +277,7 @@ class Controller(ControlContext):
             except (LinkLost, WriteRefused, SpoolFull, StorageFailed) as error:
                 raise Refused(f"{name}: {error}") from error
             finally:
+                # however the test ended, also if it was cancelled, its value must not stay
                 for record in [
                     record
                     for record in self.journal.open_records(control.key)

@@ -68,7 +68,7 @@ class Display:
                 await access(place, self._slot).write(value)
                 self._shown[name] = value
             except (LinkLost, Refused, WriteRefused) as error:
-                if str(error) != self._last_error:
+                if str(error) != self._last_error:  # log it once, not with each attempt
                     self._last_error = str(error)
                     log.warning(
                         "%s/%s is not shown: %s", place.device, place.point, error,

@@ -37,7 +37,7 @@ def until_next(
             due += [at - now.wall for at in (event.begin, event.end - event.back, event.end)]
     for record in records:
         due.append(record.begun.steady + record.lasts - now.steady)
-        if record.dog is not None:
+        if record.dog is not None:  # each check refreshes the watchdog
             due.append(record.dog.pause)
         if record.number in waits:
             due.append(waits[record.number].until - now.steady)

@@ -62,6 +62,7 @@ def _grant_of_role(
             first, last = stamp(standing[0].since), stamp(standing[0].until)
             reason = f"the grant of the {role_name(role)} is valid from {first} to {last}"
         return No(OrderCode.GRANT_MISSING, reason, role)
+    # each grant is tried alone, for limits of several grants must not be combined
     refusals = []
     for grant in valid:
         no = _exceeded_limit(grant, order, modality, facts)

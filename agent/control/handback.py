@@ -40,7 +40,7 @@ async def hand_back(context: ControlContext, name: str, value: Decimal, reason: 
                 f"nothing was written, as the journal takes no record: {error}"
             ) from error
         assert saved is not None
-        context.waits.pop(saved.number, None)
+        context.waits.pop(saved.number, None)  # a person waits: try at once, not when it is due
         await try_release(context, saved)
         context.journal.memos[control.key] = replace(context.journal.memo(control.key), swept=True)
         return [record.alarm for record in context.journal.open_records(control.key)]

@@ -490,7 +490,7 @@ class Journal:
                     change = self._closing_change(entry, now)
             elif not (on_disk and on_disk[0]) and (entry.journal, number) not in closed:
                 if own and on_disk and on_disk[1] == encode(entry.record):
-                    continue
+                    continue  # the disk has it, and the copy keeps it while it is open
                 # the hold of a journal that is gone: nobody else would release it
                 change = Transaction(entry.record if own else replace(entry.record, number=0))
             # an open record of this journal stays in the copy for as long as it is open

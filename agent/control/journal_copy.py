@@ -61,6 +61,7 @@ class JournalCopy:
         """
         if self._lock is None:
             path = made(self.folder) / LOCK
+            # the kernel drops this lock when the process ends, also after kill -9
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -88,13 +89,14 @@ class JournalCopy:
         """Write an open record; it replaces the earlier state. Raises OSError, Refused."""
         self._write(f"{journal}-{record.number}", OPEN, {"row": encode(record)})
 
-    def close_row(self, journal: str, record: HoldRecord, *, left: bool) -> None:
+    def close_record(self, journal: str, record: HoldRecord, *, left: bool) -> None:
         """Record that the device is released. A failure is logged: nothing else would help.
 
         `left`: somebody else's value was left at the point.
         """
         name, state = f"{journal}-{record.number}", LEFT if left else CLOSED
         try:
+            # the rename comes first: it needs no space, and then the record counts as closed
             before = self.folder / f"{name}.{OPEN}"
             if before.exists():
                 before.rename(self.folder / f"{name}.{state}")

@@ -35,6 +35,7 @@ async def try_release(context: ControlContext, record: HoldRecord) -> None:
         context.waits.pop(record.number, None)
         context.alarms.pop(record.control, None)
         return
+    # 1, 2, 4 … 60 s: a device may be away for days
     wait.until, wait.last = now + wait.last, min(LONGEST_WAIT, wait.last * 2)
     context.alarms[record.control] = f"not released yet: {left.alarm}"
 
@@ -67,7 +68,7 @@ def _at_new_address(context: ControlContext, record: HoldRecord) -> HoldRecord |
 async def over(context: ControlContext, record: HoldRecord) -> None:
     """Release a hold for which no order is in force any more, and report RESTORING."""
     event = context.journal.events.get((record.jti, record.control))
-    if record.number not in context.journal.records:
+    if record.number not in context.journal.records:  # released by an earlier step of this check
         return
     outcome = OrderState.COMPLETED
     if event and event.state in {OrderState.SUPERSEDED, OrderState.CANCELLED, OrderState.ABORTED}:

@@ -215,7 +215,7 @@ async def _release_line(  # noqa: PLR0913, PLR0917 -- what it works with
             async def note(change: Transaction) -> HoldRecord | None:
                 change = journal.numbered(change)
                 if change.record is not None and change.record.phase is Phase.CLOSED:
-                    copy.close_row(journal.id, change.record, left=change.left)
+                    copy.close_record(journal.id, change.record, left=change.left)
                 elif change.record is not None:
                     with suppress(OSError, Refused):
                         copy.save(journal.id, change.record)

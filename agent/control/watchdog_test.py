@@ -82,6 +82,7 @@ async def _read_until_fallen(
         context.dependencies.now().steady,
         context.dependencies.access(record.place, record.slot),
     )
+    # about twenty reads within the timeout, so that the measured time is close
     between = min(5.0, max(0.25, timeout(record.dog) / 20))
     while (gone := context.dependencies.now().steady - began) <= longest(record.dog):
         value = (await access.look()).ours

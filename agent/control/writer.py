@@ -184,7 +184,7 @@ class JournalWriter:
         change = self.journal.numbered(change)
         record = change.record
         if record is not None and record.phase is Phase.CLOSED:
-            self.copy.close_row(self.journal.id, record, left=change.left)
+            self.copy.close_record(self.journal.id, record, left=change.left)
         elif record is not None:
             self._save_copy(record)
         self.journal.take(change)

@@ -197,7 +197,7 @@ def test_what_was_authorized_is_done_and_given_back_and_nothing_else(tmp_path):
             status = await here.gardien("status")
             assert "control boiler-offset: -1.5 K until" in status
             said = await here.gardien("control", "dry-run", str(file), status=1)
-            assert "E_REPLAY: these very bytes were taken already" in said
+            assert "E_REPLAY: the same order was taken before" in said
             said = await here.gardien("control", "release", "--all", status=1)
             assert "`gardien control release NAME` gives back while it runs" in said
             await until(lambda: held(here, None))

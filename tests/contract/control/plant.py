@@ -144,7 +144,7 @@ def _counted(writer: JournalWriter, step) -> None:
     for what, name in (
         (writer.journal, "write"),
         (writer.copy, "save"),
-        (writer.copy, "close_row"),
+        (writer.copy, "close_record"),
     ):
         setattr(what, name, around(name, getattr(what, name)))
 

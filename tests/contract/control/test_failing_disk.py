@@ -547,7 +547,7 @@ def test_a_copy_closes_a_row_without_any_room_and_reads_no_half_file(small_disk)
     hog(small_disk)
     with pytest.raises(OSError, match="No space left"):
         copy.save("a" * 16, replace(made, number=8, words="x" * 5000))
-    copy.close_row(
+    copy.close_record(
         "a" * 16, made.releasing(OrderState.ABORTED, "storage: " + "x" * 5000), left=True
     )
     (found,) = copy.records()
